@@ -1,0 +1,153 @@
+"""What a binding extension of the dev host looks like.
+
+The dev host itself only knows HTTP and timers. Durable Functions and SignalR plug in through
+`Extension`, as binding extensions do in the real host: they claim binding types, resolve inputs,
+send outputs, serve webhooks, and may start work of their own (a durable engine).
+
+Invariant: an extension never touches user code. It calls functions through `Host.invoke`, so that
+every invocation is converted, logged and failed by one piece of code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from starlette.routing import BaseRoute
+
+
+class HostError(Exception):
+    """The app or its settings cannot be served; the message is one line that says what to change."""
+
+
+class FunctionFailed(Exception):
+    """User code raised. `str()` is the worker's text, "ExcType: message"; `stack` is its traceback."""
+
+    def __init__(self, message: str, stack: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.stack = stack
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.stack)
+
+
+class Direction(StrEnum):
+    IN = "IN"
+    OUT = "OUT"
+    INOUT = "INOUT"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One binding of a function, as the worker indexed it.
+
+    `raw` holds every key of the binding JSON in camelCase, with `%NAME%` already replaced by app settings.
+    """
+
+    type: str
+    name: str
+    direction: Direction
+    raw: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function of the app."""
+
+    name: str
+    function_id: str
+    trigger: Binding
+    inputs: tuple[Binding, ...]
+    """Input bindings other than the trigger."""
+    outputs: tuple[Binding, ...]
+    """Output bindings, `$return` included when there is one."""
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerData:
+    """What started an invocation, for binding expressions such as `{headers.x}` and `{query.user}`."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Lower-cased names."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    route: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HostContext:
+    """What an extension may know of its host."""
+
+    app_dir: Path
+    data_dir: Path
+    """Exists; the extension keeps its state in files or folders of its own below it."""
+    base_url: str
+    """Public origin, e.g. `http://127.0.0.1:7071` (no trailing slash)."""
+    host_json: Mapping[str, Any]
+    """host.json with the `AzureFunctionsJobHost__` overrides applied."""
+    settings: Mapping[str, str]
+    """App settings: the environment over local.settings.json."""
+    functions: Sequence[Function]
+
+
+class Host(Protocol):
+    """The part of the host an extension calls."""
+
+    context: HostContext
+
+    async def invoke(
+        self, function: Function, payload: str, *, correlation_id: str | None = None, quiet: bool = False
+    ) -> str | None:
+        """Run a non-HTTP function: resolve its inputs, call it, send its outputs, log one line.
+
+        payload: the text given to the trigger parameter (JSON for durable triggers).
+        quiet: log only failures (orchestrator episodes would drown the log).
+        Returns the text of the return value (JSON for durable triggers), or None.
+        Raises FunctionFailed when user code raised or an output could not be sent.
+        """
+        ...
+
+
+class Extension(Protocol):
+    """A binding extension. Constructed before the app is indexed, bound to the host afterwards."""
+
+    name: str
+    """As under `extensions` in host.json and in `/runtime/webhooks/{name}`; e.g. `durableTask`, `signalR`."""
+    trigger_types: frozenset[str]
+    input_types: frozenset[str]
+    output_types: frozenset[str]
+
+    def bind(self, host: Host) -> None:
+        """Check the app's functions and settings that concern this extension.
+
+        Raises HostError naming the function or setting that is not supported or wrong.
+        """
+        ...
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """ASGI routes, absolute paths; called once, after `bind`. They win over the app's functions."""
+        ...
+
+    async def start(self) -> None:
+        """Begin work of its own; functions may be invoked from now on."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop taking new work, let go of what runs, flush and close. Idempotent."""
+        ...
+
+    async def resolve_input(self, binding: Binding, trigger: TriggerData) -> str | bytes:
+        """The value of an input binding for one invocation."""
+        ...
+
+    async def send_output(self, binding: Binding, value: Any) -> None:
+        """Send what the function set on an output binding.
+
+        value: str, bytes, or the parsed JSON of a dict/list. Raises ValueError when it is malformed:
+        the invocation then fails although user code has run, as in Azure.
+        """
+        ...
