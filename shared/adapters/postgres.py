@@ -1,0 +1,116 @@
+"""The PostgreSQL pool, and the one place that knows psycopg's errors.
+
+Opened once per process, lazily; prepared statements and pipelines keep a turn to a handful of round trips.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from shared.errors import ErrorCode, InvalidInput, Transient
+
+type Connection = AsyncConnection[DictRow]
+type Row = Mapping[str, Any]
+
+_POOL_TIMEOUT_S = 10.0
+"""How long a caller waits for a free connection before it is told to come back."""
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Translate driver errors: Transient(DATABASE_ERROR) for what may pass, InvalidInput for values no column takes.
+
+    Everything else (a wrong statement, a broken constraint) is a bug of ours and stays the driver's error.
+    """
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError) as exc:
+        raise Transient(ErrorCode.DATABASE_ERROR, "The database cannot be reached just now.") from exc
+    except psycopg.DataError as exc:
+        # Text that JSON allows and PostgreSQL does not store (U+0000), numbers out of range.
+        raise InvalidInput(ErrorCode.VALIDATION_ERROR, "The request holds a value that cannot be stored.") from exc
+
+
+class PostgresPool:
+    """A lazily opened pool. `size`: most connections this process holds."""
+
+    def __init__(self, url: str, *, size: int) -> None:
+        self._url = url
+        self._size = size
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._opening = asyncio.Lock()
+
+    async def _open(self) -> AsyncConnectionPool[Connection]:
+        async with self._opening:
+            if self._pool is None:
+                set_json_loads(orjson.loads)
+                set_json_dumps(orjson.dumps)
+                pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+                    self._url,
+                    min_size=1,
+                    max_size=self._size,
+                    open=False,
+                    timeout=_POOL_TIMEOUT_S,
+                    kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "parley"},
+                    configure=_configure,
+                )
+                await pool.open()
+                self._pool = pool
+            return self._pool
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection, autocommit. Raises Transient(DATABASE_ERROR)."""
+        with database_errors():
+            pool = self._pool or await self._open()
+            async with pool.connection() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One connection inside a transaction; an exception rolls it back."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch_one(self, query: bytes, parameters: Mapping[str, Any]) -> DictRow | None:
+        """The first row of one statement in autocommit."""
+        async with self.connection() as connection:
+            cursor = await connection.execute(query, parameters, binary=True)
+            return await cursor.fetchone()
+
+    async def fetch_all(self, query: bytes, parameters: Mapping[str, Any]) -> list[DictRow]:
+        """All rows of one statement in autocommit."""
+        async with self.connection() as connection:
+            cursor = await connection.execute(query, parameters, binary=True)
+            return await cursor.fetchall()
+
+    async def execute(self, query: bytes, parameters: Mapping[str, Any]) -> int:
+        """Run one statement in autocommit; returns the number of rows it touched."""
+        async with self.connection() as connection:
+            cursor = await connection.execute(query, parameters)
+            return cursor.rowcount
+
+    async def aclose(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+
+async def _configure(connection: Connection) -> None:
+    # Every statement of ours is worth preparing the second time a connection sees it.
+    connection.prepare_threshold = 1
+
+
+def json(value: Any) -> Jsonb | None:
+    """A jsonb parameter; None stays NULL."""
+    return None if value is None else Jsonb(value)

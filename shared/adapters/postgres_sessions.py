@@ -1,0 +1,204 @@
+"""Sessions in PostgreSQL: create, read, list, change state, lease event numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from shared.adapters.postgres import Connection, PostgresPool, Row, json
+from shared.adapters.sql.queries import load_queries
+from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
+from shared.sessions.events import SEQ_LEASE, EventTarget
+from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
+from shared.sessions.pages import Page, SessionFilter
+from shared.sessions.records import Idempotency, Interruption, SessionRecord
+
+_Q = load_queries("sessions")
+_T = load_queries("turns")
+_A = load_queries("approvals")
+
+
+def event_target(row: Row, *, session_id: str | None = None) -> EventTarget:
+    """The event lease columns of any row that carries them."""
+    return EventTarget(session_id or row["session_id"], row["event_seq_floor"], row["event_seq_ceiling"])
+
+
+def session_record(row: Row) -> SessionRecord:
+    """A sessions row with its `access` column."""
+    session = Session(
+        id=row["id"],
+        name=row["name"],
+        status=SessionStatus(row["status"]),
+        agent_id=row["agent_id"],
+        config=SessionConfig.model_validate(row["config"]),
+        tags=row["tags"],
+        metadata=row["metadata"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+    return SessionRecord(session, row["owner_id"], row["access"], event_target(row, session_id=row["id"]))
+
+
+async def claim_idempotency(connection: Connection, claim: Idempotency, outcome: JsonObject) -> JsonObject | None:
+    """Claim a key inside the caller's transaction.
+
+    Returns None when it is the caller's now, or the outcome of the request that had it.
+    Raises Conflict when that request had another body.
+    """
+    key = {"user_id": claim.user_id, "scope": claim.scope, "key": claim.key}
+    cursor = await connection.execute(
+        _Q["claim_idempotency_key"], {**key, "request_hash": claim.request_hash, "outcome": json(outcome)}
+    )
+    if await cursor.fetchone() is not None:
+        return None
+    cursor = await connection.execute(_Q["idempotency_key"], key)
+    earlier = await cursor.fetchone()
+    if earlier is None or earlier["request_hash"] != claim.request_hash:
+        raise Conflict(ErrorCode.CONFLICT, "This Idempotency-Key was used with a different request.")
+    found: JsonObject = earlier["outcome"]
+    return found
+
+
+class PostgresSessions:
+    """`SessionRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def create(
+        self, session: Session, owner_id: str, *, idempotency: Idempotency | None
+    ) -> tuple[SessionRecord, bool]:
+        async with self._pool.transaction() as connection:
+            if idempotency is not None:
+                earlier = await claim_idempotency(connection, idempotency, {"session_id": session.id})
+                if earlier is not None:
+                    cursor = await connection.execute(
+                        _Q["session_for_user"], {"session_id": earlier["session_id"], "user_id": owner_id}
+                    )
+                    row = await cursor.fetchone()
+                    if row is None:
+                        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session of that request is gone.")
+                    return session_record(row), False
+            cursor = await connection.execute(
+                _Q["insert_session"],
+                {
+                    "id": session.id,
+                    "owner_id": owner_id,
+                    "name": session.name,
+                    "agent_id": session.agent_id,
+                    "config": json(session.config.model_dump(mode="json", exclude_none=True)),
+                    "tags": session.tags,
+                    "metadata": json(session.metadata),
+                    "now": session.created_at,
+                    "ceiling": SEQ_LEASE,
+                },
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                raise Conflict(ErrorCode.SESSION_ALREADY_EXISTS, f"A session {session.id!r} exists already.")
+            return session_record(row), True
+
+    async def get(self, session_id: str, user_id: str) -> SessionRecord:
+        row = await self._pool.fetch_one(_Q["session_for_user"], {"session_id": session_id, "user_id": user_id})
+        if row is None:
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        return session_record(row)
+
+    async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
+        """One row more than `page.limit` when there are more."""
+        column = sql.Identifier("s", wanted.sort.column)
+        direction = sql.SQL("DESC" if wanted.sort.descending else "ASC")
+        where: list[sql.Composable] = [
+            sql.SQL(
+                "(s.owner_id = %(user_id)s OR EXISTS (SELECT 1 FROM session_participants p"
+                " WHERE p.session_id = s.id AND p.user_id = %(user_id)s))"
+            )
+        ]
+        parameters: dict[str, Any] = {"user_id": user_id, "limit": page.limit + 1}
+        if wanted.status is not None:
+            where.append(sql.SQL("s.status = %(status)s"))
+            parameters["status"] = wanted.status
+        if wanted.tag is not None:
+            where.append(sql.SQL("s.tags @> ARRAY[%(tag)s]::text[]"))
+            parameters["tag"] = wanted.tag
+        if wanted.agent_id is not None:
+            where.append(sql.SQL("s.agent_id = %(agent_id)s"))
+            parameters["agent_id"] = wanted.agent_id
+        if wanted.q is not None:
+            where.append(sql.SQL("position(lower(%(q)s) IN lower(s.name)) > 0"))
+            parameters["q"] = wanted.q
+        if page.after is not None:
+            beyond = sql.SQL("<" if wanted.sort.descending else ">")
+            where.append(sql.SQL("({}, s.id) {} (%(after_at)s, %(after_id)s)").format(column, beyond))
+            parameters["after_at"], parameters["after_id"] = page.after
+        query = sql.SQL("SELECT s.*, 'read' AS access FROM sessions s WHERE {} ORDER BY {} {}, s.id {} LIMIT %(limit)s")
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                query.format(sql.SQL(" AND ").join(where), column, direction, direction), parameters
+            )
+            return [session_record(row).session for row in await cursor.fetchall()]
+
+    async def change_status(
+        self, session_id: str, user_id: str, *, allowed: Sequence[SessionStatus], to: SessionStatus, now: datetime
+    ) -> tuple[SessionRecord, list[str], Interruption]:
+        """Move a session along its state machine.
+
+        Returns it, the instances that belong to its dispatched turns (turn and approval orchestrations), and,
+        for ENDED, what was cancelled with it. Raises NotFound, InvalidState.
+        """
+        async with self._pool.transaction() as connection:
+            cursor = await connection.execute(
+                _Q["lock_session_for_user"], {"session_id": session_id, "user_id": user_id}
+            )
+            row = await cursor.fetchone()
+            if row is None or row["access"] == "read":
+                raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            if row["status"] not in allowed:
+                raise InvalidState(f"A session that is {row['status']} cannot become {to.value}.")
+            cursor = await connection.execute(
+                _Q["set_session_status"],
+                {"session_id": session_id, "status": to.value, "now": now, "access": row["access"]},
+            )
+            changed = await cursor.fetchone()
+            assert changed is not None  # locked above
+            cursor = await connection.execute(_T["open_turns"], {"session_id": session_id})
+            open_turns = [turn["id"] for turn in await cursor.fetchall()]
+            cursor = await connection.execute(_A["waiting_instances"], {"turn_ids": open_turns})
+            instances = open_turns + [approval["instance_id"] for approval in await cursor.fetchall()]
+            interruption = Interruption()
+            if to is SessionStatus.ENDED and open_turns:
+                interruption = await cancel_turns(connection, open_turns, now=now)
+            return session_record(changed), instances, interruption
+
+    async def lease(self, session_id: str, *, lost: bool) -> EventTarget:
+        query = _Q["lease_lost" if lost else "lease_more"]
+        row = await self._pool.fetch_one(query, {"session_id": session_id, "lease": SEQ_LEASE})
+        return self._leased(session_id, row, may_seed=lost)
+
+    async def allocate(self, session_id: str, count: int) -> EventTarget:
+        row = await self._pool.fetch_one(_Q["allocate_seq"], {"session_id": session_id, "count": count})
+        return self._leased(session_id, row, may_seed=False)
+
+    @staticmethod
+    def _leased(session_id: str, row: Row | None, *, may_seed: bool) -> EventTarget:
+        if row is None:
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        return EventTarget(session_id, row["event_seq_floor"], row["event_seq_ceiling"], may_seed)
+
+    async def forget_idempotency_keys(self, *, before: datetime) -> int:
+        return await self._pool.execute(_Q["forget_idempotency_keys"], {"before": before})
+
+
+async def cancel_turns(connection: Connection, turn_ids: Sequence[str], *, now: datetime) -> Interruption:
+    """Ask dispatched turns to stop, close queued ones, release their approvals; inside the caller's transaction."""
+    cursor = await connection.execute(_T["request_cancel"], {"turn_ids": list(turn_ids), "now": now})
+    rows = await cursor.fetchall()
+    cursor = await connection.execute(_T["cancel_approvals"], {"turn_ids": list(turn_ids), "now": now})
+    return Interruption(
+        turn_ids=[row["id"] for row in rows if row["ended_at"] is None],
+        closed_turn_ids=[row["id"] for row in rows if row["ended_at"] is not None],
+        approvals=[(row["id"], row["instance_id"]) for row in await cursor.fetchall()],
+    )

@@ -1,0 +1,482 @@
+"""Messages, turns and tool calls in PostgreSQL.
+
+Invariant: each method is one transaction that may run again with the same arguments and changes nothing the second
+time; the unique indexes on (turn_id, step, ordinal) hold even if it were called twice at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from shared.adapters.postgres import PostgresPool, Row, json
+from shared.adapters.postgres_sessions import cancel_turns, claim_idempotency, event_target
+from shared.adapters.sql.queries import load_queries
+from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
+from shared.sessions.models import (
+    ApprovalStatus,
+    Concurrency,
+    Message,
+    MessageRole,
+    MessageStatus,
+    SessionStatus,
+    ToolCall,
+    ToolCallStatus,
+    Turn,
+    TurnError,
+    TurnStatus,
+    Usage,
+)
+from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.records import (
+    ContextMessage,
+    FinishedTurn,
+    Idempotency,
+    Interruption,
+    PostedMessage,
+    StepClosed,
+    StepResult,
+    StepStart,
+    StoredStep,
+    StuckTurn,
+    ToolExecution,
+    TurnPlan,
+)
+
+_S = load_queries("sessions")
+_Q = load_queries("turns")
+_C = load_queries("tool_calls")
+
+CONTEXT_ROWS = 1_000
+"""Messages read for one model call at most, whatever their size: bounds the read of an endless session."""
+
+
+def turn_from_row(row: Row) -> Turn:
+    """A turns row, with `tool_calls` aggregated when the query did so."""
+    error = TurnError(code=row["error_code"], detail=row["error_detail"] or "") if row["error_code"] else None
+    return Turn(
+        id=row["id"],
+        session_id=row["session_id"],
+        message_id=row["message_id"],
+        status=TurnStatus(row["status"]),
+        steps=row["steps"],
+        tool_calls=[ToolCall.model_validate(call) for call in row.get("tool_calls", [])],
+        usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        error=error,
+    )
+
+
+def message_from_row(row: Row) -> Message:
+    """A messages row with `tool_calls` aggregated."""
+    return Message(
+        id=row["id"],
+        session_id=row["session_id"],
+        turn_id=row["turn_id"],
+        role=MessageRole(row["role"]),
+        content=row["content"],
+        tool_calls=[ToolCall.model_validate(call) for call in row["tool_calls"]],
+        tool_call_id=row["answers"],
+        status=MessageStatus(row["status"]),
+        created_at=row["created_at"],
+    )
+
+
+_MESSAGE = sql.SQL(
+    "SELECT m.id, m.session_id, m.turn_id, m.number, m.role, m.content, m.status, m.created_at,"
+    " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
+    "  AND c.ordinal = m.ordinal - 1) AS answers,"
+    " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("
+    "'id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments, 'status', c.status,"
+    " 'result', c.result) ORDER BY c.ordinal) FROM tool_calls c WHERE c.message_id = m.id), '[]') END AS tool_calls"
+    " FROM messages m WHERE m.session_id = %(session_id)s"
+)
+
+
+class PostgresTurns:
+    """`TurnRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    # Posting and reading. ----------------------------------------------------------------------
+
+    async def post_message(
+        self,
+        message: Message,
+        turn: Turn,
+        plan: TurnPlan,
+        *,
+        user_id: str,
+        tokens: int,
+        concurrency: Concurrency,
+        idempotency: Idempotency | None,
+    ) -> PostedMessage:
+        """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next.
+
+        Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key).
+        """
+        now = turn.created_at
+        session_id = turn.session_id
+        async with self._pool.transaction() as connection:
+            cursor = await connection.execute(
+                _S["lock_session_for_user"], {"session_id": session_id, "user_id": user_id}
+            )
+            row = await cursor.fetchone()
+            if row is None or row["access"] == "read":
+                raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            target = event_target(row, session_id=session_id)
+            if idempotency is not None:
+                outcome = {"message_id": message.id, "turn_id": turn.id}
+                earlier = await claim_idempotency(connection, idempotency, outcome)
+                if earlier is not None:
+                    return await self._posted_before(connection, session_id, earlier, target)
+            status = SessionStatus(row["status"])
+            if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
+                raise InvalidState(f"A session that is {status} takes no messages.")
+            cursor = await connection.execute(_Q["open_turns"], {"session_id": session_id})
+            open_turns = await cursor.fetchall()
+            if open_turns and concurrency is Concurrency.REJECT:
+                raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
+            interruption: Interruption | None = None
+            if open_turns and concurrency is Concurrency.INTERRUPT:
+                interruption = await cancel_turns(connection, [open_turn["id"] for open_turn in open_turns], now=now)
+            dispatch = not open_turns or (interruption is not None and not interruption.turn_ids)
+            await connection.execute(
+                _Q["insert_user_turn"],
+                {
+                    "session_id": session_id,
+                    "turn_id": turn.id,
+                    "message_id": message.id,
+                    "user_id": user_id,
+                    "plan": json(plan.model_dump(mode="json", exclude_none=False)),
+                    "content": message.content,
+                    "tokens": tokens,
+                    "dispatch": dispatch,
+                    "now": now,
+                },
+            )
+        return PostedMessage(
+            message,
+            turn,
+            target,
+            activated=status is SessionStatus.CREATED,
+            dispatched=dispatch,
+            interrupted=interruption,
+        )
+
+    async def _posted_before(self, connection: Any, session_id: str, earlier: Row, target: Any) -> PostedMessage:
+        cursor = await connection.execute(
+            _Q["turn_for_user"], {"session_id": session_id, "turn_id": earlier["turn_id"]}
+        )
+        turn = await cursor.fetchone()
+        cursor = await connection.execute(
+            _MESSAGE + sql.SQL(" AND m.id = %(message_id)s"),
+            {"session_id": session_id, "message_id": earlier["message_id"]},
+        )
+        message = await cursor.fetchone()
+        if turn is None or message is None:
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The message of that request is gone.")
+        return PostedMessage(message_from_row(message), turn_from_row(turn), target, replayed=True)
+
+    async def get_turn(self, session_id: str, turn_id: str) -> Turn:
+        """Raises NotFound. The caller has checked access to the session."""
+        row = await self._pool.fetch_one(_Q["turn_for_user"], {"session_id": session_id, "turn_id": turn_id})
+        if row is None:
+            # The contract has no code of its own for turns: a turn is found through its message.
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+        return turn_from_row(row)
+
+    async def get_message(self, session_id: str, message_id: str) -> Message:
+        """Raises NotFound."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                _MESSAGE + sql.SQL(" AND m.id = %(message_id)s"),
+                {"session_id": session_id, "message_id": message_id},
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such message.")
+        return message_from_row(row)
+
+    async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
+        """(number, message), one more than `page.limit` when there are more."""
+        where: list[sql.Composable] = []
+        parameters: dict[str, Any] = {"session_id": session_id, "limit": page.limit + 1}
+        if wanted.role is not None:
+            where.append(sql.SQL(" AND m.role = %(role)s"))
+            parameters["role"] = wanted.role.value
+        if wanted.since is not None:
+            where.append(sql.SQL(" AND m.created_at >= %(since)s"))
+            parameters["since"] = wanted.since
+        if wanted.until is not None:
+            where.append(sql.SQL(" AND m.created_at < %(until)s"))
+            parameters["until"] = wanted.until
+        if wanted.q is not None:
+            where.append(sql.SQL(" AND position(lower(%(q)s) IN lower(m.content)) > 0"))
+            parameters["q"] = wanted.q
+        if page.after is not None:
+            where.append(sql.SQL(" AND m.number {} %(after)s").format(sql.SQL("<" if wanted.descending else ">")))
+            parameters["after"] = page.after[0]
+        order = sql.SQL(
+            " ORDER BY m.number DESC LIMIT %(limit)s" if wanted.descending else " ORDER BY m.number LIMIT %(limit)s"
+        )
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_MESSAGE + sql.Composed(where) + order, parameters)
+            return [(row["number"], message_from_row(row)) for row in await cursor.fetchall()]
+
+    # Model steps. ------------------------------------------------------------------------------
+
+    async def begin_step(
+        self, turn_id: str, step: int, *, message_id: str, now: datetime
+    ) -> StepStart | StoredStep | StepClosed:
+        """Start (or start again) the model step `step`, counted from 1.
+
+        A step already stored comes back as it was; a step begun before gets a higher attempt.
+        """
+        async with self._pool.transaction() as connection:
+            async with connection.pipeline():
+                begun = await connection.execute(
+                    _Q["begin_step"], {"turn_id": turn_id, "step": step, "message_id": message_id, "now": now}
+                )
+                read = await connection.execute(
+                    _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": CONTEXT_ROWS}, binary=True
+                )
+                row = await begun.fetchone()
+                context = await read.fetchall()
+            if row is not None and row["message_id"] is not None:
+                return StepStart(
+                    turn_id=turn_id,
+                    step=step,
+                    target=event_target(row),
+                    requested_by=row["requested_by"],
+                    plan=TurnPlan.model_validate(row["plan"]),
+                    message_id=row["message_id"],
+                    message_created_at=row["message_created_at"],
+                    attempt=row["attempt"],
+                    context=[_context_message(item) for item in context],
+                )
+            stored = await (await connection.execute(_Q["stored_step"], {"turn_id": turn_id, "step": step})).fetchone()
+            if stored is not None and stored["status"] == MessageStatus.COMPLETED:
+                return _stored_step(stored)
+            state = await (await connection.execute(_Q["turn_state"], {"turn_id": turn_id})).fetchone()
+            if state is None:
+                raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+            return StepClosed(cancelled=state["cancel_requested_at"] is not None or state["status"] == "cancelled")
+
+    async def save_step(self, result: StepResult) -> bool:
+        """Store what a step made. False when another attempt of the step was stored or begun meanwhile."""
+        calls = [
+            {
+                "id": call.id,
+                "ordinal": call.ordinal,
+                "provider_call_id": call.provider_call_id,
+                "name": call.name,
+                "arguments": call.arguments,
+                "argument_error": call.argument_error,
+                "needs_approval": call.needs_approval,
+            }
+            for call in result.calls
+        ]
+        provider_calls = [
+            {"id": call.provider_call_id, "name": call.name, "arguments": call.arguments} for call in result.calls
+        ]
+        row = await self._pool.fetch_one(
+            _Q["save_step"],
+            {
+                "message_id": result.message_id,
+                "attempt": result.attempt,
+                "content": result.content,
+                "status": result.status.value,
+                "provider_calls": json(provider_calls or None),
+                "calls": json(calls),
+                "tokens": result.tokens,
+                "input_tokens": result.usage.input_tokens,
+                "output_tokens": result.usage.output_tokens,
+            },
+        )
+        return row is not None
+
+    async def stored_step(self, turn_id: str, step: int) -> StoredStep | None:
+        row = await self._pool.fetch_one(_Q["stored_step"], {"turn_id": turn_id, "step": step})
+        return None if row is None or row["status"] == MessageStatus.STREAMING else _stored_step(row)
+
+    async def cancel_requested(self, turn_ids: Sequence[str]) -> set[str]:
+        """Which of these turns should stop."""
+        rows = await self._pool.fetch_all(_Q["cancel_requested"], {"turn_ids": list(turn_ids)})
+        return {row["id"] for row in rows}
+
+    # Tool calls. -------------------------------------------------------------------------------
+
+    async def tool_execution(self, tool_call_id: str) -> ToolExecution:
+        """Raises NotFound."""
+        row = await self._pool.fetch_one(_C["tool_call_for_execution"], {"tool_call_id": tool_call_id})
+        if row is None:
+            raise NotFound(ErrorCode.TOOL_NOT_FOUND, "No such tool call.")
+        return _tool_execution(row)
+
+    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> bool:
+        """Mark that the tool is about to run. False when it was marked before, by whoever."""
+        row = await self._pool.fetch_one(_C["begin_tool_call"], {"tool_call_id": tool_call_id, "now": now})
+        return row is not None
+
+    async def save_tool_result(
+        self,
+        tool_call_id: str,
+        *,
+        status: ToolCallStatus,
+        result: Any,
+        error_code: str | None,
+        message_id: str,
+        content: str,
+        tokens: int,
+        now: datetime,
+    ) -> bool:
+        """Store a result and its tool message. False when one was stored before."""
+        row = await self._pool.fetch_one(
+            _C["save_tool_result"],
+            {
+                "tool_call_id": tool_call_id,
+                "status": status.value,
+                "result": json(result),
+                "error_code": error_code,
+                "message_id": message_id,
+                "content": content,
+                "tokens": tokens,
+                "now": now,
+            },
+        )
+        return row is not None
+
+    async def time_out_approval(self, tool_call_id: str, *, now: datetime) -> bool:
+        """Close an approval that nobody decided. False when somebody was just in time."""
+        row = await self._pool.fetch_one(_C["time_out_approval"], {"tool_call_id": tool_call_id, "now": now})
+        return row is not None
+
+    async def mark_approval_delivered(self, tool_call_id: str, *, now: datetime) -> None:
+        await self._pool.execute(_C["mark_approval_delivered"], {"tool_call_id": tool_call_id, "now": now})
+
+    # Ends. -------------------------------------------------------------------------------------
+
+    async def cancel(
+        self, session_id: str, turn_id: str, user_id: str, *, now: datetime
+    ) -> tuple[Interruption, str | None]:
+        """Ask a turn to stop; harmless when it has ended. Returns whom to tell, and a turn to start if one is next."""
+        async with self._pool.transaction() as connection:
+            cursor = await connection.execute(
+                _Q["lock_turn_for_user"], {"session_id": session_id, "turn_id": turn_id, "user_id": user_id}
+            )
+            row = await cursor.fetchone()
+            if row is None or row["access"] == "read":
+                raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+            if row["ended_at"] is not None:
+                return Interruption(), None
+            interruption = await cancel_turns(connection, [turn_id], now=now)
+            return interruption, None
+
+    async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
+        """Close a turn with all that hangs open in it and claim the session's next one. Safe to repeat."""
+        async with self._pool.transaction() as connection:
+            parameters = {
+                "turn_id": turn_id,
+                "status": status.value,
+                "error_code": error.code if error else None,
+                "error_detail": error.detail if error else None,
+                "now": now,
+            }
+            async with connection.pipeline():
+                locked = await connection.execute(_Q["lock_session_of_turn"], parameters)
+                finished = await connection.execute(_Q["finish_turn"], parameters)
+                if status is not TurnStatus.COMPLETED:
+                    await connection.execute(_Q["close_open_messages"], parameters)
+                    await connection.execute(_Q["close_open_tool_calls"], parameters)
+                session = await locked.fetchone()
+                row = await finished.fetchone()
+            if session is None:
+                raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+            claimed = await (
+                await connection.execute(_Q["claim_next_turn"], {"session_id": session["id"], "now": now})
+            ).fetchone()
+        usage = Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]) if row else Usage()
+        return FinishedTurn(
+            target=event_target(session, session_id=session["id"]),
+            closed_now=row is not None,
+            usage=usage,
+            steps=row["steps"] if row else 0,
+            next_turn_id=claimed["id"] if claimed else None,
+        )
+
+    async def claim_next(self, session_id: str, *, now: datetime) -> str | None:
+        """Claim the session's next queued turn, if none runs; the caller starts its orchestration."""
+        row = await self._pool.fetch_one(_Q["claim_next_turn"], {"session_id": session_id, "now": now})
+        return None if row is None else str(row["id"])
+
+    async def stuck(self, *, before: datetime, limit: int) -> list[StuckTurn]:
+        """Open turns whose orchestration was asked for before then."""
+        rows = await self._pool.fetch_all(_Q["stuck_turns"], {"before": before, "limit": limit})
+        return [
+            StuckTurn(row["id"], row["session_id"], TurnStatus(row["status"]), row["dispatched_at"]) for row in rows
+        ]
+
+    async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
+        """Sessions with a queued turn and none that runs: a hand-over was cut."""
+        rows = await self._pool.fetch_all(_Q["idle_sessions_with_queue"], {"before": before, "limit": limit})
+        return [row["session_id"] for row in rows]
+
+    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
+        """Note that the orchestration was asked for again."""
+        await self._pool.execute(_Q["touch_dispatch"], {"turn_id": turn_id, "now": now})
+
+
+def _context_message(row: Row) -> ContextMessage:
+    return ContextMessage(
+        role=row["role"],
+        content=row["content"],
+        tokens=row["tokens"],
+        turn_number=row["turn_number"],
+        step=row["step"],
+        status=MessageStatus(row["status"]),
+        tool_call_id=row["tool_call_id"],
+        calls=row["calls"],
+    )
+
+
+def _stored_step(row: Row) -> StoredStep:
+    return StoredStep(
+        row["message_id"],
+        MessageStatus(row["status"]),
+        [(call["id"], call["needs_approval"]) for call in row["calls"]],
+    )
+
+
+def _tool_execution(row: Row) -> ToolExecution:
+    return ToolExecution(
+        tool_call_id=row["id"],
+        session_id=row["session_id"],
+        turn_id=row["turn_id"],
+        message_id=row["message_id"],
+        provider_call_id=row["provider_call_id"],
+        name=row["name"],
+        arguments=row["arguments"],
+        argument_error=row["argument_error"],
+        needs_approval=row["needs_approval"],
+        status=ToolCallStatus(row["status"]),
+        result=row["result"],
+        begun_at=row["begun_at"],
+        ended_at=row["ended_at"],
+        plan=TurnPlan.model_validate(row["plan"]),
+        requested_by=row["requested_by"],
+        cancelled=row["cancel_requested_at"] is not None or row["turn_ended_at"] is not None,
+        target=event_target(row),
+        approval_id=row["approval_id"],
+        approval_status=ApprovalStatus(row["approval_status"]) if row["approval_status"] else None,
+        decided_by=row["decided_by"],
+        comment=row["comment"],
+        decided_arguments=row["decided_arguments"],
+        arguments_digest=row["arguments_digest"],
+    )

@@ -1,0 +1,274 @@
+"""The event log in Redis: one stream and one counter per session, both under the same cluster slot.
+
+One script numbers, appends, trims and announces a batch atomically; batches of different sessions share a
+pipeline. Readers follow through pub/sub, one connection per process however many streams it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from shared.batching import Batcher
+from shared.sessions.events import EventLogUnavailable, EventTarget, LogSlice, SeqLeaseNeeded
+
+log = logging.getLogger(__name__)
+
+_COUNTER_SECONDS = 90 * 86_400
+"""A counter outlives its stream by far: without it the next event leaves a hole in the numbers."""
+
+_QUEUE_LIMIT = 1_000
+"""Batches a slow follower may lag behind before it is told to catch up from the stream."""
+
+# KEYS: counter hash, stream. ARGV: floor, ceiling, may_seed, max length, stream ttl, counter ttl, channel, body...
+# Returns the first number, or -1: no counter (lost), or -2: the ceiling is reached.
+_APPEND = """
+local kept = redis.call('HMGET', KEYS[1], 'seq', 'ceiling')
+local floor = tonumber(ARGV[1])
+local ceiling = math.max(tonumber(kept[2] or '0'), tonumber(ARGV[2]))
+local seq = tonumber(kept[1] or '-1')
+if seq < 0 and ARGV[3] ~= '1' then return -1 end
+if seq < floor then seq = floor end
+local count = #ARGV - 7
+if seq + count > ceiling then return -2 end
+local announced = {seq + 1}
+for i = 1, count do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + i), 'e', ARGV[7 + i])
+  announced[i + 1] = ARGV[7 + i]
+end
+redis.call('HSET', KEYS[1], 'seq', string.format('%.0f', seq + count), 'ceiling', string.format('%.0f', ceiling))
+redis.call('EXPIRE', KEYS[1], ARGV[6])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+redis.call('PUBLISH', ARGV[7], table.concat(announced, '\\n'))
+return seq + 1
+"""
+
+
+def _slot(session_id: str) -> str:
+    return f"parley:{{{session_id}}}"
+
+
+def _counter(session_id: str) -> str:
+    return _slot(session_id) + ":seq"
+
+
+def _stream(session_id: str) -> str:
+    return _slot(session_id) + ":events"
+
+
+def _channel(session_id: str) -> str:
+    return _slot(session_id) + ":live"
+
+
+class RedisEventLog:
+    """`EventLog` over Redis streams.
+
+    length: events kept per session (approximately); ttl_seconds: how long a session's stream stays after its last.
+    """
+
+    def __init__(self, redis: Redis, *, length: int, ttl_seconds: int) -> None:
+        self._redis = redis
+        self._length = length
+        self._ttl_seconds = ttl_seconds
+        self._sha: str | None = None
+        self._batcher = Batcher[tuple[EventTarget, Sequence[bytes]], int](self._append_many)
+        self._followers = _Followers(redis)
+
+    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
+        first = await self._batcher.submit((target, bodies))
+        if first == -1:
+            raise SeqLeaseNeeded(lost=True)
+        if first == -2:
+            raise SeqLeaseNeeded(lost=False)
+        return first
+
+    async def _append_many(self, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> Sequence[int | BaseException]:
+        try:
+            if self._sha is None:
+                self._sha = await self._redis.script_load(_APPEND)
+            results = await self._run(self._sha, batch)
+            if any(isinstance(result, NoScriptError) for result in results):
+                # The server restarted and forgot its scripts; none of those calls ran.
+                self._sha = await self._redis.script_load(_APPEND)
+                again = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
+                redone = await self._run(self._sha, [batch[index] for index in again])
+                for index, result in zip(again, redone, strict=True):
+                    results[index] = result
+        except (RedisError, OSError) as exc:
+            raise EventLogUnavailable(str(exc)) from exc
+        return [
+            EventLogUnavailable(str(result)) if isinstance(result, RedisError) else int(result) for result in results
+        ]
+
+    async def _run(self, sha: str, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for target, bodies in batch:
+            session_id = target.session_id
+            pipeline.evalsha(
+                sha,
+                2,
+                _counter(session_id),
+                _stream(session_id),
+                target.seq_floor,
+                target.seq_ceiling,
+                1 if target.may_seed else 0,
+                self._length,
+                self._ttl_seconds,
+                _COUNTER_SECONDS,
+                _channel(session_id),
+                *bodies,
+            )
+        return await pipeline.execute(raise_on_error=False)
+
+    async def read(self, session_id: str, after: int, limit: int) -> LogSlice:
+        try:
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hget(_counter(session_id), "seq")
+            pipeline.xrange(_stream(session_id), count=1)
+            pipeline.xrange(_stream(session_id), min=f"({after}-0", count=limit)
+            last, oldest, found = await pipeline.execute()
+        except (RedisError, OSError) as exc:
+            raise EventLogUnavailable(str(exc)) from exc
+        return LogSlice(
+            items=[_entry(entry) for entry in found],
+            last_seq=None if last is None else int(last),
+            first_kept=_entry(oldest[0])[0] if oldest else None,
+        )
+
+    async def read_back(self, session_id: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
+        if before is not None and before <= 1:
+            return []
+        try:
+            newest = "+" if before is None else f"({before}-0"
+            found = await self._redis.xrevrange(_stream(session_id), max=newest, count=limit)
+        except (RedisError, OSError) as exc:
+            raise EventLogUnavailable(str(exc)) from exc
+        return [_entry(entry) for entry in found or ()]
+
+    async def follow(self, session_id: str) -> AsyncIterator[list[tuple[int, bytes]] | None]:
+        queue = await self._followers.add(_channel(session_id))
+        try:
+            while True:
+                item = await queue.get()
+                if isinstance(item, EventLogUnavailable):
+                    raise item
+                yield item
+        finally:
+            await self._followers.remove(_channel(session_id), queue)
+
+    async def erase(self, session_id: str) -> None:
+        try:
+            await self._redis.delete(_counter(session_id), _stream(session_id))
+        except (RedisError, OSError) as exc:
+            raise EventLogUnavailable(str(exc)) from exc
+
+    async def aclose(self) -> None:
+        """Stop following; the Redis client itself belongs to the composition root."""
+        await self._followers.aclose()
+
+
+def _entry(entry: Any) -> tuple[int, bytes]:
+    """(b"17-0", {b"e": body}) as (17, body)."""
+    name, fields = entry
+    return int(bytes(name).split(b"-", 1)[0]), fields[b"e"]
+
+
+type _Queue = asyncio.Queue[list[tuple[int, bytes]] | EventLogUnavailable | None]
+
+
+class _Followers:
+    """All live readers of this process over one pub/sub connection."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._queues: dict[bytes, set[_Queue]] = {}
+        self._pubsub: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+
+    async def add(self, channel: str) -> _Queue:
+        """A queue fed from now on; its first item is None, once the subscription stands."""
+        queue: _Queue = asyncio.Queue(_QUEUE_LIMIT)
+        name = channel.encode()
+        async with self._lock:
+            waiting = self._queues.setdefault(name, set())
+            waiting.add(queue)
+            try:
+                if self._pubsub is None:
+                    self._pubsub = self._redis.pubsub()
+                    # `listen` ends when nothing is subscribed; this keeps it going between followers.
+                    await self._pubsub.subscribe("parley:idle")
+                # Subscribing again to a channel is answered again, which is what tells this queue it stands.
+                await self._pubsub.subscribe(channel)
+            except (RedisError, OSError) as exc:
+                waiting.discard(queue)
+                await self._reset(exc)
+                raise EventLogUnavailable(str(exc)) from exc
+            if self._task is None:
+                self._task = asyncio.create_task(self._pump(self._pubsub))
+        return queue
+
+    async def remove(self, channel: str, queue: _Queue) -> None:
+        name = channel.encode()
+        async with self._lock:
+            waiting = self._queues.get(name)
+            if waiting is None:
+                return
+            waiting.discard(queue)
+            if not waiting:
+                del self._queues[name]
+                if self._pubsub is not None:
+                    with suppress(RedisError, OSError):
+                        await self._pubsub.unsubscribe(channel)
+
+    async def aclose(self) -> None:
+        async with self._lock:
+            await self._reset(ConnectionError("closing"))
+
+    async def _pump(self, pubsub: Any) -> None:
+        try:
+            async for message in pubsub.listen():
+                if message["type"] == "message":
+                    first, *bodies = message["data"].split(b"\n")
+                    start = int(first)
+                    self._hand(message["channel"], [(start + i, body) for i, body in enumerate(bodies)])
+                elif message["type"] == "subscribe":
+                    self._hand(message["channel"], None)
+        except (RedisError, OSError) as exc:
+            log.warning("live events interrupted: %s", exc)
+            async with self._lock:
+                if self._pubsub is pubsub:
+                    self._task = None  # this very task: it must not cancel itself below
+                    await self._reset(exc)
+
+    def _hand(self, channel: bytes, item: list[tuple[int, bytes]] | None) -> None:
+        for queue in self._queues.get(channel, ()):
+            try:
+                queue.put_nowait(item)
+            except asyncio.QueueFull:
+                # The follower is too slow: drop what it has queued and tell it to read the stream instead.
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+
+    async def _reset(self, exc: BaseException) -> None:
+        """Give up the connection; every follower is told and decides whether to come back."""
+        gone, self._queues = self._queues, {}
+        for queues in gone.values():
+            for queue in queues:
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(EventLogUnavailable(str(exc)))
+        task, self._task = self._task, None
+        pubsub, self._pubsub = self._pubsub, None
+        if task is not None:
+            task.cancel()
+        if pubsub is not None:
+            with suppress(RedisError, OSError):
+                await pubsub.aclose()

@@ -1,0 +1,97 @@
+"""Applies the numbered migrations: `python -m shared.adapters.sql.migrate`, with POSTGRES_URL set.
+
+Forward-only, each file once, in order, each in its own transaction, under one advisory lock so that two
+deployments cannot interleave. Never called by a request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from importlib.resources import files
+
+import psycopg
+
+_LOCK = 0x7061726C6579  # "parley" as a number: the advisory lock every migration run takes
+
+
+@dataclass(frozen=True)
+class Migration:
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class MigrationError(Exception):
+    """The database does not match the files; the message says which one."""
+
+
+def migrations() -> list[Migration]:
+    """The files of `migrations/`, by number."""
+    found = [
+        Migration(int(entry.name[:4]), entry.name, entry.read_text("utf-8"))
+        for entry in (files(__package__) / "migrations").iterdir()
+        if entry.name.endswith(".sql")
+    ]
+    return sorted(found, key=lambda migration: migration.number)
+
+
+def migrate(url: str) -> list[str]:
+    """Bring the database at `url` up to date; returns the names of what was applied now.
+
+    Raises MigrationError when an applied file has since been changed, or the database is newer than the files.
+    """
+    applied_now: list[str] = []
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (number integer PRIMARY KEY, name text NOT NULL,"
+            " digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        applied: dict[int, str] = dict(connection.execute("SELECT number, digest FROM schema_migrations"))
+        known = migrations()
+        unknown = set(applied) - {migration.number for migration in known}
+        if unknown:
+            raise MigrationError(
+                f"the database has migration {max(unknown)}, this code knows {len(known)}: deploy the newer code"
+            )
+        for migration in known:
+            if migration.number in applied:
+                if applied[migration.number] != migration.digest:
+                    raise MigrationError(
+                        f"{migration.name} was changed after it had been applied: add a new file instead"
+                    )
+                continue
+            with connection.transaction():
+                connection.execute(migration.sql.encode())
+                connection.execute(
+                    "INSERT INTO schema_migrations (number, name, digest) VALUES (%s, %s, %s)",
+                    [migration.number, migration.name, migration.digest],
+                )
+            applied_now.append(migration.name)
+    return applied_now
+
+
+def main() -> int:
+    """Command line: prints what was applied, or one line saying what is wrong."""
+    url = os.environ.get("POSTGRES_URL", "")
+    if not url:
+        print("POSTGRES_URL is not set: the connection URL of the database to migrate", file=sys.stderr)  # noqa: T201 - a command
+        return 2
+    try:
+        applied = migrate(url)
+    except (MigrationError, psycopg.Error) as exc:
+        print(f"migration failed: {exc}", file=sys.stderr)  # noqa: T201 - a command
+        return 1
+    print("\n".join(f"applied {name}" for name in applied) or "database is up to date")  # noqa: T201 - a command
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,58 @@
+-- name: insert_session
+INSERT INTO sessions (id, owner_id, name, status, agent_id, config, tags, metadata, created_at, updated_at, event_seq_ceiling)
+VALUES (%(id)s, %(owner_id)s, %(name)s, 'CREATED', %(agent_id)s, %(config)s, %(tags)s, %(metadata)s, %(now)s, %(now)s, %(ceiling)s)
+ON CONFLICT (id) DO NOTHING
+RETURNING *, 'owner' AS access
+
+-- name: session_for_user
+SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
+FROM sessions s
+LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
+WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
+
+-- name: session_target
+SELECT id, event_seq_floor, event_seq_ceiling FROM sessions WHERE id = %(session_id)s
+
+-- name: lock_session_for_user
+SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
+FROM sessions s
+LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
+WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
+FOR UPDATE OF s
+
+-- name: set_session_status
+UPDATE sessions
+SET status = %(status)s, updated_at = %(now)s,
+    ended_at = CASE WHEN %(status)s = 'ENDED' THEN %(now)s ELSE ended_at END
+WHERE id = %(session_id)s
+RETURNING *, %(access)s::text AS access
+
+-- name: lease_lost
+UPDATE sessions
+SET event_seq_floor = event_seq_ceiling, event_seq_ceiling = event_seq_ceiling + %(lease)s
+WHERE id = %(session_id)s
+RETURNING event_seq_floor, event_seq_ceiling
+
+-- name: lease_more
+UPDATE sessions SET event_seq_ceiling = event_seq_ceiling + %(lease)s
+WHERE id = %(session_id)s
+RETURNING event_seq_floor, event_seq_ceiling
+
+-- name: allocate_seq
+UPDATE sessions
+SET event_seq_floor = event_seq_ceiling + %(count)s, event_seq_ceiling = event_seq_ceiling + %(count)s
+WHERE id = %(session_id)s
+RETURNING event_seq_floor, event_seq_ceiling
+
+-- name: claim_idempotency_key
+INSERT INTO idempotency_keys (user_id, scope, key, request_hash, outcome)
+VALUES (%(user_id)s, %(scope)s, %(key)s, %(request_hash)s, %(outcome)s)
+ON CONFLICT DO NOTHING
+RETURNING outcome
+
+-- name: idempotency_key
+SELECT request_hash, outcome FROM idempotency_keys
+WHERE user_id = %(user_id)s AND scope = %(scope)s AND key = %(key)s
+
+-- name: forget_idempotency_keys
+DELETE FROM idempotency_keys WHERE created_at < %(before)s

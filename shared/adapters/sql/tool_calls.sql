@@ -1,0 +1,49 @@
+-- name: begin_tool_call
+UPDATE tool_calls SET begun_at = %(now)s
+WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at IS NULL
+RETURNING id
+
+-- name: tool_call_for_execution
+SELECT c.*, t.plan, t.requested_by, t.cancel_requested_at, t.ended_at AS turn_ended_at,
+       s.event_seq_floor, s.event_seq_ceiling,
+       a.id AS approval_id, a.status AS approval_status, a.decided_by, a.comment, a.decided_arguments,
+       a.arguments_digest, a.expires_at
+FROM tool_calls c
+JOIN turns t ON t.id = c.turn_id
+JOIN sessions s ON s.id = c.session_id
+LEFT JOIN approvals a ON a.tool_call_id = c.id
+WHERE c.id = %(tool_call_id)s
+
+-- name: save_tool_result
+WITH call AS (
+    UPDATE tool_calls
+    SET status = %(status)s, result = %(result)s, error_code = %(error_code)s, ended_at = %(now)s
+    WHERE id = %(tool_call_id)s AND ended_at IS NULL
+    RETURNING id, session_id, turn_id, step, ordinal, provider_call_id
+), session AS (
+    UPDATE sessions SET last_message_number = last_message_number + 1
+    FROM call WHERE sessions.id = call.session_id
+    RETURNING last_message_number
+)
+INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tool_call_id,
+                      tokens, created_at)
+SELECT %(message_id)s, call.session_id, call.turn_id, session.last_message_number, turns.number, call.step,
+       call.ordinal + 1, 'tool', %(content)s, 'completed', call.provider_call_id, %(tokens)s, %(now)s
+FROM call JOIN turns ON turns.id = call.turn_id, session
+RETURNING id
+
+-- name: time_out_approval
+WITH approval AS (
+    UPDATE approvals SET status = 'timed_out', decided_at = %(now)s, delivered_at = %(now)s
+    WHERE tool_call_id = %(tool_call_id)s AND status = 'pending'
+    RETURNING tool_call_id, turn_id
+), turn AS (
+    UPDATE turns SET status = 'running'
+    FROM approval
+    WHERE turns.id = approval.turn_id AND turns.status = 'waiting_approval' AND NOT EXISTS (
+        SELECT 1 FROM approvals o WHERE o.turn_id = turns.id AND o.status = 'pending' AND o.tool_call_id <> %(tool_call_id)s)
+)
+SELECT tool_call_id FROM approval
+
+-- name: mark_approval_delivered
+UPDATE approvals SET delivered_at = coalesce(delivered_at, %(now)s) WHERE tool_call_id = %(tool_call_id)s

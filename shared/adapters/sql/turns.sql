@@ -1,0 +1,168 @@
+-- name: open_turns
+SELECT id, status, dispatched_at FROM turns
+WHERE session_id = %(session_id)s AND ended_at IS NULL
+ORDER BY number
+
+-- name: insert_user_turn
+WITH session AS (
+    UPDATE sessions
+    SET last_message_number = last_message_number + 1, last_turn_number = last_turn_number + 1,
+        status = 'ACTIVE', updated_at = %(now)s
+    WHERE id = %(session_id)s
+    RETURNING last_message_number, last_turn_number
+), turn AS (
+    INSERT INTO turns (id, session_id, number, message_id, requested_by, status, plan, created_at, dispatched_at)
+    SELECT %(turn_id)s, %(session_id)s, last_turn_number, %(message_id)s, %(user_id)s, 'queued', %(plan)s, %(now)s,
+           CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END
+    FROM session
+)
+INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tokens, created_at)
+SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, last_turn_number, 0, 0, 'user', %(content)s,
+       'completed', %(tokens)s, %(now)s
+FROM session
+
+-- name: begin_step
+WITH turn AS (
+    UPDATE turns
+    SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s)
+    WHERE id = %(turn_id)s AND ended_at IS NULL AND cancel_requested_at IS NULL
+    RETURNING id, session_id, number, requested_by, plan
+), session AS (
+    UPDATE sessions SET last_message_number = last_message_number + 1
+    FROM turn WHERE sessions.id = turn.session_id
+    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling
+), message AS (
+    INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tokens,
+                          created_at)
+    SELECT %(message_id)s, turn.session_id, turn.id, session.last_message_number, turn.number, %(step)s, 0,
+           'assistant', '', 'streaming', 0, %(now)s
+    FROM turn, session
+    ON CONFLICT (turn_id, step, ordinal) DO UPDATE SET attempt = messages.attempt + 1
+        WHERE messages.status = 'streaming'
+    RETURNING id, attempt, created_at
+)
+SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, session.event_seq_ceiling,
+       message.id AS message_id, message.attempt, message.created_at AS message_created_at
+FROM turn, session LEFT JOIN message ON true
+
+-- name: context_messages
+SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status
+FROM messages m
+JOIN turns t ON t.id = %(turn_id)s AND m.session_id = t.session_id
+WHERE (m.turn_number, m.step) < (t.number, %(step)s::integer) AND m.status <> 'streaming'
+ORDER BY m.turn_number DESC, m.step DESC, m.ordinal DESC
+LIMIT %(limit)s
+
+-- name: stored_step
+SELECT m.id AS message_id, m.status,
+       coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'needs_approval', c.needs_approval) ORDER BY c.ordinal)
+                 FROM tool_calls c WHERE c.message_id = m.id), '[]') AS calls
+FROM messages m
+WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0
+
+-- name: save_step
+WITH message AS (
+    UPDATE messages
+    SET content = %(content)s, status = %(status)s, calls = %(provider_calls)s, tokens = %(tokens)s
+    WHERE id = %(message_id)s AND status = 'streaming' AND attempt = %(attempt)s
+    RETURNING id, session_id, turn_id, step
+), turn AS (
+    UPDATE turns
+    SET input_tokens = input_tokens + %(input_tokens)s, output_tokens = output_tokens + %(output_tokens)s
+    FROM message WHERE turns.id = message.turn_id
+), calls AS (
+    INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
+                            argument_error, needs_approval, status)
+    SELECT c.id, message.session_id, message.turn_id, message.id, message.step, c.ordinal, c.provider_call_id, c.name,
+           c.arguments, c.argument_error, c.needs_approval, 'pending'
+    FROM message, jsonb_to_recordset(%(calls)s) AS c (id text, ordinal integer, provider_call_id text, name text,
+                                                      arguments jsonb, argument_error text, needs_approval boolean)
+)
+SELECT id FROM message
+
+-- name: turn_state
+SELECT t.status, t.cancel_requested_at, t.ended_at, t.session_id, s.event_seq_floor, s.event_seq_ceiling
+FROM turns t JOIN sessions s ON s.id = t.session_id
+WHERE t.id = %(turn_id)s
+
+-- name: cancel_requested
+SELECT id FROM turns WHERE id = ANY(%(turn_ids)s) AND (cancel_requested_at IS NOT NULL OR ended_at IS NOT NULL)
+
+-- name: lock_turn_for_user
+SELECT t.id, t.session_id, t.status, t.dispatched_at, t.ended_at,
+       CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
+FROM turns t
+JOIN sessions s ON s.id = t.session_id
+LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
+WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
+FOR UPDATE OF s
+
+-- name: request_cancel
+UPDATE turns
+SET cancel_requested_at = coalesce(cancel_requested_at, %(now)s),
+    status = CASE WHEN dispatched_at IS NULL THEN 'cancelled' ELSE status END,
+    ended_at = CASE WHEN dispatched_at IS NULL THEN %(now)s ELSE ended_at END
+WHERE id = ANY(%(turn_ids)s) AND ended_at IS NULL
+RETURNING id, dispatched_at, ended_at
+
+-- name: cancel_approvals
+UPDATE approvals SET status = 'cancelled', decided_at = %(now)s
+WHERE turn_id = ANY(%(turn_ids)s) AND status = 'pending'
+RETURNING id, instance_id
+
+-- name: lock_session_of_turn
+SELECT s.id, s.event_seq_floor, s.event_seq_ceiling FROM sessions s
+WHERE s.id = (SELECT session_id FROM turns WHERE id = %(turn_id)s)
+FOR UPDATE
+
+-- name: finish_turn
+UPDATE turns
+SET status = %(status)s, ended_at = %(now)s, error_code = %(error_code)s, error_detail = %(error_detail)s
+WHERE id = %(turn_id)s AND ended_at IS NULL
+RETURNING id, steps, input_tokens, output_tokens, started_at
+
+-- name: close_open_messages
+UPDATE messages SET status = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled' ELSE 'failed' END
+WHERE turn_id = %(turn_id)s AND status = 'streaming'
+
+-- name: close_open_tool_calls
+UPDATE tool_calls
+SET status = 'failed', ended_at = %(now)s, error_code = 'TOOL_EXECUTION_FAILED',
+    result = '{"error": "The turn ended before this call did."}'
+WHERE turn_id = %(turn_id)s AND ended_at IS NULL
+
+-- name: claim_next_turn
+UPDATE turns SET dispatched_at = %(now)s
+WHERE id = (
+    SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id
+    WHERE t.session_id = %(session_id)s AND t.ended_at IS NULL AND s.status = 'ACTIVE'
+      AND NOT EXISTS (SELECT 1 FROM turns o
+                      WHERE o.session_id = t.session_id AND o.ended_at IS NULL AND o.dispatched_at IS NOT NULL)
+    ORDER BY t.number LIMIT 1
+)
+RETURNING id
+
+-- name: turn_for_user
+SELECT t.*,
+       coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
+                                                     'arguments', c.arguments, 'status', c.status, 'result', c.result)
+                                  ORDER BY c.step, c.ordinal)
+                 FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls
+FROM turns t
+WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s
+
+-- name: stuck_turns
+SELECT t.id, t.session_id, t.status, t.dispatched_at FROM turns t JOIN sessions s ON s.id = t.session_id
+WHERE t.ended_at IS NULL AND t.dispatched_at < %(before)s AND s.status = 'ACTIVE'
+ORDER BY t.dispatched_at
+LIMIT %(limit)s
+
+-- name: idle_sessions_with_queue
+SELECT DISTINCT t.session_id FROM turns t JOIN sessions s ON s.id = t.session_id
+WHERE t.ended_at IS NULL AND t.dispatched_at IS NULL AND t.created_at < %(before)s AND s.status = 'ACTIVE'
+  AND NOT EXISTS (SELECT 1 FROM turns o
+                  WHERE o.session_id = t.session_id AND o.ended_at IS NULL AND o.dispatched_at IS NOT NULL)
+LIMIT %(limit)s
+
+-- name: touch_dispatch
+UPDATE turns SET dispatched_at = %(now)s WHERE id = %(turn_id)s AND ended_at IS NULL AND dispatched_at IS NOT NULL

@@ -1,0 +1,222 @@
+"""The session's event log: 15 event types, numbered densely per session, sent to whoever may see them.
+
+Invariant: an event has its number before anyone sees it, numbers of a session only grow, and no number is given
+twice. Redis assigns them; should it lose the counter, numbering goes on above everything it could have assigned
+(the session row in PostgreSQL holds a ceiling it may not pass without asking), so a client sees a hole, asks for
+what it missed, and is told the truth: `gap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+import orjson
+
+SEQ_LEASE = 10_000
+"""How many numbers Redis may assign before it must ask PostgreSQL for more."""
+
+_MOVED_LIMIT = 10_000
+"""Sessions remembered per process as numbered without Redis."""
+
+CLIENT_METHOD = "event"
+"""The one method that SignalR clients listen to; its one argument is the envelope."""
+
+
+class EventType(StrEnum):
+    SESSION_CREATED = "session.created"
+    SESSION_ACTIVATED = "session.activated"
+    SESSION_SUSPENDED = "session.suspended"
+    SESSION_ENDED = "session.ended"
+    MESSAGE_CREATED = "message.created"
+    MESSAGE_UPDATED = "message.updated"
+    TOOL_CALL_PENDING = "tool_call.pending"
+    TOOL_CALL_APPROVED = "tool_call.approved"
+    TOOL_CALL_REJECTED = "tool_call.rejected"
+    TOOL_CALL_COMPLETED = "tool_call.completed"
+    TOOL_CALL_FAILED = "tool_call.failed"
+    STREAM_STARTED = "stream.started"
+    STREAM_CHUNK = "stream.chunk"
+    STREAM_ENDED = "stream.ended"
+    ERROR_OCCURRED = "error.occurred"
+
+
+class FrameType(StrEnum):
+    """What `data.frame` of a `stream.chunk` is, and the SSE event names of a turn's stream."""
+
+    MESSAGE_START = "message_start"
+    CONTENT_DELTA = "content_delta"
+    TOOL_CALL = "tool_call"
+    MESSAGE_END = "message_end"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event, not yet numbered."""
+
+    type: EventType
+    data: dict[str, Any]
+    turn_id: str | None = None
+    message_id: str | None = None
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def body(self, session_id: str) -> bytes:
+        """The envelope's JSON without its opening brace and `seq`; `envelope` puts them in front."""
+        value: dict[str, Any] = {"type": self.type, "session_id": session_id}
+        if self.turn_id is not None:
+            value["turn_id"] = self.turn_id
+        if self.message_id is not None:
+            value["message_id"] = self.message_id
+        value["at"] = self.at
+        value["data"] = self.data
+        return orjson.dumps(value, option=orjson.OPT_UTC_Z)[1:]
+
+
+def envelope(seq: int, body: bytes) -> bytes:
+    """The envelope as JSON bytes: `{"seq": 17, "type": ..., ...}`."""
+    return b'{"seq":%d,%b' % (seq, body)
+
+
+def frame(kind: FrameType, turn_id: str, message_id: str | None, **fields: Any) -> Event:
+    """A `stream.chunk` whose `data.frame` is `{"type": kind, **fields}`."""
+    return Event(EventType.STREAM_CHUNK, {"frame": {"type": kind, **fields}}, turn_id, message_id)
+
+
+def session_group(session_id: str) -> str:
+    """The SignalR group that sees a session's events."""
+    return f"session-{session_id}"
+
+
+APPROVERS_GROUP = "approvers"
+"""The SignalR group of all who have the approver role."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventTarget:
+    """A session, and which numbers its row has leased out (see the module's invariant)."""
+
+    session_id: str
+    seq_floor: int
+    seq_ceiling: int
+    may_seed: bool = False
+    """No number above the floor can have been given yet: a missing counter may start there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSlice:
+    """Part of a session's log."""
+
+    items: list[tuple[int, bytes]]
+    """(seq, body), ascending."""
+    last_seq: int | None
+    """The newest number assigned; None when the log has lost it."""
+    first_kept: int | None
+    """The oldest number still kept; None when nothing is."""
+
+
+class SeqLeaseNeeded(Exception):
+    """The log may not assign more numbers: `lost` when it has no counter, else the ceiling is reached."""
+
+    def __init__(self, *, lost: bool) -> None:
+        super().__init__("lost" if lost else "exhausted")
+        self.lost = lost
+
+
+class EventLogUnavailable(Exception):
+    """The log cannot be reached."""
+
+
+class EventLog(Protocol):
+    """Where events are numbered and kept for replay (Redis)."""
+
+    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
+        """Number and keep `bodies`, atomically and in order; returns the first number.
+
+        Raises SeqLeaseNeeded, EventLogUnavailable.
+        """
+        ...
+
+    async def read(self, session_id: str, after: int, limit: int) -> LogSlice:
+        """Up to `limit` events with seq > `after`, oldest first. Raises EventLogUnavailable."""
+        ...
+
+    async def read_back(self, session_id: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` events with seq < `before` (None: the end), newest first. Raises EventLogUnavailable."""
+        ...
+
+    def follow(self, session_id: str) -> AsyncIterator[list[tuple[int, bytes]] | None]:
+        """Live events from now on. Yields None first, once listening, and again after any interruption:
+        then the caller reads what it may have missed. Raises EventLogUnavailable."""
+        ...
+
+    async def erase(self, session_id: str) -> None:
+        """Forget the session's events and counter."""
+        ...
+
+
+class SequenceLeases(Protocol):
+    """The part of the session store that guards event numbers."""
+
+    async def lease(self, session_id: str, *, lost: bool) -> EventTarget:
+        """Raise the ceiling by SEQ_LEASE; `lost` also moves the floor up to the old ceiling."""
+        ...
+
+    async def allocate(self, session_id: str, count: int) -> EventTarget:
+        """Take `count` numbers past the ceiling, without Redis; the last of them is the new floor."""
+        ...
+
+
+class SessionEventPublisher:
+    """Numbers events and makes the SignalR messages that carry them.
+
+    Sending is the caller's: through its own output binding when it returns, or through the relay when it
+    must go out before (`realtime.py`).
+    """
+
+    def __init__(self, log: EventLog, leases: SequenceLeases) -> None:
+        self._log = log
+        self._leases = leases
+        # Sessions numbered without Redis by this process: a caller that read its row before that must not
+        # let a recovered Redis continue below those numbers. Grows only while Redis is down.
+        self._moved: dict[str, EventTarget] = {}
+
+    async def publish(
+        self, target: EventTarget, events: Sequence[Event], *, also_to: Sequence[str] = ()
+    ) -> list[bytes]:
+        """Number `events` and return one encoded SignalR message per event and group, in order.
+
+        also_to: further groups that see these events (approvers).
+        Never fails because Redis is down: numbers then come from PostgreSQL and replay has a hole.
+        """
+        bodies = [event.body(target.session_id) for event in events]
+        first = await self._number(target, bodies)
+        messages: list[bytes] = []
+        for offset, body in enumerate(bodies):
+            argument = envelope(first + offset, body)
+            messages.extend(
+                b'{"target":"%b","groupName":%b,"arguments":[%b]}'
+                % (CLIENT_METHOD.encode(), orjson.dumps(group), argument)
+                for group in (session_group(target.session_id), *also_to)
+            )
+        return messages
+
+    async def _number(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
+        moved = self._moved.get(target.session_id)
+        if moved is not None and moved.seq_floor > target.seq_floor:
+            target = moved
+        try:
+            try:
+                return await self._log.append(target, bodies)
+            except SeqLeaseNeeded as needed:
+                leased = await self._leases.lease(target.session_id, lost=needed.lost)
+                return await self._log.append(leased, bodies)
+        except (EventLogUnavailable, SeqLeaseNeeded):
+            moved = await self._leases.allocate(target.session_id, len(bodies))
+            if len(self._moved) >= _MOVED_LIMIT:
+                self._moved.pop(next(iter(self._moved)))
+            self._moved[target.session_id] = moved
+            return moved.seq_floor - len(bodies) + 1

@@ -1,0 +1,235 @@
+"""The values of the sessions domain, as they stand in JSON.
+
+Invariant: every model here is frozen and is exactly what the wire contract shows; what only the
+stores need (event sequence leases, who owns a row) lives in `records.py`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+type JsonObject = dict[str, Any]
+
+MAX_CONTENT_CHARS = 400_000
+"""Upper bound of one message whatever the model's window: keeps a request and a row bounded."""
+
+
+class SessionStatus(StrEnum):
+    CREATED = "CREATED"  # no turn yet; the first message activates it
+    ACTIVE = "ACTIVE"  # takes messages
+    SUSPENDED = "SUSPENDED"  # a running turn is held; takes no messages
+    ENDED = "ENDED"  # read-only, for good
+
+
+class MessageRole(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+    TOOL = "tool"
+
+
+class MessageStatus(StrEnum):
+    STREAMING = "streaming"  # the model is writing it; content is still empty
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"  # content is what had arrived when the turn was cancelled
+    FAILED = "failed"  # the model gave up on it; content is what had arrived
+
+
+class ToolCallStatus(StrEnum):
+    PENDING = "pending"  # proposed by the model, not yet allowed or not yet run
+    APPROVED = "approved"  # allowed by a person, not yet run
+    REJECTED = "rejected"  # a person said no, or nobody answered in time
+    COMPLETED = "completed"
+    FAILED = "failed"  # ran and failed, outcome unknown, or cancelled before it ran
+
+
+class TurnStatus(StrEnum):
+    QUEUED = "queued"  # stored, waiting for its orchestration or for the turn before it
+    RUNNING = "running"
+    WAITING_APPROVAL = "waiting_approval"  # at least one tool call waits for a person
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in _TERMINAL_TURNS
+
+
+_TERMINAL_TURNS = frozenset({TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED})
+
+
+class ApprovalStatus(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"  # the turn was cancelled while it waited
+
+
+class ApprovalMode(StrEnum):
+    AUTO = "auto"  # no call waits
+    MANUAL = "manual"  # every call waits
+    POLICY = "policy"  # each tool's own policy decides
+
+
+class Concurrency(StrEnum):
+    """What a message does while a turn of its session runs."""
+
+    REJECT = "reject"
+    ENQUEUE = "enqueue"
+    INTERRUPT = "interrupt"
+
+
+class Decision(StrEnum):
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class Value(BaseModel):
+    """A frozen value; unknown fields are refused by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s,][^,]*$")]
+
+
+class SessionConfig(Value):
+    """How a session's turns run."""
+
+    model: str | None = Field(None, max_length=128, description="Deployment or model; the app's own by default")
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_output_tokens: int | None = Field(None, ge=1, le=128_000)
+    max_steps: int = Field(8, ge=1, le=64, description="Model calls of one turn")
+    approval_mode: ApprovalMode = ApprovalMode.POLICY
+    approval_timeout_seconds: int = Field(86_400, ge=1, le=30 * 86_400)
+    tool_timeout_seconds: int = Field(60, ge=1, le=600)
+    max_context_tokens: int = Field(100_000, ge=256, le=2_000_000)
+    concurrency: Concurrency = Concurrency.REJECT
+    expires_after_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
+
+
+class Session(Value):
+    id: str
+    name: str | None
+    status: SessionStatus
+    agent_id: str | None
+    config: SessionConfig
+    tags: list[str]
+    metadata: JsonObject
+    created_at: datetime
+    updated_at: datetime
+
+
+class ToolCall(Value):
+    id: str
+    message_id: str
+    name: str
+    arguments: JsonObject
+    status: ToolCallStatus
+    result: Any | None = None
+
+
+class Message(Value):
+    id: str
+    session_id: str
+    turn_id: str | None
+    role: MessageRole
+    content: str
+    attachments: list[JsonObject] = []
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str | None = Field(None, description="For role `tool`: the call it answers")
+    status: MessageStatus
+    created_at: datetime
+
+
+class Usage(Value):
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class TurnError(Value):
+    code: str
+    detail: str
+
+
+class Turn(Value):
+    id: str
+    session_id: str
+    message_id: str
+    status: TurnStatus
+    steps: int
+    tool_calls: list[ToolCall] = []
+    usage: Usage
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: TurnError | None
+
+
+class Approval(Value):
+    id: str
+    tool_call_id: str
+    session_id: str
+    turn_id: str
+    tool: str
+    arguments: JsonObject
+    decided_arguments: JsonObject | None = Field(None, description="What was approved instead of `arguments`")
+    status: ApprovalStatus
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    comment: str | None = None
+
+
+# What callers send. ----------------------------------------------------------------------------
+
+
+class NewSession(Value):
+    """Body of `POST /sessions`."""
+
+    id: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    name: str | None = Field(None, max_length=200)
+    agent_id: str | None = Field(None, max_length=64)
+    config: SessionConfig = SessionConfig()
+    tags: list[Tag] = Field([], max_length=32)
+    metadata: JsonObject = {}
+
+
+class NewMessage(Value):
+    """Body of `POST /sessions/{id}/messages`."""
+
+    content: str
+    attachment_ids: list[str] = Field([], max_length=16)
+    approval_mode: ApprovalMode | None = None
+    concurrency: Concurrency | None = None
+
+
+class NewDecision(Value):
+    """Body of `POST /approvals/{approval_id}/decision`."""
+
+    decision: Decision
+    arguments: JsonObject | None = Field(None, description="Approve with these arguments instead")
+    comment: str | None = Field(None, max_length=2_000)
+
+
+class Subscription(Value):
+    """Body of `POST /sessions/{id}/subscribe` and `/unsubscribe`."""
+
+    connection_id: str | None = Field(None, max_length=256)
+
+
+class ToolInfo(Value):
+    name: str
+    description: str
+    parameters: JsonObject
+    approval: Literal["auto", "manual"]
+    idempotent: bool
+    timeout_seconds: float

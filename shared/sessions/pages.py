@@ -1,0 +1,92 @@
+"""Keyset pages: opaque cursors, limits, and what lists may be filtered and sorted by."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from shared.errors import ErrorCode, InvalidInput
+from shared.sessions.models import ApprovalStatus, MessageRole, SessionStatus
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+
+_INSTANT = TypeAdapter(datetime)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list. after: the sort key and id of the last item of the page before."""
+
+    limit: int = DEFAULT_LIMIT
+    after: tuple[Any, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """A column to sort by, newest or largest first when `descending`."""
+
+    column: str
+    descending: bool
+
+
+SESSION_SORTS = {
+    "-created_at": Sort("created_at", True),
+    "created_at": Sort("created_at", False),
+    "-updated_at": Sort("updated_at", True),
+    "updated_at": Sort("updated_at", False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    status: SessionStatus | None = None
+    tag: str | None = None
+    agent_id: str | None = None
+    q: str | None = None
+    sort: Sort = SESSION_SORTS["-created_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    role: MessageRole | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    q: str | None = None
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalFilter:
+    status: ApprovalStatus | None = None
+    session_id: str | None = None
+
+
+def encode_cursor(key: datetime | int | str, item_id: str) -> str:
+    """An opaque cursor that stands behind the item with this sort key and id."""
+    return base64.urlsafe_b64encode(orjson.dumps([key, item_id])).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, kind: type[datetime] | type[int]) -> tuple[Any, str]:
+    """The sort key and id of a cursor. Raises InvalidInput(VALIDATION_ERROR) for anything we did not make."""
+    try:
+        key, item_id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(item_id, str):
+            raise TypeError("id")
+        if kind is datetime:
+            return _INSTANT.validate_python(key, strict=False), item_id
+        if not isinstance(key, int) or isinstance(key, bool) or abs(key) >= 2**63:
+            raise TypeError("number")
+        return key, item_id
+    except (ValueError, TypeError, binascii.Error, ValidationError):
+        raise InvalidInput(
+            ErrorCode.VALIDATION_ERROR,
+            "The cursor is not one of ours.",
+            errors=[{"field": "cursor", "message": "use next_cursor of the previous page unchanged"}],
+        ) from None

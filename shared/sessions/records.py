@@ -1,0 +1,261 @@
+"""What the stores know and the wire does not show: leases, owners, plans, and the inputs and outcomes of a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from shared.sessions.events import EventTarget
+from shared.sessions.models import (
+    ApprovalMode,
+    ApprovalStatus,
+    Decision,
+    JsonObject,
+    Message,
+    MessageStatus,
+    Session,
+    ToolCallStatus,
+    Turn,
+    TurnStatus,
+    Usage,
+    Value,
+)
+
+type Access = Literal["owner", "write", "read"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session as one caller may see it."""
+
+    session: Session
+    owner_id: str
+    access: Access
+    target: EventTarget
+
+    @property
+    def may_write(self) -> bool:
+        return self.access != "read"
+
+
+class TurnPlan(Value):
+    """What a turn runs with, frozen when its message was posted; stored with the turn as JSON."""
+
+    schema_version: int = 1
+    instructions: str
+    model: str
+    temperature: float | None
+    max_output_tokens: int | None
+    max_steps: int
+    tools: list[str]
+    approval_mode: ApprovalMode
+    approval_timeout_seconds: int
+    tool_timeout_seconds: int
+    max_context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's `Idempotency-Key` and what it stands for."""
+
+    user_id: str
+    scope: str
+    key: str
+    request_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class PostedMessage:
+    """What posting a message did."""
+
+    message: Message
+    turn: Turn
+    target: EventTarget
+    activated: bool = False
+    dispatched: bool = False
+    """The turn is next: start its orchestration now."""
+    interrupted: Interruption | None = None
+    replayed: bool = False
+    """Answered from an earlier request with the same idempotency key; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """Orchestrations that must be told that their turn was cancelled."""
+
+    turn_ids: list[str] = field(default_factory=list)
+    """Dispatched turns that will end themselves."""
+    closed_turn_ids: list[str] = field(default_factory=list)
+    """Turns that had not started and are cancelled now."""
+    approvals: list[tuple[str, str]] = field(default_factory=list)
+    """(approval id, waiting instance id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextMessage:
+    """One stored message as the model will read it."""
+
+    role: str
+    content: str
+    tokens: int
+    turn_number: int
+    step: int
+    status: MessageStatus
+    tool_call_id: str | None = None
+    calls: list[JsonObject] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepStart:
+    """A model step that may run: everything it needs, read in one round trip."""
+
+    turn_id: str
+    step: int
+    target: EventTarget
+    requested_by: str
+    plan: TurnPlan
+    message_id: str
+    message_created_at: datetime
+    attempt: int
+    context: list[ContextMessage]
+    """Newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedCall:
+    """A tool call as the model asked for it and as our policy sees it."""
+
+    id: str
+    ordinal: int
+    """From 0."""
+    provider_call_id: str
+    name: str
+    arguments: JsonObject
+    argument_error: str | None
+    needs_approval: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """A model step that is already on record."""
+
+    message_id: str
+    status: MessageStatus
+    calls: list[tuple[str, bool]]
+    """(tool call id, needs approval), in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepClosed:
+    """The turn takes no more steps: it was cancelled or has ended."""
+
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a model step made, to be stored."""
+
+    message_id: str
+    attempt: int
+    content: str
+    status: MessageStatus
+    calls: list[ProposedCall]
+    usage: Usage
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExecution:
+    """A tool call, its approval if it has one, and the turn it belongs to."""
+
+    tool_call_id: str
+    session_id: str
+    turn_id: str
+    message_id: str
+    provider_call_id: str
+    name: str
+    arguments: JsonObject
+    argument_error: str | None
+    needs_approval: bool
+    status: ToolCallStatus
+    result: Any
+    begun_at: datetime | None
+    ended_at: datetime | None
+    plan: TurnPlan
+    requested_by: str
+    cancelled: bool
+    target: EventTarget
+    approval_id: str | None
+    approval_status: ApprovalStatus | None
+    decided_by: str | None
+    comment: str | None
+    decided_arguments: JsonObject | None
+    arguments_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTurn:
+    """A turn that was closed now (not before), and who runs next."""
+
+    target: EventTarget
+    closed_now: bool
+    usage: Usage
+    steps: int
+    next_turn_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRecord:
+    """An approval as a store row."""
+
+    id: str
+    tool_call_id: str
+    session_id: str
+    turn_id: str
+    tool: str
+    arguments: JsonObject
+    arguments_digest: str
+    decided_arguments: JsonObject | None
+    status: ApprovalStatus
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+    comment: str | None
+    instance_id: str
+    target: EventTarget
+    owner_id: str | None = None
+    participates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """A person's decision, as the store takes it."""
+
+    decision: Decision
+    user_id: str
+    arguments: JsonObject | None
+    digest: str | None
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StuckTurn:
+    turn_id: str
+    session_id: str
+    status: TurnStatus
+    dispatched_at: datetime
+
+
+class StepOutcome(StrEnum):
+    """How a model step ended, for the orchestrator."""
+
+    FINAL = "final"  # an answer, no tool calls
+    TOOL_CALLS = "tool_calls"
+    CANCELLED = "cancelled"
+    FAILED = "failed"  # for good; the turn ends with the code
+    RETRY = "retry"  # the same step may work later

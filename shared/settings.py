@@ -1,0 +1,134 @@
+"""Every setting of the app, typed, checked once at start.
+
+Nothing else reads `os.environ`. `local.settings.sample.json` and `infra/` name exactly these settings.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import ConfigError
+
+
+class AuthMode(StrEnum):
+    EASYAUTH = "easyauth"  # App Service Authentication puts the principal's headers in front
+    DEV = "dev"  # the header x-dev-user; local only
+
+
+class RealtimeDelivery(StrEnum):
+    BINDING = "binding"  # through the relay function's SignalR output binding
+    REST = "rest"  # straight to the SignalR data plane
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+class Settings(BaseSettings):
+    """All settings, frozen. Field aliases are the environment variables."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True, env_ignore_empty=True)
+
+    # The model: either Azure OpenAI ...
+    azure_openai_endpoint: str | None = Field(None, alias="AZURE_OPENAI_ENDPOINT")
+    azure_openai_deployment: str | None = Field(None, alias="AZURE_OPENAI_DEPLOYMENT")
+    azure_openai_api_key: str | None = Field(None, alias="AZURE_OPENAI_API_KEY", repr=False)
+    """Absent: managed identity."""
+    # ... or any server that speaks OpenAI chat completions.
+    openai_base_url: str | None = Field(None, alias="OPENAI_BASE_URL")
+    openai_api_key: str | None = Field(None, alias="OPENAI_API_KEY", repr=False)
+    openai_model: str | None = Field(None, alias="OPENAI_MODEL")
+    llm_timeout_seconds: float = Field(120, alias="LLM_TIMEOUT_SECONDS", gt=0, le=600)
+    """Longest silence of the model's stream; the function's own limit bounds the whole."""
+
+    # Stores.
+    postgres_url: str = Field(alias="POSTGRES_URL", repr=False)
+    postgres_pool_size: int = Field(10, alias="POSTGRES_POOL_SIZE", ge=1, le=100)
+    """Connections of one process; instances times this must stay below the server's limit."""
+    redis_url: str = Field(alias="REDIS_URL", repr=False)
+    azure_web_jobs_storage: str | None = Field(None, alias="AzureWebJobsStorage", repr=False)
+    tables_endpoint: str | None = Field(None, alias="TABLES_ENDPOINT")
+    """With managed identity instead of the connection string above."""
+    event_buffer_length: int = Field(10_000, alias="EVENT_BUFFER_LENGTH", ge=100)
+    """Events kept per session for replay."""
+    event_buffer_seconds: int = Field(86_400, alias="EVENT_BUFFER_SECONDS", ge=60)
+    """How long after its last event a session's buffer stays."""
+
+    # Callers and links.
+    auth_mode: AuthMode = Field(AuthMode.EASYAUTH, alias="AUTH_MODE")
+    public_base_url: str = Field(alias="PUBLIC_BASE_URL")
+    approval_link_secret: str = Field(alias="APPROVAL_LINK_SECRET", min_length=32, repr=False)
+    approval_webhook_url: str | None = Field(None, alias="APPROVAL_WEBHOOK_URL")
+    approval_webhook_secret: str | None = Field(None, alias="APPROVAL_WEBHOOK_SECRET", repr=False)
+    """As Standard Webhooks write it: `whsec_` and base64 of 24-64 bytes."""
+
+    # Realtime.
+    signalr_connection_string: str | None = Field(None, alias="AzureSignalRConnectionString", repr=False)
+    realtime_delivery: RealtimeDelivery = Field(RealtimeDelivery.BINDING, alias="REALTIME_DELIVERY")
+
+    # Tools.
+    tools_http_allow: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), alias="TOOLS_HTTP_ALLOW"
+    )
+    """`host[:port]` that the fetching tools may reach; empty: none."""
+
+    # What the platform says of itself (not for operators to set).
+    website_hostname: str = Field("localhost:7071", alias="WEBSITE_HOSTNAME")
+    functions_environment: str = Field("Production", alias="AZURE_FUNCTIONS_ENVIRONMENT")
+    website_auth_enabled: bool = Field(False, alias="WEBSITE_AUTH_ENABLED")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.auth_mode is AuthMode.DEV and self.functions_environment != "Development":
+            raise ValueError(
+                "AUTH_MODE=dev trusts a plain header and only starts in the local Development environment;"
+                " set AUTH_MODE=easyauth"
+            )
+        if self.auth_mode is AuthMode.EASYAUTH and not self.website_auth_enabled:
+            raise ValueError(
+                "AUTH_MODE=easyauth needs App Service Authentication in front (WEBSITE_AUTH_ENABLED);"
+                " enable it, or set AUTH_MODE=dev on your own machine"
+            )
+        if self.azure_openai_endpoint and not self.azure_openai_deployment:
+            raise ValueError("AZURE_OPENAI_DEPLOYMENT is missing: the name of the deployment to call")
+        if not self.azure_openai_endpoint and not (self.openai_base_url and self.openai_model):
+            raise ValueError(
+                "no model: set AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_DEPLOYMENT, or OPENAI_BASE_URL and OPENAI_MODEL"
+            )
+        if self.approval_webhook_url and not self.approval_webhook_secret:
+            raise ValueError("APPROVAL_WEBHOOK_SECRET is missing: webhooks are always signed")
+        if self.realtime_delivery is RealtimeDelivery.REST and not self.signalr_connection_string:
+            raise ValueError("REALTIME_DELIVERY=rest needs AzureSignalRConnectionString")
+        return self
+
+    @cached_property
+    def internal_base_url(self) -> str:
+        """Where this app reaches its own functions: `https` but on a laptop."""
+        host = self.website_hostname
+        scheme = "http" if host.split(":")[0] in {"localhost", "127.0.0.1"} else "https"
+        return f"{scheme}://{host}"
+
+    @property
+    def model_name(self) -> str:
+        """The default model or deployment of a turn."""
+        return (self.azure_openai_deployment if self.azure_openai_endpoint else self.openai_model) or ""
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises ConfigError with one line naming the setting and the fix."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        first = exc.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise ConfigError(f"{name} is not set (see local.settings.sample.json)") from None
+        text = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{name}: {text}" if name else text) from None
