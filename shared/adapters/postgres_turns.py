@@ -16,6 +16,7 @@ from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.postgres_sessions import cancel_turns, claim_idempotency, event_target
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
+from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     ApprovalStatus,
     Concurrency,
@@ -262,7 +263,7 @@ class PostgresTurns:
                     context=[_context_message(item) for item in context],
                 )
             stored = await (await connection.execute(_Q["stored_step"], {"turn_id": turn_id, "step": step})).fetchone()
-            if stored is not None and stored["status"] == MessageStatus.COMPLETED:
+            if stored is not None and stored["status"] != MessageStatus.STREAMING:
                 return _stored_step(stored)
             state = await (await connection.execute(_Q["turn_state"], {"turn_id": turn_id})).fetchone()
             if state is None:
@@ -365,8 +366,8 @@ class PostgresTurns:
 
     async def cancel(
         self, session_id: str, turn_id: str, user_id: str, *, now: datetime
-    ) -> tuple[Interruption, str | None]:
-        """Ask a turn to stop; harmless when it has ended. Returns whom to tell, and a turn to start if one is next."""
+    ) -> tuple[Interruption, EventTarget]:
+        """Ask a turn to stop; harmless when it has ended. Raises NotFound."""
         async with self._pool.transaction() as connection:
             cursor = await connection.execute(
                 _Q["lock_turn_for_user"], {"session_id": session_id, "turn_id": turn_id, "user_id": user_id}
@@ -374,10 +375,10 @@ class PostgresTurns:
             row = await cursor.fetchone()
             if row is None or row["access"] == "read":
                 raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
-            if row["ended_at"] is not None:
-                return Interruption(), None
-            interruption = await cancel_turns(connection, [turn_id], now=now)
-            return interruption, None
+            interruption = Interruption()
+            if row["ended_at"] is None:
+                interruption = await cancel_turns(connection, [turn_id], now=now)
+            return interruption, event_target(row)
 
     async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
         """Close a turn with all that hangs open in it and claim the session's next one. Safe to repeat."""

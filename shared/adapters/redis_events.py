@@ -69,16 +69,18 @@ def _channel(session_id: str) -> str:
 class RedisEventLog:
     """`EventLog` over Redis streams.
 
+    listening: a client without a read time-out, for the one connection that waits for live events.
+
     length: events kept per session (approximately); ttl_seconds: how long a session's stream stays after its last.
     """
 
-    def __init__(self, redis: Redis, *, length: int, ttl_seconds: int) -> None:
+    def __init__(self, redis: Redis, listening: Redis, *, length: int, ttl_seconds: int) -> None:
         self._redis = redis
         self._length = length
         self._ttl_seconds = ttl_seconds
         self._sha: str | None = None
         self._batcher = Batcher[tuple[EventTarget, Sequence[bytes]], int](self._append_many)
-        self._followers = _Followers(redis)
+        self._followers = _Followers(listening)
 
     async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
         first = await self._batcher.submit((target, bodies))

@@ -81,7 +81,7 @@ def envelope(seq: int, body: bytes) -> bytes:
     return b'{"seq":%d,%b' % (seq, body)
 
 
-def frame(kind: FrameType, turn_id: str, message_id: str | None, **fields: Any) -> Event:
+def frame(kind: FrameType, turn_id: str, message_id: str | None, /, **fields: Any) -> Event:
     """A `stream.chunk` whose `data.frame` is `{"type": kind, **fields}`."""
     return Event(EventType.STREAM_CHUNK, {"frame": {"type": kind, **fields}}, turn_id, message_id)
 

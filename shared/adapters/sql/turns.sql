@@ -89,7 +89,7 @@ WHERE t.id = %(turn_id)s
 SELECT id FROM turns WHERE id = ANY(%(turn_ids)s) AND (cancel_requested_at IS NOT NULL OR ended_at IS NOT NULL)
 
 -- name: lock_turn_for_user
-SELECT t.id, t.session_id, t.status, t.dispatched_at, t.ended_at,
+SELECT t.id, t.session_id, t.status, t.dispatched_at, t.ended_at, s.event_seq_floor, s.event_seq_ceiling,
        CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
 FROM turns t
 JOIN sessions s ON s.id = t.session_id

@@ -1,0 +1,72 @@
+"""The audit trail in Azure Tables: one partition per session, one entity per line, inserts only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import orjson
+
+from shared.ids import new_id
+from shared.sessions.models import JsonObject
+
+if TYPE_CHECKING:
+    from azure.data.tables.aio import TableClient
+
+log = logging.getLogger(__name__)
+
+TABLE = "parleyaudit"
+
+_MAX_DETAILS = 30_000
+"""A string property holds 64 KiB of UTF-16 (Azure Tables data model)."""
+
+
+class TablesAuditTrail:
+    """`AuditTrail` over Azure Tables, or nothing but a log line where no storage is set."""
+
+    def __init__(self, *, connection_string: str | None, endpoint: str | None) -> None:
+        self._connection_string = connection_string
+        self._endpoint = endpoint
+        self._table: TableClient | None = None
+        self._opening = asyncio.Lock()
+
+    async def record(self, session_id: str, action: str, details: JsonObject) -> None:
+        from azure.core.exceptions import AzureError
+
+        entity = {
+            "PartitionKey": session_id,
+            "RowKey": new_id(),
+            "at": datetime.now(UTC),
+            "action": action,
+            "details": orjson.dumps(details).decode()[:_MAX_DETAILS],
+        }
+        try:
+            table = self._table or await self._open()
+            await table.create_entity(entity)
+        except (AzureError, ValueError) as exc:
+            log.error("audit line lost: %s %s of session %s: %s", action, entity["details"], session_id, exc)
+
+    async def _open(self) -> TableClient:
+        from azure.core.exceptions import ResourceExistsError
+        from azure.data.tables.aio import TableClient
+
+        async with self._opening:
+            if self._table is None:
+                if self._endpoint:
+                    from azure.identity.aio import DefaultAzureCredential
+
+                    table = TableClient(self._endpoint, TABLE, credential=DefaultAzureCredential())
+                else:
+                    table = TableClient.from_connection_string(self._connection_string or "", TABLE)
+                with suppress(ResourceExistsError):
+                    await table.create_table()
+                self._table = table
+            return self._table
+
+    async def aclose(self) -> None:
+        table, self._table = self._table, None
+        if table is not None:
+            await table.close()

@@ -1,0 +1,155 @@
+"""The composition root: where the domain meets its adapters, once per process, lazily.
+
+Nothing here runs at import, and nothing connects until it is used; `services()` is what triggers and activities call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from shared.adapters.http_fetch import GuardedHttpFetcher
+from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.postgres import PostgresPool
+from shared.adapters.postgres_approvals import PostgresApprovals
+from shared.adapters.postgres_sessions import PostgresSessions
+from shared.adapters.postgres_turns import PostgresTurns
+from shared.adapters.realtime import RelaySender, RestSender
+from shared.adapters.redis_events import RedisEventLog
+from shared.adapters.tables_audit import TablesAuditTrail
+from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.bridge import SessionAgentBridge
+from shared.sessions.cancellation import CancelWatch
+from shared.sessions.events import SessionEventPublisher
+from shared.sessions.executor import AgentExecutor
+from shared.sessions.realtime import RealtimeSender
+from shared.sessions.service import SessionService
+from shared.sessions.streaming import StreamingHandler
+from shared.sessions.tool_handler import ToolCallHandler
+from shared.sessions.tools.registry import ToolServices
+from shared.settings import AuthMode, RealtimeDelivery, Settings, load_settings
+from shared.signing import ApprovalLinks, RelayTokens
+
+_REDIS_TIMEOUT_S = 2.0
+"""A Redis that takes longer is treated as away: the turn goes on without it."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything one process needs, each made on first use and kept."""
+
+    settings: Settings
+
+    @cached_property
+    def pool(self) -> PostgresPool:
+        return PostgresPool(self.settings.postgres_url, size=self.settings.postgres_pool_size)
+
+    @cached_property
+    def redis(self) -> Redis:
+        return self._redis(socket_timeout=_REDIS_TIMEOUT_S)
+
+    @cached_property
+    def listening_redis(self) -> Redis:
+        return self._redis(socket_timeout=None)
+
+    def _redis(self, *, socket_timeout: float | None) -> Redis:
+        # RESP2 pinned: the reply shapes of streams differ between protocol versions. One retry, at once: it covers a
+        # connection that went stale in the pool, and anything longer is the fallback's business.
+        return Redis.from_url(
+            self.settings.redis_url,
+            protocol=2,
+            socket_connect_timeout=_REDIS_TIMEOUT_S,
+            socket_timeout=socket_timeout,
+            retry=Retry(NoBackoff(), 1),
+        )
+
+    @cached_property
+    def session_rows(self) -> PostgresSessions:
+        return PostgresSessions(self.pool)
+
+    @cached_property
+    def turn_rows(self) -> PostgresTurns:
+        return PostgresTurns(self.pool)
+
+    @cached_property
+    def approval_rows(self) -> PostgresApprovals:
+        return PostgresApprovals(self.pool)
+
+    @cached_property
+    def event_log(self) -> RedisEventLog:
+        settings = self.settings
+        return RedisEventLog(
+            self.redis,
+            self.listening_redis,
+            length=settings.event_buffer_length,
+            ttl_seconds=settings.event_buffer_seconds,
+        )
+
+    @cached_property
+    def publisher(self) -> SessionEventPublisher:
+        return SessionEventPublisher(self.event_log, self.session_rows)
+
+    @cached_property
+    def relay_tokens(self) -> RelayTokens:
+        return RelayTokens(self.settings.approval_link_secret)
+
+    @cached_property
+    def sender(self) -> RealtimeSender:
+        if self.settings.realtime_delivery is RealtimeDelivery.REST:
+            return RestSender(self.settings.signalr_connection_string or "")
+        return RelaySender(self.settings.internal_base_url, self.relay_tokens)
+
+    @cached_property
+    def audit(self) -> TablesAuditTrail:
+        return TablesAuditTrail(
+            connection_string=self.settings.azure_web_jobs_storage, endpoint=self.settings.tables_endpoint
+        )
+
+    @cached_property
+    def model(self) -> OpenAIChat:
+        return OpenAIChat(self.settings)
+
+    @cached_property
+    def watch(self) -> CancelWatch:
+        return CancelWatch(self.turn_rows.cancel_requested)
+
+    @cached_property
+    def links(self) -> ApprovalLinks:
+        return ApprovalLinks(self.settings.approval_link_secret, self.settings.public_base_url)
+
+    @cached_property
+    def sessions(self) -> SessionService:
+        return SessionService(self.session_rows, self.turn_rows, self.publisher, default_model=self.settings.model_name)
+
+    @cached_property
+    def bridge(self) -> SessionAgentBridge:
+        return SessionAgentBridge(self.turn_rows, AgentExecutor(self.model), self.publisher, self.sender, self.watch)
+
+    @cached_property
+    def tool_calls(self) -> ToolCallHandler:
+        fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
+        return ToolCallHandler(self.turn_rows, self.publisher, ToolServices(http=fetcher), self.watch, self.audit)
+
+    @cached_property
+    def approvals(self) -> ToolApprovalManager:
+        return ToolApprovalManager(
+            self.approval_rows,
+            self.turn_rows,
+            self.publisher,
+            self.links,
+            print_links=self.settings.auth_mode is AuthMode.DEV,
+        )
+
+    @cached_property
+    def streaming(self) -> StreamingHandler:
+        return StreamingHandler(self.event_log, self.turn_rows)
+
+
+@cache
+def services() -> Services:
+    """This process's services. Raises ConfigError when the settings are not usable."""
+    return Services(load_settings())

@@ -1,0 +1,289 @@
+"""SessionAgentBridge: one model step of a turn, from the stored conversation to the stored answer.
+
+Invariant: a step is stored once, under (turn_id, step). Run again after a crash it returns what is stored and calls
+nobody; run again before it was stored it streams as a higher attempt, and only the newest attempt may store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import orjson
+
+from shared.errors import AppError, ErrorCode
+from shared.ids import new_id
+from shared.sessions.cancellation import CancelWatch, TurnCancelled
+from shared.sessions.context import estimate_tokens
+from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
+from shared.sessions.executor import AgentExecutor
+from shared.sessions.llm import ModelEnd, ModelText, ModelToolCall
+from shared.sessions.models import ApprovalMode, MessageRole, MessageStatus, Usage
+from shared.sessions.realtime import RealtimeSender, StreamWriter
+from shared.sessions.records import (
+    ProposedCall,
+    StepClosed,
+    StepOutcome,
+    StepResult,
+    StepStart,
+    StoredStep,
+    TurnPlan,
+)
+from shared.sessions.repository import TurnRepository
+from shared.sessions.retry import model_delay_s
+from shared.sessions.tools.registry import InvalidToolArguments, Tool, ToolApproval, find_tool, validate_arguments
+
+log = logging.getLogger(__name__)
+
+_MAX_NAME_CHARS = 64
+"""The chat-completions limit of a function name; a model may still write anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What a step came to, and the last events to send."""
+
+    outcome: StepOutcome
+    calls: list[tuple[str, bool]]
+    """(tool call id, needs approval), in order."""
+    messages: list[bytes]
+    """Encoded SignalR messages for the caller's output binding."""
+    delay_s: float = 0.0
+    code: ErrorCode | None = None
+    detail: str = ""
+
+
+class SessionAgentBridge:
+    """Connects a session to its agent for one step at a time."""
+
+    def __init__(
+        self,
+        turns: TurnRepository,
+        executor: AgentExecutor,
+        publisher: SessionEventPublisher,
+        sender: RealtimeSender,
+        watch: CancelWatch,
+    ) -> None:
+        self._turns = turns
+        self._executor = executor
+        self._publisher = publisher
+        self._sender = sender
+        self._watch = watch
+
+    async def run_step(self, turn_id: str, step: int, *, tries: int) -> StepReport:
+        """Run the model step `step` (from 1). tries: how often it has been tried, this time included.
+
+        Raises Transient(DATABASE_ERROR) when the database is away; a model's failure is an outcome, not an exception.
+        """
+        started = await self._turns.begin_step(turn_id, step, message_id=new_id(), now=datetime.now(UTC))
+        if isinstance(started, StepClosed):
+            return StepReport(StepOutcome.CANCELLED, [], [])
+        if isinstance(started, StoredStep):
+            return _from_stored(started)
+        return await self._stream(started, tries)
+
+    async def _stream(self, start: StepStart, tries: int) -> StepReport:
+        writer = StreamWriter(
+            self._publisher, self._sender, start.target, turn_id=start.turn_id, message_id=start.message_id
+        )
+        if start.attempt == 1:
+            if start.step == 1:
+                writer.add(Event(EventType.STREAM_STARTED, {}, start.turn_id))
+            writer.add(_created(start))
+        writer.add(
+            frame(
+                FrameType.MESSAGE_START,
+                start.turn_id,
+                start.message_id,
+                message_id=start.message_id,
+                attempt=start.attempt,
+            )
+        )
+        tools = [tool for name in start.plan.tools if (tool := find_tool(name)) is not None]
+        texts: list[str] = []
+        end: ModelEnd | None = None
+        failure: AppError | None = None
+        cancelled = False
+        try:
+            async with self._watch.guard(start.turn_id):
+                async for event in self._executor.execute_stream(self._executor.request(start, tools)):
+                    if isinstance(event, ModelText):
+                        texts.append(event.text)
+                        writer.text(event.text)
+                    else:
+                        end = event
+        except TurnCancelled:
+            cancelled = True
+        except asyncio.CancelledError:
+            await writer.finish()
+            raise
+        except AppError as exc:
+            failure = exc
+        content = "".join(texts)
+        if cancelled:
+            return await self._close(start, writer, content, MessageStatus.CANCELLED, StepOutcome.CANCELLED)
+        if failure is not None:
+            return await self._failed(start, writer, content, failure, tries)
+        assert end is not None  # the stream ended without an exception
+        calls = [propose(call, index, start.plan) for index, call in enumerate(end.tool_calls)]
+        if calls and start.step >= start.plan.max_steps:
+            detail = f"No answer within {start.plan.max_steps} steps."
+            return await self._close(
+                start, writer, content, MessageStatus.FAILED, StepOutcome.FAILED, ErrorCode.TOKEN_LIMIT, detail
+            )
+        result = StepResult(
+            message_id=start.message_id,
+            attempt=start.attempt,
+            content=content,
+            status=MessageStatus.COMPLETED,
+            calls=calls,
+            usage=end.usage,
+            tokens=_step_tokens(content, end),
+        )
+        if not await self._turns.save_step(result):
+            return await self._overtaken(start, writer)
+        for call in calls:
+            writer.add(
+                frame(
+                    FrameType.TOOL_CALL,
+                    start.turn_id,
+                    start.message_id,
+                    id=call.id,
+                    name=call.name,
+                    arguments=call.arguments,
+                )
+            )
+        writer.add(*_ended(start, MessageStatus.COMPLETED, end.finish_reason, end.usage))
+        return StepReport(
+            StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL,
+            [(call.id, call.needs_approval) for call in calls],
+            await writer.finish(),
+        )
+
+    async def _failed(
+        self, start: StepStart, writer: StreamWriter, content: str, failure: AppError, tries: int
+    ) -> StepReport:
+        log.warning("model step %s/%d failed on try %d: %s", start.turn_id, start.step, tries, failure)
+        if failure.retryable:
+            delay_s = model_delay_s(tries, failure.retry_after_s)
+            if delay_s is not None:
+                return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=delay_s)
+        return await self._close(
+            start, writer, content, MessageStatus.FAILED, StepOutcome.FAILED, failure.code, failure.safe_message
+        )
+
+    async def _close(
+        self,
+        start: StepStart,
+        writer: StreamWriter,
+        content: str,
+        status: MessageStatus,
+        outcome: StepOutcome,
+        code: ErrorCode | None = None,
+        detail: str = "",
+    ) -> StepReport:
+        """Keep what had arrived of an answer that will not be completed."""
+        usage = Usage(output_tokens=estimate_tokens(content) if content else 0)
+        saved = await self._turns.save_step(
+            StepResult(start.message_id, start.attempt, content, status, [], usage, estimate_tokens(content))
+        )
+        if not saved:
+            return await self._overtaken(start, writer)
+        writer.add(*_ended(start, status, status.value, usage))
+        return StepReport(outcome, [], await writer.finish(), code=code, detail=detail)
+
+    async def _overtaken(self, start: StepStart, writer: StreamWriter) -> StepReport:
+        """Another attempt of this step stored first, or is still running."""
+        messages = await writer.finish()
+        stored = await self._turns.stored_step(start.turn_id, start.step)
+        if stored is None:
+            return StepReport(StepOutcome.RETRY, [], messages, delay_s=1.0)
+        report = _from_stored(stored)
+        return replace(report, messages=messages)
+
+
+def propose(call: ModelToolCall, index: int, plan: TurnPlan) -> ProposedCall:
+    """A model's call as our policy sees it. A call that cannot run never waits for anyone."""
+    arguments: dict[str, object] = {}
+    error: str | None = None
+    tool = find_tool(call.name) if call.name in plan.tools else None
+    try:
+        parsed = orjson.loads(call.arguments or "{}")
+    except orjson.JSONDecodeError:
+        error = "The arguments are not valid JSON."
+    else:
+        if isinstance(parsed, dict) and "\\u0000" not in call.arguments:
+            arguments = parsed
+        else:
+            error = "The arguments must be a JSON object without U+0000."
+    if tool is None:
+        error = f"There is no tool named {call.name[:_MAX_NAME_CHARS]!r}."
+    elif error is None:
+        try:
+            validate_arguments(tool, arguments)
+        except InvalidToolArguments as exc:
+            error = str(exc)
+    return ProposedCall(
+        id=new_id(),
+        ordinal=index,
+        provider_call_id=call.id,
+        name=call.name[:_MAX_NAME_CHARS],
+        arguments=arguments,
+        argument_error=error,
+        needs_approval=error is None and tool is not None and needs_approval(tool, plan.approval_mode),
+    )
+
+
+def needs_approval(tool: Tool, mode: ApprovalMode) -> bool:
+    """Whether a person must allow this call."""
+    if mode is ApprovalMode.POLICY:
+        return tool.approval is ToolApproval.MANUAL
+    return mode is ApprovalMode.MANUAL
+
+
+def _from_stored(stored: StoredStep) -> StepReport:
+    if stored.status is MessageStatus.CANCELLED:
+        return StepReport(StepOutcome.CANCELLED, [], [])
+    if stored.status is MessageStatus.FAILED:
+        return StepReport(StepOutcome.FAILED, [], [], code=ErrorCode.LLM_ERROR, detail="The model failed.")
+    return StepReport(StepOutcome.TOOL_CALLS if stored.calls else StepOutcome.FINAL, stored.calls, [])
+
+
+def _step_tokens(content: str, end: ModelEnd) -> int:
+    written = content + "".join(call.name + call.arguments for call in end.tool_calls)
+    return estimate_tokens(written)
+
+
+def _created(start: StepStart) -> Event:
+    return Event(
+        EventType.MESSAGE_CREATED,
+        {
+            "id": start.message_id,
+            "role": MessageRole.ASSISTANT,
+            "status": MessageStatus.STREAMING,
+            "created_at": start.message_created_at,
+        },
+        start.turn_id,
+        start.message_id,
+    )
+
+
+def _ended(start: StepStart, status: MessageStatus, finish_reason: str, usage: Usage) -> list[Event]:
+    return [
+        frame(
+            FrameType.MESSAGE_END,
+            start.turn_id,
+            start.message_id,
+            message_id=start.message_id,
+            finish_reason=finish_reason,
+            usage=usage.model_dump(),
+        ),
+        Event(
+            EventType.MESSAGE_UPDATED,
+            {"id": start.message_id, "role": MessageRole.ASSISTANT, "status": status},
+            start.turn_id,
+            start.message_id,
+        ),
+    ]

@@ -1,0 +1,112 @@
+"""Getting events out while a function still runs, and the writer that coalesces a model's deltas.
+
+Invariant: events leave in the order they were numbered. Live delivery may fail (a client then sees a hole in the
+numbers and reads what it missed); it never fails the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from shared.sessions.events import Event, EventTarget, FrameType, SessionEventPublisher, frame
+
+log = logging.getLogger(__name__)
+
+COALESCE_SECONDS = 0.075
+"""After the first delta, how long deltas gather before the next leaves: below what a reader notices, far above what
+a hop costs."""
+
+
+class RealtimeSender(Protocol):
+    """Sends encoded SignalR messages now, in order."""
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Raises DeliveryFailed."""
+        ...
+
+
+class DeliveryFailed(Exception):
+    """Live delivery did not work; the events are in the log all the same."""
+
+
+class StreamWriter:
+    """One model step's outgoing events: the first delta at once, later ones coalesced.
+
+    Use: `add` and `text` as things happen, then `finish` once. Not safe for several writers.
+    """
+
+    def __init__(
+        self,
+        publisher: SessionEventPublisher,
+        sender: RealtimeSender,
+        target: EventTarget,
+        *,
+        turn_id: str,
+        message_id: str,
+    ) -> None:
+        self._publisher = publisher
+        self._sender = sender
+        self._target = target
+        self._turn_id = turn_id
+        self._message_id = message_id
+        self._events: list[Event] = []
+        self._texts: list[str] = []
+        self._deltas = 0
+        self._wake = asyncio.Event()
+        self._finishing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, *events: Event) -> None:
+        """Queue events; they leave with the next text or with `finish`."""
+        self._seal_text()
+        self._events.extend(events)
+
+    def text(self, text: str) -> None:
+        """Queue text and see that it leaves soon."""
+        self._texts.append(text)
+        if self._task is None:
+            self._task = asyncio.create_task(self._pump())
+        self._wake.set()
+
+    async def finish(self) -> list[bytes]:
+        """Number what is left and return it encoded, for the caller's own output binding to send."""
+        self._finishing.set()
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        self._seal_text()
+        if not self._events:
+            return []
+        events, self._events = self._events, []
+        return await self._publisher.publish(self._target, events)
+
+    def _seal_text(self) -> None:
+        if self._texts:
+            text = "".join(self._texts)
+            self._texts.clear()
+            self._events.append(
+                frame(FrameType.CONTENT_DELTA, self._turn_id, self._message_id, index=self._deltas, text=text)
+            )
+            self._deltas += 1
+
+    async def _pump(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._finishing.is_set():
+                return
+            self._seal_text()
+            events, self._events = self._events, []
+            messages = await self._publisher.publish(self._target, events)
+            try:
+                await self._sender.send(messages)
+            except DeliveryFailed as exc:
+                log.warning("live delivery failed for turn %s: %s", self._turn_id, exc)
+            try:
+                await asyncio.wait_for(self._finishing.wait(), COALESCE_SECONDS)
+            except TimeoutError:
+                continue
+            return

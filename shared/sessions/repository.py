@@ -1,0 +1,219 @@
+"""The stores as the domain sees them. PostgreSQL implements them in `shared/adapters/`.
+
+Every method is one transaction. What must be exclusive is decided by the database, never by a read before a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from shared.sessions.events import EventTarget
+from shared.sessions.models import (
+    Concurrency,
+    Message,
+    Session,
+    SessionStatus,
+    ToolCallStatus,
+    Turn,
+    TurnError,
+    TurnStatus,
+)
+from shared.sessions.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
+from shared.sessions.records import (
+    ApprovalRecord,
+    DecisionRecord,
+    FinishedTurn,
+    Idempotency,
+    Interruption,
+    PostedMessage,
+    SessionRecord,
+    StepClosed,
+    StepResult,
+    StepStart,
+    StoredStep,
+    StuckTurn,
+    ToolExecution,
+    TurnPlan,
+)
+
+
+class SessionRepository(Protocol):
+    async def create(
+        self, session: Session, owner_id: str, *, idempotency: Idempotency | None
+    ) -> tuple[SessionRecord, bool]:
+        """Store a session; the flag is False when an earlier request with the same key made it.
+
+        Raises Conflict: SESSION_ALREADY_EXISTS, or CONFLICT for a key reused with another body.
+        """
+        ...
+
+    async def get(self, session_id: str, user_id: str) -> SessionRecord:
+        """Raises NotFound when it does not exist or the user may not read it."""
+        ...
+
+    async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
+        """One item more than `page.limit` when there are more."""
+        ...
+
+    async def change_status(
+        self, session_id: str, user_id: str, *, allowed: Sequence[SessionStatus], to: SessionStatus, now: datetime
+    ) -> tuple[SessionRecord, list[str], Interruption]:
+        """Move along the state machine; also the orchestrations that belong to it and what was cancelled with it.
+
+        Raises NotFound, InvalidState.
+        """
+        ...
+
+    async def lease(self, session_id: str, *, lost: bool) -> EventTarget:
+        """See `events.SequenceLeases`."""
+        ...
+
+    async def allocate(self, session_id: str, count: int) -> EventTarget:
+        """See `events.SequenceLeases`."""
+        ...
+
+    async def forget_idempotency_keys(self, *, before: datetime) -> int:
+        """Drop keys claimed before then; returns how many."""
+        ...
+
+
+class TurnRepository(Protocol):
+    async def post_message(
+        self,
+        message: Message,
+        turn: Turn,
+        plan: TurnPlan,
+        *,
+        user_id: str,
+        tokens: int,
+        concurrency: Concurrency,
+        idempotency: Idempotency | None,
+    ) -> PostedMessage:
+        """Raises NotFound, InvalidState, Conflict."""
+        ...
+
+    async def get_turn(self, session_id: str, turn_id: str) -> Turn:
+        """Raises NotFound."""
+        ...
+
+    async def get_message(self, session_id: str, message_id: str) -> Message:
+        """Raises NotFound."""
+        ...
+
+    async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
+        """(arrival number, message), one more than `page.limit` when there are more."""
+        ...
+
+    async def begin_step(
+        self, turn_id: str, step: int, *, message_id: str, now: datetime
+    ) -> StepStart | StoredStep | StepClosed:
+        """Start the step, return it as stored, or say that the turn is over."""
+        ...
+
+    async def save_step(self, result: StepResult) -> bool:
+        """False when this attempt is no longer the newest."""
+        ...
+
+    async def stored_step(self, turn_id: str, step: int) -> StoredStep | None:
+        """None while it is not stored."""
+        ...
+
+    async def cancel_requested(self, turn_ids: Sequence[str]) -> set[str]:
+        """Which of these turns should stop."""
+        ...
+
+    async def tool_execution(self, tool_call_id: str) -> ToolExecution:
+        """Raises NotFound."""
+        ...
+
+    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> bool:
+        """False when it was begun before."""
+        ...
+
+    async def save_tool_result(
+        self,
+        tool_call_id: str,
+        *,
+        status: ToolCallStatus,
+        result: Any,
+        error_code: str | None,
+        message_id: str,
+        content: str,
+        tokens: int,
+        now: datetime,
+    ) -> bool:
+        """False when it has a result already."""
+        ...
+
+    async def time_out_approval(self, tool_call_id: str, *, now: datetime) -> bool:
+        """False when it was decided just in time."""
+        ...
+
+    async def mark_approval_delivered(self, tool_call_id: str, *, now: datetime) -> None:
+        """The orchestration knows the outcome."""
+        ...
+
+    async def cancel(
+        self, session_id: str, turn_id: str, user_id: str, *, now: datetime
+    ) -> tuple[Interruption, EventTarget]:
+        """Ask a turn to stop; harmless when it has ended. Raises NotFound."""
+        ...
+
+    async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
+        """Close a turn and claim the session's next one."""
+        ...
+
+    async def claim_next(self, session_id: str, *, now: datetime) -> str | None:
+        """Claim the next queued turn when none runs."""
+        ...
+
+    async def stuck(self, *, before: datetime, limit: int) -> list[StuckTurn]:
+        """Open turns dispatched before then."""
+        ...
+
+    async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
+        """Sessions whose hand-over was cut."""
+        ...
+
+    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
+        """Note another try to start its orchestration."""
+        ...
+
+
+class ApprovalRepository(Protocol):
+    async def request(
+        self,
+        tool_call_id: str,
+        *,
+        approval_id: str,
+        digest: str,
+        instance_id: str,
+        expires_at: datetime,
+        now: datetime,
+    ) -> tuple[ApprovalRecord | None, bool]:
+        """The approval of a call, and whether it was opened now; None when the call or its turn is over."""
+        ...
+
+    async def get(self, approval_id: str, user_id: str) -> ApprovalRecord | None:
+        """With `owner_id` and whether the user takes part in its session."""
+        ...
+
+    async def list_for(
+        self, wanted: ApprovalFilter, page: Page, *, visible_to: str | None = None
+    ) -> list[ApprovalRecord]:
+        """Newest first, one more than `page.limit` when there are more."""
+        ...
+
+    async def decide(self, approval_id: str, decision: DecisionRecord, *, now: datetime) -> bool:
+        """False when it was no longer pending, or too late. Of two deciders exactly one wins."""
+        ...
+
+    async def undelivered(self, *, before: datetime, limit: int) -> list[tuple[str, str]]:
+        """(approval id, instance id) decided before then and not known to have arrived."""
+        ...
+
+    async def give_up_delivery(self, approval_id: str, *, now: datetime) -> None:
+        """Its orchestration is over."""
+        ...

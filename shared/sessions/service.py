@@ -1,0 +1,327 @@
+"""SessionService: the life of a session and of what is posted to it.
+
+Invariant: the state machine is CREATED -> ACTIVE, ACTIVE <-> SUSPENDED, and anything -> ENDED, for good. The stored row
+changes first; orchestrations are told afterwards, by the caller, and a sweep repeats what was cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import orjson
+from pydantic import BaseModel
+
+from shared.errors import AppError, ErrorCode, InvalidInput
+from shared.ids import new_id
+from shared.principal import Principal
+from shared.sessions.agents import agent_for, plan_turn
+from shared.sessions.context import estimate_tokens
+from shared.sessions.events import Event, EventTarget, EventType, SessionEventPublisher
+from shared.sessions.models import (
+    MAX_CONTENT_CHARS,
+    Message,
+    MessageRole,
+    MessageStatus,
+    NewMessage,
+    NewSession,
+    Session,
+    SessionStatus,
+    Turn,
+    TurnError,
+    TurnStatus,
+    Usage,
+)
+from shared.sessions.pages import MessageFilter, Page, SessionFilter, encode_cursor
+from shared.sessions.records import FinishedTurn, Idempotency, Interruption, PostedMessage, SessionRecord
+from shared.sessions.repository import SessionRepository, TurnRepository
+
+MAX_METADATA_BYTES = 16 * 1024
+
+ALLOWED_FROM: Mapping[SessionStatus, tuple[SessionStatus, ...]] = {
+    SessionStatus.ACTIVE: (SessionStatus.CREATED,),
+    SessionStatus.SUSPENDED: (SessionStatus.ACTIVE,),
+    SessionStatus.ENDED: (SessionStatus.CREATED, SessionStatus.ACTIVE, SessionStatus.SUSPENDED),
+}
+"""Where `activate`, `suspend` and `end` may start from."""
+
+RESUME_FROM = (SessionStatus.SUSPENDED,)
+
+_STATUS_EVENT = {
+    SessionStatus.ACTIVE: EventType.SESSION_ACTIVATED,
+    SessionStatus.SUSPENDED: EventType.SESSION_SUSPENDED,
+    SessionStatus.ENDED: EventType.SESSION_ENDED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A session that changed state, and whom the caller must tell."""
+
+    session: Session
+    messages: list[bytes]
+    instances: list[str] = field(default_factory=list)
+    """Orchestrations that belong to it: to suspend or resume."""
+    interruption: Interruption = field(default_factory=Interruption)
+    next_turn_id: str | None = None
+    """A turn to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A message on record. start: its turn is next; messages: events to send."""
+
+    result: PostedMessage
+    messages: list[bytes]
+
+    @property
+    def start(self) -> bool:
+        return self.result.dispatched and not self.result.replayed
+
+
+class SessionService:
+    """Everything a caller may do with sessions, messages and turns. Checks access in every method."""
+
+    def __init__(
+        self,
+        sessions: SessionRepository,
+        turns: TurnRepository,
+        publisher: SessionEventPublisher,
+        *,
+        default_model: str,
+    ) -> None:
+        self._sessions = sessions
+        self._turns = turns
+        self._publisher = publisher
+        self._default_model = default_model
+
+    async def create(
+        self, body: NewSession, principal: Principal, *, idempotency_key: str | None
+    ) -> tuple[Session, bool, list[bytes]]:
+        """Make a session; the flag is False when the same request made it before.
+
+        Raises InvalidInput, Conflict.
+        """
+        agent_for(body.agent_id)
+        if len(orjson.dumps(body.metadata)) > MAX_METADATA_BYTES:
+            raise InvalidInput(
+                ErrorCode.VALIDATION_ERROR,
+                f"metadata may hold {MAX_METADATA_BYTES} bytes of JSON.",
+                errors=[{"field": "metadata", "message": "too large"}],
+            )
+        now = datetime.now(UTC)
+        session = Session(
+            id=body.id or new_id(),
+            name=body.name,
+            status=SessionStatus.CREATED,
+            agent_id=body.agent_id,
+            config=body.config,
+            tags=list(dict.fromkeys(body.tags)),
+            metadata=body.metadata,
+            created_at=now,
+            updated_at=now,
+        )
+        claim = idempotency(principal, "POST /sessions", idempotency_key, body)
+        record, created = await self._sessions.create(session, principal.user_id, idempotency=claim)
+        if not created:
+            return record.session, False, []
+        target = EventTarget(session.id, record.target.seq_floor, record.target.seq_ceiling, may_seed=True)
+        event = Event(EventType.SESSION_CREATED, {"session": record.session.model_dump(mode="json")})
+        return record.session, True, await self._publisher.publish(target, [event])
+
+    async def get(self, session_id: str, principal: Principal) -> SessionRecord:
+        """Raises NotFound."""
+        return await self._sessions.get(session_id, principal.user_id)
+
+    async def list_for(
+        self, principal: Principal, wanted: SessionFilter, page: Page
+    ) -> tuple[list[Session], str | None]:
+        """The caller's sessions and the next cursor."""
+        found = await self._sessions.list_for(principal.user_id, wanted, page)
+        more, found = len(found) > page.limit, found[: page.limit]
+        if not more:
+            return found, None
+        last = found[-1]
+        key = last.created_at if wanted.sort.column == "created_at" else last.updated_at
+        return found, encode_cursor(key, last.id)
+
+    async def change_status(self, session_id: str, principal: Principal, to: SessionStatus) -> Changed:
+        """`activate`, `suspend`, `end`. Raises NotFound, InvalidState."""
+        return await self._change(session_id, principal, ALLOWED_FROM[to], to)
+
+    async def resume(self, session_id: str, principal: Principal) -> Changed:
+        """Raises NotFound, InvalidState."""
+        return await self._change(session_id, principal, RESUME_FROM, SessionStatus.ACTIVE)
+
+    async def _change(
+        self, session_id: str, principal: Principal, allowed: tuple[SessionStatus, ...], to: SessionStatus
+    ) -> Changed:
+        now = datetime.now(UTC)
+        record, instances, interruption = await self._sessions.change_status(
+            session_id, principal.user_id, allowed=allowed, to=to, now=now
+        )
+        next_turn_id = None
+        if to is SessionStatus.ACTIVE:
+            # A turn that ended while the session was suspended could not hand over.
+            next_turn_id = await self._turns.claim_next(session_id, now=now)
+        event = Event(_STATUS_EVENT[to], {"session": record.session.model_dump(mode="json")})
+        messages = await self._publisher.publish(
+            record.target, [event, *closed_turn_events(interruption.closed_turn_ids)]
+        )
+        return Changed(record.session, messages, instances, interruption, next_turn_id)
+
+    # Messages and turns. -----------------------------------------------------------------------
+
+    async def post_message(
+        self, session_id: str, body: NewMessage, principal: Principal, *, idempotency_key: str | None
+    ) -> Posted:
+        """Store a message and queue its turn. Raises NotFound, InvalidState, InvalidInput, Conflict."""
+        record = await self._sessions.get(session_id, principal.user_id)
+        config = record.session.config
+        tokens = _checked_tokens(body, config.max_context_tokens)
+        plan = plan_turn(
+            agent_for(record.session.agent_id),
+            config,
+            model=self._default_model,
+            approval_mode=body.approval_mode,
+        )
+        now = datetime.now(UTC)
+        turn_id, message_id = new_id(), new_id()
+        message = Message(
+            id=message_id,
+            session_id=session_id,
+            turn_id=turn_id,
+            role=MessageRole.USER,
+            content=body.content,
+            status=MessageStatus.COMPLETED,
+            created_at=now,
+        )
+        turn = Turn(
+            id=turn_id,
+            session_id=session_id,
+            message_id=message_id,
+            status=TurnStatus.QUEUED,
+            steps=0,
+            usage=Usage(),
+            created_at=now,
+            started_at=None,
+            ended_at=None,
+            error=None,
+        )
+        result = await self._turns.post_message(
+            message,
+            turn,
+            plan,
+            user_id=principal.user_id,
+            tokens=tokens,
+            concurrency=body.concurrency or config.concurrency,
+            idempotency=idempotency(principal, f"POST /sessions/{session_id}/messages", idempotency_key, body),
+        )
+        if result.replayed:
+            return Posted(result, [])
+        events: list[Event] = []
+        if result.activated:
+            session = record.session.model_copy(update={"status": SessionStatus.ACTIVE, "updated_at": now})
+            events.append(Event(EventType.SESSION_ACTIVATED, {"session": session.model_dump(mode="json")}))
+        if result.interrupted is not None:
+            events.extend(closed_turn_events(result.interrupted.closed_turn_ids))
+        events.append(
+            Event(EventType.MESSAGE_CREATED, message.model_dump(mode="json", exclude_none=True), turn_id, message_id)
+        )
+        return Posted(result, await self._publisher.publish(result.target, events))
+
+    async def get_message(self, session_id: str, message_id: str, principal: Principal) -> Message:
+        """Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        return await self._turns.get_message(session_id, message_id)
+
+    async def list_messages(
+        self, session_id: str, principal: Principal, wanted: MessageFilter, page: Page
+    ) -> tuple[list[Message], str | None]:
+        """Messages in order of arrival, and the next cursor. Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        found = await self._turns.list_messages(session_id, wanted, page)
+        more, found = len(found) > page.limit, found[: page.limit]
+        cursor = encode_cursor(found[-1][0], found[-1][1].id) if more else None
+        return [message for _, message in found], cursor
+
+    async def get_turn(self, session_id: str, turn_id: str, principal: Principal) -> Turn:
+        """Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        return await self._turns.get_turn(session_id, turn_id)
+
+    async def cancel_turn(
+        self, session_id: str, turn_id: str, principal: Principal
+    ) -> tuple[Turn, Interruption, list[bytes]]:
+        """Ask a turn to stop; harmless when it has ended. Raises NotFound."""
+        interruption, target = await self._turns.cancel(session_id, turn_id, principal.user_id, now=datetime.now(UTC))
+        events = closed_turn_events(interruption.closed_turn_ids)
+        messages = await self._publisher.publish(target, events) if events else []
+        return await self._turns.get_turn(session_id, turn_id), interruption, messages
+
+    async def finish_turn(
+        self, turn_id: str, *, status: TurnStatus, error: TurnError | None
+    ) -> tuple[FinishedTurn, list[bytes]]:
+        """Close a turn and hand over to the next; called by the turn itself, safe to repeat."""
+        finished = await self._turns.finish(turn_id, status=status, error=error, now=datetime.now(UTC))
+        if not finished.closed_now:
+            return finished, []
+        events: list[Event] = []
+        if error is not None:
+            data = {"code": error.code, "detail": error.detail}
+            events.append(
+                Event(EventType.STREAM_CHUNK, {"frame": {"type": "error", **data}}, turn_id),
+            )
+            events.append(Event(EventType.ERROR_OCCURRED, data, turn_id))
+        events.append(ended_event(turn_id, status, finished.usage, finished.steps))
+        return finished, await self._publisher.publish(finished.target, events)
+
+
+def ended_event(turn_id: str, status: TurnStatus, usage: Usage, steps: int) -> Event:
+    """`stream.ended`: the last event of a turn."""
+    return Event(EventType.STREAM_ENDED, {"status": status, "usage": usage.model_dump(), "steps": steps}, turn_id)
+
+
+def closed_turn_events(turn_ids: list[str]) -> list[Event]:
+    """Turns that were cancelled before they began end without having streamed."""
+    return [ended_event(turn_id, TurnStatus.CANCELLED, Usage(), 0) for turn_id in turn_ids]
+
+
+def idempotency(principal: Principal, scope: str, key: str | None, body: BaseModel) -> Idempotency | None:
+    """The claim of an `Idempotency-Key`, or None without one. Raises InvalidInput for a key that is no key."""
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255 or not key.isprintable():
+        raise InvalidInput(
+            ErrorCode.VALIDATION_ERROR,
+            "Idempotency-Key takes 1 to 255 printable characters.",
+            errors=[{"field": "Idempotency-Key", "message": "1 to 255 printable characters"}],
+        )
+    digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    return Idempotency(principal.user_id, scope, key, digest)
+
+
+def _checked_tokens(body: NewMessage, max_context_tokens: int) -> int:
+    if not body.content.strip():
+        raise InvalidInput(ErrorCode.INVALID_MESSAGE, "A message needs content.")
+    if "\x00" in body.content:
+        raise InvalidInput(ErrorCode.INVALID_MESSAGE, "A message cannot hold the character U+0000.")
+    if body.attachment_ids:
+        raise _unknown_attachment(body.attachment_ids[0])
+    tokens = estimate_tokens(body.content)
+    if len(body.content) > MAX_CONTENT_CHARS or tokens > max_context_tokens:
+        raise InvalidInput(
+            ErrorCode.MESSAGE_TOO_LONG,
+            f"The message is about {tokens} tokens; this session's model reads {max_context_tokens}.",
+        )
+    return tokens
+
+
+def _unknown_attachment(attachment_id: str) -> AppError:
+    return InvalidInput(
+        ErrorCode.INVALID_MESSAGE,
+        f"There is no attachment {attachment_id!r}.",
+        errors=[{"field": "attachment_ids", "message": "unknown attachment"}],
+    )

@@ -1,0 +1,281 @@
+"""StreamingHandler: the event log as Server-Sent Events, for a session or for one turn.
+
+Invariant: a reader gets every event after the number it names exactly once and in order, first from the log, then
+live; where the log has a hole it is told so, never left to guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import orjson
+
+from shared.sessions.events import (
+    EventLog,
+    EventLogUnavailable,
+    EventType,
+    FrameType,
+    envelope,
+)
+from shared.sessions.models import Message, MessageRole, MessageStatus, Turn
+from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.repository import TurnRepository
+
+READ_BATCH = 500
+KEEP_ALIVE_SECONDS = 15.0
+"""Proxies cut connections that are silent for a minute or so."""
+DEGRADED_POLL_SECONDS = 1.0
+"""How often the database is asked while the log is away."""
+
+KEEP_ALIVE = b": keep-alive\n\n"
+
+STORED_ATTEMPT = 1_000
+"""The `attempt` of a message sent from the store: above any live one, so that it replaces what a client has."""
+
+
+def sse(event: str, data: bytes, event_id: int | None = None) -> bytes:
+    """One server-sent event. data: JSON, so it holds no line break."""
+    if event_id is None:
+        return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event_id, event.encode(), data)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A page of a session's events."""
+
+    items: list[bytes]
+    """Encoded envelopes, ascending."""
+    next_after: int
+    """Where the next page begins."""
+    last_seq: int
+    gap: bool
+    """Events after `after` were lost: rebuild from the messages."""
+    more: bool
+
+
+class StreamingHandler:
+    """Serves replay and live events. The caller has checked access."""
+
+    def __init__(self, log: EventLog, turns: TurnRepository) -> None:
+        self._log = log
+        self._turns = turns
+
+    async def replay(self, session_id: str, after: int, limit: int) -> Replay:
+        """Events with seq > after. Without the log: nothing, and a gap."""
+        try:
+            found = await self._log.read(session_id, after, limit + 1)
+        except EventLogUnavailable:
+            return Replay([], after, after, gap=True, more=False)
+        items = found.items[:limit]
+        last = found.last_seq if found.last_seq is not None else after
+        gap = _has_gap(after, found.items, found.last_seq)
+        return Replay(
+            [envelope(seq, body) for seq, body in items],
+            items[-1][0] if items else max(after, last),
+            last,
+            gap,
+            len(found.items) > limit,
+        )
+
+    async def session_events(self, session_id: str, after: int) -> AsyncIterator[bytes]:
+        """A session's events as SSE (`id: seq`, `event: type`), replay then live, until the client leaves.
+
+        A hole is an event `gap` without id: `{"after": n, "next": m}`.
+        """
+        async for seq, body in self._live(session_id, after):
+            if body is None:
+                yield KEEP_ALIVE
+                continue
+            if seq > after + 1:
+                yield sse("gap", orjson.dumps({"after": after, "next": seq}))
+            after = seq
+            yield sse(_type_of(body), envelope(seq, body), seq)
+
+    async def turn_stream(self, turn: Turn, after: int | None) -> AsyncIterator[bytes]:
+        """One turn's frames as SSE (`event: message_start`, ...), from its beginning or after a number; ends with it.
+
+        When the log no longer holds the turn, the stored messages are sent as frames instead.
+        """
+        start = after
+        if start is None:
+            start = await self._start_of(turn)
+            if start is None:
+                async for frame in self._from_store(turn):
+                    yield frame
+                return
+        async for seq, body in self._live(turn.session_id, start):
+            if body is None:
+                if await self._ended_unseen(turn):
+                    break
+                yield KEEP_ALIVE
+                continue
+            event = orjson.loads(b"{" + body)
+            if event.get("turn_id") != turn.id:
+                continue
+            if event["type"] == EventType.STREAM_CHUNK:
+                yield _frame(seq, event)
+            elif event["type"] == EventType.STREAM_ENDED:
+                yield sse("end", orjson.dumps(event["data"]), seq)
+                return
+        # The log went away or lost the end: what is stored is the truth.
+        async for frame in self._from_store(turn):
+            yield frame
+
+    async def _ended_unseen(self, turn: Turn) -> bool:
+        """Whether the turn is over although its end has not come by."""
+        current = await self._turns.get_turn(turn.session_id, turn.id)
+        return current.status.is_terminal
+
+    async def _start_of(self, turn: Turn) -> int | None:
+        """A number before the turn's first frame; None when the log does not reach back that far."""
+        try:
+            newest = await self._log.read(turn.session_id, 2**53, 1)
+            if newest.last_seq is None:
+                return None if turn.status.is_terminal else 0
+            before: int | None = None
+            while True:
+                page = await self._log.read_back(turn.session_id, before, READ_BATCH)
+                for seq, body in page:
+                    if b'"turn_id":"%b"' % turn.id.encode() in body and _type_of(body) == EventType.STREAM_STARTED:
+                        return seq - 1
+                    if _type_of(body) == EventType.MESSAGE_CREATED and b'"%b"' % turn.message_id.encode() in body:
+                        # The message that asked for it: the turn has not streamed yet.
+                        return seq
+                if len(page) < READ_BATCH:
+                    return None if turn.status.is_terminal else newest.last_seq
+                before = page[-1][0]
+        except EventLogUnavailable:
+            return None
+
+    async def _from_store(self, turn: Turn) -> AsyncIterator[bytes]:
+        """The turn as frames made from its stored messages; waits for its end when it still runs."""
+        while not (current := await self._turns.get_turn(turn.session_id, turn.id)).status.is_terminal:
+            yield KEEP_ALIVE
+            await asyncio.sleep(DEGRADED_POLL_SECONDS)
+        async for message in self._messages_of(current):
+            for frame in _stored_frames(message):
+                yield frame
+        if current.error is not None:
+            yield sse(FrameType.ERROR, orjson.dumps(current.error.model_dump()))
+        data = {"status": current.status, "usage": current.usage.model_dump(), "steps": current.steps}
+        yield sse("end", orjson.dumps(data))
+
+    async def _messages_of(self, turn: Turn) -> AsyncIterator[Message]:
+        page = Page(limit=200)
+        wanted = MessageFilter(role=MessageRole.ASSISTANT, since=turn.created_at)
+        while True:
+            found = await self._turns.list_messages(turn.session_id, wanted, page)
+            for _, message in found[: page.limit]:
+                if message.turn_id == turn.id:
+                    yield message
+            if len(found) <= page.limit:
+                return
+            page = Page(limit=page.limit, after=(found[page.limit - 1][0], ""))
+
+    async def _live(self, session_id: str, after: int) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Events after `after`, then live ones; (after, None) as a heartbeat. Ends when the log cannot be reached."""
+        try:
+            async with aclosing(_with_heartbeat(self._log.follow(session_id), KEEP_ALIVE_SECONDS)) as live:
+                async for items in live:
+                    if isinstance(items, _Heartbeat):
+                        yield after, None
+                        continue
+                    if items is None or (items and items[0][0] > after + 1):
+                        # Just subscribed, interrupted, or something was missed: the stream has it, or it is lost.
+                        async for seq, body in self._read_all(session_id, after):
+                            after = seq
+                            yield seq, body
+                    for seq, body in items or ():
+                        if seq > after:
+                            after = seq
+                            yield seq, body
+        except EventLogUnavailable:
+            return
+
+    async def _read_all(self, session_id: str, after: int) -> AsyncIterator[tuple[int, bytes]]:
+        while True:
+            found = await self._log.read(session_id, after, READ_BATCH)
+            for seq, body in found.items:
+                yield seq, body
+            if len(found.items) < READ_BATCH:
+                return
+            after = found.items[-1][0]
+
+
+class _Heartbeat:
+    """Nothing happened for a while."""
+
+
+async def _with_heartbeat[Item](source: AsyncIterator[Item], seconds: float) -> AsyncGenerator[Item | _Heartbeat]:
+    """`source` with a heartbeat whenever it is silent for `seconds`; closes `source` with itself."""
+    pending: asyncio.Task[Item] | None = None
+    try:
+        while True:
+            if pending is None:
+                pending = asyncio.ensure_future(_next(source))
+            done, _ = await asyncio.wait({pending}, timeout=seconds)
+            if not done:
+                yield _Heartbeat()
+                continue
+            task, pending = pending, None
+            try:
+                item = task.result()
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        if pending is not None:
+            pending.cancel()
+            await asyncio.wait({pending})
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _next[Item](source: AsyncIterator[Item]) -> Item:
+    return await anext(source)
+
+
+def _type_of(body: bytes) -> str:
+    """The `type` of a body, which always stands first: `"type":"x",...`."""
+    return body[8 : body.index(b'"', 8)].decode()
+
+
+def _has_gap(after: int, items: list[tuple[int, bytes]], last_seq: int | None) -> bool:
+    if last_seq is None:
+        return True
+    if not items:
+        return last_seq > after
+    numbers = [after, *(seq for seq, _ in items)]
+    return any(later != earlier + 1 for earlier, later in pairwise(numbers))
+
+
+def _frame(seq: int, event: dict[str, Any]) -> bytes:
+    """A stream.chunk as one SSE frame: the envelope, with the frame's own fields lifted beside it."""
+    frame = dict(event["data"]["frame"])
+    kind = frame.pop("type")
+    return sse(kind, orjson.dumps({"seq": seq, **event, **frame}), seq)
+
+
+def _stored_frames(message: Message) -> list[bytes]:
+    """message_start, content_delta, tool_call..., message_end of a stored message. Without ids: they are not events."""
+    start = {"message_id": message.id, "attempt": STORED_ATTEMPT}
+    frames = [sse(FrameType.MESSAGE_START, orjson.dumps(start))]
+    if message.content:
+        frames.append(sse(FrameType.CONTENT_DELTA, orjson.dumps({"index": 0, "text": message.content})))
+    frames.extend(
+        sse(FrameType.TOOL_CALL, orjson.dumps({"id": call.id, "name": call.name, "arguments": call.arguments}))
+        for call in message.tool_calls
+    )
+    reason = "tool_calls" if message.tool_calls else "stop"
+    if message.status is not MessageStatus.COMPLETED:
+        reason = message.status.value
+    end = {"message_id": message.id, "finish_reason": reason, "usage": None}
+    frames.append(sse(FrameType.MESSAGE_END, orjson.dumps(end)))
+    return frames

@@ -1,0 +1,213 @@
+"""ToolCallHandler: runs an allowed tool call at most once, and tells the model how it ended.
+
+Invariant: a finished result is returned, never computed again. A tool that is not idempotent and was found begun but
+not ended is not run again: the call fails with an honest "outcome unknown".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from shared.errors import AppError, ErrorCode
+from shared.ids import new_id
+from shared.sessions.approval import arguments_digest
+from shared.sessions.audit import AuditTrail
+from shared.sessions.cancellation import CancelWatch, TurnCancelled
+from shared.sessions.context import estimate_tokens
+from shared.sessions.events import Event, EventType, SessionEventPublisher
+from shared.sessions.models import ApprovalStatus, JsonObject, ToolCallStatus
+from shared.sessions.records import ToolExecution
+from shared.sessions.repository import TurnRepository
+from shared.sessions.tools.registry import (
+    InvalidToolArguments,
+    Tool,
+    ToolContext,
+    ToolServices,
+    find_tool,
+    validate_arguments,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReport:
+    """How a call ended. pending: nobody has decided yet, nothing was done."""
+
+    status: ToolCallStatus
+    pending: bool
+    messages: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A call's end. content: the JSON the model reads; result: what clients read."""
+
+    status: ToolCallStatus
+    content: JsonObject
+    result: Any
+    code: ErrorCode | None = None
+
+
+class ToolCallHandler:
+    """Executes tool calls whose approval, if they need one, is on record."""
+
+    def __init__(
+        self,
+        turns: TurnRepository,
+        publisher: SessionEventPublisher,
+        services: ToolServices,
+        watch: CancelWatch,
+        audit: AuditTrail,
+    ) -> None:
+        self._turns = turns
+        self._publisher = publisher
+        self._services = services
+        self._watch = watch
+        self._audit = audit
+
+    async def handle_tool_call(self, tool_call_id: str, *, deadline_passed: bool = False) -> ToolReport:
+        """Bring a call to its end, whatever that is.
+
+        deadline_passed: the wait for its approval is over; a decision that was just in time still counts.
+        Raises Transient(DATABASE_ERROR), NotFound.
+        """
+        call = await self._turns.tool_execution(tool_call_id)
+        if call.ended_at is not None:
+            return ToolReport(call.status, False, [])
+        if call.needs_approval and deadline_passed and call.approval_status is ApprovalStatus.PENDING:
+            await self._turns.time_out_approval(tool_call_id, now=datetime.now(UTC))
+            call = await self._turns.tool_execution(tool_call_id)
+        if call.needs_approval and call.approval_status is ApprovalStatus.PENDING and not call.cancelled:
+            return ToolReport(call.status, True, [])
+        outcome = await self._outcome(call)
+        if call.needs_approval:
+            await self._turns.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
+            await self._audit.record(
+                call.session_id,
+                "tool_call.ended",
+                {"tool_call_id": call.tool_call_id, "tool": call.name, "status": outcome.status, "code": outcome.code},
+            )
+        return await self._store(call, outcome)
+
+    async def _outcome(self, call: ToolExecution) -> _Outcome:
+        refusal = _refusal(call)
+        if refusal is not None:
+            return refusal
+        tool = find_tool(call.name)
+        if tool is None:
+            return _failed(ErrorCode.TOOL_NOT_FOUND, f"There is no tool named {call.name!r}.")
+        arguments = call.arguments if call.decided_arguments is None else call.decided_arguments
+        if call.needs_approval and call.arguments_digest != arguments_digest(call.name, arguments):
+            # What was approved and what would run must be the same bytes, or nothing runs.
+            return _failed(ErrorCode.APPROVAL_REJECTED, "The approved arguments do not match this call.")
+        begun_now = await self._turns.begin_tool_call(call.tool_call_id, now=datetime.now(UTC))
+        if not begun_now and not tool.idempotent:
+            return _failed(
+                ErrorCode.TOOL_EXECUTION_FAILED,
+                "This call was interrupted while it ran; its outcome is unknown and it was not repeated.",
+            )
+        return await self._run(tool, arguments, call)
+
+    async def _run(self, tool: Tool, arguments: JsonObject, call: ToolExecution) -> _Outcome:
+        timeout_s = min(tool.timeout_s, call.plan.tool_timeout_seconds)
+        context = ToolContext(
+            tool_call_id=call.tool_call_id,
+            session_id=call.session_id,
+            turn_id=call.turn_id,
+            user_id=call.requested_by,
+            now=datetime.now(UTC),
+            services=self._services,
+        )
+        try:
+            parsed = validate_arguments(tool, arguments)
+            async with self._watch.guard(call.turn_id), asyncio.timeout(timeout_s):
+                output = await tool.run(parsed, context)
+        except InvalidToolArguments as exc:
+            return _failed(ErrorCode.INVALID_TOOL_ARGS, str(exc))
+        except TurnCancelled:
+            return _failed(ErrorCode.TOOL_EXECUTION_FAILED, "The turn was cancelled while this call ran.")
+        except TimeoutError:
+            return _failed(ErrorCode.TOOL_TIMEOUT, f"The tool did not finish within {timeout_s:g} seconds.")
+        except AppError as exc:
+            return _failed(exc.code, exc.safe_message)
+        except Exception:
+            # A tool's bug must not cost the turn; the model is told that it failed, the operator is told why.
+            log.exception("tool %s failed in call %s", tool.name, call.tool_call_id)
+            return _failed(ErrorCode.TOOL_EXECUTION_FAILED, "The tool failed unexpectedly.")
+        content = {"status": "completed", "untrusted_output": output.content}
+        return _Outcome(ToolCallStatus.COMPLETED, content, output.data)
+
+    async def _store(self, call: ToolExecution, outcome: _Outcome) -> ToolReport:
+        content = orjson.dumps(outcome.content).decode().replace("\\u0000", "\\ufffd")
+        message_id = new_id()
+        stored = await self._turns.save_tool_result(
+            call.tool_call_id,
+            status=outcome.status,
+            result=outcome.result,
+            error_code=outcome.code,
+            message_id=message_id,
+            content=content,
+            tokens=estimate_tokens(content),
+            now=datetime.now(UTC),
+        )
+        if not stored:
+            stands = await self._turns.tool_execution(call.tool_call_id)
+            return ToolReport(stands.status, False, [])
+        return ToolReport(outcome.status, False, await self._announce(call, outcome, message_id))
+
+    async def _announce(self, call: ToolExecution, outcome: _Outcome, message_id: str) -> list[bytes]:
+        data: JsonObject = {
+            "tool_call": {
+                "id": call.tool_call_id,
+                "message_id": call.message_id,
+                "name": call.name,
+                "status": outcome.status,
+                "result": outcome.result,
+            }
+        }
+        if outcome.code is not None:
+            data["code"] = outcome.code
+        events = []
+        if outcome.status is ToolCallStatus.COMPLETED:
+            events.append(Event(EventType.TOOL_CALL_COMPLETED, data, call.turn_id, call.message_id))
+        elif outcome.status is ToolCallStatus.FAILED:
+            events.append(Event(EventType.TOOL_CALL_FAILED, data, call.turn_id, call.message_id))
+        elif call.approval_status is ApprovalStatus.TIMED_OUT:
+            # A person's rejection was announced when it was made; a timeout is nobody's request.
+            events.append(Event(EventType.TOOL_CALL_REJECTED, data, call.turn_id, call.message_id))
+        created = {"id": message_id, "role": "tool", "status": "completed", "tool_call_id": call.tool_call_id}
+        events.append(Event(EventType.MESSAGE_CREATED, created, call.turn_id, message_id))
+        return await self._publisher.publish(call.target, events)
+
+
+def _refusal(call: ToolExecution) -> _Outcome | None:
+    """Why a call does not run at all."""
+    if call.approval_status is ApprovalStatus.REJECTED:
+        content: JsonObject = {"status": "rejected", "by": call.decided_by, "error": f"Rejected by {call.decided_by}."}
+        if call.comment:
+            content["comment"] = call.comment
+        return _Outcome(ToolCallStatus.REJECTED, content, content, ErrorCode.APPROVAL_REJECTED)
+    if call.approval_status is ApprovalStatus.TIMED_OUT:
+        content = {"status": "timed_out", "error": "Nobody approved it in time, so it was not run."}
+        return _Outcome(ToolCallStatus.REJECTED, content, content, ErrorCode.APPROVAL_TIMEOUT)
+    if call.cancelled or call.approval_status is ApprovalStatus.CANCELLED:
+        return _failed(ErrorCode.TOOL_EXECUTION_FAILED, "The turn was cancelled before this call ran.")
+    if call.argument_error is not None:
+        known = find_tool(call.name) is not None and call.name in call.plan.tools
+        return _failed(ErrorCode.INVALID_TOOL_ARGS if known else ErrorCode.TOOL_NOT_FOUND, call.argument_error)
+    if call.needs_approval and call.approval_status is not ApprovalStatus.APPROVED:
+        return _failed(ErrorCode.APPROVAL_REQUIRED, "This call needs an approval that it does not have.")
+    return None
+
+
+def _failed(code: ErrorCode, message: str) -> _Outcome:
+    return _Outcome(
+        ToolCallStatus.FAILED, {"status": "failed", "error": message}, {"error": message, "code": code}, code
+    )

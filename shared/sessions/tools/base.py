@@ -1,0 +1,231 @@
+"""What a tool is made of: its declaration, its arguments, the context of a call and its output.
+
+    class EchoArguments(ToolArguments):
+        text: str = Field(description="What to say", max_length=200)
+
+    @tool(idempotent=True)
+    async def echo(arguments: EchoArguments, call: ToolContext) -> ToolOutput:
+        \"\"\"Say it again.\"\"\"
+        return ToolOutput(arguments.text)
+
+Invariant: a tool runs only with arguments its own model accepted, and what it returns is bounded
+and storable, whatever it read from outside.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from shared.errors import ErrorCode, InvalidInput
+from shared.sessions.tools.services import NO_SERVICES, ToolServices
+
+MAX_CONTENT_CHARS = 32_000
+"""About 8-10k tokens: one result must not fill the model's window."""
+MAX_DATA_BYTES = 64 * 1024
+_MAX_ERRORS_SHOWN = 5
+_MAX_FIELD_CHARS = 80
+
+
+class ToolApproval(StrEnum):
+    """What policy says of a tool unless the session says otherwise."""
+
+    AUTO = "auto"  # runs at once
+    MANUAL = "manual"  # waits for a person
+
+
+class ToolArguments(BaseModel):
+    """Base of every argument model: unknown names are refused, values do not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InvalidToolArguments(InvalidInput):
+    """The arguments do not fit the tool's schema; `errors` names the fields. `str()` is safe to show."""
+
+    def __init__(self, code: ErrorCode, safe_message: str, **kwargs: Any) -> None:
+        super().__init__(code, safe_message, **kwargs)
+
+    def __str__(self) -> str:
+        return self.safe_message
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """One call of a tool."""
+
+    tool_call_id: str
+    """Also the idempotency key for anything the tool does outside."""
+    session_id: str
+    turn_id: str
+    user_id: str
+    now: datetime
+    """Aware UTC; tools read no clock of their own."""
+    services: ToolServices = field(default=NO_SERVICES, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """What a call came to. `content` is text for the model, `data` the same facts as JSON for programs.
+
+    Made storable on construction: cut to MAX_CONTENT_CHARS, NUL and lone surrogates replaced (PostgreSQL
+    takes neither), `data` dropped when it encodes to more than MAX_DATA_BYTES.
+    """
+
+    content: str
+    data: JsonValue = None
+
+    def __post_init__(self) -> None:
+        content = _storable(self.content)
+        if len(content) > MAX_CONTENT_CHARS:
+            left_out = len(content) - MAX_CONTENT_CHARS
+            content = f"{content[:MAX_CONTENT_CHARS]}\n[cut: {left_out} more characters]"
+        object.__setattr__(self, "content", content)
+        object.__setattr__(self, "data", _bounded(_storable_json(self.data)))
+
+
+type ToolFunction[A: ToolArguments] = Callable[[A, ToolContext], Awaitable[ToolOutput]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A registered tool. Immutable, made once at import."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """JSON schema of the arguments object."""
+    approval: ToolApproval
+    idempotent: bool
+    """Whether running a call twice does no more than running it once."""
+    timeout_s: float
+    arguments_model: type[ToolArguments]
+    run: Callable[[Any, ToolContext], Awaitable[ToolOutput]] = field(repr=False)
+    """Takes an instance of `arguments_model`. Raises ToolFailed (ToolRefused) with a message for the model."""
+    openai_schema: dict[str, Any] = field(repr=False)
+    """The tool as chat completions offer it."""
+    openai_schema_json: bytes = field(repr=False)
+    """The same, encoded: it goes out with every model request."""
+
+
+def tool[A: ToolArguments](
+    *,
+    approval: ToolApproval = ToolApproval.AUTO,
+    idempotent: bool,
+    timeout_s: float = 10,
+) -> Callable[[ToolFunction[A]], Tool]:
+    """Declare an async function as a tool: its name and docstring are what the model reads."""
+
+    def declare(function: ToolFunction[A]) -> Tool:
+        name = str(getattr(function, "__name__", ""))
+        description = inspect.getdoc(function)
+        model = next(iter(get_type_hints(function).values()))
+        if not name or not description:
+            raise TypeError(f"the tool {name!r} needs a name and a docstring for the model")
+        if not (isinstance(model, type) and issubclass(model, ToolArguments)):
+            raise TypeError(f"the first argument of the tool {name!r} must be annotated with a ToolArguments model")
+        parameters = schema_of(model)
+        schema = {
+            "type": "function",
+            "function": {"name": name, "description": description, "parameters": parameters},
+        }
+        return Tool(
+            name=name,
+            description=description,
+            parameters=parameters,
+            approval=approval,
+            idempotent=idempotent,
+            timeout_s=timeout_s,
+            arguments_model=model,
+            run=function,
+            openai_schema=schema,
+            openai_schema_json=json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode(),
+        )
+
+    return declare
+
+
+def validate_arguments(tool: Tool, raw: Mapping[str, Any]) -> ToolArguments:
+    """The arguments as the tool's own model. Raises InvalidToolArguments, naming fields, never echoing values."""
+    try:
+        return tool.arguments_model.model_validate(dict(raw))
+    except ValidationError as exc:
+        found = exc.errors(include_url=False, include_input=False, include_context=False)
+    errors = [
+        {
+            "field": ".".join(str(part)[:_MAX_FIELD_CHARS] for part in error["loc"]) or "arguments",
+            "message": error["msg"].removeprefix("Value error, "),
+        }
+        for error in found
+    ]
+    shown = "; ".join(f"{error['field']}: {error['message']}" for error in errors[:_MAX_ERRORS_SHOWN])
+    raise InvalidToolArguments(
+        ErrorCode.INVALID_TOOL_ARGS, f"The arguments of {tool.name} are not valid. {shown}", errors=errors
+    )
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON schema as small as it gets: no titles, references written out.
+
+    Many servers that speak chat completions follow no `$ref`. Raises TypeError for a recursive model.
+    """
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    small = _inlined(schema, definitions, depth=0)
+    assert isinstance(small, dict)
+    small.pop("description", None)  # the model class's docstring is for us; the function's is for the model
+    small.setdefault("properties", {})
+    return small
+
+
+def _inlined(node: Any, definitions: dict[str, Any], *, depth: int, is_schema: bool = True) -> Any:
+    if depth > 32:
+        raise TypeError("a tool's arguments model must not be recursive")
+    if isinstance(node, list):
+        return [_inlined(item, definitions, depth=depth + 1) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if is_schema and "$ref" in node:
+        target = definitions[node["$ref"].rpartition("/")[2]]
+        rest = {key: value for key, value in node.items() if key != "$ref"}
+        return _inlined({**target, **rest}, definitions, depth=depth + 1)
+    return {
+        key: value
+        if key in ("default", "const", "enum", "examples")
+        # Below `properties` keys are the tool's own names, so a field called `title` stays.
+        else _inlined(value, definitions, depth=depth + 1, is_schema=key != "properties")
+        for key, value in node.items()
+        if not (is_schema and key == "title")
+    }
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _storable_json(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, list):
+        return [_storable_json(item) for item in value]
+    if isinstance(value, dict):
+        return {_storable(key): _storable_json(item) for key, item in value.items()}
+    return value
+
+
+def _bounded(data: JsonValue) -> JsonValue:
+    size_bytes = len(json.dumps(data, ensure_ascii=False, allow_nan=False).encode())
+    return data if size_bytes <= MAX_DATA_BYTES else {"left_out": True, "size_bytes": size_bytes}

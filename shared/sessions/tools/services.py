@@ -1,0 +1,61 @@
+"""What tools may use of the outside world: protocols here, adapters elsewhere.
+
+Invariant: a tool reaches nothing that is not a field of `ToolServices`; a missing service refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """An HTTP request a tool wants made."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The caller's own; checked by the fetcher."""
+    body: bytes | None = None
+    idempotency_key: str | None = None
+    timeout_s: float = 20.0
+    """For everything: name lookup, redirects, body."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResponse:
+    """What came back, bounded and decoded."""
+
+    status: int
+    url: str
+    """Where it came from after redirects."""
+    headers: Mapping[str, str]
+    """Lower-cased names; only those that help to understand the answer."""
+    text: str
+    """The body as text; empty for binary content."""
+    body_bytes: int
+    """Bytes read of the decompressed body."""
+    is_truncated: bool
+    is_binary: bool
+    redirects: tuple[str, ...] = ()
+    """URLs that were followed to get here, first to last, the final one excluded."""
+
+
+class HttpFetcher(Protocol):
+    """Makes requests that policy allows."""
+
+    async def fetch(self, request: FetchRequest) -> FetchResponse:
+        """Raises ToolRefused when policy says no, ToolFailed when the request got no answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolServices:
+    """Passed into each call by the composition root. None: not available in this process."""
+
+    http: HttpFetcher | None = None
+
+
+NO_SERVICES = ToolServices()
