@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from starlette.routing import BaseRoute
 
@@ -150,4 +150,13 @@ class Extension(Protocol):
         value: str, bytes, or the parsed JSON of a dict/list. Raises ValueError when it is malformed:
         the invocation then fails although user code has run, as in Azure.
         """
+        ...
+
+
+@runtime_checkable
+class OffersSettings(Protocol):
+    """Optional for an extension: settings it would set for the app, such as an endpoint it serves."""
+
+    def default_settings(self, base_url: str) -> Mapping[str, str]:
+        """Called before the app is indexed. A setting the app already has is left alone."""
         ...

@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from shared.adapters.http_fetch import GuardedHttpFetcher
+from shared.adapters.http_fetch import GuardedFetcher
+from shared.adapters.http_guard import AllowList
 from shared.adapters.openai_chat import OpenAIChat
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.postgres_approvals import PostgresApprovals
@@ -21,6 +22,7 @@ from shared.adapters.postgres_turns import PostgresTurns
 from shared.adapters.realtime import RelaySender, RestSender
 from shared.adapters.redis_events import RedisEventLog
 from shared.adapters.tables_audit import TablesAuditTrail
+from shared.adapters.webhook import ApprovalNotifier
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cancellation import CancelWatch
@@ -131,7 +133,7 @@ class Services:
 
     @cached_property
     def tool_calls(self) -> ToolCallHandler:
-        fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
+        fetcher = GuardedFetcher(AllowList(self.settings.tools_http_allow))
         return ToolCallHandler(self.turn_rows, self.publisher, ToolServices(http=fetcher), self.watch, self.audit)
 
     @cached_property
@@ -142,6 +144,17 @@ class Services:
             self.publisher,
             self.links,
             print_links=self.settings.auth_mode is AuthMode.DEV,
+        )
+
+    @cached_property
+    def notifier(self) -> ApprovalNotifier:
+        settings = self.settings
+        return ApprovalNotifier(
+            self.approval_rows,
+            self.links,
+            self.audit,
+            url=settings.approval_webhook_url or "",
+            secret=settings.approval_webhook_secret or "",
         )
 
     @cached_property

@@ -100,6 +100,10 @@ class PostgresPool:
             cursor = await connection.execute(query, parameters)
             return cursor.rowcount
 
+    async def ping(self) -> None:
+        """Raises Transient(DATABASE_ERROR) when the database does not answer."""
+        await self.fetch_one(b"SELECT 1", {})
+
     async def aclose(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:

@@ -417,9 +417,12 @@ class PostgresTurns:
         row = await self._pool.fetch_one(_Q["claim_next_turn"], {"session_id": session_id, "now": now})
         return None if row is None else str(row["id"])
 
-    async def stuck(self, *, before: datetime, limit: int) -> list[StuckTurn]:
-        """Open turns whose orchestration was asked for before then."""
-        rows = await self._pool.fetch_all(_Q["stuck_turns"], {"before": before, "limit": limit})
+    async def stuck(self, *, queued_before: datetime, running_before: datetime, limit: int) -> list[StuckTurn]:
+        """Open turns whose orchestration was asked for before then, queued and running ones apart."""
+        rows = await self._pool.fetch_all(
+            _Q["stuck_turns"],
+            {"queued_before": queued_before, "running_before": running_before, "limit": limit},
+        )
         return [
             StuckTurn(row["id"], row["session_id"], TurnStatus(row["status"]), row["dispatched_at"]) for row in rows
         ]

@@ -170,6 +170,13 @@ class RedisEventLog:
         except (RedisError, OSError) as exc:
             raise EventLogUnavailable(str(exc)) from exc
 
+    async def ping(self) -> None:
+        """Raises EventLogUnavailable when Redis does not answer."""
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError) as exc:
+            raise EventLogUnavailable(str(exc)) from exc
+
     async def aclose(self) -> None:
         """Stop following; the Redis client itself belongs to the composition root."""
         await self._followers.aclose()

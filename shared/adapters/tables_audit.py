@@ -49,6 +49,12 @@ class TablesAuditTrail:
         except (AzureError, ValueError) as exc:
             log.error("audit line lost: %s %s of session %s: %s", action, entity["details"], session_id, exc)
 
+    async def ping(self) -> None:
+        """Raises AzureError or ValueError when the table cannot be read."""
+        table = self._table or await self._open()
+        async for _ in table.query_entities("PartitionKey eq 'ping'", results_per_page=1):
+            return
+
     async def _open(self) -> TableClient:
         from azure.core.exceptions import ResourceExistsError
         from azure.data.tables.aio import TableClient

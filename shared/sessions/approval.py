@@ -33,14 +33,6 @@ def arguments_digest(tool: str, arguments: JsonObject) -> str:
     return hashlib.sha256(canonical).hexdigest()
 
 
-def approval_event(approval_id: str) -> str:
-    """The external event an approval's orchestration waits for: a name of its own per approval.
-
-    An early event of a shared name would satisfy every later wait of that name (azure-functions-durable 1.7).
-    """
-    return f"approval-{approval_id}"
-
-
 @dataclass(frozen=True, slots=True)
 class ApprovalRequest:
     """An approval that stands, and what its orchestration needs to wait for it."""

@@ -169,8 +169,8 @@ class TurnRepository(Protocol):
         """Claim the next queued turn when none runs."""
         ...
 
-    async def stuck(self, *, before: datetime, limit: int) -> list[StuckTurn]:
-        """Open turns dispatched before then."""
+    async def stuck(self, *, queued_before: datetime, running_before: datetime, limit: int) -> list[StuckTurn]:
+        """Open turns dispatched before then, queued and running ones apart."""
         ...
 
     async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:

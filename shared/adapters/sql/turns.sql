@@ -153,7 +153,8 @@ WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s
 
 -- name: stuck_turns
 SELECT t.id, t.session_id, t.status, t.dispatched_at FROM turns t JOIN sessions s ON s.id = t.session_id
-WHERE t.ended_at IS NULL AND t.dispatched_at < %(before)s AND s.status = 'ACTIVE'
+WHERE t.ended_at IS NULL AND s.status <> 'SUSPENDED'
+  AND (t.dispatched_at < %(running_before)s OR (t.status = 'queued' AND t.dispatched_at < %(queued_before)s))
 ORDER BY t.dispatched_at
 LIMIT %(limit)s
 

@@ -2,8 +2,8 @@
 
 How numbers behave: whole numbers are exact; a number with a point or an exponent is a decimal, so
 0.1 + 0.2 is 0.3; `/` of whole numbers stays whole when it comes out even; `//` and `%` floor, with
-the sign of the divisor; round() takes halves away from zero. Decimals are computed with 50 digits and shown with 28; trigonometry has
-the 15 digits of a float.
+the sign of the divisor; round() takes halves away from zero. Decimals are computed with 50 digits
+and shown with 28; trigonometry has the 15 digits of a float.
 
 Invariant: the expression is never executed. It is parsed, and each node of the tree is either in
 the allow-list below or refused; size, depth and magnitude are bounded before work is done, so an
@@ -301,6 +301,11 @@ def _by_float(function: Callable[[float], float]) -> Callable[[list[Number]], Nu
     return convert
 
 
+def _abs(values: list[Number]) -> Number:
+    value = values[0]
+    return -value if value < 0 else value
+
+
 def _total(values: list[Number]) -> Number:
     total: Number = 0
     for value in values:
@@ -312,12 +317,12 @@ _MANY = MAX_EXPRESSION_CHARS
 _FUNCTIONS: dict[str, tuple[Callable[[list[Number]], Number], int, int]] = {
     "sqrt": (_sqrt, 1, 1),
     "cbrt": (_cbrt, 1, 1),
-    "abs": (lambda values: abs(values[0]), 1, 1),
+    "abs": (_abs, 1, 1),
     "round": (_round, 1, 2),
     "floor": (_to_int("ROUND_FLOOR"), 1, 1),
     "ceil": (_to_int("ROUND_CEILING"), 1, 1),
-    "min": (lambda values: min(values), 1, _MANY),  # noqa: PLW0108 - min alone is typed for any object
-    "max": (lambda values: max(values), 1, _MANY),  # noqa: PLW0108 - as above
+    "min": (lambda values: min(values), 1, _MANY),
+    "max": (lambda values: max(values), 1, _MANY),
     "sum": (_total, 0, _MANY),
     "exp": (lambda values: _decimal(values[0]).exp(), 1, 1),
     "ln": (_log, 1, 1),

@@ -137,7 +137,8 @@ def _fixed(match: re.Match[str]) -> tuple[str, tzinfo]:
 @lru_cache(maxsize=1)
 def _names() -> Mapping[str, str]:
     """What a person may write, lower case and with spaces, to the IANA name."""
-    zones = sorted(available_timezones())
+    # Some systems keep `localtime` and other files that are no zones beside them, all in lower case.
+    zones = sorted(zone for zone in available_timezones() if zone[0].isupper() and zone != "Factory")
     cities: dict[str, str] = {}
     # Region/City before the deeper and the legacy names that end with the same word.
     for zone in sorted(zones, key=lambda name: (name.count("/") != 1, name.startswith(("US/", "Etc/")), name)):

@@ -22,6 +22,8 @@ class FetchRequest:
     idempotency_key: str | None = None
     timeout_s: float = 20.0
     """For everything: name lookup, redirects, body."""
+    max_body_bytes: int = 20_000
+    """Of the decompressed answer; the rest is not read. About 5,000 tokens."""
 
 
 @dataclass(frozen=True, slots=True)

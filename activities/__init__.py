@@ -1,0 +1,1 @@
+"""The steps of a turn: glue between the durable boundary and the domain. See README.md."""

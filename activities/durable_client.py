@@ -1,0 +1,101 @@
+"""What the app asks of the durable client: start, raise, suspend, resume, look.
+
+One thin wrapper, as `orchestrators/durable.py` is for orchestrators: the coming 2.x of the SDK touches these two files.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+import azure.durable_functions as df
+
+from shared.durable_messages import NotifyApproversInput
+from shared.durable_names import CANCEL_EVENT, NOTIFICATION, TURN, approval_event, notification_instance
+from shared.sessions.records import Interruption
+
+log = logging.getLogger(__name__)
+
+_LIVE = frozenset({"Pending", "Running", "Suspended", "ContinuedAsNew"})
+
+
+async def start_turn(client: df.DurableOrchestrationClient, turn_id: str) -> None:
+    """Start the orchestration of a queued turn; harmless when it runs already.
+
+    Raises Exception (the SDK's own) when the durable backend refuses or cannot be reached.
+    """
+    try:
+        await client.start_new(TURN, instance_id=turn_id)
+    except Exception:
+        if not await is_live(client, turn_id):
+            raise
+
+
+async def start_or_leave(client: df.DurableOrchestrationClient, turn_id: str) -> None:
+    """Start a queued turn, or leave it to the sweep: the turn is on record, so its caller has its answer either way."""
+    try:
+        await start_turn(client, turn_id)
+    except Exception:
+        log.exception("turn %s could not be started now; the sweep will", turn_id)
+
+
+async def is_live(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
+    """Whether an instance exists and has not ended."""
+    status = await client.get_status(instance_id)
+    return bool(status) and status.runtime_status is not None and status.runtime_status.value in _LIVE
+
+
+async def start_notification(client: df.DurableOrchestrationClient, approval_id: str) -> None:
+    """Send an approval's webhook, durably, beside the turn."""
+    instance_id = notification_instance(approval_id)
+    if not await is_live(client, instance_id):
+        await client.start_new(
+            NOTIFICATION, instance_id=instance_id, client_input=NotifyApproversInput(approval_id=approval_id).dump()
+        )
+
+
+async def raise_decision(client: df.DurableOrchestrationClient, instance_id: str, approval_id: str) -> bool:
+    """Tell a waiting approval that it is decided. False when nobody waits any more or the backend is away."""
+    return await _raise(client, instance_id, approval_event(approval_id))
+
+
+async def raise_cancel(client: df.DurableOrchestrationClient, turn_id: str) -> bool:
+    """Tell a turn that its cancel is on record."""
+    return await _raise(client, turn_id, CANCEL_EVENT)
+
+
+async def interrupt(client: df.DurableOrchestrationClient, interruption: Interruption) -> None:
+    """Tell everyone who waits that their turn was cancelled."""
+    for approval_id, instance_id in interruption.approvals:
+        await raise_decision(client, instance_id, approval_id)
+    for turn_id in interruption.turn_ids:
+        await raise_cancel(client, turn_id)
+
+
+async def _raise(client: df.DurableOrchestrationClient, instance_id: str, event: str) -> bool:
+    try:
+        await client.raise_event(instance_id, event, {})
+    except Exception as exc:
+        # Unknown, ended or unreachable: the store already holds the truth and the sweep raises again.
+        log.info("event %s was not delivered to %s: %s", event, instance_id, exc)
+        return False
+    return True
+
+
+async def suspend(client: df.DurableOrchestrationClient, instance_id: str) -> None:
+    """Hold an instance; harmless when it has ended or is held."""
+    await _quietly(client.suspend(instance_id, "session suspended"), "suspend", instance_id)
+
+
+async def resume(client: df.DurableOrchestrationClient, instance_id: str) -> None:
+    """Let an instance go on; harmless when it runs or has ended."""
+    await _quietly(client.resume(instance_id, "session resumed"), "resume", instance_id)
+
+
+async def _quietly(call: Coroutine[Any, Any, Any], verb: str, instance_id: str) -> None:
+    try:
+        await call
+    except Exception as exc:
+        # Suspending what is suspended and resuming what runs are 500 in the extension; so is an unknown id.
+        log.info("%s of %s: %s", verb, instance_id, exc)

@@ -1,0 +1,31 @@
+"""call_model: one answer of the model, streamed and stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from activities.binding import send, sends_events
+from shared.durable_messages import CallModelInput, CallModelResult
+from shared.durable_names import CALL_MODEL
+from shared.services import services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="payload", activity=CALL_MODEL)
+@sends_events(bp)
+async def call_model(payload: dict[str, Any], events: func.Out[str]) -> dict[str, Any]:
+    """Run one model step. A model's failure is a result; only a database that is away raises."""
+    request = CallModelInput.load(payload)
+    report = await services().bridge.run_step(request.turn_id, request.step, tries=request.tries)
+    send(events, report.messages)
+    return CallModelResult(
+        outcome=report.outcome,
+        calls=tuple(report.calls),
+        delay_s=report.delay_s,
+        code=report.code,
+        detail=report.detail,
+    ).dump()

@@ -1,0 +1,25 @@
+"""execute_tool: bring one tool call to its end, at most once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from activities.binding import send, sends_events
+from shared.durable_messages import ExecuteToolInput, ExecuteToolResult
+from shared.durable_names import EXECUTE_TOOL
+from shared.services import services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="payload", activity=EXECUTE_TOOL)
+@sends_events(bp)
+async def execute_tool(payload: dict[str, Any], events: func.Out[str]) -> dict[str, Any]:
+    """Run an allowed call, or record why it does not run. What a tool did wrong is a result."""
+    request = ExecuteToolInput.load(payload)
+    report = await services().tool_calls.handle_tool_call(request.tool_call_id, deadline_passed=request.deadline_passed)
+    send(events, report.messages)
+    return ExecuteToolResult(status=report.status, pending=report.pending).dump()

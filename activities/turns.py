@@ -1,0 +1,32 @@
+"""finish_turn: close a turn and hand over to the session's next one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from activities.binding import send, sends_events
+from activities.durable_client import start_turn
+from shared.durable_messages import FinishTurnInput
+from shared.durable_names import FINISH_TURN
+from shared.services import services
+from shared.sessions.models import TurnError, TurnStatus
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="payload", activity=FINISH_TURN)
+@sends_events(bp)
+@bp.durable_client_input(client_name="client")
+async def finish_turn(payload: dict[str, Any], events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
+    """Close the turn once; starting the next is repeated by the sweep if this is cut in between."""
+    request = FinishTurnInput.load(payload)
+    error = TurnError(code=request.code, detail=request.detail) if request.code else None
+    finished, messages = await services().sessions.finish_turn(
+        request.turn_id, status=TurnStatus(request.status), error=error
+    )
+    send(events, messages)
+    if finished.next_turn_id is not None:
+        await start_turn(client, finished.next_turn_id)

@@ -1,0 +1,138 @@
+"""The command line: `python -m devhost DIR`.
+
+Invariant: whatever a person can put right is told in one line on stderr and ends with status 1 (2 for wrong
+arguments); a stop by Ctrl-C or SIGTERM ends with status 0 and leaves no process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from devhost.extension import HostError
+from devhost.logs import configure_logging
+
+logger = logging.getLogger("devhost.host")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a host until it is told to stop. Returns the exit status."""
+    parsed = _parser().parse_args(arguments)
+    configure_logging(verbose=parsed.verbose)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The app's print() must show at once also when the output goes to a file or pipe.
+        sys.stdout.reconfigure(line_buffering=True)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(parsed))
+    except HostError as exc:
+        print(f"devhost: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def exit_process(status: int) -> None:
+    """Leave, also when a sync function still sits in a thread that Python would wait for."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    stuck = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    if stuck:
+        os._exit(status)
+    sys.exit(status)
+
+
+async def _serve(parsed: argparse.Namespace) -> None:
+    # Imported late: `--help` and wrong arguments answer at once.
+    from devhost.runner import HostOptions, run_host
+
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    options = HostOptions(
+        app_dir=parsed.dir,
+        port=parsed.port,
+        data_dir=parsed.data,
+        enable_auth=parsed.enable_auth,
+        dev_identity=parsed.dev_identity,
+    )
+    async with run_host(options) as host:
+        functions = host.context.functions
+        logger.info(
+            "%d functions of %s on %s (data in %s)",
+            len(functions),
+            host.context.app_dir,
+            host.base_url,
+            host.context.data_dir,
+        )
+        if parsed.dev_identity:
+            logger.warning("--dev-identity: every caller is whom it says it is (header x-dev-user)")
+        if parsed.ready_file is not None:
+            _write_ready_file(parsed.ready_file, host.base_url, host.port)
+        await stop.wait()
+        logger.info("stopping")
+        if parsed.ready_file is not None:
+            parsed.ready_file.unlink(missing_ok=True)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, _on_signal, stop)
+        except NotImplementedError:
+            # Windows loops have no signal handlers of their own.
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+
+
+def _on_signal(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        # A second Ctrl-C: the person does not want to wait.
+        os._exit(1)
+    stop.set()
+
+
+def _write_ready_file(path: Path, base_url: str, port: int) -> None:
+    scratch = path.with_name(path.name + ".new")
+    scratch.write_text(json.dumps({"base_url": base_url, "port": port, "pid": os.getpid()}), "utf-8")
+    scratch.replace(path)
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="devhost", description="Run an Azure Functions app (Python) on this machine.")
+    parser.add_argument("dir", type=Path, metavar="DIR", help="folder of the app (holds host.json)")
+    parser.add_argument("--port", type=_port, help="port on 127.0.0.1; 0 takes a free one (default: 7071)")
+    parser.add_argument("--data", type=Path, help="folder for the host's state (default: DIR/.data/devhost)")
+    parser.add_argument("--verbose", action="store_true", help="log what the host does in detail")
+    parser.add_argument("--enable-auth", action="store_true", help="enforce auth levels and function keys")
+    parser.add_argument(
+        "--dev-identity",
+        action="store_true",
+        help="stand in for App Service Authentication; callers name themselves with x-dev-user: NAME[;role,role]",
+    )
+    parser.add_argument("--ready-file", type=Path, help="write base_url, port and pid here once the host serves")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number")
+    return int(text)

@@ -1,0 +1,126 @@
+"""What every part of the durable engine shares: the store, the live instances, numbers and the app.
+
+Invariant: a message is delivered to an instance in memory only after it is stored. Whatever is in an
+inbox therefore survives the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from uuid import uuid4
+
+from devhost.durable.instance import Instance, InstanceCache
+from devhost.durable.records import Message, Unit
+from devhost.durable.registry import Registry
+from devhost.durable.settings import DurableSettings
+from devhost.durable.store import Store
+from devhost.extension import Host
+
+logger = logging.getLogger("devhost.durable")
+
+_COMMIT_RETRY_S = 1.0
+
+
+def new_id() -> str:
+    """32 hex digits, as generated instance and execution ids are."""
+    return uuid4().hex
+
+
+class Core:
+    """wake is called with an instance that may have something to do."""
+
+    def __init__(self, host: Host, store: Store, registry: Registry, settings: DurableSettings) -> None:
+        self.host = host
+        self.store = store
+        self.registry = registry
+        self.settings = settings
+        self.cache = InstanceCache(store)
+        self.wake: Callable[[Instance], None] = lambda instance: None
+        self._gen, self._seq = store.highest()
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+
+    def next_gen(self) -> int:
+        self._gen += 1
+        return self._gen
+
+    def next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def live(self, instance_id: str, execution_id: str = "") -> Instance | None:
+        """The running instance of an id; with execution_id only if that generation still runs."""
+        instance = self.cache.get(instance_id)
+        if instance is None or instance.is_over:
+            return None
+        if execution_id and instance.row.execution_id != execution_id:
+            return None
+        return instance
+
+    def deliver(self, message: Message) -> None:
+        """Hand a stored message to its instance; one that has ended meanwhile drops it."""
+        instance = self.live(message.instance_id)
+        if instance is None:
+            self._discard(message)
+            return
+        instance.take_in(message)
+        self.wake(instance)
+
+    async def send(self, message: Message, unit: Unit | None = None) -> None:
+        """Store a message (with what else changes) and deliver it. Raises sqlite3.Error.
+
+        A caller that is cancelled meanwhile (a client that hung up) changes nothing: what is stored is
+        delivered.
+        """
+        unit = unit or Unit()
+        unit.messages.append(message)
+        await self.commit_then(unit, lambda: self.deliver(message))
+
+    async def commit_then(self, unit: Unit, then: Callable[[], None]) -> None:
+        """Store a unit and call `then`, even if the caller is cancelled while it waits."""
+
+        def stored(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                then()
+
+        future = self.store.commit(unit)
+        future.add_done_callback(stored)
+        await asyncio.shield(future)
+
+    async def insist(self, unit: Unit) -> None:
+        """Store a unit, trying again for as long as the store fails."""
+        while True:
+            try:
+                await self.store.commit(unit)
+            except sqlite3.Error:
+                logger.exception("the durable store cannot write; trying again in %s s", _COMMIT_RETRY_S)
+                await asyncio.sleep(_COMMIT_RETRY_S)
+            else:
+                return
+
+    async def wait_until_over(self, instance_id: str, timeout_s: float) -> None:
+        """Return when the instance ends (its end is stored) or after the timeout."""
+        if self.cache.get(instance_id) is None:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(instance_id, []).append(future)
+        try:
+            await asyncio.wait([future], timeout=timeout_s)
+        finally:
+            waiting = self._waiters.get(instance_id, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._waiters.pop(instance_id, None)
+
+    def announce_end(self, instance_id: str) -> None:
+        for future in self._waiters.pop(instance_id, []):
+            if not future.done():
+                future.set_result(None)
+
+    def _discard(self, message: Message) -> None:
+        future = self.store.commit(Unit(drop_messages=[message.seq]))
+        # A row left behind by a failure here is dropped when the store is next opened.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())

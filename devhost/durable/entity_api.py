@@ -1,0 +1,89 @@
+"""Entities over the management API: read, list, signal.
+
+Invariant: reads show stored state only; a signal is stored before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from devhost.durable import jsontext
+from devhost.durable.engine import BadRequest, Engine
+from devhost.durable.entities import entity_id, split_entity_id
+from devhost.durable.history import parse_timestamp
+from devhost.durable.replies import json_reply
+from devhost.durable.status import seconds
+
+
+class EntityApi:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def read(self, request: Request, path: Sequence[str], query: Mapping[str, str]) -> Response:
+        """One entity's state with name and key, else a list."""
+        if len(path) > 2:
+            return Response(status_code=404)
+        if len(path) < 2:
+            return self._list(request, path[0] if path else "", query)
+        row = self._engine.store.entity(entity_id(path[0], path[1]))
+        if row is None or not row.exists:
+            return Response(status_code=404)
+        return Response(row.state or "null", media_type="application/json")
+
+    async def signal(self, request: Request, path: Sequence[str], query: Mapping[str, str]) -> Response:
+        return await self._signal(request, path, query.get("op", ""))
+
+    async def delete(self, request: Request, path: Sequence[str], query: Mapping[str, str]) -> Response:
+        return await self._signal(request, path, "delete")
+
+    async def _signal(self, request: Request, path: Sequence[str], operation: str) -> Response:
+        if len(path) != 2:
+            return Response(status_code=404)
+        problem = self._engine.core.registry.check_entity(path[0])
+        if problem is not None:
+            raise BadRequest(problem)
+        body = (await request.body()).decode("utf-8-sig").strip()
+        if body:
+            try:
+                jsontext.loads(body)
+            except ValueError as error:
+                raise BadRequest(f"The body is not valid JSON: {error}") from error
+        await self._engine.entities.signal(entity_id(path[0], path[1]), operation, body or None)
+        return Response(status_code=202)
+
+    def _list(self, request: Request, name: str, query: Mapping[str, str]) -> Response:
+        try:
+            top = int(query["top"]) if query.get("top") else None
+            from_us = parse_timestamp(query["lastoperationtimefrom"]) if "lastoperationtimefrom" in query else None
+            to_us = parse_timestamp(query["lastoperationtimeto"]) if "lastoperationtimeto" in query else None
+            token = request.headers.get("x-ms-continuation-token", "")
+            after = base64.urlsafe_b64decode(token).decode() if token else ""
+        except ValueError as error:
+            raise BadRequest(f"The query is not valid: {error}") from error
+        rows = self._engine.store.entities(
+            prefix=f"@{name.lower()}@" if name else "@",
+            after=after,
+            from_us=from_us,
+            to_us=to_us,
+            top=None if top is None else top + 1,
+        )
+        headers: dict[str, str] = {}
+        if top is not None and len(rows) > top:
+            rows = rows[:top]
+            headers["x-ms-continuation-token"] = base64.urlsafe_b64encode(rows[-1].entity_id.encode()).decode()
+        shows_state = query.get("fetchstate", "").lower() == "true"
+        body: list[jsontext.Json] = []
+        for row in rows:
+            entity_name, key = split_entity_id(row.entity_id)
+            item: dict[str, jsontext.Json] = {
+                "entityId": {"name": entity_name, "key": key},
+                "lastOperationTime": seconds(row.updated_us),
+            }
+            if shows_state:
+                item["state"] = jsontext.loads(row.state or "null")
+            body.append(item)
+        return json_reply(200, body, headers)

@@ -1,0 +1,72 @@
+"""Log lines a person can read.
+
+Invariant: colour only on a terminal, one line per record unless it carries a traceback, and nothing here
+formats a message that the level filters out.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from devhost.correlation import current_invocation
+from devhost.host_json import lookup, section
+
+_COLOURS = {logging.DEBUG: "\x1b[2m", logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
+_RESET = "\x1b[0m"
+# .NET level names of host.json -> Python's.
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "information": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "none": logging.CRITICAL + 1,
+}
+
+
+class HostFormatter(logging.Formatter):
+    """`12:04:06.123 INFO  [function] message`; the bracket names the running function, if any."""
+
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__()
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        running = current_invocation.get()
+        source = ""
+        if not record.name.startswith("devhost"):
+            source = f"[{running[0]} {running[1][:8]}] " if running else f"[{record.name}] "
+        line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {source}{record.getMessage()}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        colour = _COLOURS.get(record.levelno) if self._colour else None
+        return f"{colour}{line}{_RESET}" if colour else line
+
+
+def configure_logging(*, verbose: bool, stream: TextIO | None = None) -> None:
+    """Send the process's logs to `stream` (stderr by default). Called once, by the command line."""
+    target = stream or sys.stderr
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(HostFormatter(colour=target.isatty()))
+    # Our lines show none of these, and asking the system for them is half the cost of a log line.
+    logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.getLogger("devhost").setLevel(logging.DEBUG if verbose else logging.INFO)
+    # These narrate each request or poll at INFO, which would bury the app's own lines.
+    for name in ("uvicorn", "azure.functions", "azure.core", "httpx", "httpx2", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def apply_log_level(host_json: Mapping[str, Any]) -> None:
+    """`logging.logLevel.default` of host.json sets what the app's loggers let through."""
+    level = lookup(section(host_json, "logging", "logLevel"), "default")
+    if isinstance(level, str) and level.lower() in _LEVELS:
+        logging.getLogger().setLevel(_LEVELS[level.lower()])

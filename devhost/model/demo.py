@@ -1,0 +1,136 @@
+"""The offline model's own answers: a few rules, the user's words, and an honest label.
+
+Invariant: deterministic in its text, and never mistaken for a language model: every answer says
+what wrote it. Text from tools is quoted, never followed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, islice
+
+from devhost.model.choose import Plan, PlannedCall, forced_call, plan_calls
+from devhost.model.reply import Reply, split_tokens
+from devhost.model.request import ChatRequest, Json, Message, ToolCall
+from devhost.model.script import new_call_id
+
+_LABEL = "I am the offline demo model: a handful of rules, not a language model."
+_QUOTE_CHARS = 300
+_RESULT_CHARS = 800
+_MAX_WORDS = 3000
+_WORDS_WANTED = re.compile(r"\b(\d{1,5})[- ]words?\b", re.IGNORECASE)
+_REJECTED = re.compile(r"\b(?:rejected|denied|declined) by (\S+?)[.,;:!]?(?=\s|$|\")", re.IGNORECASE)
+_UNDECIDED = re.compile(r"\b(?:timed[ _-]?out|time-?out|expired|nobody (?:answered|decided))\b", re.IGNORECASE)
+_FILLER = (
+    "This sentence only gives you something to watch while it streams.",
+    "Every word of it is made by a rule, and the same request makes the same words.",
+    "You may stop it half-way and see what is kept.",
+    "Point the app at a real model when you want an answer that thinks.",
+)
+_EXAMPLES = (
+    'Try “what is 17 * 23”, “what time is it in Tokyo”, or “POST {"hello": "world"} to http://localhost:9999/notes”'
+)
+
+
+def demo_reply(request: ChatRequest) -> Reply:
+    """Answer like the offline model: call fitting tools, or answer in text."""
+    turn = request.messages[request.last_user_index + 1 :]
+    results = [message for message in turn if message.role == "tool"]
+    if results:
+        return _in_text(_about_results(results, turn))
+    text = _last_user(request).text
+    plan = _plan(request, text)
+    if plan.calls:
+        count = len(plan.calls) if request.parallel_tool_calls else 1
+        calls = tuple(_wire_call(call) for call in plan.calls[:count])
+        return Reply((), calls, "tool_calls")
+    return _in_text(_about_words(request, text, plan.unmet))
+
+
+def _last_user(request: ChatRequest) -> Message:
+    return request.messages[request.last_user_index] if request.last_user_index >= 0 else request.messages[-1]
+
+
+def _plan(request: ChatRequest, text: str) -> Plan:
+    choice = request.tool_choice
+    if choice == "none":
+        return Plan()
+    if choice == "auto":
+        return plan_calls(text, request.tools)
+    if choice == "required":
+        plan = plan_calls(text, request.tools)
+        return plan if plan.calls else Plan((forced_call(text, request.tools[0]),))
+    return Plan((forced_call(text, next(tool for tool in request.tools if tool.name == choice)),))
+
+
+def _wire_call(call: PlannedCall) -> ToolCall:
+    return ToolCall(new_call_id(), call.name, json.dumps(call.arguments, ensure_ascii=False))
+
+
+def _in_text(sentences: Iterator[str]) -> Reply:
+    return Reply(split_tokens("\n\n".join(sentences)))
+
+
+def _about_words(request: ChatRequest, text: str, unmet: Sequence[str]) -> Iterator[str]:
+    said = _quoted(text, _QUOTE_CHARS)
+    yield f"You said: “{said}”" if said else "You sent no words."
+    attachments = _last_user(request).attachments
+    if attachments:
+        yield f"I cannot see the {attachments} attachment{'s' if attachments > 1 else ''} that came with it."
+    for wish in unmet:
+        yield f"For that I would need {wish}, and none was offered to me."
+    wanted = _WORDS_WANTED.search(text)
+    if wanted:
+        yield _essay(min(int(wanted.group(1)), _MAX_WORDS))
+    turns = sum(message.role == "user" for message in request.messages)
+    if turns > 1:
+        yield f"That is your message number {turns} in the part of our conversation I was shown."
+    yield f"{_LABEL} {_EXAMPLES}."
+
+
+def _about_results(results: Sequence[Message], turn: Sequence[Message]) -> Iterator[str]:
+    names = {call.id: call.name for message in turn for call in message.tool_calls}
+    for result in results:
+        yield _about_result(names.get(result.tool_call_id, "the tool"), result.text)
+    yield f"{_LABEL} Only what is quoted above comes from tools."
+
+
+def _about_result(name: str, content: str) -> str:
+    status, text = _read_result(content)
+    said = _quoted(text, _RESULT_CHARS)
+    rejected = _REJECTED.search(said)
+    if status == "rejected" or (rejected and not status):
+        by = rejected.group(1) if rejected else "Somebody"
+        return f"{by} rejected the call of `{name}`, so it was not made. I was told: “{said}”"
+    if status == "timed_out" or (_UNDECIDED.search(said) and status != "completed"):
+        return f"The call of `{name}` timed out. I was told: “{said}”"
+    if status == "failed":
+        return f"The call of `{name}` failed. I was told: “{said}”"
+    return f"`{name}` says: “{said}”" if said else f"`{name}` finished without saying anything."
+
+
+def _read_result(content: str) -> tuple[str, str]:
+    """The status a JSON tool message states ("" when it states none), and the part meant for reading."""
+    try:
+        value: Json = json.loads(content)
+    except (ValueError, RecursionError):
+        return "", content
+    if not isinstance(value, Mapping):
+        return "", content
+    status = value.get("status")
+    named = [value[key] for key in ("error", "message", "detail", "comment", "content", "result") if key in value]
+    texts = [text for text in named if isinstance(text, str)]
+    # Otherwise whatever is text, except what only labels it.
+    texts = texts or [text for key, text in value.items() if isinstance(text, str) and key not in ("status", "id")]
+    return status if isinstance(status, str) else "", " ".join(texts) or content
+
+
+def _quoted(text: str, limit: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _essay(words: int) -> str:
+    return " ".join(islice(cycle(" ".join(_FILLER).split()), words))

@@ -1,0 +1,273 @@
+"""Start and stop a whole host: `async with run_host(HostOptions(...)) as host`.
+
+Order of start: data folder, settings, socket (so that the port is known), index the app, extensions,
+timers, serving. Stop runs the other way round and is bounded in time.
+
+Invariant: whatever fails while starting leaves nothing behind — no socket, no lock, no changed environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from devhost import worker
+from devhost.admin import Admin
+from devhost.clock import Clock, SystemClock
+from devhost.config import (
+    DEFAULT_PORT,
+    app_environment,
+    body_limit_bytes,
+    function_timeout_s,
+    http_options,
+    load_local_settings,
+)
+from devhost.datadir import DataDir
+from devhost.dispatch import Dispatcher
+from devhost.extension import Extension, HostContext, HostError
+from devhost.extensions import KNOWN, ExtensionLoader, Known, offered_settings
+from devhost.host_json import load_host_json, lookup
+from devhost.http import HttpApp, HttpPolicy
+from devhost.indexing import IndexedApp, describe_functions, import_scope, index_app
+from devhost.keys import Keys
+from devhost.logs import apply_log_level
+from devhost.timers import TimerService, find_timers
+
+logger = logging.getLogger("devhost.host")
+
+ADDRESS = "127.0.0.1"
+DEFAULT_DATA_DIR = Path(".data") / "devhost"
+# Streams and long calls get this long to end by themselves before they are cut.
+STOP_GRACE_S = 2
+KEEP_ALIVE_S = 120
+_EXTENSION_STOP_LIMIT_S = 10.0
+_BACKLOG = 2048
+_one_per_process = threading.Lock()
+# Settings of the real worker that would change how an app runs, and do not here.
+_WITHOUT_EFFECT = (
+    "FUNCTIONS_WORKER_PROCESS_COUNT",
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY",
+    "PYTHON_ENABLE_OPENTELEMETRY",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """How to run an app."""
+
+    app_dir: Path
+    port: int | None = None
+    """None: `LocalHttpPort` of local.settings.json, else 7071. 0: any free port."""
+    data_dir: Path | None = None
+    """None: `.data/devhost` in the app's folder."""
+    enable_auth: bool = False
+    dev_identity: bool = False
+    clock: Clock = field(default_factory=SystemClock)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings on top of local.settings.json; the environment still wins."""
+    known_extensions: Sequence[Known] = KNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHost:
+    """A started host."""
+
+    base_url: str
+    port: int
+    context: HostContext
+    dispatcher: Dispatcher
+    timers: TimerService
+    keys: Keys
+
+
+@asynccontextmanager
+async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
+    """Serve an app for the length of the block. One at a time per process.
+
+    Raises HostError when the app or its settings cannot be served.
+    """
+    app_dir = options.app_dir.resolve()
+    if not _one_per_process.acquire(blocking=False):
+        raise HostError("this process runs a host already: the worker keeps one app per process")
+    async with AsyncExitStack() as stack:
+        stack.callback(_one_per_process.release)
+        local = load_local_settings(app_dir)
+        given = {**local.values, **options.settings}
+        host_json = load_host_json(app_dir, {**given, **os.environ})
+        data_dir = DataDir((options.data_dir or app_dir / DEFAULT_DATA_DIR).resolve())
+        data_dir.open()
+        stack.callback(data_dir.close)
+        port = options.port if options.port is not None else (local.http_port or DEFAULT_PORT)
+        listener = _listen(port)
+        stack.callback(listener.close)
+        port = listener.getsockname()[1]
+        base_url = f"http://{ADDRESS}:{port}"
+
+        loader = ExtensionLoader(options.known_extensions)
+        given = {**_host_settings(port), **offered_settings(loader.load_always(), base_url), **given}
+        stack.enter_context(app_environment(app_dir, given))
+        settings = {**given, **os.environ}
+        apply_log_level(host_json)
+        for name in _WITHOUT_EFFECT:
+            if name in settings:
+                logger.warning("app setting %s has no effect in devhost", name)
+        stack.enter_context(import_scope(app_dir))
+        worker.start_threads()
+        stack.callback(_stop_threads)
+        app = _index(app_dir, settings, host_json)
+        extensions = loader.load_for(app.functions)
+
+        keys = Keys(data_dir.path, [function.name for function in app.functions])
+        enforced = keys if options.enable_auth else None
+        context = HostContext(app_dir, data_dir.path, base_url, host_json, settings, app.functions)
+        dispatcher = Dispatcher(context, app, extensions, function_timeout_s(host_json))
+        found = find_timers(app.functions, app.retries, settings, options.clock.now())
+        timers = TimerService(dispatcher, found, options.clock)
+        # Twice, for stopping is idempotent: here for a start that fails half-way, and again after serving
+        # began, so that a running host lets go of its work before its own endpoints vanish under it.
+        stack.push_async_callback(_stop_extensions, extensions)
+        for extension in extensions:
+            extension.bind(dispatcher)
+        http = http_options(host_json)
+        admin = Admin(dispatcher, timers, enforced, http.route_prefix)
+        homepage = settings.get("AzureWebJobsDisableHomepage", "").lower() != "true"
+        policy = HttpPolicy(
+            http,
+            body_limit_bytes(settings),
+            enforced,
+            options.dev_identity,
+            homepage,
+            local.cors_origins,
+            local.cors_credentials,
+        )
+        routes = [route for extension in extensions for route in extension.routes()]
+        server = _server(HttpApp(dispatcher, policy, routes, admin))
+
+        stack.push_async_callback(_close_durable_client)
+        await stack.enter_async_context(_serving(server, listener))
+        stack.push_async_callback(_stop_extensions, extensions)
+        # Extensions' engines may call functions, and functions may call this host, as soon as they start.
+        for extension in extensions:
+            await extension.start()
+        stack.push_async_callback(admin.close)
+        stack.push_async_callback(timers.stop)
+        timers.start()
+        yield RunningHost(base_url, port, context, dispatcher, timers, keys)
+
+
+def _index(app_dir: Path, settings: Mapping[str, str], host_json: Mapping[str, object]) -> IndexedApp:
+    metadata, streaming = index_app(app_dir)
+    only = lookup(host_json, "functions")
+    if only is not None and not (isinstance(only, list) and all(isinstance(name, str) for name in only)):
+        raise HostError('host.json: "functions" must be a list of function names')
+    functions, retries = describe_functions(metadata, settings, only)
+    return IndexedApp(functions, retries, streaming)
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if sys.platform != "win32":
+        # Lets a restarted host take its port back at once. (On Windows it would let two hosts share it.)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((ADDRESS, port))
+        listener.listen(_BACKLOG)
+    except OSError as exc:
+        listener.close()
+        if exc.errno == errno.EADDRINUSE:
+            raise HostError(f"port {port} is taken: stop the program that uses it or choose another --port") from exc
+        raise HostError(f"port {port} cannot be opened ({exc.strerror}): choose another --port") from exc
+    listener.setblocking(False)
+    return listener
+
+
+def _host_settings(port: int) -> dict[str, str]:
+    """What Core Tools sets for an app."""
+    return {
+        "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+        "FUNCTIONS_WORKER_RUNTIME": "python",
+        "WEBSITE_HOSTNAME": f"localhost:{port}",
+    }
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: who runs the host decides when it stops."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: HttpApp) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            # Longer than clients keep an idle connection (aiohttp 15 s), so that none is closed under a request.
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_GRACE_S,
+            # The dev host is reached directly; forwarded headers of a caller are just headers.
+            proxy_headers=False,
+        )
+    )
+
+
+@asynccontextmanager
+async def _serving(server: _Server, listener: socket.socket) -> AsyncIterator[None]:
+    task = asyncio.create_task(server.serve([listener]), name="devhost http")
+    try:
+        while not server.started:
+            if task.done():
+                await task
+                raise HostError("the HTTP server ended while it started; its log lines say why")
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = True
+        # It would report each open stream that is cut at the end of the grace time as an error.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await task
+        if cut := set(server.server_state.tasks):
+            # Cancelled but not yet ended; user code must be done before the app's environment goes.
+            await asyncio.wait(cut, timeout=STOP_GRACE_S)
+        logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
+
+
+async def _stop_extensions(extensions: Sequence[Extension]) -> None:
+    for extension in reversed(extensions):
+        try:
+            async with asyncio.timeout(_EXTENSION_STOP_LIMIT_S):
+                await extension.stop()
+        except TimeoutError:
+            logger.error("extension %s did not stop within %g s", extension.name, _EXTENSION_STOP_LIMIT_S)
+        except Exception:
+            # Outermost edge of a stop: the other parts must still be stopped.
+            logger.exception("extension %s failed to stop", extension.name)
+
+
+def _stop_threads() -> None:
+    if worker.stop_threads():
+        logger.warning("a function is still running in a thread; it ends with the process")
+
+
+async def _close_durable_client() -> None:
+    """Close the session the Durable client keeps for the process; it has no shutdown of its own."""
+    http_utils = sys.modules.get("azure.durable_functions.models.utils.http_utils")
+    if http_utils is not None:
+        await http_utils._close_session()

@@ -1,0 +1,27 @@
+"""The real servers a newcomer lacks, started from Python packages: PostgreSQL, Valkey (Redis), Azurite.
+
+`async with Postgres(folder) as pg: pg.url`; likewise Valkey and Azurite. See README.md beside this file.
+Invariant: whatever happens to the program that started one, the server does not outlive it.
+"""
+
+from __future__ import annotations
+
+from devhost.servers.azurite import Azurite
+from devhost.servers.folder import owned_folder
+from devhost.servers.postgres import Postgres
+from devhost.servers.process import Child, Command, ServerError
+from devhost.servers.supervise import Report, Server, enter_all
+from devhost.servers.valkey import Valkey
+
+__all__ = [
+    "Azurite",
+    "Child",
+    "Command",
+    "Postgres",
+    "Report",
+    "Server",
+    "ServerError",
+    "Valkey",
+    "enter_all",
+    "owned_folder",
+]

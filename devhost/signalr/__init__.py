@@ -1,0 +1,1 @@
+"""An Azure SignalR Service (serverless mode) inside the dev host, and the two bindings that use it."""

@@ -1,0 +1,217 @@
+"""The SignalR binding extension: `signalRConnectionInfo` and `signalR` on the embedded or another service.
+
+Invariant: which service a binding speaks to is decided by its connection string alone. One that points at
+the dev host itself is served in the process; any other is reached as Azure would reach it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.routing import BaseRoute
+
+from devhost.extension import Binding, Function, Host, HostContext, HostError, TriggerData
+from devhost.signalr import tokens
+from devhost.signalr.clients import client_routes
+from devhost.signalr.connection import Limits
+from devhost.signalr.connection_string import (
+    DEFAULT_SETTING,
+    ConnectionString,
+    connection_string_of,
+    parse_connection_string,
+    same_origin,
+)
+from devhost.signalr.data_plane import data_plane_routes
+from devhost.signalr.expressions import resolve_expressions, unsupported_expressions
+from devhost.signalr.memberships import UserGroups
+from devhost.signalr.outputs import HubMessage, read_output
+from devhost.signalr.senders import EmbeddedSender, RemoteSender, RestClient, Sender
+from devhost.signalr.service import SignalRService, is_hub_name, load_access_key
+
+CONNECTION_INFO, OUTPUT = "signalRConnectionInfo", "signalR"
+
+_COMMON_KEYS = {"type", "name", "direction", "datatype", "hubname", "connectionstringsetting", "properties"}
+_INPUT_KEYS = _COMMON_KEYS | {"userid", "idtoken", "claimtypelist"}
+_OWN_PATHS = (("client",), ("api", "hubs"), ("api", "v1", "hubs"))
+
+
+class SignalRExtension:
+    """See `devhost.extension.Extension`. limits: for tests."""
+
+    name = "signalR"
+    trigger_types: frozenset[str] = frozenset()
+    input_types = frozenset({CONNECTION_INFO})
+    output_types = frozenset({OUTPUT})
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._settings_key = base64.b64encode(secrets.token_bytes(32)).decode("ascii")
+        self._context: HostContext | None = None
+        self._service: SignalRService | None = None
+        self._user_groups: UserGroups | None = None
+        self._rest = RestClient()
+        self._services: dict[str, ConnectionString] = {}
+        self._senders: dict[tuple[str, str], Sender] = {}
+
+    @property
+    def service(self) -> SignalRService:
+        """The embedded service; there is none before `bind`."""
+        if self._service is None:
+            raise RuntimeError("SignalRExtension.bind was not called")
+        return self._service
+
+    def default_settings(self, base_url: str) -> Mapping[str, str]:
+        """The connection string of the embedded endpoint, for apps that bring none."""
+        return {DEFAULT_SETTING: f"Endpoint={base_url};AccessKey={self._settings_key};Version=1.0;"}
+
+    def bind(self, host: Host) -> None:
+        context = host.context
+        self._context = context
+        bindings = [
+            (function, binding)
+            for function in context.functions
+            for binding in (*function.inputs, *function.outputs)
+            if binding.type in {CONNECTION_INFO, OUTPUT}
+        ]
+        for function, binding in bindings:
+            _check_binding(function, binding)
+            setting = _setting_of(binding)
+            self._services[setting] = connection_string_of(context.settings, setting)
+        self._open_service(context)
+        if bindings:
+            _refuse_collisions(context)
+
+    def routes(self) -> Sequence[BaseRoute]:
+        service = self.service
+        return [*client_routes(service), *data_plane_routes(service)]
+
+    async def start(self) -> None:
+        self.service.start()
+
+    async def stop(self) -> None:
+        if self._service is not None:
+            await self._service.stop()
+        await self._rest.close()
+        if self._user_groups is not None:
+            self._user_groups.close()
+
+    async def resolve_input(self, binding: Binding, trigger: TriggerData) -> str | bytes:
+        """`{"url", "accessToken"}` as JSON. Raises ValueError when an expression has no value."""
+        fields = _fields(binding)
+        service = self._services[_setting_of(binding)]
+        hub = str(fields["hubname"]).lower()
+        user_id = None
+        if fields.get("userid"):
+            user_id = resolve_expressions(str(fields["userid"]), trigger)
+        claims: dict[str, Any] = {}
+        if fields.get("idtoken") and fields.get("claimtypelist"):
+            id_token = resolve_expressions(str(fields["idtoken"]), trigger)
+            claims = tokens.unverified_claims(id_token, fields["claimtypelist"])
+        url = service.client_url(hub)
+        # Signed with the endpoint's own lasting key, not with the one in the settings, which is new each start.
+        key = self.service.keys[0] if self._is_embedded(service) else service.access_key
+        token = tokens.sign(key, audience=url, user_id=user_id or None, claims=claims)
+        return json.dumps({"url": url, "accessToken": token})
+
+    async def send_output(self, binding: Binding, value: Any) -> None:
+        """Send messages and group actions, in their order; a malformed value sends nothing of it."""
+        sender = self._sender(_setting_of(binding), str(_fields(binding)["hubname"]))
+        actions = read_output(value)
+        for action in actions:
+            if isinstance(action, HubMessage):
+                self._check_size(action, value)
+        for action in actions:
+            await sender.perform(action)
+
+    # -- helpers
+
+    def _open_service(self, context: HostContext) -> None:
+        folder = context.data_dir / "signalr"
+        folder.mkdir(parents=True, exist_ok=True)
+        keys = [load_access_key(folder), self._settings_key]
+        own = context.settings.get(DEFAULT_SETTING, "")
+        services = list(self._services.values())
+        if own.strip() and DEFAULT_SETTING not in self._services:
+            # No binding uses it, but the app's own code may: hand-made tokens and REST calls.
+            # One that the dev host does not understand is no error here: no binding needs it.
+            with contextlib.suppress(HostError):
+                services.append(parse_connection_string(own, setting=DEFAULT_SETTING))
+        keys += [service.access_key for service in services if same_origin(service.endpoint, context.base_url)]
+        self._user_groups = UserGroups(folder / "groups.sqlite3")
+        self._service = SignalRService(context.base_url, list(dict.fromkeys(keys)), self._user_groups, self._limits)
+
+    def _is_embedded(self, service: ConnectionString) -> bool:
+        return self._context is not None and same_origin(service.endpoint, self._context.base_url)
+
+    def _sender(self, setting: str, hub: str) -> Sender:
+        sender = self._senders.get((setting, hub))
+        if sender is None:
+            service = self._services[setting]
+            sender = (
+                EmbeddedSender(self.service.hub(hub))
+                if self._is_embedded(service)
+                else RemoteSender(self._rest, service, hub)
+            )
+            self._senders[setting, hub] = sender
+        return sender
+
+    def _check_size(self, message: HubMessage, value: Any) -> None:
+        limit = self._limits.message_bytes
+        if isinstance(value, str | bytes | bytearray) and len(value) * 4 <= limit:
+            return  # cannot be too long, whatever the encoding: the usual case costs nothing
+        size = len(json.dumps(message.arguments, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        if size > limit:
+            raise ValueError(f"a SignalR message of {size} bytes is over the service's limit of {limit}")
+
+
+def _fields(binding: Binding) -> dict[str, Any]:
+    return {name.lower(): value for name, value in binding.raw.items()}
+
+
+def _setting_of(binding: Binding) -> str:
+    return str(_fields(binding).get("connectionstringsetting") or DEFAULT_SETTING)
+
+
+def _check_binding(function: Function, binding: Binding) -> None:
+    where = f"function {function.name}, binding {binding.name}"
+    fields = _fields(binding)
+    known = _INPUT_KEYS if binding.type == CONNECTION_INFO else _COMMON_KEYS
+    unknown = sorted(name for name in binding.raw if name.lower() not in known)
+    if unknown:
+        raise HostError(f"{where}: {binding.type} has no property {', '.join(unknown)} in the dev host")
+    hub = fields.get("hubname")
+    if not isinstance(hub, str) or not is_hub_name(hub):
+        raise HostError(
+            f"{where}: hubName must be letters, digits and underscores, beginning with a letter, not {hub!r}"
+        )
+    for name in ("userid", "idtoken"):
+        for expression in unsupported_expressions(str(fields.get(name) or "")):
+            raise HostError(
+                f"{where}: the binding expression {{{expression}}} is not supported by the dev host; "
+                "{headers.NAME}, {query.NAME} and route parameters are"
+            )
+    claims = fields.get("claimtypelist")
+    if claims is not None and not (isinstance(claims, list) and all(isinstance(name, str) for name in claims)):
+        raise HostError(f"{where}: claimTypeList must be an array of strings")
+
+
+def _refuse_collisions(context: HostContext) -> None:
+    """An app route at an address of the SignalR endpoint would be shadowed silently: say so instead."""
+    http = context.host_json.get("extensions", {}).get("http", {})
+    prefix = str(http.get("routePrefix", "api"))
+    for function in context.functions:
+        if function.trigger.type.lower() != "httptrigger":
+            continue
+        route = f"{prefix}/{function.trigger.raw.get('route') or function.name}"
+        segments = tuple(part.lower() for part in route.split("/") if part)
+        for own in _OWN_PATHS:
+            if segments[: len(own)] == own:
+                raise HostError(
+                    f"function {function.name}: its route /{'/'.join(segments)} is an address of the dev host's "
+                    "own SignalR endpoint; change the route, or routePrefix in host.json"
+                )

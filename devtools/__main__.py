@@ -1,0 +1,50 @@
+"""`python -m devtools COMMAND`: what `./dev` becomes once `.venv` is complete."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from devtools.bootstrap import HELP, ROOT
+
+_MIGRATE = "shared.adapters.sql.migrate"
+_BENCH = "bench"
+_IN_PROCESS = {"up": "devtools.up", "test": "devtools.checks", "check": "devtools.checks", "lock": "devtools.lock"}
+"""Commands by the module whose `main(arguments)` runs them; the others become a program of their own."""
+_PROGRAMS = {"host": "devhost", "migrate": _MIGRATE, "bench": _BENCH}
+
+
+def main(arguments: Sequence[str]) -> int:
+    command, *rest = arguments or ["help"]
+    if command in _IN_PROCESS:
+        module = importlib.import_module(_IN_PROCESS[command])
+        if command == "check":
+            return int(module.check(rest))
+        return int(module.main(rest))
+    if command in _PROGRAMS:
+        return _become(command, _PROGRAMS[command], rest)
+    if command == "help":
+        print(HELP)
+        return 0
+    print(f"dev: no command {command!r}; ./dev lists them", file=sys.stderr)
+    return 2
+
+
+def _become(command: str, module: str, arguments: Sequence[str]) -> int:
+    """Replace this process, so that signals reach the program itself; returns only when it is missing."""
+    if command == "migrate" and not os.environ.get("POSTGRES_URL"):
+        print("dev: set POSTGRES_URL to the database to migrate", file=sys.stderr)
+        return 2
+    # Its own lookup, since find_spec raises for a missing parent package.
+    if not any((Path(ROOT, *module.split("."))).with_suffix(end).exists() for end in ("", ".py")):
+        print(f"dev: {command} needs the package {module}, which this checkout does not have", file=sys.stderr)
+        return 1
+    return os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606  # no shell is wanted
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

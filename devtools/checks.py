@@ -1,0 +1,61 @@
+"""`./dev test` and `./dev check`: what CI runs, the same way on a laptop.
+
+Invariant: a check that fails does not hide the next one; the exit code says whether all passed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from devtools.bootstrap import ROOT as _ROOT
+
+ROOT = Path(_ROOT)
+WORKERS = 2
+TYPED = ("shared", "orchestrators", "activities", "triggers", "devhost", "devtools", "bench")
+_TEST_TIMEOUT_S = 180
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`./dev test [pytest arguments]`; the real servers are started by the fixtures that need them."""
+    options = [f"--timeout={_TEST_TIMEOUT_S}", "--durations=5"]
+    if not _one_process(arguments):
+        # By file: the fixtures make one database per module.
+        options += ["-n", str(WORKERS), "--dist", "loadfile"]
+    os.chdir(ROOT)
+    return os.execv(sys.executable, [sys.executable, "-m", "pytest", *options, *arguments])  # noqa: S606  # no shell is wanted
+
+
+def _one_process(arguments: Sequence[str]) -> bool:
+    """Whether the caller chose the workers, or wants to talk to the tests, or names single ones."""
+    chosen = ("-n", "--numprocesses", "--pdb", "--trace", "--collect-only", "--co", "-s", "--capture=no")
+    return any(argument.startswith(chosen) or "::" in argument for argument in arguments)
+
+
+def check(arguments: Sequence[str]) -> int:
+    """`./dev check`: ruff, its formatter and mypy --strict; 0 when all are content."""
+    if arguments:
+        print("dev: check takes no arguments", file=sys.stderr)
+        return 2
+    typed = [name for name in TYPED if (ROOT / name).is_dir()]
+    steps = (
+        ("lint", ["ruff", "check", ".", "dev"]),
+        ("format", ["ruff", "format", "--check", ".", "dev"]),
+        ("types", ["mypy", "--strict", *typed]),
+    )
+    failed = [name for name, command in steps if not _passes(name, command)]
+    if failed:
+        print(f"check: {', '.join(failed)} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _passes(name: str, command: Sequence[str]) -> bool:
+    began = time.monotonic()
+    print(f"check: {name} ({' '.join(command)})", flush=True)
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False)
+    print(f"check: {name} {'ok' if done.returncode == 0 else 'FAILED'} {time.monotonic() - began:.1f} s", flush=True)
+    return done.returncode == 0

@@ -1,0 +1,147 @@
+"""Programs of this project that `./dev up` runs beside the servers, supervised like them: host and offline model.
+
+Invariant: one is ready only when the process we started says so, never because something answers on its port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+
+from devhost.servers.folder import LOOPBACK, ServerFolder
+from devhost.servers.process import Command
+from devhost.servers.supervise import Report, Server
+from devtools.bootstrap import ROOT
+
+
+class Health(NamedTuple):
+    """What the app says of itself."""
+
+    is_ready: bool
+    text: str
+    """Its answer in one line, for the message when it does not get ready."""
+
+
+class OfflineModel(Server):
+    """The model that answers when no endpoint is set."""
+
+    name = "model"
+
+    def __init__(self, folder: Path, *, report: Report) -> None:
+        super().__init__(ServerFolder(folder), report=report)
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self._port}/v1"
+
+    async def prepare(self) -> None:
+        self.folder.make()
+
+    def command(self) -> Command:
+        self._port = self.folder.port("port", fixed=self._port or None)
+        self._ready_file.unlink(missing_ok=True)
+        return _python(
+            self,
+            ("-m", "devhost.model", "--port", str(self._port), "--ready-file", str(self._ready_file)),
+            env=dict(os.environ),
+            log_file=self.folder.log_file,
+        )
+
+    async def is_ready(self) -> bool:
+        return self._ready_file.exists()
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.folder.path / "ready"
+
+
+class AppHost(Server):
+    """The local Functions host with the app of this checkout; its output goes to the terminal.
+
+    env: the whole environment. A restart keeps port and data, so that turns go on where they stood.
+    """
+
+    name = "host"
+    stop_timeout_s = 30.0
+    ready_timeout_s = 120.0
+
+    def __init__(
+        self, folder: Path, *, port: int, env: Mapping[str, str], verbose: bool, report: Report, health_path: str
+    ) -> None:
+        super().__init__(ServerFolder(folder), report=report)
+        self.port = port
+        self._env = env
+        self._verbose = verbose
+        self._health_path = health_path
+        self.health = Health(False, "no answer yet")
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    async def prepare(self) -> None:
+        self.folder.make()
+
+    def command(self) -> Command:
+        self.folder.port("port", fixed=self.port)
+        self._ready_file.unlink(missing_ok=True)
+        options = ["--verbose"] if self._verbose else []
+        return _python(
+            self,
+            (
+                *("-m", "devhost", ROOT, "--port", str(self.port), "--data", str(self.folder.path / "data")),
+                *("--dev-identity", "--ready-file", str(self._ready_file), *options),
+            ),
+            env=self._env,
+            log_file=None,
+        )
+
+    async def is_ready(self) -> bool:
+        """The host serves, and the app says that each of its dependencies answers."""
+        try:
+            written = await asyncio.to_thread(self._ready_file.read_text)
+        except FileNotFoundError:
+            return False
+        if json.loads(written).get("pid") != self.pid:
+            return False
+        self.health = await self._ask_health()
+        return self.health.is_ready
+
+    async def _ask_health(self) -> Health:
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+                session.get(f"http://{LOOPBACK}:{self.port}{self._health_path}") as response,
+            ):
+                text = " ".join((await response.text()).split())[:300]
+                return Health(response.status == 200, f"{self._health_path} said {response.status}: {text}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return Health(False, f"{self._health_path} gave no answer ({type(error).__name__})")
+
+    def silence(self) -> str:
+        return f": {self.health.text}"
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.folder.path / "ready.json"
+
+
+def _python(server: Server, arguments: tuple[str, ...], *, env: Mapping[str, str], log_file: Path | None) -> Command:
+    return Command(
+        name=server.name,
+        argv=(sys.executable, *arguments),
+        env=env,
+        cwd=Path(ROOT),
+        pid_file=server.folder.pid_file,
+        stop_signal=server.stop_signal,
+        log_file=log_file,
+        stop_timeout_s=server.stop_timeout_s,
+    )

@@ -1,0 +1,168 @@
+"""`./dev up`: the servers, the offline model, the migrations and the host, until Ctrl-C or SIGTERM.
+
+Invariants: `ready` is printed only when the app itself says a turn would work; however this ends, no process
+stays behind; a part that dies is named, then restarted, or everything stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from devhost.servers import Server, ServerError, enter_all, owned_folder
+from devhost.servers.folder import is_free
+from devhost.servers.process import run_to_end
+from devtools.programs import AppHost
+from devtools.stack import ROOT, Stack, user_settings
+
+DATA_VERSION = "parley-1"
+"""Of the data folder's layout; raised when an older folder cannot be read any more."""
+_HEALTH_PATH = "/api/v1/health/ready"
+_MIGRATE = "shared.adapters.sql.migrate"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="./dev up", description="Start everything on this machine.")
+    parser.add_argument("--port", type=_port, default=7071, help="of the app (7071)")
+    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where all state stays (.data)")
+    parser.add_argument("--verbose", action="store_true", help="more of what the host does")
+    options = parser.parse_args(arguments)
+    try:
+        return asyncio.run(_main(options))
+    except ServerError as error:
+        print(f"dev: {error}", file=sys.stderr)
+        return 1
+
+
+async def _main(options: argparse.Namespace) -> int:
+    """Run `_up` until it ends or a signal arrives; then wait until all is stopped, whatever else arrives."""
+    running = asyncio.create_task(_up(options.port, options.data, verbose=options.verbose))
+    stopped_by: list[int] = []
+
+    def stop(number: int) -> None:
+        if stopped_by:
+            _say("still stopping; nothing is lost by waiting")
+            return
+        stopped_by.append(number)
+        running.cancel()
+        _say("stopping")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await running
+    except asyncio.CancelledError:
+        _say("stopped")
+    return 0
+
+
+async def _up(port: int, data: Path, *, verbose: bool) -> None:
+    """Returns never; raises ServerError when something cannot start or was given up."""
+    began = time.monotonic()
+    settings = user_settings()
+    if not is_free(port):
+        raise ServerError(f"port {port} is taken: stop what listens there, or ./dev up --port {port + 1}")
+    with owned_folder(data, version=DATA_VERSION) as folder:
+        async with contextlib.AsyncExitStack() as running:
+            stack = Stack(folder, settings, report=_report)
+            await _start_servers(running, stack, settings)
+            host = AppHost(
+                folder / "host",
+                port=port,
+                env=stack.app_environment(port=port),
+                verbose=verbose,
+                report=_report,
+                health_path=_HEALTH_PATH,
+            )
+            await running.enter_async_context(host)
+            _say(_welcome(host.url, offline_model=stack.uses_offline_model, data=folder))
+            _say(f"ready ({time.monotonic() - began:.1f} s)")
+            await _until_one_fails([*stack.servers, host])
+
+
+async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, settings: dict[str, str]) -> None:
+    """All at once; the migrations run as soon as PostgreSQL answers, while slower ones still start."""
+
+    async def migrate_when_ready() -> None:
+        if stack.postgres is not None:
+            await _timed(running, stack.postgres)
+        await _migrate(stack.postgres.url if stack.postgres is not None else settings["POSTGRES_URL"])
+
+    others = [server for server in stack.servers if server is not stack.postgres]
+    tasks = [
+        asyncio.create_task(coroutine) for coroutine in [migrate_when_ready(), *(_timed(running, s) for s in others)]
+    ]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+async def _timed(running: contextlib.AsyncExitStack, server: Server) -> None:
+    began = time.monotonic()
+    await enter_all(running, [server])
+    address = urlsplit(server.url).netloc.rpartition("@")[2] if "://" in server.url else ""
+    where = address if "=" not in server.url else "see its folder for the connection string"
+    _report(server.name, f"runs ({time.monotonic() - began:.1f} s) {where}")
+
+
+async def _migrate(url: str) -> None:
+    began = time.monotonic()
+    code, output = await run_to_end(
+        [sys.executable, "-m", _MIGRATE], cwd=ROOT, env=dict(os.environ) | {"POSTGRES_URL": url}
+    )
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if code != 0:
+        raise ServerError(f"the migrations failed: {lines[-1] if lines else f'code {code}'}")
+    _report("schema", f"{lines[-1] if lines else 'up to date'} ({time.monotonic() - began:.1f} s)")
+
+
+async def _until_one_fails(servers: Sequence[Server]) -> None:
+    watches = [asyncio.create_task(server.failed.wait()) for server in servers]
+    try:
+        await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for watch in watches:
+            watch.cancel()
+    raise next(server.error for server in servers if server.error is not None)
+
+
+def _welcome(url: str, *, offline_model: bool, data: Path) -> str:
+    model = "offline demo model; set OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT for a real one"
+    lines = [
+        "",
+        f"  app     {url}/api/v1",
+        f"  docs    {url}/api/docs",
+        f"  health  {url}{_HEALTH_PATH}",
+        f"  model   {model if offline_model else 'as set'}",
+        f"  state   {data}",
+        "  tour    README.md, five minutes with curl",
+    ]
+    return "\n".join(lines)
+
+
+def _report(name: str, text: str) -> None:
+    _say(f"  {name:<9} {text}")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal was closed: no reason not to stop everything in order
+        print(text, flush=True)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number")
+    return int(text)

@@ -1,0 +1,54 @@
+"""The function app: every function there is, by blueprint. No logic here."""
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from activities import approvals as approval_activities
+from activities import model, tools, turns
+from orchestrators import approval, notification, turn
+from shared.services import services
+from triggers import (
+    approvals,
+    approve_links,
+    documents,
+    health,
+    messages,
+    realtime,
+    relay,
+    replay,
+    sessions,
+    sweep,
+)
+from triggers import tools as tool_list
+from triggers import turns as turn_routes
+
+# Settings are checked here so that a wrong one stops the start with one line, not the first request.
+services()
+
+app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+for blueprint in (
+    # What callers see.
+    sessions.bp,
+    messages.bp,
+    turn_routes.bp,
+    replay.bp,
+    tool_list.bp,
+    approvals.bp,
+    approve_links.bp,
+    realtime.bp,
+    health.bp,
+    documents.bp,
+    # What runs by itself.
+    relay.bp,
+    sweep.bp,
+    # The turn.
+    turn.bp,
+    approval.bp,
+    notification.bp,
+    model.bp,
+    approval_activities.bp,
+    tools.bp,
+    turns.bp,
+):
+    app.register_functions(blueprint)

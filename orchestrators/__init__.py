@@ -1,0 +1,1 @@
+"""Durable generators: they decide, they never act. See README.md."""

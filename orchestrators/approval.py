@@ -1,0 +1,51 @@
+"""One tool call that needs a person: ask, wait (minutes or days), then do what was decided.
+
+Ends with the tool's result, or with the refusal the model will read; a rejection or a timeout is a normal outcome.
+The event that ends the wait carries nothing: `execute_tool` reads the decision from the store, so a forged or repeated
+event can at most make it look.
+"""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+
+from orchestrators.durable import Steps, call_activity, wait
+from shared.durable_messages import (
+    ApprovalInput,
+    ExecuteToolInput,
+    ExecuteToolResult,
+    RequestApprovalInput,
+    RequestApprovalResult,
+)
+from shared.durable_names import APPROVAL, EXECUTE_TOOL, REQUEST_APPROVAL, approval_event
+
+bp = df.Blueprint()
+
+_MAX_LOOKS = 20
+"""Events without a decision that are worth a look; after that only the deadline counts."""
+
+
+@bp.orchestration_trigger(context_name="context", orchestration=APPROVAL)
+def approval(context: df.DurableOrchestrationContext) -> Steps[str]:
+    """Ask, wait, act. Returns the tool call's final status."""
+    tool_call_id = ApprovalInput.load(context.get_input()).tool_call_id
+    ask = RequestApprovalInput(tool_call_id=tool_call_id, instance_id=context.instance_id)
+    asked = RequestApprovalResult.load((yield from call_activity(context, REQUEST_APPROVAL, ask.dump())))
+    if asked.approval_id is None or asked.expires_at is None:
+        # Cancelled before anyone was asked; the tool activity records that.
+        result = yield from _execute(context, tool_call_id, deadline_passed=True)
+        return result.status
+    for look in range(_MAX_LOOKS + 1):
+        event = approval_event(asked.approval_id) if look < _MAX_LOOKS else f"{asked.approval_id}-none"
+        in_time = yield from wait(context, event, asked.expires_at)
+        result = yield from _execute(context, tool_call_id, deadline_passed=not in_time)
+        if not result.pending:
+            break
+    return result.status
+
+
+def _execute(
+    context: df.DurableOrchestrationContext, tool_call_id: str, *, deadline_passed: bool
+) -> Steps[ExecuteToolResult]:
+    request = ExecuteToolInput(tool_call_id=tool_call_id, deadline_passed=deadline_passed)
+    return ExecuteToolResult.load((yield from call_activity(context, EXECUTE_TOOL, request.dump())))

@@ -1,0 +1,71 @@
+"""What orchestrators ask of azure-functions-durable, in one thin wrapper.
+
+The coming 2.x changes how tasks are cancelled and events decoded; then this file changes and no orchestrator does.
+Its other face, the client, is wrapped in `activities/durable_client.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import azure.durable_functions as df
+
+from shared.sessions.retry import MAX_ACTIVITY_TRIES, backoff_s
+
+type Steps[Result] = Generator[Any, Any, Result]
+"""A part of an orchestrator: yields durable tasks, returns a value; used with `yield from`."""
+
+_PARALLEL_RETRY = df.RetryOptions(2_000, 30)
+"""For activities that run side by side, where the loop below cannot be used: every 2 s for a minute."""
+
+
+def call_activity(context: df.DurableOrchestrationContext, name: str, payload: dict[str, Any]) -> Steps[Any]:
+    """Call an activity; when infrastructure fails under it, again after a durable back-off.
+
+    Raises the last exception when MAX_ACTIVITY_TRIES have failed.
+    """
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return (yield context.call_activity(name, payload))
+        except Exception:
+            # The SDK gives every failure as a bare Exception. Our activities raise only for infrastructure and bugs;
+            # what a model or a tool did wrong is a result.
+            if tries >= MAX_ACTIVITY_TRIES:
+                raise
+        yield context.create_timer(context.current_utc_datetime + timedelta(seconds=backoff_s(tries)))
+
+
+def parallel_activity(context: df.DurableOrchestrationContext, name: str, payload: dict[str, Any]) -> Any:
+    """An activity task for `all_of`, retried by the durable retry policy."""
+    return context.call_activity_with_retry(name, _PARALLEL_RETRY, payload)
+
+
+def sub_orchestration(
+    context: df.DurableOrchestrationContext, name: str, payload: dict[str, Any], *, instance_id: str
+) -> Any:
+    """A sub-orchestration task."""
+    return context.call_sub_orchestrator(name, payload, instance_id)
+
+
+def all_of(context: df.DurableOrchestrationContext, tasks: Sequence[Any]) -> Any:
+    """A task that is done when all are. Raises the first failure."""
+    return context.task_all(list(tasks))
+
+
+def wait(context: df.DurableOrchestrationContext, event: str, until: datetime) -> Steps[bool]:
+    """Wait for an external event or a time (aware UTC). True when the event came.
+
+    The losing timer is cancelled before anything else is yielded: an open timer keeps an instance Running until it
+    fires. The event's payload is not used: the store says what was decided.
+    """
+    arrived = context.wait_for_external_event(event)
+    deadline = context.create_timer(until)
+    winner = yield context.task_any([arrived, deadline])
+    if winner == deadline:
+        return False
+    deadline.cancel()
+    return True

@@ -1,0 +1,102 @@
+"""One turn: the model answers, its tool calls run (some after a person allowed them), until an answer needs no tool.
+
+    call_model -> no tool calls? -> finish_turn
+        ^      -> tool calls, all side by side:  needs approval -> approval (sub-orchestration)
+        |                                        otherwise      -> execute_tool
+        +--------------------------------------- all ended
+
+Deterministic: only its input, the clock of its context and results of yielded tasks. A kill between any two yields
+costs nothing but time, since every activity finds what it did before.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import azure.durable_functions as df
+
+from orchestrators.durable import Steps, all_of, call_activity, parallel_activity, sub_orchestration, wait
+from shared.durable_messages import (
+    ApprovalInput,
+    CallModelInput,
+    CallModelResult,
+    ExecuteToolInput,
+    FinishTurnInput,
+)
+from shared.durable_names import (
+    APPROVAL,
+    CALL_MODEL,
+    CANCEL_EVENT,
+    EXECUTE_TOOL,
+    FINISH_TURN,
+    TURN,
+    approval_instance,
+)
+from shared.sessions.models import TurnStatus
+from shared.sessions.records import StepOutcome
+
+bp = df.Blueprint()
+
+
+@bp.orchestration_trigger(context_name="context", orchestration=TURN)
+def turn(context: df.DurableOrchestrationContext) -> Steps[str]:
+    """Run one turn to its end. The instance id is the turn id; it takes no other input."""
+    turn_id: str = context.instance_id
+    try:
+        ending = yield from _converse(context, turn_id)
+    except Exception as exc:
+        # Retries are used up. The turn must still end, or its session could never go on.
+        ending = FinishTurnInput(
+            turn_id=turn_id, status=TurnStatus.FAILED, code="INTERNAL_ERROR", detail=_safe_detail(exc)
+        )
+    yield from call_activity(context, FINISH_TURN, ending.dump())
+    return ending.status
+
+
+def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[FinishTurnInput]:
+    """Model steps and tool calls until the turn is over. The step limit is the model step's own to enforce."""
+    step = 0
+    while True:
+        step += 1
+        result = yield from _model_step(context, turn_id, step)
+        match result.outcome:
+            case StepOutcome.FINAL:
+                return FinishTurnInput(turn_id=turn_id, status=TurnStatus.COMPLETED)
+            case StepOutcome.TOOL_CALLS:
+                yield all_of(context, [_tool_call(context, turn_id, *call) for call in result.calls])
+            case StepOutcome.CANCELLED:
+                return FinishTurnInput(turn_id=turn_id, status=TurnStatus.CANCELLED)
+            case _:
+                return FinishTurnInput(
+                    turn_id=turn_id, status=TurnStatus.FAILED, code=result.code, detail=result.detail
+                )
+
+
+def _model_step(context: df.DurableOrchestrationContext, turn_id: str, step: int) -> Steps[CallModelResult]:
+    """One answer of the model. A model that is busy or down is asked again after a durable pause."""
+    tries = 0
+    while True:
+        tries += 1
+        request = CallModelInput(turn_id=turn_id, step=step, tries=tries)
+        result = CallModelResult.load((yield from call_activity(context, CALL_MODEL, request.dump())))
+        if result.outcome is not StepOutcome.RETRY:
+            return result
+        # A cancel ends the pause early; the next try then finds the turn cancelled.
+        yield from wait(context, CANCEL_EVENT, context.current_utc_datetime + timedelta(seconds=result.delay_s))
+
+
+def _tool_call(context: df.DurableOrchestrationContext, turn_id: str, tool_call_id: str, needs_approval: bool) -> Any:
+    if needs_approval:
+        return sub_orchestration(
+            context,
+            APPROVAL,
+            ApprovalInput(tool_call_id=tool_call_id).dump(),
+            instance_id=approval_instance(turn_id, tool_call_id),
+        )
+    return parallel_activity(context, EXECUTE_TOOL, ExecuteToolInput(tool_call_id=tool_call_id).dump())
+
+
+def _safe_detail(exc: Exception) -> str:
+    """What a user may read of an activity that failed for good: our activities raise `CODE: safe message`."""
+    return "The database cannot be reached." if "DATABASE_ERROR" in str(exc) else "The turn failed unexpectedly."

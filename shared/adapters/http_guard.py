@@ -1,0 +1,154 @@
+"""Where outgoing tool requests may go: the allow-list of names and the rules about addresses.
+
+Two gates, both must open: the URL's host and port are on the allow-list, and every address the host
+resolves to is a public one. An entry that is itself an address (or `localhost`) opens exactly that
+address, private or not: an operator who writes it means it.
+
+Invariant: an address is judged in the form the connection uses, after name lookup; IPv6 forms that
+carry another address inside are refused, never unwrapped into trust.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from yarl import URL
+
+from shared.errors import ConfigError, ErrorCode, ToolRefused
+
+type Address = IPv4Address | IPv6Address
+
+# Services that hand credentials to whoever asks from the right machine: never opened, even when listed.
+_METADATA = frozenset(
+    ip_address(text)
+    for text in (
+        "169.254.169.254",  # Azure IMDS, AWS, Google, DigitalOcean, OpenStack
+        "168.63.129.16",  # Azure's wire server: a public address that only a guest can reach
+        "169.254.170.2",  # AWS container credentials
+        "169.254.170.23",  # AWS EKS pod identity
+        "fd00:ec2::254",  # AWS over IPv6
+        "fd00:ec2::23",
+        "fd20:ce::254",  # Google over IPv6
+        "100.100.100.200",  # Alibaba
+        "192.0.0.192",  # Oracle
+    )
+)
+# What `is_global` of the standard library lets through.
+_NOT_PUBLIC_V4 = (IPv4Network("192.88.99.0/24"), IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32"))
+_PUBLIC_V6 = IPv6Network("2000::/3")
+_NOT_PUBLIC_V6 = (
+    IPv6Network("2002::/16"),  # 6to4: carries an IPv4 address
+    IPv6Network("2001::/23"),  # Teredo, ORCHID, benchmarking and other protocol assignments
+    IPv6Network("2001:db8::/32"),
+    IPv6Network("3fff::/20"),
+)
+_ISATAP = (0x00005EFE, 0x02005EFE)
+_NUMBER_LABEL = re.compile(r"\d+|0x[0-9a-f]*", re.IGNORECASE)
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is ordinary public unicast, reachable for anyone on the Internet."""
+    if isinstance(address, IPv4Address):
+        return (
+            address.is_global and not address.is_multicast and not any(address in network for network in _NOT_PUBLIC_V4)
+        )
+    if address.scope_id is not None or address not in _PUBLIC_V6 or not address.is_global:
+        # Outside 2000::/3 lie loopback, link-local, unique-local, multicast, IPv4-mapped and -compatible and NAT64.
+        return False
+    if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+        return False
+    return not any(address in network for network in _NOT_PUBLIC_V6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    host: str
+    """As yarl normalises it, without a trailing dot."""
+    port: int | None
+    """None: the scheme's own port, 80 or 443."""
+    address: Address | None
+    """Set when the host is an address."""
+
+
+class AllowList:
+    """The parsed setting TOOLS_HTTP_ALLOW."""
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        """entries: `host[:port]`, IPv6 in brackets. Raises ConfigError naming the entry that is wrong."""
+        self._entries = tuple(_parse(entry) for entry in entries)
+
+    def check_url(self, url: URL) -> None:
+        """Raises ToolRefused when no entry opens the URL's host and port."""
+        if self._entry_for(url) is None:
+            raise ToolRefused(
+                ErrorCode.TOOL_EXECUTION_FAILED,
+                f"The host {_shown(url)} is not on the allow-list of this deployment (TOOLS_HTTP_ALLOW).",
+            )
+
+    def check_address(self, url: URL, address: Address) -> None:
+        """Raises ToolRefused when a connection for `url` may not go to `address`."""
+        self.check_url(url)
+        entry = self._entry_for(url)
+        if entry is None or not _may_connect(entry, address):
+            raise ToolRefused(
+                ErrorCode.TOOL_EXECUTION_FAILED,
+                f"The host {_shown(url)} resolves to an address that is not public; it was not contacted.",
+            )
+
+    def _entry_for(self, url: URL) -> _Entry | None:
+        host, address = _normal(url)
+        for entry in self._entries:
+            port_fits = url.is_default_port() if entry.port is None else entry.port == url.port
+            same_host = entry.address == address if address is not None else entry.host == host
+            if port_fits and same_host:
+                return entry
+        return None
+
+
+def _may_connect(entry: _Entry, address: Address) -> bool:
+    if address in _METADATA:
+        return False
+    if entry.address is not None:
+        return address == entry.address
+    if entry.host == "localhost" or entry.host.endswith(".localhost"):
+        return address.is_loopback
+    return is_public(address)
+
+
+def _parse(text: str) -> _Entry:
+    problem = f"TOOLS_HTTP_ALLOW: {text!r} is not host[:port]"
+    if re.search(r"[\s/@?#\\*]", text):
+        raise ConfigError(f"{problem}: no scheme, path, user or wildcard")
+    bare_v6 = text.count(":") > 1 and not text.startswith("[")
+    try:
+        url = URL(f"http://[{text}]/" if bare_v6 else f"http://{text}/")
+        host, address = _normal(url)
+        port = url.explicit_port
+    except ValueError:
+        raise ConfigError(problem) from None
+    if not host or port == 0 or text.endswith(":"):
+        raise ConfigError(problem)
+    if address is None and _NUMBER_LABEL.fullmatch(host.rpartition(".")[2]):
+        raise ConfigError(f"{problem}: write an IPv4 address in full, as four numbers")
+    if address is not None and (address in _METADATA or _carries_metadata(address)):
+        raise ConfigError(f"{problem}: metadata services are never opened to tools")
+    return _Entry(host, port, address)
+
+
+def _carries_metadata(address: Address) -> bool:
+    return isinstance(address, IPv6Address) and IPv4Address(int(address) & 0xFFFFFFFF) in _METADATA
+
+
+def _normal(url: URL) -> tuple[str, Address | None]:
+    host = (url.raw_host or "").rstrip(".")
+    try:
+        return host, ip_address(host)
+    except ValueError:
+        return host, None
+
+
+def _shown(url: URL) -> str:
+    return f"{url.host}:{url.port}"

@@ -1,0 +1,81 @@
+"""What crosses the durable boundary: ids and small facts, never transcripts.
+
+One model per activity input and result, each with a schema_version, so that an instance that waited for days can be
+read by newer code.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+
+from shared.sessions.models import Value
+from shared.sessions.records import StepOutcome
+
+
+class DurableMessage(Value):
+    """Base of all. `load` and `dump` are the only ways in and out."""
+
+    schema_version: int = 1
+
+    @classmethod
+    def load(cls, value: Any) -> Self:
+        """From what the durable SDK hands over: a dict, or its JSON text. Raises pydantic.ValidationError."""
+        return cls.model_validate_json(value) if isinstance(value, str) else cls.model_validate(value)
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-safe, without defaults: every byte is stored in the history and read again in each replay."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class CallModelInput(DurableMessage):
+    turn_id: str
+    step: int
+    tries: int
+
+
+class CallModelResult(DurableMessage):
+    outcome: StepOutcome
+    calls: tuple[tuple[str, bool], ...] = ()
+    """(tool call id, needs approval)."""
+    delay_s: float = 0.0
+    code: str | None = None
+    detail: str = ""
+
+
+class RequestApprovalInput(DurableMessage):
+    tool_call_id: str
+    instance_id: str
+
+
+class RequestApprovalResult(DurableMessage):
+    approval_id: str | None = None
+    """None: its turn was cancelled before; there is nothing to wait for."""
+    expires_at: datetime | None = None
+
+
+class NotifyApproversInput(DurableMessage):
+    approval_id: str
+
+
+class ExecuteToolInput(DurableMessage):
+    tool_call_id: str
+    deadline_passed: bool = False
+
+
+class ExecuteToolResult(DurableMessage):
+    status: str
+    pending: bool = False
+
+
+class FinishTurnInput(DurableMessage):
+    turn_id: str
+    status: str
+    code: str | None = None
+    detail: str = ""
+
+
+class ApprovalInput(DurableMessage):
+    """Input of the approval orchestration."""
+
+    tool_call_id: str

@@ -1,0 +1,39 @@
+"""Names that live in durable histories. Renaming one breaks every instance that is running.
+
+Orchestrations, activities and external events, in one place; the function of that name is in the module beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+TURN: Final = "turn"  # orchestrators/turn.py; instance id = turn id
+APPROVAL: Final = "approval"  # orchestrators/approval.py; instance id = approval_instance(...)
+NOTIFICATION: Final = "notification"  # orchestrators/notification.py; instance id = notification_instance(...)
+
+CALL_MODEL: Final = "call_model"  # activities/model.py
+REQUEST_APPROVAL: Final = "request_approval"  # activities/approvals.py
+NOTIFY_APPROVERS: Final = "notify_approvers"  # activities/approvals.py
+EXECUTE_TOOL: Final = "execute_tool"  # activities/tools.py
+FINISH_TURN: Final = "finish_turn"  # activities/turns.py
+
+CANCEL_EVENT: Final = "cancel"
+"""Raised on a turn whose cancel is on record. The record is the truth; the event only ends a wait early."""
+
+
+def approval_event(approval_id: str) -> str:
+    """The external event that says an approval is decided: a name of its own per approval.
+
+    azure-functions-durable 1.7 lets an early event of a name satisfy every later wait for that name.
+    """
+    return f"approval-{approval_id}"
+
+
+def approval_instance(turn_id: str, tool_call_id: str) -> str:
+    """The instance that waits for the approval of one tool call."""
+    return f"{turn_id}:{tool_call_id}"
+
+
+def notification_instance(approval_id: str) -> str:
+    """The instance that sends one approval's webhook."""
+    return f"{approval_id}:notification"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+async def start(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "devhost.model",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@pytest.fixture
+async def process(tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    started = await start("--port", "0", "--ready-file", str(tmp_path / "ready"))
+    yield started
+    if started.returncode is None:
+        started.kill()
+    await started.wait()
+
+
+async def wait_until_ready(process: asyncio.subprocess.Process) -> str:
+    """The base URL the process prints."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        return (await process.stdout.readline()).decode().split()[-1]
+
+
+async def test_the_process_reports_ready_serves_and_stops_on_sigterm(
+    process: asyncio.subprocess.Process,
+) -> None:
+    base = await wait_until_ready(process)
+    async with httpx.AsyncClient(timeout=30) as http:
+        assert (await http.get(f"{base}/models")).json()["data"][0]["id"] == "offline-demo"
+        body = {"model": "m", "messages": [{"role": "user", "content": "1000 words"}], "stream": True}
+        async with http.stream("POST", f"{base}/chat/completions", json=body) as response:
+            async for _ in response.aiter_bytes():
+                break
+            process.send_signal(signal.SIGTERM)  # in the middle of a stream
+            assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+async def test_the_ready_file_holds_the_base_url(process: asyncio.subprocess.Process, tmp_path: Path) -> None:
+    base = await wait_until_ready(process)
+    process.terminate()
+    await asyncio.wait_for(process.wait(), 30)
+    assert os.listdir(tmp_path) == ["ready"]  # and no draft beside it
+    assert (tmp_path / "ready").read_text() == base + "\n"
+
+
+async def test_a_taken_port_is_one_clear_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = await start("--port", str(taken.getsockname()[1]))
+        async with asyncio.timeout(60):
+            _, stderr = await process.communicate()
+    assert process.returncode == 1
+    assert stderr.decode().startswith("offline model: cannot listen on 127.0.0.1:")
+    assert len(stderr.decode().splitlines()) == 1

@@ -1,0 +1,166 @@
+"""`./dev up` as its user meets it: a process, its output, and what is left when it ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from azure.data.tables import TableServiceClient
+from redis import Redis
+
+from tests.devtools.running_up import StartUp, Up
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+def _settings(one: Up) -> dict[str, str]:
+    answer = httpx.get(f"http://127.0.0.1:{one.port}/api/settings", timeout=30)
+    answer.raise_for_status()
+    settings = answer.json()
+    assert isinstance(settings, dict)
+    return settings
+
+
+def test_ready_means_the_app_has_its_servers_and_state_survives_a_restart(up: StartUp) -> None:
+    first = up()
+    first.wait_for("\nready")
+    settings = _settings(first)
+    with psycopg.connect(settings["POSTGRES_URL"]) as connection:
+        connection.execute("INSERT INTO visit VALUES (7)")
+    with Redis.from_url(settings["REDIS_URL"]) as redis:
+        redis.set("kept", "yes")
+    with TableServiceClient.from_connection_string(settings["AzureWebJobsStorage"]) as tables:
+        tables.create_table("kept")
+    models = httpx.get(settings["OPENAI_BASE_URL"] + "/models", timeout=30)
+    assert models.status_code == 200
+    assert settings["PUBLIC_BASE_URL"] == f"http://localhost:{first.port}"
+    assert settings["AUTH_MODE"] == "dev"
+    first.send(signal.SIGTERM)
+    assert first.wait() == 0
+
+    second = up(data=first.data)
+    second.wait_for("\nready")
+    again = _settings(second)
+    for name in ("POSTGRES_URL", "REDIS_URL", "AzureWebJobsStorage", "APPROVAL_LINK_SECRET"):
+        assert again[name] == settings[name]
+    with psycopg.connect(again["POSTGRES_URL"]) as connection:
+        assert connection.execute("SELECT n FROM visit").fetchall() == [(7,)]
+    with Redis.from_url(again["REDIS_URL"]) as redis:
+        assert redis.get("kept") == b"yes"
+    with TableServiceClient.from_connection_string(again["AzureWebJobsStorage"]) as tables:
+        assert [table.name for table in tables.list_tables()] == ["kept"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_no_process(up: StartUp, number: signal.Signals) -> None:
+    one = up()
+    one.wait_for("\nready")
+    one.send(number)
+    assert one.wait() == 0
+    assert len(one.look()) > 4
+    assert one.left_over() == []
+
+
+@pytest.mark.parametrize("moment", ["valkey ", "postgres ", "schema ", "azurite ", "functions of"])
+def test_stopping_twice_in_the_middle_of_the_start_leaves_no_process(up: StartUp, moment: str) -> None:
+    one = up()
+    one.wait_for(moment)
+    one.send(signal.SIGINT)
+    one.send(signal.SIGINT)
+    assert one.wait() == 0
+    assert one.left_over() == []
+
+
+def test_a_killed_up_leaves_no_process_and_the_next_one_starts(up: StartUp) -> None:
+    first = up()
+    first.wait_for("\nready")
+    first.send(signal.SIGKILL)
+    first.wait()
+    second = up(data=first.data)  # at once: what is left may still be ending
+    first.wait_until_nothing_is_left()
+    second.wait_for("\nready")
+
+
+def test_a_killed_host_is_named_and_started_again(up: StartUp, own_servers: dict[str, str]) -> None:
+    one = up(env=own_servers)
+    one.wait_for("\nready")
+    one.child("host").kill()
+    one.wait_for("host      was ended by SIGKILL; restarting")
+    one.wait_for("host      runs again")
+    assert _settings(one)["OPENAI_MODEL"] == "mine"
+
+
+def test_a_second_up_on_the_same_data_is_refused_and_one_beside_it_is_not(
+    up: StartUp, own_servers: dict[str, str]
+) -> None:
+    first = up(env=own_servers)
+    first.wait_for("\nready")
+    refused = up(env=own_servers, data=first.data)
+    assert refused.wait() == 1
+    assert f"is in use by process {first.process.pid}" in refused.output
+    beside = up(env=own_servers)
+    beside.wait_for("\nready")
+    assert _settings(first)["PUBLIC_BASE_URL"] != _settings(beside)["PUBLIC_BASE_URL"]
+
+
+def test_servers_of_ones_own_are_used_and_none_is_started(up: StartUp, own_servers: dict[str, str]) -> None:
+    one = up(env=own_servers)
+    one.wait_for("\nready")
+    settings = _settings(one)
+    assert {name: settings[name] for name in own_servers} == own_servers
+    assert sorted(path.name for path in one.data.iterdir() if path.is_dir()) == ["host"]
+
+
+def test_local_settings_count_as_set(up: StartUp, checkout: Path, own_servers: dict[str, str]) -> None:
+    local = checkout / "local.settings.json"
+    local.write_text(json.dumps({"IsEncrypted": False, "Values": own_servers}))
+    try:
+        one = up()
+        one.wait_for("\nready")
+        assert _settings(one)["REDIS_URL"] == own_servers["REDIS_URL"]
+        assert sorted(path.name for path in one.data.iterdir() if path.is_dir()) == ["host"]
+    finally:
+        local.unlink()
+
+
+def test_a_taken_port_is_one_line(up: StartUp) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one = up(port=port)
+        assert one.wait() == 1
+    assert one.output == f"dev: port {port} is taken: stop what listens there, or ./dev up --port {port + 1}\n"
+
+
+def test_data_of_another_version_is_one_line(up: StartUp, tmp_path: Path) -> None:
+    (tmp_path / "version").write_text("parley-0\n")
+    one = up(data=tmp_path)
+    assert one.wait() == 1
+    assert one.output.startswith(f"dev: the data folder {tmp_path} is from another version (parley-0, ")
+    assert one.output.count("\n") == 1
+
+
+def test_an_unreachable_database_is_one_line(up: StartUp, own_servers: dict[str, str]) -> None:
+    one = up(env=own_servers | {"POSTGRES_URL": "postgresql://nobody@127.0.0.1:9/none"})
+    assert one.wait() == 1
+    assert one.output.startswith("dev: the migrations failed: ")
+
+
+def test_an_app_that_cannot_start_ends_up_with_its_reason(
+    up: StartUp, checkout: Path, own_servers: dict[str, str]
+) -> None:
+    settings = checkout / "host.json"
+    before = settings.read_text()
+    settings.write_text("{")
+    try:
+        one = up(env=own_servers)
+        assert one.wait() == 1
+    finally:
+        settings.write_text(before)
+    assert "host.json" in one.output
+    assert "dev: host ended with code 1 at start" in one.output
+    assert one.left_over() == []

@@ -1,0 +1,74 @@
+"""Fixtures: the stores on real servers, fresh connections for every test, rows shared by a module."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from devhost.model.server import ModelOptions, start_server
+from shared.adapters.postgres import PostgresPool
+from shared.adapters.redis_events import RedisEventLog
+from shared.sessions.events import SessionEventPublisher
+from tests.integration.domain import Stores, connect_redis
+from tests.support.servers import (  # fixtures, used by name
+    _migrated_template,
+    empty_postgres_url,
+    postgres_server,
+    postgres_url,
+    redis_url,
+    storage_url,
+    unique_name,
+    valkey_server,
+)
+
+__all__ = [
+    "_migrated_template",
+    "empty_postgres_url",
+    "postgres_server",
+    "postgres_url",
+    "redis_url",
+    "storage_url",
+    "unique_name",
+    "valkey_server",
+]
+
+
+@pytest.fixture
+async def stores(postgres_url: str) -> AsyncIterator[Stores]:
+    """The three repositories over one pool."""
+    pool = PostgresPool(postgres_url, size=8)
+    yield Stores.over(pool)
+    await pool.aclose()
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect_redis(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def event_log(redis: Redis, redis_url: str) -> AsyncIterator[RedisEventLog]:
+    listening = connect_redis(redis_url, socket_timeout=None)
+    log = RedisEventLog(redis, listening, length=10_000, ttl_seconds=3_600)
+    yield log
+    await log.aclose()
+    await listening.aclose()
+
+
+@pytest.fixture
+def publisher(event_log: RedisEventLog, stores: Stores) -> SessionEventPublisher:
+    return SessionEventPublisher(event_log, stores.sessions)
+
+
+@pytest.fixture
+async def model_url() -> AsyncIterator[str]:
+    """Origin of a scripted model without pacing, in this test's loop."""
+    runner, port = await start_server(
+        ModelOptions(scripted=True, first_s=0, token_s=0, context_tokens=200_000), host="127.0.0.1", port=0
+    )
+    yield f"http://127.0.0.1:{port}"
+    await runner.cleanup()

@@ -1,0 +1,332 @@
+"""What the integration tests share: stores, sessions and turns made in one line, senders that remember."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from shared.adapters.postgres import PostgresPool
+from shared.adapters.postgres_approvals import PostgresApprovals
+from shared.adapters.postgres_sessions import PostgresSessions
+from shared.adapters.postgres_turns import PostgresTurns
+from shared.ids import new_id
+from shared.sessions.approval import arguments_digest
+from shared.sessions.context import estimate_tokens
+from shared.sessions.models import (
+    ApprovalMode,
+    Concurrency,
+    Message,
+    MessageRole,
+    MessageStatus,
+    Session,
+    SessionConfig,
+    SessionStatus,
+    Turn,
+    TurnStatus,
+    Usage,
+)
+from shared.sessions.records import (
+    ApprovalRecord,
+    Idempotency,
+    PostedMessage,
+    ProposedCall,
+    SessionRecord,
+    StepResult,
+    StepStart,
+    TurnPlan,
+)
+
+OWNER = "ann"
+WRITER = "will"
+READER = "rita"
+STRANGER = "mallory"
+WAIT_S = 20.0
+"""How long a test waits for what must come; never a measure of speed."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def connect_redis(url: str, *, socket_timeout: float | None = 2.0) -> Redis:
+    """A client as the composition root makes it."""
+    return Redis.from_url(
+        url, protocol=2, socket_connect_timeout=2.0, socket_timeout=socket_timeout, retry=Retry(NoBackoff(), 1)
+    )
+
+
+def plan(**changes: Any) -> TurnPlan:
+    values: dict[str, Any] = {
+        "instructions": "Be brief.",
+        "model": "scripted",
+        "temperature": None,
+        "max_output_tokens": None,
+        "max_steps": 8,
+        "tools": ["calculate", "current_time", "http_request"],
+        "approval_mode": ApprovalMode.POLICY,
+        "approval_timeout_seconds": 3_600,
+        "tool_timeout_seconds": 60,
+        "max_context_tokens": 100_000,
+    }
+    return TurnPlan(**values | changes)
+
+
+def call(name: str = "calculate", arguments: dict[str, Any] | None = None, **changes: Any) -> ProposedCall:
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "ordinal": 0,
+        "provider_call_id": f"call_{new_id()}",
+        "name": name,
+        "arguments": {"expression": "1 + 1"} if arguments is None else arguments,
+        "argument_error": None,
+        "needs_approval": False,
+    }
+    return ProposedCall(**values | changes)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The repositories, and shorthand for putting rows into them the way the app does."""
+
+    pool: PostgresPool
+    sessions: PostgresSessions
+    turns: PostgresTurns
+    approvals: PostgresApprovals
+
+    @classmethod
+    def over(cls, pool: PostgresPool) -> Stores:
+        return cls(pool, PostgresSessions(pool), PostgresTurns(pool), PostgresApprovals(pool))
+
+    async def session(self, *, owner: str = OWNER, idempotency: Idempotency | None = None, **fields: Any) -> Session:
+        record, _ = await self.create(new_session(**fields), owner, idempotency)
+        return record.session
+
+    async def create(
+        self, session: Session, owner: str = OWNER, idempotency: Idempotency | None = None
+    ) -> tuple[SessionRecord, bool]:
+        return await self.sessions.create(session, owner, idempotency=idempotency)
+
+    async def share(self, session_id: str, user_id: str, access: str) -> None:
+        await self.sql(
+            b"INSERT INTO session_participants (session_id, user_id, access) VALUES (%(s)s, %(u)s, %(a)s)",
+            s=session_id,
+            u=user_id,
+            a=access,
+        )
+
+    async def shared_session(self) -> Session:
+        """A session with one participant who may write and one who may read."""
+        session = await self.session()
+        await self.share(session.id, WRITER, "write")
+        await self.share(session.id, READER, "read")
+        return session
+
+    async def move(self, session_id: str, to: SessionStatus, *allowed: SessionStatus, user: str = OWNER) -> Any:
+        return await self.sessions.change_status(
+            session_id, user, allowed=allowed or tuple(SessionStatus), to=to, now=utc_now()
+        )
+
+    async def post(
+        self,
+        session_id: str,
+        content: str = "hello",
+        *,
+        user: str = OWNER,
+        concurrency: Concurrency = Concurrency.REJECT,
+        idempotency: Idempotency | None = None,
+        turn_plan: TurnPlan | None = None,
+    ) -> PostedMessage:
+        message, turn = new_message(session_id, content)
+        return await self.turns.post_message(
+            message,
+            turn,
+            turn_plan or plan(),
+            user_id=user,
+            tokens=estimate_tokens(content),
+            concurrency=concurrency,
+            idempotency=idempotency,
+        )
+
+    async def turn(self, content: str = "hello", **plan_changes: Any) -> PostedMessage:
+        """A dispatched turn in a session of its own."""
+        session = await self.session()
+        return await self.post(session.id, content, turn_plan=plan(**plan_changes))
+
+    async def begin(self, turn_id: str, step: int = 1) -> Any:
+        return await self.turns.begin_step(turn_id, step, message_id=new_id(), now=utc_now())
+
+    async def started(self, turn_id: str, step: int = 1) -> StepStart:
+        start = await self.begin(turn_id, step)
+        assert isinstance(start, StepStart), start
+        return start
+
+    async def answer(
+        self, turn_id: str, step: int = 1, *, content: str = "answer", calls: Sequence[ProposedCall] = ()
+    ) -> StepStart:
+        """Run the whole model step `step` without a model."""
+        start = await self.started(turn_id, step)
+        assert await self.turns.save_step(result_of(start, content=content, calls=calls))
+        return start
+
+    async def finish(self, turn_id: str, status: TurnStatus = TurnStatus.COMPLETED) -> Any:
+        return await self.turns.finish(turn_id, status=status, error=None, now=utc_now())
+
+    async def proposed(self, proposal: ProposedCall, **plan_changes: Any) -> PostedMessage:
+        """A turn whose first step asked for `proposal`."""
+        posted = await self.turn(**plan_changes)
+        await self.answer(posted.turn.id, calls=[proposal])
+        return posted
+
+    async def request_approval(
+        self, proposal: ProposedCall, *, expires_in: timedelta = timedelta(hours=1), instance_id: str | None = None
+    ) -> ApprovalRecord:
+        now = utc_now()
+        record, _ = await self.approvals.request(
+            proposal.id,
+            approval_id=new_id(),
+            digest=arguments_digest(proposal.name, proposal.arguments),
+            instance_id=instance_id or f"instance-{proposal.id}",
+            expires_at=now + expires_in,
+            now=now,
+        )
+        assert record is not None
+        return record
+
+    async def sql(self, query: bytes, **parameters: Any) -> int:
+        return await self.pool.execute(query, parameters)
+
+    async def rows(self, query: bytes, **parameters: Any) -> list[dict[str, Any]]:
+        return await self.pool.fetch_all(query, parameters)
+
+    async def value(self, query: bytes, **parameters: Any) -> Any:
+        rows = await self.rows(query, **parameters)
+        assert len(rows) == 1, rows
+        return next(iter(rows[0].values()))
+
+
+def new_session(**fields: Any) -> Session:
+    now = fields.pop("now", None) or utc_now()
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "name": None,
+        "status": SessionStatus.CREATED,
+        "agent_id": None,
+        "config": SessionConfig(),
+        "tags": [],
+        "metadata": {},
+        "created_at": now,
+        "updated_at": now,
+    }
+    return Session(**values | fields)
+
+
+def new_message(session_id: str, content: str = "hello") -> tuple[Message, Turn]:
+    now = utc_now()
+    turn_id, message_id = new_id(), new_id()
+    message = Message(
+        id=message_id,
+        session_id=session_id,
+        turn_id=turn_id,
+        role=MessageRole.USER,
+        content=content,
+        status=MessageStatus.COMPLETED,
+        created_at=now,
+    )
+    turn = Turn(
+        id=turn_id,
+        session_id=session_id,
+        message_id=message_id,
+        status=TurnStatus.QUEUED,
+        steps=0,
+        usage=Usage(),
+        created_at=now,
+        started_at=None,
+        ended_at=None,
+        error=None,
+    )
+    return message, turn
+
+
+def result_of(
+    start: StepStart,
+    *,
+    content: str = "answer",
+    calls: Sequence[ProposedCall] = (),
+    status: MessageStatus = MessageStatus.COMPLETED,
+    attempt: int | None = None,
+) -> StepResult:
+    return StepResult(
+        message_id=start.message_id,
+        attempt=attempt or start.attempt,
+        content=content,
+        status=status,
+        calls=list(calls),
+        usage=Usage(input_tokens=10, output_tokens=5),
+        tokens=estimate_tokens(content),
+    )
+
+
+def key(name: str, body: str = "body", *, user: str = OWNER, scope: str = "POST /x") -> Idempotency:
+    return Idempotency(user, scope, name, body)
+
+
+def script(**directives: Any) -> str:
+    """The user message that tells the scripted model how to answer."""
+    return "#script " + json.dumps(directives)
+
+
+@dataclass
+class RecordingSender:
+    """A `RealtimeSender` that keeps the envelopes it was given."""
+
+    batches: list[list[dict[str, Any]]] = field(default_factory=list)
+    sent: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        self.batches.append(envelopes(messages))
+        self.sent.set()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [event for batch in self.batches for event in batch]
+
+
+@dataclass
+class RecordingAudit:
+    lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    async def record(self, session_id: str, action: str, details: dict[str, Any]) -> None:
+        self.lines.append((session_id, action, details))
+
+
+def envelopes(messages: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The event of each encoded SignalR message."""
+    return [orjson.loads(message)["arguments"][0] for message in messages]
+
+
+def text_of(events: Sequence[dict[str, Any]]) -> str:
+    """What a client shows: the deltas of the last attempt, joined."""
+    text = ""
+    for event in events:
+        frame = event["data"].get("frame", {}) if event["type"] == "stream.chunk" else {}
+        if frame.get("type") == "message_start":
+            text = ""
+        elif frame.get("type") == "content_delta":
+            text += frame["text"]
+    return text
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something only another process can tell."""
+    async with asyncio.timeout(WAIT_S):
+        while not await condition():
+            await asyncio.sleep(0.02)

@@ -1,0 +1,1 @@
+"""HTTP and timer functions: parse, authorise, call the domain, answer. See README.md."""

@@ -1,0 +1,93 @@
+"""Approvals through the API: the inbox, one approval, the decision."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from activities import durable_client
+from shared.errors import ErrorCode
+from shared.sessions.models import Approval, ApprovalStatus, NewDecision
+from shared.sessions.pages import ApprovalFilter
+from triggers.http import Call, Operation, endpoint, ok, page_of
+from triggers.parameters import PAGING, Parameter, text
+
+bp = df.Blueprint()
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/approvals",
+        "list_approvals",
+        "What the caller may decide",
+        "Approvals",
+        200,
+        returns=list[Approval],
+        parameters=(
+            Parameter("status", "Only in this state", {"type": "string", "enum": [*ApprovalStatus]}),
+            Parameter("session_id", "Only of this session", text(64)),
+            *PAGING,
+        ),
+    ),
+)
+async def list_approvals(call: Call, _: None) -> Response:
+    """Newest first; empty for callers without the approver role."""
+    wanted = ApprovalFilter(call.query_as("status", ApprovalStatus), call.query("session_id"))
+    items, cursor = await call.services.approvals.inbox(call.principal, wanted, call.page(datetime))
+    return page_of(items, cursor)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/approvals/{approval_id}",
+        "get_approval",
+        "One approval",
+        "Approvals",
+        200,
+        returns=Approval,
+        errors=(ErrorCode.TOOL_NOT_FOUND,),
+    ),
+)
+async def get_approval(call: Call, _: None) -> Response:
+    """For approvers, and for those who may read its session."""
+    return ok(await call.services.approvals.get(_approval_id(call), call.principal))
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/approvals/{approval_id}/decision",
+        "decide_approval",
+        "Approve or reject",
+        "Approvals",
+        200,
+        body=NewDecision,
+        returns=Approval,
+        errors=(
+            ErrorCode.TOOL_NOT_FOUND,
+            ErrorCode.CONFLICT,
+            ErrorCode.APPROVAL_TIMEOUT,
+            ErrorCode.INVALID_TOOL_ARGS,
+        ),
+    ),
+    sends=True,
+    durable=True,
+)
+async def decide_approval(call: Call, body: NewDecision) -> Response:
+    """The same decision again is fine, another one is a CONFLICT; `arguments` approves with changes."""
+    decided = await call.services.approvals.decide(_approval_id(call), body, call.principal)
+    call.events = decided.messages
+    # Raised for a repeat too: the first may have been cut before it got here, and a second event does no harm.
+    await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
+    return ok(decided.approval)
+
+
+def _approval_id(call: Call) -> str:
+    return call.id("approval_id", ErrorCode.TOOL_NOT_FOUND)

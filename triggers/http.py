@@ -1,0 +1,306 @@
+"""How an HTTP function of ours is declared: parse, authenticate, call, answer, and describe itself.
+
+`endpoint` declares one route once: the function app gets its trigger and bindings, the OpenAPI document its entry.
+Invariant: every response carries `x-correlation-id`, every error is a problem document of the wire contract, and
+nothing that was not meant for a caller reaches one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+import orjson
+from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from activities.binding import send, sends_events
+from shared.errors import AppError, ErrorCode, InvalidInput
+from shared.ids import is_valid_id, new_id
+from shared.principal import Principal, principal_of
+from shared.services import Services, services
+from shared.sessions.error_handler import problem_of
+from shared.sessions.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
+
+log = logging.getLogger("parley.http")
+
+API = "v1"
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""JSON bodies only; files have routes of their own."""
+
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query or header parameter, for the document."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    place: str = "query"
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One route as the OpenAPI document shows it."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    tag: str
+    status: int
+    body: type[BaseModel] | None = None
+    returns: Any = None
+    media_type: str = _JSON
+    parameters: Sequence[Parameter] = ()
+    errors: Sequence[ErrorCode] = ()
+    public: bool = False
+    body_required: bool = True
+    form: Mapping[str, Any] | None = None
+    """The schema of a form body, which the handler reads itself."""
+    also: Mapping[int, str] = field(default_factory=dict)
+    """Further successful statuses and what they mean."""
+
+
+OPERATIONS: list[Operation] = []
+"""Every declared route, in order of declaration."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as a handler sees it."""
+
+    request: Request
+    correlation_id: str
+    services: Services
+    principal: Principal
+    client: df.DurableOrchestrationClient | None = None
+    events: list[bytes] = field(default_factory=list)
+    """Encoded SignalR messages; they leave through the function's output binding after the handler returned."""
+
+    def id(self, name: str, missing: ErrorCode) -> str:
+        """An id from the path. Raises the given 404 for text that cannot be an id of ours."""
+        value = str(self.request.path_params.get(name, ""))
+        if not is_valid_id(value):
+            raise InvalidPath(missing)
+        return value
+
+    def query(self, name: str) -> str | None:
+        """A query parameter, or None when it is absent or empty."""
+        return self.request.query_params.get(name) or None
+
+    def query_as[T](self, name: str, kind: type[T]) -> T | None:
+        """A query parameter of a type. Raises InvalidInput(VALIDATION_ERROR)."""
+        value = self.query(name)
+        if value is None:
+            return None
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as exc:
+            message = exc.errors(include_url=False, include_input=False)[0]["msg"]
+            raise invalid_parameter(name, message) from None
+
+    def instant(self, name: str) -> datetime | None:
+        """An RFC 3339 time with its offset."""
+        value = self.query_as(name, datetime)
+        if value is not None and value.tzinfo is None:
+            raise invalid_parameter(name, "needs an offset, such as Z")
+        return value
+
+    def page(self, key: type[datetime] | type[int]) -> Page:
+        """`limit` and `cursor`. key: the type of the list's sort key."""
+        limit = self.query_as("limit", int)
+        if limit is not None and not 1 <= limit <= MAX_LIMIT:
+            raise invalid_parameter("limit", f"must be 1 to {MAX_LIMIT}")
+        cursor = self.query("cursor")
+        return Page(limit or DEFAULT_LIMIT, decode_cursor(cursor, key) if cursor else None)
+
+    @property
+    def durable(self) -> df.DurableOrchestrationClient:
+        """The durable client of a function declared with `durable=True`."""
+        assert self.client is not None
+        return self.client
+
+
+class InvalidPath(AppError):
+    """A path segment that cannot name anything of ours: not found, like every other id that does not exist."""
+
+    def __init__(self, code: ErrorCode) -> None:
+        super().__init__(code, "No such resource.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code,)
+
+
+type Handler[Body] = Callable[[Call, Body], Awaitable[Response]]
+
+
+def endpoint[Body: BaseModel | None](
+    bp: df.Blueprint,
+    operation: Operation,
+    *,
+    sends: bool = False,
+    durable: bool = False,
+) -> Callable[[Handler[Body]], Handler[Body]]:
+    """Register a handler under its operation.
+
+    sends: it has the SignalR output binding; durable: it has the durable client.
+    The handler gets the validated body (None without one) and returns a response or raises AppError.
+    """
+    OPERATIONS.append(operation)
+
+    def declare(handler: Handler[Body]) -> Handler[Body]:
+        async def run(req: Request, client: Any = None, events: func.Out[str] | None = None) -> Response:
+            return await _serve(operation, handler, req, client, events)
+
+        function = _shaped(run, sends=sends, durable=durable)
+        function.__name__ = operation.name
+        if durable:
+            function = bp.durable_client_input(client_name="client")(function)
+        if sends:
+            function = sends_events(bp)(function)
+        route = operation.path.removeprefix("/api/")
+        # The app authenticates callers itself: the platform's principal, or the development header.
+        bp.route(route=route, methods=[operation.method], auth_level=func.AuthLevel.ANONYMOUS)(function)
+        return handler
+
+    return declare
+
+
+def _shaped(run: Callable[..., Awaitable[Response]], *, sends: bool, durable: bool) -> Any:
+    """A function with exactly the parameters its bindings have: the worker compares names."""
+    if sends and durable:
+
+        async def with_both(req: Request, client: df.DurableOrchestrationClient, events: func.Out[str]) -> Response:
+            return await run(req, client, events)
+
+        return with_both
+    if sends:
+
+        async def with_events(req: Request, events: func.Out[str]) -> Response:
+            return await run(req, None, events)
+
+        return with_events
+    if durable:
+
+        async def with_client(req: Request, client: df.DurableOrchestrationClient) -> Response:
+            return await run(req, client, None)
+
+        return with_client
+
+    async def plain(req: Request) -> Response:
+        return await run(req)
+
+    return plain
+
+
+async def _serve(
+    operation: Operation, handler: Handler[Any], req: Request, client: Any, events: func.Out[str] | None
+) -> Response:
+    correlation_id = request_id(req)
+    try:
+        body = await _body(req, operation)
+        everything = services()
+        principal = _ANONYMOUS if operation.public else principal_of(req.headers, everything.settings.auth_mode)
+        call = Call(req, correlation_id, everything, principal, client)
+        response = await handler(call, body)
+        if events is not None:
+            send(events, call.events)
+    except AppError as exc:
+        if exc.status >= 500:
+            log.warning("%s %s: %s", operation.method, operation.path, exc, exc_info=exc.__cause__)
+        response = problem(exc, correlation_id)
+    except Exception:
+        log.exception("%s %s failed; correlation id %s", operation.method, operation.path, correlation_id)
+        response = problem(AppError(ErrorCode.INTERNAL_ERROR, "Something went wrong here."), correlation_id)
+    response.headers["x-correlation-id"] = correlation_id
+    return response
+
+
+_ANONYMOUS = Principal("", frozenset())
+"""The caller of a public operation; no domain method accepts it."""
+
+
+def request_id(req: Request) -> str:
+    """The request's `x-correlation-id`, or a new one."""
+    given = str(req.headers.get("x-correlation-id", ""))
+    # Taken over only when it is harmless in logs and headers.
+    return given if is_valid_id(given) else new_id()
+
+
+async def _body(req: Request, operation: Operation) -> Any:
+    if operation.body is None:
+        return None
+    data = bytearray()
+    async for chunk in req.stream():
+        data += chunk
+        if len(data) > MAX_BODY_BYTES:
+            raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A body may hold {MAX_BODY_BYTES} bytes.")
+    if not data and not operation.body_required:
+        return operation.body()
+    try:
+        return operation.body.model_validate_json(bytes(data))
+    except ValidationError as exc:
+        errors = [
+            {"field": ".".join(str(part) for part in error["loc"]) or "body", "message": error["msg"]}
+            for error in exc.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise InvalidInput(ErrorCode.VALIDATION_ERROR, "The request body is not valid.", errors=errors[:20]) from None
+
+
+def invalid_parameter(field_name: str, message: str) -> InvalidInput:
+    return InvalidInput(
+        ErrorCode.VALIDATION_ERROR,
+        f"{field_name}: {message}",
+        errors=[{"field": field_name, "message": message}],
+    )
+
+
+# Answers. --------------------------------------------------------------------------------------
+
+
+def ok(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A model as JSON."""
+    return Response(model.model_dump_json(), status_code=status, media_type=_JSON, headers=headers)
+
+
+def raw_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Plain JSON; `orjson.Fragment` may carry what is already encoded."""
+    return Response(orjson.dumps(value, option=orjson.OPT_UTC_Z), status_code=status, media_type=_JSON, headers=headers)
+
+
+def page_of(items: Sequence[BaseModel], next_cursor: str | None) -> Response:
+    """`{"items": [...], "next_cursor": ...}`."""
+    encoded = [orjson.Fragment(item.model_dump_json()) for item in items]
+    return raw_json({"items": encoded, "next_cursor": next_cursor})
+
+
+def event_stream(source: AsyncIterator[bytes]) -> Response:
+    """Server-sent events, unbuffered by proxies."""
+    return StreamingResponse(
+        source,
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
+    )
+
+
+def problem(exc: AppError, correlation_id: str) -> Response:
+    """The problem document of an error."""
+    headers = {}
+    if exc.code is ErrorCode.RATE_LIMITED or exc.retryable:
+        headers["Retry-After"] = str(max(1, round(exc.retry_after_s or 1)))
+    return Response(
+        orjson.dumps(problem_of(exc, correlation_id)),
+        status_code=exc.status,
+        media_type="application/problem+json",
+        headers=headers,
+    )

@@ -1,0 +1,135 @@
+"""SignalR: negotiation, and who is in which group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+import orjson
+from azurefunctions.extensions.http.fastapi import Request, Response
+from pydantic import BaseModel
+
+from activities.binding import sends_events
+from shared.adapters.realtime import HUB
+from shared.errors import AppError, ErrorCode
+from shared.principal import principal_of
+from shared.services import services
+from shared.sessions.events import APPROVERS_GROUP, session_group
+from shared.sessions.models import Subscription
+from triggers.http import OPERATIONS, Call, Operation, endpoint, problem, raw_json, request_id
+
+bp = df.Blueprint()
+
+
+class ConnectionInfo(BaseModel):
+    """Where and how to connect; the shape the standard client follows."""
+
+    url: str
+    accessToken: str
+
+
+class Subscribed(BaseModel):
+    """The group a caller is in now, or no longer."""
+
+    session_id: str
+    connection_id: str | None
+
+
+NEGOTIATE = Operation(
+    "POST",
+    "/api/v1/realtime/negotiate",
+    "negotiate",
+    "Connect to SignalR",
+    "Realtime",
+    200,
+    returns=ConnectionInfo,
+)
+OPERATIONS.append(NEGOTIATE)
+
+
+@bp.route(route="v1/realtime/negotiate", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@bp.generic_input_binding(
+    arg_name="connection",
+    type="signalRConnectionInfo",
+    hub_name=HUB,
+    # The platform's own statement of who is calling; a client cannot set it.
+    user_id="{headers.x-ms-client-principal-id}",
+    connection_string_setting="AzureSignalRConnectionString",
+)
+@sends_events(bp)
+async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Response:
+    """Connection info for the standard client; approvers join their group at once."""
+    correlation_id = request_id(req)
+    try:
+        principal = principal_of(req.headers, services().settings.auth_mode)
+        if principal.user_id != req.headers.get("x-ms-client-principal-id"):
+            raise AppError(ErrorCode.UNAUTHENTICATED, "The connection would belong to someone else.")
+    except AppError as exc:
+        return problem(exc, correlation_id)
+    if principal.may_approve:
+        events.set(_group_action("add", APPROVERS_GROUP, user_id=principal.user_id))
+    return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/subscribe",
+        "subscribe",
+        "See a session's events live",
+        "Realtime",
+        200,
+        body=Subscription,
+        returns=Subscribed,
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+        body_required=False,
+    ),
+    sends=True,
+)
+async def subscribe(call: Call, body: Subscription) -> Response:
+    """One connection, or every connection of the caller."""
+    return await _membership(call, body, "add")
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/unsubscribe",
+        "unsubscribe",
+        "Stop seeing a session's events",
+        "Realtime",
+        200,
+        body=Subscription,
+        returns=Subscribed,
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+        body_required=False,
+    ),
+    sends=True,
+)
+async def unsubscribe(call: Call, body: Subscription) -> Response:
+    """The counterpart of subscribe."""
+    return await _membership(call, body, "remove")
+
+
+async def _membership(call: Call, body: Subscription, action: str) -> Response:
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    await call.services.sessions.get(session_id, call.principal)
+    who: Mapping[str, str] = (
+        {"connection_id": body.connection_id} if body.connection_id else {"user_id": call.principal.user_id}
+    )
+    call.events = [_group_action(action, session_group(session_id), **who).encode()]
+    return raw_json({"session_id": session_id, "connection_id": body.connection_id})
+
+
+def _group_action(action: str, group: str, *, user_id: str | None = None, connection_id: str | None = None) -> str:
+    """A SignalRGroupAction of the output binding."""
+    value: dict[str, Any] = {"action": action, "groupName": group}
+    if connection_id is not None:
+        value["connectionId"] = connection_id
+    if user_id is not None:
+        value["userId"] = user_id
+    return orjson.dumps(value).decode()

@@ -1,0 +1,31 @@
+"""The relay: sends on what a running activity has to say, because a binding sends only when its function returns.
+
+Takes the app's own short-lived signature and nothing else; not part of the public contract.
+"""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import Request, Response
+
+from activities.binding import sends_events
+from shared.adapters.realtime import RELAY_ROUTE
+from shared.services import services
+
+bp = df.Blueprint()
+
+_MAX_BYTES = 8 * 1024 * 1024
+
+
+@bp.route(route=RELAY_ROUTE, methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@sends_events(bp)
+async def relay(req: Request, events: func.Out[str]) -> Response:
+    """Body: a JSON array of SignalR messages, passed on as it is."""
+    if not services().relay_tokens.check(req.headers.get("authorization", "")):
+        return Response(status_code=404)
+    body = await req.body()
+    if len(body) > _MAX_BYTES:
+        return Response(status_code=413)
+    events.set(body.decode())
+    return Response(status_code=204)

@@ -1,0 +1,204 @@
+"""Sessions: create, read, list, and move along the state machine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from activities import durable_client
+from shared.errors import ErrorCode
+from shared.sessions.models import NewSession, Session, SessionStatus
+from shared.sessions.pages import SESSION_SORTS, SessionFilter
+from shared.sessions.service import Changed
+from triggers.http import Call, Operation, endpoint, invalid_parameter, ok, page_of
+from triggers.parameters import IDEMPOTENCY_KEY, PAGING, Parameter, text
+
+bp = df.Blueprint()
+
+_NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND,)
+_STATE_ERRORS = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.INVALID_STATE)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions",
+        "create_session",
+        "Open a session",
+        "Sessions",
+        201,
+        body=NewSession,
+        returns=Session,
+        parameters=(IDEMPOTENCY_KEY,),
+        errors=(ErrorCode.SESSION_ALREADY_EXISTS, ErrorCode.CONFLICT),
+        body_required=False,
+    ),
+    sends=True,
+)
+async def create_session(call: Call, body: NewSession) -> Response:
+    """A repeat with the same Idempotency-Key gets the same session again."""
+    session, _, call.events = await call.services.sessions.create(
+        body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
+    )
+    return ok(session, 201, {"Location": f"/api/v1/sessions/{session.id}"})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions",
+        "list_sessions",
+        "The caller's sessions",
+        "Sessions",
+        200,
+        returns=list[Session],
+        parameters=(
+            Parameter("status", "Only in this state", {"type": "string", "enum": [*SessionStatus]}),
+            Parameter("tag", "Only with this tag", text(64)),
+            Parameter("agent_id", "Only with this agent", text(64)),
+            Parameter("q", "Only with this in the name", text(200)),
+            Parameter("sort", "Order; newest first by default", {"type": "string", "enum": [*SESSION_SORTS]}),
+            *PAGING,
+        ),
+    ),
+)
+async def list_sessions(call: Call, _: None) -> Response:
+    """Those the caller owns or takes part in."""
+    sort = call.query("sort") or "-created_at"
+    if sort not in SESSION_SORTS:
+        raise invalid_parameter("sort", f"must be one of {', '.join(SESSION_SORTS)}")
+    wanted = SessionFilter(
+        status=call.query_as("status", SessionStatus),
+        tag=call.query("tag"),
+        agent_id=call.query("agent_id"),
+        q=call.query("q"),
+        sort=SESSION_SORTS[sort],
+    )
+    items, cursor = await call.services.sessions.list_for(call.principal, wanted, call.page(datetime))
+    return page_of(items, cursor)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}",
+        "get_session",
+        "One session",
+        "Sessions",
+        200,
+        returns=Session,
+        errors=_NOT_FOUND,
+    ),
+)
+async def get_session(call: Call, _: None) -> Response:
+    """For its owner and participants; anyone else finds nothing."""
+    record = await call.services.sessions.get(_session_id(call), call.principal)
+    return ok(record.session)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/activate",
+        "activate_session",
+        "CREATED to ACTIVE",
+        "Sessions",
+        200,
+        returns=Session,
+        errors=_STATE_ERRORS,
+    ),
+    sends=True,
+    durable=True,
+)
+async def activate_session(call: Call, _: None) -> Response:
+    """A first message does the same."""
+    changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ACTIVE)
+    return _answer(call, changed)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/suspend",
+        "suspend_session",
+        "ACTIVE to SUSPENDED",
+        "Sessions",
+        200,
+        returns=Session,
+        errors=_STATE_ERRORS,
+    ),
+    sends=True,
+    durable=True,
+)
+async def suspend_session(call: Call, _: None) -> Response:
+    """A running turn is held where it is, its waits included."""
+    changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.SUSPENDED)
+    for instance_id in changed.instances:
+        await durable_client.suspend(call.durable, instance_id)
+    return _answer(call, changed)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/resume",
+        "resume_session",
+        "SUSPENDED to ACTIVE",
+        "Sessions",
+        200,
+        returns=Session,
+        errors=_STATE_ERRORS,
+    ),
+    sends=True,
+    durable=True,
+)
+async def resume_session(call: Call, _: None) -> Response:
+    """A held turn goes on; a queued one starts."""
+    changed = await call.services.sessions.resume(_session_id(call), call.principal)
+    for instance_id in changed.instances:
+        await durable_client.resume(call.durable, instance_id)
+    if changed.next_turn_id is not None:
+        await durable_client.start_or_leave(call.durable, changed.next_turn_id)
+    return _answer(call, changed)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/end",
+        "end_session",
+        "To ENDED, for good",
+        "Sessions",
+        200,
+        returns=Session,
+        errors=_STATE_ERRORS,
+    ),
+    sends=True,
+    durable=True,
+)
+async def end_session(call: Call, _: None) -> Response:
+    """A running turn is cancelled first."""
+    changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ENDED)
+    # A held orchestration must run to learn that it was cancelled.
+    for instance_id in changed.instances:
+        await durable_client.resume(call.durable, instance_id)
+    await durable_client.interrupt(call.durable, changed.interruption)
+    return _answer(call, changed)
+
+
+def _session_id(call: Call) -> str:
+    return call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+
+
+def _answer(call: Call, changed: Changed) -> Response:
+    call.events = changed.messages
+    return ok(changed.session)

@@ -1,0 +1,32 @@
+"""The tools a model may call, for people and consoles."""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from shared.sessions.models import ToolInfo
+from shared.sessions.tools.registry import all_tools
+from triggers.http import Call, Operation, endpoint, page_of
+
+bp = df.Blueprint()
+
+
+@endpoint(
+    bp,
+    Operation("GET", "/api/v1/tools", "list_tools", "What a model may call", "Tools", 200, returns=list[ToolInfo]),
+)
+async def list_tools(call: Call, _: None) -> Response:
+    """Name, description, JSON schema, approval policy, idempotency, time limit."""
+    items = [
+        ToolInfo(
+            name=tool.name,
+            description=tool.description,
+            parameters=tool.parameters,
+            approval=tool.approval.value,
+            idempotent=tool.idempotent,
+            timeout_seconds=tool.timeout_s,
+        )
+        for tool in all_tools()
+    ]
+    return page_of(items, None)
