@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import azure.durable_functions as df
 import azure.functions as func
 
@@ -19,9 +17,7 @@ bp = df.Blueprint()
 @bp.activity_trigger(input_name="payload", activity=REQUEST_APPROVAL)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
-async def request_approval(
-    payload: dict[str, Any], events: func.Out[str], client: df.DurableOrchestrationClient
-) -> dict[str, Any]:
+async def request_approval(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> object:
     """Open the approval of a tool call, tell who may decide, and start the webhook where one is set."""
     request = RequestApprovalInput.load(payload)
     asked = await services().approvals.request(request.tool_call_id, instance_id=request.instance_id)
@@ -34,6 +30,6 @@ async def request_approval(
 
 
 @bp.activity_trigger(input_name="payload", activity=NOTIFY_APPROVERS)
-async def notify_approvers(payload: dict[str, Any]) -> None:
+async def notify_approvers(payload: object) -> None:
     """Send the signed webhook. Raises while the receiver does not take it; the orchestrator tries again."""
     await services().notifier.notify(NotifyApproversInput.load(payload).approval_id)

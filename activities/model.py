@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import azure.durable_functions as df
 import azure.functions as func
 
@@ -17,7 +15,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="payload", activity=CALL_MODEL)
 @sends_events(bp)
-async def call_model(payload: dict[str, Any], events: func.Out[str]) -> dict[str, Any]:
+async def call_model(payload: object, events: func.Out[str]) -> object:
     """Run one model step. A model's failure is a result; only a database that is away raises."""
     request = CallModelInput.load(payload)
     report = await services().bridge.run_step(request.turn_id, request.step, tries=request.tries)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import azure.durable_functions as df
 import azure.functions as func
 
@@ -17,7 +15,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="payload", activity=EXECUTE_TOOL)
 @sends_events(bp)
-async def execute_tool(payload: dict[str, Any], events: func.Out[str]) -> dict[str, Any]:
+async def execute_tool(payload: object, events: func.Out[str]) -> object:
     """Run an allowed call, or record why it does not run. What a tool did wrong is a result."""
     request = ExecuteToolInput.load(payload)
     report = await services().tool_calls.handle_tool_call(request.tool_call_id, deadline_passed=request.deadline_passed)

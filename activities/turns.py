@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import azure.durable_functions as df
 import azure.functions as func
 
@@ -20,7 +18,7 @@ bp = df.Blueprint()
 @bp.activity_trigger(input_name="payload", activity=FINISH_TURN)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
-async def finish_turn(payload: dict[str, Any], events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
+async def finish_turn(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
     """Close the turn once; starting the next is repeated by the sweep if this is cut in between."""
     request = FinishTurnInput.load(payload)
     error = TurnError(code=request.code, detail=request.detail) if request.code else None

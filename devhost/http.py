@@ -124,9 +124,6 @@ class HttpApp:
     async def _serve(
         self, endpoint: Endpoint, route: dict[str, str], scope: Scope, receive: Receive, send: ResponseWatch
     ) -> None:
-        if endpoint.plan.function.disabled:
-            await send_response(send, 404)
-            return
         limit = self._policy.options.max_outstanding
         if limit is not None and self._outstanding >= limit:
             await send_response(send, 429)
@@ -144,6 +141,11 @@ class HttpApp:
                 await response(scope, receive, send)
             else:
                 await send_response(send, 413 if isinstance(failure.__cause__, BodyTooLarge) else 500)
+        except Exception:
+            # The outermost edge: an answer that is no HTTP (a header or status that cannot be sent) ends here.
+            logger.exception("the answer of %s could not be sent", endpoint.plan.function.name)
+            if not send.started:
+                await send_response(send, 500)
         finally:
             self._outstanding -= 1
 
@@ -182,19 +184,14 @@ class HttpApp:
     async def _send_streaming(
         self, endpoint: Endpoint, result: object, scope: Scope, receive: Receive, send: ResponseWatch
     ) -> None:
-        name = endpoint.plan.function.name
         try:
             response = as_response(result)
         except FunctionFailed as failure:
-            logger.error("%s failed: %s", name, failure.message)
+            logger.error("%s failed: %s", endpoint.plan.function.name, failure.message)
             raise
-        try:
-            await response(scope, receive, send)
-        except Exception:
-            # Too late for a status: closing the connection early tells the caller that the body is cut.
-            logger.exception("%s failed while its response body was being sent", name)
-            if not send.started:
-                await send_response(send, 500)
+        # When it fails half-way it is too late for a status: the connection closes early, and so the caller
+        # can tell that the body is cut.
+        await response(scope, receive, send)
 
 
 class _ExtensionRoutes:
@@ -229,7 +226,7 @@ class _ExtensionRoutes:
 def _function_routes(dispatcher: Dispatcher, prefix: str) -> list[Route[Endpoint]]:
     routes = []
     for function in dispatcher.context.functions:
-        if function.trigger.type != HTTP_TRIGGER:
+        if function.trigger.type != HTTP_TRIGGER or function.disabled:
             continue
         raw = function.trigger.raw
         where = f"function '{function.name}'"

@@ -12,8 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from shared.adapters.http_fetch import GuardedFetcher
-from shared.adapters.http_guard import AllowList
+from shared.adapters.http_fetch import GuardedHttpFetcher
 from shared.adapters.openai_chat import OpenAIChat
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.postgres_approvals import PostgresApprovals
@@ -133,7 +132,7 @@ class Services:
 
     @cached_property
     def tool_calls(self) -> ToolCallHandler:
-        fetcher = GuardedFetcher(AllowList(self.settings.tools_http_allow))
+        fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
         return ToolCallHandler(self.turn_rows, self.publisher, ToolServices(http=fetcher), self.watch, self.audit)
 
     @cached_property

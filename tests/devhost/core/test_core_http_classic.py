@@ -37,6 +37,7 @@ def test_optional_route_value_is_absent_when_not_given(get: httpx.Client) -> Non
         ("unbound", 204, None, ""),
         ("boom", 500, None, ""),
         ("wrong_type", 500, None, ""),
+        ("wrong_status", 500, None, ""),
         ("nothing", 500, None, ""),
         ("switched_off", 404, None, ""),
         ("no_such_function", 404, None, ""),

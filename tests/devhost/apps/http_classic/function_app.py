@@ -71,6 +71,11 @@ def wrong_type(req: func.HttpRequest):
     return {"not": "allowed"}
 
 
+@app.route("wrong_status")
+def wrong_status(req: func.HttpRequest) -> str:
+    return json.dumps({"status": "no number", "body": "x"})
+
+
 @app.route("only_post", methods=["POST"])
 async def only_post(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(str(len(req.get_body())))
