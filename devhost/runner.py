@@ -215,6 +215,9 @@ def _server(app: HttpApp) -> _Server:
             app,
             http="httptools",
             ws="websockets-sansio",
+            # SignalR pings by itself; and compressing each small message costs four times what sending it does.
+            ws_ping_interval=None,
+            ws_per_message_deflate=False,
             lifespan="off",
             access_log=False,
             log_config=None,

@@ -85,7 +85,12 @@ def _set_up(stamp: str) -> None:
         packages = len(re.findall(r"(?m)^[A-Za-z0-9]", LOCK.read_text(encoding="utf-8")))
         _run(
             f"installing {packages} packages",
-            [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON), str(LOCK)],
+            [
+                *(str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON)),
+                # Where Python may not write bytecode, every start would compile all packages again.
+                *(["--compile-bytecode"] if sys.dont_write_bytecode else []),
+                str(LOCK),
+            ],
             env=_uv_environment(),
         )
     _lead_to_project()

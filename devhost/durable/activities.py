@@ -15,8 +15,9 @@ from devhost.durable.actions import HTTP_ACTIVITY
 from devhost.durable.core import Core
 from devhost.durable.history import EventType, now_us
 from devhost.durable.http_activity import HttpActivity, HttpActivityFailed
-from devhost.durable.records import Message, MessageKind, TaskRow, Unit
+from devhost.durable.records import Parent, TaskRow, Unit
 from devhost.durable.slots import Slots
+from devhost.durable.step import answer
 from devhost.extension import FunctionFailed
 
 logger = logging.getLogger("devhost.durable")
@@ -83,15 +84,8 @@ class Activities:
         unit = Unit(drop_tasks=[(task.gen, task.task_id)])
         message = None
         if core.live(task.instance_id, task.execution_id) is not None:
-            message = Message(
-                core.next_seq(),
-                task.instance_id,
-                MessageKind.ANSWER,
-                event,
-                task.execution_id,
-                task.task_id,
-                kind,
-            )
+            whose = Parent(task.instance_id, task.execution_id, task.task_id)
+            message = answer(core.next_seq(), whose, kind, event)
             unit.messages.append(message)
         await core.insist(unit)
         if message is not None:

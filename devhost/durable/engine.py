@@ -113,7 +113,11 @@ class Engine:
             problem = bad_instance_id(instance_id)
         if problem is not None:
             raise BadRequest(problem)
-        instance_id = instance_id or new_id()
+        if instance_id is None:
+            # Nobody has a fresh id yet: nothing to look up.
+            instance_id = new_id()
+            await self._start(name, instance_id, input_text, version, None)
+            return instance_id
         while (live := core.cache.get(instance_id)) is not None:
             if live.is_over:
                 await core.wait_until_over(instance_id, _LONGEST_END_S)
@@ -123,32 +127,7 @@ class Engine:
             await self.terminate(instance_id, "Replaced by a new instance")
             await core.wait_until_over(instance_id, 30)
             return await self.start_instance(name, instance_id=instance_id, input_text=input_text, version=version)
-        now = now_us()
-        row = InstanceRow(
-            gen=core.next_gen(),
-            instance_id=instance_id,
-            execution_id=new_id(),
-            name=name,
-            version=version or core.settings.default_version,
-            status=Status.PENDING,
-            input=input_text,
-            output=None,
-            custom_status=None,
-            created_us=now,
-            updated_us=now,
-        )
-        unit = Unit(instances=[row])
-        replaced = self.store.instance(instance_id)
-        if replaced is not None:
-            unit.drop_gens.append(replaced.gen)
-        instance = Instance(row)
-        # From here on a second start of the same id is refused, although nothing is stored yet.
-        core.cache.add(instance)
-        try:
-            await core.send(start_message(row, core.next_seq(), now), unit)
-        except sqlite3.Error:
-            core.cache.forget(instance)
-            raise
+        await self._start(name, instance_id, input_text, version, self.store.instance(instance_id))
         return instance_id
 
     async def raise_event(self, instance_id: str, name: str, input_text: str) -> None:
@@ -201,6 +180,40 @@ class Engine:
         return await self._purge(
             self.store.instances(created_from_us=created_from_us, created_to_us=created_to_us, statuses=wanted)
         )
+
+    async def _start(
+        self,
+        name: str,
+        instance_id: str,
+        input_text: str | None,
+        version: str | None,
+        replaced: InstanceRow | None,
+    ) -> None:
+        core, now = self.core, now_us()
+        row = InstanceRow(
+            gen=core.next_gen(),
+            instance_id=instance_id,
+            execution_id=new_id(),
+            name=name,
+            version=version or core.settings.default_version,
+            status=Status.PENDING,
+            input=input_text,
+            output=None,
+            custom_status=None,
+            created_us=now,
+            updated_us=now,
+        )
+        unit = Unit(instances=[row])
+        if replaced is not None:
+            unit.drop_gens.append(replaced.gen)
+        instance = Instance(row)
+        # From here on a second start of the same id is refused, although nothing is stored yet.
+        core.cache.add(instance)
+        try:
+            await core.send(start_message(row, core.next_seq(), now), unit)
+        except sqlite3.Error:
+            core.cache.forget(instance)
+            raise
 
     async def _purge(self, rows: Sequence[InstanceRow]) -> int:
         gens = [row.gen for row in rows if row.status in TERMINAL]

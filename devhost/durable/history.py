@@ -170,7 +170,6 @@ def failure_details(message: str, stack: str = "") -> str:
     return jsontext.dumps(
         {
             "ClassName": "Microsoft.Azure.WebJobs.Script.Workers.Rpc.RpcException",
-            "Message": f"Result: Failure\nException: {message}\nStack: {stack}",
-            "StackTraceString": stack or None,
+            "Message": f"Result: Failure\nException: {message}" + (f"\nStack: {stack}" if stack else ""),
         }
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from dataclasses import dataclass, field
 from functools import partial
 
 from devhost.durable import history
@@ -22,7 +21,6 @@ from devhost.durable.episode import Answer, ChildWork, Decision, Rules, Self, de
 from devhost.durable.history import EventType, now_us
 from devhost.durable.instance import Instance, start_message
 from devhost.durable.records import (
-    EntityOp,
     InstanceRow,
     Message,
     MessageKind,
@@ -33,24 +31,13 @@ from devhost.durable.records import (
     Unit,
 )
 from devhost.durable.slots import Slots
+from devhost.durable.step import Step, answer, child_row, log_end
 from devhost.durable.timers import Timers
 from devhost.extension import FunctionFailed
 
 logger = logging.getLogger("devhost.durable")
 
 _STORE_RETRY_S = 1.0
-
-
-@dataclass(slots=True)
-class _Step:
-    """One transaction of an instance and what follows from it."""
-
-    unit: Unit = field(default_factory=Unit)
-    deliver: list[Message] = field(default_factory=list)
-    activities: list[TaskRow] = field(default_factory=list)
-    timers: list[TaskRow] = field(default_factory=list)
-    forget: list[tuple[int, int]] = field(default_factory=list)
-    entity_ops: list[EntityOp] = field(default_factory=list)
 
 
 class Orchestrations:
@@ -127,7 +114,7 @@ class Orchestrations:
 
     async def _switch(self, instance: Instance, message: Message, status: Status) -> None:
         """Suspend or resume: one event, no user code. A suspend overtaken by its resume is void."""
-        step = _Step()
+        step = Step()
         for queued in list(instance.inbox):
             void = queued.kind is MessageKind.SUSPEND and queued.seq < message.seq
             if queued is message or (void and status is Status.RUNNING):
@@ -140,7 +127,7 @@ class Orchestrations:
     async def _terminate(self, instance: Instance, message: Message) -> None:
         """End at once, whatever is open; activities that run are not waited for."""
         now = now_us()
-        step = _Step()
+        step = Step()
         row = instance.row.changed(
             at_us=now,
             status=Status.TERMINATED,
@@ -156,7 +143,7 @@ class Orchestrations:
         await self._commit(instance, step)
 
     async def _episode(self, instance: Instance) -> None:
-        step = _Step()
+        step = Step()
         taken = self._take(instance, step)
         if not taken:
             if step.unit.drop_messages:
@@ -181,7 +168,7 @@ class Orchestrations:
         self._conclude(instance, step, decision, new_events, now)
         await self._commit(instance, step)
 
-    def _take(self, instance: Instance, step: _Step) -> list[Message]:
+    def _take(self, instance: Instance, step: Step) -> list[Message]:
         """The messages of the next episode; duplicates and strays go to the step's drops.
 
         While a retry is open one message makes one episode: ids drawn by the retry and ids drawn by the
@@ -223,7 +210,7 @@ class Orchestrations:
         except ValueError as error:
             return EpisodeOutput(error=str(error), leaves=None)
 
-    def _schedule(self, instance: Instance, step: _Step, decision: Decision, now: int) -> None:
+    def _schedule(self, instance: Instance, step: Step, decision: Decision, now: int) -> None:
         """Turn the decision's work into rows."""
         row, unit = instance.row, step.unit
         ids = (row.instance_id, row.execution_id)
@@ -241,39 +228,28 @@ class Orchestrations:
             step.entity_ops.append(orchestration_op(self._core.next_seq(), entity, caller=row.instance_id))
         unit.entity_ops += step.entity_ops
 
-    def _start_child(self, instance: Instance, step: _Step, work: ChildWork, now: int) -> None:
+    def _start_child(self, instance: Instance, step: Step, work: ChildWork, now: int) -> None:
         core, row = self._core, instance.row
         parent = Parent(row.instance_id, row.execution_id, work.task_id)
-        existing = core.cache.get(work.instance_id)
+        # A generated id carries this generation's own: nobody else can have it.
+        is_fresh = work.instance_id == f"{row.execution_id}:{work.task_id}"
+        existing = None if is_fresh else core.cache.get(work.instance_id)
         if existing is not None:
             reason = f"An Orchestration instance with the status {existing.row.status} already exists."
             event = history.sub_failed(now, work.task_id, reason, history.failure_details(reason))
             self._answer_parent(step, parent, EventType.SUB_FAILED, event)
             return
-        replaced = core.store.instance(work.instance_id)
+        replaced = None if is_fresh else core.store.instance(work.instance_id)
         if replaced is not None:
             step.unit.drop_gens.append(replaced.gen)
-        child = InstanceRow(
-            gen=core.next_gen(),
-            instance_id=work.instance_id,
-            execution_id=new_id(),
-            name=work.name,
-            version=work.version,
-            status=Status.PENDING,
-            input=work.input,
-            output=None,
-            custom_status=None,
-            created_us=now,
-            updated_us=now,
-            parent=parent,
-        )
+        child = child_row(work, parent, gen=core.next_gen(), now_us=now)
         start = start_message(child, core.next_seq(), now)
         core.cache.add(Instance(child))
         step.unit.instances.append(child)
         step.unit.messages.append(start)
         step.deliver.append(start)
 
-    def _conclude(self, instance: Instance, step: _Step, decision: Decision, new_events: list[str], now: int) -> None:
+    def _conclude(self, instance: Instance, step: Step, decision: Decision, new_events: list[str], now: int) -> None:
         """History and status of the episode; the end of the generation if it is one."""
         custom_status = decision.custom_status
         carried = instance.ledger.carried_status
@@ -303,7 +279,7 @@ class Orchestrations:
         if output is not None:
             self._end(instance, step, now)
 
-    def _continue_as_new(self, instance: Instance, step: _Step, row: InstanceRow, input_text: str, now: int) -> None:
+    def _continue_as_new(self, instance: Instance, step: Step, row: InstanceRow, input_text: str, now: int) -> None:
         """Next generation of the same instance; queued events stay for it, history does not."""
         core = self._core
         step.unit.drop_gens.append(row.gen)
@@ -318,14 +294,14 @@ class Orchestrations:
         # Before what is queued: a generation begins with its START.
         instance.inbox.appendleft(start)
 
-    def _record(self, instance: Instance, step: _Step, row: InstanceRow, events: list[str]) -> None:
+    def _record(self, instance: Instance, step: Step, row: InstanceRow, events: list[str]) -> None:
         instance.row = row
         before = instance.size
         step.unit.history.append(instance.append(events))
         step.unit.updates.append(row)
         self._core.cache.grew(instance.size - before)
 
-    def _end(self, instance: Instance, step: _Step, now: int) -> None:
+    def _end(self, instance: Instance, step: Step, now: int) -> None:
         """Nothing is taken in any more; the parent learns the outcome."""
         row = instance.row
         instance.is_over = True
@@ -338,23 +314,17 @@ class Orchestrations:
             event = history.sub_completed(now, parent.task_id, output)
             self._answer_parent(step, parent, EventType.SUB_COMPLETED, event)
         else:
-            event = history.sub_failed(now, parent.task_id, output, history.failure_details(output))
+            # The reason says everything; repeated in the details it would double at each level.
+            details = history.failure_details(output.partition("\n")[0])
+            event = history.sub_failed(now, parent.task_id, output, details)
             self._answer_parent(step, parent, EventType.SUB_FAILED, event)
 
-    def _answer_parent(self, step: _Step, parent: Parent, kind: EventType, event: str) -> None:
-        message = Message(
-            self._core.next_seq(),
-            parent.instance_id,
-            MessageKind.ANSWER,
-            event,
-            parent.execution_id,
-            parent.task_id,
-            kind,
-        )
+    def _answer_parent(self, step: Step, parent: Parent, kind: EventType, event: str) -> None:
+        message = answer(self._core.next_seq(), parent, kind, event)
         step.unit.messages.append(message)
         step.deliver.append(message)
 
-    async def _commit(self, instance: Instance, step: _Step) -> None:
+    async def _commit(self, instance: Instance, step: Step) -> None:
         """Make the step durable, then let its effects out."""
         core = self._core
         try:
@@ -371,6 +341,7 @@ class Orchestrations:
         if instance.is_over:
             core.cache.forget(instance)
             core.announce_end(instance.row.instance_id)
+            log_end(instance.row)
         for task in step.activities:
             self._activities.submit(task)
         for timer in step.timers:
@@ -393,17 +364,8 @@ class Orchestrations:
             if core.live(timer.instance_id, timer.execution_id) is None:
                 continue
             event = history.timer_fired(now_us(), timer.task_id, timer.fire_at_us)
-            unit.messages.append(
-                Message(
-                    core.next_seq(),
-                    timer.instance_id,
-                    MessageKind.ANSWER,
-                    event,
-                    timer.execution_id,
-                    timer.task_id,
-                    EventType.TIMER_FIRED,
-                )
-            )
+            whose = Parent(timer.instance_id, timer.execution_id, timer.task_id)
+            unit.messages.append(answer(core.next_seq(), whose, EventType.TIMER_FIRED, event))
         await core.insist(unit)
         for message in unit.messages:
             core.deliver(message)

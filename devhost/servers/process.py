@@ -189,15 +189,13 @@ def stop_leftover(pid_file: Path, *, stop_signal: signal.Signals, timeout_s: flo
     """
     process = _recorded_process(pid_file)
     found = process is not None
-    if process is not None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(stop_signal)
-        try:
-            process.wait(timeout_s)
-        except psutil.TimeoutExpired:
+    for number, seconds in ((stop_signal, timeout_s), (signal.SIGKILL, 5.0)):
+        if process is not None and _runs(process):
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-                process.wait(5)
+                process.send_signal(number)
+            deadline = time.monotonic() + seconds
+            while _runs(process) and time.monotonic() < deadline:
+                time.sleep(0.02)
     pid_file.unlink(missing_ok=True)
     return found
 
@@ -209,7 +207,15 @@ def _recorded_process(pid_file: Path) -> psutil.Process | None:
         same = process.cmdline() == record["argv"] and abs(process.create_time() - record["started"]) < 2
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
-    return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    return process if same and _runs(process) else None
+
+
+def _runs(process: psutil.Process) -> bool:
+    """False for a zombie too: some containers' init is slow to collect what it inherits, or never does."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _write_pid_file(command: Command, pid: int) -> None:

@@ -95,19 +95,21 @@ class PostgresApprovals:
     async def decide(self, approval_id: str, decision: DecisionRecord, *, now: datetime) -> bool:
         """Record a decision; False when it was no longer pending or its time was over."""
         status = ApprovalStatus.APPROVED if decision.decision is Decision.APPROVE else ApprovalStatus.REJECTED
-        row = await self._pool.fetch_one(
-            _Q["decide_approval"],
-            {
-                "approval_id": approval_id,
-                "status": status.value,
-                "user_id": decision.user_id,
-                "comment": decision.comment,
-                "decided_arguments": json(decision.arguments),
-                "digest": decision.digest,
-                "now": now,
-            },
-        )
-        return row is not None
+        parameters = {
+            "approval_id": approval_id,
+            "status": status.value,
+            "user_id": decision.user_id,
+            "comment": decision.comment,
+            "decided_arguments": json(decision.arguments),
+            "digest": decision.digest,
+            "now": now,
+        }
+        async with self._pool.transaction() as connection, connection.pipeline():
+            # Turn before approval, as a cancel locks them; and only a statement that starts with the lock held sees
+            # whether it decides the last of several.
+            await connection.execute(_Q["lock_turn_of_approval"], parameters)
+            cursor = await connection.execute(_Q["decide_approval"], parameters)
+            return await cursor.fetchone() is not None
 
     async def undelivered(self, *, before: datetime, limit: int) -> list[tuple[str, str]]:
         """(approval id, instance id) of what was decided before then and never reached its orchestration."""

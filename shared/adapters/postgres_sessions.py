@@ -165,9 +165,11 @@ class PostgresSessions:
             changed = await cursor.fetchone()
             assert changed is not None  # locked above
             cursor = await connection.execute(_T["open_turns"], {"session_id": session_id})
-            open_turns = [turn["id"] for turn in await cursor.fetchall()]
+            rows = await cursor.fetchall()
+            open_turns = [turn["id"] for turn in rows]
             cursor = await connection.execute(_A["waiting_instances"], {"turn_ids": open_turns})
-            instances = open_turns + [approval["instance_id"] for approval in await cursor.fetchall()]
+            instances = [turn["id"] for turn in rows if turn["dispatched_at"] is not None]
+            instances += [approval["instance_id"] for approval in await cursor.fetchall()]
             interruption = Interruption()
             if to is SessionStatus.ENDED and open_turns:
                 interruption = await cancel_turns(connection, open_turns, now=now)

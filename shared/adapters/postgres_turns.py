@@ -356,8 +356,12 @@ class PostgresTurns:
 
     async def time_out_approval(self, tool_call_id: str, *, now: datetime) -> bool:
         """Close an approval that nobody decided. False when somebody was just in time."""
-        row = await self._pool.fetch_one(_C["time_out_approval"], {"tool_call_id": tool_call_id, "now": now})
-        return row is not None
+        parameters = {"tool_call_id": tool_call_id, "now": now}
+        async with self._pool.transaction() as connection, connection.pipeline():
+            # Locked first for the same two reasons as a decision's (PostgresApprovals.decide).
+            await connection.execute(_C["lock_turn_of_tool_call"], parameters)
+            cursor = await connection.execute(_C["time_out_approval"], parameters)
+            return await cursor.fetchone() is not None
 
     async def mark_approval_delivered(self, tool_call_id: str, *, now: datetime) -> None:
         await self._pool.execute(_C["mark_approval_delivered"], {"tool_call_id": tool_call_id, "now": now})

@@ -325,12 +325,16 @@ async def test_stuck_turns_are_those_dispatched_long_ago_in_active_sessions(stor
     await stores.move(suspended.message.session_id, SessionStatus.SUSPENDED)
     await stores.finish(ended.turn.id)
 
-    found = {turn.turn_id for turn in await stores.turns.stuck(before=utc_now(), limit=1_000)}
+    found = {turn.turn_id for turn in await stores.turns.stuck(
+        queued_before=utc_now(), running_before=utc_now(), limit=1_000
+    )}
 
     assert stuck.turn.id in found
     assert found.isdisjoint({suspended.turn.id, ended.turn.id, queued.turn.id})
     await stores.turns.touch_dispatch(stuck.turn.id, now=utc_now() + timedelta(minutes=1))
-    later = await stores.turns.stuck(before=utc_now(), limit=1_000)
+    later = await stores.turns.stuck(
+        queued_before=utc_now(), running_before=utc_now(), limit=1_000
+    )
     assert stuck.turn.id not in {turn.turn_id for turn in later}
 
 

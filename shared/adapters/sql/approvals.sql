@@ -26,6 +26,9 @@ SELECT a.*, s.owner_id, s.event_seq_floor, s.event_seq_ceiling,
        EXISTS (SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s) AS participates
 FROM approvals a JOIN sessions s ON s.id = a.session_id WHERE a.id = %(approval_id)s
 
+-- name: lock_turn_of_approval
+SELECT t.id FROM turns t JOIN approvals a ON a.turn_id = t.id WHERE a.id = %(approval_id)s FOR UPDATE OF t
+
 -- name: decide_approval
 WITH approval AS (
     UPDATE approvals

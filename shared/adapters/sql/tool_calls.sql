@@ -15,15 +15,18 @@ LEFT JOIN approvals a ON a.tool_call_id = c.id
 WHERE c.id = %(tool_call_id)s
 
 -- name: save_tool_result
-WITH call AS (
+-- The session is locked before the call, as everywhere: the end of the turn at the same time waits, and is not killed.
+WITH session AS (
+    UPDATE sessions SET last_message_number = last_message_number + 1
+    FROM tool_calls c
+    WHERE c.id = %(tool_call_id)s AND c.ended_at IS NULL AND sessions.id = c.session_id
+    RETURNING last_message_number
+), call AS (
     UPDATE tool_calls
     SET status = %(status)s, result = %(result)s, error_code = %(error_code)s, ended_at = %(now)s
+    FROM session
     WHERE id = %(tool_call_id)s AND ended_at IS NULL
     RETURNING id, session_id, turn_id, step, ordinal, provider_call_id
-), session AS (
-    UPDATE sessions SET last_message_number = last_message_number + 1
-    FROM call WHERE sessions.id = call.session_id
-    RETURNING last_message_number
 )
 INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tool_call_id,
                       tokens, created_at)
@@ -31,6 +34,9 @@ SELECT %(message_id)s, call.session_id, call.turn_id, session.last_message_numbe
        call.ordinal + 1, 'tool', %(content)s, 'completed', call.provider_call_id, %(tokens)s, %(now)s
 FROM call JOIN turns ON turns.id = call.turn_id, session
 RETURNING id
+
+-- name: lock_turn_of_tool_call
+SELECT t.id FROM turns t JOIN tool_calls c ON c.turn_id = t.id WHERE c.id = %(tool_call_id)s FOR UPDATE OF t
 
 -- name: time_out_approval
 WITH approval AS (

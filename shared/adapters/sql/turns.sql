@@ -22,15 +22,19 @@ SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, last_tu
 FROM session
 
 -- name: begin_step
-WITH turn AS (
+-- The session is locked before the turn, as everywhere: a cancel that comes at the same time waits, and is not killed.
+WITH session AS (
+    UPDATE sessions SET last_message_number = last_message_number + 1
+    FROM turns
+    WHERE turns.id = %(turn_id)s AND turns.session_id = sessions.id AND turns.ended_at IS NULL
+      AND turns.cancel_requested_at IS NULL
+    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling
+), turn AS (
     UPDATE turns
     SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s)
+    FROM session
     WHERE id = %(turn_id)s AND ended_at IS NULL AND cancel_requested_at IS NULL
     RETURNING id, session_id, number, requested_by, plan
-), session AS (
-    UPDATE sessions SET last_message_number = last_message_number + 1
-    FROM turn WHERE sessions.id = turn.session_id
-    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling
 ), message AS (
     INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tokens,
                           created_at)
@@ -139,7 +143,7 @@ WHERE id = (
       AND NOT EXISTS (SELECT 1 FROM turns o
                       WHERE o.session_id = t.session_id AND o.ended_at IS NULL AND o.dispatched_at IS NOT NULL)
     ORDER BY t.number LIMIT 1
-)
+) AND dispatched_at IS NULL AND ended_at IS NULL -- checked again on the row itself: another may have been faster
 RETURNING id
 
 -- name: turn_for_user

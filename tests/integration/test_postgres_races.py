@@ -1,0 +1,175 @@
+"""Races inside the database, made certain: a connection of the test holds a row while the others run into it.
+
+Every writer takes its locks in the order session, turn, approval, tool call; two that meet then wait for each other,
+and none is killed as a deadlock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import psycopg
+import pytest
+
+from shared.sessions.models import Concurrency, Decision, SessionStatus, ToolCallStatus, TurnStatus
+from shared.sessions.records import DecisionRecord, StepClosed
+from tests.integration.domain import Stores, call, until, utc_now
+
+pytestmark = pytest.mark.integration
+
+
+class Holder:
+    """A transaction of the test's own, in another connection."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], stores: Stores) -> None:
+        self._connection = connection
+        self._stores = stores
+
+    async def run(self, query: bytes, **parameters: Any) -> None:
+        await self._connection.execute(query, parameters)
+
+    async def release(self) -> None:
+        await self._connection.commit()
+
+    async def blocked[T](self, *work: Awaitable[T]) -> list[asyncio.Task[T]]:
+        """Start `work`; returns once all of it waits for a lock."""
+        tasks = [asyncio.ensure_future(item) for item in work]
+
+        async def all_wait() -> bool:
+            waiting = await self._stores.value(
+                b"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                b" AND application_name = 'parley' AND wait_event_type = 'Lock'"
+            )
+            return bool(waiting == len(tasks))
+
+        await until(all_wait)
+        return tasks
+
+
+@pytest.fixture
+async def holder(postgres_url: str, stores: Stores) -> AsyncIterator[Holder]:
+    async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+        yield Holder(connection, stores)
+
+
+async def _idle_queue(stores: Stores) -> tuple[str, str]:
+    """(session, its queued turn) after a hand-over that was cut."""
+    first = await stores.turn()
+    queued = await stores.post(first.message.session_id, concurrency=Concurrency.ENQUEUE)
+    await stores.move(first.message.session_id, SessionStatus.SUSPENDED)
+    await stores.finish(first.turn.id)
+    await stores.move(first.message.session_id, SessionStatus.ACTIVE)
+    return first.message.session_id, queued.turn.id
+
+
+async def test_two_who_claim_the_next_turn_at_once_do_not_both_get_it(stores: Stores, holder: Holder) -> None:
+    session_id, queued = await _idle_queue(stores)
+    await holder.run(b"SELECT id FROM turns WHERE id = %(id)s FOR UPDATE", id=queued)
+    claims = await holder.blocked(*(stores.turns.claim_next(session_id, now=utc_now()) for _ in range(3)))
+
+    await holder.release()
+
+    got = await asyncio.gather(*claims)
+    assert [claim for claim in got if claim is not None] == [queued]
+
+
+async def test_a_turn_closed_while_it_was_being_claimed_is_not_started(stores: Stores, holder: Holder) -> None:
+    session_id, queued = await _idle_queue(stores)
+    await holder.run(b"UPDATE turns SET ended_at = now(), status = 'cancelled' WHERE id = %(id)s", id=queued)
+    (claim,) = await holder.blocked(stores.turns.claim_next(session_id, now=utc_now()))
+
+    await holder.release()
+
+    assert await claim is None
+
+
+async def test_a_step_that_begins_while_its_turn_is_cancelled_is_closed(stores: Stores, holder: Holder) -> None:
+    posted = await stores.turn()
+    await holder.run(b"SELECT id FROM sessions WHERE id = %(id)s FOR UPDATE", id=posted.turn.session_id)
+    (begun,) = await holder.blocked(stores.begin(posted.turn.id))
+
+    await holder.run(b"UPDATE turns SET cancel_requested_at = now() WHERE id = %(id)s", id=posted.turn.id)
+    await holder.release()
+
+    assert await begun == StepClosed(cancelled=True)
+    assert await stores.value(b"SELECT count(*) FROM messages WHERE turn_id = %(id)s", id=posted.turn.id) == 1
+
+
+async def test_a_tool_result_that_meets_the_end_of_its_turn_waits(stores: Stores, holder: Holder) -> None:
+    proposal = call()
+    posted = await stores.proposed(proposal)
+    await holder.run(b"SELECT id FROM sessions WHERE id = %(id)s FOR UPDATE", id=posted.turn.session_id)
+    (saved,) = await holder.blocked(_save(stores, proposal.id))
+
+    await holder.run(b"UPDATE tool_calls SET ended_at = now(), status = 'failed' WHERE id = %(id)s", id=proposal.id)
+    await holder.release()
+
+    assert await saved is False
+    assert await stores.value(b"SELECT count(*) FROM messages WHERE role = 'tool' AND turn_id = %(id)s",
+                              id=posted.turn.id) == 0
+
+
+async def test_a_decision_that_meets_a_cancel_waits_and_comes_too_late(stores: Stores, holder: Holder) -> None:
+    proposal = call("http_request", needs_approval=True)
+    posted = await stores.proposed(proposal)
+    approval = await stores.request_approval(proposal)
+    await holder.run(b"SELECT id FROM turns WHERE id = %(id)s FOR UPDATE", id=posted.turn.id)
+    (decided,) = await holder.blocked(_decide(stores, approval.id))
+
+    await holder.run(b"UPDATE approvals SET status = 'cancelled' WHERE id = %(id)s", id=approval.id)
+    await holder.release()
+
+    assert await decided is False
+
+
+async def test_a_timeout_that_meets_a_cancel_waits_and_comes_too_late(stores: Stores, holder: Holder) -> None:
+    proposal = call("http_request", needs_approval=True)
+    posted = await stores.proposed(proposal)
+    approval = await stores.request_approval(proposal)
+    await holder.run(b"SELECT id FROM turns WHERE id = %(id)s FOR UPDATE", id=posted.turn.id)
+    (timed_out,) = await holder.blocked(stores.turns.time_out_approval(proposal.id, now=utc_now()))
+
+    await holder.run(b"UPDATE approvals SET status = 'cancelled' WHERE id = %(id)s", id=approval.id)
+    await holder.release()
+
+    assert await timed_out is False
+
+
+async def test_a_turn_whose_last_two_approvals_are_decided_at_once_runs_again(stores: Stores, holder: Holder) -> None:
+    proposals = [call("http_request", needs_approval=True, ordinal=ordinal) for ordinal in range(3)]
+    posted = await stores.turn()
+    await stores.answer(posted.turn.id, calls=proposals)
+    approvals = [await stores.request_approval(proposal) for proposal in proposals]
+    await holder.run(b"SELECT id FROM turns WHERE id = %(id)s FOR UPDATE", id=posted.turn.id)
+    work = await holder.blocked(
+        _decide(stores, approvals[0].id),
+        _decide(stores, approvals[1].id),
+        stores.turns.time_out_approval(proposals[2].id, now=utc_now()),
+    )
+
+    await holder.release()
+
+    assert await asyncio.gather(*work) == [True, True, True]
+    turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
+    assert turn.status is TurnStatus.RUNNING
+
+
+async def _decide(stores: Stores, approval_id: str) -> bool:
+    return await stores.approvals.decide(
+        approval_id, DecisionRecord(Decision.APPROVE, "anna", None, None, None), now=utc_now()
+    )
+
+
+async def _save(stores: Stores, tool_call_id: str) -> bool:
+    return await stores.turns.save_tool_result(
+        tool_call_id,
+        status=ToolCallStatus.COMPLETED,
+        result=None,
+        error_code=None,
+        message_id=f"message-of-{tool_call_id}",
+        content="{}",
+        tokens=1,
+        now=utc_now(),
+    )
