@@ -227,7 +227,12 @@ class _Scheduler:
     def schedule(self, leaf: Action) -> None:
         kind = leaf["actionType"]
         if kind == ActionKind.CREATE_TIMER:
-            self._timer(fire_at(leaf), is_dead=bool(leaf.get("isCanceled")))
+            try:
+                due_us = fire_at(leaf)
+            except ValueError as error:
+                text = f"the timer's time '{leaf.get('fireAt')}' is not valid"
+                raise _Refused(_failed_text(self.me.name, text)) from error
+            self._timer(due_us, is_dead=bool(leaf.get("isCanceled")))
         elif kind in (ActionKind.CALL_ENTITY, ActionKind.SIGNAL_ENTITY):
             self._entity(leaf)
         else:

@@ -81,11 +81,23 @@ class Orchestrations:
             logger.exception("the durable store cannot write; instance %s waits", instance.row.instance_id)
             await asyncio.sleep(_STORE_RETRY_S)
             instance = self._reload(instance)
+        except Exception as defect:
+            logger.exception("the dev host cannot run instance %s", instance.row.instance_id)
+            instance = await self._give_up(self._reload(instance), defect)
         finally:
             instance.is_busy = False
         if not instance.is_over:
             self.wake(instance)
         self._core.cache.trim()
+
+    async def _give_up(self, instance: Instance, defect: Exception) -> Instance:
+        """A defect of this host must not leave an instance hanging: it fails, with the defect's text."""
+        if not instance.is_over:
+            text = f"The dev host failed to run '{instance.row.name}': {type(defect).__name__}: {defect}"
+            number = history.STATUS_NUMBERS[Status.FAILED]
+            event = history.execution_completed(now_us(), instance.ledger.next_id, status=number, result=text)
+            await self._end_now(instance, Status.FAILED, text, [event])
+        return instance
 
     def _reload(self, instance: Instance) -> Instance:
         """Read an instance again whose state in memory ran ahead of the store."""
@@ -125,17 +137,15 @@ class Orchestrations:
         await self._commit(instance, step)
 
     async def _terminate(self, instance: Instance, message: Message) -> None:
+        events = [] if instance.chunks else [m.event for m in instance.inbox if m.kind is MessageKind.START]
+        await self._end_now(instance, Status.TERMINATED, message.text, [*events, message.event])
+
+    async def _end_now(self, instance: Instance, status: Status, output: str, events: list[str]) -> None:
         """End at once, whatever is open; activities that run are not waited for."""
         now = now_us()
         step = Step()
-        row = instance.row.changed(
-            at_us=now,
-            status=Status.TERMINATED,
-            custom_status=instance.row.custom_status,
-            output=message.text,
-        )
-        events = [] if instance.chunks else [m.event for m in instance.inbox if m.kind is MessageKind.START]
-        self._record(instance, step, row, [*events, message.event])
+        row = instance.row.changed(at_us=now, status=status, custom_status=instance.row.custom_status, output=output)
+        self._record(instance, step, row, events)
         for task_id in instance.ledger.open:
             step.forget.append((row.gen, task_id))
             step.unit.drop_tasks.append((row.gen, task_id))

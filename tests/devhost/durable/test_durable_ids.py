@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -350,3 +350,12 @@ def test_names_in_another_case_are_not_a_change_of_code() -> None:
     drive = Drive(program)
     drive.answer((0, False))
     assert drive.decision.completed == "null"
+
+
+def test_timer_with_an_impossible_time_fails_the_orchestration() -> None:
+    def program(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]:
+        yield context.create_timer(datetime(1, 1, 1, tzinfo=UTC))
+
+    drive = Drive(program)
+    assert drive.decision.failed is not None
+    assert "is not valid" in drive.decision.failed

@@ -143,6 +143,34 @@ async def test_store_that_fails_for_a_while_loses_nothing(host: RunningHost, mon
     assert host.engine.store.messages() == []
 
 
+async def test_client_that_hangs_up_during_a_start_does_not_lose_the_instance(host: RunningHost) -> None:
+    for n in range(20):
+        starting = asyncio.create_task(host.engine.start_instance("hello_chain", instance_id=f"h{n}", input_text=None))
+        # One turn of the loop: the unit is on its way to the writer, nothing is acknowledged.
+        await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+    for n in range(20):
+        assert (await host.end(f"h{n}")).output == ["Hello Tokyo!", "Hello Seattle!"]
+
+
+async def test_defect_of_the_host_fails_the_instance_instead_of_hanging_it(
+    host: RunningHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from devhost.durable import orchestrations
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(orchestrations, "decide", broken)
+        status = await host.run("hello_chain")
+    assert status.runtime_status.value == "Failed"
+    assert status.output.endswith("RuntimeError: a defect")
+    assert host.engine.store.messages() == []
+    assert (await host.run("hello_chain")).runtime_status.value == "Completed"
+
+
 # --- kill -9 of a real host ---------------------------------------------------------------------
 
 

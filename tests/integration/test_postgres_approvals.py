@@ -1,0 +1,234 @@
+"""PostgresApprovals on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from shared.ids import new_id
+from shared.sessions.models import ApprovalStatus, Decision, ToolCallStatus, TurnStatus
+from shared.sessions.pages import ApprovalFilter, Page
+from shared.sessions.records import ApprovalRecord, DecisionRecord, ProposedCall
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, call, utc_now
+
+pytestmark = pytest.mark.integration
+
+_ARGUMENTS = {"method": "POST", "url": "http://example.test/", "body": "{}"}
+
+
+def _risky(**changes: object) -> ProposedCall:
+    return call("http_request", _ARGUMENTS, needs_approval=True, **changes)
+
+
+async def _waiting(stores: Stores, *, expires_in: timedelta = timedelta(hours=1)) -> tuple[ProposedCall, ApprovalRecord]:
+    proposal = _risky()
+    await stores.proposed(proposal)
+    return proposal, await stores.request_approval(proposal, expires_in=expires_in)
+
+
+def _approve(user: str = "anna", **changes: object) -> DecisionRecord:
+    values = {"decision": Decision.APPROVE, "user_id": user, "arguments": None, "digest": None, "comment": None}
+    return DecisionRecord(**values | changes)  # type: ignore[arg-type]  # a table of the fields above
+
+
+async def test_a_request_is_opened_once_and_the_turn_waits(stores: Stores) -> None:
+    proposal, opened = await _waiting(stores)
+
+    again, opened_now = await stores.approvals.request(
+        proposal.id,
+        approval_id=new_id(),
+        digest="other",
+        instance_id="other",
+        expires_at=utc_now(),
+        now=utc_now(),
+    )
+
+    assert opened_now is False
+    assert again == opened
+    assert (opened.status, opened.arguments, opened.tool) == (ApprovalStatus.PENDING, _ARGUMENTS, "http_request")
+    turn = await stores.turns.get_turn(opened.session_id, opened.turn_id)
+    assert turn.status is TurnStatus.WAITING_APPROVAL
+
+
+async def test_requests_at_once_open_one_approval(stores: Stores) -> None:
+    proposal = _risky()
+    await stores.proposed(proposal)
+
+    records = await asyncio.gather(*(stores.request_approval(proposal) for _ in range(4)))
+
+    assert len({record.id for record in records}) == 1
+
+
+async def test_a_turn_that_was_cancelled_asks_nobody(stores: Stores) -> None:
+    proposal = _risky()
+    posted = await stores.proposed(proposal)
+    await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+
+    record, opened_now = await stores.approvals.request(
+        proposal.id, approval_id=new_id(), digest="d", instance_id="i", expires_at=utc_now(), now=utc_now()
+    )
+
+    assert (record, opened_now) == (None, False)
+
+
+async def test_of_deciders_at_once_exactly_one_wins(stores: Stores) -> None:
+    _, approval = await _waiting(stores)
+    decisions = [_approve(f"user-{n}", decision=list(Decision)[n % 2]) for n in range(6)]
+
+    won = await asyncio.gather(
+        *(stores.approvals.decide(approval.id, decision, now=utc_now()) for decision in decisions)
+    )
+
+    assert sum(won) == 1
+    record = await stores.approvals.get(approval.id, OWNER)
+    assert record is not None
+    assert record.decided_by == f"user-{won.index(True)}"
+    # Which field won must belong to the same decision.
+    assert record.status == ("approved" if won.index(True) % 2 == 0 else "rejected")
+
+
+@pytest.mark.parametrize(
+    ("decision", "call_status"),
+    [(Decision.APPROVE, ToolCallStatus.APPROVED), (Decision.REJECT, ToolCallStatus.REJECTED)],
+)
+async def test_a_decision_moves_the_call_and_the_turn(
+    stores: Stores, decision: Decision, call_status: ToolCallStatus
+) -> None:
+    proposal, approval = await _waiting(stores)
+
+    assert await stores.approvals.decide(approval.id, _approve(decision=decision, comment="ok 🙂"), now=utc_now())
+
+    execution = await stores.turns.tool_execution(proposal.id)
+    assert (execution.status, execution.comment, execution.decided_by) == (call_status, "ok 🙂", "anna")
+    turn = await stores.turns.get_turn(approval.session_id, approval.turn_id)
+    assert turn.status is TurnStatus.RUNNING
+
+
+async def test_changed_arguments_are_kept_beside_what_was_asked(stores: Stores) -> None:
+    proposal, approval = await _waiting(stores)
+    changed = {**_ARGUMENTS, "method": "PUT"}
+
+    await stores.approvals.decide(approval.id, _approve(arguments=changed, digest="new"), now=utc_now())
+
+    execution = await stores.turns.tool_execution(proposal.id)
+    assert (execution.arguments, execution.decided_arguments) == (_ARGUMENTS, changed)
+    assert execution.arguments_digest == "new"
+
+
+async def test_a_decision_after_the_time_is_over_does_not_count(stores: Stores) -> None:
+    _, approval = await _waiting(stores, expires_in=timedelta(seconds=10))
+
+    assert await stores.approvals.decide(approval.id, _approve(), now=approval.expires_at) is False
+    just_in_time = approval.expires_at - timedelta(microseconds=1)
+    assert await stores.approvals.decide(approval.id, _approve(), now=just_in_time) is True
+
+
+async def test_a_timeout_and_a_decision_at_once_leave_one_outcome(stores: Stores) -> None:
+    for _ in range(5):
+        proposal, approval = await _waiting(stores)
+
+        decided, timed_out = await asyncio.gather(
+            stores.approvals.decide(approval.id, _approve(), now=utc_now()),
+            stores.turns.time_out_approval(proposal.id, now=utc_now()),
+        )
+
+        assert decided is not timed_out
+        record = await stores.approvals.get(approval.id, OWNER)
+        assert record is not None
+        assert record.status == ("approved" if decided else "timed_out")
+
+
+async def test_a_turn_waits_until_its_last_approval_is_decided(stores: Stores) -> None:
+    proposals = [_risky(ordinal=0), _risky(ordinal=1)]
+    posted = await stores.turn()
+    await stores.answer(posted.turn.id, calls=proposals)
+    approvals = [await stores.request_approval(proposal) for proposal in proposals]
+
+    statuses = []
+    for approval in approvals:
+        await stores.approvals.decide(approval.id, _approve(), now=utc_now())
+        statuses.append((await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)).status)
+
+    assert statuses == [TurnStatus.WAITING_APPROVAL, TurnStatus.RUNNING]
+
+
+async def test_cancelling_the_turn_cancels_what_is_pending_and_keeps_what_was_decided(stores: Stores) -> None:
+    proposals = [_risky(ordinal=0), _risky(ordinal=1)]
+    posted = await stores.turn()
+    await stores.answer(posted.turn.id, calls=proposals)
+    decided, pending = [await stores.request_approval(proposal) for proposal in proposals]
+    await stores.approvals.decide(decided.id, _approve(), now=utc_now())
+
+    interruption, _ = await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+
+    assert interruption.approvals == [(pending.id, pending.instance_id)]
+    records = [await stores.approvals.get(approval.id, OWNER) for approval in (decided, pending)]
+    assert [record.status for record in records if record] == [ApprovalStatus.APPROVED, ApprovalStatus.CANCELLED]
+    assert await stores.approvals.decide(pending.id, _approve(), now=utc_now()) is False
+
+
+async def test_who_takes_part_in_the_session_is_told_with_the_approval(stores: Stores) -> None:
+    _, approval = await _waiting(stores)
+    await stores.share(approval.session_id, WRITER, "write")
+    await stores.share(approval.session_id, READER, "read")
+
+    found = {user: await stores.approvals.get(approval.id, user) for user in (OWNER, WRITER, READER, STRANGER)}
+
+    assert [record.owner_id for record in found.values() if record] == [OWNER] * 4
+    assert {user: record.participates for user, record in found.items() if record} == {
+        OWNER: False,
+        WRITER: True,
+        READER: True,
+        STRANGER: False,
+    }
+    assert await stores.approvals.get("no-such-approval", OWNER) is None
+
+
+async def test_the_inbox_pages_newest_first_while_approvals_arrive(stores: Stores) -> None:
+    proposals = [_risky(ordinal=ordinal) for ordinal in range(5)]
+    posted = await stores.turn()
+    await stores.answer(posted.turn.id, calls=proposals)
+    wanted = ApprovalFilter(session_id=posted.turn.session_id)
+    asked = [(await stores.request_approval(proposal)).id for proposal in proposals[:4]]
+
+    first = await stores.approvals.list_for(wanted, Page(limit=2))
+    await stores.request_approval(proposals[4])
+    rest = await stores.approvals.list_for(wanted, Page(limit=9, after=(first[1].requested_at, first[1].id)))
+
+    assert [record.id for record in [*first[:2], *rest]] == asked[::-1]
+
+
+async def test_the_inbox_filters_by_status_and_by_who_may_see(stores: Stores) -> None:
+    _, pending = await _waiting(stores)
+    _, decided = await _waiting(stores)
+    await stores.approvals.decide(decided.id, _approve(), now=utc_now())
+
+    async def ids(wanted: ApprovalFilter, visible_to: str | None = None) -> set[str]:
+        found = await stores.approvals.list_for(wanted, Page(limit=200), visible_to=visible_to)
+        return {record.id for record in found}
+
+    approved = await ids(ApprovalFilter(status=ApprovalStatus.APPROVED))
+    assert decided.id in approved
+    assert pending.id not in approved
+    assert {pending.id, decided.id} <= await ids(ApprovalFilter(), OWNER)
+    assert await ids(ApprovalFilter(), STRANGER) == set()
+
+
+async def test_undelivered_decisions_are_found_until_they_arrive(stores: Stores) -> None:
+    arrives, is_given_up, waits = [await _waiting(stores) for _ in range(3)]
+    for _, approval in (arrives, is_given_up):
+        await stores.approvals.decide(approval.id, _approve(), now=utc_now())
+
+    async def undelivered() -> set[str]:
+        found = await stores.approvals.undelivered(before=utc_now() + timedelta(seconds=1), limit=1_000)
+        assert all(instance_id.startswith("instance-") for _, instance_id in found)
+        return {approval_id for approval_id, _ in found}
+
+    found = await undelivered()
+    assert {arrives[1].id, is_given_up[1].id} <= found
+    assert waits[1].id not in found
+    await stores.turns.mark_approval_delivered(arrives[0].id, now=utc_now())
+    await stores.approvals.give_up_delivery(is_given_up[1].id, now=utc_now())
+    assert (await undelivered()).isdisjoint({arrives[1].id, is_given_up[1].id})
