@@ -12,7 +12,7 @@ from pathlib import Path
 from devtools.bootstrap import HELP, ROOT
 
 _MIGRATE = "shared.adapters.sql.migrate"
-_BENCH = "bench"
+_BENCH = "devtools.bench"
 _IN_PROCESS = {"up": "devtools.up", "test": "devtools.checks", "check": "devtools.checks", "lock": "devtools.lock"}
 """Commands by the module whose `main(arguments)` runs them; the others become a program of their own."""
 _PROGRAMS = {"host": "devhost", "migrate": _MIGRATE, "bench": _BENCH}

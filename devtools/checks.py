@@ -16,7 +16,7 @@ from devtools.bootstrap import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
 WORKERS = 2
-TYPED = ("shared", "orchestrators", "activities", "triggers", "devhost", "devtools", "bench")
+TYPED = ("shared", "orchestrators", "activities", "triggers", "devhost", "devtools")
 _TEST_TIMEOUT_S = 180
 
 

@@ -7,8 +7,6 @@ body: the SDK reads it.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -17,11 +15,21 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from devhost.durable import access, jsontext
+from devhost.durable import access
 from devhost.durable.binding import RPC_PREFIX, WEBHOOK_PREFIX, Links
 from devhost.durable.engine import BadRequest, Engine, Gone, NotFound, Refused
 from devhost.durable.entity_api import EntityApi
-from devhost.durable.history import parse_timestamp
+from devhost.durable.queries import (
+    TOKEN_HEADER,
+    flag,
+    json_body,
+    page_size,
+    seconds_of,
+    start_after,
+    statuses_of,
+    time_of,
+    token_after,
+)
 from devhost.durable.records import Status
 from devhost.durable.replies import error_reply, json_reply
 from devhost.durable.status import history_events, output_value, status_body
@@ -91,17 +99,15 @@ class ClientApi:
     async def _start(self, request: Request, path: Sequence[str], query: Mapping[str, str]) -> Response:
         if not 1 <= len(path) <= 2:
             return Response(status_code=404)
-        body = (await request.body()).decode("utf-8-sig").strip()
-        if body:
-            require_json(body)
+        body = await json_body(request, may_be_empty=True)
         instance_id = await self._engine.start_instance(
             path[0],
             instance_id=path[1] if len(path) == 2 else None,
-            input_text=body or None,
+            input_text=body,
             version=query.get("version"),
         )
         if "timeout" in query and "pollinginterval" in query:
-            wait_s = min(_number(query, "timeout"), _LONGEST_WAIT_S)
+            wait_s = min(seconds_of(query, "timeout"), _LONGEST_WAIT_S)
             await self._engine.core.wait_until_over(instance_id, wait_s)
             row = self._engine.status(instance_id)
             if row is not None and row.status is Status.COMPLETED:
@@ -123,38 +129,35 @@ class ClientApi:
         row = self._engine.status(path[0])
         if row is None:
             return Response(status_code=404)
-        show_input = _flag(query, "showinput", default=True)
+        show_input = flag(query, "showinput", default=True)
         body = status_body(row, show_input=show_input)
-        if _flag(query, "showhistory"):
+        if flag(query, "showhistory"):
             body["historyEvents"] = history_events(
                 self._engine.store.history(row.gen),
                 show_input=show_input,
-                show_output=_flag(query, "showhistoryoutput"),
+                show_output=flag(query, "showhistoryoutput"),
             )
         if row.status in _UNFINISHED:
             location = self._links.management(row.instance_id)["statusQueryGetUri"]
             return json_reply(202, body, {"Location": location, "Retry-After": "5"})
-        failed = row.status is Status.FAILED and _flag(query, "returninternalservererroronfailure")
+        failed = row.status is Status.FAILED and flag(query, "returninternalservererroronfailure")
         return json_reply(500 if failed else 200, body)
 
     def _list(self, request: Request, query: Mapping[str, str]) -> Response:
-        top = int(_number(query, "top")) if query.get("top") else None
-        if top is not None and top < 1:
-            raise BadRequest("top must be at least 1.")
+        top = page_size(query)
         rows = self._engine.store.instances(
-            after=_after(request.headers.get("x-ms-continuation-token")),
+            after=start_after(request),
             prefix=query.get("instanceidprefix", ""),
-            created_from_us=_time(query, "createdtimefrom"),
-            created_to_us=_time(query, "createdtimeto"),
-            statuses=_statuses(query),
+            created_from_us=time_of(query, "createdtimefrom"),
+            created_to_us=time_of(query, "createdtimeto"),
+            statuses=statuses_of(query),
             top=None if top is None else top + 1,
         )
         headers: dict[str, str] = {}
         if top is not None and len(rows) > top:
             rows = rows[:top]
-            token = base64.urlsafe_b64encode(rows[-1].instance_id.encode()).decode()
-            headers["x-ms-continuation-token"] = token
-        show_input = _flag(query, "showinput", default=True)
+            headers[TOKEN_HEADER] = token_after(rows[-1].instance_id)
+        show_input = flag(query, "showinput", default=True)
         return json_reply(200, [status_body(row, show_input=show_input) for row in rows], headers)
 
     async def _command(self, request: Request, path: Sequence[str], query: Mapping[str, str]) -> Response:
@@ -166,9 +169,8 @@ class ClientApi:
             engine.require_live(instance_id)
             if not request.headers.get("content-type", "").lower().startswith("application/json"):
                 raise BadRequest("Only application/json request content is supported")
-            body = (await request.body()).decode("utf-8-sig")
-            require_json(body)
-            await engine.raise_event(instance_id, path[2], body)
+            body = await json_body(request, may_be_empty=False)
+            await engine.raise_event(instance_id, path[2], body or "null")
         elif len(path) != 2:
             return Response(status_code=404)
         elif verb == "terminate":
@@ -180,7 +182,7 @@ class ClientApi:
         elif verb == "rewind":
             return self._rewind(instance_id)
         elif verb == "restart":
-            with_new_id = _flag(query, "restartwithnewinstanceid", default=True)
+            with_new_id = flag(query, "restartwithnewinstanceid", default=True)
             return self._accepted(await engine.restart(instance_id, with_new_id=with_new_id))
         else:
             return Response(status_code=404)
@@ -203,13 +205,13 @@ class ClientApi:
                 return Response(status_code=404)
             deleted = await self._engine.purge(path[0])
             return json_reply(200, {"instancesDeleted": deleted})
-        created_from_us = _time(query, "createdtimefrom")
+        created_from_us = time_of(query, "createdtimefrom")
         if created_from_us is None:
             raise BadRequest("Please provide value for 'createdTimeFrom' parameter.")
         deleted = await self._engine.purge_where(
             created_from_us=created_from_us,
-            created_to_us=_time(query, "createdtimeto"),
-            statuses=_statuses(query),
+            created_to_us=time_of(query, "createdtimeto"),
+            statuses=statuses_of(query),
         )
         return json_reply(200, {"instancesDeleted": deleted}) if deleted else Response(status_code=404)
 
@@ -223,51 +225,3 @@ class _Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._answer(Request(scope, receive))
         await response(scope, receive, send)
-
-
-def require_json(text: str) -> None:
-    """Raises BadRequest unless the text is JSON."""
-    try:
-        jsontext.loads(text)
-    except ValueError as error:
-        raise BadRequest(f"The body is not valid JSON: {error}") from error
-
-
-def _flag(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
-    value = query.get(name, "").lower()
-    return default if value not in ("true", "false") else value == "true"
-
-
-def _number(query: Mapping[str, str], name: str) -> float:
-    try:
-        return float(query[name])
-    except ValueError as error:
-        raise BadRequest(f"{name} must be a number.") from error
-
-
-def _time(query: Mapping[str, str], name: str) -> int | None:
-    if not query.get(name):
-        return None
-    try:
-        # An unencoded "+00:00" reaches us as " 00:00".
-        return parse_timestamp(query[name].replace(" ", "+"))
-    except ValueError as error:
-        raise BadRequest(f"{name} is not an ISO 8601 time.") from error
-
-
-def _statuses(query: Mapping[str, str]) -> list[Status]:
-    known = {status.value.lower(): status for status in Status}
-    wanted = [part.strip().lower() for part in query.get("runtimestatus", "").split(",") if part.strip()]
-    unknown = [part for part in wanted if part not in known]
-    if unknown:
-        raise BadRequest(f"'{unknown[0]}' is not a runtime status.")
-    return [known[part] for part in wanted]
-
-
-def _after(token: str | None) -> str:
-    if not token:
-        return ""
-    try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest("The continuation token is not valid.") from error

@@ -120,6 +120,11 @@ class Core:
             if not future.done():
                 future.set_result(None)
 
+    def release_waiters(self) -> None:
+        """Nobody waits for an end any longer: the host stops."""
+        for instance_id in list(self._waiters):
+            self.announce_end(instance_id)
+
     def _discard(self, message: Message) -> None:
         future = self.store.commit(Unit(drop_messages=[message.seq]))
         # A row left behind by a failure here is dropped when the store is next opened.

@@ -95,6 +95,7 @@ class Engine:
         if self._closed:
             return
         self._closed = True
+        self.core.release_waiters()
         await self.orchestrations.close()
         await self.activities.close()
         await self.entities.close()

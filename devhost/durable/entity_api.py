@@ -5,7 +5,6 @@ Invariant: reads show stored state only; a signal is stored before it is acknowl
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
@@ -14,7 +13,15 @@ from starlette.responses import Response
 from devhost.durable import jsontext
 from devhost.durable.engine import BadRequest, Engine
 from devhost.durable.entities import entity_id, split_entity_id
-from devhost.durable.history import parse_timestamp
+from devhost.durable.queries import (
+    TOKEN_HEADER,
+    flag,
+    json_body,
+    page_size,
+    start_after,
+    time_of,
+    token_after,
+)
 from devhost.durable.replies import json_reply
 from devhost.durable.status import seconds
 
@@ -46,36 +53,24 @@ class EntityApi:
         problem = self._engine.core.registry.check_entity(path[0])
         if problem is not None:
             raise BadRequest(problem)
-        body = (await request.body()).decode("utf-8-sig").strip()
-        if body:
-            try:
-                jsontext.loads(body)
-            except ValueError as error:
-                raise BadRequest(f"The body is not valid JSON: {error}") from error
-        await self._engine.entities.signal(entity_id(path[0], path[1]), operation, body or None)
+        body = await json_body(request, may_be_empty=True)
+        await self._engine.entities.signal(entity_id(path[0], path[1]), operation, body)
         return Response(status_code=202)
 
     def _list(self, request: Request, name: str, query: Mapping[str, str]) -> Response:
-        try:
-            top = int(query["top"]) if query.get("top") else None
-            from_us = parse_timestamp(query["lastoperationtimefrom"]) if "lastoperationtimefrom" in query else None
-            to_us = parse_timestamp(query["lastoperationtimeto"]) if "lastoperationtimeto" in query else None
-            token = request.headers.get("x-ms-continuation-token", "")
-            after = base64.urlsafe_b64decode(token).decode() if token else ""
-        except ValueError as error:
-            raise BadRequest(f"The query is not valid: {error}") from error
+        top = page_size(query)
         rows = self._engine.store.entities(
             prefix=f"@{name.lower()}@" if name else "@",
-            after=after,
-            from_us=from_us,
-            to_us=to_us,
+            after=start_after(request),
+            from_us=time_of(query, "lastoperationtimefrom"),
+            to_us=time_of(query, "lastoperationtimeto"),
             top=None if top is None else top + 1,
         )
         headers: dict[str, str] = {}
         if top is not None and len(rows) > top:
             rows = rows[:top]
-            headers["x-ms-continuation-token"] = base64.urlsafe_b64encode(rows[-1].entity_id.encode()).decode()
-        shows_state = query.get("fetchstate", "").lower() == "true"
+            headers[TOKEN_HEADER] = token_after(rows[-1].entity_id)
+        shows_state = flag(query, "fetchstate")
         body: list[jsontext.Json] = []
         for row in rows:
             entity_name, key = split_entity_id(row.entity_id)

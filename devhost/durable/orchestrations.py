@@ -106,6 +106,7 @@ class Orchestrations:
         fresh = self._core.cache.get(instance.row.instance_id)
         if fresh is None:
             return instance
+        fresh.is_busy = True  # Until the step that reads it again is through.
         stored = [m for m in self._core.store.messages() if m.instance_id == instance.row.instance_id]
         for message in stored:
             fresh.take_in(message)

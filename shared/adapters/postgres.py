@@ -82,6 +82,12 @@ class PostgresPool:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
+    @asynccontextmanager
+    async def pipelined(self) -> AsyncIterator[Connection]:
+        """A transaction whose statements (BEGIN and COMMIT too) travel together until a result is fetched."""
+        async with self.connection() as connection, connection.pipeline(), connection.transaction():
+            yield connection
+
     async def fetch_one(self, query: bytes, parameters: Mapping[str, Any]) -> DictRow | None:
         """The first row of one statement in autocommit."""
         async with self.connection() as connection:

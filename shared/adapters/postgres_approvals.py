@@ -104,7 +104,7 @@ class PostgresApprovals:
             "digest": decision.digest,
             "now": now,
         }
-        async with self._pool.transaction() as connection, connection.pipeline():
+        async with self._pool.pipelined() as connection:
             # Turn before approval, as a cancel locks them; and only a statement that starts with the lock held sees
             # whether it decides the last of several.
             await connection.execute(_Q["lock_turn_of_approval"], parameters)

@@ -124,11 +124,12 @@ class PostgresTurns:
         """
         now = turn.created_at
         session_id = turn.session_id
-        async with self._pool.transaction() as connection:
-            cursor = await connection.execute(
+        async with self._pool.pipelined() as connection:
+            locked = await connection.execute(
                 _S["lock_session_for_user"], {"session_id": session_id, "user_id": user_id}
             )
-            row = await cursor.fetchone()
+            opened = await connection.execute(_Q["open_turns"], {"session_id": session_id})
+            row = await locked.fetchone()
             if row is None or row["access"] == "read":
                 raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
             target = event_target(row, session_id=session_id)
@@ -140,8 +141,7 @@ class PostgresTurns:
             status = SessionStatus(row["status"])
             if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
                 raise InvalidState(f"A session that is {status} takes no messages.")
-            cursor = await connection.execute(_Q["open_turns"], {"session_id": session_id})
-            open_turns = await cursor.fetchall()
+            open_turns = await opened.fetchall()
             if open_turns and concurrency is Concurrency.REJECT:
                 raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
             interruption: Interruption | None = None
@@ -172,9 +172,7 @@ class PostgresTurns:
         )
 
     async def _posted_before(self, connection: Any, session_id: str, earlier: Row, target: Any) -> PostedMessage:
-        cursor = await connection.execute(
-            _Q["turn_for_user"], {"session_id": session_id, "turn_id": earlier["turn_id"]}
-        )
+        cursor = await connection.execute(_Q["turn"], {"session_id": session_id, "turn_id": earlier["turn_id"]})
         turn = await cursor.fetchone()
         cursor = await connection.execute(
             _MESSAGE + sql.SQL(" AND m.id = %(message_id)s"),
@@ -187,9 +185,20 @@ class PostgresTurns:
 
     async def get_turn(self, session_id: str, turn_id: str) -> Turn:
         """Raises NotFound. The caller has checked access to the session."""
-        row = await self._pool.fetch_one(_Q["turn_for_user"], {"session_id": session_id, "turn_id": turn_id})
+        row = await self._pool.fetch_one(_Q["turn"], {"session_id": session_id, "turn_id": turn_id})
         if row is None:
             # The contract has no code of its own for turns: a turn is found through its message.
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+        return turn_from_row(row)
+
+    async def readable_turn(self, session_id: str, turn_id: str, user_id: str) -> Turn:
+        """A turn, and whether the user may read its session, in one look. Raises NotFound."""
+        row = await self._pool.fetch_one(
+            _Q["readable_turn"], {"session_id": session_id, "turn_id": turn_id, "user_id": user_id}
+        )
+        if row is None:
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        if row["id"] is None:
             raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
         return turn_from_row(row)
 
@@ -240,7 +249,8 @@ class PostgresTurns:
 
         A step already stored comes back as it was; a step begun before gets a higher attempt.
         """
-        async with self._pool.transaction() as connection:
+        async with self._pool.connection() as connection:
+            # A pipeline without BEGIN is one round trip and one transaction, which ends with the block.
             async with connection.pipeline():
                 begun = await connection.execute(
                     _Q["begin_step"], {"turn_id": turn_id, "step": step, "message_id": message_id, "now": now}
@@ -248,8 +258,8 @@ class PostgresTurns:
                 read = await connection.execute(
                     _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": CONTEXT_ROWS}, binary=True
                 )
-                row = await begun.fetchone()
-                context = await read.fetchall()
+            row = await begun.fetchone()
+            context = await read.fetchall()
             if row is not None and row["message_id"] is not None:
                 return StepStart(
                     turn_id=turn_id,
@@ -357,7 +367,7 @@ class PostgresTurns:
     async def time_out_approval(self, tool_call_id: str, *, now: datetime) -> bool:
         """Close an approval that nobody decided. False when somebody was just in time."""
         parameters = {"tool_call_id": tool_call_id, "now": now}
-        async with self._pool.transaction() as connection, connection.pipeline():
+        async with self._pool.pipelined() as connection:
             # Locked first for the same two reasons as a decision's (PostgresApprovals.decide).
             await connection.execute(_C["lock_turn_of_tool_call"], parameters)
             cursor = await connection.execute(_C["time_out_approval"], parameters)
@@ -386,27 +396,27 @@ class PostgresTurns:
 
     async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
         """Close a turn with all that hangs open in it and claim the session's next one. Safe to repeat."""
-        async with self._pool.transaction() as connection:
-            parameters = {
-                "turn_id": turn_id,
-                "status": status.value,
-                "error_code": error.code if error else None,
-                "error_detail": error.detail if error else None,
-                "now": now,
-            }
+        parameters = {
+            "turn_id": turn_id,
+            "status": status.value,
+            "error_code": error.code if error else None,
+            "error_detail": error.detail if error else None,
+            "now": now,
+        }
+        async with self._pool.connection() as connection:
+            # One round trip and, without BEGIN, one transaction: the hand-over is part of the end.
             async with connection.pipeline():
                 locked = await connection.execute(_Q["lock_session_of_turn"], parameters)
                 finished = await connection.execute(_Q["finish_turn"], parameters)
                 if status is not TurnStatus.COMPLETED:
                     await connection.execute(_Q["close_open_messages"], parameters)
                     await connection.execute(_Q["close_open_tool_calls"], parameters)
-                session = await locked.fetchone()
-                row = await finished.fetchone()
-            if session is None:
-                raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
-            claimed = await (
-                await connection.execute(_Q["claim_next_turn"], {"session_id": session["id"], "now": now})
-            ).fetchone()
+                next_turn = await connection.execute(_Q["claim_turn_after"], parameters)
+            session = await locked.fetchone()
+            row = await finished.fetchone()
+            claimed = await next_turn.fetchone()
+        if session is None:
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
         usage = Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]) if row else Usage()
         return FinishedTurn(
             target=event_target(session, session_id=session["id"]),

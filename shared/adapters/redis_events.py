@@ -7,6 +7,7 @@ pipeline. Readers follow through pub/sub, one connection per process however man
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from shared.batching import Batcher
+from shared.ids import new_id
 from shared.sessions.events import EventLogUnavailable, EventTarget, LogSlice, SeqLeaseNeeded
 
 log = logging.getLogger(__name__)
@@ -26,23 +28,26 @@ _COUNTER_SECONDS = 90 * 86_400
 _QUEUE_LIMIT = 1_000
 """Batches a slow follower may lag behind before it is told to catch up from the stream."""
 
-# KEYS: counter hash, stream. ARGV: floor, ceiling, may_seed, max length, stream ttl, counter ttl, channel, body...
-# Returns the first number, or -1: no counter (lost), or -2: the ceiling is reached.
+# KEYS: counter hash, stream. ARGV: floor, ceiling, may_seed, max length, stream ttl, counter ttl, channel, append id,
+# body... Returns the first number, or -1: no counter (lost), or -2: the ceiling is reached. The client sends a call
+# again whose answer it missed; the append id is how the second run knows that the first one was done.
 _APPEND = """
-local kept = redis.call('HMGET', KEYS[1], 'seq', 'ceiling')
+local kept = redis.call('HMGET', KEYS[1], 'seq', 'ceiling', 'append', 'first')
+if kept[3] == ARGV[8] then return tonumber(kept[4]) end
 local floor = tonumber(ARGV[1])
 local ceiling = math.max(tonumber(kept[2] or '0'), tonumber(ARGV[2]))
 local seq = tonumber(kept[1] or '-1')
 if seq < 0 and ARGV[3] ~= '1' then return -1 end
 if seq < floor then seq = floor end
-local count = #ARGV - 7
+local count = #ARGV - 8
 if seq + count > ceiling then return -2 end
 local announced = {seq + 1}
 for i = 1, count do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + i), 'e', ARGV[7 + i])
-  announced[i + 1] = ARGV[7 + i]
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + i), 'e', ARGV[8 + i])
+  announced[i + 1] = ARGV[8 + i]
 end
-redis.call('HSET', KEYS[1], 'seq', string.format('%.0f', seq + count), 'ceiling', string.format('%.0f', ceiling))
+redis.call('HSET', KEYS[1], 'seq', string.format('%.0f', seq + count), 'ceiling', string.format('%.0f', ceiling),
+  'append', ARGV[8], 'first', string.format('%.0f', seq + 1))
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 redis.call('PUBLISH', ARGV[7], table.concat(announced, '\\n'))
@@ -79,6 +84,8 @@ class RedisEventLog:
         self._length = length
         self._ttl_seconds = ttl_seconds
         self._sha: str | None = None
+        self._writer = new_id()
+        self._appends = itertools.count()
         self._batcher = Batcher[tuple[EventTarget, Sequence[bytes]], int](self._append_many)
         self._followers = _Followers(listening)
 
@@ -124,6 +131,7 @@ class RedisEventLog:
                 self._ttl_seconds,
                 _COUNTER_SECONDS,
                 _channel(session_id),
+                f"{self._writer}:{next(self._appends)}",
                 *bodies,
             )
         return await pipeline.execute(raise_on_error=False)
@@ -154,15 +162,17 @@ class RedisEventLog:
         return [_entry(entry) for entry in found or ()]
 
     async def follow(self, session_id: str) -> AsyncIterator[list[tuple[int, bytes]] | None]:
-        queue = await self._followers.add(_channel(session_id))
+        queue: _Queue = asyncio.Queue(_QUEUE_LIMIT)
         try:
+            # Shielded: a reader that leaves just now must not leave the shared connection half subscribed.
+            await asyncio.shield(self._followers.add(_channel(session_id), queue))
             while True:
                 item = await queue.get()
                 if isinstance(item, EventLogUnavailable):
                     raise item
                 yield item
         finally:
-            await self._followers.remove(_channel(session_id), queue)
+            await asyncio.shield(self._followers.remove(_channel(session_id), queue))
 
     async def erase(self, session_id: str) -> None:
         try:
@@ -201,9 +211,8 @@ class _Followers:
         self._task: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
-    async def add(self, channel: str) -> _Queue:
-        """A queue fed from now on; its first item is None, once the subscription stands."""
-        queue: _Queue = asyncio.Queue(_QUEUE_LIMIT)
+    async def add(self, channel: str, queue: _Queue) -> None:
+        """Feed `queue` from now on, until it is removed; its first item is None, once the subscription stands."""
         name = channel.encode()
         async with self._lock:
             waiting = self._queues.setdefault(name, set())
@@ -221,9 +230,9 @@ class _Followers:
                 raise EventLogUnavailable(str(exc)) from exc
             if self._task is None:
                 self._task = asyncio.create_task(self._pump(self._pubsub))
-        return queue
 
     async def remove(self, channel: str, queue: _Queue) -> None:
+        """Also for a queue whose adding was cut short."""
         name = channel.encode()
         async with self._lock:
             waiting = self._queues.get(name)
@@ -241,6 +250,7 @@ class _Followers:
             await self._reset(ConnectionError("closing"))
 
     async def _pump(self, pubsub: Any) -> None:
+        reason: Exception = ConnectionError("the subscription ended")
         try:
             async for message in pubsub.listen():
                 if message["type"] == "message":
@@ -250,11 +260,12 @@ class _Followers:
                 elif message["type"] == "subscribe":
                     self._hand(message["channel"], None)
         except (RedisError, OSError) as exc:
-            log.warning("live events interrupted: %s", exc)
-            async with self._lock:
-                if self._pubsub is pubsub:
-                    self._task = None  # this very task: it must not cancel itself below
-                    await self._reset(exc)
+            reason = exc
+        log.warning("live events interrupted: %s", reason)
+        async with self._lock:
+            if self._pubsub is pubsub:
+                self._task = None  # this very task: it must not cancel itself below
+                await self._reset(reason)
 
     def _hand(self, channel: bytes, item: list[tuple[int, bytes]] | None) -> None:
         for queue in self._queues.get(channel, ()):

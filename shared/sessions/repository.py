@@ -98,6 +98,10 @@ class TurnRepository(Protocol):
         """Raises NotFound."""
         ...
 
+    async def readable_turn(self, session_id: str, turn_id: str, user_id: str) -> Turn:
+        """A turn of a session the user may read. Raises NotFound (SESSION_NOT_FOUND, MESSAGE_NOT_FOUND)."""
+        ...
+
     async def get_message(self, session_id: str, message_id: str) -> Message:
         """Raises NotFound."""
         ...

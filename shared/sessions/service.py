@@ -249,8 +249,7 @@ class SessionService:
 
     async def get_turn(self, session_id: str, turn_id: str, principal: Principal) -> Turn:
         """Raises NotFound."""
-        await self._sessions.get(session_id, principal.user_id)
-        return await self._turns.get_turn(session_id, turn_id)
+        return await self._turns.readable_turn(session_id, turn_id, principal.user_id)
 
     async def cancel_turn(
         self, session_id: str, turn_id: str, principal: Principal

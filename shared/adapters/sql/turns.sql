@@ -146,7 +146,18 @@ WHERE id = (
 ) AND dispatched_at IS NULL AND ended_at IS NULL -- checked again on the row itself: another may have been faster
 RETURNING id
 
--- name: turn_for_user
+-- name: claim_turn_after
+UPDATE turns SET dispatched_at = %(now)s
+WHERE id = (
+    SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id
+    WHERE t.session_id = (SELECT session_id FROM turns WHERE id = %(turn_id)s) AND t.ended_at IS NULL AND s.status = 'ACTIVE'
+      AND NOT EXISTS (SELECT 1 FROM turns o
+                      WHERE o.session_id = t.session_id AND o.ended_at IS NULL AND o.dispatched_at IS NOT NULL)
+    ORDER BY t.number LIMIT 1
+) AND dispatched_at IS NULL AND ended_at IS NULL -- checked again on the row itself: another may have been faster
+RETURNING id
+
+-- name: turn
 SELECT t.*,
        coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
                                                      'arguments', c.arguments, 'status', c.status, 'result', c.result)
@@ -154,6 +165,16 @@ SELECT t.*,
                  FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls
 FROM turns t
 WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s
+
+-- name: readable_turn
+SELECT t.*,
+       coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
+                                                     'arguments', c.arguments, 'status', c.status, 'result', c.result)
+                                  ORDER BY c.step, c.ordinal)
+                 FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls
+FROM sessions s LEFT JOIN turns t ON t.id = %(turn_id)s AND t.session_id = s.id
+WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
+    SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s))
 
 -- name: stuck_turns
 SELECT t.id, t.session_id, t.status, t.dispatched_at FROM turns t JOIN sessions s ON s.id = t.session_id

@@ -259,6 +259,14 @@ def has_another_name(context: df.DurableOrchestrationContext) -> str:
 
 
 @app.orchestration_trigger(context_name="context")
+def tells_version(context: df.DurableOrchestrationContext) -> Steps:
+    if context.parent_instance_id:
+        return context.version
+    childs = yield context.call_sub_orchestrator("tells_version")
+    return [context.version, childs]
+
+
+@app.orchestration_trigger(context_name="context")
 def fetches(context: df.DurableOrchestrationContext) -> Steps:
     answer = yield context.call_http("POST", context.get_input(), {"a": 1})
     return [answer["statusCode"], json.loads(answer["content"])]

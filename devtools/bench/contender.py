@@ -1,0 +1,171 @@
+"""What is measured: a checkout's host with a database, a Redis database and a data folder of its own.
+
+The servers and the fake model are shared, so that two revisions can be measured in turns under equal conditions.
+
+Invariant: no setting of the person who runs the benchmark reaches the app; it never talks to a real model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import psycopg
+from psycopg import sql
+
+from devhost.servers import ServerError
+from devhost.servers.folder import LOOPBACK, ServerFolder, free_port
+from devhost.servers.postgres import Postgres
+from devhost.servers.process import Command, run_to_end
+from devhost.servers.supervise import Report, Server
+
+_MIGRATE = "shared.adapters.sql.migrate"
+_CLEARED = (
+    "AZURE_OPENAI_ENDPOINT",
+    "AZURE_OPENAI_DEPLOYMENT",
+    "AZURE_OPENAI_API_KEY",
+    "APPROVAL_WEBHOOK_URL",
+    "APPROVAL_WEBHOOK_SECRET",
+    "AzureSignalRConnectionString",
+    "REALTIME_DELIVERY",
+)
+"""Set to nothing: a variable of the environment wins over local.settings.json even when it is empty."""
+
+
+class FastModel(Server):
+    """The offline model without delays of its own, obeying scripts."""
+
+    name = "model"
+
+    def __init__(self, folder: Path, *, report: Report) -> None:
+        super().__init__(ServerFolder(folder), report=report)
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self._port}/v1"
+
+    async def prepare(self) -> None:
+        self.folder.make()
+
+    def command(self) -> Command:
+        self._port = self.folder.port("port", fixed=self._port or None)
+        self._ready_file.unlink(missing_ok=True)
+        arguments = ("-m", "devhost.model", "--port", str(self._port), "--ready-file", str(self._ready_file))
+        pace = ("--scripted", "--tokens-per-second", "0", "--first-token-ms", "0")
+        return _python(self, (*arguments, *pace), checkout=Path.cwd(), env=os.environ)
+
+    async def is_ready(self) -> bool:
+        return self._ready_file.exists()
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.folder.path / "ready"
+
+
+class Contender(Server):
+    """A host that runs the app of `checkout`; migrates its database first."""
+
+    name = "host"
+    stop_timeout_s = 30.0
+
+    def __init__(
+        self, label: str, checkout: Path, folder: Path, *, settings: Mapping[str, str], report: Report
+    ) -> None:
+        """settings: where its servers are; the rest is set here."""
+        super().__init__(ServerFolder(folder), report=report)
+        self.label = label
+        self.checkout = checkout
+        self._settings = settings
+        self._port = free_port()
+        self.started_at_pid = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self._port}/api/v1"
+
+    async def prepare(self) -> None:
+        self.folder.make()
+        code, output = await run_to_end(
+            [sys.executable, "-P", "-m", _MIGRATE], cwd=self.checkout, env=self._environment()
+        )
+        if code != 0:
+            raise ServerError(f"{self.label}: the migrations failed: {output.strip()[-300:]}")
+
+    def command(self) -> Command:
+        self._ready_file.unlink(missing_ok=True)
+        where = ("--port", str(self._port), "--data", str(self.folder.path / "data"))
+        arguments = ("-m", "devhost", ".", *where, "--dev-identity", "--ready-file", str(self._ready_file))
+        return _python(self, arguments, checkout=self.checkout, env=self._environment())
+
+    async def is_ready(self) -> bool:
+        try:
+            written = await asyncio.to_thread(self._ready_file.read_text)
+        except FileNotFoundError:
+            return False
+        if json.loads(written)["pid"] != self.pid:
+            return False
+        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/health/ready") as response:
+            return response.status == 200
+
+    async def after_first_start(self) -> None:
+        assert self.pid is not None
+        self.started_at_pid = self.pid
+
+    def check_alive(self) -> None:
+        """Raises ServerError when the host was restarted meanwhile: what was measured then is worth nothing."""
+        if self.pid != self.started_at_pid:
+            raise ServerError(f"{self.label}: the host ended while it was measured (log: {self.folder.log_file})")
+
+    async def tools(self) -> list[dict[str, object]]:
+        """The tools the app offers a model, as chat completions want them."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/tools") as response:
+            items = (await response.json())["items"]
+        names = ("name", "description", "parameters")
+        return [{"type": "function", "function": {name: item[name] for name in names}} for item in items]
+
+    def _environment(self) -> dict[str, str]:
+        address = f"http://{LOOPBACK}:{self._port}"
+        return {
+            **os.environ,
+            "PYTHONPATH": str(self.checkout),
+            **dict.fromkeys(_CLEARED, ""),
+            "AUTH_MODE": "dev",
+            "PUBLIC_BASE_URL": address,
+            "APPROVAL_LINK_SECRET": "only-for-the-benchmark-" + "0" * 32,
+            "OPENAI_API_KEY": "bench",
+            "OPENAI_MODEL": "offline-demo",
+            **self._settings,
+        }
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.folder.path / "ready.json"
+
+
+async def make_database(postgres: Postgres, number: int) -> str:
+    """The URL of a fresh database for contender `number`, owned by the app's role."""
+    if number == 0:
+        return postgres.url
+    name = f"{postgres.database}_{number}"
+    async with await psycopg.AsyncConnection.connect(postgres.superuser_url, autocommit=True) as connection:
+        statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+        await connection.execute(statement.format(sql.Identifier(name), sql.Identifier(postgres.database)))
+    return postgres.url.rpartition("/")[0] + f"/{name}"
+
+
+def _python(server: Server, arguments: tuple[str, ...], *, checkout: Path, env: Mapping[str, str]) -> Command:
+    return Command(
+        name=server.name,
+        argv=(sys.executable, "-P", *arguments),
+        env=env,
+        cwd=checkout,
+        pid_file=server.folder.pid_file,
+        log_file=server.folder.log_file,
+        stop_timeout_s=server.stop_timeout_s,
+    )

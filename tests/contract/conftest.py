@@ -1,0 +1,7 @@
+"""Fixtures of the contract tests: the host of the end-to-end tests, and its judge."""
+
+from __future__ import annotations
+
+from tests.e2e.stack import api, contract, model_url, parley, sink
+
+__all__ = ["api", "contract", "model_url", "parley", "sink"]

@@ -1,0 +1,188 @@
+"""The wire contract as a judge: answers against the OpenAPI document, events and frames against schemas of their own.
+
+The OpenAPI document is generated from the code, so it cannot tell whether the code keeps the contract's promises
+about events; those schemas are written out here, from the contract, and are closed: an unknown field fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import httpx
+import orjson
+from jsonschema import Draft202012Validator, FormatChecker
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+type Json = dict[str, Any]
+
+_DOCUMENT = "urn:parley:openapi"
+_PROBLEM = "application/problem+json"
+
+
+def _object(required: Json, optional: Json | None = None) -> Json:
+    """A closed object schema."""
+    return {
+        "type": "object",
+        "required": list(required),
+        "properties": {**required, **(optional or {})},
+        "additionalProperties": False,
+    }
+
+
+_TEXT: Json = {"type": "string"}
+_ID: Json = {"type": "string", "minLength": 1, "maxLength": 64}
+_INSTANT: Json = {"type": "string", "format": "date-time", "pattern": "Z$"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_USAGE = _object({"input_tokens": _COUNT, "output_tokens": _COUNT})
+_CODE: Json = {"type": "string", "pattern": "^[A-Z_]+$"}
+_ANY_OBJECT: Json = {"type": "object"}
+_TURN_END: Json = {"enum": ["completed", "failed", "cancelled"]}
+
+FRAMES: Mapping[str, Json] = {
+    "message_start": {"message_id": _ID, "attempt": {"type": "integer", "minimum": 1}},
+    "content_delta": {"index": _COUNT, "text": {"type": "string", "minLength": 1}},
+    "tool_call": {"id": _ID, "name": _TEXT, "arguments": _ANY_OBJECT},
+    "message_end": {"message_id": _ID, "finish_reason": _TEXT, "usage": {"anyOf": [_USAGE, {"type": "null"}]}},
+    "error": {"code": _CODE, "detail": _TEXT},
+}
+"""Fields of a frame beside its `type`."""
+
+_FRAME: Json = {"oneOf": [_object({"type": {"const": kind}, **fields}) for kind, fields in FRAMES.items()]}
+_SESSION: Json = _object({"session": {"$ref": f"{_DOCUMENT}#/components/schemas/Session"}})
+_APPROVAL: Json = _object(
+    {"approval": {"$ref": f"{_DOCUMENT}#/components/schemas/Approval"}, "tool_call_id": _ID}
+)
+_CALL_ENDED: Json = _object(
+    {"tool_call": _object({"id": _ID, "message_id": _ID, "name": _TEXT, "status": _TEXT, "result": {}})},
+    {"code": _CODE},
+)
+_MESSAGE: Json = {
+    "type": "object",
+    "required": ["id", "role", "status"],
+    "properties": {
+        "id": _ID,
+        "role": {"enum": ["user", "assistant", "system", "tool"]},
+        "status": {"enum": ["streaming", "completed", "cancelled", "failed"]},
+    },
+}
+
+EVENTS: Mapping[str, Json] = {
+    "session.created": _SESSION,
+    "session.activated": _SESSION,
+    "session.suspended": _SESSION,
+    "session.ended": _SESSION,
+    "message.created": _MESSAGE,
+    "message.updated": _MESSAGE,
+    "tool_call.pending": _APPROVAL,
+    "tool_call.approved": _APPROVAL,
+    "tool_call.rejected": {"anyOf": [_APPROVAL, _CALL_ENDED]},
+    "tool_call.completed": _CALL_ENDED,
+    "tool_call.failed": _CALL_ENDED,
+    "stream.started": _object({}),
+    "stream.chunk": _object({"frame": _FRAME}),
+    "stream.ended": _object({"status": _TURN_END, "usage": _USAGE, "steps": _COUNT}),
+    "error.occurred": _object({"code": _CODE, "detail": _TEXT}),
+}
+"""`data` of the 15 event types."""
+
+
+class WireContract:
+    """Checks what a server says. document: its own OpenAPI document."""
+
+    def __init__(self, document: Json) -> None:
+        self.document = document
+        self.seen: set[tuple[str, str, int]] = set()
+        """(method, path, status) of every checked answer."""
+        resource = Resource.from_contents(document, default_specification=DRAFT202012)
+        self._registry: Registry[Any] = Registry().with_resource(_DOCUMENT, resource)
+        self._validators: dict[str, Draft202012Validator] = {}
+        self._paths = [
+            (re.compile(re.sub(r"\{\w+\}", "[^/]+", re.escape(path).replace(r"\{", "{").replace(r"\}", "}"))), path)
+            for path in document["paths"]
+        ]
+
+    def operation(self, method: str, url_path: str) -> tuple[str, Json]:
+        """The path template and operation of a request."""
+        for pattern, path in sorted(self._paths, key=lambda found: found[1].count("{")):
+            if pattern.fullmatch(url_path) and method.lower() in self.document["paths"][path]:
+                return path, self.document["paths"][path][method.lower()]
+        raise AssertionError(f"{method} {url_path} is not in the document")
+
+    def check(self, response: httpx.Response) -> None:
+        """An answer: its status is declared, its type and body are as declared, its headers are there."""
+        request = response.request
+        path, operation = self.operation(request.method, request.url.raw_path.decode().partition("?")[0])
+        self.seen.add((request.method, path, response.status_code))
+        where = f"{request.method} {request.url.path} -> {response.status_code}"
+        declared = operation["responses"].get(str(response.status_code))
+        assert declared is not None, f"{where} is not declared: {response.text[:500]}"
+        assert response.headers.get("x-correlation-id"), f"{where} has no correlation id"
+        media_type = response.headers.get("content-type", "").partition(";")[0]
+        assert media_type in declared["content"], f"{where} is {media_type}"
+        if media_type in {"application/json", _PROBLEM}:
+            body = orjson.loads(response.content)
+            self._validate(f"{path} {request.method} {response.status_code} {media_type}", where, body, declared)
+            if media_type == _PROBLEM:
+                self._check_problem(where, response, body)
+
+    def check_envelope(self, envelope: Json) -> None:
+        """One event: the envelope and, by its type, its data."""
+        kind = str(envelope.get("type"))
+        assert kind in EVENTS, f"unknown event type {kind}"
+        required = {"seq": {"type": "integer", "minimum": 1}, "type": _TEXT, "session_id": _ID, "at": _INSTANT}
+        schema = _object({**required, "data": EVENTS[kind]}, {"turn_id": _ID, "message_id": _ID})
+        self._compiled(f"event {kind}", schema).validate(envelope)
+
+    def check_frame_event(self, kind: str, data: Json) -> None:
+        """One event of a turn's stream: the frame's fields beside the envelope, or alone when from the store."""
+        if kind == "end":
+            self._compiled("end", EVENTS["stream.ended"]).validate(data)
+            return
+        fields = FRAMES[kind]
+        frame = {name: data[name] for name in fields if name in data}
+        self._compiled(f"frame {kind}", _object(dict(fields))).validate(frame)
+        if "data" in data:
+            names = ("seq", "type", "session_id", "turn_id", "message_id", "at", "data")
+            self.check_envelope({name: data[name] for name in names if name in data})
+
+    def validate_body(self, name: str, value: Any) -> None:
+        """A value against one of the document's models."""
+        self._compiled(f"model {name}", {"$ref": f"{_DOCUMENT}#/components/schemas/{name}"}).validate(value)
+
+    def _validate(self, key: str, where: str, body: Any, declared: Json) -> None:
+        pointer = key.rpartition(" ")[2]
+        schema = _absolute(declared["content"][pointer]["schema"])
+        errors = list(self._compiled(key, schema).iter_errors(body))
+        assert not errors, f"{where}: {errors[0].message} at {errors[0].json_path} in {body}"
+
+    def _check_problem(self, where: str, response: httpx.Response, body: Json) -> None:
+        assert body["status"] == response.status_code, where
+        assert body["correlation_id"] == response.headers["x-correlation-id"], where
+        if response.status_code in {429, 503}:
+            assert int(response.headers["retry-after"]) >= 1, f"{where} does not say when to come back"
+
+    def _compiled(self, key: str, schema: Json) -> Draft202012Validator:
+        if key not in self._validators:
+            self._validators[key] = Draft202012Validator(
+                schema, registry=self._registry, format_checker=self._formats
+            )
+        return self._validators[key]
+
+    @cached_property
+    def _formats(self) -> FormatChecker:
+        checker = FormatChecker()
+        assert "date-time" in checker.checkers, "times are not checked: rfc3339-validator is missing"
+        return checker
+
+
+def _absolute(schema: Any) -> Any:
+    """The schema with references that name the document."""
+    if isinstance(schema, dict):
+        return {
+            name: f"{_DOCUMENT}{value}" if name == "$ref" else _absolute(value) for name, value in schema.items()
+        }
+    return [_absolute(item) for item in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,267 @@
+"""RedisEventLog on a real Redis-compatible server: numbering, trimming, reading, following."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.adapters.redis_events import RedisEventLog
+from shared.ids import new_id
+from shared.sessions.events import Event, EventTarget, EventType, SeqLeaseNeeded
+from tests.integration.domain import WAIT_S, connect_redis, until
+
+pytestmark = pytest.mark.integration
+
+
+def _target(*, floor: int = 0, ceiling: int = 100_000, may_seed: bool = True) -> EventTarget:
+    return EventTarget(new_id(), floor, ceiling, may_seed)
+
+
+def _bodies(count: int, session_id: str = "s") -> list[bytes]:
+    return [Event(EventType.STREAM_CHUNK, {"n": n}).body(session_id) for n in range(count)]
+
+
+async def test_numbers_are_dense_from_one_whatever_the_batches(event_log: RedisEventLog) -> None:
+    target = _target()
+
+    firsts = [await event_log.append(target, _bodies(count)) for count in (1, 3, 2)]
+
+    assert firsts == [1, 2, 5]
+    found = await event_log.read(target.session_id, 0, 100)
+    assert [seq for seq, _ in found.items] == [1, 2, 3, 4, 5, 6]
+    assert (found.last_seq, found.first_kept) == (6, 1)
+
+
+async def test_fifty_writers_at_once_leave_no_hole_and_no_double(event_log: RedisEventLog) -> None:
+    target = _target()
+
+    async def write(writer: int) -> list[int]:
+        numbers = []
+        for count in (1, 4, 2, 3):
+            first = await event_log.append(target, [b'"type":"w%d","i":%d}' % (writer, i) for i in range(count)])
+            numbers.extend(range(first, first + count))
+        return numbers
+
+    written = await asyncio.gather(*(write(writer) for writer in range(50)))
+
+    assert sorted(number for numbers in written for number in numbers) == list(range(1, 501))
+    assert all(numbers == sorted(numbers) for numbers in written)
+    items = (await event_log.read(target.session_id, 0, 1_000)).items
+    for writer, numbers in enumerate(written):
+        assert {items[number - 1][1].split(b'"')[3] for number in numbers} == {b"w%d" % writer}
+
+
+async def test_writers_in_several_processes_share_one_numbering(redis_url: str, event_log: RedisEventLog) -> None:
+    clients = [connect_redis(redis_url) for _ in range(3)]
+    logs = [RedisEventLog(client, client, length=1_000, ttl_seconds=60) for client in clients]
+    target = _target()
+
+    firsts = await asyncio.gather(*(log.append(target, _bodies(2)) for log in logs for _ in range(10)))
+
+    assert sorted(firsts) == list(range(1, 60, 2))
+    for client in clients:
+        await client.aclose()
+
+
+async def test_reading_pages_forward_and_backward(event_log: RedisEventLog) -> None:
+    target = _target()
+    bodies = _bodies(7)
+    await event_log.append(target, bodies)
+
+    forward = await event_log.read(target.session_id, 2, 3)
+    backward = await event_log.read_back(target.session_id, None, 3)
+    further = await event_log.read_back(target.session_id, 5, 10)
+
+    assert forward.items == [(3, bodies[2]), (4, bodies[3]), (5, bodies[4])]
+    assert backward == [(7, bodies[6]), (6, bodies[5]), (5, bodies[4])]
+    assert [seq for seq, _ in further] == [4, 3, 2, 1]
+    assert await event_log.read_back(target.session_id, 1, 10) == []
+    assert (await event_log.read(target.session_id, 7, 10)).items == []
+
+
+async def test_a_session_without_events_is_empty(event_log: RedisEventLog) -> None:
+    found = await event_log.read(new_id(), 0, 10)
+
+    assert (found.items, found.last_seq, found.first_kept) == ([], None, None)
+
+
+async def test_old_events_are_trimmed_and_the_numbers_go_on(redis: Redis) -> None:
+    log = RedisEventLog(redis, redis, length=100, ttl_seconds=60)
+    target = _target()
+
+    for _ in range(20):
+        await log.append(target, _bodies(50))
+
+    found = await log.read(target.session_id, 0, 10_000)
+    # Trimming is by whole nodes of the stream, about 100 entries each.
+    assert 100 <= len(found.items) <= 300
+    assert found.last_seq == 1_000
+    assert found.first_kept == found.items[0][0] == 1_001 - len(found.items)
+
+
+async def test_the_stream_expires_before_the_counter(redis: Redis) -> None:
+    log = RedisEventLog(redis, redis, length=100, ttl_seconds=3_600)
+    target = _target()
+    await log.append(target, _bodies(1))
+
+    keys = sorted([key async for key in redis.scan_iter(match=f"*{{{target.session_id}}}*")])
+
+    stream_ttl, counter_ttl = [await redis.ttl(key) for key in keys]
+    assert 0 < stream_ttl <= 3_600 < counter_ttl
+
+
+async def test_erased_sessions_leave_nothing_behind(redis: Redis, event_log: RedisEventLog) -> None:
+    target = _target()
+    await event_log.append(target, _bodies(2))
+
+    await event_log.erase(target.session_id)
+
+    assert [key async for key in redis.scan_iter(match=f"*{target.session_id}*")] == []
+
+
+async def test_without_a_counter_a_session_that_may_have_had_events_needs_a_lease(event_log: RedisEventLog) -> None:
+    target = _target(may_seed=False)
+
+    with pytest.raises(SeqLeaseNeeded) as caught:
+        await event_log.append(target, _bodies(1))
+
+    assert caught.value.lost
+    leased = EventTarget(target.session_id, 10_000, 20_000, may_seed=True)
+    assert await event_log.append(leased, _bodies(1)) == 10_001
+
+
+async def test_a_batch_that_would_pass_the_ceiling_is_refused_whole(event_log: RedisEventLog) -> None:
+    target = _target(ceiling=5)
+    await event_log.append(target, _bodies(4))
+
+    with pytest.raises(SeqLeaseNeeded) as caught:
+        await event_log.append(target, _bodies(2))
+
+    assert not caught.value.lost
+    assert (await event_log.read(target.session_id, 0, 10)).last_seq == 4
+    assert await event_log.append(target, _bodies(1)) == 5
+    raised = EventTarget(target.session_id, 0, 10)
+    assert await event_log.append(raised, _bodies(2)) == 6
+    # Those who still hold the old ceiling profit from the raised one.
+    assert await event_log.append(target, _bodies(1)) == 8
+
+
+async def test_a_higher_floor_is_jumped_to_and_a_lower_one_ignored(event_log: RedisEventLog) -> None:
+    target = _target()
+    await event_log.append(target, _bodies(3))
+
+    moved = EventTarget(target.session_id, 10_007, 20_000)
+
+    assert await event_log.append(moved, _bodies(1)) == 10_008
+    assert await event_log.append(target, _bodies(1)) == 10_009
+
+
+async def test_one_session_that_needs_a_lease_does_not_fail_the_others_in_its_batch(event_log: RedisEventLog) -> None:
+    targets = [_target(may_seed=number % 2 == 0) for number in range(10)]
+
+    outcomes = await asyncio.gather(
+        *(event_log.append(target, _bodies(1)) for target in targets), return_exceptions=True
+    )
+
+    assert [outcome == 1 for outcome in outcomes] == [target.may_seed for target in targets]
+    assert sum(isinstance(outcome, SeqLeaseNeeded) for outcome in outcomes) == 5
+
+
+async def test_a_server_that_forgot_its_scripts_loses_nothing(event_log: RedisEventLog, redis: Redis) -> None:
+    target = _target()
+    await event_log.append(target, _bodies(1))
+    await redis.script_flush()
+
+    firsts = await asyncio.gather(*(event_log.append(target, _bodies(1)) for _ in range(5)))
+
+    assert sorted(firsts) == [2, 3, 4, 5, 6]
+
+
+class TestFollowing:
+    async def test_a_follower_is_told_when_it_listens_and_then_gets_every_event(self, event_log: RedisEventLog) -> None:
+        target = _target()
+        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.session_id)) as live:  # type: ignore[type-var]  # a generator behind the protocol
+            assert await anext(live) is None
+            bodies = _bodies(5)
+            for body in bodies:
+                await event_log.append(target, [body])
+            await event_log.append(target, bodies[:2])
+            seen = [pair for _ in range(6) for pair in await anext(live) or ()]
+
+        assert seen == [*enumerate(bodies, 1), (6, bodies[0]), (7, bodies[1])]
+
+    async def test_followers_share_a_connection_and_see_only_their_session(
+        self, event_log: RedisEventLog, redis: Redis
+    ) -> None:
+        targets = [_target() for _ in range(5)]
+        before = len(await redis.client_list())
+        async with asyncio.timeout(WAIT_S):
+            streams = [event_log.follow(target.session_id) for target in targets for _ in range(3)]
+            assert [await anext(stream) for stream in streams] == [None] * 15
+            assert len(await redis.client_list()) - before <= 1
+            for target in targets:
+                await event_log.append(target, [b'"type":"%b"}' % target.session_id.encode()])
+            for number, stream in enumerate(streams):
+                item = await anext(stream)
+                while item is None:  # another reader of the session subscribed: read what you may have missed
+                    item = await anext(stream)
+                assert item == [(1, b'"type":"%b"}' % targets[number // 3].session_id.encode())]
+            for stream in streams:
+                await stream.aclose()  # type: ignore[attr-defined]  # a generator behind the protocol
+
+    async def test_a_follower_that_left_and_one_that_comes_later_are_no_trouble(self, event_log: RedisEventLog) -> None:
+        target = _target()
+        async with asyncio.timeout(WAIT_S):
+            for number in range(3):
+                async with aclosing(event_log.follow(target.session_id)) as live:  # type: ignore[type-var]  # as above
+                    assert await anext(live) is None
+                    await event_log.append(target, _bodies(1))
+                    assert (await anext(live) or [])[0][0] == number + 1
+
+    async def test_a_follower_that_is_too_slow_is_told_to_catch_up(self, event_log: RedisEventLog) -> None:
+        target = _target()
+        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.session_id)) as live:  # type: ignore[type-var]  # as above
+            assert await anext(live) is None
+            async with aclosing(event_log.follow(target.session_id)) as fast:  # type: ignore[type-var]  # as above
+                assert await anext(fast) is None
+                last = 0
+                for _ in range(1_200):
+                    await event_log.append(target, _bodies(1))
+                    while last < (await event_log.read(target.session_id, 10**9, 1)).last_seq:  # type: ignore[operator]  # numbered just now
+                        for seq, _ in await anext(fast) or ():
+                            last = seq
+            items = [await anext(live)]
+            while items[-1] is None or items[-1][-1][0] < 1_200:
+                items.append(await anext(live))
+
+        assert None in items
+        assert last == 1_200
+
+    async def test_a_follower_cancelled_while_it_subscribes_leaves_nothing_behind(
+        self, event_log: RedisEventLog, redis: Redis
+    ) -> None:
+        target = _target()
+        for delay in range(12):
+            stream = event_log.follow(target.session_id)
+            task = asyncio.ensure_future(anext(stream))
+            for _ in range(delay):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            await stream.aclose()  # type: ignore[attr-defined]  # a generator behind the protocol
+        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.session_id)) as live:  # type: ignore[type-var]  # as above
+            assert await anext(live) is None
+            await event_log.append(target, _bodies(1))
+            item = await anext(live)
+            while item is None:
+                item = await anext(live)
+        assert [seq for seq, _ in item] == [1]
+
+        async def nobody_listens() -> bool:
+            channels = await redis.pubsub_channels(f"*{target.session_id}*")
+            return not channels
+
+        await until(nobody_listens)
