@@ -7,19 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
-from shared.adapters.http_fetch import GuardedHttpFetcher
 from shared.adapters.openai_chat import OpenAIChat
-from shared.adapters.postgres import PostgresPool
-from shared.adapters.postgres_approvals import PostgresApprovals
-from shared.adapters.postgres_sessions import PostgresSessions
-from shared.adapters.postgres_turns import PostgresTurns
 from shared.adapters.realtime import RelaySender, RestSender
-from shared.adapters.redis_events import RedisEventLog
 from shared.adapters.tables_audit import TablesAuditTrail
 from shared.adapters.webhook import ApprovalNotifier
 from shared.sessions.approval import ToolApprovalManager
@@ -35,6 +26,18 @@ from shared.sessions.tools.registry import ToolServices
 from shared.settings import AuthMode, RealtimeDelivery, Settings, load_settings
 from shared.signing import ApprovalLinks, RelayTokens
 
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from shared.adapters.postgres import PostgresPool
+    from shared.adapters.postgres_approvals import PostgresApprovals
+    from shared.adapters.postgres_sessions import PostgresSessions
+    from shared.adapters.postgres_turns import PostgresTurns
+    from shared.adapters.redis_events import RedisEventLog
+
+# The drivers are imported where they are made: together they take longer than everything else the app imports, and
+# indexing (which a cold start waits for) needs none of them.
+
 _REDIS_TIMEOUT_S = 2.0
 """A Redis that takes longer is treated as away: the turn goes on without it."""
 
@@ -47,6 +50,8 @@ class Services:
 
     @cached_property
     def pool(self) -> PostgresPool:
+        from shared.adapters.postgres import PostgresPool
+
         return PostgresPool(self.settings.postgres_url, size=self.settings.postgres_pool_size)
 
     @cached_property
@@ -58,6 +63,10 @@ class Services:
         return self._redis(socket_timeout=None)
 
     def _redis(self, *, socket_timeout: float | None) -> Redis:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
         # RESP2 pinned: the reply shapes of streams differ between protocol versions. One retry, at once: it covers a
         # connection that went stale in the pool, and anything longer is the fallback's business.
         return Redis.from_url(
@@ -70,18 +79,26 @@ class Services:
 
     @cached_property
     def session_rows(self) -> PostgresSessions:
+        from shared.adapters.postgres_sessions import PostgresSessions
+
         return PostgresSessions(self.pool)
 
     @cached_property
     def turn_rows(self) -> PostgresTurns:
+        from shared.adapters.postgres_turns import PostgresTurns
+
         return PostgresTurns(self.pool)
 
     @cached_property
     def approval_rows(self) -> PostgresApprovals:
+        from shared.adapters.postgres_approvals import PostgresApprovals
+
         return PostgresApprovals(self.pool)
 
     @cached_property
     def event_log(self) -> RedisEventLog:
+        from shared.adapters.redis_events import RedisEventLog
+
         settings = self.settings
         return RedisEventLog(
             self.redis,
@@ -132,6 +149,8 @@ class Services:
 
     @cached_property
     def tool_calls(self) -> ToolCallHandler:
+        from shared.adapters.http_fetch import GuardedHttpFetcher
+
         fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
         return ToolCallHandler(self.turn_rows, self.publisher, ToolServices(http=fetcher), self.watch, self.audit)
 

@@ -20,7 +20,7 @@ from devhost.durable.binding import RPC_PREFIX, WEBHOOK_PREFIX, Links
 from devhost.durable.engine import BadRequest, Engine, Gone, NotFound, Refused
 from devhost.durable.entity_api import EntityApi
 from devhost.durable.queries import (
-    TOKEN_HEADER,
+    PAGE_HEADER,
     flag,
     json_body,
     page_size,
@@ -156,7 +156,7 @@ class ClientApi:
         headers: dict[str, str] = {}
         if top is not None and len(rows) > top:
             rows = rows[:top]
-            headers[TOKEN_HEADER] = token_after(rows[-1].instance_id)
+            headers[PAGE_HEADER] = token_after(rows[-1].instance_id)
         show_input = flag(query, "showinput", default=True)
         return json_reply(200, [status_body(row, show_input=show_input) for row in rows], headers)
 

@@ -14,7 +14,7 @@ from devhost.durable import jsontext
 from devhost.durable.engine import BadRequest, Engine
 from devhost.durable.entities import entity_id, split_entity_id
 from devhost.durable.queries import (
-    TOKEN_HEADER,
+    PAGE_HEADER,
     flag,
     json_body,
     page_size,
@@ -69,7 +69,7 @@ class EntityApi:
         headers: dict[str, str] = {}
         if top is not None and len(rows) > top:
             rows = rows[:top]
-            headers[TOKEN_HEADER] = token_after(rows[-1].entity_id)
+            headers[PAGE_HEADER] = token_after(rows[-1].entity_id)
         shows_state = flag(query, "fetchstate")
         body: list[jsontext.Json] = []
         for row in rows:

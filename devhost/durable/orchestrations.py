@@ -80,10 +80,10 @@ class Orchestrations:
         except sqlite3.Error:
             logger.exception("the durable store cannot write; instance %s waits", instance.row.instance_id)
             await asyncio.sleep(_STORE_RETRY_S)
-            instance = self._reload(instance)
+            instance = await self._reload(instance)
         except Exception as defect:
             logger.exception("the dev host cannot run instance %s", instance.row.instance_id)
-            instance = await self._give_up(self._reload(instance), defect)
+            instance = await self._give_up(await self._reload(instance), defect)
         finally:
             instance.is_busy = False
         if not instance.is_over:
@@ -99,17 +99,29 @@ class Orchestrations:
             await self._end_now(instance, Status.FAILED, text, [event])
         return instance
 
-    def _reload(self, instance: Instance) -> Instance:
+    async def _reload(self, instance: Instance) -> Instance:
         """Read an instance again whose state in memory ran ahead of the store."""
         instance.is_over = True
         self._core.cache.forget(instance)
-        fresh = self._core.cache.get(instance.row.instance_id)
+        while True:
+            try:
+                return self._read_again(instance)
+            except sqlite3.Error:
+                logger.exception("the durable store cannot read; instance %s waits", instance.row.instance_id)
+                await asyncio.sleep(_STORE_RETRY_S)
+
+    def _read_again(self, instance: Instance) -> Instance:
+        instance_id = instance.row.instance_id
+        stored = [message for message in self._core.store.messages() if message.instance_id == instance_id]
+        fresh = self._core.cache.get(instance_id)
         if fresh is None:
             return instance
         fresh.is_busy = True  # Until the step that reads it again is through.
-        stored = [m for m in self._core.store.messages() if m.instance_id == instance.row.instance_id]
+        queued = {message.seq for message in fresh.inbox}
         for message in stored:
-            fresh.take_in(message)
+            if message.seq not in queued:
+                fresh.take_in(message)
+        # What the writer stored may still be on its way here; it must not be taken in twice.
         fresh.known = frozenset(message.seq for message in stored)
         return fresh
 

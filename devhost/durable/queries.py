@@ -16,7 +16,7 @@ from devhost.durable.engine import BadRequest
 from devhost.durable.history import parse_timestamp
 from devhost.durable.records import Status
 
-TOKEN_HEADER = "x-ms-continuation-token"
+PAGE_HEADER = "x-ms-continuation-token"
 
 
 async def json_body(request: Request, *, may_be_empty: bool) -> str | None:
@@ -79,7 +79,7 @@ def token_after(last_id: str) -> str:
 
 def start_after(request: Request) -> str:
     """The id after which the wanted page begins; empty for the first page."""
-    token = request.headers.get(TOKEN_HEADER)
+    token = request.headers.get(PAGE_HEADER)
     if not token:
         return ""
     try:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from devhost.durable import schema
+from devhost.durable import crash, schema
 from devhost.durable.checkpoint import Checkpointer
 from devhost.durable.history import EventType
 from devhost.durable.records import (
@@ -43,6 +43,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises HostError when it is in use or of another version."""
         self._path = path
+        self._crash_after = crash.commits_to_live()
         self._lock = _lock(path)
         try:
             self._writer = _connect(path)
@@ -221,6 +222,9 @@ class Store:
                         apply(self._writer, [unit])
                     except sqlite3.Error as alone:
                         failures[index] = alone
+        if self._crash_after:
+            # Before anybody learns that it is stored: that is the moment a test is after.
+            self._crash_after = crash.count_down(self._crash_after, [unit for unit, _ in group])
         loop = group[0][1].get_loop()
         try:
             loop.call_soon_threadsafe(_resolve, group, failures)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import aiohttp
 import orjson
@@ -27,8 +27,7 @@ class Timing:
 
 async def bare_turn(http: aiohttp.ClientSession, model_url: str, bodies: Sequence[bytes]) -> Timing:
     """Make a turn's model calls one after the other; the first token is the last call's."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = perf_counter()
     first = ended = began
     for body in bodies:
         first, ended, _ = await _call(http, model_url, body)
@@ -45,16 +44,15 @@ async def bare_text(http: aiohttp.ClientSession, model_url: str, body: bytes) ->
 
 async def _call(http: aiohttp.ClientSession, model_url: str, body: bytes) -> tuple[float, float, bytes]:
     """When its first token came, when it ended, and what came. A call of tools has no first token: then its end."""
-    loop = asyncio.get_running_loop()
     first = 0.0
     data = bytearray()
     async with http.post(f"{model_url}/chat/completions", data=body, headers=_HEADERS) as response:
         async for chunk in response.content.iter_any():
-            now = loop.time()
+            now = perf_counter()
             data += chunk
             if not first and _has_token(data):
                 first = now
-    ended = loop.time()
+    ended = perf_counter()
     if response.status != 200 or _DONE not in data:
         raise UnexpectedTurn(f"the model answered {response.status}: {bytes(data[:500])!r}")
     return first or ended, ended, bytes(data)

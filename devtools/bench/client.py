@@ -13,6 +13,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from enum import StrEnum
+from time import perf_counter
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -67,10 +68,9 @@ class Client:
 
     async def turn(self, *, expected_text: str | None = None) -> Timing:
         """One turn. expected_text: what it must stream, if that is to be checked. Raises UnexpectedTurn."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(TURN_TIMEOUT_S):
-                began = loop.time()
+                began = perf_counter()
                 view = await (self._turn_on_its_own_stream() if self._watch is Watch.SSE else self._turn_on_open_one())
         except TimeoutError:
             raise UnexpectedTurn(f"a turn did not end within {TURN_TIMEOUT_S:g} s") from None
@@ -82,13 +82,12 @@ class Client:
         return Timing(view.first_at - began, view.ended_at - began)
 
     async def _turn_on_its_own_stream(self) -> TurnView:
-        loop = asyncio.get_running_loop()
         view = TurnView(TURN_SSE)
         posted = await self._post(f"/sessions/{self._session_id}/messages", self._message, expect=202)
         url = f"{self._base_url}/sessions/{self._session_id}/turns/{posted['turn']['id']}/stream"
         async with self._http.get(url, headers=self._headers) as response:
             async for chunk in response.content.iter_any():  # to its end, so that the connection is used again
-                view.feed(chunk, loop.time())
+                view.feed(chunk, perf_counter())
         if view.ended_at is None:
             raise UnexpectedTurn(f"the stream of a turn answered {response.status} and ended before the turn")
         return view
@@ -110,11 +109,10 @@ class Client:
         return view
 
     async def _read(self, chunks: AsyncIterator[bytes]) -> None:
-        loop = asyncio.get_running_loop()
         try:
             async for chunk in chunks:
                 if self._view is not None:
-                    self._view.feed(chunk, loop.time())
+                    self._view.feed(chunk, perf_counter())
                     self._changed.set()
         finally:
             self._changed.set()
@@ -132,7 +130,9 @@ class Client:
         info = await self._post("/realtime/negotiate?negotiateVersion=1", b"", expect=200)
         url, token = info["url"], {"Authorization": f"Bearer {info['accessToken']}"}
         parts = urlsplit(url)
-        negotiate = parts._replace(path=parts.path.rstrip("/") + "/negotiate", query=f"{parts.query}&negotiateVersion=1")
+        negotiate = parts._replace(
+            path=parts.path.rstrip("/") + "/negotiate", query=f"{parts.query}&negotiateVersion=1"
+        )
         connection = await self._post(negotiate.geturl(), b"", expect=200, headers=token)
         address = f"{url}&id={connection['connectionToken']}"
         socket = await self._stack.enter_async_context(self._http.ws_connect(address, headers=token))
@@ -156,4 +156,3 @@ class Client:
 async def _texts(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[bytes]:
     async for message in socket:
         yield message.data.encode() if isinstance(message.data, str) else bytes(message.data or b"")
-

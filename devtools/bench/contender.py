@@ -23,6 +23,7 @@ from devhost.servers.folder import LOOPBACK, ServerFolder, free_port
 from devhost.servers.postgres import Postgres
 from devhost.servers.process import Command, run_to_end
 from devhost.servers.supervise import Report, Server
+from devtools.bootstrap import ROOT
 
 _MIGRATE = "shared.adapters.sql.migrate"
 _CLEARED = (
@@ -31,10 +32,10 @@ _CLEARED = (
     "AZURE_OPENAI_API_KEY",
     "APPROVAL_WEBHOOK_URL",
     "APPROVAL_WEBHOOK_SECRET",
-    "AzureSignalRConnectionString",
     "REALTIME_DELIVERY",
 )
 """Set to nothing: a variable of the environment wins over local.settings.json even when it is empty."""
+_SIGNALR = "AzureSignalRConnectionString"
 
 
 class FastModel(Server):
@@ -58,7 +59,7 @@ class FastModel(Server):
         self._ready_file.unlink(missing_ok=True)
         arguments = ("-m", "devhost.model", "--port", str(self._port), "--ready-file", str(self._ready_file))
         pace = ("--scripted", "--tokens-per-second", "0", "--first-token-ms", "0")
-        return _python(self, (*arguments, *pace), checkout=Path.cwd(), env=os.environ)
+        return _python(self, (*arguments, *pace), checkout=Path(ROOT), env=os.environ | {"PYTHONPATH": ROOT})
 
     async def is_ready(self) -> bool:
         return self._ready_file.exists()
@@ -91,6 +92,7 @@ class Contender(Server):
 
     async def prepare(self) -> None:
         self.folder.make()
+        self._refuse_other_signalr()
         code, output = await run_to_end(
             [sys.executable, "-P", "-m", _MIGRATE], cwd=self.checkout, env=self._environment()
         )
@@ -129,10 +131,22 @@ class Contender(Server):
         names = ("name", "description", "parameters")
         return [{"type": "function", "function": {name: item[name] for name in names}} for item in items]
 
+    def _refuse_other_signalr(self) -> None:
+        """An empty setting would not do here: the host then takes it for a mistake."""
+        path = self.checkout / "local.settings.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8-sig")).get("Values", {})
+        except FileNotFoundError:
+            return
+        except (ValueError, AttributeError) as error:
+            raise ServerError(f"{path} is not valid ({error})") from error
+        if values.get(_SIGNALR):
+            raise ServerError(f"{path} sets {_SIGNALR}: take it out while measuring, or it measures that service")
+
     def _environment(self) -> dict[str, str]:
         address = f"http://{LOOPBACK}:{self._port}"
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != _SIGNALR},
             "PYTHONPATH": str(self.checkout),
             **dict.fromkeys(_CLEARED, ""),
             "AUTH_MODE": "dev",

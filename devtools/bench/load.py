@@ -4,6 +4,7 @@ One JSON order per line on stdin; on stdout `{"mark": ...}` lines when the measu
 line with the samples or `{"error": ...}`. The first line it prints tells where its sink (the target of tool calls)
 listens.
 
+The clock is perf_counter: the event loop's own stands still while it is busy, and counts whole milliseconds.
 Invariant: closed loop: a client posts its next message only when its last turn has ended. Warm-up is not counted.
 """
 
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any
 
 import aiohttp
@@ -72,9 +74,9 @@ class Load:
     async def _window(self, warm: list[Turn], turns: list[Turn], order: dict[str, Any]) -> dict[str, Any]:
         """Every client turns once to warm up; when the last has done so the window opens.
 
-        It closes after `seconds`, or when a client has made `max_turns` turns in it. Counted are turns that end in it.
+        It closes after `seconds`, but not before as many turns have ended in it as there are clients; or as soon as
+        one client has made `max_turns`. Counted are turns that end in it.
         """
-        loop = asyncio.get_running_loop()
         samples: list[Timing] = []
         opened = closed = 0.0
         warming = len(turns)
@@ -83,7 +85,7 @@ class Load:
         def close() -> None:
             nonlocal closed
             if not closed:
-                closed = loop.time()
+                closed = perf_counter()
                 _tell({"mark": "close"})
 
         async def run(first: Turn, turn: Turn) -> None:
@@ -92,9 +94,8 @@ class Load:
             warming -= 1
             in_all += 1
             if not warming:
-                opened = loop.time()
+                opened = perf_counter()
                 _tell({"mark": "open"})
-                loop.call_later(order["seconds"], close)
             made = 0
             while not closed:
                 timing = await turn()
@@ -102,7 +103,8 @@ class Load:
                 if opened and not closed:
                     samples.append(timing)
                     made += 1
-                    if made == order["max_turns"]:
+                    is_long = perf_counter() - opened >= order["seconds"] and len(samples) >= len(turns)
+                    if is_long or made == order["max_turns"]:
                         close()
 
         await _all(run(first, turn) for first, turn in zip(warm, turns, strict=True))

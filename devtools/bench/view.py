@@ -37,7 +37,7 @@ SIGNALR = Framing(b"\x1e", b'"type":"stream.ended"', b"")
 
 
 class TurnView:
-    """Feed it chunks; times are the loop's, in seconds."""
+    """Feed it chunks; times are seconds of one clock of the caller's."""
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing

@@ -88,14 +88,15 @@ class StreamingHandler:
 
         A hole is an event `gap` without id: `{"after": n, "next": m}`.
         """
-        async for seq, body in self._live(session_id, after):
-            if body is None:
-                yield KEEP_ALIVE
-                continue
-            if seq > after + 1:
-                yield sse("gap", orjson.dumps({"after": after, "next": seq}))
-            after = seq
-            yield sse(_type_of(body), envelope(seq, body), seq)
+        async with aclosing(self._live(session_id, after)) as live:
+            async for seq, body in live:
+                if body is None:
+                    yield KEEP_ALIVE
+                    continue
+                if seq > after + 1:
+                    yield sse("gap", orjson.dumps({"after": after, "next": seq}))
+                after = seq
+                yield sse(_type_of(body), envelope(seq, body), seq)
 
     async def turn_stream(self, turn: Turn, after: int | None) -> AsyncIterator[bytes]:
         """One turn's frames as SSE (`event: message_start`, ...), from its beginning or after a number; ends with it.
@@ -109,21 +110,25 @@ class StreamingHandler:
                 async for frame in self._from_store(turn):
                     yield frame
                 return
-        async for seq, body in self._live(turn.session_id, start):
-            if body is None:
-                if await self._ended_unseen(turn):
-                    break
-                yield KEEP_ALIVE
-                continue
-            event = orjson.loads(b"{" + body)
-            if event.get("turn_id") != turn.id:
-                continue
-            if event["type"] == EventType.STREAM_CHUNK:
-                yield _frame(seq, event)
-            elif event["type"] == EventType.STREAM_ENDED:
-                yield sse("end", orjson.dumps(event["data"]), seq)
-                return
-        # The log went away or lost the end: what is stored is the truth.
+        async with aclosing(self._live(turn.session_id, start)) as live:
+            async for seq, body in live:
+                if body is None:
+                    if await self._ended_unseen(turn):
+                        break
+                    yield KEEP_ALIVE
+                    continue
+                if seq > start + 1:
+                    break  # a hole: frames of this turn may be in it
+                start = seq
+                event = orjson.loads(b"{" + body)
+                if event.get("turn_id") != turn.id:
+                    continue
+                if event["type"] == EventType.STREAM_CHUNK:
+                    yield _frame(seq, event)
+                elif event["type"] == EventType.STREAM_ENDED:
+                    yield sse("end", orjson.dumps(event["data"]), seq)
+                    return
+        # The log went away or lost a part: what is stored is the truth.
         async for frame in self._from_store(turn):
             yield frame
 
@@ -178,7 +183,7 @@ class StreamingHandler:
                 return
             page = Page(limit=page.limit, after=(found[page.limit - 1][0], ""))
 
-    async def _live(self, session_id: str, after: int) -> AsyncIterator[tuple[int, bytes | None]]:
+    async def _live(self, session_id: str, after: int) -> AsyncGenerator[tuple[int, bytes | None]]:
         """Events after `after`, then live ones; (after, None) as a heartbeat. Ends when the log cannot be reached."""
         try:
             async with aclosing(_with_heartbeat(self._log.follow(session_id), KEEP_ALIVE_SECONDS)) as live:

@@ -13,25 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.devtools.running_up import StartUp, Up
-from tests.support.servers import (  # fixtures, used by name
-    _migrated_template,
-    empty_postgres_url,
-    postgres_server,
-    postgres_url,
-    redis_url,
-    storage_url,
-    valkey_server,
-)
-
-__all__ = [
-    "_migrated_template",
-    "empty_postgres_url",
-    "postgres_server",
-    "postgres_url",
-    "redis_url",
-    "storage_url",
-    "valkey_server",
-]
 
 ROOT = Path(__file__).parents[2]
 _APP = """

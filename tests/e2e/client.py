@@ -34,6 +34,12 @@ def post_call(url: str, body: str = "{}") -> Json:
     return call("http_request", method="POST", url=url, body=body)
 
 
+def model_calls(model_url: str, key: str) -> Json:
+    """What the model saw of a script's key: `{"calls", "completed", "failed", "abandoned", "arrivals"}`."""
+    origin = model_url.removesuffix("/v1")
+    return dict(httpx.get(f"{origin}/__calls", params={"key": key}, trust_env=False).json())
+
+
 async def eventually[T](look: Callable[[], Awaitable[T | None]], what: str, limit_s: float = PATIENCE_S) -> T:
     """Ask until there is an answer that is not None or empty."""
     async with asyncio.timeout(limit_s):
@@ -54,12 +60,16 @@ class Api:
         self.headers = {"x-dev-user": user}
         self._contract = contract
         self._http = httpx.AsyncClient(base_url=base_url, headers=self.headers, timeout=PATIENCE_S, trust_env=False)
+        self._others: list[Api] = []
 
     def as_user(self, user: str) -> Api:
-        """The same server, seen by somebody else."""
-        return Api(self.base_url, self._contract, user)
+        """The same server, seen by somebody else; closed with this client."""
+        self._others.append(Api(self.base_url, self._contract, user))
+        return self._others[-1]
 
     async def aclose(self) -> None:
+        for other in self._others:
+            await other.aclose()
         await self._http.aclose()
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:

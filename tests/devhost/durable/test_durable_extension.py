@@ -54,7 +54,7 @@ def test_disabled_functions_do_not_exist() -> None:
 async def test_client_of_another_task_hub_is_refused_at_start(tmp_path: Path) -> None:
     client = Binding("durableClient", "client", Direction.IN, {"taskHub": "Elsewhere"})
     starter = Function("starter", "1", Binding("httpTrigger", "req", Direction.IN, {}), (client,), ())
-    with pytest.raises(HostError, match="function starter: .*'Elsewhere'"):
+    with pytest.raises(HostError, match=r"function starter: .*'Elsewhere'"):
         DurableExtension().bind(BareHost(tmp_path, [starter]))
 
 

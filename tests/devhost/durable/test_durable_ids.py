@@ -98,7 +98,10 @@ class Drive:
         return {
             key
             for key, task in self.context.open_tasks.items()
-            if isinstance(key, int) and not isinstance(task, list) and task.state is TaskState.RUNNING
+            if isinstance(key, int)
+            and not isinstance(task, list)
+            and task.state is TaskState.RUNNING
+            and task._api_name != "CallEntityAction"  # draws an id, but holds nothing open
         }
 
     def _started(self) -> str:
@@ -133,6 +136,9 @@ STEPS = st.lists(
         LEAVES.map(lambda leaf: ("one", [leaf])),
         st.tuples(st.sampled_from(["all", "any"]), st.lists(LEAVES, min_size=1, max_size=4)),
         st.just(("again", [])),
+        st.just(("signal", [])),
+        LEAVES.map(lambda leaf: ("entity", [leaf])),
+        LEAVES.map(lambda leaf: ("event", [leaf])),
         LEAVES.map(lambda leaf: ("mixed", [leaf])),
     ),
     min_size=1,
@@ -165,6 +171,13 @@ def program_of(steps: list[tuple[str, list[str]]]) -> Any:
                     yield context.task_all(made)
                 elif how == "any":
                     yield context.task_any(made)
+                elif how == "signal":
+                    context.signal_entity(df.EntityId("counter", "k"), "add", 1)
+                elif how == "entity":
+                    asked = context.call_entity(df.EntityId("counter", "k"), "get")
+                    yield context.task_any([asked, *made])
+                elif how == "event":
+                    yield context.task_any([context.wait_for_external_event("never"), *made])
                 elif how == "mixed":
                     # Only the new one is in the action list, although the wait is for both.
                     yield context.task_any([*older[-1:], *made])

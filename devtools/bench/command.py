@@ -1,0 +1,162 @@
+"""The command line of `./dev bench`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from devhost.servers import ServerError
+from devtools.bench.client import Watch
+from devtools.bench.plan import ALL, SESSIONS, Case, Plan, make_plan
+from devtools.bench.profile import profile
+from devtools.bench.report import tables
+from devtools.bench.run import Outcome, carry_out, running
+from devtools.bench.worktree import revision_of, worktree
+from devtools.bootstrap import ROOT
+
+_RESULTS = Path(ROOT) / "bench-results"
+_HERE = "here"
+_PROFILE_S = 10.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_until_signal(options))
+    except ServerError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+
+
+async def _until_signal(options: argparse.Namespace) -> int:
+    """A signal ends the run in order: nothing stays behind."""
+    work = asyncio.create_task(_bench(options))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        print("bench: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+async def _bench(options: argparse.Namespace) -> None:
+    plan = make_plan(
+        only=options.only,
+        sessions=options.sessions,
+        quick=options.quick,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        watch=options.watch,
+    )
+    began = datetime.now(UTC)
+    target = options.json or _RESULTS / f"{began:%Y%m%d-%H%M%S}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        folder = _temporary_folder(stack)
+        checkouts = {_HERE: Path(ROOT)}
+        if options.compare is not None:
+            checkouts[options.compare] = stack.enter_context(worktree(options.compare, folder / "checkout"))
+        _say(f"starting servers, model and {len(checkouts)} host(s) in {folder}")
+        async with running(folder, checkouts, _say) as bench:
+            outcome = await carry_out(bench, plan, _say)
+            _say("\n" + tables(outcome))
+            target.write_text(json.dumps(_document(began, checkouts, plan, outcome), indent=1) + "\n")
+            _say(f"\nfigures in {target}")
+            if options.profile:
+                busiest = max(plan.cases, key=lambda case: case.sessions, default=Case("W1", 64, 0, 0))
+                case = Case(busiest.workload, busiest.sessions, _PROFILE_S, 10_000)
+                stacks = target.with_suffix(".folded")
+                text = await profile(bench, case, plan.watch, stacks)
+                stacks.with_suffix(".profile.txt").write_text(text + "\n")
+                _say("\n" + text)
+
+
+def _temporary_folder(stack: contextlib.ExitStack) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    # PostgreSQL runs under another account when we are root, and must be able to pass.
+    folder.chmod(0o711)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _document(began: datetime, checkouts: dict[str, Path], plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "at": began.isoformat(),
+        "machine": _machine(),
+        "revisions": {label: revision_of(path) for label, path in checkouts.items()},
+        "watch": plan.watch,
+        "rounds": plan.rounds,
+        "idle_memory_mib": outcome.idle_mib,
+        "cases": [result.as_json() for result in outcome.cases],
+        "growth": [result.as_json() for result in outcome.growth],
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./dev bench", description="Measure turns on the real servers against a fast fake model."
+    )
+    parser.add_argument("--quick", action="store_true", help="one short round of everything")
+    parser.add_argument("--only", type=_names, default=(), metavar="NAME,...", help=f"of {', '.join(ALL)}")
+    parser.add_argument("--sessions", type=_counts, default=SESSIONS, metavar="N,...", help="at once (1,16,64)")
+    parser.add_argument("--rounds", type=_count, help="how often each case is measured (3; quick: 1)")
+    parser.add_argument("--seconds", type=float, help="of one measured window (5; quick: 1.5)")
+    parser.add_argument("--watch", choices=list(Watch), default=Watch.SSE.value, help="how clients see the answer")
+    parser.add_argument("--compare", metavar="REV", help="measure this git revision too, in turns, and print ratios")
+    parser.add_argument("--profile", action="store_true", help="then profile the host with py-spy")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go (bench-results/<time>.json)")
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(ALL)}")
+    return names
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(part) for part in text.split(","))
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
