@@ -162,12 +162,18 @@ async def _send(plan: Plan, name: str, value: OutputValue) -> None:
         raise FunctionFailed(f"output binding '{name}' ({binding.type}): {type(exc).__name__}: {exc}") from exc
 
 
+_ORCHESTRATOR_STATE = "$OutOfProcData$"
+
+
 def _log(
     name: str, seconds: float, correlation_id: str, failure: FunctionFailed | None, *, finished: bool, quiet: bool
 ) -> None:
     if failure is not None:
         detail = f"\n{failure.stack.rstrip()}" if failure.stack else ""
-        logger.error("%s failed in %.1f ms (%s): %s%s", name, seconds * 1000, correlation_id, failure.message, detail)
+        text = f"{failure.message}{detail}"
+        # A failed orchestrator's text carries its whole state behind this mark; that is for the engine, not a reader.
+        text = "\n".join(line for line in text.splitlines() if _ORCHESTRATOR_STATE not in line)
+        logger.error("%s failed in %.1f ms (%s): %s", name, seconds * 1000, correlation_id, text)
     elif not finished:
         logger.info("%s was cancelled after %.1f ms (%s)", name, seconds * 1000, correlation_id)
     else:

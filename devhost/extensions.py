@@ -31,7 +31,7 @@ KNOWN = (
     Known(
         "devhost.durable.extension",
         "DurableExtension",
-        frozenset({"orchestrationTrigger", "activityTrigger", "entityTrigger", "durableClient"}),
+        frozenset({"orchestrationTrigger", "activityTrigger", "entityTrigger", "durableClient", "orchestrationClient"}),
     ),
     Known(
         "devhost.signalr.extension",

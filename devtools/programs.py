@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import aiohttp
 
-from devhost.servers.folder import LOOPBACK, ServerFolder
+from devhost.servers.folder import LOOPBACK, ServerFolder, is_free
 from devhost.servers.process import Command
 from devhost.servers.supervise import Report, Server
 from devtools.bootstrap import ROOT
@@ -29,28 +29,26 @@ class Health(NamedTuple):
     """Its answer in one line, for the message when it does not get ready."""
 
 
-class OfflineModel(Server):
-    """The model that answers when no endpoint is set."""
+class _Program(Server):
+    """A program of ours on a port of its own, ready when it has written its ready file."""
 
-    name = "model"
+    module: str
 
-    def __init__(self, folder: Path, *, report: Report) -> None:
+    def __init__(self, folder: Path, *, report: Report, wanted_port: int | None = None) -> None:
         super().__init__(ServerFolder(folder), report=report)
-        self._port = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self._port}/v1"
+        self._wanted_port = wanted_port
+        self.port = 0
 
     async def prepare(self) -> None:
         self.folder.make()
 
     def command(self) -> Command:
-        self._port = self.folder.port("port", fixed=self._port or None)
+        # Kept over a restart, since the app has been told.
+        self.port = self.folder.port("port", fixed=self.port or self._free_wanted_port())
         self._ready_file.unlink(missing_ok=True)
         return _python(
             self,
-            ("-m", "devhost.model", "--port", str(self._port), "--ready-file", str(self._ready_file)),
+            ("-m", self.module, "--port", str(self.port), "--ready-file", str(self._ready_file)),
             env=dict(os.environ),
             log_file=self.folder.log_file,
         )
@@ -58,9 +56,35 @@ class OfflineModel(Server):
     async def is_ready(self) -> bool:
         return self._ready_file.exists()
 
+    def _free_wanted_port(self) -> int | None:
+        wanted = self._wanted_port
+        return wanted if wanted is not None and wanted <= 65535 and is_free(wanted) else None
+
     @property
     def _ready_file(self) -> Path:
         return self.folder.path / "ready"
+
+
+class OfflineModel(_Program):
+    """The model that answers when no endpoint is set."""
+
+    name = "model"
+    module = "devhost.model"
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}/v1"
+
+
+class Notes(_Program):
+    """Somewhere for `http_request` to go when no host is allow-listed."""
+
+    name = "notes"
+    module = "devtools.notes"
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}/notes"
 
 
 class AppHost(Server):

@@ -16,7 +16,7 @@ from pathlib import Path
 from devhost.servers import Azurite, Postgres, Report, Server, ServerError, Valkey
 from devhost.servers.folder import write_private
 from devtools.bootstrap import ROOT as _ROOT
-from devtools.programs import OfflineModel
+from devtools.programs import Notes, OfflineModel
 
 ROOT = Path(_ROOT)
 _MODEL_SETTINGS = ("AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL")
@@ -42,7 +42,7 @@ def user_settings() -> dict[str, str]:
 class Stack:
     """The servers that `settings` leave to us, each with the settings it provides once it runs."""
 
-    def __init__(self, data: Path, settings: Mapping[str, str], *, report: Report) -> None:
+    def __init__(self, data: Path, settings: Mapping[str, str], *, port: int, report: Report) -> None:
         self._settings = settings
         self._data = data
         self.postgres = None if "POSTGRES_URL" in settings else Postgres(data / "postgres", report=report)
@@ -55,10 +55,14 @@ class Stack:
             self._provided["AzureWebJobsStorage"] = Azurite(data / "azurite", report=report)
         if not any(name in settings for name in _MODEL_SETTINGS):
             self._provided["OPENAI_BASE_URL"] = OfflineModel(data / "model", report=report)
+        # Next to the app's port when that is free, so that the tour reads the same everywhere.
+        self.notes = (
+            None if "TOOLS_HTTP_ALLOW" in settings else Notes(data / "notes", report=report, wanted_port=port + 1)
+        )
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        return tuple(self._provided.values())
+        return (*self._provided.values(), *([self.notes] if self.notes is not None else []))
 
     @property
     def uses_offline_model(self) -> bool:
@@ -72,6 +76,8 @@ class Stack:
             **_secrets(self._data),
             **{setting: server.url for setting, server in self._provided.items()},
         }
+        if self.notes is not None:
+            defaults["TOOLS_HTTP_ALLOW"] = f"localhost:{self.notes.port}"
         if self.uses_offline_model:
             defaults |= {"OPENAI_API_KEY": "offline", "OPENAI_MODEL": "offline-demo"}
         own = {name: value for name, value in defaults.items() if name not in self._settings}

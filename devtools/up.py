@@ -73,7 +73,7 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
         raise ServerError(f"port {port} is taken: stop what listens there, or ./dev up --port {port + 1}")
     with owned_folder(data, version=DATA_VERSION) as folder:
         async with contextlib.AsyncExitStack() as running:
-            stack = Stack(folder, settings, report=_report)
+            stack = Stack(folder, settings, port=port, report=_report)
             await _start_servers(running, stack, settings)
             host = AppHost(
                 folder / "host",
@@ -84,7 +84,7 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
                 health_path=_HEALTH_PATH,
             )
             await running.enter_async_context(host)
-            _say(_welcome(host.url, offline_model=stack.uses_offline_model, data=folder))
+            _say(_welcome(host.url, stack, data=folder))
             _say(f"ready ({time.monotonic() - began:.1f} s)")
             await _until_one_fails([*stack.servers, host])
 
@@ -139,14 +139,16 @@ async def _until_one_fails(servers: Sequence[Server]) -> None:
     raise next(server.error for server in servers if server.error is not None)
 
 
-def _welcome(url: str, *, offline_model: bool, data: Path) -> str:
+def _welcome(url: str, stack: Stack, *, data: Path) -> str:
     model = "offline demo model; set OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT for a real one"
+    notes = [] if stack.notes is None else [f"  notes   {stack.notes.url} (what the tool http_request may reach)"]
     lines = [
         "",
         f"  app     {url}/api/v1",
         f"  docs    {url}/api/docs",
         f"  health  {url}{_HEALTH_PATH}",
-        f"  model   {model if offline_model else 'as set'}",
+        f"  model   {model if stack.uses_offline_model else 'as set'}",
+        *notes,
         f"  state   {data}",
         "  tour    README.md, five minutes with curl",
     ]

@@ -80,9 +80,8 @@ async def _bench(options: argparse.Namespace) -> None:
             if options.profile:
                 busiest = max(plan.cases, key=lambda case: case.sessions, default=Case("W1", 64, 0, 0))
                 case = Case(busiest.workload, busiest.sessions, _PROFILE_S, 10_000)
-                stacks = target.with_suffix(".folded")
-                text = await profile(bench, case, plan.watch, stacks)
-                stacks.with_suffix(".profile.txt").write_text(text + "\n")
+                text = await profile(bench, case, plan.watch, target)
+                target.with_suffix(".profile.txt").write_text(text + "\n")
                 _say("\n" + text)
 
 

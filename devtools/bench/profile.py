@@ -1,6 +1,8 @@
-"""A profile of the host under load: py-spy's stacks, and a summary by function and by part of the program.
+"""A profile of the host under load: py-spy's stacks, and a summary by part of the program and by function.
 
-Taken in a window of its own after the measuring, as a profiler slows what it watches.
+Two recordings, each in a window of its own after the measuring, as a profiler slows what it watches. `gil`: only
+threads that hold the interpreter; their share of all samples is how busy it is. `active`: also threads that run
+outside it (SQLite's commits, for one).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import asyncio
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from devhost.servers import ServerError
@@ -17,85 +20,116 @@ from devtools.bench.run import Bench
 
 _RATE_HZ = 200
 _TOP = 40
+_LINE = re.compile(r":\d+\)$")
+_STANDARD = "standard library"
 _PARTS = (
-    ("durable engine", r"devhost/durable/"),
-    ("signalr service", r"devhost/signalr/"),
-    ("host: http", r"devhost/(http|routing|asgi|cors|identity|correlation)"),
-    ("host: dispatch", r"devhost/"),
+    ("devhost: durable engine", r"devhost/durable/"),
+    ("devhost: signalr", r"devhost/signalr/"),
+    ("devhost: http", r"devhost/(http|routing|asgi|cors|identity|correlation)"),
+    ("devhost: rest", r"devhost/"),
     ("durable SDK", r"durable_functions/"),
-    ("worker library", r"azure_functions_runtime|azurefunctions|azure/functions|functions/"),
-    ("http server", r"uvicorn/|starlette/|fastapi/|anyio/|websockets/|wsproto/"),
+    ("worker library", r"azure_functions_runtime|azurefunctions|azure/functions|^functions/"),
+    ("http server", r"uvicorn/|starlette/|fastapi/|anyio/|websockets/"),
     ("postgres client", r"psycopg"),
     ("redis client", r"redis/"),
     ("openai client", r"openai/|httpx|httpcore|h11/"),
-    ("http client", r"aiohttp/|yarl/|multidict/"),
+    ("http client (aiohttp)", r"aiohttp/|yarl/|multidict/"),
     ("pydantic", r"pydantic"),
+    ("date parsing", r"dateutil/"),
     ("json", r"json/"),
+    ("logging", r"logging/"),
     ("app: triggers", r"triggers/"),
     ("app: orchestrators", r"orchestrators/"),
     ("app: activities", r"activities/"),
     ("app: adapters", r"shared/adapters/"),
     ("app: domain", r"shared/"),
-    ("logging", r"logging/"),
     ("event loop", r"asyncio/|uvloop"),
 )
+_OURS = re.compile(r"\((devhost|shared|triggers|activities|orchestrators)/")
 
 
 async def profile(bench: Bench, case: Case, watch: str, target: Path) -> str:
-    """Record `case` with the first contender; writes folded stacks to `target` and returns the summary."""
+    """Record `case` with the first contender, twice; returns the summaries.
+
+    target: its stem names the files of folded stacks, which speedscope and flamegraph.pl read.
+    """
+    texts = []
+    for kind, option in (("gil", ["--gil"]), ("active", [])):
+        stacks = target.with_suffix(f".{kind}.folded")
+        rate = await _record(bench, case, watch, stacks, option)
+        folded = await asyncio.to_thread(stacks.read_text)
+        head = f"profile of the host ({kind}), {case.name}, {rate:.1f} turns/s under py-spy; stacks in {stacks}"
+        texts.append(f"{head}\n\n{summary(folded, expected=round(case.seconds * _RATE_HZ))}")
+    return "\n\n".join(texts)
+
+
+async def _record(bench: Bench, case: Case, watch: str, stacks: Path, options: list[str]) -> float:
+    """Load and profile for `case.seconds`; returns turns per second."""
     contender = bench.contenders[0]
-    program = Path(sys.executable).with_name("py-spy")
-    if not program.exists():
-        raise ServerError("py-spy is not installed: run without --profile")
     load = asyncio.create_task(bench.measure(case, contender, watch))
-    recorder = await asyncio.create_subprocess_exec(
-        *(str(program), "record", "--pid", str(contender.pid), "--duration", f"{case.seconds:.0f}"),
-        *("--rate", str(_RATE_HZ), "--format", "raw", "--subprocesses", "--nonblocking", "--output", str(target)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    try:
+        recorder = await asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(contender.pid), *options),
+            *("--duration", f"{case.seconds:.0f}", "--rate", str(_RATE_HZ), "--subprocesses"),
+            *("--format", "raw", "--output", str(stacks)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    except FileNotFoundError:
+        raise ServerError("py-spy is not installed: run without --profile") from None
     output, _ = await recorder.communicate()
     measured = await load
     if recorder.returncode != 0:
         raise ServerError(f"py-spy could not record: {output.decode(errors='replace').strip()[-300:]}")
-    rate = len(measured.samples["total_s"]) / measured.samples["window_s"]
-    return f"profile of the host, {case.name}, {rate:.1f} turns/s under py-spy; stacks in {target}\n\n" + summary(
-        await asyncio.to_thread(target.read_text)
-    )
+    return len(measured.samples["total_s"]) / measured.samples["window_s"]
 
 
-def summary(folded: str) -> str:
-    """Shares of all samples, by part (own, and with what it calls) and by function. folded: one stack per line."""
+def summary(folded: str, *, expected: int) -> str:
+    """Shares of all samples, by part and by function. folded: one stack per line; expected: samples at full load."""
     own_parts: Counter[str] = Counter()
     parts: Counter[str] = Counter()
     own: Counter[str] = Counter()
     cumulative: Counter[str] = Counter()
-    total = 0
-    for line in folded.splitlines():
-        stack, _, count = line.rpartition(" ")
-        if not count.isdigit():
-            continue
-        frames = [re.sub(r":\d+\)", ")", frame) for frame in stack.split(";")]
-        weight = int(count)
-        total += weight
+    for frames, weight in _stacks(folded):
         own[frames[-1]] += weight
-        own_parts[part_of(frames[-1])] += weight
-        for frame in set(frames):
-            cumulative[frame] += weight
-        for part in {part_of(frame) for frame in frames}:
-            parts[part] += weight
+        own_parts[_owner(frames)] += weight
+        cumulative.update(dict.fromkeys(frames, weight))
+        parts.update(dict.fromkeys(map(part_of, frames), weight))
+    total = own.total()
     if not total:
         raise ServerError("the profile holds no samples")
-    lines = [f"{total} samples", "  own   with callees  part"]
-    lines += [
-        f"{own_parts[name] / total:6.1%} {count / total:8.1%}        {name}" for name, count in parts.most_common()
-    ]
-    for title, counter in (("own time", own), ("with callees", cumulative)):
-        lines += ["", title, *(f"{count / total:6.1%}  {name}" for name, count in counter.most_common(_TOP))]
+    lines = [f"{total} samples of {expected} that one busy thread would give: {total / expected:.0%}", ""]
+    lines.append("   own  with callees  part (standard library is charged to whoever calls it)")
+    for name, count in own_parts.most_common():
+        lines.append(f"{count / total:6.1%}  {parts[name] / total:12.1%}  {name}")
+    lines += _top("functions, own time", own, total)
+    lines += _top("functions of this project, with callees", cumulative, total, lambda frame: bool(_OURS.search(frame)))
+    lines += _top("other functions, with callees", cumulative, total, lambda frame: not _OURS.search(frame))
     return "\n".join(lines)
+
+
+def _top(
+    title: str, counter: Counter[str], total: int, wanted: Callable[[str], bool] = lambda frame: True
+) -> list[str]:
+    chosen = [(name, count) for name, count in counter.most_common() if wanted(name)][:_TOP]
+    return ["", title, *(f"{count / total:6.1%}  {name}" for name, count in chosen)]
+
+
+def _stacks(folded: str) -> Iterator[tuple[list[str], int]]:
+    """(frames `function (file)` from the root, samples)."""
+    for line in folded.splitlines():
+        stack, _, count = line.rpartition(" ")
+        frames = [_LINE.sub(")", frame) for frame in stack.split(";") if not frame.startswith(("process ", "thread "))]
+        if frames and count.isdigit():
+            yield frames, int(count)
+
+
+def _owner(frames: list[str]) -> str:
+    """The part that is to blame for a sample: the innermost one that is not the standard library."""
+    return next((part for part in map(part_of, reversed(frames)) if part != _STANDARD), _STANDARD)
 
 
 def part_of(frame: str) -> str:
     """The part of the program a frame `function (file)` belongs to."""
     place = frame.rpartition("(")[2]
-    return next((name for name, pattern in _PARTS if re.search(pattern, place)), "python")
+    return next((name for name, pattern in _PARTS if re.search(pattern, place)), _STANDARD)

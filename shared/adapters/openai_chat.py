@@ -223,12 +223,13 @@ class _Parser:
                 if line[5:].strip() == b"[DONE]":
                     continue
                 raise Transient(ErrorCode.LLM_ERROR, "The model's answer could not be read.") from exc
-            self._take(event, texts)
+            try:
+                self._take(event, texts)
+            except (AttributeError, TypeError, ValueError) as exc:  # valid JSON of another shape
+                raise Transient(ErrorCode.LLM_ERROR, "The model's answer could not be read.") from exc
         return "".join(texts).replace("\x00", "\ufffd")
 
     def _take(self, event: Any, texts: list[str]) -> None:
-        if not isinstance(event, dict):
-            raise Transient(ErrorCode.LLM_ERROR, "The model's answer could not be read.")
         if event.get("error"):
             raise Transient(ErrorCode.LLM_ERROR, "The model failed in mid-answer.")
         usage = event.get("usage")
@@ -241,11 +242,11 @@ class _Parser:
             delta = choice.get("delta") or {}
             text = delta.get("content")
             if text:
-                texts.append(text)
+                texts.append(_text(text))
             for part in delta.get("tool_calls") or ():
                 self._take_call(part)
             if choice.get("finish_reason"):
-                self._finish_reason = choice["finish_reason"]
+                self._finish_reason = _text(choice["finish_reason"])
 
     def _take_call(self, part: dict[str, Any]) -> None:
         index = int(part.get("index") or 0)
@@ -254,23 +255,33 @@ class _Parser:
             if len(self._calls) >= _MAX_TOOL_CALLS:
                 raise ModelFailed(ErrorCode.LLM_ERROR, "The model asked for too many tools at once.")
             call = self._calls[index] = _CallParts()
-        call.id = part.get("id") or call.id
+        call.id = _text(part.get("id") or call.id)
         function = part.get("function") or {}
-        call.name = function.get("name") or call.name
+        call.name = _text(function.get("name") or call.name)
         if function.get("arguments"):
-            call.arguments.append(function["arguments"])
+            call.arguments.append(_text(function["arguments"]))
 
     def end(self) -> ModelEnd:
         """What the whole answer was. Raises Transient when it broke off before its end."""
         if self._finish_reason is None:
             raise Transient(ErrorCode.LLM_ERROR, "The model's answer broke off.")
-        calls = [
-            ModelToolCall(
-                call.id or f"call_{index}", call.name.replace("\x00", ""), "".join(call.arguments).replace("\x00", "")
-            )
-            for index, call in sorted(self._calls.items())
-        ]
+        calls: list[ModelToolCall] = []
+        taken: set[str] = set()
+        for index, call in sorted(self._calls.items()):
+            call_id = call.id.replace("\x00", "")
+            while not call_id or call_id in taken:
+                # Some servers leave ids out or name all calls alike; each result must find its own call.
+                call_id = f"call_{index}_{len(taken)}" if not call_id else f"{call_id}_{index}"
+            taken.add(call_id)
+            arguments = "".join(call.arguments).replace("\x00", "")
+            calls.append(ModelToolCall(call_id, call.name.replace("\x00", ""), arguments))
         return ModelEnd(self._finish_reason, self._usage, calls)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not text")
+    return value
 
 
 class _CallParts:

@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 _MAX_NAME_CHARS = 64
 """The chat-completions limit of a function name; a model may still write anything."""
 
+_MAX_DEPTH = 64
+"""Far below what the JSON encoder takes (254), since arguments travel inside events and rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
@@ -214,10 +217,12 @@ def propose(call: ModelToolCall, index: int, plan: TurnPlan) -> ProposedCall:
     except orjson.JSONDecodeError:
         error = "The arguments are not valid JSON."
     else:
-        if isinstance(parsed, dict) and "\\u0000" not in call.arguments:
-            arguments = parsed
-        else:
+        if not isinstance(parsed, dict) or "\\u0000" in call.arguments:
             error = "The arguments must be a JSON object without U+0000."
+        elif _is_deeper(parsed, _MAX_DEPTH):
+            error = "The arguments are nested too deeply."
+        else:
+            arguments = parsed
     if tool is None:
         error = f"There is no tool named {call.name[:_MAX_NAME_CHARS]!r}."
     elif error is None:
@@ -234,6 +239,13 @@ def propose(call: ModelToolCall, index: int, plan: TurnPlan) -> ProposedCall:
         argument_error=error,
         needs_approval=error is None and tool is not None and needs_approval(tool, plan.approval_mode),
     )
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
 def needs_approval(tool: Tool, mode: ApprovalMode) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.signalr import Console, running_console
 from tests.e2e.stack import api, contract, model_url, own_host, parley, sink
 
 __all__ = ["api", "contract", "model_url", "own_host", "parley", "sink"]
@@ -18,3 +20,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture
+async def console() -> AsyncIterator[Console]:
+    """Makes real SignalR clients."""
+    async with running_console() as console:
+        yield console

@@ -48,7 +48,7 @@ class AppHost:
         self.folder = folder
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._environment = {**environment, "PUBLIC_BASE_URL": self.base_url}
+        self.environment = {**environment, "PUBLIC_BASE_URL": self.base_url}
         self._ready = folder / "host.ready"
         self._log = folder / "host.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +69,7 @@ class AppHost:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env={**os.environ, **self._environment, **more},
+                env={**os.environ, **self.environment, **more},
             )
         wait_for(lambda: self._ready.exists() or self._process_ended(), "the host to be ready", START_LIMIT_S)
         if self._process_ended():
@@ -204,8 +204,8 @@ class Sink:
 
     port: int
     requests: list[Received] = field(default_factory=list)
-    answers: dict[str, list[int]] = field(default_factory=dict)
-    """By path: statuses of the next requests, 200 when used up."""
+    status_of: Callable[[Received], int] = lambda _: 200
+    """What a request is answered with."""
     released: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str) -> str:
@@ -223,11 +223,11 @@ class _SinkHandler(BaseHTTPRequestHandler):
         sink = self.sink
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        sink.requests.append(Received(self.path, headers, body))
+        request = Received(self.path, headers, body)
+        sink.requests.append(request)
         if self.path.startswith("/hold/"):
             sink.released.wait(HOLD_LIMIT_S)
-        planned = sink.answers.get(self.path)
-        status = planned.pop(0) if planned else 200
+        status = sink.status_of(request)
         with contextlib.suppress(OSError):  # the host was killed meanwhile: nobody reads
             self.send_response(status)
             self.send_header("content-type", "text/plain")

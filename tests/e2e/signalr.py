@@ -35,6 +35,10 @@ class Listener:
     def unread(self) -> list[Any]:
         return [event for event in self._clients.unread(self._name) if event["event"] == "message"]
 
+    async def reconnected(self) -> None:
+        """Wait until a broken connection is back."""
+        await self._clients.expect(self._name, "reconnected")
+
     async def stop(self) -> None:
         await self._clients.command(self._name, "stop")
         await self._clients.expect(self._name, "closed")
@@ -47,12 +51,18 @@ class Console:
         self._clients = clients
         self._count = 0
 
-    async def connect(self, api: Api, *, subscribe_to: str | None = None) -> Listener:
-        """Negotiate and connect as the client's user; then join a session's group with that connection."""
+    async def connect(
+        self, api: Api, *, subscribe_to: str | None = None, reconnect: list[int] | None = None
+    ) -> Listener:
+        """Negotiate and connect as the client's user; then join a session's group with that connection.
+
+        reconnect: pauses in ms before each try to come back after the connection broke.
+        """
         self._count += 1
         name = f"client-{self._count}"
         url = f"{api.base_url}/api/v1/realtime"
-        connection_id = await self._clients.connect(name, url, headers=dict(api.headers), targets=[CLIENT_METHOD])
+        options = {"headers": dict(api.headers), "targets": [CLIENT_METHOD], "reconnect": reconnect}
+        connection_id = await self._clients.connect(name, url, **options)
         if subscribe_to is not None:
             path = f"/api/v1/sessions/{subscribe_to}/subscribe"
             assert (await api.post(path, {"connection_id": connection_id})).status_code == 200
@@ -61,5 +71,9 @@ class Console:
 
 @asynccontextmanager
 async def running_console() -> AsyncIterator[Console]:
-    async with NodeClients.running() as clients:
+    clients = NodeClients()
+    await clients.start()
+    try:
         yield Console(clients)
+    finally:
+        await clients.stop()

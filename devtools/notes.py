@@ -1,0 +1,72 @@
+"""`python -m devtools.notes --port N`: a pin board that takes notes, so that the tour's tool call has somewhere to go.
+
+POST /notes keeps a JSON note with its Idempotency-Key; GET /notes lists them. In memory, on loopback, at most 1,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import threading
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+_MAX_BODY_BYTES = 64 * 1024
+_KEPT = 1_000
+
+
+class _Board(BaseHTTPRequestHandler):
+    notes: ClassVar[deque[dict[str, Any]]] = deque(maxlen=_KEPT)
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("content-length") or 0)
+        if self.path != "/notes" or not 0 <= length <= _MAX_BODY_BYTES:
+            self._answer(404 if self.path != "/notes" else 413, {"error": "POST a small JSON note to /notes"})
+            return
+        text = self.rfile.read(length).decode("utf-8", "replace")
+        try:
+            note = json.loads(text)
+        except ValueError:
+            note = text
+        self.notes.append({"note": note, "idempotency_key": self.headers.get("idempotency-key")})
+        self._answer(201, {"kept": len(self.notes)})
+
+    def do_GET(self) -> None:
+        if self.path == "/notes":
+            self._answer(200, {"notes": list(self.notes)})
+        else:
+            self._answer(404, {"error": "GET /notes"})
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body, ensure_ascii=False).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent: the host's log already shows the call."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m devtools.notes", description="A place for the tour's notes.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--ready-file", type=Path, required=True, help="written once it listens")
+    options = parser.parse_args()
+    server = ThreadingHTTPServer(("127.0.0.1", options.port), _Board)
+    server.daemon_threads = True
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # shutdown() waits for the loop it stops, so it may not run in the thread of that loop.
+        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+    options.ready_file.write_text("ready")
+    server.serve_forever(poll_interval=0.1)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,493 @@
+"""ToolCallHandler and ToolApprovalManager over PostgreSQL and Redis: each call ends once, and runs at most once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, NotFound, ToolFailed
+from shared.principal import Principal, Role
+from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.cancellation import CancelWatch
+from shared.sessions.events import APPROVERS_GROUP, SessionEventPublisher
+from shared.sessions.models import (
+    ApprovalStatus,
+    Decision,
+    MessageRole,
+    NewDecision,
+    ToolCallStatus,
+)
+from shared.sessions.pages import ApprovalFilter, MessageFilter, Page
+from shared.sessions.records import PostedMessage, ProposedCall
+from shared.sessions.tool_handler import ToolCallHandler, ToolReport
+from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
+from shared.signing import ApprovalLinks
+from tests.integration.domain import (
+    OWNER,
+    READER,
+    STRANGER,
+    WAIT_S,
+    RecordingAudit,
+    Stores,
+    call,
+    envelopes,
+    utc_now,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+
+_ARGUMENTS = {"method": "POST", "url": "http://example.test/", "body": "{}"}
+ANNA = Principal("anna", frozenset({Role.USER, Role.APPROVER}))
+BEN = Principal("ben", frozenset({Role.USER, Role.APPROVER}))
+
+
+@dataclass
+class Fetcher:
+    """An `HttpFetcher` that remembers, and does what the test says."""
+
+    act: Callable[[], Any] | None = None
+    requests: list[FetchRequest] = field(default_factory=list)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def fetch(self, request: FetchRequest) -> FetchResponse:
+        self.requests.append(request)
+        self.called.set()
+        if self.act is not None:
+            await self.act()
+        return FetchResponse(200, request.url, {}, "done", 4, False, False)
+
+
+@dataclass
+class Bench:
+    stores: Stores
+    fetcher: Fetcher
+    audit: RecordingAudit
+    handler: ToolCallHandler
+    approvals: ToolApprovalManager
+
+    async def waiting(self, *, timeout_seconds: int = 3_600) -> tuple[ProposedCall, PostedMessage, str]:
+        """A risky call whose approval is open: (call, turn, approval id)."""
+        proposal = call("http_request", _ARGUMENTS, needs_approval=True)
+        posted = await self.stores.proposed(proposal, approval_timeout_seconds=timeout_seconds)
+        request = await self.approvals.request(proposal.id, instance_id="instance")
+        assert request is not None
+        return proposal, posted, request.approval_id
+
+    async def decide(self, approval_id: str, decision: Decision, who: Principal = ANNA, **fields: Any) -> Any:
+        return await self.approvals.decide(approval_id, NewDecision(decision=decision, **fields), who)
+
+    async def handle(self, tool_call_id: str, **options: Any) -> ToolReport:
+        async with asyncio.timeout(WAIT_S):
+            return await self.handler.handle_tool_call(tool_call_id, **options)
+
+    async def told(self, posted: PostedMessage) -> list[dict[str, Any]]:
+        """What the model is told: the contents of the turn's tool messages."""
+        wanted = MessageFilter(role=MessageRole.TOOL)
+        found = await self.stores.turns.list_messages(posted.turn.session_id, wanted, Page())
+        return [orjson.loads(message.content) for _, message in found]
+
+
+@pytest.fixture
+async def bench(stores: Stores, publisher: SessionEventPublisher) -> AsyncIterator[Bench]:
+    fetcher, audit = Fetcher(), RecordingAudit()
+    watch = CancelWatch(stores.turns.cancel_requested)
+    links = ApprovalLinks("s" * 32, "http://localhost")
+    yield Bench(
+        stores,
+        fetcher,
+        audit,
+        ToolCallHandler(stores.turns, publisher, ToolServices(http=fetcher), watch, audit),
+        ToolApprovalManager(stores.approvals, stores.turns, publisher, links, print_links=True),
+    )
+
+
+async def test_an_automatic_call_runs_and_its_result_is_told_once(bench: Bench) -> None:
+    proposal = call("calculate", {"expression": "17 * 23"})
+    posted = await bench.stores.proposed(proposal)
+
+    report = await bench.handle(proposal.id)
+    again = await bench.handle(proposal.id)
+
+    assert (report.status, report.pending) == (ToolCallStatus.COMPLETED, False)
+    assert [event["type"] for event in envelopes(report.messages)] == ["tool_call.completed", "message.created"]
+    assert (again.status, again.messages) == (ToolCallStatus.COMPLETED, [])
+    (told,) = await bench.told(posted)
+    assert told["status"] == "completed"
+    assert "391" in told["untrusted_output"]
+    assert bench.audit.lines == []
+
+
+async def test_a_result_beyond_any_integer_type_is_stored(bench: Bench) -> None:
+    proposal = call("calculate", {"expression": "2 ** 200"})
+    posted = await bench.stores.proposed(proposal)
+
+    report = await bench.handle(proposal.id)
+
+    assert report.status is ToolCallStatus.COMPLETED
+    assert str(2**200) in (await bench.told(posted))[0]["untrusted_output"]
+
+
+async def test_a_call_that_waits_does_nothing_until_somebody_decides(bench: Bench) -> None:
+    proposal, posted, _ = await bench.waiting()
+
+    report = await bench.handle(proposal.id)
+
+    assert (report.pending, report.messages) == (True, [])
+    assert bench.fetcher.requests == []
+    assert await bench.told(posted) == []
+
+
+async def test_an_approved_call_runs_with_its_id_as_idempotency_key(bench: Bench) -> None:
+    proposal, posted, approval_id = await bench.waiting()
+    decided = await bench.decide(approval_id, Decision.APPROVE)
+
+    report = await bench.handle(proposal.id)
+
+    assert report.status is ToolCallStatus.COMPLETED
+    assert [(request.method, request.idempotency_key) for request in bench.fetcher.requests] == [("POST", proposal.id)]
+    assert (await bench.told(posted))[0]["status"] == "completed"
+    assert {event["type"] for event in envelopes(decided.messages)} == {"tool_call.approved"}
+    assert [(action, details["status"]) for _, action, details in bench.audit.lines] == [
+        ("tool_call.ended", "completed")
+    ]
+
+
+async def test_changed_arguments_run_instead_of_the_proposed_ones(bench: Bench) -> None:
+    proposal, _, approval_id = await bench.waiting()
+    changed = {"method": "PUT", "url": "http://other.test/x", "headers": {"X-A": "1"}}
+    await bench.decide(approval_id, Decision.APPROVE, arguments=changed)
+
+    await bench.handle(proposal.id)
+
+    (request,) = bench.fetcher.requests
+    assert (request.method, request.url) == ("PUT", "http://other.test/x")
+    approval = await bench.approvals.get(approval_id, ANNA)
+    assert (approval.arguments, approval.decided_arguments) == (_ARGUMENTS, changed)
+
+
+async def test_arguments_that_are_not_the_approved_ones_do_not_run(bench: Bench) -> None:
+    proposal, _, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+    await bench.stores.sql(
+        b"""UPDATE tool_calls SET arguments = jsonb_set(arguments, '{url}', '"http://evil.test/"') WHERE id = %(id)s""",
+        id=proposal.id,
+    )
+
+    report = await bench.handle(proposal.id)
+
+    assert report.status is ToolCallStatus.FAILED
+    assert bench.fetcher.requests == []
+
+
+async def test_a_call_whose_approval_was_never_asked_for_does_not_run(bench: Bench) -> None:
+    proposal = call("http_request", _ARGUMENTS, needs_approval=True)
+    await bench.stores.proposed(proposal)
+
+    assert (await bench.handle(proposal.id)).status is ToolCallStatus.FAILED
+    assert bench.fetcher.requests == []
+
+
+async def test_a_rejected_call_tells_the_model_who_and_why(bench: Bench) -> None:
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.REJECT, comment="Too \u201crisky\u201d")
+
+    report = await bench.handle(proposal.id)
+
+    assert report.status is ToolCallStatus.REJECTED
+    assert bench.fetcher.requests == []
+    (told,) = await bench.told(posted)
+    assert (told["status"], told["by"], told["comment"]) == ("rejected", "anna", "Too \u201crisky\u201d")
+    # The rejection itself was announced when it was made.
+    assert [event["type"] for event in envelopes(report.messages)] == ["message.created"]
+
+
+async def test_a_wait_that_is_over_ends_as_timed_out(bench: Bench) -> None:
+    proposal, posted, approval_id = await bench.waiting(timeout_seconds=1)
+
+    report = await bench.handle(proposal.id, deadline_passed=True)
+
+    assert report.status is ToolCallStatus.REJECTED
+    assert [event["type"] for event in envelopes(report.messages)] == ["tool_call.rejected", "message.created"]
+    assert (await bench.told(posted))[0]["status"] == "timed_out"
+    with pytest.raises(Gone) as caught:
+        await bench.decide(approval_id, Decision.APPROVE)
+    assert caught.value.code is ErrorCode.APPROVAL_TIMEOUT
+
+
+async def test_a_decision_that_was_just_in_time_counts_although_the_wait_is_over(bench: Bench) -> None:
+    proposal, _, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+
+    assert (await bench.handle(proposal.id, deadline_passed=True)).status is ToolCallStatus.COMPLETED
+    assert len(bench.fetcher.requests) == 1
+
+
+async def test_a_decision_and_the_end_of_the_wait_at_once_leave_one_outcome(bench: Bench) -> None:
+    for _ in range(5):
+        proposal, _, approval_id = await bench.waiting()
+        before = len(bench.fetcher.requests)
+
+        decided, report = await asyncio.gather(
+            bench.decide(approval_id, Decision.APPROVE),
+            bench.handle(proposal.id, deadline_passed=True),
+            return_exceptions=True,
+        )
+
+        assert isinstance(report, ToolReport)
+        ran = len(bench.fetcher.requests) - before
+        expected = ToolCallStatus.REJECTED if isinstance(decided, Gone) else ToolCallStatus.COMPLETED
+        assert (report.status, ran) == (expected, 0 if isinstance(decided, Gone) else 1)
+
+
+async def test_a_cancelled_turn_runs_nothing_that_had_not_begun(bench: Bench) -> None:
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+
+    report = await bench.handle(proposal.id)
+
+    assert (report.status, bench.fetcher.requests) == (ToolCallStatus.FAILED, [])
+    assert "cancelled" in (await bench.told(posted))[0]["error"]
+    with pytest.raises(Conflict):
+        await bench.decide(approval_id, Decision.APPROVE)
+
+
+async def test_a_cancel_stops_a_tool_that_runs(bench: Bench) -> None:
+    bench.fetcher.act = asyncio.Event().wait
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+    running = asyncio.create_task(bench.handle(proposal.id))
+    await bench.fetcher.called.wait()
+
+    await bench.stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+
+    assert (await running).status is ToolCallStatus.FAILED
+    assert "cancelled while" in (await bench.told(posted))[0]["error"]
+
+
+async def test_a_call_found_half_done_is_not_repeated_when_that_could_do_harm(bench: Bench) -> None:
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+    await bench.stores.turns.begin_tool_call(proposal.id, now=utc_now())
+
+    report = await bench.handle(proposal.id)
+
+    assert (report.status, bench.fetcher.requests) == (ToolCallStatus.FAILED, [])
+    assert "outcome is unknown" in (await bench.told(posted))[0]["error"]
+
+
+async def test_a_call_found_half_done_is_repeated_when_that_does_no_harm(bench: Bench) -> None:
+    proposal = call("calculate", {"expression": "1 + 1"})
+    await bench.stores.proposed(proposal)
+    await bench.stores.turns.begin_tool_call(proposal.id, now=utc_now())
+
+    assert (await bench.handle(proposal.id)).status is ToolCallStatus.COMPLETED
+
+
+async def test_a_process_that_dies_in_mid_call_leaves_the_outcome_unknown(bench: Bench) -> None:
+    bench.fetcher.act = asyncio.Event().wait
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+    running = asyncio.create_task(bench.handle(proposal.id))
+    await bench.fetcher.called.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await bench.told(posted) == []
+
+    assert (await bench.handle(proposal.id)).status is ToolCallStatus.FAILED
+    assert len(bench.fetcher.requests) == 1
+
+
+async def test_handlers_at_once_run_a_risky_call_once(bench: Bench) -> None:
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+
+    reports = await asyncio.gather(*(bench.handle(proposal.id) for _ in range(5)))
+
+    assert len(bench.fetcher.requests) == 1
+    assert len(await bench.told(posted)) == 1
+    assert len({report.status for report in reports}) == 1
+    assert sum(bool(report.messages) for report in reports) == 1
+
+
+async def _bug() -> None:
+    raise RuntimeError("password=hunter2")
+
+
+async def _no_answer() -> None:
+    raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, "No answer came.")
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [(_bug, "The tool failed unexpectedly."), (_no_answer, "No answer came.")],
+    ids=["a bug", "a failure"],
+)
+async def test_a_tool_that_fails_costs_the_turn_nothing(bench: Bench, act: Any, told: str) -> None:
+    bench.fetcher.act = act
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+
+    report = await bench.handle(proposal.id)
+
+    assert report.status is ToolCallStatus.FAILED
+    assert (await bench.told(posted))[0] == {"status": "failed", "error": told}
+    assert b"hunter2" not in b"".join(report.messages)
+
+
+async def test_a_tool_that_takes_too_long_is_stopped(bench: Bench) -> None:
+    bench.fetcher.act = asyncio.Event().wait
+    proposal = call("http_request", _ARGUMENTS)
+    posted = await bench.stores.proposed(proposal, tool_timeout_seconds=1)
+
+    report = await bench.handle(proposal.id)
+
+    (event, _) = envelopes(report.messages)
+    assert (event["type"], event["data"]["code"]) == ("tool_call.failed", "TOOL_TIMEOUT")
+    assert "1 second" in (await bench.told(posted))[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("proposal", "code"),
+    [
+        (call("no_such_tool", {}, argument_error="There is no tool named 'no_such_tool'."), "TOOL_NOT_FOUND"),
+        (call("calculate", {}, argument_error="expression: Field required"), "INVALID_TOOL_ARGS"),
+    ],
+    ids=["unknown tool", "bad arguments"],
+)
+async def test_a_call_that_cannot_run_says_why(bench: Bench, proposal: ProposedCall, code: str) -> None:
+    posted = await bench.stores.proposed(proposal)
+
+    report = await bench.handle(proposal.id)
+
+    (event, _) = envelopes(report.messages)
+    assert event["data"]["code"] == code
+    assert (await bench.told(posted))[0]["error"] == proposal.argument_error
+
+
+async def test_a_call_that_does_not_exist_is_not_found(bench: Bench) -> None:
+    with pytest.raises(NotFound):
+        await bench.handle("no-such-call")
+
+
+class TestApprovals:
+    async def test_a_request_goes_to_the_session_and_to_the_approvers_once(self, bench: Bench) -> None:
+        proposal = call("http_request", _ARGUMENTS, needs_approval=True)
+        await bench.stores.proposed(proposal)
+
+        first = await bench.approvals.request(proposal.id, instance_id="i")
+        again = await bench.approvals.request(proposal.id, instance_id="i")
+
+        assert first is not None
+        assert again is not None
+        groups = [orjson.loads(message)["groupName"] for message in first.messages]
+        assert groups == [f"session-{envelopes(first.messages)[0]['session_id']}", APPROVERS_GROUP]
+        event = envelopes(first.messages)[0]
+        assert (event["type"], event["data"]["approval"]["arguments"]) == ("tool_call.pending", _ARGUMENTS)
+        assert (again.approval_id, again.opened_now, again.messages) == (first.approval_id, False, [])
+        assert again.expires_at == first.expires_at
+
+    @pytest.mark.parametrize("decision", list(Decision))
+    async def test_the_same_decision_again_is_answered_and_another_is_refused(
+        self, bench: Bench, decision: Decision
+    ) -> None:
+        _, _, approval_id = await bench.waiting()
+        other = Decision.REJECT if decision is Decision.APPROVE else Decision.APPROVE
+        first = await bench.decide(approval_id, decision)
+
+        again = await bench.decide(approval_id, decision, BEN)
+
+        assert (first.new, again.new, again.messages) == (True, False, [])
+        assert again.approval == first.approval
+        with pytest.raises(Conflict, match="anna"):
+            await bench.decide(approval_id, other, BEN)
+        if decision is Decision.APPROVE:
+            with pytest.raises(Conflict):
+                await bench.decide(approval_id, decision, arguments={**_ARGUMENTS, "method": "PUT"})
+
+    @pytest.mark.parametrize(
+        ("arguments", "field"),
+        [({"method": "POST"}, "url"), ({**_ARGUMENTS, "verify": False}, "verify"), ({**_ARGUMENTS, "url": "x"}, "url")],
+    )
+    async def test_changed_arguments_must_fit_the_tool(
+        self, bench: Bench, arguments: dict[str, Any], field: str
+    ) -> None:
+        _, _, approval_id = await bench.waiting()
+
+        with pytest.raises(InvalidInput) as caught:
+            await bench.decide(approval_id, Decision.APPROVE, arguments=arguments)
+
+        assert caught.value.code is ErrorCode.INVALID_TOOL_ARGS
+        assert field in caught.value.safe_message
+        assert (await bench.approvals.get(approval_id, ANNA)).status is ApprovalStatus.PENDING
+
+    async def test_a_rejection_with_other_arguments_is_refused(self, bench: Bench) -> None:
+        _, _, approval_id = await bench.waiting()
+
+        with pytest.raises(InvalidInput):
+            await bench.decide(approval_id, Decision.REJECT, arguments={**_ARGUMENTS, "method": "PUT"})
+
+    @pytest.mark.parametrize(
+        "who",
+        [
+            Principal(STRANGER, frozenset({Role.USER})),
+            Principal(OWNER, frozenset({Role.USER})),
+            Principal(READER, frozenset({Role.USER, Role.ADMIN})),
+        ],
+        ids=["stranger", "owner", "admin"],
+    )
+    async def test_only_approvers_decide_and_others_cannot_tell_that_it_exists(
+        self, bench: Bench, who: Principal
+    ) -> None:
+        _, _, approval_id = await bench.waiting()
+
+        with pytest.raises(NotFound) as existing:
+            await bench.decide(approval_id, Decision.APPROVE, who)
+        with pytest.raises(NotFound) as missing:
+            await bench.decide("no-such-approval", Decision.APPROVE, who)
+
+        assert existing.value.safe_message == missing.value.safe_message
+        assert await bench.approvals.inbox(who, ApprovalFilter(), Page()) == ([], None)
+
+    async def test_those_in_the_session_may_look_and_strangers_may_not(self, bench: Bench) -> None:
+        _, posted, approval_id = await bench.waiting()
+        await bench.stores.share(posted.turn.session_id, READER, "read")
+
+        for user in (OWNER, READER):
+            assert (await bench.approvals.get(approval_id, Principal(user, frozenset({Role.USER})))).id == approval_id
+        with pytest.raises(NotFound):
+            await bench.approvals.get(approval_id, Principal(STRANGER, frozenset({Role.USER})))
+
+    async def test_the_inbox_pages_to_its_end(self, bench: Bench) -> None:
+        proposals = [call("http_request", _ARGUMENTS, needs_approval=True, ordinal=n) for n in range(3)]
+        posted = await bench.stores.turn()
+        await bench.stores.answer(posted.turn.id, calls=proposals)
+        for proposal in proposals:
+            await bench.approvals.request(proposal.id, instance_id=proposal.id)
+
+        items, cursor = await bench.approvals.inbox(
+            ANNA, ApprovalFilter(session_id=posted.turn.session_id), Page(limit=2)
+        )
+
+        assert [item.tool_call_id for item in items] == [proposals[2].id, proposals[1].id]
+        assert cursor is not None
+
+    async def test_a_turn_cancelled_before_the_request_asks_nobody(self, bench: Bench) -> None:
+        proposal = call("http_request", _ARGUMENTS, needs_approval=True)
+        posted = await bench.stores.proposed(proposal)
+        await bench.stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+
+        assert await bench.approvals.request(proposal.id, instance_id="i") is None
+
+    async def test_the_wait_ends_when_the_plan_says(self, bench: Bench) -> None:
+        _, _, approval_id = await bench.waiting(timeout_seconds=90)
+
+        approval = await bench.approvals.get(approval_id, ANNA)
+
+        assert approval.expires_at - approval.requested_at == timedelta(seconds=90)
