@@ -28,7 +28,7 @@ from devtools.bootstrap import ROOT
 
 _RESULTS = Path(ROOT) / "bench-results"
 _HERE = "here"
-_PROFILE_S = 10.0
+_PROFILE_S = 15.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,7 +80,7 @@ async def _bench(options: argparse.Namespace) -> None:
             if options.profile:
                 busiest = max(plan.cases, key=lambda case: case.sessions, default=Case("W1", 64, 0, 0))
                 case = Case(busiest.workload, busiest.sessions, _PROFILE_S, 10_000)
-                text = await profile(bench, case, plan.watch, target)
+                text = await profile(bench, case, plan.watch, target.with_suffix(".folded"))
                 target.with_suffix(".profile.txt").write_text(text + "\n")
                 _say("\n" + text)
 

@@ -1,8 +1,8 @@
 """A profile of the host under load: py-spy's stacks, and a summary by part of the program and by function.
 
-Two recordings, each in a window of its own after the measuring, as a profiler slows what it watches. `gil`: only
-threads that hold the interpreter; their share of all samples is how busy it is. `active`: also threads that run
-outside it (SQLite's commits, for one).
+Taken in a window of its own after the measuring, as a profiler slows what it watches. Only threads that hold the
+interpreter are seen: it is what runs out first, and their share of all samples tells how busy it is. What runs beside
+it (SQLite's commits, for one) is the rest of the host's processor time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from pathlib import Path
 
 from devhost.servers import ServerError
 from devtools.bench.plan import Case
+from devtools.bench.results import turns_per_s
 from devtools.bench.run import Bench
 
-_RATE_HZ = 200
+_RATE_HZ = 100
+"""Each sample stops the host for a moment; twice as many halve what it can do."""
 _TOP = 40
 _LINE = re.compile(r":\d+\)$")
 _STANDARD = "standard library"
+_BARE_LOOP = "event loop"
 _PARTS = (
     ("devhost: durable engine", r"devhost/durable/"),
     ("devhost: signalr", r"devhost/signalr/"),
@@ -43,33 +46,21 @@ _PARTS = (
     ("app: activities", r"activities/"),
     ("app: adapters", r"shared/adapters/"),
     ("app: domain", r"shared/"),
-    ("event loop", r"asyncio/|uvloop"),
 )
+_LOOP = "Runner.run (asyncio/runners.py)"
 _OURS = re.compile(r"\((devhost|shared|triggers|activities|orchestrators)/")
 
 
-async def profile(bench: Bench, case: Case, watch: str, target: Path) -> str:
-    """Record `case` with the first contender, twice; returns the summaries.
+async def profile(bench: Bench, case: Case, watch: str, stacks: Path) -> str:
+    """Load the first contender with `case`, record it for `case.seconds`; returns the summary.
 
-    target: its stem names the files of folded stacks, which speedscope and flamegraph.pl read.
+    stacks: the file for folded stacks, which speedscope and flamegraph.pl read.
     """
-    texts = []
-    for kind, option in (("gil", ["--gil"]), ("active", [])):
-        stacks = target.with_suffix(f".{kind}.folded")
-        rate = await _record(bench, case, watch, stacks, option)
-        folded = await asyncio.to_thread(stacks.read_text)
-        head = f"profile of the host ({kind}), {case.name}, {rate:.1f} turns/s under py-spy; stacks in {stacks}"
-        texts.append(f"{head}\n\n{summary(folded, expected=round(case.seconds * _RATE_HZ))}")
-    return "\n\n".join(texts)
-
-
-async def _record(bench: Bench, case: Case, watch: str, stacks: Path, options: list[str]) -> float:
-    """Load and profile for `case.seconds`; returns turns per second."""
     contender = bench.contenders[0]
     load = asyncio.create_task(bench.measure(case, contender, watch))
     try:
         recorder = await asyncio.create_subprocess_exec(
-            *(str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(contender.pid), *options),
+            *(str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(contender.pid), "--gil"),
             *("--duration", f"{case.seconds:.0f}", "--rate", str(_RATE_HZ), "--subprocesses"),
             *("--format", "raw", "--output", str(stacks)),
             stdout=asyncio.subprocess.PIPE,
@@ -81,7 +72,10 @@ async def _record(bench: Bench, case: Case, watch: str, stacks: Path, options: l
     measured = await load
     if recorder.returncode != 0:
         raise ServerError(f"py-spy could not record: {output.decode(errors='replace').strip()[-300:]}")
-    return len(measured.samples["total_s"]) / measured.samples["window_s"]
+    rate = turns_per_s(measured)
+    head = f"profile of the host, {case.name}, {rate:.1f} turns/s under py-spy; stacks in {stacks}"
+    folded = await asyncio.to_thread(stacks.read_text)
+    return f"{head}\n\n{summary(folded, expected=round(case.seconds * _RATE_HZ))}"
 
 
 def summary(folded: str, *, expected: int) -> str:
@@ -99,7 +93,7 @@ def summary(folded: str, *, expected: int) -> str:
     if not total:
         raise ServerError("the profile holds no samples")
     lines = [f"{total} samples of {expected} that one busy thread would give: {total / expected:.0%}", ""]
-    lines.append("   own  with callees  part (standard library is charged to whoever calls it)")
+    lines.append("   own  with callees  part (the standard library is charged to whoever calls it)")
     for name, count in own_parts.most_common():
         lines.append(f"{count / total:6.1%}  {parts[name] / total:12.1%}  {name}")
     lines += _top("functions, own time", own, total)
@@ -116,12 +110,15 @@ def _top(
 
 
 def _stacks(folded: str) -> Iterator[tuple[list[str], int]]:
-    """(frames `function (file)` from the root, samples)."""
+    """(frames `function (file)` from what the event loop, or a thread, called; samples)."""
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
+        if not count.isdigit():
+            continue
         frames = [_LINE.sub(")", frame) for frame in stack.split(";") if not frame.startswith(("process ", "thread "))]
-        if frames and count.isdigit():
-            yield frames, int(count)
+        if _LOOP in frames:
+            frames = frames[frames.index(_LOOP) + 1 :] or [_BARE_LOOP]
+        yield frames, int(count)
 
 
 def _owner(frames: list[str]) -> str:
@@ -131,5 +128,7 @@ def _owner(frames: list[str]) -> str:
 
 def part_of(frame: str) -> str:
     """The part of the program a frame `function (file)` belongs to."""
+    if frame == _BARE_LOOP:
+        return _BARE_LOOP
     place = frame.rpartition("(")[2]
     return next((name for name, pattern in _PARTS if re.search(pattern, place)), _STANDARD)

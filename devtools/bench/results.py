@@ -27,6 +27,11 @@ def latencies(samples: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def turns_per_s(measured: Measured) -> float:
+    """Turns that ended in the window, by its length."""
+    return len(measured.samples["total_s"]) / float(measured.samples["window_s"])
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """One window of one case, and the bare model's window just before it."""
@@ -43,7 +48,7 @@ def round_of(measured: Measured, bare: Measured) -> Round:
     """Overhead is the difference of percentiles: p50 - p50 and p95 - p95, at the same number of sessions."""
     turns, window_s = len(measured.samples["total_s"]), measured.samples["window_s"]
     ours, theirs = latencies(measured.samples), latencies(bare.samples)
-    figures = {"turns_per_s": turns / window_s, **ours}
+    figures = {"turns_per_s": turns_per_s(measured), **ours}
     figures |= {f"bare_{name}": value for name, value in theirs.items()}
     figures |= {f"over_{name}": value - theirs[name] for name, value in ours.items()}
     used = {name: measured.end[name].cpu_s - begin.cpu_s for name, begin in measured.begin.items()}
