@@ -295,7 +295,7 @@ def event_stream(source: AsyncIterator[bytes]) -> Response:
 
 def problem(exc: AppError, correlation_id: str) -> Response:
     """The problem document of an error."""
-    headers = {}
+    headers = {"x-correlation-id": correlation_id}
     if exc.code is ErrorCode.RATE_LIMITED or exc.retryable:
         headers["Retry-After"] = str(max(1, round(exc.retry_after_s or 1)))
     return Response(

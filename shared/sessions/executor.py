@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from shared.sessions.context import fit, to_wire
+from shared.sessions.context import BYTES_PER_TOKEN, estimate_tokens, fit, to_wire
 from shared.sessions.llm import LLMServiceProtocol, ModelEnd, ModelEvent, ModelRequest, ModelText
 from shared.sessions.records import StepStart
 from shared.sessions.tools.registry import Tool
@@ -25,12 +25,14 @@ class AgentExecutor:
         """What the model is asked. The last allowed step offers no tools, so that the turn ends with an answer."""
         plan = start.plan
         system = f"{plan.instructions}\n\n{UNTRUSTED_NOTE}" if tools else plan.instructions
-        messages = to_wire(fit(start.context, plan.max_context_tokens))
         offered = tools if start.step < plan.max_steps else []
+        schemas = [tool.openai_schema_json for tool in offered]
+        reserved = estimate_tokens(system) + sum(len(schema) for schema in schemas) // BYTES_PER_TOKEN
+        messages = to_wire(fit(start.context, plan.max_context_tokens - reserved))
         return ModelRequest(
             model=plan.model,
             messages=[{"role": "system", "content": system}, *messages],
-            tools=[tool.openai_schema_json for tool in offered],
+            tools=schemas,
             temperature=plan.temperature,
             max_output_tokens=plan.max_output_tokens,
         )

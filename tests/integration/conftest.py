@@ -12,27 +12,6 @@ from shared.adapters.postgres import PostgresPool
 from shared.adapters.redis_events import RedisEventLog
 from shared.sessions.events import SessionEventPublisher
 from tests.integration.domain import Stores, connect_redis
-from tests.support.servers import (  # fixtures, used by name
-    _migrated_template,
-    empty_postgres_url,
-    postgres_server,
-    postgres_url,
-    redis_url,
-    storage_url,
-    unique_name,
-    valkey_server,
-)
-
-__all__ = [
-    "_migrated_template",
-    "empty_postgres_url",
-    "postgres_server",
-    "postgres_url",
-    "redis_url",
-    "storage_url",
-    "unique_name",
-    "valkey_server",
-]
 
 
 @pytest.fixture

@@ -1,0 +1,203 @@
+"""What happens beside the turn: the signed webhook, and the sweep that repeats what a crash cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from shared.adapters.postgres import PostgresPool
+from shared.adapters.postgres_approvals import PostgresApprovals
+from shared.adapters.postgres_turns import PostgresTurns
+from shared.ids import new_id
+from shared.sessions.agents import DEFAULT_AGENT, plan_turn
+from shared.sessions.models import (
+    Concurrency,
+    Decision,
+    Message,
+    MessageRole,
+    MessageStatus,
+    SessionConfig,
+    Turn,
+    TurnStatus,
+    Usage,
+)
+from shared.sessions.records import DecisionRecord
+from tests.contract.wire import WireContract
+from tests.e2e.client import Api, eventually, post_call, script
+from tests.e2e.processes import WEBHOOK_SECRET, AppHost, Received, Sink
+from tests.e2e.stack import WEBHOOK_PATH
+
+HOUR = timedelta(hours=1)
+
+
+# The webhook. ------------------------------------------------------------------------------------
+
+
+def _of(sink: Sink, session_id: str) -> list[Received]:
+    return [request for request in sink.at(WEBHOOK_PATH) if session_id.encode() in request.body]
+
+
+async def test_webhook_is_signed_and_repeated_until_it_is_taken(
+    api: Api, contract: WireContract, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await api.session()
+    refusals = iter([500, 302, 200])
+
+    def status_of(request: Received) -> int:
+        return next(refusals, 200) if session_id.encode() in request.body else 200
+
+    monkeypatch.setattr(sink, "status_of", status_of)
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/hooked"))]], content="done"))
+    approval = await api.approval(session_id)
+
+    async def taken() -> list[Received] | None:
+        return _of(sink, session_id) if len(_of(sink, session_id)) >= 3 else None
+
+    requests = await eventually(taken, "the webhook to be sent again")
+    for request in requests:
+        body = Webhook(WEBHOOK_SECRET).verify(request.body, request.headers)
+        assert (body["type"], set(body)) == ("approval.requested", {"type", "timestamp", "data"})
+        assert abs(datetime.fromisoformat(body["timestamp"]) - datetime.now(UTC)) < HOUR
+        link = body["data"].pop("link")
+        assert body["data"] == approval
+        contract.validate_body("Approval", body["data"])
+        assert link.startswith(f"{api.base_url}/api/approve/")
+        assert request.headers["content-type"] == "application/json"
+    assert {request.headers["webhook-id"] for request in requests} == {approval["id"]}
+    forged = Received(requests[0].path, requests[0].headers, requests[0].body.replace(b"http_request", b"harmless_one"))
+    with pytest.raises(WebhookVerificationError):
+        Webhook(WEBHOOK_SECRET).verify(forged.body, forged.headers)
+    # The link it carries is the one that decides.
+    page = await api.post(link.removeprefix(api.base_url), data={"decision": "approve"})
+    assert page.status_code == 200
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert len(_of(sink, session_id)) == 3, "taken once, it is not sent again"
+
+
+async def test_receiver_that_is_down_does_not_hold_up_the_decision(
+    api: Api, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "status_of", lambda request: 503 if request.path == WEBHOOK_PATH else 200)
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/unhooked"))]], content="done"))
+    await api.decide((await api.approval(session_id))["id"], "approve")
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+
+
+# The sweep. --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def pool(parley: AppHost) -> AsyncIterator[PostgresPool]:
+    """The app's own database: here a test does what a process did before it was cut."""
+    pool = PostgresPool(parley.environment["POSTGRES_URL"], size=2)
+    yield pool
+    await pool.aclose()
+
+
+async def _sweep(host: AppHost) -> None:
+    """Run the timer's function now instead of waiting for its time."""
+    async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
+        response = await client.post("/admin/functions/sweep", json={"input": ""})
+        assert response.status_code == 202, response.text
+
+
+async def _stored_only(pool: PostgresPool, session_id: str, content: str, at: datetime) -> str:
+    """A message posted at a time, whose orchestration was never started: the process died in between."""
+    turn_id, message_id = new_id(), new_id()
+    message = Message(
+        id=message_id,
+        session_id=session_id,
+        turn_id=turn_id,
+        role=MessageRole.USER,
+        content=content,
+        status=MessageStatus.COMPLETED,
+        created_at=at,
+    )
+    turn = Turn(
+        id=turn_id,
+        session_id=session_id,
+        message_id=message_id,
+        status=TurnStatus.QUEUED,
+        steps=0,
+        usage=Usage(),
+        created_at=at,
+        started_at=None,
+        ended_at=None,
+        error=None,
+    )
+    posted = await PostgresTurns(pool).post_message(
+        message,
+        turn,
+        plan_turn(DEFAULT_AGENT, SessionConfig(), model="scripted", approval_mode=None),
+        user_id="olga",
+        tokens=10,
+        concurrency=Concurrency.ENQUEUE,
+        idempotency=None,
+    )
+    assert posted.turn.id == turn_id
+    return turn_id
+
+
+async def _swept(api: Api, host: AppHost, session_id: str, turn_id: str) -> dict[str, Any]:
+    async def look() -> dict[str, Any] | None:
+        await _sweep(host)
+        turn = await api.turn(session_id, turn_id)
+        return turn if TurnStatus(turn["status"]).is_terminal else None
+
+    return await eventually(look, "the sweep to bring the turn to its end")
+
+
+async def test_sweep_starts_a_queued_turn_whose_start_was_cut(api: Api, parley: AppHost, pool: PostgresPool) -> None:
+    session_id = await api.session()
+    turn_id = await _stored_only(pool, session_id, script(content="late but here"), datetime.now(UTC) - HOUR)
+    following = await _stored_only(pool, session_id, script(content="and me"), datetime.now(UTC) - HOUR)
+    for turn, answer in ((turn_id, "late but here"), (following, "and me")):
+        assert (await _swept(api, parley, session_id, turn))["status"] == "completed"
+        assert list((await api.answers(session_id, turn)).values()) == [answer]
+
+
+async def test_sweep_leaves_alone_what_runs(api: Api, parley: AppHost, pool: PostgresPool, sink: Sink) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/swept"))]], content="done"))
+    approval = await api.approval(session_id)
+    await pool.execute("UPDATE turns SET dispatched_at = now() - interval '1 day' WHERE id = %(id)s", {"id": turn_id})
+    for _ in range(3):
+        await _sweep(parley)
+    await asyncio.sleep(0.5)
+    assert (await api.turn(session_id, turn_id))["status"] == "waiting_approval"
+    await api.decide(approval["id"], "approve")
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert len(sink.at("/swept")) == 1
+
+
+async def test_sweep_delivers_a_decision_whose_event_was_cut(
+    api: Api, parley: AppHost, pool: PostgresPool, sink: Sink
+) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/undelivered"))]], content="done"))
+    approval = await api.approval(session_id)
+    decision = DecisionRecord(Decision.APPROVE, "petr", None, None, None)
+    assert await PostgresApprovals(pool).decide(approval["id"], decision, now=datetime.now(UTC))
+    async with await psycopg.AsyncConnection.connect(parley.environment["POSTGRES_URL"], autocommit=True) as connection:
+        await connection.execute("UPDATE approvals SET decided_at = decided_at - interval '1 minute'")
+    assert (await _swept(api, parley, session_id, turn_id))["status"] == "completed"
+    assert len(sink.at("/undelivered")) == 1
+
+
+async def test_sweep_closes_a_turn_that_lost_its_orchestration(api: Api, parley: AppHost, pool: PostgresPool) -> None:
+    session_id = await api.session()
+    turn_id = await _stored_only(pool, session_id, script(content="never"), datetime.now(UTC) - HOUR)
+    # It was running, and then the task hub was lost.
+    await pool.execute("UPDATE turns SET status = 'running', started_at = now() WHERE id = %(id)s", {"id": turn_id})
+    turn = await _swept(api, parley, session_id, turn_id)
+    assert (turn["status"], turn["error"]["code"]) == ("failed", "INTERNAL_ERROR")
+    assert [event["type"] for event in await api.events(session_id)][-2:] == ["error.occurred", "stream.ended"]
+    assert (await api.until(session_id, await api.say(session_id, script(tokens=2))))["status"] == "completed"
