@@ -73,43 +73,28 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
     return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id})
 
 
-@endpoint(
-    bp,
-    Operation(
+def _membership_of(verb: str, summary: str) -> Operation:
+    return Operation(
         "POST",
-        "/api/v1/sessions/{session_id}/subscribe",
-        "subscribe",
-        "See a session's events live",
+        f"/api/v1/sessions/{{session_id}}/{verb}",
+        verb,
+        summary,
         "Realtime",
         200,
         body=Subscription,
         returns=Subscribed,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
         body_required=False,
-    ),
-    sends=True,
-)
+    )
+
+
+@endpoint(bp, _membership_of("subscribe", "See a session's events live"), sends=True)
 async def subscribe(call: Call, body: Subscription) -> Response:
     """One connection, or every connection of the caller."""
     return await _membership(call, body, "add")
 
 
-@endpoint(
-    bp,
-    Operation(
-        "POST",
-        "/api/v1/sessions/{session_id}/unsubscribe",
-        "unsubscribe",
-        "Stop seeing a session's events",
-        "Realtime",
-        200,
-        body=Subscription,
-        returns=Subscribed,
-        errors=(ErrorCode.SESSION_NOT_FOUND,),
-        body_required=False,
-    ),
-    sends=True,
-)
+@endpoint(bp, _membership_of("unsubscribe", "Stop seeing a session's events"), sends=True)
 async def unsubscribe(call: Call, body: Subscription) -> Response:
     """The counterpart of subscribe."""
     return await _membership(call, body, "remove")

@@ -18,7 +18,20 @@ from triggers.parameters import IDEMPOTENCY_KEY, PAGING, Parameter, text
 bp = df.Blueprint()
 
 _NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND,)
-_STATE_ERRORS = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.INVALID_STATE)
+
+
+def _transition(verb: str, summary: str) -> Operation:
+    """One arrow of the state machine."""
+    return Operation(
+        "POST",
+        f"/api/v1/sessions/{{session_id}}/{verb}",
+        f"{verb}_session",
+        summary,
+        "Sessions",
+        200,
+        returns=Session,
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.INVALID_STATE),
+    )
 
 
 @endpoint(
@@ -101,42 +114,14 @@ async def get_session(call: Call, _: None) -> Response:
     return ok(record.session)
 
 
-@endpoint(
-    bp,
-    Operation(
-        "POST",
-        "/api/v1/sessions/{session_id}/activate",
-        "activate_session",
-        "CREATED to ACTIVE",
-        "Sessions",
-        200,
-        returns=Session,
-        errors=_STATE_ERRORS,
-    ),
-    sends=True,
-    durable=True,
-)
+@endpoint(bp, _transition("activate", "CREATED to ACTIVE"), sends=True, durable=True)
 async def activate_session(call: Call, _: None) -> Response:
     """A first message does the same."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ACTIVE)
     return _answer(call, changed)
 
 
-@endpoint(
-    bp,
-    Operation(
-        "POST",
-        "/api/v1/sessions/{session_id}/suspend",
-        "suspend_session",
-        "ACTIVE to SUSPENDED",
-        "Sessions",
-        200,
-        returns=Session,
-        errors=_STATE_ERRORS,
-    ),
-    sends=True,
-    durable=True,
-)
+@endpoint(bp, _transition("suspend", "ACTIVE to SUSPENDED"), sends=True, durable=True)
 async def suspend_session(call: Call, _: None) -> Response:
     """A running turn is held where it is, its waits included."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.SUSPENDED)
@@ -145,21 +130,7 @@ async def suspend_session(call: Call, _: None) -> Response:
     return _answer(call, changed)
 
 
-@endpoint(
-    bp,
-    Operation(
-        "POST",
-        "/api/v1/sessions/{session_id}/resume",
-        "resume_session",
-        "SUSPENDED to ACTIVE",
-        "Sessions",
-        200,
-        returns=Session,
-        errors=_STATE_ERRORS,
-    ),
-    sends=True,
-    durable=True,
-)
+@endpoint(bp, _transition("resume", "SUSPENDED to ACTIVE"), sends=True, durable=True)
 async def resume_session(call: Call, _: None) -> Response:
     """A held turn goes on; a queued one starts."""
     changed = await call.services.sessions.resume(_session_id(call), call.principal)
@@ -170,21 +141,7 @@ async def resume_session(call: Call, _: None) -> Response:
     return _answer(call, changed)
 
 
-@endpoint(
-    bp,
-    Operation(
-        "POST",
-        "/api/v1/sessions/{session_id}/end",
-        "end_session",
-        "To ENDED, for good",
-        "Sessions",
-        200,
-        returns=Session,
-        errors=_STATE_ERRORS,
-    ),
-    sends=True,
-    durable=True,
-)
+@endpoint(bp, _transition("end", "To ENDED, for good"), sends=True, durable=True)
 async def end_session(call: Call, _: None) -> Response:
     """A running turn is cancelled first."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ENDED)
