@@ -40,8 +40,11 @@ class Batcher[Item, Result]:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._max_items], self._waiting[self._max_items :]
+                results: Sequence[Result | BaseException]
                 try:
                     results = await self._flush([item for item, _ in batch])
+                    if len(results) != len(batch):
+                        raise RuntimeError(f"{len(results)} results for {len(batch)} items")
                 except Exception as exc:  # handed to every waiter, who knows what it means
                     results = [exc] * len(batch)
                 for (_, future), result in zip(batch, results, strict=True):

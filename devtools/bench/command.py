@@ -44,8 +44,13 @@ async def _until_signal(options: argparse.Namespace) -> int:
     """A signal ends the run in order: nothing stays behind."""
     work = asyncio.create_task(_bench(options))
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not work.cancelling():  # a second one must not cut the stopping short
+            work.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, work.cancel)
+        loop.add_signal_handler(number, stop)
     try:
         await work
     except asyncio.CancelledError:
@@ -70,7 +75,7 @@ async def _bench(options: argparse.Namespace) -> None:
         folder = _temporary_folder(stack)
         checkouts = {_HERE: Path(ROOT)}
         if options.compare is not None:
-            checkouts[options.compare] = stack.enter_context(worktree(options.compare, folder / "checkout"))
+            checkouts[options.compare] = stack.enter_context(worktree(Path(ROOT), options.compare, folder / "checkout"))
         _say(f"starting servers, model and {len(checkouts)} host(s) in {folder}")
         async with running(folder, checkouts, _say) as bench:
             outcome = await carry_out(bench, plan, _say)
@@ -131,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=_names, default=(), metavar="NAME,...", help=f"of {', '.join(ALL)}")
     parser.add_argument("--sessions", type=_counts, default=SESSIONS, metavar="N,...", help="at once (1,16,64)")
     parser.add_argument("--rounds", type=_count, help="how often each case is measured (3; quick: 1)")
-    parser.add_argument("--seconds", type=float, help="of one measured window (5; quick: 1.5)")
+    parser.add_argument("--seconds", type=_seconds, help="of one measured window (5; quick: 1.5)")
     parser.add_argument("--watch", choices=list(Watch), default=Watch.SSE.value, help="how clients see the answer")
     parser.add_argument("--compare", metavar="REV", help="measure this git revision too, in turns, and print ratios")
     parser.add_argument("--profile", action="store_true", help="then profile the host with py-spy")
@@ -149,6 +154,13 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _counts(text: str) -> tuple[int, ...]:
     return tuple(_count(part) for part in text.split(","))
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) <= 600:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 600")
 
 
 def _count(text: str) -> int:

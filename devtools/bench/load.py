@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -27,7 +28,7 @@ from devtools.bench.client import Client, Watch
 from devtools.bench.view import UnexpectedTurn
 from devtools.bench.workloads import Workload, workload
 
-type Turn = Callable[[], Awaitable[Timing]]
+type Turn = Callable[[], Coroutine[Any, Any, Timing]]
 
 
 class Load:
@@ -65,7 +66,7 @@ class Load:
         async with contextlib.AsyncExitStack() as stack:
             clients = [self._client(what, order) for _ in range(order["sessions"])]
             await asyncio.gather(*(stack.enter_async_context(client) for client in clients))
-            warm: list[Turn] = [lambda c=client: c.turn(expected_text=expected) for client in clients]  # type: ignore[misc]
+            warm: list[Turn] = [partial(client.turn, expected_text=expected) for client in clients]
             result = await self._window(warm, [client.turn for client in clients], order)
         if what.needs_approval and self._sunk - sunk != result["turns_in_all"]:
             raise UnexpectedTurn(f"{result['turns_in_all']} approved calls, but {self._sunk - sunk} arrived")
@@ -155,7 +156,7 @@ class Load:
         return self._texts[what.name]
 
 
-async def _all(works: Any) -> None:
+async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Wait for all; the first failure ends the others."""
     async with asyncio.TaskGroup() as group:
         for work in works:

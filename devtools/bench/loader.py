@@ -42,6 +42,7 @@ class Loader:
             stdout=asyncio.subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": ROOT},
             limit=_LINE_LIMIT,
+            start_new_session=True,  # a Ctrl-C is ours to handle
         )
         self.sink = str((await self._line())["sink"])
         return self

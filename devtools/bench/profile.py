@@ -25,6 +25,7 @@ _TOP = 40
 _LINE = re.compile(r":\d+\)$")
 _STANDARD = "standard library"
 _BARE_LOOP = "event loop"
+# anyio counts as the standard library: the HTTP server stands on it, and the openai client too.
 _PARTS = (
     ("devhost: durable engine", r"devhost/durable/"),
     ("devhost: signalr", r"devhost/signalr/"),
@@ -32,7 +33,7 @@ _PARTS = (
     ("devhost: rest", r"devhost/"),
     ("durable SDK", r"durable_functions/"),
     ("worker library", r"azure_functions_runtime|azurefunctions|azure/functions|^functions/"),
-    ("http server", r"uvicorn/|starlette/|fastapi/|anyio/|websockets/"),
+    ("http server", r"uvicorn/|starlette/|fastapi/|websockets/"),
     ("postgres client", r"psycopg"),
     ("redis client", r"redis/"),
     ("openai client", r"openai/|httpx|httpcore|h11/"),
@@ -59,23 +60,35 @@ async def profile(bench: Bench, case: Case, watch: str, stacks: Path) -> str:
     contender = bench.contenders[0]
     load = asyncio.create_task(bench.measure(case, contender, watch))
     try:
-        recorder = await asyncio.create_subprocess_exec(
-            *(str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(contender.pid), "--gil"),
-            *("--duration", f"{case.seconds:.0f}", "--rate", str(_RATE_HZ), "--subprocesses"),
-            *("--format", "raw", "--output", str(stacks)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-    except FileNotFoundError:
-        raise ServerError("py-spy is not installed: run without --profile") from None
-    output, _ = await recorder.communicate()
-    measured = await load
-    if recorder.returncode != 0:
-        raise ServerError(f"py-spy could not record: {output.decode(errors='replace').strip()[-300:]}")
+        await _record(contender.pid, case.seconds, stacks)
+        measured = await load
+    finally:
+        load.cancel()
     rate = turns_per_s(measured)
     head = f"profile of the host, {case.name}, {rate:.1f} turns/s under py-spy; stacks in {stacks}"
     folded = await asyncio.to_thread(stacks.read_text)
     return f"{head}\n\n{summary(folded, expected=round(case.seconds * _RATE_HZ))}"
+
+
+async def _record(pid: int | None, seconds: float, stacks: Path) -> None:
+    try:
+        recorder = await asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid), "--gil", "--subprocesses"),
+            *("--duration", f"{seconds:.0f}", "--rate", str(_RATE_HZ), "--format", "raw", "--output", str(stacks)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C is ours to handle
+        )
+    except FileNotFoundError:
+        raise ServerError("py-spy is not installed: run without --profile") from None
+    try:
+        output, _ = await recorder.communicate()
+    finally:
+        if recorder.returncode is None:
+            recorder.kill()
+            await recorder.wait()
+    if recorder.returncode != 0:
+        raise ServerError(f"py-spy could not record: {output.decode(errors='replace').strip()[-300:]}")
 
 
 def summary(folded: str, *, expected: int) -> str:

@@ -1,4 +1,4 @@
-"""Another revision of this checkout in a folder of its own, for `--compare`."""
+"""Another revision of a checkout in a folder of its own, for `--compare`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from devhost.servers import ServerError
-from devtools.bootstrap import ROOT
 
 
 def revision_of(checkout: Path) -> str:
@@ -21,13 +20,13 @@ def revision_of(checkout: Path) -> str:
 
 
 @contextlib.contextmanager
-def worktree(revision: str, folder: Path) -> Iterator[Path]:
+def worktree(repository: Path, revision: str, folder: Path) -> Iterator[Path]:
     """`revision` checked out in `folder`; removed at the end. Raises ServerError for an unknown one."""
-    _git(Path(ROOT), "worktree", "add", "--detach", "--force", str(folder), revision)
+    _git(repository, "worktree", "add", "--detach", "--force", str(folder), revision)
     try:
         yield folder
     finally:
-        _git(Path(ROOT), "worktree", "remove", "--force", str(folder))
+        _git(repository, "worktree", "remove", "--force", str(folder))
 
 
 def _git(checkout: Path, *arguments: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -20,8 +20,12 @@ log = logging.getLogger(__name__)
 
 TABLE = "parleyaudit"
 
-_MAX_DETAILS = 30_000
+_MAX_DETAILS_BYTES = 60_000
 """A string property holds 64 KiB of UTF-16 (Azure Tables data model)."""
+
+_MAX_LOGGED_CHARS = 500
+_TIMEOUT_S = 5.0
+"""For one line, with all tries: the turn that it is about waits meanwhile."""
 
 
 class TablesAuditTrail:
@@ -36,18 +40,22 @@ class TablesAuditTrail:
     async def record(self, session_id: str, action: str, details: JsonObject) -> None:
         from azure.core.exceptions import AzureError
 
-        entity = {
+        entity: dict[str, Any] = {
             "PartitionKey": session_id,
             "RowKey": new_id(),
             "at": datetime.now(UTC),
             "action": action,
-            "details": orjson.dumps(details).decode()[:_MAX_DETAILS],
+            "details": _cut(orjson.dumps(details).decode()),
         }
         try:
-            table = self._table or await self._open()
-            await table.create_entity(entity)
-        except (AzureError, ValueError) as exc:
-            log.error("audit line lost: %s %s of session %s: %s", action, entity["details"], session_id, exc)
+            async with asyncio.timeout(_TIMEOUT_S):
+                table = self._table or await self._open()
+                await table.create_entity(entity)
+        except (AzureError, ValueError, TimeoutError) as exc:
+            shown = entity["details"][:_MAX_LOGGED_CHARS]
+            log.error(
+                "audit line lost: %s %s of session %s: %s: %s", action, shown, session_id, type(exc).__name__, exc
+            )
 
     async def ping(self) -> None:
         """Raises AzureError or ValueError when the table cannot be read."""
@@ -67,8 +75,12 @@ class TablesAuditTrail:
                     table = TableClient(self._endpoint, TABLE, credential=DefaultAzureCredential())
                 else:
                     table = TableClient.from_connection_string(self._connection_string or "", TABLE)
-                with suppress(ResourceExistsError):
-                    await table.create_table()
+                try:
+                    with suppress(ResourceExistsError):
+                        await table.create_table()
+                except BaseException:
+                    await table.close()
+                    raise
                 self._table = table
             return self._table
 
@@ -76,3 +88,7 @@ class TablesAuditTrail:
         table, self._table = self._table, None
         if table is not None:
             await table.close()
+
+
+def _cut(text: str) -> str:
+    return text.encode("utf-16-le")[:_MAX_DETAILS_BYTES].decode("utf-16-le", "ignore")

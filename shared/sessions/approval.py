@@ -10,6 +10,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import orjson
 
@@ -28,9 +29,22 @@ log = logging.getLogger(__name__)
 
 
 def arguments_digest(tool: str, arguments: JsonObject) -> str:
-    """SHA-256 over tool name and canonical JSON (sorted keys), hex."""
-    canonical = orjson.dumps([tool, arguments], option=orjson.OPT_SORT_KEYS)
+    """SHA-256 over tool name and canonical JSON (sorted keys, whole numbers as integers), hex."""
+    canonical = orjson.dumps([tool, _canonical(arguments)], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(canonical).hexdigest()
+
+
+def _canonical(value: object) -> object:
+    """JSON as it would come back from a jsonb column, which keeps a number's value and not how it was written."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        # From its shortest decimal form, which is what was sent to the database, not its binary value.
+        whole = int(Decimal(repr(value)))
+        return whole if -(2**63) <= whole < 2**64 else value
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,11 @@ class TurnCancelled(Exception):
 class CancelWatch:
     """Watches turns for a cancel request while something of theirs runs in this process."""
 
-    def __init__(self, cancelled_of: Callable[[Sequence[str]], Awaitable[set[str]]]) -> None:
+    def __init__(
+        self, cancelled_of: Callable[[Sequence[str]], Awaitable[set[str]]], *, poll_s: float = POLL_SECONDS
+    ) -> None:
         self._cancelled_of = cancelled_of
+        self._poll_s = poll_s
         self._watched: dict[str, set[_Guard]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -43,6 +46,10 @@ class CancelWatch:
             if guard.fired and task.uncancel() <= guard.cancelling:
                 raise TurnCancelled from None
             raise
+        except BaseException:
+            if guard.fired:
+                task.uncancel()  # the body made another error of it; that one is reported
+            raise
         else:
             if guard.fired:
                 # The body was faster than the cancellation: take it back, or it would hit whoever awaits next.
@@ -56,7 +63,7 @@ class CancelWatch:
     async def _poll(self) -> None:
         try:
             while True:
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(self._poll_s)
                 if not self._watched:
                     return
                 try:

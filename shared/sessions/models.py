@@ -10,9 +10,22 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 type JsonObject = dict[str, Any]
+
+
+def _encodable(value: JsonObject) -> JsonObject:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        raise ValueError("holds a whole number beyond 64 bits, or is nested too deeply") from None
+    return value
+
+
+SentJson = Annotated[JsonObject, AfterValidator(_encodable)]
+"""A JSON object from a caller, as far as every reader of JSON can take it."""
 
 MAX_CONTENT_CHARS = 400_000
 """Upper bound of one message whatever the model's window: keeps a request and a row bounded."""
@@ -200,7 +213,7 @@ class NewSession(Value):
     agent_id: str | None = Field(None, max_length=64)
     config: SessionConfig = SessionConfig()
     tags: list[Tag] = Field([], max_length=32)
-    metadata: JsonObject = {}
+    metadata: SentJson = {}
 
 
 class NewMessage(Value):
@@ -216,7 +229,7 @@ class NewDecision(Value):
     """Body of `POST /approvals/{approval_id}/decision`."""
 
     decision: Decision
-    arguments: JsonObject | None = Field(None, description="Approve with these arguments instead")
+    arguments: SentJson | None = Field(None, description="Approve with these arguments instead")
     comment: str | None = Field(None, max_length=2_000)
 
 

@@ -46,12 +46,14 @@ class StreamWriter:
         *,
         turn_id: str,
         message_id: str,
+        coalesce_s: float = COALESCE_SECONDS,
     ) -> None:
         self._publisher = publisher
         self._sender = sender
         self._target = target
         self._turn_id = turn_id
         self._message_id = message_id
+        self._coalesce_s = coalesce_s
         self._events: list[Event] = []
         self._texts: list[str] = []
         self._deltas = 0
@@ -106,7 +108,7 @@ class StreamWriter:
             except DeliveryFailed as exc:
                 log.warning("live delivery failed for turn %s: %s", self._turn_id, exc)
             try:
-                await asyncio.wait_for(self._finishing.wait(), COALESCE_SECONDS)
+                await asyncio.wait_for(self._finishing.wait(), self._coalesce_s)
             except TimeoutError:
                 continue
             return

@@ -53,9 +53,7 @@ FRAMES: Mapping[str, Json] = {
 
 _FRAME: Json = {"oneOf": [_object({"type": {"const": kind}, **fields}) for kind, fields in FRAMES.items()]}
 _SESSION: Json = _object({"session": {"$ref": f"{_DOCUMENT}#/components/schemas/Session"}})
-_APPROVAL: Json = _object(
-    {"approval": {"$ref": f"{_DOCUMENT}#/components/schemas/Approval"}, "tool_call_id": _ID}
-)
+_APPROVAL: Json = _object({"approval": {"$ref": f"{_DOCUMENT}#/components/schemas/Approval"}, "tool_call_id": _ID})
 _CALL_ENDED: Json = _object(
     {"tool_call": _object({"id": _ID, "message_id": _ID, "name": _TEXT, "status": _TEXT, "result": {}})},
     {"code": _CODE},
@@ -167,9 +165,7 @@ class WireContract:
 
     def _compiled(self, key: str, schema: Json) -> Draft202012Validator:
         if key not in self._validators:
-            self._validators[key] = Draft202012Validator(
-                schema, registry=self._registry, format_checker=self._formats
-            )
+            self._validators[key] = Draft202012Validator(schema, registry=self._registry, format_checker=self._formats)
         return self._validators[key]
 
     @cached_property
@@ -182,7 +178,5 @@ class WireContract:
 def _absolute(schema: Any) -> Any:
     """The schema with references that name the document."""
     if isinstance(schema, dict):
-        return {
-            name: f"{_DOCUMENT}{value}" if name == "$ref" else _absolute(value) for name, value in schema.items()
-        }
+        return {name: f"{_DOCUMENT}{value}" if name == "$ref" else _absolute(value) for name, value in schema.items()}
     return [_absolute(item) for item in schema] if isinstance(schema, list) else schema

@@ -128,7 +128,15 @@ async def test_tampered_or_foreign_links_are_not_found(api: Api, parley: AppHost
 
 @pytest.mark.parametrize(
     "form",
-    [b"", b"decision=", b"decision=maybe", b"comment=x", b"\xff\xfe", b"decision=approve" + b"&a=1" * 20, b"x" * 20_000],
+    [
+        b"",
+        b"decision=",
+        b"decision=maybe",
+        b"comment=x",
+        b"\xff\xfe",
+        b"decision=approve" + b"&a=1" * 20,
+        b"x" * 20_000,
+    ],
 )
 async def test_form_that_is_no_decision_decides_nothing(api: Api, parley: AppHost, sink: Sink, form: bytes) -> None:
     session_id, turn_id, approval, link = await _asked(api, parley, sink.url("/link-form"))
@@ -160,9 +168,7 @@ async def test_arguments_are_shown_as_text_never_as_markup(api: Api, parley: App
     message = script(tool_calls=[[post_call(sink.url("/markup"), body=hostile)]], content=LATER)
     turn_id = await api.say(session_id, message)
     approval = await api.approval(session_id)
-    link = ApprovalLinks(LINK_SECRET, "").url(
-        approval["id"], expires_at=datetime.fromisoformat(approval["expires_at"])
-    )
+    link = ApprovalLinks(LINK_SECRET, "").url(approval["id"], expires_at=datetime.fromisoformat(approval["expires_at"]))
     page = await api.get(link)
     _assert_page(page, 200, "&lt;script&gt;alert(1)")
     assert not re.search(r"<(script|img)\b", page.text)

@@ -112,7 +112,9 @@ async def test_enqueue_runs_messages_in_the_order_they_came(api: Api) -> None:
     for turn_id in turns:
         assert (await api.until(session_id, turn_id))["status"] == "completed"
     ended = [
-        event["turn_id"] for event in await api.events(session_id) if event["type"] in {"stream.started", "stream.ended"}
+        event["turn_id"]
+        for event in await api.events(session_id)
+        if event["type"] in {"stream.started", "stream.ended"}
     ]
     assert ended == [turn_id for turn_id in turns for _ in range(2)]
     assert [list((await api.answers(session_id, turn)).values()) for turn in turns] == [

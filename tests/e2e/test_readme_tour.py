@@ -55,7 +55,5 @@ def test_the_tour_prints_what_the_readme_shows(up: Up) -> None:
 
 def _matches(shown: list[str], real: list[str]) -> bool:
     """Line by line; `...` alone stands for any lines, inside a line for any text."""
-    pattern = "\n".join(
-        r"(?:.*\n?)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") for line in shown
-    )
+    pattern = "\n".join(r"(?:.*\n?)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") for line in shown)
     return re.fullmatch(pattern.replace(r"(?:.*\n?)*?" + "\n", r"(?:.*\n)*?"), "\n".join(real)) is not None

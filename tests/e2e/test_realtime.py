@@ -24,9 +24,7 @@ SLOW = {"tokens": 80, "token_ms": 20}
 # What is heard equals what is stored. ------------------------------------------------------------
 
 
-async def test_signalr_stream_equals_the_stored_text(
-    api: Api, parley: AppHost, console: Console, sink: Sink
-) -> None:
+async def test_signalr_stream_equals_the_stored_text(api: Api, parley: AppHost, console: Console, sink: Sink) -> None:
     owner = api.as_user("hana")
     session_id = await owner.session()
     listener = await console.connect(owner, subscribe_to=session_id)
@@ -239,7 +237,9 @@ async def test_relay_takes_the_apps_own_signature_and_nothing_else(api: Api, con
     }
     async with httpx.AsyncClient(base_url=api.base_url, trust_env=False) as client:
         for name, authorization in refused.items():
-            headers = {"x-dev-user": "root;admin,approver"} | ({"authorization": authorization} if authorization else {})
+            headers = {"x-dev-user": "root;admin,approver"} | (
+                {"authorization": authorization} if authorization else {}
+            )
             response = await client.post(f"/api/{RELAY_ROUTE}", content=_message(session_id), headers=headers)
             assert (response.status_code, response.content) == (404, b""), name
         assert (await client.get(f"/api/{RELAY_ROUTE}")).status_code in {404, 405}

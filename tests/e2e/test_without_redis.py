@@ -139,3 +139,24 @@ async def test_redis_stopped_in_mid_turn_costs_replay_and_nothing_else(
         for turn_id in (second, third, fourth):
             stream_again = Transcript.of_turn_stream(await api.turn_stream(session_id, turn_id))
             assert stream_again.texts == await api.answers(session_id, turn_id)
+
+
+async def test_redis_stopped_while_text_streams_loses_no_text(api: Api, console: Console, valkey_folder: Path) -> None:
+    heard: list[Json] = []
+    async with AsyncExitStack() as running:
+        await running.enter_async_context(_valkey(valkey_folder))
+        session_id = await api.session()
+        listener = await console.connect(api, subscribe_to=session_id)
+        turn_id = await api.say(session_id, script(tokens=120, token_ms=15))
+        stream = asyncio.create_task(api.turn_stream(session_id, turn_id))
+        heard.append(await listener.next())
+        while "content_delta" not in str(heard[-1]):
+            heard.append(await listener.next())
+    await _hear(listener, "stream.ended", heard)
+    assert (await api.turn(session_id, turn_id))["status"] == "completed"
+    stored = await api.answers(session_id, turn_id)
+    live = Transcript.of_envelopes(heard, turn_id)
+    assert (live.texts, list(live.attempts.values())) == (stored, [[1]])
+    numbers = [envelope["seq"] for envelope in heard]
+    assert numbers == sorted(set(numbers))
+    assert Transcript.of_turn_stream(await stream).texts == stored

@@ -328,5 +328,5 @@ def text_of(events: Sequence[dict[str, Any]]) -> str:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for something only another process can tell."""
     async with asyncio.timeout(WAIT_S):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  # another process gives no event
             await asyncio.sleep(0.02)

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.realtime import RelaySender
 from shared.errors import ErrorCode
 from shared.ids import new_id
 from shared.sessions.bridge import SessionAgentBridge, StepReport
@@ -20,6 +21,7 @@ from shared.sessions.executor import AgentExecutor
 from shared.sessions.models import Message, MessageStatus, TurnStatus
 from shared.sessions.records import PostedMessage, StepOutcome
 from shared.settings import AuthMode, Settings
+from shared.signing import RelayTokens
 from tests.integration.domain import (
     OWNER,
     WAIT_S,
@@ -88,9 +90,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(
-    stores: Stores, publisher: SessionEventPublisher, model_url: str
-) -> AsyncIterator[Bench]:
+async def bench(stores: Stores, publisher: SessionEventPublisher, model_url: str) -> AsyncIterator[Bench]:
     model = OpenAIChat(settings_for(model_url, LLM_TIMEOUT_SECONDS=5))
     sender = RecordingSender()
     watch = CancelWatch(stores.turns.cancel_requested)
@@ -149,7 +149,7 @@ async def test_the_first_delta_leaves_alone_and_the_later_ones_together(bench: B
 
 
 async def test_tool_calls_are_stored_with_what_policy_says_of_them(bench: Bench) -> None:
-    calls = [
+    calls: list[dict[str, Any]] = [
         {"name": "calculate", "arguments": {"expression": "17 * 23"}, "id": "call_a"},
         {"name": "http_request", "arguments": {"method": "GET", "url": "http://example.test/"}, "id": "call_b"},
         {"name": "http_request", "arguments": {"method": "GET"}, "id": "call_c"},
@@ -185,7 +185,16 @@ async def test_two_calls_with_one_id_stay_two(bench: Bench) -> None:
 
 async def test_hostile_arguments_do_not_stop_the_step(bench: Bench) -> None:
     deep = '{"a":' * 400 + "1" + "}" * 400
-    arguments = [deep, '{"expression": "\\u0000"}', "[]", '"x"', "null", '{"expression":1e999}', "", '{"n":' + "9" * 40 + "}"]
+    arguments = [
+        deep,
+        '{"expression": "\\u0000"}',
+        "[]",
+        '"x"',
+        "null",
+        '{"expression":1e999}',
+        "",
+        '{"n":' + "9" * 40 + "}",
+    ]
     calls = [{"name": "calculate", "arguments": text} for text in arguments]
     posted = await bench.stores.turn(script(tool_calls=[calls]))
 
@@ -391,9 +400,6 @@ async def test_an_attempt_that_was_overtaken_stores_nothing(bench: Bench) -> Non
 
 
 async def test_live_delivery_that_fails_costs_the_turn_nothing(bench: Bench, stores: Stores, model_url: str) -> None:
-    from shared.adapters.realtime import RelaySender
-    from shared.signing import RelayTokens
-
     model = OpenAIChat(settings_for(model_url))
     relay = RelaySender("http://127.0.0.1:1", RelayTokens("s" * 32))
     watch = CancelWatch(stores.turns.cancel_requested)

@@ -22,7 +22,9 @@ def _risky(**changes: object) -> ProposedCall:
     return call("http_request", _ARGUMENTS, needs_approval=True, **changes)
 
 
-async def _waiting(stores: Stores, *, expires_in: timedelta = timedelta(hours=1)) -> tuple[ProposedCall, ApprovalRecord]:
+async def _waiting(
+    stores: Stores, *, expires_in: timedelta = timedelta(hours=1)
+) -> tuple[ProposedCall, ApprovalRecord]:
     proposal = _risky()
     await stores.proposed(proposal)
     return proposal, await stores.request_approval(proposal, expires_in=expires_in)

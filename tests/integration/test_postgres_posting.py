@@ -325,16 +325,15 @@ async def test_stuck_turns_are_those_dispatched_long_ago_in_active_sessions(stor
     await stores.move(suspended.message.session_id, SessionStatus.SUSPENDED)
     await stores.finish(ended.turn.id)
 
-    found = {turn.turn_id for turn in await stores.turns.stuck(
-        queued_before=utc_now(), running_before=utc_now(), limit=1_000
-    )}
+    found = {
+        turn.turn_id
+        for turn in await stores.turns.stuck(queued_before=utc_now(), running_before=utc_now(), limit=1_000)
+    }
 
     assert stuck.turn.id in found
     assert found.isdisjoint({suspended.turn.id, ended.turn.id, queued.turn.id})
     await stores.turns.touch_dispatch(stuck.turn.id, now=utc_now() + timedelta(minutes=1))
-    later = await stores.turns.stuck(
-        queued_before=utc_now(), running_before=utc_now(), limit=1_000
-    )
+    later = await stores.turns.stuck(queued_before=utc_now(), running_before=utc_now(), limit=1_000)
     assert stuck.turn.id not in {turn.turn_id for turn in later}
 
 
@@ -342,9 +341,7 @@ async def test_cancelling_a_running_turn_asks_and_a_second_time_asks_again(store
     posted = await stores.turn()
 
     for _ in range(2):
-        interruption, target = await stores.turns.cancel(
-            posted.turn.session_id, posted.turn.id, OWNER, now=utc_now()
-        )
+        interruption, target = await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
         assert interruption.turn_ids == [posted.turn.id]
         assert target.session_id == posted.turn.session_id
     await stores.finish(posted.turn.id, TurnStatus.CANCELLED)
@@ -380,4 +377,3 @@ async def test_the_plan_is_frozen_when_the_message_is_posted(stores: Stores) -> 
     posted = await stores.post(session.id, turn_plan=frozen)
 
     assert (await stores.started(posted.turn.id)).plan == frozen
-

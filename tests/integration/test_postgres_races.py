@@ -107,8 +107,10 @@ async def test_a_tool_result_that_meets_the_end_of_its_turn_waits(stores: Stores
     await holder.release()
 
     assert await saved is False
-    assert await stores.value(b"SELECT count(*) FROM messages WHERE role = 'tool' AND turn_id = %(id)s",
-                              id=posted.turn.id) == 0
+    assert (
+        await stores.value(b"SELECT count(*) FROM messages WHERE role = 'tool' AND turn_id = %(id)s", id=posted.turn.id)
+        == 0
+    )
 
 
 async def test_a_decision_that_meets_a_cancel_waits_and_comes_too_late(stores: Stores, holder: Holder) -> None:

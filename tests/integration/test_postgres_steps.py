@@ -70,9 +70,7 @@ async def test_a_stored_step_comes_back_and_is_not_begun_again(stores: Stores) -
     posted = await stores.turn()
     calls = [call(ordinal=0), call("http_request", {"a": 1}, ordinal=1, needs_approval=True)]
     start = await stores.answer(posted.turn.id, calls=calls)
-    expected = StoredStep(
-        start.message_id, MessageStatus.COMPLETED, [(calls[0].id, False), (calls[1].id, True)]
-    )
+    expected = StoredStep(start.message_id, MessageStatus.COMPLETED, [(calls[0].id, False), (calls[1].id, True)])
 
     assert await stores.begin(posted.turn.id) == expected
     assert await stores.turns.stored_step(posted.turn.id, 1) == expected

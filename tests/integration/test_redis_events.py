@@ -39,7 +39,7 @@ async def test_fifty_writers_at_once_leave_no_hole_and_no_double(event_log: Redi
     target = _target()
 
     async def write(writer: int) -> list[int]:
-        numbers = []
+        numbers: list[int] = []
         for count in (1, 4, 2, 3):
             first = await event_log.append(target, [b'"type":"w%d","i":%d}' % (writer, i) for i in range(count)])
             numbers.extend(range(first, first + count))

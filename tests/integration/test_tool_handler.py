@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -94,11 +94,11 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(stores: Stores, publisher: SessionEventPublisher) -> AsyncIterator[Bench]:
+async def bench(stores: Stores, publisher: SessionEventPublisher) -> Bench:
     fetcher, audit = Fetcher(), RecordingAudit()
     watch = CancelWatch(stores.turns.cancel_requested)
     links = ApprovalLinks("s" * 32, "http://localhost")
-    yield Bench(
+    return Bench(
         stores,
         fetcher,
         audit,
@@ -233,12 +233,13 @@ async def test_a_decision_and_the_end_of_the_wait_at_once_leave_one_outcome(benc
         proposal, _, approval_id = await bench.waiting()
         before = len(bench.fetcher.requests)
 
-        decided, report = await asyncio.gather(
+        outcomes: Any = await asyncio.gather(
             bench.decide(approval_id, Decision.APPROVE),
             bench.handle(proposal.id, deadline_passed=True),
             return_exceptions=True,
         )
 
+        decided, report = outcomes
         assert isinstance(report, ToolReport)
         ran = len(bench.fetcher.requests) - before
         expected = ToolCallStatus.REJECTED if isinstance(decided, Gone) else ToolCallStatus.COMPLETED

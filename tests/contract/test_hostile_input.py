@@ -1,0 +1,316 @@
+"""Whatever a client sends, the answer is a problem document that names the field, never a 500."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.client import Api, post_call, script
+from tests.e2e.processes import Sink
+
+NUL = "a\u0000b"
+HUGE = 10**400
+
+
+def _cursor(*parts: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(list(parts)).encode()).decode().rstrip("=")
+
+
+def _assert_refused(response: httpx.Response, *fields: str, statuses: tuple[int, ...] = (400, 413, 422)) -> None:
+    """A client's mistake, told as one, with the fields named."""
+    assert response.status_code in statuses, f"{response.status_code} {response.text[:500]}"
+    named = " ".join(error["field"] for error in response.json().get("errors", []))
+    for field in fields:
+        assert field in named, response.text
+
+
+# Bodies. -----------------------------------------------------------------------------------------
+
+NOT_JSON = [
+    b"",
+    b"{",
+    b"{} trailing",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"1",
+    b"NaN",
+    b"\xff\xfe{}",
+    b"\xef\xbb\xbf{",
+    b'{"content": "\xff"}',
+    b'{"content": "\\ud800"}',
+    b"[" * 100_000,
+    b'{"a":' * 50_000,
+    b"\x00",
+]
+
+
+@pytest.mark.parametrize("body", NOT_JSON, ids=range(len(NOT_JSON)))
+async def test_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -> None:
+    session_id = await api.session()
+    for path in ("/api/v1/sessions", f"/api/v1/sessions/{session_id}/messages", "/api/v1/approvals/x/decision"):
+        if not body and path == "/api/v1/sessions":
+            continue  # a session needs no body
+        _assert_refused(await api.post(path, content=body, headers={"content-type": "application/json"}))
+    assert await api.messages(session_id) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"nmae": "x"}, "nmae"),
+        ({"config": {"max_step": 1}}, "config.max_step"),
+        ({"name": 1}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"id": "../x"}, "id"),
+        ({"id": ""}, "id"),
+        ({"id": "x" * 65}, "id"),
+        ({"id": "a\n"}, "id"),
+        ({"tags": "a"}, "tags"),
+        ({"tags": ["a,b"]}, "tags.0"),
+        ({"tags": [""]}, "tags.0"),
+        ({"tags": ["a"] * 33}, "tags"),
+        ({"metadata": []}, "metadata"),
+        ({"metadata": {"a": "x" * 20_000}}, "metadata"),
+        ({"config": {"temperature": 3}}, "config.temperature"),
+        ({"config": {"temperature": "nan"}}, "config.temperature"),
+        ({"config": {"max_steps": 0}}, "config.max_steps"),
+        ({"config": {"max_steps": 1.5}}, "config.max_steps"),
+        ({"config": {"max_steps": HUGE}}, "config.max_steps"),
+        ({"config": {"approval_timeout_seconds": -1}}, "config.approval_timeout_seconds"),
+        ({"config": {"concurrency": "maybe"}}, "config.concurrency"),
+        ({"config": {"approval_mode": None}}, "config.approval_mode"),
+        ({"config": {"model": "m" * 129}}, "config.model"),
+        ({"agent_id": "no-such-agent"}, "agent_id"),
+    ],
+)
+async def test_wrong_field_of_a_session_is_named(api: Api, body: dict[str, Any], field: str) -> None:
+    _assert_refused(await api.post("/api/v1/sessions", content=json.dumps(body)), field, statuses=(422,))
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "VALIDATION_ERROR"),
+        ({"content": None}, "VALIDATION_ERROR"),
+        ({"content": 1}, "VALIDATION_ERROR"),
+        ({"content": ["x"]}, "VALIDATION_ERROR"),
+        ({"content": "x", "role": "system"}, "VALIDATION_ERROR"),
+        ({"content": "x", "concurrency": "now"}, "VALIDATION_ERROR"),
+        ({"content": "x", "approval_mode": "never"}, "VALIDATION_ERROR"),
+        ({"content": ""}, "INVALID_MESSAGE"),
+        ({"content": " \n\t "}, "INVALID_MESSAGE"),
+        ({"content": NUL}, "INVALID_MESSAGE"),
+        ({"content": "x", "attachment_ids": ["a"]}, "INVALID_MESSAGE"),
+        ({"content": "x" * 500_000}, "MESSAGE_TOO_LONG"),
+        ({"content": "x" * 3_000_000}, "MESSAGE_TOO_LONG"),
+    ],
+)
+async def test_wrong_message_is_refused_and_not_stored(api: Api, body: dict[str, Any], code: str) -> None:
+    session_id = await api.session()
+    response = await api.post(f"/api/v1/sessions/{session_id}/messages", body)
+    _assert_refused(response)
+    assert response.json()["code"] == code
+    assert await api.messages(session_id) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"decision": "maybe"},
+        {"decision": True},
+        {"decision": "approve", "by": "root"},
+        {"decision": "approve", "comment": "x" * 2001},
+        {"decision": "approve", "comment": {}},
+        {"decision": "approve", "arguments": "x"},
+        {"decision": "approve", "arguments": {}},
+        {"decision": "approve", "arguments": {"method": "POST", "url": "file:///etc/passwd"}},
+        {"decision": "approve", "arguments": {"method": "POST", "url": "http://127.0.0.1/\u0000"}},
+        {"decision": "approve", "arguments": {"method": "POST", "url": "http://127.0.0.1/", "body": NUL}},
+        {"decision": "reject", "arguments": {"method": "GET", "url": "http://127.0.0.1/"}},
+        {"decision": "approve", "comment": NUL},
+    ],
+)
+async def test_wrong_decision_decides_nothing(api: Api, sink: Sink, body: dict[str, Any]) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/hostile"))]]))
+    approval = await api.approval(session_id)
+    response = await api.post(f"/api/v1/approvals/{approval['id']}/decision", body)
+    _assert_refused(response, statuses=(422,))
+    assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json() == approval
+    await api.cancel(session_id, turn_id)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": NUL},
+        {"metadata": {"k": NUL}},
+        {"metadata": {NUL: 1}},
+        {"tags": [NUL]},
+        {"config": {"model": NUL}},
+        {"agent_id": NUL},
+        {"metadata": {"k": HUGE}},
+        {"metadata": {"k": 1e308}},
+        {"name": "\u202e\U0001f600\uffff"},
+        {"metadata": {"": {"": []}}},
+    ],
+)
+async def test_odd_text_is_kept_or_refused_but_never_breaks_anything(api: Api, body: dict[str, Any]) -> None:
+    response = await api.post("/api/v1/sessions", content=json.dumps(body))
+    if response.status_code == 201:
+        sent = {name: value for name, value in body.items() if name != "config"}
+        assert sent.items() <= response.json().items()
+    else:
+        _assert_refused(response, statuses=(422,))
+
+
+async def test_body_of_another_type_or_encoding_is_refused(api: Api) -> None:
+    for content_type in ("text/plain", "application/xml", "multipart/form-data; boundary=x"):
+        response = await api.post("/api/v1/sessions", content=b"name=x", headers={"content-type": content_type})
+        _assert_refused(response)
+    gzipped = await api.post("/api/v1/sessions", content=b"\x1f\x8b\x08", headers={"content-encoding": "gzip"})
+    _assert_refused(gzipped)
+
+
+# Queries, headers, ids. --------------------------------------------------------------------------
+
+QUERIES = [
+    *[("limit", value) for value in ("0", "-1", "201", "x", "1.5", "9" * 40, "", "\u0663", "1e3", "\x00")],
+    *[
+        ("cursor", value)
+        for value in (
+            "x",
+            "====",
+            "\x00",
+            "é",
+            "A" * 5000,
+            _cursor(),
+            _cursor(1),
+            _cursor(1, 2),
+            _cursor(None, None),
+            _cursor([], {}),
+            _cursor("x", "y"),
+            _cursor(True, "y"),
+            _cursor(2**63, "y"),
+            _cursor(-(2**70), "y"),
+            _cursor(1e308, "y"),
+            _cursor("2026-01-01T00:00:00", "y"),
+            _cursor("2026-01-01T00:00:00Z", NUL),
+            _cursor("0001-01-01T00:00:00+23:59", "y"),
+            _cursor("9999-12-31T23:59:59-23:59", "y"),
+            _cursor(253402300800, "y"),
+            base64.urlsafe_b64encode(b"[" * 4000).decode(),
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(("name", "value"), QUERIES)
+async def test_wrong_paging_is_refused_or_harmless(api: Api, name: str, value: str) -> None:
+    session_id = await api.session()
+    for path in (
+        "/api/v1/sessions",
+        "/api/v1/sessions?sort=updated_at",
+        f"/api/v1/sessions/{session_id}/messages",
+        "/api/v1/approvals",
+        f"/api/v1/sessions/{session_id}/events",
+    ):
+        query = dict(httpx.URL(path).params) | {name: value}
+        response = await api.get(path.partition("?")[0], params=query)
+        if response.status_code != 200:
+            _assert_refused(response, statuses=(422,))
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/api/v1/sessions", {"status": "DONE"}),
+        ("/api/v1/sessions", {"sort": "id; DROP TABLE sessions"}),
+        ("/api/v1/approvals", {"status": "open"}),
+        ("messages", {"role": "root"}),
+        ("messages", {"order": "random"}),
+        ("messages", {"from": "yesterday"}),
+        ("messages", {"from": "2026-01-01T00:00:00"}),
+        ("messages", {"to": "2026-13-01T00:00:00Z"}),
+        ("events", {"after": "-1"}),
+        ("events", {"after": "x"}),
+        ("events", {"after": "9" * 30}),
+        ("events", {"after": "1.0"}),
+        ("events", {"after": "\u0663"}),
+    ],
+)
+async def test_wrong_filter_is_named(api: Api, path: str, query: dict[str, str]) -> None:
+    full = path if path.startswith("/") else f"/api/v1/sessions/{await api.session()}/{path}"
+    _assert_refused(await api.get(full, params=query), next(iter(query)), statuses=(422,))
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/api/v1/sessions", {"q": NUL}),
+        ("/api/v1/sessions", {"q": "%_\\"}),
+        ("/api/v1/sessions", {"tag": NUL}),
+        ("/api/v1/sessions", {"agent_id": NUL}),
+        ("/api/v1/sessions", {"q": "x" * 5000}),
+        ("/api/v1/approvals", {"session_id": NUL}),
+        ("/api/v1/approvals", {"session_id": "x" * 5000}),
+        ("messages", {"q": NUL}),
+        ("messages", {"from": "0001-01-01T00:00:00+23:59"}),
+        ("messages", {"to": "9999-12-31T23:59:59-23:59"}),
+        ("messages", {"from": "253402300800"}),
+        ("messages", {"from": "1e300"}),
+    ],
+)
+async def test_odd_filter_finds_nothing_or_is_refused(api: Api, path: str, query: dict[str, str]) -> None:
+    full = path if path.startswith("/") else f"/api/v1/sessions/{await api.session()}/{path}"
+    response = await api.get(full, params=query)
+    if response.status_code != 200:
+        _assert_refused(response, statuses=(422,))
+    else:
+        assert response.json()["items"] == []
+
+
+IDS = ["%00", "a%00b", "%2e%2e", "..%2f..", "a%2fb", "%20", "a b", "é", "%ff", "x" * 65, "x" * 2000, "'", "*", "-", "~"]
+
+
+@pytest.mark.parametrize("bad", IDS)
+async def test_id_that_cannot_be_one_is_not_found(api: Api, bad: str) -> None:
+    own = await api.session()
+    async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
+        for method, path in (
+            ("GET", f"/api/v1/sessions/{bad}"),
+            ("POST", f"/api/v1/sessions/{bad}/end"),
+            ("GET", f"/api/v1/sessions/{bad}/events"),
+            ("GET", f"/api/v1/sessions/{own}/messages/{bad}"),
+            ("GET", f"/api/v1/sessions/{own}/turns/{bad}"),
+            ("GET", f"/api/v1/sessions/{own}/turns/{bad}/stream"),
+            ("POST", f"/api/v1/sessions/{own}/turns/{bad}/cancel"),
+            ("GET", f"/api/v1/approvals/{bad}"),
+            ("GET", f"/api/approve/{bad}"),
+        ):
+            response = await client.request(method, path)
+            assert response.status_code in {400, 404}, f"{method} {path}: {response.status_code} {response.text}"
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "1.0", "9" * 30, "\u00b2", "1 2"])
+async def test_last_event_id_that_is_no_number_is_refused(api: Api, value: str) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tokens=1))
+    headers = {"last-event-id": value.encode()}
+    for path in (f"/api/v1/sessions/{session_id}/events", f"/api/v1/sessions/{session_id}/turns/{turn_id}/stream"):
+        _assert_refused(await api.get(path, headers=headers), "after", statuses=(422,))
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "\u00e9\u0080"])
+async def test_idempotency_key_that_is_none_is_refused(api: Api, key: str) -> None:
+    session_id = await api.session()
+    headers = {"idempotency-key": key.encode()}
+    for path, body in (("/api/v1/sessions", {}), (f"/api/v1/sessions/{session_id}/messages", {"content": "x"})):
+        _assert_refused(await api.post(path, body, headers=headers), "Idempotency-Key", statuses=(422,))
+    assert await api.messages(session_id) == []

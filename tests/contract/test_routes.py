@@ -1,0 +1,213 @@
+"""Every route, as declared: its answers, its errors, its headers. The client checks each answer's shape by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.signing import ApprovalLinks
+from tests.contract.wire import WireContract
+from tests.e2e.client import Api, call, post_call, script
+from tests.e2e.processes import LINK_SECRET, AppHost, Sink, app_environment, free_port, running_host
+
+NOBODY = "0190aaaa-0000-7000-8000-000000000000"
+
+
+async def test_every_declared_operation_answers_as_declared(api: Api, contract: WireContract, sink: Sink) -> None:
+    """One walk over all routes; at the end none is left that was not seen to succeed."""
+    await _walk(api, sink)
+    async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
+        for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/health/live", "/api/v1/health/ready"):
+            contract.check(await client.get(path))
+    succeeded = {(method, path) for method, path, status in contract.seen if status < 300}
+    declared = {(method.upper(), path) for path, methods in contract.document["paths"].items() for method in methods}
+    assert declared - succeeded == set()
+
+
+async def _walk(api: Api, sink: Sink) -> None:
+    created = await api.post("/api/v1/sessions", {"name": "Walk", "tags": ["a", "b"], "metadata": {"k": [1, None]}})
+    session = created.json()
+    assert (created.status_code, session["status"]) == (201, "CREATED")
+    base = f"/api/v1/sessions/{session['id']}"
+    assert created.headers["location"] == base
+    assert (await api.get(base)).json() == session
+    assert session["id"] in [item["id"] for item in (await api.get("/api/v1/sessions?tag=a&q=wal")).json()["items"]]
+    for verb, status in (("activate", "ACTIVE"), ("suspend", "SUSPENDED"), ("resume", "ACTIVE")):
+        assert (await api.post(f"{base}/{verb}")).json()["status"] == status
+    steps = [[call("calculate", expression="2 ** 10"), post_call(sink.url("/walk"))]]
+    posted = await api.post(f"{base}/messages", {"content": script(tool_calls=steps, tokens=10)})
+    turn_id = posted.json()["turn"]["id"]
+    assert posted.headers["location"] == f"{base}/turns/{turn_id}"
+    assert (await api.get(posted.headers["location"])).status_code == 200
+    approval = await api.approval(session["id"])
+    assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json() == approval
+    expires_at = datetime.fromisoformat(approval["expires_at"])
+    link = f"/api/approve/{ApprovalLinks(LINK_SECRET, '').token(approval['id'], expires_at=expires_at)}"
+    assert (await api.get(link)).status_code == 200
+    assert (await api.post(link, data={"decision": "approve"})).status_code == 200
+    assert (await api.decide(approval["id"], "approve")).status_code == 200
+    turn = await api.until(session["id"], turn_id)
+    assert turn["usage"]["input_tokens"] > 0
+    for message in await api.messages(session["id"]):
+        assert (await api.get(f"{base}/messages/{message['id']}")).json() == message
+    stream = await api.turn_stream(session["id"], turn_id)
+    assert {event.event for event in stream} == {"message_start", "content_delta", "tool_call", "message_end", "end"}
+    # The client's streams are not checked as answers; these are.
+    assert (await api.get(f"{base}/turns/{turn_id}/stream")).status_code == 200
+    assert [event["type"] for event in await api.events(session["id"])][0] == "session.created"
+    assert (await api.post(f"{base}/turns/{turn_id}/cancel")).status_code == 200
+    assert (await api.post(f"{base}/subscribe")).json() == {"session_id": session["id"], "connection_id": None}
+    assert (await api.post(f"{base}/unsubscribe", {"connection_id": "c"})).json()["connection_id"] == "c"
+    negotiated = (await api.post("/api/v1/realtime/negotiate")).json()
+    assert set(negotiated) == {"url", "accessToken"}
+    tools = {tool["name"]: tool for tool in (await api.get("/api/v1/tools")).json()["items"]}
+    assert (tools["http_request"]["approval"], tools["http_request"]["idempotent"]) == ("manual", False)
+    assert (tools["calculate"]["approval"], tools["calculate"]["idempotent"]) == ("auto", True)
+    assert (await api.post(f"{base}/end")).json()["status"] == "ENDED"
+
+
+async def test_turn_fields_add_up(api: Api) -> None:
+    session_id = await api.session()
+    turn = await api.until(session_id, await api.say(session_id, script(tokens=5)))
+    assert turn["created_at"] <= turn["started_at"] <= turn["ended_at"]
+    assert (turn["steps"], turn["tool_calls"], turn["error"]) == (1, [], None)
+
+
+# Headers. ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/tools", 200),
+        (f"/api/v1/sessions/{NOBODY}", 404),
+        ("/api/v1/sessions?limit=x", 422),
+        ("/api/docs", 200),
+    ],
+)
+async def test_correlation_id_is_taken_over_or_made(api: Api, path: str, status: int) -> None:
+    given = await api.get(path, headers={"x-correlation-id": "my-request.1"})
+    assert (given.status_code, given.headers["x-correlation-id"]) == (status, "my-request.1")
+    made = {(await api.get(path)).headers["x-correlation-id"] for _ in range(2)}
+    assert len(made) == 2
+    for hostile in ("a b", "<script>", "x" * 300, "é", ""):
+        answer = await api.get(path, headers={"x-correlation-id": hostile.encode()})
+        assert answer.headers["x-correlation-id"] != hostile
+        assert re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", answer.headers["x-correlation-id"])
+
+
+@pytest.mark.parametrize("user", [";", "a b", "a,b;approver", "", "x" * 300])
+async def test_caller_without_a_name_is_not_authenticated(api: Api, contract: WireContract, user: str) -> None:
+    nameless = api.as_user(user)
+    for path, methods in contract.document["paths"].items():
+        for method, operation in methods.items():
+            if operation.get("security") == [] or operation["operationId"] == "negotiate":
+                continue
+            concrete = re.sub(r"\{\w+\}", NOBODY, path)
+            bodies: dict[str, Any] = {
+                "post_message": {"content": "x"},
+                "decide_approval": {"decision": "approve"},
+            }
+            response = await nameless.request(method.upper(), concrete, json=bodies.get(operation["operationId"]))
+            assert response.status_code in {401, 404}, f"{method} {path}: {response.text}"
+            if "approve/" not in path:
+                assert response.json()["code"] == "UNAUTHENTICATED"
+
+
+# Paging. -----------------------------------------------------------------------------------------
+
+
+async def test_pages_of_every_list_hold_each_item_once(api: Api) -> None:
+    user = api.as_user("paging;approver")
+    for _ in range(7):
+        await user.session()
+    session_id = (await user.get("/api/v1/sessions?limit=1")).json()["items"][0]["id"]
+    for _ in range(3):
+        await user.until(session_id, await user.say(session_id, script(tokens=1)))
+    for path, count, orders in (
+        ("/api/v1/sessions", 7, ("sort=created_at", "sort=-created_at", "sort=updated_at", "sort=-updated_at")),
+        (f"/api/v1/sessions/{session_id}/messages", 6, ("order=asc", "order=desc")),
+    ):
+        found = {}
+        for order in orders:
+            ids: list[str] = []
+            cursor = ""
+            while True:
+                page = (await user.get(f"{path}?{order}&limit=3{cursor}")).json()
+                assert len(page["items"]) <= 3
+                ids += [item["id"] for item in page["items"]]
+                if page["next_cursor"] is None:
+                    break
+                cursor = f"&cursor={page['next_cursor']}"
+            assert len(ids) == len(set(ids)) == count
+            found[order] = ids
+        assert found[orders[0]] == found[orders[1]][::-1]
+
+
+async def test_messages_are_filtered_by_role_text_and_time(api: Api) -> None:
+    session_id = await api.session()
+    await api.until(session_id, await api.say(session_id, script(content="100% of_it \\ here")))
+    path = f"/api/v1/sessions/{session_id}/messages"
+    everything = (await api.get(path)).json()["items"]
+    assert [item["role"] for item in everything] == ["user", "assistant"]
+
+    async def found(**query: str) -> list[str]:
+        return [item["role"] for item in (await api.get(path, params=query)).json()["items"]]
+
+    assert await found(role="assistant") == ["assistant"]
+    assert await found(q="100% OF_IT \\ H", role="assistant") == ["assistant"]
+    assert await found(q="100_ of", role="assistant") == [], "wildcards of SQL are text here"
+    middle = everything[1]["created_at"]
+    assert await found(**{"from": middle}) == ["assistant"]
+    assert await found(to=middle) == ["user"]
+
+
+# When a store is away. ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stranded(tmp_path_factory: pytest.TempPathFactory, model_url: str) -> Iterator[AppHost]:
+    """A host whose database, Redis and storage do not answer."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    storage = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;TableEndpoint=http://{nowhere}/a;"
+    folder: Path = tmp_path_factory.mktemp("stranded")
+    environment = app_environment(
+        postgres_url=f"postgresql://app:secret-word@{nowhere}/parley",
+        redis_url=f"redis://:secret-word@{nowhere}/0",
+        storage_url=storage,
+        model_url=model_url,
+        sink_port=1,
+    )
+    with running_host(folder, environment) as host:
+        yield host
+
+
+async def test_without_its_database_the_app_says_so_and_when_to_come_back(
+    stranded: AppHost, contract: WireContract
+) -> None:
+    api = Api(stranded.base_url, contract)
+    try:
+        assert (await api.get("/api/v1/health/live")).status_code == 200
+        ready = await api.get("/api/v1/health/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
+        assert set(ready.json()["dependencies"]) == {"postgres", "redis", "storage", "model"}
+        assert ready.json()["dependencies"]["model"] == "ok"
+        for response in await asyncio.gather(
+            api.get("/api/v1/sessions"),
+            api.post("/api/v1/sessions", {}),
+            api.post(f"/api/v1/sessions/{NOBODY}/messages", {"content": "x"}),
+            api.get("/api/v1/approvals"),
+        ):
+            assert (response.status_code, response.json()["code"]) == (503, "DATABASE_ERROR")
+            assert int(response.headers["retry-after"]) >= 1
+            for secret in ("secret-word", "psycopg", "Traceback", str(stranded.port)):
+                assert secret not in response.text
+    finally:
+        await api.aclose()

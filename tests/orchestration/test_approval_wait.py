@@ -1,0 +1,122 @@
+"""The approval orchestrator: ask, wait for the event or the deadline, then do what the store says was decided."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrators import approval as approval_module
+from orchestrators import notification as notification_module
+from shared.durable_names import APPROVAL, EXECUTE_TOOL, NOTIFICATION, NOTIFY_APPROVERS, REQUEST_APPROVAL
+from shared.sessions.retry import MAX_ACTIVITY_TRIES
+from tests.orchestration.player import ActivityFailed, Json, Play, instant
+
+WAIT_S = 3600.0
+EVENT = "approval-a1"
+
+
+def _asked() -> Play:
+    """Up to the wait."""
+    play = Play(approval_module.approval, APPROVAL, "turn-1:call-1", {"tool_call_id": "call-1"}).begin()
+    assert play.calls(REQUEST_APPROVAL) == [{"tool_call_id": "call-1", "instance_id": "turn-1:call-1"}]
+    return play.complete(REQUEST_APPROVAL, {"approval_id": "a1", "expires_at": instant(play, WAIT_S)})
+
+
+def test_decision_in_time_runs_the_call_and_cancels_the_deadline() -> None:
+    play = _asked()
+    assert play.waited_s == pytest.approx([WAIT_S], abs=0.1)
+    play.hear(EVENT, {})
+    assert play.timers == {}, "an open timer would keep the instance running until it fires"
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1"}]
+    play.complete(EXECUTE_TOOL, {"status": "completed"})
+    assert (play.output, play.is_over) == ("completed", True)
+
+
+def test_rejection_is_a_normal_outcome() -> None:
+    play = _asked().hear(EVENT).complete(EXECUTE_TOOL, {"status": "rejected"})
+    assert (play.output, play.failed) == ("rejected", None)
+
+
+def test_deadline_without_a_decision_is_a_normal_outcome() -> None:
+    play = _asked().pass_time()
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1", "deadline_passed": True}]
+    play.complete(EXECUTE_TOOL, {"status": "rejected"})
+    assert (play.output, play.is_over) == ("rejected", True)
+
+
+def test_event_that_came_before_the_wait_is_not_lost() -> None:
+    play = Play(approval_module.approval, APPROVAL, "turn-1:call-1", {"tool_call_id": "call-1"}).begin().hear(EVENT)
+    play.complete(REQUEST_APPROVAL, {"approval_id": "a1", "expires_at": instant(play, WAIT_S)})
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1"}]
+    assert play.timers == {}
+    assert play.complete(EXECUTE_TOOL, {"status": "completed"}).is_over
+
+
+@pytest.mark.parametrize("event", ["approval-other", "APPROVAL-A1", "cancel", "a1"])
+def test_event_of_another_name_does_not_end_the_wait(event: str) -> None:
+    play = _asked().hear(event, {"decision": "approve"})
+    assert play.calls(EXECUTE_TOOL) == []
+    assert len(play.timers) == 1
+
+
+def test_event_without_a_decision_behind_it_waits_on_until_the_same_deadline() -> None:
+    """A forged or repeated event can make it look, never decide."""
+    play = _asked()
+    for looks in range(1, 4):
+        play.hear(EVENT, {"decision": "approve"})
+        assert len(play.calls(EXECUTE_TOOL)) == looks
+        play.complete(EXECUTE_TOOL, {"status": "pending", "pending": True})
+    assert not play.is_over
+    [deadline] = play.timers.values()
+    assert (deadline.fire_at_us - play.now_us) / 1e6 == pytest.approx(WAIT_S, abs=1)
+    assert play.pass_time().calls(EXECUTE_TOOL)[-1] == {"tool_call_id": "call-1", "deadline_passed": True}
+    assert play.complete(EXECUTE_TOOL, {"status": "rejected"}).output == "rejected"
+
+
+def test_flood_of_events_is_looked_at_a_bounded_number_of_times() -> None:
+    play = _asked()
+    for _ in range(60):
+        play.hear(EVENT)
+        if play.activities:
+            play.complete(EXECUTE_TOOL, {"status": "pending", "pending": True})
+    assert len(play.calls(EXECUTE_TOOL)) == 20
+    play.pass_time().complete(EXECUTE_TOOL, {"status": "rejected"})
+    assert (play.output, play.is_over) == ("rejected", True)
+
+
+def test_call_of_a_turn_cancelled_before_anyone_was_asked_waits_for_nobody() -> None:
+    play = Play(approval_module.approval, APPROVAL, "turn-1:call-1", {"tool_call_id": "call-1"}).begin()
+    play.complete(REQUEST_APPROVAL, {})
+    assert play.timers == {}
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1", "deadline_passed": True}]
+    assert play.complete(EXECUTE_TOOL, {"status": "failed"}).output == "failed"
+
+
+def test_asking_is_repeated_while_the_database_is_away() -> None:
+    play = Play(approval_module.approval, APPROVAL, "turn-1:call-1", {"tool_call_id": "call-1"}).begin()
+    for _ in range(3):
+        play.fail(REQUEST_APPROVAL).pass_time()
+    play.complete(REQUEST_APPROVAL, {"approval_id": "a1", "expires_at": instant(play, WAIT_S)})
+    play.hear(EVENT).fail(EXECUTE_TOOL).pass_time().complete(EXECUTE_TOOL, {"status": "completed"})
+    assert (play.output, play.is_over) == ("completed", True)
+
+
+def _notification() -> Play:
+    return Play(notification_module.notification, NOTIFICATION, "a1:notification", {"approval_id": "a1"}).begin()
+
+
+def test_notification_is_repeated_until_it_is_taken() -> None:
+    play = _notification()
+    for _ in range(3):
+        play.fail(NOTIFY_APPROVERS, "the receiver answered 500").pass_time()
+    play.complete(NOTIFY_APPROVERS)
+    assert (play.output, play.is_over, play.failed) == (None, True, None)
+    assert play.calls(NOTIFY_APPROVERS) == [{"approval_id": "a1"}] * 4
+
+
+def test_notification_that_nobody_takes_gives_up_visibly() -> None:
+    def refuse(_: Json) -> None:
+        raise ActivityFailed("the receiver answered 500")
+
+    play = _notification().run({NOTIFY_APPROVERS: refuse})
+    assert len(play.calls(NOTIFY_APPROVERS)) == MAX_ACTIVITY_TRIES
+    assert play.failed is not None

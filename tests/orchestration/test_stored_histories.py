@@ -1,0 +1,135 @@
+"""Histories of a real host, replayed: what runs today must be able to go on with the code of tomorrow.
+
+A failure here means that instances which are waiting right now would break: see `record.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devhost.durable.actions import SCHEDULES, Action, EpisodeOutput, leaf_name
+from devhost.durable.history import RETRY_OF, EventType
+from orchestrators import approval, notification, turn
+from shared.durable_names import APPROVAL, NOTIFICATION, TURN
+from tests.orchestration.player import Json, handle_of, run_handle
+
+HISTORIES = Path(__file__).parent / "histories"
+ORCHESTRATORS = {TURN: turn.turn, APPROVAL: approval.approval, NOTIFICATION: notification.notification}
+SCHEDULING = frozenset(SCHEDULES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One instance. label: file and place in it."""
+
+    label: str
+    orchestration: str
+    instance_id: str
+    events: list[Json]
+
+
+def _stored() -> list[Stored]:
+    return [
+        Stored(f"{path.stem}-{index}-{item['orchestration']}", **item)
+        for path in sorted(HISTORIES.glob("*.json"))
+        for index, item in enumerate(json.loads(path.read_text("utf-8")))
+    ]
+
+
+STORED = _stored()
+
+
+def _episodes(events: list[Json]) -> Iterator[tuple[list[Json], list[Json]]]:
+    """(history as the episode saw it, everything scheduled up to its end), oldest episode first."""
+    start = 0
+    while start < len(events):
+        ends = (n for n in range(start, len(events)) if events[n]["EventType"] == EventType.ORCHESTRATOR_COMPLETED)
+        end = next(ends)
+        scheduled = [
+            n for n in range(start, end) if events[n]["EventType"] in {*SCHEDULING, EventType.EXECUTION_COMPLETED}
+        ]
+        yield events[: scheduled[0] if scheduled else end], [e for e in events[:end] if e["EventType"] in SCHEDULING]
+        start = end + 1
+        while start < len(events) and events[start]["EventType"] != EventType.ORCHESTRATOR_STARTED:
+            start += 1  # suspended and resumed: no user code ran
+
+
+def _replay(stored: Stored, seen: list[Json]) -> EpisodeOutput:
+    given = json.loads(seen[1]["Input"]) if seen[1]["Input"] is not None else None
+    context = {
+        "history": seen,
+        "input": given,
+        "instanceId": stored.instance_id,
+        "isReplaying": True,
+        "parentInstanceId": None,
+        "upperSchemaVersion": 1,
+        "upperSchemaVersionNew": 2,
+    }
+    return run_handle(handle_of(ORCHESTRATORS[stored.orchestration]), context)
+
+
+def _as_scheduled(leaf: Action) -> tuple[int, str, Any]:
+    """What a leaf asks for, in the terms of the event it becomes."""
+    kind = SCHEDULES[leaf["actionType"]]
+    return kind, leaf_name(leaf), None if kind is EventType.TIMER_CREATED else json.loads(leaf.get("input") or "null")
+
+
+def _as_recorded(event: Json) -> tuple[int, str, Any]:
+    kind = event["EventType"]
+    given = None
+    if kind == EventType.TASK_SCHEDULED:
+        given = json.loads(json.loads(event["Input"])[0])
+    elif kind == EventType.SUB_CREATED:
+        given = json.loads(json.loads(event["Input"]))
+    return kind, event.get("Name", ""), given
+
+
+@pytest.mark.parametrize("stored", STORED, ids=[stored.label for stored in STORED])
+def test_every_episode_asks_again_for_what_it_asked_for(stored: Stored) -> None:
+    episodes = list(_episodes(stored.events))
+    assert len(episodes) >= 2
+    for seen, scheduled in episodes:
+        output = _replay(stored, seen)
+        assert output.error is None
+        assert output.leaves is not None
+        # Further attempts of a retry policy are the host's own doing, not the orchestrator's.
+        expected = [_as_recorded(event) for event in scheduled if event.get(RETRY_OF) in {None, event["EventId"]}]
+        assert [_as_scheduled(leaf) for leaf in output.leaves] == expected
+
+
+@pytest.mark.parametrize("stored", STORED, ids=[stored.label for stored in STORED])
+def test_last_episode_ends_as_it_did(stored: Stored) -> None:
+    [ended] = [event for event in stored.events if event["EventType"] == EventType.EXECUTION_COMPLETED]
+    output = _replay(stored, list(_episodes(stored.events))[-1][0])
+    assert output.is_done
+    assert json.loads(output.output or "null") == json.loads(ended["Result"])
+
+
+def test_stored_histories_meet_every_way_a_turn_can_go() -> None:
+    assert {stored.orchestration for stored in STORED} == set(ORCHESTRATORS)
+    met = {event["EventType"] for stored in STORED for event in stored.events}
+    wanted = {
+        EventType.TASK_SCHEDULED,
+        EventType.SUB_CREATED,
+        EventType.TIMER_CREATED,
+        EventType.TIMER_FIRED,
+        EventType.EVENT_RAISED,
+        EventType.EXECUTION_SUSPENDED,
+        EventType.EXECUTION_RESUMED,
+    }
+    assert wanted <= met
+
+
+def test_changed_orchestrator_would_be_found_out() -> None:
+    """The guard guards: a history whose first activity has another name does not pass for this code's."""
+    stored = next(stored for stored in STORED if stored.orchestration == TURN)
+    text = json.dumps(stored.events).replace('"call_model"', '"call_another_model"')
+    changed = Stored(stored.label, stored.orchestration, stored.instance_id, json.loads(text))
+    with pytest.raises(AssertionError):
+        test_every_episode_asks_again_for_what_it_asked_for(changed)

@@ -1,0 +1,177 @@
+"""The turn orchestrator: what it asks for, in which order, and that it always ends its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrators import turn as turn_module
+from shared.durable_names import APPROVAL, CALL_MODEL, CANCEL_EVENT, EXECUTE_TOOL, FINISH_TURN, TURN
+from shared.sessions.retry import MAX_ACTIVITY_TRIES
+from tests.orchestration.player import ActivityFailed, Json, Play
+
+FINAL = {"outcome": "final"}
+
+
+def _turn() -> Play:
+    return Play(turn_module.turn, TURN).begin()
+
+
+def _wants(*calls: tuple[str, bool]) -> Json:
+    return {"outcome": "tool_calls", "calls": [list(call) for call in calls]}
+
+
+def _answers(*results: Json) -> Callable[[Json], Any]:
+    """Results of successive calls."""
+    left = list(results)
+    return lambda _: left.pop(0)
+
+
+def test_plain_turn_is_one_model_step_and_its_end() -> None:
+    play = _turn().run({CALL_MODEL: _answers(FINAL), FINISH_TURN: lambda _: None})
+    assert play.asked == [
+        (CALL_MODEL, {"turn_id": "turn-1", "step": 1, "tries": 1}),
+        (FINISH_TURN, {"turn_id": "turn-1", "status": "completed"}),
+    ]
+    assert (play.output, play.failed) == ("completed", None)
+
+
+def test_tool_calls_run_side_by_side_and_then_the_model_goes_on() -> None:
+    play = _turn().complete(CALL_MODEL, _wants(("a", False), ("b", False), ("c", False)))
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": call_id} for call_id in "abc"]
+    for _ in range(2):
+        play.complete(EXECUTE_TOOL, {"status": "completed"})
+        assert len(play.calls(CALL_MODEL)) == 1, "the model waits for all of them"
+    play.complete(EXECUTE_TOOL, {"status": "failed"})
+    assert play.calls(CALL_MODEL)[-1] == {"turn_id": "turn-1", "step": 2, "tries": 1}
+    play.complete(CALL_MODEL, FINAL).complete(FINISH_TURN)
+    assert play.output == "completed"
+
+
+def test_calls_that_need_a_person_wait_apart_while_others_run() -> None:
+    play = _turn().complete(CALL_MODEL, _wants(("a", True), ("b", False), ("c", True)))
+    assert [child.instance_id for child in play.children.values()] == ["turn-1:a", "turn-1:c"]
+    assert play.calls(APPROVAL) == [{"tool_call_id": "a"}, {"tool_call_id": "c"}]
+    play.complete(EXECUTE_TOOL, {"status": "completed"}).end_child("turn-1:c", "rejected")
+    assert len(play.calls(CALL_MODEL)) == 1
+    play.end_child("turn-1:a", "completed")
+    assert len(play.calls(CALL_MODEL)) == 2
+
+
+def test_answers_in_any_order_lead_to_the_same_steps() -> None:
+    orders = (["turn-1:a", "turn-1:b"], ["turn-1:b", "turn-1:a"])
+    asked = []
+    for order in orders:
+        play = _turn().complete(CALL_MODEL, _wants(("a", True), ("b", True)))
+        for instance_id in order:
+            play.end_child(instance_id, "completed")
+        asked.append(play.complete(CALL_MODEL, FINAL).complete(FINISH_TURN).asked)
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize(
+    ("result", "ending"),
+    [
+        ({"outcome": "cancelled"}, {"status": "cancelled"}),
+        (
+            {"outcome": "failed", "code": "LLM_ERROR", "detail": "The model failed."},
+            {"status": "failed", "code": "LLM_ERROR", "detail": "The model failed."},
+        ),
+    ],
+)
+def test_turn_ends_as_its_model_step_did(result: Json, ending: Json) -> None:
+    play = _turn().run({CALL_MODEL: _answers(result), FINISH_TURN: lambda _: None})
+    assert play.calls(FINISH_TURN) == [{"turn_id": "turn-1", **ending}]
+    assert (play.output, play.is_over) == (ending["status"], True)
+
+
+def test_model_that_is_busy_is_asked_again_after_the_pause_it_asked_for() -> None:
+    answers = _answers({"outcome": "retry", "delay_s": 7.5}, {"outcome": "retry", "delay_s": 20.0}, FINAL)
+    play = _turn().run({CALL_MODEL: answers, FINISH_TURN: lambda _: None})
+    assert [call["tries"] for call in play.calls(CALL_MODEL)] == [1, 2, 3]
+    assert {call["step"] for call in play.calls(CALL_MODEL)} == {1}
+    assert play.waited_s == pytest.approx([7.5, 20.0], abs=0.1)
+    assert play.output == "completed"
+
+
+def test_cancel_cuts_a_retry_pause_and_leaves_no_timer_open() -> None:
+    play = _turn().complete(CALL_MODEL, {"outcome": "retry", "delay_s": 600.0}).hear(CANCEL_EVENT)
+    assert play.timers == {}
+    play.complete(CALL_MODEL, {"outcome": "cancelled"}).complete(FINISH_TURN)
+    assert (play.output, play.is_over) == ("cancelled", True)
+
+
+def test_cancel_that_came_early_ends_the_next_pause_only_by_looking_again() -> None:
+    """An event nobody waited for yet satisfies a later wait; the step then finds out what is true."""
+    play = _turn().hear(CANCEL_EVENT).complete(CALL_MODEL, {"outcome": "retry", "delay_s": 600.0})
+    assert len(play.calls(CALL_MODEL)) == 2
+    assert play.timers == {}
+
+
+@pytest.mark.parametrize("events", [1, 5])
+def test_events_that_mean_nothing_change_nothing(events: int) -> None:
+    play = _turn()
+    for number in range(events):
+        play.hear(f"noise-{number}").hear(CANCEL_EVENT)
+    play.run({CALL_MODEL: _answers(_wants(("a", False)), FINAL), EXECUTE_TOOL: _ran, FINISH_TURN: lambda _: None})
+    assert [name for name, _ in play.asked] == [CALL_MODEL, EXECUTE_TOOL, CALL_MODEL, FINISH_TURN]
+
+
+def _ran(_: Json) -> Json:
+    return {"status": "completed"}
+
+
+def _failing(times: int, then: Any) -> Callable[[Json], Any]:
+    """Fails that many times before it works."""
+    left = [times]
+
+    def activity(_: Json) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise ActivityFailed("DATABASE_ERROR: The database cannot be reached.")
+        return then
+
+    return activity
+
+
+def test_activity_that_fails_is_called_again_after_growing_pauses() -> None:
+    play = _turn().run({CALL_MODEL: _failing(3, FINAL), FINISH_TURN: _failing(2, None)})
+    assert len(play.calls(CALL_MODEL)) == 4
+    assert len(play.calls(FINISH_TURN)) == 3
+    assert play.waited_s == pytest.approx([1, 2, 4, 1, 2], abs=0.1)
+    assert (play.output, play.failed) == ("completed", None)
+
+
+def test_tool_activity_that_fails_is_tried_again_by_the_retry_policy() -> None:
+    table = {CALL_MODEL: _answers(_wants(("a", False)), FINAL), EXECUTE_TOOL: _failing(4, _ran({}))}
+    play = _turn().run({**table, FINISH_TURN: lambda _: None})
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "a"}] * 5
+    assert play.output == "completed"
+
+
+@pytest.mark.parametrize("broken", [CALL_MODEL, EXECUTE_TOOL])
+def test_activity_that_fails_for_good_still_ends_the_turn(broken: str) -> None:
+    table = {CALL_MODEL: _answers(_wants(("a", False)), FINAL), EXECUTE_TOOL: _ran, FINISH_TURN: lambda _: None}
+    play = _turn().run({**table, broken: _failing(10_000, None)})
+    assert (play.output, play.failed) == ("failed", None)
+    [ending] = play.calls(FINISH_TURN)
+    assert (ending["status"], ending["code"]) == ("failed", "INTERNAL_ERROR")
+    assert ending["detail"] == "The database cannot be reached."
+
+
+def test_turn_whose_end_cannot_be_stored_fails_visibly() -> None:
+    play = _turn().run({CALL_MODEL: _answers(FINAL), FINISH_TURN: _failing(10_000, None)})
+    assert len(play.calls(FINISH_TURN)) == MAX_ACTIVITY_TRIES
+    assert play.failed is not None
+    assert "DATABASE_ERROR" in play.failed
+
+
+def test_history_holds_ids_and_small_facts_only() -> None:
+    """What crosses the durable boundary does not grow with the conversation."""
+    play = _turn().run(
+        {CALL_MODEL: _answers(*[_wants((f"call-{n}", False)) for n in range(20)], FINAL), EXECUTE_TOOL: _ran}
+        | {FINISH_TURN: lambda _: None}
+    )
+    assert max(len(str(given)) for _, given in play.asked) < 120

@@ -1,0 +1,131 @@
+"""Settings: every refusal is one line that names the setting and shows no secret."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from shared.errors import ConfigError
+from shared.settings import AuthMode, RealtimeDelivery, Settings, load_settings
+
+_SECRET = "a-secret-of-enough-characters-to-sign"
+_GOOD = {
+    "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+    "OPENAI_MODEL": "m",
+    "POSTGRES_URL": "postgresql://user:pg-password@host/db",
+    "REDIS_URL": "redis://:redis-password@host/0",
+    "PUBLIC_BASE_URL": "http://localhost:7071",
+    "APPROVAL_LINK_SECRET": _SECRET,
+    "AUTH_MODE": "dev",
+    "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    known = [str(field.alias) for field in Settings.model_fields.values()]
+    for name in {*known, *(name for name in os.environ if name.upper() in {alias.upper() for alias in known})}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in _GOOD.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_a_complete_environment_is_read(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("TOOLS_HTTP_ALLOW", " example.test:8080, ,other.test ")
+    environment.setenv("REALTIME_DELIVERY", "")  # empty is as if it were not there
+
+    settings = load_settings()
+
+    assert settings.auth_mode is AuthMode.DEV
+    assert settings.realtime_delivery is RealtimeDelivery.BINDING
+    assert settings.tools_http_allow == ("example.test:8080", "other.test")
+    assert settings.model_name == "m"
+    assert settings.internal_base_url == "http://localhost:7071"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1:7072", "http://127.0.0.1:7072"),
+        ("app.azurewebsites.net", "https://app.azurewebsites.net"),
+        ("localhost.evil.test", "https://localhost.evil.test"),
+    ],
+)
+def test_only_a_laptop_speaks_plain_http_to_itself(environment: pytest.MonkeyPatch, host: str, url: str) -> None:
+    environment.setenv("WEBSITE_HOSTNAME", host)
+
+    assert load_settings().internal_base_url == url
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"POSTGRES_URL": None}, "POSTGRES_URL"),
+        ({"POSTGRES_URL": ""}, "POSTGRES_URL"),
+        ({"REDIS_URL": None}, "REDIS_URL"),
+        ({"PUBLIC_BASE_URL": None}, "PUBLIC_BASE_URL"),
+        ({"APPROVAL_LINK_SECRET": None}, "APPROVAL_LINK_SECRET"),
+        ({"APPROVAL_LINK_SECRET": "short-secret"}, "APPROVAL_LINK_SECRET"),
+        ({"AUTH_MODE": "none"}, "AUTH_MODE"),
+        ({"AUTH_MODE": "DEV"}, "AUTH_MODE"),
+        ({"AUTH_MODE": "easyauth"}, "AUTH_MODE"),
+        ({"AUTH_MODE": None}, "AUTH_MODE"),
+        ({"AZURE_FUNCTIONS_ENVIRONMENT": None}, "AUTH_MODE"),
+        ({"AZURE_FUNCTIONS_ENVIRONMENT": "Production"}, "AUTH_MODE"),
+        ({"OPENAI_MODEL": None}, "OPENAI_MODEL"),
+        ({"OPENAI_BASE_URL": None}, "OPENAI_BASE_URL"),
+        ({"AZURE_OPENAI_ENDPOINT": "https://x.openai.azure.com"}, "AZURE_OPENAI_DEPLOYMENT"),
+        ({"APPROVAL_WEBHOOK_URL": "https://hook.test"}, "APPROVAL_WEBHOOK_SECRET"),
+        ({"REALTIME_DELIVERY": "rest"}, "AzureSignalRConnectionString"),
+        ({"REALTIME_DELIVERY": "pigeon"}, "REALTIME_DELIVERY"),
+        ({"LLM_TIMEOUT_SECONDS": "soon"}, "LLM_TIMEOUT_SECONDS"),
+        ({"LLM_TIMEOUT_SECONDS": "0"}, "LLM_TIMEOUT_SECONDS"),
+        ({"POSTGRES_POOL_SIZE": "0"}, "POSTGRES_POOL_SIZE"),
+        ({"POSTGRES_POOL_SIZE": "1.5"}, "POSTGRES_POOL_SIZE"),
+        ({"EVENT_BUFFER_LENGTH": "99"}, "EVENT_BUFFER_LENGTH"),
+        ({"EVENT_BUFFER_SECONDS": "-1"}, "EVENT_BUFFER_SECONDS"),
+        ({"WEBSITE_AUTH_ENABLED": "perhaps"}, "WEBSITE_AUTH_ENABLED"),
+    ],
+    ids=str,
+)
+def test_a_refusal_is_one_line_naming_the_setting(
+    environment: pytest.MonkeyPatch, changes: dict[str, str | None], named: str
+) -> None:
+    for name, value in changes.items():
+        if value is None:
+            environment.delenv(name)
+        else:
+            environment.setenv(name, value)
+
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+
+    text = str(caught.value)
+    assert named in text
+    assert "\n" not in text
+    for secret in (_SECRET, "short-secret", "pg-password", "redis-password"):
+        assert secret not in text
+
+
+def test_azure_with_its_platform_in_front_starts(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AUTH_MODE", "easyauth")
+    environment.setenv("WEBSITE_AUTH_ENABLED", "True")
+    environment.setenv("AZURE_FUNCTIONS_ENVIRONMENT", "Production")
+    environment.setenv("AZURE_OPENAI_ENDPOINT", "https://x.openai.azure.com")
+    environment.setenv("AZURE_OPENAI_DEPLOYMENT", "gpt")
+
+    assert load_settings().model_name == "gpt"
+
+
+def test_settings_show_no_secret_and_do_not_change(environment: pytest.MonkeyPatch) -> None:
+    settings = load_settings()
+
+    for secret in (_SECRET, "pg-password", "redis-password"):
+        assert secret not in repr(settings)
+    field: Any = "auth_mode"
+    with pytest.raises(ValidationError):
+        setattr(settings, field, AuthMode.EASYAUTH)
