@@ -5,11 +5,13 @@ Nothing else reads `os.environ`. `local.settings.sample.json` and `infra/` name 
 
 from __future__ import annotations
 
+from base64 import b64decode
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigError
@@ -23,6 +25,9 @@ class AuthMode(StrEnum):
 class RealtimeDelivery(StrEnum):
     BINDING = "binding"  # through the relay function's SignalR output binding
     REST = "rest"  # straight to the SignalR data plane
+
+
+_SCHEMES = {"postgres_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss")}
 
 
 def _split(value: object) -> object:
@@ -83,6 +88,32 @@ class Settings(BaseSettings):
     website_hostname: str = Field("localhost:7071", alias="WEBSITE_HOSTNAME")
     functions_environment: str = Field("Production", alias="AZURE_FUNCTIONS_ENVIRONMENT")
     website_auth_enabled: bool = Field(False, alias="WEBSITE_AUTH_ENABLED")
+
+    @field_validator("postgres_url", "redis_url", "public_base_url", "azure_openai_endpoint", "openai_base_url")
+    @classmethod
+    def _is_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))
+        if value is not None and (urlsplit(value).scheme not in schemes or not urlsplit(value).netloc):
+            raise ValueError(f"must be a URL starting with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    @field_validator("approval_webhook_secret")
+    @classmethod
+    def _is_webhook_secret(cls, value: str | None) -> str | None:
+        try:
+            usable = value is None or len(b64decode(value.removeprefix("whsec_"), validate=True)) >= 24
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must be whsec_ and base64 of at least 24 bytes")
+        return value
+
+    @field_validator("signalr_connection_string")
+    @classmethod
+    def _is_signalr(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith("Endpoint=") or ";Endpoint=" in value):
+            raise ValueError("must be a connection string with Endpoint=...;AccessKey=...")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

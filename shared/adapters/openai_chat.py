@@ -249,7 +249,10 @@ class _Parser:
                 self._finish_reason = _text(choice["finish_reason"])
 
     def _take_call(self, part: dict[str, Any]) -> None:
-        index = int(part.get("index") or 0)
+        index = part.get("index")
+        if not isinstance(index, int):
+            # Some compatible servers leave it out: an id begins a call, anything else goes on with the last one.
+            index = len(self._calls) if part.get("id") else max(self._calls, default=0)
         call = self._calls.get(index)
         if call is None:
             if len(self._calls) >= _MAX_TOOL_CALLS:

@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from psycopg import sql
+from psycopg.errors import UniqueViolation
+from psycopg.rows import tuple_row
 
 from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.postgres_sessions import cancel_turns, claim_idempotency, event_target
@@ -122,23 +124,37 @@ class PostgresTurns:
 
         Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key).
         """
-        now = turn.created_at
         session_id = turn.session_id
+        row: dict[str, Any] = {
+            "session_id": session_id,
+            "turn_id": turn.id,
+            "message_id": message.id,
+            "user_id": user_id,
+            "plan": json(plan.model_dump(mode="json", exclude_none=False)),
+            "content": message.content,
+            "tokens": tokens,
+            "now": turn.created_at,
+        }
+        if idempotency is None:
+            free = await self._post_if_free(row)
+            if free is not None:
+                target = event_target(free, session_id=session_id)
+                return PostedMessage(message, turn, target, activated=free["activated"], dispatched=True)
         async with self._pool.pipelined() as connection:
             locked = await connection.execute(
                 _S["lock_session_for_user"], {"session_id": session_id, "user_id": user_id}
             )
             opened = await connection.execute(_Q["open_turns"], {"session_id": session_id})
-            row = await locked.fetchone()
-            if row is None or row["access"] == "read":
+            session = await locked.fetchone()
+            if session is None or session["access"] == "read":
                 raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
-            target = event_target(row, session_id=session_id)
+            target = event_target(session, session_id=session_id)
             if idempotency is not None:
                 outcome = {"message_id": message.id, "turn_id": turn.id}
                 earlier = await claim_idempotency(connection, idempotency, outcome)
                 if earlier is not None:
                     return await self._posted_before(connection, session_id, earlier, target)
-            status = SessionStatus(row["status"])
+            status = SessionStatus(session["status"])
             if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
                 raise InvalidState(f"A session that is {status} takes no messages.")
             open_turns = await opened.fetchall()
@@ -146,22 +162,11 @@ class PostgresTurns:
                 raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
             interruption: Interruption | None = None
             if open_turns and concurrency is Concurrency.INTERRUPT:
-                interruption = await cancel_turns(connection, [open_turn["id"] for open_turn in open_turns], now=now)
+                interruption = await cancel_turns(
+                    connection, [open_turn["id"] for open_turn in open_turns], now=turn.created_at
+                )
             dispatch = not open_turns or (interruption is not None and not interruption.turn_ids)
-            await connection.execute(
-                _Q["insert_user_turn"],
-                {
-                    "session_id": session_id,
-                    "turn_id": turn.id,
-                    "message_id": message.id,
-                    "user_id": user_id,
-                    "plan": json(plan.model_dump(mode="json", exclude_none=False)),
-                    "content": message.content,
-                    "tokens": tokens,
-                    "dispatch": dispatch,
-                    "now": now,
-                },
-            )
+            await connection.execute(_Q["insert_user_turn"], {**row, "dispatch": dispatch})
         return PostedMessage(
             message,
             turn,
@@ -170,6 +175,14 @@ class PostgresTurns:
             dispatched=dispatch,
             interrupted=interruption,
         )
+
+    async def _post_if_free(self, row: dict[str, Any]) -> Row | None:
+        """Post in one statement when nothing is in the way; None when something is."""
+        try:
+            return await self._pool.fetch_one(_Q["insert_user_turn_if_free"], row)
+        except UniqueViolation:
+            # Another message came at the same moment and has the place.
+            return None
 
     async def _posted_before(self, connection: Any, session_id: str, earlier: Row, target: Any) -> PostedMessage:
         cursor = await connection.execute(_Q["turn"], {"session_id": session_id, "turn_id": earlier["turn_id"]})
@@ -255,7 +268,8 @@ class PostgresTurns:
                 begun = await connection.execute(
                     _Q["begin_step"], {"turn_id": turn_id, "step": step, "message_id": message_id, "now": now}
                 )
-                read = await connection.execute(
+                read = connection.cursor(row_factory=tuple_row)
+                await read.execute(
                     _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": CONTEXT_ROWS}, binary=True
                 )
             row = await begun.fetchone()
@@ -451,17 +465,13 @@ class PostgresTurns:
         await self._pool.execute(_Q["touch_dispatch"], {"turn_id": turn_id, "now": now})
 
 
-def _context_message(row: Row) -> ContextMessage:
-    return ContextMessage(
-        role=row["role"],
-        content=row["content"],
-        tokens=row["tokens"],
-        turn_number=row["turn_number"],
-        step=row["step"],
-        status=MessageStatus(row["status"]),
-        tool_call_id=row["tool_call_id"],
-        calls=row["calls"],
-    )
+_STATUSES = {status.value: status for status in MessageStatus}
+
+
+def _context_message(row: tuple[Any, ...]) -> ContextMessage:
+    """Columns in the order of `context_messages`."""
+    role, content, tool_call_id, calls, tokens, turn_number, step, status = row
+    return ContextMessage(role, content, tokens, turn_number, step, _STATUSES[status], tool_call_id, calls)
 
 
 def _stored_step(row: Row) -> StoredStep:

@@ -153,8 +153,13 @@ class ToolApprovalManager:
 
 
 def _checked(record: ApprovalRecord, body: NewDecision, user_id: str) -> DecisionRecord:
-    if body.arguments is None or body.arguments == record.arguments:
-        return DecisionRecord(body.decision, user_id, None, None, body.comment)
+    unchanged = DecisionRecord(body.decision, user_id, None, None, body.comment)
+    if body.arguments is None:
+        return unchanged
+    # By digest, not by equality: to Python 1 and true are the same.
+    digest = arguments_digest(record.tool, body.arguments)
+    if digest == arguments_digest(record.tool, record.arguments):
+        return unchanged
     if body.decision is Decision.REJECT:
         raise InvalidInput(ErrorCode.VALIDATION_ERROR, "A rejection takes no arguments.")
     tool = find_tool(record.tool)
@@ -164,7 +169,6 @@ def _checked(record: ApprovalRecord, body: NewDecision, user_id: str) -> Decisio
         validate_arguments(tool, body.arguments)
     except InvalidToolArguments as exc:
         raise _invalid_arguments(exc) from None
-    digest = arguments_digest(record.tool, body.arguments)
     return DecisionRecord(body.decision, user_id, body.arguments, digest, body.comment)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,8 +17,7 @@ from shared.sessions.events import Event, EventTarget, FrameType, SessionEventPu
 log = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 0.075
-"""After the first delta, how long deltas gather before the next leaves: below what a reader notices, far above what
-a hop costs."""
+"""The period in which later deltas gather: below what a reader notices, far above what a hop costs."""
 
 
 class RealtimeSender(Protocol):
@@ -108,7 +108,19 @@ class StreamWriter:
             except DeliveryFailed as exc:
                 log.warning("live delivery failed for turn %s: %s", self._turn_id, exc)
             try:
-                await asyncio.wait_for(self._finishing.wait(), self._coalesce_s)
+                await asyncio.wait_for(self._finishing.wait(), self._until_tick())
             except TimeoutError:
                 continue
             return
+
+    def _until_tick(self) -> float:
+        """Seconds to the next flush, between half and one and a half periods from now.
+
+        All streams of the process flush on the same ticks, so that what they send shares one pipeline to Redis and one
+        call of the relay: its cost then does not grow with the number of streams.
+        """
+        if not self._coalesce_s:
+            return 0.0
+        past = time.monotonic() % self._coalesce_s
+        left = self._coalesce_s - past
+        return left if past < self._coalesce_s / 2 else left + self._coalesce_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
@@ -93,9 +93,8 @@ class Interruption:
     """(approval id, waiting instance id)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextMessage:
-    """One stored message as the model will read it."""
+class ContextMessage(NamedTuple):
+    """One stored message as the model will read it. A tuple: some hundred are made for every model call."""
 
     role: str
     content: str

@@ -27,6 +27,8 @@ from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
 
 READ_BATCH = 500
+START_BATCH = 32
+"""Events looked at first when a turn's beginning is sought: a reader mostly comes right after its message."""
 KEEP_ALIVE_SECONDS = 15.0
 """Proxies cut connections that are silent for a minute or so."""
 DEGRADED_POLL_SECONDS = 1.0
@@ -110,8 +112,11 @@ class StreamingHandler:
                 async for frame in self._from_store(turn):
                     yield frame
                 return
-        async with aclosing(self._live(turn.session_id, start)) as live:
-            async for seq, body in live:
+        # What has ended brings no more events: reading what is kept is enough.
+        over = turn.status.is_terminal
+        source = self._kept(turn.session_id, start) if over else self._live(turn.session_id, start)
+        async with aclosing(source) as events:
+            async for seq, body in events:
                 if body is None:
                     if await self._ended_unseen(turn):
                         break
@@ -128,9 +133,20 @@ class StreamingHandler:
                 elif event["type"] == EventType.STREAM_ENDED:
                     yield sse("end", orjson.dumps(event["data"]), seq)
                     return
+            else:
+                if over and after is not None and await self._is_newest(turn.session_id, start):
+                    # Nothing was lost and nothing is left: the reader had seen the end before.
+                    yield _end(turn)
+                    return
         # The log went away or lost a part: what is stored is the truth.
         async for frame in self._from_store(turn):
             yield frame
+
+    async def _is_newest(self, session_id: str, seq: int) -> bool:
+        try:
+            return (await self._log.read(session_id, seq, 1)).last_seq == seq
+        except EventLogUnavailable:
+            return False
 
     async def _ended_unseen(self, turn: Turn) -> bool:
         """Whether the turn is over although its end has not come by."""
@@ -138,25 +154,22 @@ class StreamingHandler:
         return current.status.is_terminal
 
     async def _start_of(self, turn: Turn) -> int | None:
-        """A number before the turn's first frame; None when the log does not reach back that far."""
+        """A number before the turn's first frame; None when the log does not hold it (any more)."""
+        before: int | None = None
+        size = START_BATCH
         try:
-            newest = await self._log.read(turn.session_id, 2**53, 1)
-            if newest.last_seq is None:
-                return None if turn.status.is_terminal else 0
-            before: int | None = None
-            while True:
-                page = await self._log.read_back(turn.session_id, before, READ_BATCH)
+            while page := await self._log.read_back(turn.session_id, before, size):
                 for seq, body in page:
-                    if b'"turn_id":"%b"' % turn.id.encode() in body and _type_of(body) == EventType.STREAM_STARTED:
+                    kind = _type_of(body)
+                    if kind == EventType.STREAM_STARTED and b'"turn_id":"%b"' % turn.id.encode() in body:
                         return seq - 1
-                    if _type_of(body) == EventType.MESSAGE_CREATED and b'"%b"' % turn.message_id.encode() in body:
+                    if kind == EventType.MESSAGE_CREATED and b'"message_id":"%b"' % turn.message_id.encode() in body:
                         # The message that asked for it: the turn has not streamed yet.
                         return seq
-                if len(page) < READ_BATCH:
-                    return None if turn.status.is_terminal else newest.last_seq
-                before = page[-1][0]
+                before, size = page[-1][0], READ_BATCH
         except EventLogUnavailable:
-            return None
+            pass
+        return None
 
     async def _from_store(self, turn: Turn) -> AsyncIterator[bytes]:
         """The turn as frames made from its stored messages; waits for its end when it still runs."""
@@ -168,8 +181,7 @@ class StreamingHandler:
                 yield frame
         if current.error is not None:
             yield sse(FrameType.ERROR, orjson.dumps(current.error.model_dump()))
-        data = {"status": current.status, "usage": current.usage.model_dump(), "steps": current.steps}
-        yield sse("end", orjson.dumps(data))
+        yield _end(current)
 
     async def _messages_of(self, turn: Turn) -> AsyncIterator[Message]:
         page = Page(limit=200)
@@ -200,6 +212,14 @@ class StreamingHandler:
                         if seq > after:
                             after = seq
                             yield seq, body
+        except EventLogUnavailable:
+            return
+
+    async def _kept(self, session_id: str, after: int) -> AsyncGenerator[tuple[int, bytes | None]]:
+        """Events after `after` that the log holds now. Ends when the log cannot be reached."""
+        try:
+            async for seq, body in self._read_all(session_id, after):
+                yield seq, body
         except EventLogUnavailable:
             return
 
@@ -266,6 +286,11 @@ def _frame(seq: int, event: dict[str, Any]) -> bytes:
     frame = dict(event["data"]["frame"])
     kind = frame.pop("type")
     return sse(kind, orjson.dumps({"seq": seq, **event, **frame}), seq)
+
+
+def _end(turn: Turn) -> bytes:
+    """The last frame of a turn, from what is stored."""
+    return sse("end", orjson.dumps({"status": turn.status, "usage": turn.usage.model_dump(), "steps": turn.steps}))
 
 
 def _stored_frames(message: Message) -> list[bytes]:

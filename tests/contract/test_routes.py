@@ -61,7 +61,7 @@ async def _walk(api: Api, sink: Sink) -> None:
     assert {event.event for event in stream} == {"message_start", "content_delta", "tool_call", "message_end", "end"}
     # The client's streams are not checked as answers; these are.
     assert (await api.get(f"{base}/turns/{turn_id}/stream")).status_code == 200
-    assert [event["type"] for event in await api.events(session["id"])][0] == "session.created"
+    assert (await api.events(session["id"]))[0]["type"] == "session.created"
     assert (await api.post(f"{base}/turns/{turn_id}/cancel")).status_code == 200
     assert (await api.post(f"{base}/subscribe")).json() == {"session_id": session["id"], "connection_id": None}
     assert (await api.post(f"{base}/unsubscribe", {"connection_id": "c"})).json()["connection_id"] == "c"

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import orjson
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]  # it ships no types
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 

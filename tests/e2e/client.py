@@ -11,6 +11,7 @@ import httpx
 import orjson
 
 from tests.contract.wire import WireContract
+from tests.e2e.processes import AppHost
 from tests.e2e.sse import ServerEvent, server_events
 
 PATIENCE_S = 60.0
@@ -49,6 +50,12 @@ async def eventually[T](look: Callable[[], Awaitable[T | None]], what: str, limi
                 return found
             await asyncio.sleep(0.03)
     raise AssertionError(what)
+
+
+async def open_api(host: AppHost, user: str = "olga;approver") -> Api:
+    """A client of a host of one's own, with the document that this host serves."""
+    async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
+        return Api(host.base_url, WireContract((await client.get("/api/v1/openapi.json")).json()), user)
 
 
 class Api:

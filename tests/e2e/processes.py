@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 START_LIMIT_S = 60.0
@@ -215,12 +215,20 @@ class Sink:
         return [request for request in self.requests if request.path == path]
 
 
+class _SinkServer(ThreadingHTTPServer):
+    daemon_threads = True
+    sink: Sink
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Silent: connections break off when a host is killed."""
+
+
 class _SinkHandler(BaseHTTPRequestHandler):
-    sink: ClassVar[Sink]
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        sink = self.sink
+        assert isinstance(self.server, _SinkServer)
+        sink = self.server.sink
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Received(self.path, headers, body)
@@ -241,10 +249,8 @@ class _SinkHandler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def running_sink() -> Iterator[Sink]:
-    sink_handler = type("Handler", (_SinkHandler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), sink_handler)
-    server.daemon_threads = True
-    sink = sink_handler.sink = Sink(server.server_address[1])
+    server = _SinkServer(("127.0.0.1", 0), _SinkHandler)
+    sink = server.sink = Sink(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -61,7 +61,7 @@ class Console:
         self._count += 1
         name = f"client-{self._count}"
         url = f"{api.base_url}/api/v1/realtime"
-        options = {"headers": dict(api.headers), "targets": [CLIENT_METHOD], "reconnect": reconnect}
+        options: Json = {"headers": dict(api.headers), "targets": [CLIENT_METHOD], "reconnect": reconnect}
         connection_id = await self._clients.connect(name, url, **options)
         if subscribe_to is not None:
             path = f"/api/v1/sessions/{subscribe_to}/subscribe"

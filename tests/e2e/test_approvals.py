@@ -138,7 +138,7 @@ async def test_of_three_calls_in_one_step_only_the_risky_two_wait(api: Api, sink
 
     async def calculated() -> bool:
         statuses = {item["name"]: item["status"] for item in (await api.turn(session_id, turn_id))["tool_calls"]}
-        return statuses["calculate"] == "completed"
+        return bool(statuses["calculate"] == "completed")
 
     await eventually(calculated, "the automatic call to finish meanwhile")
     assert (await api.decide(pending[sink.url("/three/b")], "approve")).status_code == 200

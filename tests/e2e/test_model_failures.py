@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.e2e.client import Api, call, model_calls, script
@@ -38,7 +40,7 @@ async def test_rate_limit_is_waited_out_as_the_model_asked(api: Api, model_url: 
     turn = await api.until(session_id, await api.say(session_id, message))
     assert turn["status"] == "completed"
     arrivals = model_calls(model_url, key)["arrivals"]
-    pauses = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(arrivals)]
     assert min(pauses) >= 1.9, "nobody asked before Retry-After was over"
     assert len(await api.messages(session_id)) == 2
 

@@ -220,10 +220,13 @@ async def test_suspend_in_mid_turn_holds_it_and_resume_lets_it_go_on(api: Api, m
     refused = await api.post(f"/api/v1/sessions/{session_id}/messages", {"content": "hello?"})
     assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_STATE")
     # What was under way may finish; then nothing more happens, for longer than several steps take.
-    before = -1
-    while before != (before := model_calls(model_url, session_id)["calls"]):
+    calls = [-1, model_calls(model_url, session_id)["calls"]]
+    for _ in steps:
+        if calls[-1] == calls[-2]:
+            break
         await asyncio.sleep(1.0)
-    assert before <= len(steps)
+        calls.append(model_calls(model_url, session_id)["calls"])
+    assert calls[-1] == calls[-2] <= len(steps)
     assert (await api.turn(session_id, turn_id))["status"] not in ENDED
     assert (await _change(api, session_id, "resume"))["status"] == "ACTIVE"
     turn = await api.until(session_id, turn_id)

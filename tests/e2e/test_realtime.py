@@ -232,7 +232,7 @@ async def test_relay_takes_the_apps_own_signature_and_nothing_else(api: Api, con
         "expired": f"Bearer {jwt.encode(gone, relay_key, algorithm='HS256')}",
         "without an end": f"Bearer {jwt.encode({'aud': 'parley/relay'}, relay_key, algorithm='HS256')}",
         "another audience": f"Bearer {jwt.encode({**gone, 'exp': 2**33, 'aud': 'x'}, relay_key, algorithm='HS256')}",
-        "unsigned": f"Bearer {jwt.encode({**gone, 'exp': 2**33}, None, algorithm='none')}",
+        "unsigned": f"Bearer {jwt.encode({**gone, 'exp': 2**33}, '', algorithm='none')}",
         "cut": f"Bearer {own[:-3]}",
     }
     async with httpx.AsyncClient(base_url=api.base_url, trust_env=False) as client:

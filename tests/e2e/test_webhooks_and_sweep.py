@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx
 import psycopg
@@ -109,6 +109,13 @@ async def _sweep(host: AppHost) -> None:
         assert response.status_code == 202, response.text
 
 
+async def _sql(host: AppHost, statement: LiteralString, row_id: str) -> None:
+    """Let time pass, or a process die, in the app's own database."""
+    url = host.environment["POSTGRES_URL"]
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(statement, (row_id,))
+
+
 async def _stored_only(pool: PostgresPool, session_id: str, content: str, at: datetime) -> str:
     """A message posted at a time, whose orchestration was never started: the process died in between."""
     turn_id, message_id = new_id(), new_id()
@@ -164,11 +171,11 @@ async def test_sweep_starts_a_queued_turn_whose_start_was_cut(api: Api, parley: 
         assert list((await api.answers(session_id, turn)).values()) == [answer]
 
 
-async def test_sweep_leaves_alone_what_runs(api: Api, parley: AppHost, pool: PostgresPool, sink: Sink) -> None:
+async def test_sweep_leaves_alone_what_runs(api: Api, parley: AppHost, sink: Sink) -> None:
     session_id = await api.session()
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/swept"))]], content="done"))
     approval = await api.approval(session_id)
-    await pool.execute("UPDATE turns SET dispatched_at = now() - interval '1 day' WHERE id = %(id)s", {"id": turn_id})
+    await _sql(parley, "UPDATE turns SET dispatched_at = now() - interval '1 day' WHERE id = %s", turn_id)
     for _ in range(3):
         await _sweep(parley)
     await asyncio.sleep(0.5)
@@ -186,8 +193,8 @@ async def test_sweep_delivers_a_decision_whose_event_was_cut(
     approval = await api.approval(session_id)
     decision = DecisionRecord(Decision.APPROVE, "petr", None, None, None)
     assert await PostgresApprovals(pool).decide(approval["id"], decision, now=datetime.now(UTC))
-    async with await psycopg.AsyncConnection.connect(parley.environment["POSTGRES_URL"], autocommit=True) as connection:
-        await connection.execute("UPDATE approvals SET decided_at = decided_at - interval '1 minute'")
+    aged = "UPDATE approvals SET decided_at = decided_at - interval '1 minute' WHERE id = %s"
+    await _sql(parley, aged, approval["id"])
     assert (await _swept(api, parley, session_id, turn_id))["status"] == "completed"
     assert len(sink.at("/undelivered")) == 1
 
@@ -196,7 +203,7 @@ async def test_sweep_closes_a_turn_that_lost_its_orchestration(api: Api, parley:
     session_id = await api.session()
     turn_id = await _stored_only(pool, session_id, script(content="never"), datetime.now(UTC) - HOUR)
     # It was running, and then the task hub was lost.
-    await pool.execute("UPDATE turns SET status = 'running', started_at = now() WHERE id = %(id)s", {"id": turn_id})
+    await _sql(parley, "UPDATE turns SET status = 'running', started_at = now() WHERE id = %s", turn_id)
     turn = await _swept(api, parley, session_id, turn_id)
     assert (turn["status"], turn["error"]["code"]) == ("failed", "INTERNAL_ERROR")
     assert [event["type"] for event in await api.events(session_id)][-2:] == ["error.occurred", "stream.ended"]

@@ -10,12 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from devhost.servers import Valkey
-from tests.contract.wire import WireContract
-from tests.e2e.client import Api, Json, eventually, post_call, script
+from tests.e2e.client import Api, Json, eventually, open_api, post_call, script
 from tests.e2e.processes import AppHost, Sink, running_host
 from tests.e2e.signalr import Console, Listener
 from tests.e2e.sse import Transcript
@@ -53,9 +51,7 @@ def rest_host(
 
 @pytest.fixture
 async def api(rest_host: AppHost) -> AsyncIterator[Api]:
-    async with httpx.AsyncClient(base_url=rest_host.base_url, trust_env=False) as client:
-        contract = WireContract((await client.get("/api/v1/openapi.json")).json())
-    client = Api(rest_host.base_url, contract, "olga")
+    client = await open_api(rest_host, "olga")
     yield client
     await client.aclose()
 

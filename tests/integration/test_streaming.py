@@ -196,6 +196,31 @@ class TestTurnStream:
 
         assert [event.id for event in [*first.events, *second.events]] == [event.id for event in whole]
 
+    async def test_a_reader_that_had_seen_the_end_is_told_so_at_once(
+        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+    ) -> None:
+        posted = await self._posted(stores, publisher)
+        await self._run(stores, publisher, posted, ["a", "b"])
+        turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
+
+        async with asyncio.timeout(10):  # below the heartbeat, which would notice too
+            whole = await Reader(handler.turn_stream(turn, None)).rest()
+            again = await Reader(handler.turn_stream(turn, whole[-1].id)).rest()
+
+        assert [event.name for event in again] == ["end"]
+
+    async def test_a_number_the_log_never_gave_gets_the_stored_answer(
+        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+    ) -> None:
+        posted = await self._posted(stores, publisher)
+        await self._run(stores, publisher, posted, ["a", "b"])
+        turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
+
+        async with asyncio.timeout(10):
+            events = await Reader(handler.turn_stream(turn, 5_000)).rest()
+
+        assert concatenated(events) == "ab"
+
     async def test_only_the_frames_of_that_turn_come(
         self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
     ) -> None:

@@ -192,3 +192,18 @@ def test_a_request_holds_what_was_asked_for_and_nothing_else() -> None:
     always = {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": messages}
     assert plain == always
     assert full == {**always, "tools": [{"type": "function"}], "temperature": 0.0, "max_completion_tokens": 5}
+
+
+def test_calls_without_an_index_begin_with_an_id_and_go_on_without_one() -> None:
+    parts = [
+        {"id": "a", "function": {"name": "one", "arguments": '{"x"'}},
+        {"function": {"arguments": ": 1}"}},
+        {"id": "b", "function": {"name": "two", "arguments": "{}"}},
+    ]
+
+    _, end = _parse(_encode([*(_event(tool_calls=[part]) for part in parts), *_END]))
+
+    assert [(call.id, call.name, call.arguments) for call in end.tool_calls] == [
+        ("a", "one", '{"x": 1}'),
+        ("b", "two", "{}"),
+    ]

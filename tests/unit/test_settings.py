@@ -66,6 +66,13 @@ def test_only_a_laptop_speaks_plain_http_to_itself(environment: pytest.MonkeyPat
     [
         ({"POSTGRES_URL": None}, "POSTGRES_URL"),
         ({"POSTGRES_URL": ""}, "POSTGRES_URL"),
+        ({"POSTGRES_URL": "mysql://host/db"}, "POSTGRES_URL"),
+        ({"REDIS_URL": "host:6379"}, "REDIS_URL"),
+        ({"PUBLIC_BASE_URL": "parley.example"}, "PUBLIC_BASE_URL"),
+        ({"OPENAI_BASE_URL": "http://"}, "OPENAI_BASE_URL"),
+        ({"APPROVAL_WEBHOOK_SECRET": "whsec_short"}, "APPROVAL_WEBHOOK_SECRET"),
+        ({"APPROVAL_WEBHOOK_SECRET": "whsec_" + "c2VjcmV0" * 2}, "APPROVAL_WEBHOOK_SECRET"),
+        ({"AzureSignalRConnectionString": "http://localhost"}, "AzureSignalRConnectionString"),
         ({"REDIS_URL": None}, "REDIS_URL"),
         ({"PUBLIC_BASE_URL": None}, "PUBLIC_BASE_URL"),
         ({"APPROVAL_LINK_SECRET": None}, "APPROVAL_LINK_SECRET"),

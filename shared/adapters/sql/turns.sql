@@ -21,6 +21,34 @@ SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, last_tu
        'completed', %(tokens)s, %(now)s
 FROM session
 
+-- name: insert_user_turn_if_free
+-- The common case in one statement: the session takes messages and no turn of it is open. Of two at once the second
+-- finds no row, or is refused by turns_one_dispatched; the caller then takes the long way.
+WITH session AS (
+    UPDATE sessions
+    SET last_message_number = last_message_number + 1, last_turn_number = last_turn_number + 1,
+        status = 'ACTIVE', updated_at = %(now)s
+    WHERE id = %(session_id)s AND status IN ('CREATED', 'ACTIVE')
+      AND (owner_id = %(user_id)s OR EXISTS (
+          SELECT 1 FROM session_participants p
+          WHERE p.session_id = sessions.id AND p.user_id = %(user_id)s AND p.access = 'write'))
+      AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_id = sessions.id AND t.ended_at IS NULL)
+    RETURNING last_message_number, last_turn_number, event_seq_floor, event_seq_ceiling
+), turn AS (
+    INSERT INTO turns (id, session_id, number, message_id, requested_by, status, plan, created_at, dispatched_at)
+    SELECT %(turn_id)s, %(session_id)s, last_turn_number, %(message_id)s, %(user_id)s, 'queued', %(plan)s, %(now)s, %(now)s
+    FROM session
+), message AS (
+    INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tokens,
+                          created_at)
+    SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, last_turn_number, 0, 0, 'user',
+           %(content)s, 'completed', %(tokens)s, %(now)s
+    FROM session
+)
+SELECT session.event_seq_floor, session.event_seq_ceiling, before.status = 'CREATED' AS activated
+FROM session, sessions before -- as it was when the statement began
+WHERE before.id = %(session_id)s
+
 -- name: begin_step
 -- The session is locked before the turn, as everywhere: a cancel that comes at the same time waits, and is not killed.
 WITH session AS (
