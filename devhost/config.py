@@ -115,22 +115,29 @@ def replace_names(raw: Mapping[str, Any], settings: Mapping[str, str], where: st
 
 
 @contextmanager
-def app_environment(app_dir: Path, settings: Mapping[str, str]) -> Iterator[None]:
+def app_environment(app_dir: Path, settings: Mapping[str, str], offered: Mapping[str, str]) -> Iterator[None]:
     """Give the process the app's environment and working folder; put both back afterwards.
 
-    Only settings absent from the environment are added, so the real environment wins.
+    Only settings absent from the environment are added, so the real environment wins, with an empty value too. What
+    the host offers is different: a settings file copied from a sample names every setting, and there empty means that
+    nobody chose.
     """
-    added = [name for name in settings if name not in os.environ]
+    additions = {name: value for name, value in settings.items() if name not in os.environ}
+    chosen = {**settings, **os.environ}
+    additions |= {name: value for name, value in offered.items() if not chosen.get(name)}
+    replaced = {name: os.environ.get(name) for name in additions}
     before = Path.cwd()
-    for name in added:
-        os.environ[name] = settings[name]
+    os.environ.update(additions)
     os.chdir(app_dir)
     try:
         yield
     finally:
         os.chdir(before)
-        for name in added:
-            os.environ.pop(name, None)
+        for name, value in replaced.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _replace(value: Any, settings: Mapping[str, str], where: str) -> Any:

@@ -115,8 +115,9 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         base_url = f"http://{ADDRESS}:{port}"
 
         loader = ExtensionLoader(options.known_extensions)
-        given = {**_host_settings(port), **offered_settings(loader.load_always(), base_url), **given}
-        stack.enter_context(app_environment(app_dir, given))
+        given = {**_host_settings(port), **given}
+        offered = offered_settings(loader.load_always(), base_url)
+        stack.enter_context(app_environment(app_dir, given, offered))
         settings = {**given, **os.environ}
         apply_log_level(host_json)
         for name in _WITHOUT_EFFECT:

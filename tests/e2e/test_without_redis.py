@@ -26,9 +26,9 @@ def valkey_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def _valkey(folder: Path) -> AsyncIterator[str]:
-    """The server on its own port; what it knew is lost when it stops."""
-    async with Valkey(folder, fast=True) as server:
+async def _valkey(folder: Path, *, keeps_data: bool = False) -> AsyncIterator[str]:
+    """The server on its own port; unless it keeps its data, what it knew is lost when it stops."""
+    async with Valkey(folder, fast=not keeps_data) as server:
         yield server.url
 
 
@@ -156,3 +156,29 @@ async def test_redis_stopped_while_text_streams_loses_no_text(api: Api, console:
     numbers = [envelope["seq"] for envelope in heard]
     assert numbers == sorted(set(numbers))
     assert Transcript.of_turn_stream(await stream).texts == stored
+
+
+async def test_redis_that_comes_back_with_its_data_does_not_turn_the_numbers_back(
+    api: Api, console: Console, valkey_folder: Path
+) -> None:
+    """Numbers given without Redis are far above those it remembers; the same step must not go on below them."""
+    heard: list[Json] = []
+    async with _valkey(valkey_folder, keeps_data=True):
+        session_id = await api.session()
+        listener = await console.connect(api, subscribe_to=session_id)
+        turn_id = await api.say(session_id, script(tokens=300, token_ms=20))
+        while "content_delta" not in str(heard[-1:]):
+            heard.append(await listener.next())
+    before = heard[-1]["seq"]
+    while heard[-1]["seq"] <= before + len(heard):
+        heard.append(await listener.next())
+    async with _valkey(valkey_folder, keeps_data=True):
+        await _hear(listener, "stream.ended", heard)
+        numbers = [envelope["seq"] for envelope in heard]
+        assert numbers == sorted(set(numbers))
+        stored = await api.answers(session_id, turn_id)
+        assert Transcript.of_envelopes(heard, turn_id).texts == stored
+        page = (await api.get(f"/api/v1/sessions/{session_id}/events", params={"after": before})).json()
+        assert page["gap"]
+        assert page["items"], "it was back before the step ended"
+        assert Transcript.of_turn_stream(await api.turn_stream(session_id, turn_id)).texts == stored

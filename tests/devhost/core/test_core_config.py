@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devhost.config import function_timeout_s, http_options, is_disabled, load_local_settings, replace_names
+from devhost.config import (
+    app_environment,
+    function_timeout_s,
+    http_options,
+    is_disabled,
+    load_local_settings,
+    replace_names,
+)
 from devhost.extension import HostError
 from devhost.host_json import load_host_json, section
 from devhost.runner import HostOptions, run_host
@@ -223,3 +231,23 @@ async def test_only_listed_functions_are_served(make_app: Callable[..., Path], t
     (app / "host.json").write_text('{"version": "2.0", "functions": ["OK"]}')
     async with run_host(HostOptions(app, port=0, data_dir=tmp_path / "data")) as host:
         assert [function.name for function in host.context.functions] == ["ok"]
+
+
+@pytest.mark.parametrize("chosen", ["", None])
+def test_what_the_host_offers_fills_a_setting_nobody_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    monkeypatch.delenv("OFFERED", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("OFFERED", chosen)
+    with app_environment(tmp_path, {"OFFERED": "", "OTHER": "local"}, {"OFFERED": "embedded"}):
+        assert (os.environ["OFFERED"], os.environ["OTHER"]) == ("embedded", "local")
+    assert os.environ.get("OFFERED") == chosen
+    assert "OTHER" not in os.environ
+
+
+def test_what_somebody_chose_wins_over_what_the_host_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFERED", "real")
+    with app_environment(tmp_path, {"OFFERED": "local"}, {"OFFERED": "embedded"}):
+        assert os.environ["OFFERED"] == "real"
+    assert os.environ["OFFERED"] == "real"
