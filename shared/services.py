@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shared.adapters.postgres import PostgresPool
     from shared.adapters.postgres_approvals import PostgresApprovals
     from shared.adapters.postgres_sessions import PostgresSessions
+    from shared.adapters.postgres_tool_calls import PostgresToolCalls
     from shared.adapters.postgres_turns import PostgresTurns
     from shared.adapters.redis_events import RedisEventLog
 
@@ -88,6 +89,12 @@ class Services:
         from shared.adapters.postgres_turns import PostgresTurns
 
         return PostgresTurns(self.pool)
+
+    @cached_property
+    def tool_call_rows(self) -> PostgresToolCalls:
+        from shared.adapters.postgres_tool_calls import PostgresToolCalls
+
+        return PostgresToolCalls(self.pool)
 
     @cached_property
     def approval_rows(self) -> PostgresApprovals:
@@ -152,13 +159,13 @@ class Services:
         from shared.adapters.http_fetch import GuardedHttpFetcher
 
         fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
-        return ToolCallHandler(self.turn_rows, self.publisher, ToolServices(http=fetcher), self.watch, self.audit)
+        return ToolCallHandler(self.tool_call_rows, self.publisher, ToolServices(http=fetcher), self.watch, self.audit)
 
     @cached_property
     def approvals(self) -> ToolApprovalManager:
         return ToolApprovalManager(
             self.approval_rows,
-            self.turn_rows,
+            self.tool_call_rows,
             self.publisher,
             self.links,
             print_links=self.settings.auth_mode is AuthMode.DEV,

@@ -20,14 +20,12 @@ from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
-    ApprovalStatus,
     Concurrency,
     Message,
     MessageRole,
     MessageStatus,
     SessionStatus,
     ToolCall,
-    ToolCallStatus,
     Turn,
     TurnError,
     TurnStatus,
@@ -45,13 +43,11 @@ from shared.sessions.records import (
     StepStart,
     StoredStep,
     StuckTurn,
-    ToolExecution,
     TurnPlan,
 )
 
 _S = load_queries("sessions")
 _Q = load_queries("turns")
-_C = load_queries("tool_calls")
 
 CONTEXT_ROWS = 1_000
 """Messages read for one model call at most, whatever their size: bounds the read of an endless session."""
@@ -336,60 +332,6 @@ class PostgresTurns:
         rows = await self._pool.fetch_all(_Q["cancel_requested"], {"turn_ids": list(turn_ids)})
         return {row["id"] for row in rows}
 
-    # Tool calls. -------------------------------------------------------------------------------
-
-    async def tool_execution(self, tool_call_id: str) -> ToolExecution:
-        """Raises NotFound."""
-        row = await self._pool.fetch_one(_C["tool_call_for_execution"], {"tool_call_id": tool_call_id})
-        if row is None:
-            raise NotFound(ErrorCode.TOOL_NOT_FOUND, "No such tool call.")
-        return _tool_execution(row)
-
-    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> bool:
-        """Mark that the tool is about to run. False when it was marked before, by whoever."""
-        row = await self._pool.fetch_one(_C["begin_tool_call"], {"tool_call_id": tool_call_id, "now": now})
-        return row is not None
-
-    async def save_tool_result(
-        self,
-        tool_call_id: str,
-        *,
-        status: ToolCallStatus,
-        result: Any,
-        error_code: str | None,
-        message_id: str,
-        content: str,
-        tokens: int,
-        now: datetime,
-    ) -> bool:
-        """Store a result and its tool message. False when one was stored before."""
-        row = await self._pool.fetch_one(
-            _C["save_tool_result"],
-            {
-                "tool_call_id": tool_call_id,
-                "status": status.value,
-                "result": json(result),
-                "error_code": error_code,
-                "message_id": message_id,
-                "content": content,
-                "tokens": tokens,
-                "now": now,
-            },
-        )
-        return row is not None
-
-    async def time_out_approval(self, tool_call_id: str, *, now: datetime) -> bool:
-        """Close an approval that nobody decided. False when somebody was just in time."""
-        parameters = {"tool_call_id": tool_call_id, "now": now}
-        async with self._pool.pipelined() as connection:
-            # Locked first for the same two reasons as a decision's (PostgresApprovals.decide).
-            await connection.execute(_C["lock_turn_of_tool_call"], parameters)
-            cursor = await connection.execute(_C["time_out_approval"], parameters)
-            return await cursor.fetchone() is not None
-
-    async def mark_approval_delivered(self, tool_call_id: str, *, now: datetime) -> None:
-        await self._pool.execute(_C["mark_approval_delivered"], {"tool_call_id": tool_call_id, "now": now})
-
     # Ends. -------------------------------------------------------------------------------------
 
     async def cancel(
@@ -479,32 +421,4 @@ def _stored_step(row: Row) -> StoredStep:
         row["message_id"],
         MessageStatus(row["status"]),
         [(call["id"], call["needs_approval"]) for call in row["calls"]],
-    )
-
-
-def _tool_execution(row: Row) -> ToolExecution:
-    return ToolExecution(
-        tool_call_id=row["id"],
-        session_id=row["session_id"],
-        turn_id=row["turn_id"],
-        message_id=row["message_id"],
-        provider_call_id=row["provider_call_id"],
-        name=row["name"],
-        arguments=row["arguments"],
-        argument_error=row["argument_error"],
-        needs_approval=row["needs_approval"],
-        status=ToolCallStatus(row["status"]),
-        result=row["result"],
-        begun_at=row["begun_at"],
-        ended_at=row["ended_at"],
-        plan=TurnPlan.model_validate(row["plan"]),
-        requested_by=row["requested_by"],
-        cancelled=row["cancel_requested_at"] is not None or row["turn_ended_at"] is not None,
-        target=event_target(row),
-        approval_id=row["approval_id"],
-        approval_status=ApprovalStatus(row["approval_status"]) if row["approval_status"] else None,
-        decided_by=row["decided_by"],
-        comment=row["comment"],
-        decided_arguments=row["decided_arguments"],
-        arguments_digest=row["arguments_digest"],
     )

@@ -21,7 +21,7 @@ from shared.sessions.events import APPROVERS_GROUP, Event, EventType, SessionEve
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
 from shared.sessions.pages import ApprovalFilter, Page, encode_cursor
 from shared.sessions.records import ApprovalRecord, DecisionRecord
-from shared.sessions.repository import ApprovalRepository, TurnRepository
+from shared.sessions.repository import ApprovalRepository, ToolCallRepository
 from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
 from shared.signing import ApprovalLinks
 
@@ -73,21 +73,21 @@ class ToolApprovalManager:
     def __init__(
         self,
         approvals: ApprovalRepository,
-        turns: TurnRepository,
+        tool_calls: ToolCallRepository,
         publisher: SessionEventPublisher,
         links: ApprovalLinks,
         *,
         print_links: bool,
     ) -> None:
         self._approvals = approvals
-        self._turns = turns
+        self._tool_calls = tool_calls
         self._publisher = publisher
         self._links = links
         self._print_links = print_links
 
     async def request(self, tool_call_id: str, *, instance_id: str) -> ApprovalRequest | None:
         """Open the approval of a tool call, once. None when its turn was cancelled before."""
-        call = await self._turns.tool_execution(tool_call_id)
+        call = await self._tool_calls.tool_execution(tool_call_id)
         now = datetime.now(UTC)
         record, opened_now = await self._approvals.request(
             tool_call_id,

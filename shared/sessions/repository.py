@@ -128,6 +128,34 @@ class TurnRepository(Protocol):
         """Which of these turns should stop."""
         ...
 
+    async def cancel(
+        self, session_id: str, turn_id: str, user_id: str, *, now: datetime
+    ) -> tuple[Interruption, EventTarget]:
+        """Ask a turn to stop; harmless when it has ended. Raises NotFound."""
+        ...
+
+    async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
+        """Close a turn and claim the session's next one."""
+        ...
+
+    async def claim_next(self, session_id: str, *, now: datetime) -> str | None:
+        """Claim the next queued turn when none runs."""
+        ...
+
+    async def stuck(self, *, queued_before: datetime, running_before: datetime, limit: int) -> list[StuckTurn]:
+        """Open turns dispatched before then, queued and running ones apart."""
+        ...
+
+    async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
+        """Sessions whose hand-over was cut."""
+        ...
+
+    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
+        """Note another try to start its orchestration."""
+        ...
+
+
+class ToolCallRepository(Protocol):
     async def tool_execution(self, tool_call_id: str) -> ToolExecution:
         """Raises NotFound."""
         ...
@@ -157,32 +185,6 @@ class TurnRepository(Protocol):
 
     async def mark_approval_delivered(self, tool_call_id: str, *, now: datetime) -> None:
         """The orchestration knows the outcome."""
-        ...
-
-    async def cancel(
-        self, session_id: str, turn_id: str, user_id: str, *, now: datetime
-    ) -> tuple[Interruption, EventTarget]:
-        """Ask a turn to stop; harmless when it has ended. Raises NotFound."""
-        ...
-
-    async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
-        """Close a turn and claim the session's next one."""
-        ...
-
-    async def claim_next(self, session_id: str, *, now: datetime) -> str | None:
-        """Claim the next queued turn when none runs."""
-        ...
-
-    async def stuck(self, *, queued_before: datetime, running_before: datetime, limit: int) -> list[StuckTurn]:
-        """Open turns dispatched before then, queued and running ones apart."""
-        ...
-
-    async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
-        """Sessions whose hand-over was cut."""
-        ...
-
-    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
-        """Note another try to start its orchestration."""
         ...
 
 

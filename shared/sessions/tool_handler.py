@@ -23,7 +23,7 @@ from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.models import ApprovalStatus, JsonObject, ToolCallStatus
 from shared.sessions.records import ToolExecution
-from shared.sessions.repository import TurnRepository
+from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
     InvalidToolArguments,
     Tool,
@@ -60,13 +60,13 @@ class ToolCallHandler:
 
     def __init__(
         self,
-        turns: TurnRepository,
+        tool_calls: ToolCallRepository,
         publisher: SessionEventPublisher,
         services: ToolServices,
         watch: CancelWatch,
         audit: AuditTrail,
     ) -> None:
-        self._turns = turns
+        self._tool_calls = tool_calls
         self._publisher = publisher
         self._services = services
         self._watch = watch
@@ -78,17 +78,17 @@ class ToolCallHandler:
         deadline_passed: the wait for its approval is over; a decision that was just in time still counts.
         Raises Transient(DATABASE_ERROR), NotFound.
         """
-        call = await self._turns.tool_execution(tool_call_id)
+        call = await self._tool_calls.tool_execution(tool_call_id)
         if call.ended_at is not None:
             return ToolReport(call.status, False, [])
         if call.needs_approval and deadline_passed and call.approval_status is ApprovalStatus.PENDING:
-            await self._turns.time_out_approval(tool_call_id, now=datetime.now(UTC))
-            call = await self._turns.tool_execution(tool_call_id)
+            await self._tool_calls.time_out_approval(tool_call_id, now=datetime.now(UTC))
+            call = await self._tool_calls.tool_execution(tool_call_id)
         if call.needs_approval and call.approval_status is ApprovalStatus.PENDING and not call.cancelled:
             return ToolReport(call.status, True, [])
         outcome = await self._outcome(call)
         if call.needs_approval:
-            await self._turns.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
+            await self._tool_calls.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
             await self._audit.record(
                 call.session_id,
                 "tool_call.ended",
@@ -107,7 +107,7 @@ class ToolCallHandler:
         if call.needs_approval and call.arguments_digest != arguments_digest(call.name, arguments):
             # What was approved and what would run must be the same bytes, or nothing runs.
             return _failed(ErrorCode.APPROVAL_REJECTED, "The approved arguments do not match this call.")
-        begun_now = await self._turns.begin_tool_call(call.tool_call_id, now=datetime.now(UTC))
+        begun_now = await self._tool_calls.begin_tool_call(call.tool_call_id, now=datetime.now(UTC))
         if not begun_now and not tool.idempotent:
             return _failed(
                 ErrorCode.TOOL_EXECUTION_FAILED,
@@ -147,7 +147,7 @@ class ToolCallHandler:
     async def _store(self, call: ToolExecution, outcome: _Outcome) -> ToolReport:
         content = orjson.dumps(outcome.content).decode().replace("\\u0000", "\\ufffd")
         message_id = new_id()
-        stored = await self._turns.save_tool_result(
+        stored = await self._tool_calls.save_tool_result(
             call.tool_call_id,
             status=outcome.status,
             result=outcome.result,
@@ -158,7 +158,7 @@ class ToolCallHandler:
             now=datetime.now(UTC),
         )
         if not stored:
-            stands = await self._turns.tool_execution(call.tool_call_id)
+            stands = await self._tool_calls.tool_execution(call.tool_call_id)
             return ToolReport(stands.status, False, [])
         return ToolReport(outcome.status, False, await self._announce(call, outcome, message_id))
 

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.postgres_approvals import PostgresApprovals
 from shared.adapters.postgres_sessions import PostgresSessions
+from shared.adapters.postgres_tool_calls import PostgresToolCalls
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
 from shared.sessions.approval import arguments_digest
@@ -100,11 +101,12 @@ class Stores:
     pool: PostgresPool
     sessions: PostgresSessions
     turns: PostgresTurns
+    tool_calls: PostgresToolCalls
     approvals: PostgresApprovals
 
     @classmethod
     def over(cls, pool: PostgresPool) -> Stores:
-        return cls(pool, PostgresSessions(pool), PostgresTurns(pool), PostgresApprovals(pool))
+        return cls(pool, PostgresSessions(pool), PostgresTurns(pool), PostgresToolCalls(pool), PostgresApprovals(pool))
 
     async def session(self, *, owner: str = OWNER, idempotency: Idempotency | None = None, **fields: Any) -> Session:
         record, _ = await self.create(new_session(**fields), owner, idempotency)

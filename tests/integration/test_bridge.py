@@ -162,7 +162,7 @@ async def test_tool_calls_are_stored_with_what_policy_says_of_them(bench: Bench)
 
     assert report.outcome is StepOutcome.TOOL_CALLS
     assert [needs_approval for _, needs_approval in report.calls] == [False, True, False, False, False]
-    executions = [await bench.stores.turns.tool_execution(call_id) for call_id, _ in report.calls]
+    executions = [await bench.stores.tool_calls.tool_execution(call_id) for call_id, _ in report.calls]
     assert [call.provider_call_id for call in executions] == [call["id"] for call in calls]
     assert [call.argument_error is None for call in executions] == [True, True, False, False, False]
     answer = await bench.answer(posted)
@@ -179,7 +179,7 @@ async def test_two_calls_with_one_id_stay_two(bench: Bench) -> None:
 
     report = await bench.run(posted)
 
-    executions = [await bench.stores.turns.tool_execution(call_id) for call_id, _ in report.calls]
+    executions = [await bench.stores.tool_calls.tool_execution(call_id) for call_id, _ in report.calls]
     assert len({call.provider_call_id for call in executions}) == 2
 
 
@@ -201,7 +201,7 @@ async def test_hostile_arguments_do_not_stop_the_step(bench: Bench) -> None:
     report = await bench.run(posted)
 
     assert report.outcome is StepOutcome.TOOL_CALLS
-    executions = [await bench.stores.turns.tool_execution(call_id) for call_id, _ in report.calls]
+    executions = [await bench.stores.tool_calls.tool_execution(call_id) for call_id, _ in report.calls]
     assert all(call.argument_error for call in executions)
 
 

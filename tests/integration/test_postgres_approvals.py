@@ -102,7 +102,7 @@ async def test_a_decision_moves_the_call_and_the_turn(
 
     assert await stores.approvals.decide(approval.id, _approve(decision=decision, comment="ok 🙂"), now=utc_now())
 
-    execution = await stores.turns.tool_execution(proposal.id)
+    execution = await stores.tool_calls.tool_execution(proposal.id)
     assert (execution.status, execution.comment, execution.decided_by) == (call_status, "ok 🙂", "anna")
     turn = await stores.turns.get_turn(approval.session_id, approval.turn_id)
     assert turn.status is TurnStatus.RUNNING
@@ -114,7 +114,7 @@ async def test_changed_arguments_are_kept_beside_what_was_asked(stores: Stores) 
 
     await stores.approvals.decide(approval.id, _approve(arguments=changed, digest="new"), now=utc_now())
 
-    execution = await stores.turns.tool_execution(proposal.id)
+    execution = await stores.tool_calls.tool_execution(proposal.id)
     assert (execution.arguments, execution.decided_arguments) == (_ARGUMENTS, changed)
     assert execution.arguments_digest == "new"
 
@@ -133,7 +133,7 @@ async def test_a_timeout_and_a_decision_at_once_leave_one_outcome(stores: Stores
 
         decided, timed_out = await asyncio.gather(
             stores.approvals.decide(approval.id, _approve(), now=utc_now()),
-            stores.turns.time_out_approval(proposal.id, now=utc_now()),
+            stores.tool_calls.time_out_approval(proposal.id, now=utc_now()),
         )
 
         assert decided is not timed_out
@@ -231,6 +231,6 @@ async def test_undelivered_decisions_are_found_until_they_arrive(stores: Stores)
     found = await undelivered()
     assert {arrives[1].id, is_given_up[1].id} <= found
     assert waits[1].id not in found
-    await stores.turns.mark_approval_delivered(arrives[0].id, now=utc_now())
+    await stores.tool_calls.mark_approval_delivered(arrives[0].id, now=utc_now())
     await stores.approvals.give_up_delivery(is_given_up[1].id, now=utc_now())
     assert (await undelivered()).isdisjoint({arrives[1].id, is_given_up[1].id})

@@ -131,7 +131,7 @@ async def test_a_timeout_that_meets_a_cancel_waits_and_comes_too_late(stores: St
     posted = await stores.proposed(proposal)
     approval = await stores.request_approval(proposal)
     await holder.run(b"SELECT id FROM turns WHERE id = %(id)s FOR UPDATE", id=posted.turn.id)
-    (timed_out,) = await holder.blocked(stores.turns.time_out_approval(proposal.id, now=utc_now()))
+    (timed_out,) = await holder.blocked(stores.tool_calls.time_out_approval(proposal.id, now=utc_now()))
 
     await holder.run(b"UPDATE approvals SET status = 'cancelled' WHERE id = %(id)s", id=approval.id)
     await holder.release()
@@ -148,7 +148,7 @@ async def test_a_turn_whose_last_two_approvals_are_decided_at_once_runs_again(st
     work = await holder.blocked(
         _decide(stores, approvals[0].id),
         _decide(stores, approvals[1].id),
-        stores.turns.time_out_approval(proposals[2].id, now=utc_now()),
+        stores.tool_calls.time_out_approval(proposals[2].id, now=utc_now()),
     )
 
     await holder.release()
@@ -165,7 +165,7 @@ async def _decide(stores: Stores, approval_id: str) -> bool:
 
 
 async def _save(stores: Stores, tool_call_id: str) -> bool:
-    return await stores.turns.save_tool_result(
+    return await stores.tool_calls.save_tool_result(
         tool_call_id,
         status=ToolCallStatus.COMPLETED,
         result=None,

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 async def _save_result(stores: Stores, tool_call_id: str, content: str = '{"ok":true}') -> bool:
-    return await stores.turns.save_tool_result(
+    return await stores.tool_calls.save_tool_result(
         tool_call_id,
         status=ToolCallStatus.COMPLETED,
         result={"n": 1},
@@ -117,7 +117,7 @@ async def test_a_turn_that_does_not_exist_is_not_found(stores: Stores) -> None:
     with pytest.raises(NotFound):
         await stores.finish("no-such-turn")
     with pytest.raises(NotFound):
-        await stores.turns.tool_execution("no-such-call")
+        await stores.tool_calls.tool_execution("no-such-call")
 
 
 async def test_usage_adds_up_over_the_steps(stores: Stores) -> None:
@@ -166,7 +166,7 @@ async def test_a_tool_call_is_begun_once(stores: Stores) -> None:
     proposal = call()
     await stores.proposed(proposal)
 
-    begun = await asyncio.gather(*(stores.turns.begin_tool_call(proposal.id, now=utc_now()) for _ in range(5)))
+    begun = await asyncio.gather(*(stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) for _ in range(5)))
 
     assert sum(begun) == 1
 
@@ -176,7 +176,7 @@ async def test_a_tool_call_with_a_result_is_not_begun(stores: Stores) -> None:
     await stores.proposed(proposal)
     assert await _save_result(stores, proposal.id)
 
-    assert await stores.turns.begin_tool_call(proposal.id, now=utc_now()) is False
+    assert await stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) is False
 
 
 async def test_a_tool_result_is_stored_once_with_one_message(stores: Stores) -> None:
@@ -190,7 +190,7 @@ async def test_a_tool_result_is_stored_once_with_one_message(stores: Stores) -> 
     assert [(message.tool_call_id, message.content) for _, message in messages] == [
         (proposal.id, f'"{saved.index(True)}"')
     ]
-    execution = await stores.turns.tool_execution(proposal.id)
+    execution = await stores.tool_calls.tool_execution(proposal.id)
     assert (execution.status, execution.result) == (ToolCallStatus.COMPLETED, {"n": 1})
 
 
@@ -198,9 +198,9 @@ async def test_a_call_knows_its_turn_plan_and_that_it_was_cancelled(stores: Stor
     proposal = call()
     posted = await stores.proposed(proposal, tool_timeout_seconds=7)
 
-    before = await stores.turns.tool_execution(proposal.id)
+    before = await stores.tool_calls.tool_execution(proposal.id)
     await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
-    after = await stores.turns.tool_execution(proposal.id)
+    after = await stores.tool_calls.tool_execution(proposal.id)
 
     assert (before.plan.tool_timeout_seconds, before.requested_by, before.cancelled) == (7, OWNER, False)
     assert (before.turn_id, before.session_id) == (posted.turn.id, posted.turn.session_id)

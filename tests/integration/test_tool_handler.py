@@ -102,8 +102,8 @@ async def bench(stores: Stores, publisher: SessionEventPublisher) -> Bench:
         stores,
         fetcher,
         audit,
-        ToolCallHandler(stores.turns, publisher, ToolServices(http=fetcher), watch, audit),
-        ToolApprovalManager(stores.approvals, stores.turns, publisher, links, print_links=True),
+        ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=fetcher), watch, audit),
+        ToolApprovalManager(stores.approvals, stores.tool_calls, publisher, links, print_links=True),
     )
 
 
@@ -274,7 +274,7 @@ async def test_a_cancel_stops_a_tool_that_runs(bench: Bench) -> None:
 async def test_a_call_found_half_done_is_not_repeated_when_that_could_do_harm(bench: Bench) -> None:
     proposal, posted, approval_id = await bench.waiting()
     await bench.decide(approval_id, Decision.APPROVE)
-    await bench.stores.turns.begin_tool_call(proposal.id, now=utc_now())
+    await bench.stores.tool_calls.begin_tool_call(proposal.id, now=utc_now())
 
     report = await bench.handle(proposal.id)
 
@@ -285,7 +285,7 @@ async def test_a_call_found_half_done_is_not_repeated_when_that_could_do_harm(be
 async def test_a_call_found_half_done_is_repeated_when_that_does_no_harm(bench: Bench) -> None:
     proposal = call("calculate", {"expression": "1 + 1"})
     await bench.stores.proposed(proposal)
-    await bench.stores.turns.begin_tool_call(proposal.id, now=utc_now())
+    await bench.stores.tool_calls.begin_tool_call(proposal.id, now=utc_now())
 
     assert (await bench.handle(proposal.id)).status is ToolCallStatus.COMPLETED
 
