@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from devhost.durable import crash, schema
+from devhost.durable import schema
 from devhost.durable.checkpoint import Checkpointer
+from devhost.durable.crash import CrashPoint
 from devhost.durable.history import EventType
 from devhost.durable.records import (
     EntityOp,
@@ -43,7 +44,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises HostError when it is in use or of another version."""
         self._path = path
-        self._crash_after = crash.commits_to_live()
+        self._crash_point = CrashPoint.from_environment()
         self._lock = _lock(path)
         try:
             self._writer = _connect(path)
@@ -211,6 +212,8 @@ class Store:
 
     def _write_group(self, group: list[_Job]) -> None:
         failures: list[BaseException | None] = [None] * len(group)
+        if self._crash_point is not None:
+            self._crash_point.about_to_commit([unit for unit, _ in group])
         try:
             apply(self._writer, [unit for unit, _ in group])
         except sqlite3.Error as error:
@@ -222,9 +225,9 @@ class Store:
                         apply(self._writer, [unit])
                     except sqlite3.Error as alone:
                         failures[index] = alone
-        if self._crash_after:
+        if self._crash_point is not None:
             # Before anybody learns that it is stored: that is the moment a test is after.
-            self._crash_after = crash.count_down(self._crash_after, [unit for unit, _ in group])
+            self._crash_point.committed()
         loop = group[0][1].get_loop()
         try:
             loop.call_soon_threadsafe(_resolve, group, failures)

@@ -102,4 +102,6 @@ def _tool_execution(row: Row) -> ToolExecution:
         comment=row["comment"],
         decided_arguments=row["decided_arguments"],
         arguments_digest=row["arguments_digest"],
+        error_code=row["error_code"],
+        result_message_id=row["result_message_id"],
     )

@@ -41,6 +41,7 @@ from shared.sessions.records import (
     StepClosed,
     StepResult,
     StepStart,
+    StoredCall,
     StoredStep,
     StuckTurn,
     TurnPlan,
@@ -55,7 +56,6 @@ CONTEXT_ROWS = 1_000
 
 def turn_from_row(row: Row) -> Turn:
     """A turns row, with `tool_calls` aggregated when the query did so."""
-    error = TurnError(code=row["error_code"], detail=row["error_detail"] or "") if row["error_code"] else None
     return Turn(
         id=row["id"],
         session_id=row["session_id"],
@@ -67,8 +67,12 @@ def turn_from_row(row: Row) -> Turn:
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
-        error=error,
+        error=_turn_error(row),
     )
+
+
+def _turn_error(row: Row) -> TurnError | None:
+    return TurnError(code=row["error_code"], detail=row["error_detail"] or "") if row["error_code"] else None
 
 
 def message_from_row(row: Row) -> Message:
@@ -282,8 +286,9 @@ class PostgresTurns:
                     attempt=row["attempt"],
                     context=[_context_message(item) for item in context],
                 )
-            stored = await (await connection.execute(_Q["stored_step"], {"turn_id": turn_id, "step": step})).fetchone()
-            if stored is not None and stored["status"] != MessageStatus.STREAMING:
+            key = {"turn_id": turn_id, "step": step}
+            stored = await (await connection.execute(_Q["restate_step"], key)).fetchone()
+            if stored is not None:
                 return _stored_step(stored)
             state = await (await connection.execute(_Q["turn_state"], {"turn_id": turn_id})).fetchone()
             if state is None:
@@ -322,10 +327,6 @@ class PostgresTurns:
             },
         )
         return row is not None
-
-    async def stored_step(self, turn_id: str, step: int) -> StoredStep | None:
-        row = await self._pool.fetch_one(_Q["stored_step"], {"turn_id": turn_id, "step": step})
-        return None if row is None or row["status"] == MessageStatus.STREAMING else _stored_step(row)
 
     async def cancel_requested(self, turn_ids: Sequence[str]) -> set[str]:
         """Which of these turns should stop."""
@@ -367,18 +368,21 @@ class PostgresTurns:
                 if status is not TurnStatus.COMPLETED:
                     await connection.execute(_Q["close_open_messages"], parameters)
                     await connection.execute(_Q["close_open_tool_calls"], parameters)
+                end = await connection.execute(_Q["turn_end"], parameters)
                 next_turn = await connection.execute(_Q["claim_turn_after"], parameters)
             session = await locked.fetchone()
-            row = await finished.fetchone()
+            closed_now = await finished.fetchone() is not None
+            row = await end.fetchone()
             claimed = await next_turn.fetchone()
-        if session is None:
+        if session is None or row is None:
             raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
-        usage = Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]) if row else Usage()
         return FinishedTurn(
             target=event_target(session, session_id=session["id"]),
-            closed_now=row is not None,
-            usage=usage,
-            steps=row["steps"] if row else 0,
+            closed_now=closed_now,
+            status=TurnStatus(row["status"]),
+            error=_turn_error(row),
+            usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
+            steps=row["steps"],
             next_turn_id=claimed["id"] if claimed else None,
         )
 
@@ -418,7 +422,12 @@ def _context_message(row: tuple[Any, ...]) -> ContextMessage:
 
 def _stored_step(row: Row) -> StoredStep:
     return StoredStep(
-        row["message_id"],
-        MessageStatus(row["status"]),
-        [(call["id"], call["needs_approval"]) for call in row["calls"]],
+        target=event_target(row),
+        message_id=row["message_id"],
+        status=MessageStatus(row["status"]),
+        content=row["content"],
+        attempt=row["attempt"],
+        calls=[
+            StoredCall(call["id"], call["name"], call["arguments"], call["needs_approval"]) for call in row["calls"]
+        ],
     )

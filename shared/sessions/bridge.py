@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
@@ -28,6 +28,7 @@ from shared.sessions.records import (
     StepOutcome,
     StepResult,
     StepStart,
+    StoredCall,
     StoredStep,
     TurnPlan,
 )
@@ -84,8 +85,27 @@ class SessionAgentBridge:
         if isinstance(started, StepClosed):
             return StepReport(StepOutcome.CANCELLED, [], [])
         if isinstance(started, StoredStep):
-            return _from_stored(started)
+            return await self._restate(turn_id, started)
         return await self._stream(started, tries)
+
+    async def _restate(self, turn_id: str, stored: StoredStep) -> StepReport:
+        """A step on record is sent whole once more: whoever stored it was cut before the durable engine knew."""
+        message_id = stored.message_id
+        events = [frame(FrameType.MESSAGE_START, turn_id, message_id, message_id=message_id, attempt=stored.attempt)]
+        if stored.content:
+            events.append(frame(FrameType.CONTENT_DELTA, turn_id, message_id, index=0, text=stored.content))
+        events += [_called(turn_id, message_id, call) for call in stored.calls]
+        reason = "tool_calls" if stored.calls else "stop"
+        if stored.status is not MessageStatus.COMPLETED:
+            reason = stored.status.value
+        events += _ended(turn_id, message_id, stored.status, reason, None)
+        messages = await self._publisher.publish(stored.target, events)
+        calls = [(call.id, call.needs_approval) for call in stored.calls]
+        if stored.status is MessageStatus.CANCELLED:
+            return StepReport(StepOutcome.CANCELLED, [], messages)
+        if stored.status is MessageStatus.FAILED:
+            return StepReport(StepOutcome.FAILED, [], messages, code=ErrorCode.LLM_ERROR, detail="The model failed.")
+        return StepReport(StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL, calls, messages)
 
     async def _stream(self, start: StepStart, tries: int) -> StepReport:
         writer = StreamWriter(
@@ -146,19 +166,9 @@ class SessionAgentBridge:
             tokens=_step_tokens(content, end),
         )
         if not await self._turns.save_step(result):
-            return await self._overtaken(start, writer)
-        for call in calls:
-            writer.add(
-                frame(
-                    FrameType.TOOL_CALL,
-                    start.turn_id,
-                    start.message_id,
-                    id=call.id,
-                    name=call.name,
-                    arguments=call.arguments,
-                )
-            )
-        writer.add(*_ended(start, MessageStatus.COMPLETED, end.finish_reason, end.usage))
+            return await self._overtaken(writer)
+        writer.add(*(_called(start.turn_id, start.message_id, call) for call in calls))
+        writer.add(*_ended(start.turn_id, start.message_id, MessageStatus.COMPLETED, end.finish_reason, end.usage))
         return StepReport(
             StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL,
             [(call.id, call.needs_approval) for call in calls],
@@ -193,18 +203,13 @@ class SessionAgentBridge:
             StepResult(start.message_id, start.attempt, content, status, [], usage, estimate_tokens(content))
         )
         if not saved:
-            return await self._overtaken(start, writer)
-        writer.add(*_ended(start, status, status.value, usage))
+            return await self._overtaken(writer)
+        writer.add(*_ended(start.turn_id, start.message_id, status, status.value, usage))
         return StepReport(outcome, [], await writer.finish(), code=code, detail=detail)
 
-    async def _overtaken(self, start: StepStart, writer: StreamWriter) -> StepReport:
-        """Another attempt of this step stored first, or is still running."""
-        messages = await writer.finish()
-        stored = await self._turns.stored_step(start.turn_id, start.step)
-        if stored is None:
-            return StepReport(StepOutcome.RETRY, [], messages, delay_s=1.0)
-        report = _from_stored(stored)
-        return replace(report, messages=messages)
+    async def _overtaken(self, writer: StreamWriter) -> StepReport:
+        """Another attempt of this step stored first, or is still running: look again in a moment."""
+        return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=1.0)
 
 
 def propose(call: ModelToolCall, index: int, plan: TurnPlan) -> ProposedCall:
@@ -255,14 +260,6 @@ def needs_approval(tool: Tool, mode: ApprovalMode) -> bool:
     return mode is ApprovalMode.MANUAL
 
 
-def _from_stored(stored: StoredStep) -> StepReport:
-    if stored.status is MessageStatus.CANCELLED:
-        return StepReport(StepOutcome.CANCELLED, [], [])
-    if stored.status is MessageStatus.FAILED:
-        return StepReport(StepOutcome.FAILED, [], [], code=ErrorCode.LLM_ERROR, detail="The model failed.")
-    return StepReport(StepOutcome.TOOL_CALLS if stored.calls else StepOutcome.FINAL, stored.calls, [])
-
-
 def _step_tokens(content: str, end: ModelEnd) -> int:
     written = content + "".join(call.name + call.arguments for call in end.tool_calls)
     return estimate_tokens(written)
@@ -282,20 +279,26 @@ def _created(start: StepStart) -> Event:
     )
 
 
-def _ended(start: StepStart, status: MessageStatus, finish_reason: str, usage: Usage) -> list[Event]:
+def _called(turn_id: str, message_id: str, call: ProposedCall | StoredCall) -> Event:
+    return frame(FrameType.TOOL_CALL, turn_id, message_id, id=call.id, name=call.name, arguments=call.arguments)
+
+
+def _ended(
+    turn_id: str, message_id: str, status: MessageStatus, finish_reason: str, usage: Usage | None
+) -> list[Event]:
     return [
         frame(
             FrameType.MESSAGE_END,
-            start.turn_id,
-            start.message_id,
-            message_id=start.message_id,
+            turn_id,
+            message_id,
+            message_id=message_id,
             finish_reason=finish_reason,
-            usage=usage.model_dump(),
+            usage=None if usage is None else usage.model_dump(),
         ),
         Event(
             EventType.MESSAGE_UPDATED,
-            {"id": start.message_id, "role": MessageRole.ASSISTANT, "status": status},
-            start.turn_id,
-            start.message_id,
+            {"id": message_id, "role": MessageRole.ASSISTANT, "status": status},
+            turn_id,
+            message_id,
         ),
     ]

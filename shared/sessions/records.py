@@ -18,6 +18,7 @@ from shared.sessions.models import (
     Session,
     ToolCallStatus,
     Turn,
+    TurnError,
     TurnStatus,
     Usage,
     Value,
@@ -137,13 +138,26 @@ class ProposedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredStep:
-    """A model step that is already on record."""
+class StoredCall:
+    """A tool call on record, as it is announced."""
 
+    id: str
+    name: str
+    arguments: JsonObject
+    needs_approval: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """A model step that is already on record, found by a repeat."""
+
+    target: EventTarget
     message_id: str
     status: MessageStatus
-    calls: list[tuple[str, bool]]
-    """(tool call id, needs approval), in order."""
+    content: str
+    attempt: int
+    """Higher than any before: what is sent under it replaces what may have been sent in part."""
+    calls: list[StoredCall]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +207,20 @@ class ToolExecution:
     comment: str | None
     decided_arguments: JsonObject | None
     arguments_digest: str | None
+    error_code: str | None
+    result_message_id: str | None
+    """The tool message that holds its result, once it has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedTurn:
-    """A turn that was closed now (not before), and who runs next."""
+    """A turn that is closed, and who runs next."""
 
     target: EventTarget
     closed_now: bool
+    """False for a repeat; status and error are then those it was closed with."""
+    status: TurnStatus
+    error: TurnError | None
     usage: Usage
     steps: int
     next_turn_id: str | None

@@ -113,15 +113,11 @@ class TurnRepository(Protocol):
     async def begin_step(
         self, turn_id: str, step: int, *, message_id: str, now: datetime
     ) -> StepStart | StoredStep | StepClosed:
-        """Start the step, return it as stored, or say that the turn is over."""
+        """Start the step, return it as stored (under a higher attempt), or say that the turn is over."""
         ...
 
     async def save_step(self, result: StepResult) -> bool:
         """False when this attempt is no longer the newest."""
-        ...
-
-    async def stored_step(self, turn_id: str, step: int) -> StoredStep | None:
-        """None while it is not stored."""
         ...
 
     async def cancel_requested(self, turn_ids: Sequence[str]) -> set[str]:

@@ -19,7 +19,7 @@ from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.agents import agent_for, plan_turn
 from shared.sessions.context import estimate_tokens
-from shared.sessions.events import Event, EventTarget, EventType, SessionEventPublisher
+from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
     Message,
@@ -265,16 +265,13 @@ class SessionService:
     ) -> tuple[FinishedTurn, list[bytes]]:
         """Close a turn and hand over to the next; called by the turn itself, safe to repeat."""
         finished = await self._turns.finish(turn_id, status=status, error=error, now=datetime.now(UTC))
-        if not finished.closed_now:
-            return finished, []
+        # Said again by a repeat: whoever closed it may have been cut before it could say so.
         events: list[Event] = []
-        if error is not None:
-            data = {"code": error.code, "detail": error.detail}
-            events.append(
-                Event(EventType.STREAM_CHUNK, {"frame": {"type": "error", **data}}, turn_id),
-            )
+        if finished.error is not None:
+            data = finished.error.model_dump()
+            events.append(frame(FrameType.ERROR, turn_id, None, **data))
             events.append(Event(EventType.ERROR_OCCURRED, data, turn_id))
-        events.append(ended_event(turn_id, status, finished.usage, finished.steps))
+        events.append(ended_event(turn_id, finished.status, finished.usage, finished.steps))
         return finished, await self._publisher.publish(finished.target, events)
 
 

@@ -80,7 +80,7 @@ class ToolCallHandler:
         """
         call = await self._tool_calls.tool_execution(tool_call_id)
         if call.ended_at is not None:
-            return ToolReport(call.status, False, [])
+            return await self._again(call)
         if call.needs_approval and deadline_passed and call.approval_status is ApprovalStatus.PENDING:
             await self._tool_calls.time_out_approval(tool_call_id, now=datetime.now(UTC))
             call = await self._tool_calls.tool_execution(tool_call_id)
@@ -158,9 +158,19 @@ class ToolCallHandler:
             now=datetime.now(UTC),
         )
         if not stored:
+            # Another attempt runs beside this one and has it; it says so itself.
             stands = await self._tool_calls.tool_execution(call.tool_call_id)
             return ToolReport(stands.status, False, [])
         return ToolReport(outcome.status, False, await self._announce(call, outcome, message_id))
+
+    async def _again(self, call: ToolExecution) -> ToolReport:
+        """A call on record is said again: whoever stored it may have been cut before it could say so."""
+        code = ErrorCode(call.error_code) if call.error_code else None
+        outcome = _Outcome(call.status, {}, call.result, code)
+        if call.result_message_id is None:
+            # Closed with its turn, whose own end tells of it.
+            return ToolReport(call.status, False, [])
+        return ToolReport(call.status, False, await self._announce(call, outcome, call.result_message_id))
 
     async def _announce(self, call: ToolExecution, outcome: _Outcome, message_id: str) -> list[bytes]:
         data: JsonObject = {

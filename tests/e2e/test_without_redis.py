@@ -1,6 +1,7 @@
 """Redis goes away in mid-turn: the turn completes, live events go on, and replay says what it has lost.
 
-The host here delivers live events by `REALTIME_DELIVERY=rest`; all other tests use the binding.
+The host here delivers live events by `REALTIME_DELIVERY=rest`; all other tests use the binding. It runs without the
+sweep, so that nothing here is repaired by it.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from devhost.servers import Valkey
+from shared.signing import ApprovalLinks
 from tests.e2e.client import Api, Json, eventually, open_api, post_call, script
-from tests.e2e.processes import AppHost, Sink, running_host
+from tests.e2e.processes import LINK_SECRET, AppHost, Sink, running_host
 from tests.e2e.signalr import Console, Listener
 from tests.e2e.sse import Transcript
 from tests.e2e.stack import Stores, own_environment, own_stores
@@ -44,7 +47,10 @@ def rest_host(
     redis_url = asyncio.run(url())
     with own_stores() as stores:
         stores = Stores(stores.postgres_url, redis_url, stores.storage_url)
-        environment = own_environment(stores, model_url, sink) | {"REALTIME_DELIVERY": "rest"}
+        environment = own_environment(stores, model_url, sink) | {
+            "REALTIME_DELIVERY": "rest",
+            "AzureWebJobs__sweep__Disabled": "true",
+        }
         with running_host(tmp_path_factory.mktemp("rest"), environment) as host:
             yield host
 
@@ -71,6 +77,25 @@ async def test_rest_delivery_streams_what_is_stored(
         assert heard == (await api.events(session_id))[1:]
         assert Transcript.of_envelopes(heard, turn_id).texts == await api.answers(session_id, turn_id)
     assert "relay" not in rest_host.log(), "nothing goes through the relay function"
+
+
+@pytest.mark.parametrize("way", ["api", "link"])
+async def test_decision_wakes_the_turn_by_itself_not_by_the_sweep(
+    rest_host: AppHost, api: Api, sink: Sink, valkey_folder: Path, way: str
+) -> None:
+    async with _valkey(valkey_folder):
+        session_id = await api.session()
+        turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url(f"/woken-{way}"))]], content="done"))
+        approver = api.as_user("petr;approver")
+        approval = await approver.approval(session_id)
+        if way == "api":
+            decided = await approver.decide(approval["id"], "approve")
+        else:
+            expires_at = datetime.fromisoformat(approval["expires_at"])
+            token = ApprovalLinks(LINK_SECRET, "").token(approval["id"], expires_at=expires_at)
+            decided = await approver.post(f"/api/approve/{token}", data={"decision": "approve"})
+        assert decided.status_code == 200
+        assert (await api.until(session_id, turn_id))["status"] == "completed"
 
 
 async def test_redis_stopped_in_mid_turn_costs_replay_and_nothing_else(

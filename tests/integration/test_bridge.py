@@ -220,13 +220,23 @@ async def test_a_stored_step_run_again_calls_nobody(bench: Bench) -> None:
     key = new_id()
     posted = await bench.stores.turn(script(key=key, tool_calls=[[{"name": "calculate", "arguments": {}}]]))
     first = await bench.run(posted)
-    sent = len(bench.sender.events)
 
     again = await bench.run(posted, tries=2)
 
-    assert (again.outcome, again.calls, again.messages) == (first.outcome, first.calls, [])
+    assert (again.outcome, again.calls) == (first.outcome, first.calls)
     assert (await bench.calls(key))["calls"] == 1
-    assert len(bench.sender.events) == sent
+
+
+async def test_a_stored_step_run_again_is_told_whole_as_a_higher_attempt(bench: Bench) -> None:
+    posted = await bench.stores.turn(script(content="all of it", tool_calls=[]))
+    await bench.run(posted)  # as if it had been killed before it sent anything
+
+    again = await bench.run(posted, tries=2)
+
+    frames = [event["data"]["frame"] for event in envelopes(again.messages) if event["type"] == "stream.chunk"]
+    assert [item["type"] for item in frames] == ["message_start", "content_delta", "message_end"]
+    assert frames[0]["attempt"] == 2
+    assert frames[1]["text"] == (await bench.answer(posted)).content == "all of it"
 
 
 async def test_a_rate_limit_asks_to_be_tried_again_when_the_model_said(bench: Bench) -> None:
@@ -393,7 +403,8 @@ async def test_an_attempt_that_was_overtaken_stores_nothing(bench: Bench) -> Non
     overtaken = await slow
 
     assert fast.outcome is StepOutcome.FINAL
-    assert (overtaken.outcome, overtaken.calls) == (StepOutcome.FINAL, [])
+    assert overtaken.outcome is StepOutcome.RETRY
+    assert (await bench.run(posted)).outcome is StepOutcome.FINAL
     turn = await bench.stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
     assert turn.status is TurnStatus.RUNNING
     assert (await bench.answer(posted)).content == "text"

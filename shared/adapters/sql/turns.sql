@@ -85,12 +85,16 @@ WHERE (m.turn_number, m.step) < (t.number, %(step)s::integer) AND m.status <> 's
 ORDER BY m.turn_number DESC, m.step DESC, m.ordinal DESC
 LIMIT %(limit)s
 
--- name: stored_step
-SELECT m.id AS message_id, m.status,
-       coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'needs_approval', c.needs_approval) ORDER BY c.ordinal)
-                 FROM tool_calls c WHERE c.message_id = m.id), '[]') AS calls
-FROM messages m
-WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0
+-- name: restate_step
+-- A stored step that is asked for again: whoever did it was cut off before it could say so, perhaps before it had sent
+-- everything. The higher attempt lets its text be sent whole once more.
+UPDATE messages m SET attempt = m.attempt + 1
+FROM sessions s
+WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0 AND m.status <> 'streaming' AND s.id = m.session_id
+RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.attempt, s.event_seq_floor, s.event_seq_ceiling,
+    coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'name', c.name, 'arguments', c.arguments,
+                                                  'needs_approval', c.needs_approval) ORDER BY c.ordinal)
+              FROM tool_calls c WHERE c.message_id = m.id), '[]') AS calls
 
 -- name: save_step
 WITH message AS (
@@ -151,7 +155,10 @@ FOR UPDATE
 UPDATE turns
 SET status = %(status)s, ended_at = %(now)s, error_code = %(error_code)s, error_detail = %(error_detail)s
 WHERE id = %(turn_id)s AND ended_at IS NULL
-RETURNING id, steps, input_tokens, output_tokens, started_at
+RETURNING id
+
+-- name: turn_end
+SELECT status, error_code, error_detail, steps, input_tokens, output_tokens FROM turns WHERE id = %(turn_id)s
 
 -- name: close_open_messages
 UPDATE messages SET status = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled' ELSE 'failed' END

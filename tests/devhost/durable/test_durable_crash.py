@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from devhost.durable import crash
+from devhost.durable.crash import AFTER, BEFORE, CrashPoint
 from devhost.durable.records import EntityOp, Unit
 from devhost.extension import HostError
 
-ORCHESTRATION = Unit(drop_messages=[1])
 ENTITY = Unit(entity_ops=[EntityOp(1, "@counter@a", "add", None)])
+
+COMMITS = """
+from devhost.durable.crash import CrashPoint
+from devhost.durable.records import Unit
+point = CrashPoint({after}, {before})
+for number in range(1, 5):
+    point.about_to_commit([Unit(drop_messages=[1]), Unit(drop_messages=[2])])
+    print("stored", number, flush=True)
+    point.committed()
+    print("told", number, flush=True)
+"""
 
 
 def test_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(crash.SETTING, raising=False)
-    assert crash.commits_to_live() == 0
-    monkeypatch.setenv(crash.SETTING, "3")
-    assert crash.commits_to_live() == 3
+    monkeypatch.delenv(AFTER, raising=False)
+    monkeypatch.delenv(BEFORE, raising=False)
+    assert CrashPoint.from_environment() is None
+    monkeypatch.setenv(BEFORE, "3")
+    assert CrashPoint.from_environment() == CrashPoint(0, 3)
 
 
+@pytest.mark.parametrize("setting", [AFTER, BEFORE])
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "1.5", "\u0663"])
-def test_what_is_no_number_stops_the_start(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv(crash.SETTING, text)
-    with pytest.raises(HostError, match=crash.SETTING):
-        crash.commits_to_live()
+def test_what_is_no_number_stops_the_start(monkeypatch: pytest.MonkeyPatch, setting: str, text: str) -> None:
+    monkeypatch.setenv(setting, text)
+    with pytest.raises(HostError, match=setting):
+        CrashPoint.from_environment()
 
 
-def test_one_commit_counts_once_however_many_units_it_carries_and_entities_do_not() -> None:
-    assert crash.count_down(3, [ORCHESTRATION, ORCHESTRATION]) == 2
-    assert crash.count_down(1, [ENTITY]) == 1
+def test_commits_of_entities_alone_do_not_count() -> None:
+    point = CrashPoint(after=1, before=1)
+    point.about_to_commit([ENTITY])
+    point.committed()
 
 
-def test_the_last_commit_kills_the_process() -> None:
-    code = "from devhost.durable import crash; from devhost.durable.records import Unit;"
-    code += " crash.count_down(1, [Unit(drop_messages=[1])]); print('alive')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False, env=os.environ)
-    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
+@pytest.mark.parametrize(
+    ("after", "before", "last"), [(1, 0, "stored 1"), (2, 0, "stored 2"), (0, 2, "told 1"), (0, 3, "told 2")]
+)
+def test_process_dies_at_the_commit_that_was_named(after: int, before: int, last: str) -> None:
+    code = COMMITS.format(after=after, before=before)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (-signal.SIGKILL, last)
