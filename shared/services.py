@@ -168,6 +168,7 @@ class Services:
             self.tool_call_rows,
             self.publisher,
             self.links,
+            self.audit,
             print_links=self.settings.auth_mode is AuthMode.DEV,
         )
 

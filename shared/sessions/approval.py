@@ -17,6 +17,7 @@ import orjson
 from shared.errors import AppError, Conflict, ErrorCode, Gone, InvalidInput, NotFound
 from shared.ids import new_id
 from shared.principal import Principal
+from shared.sessions.audit import AuditTrail
 from shared.sessions.events import APPROVERS_GROUP, Event, EventType, SessionEventPublisher
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
 from shared.sessions.pages import ApprovalFilter, Page, encode_cursor
@@ -53,7 +54,6 @@ class ApprovalRequest:
 
     approval_id: str
     expires_at: datetime
-    opened_now: bool
     messages: list[bytes]
 
 
@@ -76,6 +76,7 @@ class ToolApprovalManager:
         tool_calls: ToolCallRepository,
         publisher: SessionEventPublisher,
         links: ApprovalLinks,
+        audit: AuditTrail,
         *,
         print_links: bool,
     ) -> None:
@@ -83,13 +84,14 @@ class ToolApprovalManager:
         self._tool_calls = tool_calls
         self._publisher = publisher
         self._links = links
+        self._audit = audit
         self._print_links = print_links
 
     async def request(self, tool_call_id: str, *, instance_id: str) -> ApprovalRequest | None:
         """Open the approval of a tool call, once. None when its turn was cancelled before."""
         call = await self._tool_calls.tool_execution(tool_call_id)
         now = datetime.now(UTC)
-        record, opened_now = await self._approvals.request(
+        record, _ = await self._approvals.request(
             tool_call_id,
             approval_id=new_id(),
             digest=arguments_digest(call.name, call.arguments),
@@ -100,14 +102,17 @@ class ToolApprovalManager:
         if record is None:
             return None
         messages: list[bytes] = []
-        if opened_now:
+        if record.status is ApprovalStatus.PENDING:
+            # By a repeat too: whoever opened it may have been cut before anyone was told.
             event = Event(EventType.TOOL_CALL_PENDING, _event_data(record), record.turn_id, call.message_id)
             messages = await self._publisher.publish(record.target, [event], also_to=[APPROVERS_GROUP])
+            details = {"approval_id": record.id, "tool": record.tool, "by": record.requested_by}
+            await self._audit.record(record.session_id, "approval.requested", details)
             if self._print_links:
                 # Only on a developer's machine: there the log is the approver's mailbox.
                 link = self._links.url(record.id, expires_at=record.expires_at)
                 log.warning("approval needed: %s %s\n  %s", record.tool, orjson.dumps(record.arguments).decode(), link)
-        return ApprovalRequest(record.id, record.expires_at, opened_now, messages)
+        return ApprovalRequest(record.id, record.expires_at, messages)
 
     async def get(self, approval_id: str, principal: Principal) -> Approval:
         """Raises NotFound for callers who are neither approvers nor in its session."""
@@ -138,6 +143,10 @@ class ToolApprovalManager:
         if not made_now:
             _refuse_unless_same(record, decision)
             return Decided(public_approval(record), record.instance_id, False, [])
+        details = {"approval_id": record.id, "by": principal.user_id, "decision": decision.decision.value}
+        if decision.arguments is not None:
+            details["arguments_digest"] = record.arguments_digest
+        await self._audit.record(record.session_id, "approval.decided", details)
         approved = record.status is ApprovalStatus.APPROVED
         kind = EventType.TOOL_CALL_APPROVED if approved else EventType.TOOL_CALL_REJECTED
         messages = await self._publisher.publish(
