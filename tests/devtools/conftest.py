@@ -80,4 +80,5 @@ def own_servers(empty_postgres_url: str, redis_url: str, storage_url: str) -> di
         "AzureWebJobsStorage": storage_url,
         "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
         "OPENAI_MODEL": "mine",
+        "TOOLS_HTTP_ALLOW": "tools.example",
     }

@@ -40,6 +40,10 @@ def test_ready_means_the_app_has_its_servers_and_state_survives_a_restart(up: St
     assert models.status_code == 200
     assert settings["PUBLIC_BASE_URL"] == f"http://localhost:{first.port}"
     assert settings["AUTH_MODE"] == "dev"
+    notes = f"http://{settings['TOOLS_HTTP_ALLOW']}/notes"
+    assert notes in first.output
+    assert httpx.post(notes, json={"text": "hi"}, headers={"idempotency-key": "k"}, timeout=30).status_code == 201
+    assert httpx.get(notes, timeout=30).json() == {"notes": [{"note": {"text": "hi"}, "idempotency_key": "k"}]}
     first.send(signal.SIGTERM)
     assert first.wait() == 0
 

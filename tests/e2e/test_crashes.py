@@ -184,7 +184,10 @@ async def _posted(api: Api, session_id: str, content: str) -> str:
 
 
 async def _lives_until_the_end(host: AppHost, api: Api, session_id: str, turn_id: str) -> bool:
-    """Watch one life of the host and approve what waits. True when the turn ended in it."""
+    """Watch one life of the host and approve what waits. True when the turn ended in it.
+
+    A decision whose event was lost with its host is not sent again: the sweep delivers it.
+    """
 
     async def look() -> str | None:
         if not host.is_running():
