@@ -18,7 +18,17 @@ import psutil
 from devhost.servers.folder import free_port
 
 WAIT_S = 90.0
-_OURS = ("POSTGRES_", "REDIS_", "OPENAI_", "AZURE_OPENAI", "AzureWebJobs", "AUTH_MODE", "PUBLIC_BASE", "APPROVAL_", "TOOLS_")
+_OURS = (
+    "POSTGRES_",
+    "REDIS_",
+    "OPENAI_",
+    "AZURE_OPENAI",
+    "AzureWebJobs",
+    "AUTH_MODE",
+    "PUBLIC_BASE",
+    "APPROVAL_",
+    "TOOLS_",
+)
 
 
 class Up:
