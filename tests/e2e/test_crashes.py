@@ -158,7 +158,10 @@ async def test_killed_at_every_commit_of_a_turn_it_completes_and_its_tool_ran_on
     own_host.start()
     await eventually(lambda: _instances_ended(own_host, turn_id), "the orchestrations to end")
     turn = await api.turn(session_id, turn_id)
-    assert (turn["status"], turn["error"], turn["tool_calls"][0]["status"]) == ("completed", None, "completed")
+    assert (turn["status"], turn["error"]) == ("completed", None)
+    if turn["tool_calls"][0]["status"] != "completed":
+        # The sweep's event may end a life in the very moment in which the tool runs: then nobody knows, and says so.
+        assert "outcome is unknown" in (await api.messages(session_id, turn_id, "tool"))[0]["content"]
     assert len(sink.at(path)) == 1
     roles = [message["role"] for message in await api.messages(session_id)]
     assert roles == ["user", "assistant", "tool", "assistant"]
