@@ -22,7 +22,7 @@ from shared.errors import ErrorCode, InvalidInput, Transient
 type Connection = AsyncConnection[DictRow]
 type Row = Mapping[str, Any]
 
-_POOL_TIMEOUT_S = 10.0
+_POOL_TIMEOUT_S = 5.0
 """How long a caller waits for a free connection before it is told to come back."""
 
 
