@@ -58,7 +58,7 @@ CREATE TABLE turns (
 -- At most one turn of a session runs: two dispatchers racing for the next one cannot both win.
 CREATE UNIQUE INDEX turns_one_dispatched ON turns (session_id)
     WHERE dispatched_at IS NOT NULL AND ended_at IS NULL;
-CREATE INDEX turns_open ON turns (created_at) WHERE ended_at IS NULL;
+CREATE INDEX turns_open ON turns (session_id, number) WHERE ended_at IS NULL;
 
 CREATE TABLE messages (
     id           text PRIMARY KEY,
