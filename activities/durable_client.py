@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import azure.durable_functions as df
@@ -17,6 +19,12 @@ from shared.sessions.records import Interruption
 
 log = logging.getLogger(__name__)
 
+_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+_ENDED = [
+    df.OrchestrationRuntimeStatus.Completed,
+    df.OrchestrationRuntimeStatus.Failed,
+    df.OrchestrationRuntimeStatus.Terminated,
+]
 _LIVE = frozenset({"Pending", "Running", "Suspended", "ContinuedAsNew"})
 
 
@@ -40,10 +48,33 @@ async def start_or_leave(client: df.DurableOrchestrationClient, turn_id: str) ->
         log.exception("turn %s could not be started now; the sweep will", turn_id)
 
 
+class Found(StrEnum):
+    """What became of an instance."""
+
+    NOWHERE = "nowhere"  # never started, or purged
+    LIVE = "live"  # waits or runs
+    ENDED = "ended"
+
+
+async def look(client: df.DurableOrchestrationClient, instance_id: str) -> Found:
+    """Whether an instance exists and has ended."""
+    status = await client.get_status(instance_id)
+    if not status or status.runtime_status is None:
+        return Found.NOWHERE
+    return Found.LIVE if status.runtime_status.value in _LIVE else Found.ENDED
+
+
 async def is_live(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
     """Whether an instance exists and has not ended."""
-    status = await client.get_status(instance_id)
-    return bool(status) and status.runtime_status is not None and status.runtime_status.value in _LIVE
+    return await look(client, instance_id) is Found.LIVE
+
+
+async def purge_ended(client: df.DurableOrchestrationClient, *, before: datetime) -> int:
+    """Forget the histories of instances that were created before then and have ended; returns how many."""
+    purged = await client.purge_instance_history_by(
+        created_time_from=_EPOCH, created_time_to=before, runtime_status=_ENDED
+    )
+    return int(purged.instances_deleted)
 
 
 async def start_notification(client: df.DurableOrchestrationClient, approval_id: str) -> None:

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     event_buffer_seconds: int = Field(86_400, alias="EVENT_BUFFER_SECONDS", ge=60)
     """How long after its last event a session's buffer stays."""
 
+    turn_history_days: int = Field(7, alias="TURN_HISTORY_DAYS", ge=0)
+    """How long the durable history of an ended turn is kept for looking at; it grows the task hub, nothing else."""
+
     # Callers and links.
     auth_mode: AuthMode = Field(AuthMode.EASYAUTH, alias="AUTH_MODE")
     public_base_url: str = Field(alias="PUBLIC_BASE_URL")

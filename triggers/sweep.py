@@ -39,13 +39,23 @@ async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.Dura
     send(events, messages)
 
 
+@bp.timer_trigger(arg_name="timer", schedule="0 7 * * * *")
+@bp.durable_client_input(client_name="client")
+async def purge_histories(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+    """Forget the durable histories of turns that ended long ago; what they said and did is in the database."""
+    before = datetime.now(UTC) - timedelta(days=services().settings.turn_history_days)
+    purged = await durable_client.purge_ended(client, before=before)
+    if purged:
+        log.info("forgot the histories of %d ended instances", purged)
+
+
 async def _turns(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> list[bytes]:
     rows = everything.turn_rows
     for session_id in await rows.sessions_with_idle_queue(before=now - timedelta(seconds=QUEUED_SECONDS), limit=_LIMIT):
         turn_id = await rows.claim_next(session_id, now=now)
         if turn_id is not None:
             log.info("handing over to turn %s", turn_id)
-            await durable_client.start_turn(client, turn_id)
+            await durable_client.start_or_leave(client, turn_id)
     messages: list[bytes] = []
     stuck = await rows.stuck(
         queued_before=now - timedelta(seconds=QUEUED_SECONDS),
@@ -53,19 +63,21 @@ async def _turns(everything: Services, client: df.DurableOrchestrationClient, no
         limit=_LIMIT,
     )
     for turn in stuck:
-        if await durable_client.is_live(client, turn.turn_id):
+        found = await durable_client.look(client, turn.turn_id)
+        if found is durable_client.Found.LIVE:
             await rows.touch_dispatch(turn.turn_id, now=now)
-        elif turn.status is TurnStatus.QUEUED:
+        elif found is durable_client.Found.NOWHERE and turn.status is TurnStatus.QUEUED:
             log.warning("turn %s had no orchestration; starting it", turn.turn_id)
             await rows.touch_dispatch(turn.turn_id, now=now)
-            await durable_client.start_turn(client, turn.turn_id)
+            await durable_client.start_or_leave(client, turn.turn_id)
         else:
+            # Its orchestration ended without closing it, or is gone: starting it again could go on for ever.
             log.error("turn %s lost its orchestration; closing it", turn.turn_id)
             error = TurnError(code="INTERNAL_ERROR", detail="The turn was lost.")
             finished, sent = await everything.sessions.finish_turn(turn.turn_id, status=TurnStatus.FAILED, error=error)
             messages += sent
             if finished.next_turn_id is not None:
-                await durable_client.start_turn(client, finished.next_turn_id)
+                await durable_client.start_or_leave(client, finished.next_turn_id)
     return messages
 
 

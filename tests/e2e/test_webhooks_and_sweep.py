@@ -208,3 +208,38 @@ async def test_sweep_closes_a_turn_that_lost_its_orchestration(api: Api, parley:
     assert (turn["status"], turn["error"]["code"]) == ("failed", "INTERNAL_ERROR")
     assert [event["type"] for event in await api.events(session_id)][-2:] == ["error.occurred", "stream.ended"]
     assert (await api.until(session_id, await api.say(session_id, script(tokens=2))))["status"] == "completed"
+
+
+async def test_sweep_does_not_start_again_what_ended_without_closing_its_turn(api: Api, parley: AppHost) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(content="once"))
+    await api.until(session_id, turn_id)
+    await _sql(
+        parley,
+        "UPDATE turns SET status = 'queued', ended_at = NULL, dispatched_at = now() - interval '1 day' WHERE id = %s",
+        turn_id,
+    )
+    turn = await _swept(api, parley, session_id, turn_id)
+    assert (turn["status"], turn["error"]["code"]) == ("failed", "INTERNAL_ERROR")
+
+
+async def test_purge_forgets_the_histories_of_ended_turns_only(api: Api, parley: AppHost, sink: Sink) -> None:
+    ended_session, waiting_session = await api.session(), await api.session()
+    ended = await api.say(ended_session, script(content="all said"))
+    await api.until(ended_session, ended)
+    waiting = await api.say(waiting_session, script(tool_calls=[[post_call(sink.url("/kept"))]], content="done"))
+    approval = await api.approval(waiting_session)
+
+    async with httpx.AsyncClient(base_url=parley.base_url, trust_env=False, timeout=30) as host:
+
+        async def forgotten() -> bool:
+            started = await host.post("/admin/functions/purge_histories", json={"input": ""})
+            assert started.status_code == 202
+            return (await host.get(f"/runtime/webhooks/durabletask/instances/{ended}")).status_code == 404
+
+        await eventually(forgotten, "the history to be forgotten")
+        assert (await host.get(f"/runtime/webhooks/durabletask/instances/{waiting}")).status_code == 202
+
+    assert list((await api.answers(ended_session, ended)).values()) == ["all said"]
+    await api.decide(approval["id"], "approve")
+    assert (await api.until(waiting_session, waiting))["status"] == "completed"

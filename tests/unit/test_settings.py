@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,3 +138,11 @@ def test_settings_show_no_secret_and_do_not_change(environment: pytest.MonkeyPat
     field: Any = "auth_mode"
     with pytest.raises(ValidationError):
         setattr(settings, field, AuthMode.EASYAUTH)
+
+
+def test_the_sample_names_exactly_the_settings_an_operator_makes() -> None:
+    sample = json.loads((Path(__file__).parents[2] / "local.settings.sample.json").read_text("utf-8"))["Values"]
+    of_the_platform = {"WEBSITE_HOSTNAME", "WEBSITE_AUTH_ENABLED", "AZURE_FUNCTIONS_ENVIRONMENT"}
+    known = {str(field.alias) for field in Settings.model_fields.values()} - of_the_platform
+
+    assert set(sample) == known | {"FUNCTIONS_WORKER_RUNTIME"}
