@@ -47,9 +47,8 @@ def turn(context: df.DurableOrchestrationContext) -> Steps[str]:
         ending = yield from _converse(context, turn_id)
     except Exception as exc:
         # Retries are used up. The turn must still end, or its session could never go on.
-        ending = FinishTurnInput(
-            turn_id=turn_id, status=TurnStatus.FAILED, code="INTERNAL_ERROR", detail=_safe_detail(exc)
-        )
+        code, detail = _reason(exc)
+        ending = FinishTurnInput(turn_id=turn_id, status=TurnStatus.FAILED, code=code, detail=detail)
     yield from call_activity(context, FINISH_TURN, ending.dump())
     return ending.status
 
@@ -97,6 +96,11 @@ def _tool_call(context: df.DurableOrchestrationContext, turn_id: str, tool_call_
     return parallel_activity(context, EXECUTE_TOOL, ExecuteToolInput(tool_call_id=tool_call_id).dump())
 
 
-def _safe_detail(exc: Exception) -> str:
-    """What a user may read of an activity that failed for good: our activities raise `CODE: safe message`."""
-    return "The database cannot be reached." if "DATABASE_ERROR" in str(exc) else "The turn failed unexpectedly."
+def _reason(exc: Exception) -> tuple[str, str]:
+    """Code and text, safe to show, of an activity that failed for good.
+
+    The SDK keeps only the failure's text; our activities raise `CODE: safe message`.
+    """
+    if "DATABASE_ERROR" in str(exc):
+        return "DATABASE_ERROR", "The database cannot be reached."
+    return "INTERNAL_ERROR", "The turn failed unexpectedly."

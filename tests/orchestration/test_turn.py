@@ -157,8 +157,17 @@ def test_activity_that_fails_for_good_still_ends_the_turn(broken: str) -> None:
     play = _turn().run({**table, broken: _failing(10_000, None)})
     assert (play.output, play.failed) == ("failed", None)
     [ending] = play.calls(FINISH_TURN)
-    assert (ending["status"], ending["code"]) == ("failed", "INTERNAL_ERROR")
+    assert (ending["status"], ending["code"]) == ("failed", "DATABASE_ERROR")
     assert ending["detail"] == "The database cannot be reached."
+
+
+def test_what_a_bug_raises_is_not_shown_to_anyone() -> None:
+    def broken(_: Json) -> Any:
+        raise ActivityFailed("KeyError: 'password of the database'")
+
+    play = _turn().run({CALL_MODEL: broken, FINISH_TURN: lambda _: None})
+    [ending] = play.calls(FINISH_TURN)
+    assert (ending["code"], ending["detail"]) == ("INTERNAL_ERROR", "The turn failed unexpectedly.")
 
 
 def test_turn_whose_end_cannot_be_stored_fails_visibly() -> None:
