@@ -6,14 +6,13 @@ Everything from a model or a person is escaped text inside an element; never an 
 from __future__ import annotations
 
 import json
-from base64 import b64encode
-from hashlib import sha256
 from html import escape
 
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import AppError
 from shared.sessions.models import Approval, ApprovalStatus
+from triggers.html import content_security_policy
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1a1f27;--dim:#57606d;--paper:#f5f6f8;--card:#fff;--line:#d5dae1;--go:#176f3a;--no:#b3261e}
@@ -30,10 +29,7 @@ button[value=approve]{background:var(--go)}button[value=reject]{background:var(-
 button:focus-visible,textarea:focus-visible{outline:3px solid #4c8dff;outline-offset:2px}small{color:var(--dim)}
 """
 
-_CSP = (
-    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}';"
-    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
+_CSP = content_security_policy(_STYLE, forms=True)
 
 
 def question(approval: Approval, *, may_decide: bool, user_id: str) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
+from triggers.html import content_security_policy
 from triggers.http import Call, Operation, endpoint, raw_json
 from triggers.openapi import document
 
@@ -42,7 +43,7 @@ async def docs(call: Call, _: None) -> Response:
     return Response(
         _page(document()),
         media_type="text/html; charset=utf-8",
-        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        headers={"Content-Security-Policy": content_security_policy(_STYLE), "X-Content-Type-Options": "nosniff"},
     )
 
 
