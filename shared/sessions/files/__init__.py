@@ -1,0 +1,1 @@
+"""Files of a conversation: what an attachment holds (`analyzer`), and files made from content (`generator`)."""

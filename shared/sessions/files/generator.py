@@ -1,0 +1,78 @@
+"""Makes files: a conversation, or content that a tool was given, in any of six formats.
+
+`FileGenerator` is the factory: a format is one writer in a table. Invariants: the same content gives
+the same bytes; nothing in a file runs, calls out or is computed when it is opened; and any Unicode
+text survives in every format.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO
+
+from shared.sessions.files.content import Content, FileFormat
+from shared.sessions.files.write_csv import write_csv
+from shared.sessions.files.write_docx import write_docx
+from shared.sessions.files.write_html import write_html
+from shared.sessions.files.write_json import write_json
+from shared.sessions.files.write_markdown import write_markdown
+from shared.sessions.files.write_pdf import write_pdf
+
+type Chunks = Callable[[Content], Iterator[bytes]]
+type Whole = Callable[[Content, BinaryIO], None]
+
+# Formats that can be produced from front to back ...
+_STREAMED: Mapping[FileFormat, Chunks] = {
+    FileFormat.JSON: write_json,
+    FileFormat.MD: write_markdown,
+    FileFormat.HTML: write_html,
+    FileFormat.CSV: write_csv,
+}
+# ... and those with a table of contents at the end, which need a file to write to.
+_WHOLE: Mapping[FileFormat, Whole] = {
+    FileFormat.PDF: write_pdf,
+    FileFormat.DOCX: write_docx,
+}
+_CHUNK_BYTES = 64 * 1024
+_SPOOLED_BYTES = 1024 * 1024
+
+
+class FileGenerator:
+    """Holds no state; both methods block, PDF for long enough to want a thread."""
+
+    def write(self, content: Content, file_format: FileFormat, out: BinaryIO) -> None:
+        """Write the file to `out`, which stays open. `out` need not be seekable, save for DOCX.
+
+        Raises GenerationError if the format cannot hold the content; `out` may then be begun.
+        """
+        whole = _WHOLE.get(file_format)
+        if whole is not None:
+            whole(content, out)
+            return
+        for chunk in _STREAMED[file_format](content):
+            out.write(chunk)
+
+    def chunks(self, content: Content, file_format: FileFormat) -> Iterator[bytes]:
+        """The file in pieces of some 64 KiB, made as they are asked for where the format allows."""
+        streamed = _STREAMED.get(file_format)
+        if streamed is not None:
+            yield from _gathered(streamed(content))
+            return
+        with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
+            _WHOLE[file_format](content, spool)  # type: ignore[arg-type]  # typeshed: it lacks one method of BinaryIO
+            spool.seek(0)
+            while chunk := spool.read(_CHUNK_BYTES):
+                yield chunk
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Small pieces together: each costs a trip through the HTTP stack."""
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        if len(held) >= _CHUNK_BYTES:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
