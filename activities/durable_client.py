@@ -5,8 +5,9 @@ One thin wrapper, as `orchestrators/durable.py` is for orchestrators: the coming
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -25,6 +26,8 @@ _ENDED = [
     df.OrchestrationRuntimeStatus.Failed,
     df.OrchestrationRuntimeStatus.Terminated,
 ]
+_LOOKS = 10
+_LOOK_SECONDS = 0.05
 _LIVE = frozenset({"Pending", "Running", "Suspended", "ContinuedAsNew"})
 
 
@@ -77,6 +80,35 @@ async def purge_ended(client: df.DurableOrchestrationClient, *, before: datetime
     return int(purged.instances_deleted)
 
 
+async def erase(client: df.DurableOrchestrationClient, instance_ids: Sequence[str]) -> list[str]:
+    """End these instances and purge their histories; returns those of which nothing is left."""
+    gone: list[str] = []
+    for instance_id in instance_ids:
+        try:
+            if await _erase(client, instance_id):
+                gone.append(instance_id)
+        except Exception:
+            # The backend refuses or is away: the record of the erasure keeps the id, and the sweep comes back to it.
+            log.exception("instance %s could not be purged now", instance_id)
+    return gone
+
+
+async def _erase(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
+    found = await look(client, instance_id)
+    if found is Found.LIVE:
+        await _quietly(client.terminate(instance_id, "session erased"), "terminate", instance_id)
+        for _ in range(_LOOKS):  # ending is a message: it takes a moment
+            found = await look(client, instance_id)
+            if found is not Found.LIVE:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        else:
+            return False
+    if found is Found.ENDED:
+        await client.purge_instance_history(instance_id)
+    return True
+
+
 async def start_notification(client: df.DurableOrchestrationClient, approval_id: str) -> None:
     """Send an approval's webhook, durably, beside the turn."""
     instance_id = notification_instance(approval_id)
@@ -102,6 +134,15 @@ async def interrupt(client: df.DurableOrchestrationClient, interruption: Interru
         await raise_decision(client, instance_id, approval_id)
     for turn_id in interruption.turn_ids:
         await raise_cancel(client, turn_id)
+
+
+async def release(
+    client: df.DurableOrchestrationClient, instance_ids: Sequence[str], interruption: Interruption
+) -> None:
+    """Tell the instances of an ended session: one that is held must run to learn that it was cancelled."""
+    for instance_id in instance_ids:
+        await resume(client, instance_id)
+    await interrupt(client, interruption)
 
 
 async def _raise(client: df.DurableOrchestrationClient, instance_id: str, event: str) -> bool:

@@ -18,11 +18,20 @@ from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
+from shared.sessions.features.statistics import StatisticsService
+from shared.sessions.features.tags import TagService
+from shared.sessions.features.templates import TemplateService
+from shared.sessions.history.bookmarks import BookmarkService
+from shared.sessions.history.manager import HistoryManager
+from shared.sessions.history.recall import HistorySearch
+from shared.sessions.history.search import SearchService
+from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.realtime import RealtimeSender
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
+from shared.sessions.waiting import TurnWaiter
 from shared.settings import AuthMode, RealtimeDelivery, Settings, load_settings
 from shared.signing import ApprovalLinks, RelayTokens
 
@@ -148,7 +157,65 @@ class Services:
 
     @cached_property
     def sessions(self) -> SessionService:
-        return SessionService(self.session_rows, self.turn_rows, self.publisher, default_model=self.settings.model_name)
+        return SessionService(
+            self.session_rows,
+            self.turn_rows,
+            self.publisher,
+            default_model=self.settings.model_name,
+            templates=self.templates,
+        )
+
+    @cached_property
+    def tags(self) -> TagService:
+        from shared.adapters.postgres_features import PostgresTags
+        from shared.adapters.postgres_lifecycle import PostgresLifecycle
+
+        return TagService(PostgresTags(self.pool), PostgresLifecycle(self.pool))
+
+    @cached_property
+    def templates(self) -> TemplateService:
+        from shared.adapters.postgres_features import PostgresTemplates
+
+        return TemplateService(PostgresTemplates(self.pool))
+
+    @cached_property
+    def statistics(self) -> StatisticsService:
+        from shared.adapters.postgres_statistics import PostgresStatistics
+        from shared.adapters.redis_statistics import RedisStatisticsCache
+
+        return StatisticsService(PostgresStatistics(self.pool), RedisStatisticsCache(self.redis))
+
+    @cached_property
+    def lifecycle(self) -> SessionLifecycle:
+        from shared.adapters.postgres_lifecycle import PostgresLifecycle
+
+        return SessionLifecycle(
+            PostgresLifecycle(self.pool),
+            self.publisher,
+            self.session_rows.get,
+            [self.event_log, self.statistics],
+            self.audit,
+        )
+
+    @cached_property
+    def waiter(self) -> TurnWaiter:
+        return TurnWaiter(self.event_log, self.turn_rows)
+
+    @cached_property
+    def history(self) -> HistoryManager:
+        return HistoryManager(self.session_rows, self.turn_rows)
+
+    @cached_property
+    def search(self) -> SearchService:
+        from shared.adapters.postgres_search import PostgresSearch
+
+        return SearchService(PostgresSearch(self.pool))
+
+    @cached_property
+    def bookmarks(self) -> BookmarkService:
+        from shared.adapters.postgres_bookmarks import PostgresBookmarks
+
+        return BookmarkService(self.session_rows, PostgresBookmarks(self.pool))
 
     @cached_property
     def bridge(self) -> SessionAgentBridge:
@@ -159,7 +226,8 @@ class Services:
         from shared.adapters.http_fetch import GuardedHttpFetcher
 
         fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
-        return ToolCallHandler(self.tool_call_rows, self.publisher, ToolServices(http=fetcher), self.watch, self.audit)
+        tool_services = ToolServices(http=fetcher, history=HistorySearch(self.search))
+        return ToolCallHandler(self.tool_call_rows, self.publisher, tool_services, self.watch, self.audit)
 
     @cached_property
     def approvals(self) -> ToolApprovalManager:

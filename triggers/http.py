@@ -273,6 +273,11 @@ def ok(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = 
     return Response(model.model_dump_json(), status_code=status, media_type=_JSON, headers=headers)
 
 
+def no_content() -> Response:
+    """It is done, and there is nothing to say about it."""
+    return Response(status_code=204)
+
+
 def raw_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Plain JSON; `orjson.Fragment` may carry what is already encoded."""
     return Response(orjson.dumps(value, option=orjson.OPT_UTC_Z), status_code=status, media_type=_JSON, headers=headers)

@@ -96,7 +96,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     schema = _returned(operation.returns)
     if operation.media_type != "application/json":
         schema = {"type": "string"}
-    success["content"] = {operation.media_type: {"schema": schema}}
+    if operation.status != 204:
+        success["content"] = {operation.media_type: {"schema": schema}}
     responses: dict[str, Any] = {str(operation.status): success}
     for status, meaning in operation.also.items():
         responses[str(status)] = {

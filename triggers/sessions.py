@@ -1,4 +1,4 @@
-"""Sessions: create, read, list, and move along the state machine."""
+"""Sessions: create, read, list, change, move along the state machine, erase."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ from datetime import datetime
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
-from activities import durable_client
+from activities import durable_client, erasure
 from shared.errors import ErrorCode
-from shared.sessions.models import NewSession, Session, SessionStatus
+from shared.sessions.lifecycle import etag_of
+from shared.sessions.models import NewSession, Session, SessionPatch, SessionStatus
 from shared.sessions.pages import SESSION_SORTS, SessionFilter
 from shared.sessions.service import Changed
-from triggers.http import Call, Operation, endpoint, invalid_parameter, ok, page_of
+from triggers.http import Call, Operation, endpoint, invalid_parameter, no_content, ok, page_of
 from triggers.parameters import IDEMPOTENCY_KEY, PAGING, Parameter, text
 
 bp = df.Blueprint()
 
 _NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND,)
 
+_CANCEL_SECONDS = 3.0
+"""How long an erasure waits for a running turn to notice that it is cancelled, before it is ended the hard way."""
+
+IF_MATCH = Parameter(
+    "If-Match",
+    "An `ETag` of this session; CONFLICT when it has changed since",
+    {"type": "string", "maxLength": 1024},
+    place="header",
+)
+
 
 def _transition(verb: str, summary: str) -> Operation:
-    """One arrow of the state machine."""
+    """One arrow of the state machine. What has expired can still be ended."""
+    expires = () if verb == "end" else (ErrorCode.SESSION_EXPIRED,)
     return Operation(
         "POST",
         f"/api/v1/sessions/{{session_id}}/{verb}",
@@ -30,7 +42,7 @@ def _transition(verb: str, summary: str) -> Operation:
         "Sessions",
         200,
         returns=Session,
-        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.INVALID_STATE),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.INVALID_STATE, *expires),
     )
 
 
@@ -52,11 +64,11 @@ def _transition(verb: str, summary: str) -> Operation:
     sends=True,
 )
 async def create_session(call: Call, body: NewSession) -> Response:
-    """A repeat with the same Idempotency-Key gets the same session again."""
+    """A repeat with the same Idempotency-Key gets the same session again; `template` fills what the body leaves out."""
     session, _, call.events = await call.services.sessions.create(
         body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
     )
-    return ok(session, 201, {"Location": f"/api/v1/sessions/{session.id}"})
+    return ok(session, 201, {"Location": f"/api/v1/sessions/{session.id}", "ETag": etag_of(session)})
 
 
 @endpoint(
@@ -111,7 +123,64 @@ async def list_sessions(call: Call, _: None) -> Response:
 async def get_session(call: Call, _: None) -> Response:
     """For its owner and participants; anyone else finds nothing."""
     record = await call.services.sessions.get(_session_id(call), call.principal)
-    return ok(record.session)
+    return ok(record.session, headers={"ETag": etag_of(record.session)})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "PATCH",
+        "/api/v1/sessions/{session_id}",
+        "update_session",
+        "Change a session's name, configuration, tags or metadata",
+        "Sessions",
+        200,
+        body=SessionPatch,
+        returns=Session,
+        parameters=(IF_MATCH,),
+        errors=(
+            ErrorCode.SESSION_NOT_FOUND,
+            ErrorCode.INVALID_STATE,
+            ErrorCode.SESSION_EXPIRED,
+            ErrorCode.CONFLICT,
+        ),
+    ),
+)
+async def update_session(call: Call, body: SessionPatch) -> Response:
+    """What is absent stays. Turns that were posted before keep the configuration they were posted under."""
+    record = await call.services.lifecycle.patch(
+        _session_id(call), body, call.principal, if_match=call.request.headers.get("if-match")
+    )
+    return ok(record.session, headers={"ETag": etag_of(record.session)})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "DELETE",
+        "/api/v1/sessions/{session_id}",
+        "delete_session",
+        "Erase a session and all that hangs on it",
+        "Sessions",
+        204,
+        parameters=(IF_MATCH,),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT),
+    ),
+    sends=True,
+    durable=True,
+)
+async def delete_session(call: Call, _: None) -> Response:
+    """The owner's to do, and safe to repeat. A running turn is cancelled first; the sweep repeats what is cut."""
+    session_id = _session_id(call)
+    lifecycle = call.services.lifecycle
+    mark, call.events = await lifecycle.mark_erasure(
+        session_id, call.principal, if_match=call.request.headers.get("if-match")
+    )
+    if mark is not None:
+        await durable_client.release(call.durable, mark.instances, mark.interruption)
+        await lifecycle.turns_over(session_id, within_s=_CANCEL_SECONDS)
+    await erasure.erase(call.services, call.durable, session_id)
+    return no_content()
 
 
 @endpoint(bp, _transition("activate", "CREATED to ACTIVE"), sends=True, durable=True)
@@ -145,10 +214,7 @@ async def resume_session(call: Call, _: None) -> Response:
 async def end_session(call: Call, _: None) -> Response:
     """A running turn is cancelled first."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ENDED)
-    # A held orchestration must run to learn that it was cancelled.
-    for instance_id in changed.instances:
-        await durable_client.resume(call.durable, instance_id)
-    await durable_client.interrupt(call.durable, changed.interruption)
+    await durable_client.release(call.durable, changed.instances, changed.interruption)
     return _answer(call, changed)
 
 
@@ -158,4 +224,4 @@ def _session_id(call: Call) -> str:
 
 def _answer(call: Call, changed: Changed) -> Response:
     call.events = changed.messages
-    return ok(changed.session)
+    return ok(changed.session, headers={"ETag": etag_of(changed.session)})

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities import durable_client
+from activities import durable_client, erasure
 from activities.binding import send, sends_events
+from shared.errors import InvalidState, NotFound
+from shared.principal import Principal
 from shared.services import Services, services
-from shared.sessions.models import TurnError, TurnStatus
+from shared.sessions.models import SessionStatus, TurnError, TurnStatus
 
 bp = df.Blueprint()
 
@@ -30,11 +32,14 @@ _KEYS_KEPT = timedelta(days=1)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
-    """Start what was queued, deliver what was decided, close what has lost its orchestration."""
+    """Start what was queued, deliver what was decided, close what has lost its orchestration, end what has expired,
+    and go on erasing what was deleted."""
     everything = services()
     now = datetime.now(UTC)
     messages = await _turns(everything, client, now)
     await _decisions(everything, client, now)
+    messages += await _expired(everything, client, now)
+    await _erasures(everything, client, now)
     await everything.session_rows.forget_idempotency_keys(before=now - _KEYS_KEPT)
     send(events, messages)
 
@@ -79,6 +84,32 @@ async def _turns(everything: Services, client: df.DurableOrchestrationClient, no
             if finished.next_turn_id is not None:
                 await durable_client.start_or_leave(client, finished.next_turn_id)
     return messages
+
+
+async def _expired(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> list[bytes]:
+    messages: list[bytes] = []
+    for session_id, owner_id in await everything.lifecycle.expired(now=now, limit=_LIMIT):
+        try:
+            changed = await everything.sessions.change_status(
+                session_id, Principal(owner_id, frozenset()), SessionStatus.ENDED
+            )
+        except (NotFound, InvalidState):
+            continue  # ended or erased in this very moment
+        log.info("session %s has expired", session_id)
+        messages += changed.messages
+        await durable_client.release(client, changed.instances, changed.interruption)
+    return messages
+
+
+async def _erasures(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> None:
+    for session_id in await everything.lifecycle.cut_erasures(now=now, limit=_LIMIT):
+        try:
+            if await erasure.erase(everything, client, session_id):
+                log.info("session %s is erased", session_id)
+        except Exception:
+            # One that fails must not keep the others; it is tried again.
+            log.exception("session %s could not be erased now", session_id)
+    await everything.lifecycle.forget_erasures(before=now - _KEYS_KEPT)
 
 
 async def _decisions(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> None:

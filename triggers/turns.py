@@ -1,4 +1,4 @@
-"""Turns: look, cancel, and watch one as Server-Sent Events."""
+"""Turns: list, look, cancel, and watch one as Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -8,12 +8,34 @@ from azurefunctions.extensions.http.fastapi import Response
 from activities import durable_client
 from shared.errors import ErrorCode
 from shared.sessions.models import Turn
-from triggers.http import Call, Operation, Parameter, endpoint, event_stream, ok
+from triggers.http import Call, Operation, Parameter, endpoint, event_stream, ok, page_of
+from triggers.parameters import PAGING
 from triggers.replay import LAST_EVENT_ID, last_event_id
 
 bp = df.Blueprint()
 
 _NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}/turns",
+        "list_turns",
+        "The turns of a session",
+        "Turns",
+        200,
+        returns=list[Turn],
+        parameters=PAGING,
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+    ),
+)
+async def list_turns(call: Call, _: None) -> Response:
+    """Newest first; a page stays valid while turns are added."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    items, cursor = await call.services.lifecycle.list_turns(session_id, call.principal, call.page(int))
+    return page_of(items, cursor)
 
 
 @endpoint(

@@ -12,6 +12,7 @@ from shared.adapters.postgres import Connection, PostgresPool, Row, json
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
 from shared.sessions.events import SEQ_LEASE, EventTarget
+from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
 from shared.sessions.pages import Page, SessionFilter
 from shared.sessions.records import Idempotency, Interruption, SessionRecord
@@ -147,7 +148,7 @@ class PostgresSessions:
         """Move a session along its state machine.
 
         Returns it, the instances that belong to its dispatched turns (turn and approval orchestrations), and,
-        for ENDED, what was cancelled with it. Raises NotFound, InvalidState.
+        for ENDED, what was cancelled with it. Raises NotFound, InvalidState, and but for ENDED Gone.
         """
         async with self._pool.transaction() as connection:
             cursor = await connection.execute(
@@ -156,6 +157,8 @@ class PostgresSessions:
             row = await cursor.fetchone()
             if row is None or row["access"] == "read":
                 raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            if to is not SessionStatus.ENDED:
+                refuse_expired(session_record(row).session, now)
             if row["status"] not in allowed:
                 raise InvalidState(f"A session that is {row['status']} cannot become {to.value}.")
             cursor = await connection.execute(

@@ -211,9 +211,31 @@ class NewSession(Value):
     id: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     name: str | None = Field(None, max_length=200)
     agent_id: str | None = Field(None, max_length=64)
+    template: str | None = Field(None, max_length=64, description="Id of a template that fills what is left out")
     config: SessionConfig = SessionConfig()
     tags: list[Tag] = Field([], max_length=32)
     metadata: SentJson = {}
+
+
+class SessionPatch(Value):
+    """Body of `PATCH /sessions/{id}`: what is absent stays as it is."""
+
+    name: str | None = Field(None, max_length=200, description="null takes the name away")
+    config: SessionConfig = Field(SessionConfig(), description="Only the fields given change")
+    tags: list[Tag] = Field([], max_length=32, description="Replaces all tags")
+    metadata: SentJson = Field({}, description="Replaces all metadata")
+
+
+class NewParticipant(Value):
+    """Body of `PUT /sessions/{id}/participants/{user_id}`."""
+
+    access: Literal["read", "write"]
+
+
+class Participant(Value):
+    session_id: str
+    user_id: str
+    access: Literal["owner", "write", "read"]
 
 
 class NewMessage(Value):

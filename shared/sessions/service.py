@@ -20,8 +20,11 @@ from shared.principal import Principal
 from shared.sessions.agents import agent_for, plan_turn
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
+from shared.sessions.expiry import refuse_expired
+from shared.sessions.features.templates import NoTemplates, TemplateService
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
+    JsonObject,
     Message,
     MessageRole,
     MessageStatus,
@@ -34,7 +37,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.pages import MessageFilter, Page, SessionFilter, encode_cursor
+from shared.sessions.pages import Page, SessionFilter, encode_cursor
 from shared.sessions.records import FinishedTurn, Idempotency, Interruption, PostedMessage, SessionRecord
 from shared.sessions.repository import SessionRepository, TurnRepository
 
@@ -91,11 +94,13 @@ class SessionService:
         publisher: SessionEventPublisher,
         *,
         default_model: str,
+        templates: TemplateService | None = None,
     ) -> None:
         self._sessions = sessions
         self._turns = turns
         self._publisher = publisher
         self._default_model = default_model
+        self._templates = templates or TemplateService(NoTemplates())
 
     async def create(
         self, body: NewSession, principal: Principal, *, idempotency_key: str | None
@@ -104,13 +109,10 @@ class SessionService:
 
         Raises InvalidInput, Conflict.
         """
+        claim = idempotency(principal, "POST /sessions", idempotency_key, body)
+        body = await self._templates.fill(body, principal)
         agent_for(body.agent_id)
-        if len(orjson.dumps(body.metadata)) > MAX_METADATA_BYTES:
-            raise InvalidInput(
-                ErrorCode.VALIDATION_ERROR,
-                f"metadata may hold {MAX_METADATA_BYTES} bytes of JSON.",
-                errors=[{"field": "metadata", "message": "too large"}],
-            )
+        check_metadata(body.metadata)
         now = datetime.now(UTC)
         session = Session(
             id=body.id or new_id(),
@@ -123,7 +125,6 @@ class SessionService:
             created_at=now,
             updated_at=now,
         )
-        claim = idempotency(principal, "POST /sessions", idempotency_key, body)
         record, created = await self._sessions.create(session, principal.user_id, idempotency=claim)
         if not created:
             return record.session, False, []
@@ -148,11 +149,11 @@ class SessionService:
         return found, encode_cursor(key, last.id)
 
     async def change_status(self, session_id: str, principal: Principal, to: SessionStatus) -> Changed:
-        """`activate`, `suspend`, `end`. Raises NotFound, InvalidState."""
+        """`activate`, `suspend`, `end`. Raises NotFound, InvalidState, and but for `end` Gone."""
         return await self._change(session_id, principal, ALLOWED_FROM[to], to)
 
     async def resume(self, session_id: str, principal: Principal) -> Changed:
-        """Raises NotFound, InvalidState."""
+        """Raises NotFound, InvalidState, Gone."""
         return await self._change(session_id, principal, RESUME_FROM, SessionStatus.ACTIVE)
 
     async def _change(
@@ -177,7 +178,7 @@ class SessionService:
     async def post_message(
         self, session_id: str, body: NewMessage, principal: Principal, *, idempotency_key: str | None
     ) -> Posted:
-        """Store a message and queue its turn. Raises NotFound, InvalidState, InvalidInput, Conflict."""
+        """Store a message and queue its turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict."""
         record = await self._sessions.get(session_id, principal.user_id)
         config = record.session.config
         tokens = _checked_tokens(body, config.max_context_tokens)
@@ -188,6 +189,7 @@ class SessionService:
             approval_mode=body.approval_mode,
         )
         now = datetime.now(UTC)
+        refuse_expired(record.session, now)
         turn_id, message_id = new_id(), new_id()
         message = Message(
             id=message_id,
@@ -232,21 +234,6 @@ class SessionService:
         )
         return Posted(result, await self._publisher.publish(result.target, events))
 
-    async def get_message(self, session_id: str, message_id: str, principal: Principal) -> Message:
-        """Raises NotFound."""
-        await self._sessions.get(session_id, principal.user_id)
-        return await self._turns.get_message(session_id, message_id)
-
-    async def list_messages(
-        self, session_id: str, principal: Principal, wanted: MessageFilter, page: Page
-    ) -> tuple[list[Message], str | None]:
-        """Messages in order of arrival, and the next cursor. Raises NotFound."""
-        await self._sessions.get(session_id, principal.user_id)
-        found = await self._turns.list_messages(session_id, wanted, page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        cursor = encode_cursor(found[-1][0], found[-1][1].id) if more else None
-        return [message for _, message in found], cursor
-
     async def get_turn(self, session_id: str, turn_id: str, principal: Principal) -> Turn:
         """Raises NotFound."""
         return await self._turns.readable_turn(session_id, turn_id, principal.user_id)
@@ -273,6 +260,16 @@ class SessionService:
             events.append(Event(EventType.ERROR_OCCURRED, data, turn_id))
         events.append(ended_event(turn_id, finished.status, finished.usage, finished.steps))
         return finished, await self._publisher.publish(finished.target, events)
+
+
+def check_metadata(metadata: JsonObject) -> None:
+    """Raises InvalidInput when it is too large."""
+    if len(orjson.dumps(metadata)) > MAX_METADATA_BYTES:
+        raise InvalidInput(
+            ErrorCode.VALIDATION_ERROR,
+            f"metadata may hold {MAX_METADATA_BYTES} bytes of JSON.",
+            errors=[{"field": "metadata", "message": "too large"}],
+        )
 
 
 def ended_event(turn_id: str, status: TurnStatus, usage: Usage, steps: int) -> Event:

@@ -23,6 +23,8 @@ NOBODY = "0190aaaa-0000-7000-8000-000000000000"
 async def test_every_declared_operation_answers_as_declared(api: Api, contract: WireContract, sink: Sink) -> None:
     """One walk over all routes; at the end none is left that was not seen to succeed."""
     await _walk(api, sink)
+    await _walk_history(api)
+    await _walk_features(api)
     async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
         for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/health/live", "/api/v1/health/ready"):
             contract.check(await client.get(path))
@@ -70,7 +72,129 @@ async def _walk(api: Api, sink: Sink) -> None:
     tools = {tool["name"]: tool for tool in (await api.get("/api/v1/tools")).json()["items"]}
     assert (tools["http_request"]["approval"], tools["http_request"]["idempotent"]) == ("manual", False)
     assert (tools["calculate"]["approval"], tools["calculate"]["idempotent"]) == ("auto", True)
+    assert turn in (await api.get(f"{base}/turns")).json()["items"]
+    patched = await api.request("PATCH", base, json={"name": "Walked"}, headers={"if-match": "*"})
+    assert (patched.json()["name"], patched.headers["etag"]) == ("Walked", (await api.get(base)).headers["etag"])
+    participant = f"{base}/participants/pat"
+    assert (await api.request("PUT", participant, json={"access": "read"})).json()["access"] == "read"
+    assert (await api.get(participant)).json()["user_id"] == "pat"
+    assert (await api.request("DELETE", participant)).status_code == 204
     assert (await api.post(f"{base}/end")).json()["status"] == "ENDED"
+    assert (await api.request("DELETE", base)).status_code == 204
+
+
+async def _walk_history(api: Api) -> None:
+    session_id = await api.session()
+    await api.until(session_id, await api.say(session_id, script(content="a walk through <b>history</b>")))
+    base = f"/api/v1/sessions/{session_id}/bookmarks"
+    message = (await api.messages(session_id))[1]
+    query = {"q": '"walk through" hist*', "session_id": session_id, "role": "assistant"}
+    (hit,) = (await api.get("/api/v1/search", params=query)).json()["items"]
+    assert (hit["message_id"], hit["snippet"]) == (message["id"], "a walk through <b>history</b>")
+    marked = [hit["snippet"][mark["start"] : mark["end"]] for mark in hit["highlights"]]
+    assert marked == ["walk through", "history"]
+    made = await api.post(base, {"message_id": message["id"], "note": "look here"})
+    bookmark = made.json()
+    assert (made.status_code, bookmark["note"]) == (201, "look here")
+    assert made.headers["location"] == f"{base}/{bookmark['id']}"
+    again = await api.post(base, {"message_id": message["id"]})
+    assert (again.status_code, again.json()) == (200, {**bookmark, "note": None})
+    assert (await api.get(made.headers["location"])).json() == again.json()
+    assert (await api.get(base)).json() == {"items": [again.json()], "next_cursor": None}
+    assert (await api.request("DELETE", made.headers["location"])).status_code == 204
+    assert (await api.get(made.headers["location"])).json()["code"] == "MESSAGE_NOT_FOUND"
+
+
+async def _walk_features(api: Api) -> None:
+    assert (await api.post("/api/v1/tags", {"name": "walk", "color": "#a0b1c2"})).status_code == 201
+    listed = (await api.get("/api/v1/tags")).json()["items"]
+    assert [tag["system"] for tag in listed[:6]] == [True] * 6
+    assert ("walk", False) in [(tag["name"], tag["system"]) for tag in listed[6:]]
+    made = await api.post("/api/v1/templates", {"name": "Walk", "config": {"max_steps": 3}, "tags": ["walk"]})
+    template = made.json()
+    assert (await api.get(made.headers["location"])).json() == template
+    templates = (await api.get("/api/v1/templates")).json()["items"]
+    assert (sum(item["system"] for item in templates), template in templates) == (5, True)
+    opened = (await api.post("/api/v1/sessions", {"template": template["id"], "name": "From it"})).json()
+    assert (opened["config"]["max_steps"], opened["tags"]) == (3, ["walk"])
+    base = f"/api/v1/sessions/{opened['id']}"
+    for name, tags in (("a%2Fb", ["walk", "a/b"]), ("50%25%20off%3F", ["walk", "a/b", "50% off?"])):
+        for _ in range(2):
+            tagged = await api.request("PUT", f"{base}/tags/{name}")
+            assert (tagged.json()["tags"], tagged.headers["etag"]) == (tags, (await api.get(base)).headers["etag"])
+    for name in ("a%2Fb", "50%25%20off%3F", "never-there"):
+        assert (await api.request("DELETE", f"{base}/tags/{name}")).status_code == 200
+    assert (await api.get(base)).json()["tags"] == ["walk"]
+    before = (await api.get(f"{base}/statistics")).json()
+    await api.until(opened["id"], await api.say(opened["id"], script(tool_calls=[[call("calculate", expression="1")]])))
+    figures = (await api.get(f"{base}/statistics")).json()
+    assert (before["turns"]["total"], figures["turns"]["completed"], figures["messages"]["total"]) == (0, 1, 4)
+    assert (figures["tool_calls"]["completed"], figures["turn_durations"]["count"]) == (1, 1)
+    period = {"from": opened["created_at"], "to": "2999-01-01T00:00:00+01:00"}
+    found = (await api.get("/api/v1/statistics", params=period)).json()
+    assert (found["from"], found["to"], found["turns"]["total"]) == (opened["created_at"], "2998-12-31T23:00:00Z", 1)
+    assert (await api.get("/api/v1/statistics")).json()["turns"]["total"] >= 1
+    assert (await api.request("DELETE", made.headers["location"])).status_code == 204
+    assert (await api.request("DELETE", "/api/v1/tags/walk")).status_code == 204
+    assert (await api.post("/api/v1/tags", {"name": "a/b"})).status_code == 201
+    assert (await api.request("DELETE", "/api/v1/tags?name=a/b")).status_code == 204
+
+
+async def test_what_the_system_brings_cannot_be_deleted_or_made_again(api: Api) -> None:
+    name = (await api.get("/api/v1/tags")).json()["items"][0]["name"]
+    template_id = (await api.get("/api/v1/templates")).json()["items"][0]["id"]
+    for refused in (
+        await api.request("DELETE", f"/api/v1/tags/{name}"),
+        await api.request("DELETE", f"/api/v1/tags?name={name}"),
+        await api.post("/api/v1/tags", {"name": name}),
+        await api.request("DELETE", f"/api/v1/templates/{template_id}"),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == (409, "CONFLICT")
+    assert (await api.get(f"/api/v1/templates/{template_id}")).json()["system"]
+
+
+async def test_wrong_tags_templates_and_periods_are_named(api: Api) -> None:
+    session_id = await api.session()
+    for method, path, body, field in (
+        ("POST", "tags", {"name": "a,b"}, "name"),
+        ("POST", "tags", {"name": "a\u202eb"}, "name"),
+        ("POST", "tags", {"name": "a", "color": "red"}, "color"),
+        ("POST", "tags", {"name": "a", "system": True}, "system"),
+        ("DELETE", "tags", None, "name"),
+        ("DELETE", "tags/%20", None, "name"),
+        ("PUT", f"sessions/{session_id}/tags/a%2Cb", None, "name"),
+        ("PUT", f"sessions/{session_id}/tags/{'x' * 65}", None, "name"),
+        ("PUT", f"sessions/{session_id}/tags/%E2%80%8B", None, "name"),
+        ("POST", "templates", {"name": "a", "config": {"max_steps": 0}}, "config.max_steps"),
+        ("POST", "templates", {"name": "a", "agent_id": "nobody"}, "agent_id"),
+        ("POST", "templates", {"name": "a", "status": "ACTIVE"}, "status"),
+        ("POST", "sessions", {"template": "nothing"}, "template"),
+        ("POST", "sessions", {"template": "x" * 65}, "template"),
+        ("GET", "statistics?from=yesterday", None, "from"),
+        ("GET", "statistics?to=2026-01-01T00:00:00", None, "to"),
+        ("GET", "statistics?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", None, "from"),
+    ):
+        response = await api.request(method, f"/api/v1/{path}", json=body)
+        assert response.status_code == 422, f"{path} {body}: {response.text}"
+        assert field in [error["field"] for error in response.json()["errors"]], f"{path} {body}: {response.text}"
+
+
+async def test_search_refuses_what_it_cannot_read_and_answers_everything_else(api: Api) -> None:
+    for query, field in (
+        ({}, "q"),
+        ({"q": ""}, "q"),
+        ({"q": "x" * 501}, "q"),
+        ({"q": "x", "session_id": "a b"}, "session_id"),
+        ({"q": "x", "role": "boss"}, "role"),
+        ({"q": "x", "from": "yesterday"}, "from"),
+        ({"q": "x", "cursor": "forged"}, "cursor"),
+        ({"q": "x", "limit": "0"}, "limit"),
+    ):
+        response = await api.get("/api/v1/search", params=query)
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, field), query
+    for question in ("'; DROP TABLE messages; --", "a & | !", "\x00", '"', "*", "%00%ff", "\U0001f389"):
+        response = await api.get("/api/v1/search", params={"q": question})
+        assert response.status_code == 200, question
 
 
 async def test_turn_fields_add_up(api: Api) -> None:
@@ -114,6 +238,11 @@ async def test_caller_without_a_name_is_not_authenticated(api: Api, contract: Wi
             bodies: dict[str, Any] = {
                 "post_message": {"content": "x"},
                 "decide_approval": {"decision": "approve"},
+                "update_session": {},
+                "put_participant": {"access": "read"},
+                "put_bookmark": {"message_id": NOBODY},
+                "create_tag": {"name": "x"},
+                "create_template": {"name": "x"},
             }
             response = await nameless.request(method.upper(), concrete, json=bodies.get(operation["operationId"]))
             assert response.status_code in {401, 404}, f"{method} {path}: {response.text}"

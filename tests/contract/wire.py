@@ -119,6 +119,9 @@ class WireContract:
         declared = operation["responses"].get(str(response.status_code))
         assert declared is not None, f"{where} is not declared: {response.text[:500]}"
         assert response.headers.get("x-correlation-id"), f"{where} has no correlation id"
+        if "content" not in declared:
+            assert response.content == b"", f"{where} has a body"
+            return
         media_type = response.headers.get("content-type", "").partition(";")[0]
         assert media_type in declared["content"], f"{where} is {media_type}"
         if media_type in {"application/json", _PROBLEM}:

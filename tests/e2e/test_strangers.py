@@ -16,6 +16,9 @@ from tests.e2e.processes import LINK_SECRET, Sink
 BODIES: dict[str, dict[str, Any]] = {
     "post_message": {"json": {"content": "let me in"}},
     "decide_approval": {"json": {"decision": "approve"}},
+    "update_session": {"json": {"name": "mine now"}},
+    "put_participant": {"json": {"access": "write"}},
+    "put_bookmark": {"json": {"message_id": "0190aaaa-0000-7000-8000-000000000000"}},
     "approve_decision": {"data": {"decision": "approve"}},
 }
 """What a request needs to be understood; other operations take no body."""
@@ -27,14 +30,22 @@ async def _owned(api: Api, sink: Sink) -> tuple[dict[str, str], Json]:
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/stranger"))]], content="done"))
     approval = await api.approval(session_id)
     message_id = (await api.messages(session_id))[0]["id"]
+    bookmark = await api.post(f"/api/v1/sessions/{session_id}/bookmarks", {"message_id": message_id})
     expires_at = datetime.fromisoformat(approval["expires_at"])
     token = ApprovalLinks(LINK_SECRET, "").token(approval["id"], expires_at=expires_at)
+    tag = f"tag-{session_id}"
+    assert (await api.post("/api/v1/tags", {"name": tag})).status_code == 201
+    template = (await api.post("/api/v1/templates", {"name": f"template-{session_id}"})).json()
     names = {
         "session_id": session_id,
         "turn_id": turn_id,
         "message_id": message_id,
         "approval_id": approval["id"],
+        "bookmark_id": bookmark.json()["id"],
+        "template_id": template["id"],
+        "name": tag,
         "token": token,
+        "user_id": "olga",
     }
     return names, approval
 

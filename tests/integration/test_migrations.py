@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from shared.adapters.sql.migrate import MigrationError, migrate, migrations
+from shared.adapters.sql.migrate import Migration, MigrationError, in_order, migrate, migrations
 from tests.support.servers import ROOT, fresh_database
 
 pytestmark = pytest.mark.integration
@@ -30,10 +30,39 @@ def test_a_fresh_database_gets_every_file_once(database: str) -> None:
     assert migrate(database) == []
 
 
-def test_numbers_are_dense_from_one() -> None:
+def test_files_go_by_number() -> None:
     numbers = [migration.number for migration in migrations()]
 
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers[0] == 1
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_late_file_below_an_applied_number_is_applied_too(database: str) -> None:
+    first, late, last = (Migration(n, f"000{n}_t.sql", f"CREATE TABLE t{n} (id integer)") for n in (1, 2, 3))
+    assert migrate(database, [first, last]) == ["0001_t.sql", "0003_t.sql"]
+
+    assert migrate(database, [first, late, last]) == ["0002_t.sql"]
+    assert migrate(database, [first, late, last]) == []
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT (SELECT count(*) FROM t2) + count(*) FROM t3").fetchone() == (0,)
+    with pytest.raises(MigrationError, match="migration 2, which this code does not know"):
+        migrate(database, [first, last])
+
+
+def test_a_file_that_fails_leaves_nothing_and_stops_those_after_it(database: str) -> None:
+    broken = Migration(1, "0001_t.sql", "CREATE TABLE t1 (id integer); SELECT 1 / 0")
+    with pytest.raises(psycopg.Error):
+        migrate(database, [broken, Migration(2, "0002_t.sql", "CREATE TABLE t2 (id integer)")])
+
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT to_regclass('t1'), to_regclass('t2')").fetchone() == (None, None)
+        assert connection.execute("SELECT count(*) FROM schema_migrations").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("names", [["0001_a.sql", "0001_b.sql"], ["1_a.sql"], ["a.sql"], ["0001.sql"]])
+def test_a_number_given_twice_or_not_at_all_is_refused_by_name(names: list[str]) -> None:
+    with pytest.raises(MigrationError, match=names[-1]):
+        in_order(dict.fromkeys(names, "SELECT 1"))
 
 
 def test_deployments_that_migrate_at_once_do_not_interleave(database: str) -> None:

@@ -1,20 +1,27 @@
 """Applies the numbered migrations: `python -m shared.adapters.sql.migrate`, with POSTGRES_URL set.
 
-Forward-only, each file once, in order, each in its own transaction, under one advisory lock so that two
-deployments cannot interleave. Never called by a request.
+Forward-only, each file once, each in its own transaction, under one advisory lock so that two deployments cannot
+interleave. Never called by a request.
+
+Files run by number. One that arrives late, below a number that a database has already (two branches were merged), is
+applied there too, so that every database ends with the same files. Files written side by side must therefore not
+depend on each other; one that builds on another takes a higher number, and then always runs after it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 import psycopg
 
 _LOCK = 0x7061726C6579  # "parley" as a number: the advisory lock every migration run takes
+_NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
 @dataclass(frozen=True)
@@ -34,19 +41,36 @@ class MigrationError(Exception):
 
 def migrations() -> list[Migration]:
     """The files of `migrations/`, by number."""
-    found = [
-        Migration(int(entry.name[:4]), entry.name, entry.read_text("utf-8"))
-        for entry in (files(__package__) / "migrations").iterdir()
-        if entry.name.endswith(".sql")
-    ]
-    return sorted(found, key=lambda migration: migration.number)
+    return in_order(
+        {
+            entry.name: entry.read_text("utf-8")
+            for entry in (files(__package__) / "migrations").iterdir()
+            if entry.name.endswith(".sql")
+        }
+    )
 
 
-def migrate(url: str) -> list[str]:
-    """Bring the database at `url` up to date; returns the names of what was applied now.
+def in_order(found: Mapping[str, str]) -> list[Migration]:
+    """Files (name to SQL) by number. Raises MigrationError for a name without one, or a number given twice."""
+    by_number: dict[int, Migration] = {}
+    for name, text in sorted(found.items()):
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise MigrationError(f"{name} is no name for a migration: it must be like 0007_what_it_does.sql")
+        number = int(match[1])
+        if number in by_number:
+            raise MigrationError(f"{by_number[number].name} and {name} have the same number: give one another")
+        by_number[number] = Migration(number, name, text)
+    return list(by_number.values())
 
-    Raises MigrationError when an applied file has since been changed, or the database is newer than the files.
+
+def migrate(url: str, known: Sequence[Migration] | None = None) -> list[str]:
+    """Bring the database at `url` up to date; returns the names of what was applied now, in that order.
+
+    known: all there are, by number; those of `migrations/` by default.
+    Raises MigrationError when an applied file has since been changed, or the database has one that is not known.
     """
+    known = migrations() if known is None else known
     applied_now: list[str] = []
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
@@ -55,11 +79,10 @@ def migrate(url: str) -> list[str]:
             " digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         applied: dict[int, str] = dict(connection.execute("SELECT number, digest FROM schema_migrations"))
-        known = migrations()
         unknown = set(applied) - {migration.number for migration in known}
         if unknown:
             raise MigrationError(
-                f"the database has migration {max(unknown)}, this code knows {len(known)}: deploy the newer code"
+                f"the database has migration {max(unknown)}, which this code does not know: deploy the newer code"
             )
         for migration in known:
             if migration.number in applied:

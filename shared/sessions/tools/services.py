@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 
@@ -54,10 +55,47 @@ class HttpFetcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryQuestion:
+    """What a tool wants to know of earlier messages. user_id: who it searches as."""
+
+    user_id: str
+    query: str
+    limit: int
+    session_id: str | None = None
+    """Only in this session."""
+    role: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    not_turn_id: str | None = None
+    """Messages of this turn are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundText:
+    """A passage of a message."""
+
+    session_id: str
+    session_name: str | None
+    message_id: str
+    role: str
+    created_at: datetime
+    text: str
+
+
+class HistorySearcher(Protocol):
+    """Finds messages that a user may read."""
+
+    async def find(self, question: HistoryQuestion) -> list[FoundText]:
+        """Best first. Raises InvalidInput for a question that cannot be asked, Transient."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class ToolServices:
     """Passed into each call by the composition root. None: not available in this process."""
 
     http: HttpFetcher | None = None
+    history: HistorySearcher | None = None
 
 
 NO_SERVICES = ToolServices()

@@ -55,6 +55,7 @@ def test_the_shipped_tools_are_found_in_a_fixed_order_with_their_policies() -> N
         ("calculate", "auto", True),
         ("current_time", "auto", True),
         ("http_request", "manual", False),
+        ("search_history", "auto", True),
     } <= set(found)
 
 

@@ -1,0 +1,234 @@
+"""Search and history over many messages: `python -m devtools.bench.search [--messages 1000000]`.
+
+Fills a database of its own with generated messages and measures the app's own services, as a request does after
+authentication: full-text search by a user with ordinary and by one with very much history, and a page of history.
+
+Invariant: the rows are what the app would have stored, the index is the migration's own; only the filling is in bulk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from pathlib import Path
+
+import psycopg
+
+from devhost.servers import ServerError
+from devhost.servers.postgres import Postgres
+from devtools.bench.statistics import percentile
+from shared.adapters.postgres import PostgresPool
+from shared.adapters.postgres_search import PostgresSearch
+from shared.adapters.postgres_sessions import PostgresSessions
+from shared.adapters.postgres_turns import PostgresTurns
+from shared.adapters.sql.migrate import migrate
+from shared.ids import new_id
+from shared.principal import Principal, Role
+from shared.sessions.history.manager import HistoryManager
+from shared.sessions.history.search import SearchFilter, SearchService
+from shared.sessions.models import MessageRole
+from shared.sessions.pages import MessageFilter, Page
+
+_WORDS = 30_000
+_WORDS_PER_MESSAGE = 40
+_PER_SESSION = 100
+_LONG_SESSION = 10_000
+_HEAVY_SHARE = 0.3
+"""Of all messages belongs to one user; the others share the rest evenly."""
+_PER_USER = 2_000
+_HEAVY, _USER = "heavy", "user-7"
+_DEADLINE_S = 60.0
+
+_COPY = (
+    b"COPY messages (id, session_id, number, turn_number, step, ordinal, role, content, status, tokens, created_at)"
+    b" FROM STDIN"
+)
+_INDEX_ALL = (
+    b"INSERT INTO message_search (session_id, message_id, owner_id, role, created_at, words)"
+    b" SELECT s.id, m.id, s.owner_id, m.role, m.created_at, to_tsvector('simple', search_text(m.content))"
+    b" FROM messages m JOIN sessions s ON s.id = m.session_id"
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m devtools.bench.search")
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--requests", type=int, default=200, help="of each kind")
+    options = parser.parse_args(arguments)
+    try:
+        asyncio.run(_bench(options.messages, options.requests))
+    except ServerError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _bench(messages: int, requests: int) -> None:
+    folder = _temporary_folder()
+    try:
+        async with Postgres(folder / "postgres") as postgres:
+            await asyncio.to_thread(migrate, postgres.url)
+            began = time.perf_counter()
+            await asyncio.to_thread(_fill, postgres.superuser_url, postgres.database, messages)
+            _say(f"{messages:,} messages made and indexed in {time.perf_counter() - began:.0f} s")
+            pool = PostgresPool(postgres.url, size=4)
+            try:
+                await _measure(pool, requests)
+            finally:
+                await pool.aclose()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="bench-search-"))
+    # PostgreSQL runs under another account when we are root, and must be able to pass.
+    folder.chmod(0o711)
+    return folder
+
+
+async def _measure(pool: PostgresPool, requests: int) -> None:
+    search = SearchService(PostgresSearch(pool))
+    history = HistoryManager(PostgresSessions(pool), PostgresTurns(pool))
+    chooser = random.Random(2)  # noqa: S311  # the same questions every time
+    vocabulary = _vocabulary()
+    questions: dict[str, Callable[[], str]] = {
+        "one of the 20 commonest words": lambda: chooser.choice(vocabulary[:20]),
+        "a word": lambda: chooser.choice(vocabulary[100:5_000]),
+        "a rare word": lambda: chooser.choice(vocabulary[-5_000:]),
+        "three words": lambda: " ".join(chooser.choices(vocabulary[:300], k=3)),
+        "a phrase": lambda: '"' + " ".join(chooser.choices(vocabulary[:30], k=2)) + '"',
+        "a prefix": lambda: chooser.choice(vocabulary[:2_000])[:3] + "*",
+    }
+    _say(f"\n{'':<50}{'p50':>9}{'p95':>9}{'max':>9}   ms, {requests} requests each, one at a time")
+    everything: list[float] = []
+    for user, who in ((_USER, "ordinary user"), (_HEAVY, "heavy user")):
+        principal = Principal(user, frozenset({Role.USER}))
+        for kind, question in questions.items():
+
+            async def ask(principal: Principal = principal, question: Callable[[], str] = question) -> None:
+                await search.search(principal, question(), SearchFilter(), Page())
+
+            everything += await _timed(f"search, {who}: {kind}", ask, requests)
+        filtered = SearchFilter(role=MessageRole.USER, since=datetime(2026, 1, 2, tzinfo=UTC))
+
+        async def ask_filtered(principal: Principal = principal, wanted: SearchFilter = filtered) -> None:
+            await search.search(principal, chooser.choice(vocabulary[:2_000]), wanted, Page())
+
+        everything += await _timed(f"search, {who}: filtered", ask_filtered, requests)
+    principal = Principal(_HEAVY, frozenset({Role.USER}))
+
+    async def ask_session() -> None:
+        await search.search(principal, chooser.choice(vocabulary[:2_000]), SearchFilter(session_id="long"), Page())
+
+    everything += await _timed("search in one session of 10,000", ask_session, requests)
+    _row("search, all of these", everything)
+
+    async def read_page() -> None:
+        after = (chooser.randrange(_LONG_SESSION), "")
+        wanted = MessageFilter(descending=chooser.random() < 0.5)
+        await history.list_messages("long", principal, wanted, Page(after=after))
+
+    await _timed("a page of history (50 of 10,000)", read_page, requests)
+
+
+async def _timed(name: str, ask: Callable[[], Awaitable[None]], requests: int) -> list[float]:
+    """Milliseconds of each request, after a few unmeasured ones."""
+    took: list[float] = []
+    stop_at = time.perf_counter() + _DEADLINE_S
+    for number in range(requests + 5):
+        began = time.perf_counter()
+        await ask()
+        ended = time.perf_counter()
+        if number >= 5:
+            took.append((ended - began) * 1e3)
+            if ended > stop_at:
+                _say(f"({name}: only {len(took)} requests in {_DEADLINE_S:.0f} s)")
+                break
+    _row(name, took)
+    return took
+
+
+def _row(name: str, took: Sequence[float]) -> None:
+    _say(f"{name:<50}{percentile(took, 0.5):>9.1f}{percentile(took, 0.95):>9.1f}{max(took):>9.1f}")
+
+
+# Data. -----------------------------------------------------------------------------------------
+
+
+def _vocabulary() -> list[str]:
+    """Made-up words, commonest first, none twice."""
+    maker = random.Random(1)  # noqa: S311  # the same words every time
+    syllables = [consonant + vowel for consonant in "bdfghklmnprstvz" for vowel in "aeiou"]
+    words = dict.fromkeys("".join(maker.choices(syllables, k=maker.choice((2, 3, 3, 4)))) for _ in range(_WORDS * 2))
+    return list(words)[:_WORDS]
+
+
+def _contents(count: int) -> Iterator[str]:
+    """Messages whose words are as unevenly common as in a language (Zipf's law)."""
+    maker = random.Random(3)  # noqa: S311  # the same messages every time
+    vocabulary = _vocabulary()
+    weights = list(accumulate(1 / (rank + 2.7) for rank in range(len(vocabulary))))
+    for _ in range(count):
+        yield " ".join(maker.choices(vocabulary, cum_weights=weights, k=_WORDS_PER_MESSAGE))
+
+
+def _sessions(messages: int) -> Iterator[tuple[str, str, int]]:
+    """(id, owner, messages)."""
+    long = min(_LONG_SESSION, messages // 10)
+    yield "long", _HEAVY, long
+    left, heavy, number = messages - long, int(messages * _HEAVY_SHARE) - long, 0
+    while left > 0:
+        size = min(_PER_SESSION, left)
+        yield new_id(), _HEAVY if heavy > 0 else f"user-{number * _PER_SESSION // _PER_USER}", size
+        number += heavy <= 0
+        heavy -= size
+        left -= size
+
+
+def _fill(superuser_url: str, database: str, messages: int) -> None:
+    sessions = list(_sessions(messages))
+    url = superuser_url.rpartition("/")[0] + f"/{database}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        # Bulk: neither the trigger nor the foreign keys; the index is made at the end, from its own definition.
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("SET maintenance_work_mem = '256MB'")
+        row = connection.execute("SELECT pg_get_indexdef('message_search_words'::regclass)").fetchone()
+        assert row is not None
+        connection.execute("DROP INDEX message_search_words")
+        with connection.cursor() as cursor, contextlib.ExitStack() as stack:
+            with cursor.copy(
+                "COPY sessions (id, owner_id, status, config, created_at, updated_at, event_seq_ceiling) FROM STDIN"
+            ) as copy:
+                at = datetime(2026, 1, 1, tzinfo=UTC)
+                for session_id, owner, _ in sessions:
+                    copy.write_row((session_id, owner, "ACTIVE", "{}", at, at, 0))
+            copy = stack.enter_context(cursor.copy(_COPY))
+            contents = _contents(messages)
+            roles = (MessageRole.USER.value, MessageRole.ASSISTANT.value)
+            for session_number, (session_id, _, size) in enumerate(sessions):
+                at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=session_number)
+                for number in range(1, size + 1):
+                    place = (number, (number + 1) // 2, (number + 1) % 2, 0)
+                    row_of = (new_id(), session_id, *place, roles[(number + 1) % 2], next(contents), "completed", 50)
+                    copy.write_row((*row_of, at + timedelta(seconds=number)))
+        connection.execute(_INDEX_ALL)
+        connection.execute(str(row[0]).encode())
+        connection.execute("VACUUM ANALYZE")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

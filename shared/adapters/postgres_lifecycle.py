@@ -1,0 +1,202 @@
+"""A session's life beside its turns, in PostgreSQL: revision, participants, expiry, erasure.
+
+Invariant: what depends on the session's state is decided under its row lock, which is taken before any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+
+from shared.adapters.postgres import Connection, PostgresPool, Row, json
+from shared.adapters.postgres_sessions import cancel_turns, session_record
+from shared.adapters.postgres_turns import turn_from_row
+from shared.adapters.sql.queries import load_queries
+from shared.durable_names import notification_instance
+from shared.errors import ErrorCode, NotFound
+from shared.sessions.expiry import refuse_expired
+from shared.sessions.lifecycle import Erasure, ErasureMark
+from shared.sessions.models import Participant, Session, SessionStatus, Turn
+from shared.sessions.pages import Page
+from shared.sessions.records import Interruption, SessionRecord
+
+_Q = load_queries("lifecycle")
+_S = load_queries("sessions")
+_T = load_queries("turns")
+_A = load_queries("approvals")
+
+_BEYOND_ALL = 2**31 - 1
+"""Above every turn's number."""
+
+
+class PostgresLifecycle:
+    """`LifecycleRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def revise(
+        self, session_id: str, user_id: str, revise: Callable[[Session], Session], *, now: datetime
+    ) -> SessionRecord:
+        """Store what `revise` makes of the session. Raises NotFound, and what it raises."""
+        async with self._pool.transaction() as connection:
+            record = await _locked(connection, session_id, user_id)
+            if not record.may_write:
+                raise _no_session()
+            revised = revise(record.session)
+            if revised == record.session:
+                return record
+            cursor = await connection.execute(
+                _Q["revise_session"],
+                {
+                    "session_id": session_id,
+                    "name": revised.name,
+                    "config": json(revised.config.model_dump(mode="json", exclude_none=True)),
+                    "tags": revised.tags,
+                    "metadata": json(revised.metadata),
+                    "now": now,
+                    "access": record.access,
+                },
+            )
+            row = await cursor.fetchone()
+            assert row is not None  # locked above
+            return session_record(row)
+
+    async def list_turns(self, session_id: str, page: Page) -> list[tuple[int, Turn]]:
+        """(number, turn), newest first, one more than `page.limit` when there are more."""
+        before = min(page.after[0], _BEYOND_ALL) if page.after is not None else _BEYOND_ALL
+        rows = await self._pool.fetch_all(
+            _Q["turns_of_session"], {"session_id": session_id, "before": before, "limit": page.limit + 1}
+        )
+        return [(row["number"], turn_from_row(row)) for row in rows]
+
+    async def has_open_turns(self, session_id: str) -> bool:
+        """Whether a turn of it is queued, runs or waits."""
+        row = await self._pool.fetch_one(_Q["has_open_turns"], {"session_id": session_id})
+        return row is not None and bool(row["open"])
+
+    async def expired(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+        """(session id, owner id) of sessions that have expired and not ended."""
+        rows = await self._pool.fetch_all(_Q["expired_sessions"], {"now": now, "limit": limit})
+        return [(row["id"], row["owner_id"]) for row in rows]
+
+    # Participants. -----------------------------------------------------------------------------
+
+    async def participant(self, session_id: str, user_id: str) -> Participant | None:
+        row = await self._pool.fetch_one(_Q["participant"], {"session_id": session_id, "user_id": user_id})
+        return None if row is None else Participant(session_id=session_id, **row)
+
+    async def put_participant(self, participant: Participant, owner_id: str, *, limit: int, now: datetime) -> bool:
+        """False when the session has `limit` others. Raises NotFound unless the user owns it, Gone."""
+        key = {"session_id": participant.session_id, "user_id": participant.user_id}
+        async with self._pool.transaction() as connection:
+            record = await _locked(connection, participant.session_id, owner_id)
+            if record.access != "owner":
+                raise _no_session()
+            refuse_expired(record.session, now)
+            counted = await (await connection.execute(_Q["count_other_participants"], key)).fetchone()
+            if counted is None or counted["others"] >= limit:
+                return False
+            await connection.execute(_Q["put_participant"], {**key, "access": participant.access})
+            return True
+
+    async def remove_participant(self, session_id: str, user_id: str) -> None:
+        """Harmless when there is none."""
+        await self._pool.execute(_Q["remove_participant"], {"session_id": session_id, "user_id": user_id})
+
+    # Erasure. ----------------------------------------------------------------------------------
+
+    async def mark_erasure(
+        self, session_id: str, user_id: str, check: Callable[[Session], None], *, now: datetime
+    ) -> ErasureMark | None:
+        """End the session, cancel its turns and put the erasure on record; None when its rows are gone already."""
+        key = {"session_id": session_id, "user_id": user_id}
+        async with self._pool.transaction() as connection:
+            row = await (await connection.execute(_S["lock_session_for_user"], key)).fetchone()
+            if row is None:
+                if await (await connection.execute(_Q["erasure_of_user"], key)).fetchone() is None:
+                    raise _no_session()
+                return None
+            record = session_record(row)
+            if record.access != "owner":
+                raise _no_session()
+            check(record.session)
+            ended_now = record.session.status is not SessionStatus.ENDED
+            if ended_now:
+                status = {"session_id": session_id, "status": "ENDED", "now": now, "access": record.access}
+                changed = await (await connection.execute(_S["set_session_status"], status)).fetchone()
+                assert changed is not None  # locked above
+                record = session_record(changed)
+            await connection.execute(_Q["mark_erasure"], {**key, "now": now})
+            turns = await (await connection.execute(_T["open_turns"], {"session_id": session_id})).fetchall()
+            open_turns = [turn["id"] for turn in turns]
+            waiting = await connection.execute(_A["waiting_instances"], {"turn_ids": open_turns})
+            instances = [turn["id"] for turn in turns if turn["dispatched_at"] is not None]
+            instances += [approval["instance_id"] for approval in await waiting.fetchall()]
+            interruption = Interruption()
+            if turns:
+                interruption = await cancel_turns(connection, open_turns, now=now)
+            return ErasureMark(record, instances, interruption, ended_now)
+
+    async def erase_rows(self, session_id: str) -> Erasure | None:
+        """Delete every row of the session, keeping what is still to be done elsewhere."""
+        key = {"session_id": session_id}
+        async with self._pool.transaction() as connection:
+            await connection.execute(_Q["lock_session"], key)
+            marked = await (await connection.execute(_Q["lock_erasure"], key)).fetchone()
+            if marked is None or marked["finished_at"] is not None:
+                return None
+            if marked["instances"] is None:
+                found = await (await connection.execute(_Q["durable_instances"], key)).fetchall()
+                await connection.execute(_Q["note_erased_rows"], {**key, "instances": _instances(found)})
+                await connection.execute(_Q["erase_idempotency_keys"], key)
+                await connection.execute(_Q["erase_session"], key)
+            row = await (await connection.execute(_Q["erasure"], key)).fetchone()
+            assert row is not None  # locked above
+            return Erasure(**row)
+
+    async def note_erased_instances(self, session_id: str, gone: Sequence[str]) -> None:
+        """Take them off what is left."""
+        await self._pool.execute(_Q["note_erased_instances"], {"session_id": session_id, "gone": list(gone)})
+
+    async def finish_erasure(self, session_id: str, tell: Callable[[], Awaitable[None]], *, now: datetime) -> bool:
+        """Finish and `tell`, which happens once unless it is cut here. False while instances are left, or for the
+        second of two who finish."""
+        async with self._pool.transaction() as connection:
+            cursor = await connection.execute(_Q["finish_erasure"], {"session_id": session_id, "now": now})
+            if cursor.rowcount == 0:
+                return False
+            await tell()
+            return True
+
+    async def cut_erasures(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
+        """Claim erasures that nobody has worked on since `before`."""
+        rows = await self._pool.fetch_all(_Q["cut_erasures"], {"before": before, "now": now, "limit": limit})
+        return [row["session_id"] for row in rows]
+
+    async def forget_erasures(self, *, before: datetime) -> int:
+        """Drop the records of erasures finished before then; returns how many."""
+        return await self._pool.execute(_Q["forget_erasures"], {"before": before})
+
+
+async def _locked(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
+    cursor = await connection.execute(_S["lock_session_for_user"], {"session_id": session_id, "user_id": user_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise _no_session()
+    return session_record(row)
+
+
+def _no_session() -> NotFound:
+    return NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+
+
+def _instances(rows: Sequence[Row]) -> list[str]:
+    """Every durable instance of the turns and approvals in `rows`."""
+    found: list[str] = []
+    for row in rows:
+        if row["instance_id"] is None:
+            found.append(row["id"])
+        else:
+            found += (row["instance_id"], notification_instance(row["id"]))
+    return found

@@ -1,0 +1,118 @@
+-- A marker tells whether statistics that were computed before still hold. It is made of what every write that counts
+-- changes anyway, so writers do nothing for it: each new message and turn moves its session's numbers, and all else
+-- that is counted can only change while its turn is open, or, when a turn ended before its approval was decided,
+-- together with the number of pending approvals. Open turns are few, and have an index.
+
+-- name: session_marker
+SELECT concat_ws(' ', s.updated_at, s.last_message_number, s.last_turn_number, open.marker, (
+    SELECT count(*) FROM approvals a WHERE a.session_id = s.id AND a.status = 'pending')) AS marker
+FROM sessions s
+LEFT JOIN LATERAL (
+    SELECT md5(string_agg(concat_ws(' ', t.id, t.status, t.started_at, t.input_tokens, t.output_tokens, calls.marker),
+                          ',' ORDER BY t.number)) AS marker
+    FROM turns t
+    LEFT JOIN LATERAL (
+        SELECT string_agg(concat_ws('/', c.status, a.status), ' ' ORDER BY c.step, c.ordinal) AS marker
+        FROM tool_calls c LEFT JOIN approvals a ON a.tool_call_id = c.id
+        WHERE c.turn_id = t.id
+    ) calls ON true
+    WHERE t.session_id = s.id AND t.ended_at IS NULL
+) open ON true
+WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
+    SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s))
+
+-- name: period_marker
+-- The sums cannot meet an older value by chance: a session that is deleted lowers the count, and whatever raises it or
+-- the numbers again is newer than all before. The open turns are joined from the side that has few of them.
+WITH own AS (
+    SELECT count(*) AS sessions, max(updated_at) AS newest, sum(last_message_number) AS messages,
+           sum(last_turn_number) AS turns
+    FROM sessions WHERE owner_id = %(user_id)s
+), open AS (
+    SELECT md5(string_agg(concat_ws(' ', t.id, t.status, t.started_at, t.input_tokens, t.output_tokens, calls.marker),
+                          ',' ORDER BY t.id)) AS marker
+    FROM sessions s
+    JOIN turns t ON t.session_id = s.id AND t.ended_at IS NULL
+    LEFT JOIN LATERAL (
+        SELECT string_agg(concat_ws('/', c.status, a.status), ' ' ORDER BY c.step, c.ordinal) AS marker
+        FROM tool_calls c LEFT JOIN approvals a ON a.tool_call_id = c.id
+        WHERE c.turn_id = t.id
+    ) calls ON true
+    WHERE s.owner_id = %(user_id)s
+)
+SELECT concat_ws(' ', own.newest, own.sessions, own.messages, own.turns, open.marker, (
+    SELECT count(*) FROM sessions s JOIN approvals a ON a.session_id = s.id
+    WHERE s.owner_id = %(user_id)s AND a.status = 'pending')) AS marker
+FROM own, open
+
+-- name: session_messages
+SELECT role AS kind, count(*) AS number FROM messages WHERE session_id = %(session_id)s GROUP BY role
+
+-- name: session_turns
+SELECT status AS kind, count(*) AS number, sum(input_tokens)::bigint AS input_tokens,
+       sum(output_tokens)::bigint AS output_tokens
+FROM turns WHERE session_id = %(session_id)s GROUP BY status
+
+-- name: session_turn_durations
+SELECT count(*) AS number, avg(seconds) AS mean, max(seconds) AS longest,
+       percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS percentiles
+FROM (SELECT extract(epoch FROM ended_at - started_at)::float8 AS seconds FROM turns
+      WHERE session_id = %(session_id)s AND ended_at IS NOT NULL AND started_at IS NOT NULL) measured
+
+-- name: session_tool_calls
+SELECT c.status AS kind, count(*) AS number
+FROM turns t JOIN tool_calls c ON c.turn_id = t.id WHERE t.session_id = %(session_id)s GROUP BY c.status
+
+-- name: session_approvals
+SELECT status AS kind, count(*) AS number FROM approvals WHERE session_id = %(session_id)s GROUP BY status
+
+-- name: session_approval_waits
+SELECT count(*) AS number, avg(seconds) AS mean, max(seconds) AS longest,
+       percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS percentiles
+FROM (SELECT extract(epoch FROM decided_at - requested_at)::float8 AS seconds FROM approvals
+      WHERE session_id = %(session_id)s AND status IN ('approved', 'rejected')) measured
+
+-- name: period_sessions
+SELECT count(*) AS number FROM sessions s
+WHERE s.owner_id = %(user_id)s AND s.created_at >= %(since)s AND s.created_at < %(until)s
+
+-- name: period_messages
+SELECT m.role AS kind, count(*) AS number
+FROM sessions s JOIN messages m ON m.session_id = s.id
+WHERE s.owner_id = %(user_id)s AND m.created_at >= %(since)s AND m.created_at < %(until)s
+GROUP BY m.role
+
+-- name: period_turns
+SELECT t.status AS kind, count(*) AS number, sum(t.input_tokens)::bigint AS input_tokens,
+       sum(t.output_tokens)::bigint AS output_tokens
+FROM sessions s JOIN turns t ON t.session_id = s.id
+WHERE s.owner_id = %(user_id)s AND t.created_at >= %(since)s AND t.created_at < %(until)s
+GROUP BY t.status
+
+-- name: period_turn_durations
+SELECT count(*) AS number, avg(seconds) AS mean, max(seconds) AS longest,
+       percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS percentiles
+FROM (SELECT extract(epoch FROM t.ended_at - t.started_at)::float8 AS seconds
+      FROM sessions s JOIN turns t ON t.session_id = s.id
+      WHERE s.owner_id = %(user_id)s AND t.created_at >= %(since)s AND t.created_at < %(until)s
+        AND t.ended_at IS NOT NULL AND t.started_at IS NOT NULL) measured
+
+-- name: period_tool_calls
+SELECT c.status AS kind, count(*) AS number
+FROM sessions s JOIN turns t ON t.session_id = s.id JOIN tool_calls c ON c.turn_id = t.id
+WHERE s.owner_id = %(user_id)s AND t.created_at >= %(since)s AND t.created_at < %(until)s
+GROUP BY c.status
+
+-- name: period_approvals
+SELECT a.status AS kind, count(*) AS number
+FROM sessions s JOIN approvals a ON a.session_id = s.id
+WHERE s.owner_id = %(user_id)s AND a.requested_at >= %(since)s AND a.requested_at < %(until)s
+GROUP BY a.status
+
+-- name: period_approval_waits
+SELECT count(*) AS number, avg(seconds) AS mean, max(seconds) AS longest,
+       percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS percentiles
+FROM (SELECT extract(epoch FROM a.decided_at - a.requested_at)::float8 AS seconds
+      FROM sessions s JOIN approvals a ON a.session_id = s.id
+      WHERE s.owner_id = %(user_id)s AND a.requested_at >= %(since)s AND a.requested_at < %(until)s
+        AND a.status IN ('approved', 'rejected')) measured

@@ -1,0 +1,1 @@
+"""What sessions can do beside talking: tags, templates, statistics."""

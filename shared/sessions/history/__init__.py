@@ -1,0 +1,1 @@
+"""What was said: listing it, finding it again, marking places in it."""

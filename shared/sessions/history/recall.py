@@ -1,0 +1,39 @@
+"""What the tool `search_history` asks for, answered by the search. Tools know neither principals nor pages."""
+
+from __future__ import annotations
+
+from shared.principal import Principal, Role
+from shared.sessions.history.search import SearchFilter, SearchService
+from shared.sessions.models import MessageRole
+from shared.sessions.pages import Page
+from shared.sessions.tools.services import FoundText, HistoryQuestion
+
+_OF_ONE_TURN = 16
+"""Matches of the asking turn to reckon with: its message, its answers and what its tools returned."""
+
+
+class HistorySearch:
+    """`HistorySearcher` over the search service."""
+
+    def __init__(self, search: SearchService) -> None:
+        self._search = search
+
+    async def find(self, question: HistoryQuestion) -> list[FoundText]:
+        """Raises InvalidInput, Transient."""
+        wanted = SearchFilter(
+            session_id=question.session_id,
+            role=MessageRole(question.role) if question.role else None,
+            since=question.since,
+            until=question.until,
+        )
+        principal = Principal(question.user_id, frozenset({Role.USER}))
+        page = Page(limit=question.limit + _OF_ONE_TURN)
+        hits, _ = await self._search.search(principal, question.query, wanted, page)
+        # Results of tools repeat what others said; they are found when they are asked for.
+        found = [
+            FoundText(hit.session_id, hit.session_name, hit.message_id, hit.role.value, hit.created_at, hit.snippet)
+            for hit in hits
+            if hit.turn_id != question.not_turn_id
+            and (hit.role is not MessageRole.TOOL or wanted.role is MessageRole.TOOL)
+        ]
+        return found[: question.limit]

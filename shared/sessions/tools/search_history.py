@@ -1,0 +1,72 @@
+"""The tool `search_history`: finds what was said before, in the sessions of the person the turn runs for.
+
+Invariant: it searches as the turn's user and as nobody else, whatever its arguments say; what it finds is text that
+others may have written, handed to the model as a quotation.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue
+
+from shared.errors import ErrorCode, ToolRefused
+from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, tool
+from shared.sessions.tools.services import FoundText, HistoryQuestion
+
+MAX_RESULTS = 20
+
+
+class SearchHistoryArguments(ToolArguments):
+    query: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+        description='Words that must all occur; "exact phrase" in quotes; prefix*'
+    )
+    only_this_session: bool = Field(default=False, description="Search this conversation only")
+    role: Literal["user", "assistant", "tool"] | None = Field(default=None, description="Only messages of this role")
+    since: AwareDatetime | None = Field(default=None, description="Only at or after this time, with its offset")
+    until: AwareDatetime | None = Field(default=None, description="Only before this time, with its offset")
+    limit: int = Field(default=8, ge=1, le=MAX_RESULTS, description="Most results to return")
+
+
+@tool(idempotent=True, timeout_s=10)
+async def search_history(arguments: SearchHistoryArguments, call: ToolContext) -> ToolOutput:
+    """Search the user's earlier conversations for words or phrases; returns the best matching passages."""
+    if call.services.history is None:
+        raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, "This deployment does not search history for tools.")
+    found = await call.services.history.find(
+        HistoryQuestion(
+            user_id=call.user_id,
+            query=arguments.query,
+            session_id=call.session_id if arguments.only_this_session else None,
+            role=arguments.role,
+            since=arguments.since,
+            until=arguments.until,
+            limit=arguments.limit,
+            # The question itself, and what this turn found already, would be the best matches.
+            not_turn_id=call.turn_id,
+        )
+    )
+    if not found:
+        return ToolOutput("Nothing was found.", {"results": []})
+    lines = [f"{number}. {_line(text)}" for number, text in enumerate(found, 1)]
+    return ToolOutput("\n".join(lines), {"results": [_facts(text) for text in found]})
+
+
+def _line(found: FoundText) -> str:
+    where = f" in {found.session_name!r}" if found.session_name else ""
+    return f"[{_minute(found.created_at)}, {found.role}{where}] {found.text}"
+
+
+def _minute(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _facts(found: FoundText) -> JsonValue:
+    return {
+        "session_id": found.session_id,
+        "message_id": found.message_id,
+        "role": found.role,
+        "created_at": found.created_at.isoformat(),
+        "text": found.text,
+    }

@@ -1,0 +1,57 @@
+"""TurnWaiter: for a caller who would rather wait a little for a turn than come back for it.
+
+Invariant: what is answered was read from the store; events only say when to look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from shared.sessions.events import EventLog, EventLogUnavailable, EventType
+from shared.sessions.models import Turn, TurnStatus
+from shared.sessions.repository import TurnRepository
+
+_POLL_SECONDS = 1.0
+"""How often the store is asked while the event log is away."""
+
+_TELLING = tuple(f'"type":"{kind}"'.encode() for kind in (EventType.STREAM_ENDED, EventType.TOOL_CALL_PENDING))
+"""How the bodies of the events begin after which a turn may have settled."""
+
+
+class TurnWaiter:
+    """Waits for turns. The caller has checked access."""
+
+    def __init__(self, log: EventLog, turns: TurnRepository) -> None:
+        self._log = log
+        self._turns = turns
+
+    async def settled(self, session_id: str, turn_id: str, seconds: float) -> Turn:
+        """The turn as soon as it has ended or waits for a person, or as it is after `seconds`. Raises NotFound."""
+        try:
+            async with asyncio.timeout(seconds), aclosing(self._occasions(session_id)) as occasions:
+                async for _ in occasions:
+                    turn = await self._turns.get_turn(session_id, turn_id)
+                    if turn.status.is_terminal or turn.status is TurnStatus.WAITING_APPROVAL:
+                        return turn
+        except TimeoutError:
+            pass
+        return await self._turns.get_turn(session_id, turn_id)
+
+    async def _occasions(self, session_id: str) -> AsyncGenerator[None]:
+        """Yields whenever a look is worth it, at once for the first time."""
+        live = self._log.follow(session_id)
+        try:
+            async for batch in live:
+                if batch is None or any(body.startswith(_TELLING) for _, body in batch):
+                    yield
+        except EventLogUnavailable:
+            pass
+        finally:
+            close = getattr(live, "aclose", None)
+            if close is not None:
+                await close()
+        while True:
+            yield
+            await asyncio.sleep(_POLL_SECONDS)

@@ -1,0 +1,280 @@
+"""Erasing a session on real stores: what is gone, what stays, what is repeated and by whom."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from shared.adapters.postgres_lifecycle import PostgresLifecycle
+from shared.adapters.redis_events import RedisEventLog
+from shared.durable_names import notification_instance
+from shared.errors import AppError, Conflict, ErrorCode, NotFound
+from shared.ids import new_id
+from shared.principal import Principal, Role
+from shared.sessions.events import Event, EventLogUnavailable, EventType, SessionEventPublisher
+from shared.sessions.lifecycle import CUT_AFTER, SessionLifecycle, etag_of
+from shared.sessions.models import (
+    NewSession,
+    SessionPatch,
+    SessionStatus,
+    TurnStatus,
+)
+from shared.sessions.service import SessionService
+from tests.integration.domain import (
+    OWNER,
+    READER,
+    STRANGER,
+    WRITER,
+    RecordingAudit,
+    Stores,
+    call,
+    envelopes,
+    key,
+    new_session,
+    result_of,
+    utc_now,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def _who(name: str) -> Principal:
+    return Principal(name, frozenset({Role.USER}))
+
+
+ANN = _who(OWNER)
+
+
+@pytest.fixture
+def audit() -> RecordingAudit:
+    return RecordingAudit()
+
+
+@pytest.fixture
+def rows(stores: Stores) -> PostgresLifecycle:
+    return PostgresLifecycle(stores.pool)
+
+
+@pytest.fixture
+def lifecycle(
+    rows: PostgresLifecycle,
+    stores: Stores,
+    publisher: SessionEventPublisher,
+    event_log: RedisEventLog,
+    audit: RecordingAudit,
+) -> SessionLifecycle:
+    return SessionLifecycle(rows, publisher, stores.sessions.get, [event_log], audit)
+
+
+@pytest.fixture
+def service(stores: Stores, publisher: SessionEventPublisher) -> SessionService:
+    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
+
+
+TABLES = (b"sessions", b"session_participants", b"turns", b"messages", b"tool_calls", b"approvals", b"idempotency_keys")
+
+
+async def _counts(stores: Stores) -> list[int]:
+    return [await stores.value(b"SELECT count(*) FROM " + table) for table in TABLES]
+
+
+async def _full_session(stores: Stores, publisher: SessionEventPublisher) -> tuple[str, str, str]:
+    """(session, turn, approval) with a row in every table, waiting for a person, and an event in Redis."""
+    proposal = call("http_request", {"method": "POST", "url": "http://x"}, needs_approval=True)
+    session = await stores.session(idempotency=key(new_id()))
+    await stores.share(session.id, READER, "read")
+    posted = await stores.post(session.id, idempotency=key(new_id(), scope=f"POST /sessions/{session.id}/messages"))
+    await stores.answer(posted.turn.id, calls=[proposal])
+    approval = await stores.request_approval(proposal)
+    record = await stores.sessions.get(session.id, OWNER)
+    await publisher.publish(record.target, [Event(EventType.SESSION_SUSPENDED, {})])
+    return session.id, posted.turn.id, approval.id
+
+
+async def _erase(lifecycle: SessionLifecycle, session_id: str) -> bool:
+    """What `activities/erasure.py` does, with every durable instance gone at once."""
+    found = await lifecycle.erase_stores(session_id)
+    if found is None:
+        return True
+    erasure, forgot = found
+    return await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=forgot)
+
+
+async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
+    stores: Stores,
+    lifecycle: SessionLifecycle,
+    publisher: SessionEventPublisher,
+    event_log: RedisEventLog,
+    audit: RecordingAudit,
+) -> None:
+    await _full_session(stores, publisher)
+    before = await _counts(stores)
+    session_id, turn_id, approval_id = await _full_session(stores, publisher)
+    assert await _counts(stores) > before
+
+    mark, messages = await lifecycle.mark_erasure(session_id, ANN, if_match=None)
+
+    assert mark is not None
+    assert [event["type"] for event in envelopes(messages)] == ["session.ended"]
+    assert mark.interruption.turn_ids == [turn_id]
+    assert set(mark.instances) >= {turn_id}
+    assert (await stores.turns.cancel_requested([turn_id])) == {turn_id}, "it is cancelled before it is erased"
+    found = await lifecycle.erase_stores(session_id)
+    assert found is not None
+    erasure, forgot = found
+    assert forgot
+    assert {turn_id, notification_instance(approval_id)} < set(erasure.instances)
+    assert await _counts(stores) == before
+    log = await event_log.read(session_id, 0, 10)
+    assert (log.items, log.last_seq) == ([], None)
+
+    assert not await lifecycle.finish_erasure(erasure, [turn_id], stores_forgot=True), "instances are left"
+    assert audit.lines == []
+    assert await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=True)
+    assert not await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=True)
+    [(where, action, details)] = audit.lines
+    assert (where, action, details["by"], details["turns"]) == (session_id, "session.erased", OWNER, 1)
+    with pytest.raises(NotFound):
+        await publisher.publish(mark.record.target, [Event(EventType.SESSION_ENDED, {})])
+
+
+async def test_deleting_again_is_harmless_for_the_owner_and_nothing_for_others(
+    stores: Stores, lifecycle: SessionLifecycle, audit: RecordingAudit
+) -> None:
+    session = await stores.shared_session()
+    for user in (WRITER, READER, STRANGER):
+        with pytest.raises(NotFound) as caught:
+            await lifecycle.mark_erasure(session.id, _who(user), if_match=None)
+        assert caught.value.code is ErrorCode.SESSION_NOT_FOUND
+    for _ in range(3):
+        await lifecycle.mark_erasure(session.id, ANN, if_match=None)
+        assert await _erase(lifecycle, session.id)
+    assert len(audit.lines) == 1
+    for user in (WRITER, READER, STRANGER):
+        with pytest.raises(NotFound):
+            await lifecycle.mark_erasure(session.id, _who(user), if_match=None)
+    with pytest.raises(NotFound):
+        await lifecycle.mark_erasure(new_id(), ANN, if_match=None)
+
+
+async def test_deleting_what_has_changed_since_it_was_read_is_refused(
+    stores: Stores, lifecycle: SessionLifecycle
+) -> None:
+    session = await stores.session()
+    await lifecycle.patch(session.id, SessionPatch(name="changed"), ANN, if_match=None)
+
+    with pytest.raises(Conflict):
+        await lifecycle.mark_erasure(session.id, ANN, if_match=etag_of(session))
+
+    current = (await stores.sessions.get(session.id, OWNER)).session
+    assert current.status is SessionStatus.CREATED
+    mark, _ = await lifecycle.mark_erasure(session.id, ANN, if_match=etag_of(current))
+    assert mark is not None
+
+
+async def test_erasures_side_by_side_leave_one_audit_line(
+    stores: Stores, lifecycle: SessionLifecycle, publisher: SessionEventPublisher, audit: RecordingAudit
+) -> None:
+    session_id, _, _ = await _full_session(stores, publisher)
+
+    async def delete() -> None:
+        await lifecycle.mark_erasure(session_id, ANN, if_match=None)
+        await _erase(lifecycle, session_id)
+
+    await asyncio.gather(*(delete() for _ in range(5)))
+
+    assert len(audit.lines) == 1
+
+
+async def test_what_was_cut_is_found_by_the_sweep_once_and_after_a_while(
+    stores: Stores, lifecycle: SessionLifecycle
+) -> None:
+    session = await stores.session()
+    await lifecycle.mark_erasure(session.id, ANN, if_match=None)
+    later = utc_now() + CUT_AFTER + timedelta(seconds=1)
+
+    assert session.id not in await lifecycle.cut_erasures(now=utc_now(), limit=100)
+    assert session.id in await lifecycle.cut_erasures(now=later, limit=100)
+    assert session.id not in await lifecycle.cut_erasures(now=later, limit=100)
+    assert await _erase(lifecycle, session.id)
+    assert session.id not in await lifecycle.cut_erasures(now=later + CUT_AFTER * 2, limit=100)
+    assert await lifecycle.forget_erasures(before=later) >= 1
+    with pytest.raises(NotFound):
+        await lifecycle.mark_erasure(session.id, ANN, if_match=None)
+
+
+class _AwayStore:
+    """A store that cannot be reached."""
+
+    async def erase(self, session_id: str) -> None:
+        raise EventLogUnavailable(session_id)
+
+
+async def test_an_erasure_is_not_finished_while_a_store_is_away(
+    stores: Stores,
+    lifecycle: SessionLifecycle,
+    rows: PostgresLifecycle,
+    publisher: SessionEventPublisher,
+    audit: RecordingAudit,
+) -> None:
+    session_id, _, _ = await _full_session(stores, publisher)
+    halting = SessionLifecycle(rows, publisher, stores.sessions.get, [_AwayStore()], audit)
+    await halting.mark_erasure(session_id, ANN, if_match=None)
+
+    assert not await _erase(halting, session_id)
+    assert audit.lines == []
+    with pytest.raises(NotFound):
+        await stores.sessions.get(session_id, OWNER)
+    with pytest.raises(Conflict) as caught:
+        await stores.create(new_session(id=session_id), STRANGER)
+    assert caught.value.code is ErrorCode.SESSION_ALREADY_EXISTS, "its events may still be in Redis"
+    assert await _erase(lifecycle, session_id)
+    assert len(audit.lines) == 1
+    assert (await stores.create(new_session(id=session_id), STRANGER))[1]
+    assert await lifecycle.mark_erasure(session_id, ANN, if_match=None) == (None, [])
+    await _erase(lifecycle, session_id)
+    assert (await stores.sessions.get(session_id, STRANGER)).owner_id == STRANGER, "a repeat is not about the new one"
+
+
+async def test_a_turn_that_runs_while_its_session_is_erased_finds_nothing_to_store(
+    stores: Stores, lifecycle: SessionLifecycle
+) -> None:
+    posted = await stores.turn()
+    start = await stores.started(posted.turn.id)
+    await lifecycle.mark_erasure(posted.message.session_id, ANN, if_match=None)
+    assert not await lifecycle.turns_over(posted.message.session_id, within_s=0.1)
+    await _erase(lifecycle, posted.message.session_id)
+
+    assert not await stores.turns.save_step(result_of(start))
+    for late in (
+        stores.begin(posted.turn.id, 2),
+        stores.finish(posted.turn.id),
+        stores.post(posted.message.session_id),
+    ):
+        with pytest.raises(AppError) as caught:
+            await late
+        assert caught.value.status == 404
+
+
+async def test_an_erasure_goes_on_once_the_cancelled_turn_is_over(stores: Stores, lifecycle: SessionLifecycle) -> None:
+    posted = await stores.turn()
+    await lifecycle.mark_erasure(posted.message.session_id, ANN, if_match=None)
+    over = asyncio.create_task(lifecycle.turns_over(posted.message.session_id, within_s=20))
+    await stores.finish(posted.turn.id, TurnStatus.CANCELLED)
+    assert await over
+
+
+async def test_a_session_made_by_the_service_is_erased_with_the_key_that_made_it(
+    stores: Stores, service: SessionService, lifecycle: SessionLifecycle
+) -> None:
+    again = new_id()
+    first, _, _ = await service.create(NewSession(), ANN, idempotency_key=again)
+    await lifecycle.mark_erasure(first.id, ANN, if_match=None)
+    await _erase(lifecycle, first.id)
+
+    second, created, _ = await service.create(NewSession(), ANN, idempotency_key=again)
+
+    assert created
+    assert second.id != first.id
