@@ -369,7 +369,7 @@ class PostgresTurns:
                     await connection.execute(_Q["close_open_messages"], parameters)
                     await connection.execute(_Q["close_open_tool_calls"], parameters)
                 end = await connection.execute(_Q["turn_end"], parameters)
-                next_turn = await connection.execute(_Q["claim_turn_after"], parameters)
+                next_turn = await connection.execute(_Q["claim_next_turn"], {**parameters, "session_id": None})
             session = await locked.fetchone()
             closed_now = await finished.fetchone() is not None
             row = await end.fetchone()
@@ -388,7 +388,7 @@ class PostgresTurns:
 
     async def claim_next(self, session_id: str, *, now: datetime) -> str | None:
         """Claim the session's next queued turn, if none runs; the caller starts its orchestration."""
-        row = await self._pool.fetch_one(_Q["claim_next_turn"], {"session_id": session_id, "now": now})
+        row = await self._pool.fetch_one(_Q["claim_next_turn"], {"session_id": session_id, "turn_id": None, "now": now})
         return None if row is None else str(row["id"])
 
     async def stuck(self, *, queued_before: datetime, running_before: datetime, limit: int) -> list[StuckTurn]:

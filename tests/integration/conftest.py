@@ -9,9 +9,12 @@ from redis.asyncio import Redis
 
 from devhost.model.server import ModelOptions, start_server
 from shared.adapters.postgres import PostgresPool
+from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.redis_events import RedisEventLog
 from shared.sessions.events import SessionEventPublisher
-from tests.integration.domain import Stores, connect_redis
+from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.service import SessionService
+from tests.integration.domain import RecordingAudit, Stores, connect_redis
 
 
 @pytest.fixture
@@ -51,3 +54,29 @@ async def model_url() -> AsyncIterator[str]:
     )
     yield f"http://127.0.0.1:{port}"
     await runner.cleanup()
+
+
+@pytest.fixture
+def audit() -> RecordingAudit:
+    return RecordingAudit()
+
+
+@pytest.fixture
+def rows(stores: Stores) -> PostgresLifecycle:
+    return PostgresLifecycle(stores.pool)
+
+
+@pytest.fixture
+def lifecycle(
+    rows: PostgresLifecycle,
+    stores: Stores,
+    publisher: SessionEventPublisher,
+    event_log: RedisEventLog,
+    audit: RecordingAudit,
+) -> SessionLifecycle:
+    return SessionLifecycle(rows, publisher, stores.sessions.get, [event_log], audit)
+
+
+@pytest.fixture
+def service(stores: Stores, publisher: SessionEventPublisher) -> SessionService:
+    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")

@@ -47,32 +47,6 @@ def _who(name: str) -> Principal:
 ANN = _who(OWNER)
 
 
-@pytest.fixture
-def audit() -> RecordingAudit:
-    return RecordingAudit()
-
-
-@pytest.fixture
-def rows(stores: Stores) -> PostgresLifecycle:
-    return PostgresLifecycle(stores.pool)
-
-
-@pytest.fixture
-def lifecycle(
-    rows: PostgresLifecycle,
-    stores: Stores,
-    publisher: SessionEventPublisher,
-    event_log: RedisEventLog,
-    audit: RecordingAudit,
-) -> SessionLifecycle:
-    return SessionLifecycle(rows, publisher, stores.sessions.get, [event_log], audit)
-
-
-@pytest.fixture
-def service(stores: Stores, publisher: SessionEventPublisher) -> SessionService:
-    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
-
-
 TABLES = (b"sessions", b"session_participants", b"turns", b"messages", b"tool_calls", b"approvals", b"idempotency_keys")
 
 

@@ -14,7 +14,6 @@ from shared.adapters.redis_events import RedisEventLog
 from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, InvalidState, NotFound
 from shared.principal import Principal, Role
 from shared.sessions import lifecycle as lifecycle_module
-from shared.sessions.events import SessionEventPublisher
 from shared.sessions.expiry import expires_at, refuse_expired
 from shared.sessions.lifecycle import SessionLifecycle, etag_of
 from shared.sessions.models import (
@@ -35,7 +34,6 @@ from tests.integration.domain import (
     READER,
     STRANGER,
     WRITER,
-    RecordingAudit,
     Stores,
     call,
     new_session,
@@ -50,32 +48,6 @@ def _who(name: str) -> Principal:
 
 
 ANN = _who(OWNER)
-
-
-@pytest.fixture
-def audit() -> RecordingAudit:
-    return RecordingAudit()
-
-
-@pytest.fixture
-def rows(stores: Stores) -> PostgresLifecycle:
-    return PostgresLifecycle(stores.pool)
-
-
-@pytest.fixture
-def lifecycle(
-    rows: PostgresLifecycle,
-    stores: Stores,
-    publisher: SessionEventPublisher,
-    event_log: RedisEventLog,
-    audit: RecordingAudit,
-) -> SessionLifecycle:
-    return SessionLifecycle(rows, publisher, stores.sessions.get, [event_log], audit)
-
-
-@pytest.fixture
-def service(stores: Stores, publisher: SessionEventPublisher) -> SessionService:
-    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
 
 
 async def _patch(lifecycle: SessionLifecycle, session_id: str, who: Principal = ANN, **fields: Any) -> Any:

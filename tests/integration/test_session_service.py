@@ -16,7 +16,6 @@ from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidSt
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import arguments_digest
-from shared.sessions.events import SessionEventPublisher
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
     Concurrency,
@@ -31,17 +30,12 @@ from shared.sessions.models import (
 )
 from shared.sessions.pages import Page, SessionFilter
 from shared.sessions.service import SessionService
-from tests.integration.domain import OWNER, STRANGER, Stores, envelopes
+from tests.integration.domain import OWNER, STRANGER, envelopes
 
 pytestmark = pytest.mark.integration
 
 ANN = Principal(OWNER, frozenset({Role.USER}))
 MALLORY = Principal(STRANGER, frozenset({Role.USER, Role.APPROVER, Role.ADMIN}))
-
-
-@pytest.fixture
-def service(stores: Stores, publisher: SessionEventPublisher) -> SessionService:
-    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
 
 
 async def _new(service: SessionService, **fields: Any) -> str:

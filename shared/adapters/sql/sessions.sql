@@ -12,9 +12,6 @@ FROM sessions s
 LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
 
--- name: session_target
-SELECT id, event_seq_floor, event_seq_ceiling FROM sessions WHERE id = %(session_id)s
-
 -- name: lock_session_for_user
 SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
 FROM sessions s

@@ -117,9 +117,7 @@ WITH message AS (
 SELECT id FROM message
 
 -- name: turn_state
-SELECT t.status, t.cancel_requested_at, t.ended_at, t.session_id, s.event_seq_floor, s.event_seq_ceiling
-FROM turns t JOIN sessions s ON s.id = t.session_id
-WHERE t.id = %(turn_id)s
+SELECT status, cancel_requested_at FROM turns WHERE id = %(turn_id)s
 
 -- name: cancel_requested
 SELECT id FROM turns WHERE id = ANY(%(turn_ids)s) AND (cancel_requested_at IS NOT NULL OR ended_at IS NOT NULL)
@@ -171,21 +169,11 @@ SET status = 'failed', ended_at = %(now)s, error_code = 'TOOL_EXECUTION_FAILED',
 WHERE turn_id = %(turn_id)s AND ended_at IS NULL
 
 -- name: claim_next_turn
+-- Of a session, or of the session of a turn that has just ended.
 UPDATE turns SET dispatched_at = %(now)s
 WHERE id = (
     SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id
-    WHERE t.session_id = %(session_id)s AND t.ended_at IS NULL AND s.status = 'ACTIVE'
-      AND NOT EXISTS (SELECT 1 FROM turns o
-                      WHERE o.session_id = t.session_id AND o.ended_at IS NULL AND o.dispatched_at IS NOT NULL)
-    ORDER BY t.number LIMIT 1
-) AND dispatched_at IS NULL AND ended_at IS NULL -- checked again on the row itself: another may have been faster
-RETURNING id
-
--- name: claim_turn_after
-UPDATE turns SET dispatched_at = %(now)s
-WHERE id = (
-    SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id
-    WHERE t.session_id = (SELECT session_id FROM turns WHERE id = %(turn_id)s) AND t.ended_at IS NULL AND s.status = 'ACTIVE'
+    WHERE t.session_id = coalesce(%(session_id)s::text, (SELECT session_id FROM turns WHERE id = %(turn_id)s::text)) AND t.ended_at IS NULL AND s.status = 'ACTIVE'
       AND NOT EXISTS (SELECT 1 FROM turns o
                       WHERE o.session_id = t.session_id AND o.ended_at IS NULL AND o.dispatched_at IS NOT NULL)
     ORDER BY t.number LIMIT 1
