@@ -15,6 +15,7 @@ from triggers import (
     health,
     history,
     messages,
+    metrics,
     participants,
     realtime,
     relay,
@@ -44,6 +45,7 @@ for blueprint in (
     approve_links.bp,
     realtime.bp,
     health.bp,
+    metrics.bp,
     documents.bp,
     # What runs by itself.
     relay.bp,

@@ -26,6 +26,7 @@ from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchService
 from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.metrics import SharedMetrics, metrics
 from shared.sessions.realtime import RealtimeSender
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from shared.adapters.postgres import PostgresPool
     from shared.adapters.postgres_approvals import PostgresApprovals
+    from shared.adapters.postgres_metrics import PostgresGauges
     from shared.adapters.postgres_sessions import PostgresSessions
     from shared.adapters.postgres_tool_calls import PostgresToolCalls
     from shared.adapters.postgres_turns import PostgresTurns
@@ -198,6 +200,18 @@ class Services:
         )
 
     @cached_property
+    def metrics(self) -> SharedMetrics:
+        from shared.adapters.redis_metrics import RedisMetrics
+
+        return SharedMetrics(metrics, RedisMetrics(self.redis))
+
+    @cached_property
+    def gauges(self) -> PostgresGauges:
+        from shared.adapters.postgres_metrics import PostgresGauges
+
+        return PostgresGauges(self.pool)
+
+    @cached_property
     def waiter(self) -> TurnWaiter:
         return TurnWaiter(self.event_log, self.turn_rows)
 
@@ -259,4 +273,7 @@ class Services:
 @cache
 def services() -> Services:
     """This process's services. Raises ConfigError when the settings are not usable."""
-    return Services(load_settings())
+    everything = Services(load_settings())
+    metrics.admit_models([everything.settings.model_name])
+    metrics.on_change = lambda: everything.metrics.wake()
+    return everything

@@ -69,6 +69,8 @@ class Operation:
     """The schema of a form body, which the handler reads itself."""
     also: Mapping[int, str] = field(default_factory=dict)
     """Further successful statuses and what they mean."""
+    also_as: Sequence[str] = ()
+    """Further media types of the success, when the request asks for them."""
 
 
 OPERATIONS: list[Operation] = []

@@ -97,7 +97,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.media_type != "application/json":
         schema = {"type": "string"}
     if operation.status != 204:
-        success["content"] = {operation.media_type: {"schema": schema}}
+        success["content"] = {kind: {"schema": schema} for kind in (operation.media_type, *operation.also_as)}
     responses: dict[str, Any] = {str(operation.status): success}
     for status, meaning in operation.also.items():
         responses[str(status)] = {

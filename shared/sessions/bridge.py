@@ -20,6 +20,7 @@ from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.llm import ModelEnd, ModelText, ModelToolCall
+from shared.sessions.metrics import metrics
 from shared.sessions.models import ApprovalMode, MessageRole, MessageStatus, Usage
 from shared.sessions.realtime import RealtimeSender, StreamWriter
 from shared.sessions.records import (
@@ -167,6 +168,7 @@ class SessionAgentBridge:
         )
         if not await self._turns.save_step(result):
             return await self._overtaken(writer)
+        metrics.message_stored(MessageRole.ASSISTANT)
         writer.add(*(_called(start.turn_id, start.message_id, call) for call in calls))
         writer.add(*_ended(start.turn_id, start.message_id, MessageStatus.COMPLETED, end.finish_reason, end.usage))
         return StepReport(
@@ -204,6 +206,7 @@ class SessionAgentBridge:
         )
         if not saved:
             return await self._overtaken(writer)
+        metrics.message_stored(MessageRole.ASSISTANT)
         writer.add(*_ended(start.turn_id, start.message_id, status, status.value, usage))
         return StepReport(outcome, [], await writer.finish(), code=code, detail=detail)
 

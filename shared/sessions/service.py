@@ -22,6 +22,7 @@ from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.features.templates import NoTemplates, TemplateService
+from shared.sessions.metrics import metrics
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
     JsonObject,
@@ -128,6 +129,7 @@ class SessionService:
         record, created = await self._sessions.create(session, principal.user_id, idempotency=claim)
         if not created:
             return record.session, False, []
+        metrics.session_created()
         target = EventTarget(session.id, record.target.seq_floor, record.target.seq_ceiling, may_seed=True)
         event = Event(EventType.SESSION_CREATED, {"session": record.session.model_dump(mode="json")})
         return record.session, True, await self._publisher.publish(target, [event])
@@ -223,6 +225,7 @@ class SessionService:
         )
         if result.replayed:
             return Posted(result, [])
+        metrics.message_stored(MessageRole.USER)
         events: list[Event] = []
         if result.activated:
             session = record.session.model_copy(update={"status": SessionStatus.ACTIVE, "updated_at": now})

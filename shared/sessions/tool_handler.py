@@ -21,13 +21,16 @@ from shared.sessions.audit import AuditTrail
 from shared.sessions.cancellation import CancelWatch, TurnCancelled
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventType, SessionEventPublisher
-from shared.sessions.models import ApprovalStatus, JsonObject, ToolCallStatus
+from shared.sessions.metrics import metrics, track_tool_time
+from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
 from shared.sessions.records import ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
     InvalidToolArguments,
     Tool,
+    ToolArguments,
     ToolContext,
+    ToolOutput,
     ToolServices,
     find_tool,
     validate_arguments,
@@ -128,7 +131,7 @@ class ToolCallHandler:
         try:
             parsed = validate_arguments(tool, arguments)
             async with self._watch.guard(call.turn_id), asyncio.timeout(timeout_s):
-                output = await tool.run(parsed, context)
+                output = await _execute(tool, parsed, context)
         except InvalidToolArguments as exc:
             return _failed(ErrorCode.INVALID_TOOL_ARGS, str(exc))
         except TurnCancelled:
@@ -161,6 +164,8 @@ class ToolCallHandler:
             # Another attempt runs beside this one and has it; it says so itself.
             stands = await self._tool_calls.tool_execution(call.tool_call_id)
             return ToolReport(stands.status, False, [])
+        metrics.tool_call_ended(call.name, outcome.status)
+        metrics.message_stored(MessageRole.TOOL)
         return ToolReport(outcome.status, False, await self._announce(call, outcome, message_id))
 
     async def _again(self, call: ToolExecution) -> ToolReport:
@@ -195,6 +200,11 @@ class ToolCallHandler:
         created = {"id": message_id, "role": "tool", "status": "completed", "tool_call_id": call.tool_call_id}
         events.append(Event(EventType.MESSAGE_CREATED, created, call.turn_id, message_id))
         return await self._publisher.publish(call.target, events)
+
+
+@track_tool_time
+async def _execute(tool: Tool, arguments: ToolArguments, context: ToolContext) -> ToolOutput:
+    return await tool.run(arguments, context)
 
 
 def _refusal(call: ToolExecution) -> _Outcome | None:

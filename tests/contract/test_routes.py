@@ -28,6 +28,9 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
         for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/health/live", "/api/v1/health/ready"):
             contract.check(await client.get(path))
+        for accept in ("", "application/openmetrics-text"):
+            headers = {"x-dev-user": "adam;admin", "accept": accept}
+            contract.check(await client.get("/api/v1/metrics", headers=headers))
     succeeded = {(method, path) for method, path, status in contract.seen if status < 300}
     declared = {(method.upper(), path) for path, methods in contract.document["paths"].items() for method in methods}
     assert declared - succeeded == set()

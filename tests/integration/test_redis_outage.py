@@ -15,6 +15,7 @@ import pytest
 
 from devhost.servers import Valkey
 from shared.adapters.redis_events import RedisEventLog
+from shared.adapters.redis_metrics import RedisMetrics
 from shared.sessions import models
 from shared.sessions.events import (
     Event,
@@ -25,6 +26,7 @@ from shared.sessions.events import (
     SessionEventPublisher,
     frame,
 )
+from shared.sessions.metrics import SESSION_CREATED, MetricsCollector, MetricsUnavailable, SharedMetrics
 from shared.sessions.models import TurnStatus
 from shared.sessions.records import StepStart
 from shared.sessions.service import ended_event
@@ -296,3 +298,26 @@ async def test_a_reader_of_the_session_is_told_of_the_hole(server: Server, store
     gap, event = reader.events[-2:]
     assert (gap.name, gap.id, gap.data) == ("gap", None, {"after": 2, "next": event.id})
     assert orjson.loads(event.raw)["seq"] == event.id == moved.seq_floor + 1
+
+
+async def test_counts_survive_an_outage_and_a_flush_whose_answer_was_lost_counts_once(server: Server) -> None:
+    await server.start(keep_data=True)
+    redis = connect_redis(server.url, socket_timeout=0.3)
+    collector = MetricsCollector()
+    shared = SharedMetrics(collector, RedisMetrics(redis))
+    collector.count(SESSION_CREATED)
+    async with server.frozen():
+        # The server has the flush, and does it as soon as it goes on; nobody hears of that.
+        with pytest.raises(MetricsUnavailable):
+            await shared.flush()
+        collector.count(SESSION_CREATED)
+    assert await shared.totals() == {"session_created_total": 2}
+
+    await server.stop()
+    for _ in range(2):
+        collector.count(SESSION_CREATED)
+        with pytest.raises(MetricsUnavailable):
+            await shared.flush()
+    await server.start(keep_data=True)
+    assert await shared.totals() == {"session_created_total": 4}
+    await redis.aclose()

@@ -1,0 +1,108 @@
+"""Totals and gauges as the text that Prometheus scrapes, OpenMetrics for those who ask for it.
+
+Invariant: what cannot be read is left out, never shown as zero. A counter that falls to zero and comes back looks like
+a restart followed by a burst; one that is missing from a scrape looks like what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from shared.sessions.metrics import (
+    ACTIVE_SESSIONS,
+    COUNTED,
+    INFINITE,
+    MESSAGE_COUNT,
+    PENDING_APPROVALS,
+    SESSION_CREATED,
+    SUM_FIELD,
+    Gauges,
+    Kind,
+    Metric,
+    Totals,
+)
+from shared.sessions.models import MessageRole
+
+_ROLES = (MessageRole.USER, MessageRole.ASSISTANT, MessageRole.TOOL)
+
+_FROM_ZERO: dict[Metric, tuple[tuple[str, ...], ...]] = {
+    SESSION_CREATED: ((),),
+    MESSAGE_COUNT: tuple((role.value,) for role in _ROLES),
+}
+"""Series shown before the first count, so that the first one is seen as an increase."""
+
+
+def render(totals: Totals | None, gauges: Gauges | None, accept: str) -> tuple[bytes, str]:
+    """The exposition and its content type. None: that source is away, and its metrics are left out."""
+    encode, content_type = choose_encoder(accept)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(totals, gauges))
+    return encode(registry), content_type
+
+
+class _Snapshot(Collector):
+    """One answer; registered in a registry of its own."""
+
+    def __init__(self, totals: Totals | None, gauges: Gauges | None) -> None:
+        self._totals = totals
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Family]:
+        if self._totals is not None:
+            for metric in COUNTED:
+                yield (
+                    _counter(metric, self._totals) if metric.kind is Kind.COUNTER else _histogram(metric, self._totals)
+                )
+        if self._gauges is not None:
+            yield GaugeMetricFamily(ACTIVE_SESSIONS.name, ACTIVE_SESSIONS.help, self._gauges.active_sessions)
+            yield GaugeMetricFamily(PENDING_APPROVALS.name, PENDING_APPROVALS.help, self._gauges.pending_approvals)
+        sources = GaugeMetricFamily(
+            "metrics_source_up",
+            "Whether the source of a part of these metrics answered; without it that part is left out.",
+            labels=("source",),
+        )
+        sources.add_metric(("redis",), self._totals is not None)
+        sources.add_metric(("postgres",), self._gauges is not None)
+        yield sources
+
+
+def _counter(metric: Metric, totals: Totals) -> Family:
+    family = CounterMetricFamily(metric.name.removesuffix("_total"), metric.help, labels=metric.labels)
+    found = dict.fromkeys(_FROM_ZERO.get(metric, ()), 0) | dict(_series(metric, totals))
+    for labels, value in sorted(found.items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def _histogram(metric: Metric, totals: Totals) -> Family:
+    family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+    found: dict[tuple[str, ...], dict[str, int]] = {}
+    for (*values, part), value in _series(metric, totals):
+        found.setdefault(tuple(values), {})[part] = value
+    for labels, parts in sorted(found.items()):
+        sum_us = parts.pop(SUM_FIELD, 0)
+        buckets: list[tuple[str, float]] = []
+        below = 0
+        # All bounds on record, not only today's: after a change of buckets both old and new values stay in place.
+        for bound in sorted({*map(repr, metric.buckets), INFINITE, *parts}, key=float):
+            below += parts.get(bound, 0)
+            buckets.append((bound, below))
+        family.add_metric(labels, buckets, sum_us / 1_000_000)
+    return family
+
+
+def _series(metric: Metric, totals: Totals) -> Iterator[tuple[tuple[str, ...], int]]:
+    """(what stands behind the metric's name, value) of its fields.
+
+    A field that another version of the app wrote, with other labels, is not ours to show.
+    """
+    parts = len(metric.labels) + (metric.kind is Kind.HISTOGRAM)
+    for field, value in totals.items():
+        name, *rest = field.split("|")
+        if name == metric.name and len(rest) == parts:
+            yield tuple(rest), value

@@ -1,0 +1,47 @@
+"""The totals of all processes in Redis: one hash, and per process the number of its last flush.
+
+Invariant: a flush is added whole and once. The client sends a call again whose answer it missed; the flush's number,
+kept by the same script, is how the second run knows that the first one was done.
+"""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.sessions.metrics import MetricsUnavailable, Totals
+
+_TOTALS = "parley:{metrics}:totals"
+_WRITER_SECONDS = 7 * 86_400
+"""How long a process's last flush is remembered: longer than anyone waits for the answer to it."""
+
+# KEYS: totals, the writer's last flush. ARGV: flush number, seconds to remember it, then field and delta by turns.
+_ADD = """
+if redis.call('GET', KEYS[2]) == ARGV[1] then return 0 end
+for i = 3, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+
+class RedisMetrics:
+    """`MetricsStore` over Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def add(self, writer: str, flush: int, deltas: Totals) -> None:
+        parts = [str(part) for pair in deltas.items() for part in pair]
+        try:
+            await self._redis.eval(
+                _ADD, 2, _TOTALS, f"parley:{{metrics}}:flush:{writer}", str(flush), str(_WRITER_SECONDS), *parts
+            )
+        except (RedisError, OSError) as exc:
+            raise MetricsUnavailable(str(exc)) from exc
+
+    async def totals(self) -> dict[str, int]:
+        try:
+            found = await self._redis.hgetall(_TOTALS)
+        except (RedisError, OSError) as exc:
+            raise MetricsUnavailable(str(exc)) from exc
+        return {(field if isinstance(field, str) else field.decode()): int(value) for field, value in found.items()}
