@@ -8,6 +8,7 @@ nothing that was not meant for a caller reaches one.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,6 +36,7 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 """JSON bodies only; files have routes of their own."""
 
 _JSON = "application/json"
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ class Call:
 
     def instant(self, name: str) -> datetime | None:
         """An RFC 3339 time with its offset."""
+        text = self.query(name)
+        if text is not None and _DAY.match(text) is None:
+            raise invalid_parameter(name, "must be a time such as 2026-01-31T12:00:00Z")  # pydantic takes numbers too
         value = self.query_as(name, datetime)
         if value is not None and value.tzinfo is None:
             raise invalid_parameter(name, "needs an offset, such as Z")
@@ -210,6 +215,7 @@ async def _serve(
 ) -> Response:
     correlation_id = request_id(req)
     try:
+        _check_lengths(req, operation)
         body = await _body(req, operation)
         everything = services()
         principal = _ANONYMOUS if operation.public else principal_of(req.headers, everything.settings.auth_mode)
@@ -239,6 +245,14 @@ def request_id(req: Request) -> str:
     return given if is_valid_id(given) else new_id()
 
 
+def _check_lengths(req: Request, operation: Operation) -> None:
+    """Refuse query text beyond its declared length once, here; what else is declared is checked where it is read."""
+    for parameter in operation.parameters:
+        limit = parameter.schema.get("maxLength")
+        if limit and parameter.place == "query" and len(req.query_params.get(parameter.name) or "") > limit:
+            raise invalid_parameter(parameter.name, f"may have {limit} characters")
+
+
 async def _body(req: Request, operation: Operation) -> Any:
     if operation.body is None:
         return None
@@ -250,7 +264,8 @@ async def _body(req: Request, operation: Operation) -> Any:
     if not data and not operation.body_required:
         return operation.body()
     try:
-        return operation.body.model_validate_json(bytes(data))
+        # Strict: JSON has types of its own, so "8" is no number and false is not 0.0.
+        return operation.body.model_validate_json(bytes(data), strict=True)
     except ValidationError as exc:
         errors = [
             {"field": ".".join(str(part) for part in error["loc"]) or "body", "message": error["msg"]}

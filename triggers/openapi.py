@@ -16,6 +16,12 @@ from triggers.http import OPERATIONS, Operation
 _REF = "#/components/schemas/{model}"
 _ALWAYS = (ErrorCode.UNAUTHENTICATED, ErrorCode.INTERNAL_ERROR, ErrorCode.DATABASE_ERROR)
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_ID = {"type": "string", "minLength": 1, "maxLength": 64}
+_PATH_SCHEMAS = {
+    "token": {"type": "string", "minLength": 1, "maxLength": 2048},
+    "user_id": {"type": "string", "minLength": 1, "maxLength": 200},
+}
+"""Path parameters that are not ids of ours or names as short."""
 _CORRELATION = {"x-correlation-id": {"description": "Names this request in our logs", "schema": {"type": "string"}}}
 
 
@@ -56,7 +62,7 @@ def document() -> dict[str, Any]:
 
 def _operation(operation: Operation) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "maxLength": 2048}}
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS.get(name, _ID)}
         for name in re.findall(r"\{(\w+)\}", operation.path)
     ]
     parameters += [
@@ -95,7 +101,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     success: dict[str, Any] = {"description": operation.summary, "headers": _CORRELATION}
     schema = _returned(operation.returns)
     if operation.media_type != "application/json":
-        schema = {"type": "string"}
+        # Of one event, for readers that look into a stream; what they hold is in the description of the events.
+        schema = {} if operation.media_type == "text/event-stream" else {"type": "string"}
     if operation.status != 204:
         success["content"] = {kind: {"schema": schema} for kind in (operation.media_type, *operation.also_as)}
     responses: dict[str, Any] = {str(operation.status): success}

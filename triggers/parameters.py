@@ -16,8 +16,8 @@ def text(max_length: int) -> dict[str, Any]:
 
 
 def instant() -> dict[str, Any]:
-    """An RFC 3339 time schema."""
-    return {"type": "string", "format": "date-time"}
+    """An RFC 3339 time schema. An empty one counts as absent, as with every query parameter."""
+    return {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]}
 
 
 PAGING = (

@@ -71,9 +71,12 @@ async def read_events(call: Call, _: None) -> Response:
 
 def last_event_id(call: Call) -> int | None:
     """`Last-Event-ID`, or `after`, or `cursor`. Raises InvalidInput(VALIDATION_ERROR)."""
-    text = call.request.headers.get("last-event-id") or call.query("after") or call.query("cursor")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and int(text[:17]) <= _MAX_SEQ and len(text) <= 16):
+    given = (call.request.headers.get("last-event-id"), call.query("after"), call.query("cursor"))
+    numbers = [_number(text) for text in given if text]
+    return numbers[0] if numbers else None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= _MAX_SEQ):
         raise invalid_parameter("after", "must be a whole number from 0")
     return int(text)

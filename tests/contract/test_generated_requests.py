@@ -1,0 +1,114 @@
+"""schemathesis against the document of the running host: whatever is sent, the answer is a declared one.
+
+Its requests come from the document: every bound and just beyond it, wrong types, missing and superfluous parts, and
+sequences in which one answer's ids are the next request's. A third of the ids are of things that exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.contract.wire import WireContract
+from tests.e2e.client import Api, call, post_call, script
+from tests.e2e.processes import AppHost, Sink
+
+_RUN_LIMIT_S = 170
+
+_CONFIG = """
+# The same requests every time: what a run finds must be there again in the next.
+seed = 20260101
+continue-on-failure = true
+request-timeout = 20
+max-failures = 40
+headers = {{ x-dev-user = "olga;approver,admin" }}
+
+[generation]
+max-examples = {examples}
+
+[phases.coverage]
+# The Functions host routes by method and answers 404 for one that no function declares; so nothing is learned here.
+unexpected-methods = []
+
+[phases.fuzzing.checks]
+# Here a query parameter may become an object, which is sent under other names; the coverage phase checks refusals.
+negative_data_rejection.enabled = false
+
+[phases.stateful]
+max-steps = 4
+
+[checks]
+unsupported_method.enabled = false
+allow_header_conformance.enabled = false
+# What a request means is checked too (a cursor that is not ours, a time before another): schemas cannot say that.
+positive_data_acceptance.enabled = false
+# A 202 or 204 is no promise that a GET finds it: an erased session, a tag that is only a name.
+ensure_resource_availability.enabled = false
+
+[dictionaries]
+{dictionaries}
+
+[parameters]
+{parameters}
+
+[[operations]]
+include-name = "DELETE /api/v1/sessions/{{session_id}}"
+parameters = {{ "path.session_id" = {{ dictionary = "expendable", probability = 0.3 }} }}
+"""
+
+
+async def test_every_generated_request_gets_a_declared_answer(
+    api: Api, contract: WireContract, parley: AppHost, sink: Sink, tmp_path: Path
+) -> None:
+    values = await _things_that_exist(api, sink)
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(
+        _CONFIG.format(
+            examples=12,
+            dictionaries="\n".join(f"{name} = {{ values = {list(ids)!r} }}" for name, ids in values.items()),
+            parameters="\n".join(
+                f'"path.{name}" = {{ dictionary = "{name}", probability = 0.35 }}'
+                for name in values
+                if name != "expendable"
+            ),
+        )
+    )
+    # Who calls is the header above: in the document it is the platform's, which only the platform may send.
+    document = contract.document | {"security": []}
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "--no-color"),
+            *("run", "openapi.json", "--url", parley.base_url),
+            *("--phases", "examples,coverage,fuzzing,stateful", "--warnings", "off"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=_RUN_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-12_000:]
+    assert "No test cases" not in done.stdout
+
+
+async def _things_that_exist(api: Api, sink: Sink) -> dict[str, list[str]]:
+    """Ids to be named in requests: sessions that rest and one that waits for a person, and what hangs on them."""
+    rested = await api.session()
+    turn_id = await api.say(rested, script(tool_calls=[[call("calculate", expression="6 * 7")]], tokens=5))
+    await api.until(rested, turn_id)
+    waiting = await api.session()
+    await api.say(waiting, script(tool_calls=[[post_call(sink.url("/generated"))]]))
+    approval = await api.approval(waiting)
+    messages = await api.messages(rested)
+    return {
+        "session_id": [rested, waiting],
+        "expendable": [await api.session() for _ in range(3)],
+        "turn_id": [turn_id],
+        "message_id": [message["id"] for message in messages],
+        "approval_id": [approval["id"]],
+    }
