@@ -10,6 +10,7 @@ from shared.services import services
 from triggers import (
     approvals,
     approve_links,
+    branches,
     documents,
     features,
     health,
@@ -36,6 +37,7 @@ for blueprint in (
     sessions.bp,
     participants.bp,
     messages.bp,
+    branches.bp,
     turn_routes.bp,
     replay.bp,
     history.bp,

@@ -14,6 +14,7 @@ from shared.adapters.realtime import RelaySender, RestSender
 from shared.adapters.tables_audit import TablesAuditTrail
 from shared.adapters.webhook import ApprovalNotifier
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.branches import BranchService
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
@@ -186,6 +187,12 @@ class Services:
         from shared.adapters.redis_statistics import RedisStatisticsCache
 
         return StatisticsService(PostgresStatistics(self.pool), RedisStatisticsCache(self.redis))
+
+    @cached_property
+    def branches(self) -> BranchService:
+        from shared.adapters.postgres_branches import PostgresBranches
+
+        return BranchService(self.session_rows, PostgresBranches(self.pool), self.publisher, self.sessions.plan_for)
 
     @cached_property
     def lifecycle(self) -> SessionLifecycle:

@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from activities import durable_client
 from shared.errors import AppError, ErrorCode, NotFound
-from shared.sessions.models import Message, MessageRole, NewMessage, Turn, TurnStatus
+from shared.sessions.models import Message, MessageRole, NewMessage, Regeneration, Turn, TurnStatus
 from shared.sessions.pages import MessageFilter
 from shared.sessions.realtime import DeliveryFailed
 from shared.sessions.records import PostedMessage
+from shared.sessions.service import Posted
 from triggers.http import Call, Operation, endpoint, invalid_parameter, ok, page_of, problem
 from triggers.parameters import IDEMPOTENCY_KEY, PAGING, SINCE_UNTIL, Parameter, text
 
@@ -78,6 +79,52 @@ async def post_message(call: Call, body: NewMessage) -> Response:
     posted = await call.services.sessions.post_message(
         session_id, body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
     )
+    return await _begun(call, posted)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/messages/{message_id}/regenerate",
+        "regenerate_message",
+        "Answer a user's message again, on a new branch",
+        "Messages",
+        202,
+        body=Regeneration,
+        returns=PostedTurn,
+        parameters=(IDEMPOTENCY_KEY, PREFER),
+        errors=(
+            ErrorCode.SESSION_NOT_FOUND,
+            ErrorCode.MESSAGE_NOT_FOUND,
+            ErrorCode.INVALID_STATE,
+            ErrorCode.INVALID_MESSAGE,
+            ErrorCode.CONFLICT,
+            ErrorCode.SESSION_EXPIRED,
+            ErrorCode.APPROVAL_REQUIRED,
+        ),
+        also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
+        body_required=False,
+    ),
+    sends=True,
+    durable=True,
+)
+async def regenerate_message(call: Call, body: Regeneration) -> Response:
+    """The new branch becomes the active one; what followed the message stays, as the branch it is on.
+
+    Otherwise as posting a message: 202, `Location` names the turn, and the choice of concurrency holds.
+    """
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    message_id = call.id("message_id", ErrorCode.MESSAGE_NOT_FOUND)
+    posted = await call.services.branches.regenerate(
+        session_id, message_id, body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
+    )
+    return await _begun(call, posted)
+
+
+async def _begun(call: Call, posted: Posted) -> Response:
+    """Start the turn if it is next, and answer."""
+    session_id = posted.result.turn.session_id
     call.events = posted.messages
     result = posted.result
     if result.interrupted is not None:
@@ -133,13 +180,16 @@ def _wait_seconds(call: Call) -> int | None:
             *SINCE_UNTIL,
             Parameter("q", "Only with this in the text", text(200)),
             Parameter("order", "Oldest first by default", {"type": "string", "enum": ["asc", "desc"]}),
+            Parameter(
+                "branch", "As this branch reads it; the active one by default", {"type": "integer", "minimum": 0}
+            ),
             *PAGING,
         ),
-        errors=(ErrorCode.SESSION_NOT_FOUND,),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND),
     ),
 )
 async def list_messages(call: Call, _: None) -> Response:
-    """In order of arrival; a page stays valid while messages arrive."""
+    """In order of arrival; a page stays valid while messages arrive and branches change."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     order = call.query("order") or "asc"
     if order not in {"asc", "desc"}:
@@ -150,6 +200,7 @@ async def list_messages(call: Call, _: None) -> Response:
         until=call.instant("to"),
         q=call.query("q"),
         descending=order == "desc",
+        branch=call.query_as("branch", int),
     )
     items, cursor = await call.services.history.list_messages(session_id, call.principal, wanted, call.page(int))
     return page_of(items, cursor)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
-from shared.adapters.postgres import Connection, PostgresPool, Row, json
-from shared.adapters.postgres_sessions import cancel_turns, session_record
+from shared.adapters.postgres import PostgresPool, Row, json
+from shared.adapters.postgres_sessions import cancel_turns, locked_session, session_record
 from shared.adapters.postgres_turns import turn_from_row
 from shared.adapters.sql.queries import load_queries
 from shared.durable_names import notification_instance
@@ -40,7 +40,7 @@ class PostgresLifecycle:
     ) -> SessionRecord:
         """Store what `revise` makes of the session. Raises NotFound, and what it raises."""
         async with self._pool.transaction() as connection:
-            record = await _locked(connection, session_id, user_id)
+            record = await locked_session(connection, session_id, user_id)
             if not record.may_write:
                 raise _no_session()
             revised = revise(record.session)
@@ -90,7 +90,7 @@ class PostgresLifecycle:
         """False when the session has `limit` others. Raises NotFound unless the user owns it, Gone."""
         key = {"session_id": participant.session_id, "user_id": participant.user_id}
         async with self._pool.transaction() as connection:
-            record = await _locked(connection, participant.session_id, owner_id)
+            record = await locked_session(connection, participant.session_id, owner_id)
             if record.access != "owner":
                 raise _no_session()
             refuse_expired(record.session, now)
@@ -177,14 +177,6 @@ class PostgresLifecycle:
     async def forget_erasures(self, *, before: datetime) -> int:
         """Drop the records of erasures finished before then; returns how many."""
         return await self._pool.execute(_Q["forget_erasures"], {"before": before})
-
-
-async def _locked(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
-    cursor = await connection.execute(_S["lock_session_for_user"], {"session_id": session_id, "user_id": user_id})
-    row = await cursor.fetchone()
-    if row is None:
-        raise _no_session()
-    return session_record(row)
 
 
 def _no_session() -> NotFound:

@@ -37,10 +37,22 @@ def session_record(row: Row) -> SessionRecord:
         config=SessionConfig.model_validate(row["config"]),
         tags=row["tags"],
         metadata=row["metadata"],
+        active_branch=row["active_branch"],
+        forked_from=row["forked_from"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
-    return SessionRecord(session, row["owner_id"], row["access"], event_target(row, session_id=row["id"]))
+    target = event_target(row, session_id=row["id"])
+    return SessionRecord(session, row["owner_id"], row["access"], target, row["last_branch"])
+
+
+async def locked_session(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
+    """The session as its user sees it, locked until the caller's transaction ends. Raises NotFound."""
+    cursor = await connection.execute(_Q["lock_session_for_user"], {"session_id": session_id, "user_id": user_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+    return session_record(row)
 
 
 async def claim_idempotency(connection: Connection, claim: Idempotency, outcome: JsonObject) -> JsonObject | None:

@@ -7,6 +7,7 @@ time; the unique indexes on (turn_id, step, ordinal) hold even if it were called
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +15,15 @@ from psycopg import sql
 from psycopg.errors import UniqueViolation
 from psycopg.rows import tuple_row
 
-from shared.adapters.postgres import PostgresPool, Row, json
+from shared.adapters.postgres import Connection, PostgresPool, Row, json
 from shared.adapters.postgres_sessions import cancel_turns, claim_idempotency, event_target
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
+from shared.ids import new_id
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
+    JsonObject,
     Message,
     MessageRole,
     MessageStatus,
@@ -60,6 +63,7 @@ def turn_from_row(row: Row) -> Turn:
         id=row["id"],
         session_id=row["session_id"],
         message_id=row["message_id"],
+        branch=row["branch"],
         status=TurnStatus(row["status"]),
         steps=row["steps"],
         tool_calls=[ToolCall.model_validate(call) for call in row.get("tool_calls", [])],
@@ -81,6 +85,7 @@ def message_from_row(row: Row) -> Message:
         id=row["id"],
         session_id=row["session_id"],
         turn_id=row["turn_id"],
+        branch=row["branch"],
         role=MessageRole(row["role"]),
         content=row["content"],
         tool_calls=[ToolCall.model_validate(call) for call in row["tool_calls"]],
@@ -91,14 +96,100 @@ def message_from_row(row: Row) -> Message:
 
 
 _MESSAGE = sql.SQL(
-    "SELECT m.id, m.session_id, m.turn_id, m.number, m.role, m.content, m.status, m.created_at,"
-    " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
+    "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
+    " m.created_at, (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
     "  AND c.ordinal = m.ordinal - 1) AS answers,"
     " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("
     "'id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments, 'status', c.status,"
     " 'result', c.result) ORDER BY c.ordinal) FROM tool_calls c WHERE c.message_id = m.id), '[]') END AS tool_calls"
     " FROM messages m WHERE m.session_id = %(session_id)s"
 )
+
+
+_ON_BRANCH = sql.SQL(
+    " AND EXISTS (SELECT 1 FROM branch_path(%(session_id)s, %(branch)s, 2147483647, 2147483647) part"
+    " WHERE part.branch = m.branch AND (m.turn_number, m.step) <= (part.turn_number, part.step))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A session that takes a turn now, locked until the transaction ends."""
+
+    session: Row
+    target: EventTarget
+    interruption: Interruption | None
+
+    dispatch: bool
+    """No other turn is in the way."""
+
+    @property
+    def activates(self) -> bool:
+        return bool(self.session["status"] == SessionStatus.CREATED)
+
+
+async def admit_turn(
+    connection: Connection,
+    message_id: str,
+    turn: Turn,
+    *,
+    user_id: str,
+    concurrency: Concurrency,
+    idempotency: Idempotency | None,
+) -> Admitted | PostedMessage:
+    """Lock the session and apply the rules for a new turn; or what the same request did when it came before.
+
+    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key).
+    """
+    key = {"session_id": turn.session_id, "user_id": user_id}
+    locked = await connection.execute(_S["lock_session_for_user"], key)
+    opened = await connection.execute(_Q["open_turns"], key)
+    session = await locked.fetchone()
+    if session is None or session["access"] == "read":
+        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+    target = event_target(session, session_id=turn.session_id)
+    if idempotency is not None:
+        outcome = {"message_id": message_id, "turn_id": turn.id}
+        earlier = await claim_idempotency(connection, idempotency, outcome)
+        if earlier is not None:
+            return await _posted_before(connection, turn.session_id, earlier, target)
+    status = SessionStatus(session["status"])
+    if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
+        raise InvalidState(f"A session that is {status} takes no messages.")
+    open_turns = await opened.fetchall()
+    if open_turns and concurrency is Concurrency.REJECT:
+        raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
+    interruption: Interruption | None = None
+    if open_turns and concurrency is Concurrency.INTERRUPT:
+        interruption = await cancel_turns(
+            connection, [open_turn["id"] for open_turn in open_turns], now=turn.created_at
+        )
+    dispatch = not open_turns or (interruption is not None and not interruption.turn_ids)
+    return Admitted(session, target, interruption, dispatch)
+
+
+async def _posted_before(
+    connection: Connection, session_id: str, earlier: JsonObject, target: EventTarget
+) -> PostedMessage:
+    cursor = await connection.execute(_Q["turn"], {"session_id": session_id, "turn_id": earlier["turn_id"]})
+    turn = await cursor.fetchone()
+    message = await message_row(connection, session_id, earlier["message_id"])
+    if turn is None or message is None:
+        raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The message of that request is gone.")
+    return PostedMessage(message_from_row(message), turn_from_row(turn), target, replayed=True)
+
+
+async def message_row(connection: Connection, session_id: str, message_id: str) -> Row | None:
+    """One message with what `message_from_row` reads, and its place: `branch`, `turn_number`."""
+    cursor = await connection.execute(
+        _MESSAGE + sql.SQL(" AND m.id = %(message_id)s"), {"session_id": session_id, "message_id": message_id}
+    )
+    return await cursor.fetchone()
+
+
+def _on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
+    """Branch 0, where most are, is the default already."""
+    return item if branch == item.branch else item.model_copy(update={"branch": branch})
 
 
 class PostgresTurns:
@@ -129,6 +220,7 @@ class PostgresTurns:
             "session_id": session_id,
             "turn_id": turn.id,
             "message_id": message.id,
+            "checkpoint_id": new_id(),
             "user_id": user_id,
             "plan": json(plan.model_dump(mode="json", exclude_none=False)),
             "content": message.content,
@@ -138,42 +230,27 @@ class PostgresTurns:
         if idempotency is None:
             free = await self._post_if_free(row)
             if free is not None:
-                target = event_target(free, session_id=session_id)
-                return PostedMessage(message, turn, target, activated=free["activated"], dispatched=True)
-        async with self._pool.pipelined() as connection:
-            locked = await connection.execute(
-                _S["lock_session_for_user"], {"session_id": session_id, "user_id": user_id}
-            )
-            opened = await connection.execute(_Q["open_turns"], {"session_id": session_id})
-            session = await locked.fetchone()
-            if session is None or session["access"] == "read":
-                raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
-            target = event_target(session, session_id=session_id)
-            if idempotency is not None:
-                outcome = {"message_id": message.id, "turn_id": turn.id}
-                earlier = await claim_idempotency(connection, idempotency, outcome)
-                if earlier is not None:
-                    return await self._posted_before(connection, session_id, earlier, target)
-            status = SessionStatus(session["status"])
-            if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
-                raise InvalidState(f"A session that is {status} takes no messages.")
-            open_turns = await opened.fetchall()
-            if open_turns and concurrency is Concurrency.REJECT:
-                raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
-            interruption: Interruption | None = None
-            if open_turns and concurrency is Concurrency.INTERRUPT:
-                interruption = await cancel_turns(
-                    connection, [open_turn["id"] for open_turn in open_turns], now=turn.created_at
+                return PostedMessage(
+                    _on_branch(message, free["active_branch"]),
+                    _on_branch(turn, free["active_branch"]),
+                    event_target(free, session_id=session_id),
+                    activated=free["activated"],
+                    dispatched=True,
                 )
-            dispatch = not open_turns or (interruption is not None and not interruption.turn_ids)
-            await connection.execute(_Q["insert_user_turn"], {**row, "dispatch": dispatch})
+        async with self._pool.pipelined() as connection:
+            admitted = await admit_turn(
+                connection, message.id, turn, user_id=user_id, concurrency=concurrency, idempotency=idempotency
+            )
+            if isinstance(admitted, PostedMessage):
+                return admitted
+            await connection.execute(_Q["insert_user_turn"], {**row, "dispatch": admitted.dispatch})
         return PostedMessage(
-            message,
-            turn,
-            target,
-            activated=status is SessionStatus.CREATED,
-            dispatched=dispatch,
-            interrupted=interruption,
+            _on_branch(message, admitted.session["active_branch"]),
+            _on_branch(turn, admitted.session["active_branch"]),
+            admitted.target,
+            activated=admitted.activates,
+            dispatched=admitted.dispatch,
+            interrupted=admitted.interruption,
         )
 
     async def _post_if_free(self, row: dict[str, Any]) -> Row | None:
@@ -183,18 +260,6 @@ class PostgresTurns:
         except UniqueViolation:
             # Another message came at the same moment and has the place.
             return None
-
-    async def _posted_before(self, connection: Any, session_id: str, earlier: Row, target: Any) -> PostedMessage:
-        cursor = await connection.execute(_Q["turn"], {"session_id": session_id, "turn_id": earlier["turn_id"]})
-        turn = await cursor.fetchone()
-        cursor = await connection.execute(
-            _MESSAGE + sql.SQL(" AND m.id = %(message_id)s"),
-            {"session_id": session_id, "message_id": earlier["message_id"]},
-        )
-        message = await cursor.fetchone()
-        if turn is None or message is None:
-            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The message of that request is gone.")
-        return PostedMessage(message_from_row(message), turn_from_row(turn), target, replayed=True)
 
     async def get_turn(self, session_id: str, turn_id: str) -> Turn:
         """Raises NotFound. The caller has checked access to the session."""
@@ -218,11 +283,7 @@ class PostgresTurns:
     async def get_message(self, session_id: str, message_id: str) -> Message:
         """Raises NotFound."""
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(
-                _MESSAGE + sql.SQL(" AND m.id = %(message_id)s"),
-                {"session_id": session_id, "message_id": message_id},
-            )
-            row = await cursor.fetchone()
+            row = await message_row(connection, session_id, message_id)
         if row is None:
             raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such message.")
         return message_from_row(row)
@@ -231,6 +292,11 @@ class PostgresTurns:
         """(number, message), one more than `page.limit` when there are more."""
         where: list[sql.Composable] = []
         parameters: dict[str, Any] = {"session_id": session_id, "limit": page.limit + 1}
+        if wanted.branch == 0:
+            where.append(sql.SQL(" AND m.branch = 0"))
+        elif wanted.branch is not None:
+            where.append(_ON_BRANCH)
+            parameters["branch"] = wanted.branch
         if wanted.role is not None:
             where.append(sql.SQL(" AND m.role = %(role)s"))
             parameters["role"] = wanted.role.value

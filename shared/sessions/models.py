@@ -135,6 +135,8 @@ class Session(Value):
     config: SessionConfig
     tags: list[str]
     metadata: JsonObject
+    active_branch: int = Field(0, description="The branch that new messages go to and that is listed by default")
+    forked_from: str | None = Field(None, description="The session it was copied from, which may be gone by now")
     created_at: datetime
     updated_at: datetime
 
@@ -152,6 +154,7 @@ class Message(Value):
     id: str
     session_id: str
     turn_id: str | None
+    branch: int = 0
     role: MessageRole
     content: str
     attachments: list[JsonObject] = []
@@ -175,6 +178,7 @@ class Turn(Value):
     id: str
     session_id: str
     message_id: str
+    branch: int = 0
     status: TurnStatus
     steps: int
     tool_calls: list[ToolCall] = []
@@ -243,6 +247,13 @@ class NewMessage(Value):
 
     content: str
     attachment_ids: list[str] = Field([], max_length=16)
+    approval_mode: ApprovalMode | None = None
+    concurrency: Concurrency | None = None
+
+
+class Regeneration(Value):
+    """Body of `POST /sessions/{id}/messages/{message_id}/regenerate`."""
+
     approval_mode: ApprovalMode | None = None
     concurrency: Concurrency | None = None
 

@@ -60,6 +60,8 @@ class MessageFilter:
     until: datetime | None = None
     q: str | None = None
     descending: bool = False
+    branch: int | None = None
+    """Only what a reader of this branch reads; None: the messages of all branches."""
 
 
 @dataclass(frozen=True, slots=True)

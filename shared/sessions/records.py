@@ -35,6 +35,8 @@ class SessionRecord:
     owner_id: str
     access: Access
     target: EventTarget
+    last_branch: int = 0
+    """It has the branches 0 to this one."""
 
     @property
     def may_write(self) -> bool:

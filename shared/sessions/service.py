@@ -25,6 +25,7 @@ from shared.sessions.features.templates import NoTemplates, TemplateService
 from shared.sessions.metrics import metrics
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
+    ApprovalMode,
     JsonObject,
     Message,
     MessageRole,
@@ -39,7 +40,7 @@ from shared.sessions.models import (
     Usage,
 )
 from shared.sessions.pages import Page, SessionFilter, encode_cursor
-from shared.sessions.records import FinishedTurn, Idempotency, Interruption, PostedMessage, SessionRecord
+from shared.sessions.records import FinishedTurn, Idempotency, Interruption, PostedMessage, SessionRecord, TurnPlan
 from shared.sessions.repository import SessionRepository, TurnRepository
 
 MAX_METADATA_BYTES = 16 * 1024
@@ -177,6 +178,12 @@ class SessionService:
 
     # Messages and turns. -----------------------------------------------------------------------
 
+    async def plan_for(self, session: Session, approval_mode: ApprovalMode | None) -> TurnPlan:
+        """Freeze what a turn of the session that is posted now runs with. Raises InvalidInput (unknown agent)."""
+        return plan_turn(
+            agent_for(session.agent_id), session.config, model=self._default_model, approval_mode=approval_mode
+        )
+
     async def post_message(
         self, session_id: str, body: NewMessage, principal: Principal, *, idempotency_key: str | None
     ) -> Posted:
@@ -184,12 +191,7 @@ class SessionService:
         record = await self._sessions.get(session_id, principal.user_id)
         config = record.session.config
         tokens = _checked_tokens(body, config.max_context_tokens)
-        plan = plan_turn(
-            agent_for(record.session.agent_id),
-            config,
-            model=self._default_model,
-            approval_mode=body.approval_mode,
-        )
+        plan = await self.plan_for(record.session, body.approval_mode)
         now = datetime.now(UTC)
         refuse_expired(record.session, now)
         turn_id, message_id = new_id(), new_id()
@@ -233,7 +235,12 @@ class SessionService:
         if result.interrupted is not None:
             events.extend(closed_turn_events(result.interrupted.closed_turn_ids))
         events.append(
-            Event(EventType.MESSAGE_CREATED, message.model_dump(mode="json", exclude_none=True), turn_id, message_id)
+            Event(
+                EventType.MESSAGE_CREATED,
+                result.message.model_dump(mode="json", exclude_none=True),
+                turn_id,
+                message_id,
+            )
         )
         return Posted(result, await self._publisher.publish(result.target, events))
 

@@ -36,6 +36,8 @@ DEGRADED_POLL_SECONDS = 1.0
 
 KEEP_ALIVE = b": keep-alive\n\n"
 
+_ASKED = frozenset({EventType.MESSAGE_CREATED.value, EventType.MESSAGE_UPDATED.value})
+
 STORED_ATTEMPT = 1_000
 """The `attempt` of a message sent from the store: above any live one, so that it replaces what a client has."""
 
@@ -157,14 +159,15 @@ class StreamingHandler:
         """A number before the turn's first frame; None when the log does not hold it (any more)."""
         before: int | None = None
         size = START_BATCH
+        asked = (turn.id.encode(), turn.message_id.encode())
         try:
             while page := await self._log.read_back(turn.session_id, before, size):
                 for seq, body in page:
                     kind = _type_of(body)
                     if kind == EventType.STREAM_STARTED and b'"turn_id":"%b"' % turn.id.encode() in body:
                         return seq - 1
-                    if kind == EventType.MESSAGE_CREATED and b'"message_id":"%b"' % turn.message_id.encode() in body:
-                        # The message that asked for it: the turn has not streamed yet.
+                    if kind in _ASKED and b'"turn_id":"%b","message_id":"%b"' % asked in body:
+                        # The message that asks for it, new or asked again: the turn has not streamed yet.
                         return seq
                 before, size = page[-1][0], READ_BATCH
         except EventLogUnavailable:
@@ -185,7 +188,7 @@ class StreamingHandler:
 
     async def _messages_of(self, turn: Turn) -> AsyncIterator[Message]:
         page = Page(limit=200)
-        wanted = MessageFilter(role=MessageRole.ASSISTANT, since=turn.created_at)
+        wanted = MessageFilter(role=MessageRole.ASSISTANT, since=turn.created_at, branch=turn.branch)
         while True:
             found = await self._turns.list_messages(turn.session_id, wanted, page)
             for _, message in found[: page.limit]:

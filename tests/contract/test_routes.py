@@ -24,6 +24,7 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     """One walk over all routes; at the end none is left that was not seen to succeed."""
     await _walk(api, sink)
     await _walk_history(api)
+    await _walk_branches(api)
     await _walk_features(api)
     async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
         for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/health/live", "/api/v1/health/ready"):
@@ -106,6 +107,39 @@ async def _walk_history(api: Api) -> None:
     assert (await api.get(base)).json() == {"items": [again.json()], "next_cursor": None}
     assert (await api.request("DELETE", made.headers["location"])).status_code == 204
     assert (await api.get(made.headers["location"])).json()["code"] == "MESSAGE_NOT_FOUND"
+
+
+async def _walk_branches(api: Api) -> None:
+    session_id = await api.session()
+    await api.until(session_id, await api.say(session_id, script(content="first")))
+    base = f"/api/v1/sessions/{session_id}"
+    question, answer = await api.messages(session_id)
+    posted = await api.post(f"{base}/messages/{question['id']}/regenerate", {"approval_mode": "manual"})
+    turn = posted.json()["turn"]
+    assert (posted.status_code, posted.json()["message"]) == (202, question)
+    assert (turn["branch"], turn["message_id"]) == (1, question["id"])
+    assert posted.headers["location"] == f"{base}/turns/{turn['id']}"
+    await api.until(session_id, turn["id"])
+    assert [message["turn_id"] for message in await api.messages(session_id)] == [question["turn_id"], turn["id"]]
+    assert (await api.get(f"{base}/messages", params={"branch": "0"})).json()["items"] == [question, answer]
+    branches = (await api.get(f"{base}/branches")).json()["items"]
+    assert [(item["branch"], item["active"]) for item in branches] == [(0, False), (1, True)]
+    activated = await api.post(f"{base}/branches/0/activate")
+    assert (activated.json()["active_branch"], activated.headers["etag"]) == (0, (await api.get(base)).headers["etag"])
+    for path in (
+        "branches/2/activate",
+        "branches/-1/activate",
+        f"branches/{'9' * 400}/activate",
+        "branches/x/activate",
+    ):
+        assert (await api.post(f"{base}/{path}")).json()["code"] == "MESSAGE_NOT_FOUND", path
+    assert (await api.get(f"{base}/messages", params={"branch": "7"})).json()["code"] == "MESSAGE_NOT_FOUND"
+    assert (await api.get(f"{base}/messages", params={"branch": "9" * 5_000})).status_code == 422
+    refused = await api.post(f"{base}/messages/{answer['id']}/regenerate")
+    assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_MESSAGE")
+    assert (await api.post(f"{base}/messages/{NOBODY}/regenerate")).json()["code"] == "MESSAGE_NOT_FOUND"
+    kinds = [(event["type"], event["data"].get("active_branch")) for event in await api.events(session_id)]
+    assert [branch for kind, branch in kinds if kind == "session.activated"] == [None, 1, 0]
 
 
 async def _walk_features(api: Api) -> None:

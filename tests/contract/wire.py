@@ -70,7 +70,8 @@ _MESSAGE: Json = {
 
 EVENTS: Mapping[str, Json] = {
     "session.created": _SESSION,
-    "session.activated": _SESSION,
+    # With the number when it was a branch that became active.
+    "session.activated": _object(_SESSION["properties"], {"active_branch": _COUNT}),
     "session.suspended": _SESSION,
     "session.ended": _SESSION,
     "message.created": _MESSAGE,

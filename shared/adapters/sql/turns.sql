@@ -4,21 +4,29 @@ WHERE session_id = %(session_id)s AND ended_at IS NULL
 ORDER BY number
 
 -- name: insert_user_turn
+-- With the checkpoint before it: a pointer into these rows, stored with them, can neither miss nor dangle.
 WITH session AS (
     UPDATE sessions
     SET last_message_number = last_message_number + 1, last_turn_number = last_turn_number + 1,
         status = 'ACTIVE', updated_at = %(now)s
     WHERE id = %(session_id)s
-    RETURNING last_message_number, last_turn_number
+    RETURNING *
 ), turn AS (
-    INSERT INTO turns (id, session_id, number, message_id, requested_by, status, plan, created_at, dispatched_at)
-    SELECT %(turn_id)s, %(session_id)s, last_turn_number, %(message_id)s, %(user_id)s, 'queued', %(plan)s, %(now)s,
-           CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END
+    INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at)
+    SELECT %(turn_id)s, %(session_id)s, last_turn_number, active_branch, %(message_id)s, %(user_id)s, 'queued', %(plan)s,
+           %(now)s, CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END
+    FROM session
+), checkpoint AS (
+    INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
+                                     metadata, created_at)
+    SELECT %(session_id)s, %(checkpoint_id)s, active_branch, last_turn_number - 1, true, name, status, agent_id, config, tags,
+           metadata, %(now)s
     FROM session
 )
-INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tokens, created_at)
-SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, last_turn_number, 0, 0, 'user', %(content)s,
-       'completed', %(tokens)s, %(now)s
+INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status, tokens,
+                      created_at)
+SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
+       %(content)s, 'completed', %(tokens)s, %(now)s
 FROM session
 
 -- name: insert_user_turn_if_free
@@ -33,19 +41,26 @@ WITH session AS (
           SELECT 1 FROM session_participants p
           WHERE p.session_id = sessions.id AND p.user_id = %(user_id)s AND p.access = 'write'))
       AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_id = sessions.id AND t.ended_at IS NULL)
-    RETURNING last_message_number, last_turn_number, event_seq_floor, event_seq_ceiling
+    RETURNING *
 ), turn AS (
-    INSERT INTO turns (id, session_id, number, message_id, requested_by, status, plan, created_at, dispatched_at)
-    SELECT %(turn_id)s, %(session_id)s, last_turn_number, %(message_id)s, %(user_id)s, 'queued', %(plan)s, %(now)s, %(now)s
+    INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at)
+    SELECT %(turn_id)s, %(session_id)s, last_turn_number, active_branch, %(message_id)s, %(user_id)s, 'queued', %(plan)s,
+           %(now)s, %(now)s
+    FROM session
+), checkpoint AS (
+    INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
+                                     metadata, created_at)
+    SELECT %(session_id)s, %(checkpoint_id)s, active_branch, last_turn_number - 1, true, name, status, agent_id, config, tags,
+           metadata, %(now)s
     FROM session
 ), message AS (
-    INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tokens,
-                          created_at)
-    SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, last_turn_number, 0, 0, 'user',
+    INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
+                          tokens, created_at)
+    SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
            %(content)s, 'completed', %(tokens)s, %(now)s
     FROM session
 )
-SELECT session.event_seq_floor, session.event_seq_ceiling, before.status = 'CREATED' AS activated
+SELECT session.event_seq_floor, session.event_seq_ceiling, session.active_branch, before.status = 'CREATED' AS activated
 FROM session, sessions before -- as it was when the statement began
 WHERE before.id = %(session_id)s
 
@@ -62,11 +77,11 @@ WITH session AS (
     SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s)
     FROM session
     WHERE id = %(turn_id)s AND ended_at IS NULL AND cancel_requested_at IS NULL
-    RETURNING id, session_id, number, requested_by, plan
+    RETURNING id, session_id, number, branch, requested_by, plan
 ), message AS (
-    INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tokens,
-                          created_at)
-    SELECT %(message_id)s, turn.session_id, turn.id, session.last_message_number, turn.number, %(step)s, 0,
+    INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
+                          tokens, created_at)
+    SELECT %(message_id)s, turn.session_id, turn.id, session.last_message_number, turn.branch, turn.number, %(step)s, 0,
            'assistant', '', 'streaming', 0, %(now)s
     FROM turn, session
     ON CONFLICT (turn_id, step, ordinal) DO UPDATE SET attempt = messages.attempt + 1
@@ -78,10 +93,18 @@ SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, s
 FROM turn, session LEFT JOIN message ON true
 
 -- name: context_messages
+-- The turn's branch up to the step before this one. The bound on each part keeps an endless one from being read whole.
 SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status
-FROM messages m
-JOIN turns t ON t.id = %(turn_id)s AND m.session_id = t.session_id
-WHERE (m.turn_number, m.step) < (t.number, %(step)s::integer) AND m.status <> 'streaming'
+FROM turns t
+CROSS JOIN LATERAL branch_path(t.session_id, t.branch, t.number, %(step)s::integer - 1) part
+CROSS JOIN LATERAL (
+    SELECT o.* FROM messages o
+    WHERE o.session_id = t.session_id AND o.branch = part.branch AND o.status <> 'streaming'
+      AND (o.turn_number, o.step) <= (part.turn_number, part.step)
+    ORDER BY o.turn_number DESC, o.step DESC, o.ordinal DESC
+    LIMIT %(limit)s
+) m
+WHERE t.id = %(turn_id)s
 ORDER BY m.turn_number DESC, m.step DESC, m.ordinal DESC
 LIMIT %(limit)s
 

@@ -1,13 +1,18 @@
 """HistoryManager: the messages of a session, page by page.
 
-Invariant: a page is a range of arrival numbers, so it stays valid while messages arrive: none is left out or repeated.
+Invariant: a page is a range of arrival numbers of one branch, so it stays valid while messages arrive and while another
+branch becomes the active one: none is left out or repeated.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from shared.errors import ErrorCode, NotFound
 from shared.principal import Principal
 from shared.sessions.models import Message
 from shared.sessions.pages import MessageFilter, Page, encode_cursor
+from shared.sessions.records import SessionRecord
 from shared.sessions.repository import SessionRepository, TurnRepository
 
 
@@ -19,16 +24,31 @@ class HistoryManager:
         self._turns = turns
 
     async def get_message(self, session_id: str, message_id: str, principal: Principal) -> Message:
-        """Raises NotFound."""
+        """Of any branch. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
         return await self._turns.get_message(session_id, message_id)
 
     async def list_messages(
         self, session_id: str, principal: Principal, wanted: MessageFilter, page: Page
     ) -> tuple[list[Message], str | None]:
-        """Messages in order of arrival, and the next cursor. Raises NotFound."""
-        await self._sessions.get(session_id, principal.user_id)
-        found = await self._turns.list_messages(session_id, wanted, page)
+        """What a reader of a branch (of the active one by default) reads, in order of arrival, and the next cursor.
+
+        Raises NotFound (SESSION_NOT_FOUND, MESSAGE_NOT_FOUND for a branch that is not there).
+        """
+        record = await self._sessions.get(session_id, principal.user_id)
+        branch = _branch(record, wanted.branch, page)
+        found = await self._turns.list_messages(session_id, replace(wanted, branch=branch), page)
         more, found = len(found) > page.limit, found[: page.limit]
-        cursor = encode_cursor(found[-1][0], found[-1][1].id) if more else None
+        cursor = encode_cursor(found[-1][0], str(branch)) if more else None
         return [message for _, message in found], cursor
+
+
+def _branch(record: SessionRecord, asked: int | None, page: Page) -> int:
+    """The branch asked for, else the one that the page before was of, else the active one."""
+    if asked is None and page.after is not None and page.after[1].isdecimal():
+        asked = int(page.after[1][:10])
+    if asked is None:
+        return record.session.active_branch
+    if not 0 <= asked <= record.last_branch:
+        raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such branch.")
+    return asked

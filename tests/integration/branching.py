@@ -1,0 +1,137 @@
+"""What the tests of branches share: a session's conversation written in short, read back as a model and a reader do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from shared.adapters.postgres_branches import PostgresBranches
+from shared.ids import new_id
+from shared.principal import Principal, Role
+from shared.sessions.history.manager import HistoryManager
+from shared.sessions.models import Concurrency, ToolCallStatus, Turn, TurnStatus, Usage
+from shared.sessions.pages import MessageFilter, Page, decode_cursor
+from shared.sessions.records import Idempotency, PostedMessage
+from tests.integration.domain import OWNER, Stores, call, plan, result_of, utc_now
+
+ANN = Principal(OWNER, frozenset({Role.USER}))
+
+
+def queued_turn(session_id: str, message_id: str) -> Turn:
+    return Turn(
+        id=new_id(),
+        session_id=session_id,
+        message_id=message_id,
+        status=TurnStatus.QUEUED,
+        steps=0,
+        usage=Usage(),
+        created_at=utc_now(),
+        started_at=None,
+        ended_at=None,
+        error=None,
+    )
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One session."""
+
+    stores: Stores
+    id: str
+
+    @property
+    def rows(self) -> PostgresBranches:
+        return PostgresBranches(self.stores.pool)
+
+    async def ask(self, content: str, answer: str | None = None) -> PostedMessage:
+        """A whole turn, answered with the same text in capitals unless said otherwise."""
+        posted = await self.stores.post(self.id, content)
+        await self.finish(posted.turn.id, content.upper() if answer is None else answer)
+        return posted
+
+    async def finish(self, turn_id: str, answer: str) -> None:
+        await self.stores.answer(turn_id, content=answer)
+        await self.stores.finish(turn_id)
+
+    async def finish_started(self, turn_id: str, answer: str) -> None:
+        """As `finish`, of a turn whose first step was begun to look at its context."""
+        start = await self.stores.started(turn_id)
+        assert await self.stores.turns.save_step(result_of(start, content=answer))
+        await self.stores.finish(turn_id)
+
+    async def ask_with_a_tool(self, content: str, answer: str) -> PostedMessage:
+        """A turn of two steps: a call with its result, then the answer."""
+        posted = await self.stores.post(self.id, content)
+        proposal = call()
+        await self.stores.answer(posted.turn.id, content=f"{answer}?", calls=[proposal])
+        assert await self.stores.tool_calls.save_tool_result(
+            proposal.id,
+            status=ToolCallStatus.COMPLETED,
+            result={"value": answer},
+            error_code=None,
+            message_id=new_id(),
+            content=f"{answer}!",
+            tokens=5,
+            now=utc_now(),
+        )
+        await self.stores.answer(posted.turn.id, 2, content=answer)
+        await self.stores.finish(posted.turn.id)
+        return posted
+
+    async def regenerate(
+        self,
+        message_id: str,
+        *,
+        user: str = OWNER,
+        concurrency: Concurrency = Concurrency.REJECT,
+        idempotency: Idempotency | None = None,
+    ) -> PostedMessage:
+        return await self.rows.regenerate(
+            queued_turn(self.id, message_id), plan(), user_id=user, concurrency=concurrency, idempotency=idempotency
+        )
+
+    async def answer_again(self, message_id: str, answer: str) -> PostedMessage:
+        posted = await self.regenerate(message_id)
+        await self.finish(posted.turn.id, answer)
+        return posted
+
+    async def activate(self, branch: int) -> bool:
+        _, changed = await self.rows.activate(self.id, OWNER, branch, now=utc_now())
+        return changed
+
+    async def context(self, turn_id: str, step: int = 1) -> list[str]:
+        """What a model would read, oldest first."""
+        return [message.content for message in (await self.stores.started(turn_id, step)).context][::-1]
+
+    async def listed(self, branch: int | None = None, *, limit: int = 50, descending: bool = False) -> list[str]:
+        """What a reader of a branch is shown, page by page."""
+        history = HistoryManager(self.stores.sessions, self.stores.turns)
+        wanted = MessageFilter(branch=branch, descending=descending)
+        found: list[str] = []
+        page = Page(limit=limit)
+        while True:
+            messages, cursor = await history.list_messages(self.id, ANN, wanted, page)
+            found += [message.content for message in messages]
+            if cursor is None:
+                return found
+            page = Page(limit=limit, after=decode_cursor(cursor, int))
+
+    async def active_branch(self) -> int:
+        return (await self.stores.sessions.get(self.id, OWNER)).session.active_branch
+
+
+async def conversation(stores: Stores) -> Conversation:
+    return Conversation(stores, (await stores.session()).id)
+
+
+@asynccontextmanager
+async def own_stores(postgres_url: str) -> AsyncIterator[Stores]:
+    """Stores for one example of a property, in the loop it runs in."""
+    from shared.adapters.postgres import PostgresPool
+
+    pool = PostgresPool(postgres_url, size=2)
+    try:
+        yield Stores.over(pool)
+    finally:
+        await pool.aclose()
