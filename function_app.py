@@ -11,6 +11,7 @@ from triggers import (
     approvals,
     approve_links,
     branches,
+    console,
     documents,
     features,
     health,
@@ -49,6 +50,7 @@ for blueprint in (
     health.bp,
     metrics.bp,
     documents.bp,
+    console.bp,
     # What runs by itself.
     relay.bp,
     sweep.bp,

@@ -13,13 +13,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from devhost.servers import Server, ServerError, enter_all, owned_folder
 from devhost.servers.folder import is_free
 from devhost.servers.process import run_to_end
+from devtools import console
 from devtools.programs import AppHost
 from devtools.stack import ROOT, Stack, user_settings
 
@@ -74,7 +75,10 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
     with owned_folder(data, version=DATA_VERSION) as folder:
         async with contextlib.AsyncExitStack() as running:
             stack = Stack(folder, settings, port=port, report=_report)
+            # Beside the servers: both take seconds the first time, and neither needs the other.
+            building = await running.enter_async_context(_beside(_build_console()))
             await _start_servers(running, stack, settings)
+            await building
             host = AppHost(
                 folder / "host",
                 port=port,
@@ -108,6 +112,25 @@ async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, setti
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Work that ends with the block at the latest."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _build_console() -> None:
+    """Without the npm registry there is no console the first time, and everything else works."""
+    try:
+        await console.build(_report)
+    except console.ConsoleNotBuilt as reason:
+        _report("console", f"is not built: {reason}")
 
 
 async def _timed(running: contextlib.AsyncExitStack, server: Server) -> None:
@@ -144,13 +167,14 @@ def _welcome(url: str, stack: Stack, *, data: Path) -> str:
     notes = [] if stack.notes is None else [f"  notes   {stack.notes.url} (what the tool http_request may reach)"]
     lines = [
         "",
+        f"  console {url}/",
         f"  app     {url}/api/v1",
         f"  docs    {url}/api/docs",
         f"  health  {url}{_HEALTH_PATH}",
         f"  model   {model if stack.uses_offline_model else 'as set'}",
         *notes,
         f"  state   {data}",
-        "  tour    README.md, five minutes with curl",
+        "  tour    README.md, five minutes",
     ]
     return "\n".join(lines)
 

@@ -175,7 +175,7 @@ def endpoint[Body: BaseModel | None](
             function = bp.durable_client_input(client_name="client")(function)
         if sends:
             function = sends_events(bp)(function)
-        route = operation.path.removeprefix("/api/")
+        route = operation.path.removeprefix("/")
         # The app authenticates callers itself: the platform's principal, or the development header.
         bp.route(route=route, methods=[operation.method], auth_level=func.AuthLevel.ANONYMOUS)(function)
         return handler

@@ -49,7 +49,7 @@ NEGOTIATE = Operation(
 OPERATIONS.append(NEGOTIATE)
 
 
-@bp.route(route="v1/realtime/negotiate", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@bp.route(route="api/v1/realtime/negotiate", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 @bp.generic_input_binding(
     arg_name="connection",
     type="signalRConnectionInfo",

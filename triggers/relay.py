@@ -18,7 +18,7 @@ bp = df.Blueprint()
 _MAX_BYTES = 8 * 1024 * 1024
 
 
-@bp.route(route=RELAY_ROUTE, methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@bp.route(route=f"api/{RELAY_ROUTE}", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 @sends_events(bp)
 async def relay(req: Request, events: func.Out[str]) -> Response:
     """Body: a JSON array of SignalR messages, passed on as it is."""

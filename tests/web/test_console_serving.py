@@ -1,0 +1,90 @@
+"""The console's files over HTTP: under a strict policy, cached as their names allow, and nothing else of the disk."""
+
+from __future__ import annotations
+
+import gzip
+import re
+
+import httpx
+import pytest
+
+from devtools import console
+from tests.e2e.processes import AppHost
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("built")]
+
+
+@pytest.fixture
+def page(parley: AppHost) -> httpx.Response:
+    return httpx.get(parley.base_url + "/", trust_env=False)
+
+
+def _asset(page: httpx.Response) -> str:
+    [path] = re.findall(r'src="(/assets/[^"]+\.js)"', page.text)
+    return str(path)
+
+
+def test_the_site_root_is_the_console(page: httpx.Response) -> None:
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert '<meta name="parley-auth" content="dev"' in page.text
+
+
+def test_the_page_is_under_a_policy_that_allows_no_inline_code_and_no_foreign_source(page: httpx.Response) -> None:
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == "'self'"
+    assert policy["img-src"] == "'self' blob:"
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert "unsafe" not in page.headers["content-security-policy"]
+    # The only places a script may talk to: this app and the SignalR endpoint (here the host's own).
+    assert re.fullmatch(r"'self' http://127\.0\.0\.1:\d+ ws://127\.0\.0\.1:\d+", policy["connect-src"])
+
+
+def test_the_page_itself_is_asked_for_again_and_costs_nothing_when_unchanged(
+    parley: AppHost, page: httpx.Response
+) -> None:
+    assert page.headers["cache-control"] == "no-cache"
+    again = httpx.get(parley.base_url + "/", headers={"if-none-match": page.headers["etag"]}, trust_env=False)
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["content-security-policy"] == page.headers["content-security-policy"]
+
+
+def test_assets_are_compressed_and_kept_for_good(parley: AppHost, page: httpx.Response) -> None:
+    url = parley.base_url + _asset(page)
+    plain = httpx.get(url, headers={"accept-encoding": "identity"}, trust_env=False)
+    packed = httpx.get(url, headers={"accept-encoding": "gzip"}, trust_env=False)
+    assert plain.headers["content-type"].startswith("text/javascript")
+    assert plain.headers["cache-control"] == packed.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert packed.content == plain.content  # httpx has unpacked it
+    assert int(packed.headers["content-length"]) < len(plain.content)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/assets/..%2Findex.html",
+        "/assets/.stamp",
+        "/assets/index.html",
+        "/assets/index-00000000.js",
+        "/assets/index-00000000.js.gz",
+        "/assets/..%2f..%2f..%2fhost.json",
+        "/assets/%00-00000000.js",
+        "/index.html",
+        "/sessions",
+    ],
+)
+def test_nothing_else_is_served(parley: AppHost, path: str) -> None:
+    assert httpx.get(parley.base_url + path, trust_env=False).status_code == 404
+
+
+def test_the_gz_beside_an_asset_is_that_asset(page: httpx.Response) -> None:
+    path = console.DIST / _asset(page).lstrip("/")
+    assert gzip.decompress(path.with_name(path.name + ".gz").read_bytes()) == path.read_bytes()
+
+
+def test_the_api_stays_where_it_was(parley: AppHost) -> None:
+    for path in ("/api/v1/health/live", "/api/v1/openapi.json", "/api/docs"):
+        assert httpx.get(parley.base_url + path, trust_env=False).status_code == 200

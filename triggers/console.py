@@ -1,0 +1,141 @@
+"""The web console's built files: one page and its assets, below the site's root.
+
+Invariant: only files that the build wrote are served, under a policy that lets no inline script or style run and
+nothing be loaded from elsewhere; a file whose name carries its hash never changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import azure.durable_functions as df
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import Request, Response
+
+from shared.services import services
+from shared.settings import AuthMode, Settings
+from triggers.html import content_security_policy
+
+bp = df.Blueprint()
+
+DIST = Path(__file__).parents[1] / "web" / "dist"
+"""What `web/` is built to; part of the deployed package."""
+
+_ASSET = re.compile(r"[A-Za-z0-9_-]{1,80}-[A-Za-z0-9_-]{8}\.(?P<kind>js|css|svg)")
+_MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_AUTH_META = '<meta name="parley-auth" content="{mode}"'
+_COMMON = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class _File(NamedTuple):
+    plain: bytes
+    gzipped: bytes | None
+
+
+# A route of "" would become the function's name; an optional segment of no length is the site's root.
+@bp.route(route="{root:maxlength(0)?}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
+async def console(req: Request) -> Response:
+    """The page. It holds no data of anybody: what it shows comes through the API."""
+    settings = services().settings
+    headers = _COMMON | {"Content-Security-Policy": page_policy(settings), "Cache-Control": "no-cache"}
+    found = await asyncio.to_thread(_read, DIST / "index.html")
+    if found is None:
+        return _not_built(headers)
+    page = _marked(found.plain, settings.auth_mode)
+    etag = f'"{sha256(page).hexdigest()[:32]}"'
+    headers["ETag"] = etag
+    if req.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+
+
+@bp.route(route="assets/{name}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
+async def console_asset(req: Request) -> Response:
+    """A script or style sheet of the page."""
+    name = str(req.path_params.get("name", ""))
+    match = _ASSET.fullmatch(name)
+    found = await asyncio.to_thread(_asset, name) if match is not None else None
+    if match is None or found is None:
+        return Response(status_code=404, headers=_COMMON | {"Cache-Control": "no-store"})
+    headers = _COMMON | {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+    body = found.plain
+    # The platform compresses nothing by itself, so the build did.
+    if found.gzipped is not None and "gzip" in req.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        body = found.gzipped
+    return Response(body, media_type=_MEDIA_TYPES[match["kind"]], headers=headers)
+
+
+def page_policy(settings: Settings) -> str:
+    """The page's Content-Security-Policy: its own files, this API, and the SignalR service it is sent to."""
+    connect = " ".join(["'self'", *_signalr_origins(settings.signalr_connection_string)])
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self';"
+        f" connect-src {connect}; form-action 'none'; frame-ancestors 'none'; base-uri 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def _signalr_origins(connection_string: str | None) -> list[str]:
+    """Where negotiation sends the client, for HTTP and for WebSockets."""
+    for part in (connection_string or "").split(";"):
+        key, _, value = part.partition("=")
+        if key.strip().lower() == "endpoint":
+            url = urlsplit(value.strip())
+            secure = "s" if url.scheme == "https" else ""
+            return [f"http{secure}://{url.netloc}", f"ws{secure}://{url.netloc}"]
+    return []
+
+
+def _marked(page: bytes, mode: AuthMode) -> bytes:
+    """The page told how callers sign in; the build assumes App Service Authentication."""
+    built = _AUTH_META.format(mode=AuthMode.EASYAUTH.value).encode()
+    return page.replace(built, _AUTH_META.format(mode=mode.value).encode(), 1)
+
+
+@cache
+def _cached(path: Path) -> _File:
+    compressed = path.with_name(f"{path.name}.gz")
+    return _File(path.read_bytes(), compressed.read_bytes() if compressed.exists() else None)
+
+
+def _asset(name: str) -> _File | None:
+    try:
+        return _cached(DIST / "assets" / name)
+    except FileNotFoundError:
+        return None
+
+
+def _read(path: Path) -> _File | None:
+    try:
+        return _File(path.read_bytes(), None)
+    except FileNotFoundError:
+        return None
+
+
+_STYLE = "body{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}"
+
+
+def _not_built(headers: dict[str, str]) -> Response:
+    page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>Parley</title><style>{_STYLE}</style></head>
+<body><h1>The console is not built</h1><p>The API runs; its description is at <a href="/api/docs">/api/docs</a>.
+<code>./dev up</code> builds the console when the npm registry can be reached: see what it said about it.</p></body>
+</html>"""
+    return Response(
+        page,
+        status_code=503,
+        media_type="text/html; charset=utf-8",
+        headers=headers | {"Content-Security-Policy": content_security_policy(_STYLE), "Retry-After": "30"},
+    )

@@ -1,0 +1,146 @@
+// Requests to the API. Every failure is an ApiError with the wire contract's code, so that callers can tell
+// "nobody answers" (code OFFLINE) from what the service says.
+
+import type { EventPage, Page, Problem } from './models'
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    readonly detail: string,
+    readonly problem: Problem | null = null,
+  ) {
+    super(detail)
+    this.name = 'ApiError'
+  }
+
+  /** Whether the same request may well succeed a little later. */
+  get isPassing(): boolean {
+    return this.code === 'OFFLINE' || this.status === 429 || this.status >= 502 || this.status === 503
+  }
+}
+
+export interface ApiOptions {
+  /** Where the API is, without a slash at its end; by default this page's own origin. */
+  baseUrl?: string
+  /** Headers of every request, asked for anew each time: who is calling may change. */
+  headers?: () => Record<string, string>
+  fetch?: typeof fetch
+}
+
+type Query = Record<string, string | number | null | undefined>
+
+export class Api {
+  readonly baseUrl: string
+  readonly headers: () => Record<string, string>
+  private readonly send: typeof fetch
+
+  constructor(options: ApiOptions = {}) {
+    this.baseUrl = `${options.baseUrl ?? ''}/api/v1`
+    this.headers = options.headers ?? (() => ({}))
+    this.send = options.fetch ?? ((input, init) => fetch(input, init))
+  }
+
+  get<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {
+    return this.request<T>('GET', path + queryString(query), undefined, {}, signal)
+  }
+
+  post<T>(path: string, body?: unknown, headers: Record<string, string> = {}): Promise<T> {
+    return this.request<T>('POST', path, body, headers)
+  }
+
+  put<T>(path: string, body?: unknown): Promise<T> {
+    return this.request<T>('PUT', path, body)
+  }
+
+  patch<T>(path: string, body: unknown): Promise<T> {
+    return this.request<T>('PATCH', path, body)
+  }
+
+  delete(path: string): Promise<void> {
+    return this.request<void>('DELETE', path)
+  }
+
+  /** Every item of a list, page after page; `most` bounds what is asked for. */
+  async all<T>(path: string, query: Query = {}, most = 1000): Promise<T[]> {
+    const items: T[] = []
+    let cursor: string | null = null
+    do {
+      const page: Page<T> = await this.get(path, { limit: 200, ...query, cursor })
+      items.push(...page.items)
+      cursor = page.next_cursor
+    } while (cursor !== null && items.length < most)
+    return items
+  }
+
+  events(sessionId: string, after: number, limit = 200): Promise<EventPage> {
+    return this.get(`/sessions/${encodeURIComponent(sessionId)}/events`, { after, limit })
+  }
+
+  /** The bytes of a file. */
+  async blob(path: string): Promise<Blob> {
+    return (await this.raw('GET', path, undefined)).blob()
+  }
+
+  private async request<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const response = await this.raw(method, path, body, headers, signal)
+    if (response.status === 204) return undefined as T
+    return (await response.json()) as T
+  }
+
+  private async raw(
+    method: string,
+    path: string,
+    body: unknown,
+    headers: Record<string, string> = {},
+    signal?: AbortSignal,
+  ): Promise<Response> {
+    const isForm = body instanceof FormData
+    let response: Response
+    try {
+      response = await this.send(this.baseUrl + path, {
+        method,
+        headers: {
+          ...this.headers(),
+          ...headers,
+          ...(body === undefined || isForm ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { body: isForm ? body : JSON.stringify(body) }),
+        ...(signal === undefined ? {} : { signal }),
+        credentials: 'same-origin',
+      })
+    } catch (error) {
+      if (error instanceof DOMException && error.name === 'AbortError') throw error
+      throw new ApiError(0, 'OFFLINE', 'The service cannot be reached.')
+    }
+    if (!response.ok) throw await failure(response)
+    return response
+  }
+}
+
+async function failure(response: Response): Promise<ApiError> {
+  let problem: Problem | null = null
+  try {
+    problem = (await response.json()) as Problem
+  } catch {
+    // A proxy answered, not the service; its words are of no use to anybody.
+  }
+  if (problem === null || typeof problem.code !== 'string') {
+    return new ApiError(response.status, 'HTTP', `The service answered ${response.status}.`)
+  }
+  const fields = (problem.errors ?? []).map((error) => `${error.field}: ${error.message}`)
+  const detail = fields.length > 0 ? `${problem.detail} ${fields.join('; ')}` : problem.detail
+  return new ApiError(response.status, problem.code, detail, problem)
+}
+
+function queryString(query: Query): string {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== '')
+  if (given.length === 0) return ''
+  return `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString()}`
+}

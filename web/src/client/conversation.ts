@@ -1,0 +1,268 @@
+// What a session looks like, as a pure function of what was loaded and the events since.
+//
+// Invariants: an event is applied once and in order of `seq`; the text of a message is that of its newest attempt;
+// whatever cannot be known from the events alone is marked (`incomplete`), and its owner reads it from the store.
+
+import type { Approval, Envelope, Json, Message, Session, ToolCall, Turn, Usage } from './models'
+
+export interface MessageView extends Omit<Message, 'tool_calls'> {
+  tool_calls: ToolCall[]
+  /** Of the text shown; 0 when it came from the store. */
+  attempt: number
+  /** The next `content_delta` that fits; null while a lower attempt's frames are passed over. */
+  nextIndex: number | null
+  /** Something of it was not seen: its text must be read from the store once it has ended. */
+  incomplete: boolean
+}
+
+export interface TurnView {
+  id: string
+  status: Turn['status']
+  usage: Usage
+  steps: number
+  error: { code: string; detail: string } | null
+  started_at: string | null
+  ended_at: string | null
+  message_id: string | null
+}
+
+export interface Conversation {
+  session: Session
+  /** The last event that is part of this. */
+  seq: number
+  /** Oldest first. */
+  messages: MessageView[]
+  turns: Record<string, TurnView>
+  /** By tool call id. */
+  approvals: Record<string, Approval>
+  /** Whether older messages are still to be loaded. */
+  hasOlder: boolean
+}
+
+const ENDED: ReadonlySet<string> = new Set(['completed', 'failed', 'cancelled'])
+
+export function isOver(status: string): boolean {
+  return ENDED.has(status)
+}
+
+export function fromStore(message: Message): MessageView {
+  const isOpen = message.status === 'streaming'
+  return {
+    ...message,
+    attachments: message.attachments ?? [],
+    tool_calls: message.tool_calls ?? [],
+    attempt: 0,
+    nextIndex: null,
+    // Its text so far is in the events only.
+    incomplete: isOpen,
+  }
+}
+
+export function turnFromStore(turn: Turn): TurnView {
+  const { id, status, usage, steps, error, started_at, ended_at, message_id } = turn
+  return { id, status, usage, steps, error: error ?? null, started_at, ended_at, message_id }
+}
+
+/** The turn that is not over; the newest when several wait. */
+export function openTurn(conversation: Conversation): TurnView | null {
+  const open = Object.values(conversation.turns).filter((turn) => !isOver(turn.status))
+  return open.find((turn) => turn.status !== 'queued') ?? open[0] ?? null
+}
+
+/** Messages that ended although a part of them was not seen. */
+export function unsettled(conversation: Conversation): string[] {
+  return conversation.messages
+    .filter((message) => message.incomplete && message.status !== 'streaming')
+    .map((message) => message.id)
+}
+
+/** Put in what was read from the store: it is the truth for what has ended. */
+export function withStored(conversation: Conversation, stored: readonly Message[]): Conversation {
+  const messages = new Map(conversation.messages.map((message) => [message.id, message]))
+  for (const message of stored) {
+    const known = messages.get(message.id)
+    if (known !== undefined && message.status === 'streaming') continue
+    messages.set(message.id, fromStore(message))
+  }
+  return { ...conversation, messages: [...messages.values()].sort(byId) }
+}
+
+// Ids are UUIDv7: they sort by creation.
+function byId(one: MessageView, other: MessageView): number {
+  return one.id < other.id ? -1 : one.id > other.id ? 1 : 0
+}
+
+/** The conversation after an event. Events at or below `seq` change nothing. */
+export function apply(conversation: Conversation, event: Envelope): Conversation {
+  if (event.seq <= conversation.seq) return conversation
+  return { ...changed(conversation, event), seq: event.seq }
+}
+
+function changed(state: Conversation, event: Envelope): Conversation {
+  const { data } = event
+  switch (event.type) {
+    case 'session.created':
+    case 'session.activated':
+    case 'session.suspended':
+    case 'session.ended':
+      return { ...state, session: data['session'] as Session }
+    case 'message.created':
+      return created(state, event)
+    case 'message.updated':
+      return onMessage(state, String(data['id']), (message) => ({
+        ...message,
+        status: data['status'] as Message['status'],
+      }))
+    case 'stream.started':
+      return onTurn(state, event, (turn) => ({ ...turn, status: 'running', started_at: turn.started_at ?? event.at }))
+    case 'stream.chunk':
+      return framed(state, event)
+    case 'stream.ended':
+      return onTurn(state, event, (turn) => ({
+        ...turn,
+        status: data['status'] as Turn['status'],
+        usage: (data['usage'] as Usage | undefined) ?? turn.usage,
+        steps: Number(data['steps'] ?? turn.steps),
+        ended_at: event.at,
+      }))
+    case 'error.occurred':
+      return onTurn(state, event, (turn) => ({
+        ...turn,
+        error: { code: String(data['code'] ?? 'INTERNAL_ERROR'), detail: String(data['detail'] ?? '') },
+      }))
+    case 'tool_call.pending':
+    case 'tool_call.approved':
+    case 'tool_call.rejected':
+    case 'tool_call.completed':
+    case 'tool_call.failed':
+      return called(state, event)
+    default:
+      // A newer service may tell more than this client knows.
+      return state
+  }
+}
+
+function created(state: Conversation, event: Envelope): Conversation {
+  const given = event.data as Partial<Message> & { id: string; role: Message['role'] }
+  if (state.messages.some((message) => message.id === given.id)) return state
+  const isStreaming = given.status === 'streaming'
+  const message: MessageView = {
+    session_id: state.session.id,
+    turn_id: event.turn_id ?? null,
+    content: '',
+    attachments: [],
+    tool_calls: [],
+    tool_call_id: null,
+    status: 'completed',
+    created_at: event.at,
+    ...given,
+    attempt: 0,
+    nextIndex: null,
+    incomplete: isStreaming,
+  } as MessageView
+  const next = { ...state, messages: [...state.messages, message].sort(byId) }
+  if (given.role !== 'user' || event.turn_id === undefined) return next
+  return onTurn(next, event, (turn) => ({ ...turn, message_id: given.id }))
+}
+
+function framed(state: Conversation, event: Envelope): Conversation {
+  const frame = event.data['frame'] as { type: string } & Record<string, unknown>
+  const id = event.message_id ?? String(frame['message_id'] ?? '')
+  switch (frame.type) {
+    case 'message_start':
+      return onMessage(state, id, (message) => begun(message, Number(frame['attempt'])))
+    case 'content_delta':
+      return onMessage(state, id, (message) => extended(message, Number(frame['index']), String(frame['text'])))
+    case 'tool_call':
+      return onMessage(state, id, (message) => {
+        const callId = String(frame['id'])
+        if (message.nextIndex === null || message.tool_calls.some((call) => call.id === callId)) return message
+        const call: ToolCall = {
+          id: callId,
+          message_id: message.id,
+          name: String(frame['name']),
+          arguments: frame['arguments'] as ToolCall['arguments'],
+          status: 'pending',
+          result: null,
+        }
+        return { ...message, tool_calls: [...message.tool_calls, call] }
+      })
+    default:
+      return state
+  }
+}
+
+function begun(message: MessageView, attempt: number): MessageView {
+  // What has ended is not written again: a repeat of it is only somebody who was told twice.
+  if (message.status !== 'streaming' && !message.incomplete) return message
+  if (attempt < message.attempt) return { ...message, nextIndex: null }
+  return { ...message, attempt, content: '', tool_calls: [], nextIndex: 0, incomplete: false }
+}
+
+function extended(message: MessageView, index: number, text: string): MessageView {
+  if (message.nextIndex === null) return message
+  if (index !== message.nextIndex) return { ...message, nextIndex: null, incomplete: true }
+  return { ...message, content: message.content + text, nextIndex: index + 1 }
+}
+
+function called(state: Conversation, event: Envelope): Conversation {
+  const approval = event.data['approval'] as Approval | undefined
+  const told = event.data['tool_call'] as Partial<ToolCall> | undefined
+  const callId = told?.id ?? String(event.data['tool_call_id'] ?? approval?.tool_call_id ?? '')
+  const kind = event.type.slice('tool_call.'.length) as ToolCall['status']
+  let next: Conversation = {
+    ...state,
+    messages: state.messages.map((message) => {
+      if (!message.tool_calls.some((call) => call.id === callId)) return message
+      const calls = message.tool_calls.map((call) =>
+        call.id === callId ? { ...call, status: kind, result: (told?.result as Json) ?? call.result ?? null } : call,
+      )
+      return { ...message, tool_calls: calls as ToolCall[] }
+    }),
+  }
+  if (approval !== undefined) next = { ...next, approvals: { ...next.approvals, [callId]: approval } }
+  else if (kind === 'rejected') next = { ...next, approvals: timedOut(next.approvals, callId) }
+  const waits = kind === 'pending' && approval !== undefined
+  return onTurn(next, event, (turn) => {
+    if (isOver(turn.status)) return turn
+    return { ...turn, status: waits || stillWaits(next, turn.id) ? 'waiting_approval' : 'running' }
+  })
+}
+
+function timedOut(approvals: Record<string, Approval>, callId: string): Record<string, Approval> {
+  const known = approvals[callId]
+  return known === undefined ? approvals : { ...approvals, [callId]: { ...known, status: 'timed_out' } }
+}
+
+function stillWaits(state: Conversation, turnId: string): boolean {
+  return Object.values(state.approvals).some((other) => other.turn_id === turnId && other.status === 'pending')
+}
+
+function onMessage(state: Conversation, id: string, change: (message: MessageView) => MessageView): Conversation {
+  // From the end: it is nearly always the last one.
+  for (let index = state.messages.length - 1; index >= 0; index--) {
+    const message = state.messages[index]
+    if (message === undefined || message.id !== id) continue
+    const next = change(message)
+    if (next === message) return state
+    const messages = state.messages.slice()
+    messages[index] = next
+    return { ...state, messages }
+  }
+  return state
+}
+
+function onTurn(state: Conversation, event: Envelope, change: (turn: TurnView) => TurnView): Conversation {
+  if (event.turn_id === undefined) return state
+  const known = state.turns[event.turn_id] ?? {
+    id: event.turn_id,
+    status: 'queued' as const,
+    usage: { input_tokens: 0, output_tokens: 0 },
+    steps: 0,
+    error: null,
+    started_at: null,
+    ended_at: null,
+    message_id: null,
+  }
+  return { ...state, turns: { ...state.turns, [event.turn_id]: change(known) } }
+}

@@ -1,0 +1,315 @@
+// A session as it is now: loads it, follows its events, repairs what was missed.
+//
+// Invariants: events enter the conversation in order of `seq` and once; a hole is filled from the replay before
+// anything after it is shown; where the replay has lost a part (`gap`), everything is loaded again. When a turn is
+// over, every message shown is what the store holds.
+
+import { ApiError, type Api } from './api'
+import {
+  apply,
+  fromStore,
+  isOver,
+  openTurn,
+  turnFromStore,
+  unsettled,
+  withStored,
+  type Conversation,
+  type MessageView,
+} from './conversation'
+import type { Live, LiveState } from './live'
+import type { Approval, Envelope, Message, Page, Session, Turn } from './models'
+
+export type FeedState =
+  | { phase: 'loading' }
+  | { phase: 'failed'; error: ApiError }
+  | { phase: 'ready'; conversation: Conversation }
+
+type LiveLike = Pick<Live, 'current' | 'join' | 'listen'>
+
+const FIRST_MESSAGES = 100
+const OLDER_MESSAGES = 200
+const LOOK_BACK = [400, 2_000, 10_000]
+/** How often the replay is asked although nothing seems missing: the last event of all leaves no hole behind. */
+const CHECK_MS = 12_000
+const POLL_MS = 1_500
+const REORDER_MS = 120
+
+export class SessionFeed {
+  private state: FeedState = { phase: 'loading' }
+  private readonly listeners = new Set<(state: FeedState) => void>()
+  private early = new Map<number, Envelope>()
+  private leave: (() => void) | null = null
+  private stopListening: (() => void) | null = null
+  private work: Promise<void> = Promise.resolve()
+  private catchUpTimer: ReturnType<typeof setTimeout> | null = null
+  private checkTimer: ReturnType<typeof setTimeout> | null = null
+  private closed = false
+  private readonly path: string
+
+  constructor(
+    private readonly api: Api,
+    private readonly live: LiveLike,
+    readonly sessionId: string,
+  ) {
+    this.path = `/sessions/${encodeURIComponent(sessionId)}`
+  }
+
+  get current(): FeedState {
+    return this.state
+  }
+
+  subscribe(listener: (state: FeedState) => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  start(): void {
+    this.stopListening = this.live.listen({
+      event: (event) => this.heard(event),
+      state: (state) => this.connection(state),
+    })
+    this.queue(() => this.open())
+    this.scheduleCheck()
+  }
+
+  close(): void {
+    this.closed = true
+    this.stopListening?.()
+    this.leave?.()
+    if (this.catchUpTimer !== null) clearTimeout(this.catchUpTimer)
+    if (this.checkTimer !== null) clearTimeout(this.checkTimer)
+  }
+
+  /** Load it all again, as after a failure or a switch of branches. */
+  reload(): Promise<void> {
+    return this.queue(() => this.load())
+  }
+
+  /** Put in what this page itself just did; the event about it may come before or after. */
+  posted(posted: { message: Message; turn: Turn }): void {
+    const conversation = this.conversation
+    if (conversation === null) return
+    const known = conversation.turns[posted.turn.id]
+    this.show({
+      ...withStored(conversation, conversation.messages.some(({ id }) => id === posted.message.id) ? [] : [posted.message]),
+      turns: known === undefined ? { ...conversation.turns, [posted.turn.id]: turnFromStore(posted.turn) } : conversation.turns,
+    })
+  }
+
+  session(session: Session): void {
+    if (this.conversation !== null) this.show({ ...this.conversation, session })
+  }
+
+  /** Older messages, one page; whether there are still more. */
+  async older(): Promise<boolean> {
+    const conversation = this.conversation
+    const oldest = conversation?.messages[0]
+    if (conversation === null || conversation === undefined || oldest === undefined || !conversation.hasOlder) return false
+    const cursor = this.olderCursor
+    if (cursor === null) return false
+    const page: Page<Message> = await this.api.get(`${this.path}/messages`, { order: 'desc', limit: OLDER_MESSAGES, cursor })
+    this.olderCursor = page.next_cursor
+    const now = this.conversation
+    if (now === null) return false
+    this.show({ ...withStored(now, page.items), hasOlder: page.next_cursor !== null })
+    return page.next_cursor !== null
+  }
+
+  private olderCursor: string | null = null
+
+  private get conversation(): Conversation | null {
+    return this.state.phase === 'ready' ? this.state.conversation : null
+  }
+
+  private async open(): Promise<void> {
+    try {
+      this.leave = await this.live.join(this.sessionId)
+      if (this.closed) this.leave()
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error
+      if (!error.isPassing) {
+        this.tell({ phase: 'failed', error })
+        return
+      }
+      // The connection joins again when it is back.
+    }
+    await this.load()
+  }
+
+  private async load(): Promise<void> {
+    try {
+      // The position first: what happens while the rest is read is then still to come.
+      const position = await this.api.events(this.sessionId, 0, 1)
+      const [session, newest, turns, approvals] = await Promise.all([
+        this.api.get<Session>(this.path),
+        this.api.get<Page<Message>>(`${this.path}/messages`, { order: 'desc', limit: FIRST_MESSAGES }),
+        this.api.get<Page<Turn>>(`${this.path}/turns`, { limit: 50 }),
+        this.api.get<Page<Approval>>('/approvals', { session_id: this.sessionId, limit: 200 }),
+      ])
+      this.olderCursor = newest.next_cursor
+      const loaded: Conversation = {
+        session,
+        seq: Math.max(position.last_seq, this.conversation?.seq ?? 0),
+        messages: newest.items.map((message) => this.remembered(fromStore(message))).reverse(),
+        turns: Object.fromEntries(turns.items.map((turn) => [turn.id, turnFromStore(turn)])),
+        approvals: Object.fromEntries(approvals.items.map((approval) => [approval.tool_call_id, approval])),
+        hasOlder: newest.next_cursor !== null,
+      }
+      const present = (await this.range(loaded.seq)).reduce(apply, loaded)
+      const open = present.messages.find((message) => message.status === 'streaming' && message.incomplete)
+      this.show(open === undefined ? present : await this.withTextSoFar(present, open.id))
+      this.drain()
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error
+      if (this.conversation === null) this.tell({ phase: 'failed', error })
+      else if (error.isPassing) this.catchUpSoon(POLL_MS)
+    }
+  }
+
+  /** What this page has seen of a message that is still being written, for as long as the store has nothing. */
+  private remembered(message: MessageView): MessageView {
+    if (message.status !== 'streaming') return message
+    const known = this.conversation?.messages.find(({ id }) => id === message.id)
+    return known === undefined ? message : { ...known, nextIndex: null, incomplete: true }
+  }
+
+  /** The text of a message that is being written is in the events only: from its start on. */
+  private async withTextSoFar(conversation: Conversation, messageId: string): Promise<Conversation> {
+    for (const back of LOOK_BACK) {
+      const from = Math.max(0, conversation.seq - back)
+      const events = await this.range(from, conversation.seq)
+      const start = events.findIndex((event) => event.message_id === messageId && frameType(event) === 'message_start')
+      if (start < 0 && from > 0) continue
+      if (start < 0) return conversation
+      const replayed = events.slice(start).filter((event) => event.seq <= conversation.seq && event.type === 'stream.chunk')
+      let text: Conversation = { ...conversation, seq: (replayed[0]?.seq ?? 1) - 1 }
+      for (const event of replayed) text = apply(text, event)
+      return { ...text, seq: conversation.seq }
+    }
+    return conversation
+  }
+
+  /** The events after a number up to another, or up to now. */
+  private async range(after: number, until = Infinity): Promise<Envelope[]> {
+    const events: Envelope[] = []
+    let from = after
+    while (from < until) {
+      const page = await this.api.events(this.sessionId, from)
+      const items = page.items as unknown as Envelope[]
+      events.push(...items)
+      if (page.next_cursor === null || items.length === 0) break
+      from = Number(page.next_cursor)
+    }
+    return events
+  }
+
+  private heard(event: Envelope): void {
+    if (event.session_id !== this.sessionId || this.closed) return
+    const conversation = this.conversation
+    if (conversation !== null && event.seq <= conversation.seq) return
+    this.early.set(event.seq, event)
+    this.drain()
+    // Two senders may overtake one another by a moment; only what stays away is asked for.
+    if (this.early.size > 0) this.catchUpSoon(REORDER_MS)
+  }
+
+  /** Apply what waits and fits. */
+  private drain(): void {
+    let conversation = this.conversation
+    if (conversation === null) return
+    const before = conversation
+    for (const seq of [...this.early.keys()].sort((one, other) => one - other)) {
+      if (seq > conversation.seq + 1) break
+      const event = this.early.get(seq)
+      this.early.delete(seq)
+      if (event !== undefined) conversation = apply(conversation, event)
+    }
+    if (conversation !== before) this.show(conversation)
+  }
+
+  private connection(state: LiveState): void {
+    if (state === 'live') this.catchUpSoon(0)
+    this.scheduleCheck()
+  }
+
+  private catchUpSoon(pauseMs: number): void {
+    if (this.catchUpTimer !== null || this.closed) return
+    this.catchUpTimer = setTimeout(() => {
+      this.catchUpTimer = null
+      void this.queue(() => this.catchUp())
+    }, pauseMs)
+  }
+
+  /** Read what follows `seq` until the present. */
+  private async catchUp(): Promise<void> {
+    try {
+      for (;;) {
+        const conversation = this.conversation
+        if (conversation === null) return this.open()
+        const page = await this.api.events(this.sessionId, conversation.seq)
+        if (page.gap) {
+          // The log is away or has lost a part: the store is read again, and what is heard goes on from where it is.
+          const heard = [...this.early.keys()]
+          const next = heard.length > 0 ? Math.min(...heard) - 1 : 0
+          const seq = Math.max(conversation.seq, page.last_seq, next)
+          this.state = { phase: 'ready', conversation: { ...conversation, seq, messages: conversation.messages.map(doubted) } }
+          return await this.load()
+        }
+        for (const event of page.items as unknown as Envelope[]) this.early.set(event.seq, event)
+        this.drain()
+        if (page.next_cursor === null) break
+      }
+      await this.settle()
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error
+      if (error.status === 404) this.tell({ phase: 'failed', error })
+      else this.catchUpSoon(POLL_MS)
+    }
+  }
+
+  /** Read from the store what ended although a part of it was not seen. */
+  private async settle(): Promise<void> {
+    const conversation = this.conversation
+    if (conversation === null) return
+    for (const id of unsettled(conversation)) {
+      const message = await this.api.get<Message>(`${this.path}/messages/${id}`)
+      if (this.conversation !== null) this.show(withStored(this.conversation, [message]))
+    }
+  }
+
+  private scheduleCheck(): void {
+    if (this.checkTimer !== null) clearTimeout(this.checkTimer)
+    if (this.closed) return
+    const conversation = this.conversation
+    const isOpen = conversation !== null && openTurn(conversation) !== null
+    const pause = this.live.current === 'live' ? (isOpen ? CHECK_MS : CHECK_MS * 4) : POLL_MS
+    this.checkTimer = setTimeout(() => {
+      void this.queue(() => this.catchUp()).then(() => this.scheduleCheck())
+    }, pause)
+  }
+
+  /** One thing at a time: two readers at once would apply each other's events out of order. */
+  private queue(work: () => Promise<void>): Promise<void> {
+    this.work = this.work.then(() => (this.closed ? undefined : work()))
+    return this.work
+  }
+
+  private show(conversation: Conversation): void {
+    this.tell({ phase: 'ready', conversation })
+    if (unsettled(conversation).length > 0) this.catchUpSoon(REORDER_MS)
+  }
+
+  private tell(state: FeedState): void {
+    if (this.closed) return
+    this.state = state
+    for (const listener of this.listeners) listener(state)
+  }
+}
+
+function frameType(event: Envelope): string {
+  return String((event.data['frame'] as { type?: string } | undefined)?.type ?? '')
+}
+
+function doubted<T extends Conversation['messages'][number]>(message: T): T {
+  return isOver(message.status) || message.role === 'user' ? message : { ...message, incomplete: true, nextIndex: null }
+}

@@ -1,0 +1,7 @@
+// The streaming client: everything a user interface needs, and nothing of one.
+
+export { Api, ApiError, type ApiOptions } from './api'
+export * from './conversation'
+export { SessionFeed, type FeedState } from './feed'
+export { Live, type LiveState } from './live'
+export type * from './models'

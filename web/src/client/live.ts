@@ -1,0 +1,173 @@
+// One SignalR connection for a whole page: joins the sessions that are looked at, comes back by itself.
+//
+// Invariant: after every (re)connection the groups are joined before listeners hear `live`, so that whoever then
+// asks for what it missed has no hole left between the answer and the next event.
+
+import { HttpTransportType, HubConnectionBuilder, LogLevel, type HubConnection } from '@microsoft/signalr'
+import type { Api } from './api'
+import type { Envelope } from './models'
+
+export type LiveState = 'connecting' | 'live' | 'reconnecting' | 'stopped'
+
+export interface LiveListener {
+  event?(event: Envelope): void
+  state?(state: LiveState): void
+}
+
+const PAUSES_MS = [0, 300, 1000, 2000, 3000]
+
+export class Live {
+  private state: LiveState = 'stopped'
+  private connection: HubConnection | null = null
+  private readonly listeners = new Set<LiveListener>()
+  private readonly sessions = new Map<string, number>()
+  private tries = 0
+  private timer: ReturnType<typeof setTimeout> | null = null
+  private generation = 0
+
+  constructor(private readonly api: Api) {}
+
+  get current(): LiveState {
+    return this.state
+  }
+
+  listen(listener: LiveListener): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  start(): void {
+    if (this.state !== 'stopped') return
+    this.tell('connecting')
+    if (typeof window !== 'undefined') {
+      window.addEventListener('offline', this.lost)
+      window.addEventListener('online', this.again)
+    }
+    void this.connect()
+  }
+
+  async stop(): Promise<void> {
+    this.generation += 1
+    if (this.timer !== null) clearTimeout(this.timer)
+    if (typeof window !== 'undefined') {
+      window.removeEventListener('offline', this.lost)
+      window.removeEventListener('online', this.again)
+    }
+    const connection = this.connection
+    this.connection = null
+    this.tell('stopped')
+    await connection?.stop()
+  }
+
+  /** See a session's events from now on, whatever happens to the connection. Call the result to stop. */
+  async join(sessionId: string): Promise<() => void> {
+    const wanted = (this.sessions.get(sessionId) ?? 0) + 1
+    this.sessions.set(sessionId, wanted)
+    let left = false
+    const leave = (): void => {
+      if (left) return
+      left = true
+      const rest = (this.sessions.get(sessionId) ?? 1) - 1
+      if (rest > 0) {
+        this.sessions.set(sessionId, rest)
+        return
+      }
+      this.sessions.delete(sessionId)
+      void this.membership(sessionId, 'unsubscribe').catch(() => undefined)
+    }
+    if (wanted === 1 && this.state === 'live') {
+      try {
+        await this.membership(sessionId, 'subscribe')
+      } catch (error) {
+        leave()
+        throw error
+      }
+    }
+    return leave
+  }
+
+  private async membership(sessionId: string, verb: 'subscribe' | 'unsubscribe'): Promise<void> {
+    const id = this.connection?.connectionId
+    if (id === null || id === undefined) return
+    await this.api.post(`/sessions/${encodeURIComponent(sessionId)}/${verb}`, { connection_id: id })
+  }
+
+  private async connect(): Promise<void> {
+    const generation = (this.generation += 1)
+    const connection = new HubConnectionBuilder()
+      .withUrl(`${this.api.baseUrl}/realtime`, {
+        headers: this.api.headers(),
+        transport: HttpTransportType.WebSockets,
+      })
+      // What goes wrong is told through `state`; a page that waits for its server is not an error.
+      .configureLogging(LogLevel.None)
+      .build()
+    connection.on('event', (event: Envelope) => {
+      if (generation === this.generation) for (const listener of this.listeners) listener.event?.(event)
+    })
+    connection.onclose(() => {
+      if (generation === this.generation) this.retry()
+    })
+    try {
+      await connection.start()
+      if (generation !== this.generation) {
+        await connection.stop()
+        return
+      }
+      this.connection = connection
+      await Promise.all([...this.sessions.keys()].map((id) => this.rejoin(id)))
+      if (generation !== this.generation) return
+      this.tries = 0
+      this.tell('live')
+    } catch {
+      if (generation !== this.generation) return
+      this.generation += 1 // its onclose must not start a second round
+      void connection.stop().catch(() => undefined)
+      this.retry()
+    }
+  }
+
+  private async rejoin(sessionId: string): Promise<void> {
+    try {
+      await this.membership(sessionId, 'subscribe')
+    } catch (error) {
+      // Deleted, or no longer ours: its own reader will say so. Anything else is a connection that is not one yet.
+      if ((error as { status?: number }).status !== 404) throw error
+    }
+  }
+
+  private retry(): void {
+    this.connection = null
+    this.tell('reconnecting')
+    const pause = PAUSES_MS[Math.min(this.tries, PAUSES_MS.length - 1)] ?? 0
+    this.tries += 1
+    if (this.timer !== null) clearTimeout(this.timer)
+    // Spread, so that a restarted server is not met by everybody in the same instant.
+    this.timer = setTimeout(() => void this.connect(), pause * (0.75 + Math.random() / 2))
+  }
+
+  private readonly lost = (): void => {
+    // A socket over a dead network looks alive for half a minute; the browser knows better.
+    const connection = this.connection
+    this.generation += 1
+    this.connection = null
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.tell('reconnecting')
+    void connection?.stop().catch(() => undefined)
+    this.tries = 1
+    this.retry()
+  }
+
+  private readonly again = (): void => {
+    if (this.state !== 'reconnecting') return
+    this.tries = 0
+    this.generation += 1
+    this.retry()
+  }
+
+  private tell(state: LiveState): void {
+    if (state === this.state) return
+    this.state = state
+    for (const listener of this.listeners) listener.state?.(state)
+  }
+}

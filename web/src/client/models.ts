@@ -1,0 +1,42 @@
+// The wire's values under short names. `wire.ts` is generated; nothing else here may describe what the API sends.
+
+import type { components } from './wire'
+
+type Schemas = components['schemas']
+
+export type Approval = Schemas['Approval']
+export type Bookmark = Schemas['Bookmark']
+export type EventPage = Schemas['EventPage']
+export type Message = Schemas['Message']
+export type PeriodStatistics = Schemas['PeriodStatistics']
+export type PostedTurn = Schemas['PostedTurn']
+export type Problem = Schemas['Problem']
+export type Session = Schemas['Session']
+export type SessionStatistics = Schemas['SessionStatistics']
+export type SessionStatus = Schemas['SessionStatus']
+export type SearchHit = Schemas['SearchHit']
+export type Tag = Schemas['Tag']
+export type Template = Schemas['Template']
+export type ToolCall = Schemas['ToolCall']
+export type ToolInfo = Schemas['ToolInfo']
+export type Turn = Schemas['Turn']
+export type Usage = Schemas['Usage']
+
+/** JSON as it may come from a tool or a model: never trusted to have a shape. */
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+
+export interface Page<T> {
+  items: T[]
+  next_cursor: string | null
+}
+
+/** One event, as SignalR and the replay carry it. */
+export interface Envelope {
+  seq: number
+  type: string
+  session_id: string
+  turn_id?: string
+  message_id?: string
+  at: string
+  data: Record<string, unknown>
+}

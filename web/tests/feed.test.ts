@@ -1,0 +1,150 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { SessionFeed, type Conversation } from '../src/client'
+import { Line, message, Service, SESSION } from './service'
+
+let service: Service
+let line: Line
+let feed: SessionFeed
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  service = new Service()
+  line = new Line()
+  feed = new SessionFeed(service.api, line, SESSION)
+})
+
+afterEach(() => {
+  feed.close()
+  vi.useRealTimers()
+})
+
+async function pass(ms = 0): Promise<void> {
+  await vi.advanceTimersByTimeAsync(ms)
+}
+
+function shown(): Conversation {
+  const state = feed.current
+  if (state.phase !== 'ready') throw new Error(`the feed is ${state.phase}`)
+  return state.conversation
+}
+
+function text(id = 'm1'): string | undefined {
+  return shown().messages.find((known) => known.id === id)?.content
+}
+
+describe('opening', () => {
+  it('shows what is stored', async () => {
+    service.messages.push(message('m0', { role: 'user', content: 'hi' }))
+    feed.start()
+    await pass()
+    expect(text('m0')).toBe('hi')
+  })
+
+  it('in mid-stream shows the text so far, and goes on', async () => {
+    service.begin('m1')
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'so ' })
+    service.frame('m1', { type: 'content_delta', index: 1, text: 'far' })
+    feed.start()
+    await pass()
+    expect(text()).toBe('so far')
+    line.send(service.frame('m1', { type: 'content_delta', index: 2, text: ', so good' }))
+    expect(text()).toBe('so far, so good')
+  })
+
+  it('tells that there is no such session', async () => {
+    feed = new SessionFeed(service.api, line, 'unknown')
+    feed.start()
+    await pass()
+    expect(feed.current).toMatchObject({ phase: 'failed', error: { code: 'SESSION_NOT_FOUND' } })
+  })
+})
+
+describe('following', () => {
+  beforeEach(async () => {
+    feed.start()
+    await pass()
+  })
+
+  it('puts events that overtook one another into order without asking', async () => {
+    const [created, started] = service.begin('m1')
+    const asked = service.requests.length
+    line.send(started!, created!)
+    expect(shown().seq).toBe(2)
+    expect(service.requests.length).toBe(asked)
+  })
+
+  it('reads a hole from the replay before it shows what follows', async () => {
+    line.send(...service.begin('m1'))
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'lost ' })
+    line.send(service.frame('m1', { type: 'content_delta', index: 1, text: 'found' }))
+    expect(text()).toBe('')
+    await pass(500)
+    expect(text()).toBe('lost found')
+  })
+
+  it('ends with the stored text when the connection is lost in mid-stream', async () => {
+    line.send(...service.begin('m1'))
+    line.send(service.frame('m1', { type: 'content_delta', index: 0, text: 'be' }))
+    line.become('reconnecting')
+    service.isDown = true
+    service.frame('m1', { type: 'content_delta', index: 1, text: 'fore' })
+    service.finish('m1', 'before')
+    await pass(4_000)
+    expect(text()).toBe('be')
+    service.isDown = false
+    line.become('live')
+    await pass(3_000)
+    expect(text()).toBe('before')
+    expect(shown().messages).toHaveLength(1)
+  })
+
+  it('loads everything again when the replay has lost a part', async () => {
+    line.send(...service.begin('m1'))
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'gone' })
+    service.finish('m1', 'gone for good')
+    service.messages.push(message('m2', { content: 'later' }))
+    service.lostUpTo = service.log.length
+    line.become('live')
+    await pass(1_000)
+    expect(text('m1')).toBe('gone for good')
+    expect(text('m2')).toBe('later')
+  })
+
+  it('keeps what it showed of an open message whose events are lost, and reads it when it has ended', async () => {
+    line.send(...service.begin('m1'))
+    line.send(service.frame('m1', { type: 'content_delta', index: 0, text: 'kept' }))
+    service.frame('m1', { type: 'content_delta', index: 1, text: ' and lost' })
+    service.lostUpTo = service.log.length
+    line.become('live')
+    await pass(1_000)
+    expect(text()).toBe('kept')
+    line.send(...service.finish('m1', 'kept and lost'))
+    await pass(1_000)
+    expect(text()).toBe('kept and lost')
+  })
+
+  it('notices the last event of all even when nobody told it', async () => {
+    line.send(...service.begin('m1'))
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'quiet' })
+    service.finish('m1', 'quiet')
+    await pass(60_000)
+    expect(text()).toBe('quiet')
+  })
+
+  it('asks on its own while there is no live connection', async () => {
+    line.become('reconnecting')
+    service.begin('m1')
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'polled' })
+    await pass(2_000)
+    expect(text()).toBe('polled')
+  })
+
+  it('hears nothing of another session, and nothing after it was closed', async () => {
+    const [created] = service.begin('m1')
+    line.send({ ...created!, session_id: 'another' })
+    expect(shown().messages).toEqual([])
+    feed.close()
+    line.send(created!)
+    expect(shown().messages).toEqual([])
+  })
+})
