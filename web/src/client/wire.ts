@@ -124,6 +124,30 @@ export interface components {
             /** Session Id */
             session_id: string;
         };
+        /** Branch */
+        Branch: {
+            /** Active */
+            active: boolean;
+            /** Branch */
+            branch: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Fork Message Id
+             * @description The last message it shares with its parent; null: none
+             */
+            fork_message_id: string | null;
+            /**
+             * Message Count
+             * @description Messages of its own, without those it shares with its parent
+             */
+            message_count: number;
+            /** Parent Branch */
+            parent_branch: number | null;
+        };
         /**
          * Concurrency
          * @description What a message does while a turn of its session runs.
@@ -235,6 +259,11 @@ export interface components {
              * @default []
              */
             attachments: components["schemas"]["JsonObject"][];
+            /**
+             * Branch
+             * @default 0
+             */
+            branch: number;
             /** Content */
             content: string;
             /**
@@ -561,6 +590,16 @@ export interface components {
             status: string;
         };
         /**
+         * Regeneration
+         * @description Body of `POST /sessions/{id}/messages/{message_id}/regenerate`.
+         */
+        Regeneration: {
+            /** @default null */
+            approval_mode: components["schemas"]["ApprovalMode"] | null;
+            /** @default null */
+            concurrency: components["schemas"]["Concurrency"] | null;
+        };
+        /**
          * SearchHit
          * @description A message that was found.
          */
@@ -597,6 +636,12 @@ export interface components {
         };
         /** Session */
         Session: {
+            /**
+             * Active Branch
+             * @description The branch that new messages go to and that is listed by default
+             * @default 0
+             */
+            active_branch: number;
             /** Agent Id */
             agent_id: string | null;
             config: components["schemas"]["SessionConfig"];
@@ -605,6 +650,12 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * Forked From
+             * @description The session it was copied from, which may be gone by now
+             * @default null
+             */
+            forked_from: string | null;
             /** Id */
             id: string;
             metadata: components["schemas"]["JsonObject"];
@@ -910,6 +961,11 @@ export interface components {
         };
         /** Turn */
         Turn: {
+            /**
+             * Branch
+             * @default 0
+             */
+            branch: number;
             /**
              * Created At
              * Format: date-time
