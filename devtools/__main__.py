@@ -13,7 +13,13 @@ from devtools.bootstrap import HELP, ROOT
 
 _MIGRATE = "shared.adapters.sql.migrate"
 _BENCH = "devtools.bench"
-_IN_PROCESS = {"up": "devtools.up", "test": "devtools.checks", "check": "devtools.checks", "lock": "devtools.lock"}
+_IN_PROCESS = {
+    "up": "devtools.up",
+    "test": "devtools.checks",
+    "check": "devtools.checks",
+    "lock": "devtools.lock",
+    "infra": "devtools.infra",
+}
 """Commands by the module whose `main(arguments)` runs them; the others become a program of their own."""
 _PROGRAMS = {"host": "devhost", "migrate": _MIGRATE, "bench": _BENCH}
 

@@ -28,6 +28,7 @@ HELP = """usage: ./dev COMMAND [arguments]
   check                                       lint, format and types, as CI does
   migrate                                     apply the SQL migrations to POSTGRES_URL
   lock                                        resolve the requirements anew and write the lock files
+  infra                                       security scan of the Bicep files (checkov, kept apart from .venv)
 
 The first run makes .venv (needs Python 3.13 or newer and the package registry)."""
 

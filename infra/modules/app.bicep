@@ -1,0 +1,158 @@
+// The function app: runtime, scale, and every setting of it.
+param name string
+param location string
+param tags object
+param planId string
+param identityId string
+param identityClientId string
+param identityName string
+param identityPrincipalId string
+param packageContainerUrl string
+param instanceMemoryMB int
+param maximumInstances int
+param alwaysReady int
+param private bool
+param subnetId string
+param consoleOrigins array
+param blobEndpoint string
+param queueEndpoint string
+param tableEndpoint string
+param postgresHost string
+param postgresDatabase string
+param postgresPoolSize int
+param redisHost string
+param redisPort int
+param signalrHost string
+param openaiEndpoint string
+param openaiDeployment string
+param vaultUri string
+param durableBackend string
+param schedulerEndpoint string
+param schedulerHub string
+param insightsConnectionString string
+param toolsHttpAllow string
+param approvalWebhookUrl string
+param authClientId string
+
+resource app 'Microsoft.Web/sites@2025-03-01' = {
+  name: name
+  location: location
+  // The name by which `azd deploy` finds the app.
+  tags: union(tags, { 'azd-service-name': 'app' })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {} }
+  }
+  properties: {
+    serverFarmId: planId
+    httpsOnly: true
+    clientAffinityEnabled: false
+    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    virtualNetworkSubnetId: private ? subnetId : null
+    keyVaultReferenceIdentity: identityId
+    siteConfig: {
+      minTlsVersion: '1.2'
+      ftpsState: 'Disabled'
+      http20Enabled: true
+      cors: { allowedOrigins: consoleOrigins, supportCredentials: false }
+    }
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: packageContainerUrl
+          authentication: { type: 'UserAssignedIdentity', userAssignedIdentityResourceId: identityId }
+        }
+      }
+      runtime: { name: 'python', version: '3.13' }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemoryMB
+        maximumInstanceCount: maximumInstances
+        alwaysReady: alwaysReady == 0 ? [] : [
+          { name: 'http', instanceCount: alwaysReady }
+          { name: 'durable', instanceCount: alwaysReady }
+        ]
+        // A turn's stream (SSE) holds a request open without using the processor.
+        triggers: { http: { perInstanceConcurrency: 100 } }
+      }
+    }
+  }
+}
+
+// The whole collection: a setting that is not here is deleted by the next deployment. tests/infra compares these names
+// with shared/settings.py and local.settings.sample.json.
+resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
+  parent: app
+  name: 'appsettings'
+  properties: {
+    // ---- the host: who it is, where its state is, where it reports to. The worker's own telemetry stays off (no
+    // PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY): the host then forwards the app's logs, which the alerts read.
+    AZURE_CLIENT_ID: identityClientId
+    AZURE_TOKEN_CREDENTIALS: 'ManagedIdentityCredential'
+    AzureWebJobsStorage__credential: 'managedidentity'
+    AzureWebJobsStorage__clientId: identityClientId
+    AzureWebJobsStorage__blobServiceUri: blobEndpoint
+    AzureWebJobsStorage__queueServiceUri: queueEndpoint
+    AzureWebJobsStorage__tableServiceUri: tableEndpoint
+    APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+    // ---- the durable backend: host.json names none, so these alone decide
+    AzureFunctionsJobHost__extensions__durableTask__hubName: schedulerHub
+    AzureFunctionsJobHost__extensions__durableTask__storageProvider__type: durableBackend == 'scheduler' ? 'azureManaged' : 'AzureStorage'
+    AzureFunctionsJobHost__extensions__durableTask__storageProvider__connectionStringName: durableBackend == 'scheduler' ? 'DURABLE_TASK_SCHEDULER_CONNECTION_STRING' : 'AzureWebJobsStorage'
+    DURABLE_TASK_SCHEDULER_CONNECTION_STRING: 'Endpoint=${schedulerEndpoint};Authentication=ManagedIdentity;ClientID=${identityClientId}'
+    // ---- sign-in: the app registration trusts this identity instead of a client secret
+    OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identityClientId
+    // ---- SignalR, for the bindings and for the app itself
+    AzureSignalRConnectionString__credential: 'managedidentity'
+    AzureSignalRConnectionString__clientId: identityClientId
+    AzureSignalRConnectionString__serviceUri: 'https://${signalrHost}'
+    REALTIME_DELIVERY: 'binding'
+    // ---- the model: with the identity, so no key
+    AZURE_OPENAI_ENDPOINT: openaiEndpoint
+    AZURE_OPENAI_DEPLOYMENT: openaiDeployment
+    AZURE_OPENAI_API_KEY: ''
+    OPENAI_BASE_URL: ''
+    OPENAI_API_KEY: ''
+    OPENAI_MODEL: ''
+    LLM_TIMEOUT_SECONDS: '120'
+    // ---- stores: with the identity, so no password
+    POSTGRES_URL: 'postgresql://${identityName}@${postgresHost}:5432/${postgresDatabase}?sslmode=verify-full&sslrootcert=system'
+    POSTGRES_AUTH: 'entra'
+    POSTGRES_POOL_SIZE: string(postgresPoolSize)
+    REDIS_URL: 'rediss://${identityPrincipalId}@${redisHost}:${redisPort}/0'
+    REDIS_AUTH: 'entra'
+    TABLES_ENDPOINT: tableEndpoint
+    EVENT_BUFFER_LENGTH: '10000'
+    EVENT_BUFFER_SECONDS: '86400'
+    TURN_HISTORY_DAYS: '7'
+    // ---- callers and links
+    AUTH_MODE: 'easyauth'
+    AUTH_TENANT_ID: tenant().tenantId
+    AUTH_AUDIENCES: '${authClientId},api://${authClientId}'
+    PUBLIC_BASE_URL: 'https://${app.properties.defaultHostName}'
+    APPROVAL_LINK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-link)'
+    APPROVAL_WEBHOOK_URL: approvalWebhookUrl
+    APPROVAL_WEBHOOK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-webhook)'
+    // ---- tools
+    TOOLS_HTTP_ALLOW: toolsHttpAllow
+  }
+}
+
+// Deployment goes through Entra; publishing passwords stay off.
+resource scm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'scm'
+  properties: { allow: false }
+}
+
+resource ftp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'ftp'
+  properties: { allow: false }
+}
+
+output id string = app.id
+output name string = app.name
+output host string = app.properties.defaultHostName

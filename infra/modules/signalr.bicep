@@ -1,0 +1,50 @@
+// SignalR, serverless: clients listen, the app sends. Access keys are off.
+param name string
+param location string
+param tags object
+param sku string
+param units int
+param allowedOrigins array
+param private bool
+param appPrincipalId string
+
+// Owner: negotiating needs the service's REST and its auth API, and Microsoft's narrower roles have one each.
+var signalrServiceOwner = '7e4f1700-ea5a-4f59-8f37-079cfe29dce3'
+
+resource signalr 'Microsoft.SignalRService/signalR@2024-03-01' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'SignalR'
+  sku: { name: sku, capacity: units }
+  properties: {
+    features: [
+      { flag: 'ServiceMode', value: 'Serverless' }
+      { flag: 'EnableConnectivityLogs', value: 'true' }
+    ]
+    disableLocalAuth: true
+    disableAadAuth: false
+    // Left out, the service would take every origin; an empty list takes none.
+    cors: { allowedOrigins: allowedOrigins }
+    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    // From the open network clients may listen; only the app's own calls reach the data plane.
+    networkACLs: {
+      defaultAction: private ? 'Deny' : 'Allow'
+      publicNetwork: { allow: private ? [] : ['ClientConnection', 'RESTAPI'] }
+    }
+    tls: { clientCertEnabled: false }
+  }
+}
+
+resource role 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(signalr.id, appPrincipalId, signalrServiceOwner)
+  scope: signalr
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', signalrServiceOwner)
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+  }
+}
+
+output id string = signalr.id
+output host string = signalr.properties.hostName

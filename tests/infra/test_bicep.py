@@ -1,0 +1,186 @@
+"""Every Bicep file: whole for the grammar, true to the resource schemas, complete between modules, and without keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from devtools import bicep, bicep_schema
+
+INFRA = Path(__file__).parents[2] / "infra"
+FILES = sorted(INFRA.rglob("*.bicep"))
+SCHEMAS = bicep_schema.load(INFRA / "schemas")
+ROLE = re.compile(r"^var (\w+) = '([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})'$", re.MULTILINE)
+ROLES = {
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
+    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
+    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+    "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd": "Cognitive Services OpenAI User",
+    "7e4f1700-ea5a-4f59-8f37-079cfe29dce3": "SignalR Service Owner",
+    "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
+    "b86a8fe4-44ce-4948-aee5-eccb2c155cd7": "Key Vault Secrets Officer",
+    "0ad04412-c4d5-4796-b79c-f76d14c8d402": "Durable Task Data Contributor",
+}
+"""All roles there are to give: none of them manages anything."""
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(INFRA))
+
+
+@pytest.mark.parametrize("file", FILES, ids=_name)
+def test_a_file_is_whole_and_fits_the_schemas(file: Path) -> None:
+    document = bicep.read(file)
+
+    assert [line for resource in document.resources for line in bicep_schema.problems(resource, SCHEMAS)] == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=_name)
+def test_a_module_is_given_what_it_asks_for_and_nothing_else(file: Path) -> None:
+    for module in bicep.read(file).modules:
+        asked = bicep.read(module.target).parameters
+        known = {parameter.name for parameter in asked}
+        needed = {parameter.name for parameter in asked if not parameter.has_default}
+        assert needed <= module.params <= known, f"{file.name}:{module.line} {module.symbol}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=_name)
+def test_what_is_declared_is_used(file: Path) -> None:
+    document = bicep.read(file)
+    for parameter in document.parameters:
+        assert len(re.findall(rf"\b{parameter.name}\b", document.text)) > 1, f"{file.name}: {parameter.name}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.name != "main.bicep"], ids=_name)
+def test_a_module_begins_by_saying_what_it_is_for(file: Path) -> None:
+    assert file.read_text("utf-8").startswith("// ")
+
+
+def test_every_reference_to_a_module_output_exists() -> None:
+    main = bicep.read(INFRA / "main.bicep")
+    targets = {module.symbol: module.target for module in main.modules}
+    used = re.findall(r"\b(\w+)!?\.outputs\.(\w+)", main.text)
+
+    assert used
+    for symbol, output in used:
+        assert output in bicep.read(targets[symbol]).outputs, f"{symbol}.outputs.{output}"
+
+
+def test_every_module_file_is_reached_from_main() -> None:
+    reached, waiting = set(), [INFRA / "main.bicep"]
+    while waiting:
+        file = waiting.pop()
+        reached.add(file)
+        waiting += [module.target for module in bicep.read(file).modules if module.target not in reached]
+
+    assert reached == set(FILES)
+
+
+def test_the_parameter_file_sets_only_what_main_asks_for_and_all_it_must() -> None:
+    given = json.loads((INFRA / "main.parameters.json").read_text("utf-8"))["parameters"]
+    asked = bicep.read(INFRA / "main.bicep").parameters
+
+    assert given.keys() <= {parameter.name for parameter in asked}
+    assert {parameter.name for parameter in asked if not parameter.has_default} <= given.keys()
+
+
+def test_nothing_reads_or_hands_out_a_key() -> None:
+    for file in FILES:
+        text = file.read_text("utf-8")
+        assert not re.search(r"listKeys|listConnectionStrings|AccountKey=|AccessKey=|primaryKey", text), file.name
+        for output in re.findall(r"^output (\w+) string = (.+)$", text, re.MULTILINE):
+            assert not re.search(r"(?i)secret|password|\bkey\b", " ".join(output)), f"{file.name}: {output}"
+
+
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [
+        ("storage", {"allowSharedKeyAccess": False, "allowBlobPublicAccess": False}),
+        ("signalr", {"disableLocalAuth": True, "disableAadAuth": False}),
+        ("openai", {"disableLocalAuth": True}),
+        ("insights", {"DisableLocalAuth": True}),
+        ("vault", {"enableRbacAuthorization": True, "enablePurgeProtection": True}),
+        ("app", {"httpsOnly": True}),
+    ],
+)
+def test_local_authentication_is_off(module: str, settings: dict[str, bool]) -> None:
+    properties = bicep.read(INFRA / "modules" / f"{module}.bicep").resources[0].body["properties"]
+
+    assert isinstance(properties, dict)
+    assert settings.items() <= {name: value for name, value in properties.items() if isinstance(value, bool)}.items()
+
+
+def test_database_and_cache_take_entra_tokens_only() -> None:
+    postgres = bicep.read(INFRA / "modules/postgres.bicep").resources[0].body["properties"]
+    redis = bicep.read(INFRA / "modules/redis.bicep").resources[1].body["properties"]
+
+    assert isinstance(postgres, dict)
+    assert isinstance(redis, dict)
+    assert postgres["authConfig"] == {
+        "activeDirectoryAuth": "Enabled",
+        "passwordAuth": "Disabled",
+        "tenantId": bicep.Expression("tenant().tenantId"),
+    }
+    assert int(str(postgres["version"])) >= 17, "the schema's collation pg_c_utf8 is not in older ones"
+    assert redis["accessKeysAuthentication"] == "Disabled"
+    assert redis["clientProtocol"] == "Encrypted"
+
+
+def test_roles_are_data_roles_given_on_a_resource() -> None:
+    given = []
+    for file in FILES:
+        document = bicep.read(file)
+        for name, role in ROLE.findall(document.text):
+            assert role in ROLES, f"{file.name}: {name}"
+            given.append(role)
+        for resource in document.resources:
+            if resource.type.startswith("Microsoft.Authorization/roleAssignments@"):
+                symbols = {other.symbol for other in document.resources}
+                scope = resource.body["scope"]
+                assert isinstance(scope, bicep.Expression)
+                assert scope.text in symbols, f"{file.name}: narrower than the group"
+    assert sorted(given) == sorted(ROLES)
+
+
+def test_each_is_closed_to_the_open_network_when_private() -> None:
+    closed = {
+        file.stem
+        for file in FILES
+        if "publicNetworkAccess: private ? 'Disabled' : 'Enabled'" in file.read_text("utf-8")
+    }
+
+    assert closed == {"storage", "postgres", "redis", "signalr", "openai", "vault", "app"}
+    entries = (INFRA / "modules/private-endpoints.bicep").read_text("utf-8")
+    assert set(re.findall(r"target: (\w+)Id", entries)) == closed | {"scheduler"}
+
+
+def test_what_the_grammar_does_not_know_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.bicep"
+    file.write_text("resource a 'X/y@1' = {\n  name 'x'\n}\n")
+
+    with pytest.raises(bicep.BicepError, match=r"wrong\.bicep:\d+:\d+: not Bicep"):
+        bicep.read(file)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{ location: 'x', properties: { properties: {} } }", ".name is missing"),
+        ("{ name: 'x', location: 'x', propertis: {} }", ".propertis is no property"),
+        ("{ name: 'x', location: 'x', properties: { disableLocalAuth: 'true' } }", "must be bool"),
+        ("{ name: 'x', location: 'x', properties: { publicNetworkAccess: p ? 'Off' : 'Enabled' } }", "must be one of"),
+        ("{ name: 'x', location: 'x', properties: { features: { flag: 'ServiceMode' } } }", "must be an array"),
+        ("{ name: 'x', location: 'x', properties: { features: [{ flag: 'ServiceMode' }] } }", "[0].value is missing"),
+    ],
+)
+def test_the_schema_check_sees_each_kind_of_mistake(tmp_path: Path, body: str, said: str) -> None:
+    file = tmp_path / "a.bicep"
+    file.write_text(f"resource a 'Microsoft.SignalRService/signalR@2024-03-01' = {body}\n")
+
+    found = bicep_schema.problems(bicep.read(file).resources[0], SCHEMAS)
+
+    assert any(said in line for line in found), found
