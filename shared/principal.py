@@ -31,10 +31,6 @@ class Principal:
     user_id: str
     roles: frozenset[Role]
 
-    @property
-    def may_approve(self) -> bool:
-        return Role.APPROVER in self.roles
-
 
 def principal_of(headers: Mapping[str, str], mode: AuthMode) -> Principal:
     """The caller of a request; header names are lower-case. Raises NotAuthenticated."""

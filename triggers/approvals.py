@@ -35,7 +35,7 @@ bp = df.Blueprint()
     ),
 )
 async def list_approvals(call: Call, _: None) -> Response:
-    """Newest first; empty for callers without the approver role."""
+    """Newest first; by the policy of each: its roles, its named people, and after a while who it escalates to."""
     wanted = ApprovalFilter(call.query_as("status", ApprovalStatus), call.query("session_id"))
     items, cursor = await call.services.approvals.inbox(call.principal, wanted, call.page(datetime))
     return page_of(items, cursor)
@@ -55,7 +55,7 @@ async def list_approvals(call: Call, _: None) -> Response:
     ),
 )
 async def get_approval(call: Call, _: None) -> Response:
-    """For approvers, and for those who may read its session."""
+    """For those who may decide it, and for those who may read its session."""
     return ok(await call.services.approvals.get(_approval_id(call), call.principal))
 
 
@@ -81,11 +81,15 @@ async def get_approval(call: Call, _: None) -> Response:
     durable=True,
 )
 async def decide_approval(call: Call, body: NewDecision) -> Response:
-    """The same decision again is fine, another one is a CONFLICT; `arguments` approves with changes."""
+    """The same again is fine, a decision against the one that stands is a CONFLICT; `arguments` approves with changes.
+
+    Where the policy takes several people, the answer shows the votes so far; until it is decided, a person's newest
+    vote replaces the one before.
+    """
     decided = await call.services.approvals.decide(_approval_id(call), body, call.principal)
     call.events = decided.messages
-    # Raised for a repeat too: the first may have been cut before it got here, and a second event does no harm.
-    await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
+    if decided.must_be_delivered:
+        await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
     return ok(decided.approval)
 
 

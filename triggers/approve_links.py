@@ -1,21 +1,25 @@
 """The approve link: a page that shows what would run, and the form that decides.
 
 GET changes nothing, however often a mail scanner follows the link; only the form's POST decides, as the signed-in
-caller. The token says which approval it is, never who decides.
+caller. The token says which approval it is, never who decides; and since a browser sends the caller's cookies with
+any page's form, a form that is not ours is refused.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import azure.durable_functions as df
-from azurefunctions.extensions.http.fastapi import Response
+import orjson
+from azurefunctions.extensions.http.fastapi import Request, Response
+from pydantic import ValidationError
 
 from activities import durable_client
-from shared.errors import AppError
+from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import is_valid_id
-from shared.sessions.models import Approval, ApprovalStatus, Decision, NewDecision
+from shared.sessions.approval import ApprovalView
+from shared.sessions.models import ApprovalStatus, Decision, JsonObject, NewDecision
 from shared.signing import TokenExpired, TokenInvalid
 from triggers import approve_page as page
 from triggers.http import Call, Operation, endpoint
@@ -23,7 +27,8 @@ from triggers.http import Call, Operation, endpoint
 bp = df.Blueprint()
 
 _PATH = "/api/approve/{token}"
-_MAX_FORM_BYTES = 16 * 1024
+_MAX_FORM_BYTES = 256 * 1024
+"""Ten times what the page lets people edit: percent-encoding triples every byte, and UTF-8 has up to four."""
 
 
 @endpoint(
@@ -41,15 +46,16 @@ _MAX_FORM_BYTES = 16 * 1024
 )
 async def approve_page(call: Call, _: None) -> Response:
     """What would run, with which arguments, until when. Changes nothing."""
-    approval = await _approval(call)
-    if isinstance(approval, Response):
-        return approval
+    view = await _view(call)
+    if isinstance(view, Response):
+        return view
+    approval = view.approval
     await call.services.audit.record(
-        approval.session_id, "approval.viewed", {"approval_id": approval.id, "by": call.principal.user_id}
+        approval.session_id, "approval.viewed", {"approval_id": approval.id}, who=call.principal.user_id
     )
     if approval.status is not ApprovalStatus.PENDING:
         return page.decided(approval)
-    return page.question(approval, may_decide=call.principal.may_approve, user_id=call.principal.user_id)
+    return page.question(view, user_id=call.principal.user_id)
 
 
 @endpoint(
@@ -58,7 +64,7 @@ async def approve_page(call: Call, _: None) -> Response:
         "POST",
         _PATH,
         "approve_decision",
-        "Decide by link (form `decision`, `comment?`)",
+        "Decide by link (a form)",
         "Approvals",
         200,
         media_type="text/html",
@@ -68,14 +74,18 @@ async def approve_page(call: Call, _: None) -> Response:
             "properties": {
                 "decision": {"type": "string", "enum": [*Decision]},
                 "comment": {"type": "string", "maxLength": 2_000},
+                "arguments": {"type": "string", "description": "JSON: approve with these instead"},
+                "for_session": {"type": "string", "enum": ["true"]},
             },
         },
         also={
             400: "Not a decision",
             401: "Not signed in",
-            404: "No link of ours",
-            409: "Already decided otherwise",
+            403: "A form of another site",
+            404: "No link of ours, or not the caller's to decide",
+            409: "Already decided otherwise, or the caller's own request",
             410: "The link's time is over",
+            422: "The policy or the tool does not take this",
         },
     ),
     sends=True,
@@ -83,22 +93,42 @@ async def approve_page(call: Call, _: None) -> Response:
 )
 async def approve_decision(call: Call, _: None) -> Response:
     """Raises the event that the waiting turn sleeps on."""
-    approval = await _approval(call)
-    if isinstance(approval, Response):
-        return approval
-    body = await _form(call)
-    if body is None:
-        return page.note(400, "That was not a decision", "The form takes decision=approve or decision=reject.")
+    if is_cross_site(call.request, call.services.settings.public_base_url):
+        return page.note(403, "Not from here", "This form was sent by another site. Open the approval link itself.")
+    view = await _view(call)
+    if isinstance(view, Response):
+        return view
     try:
-        decided = await call.services.approvals.decide(approval.id, body, call.principal)
+        body = await _form(call)
+        if body is None:
+            return page.note(400, "That was not a decision", "The form takes decision=approve or decision=reject.")
+        if view.refusal is not None and body.decision is Decision.APPROVE:
+            return page.note(409, "Not by you", view.refusal)
+        decided = await call.services.approvals.decide(view.approval.id, body, call.principal)
     except AppError as exc:
         return page.refusal(exc)
     call.events = decided.messages
-    await durable_client.raise_decision(call.durable, decided.instance_id, approval.id)
+    if not decided.must_be_delivered:
+        return page.voted(decided.approval)
+    await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
     return page.decided(decided.approval, just_now=decided.new)
 
 
-async def _approval(call: Call) -> Approval | Response:
+def is_cross_site(request: Request, public_base_url: str) -> bool:
+    """Whether a browser says that another site sent this form.
+
+    As Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` decides where it is sent, else `Origin`; every browser
+    sends at least one of the two with a POST. Without either it is no browser, and has no cookies of anyone's.
+    """
+    site = request.headers.get("sec-fetch-site", "")
+    if site:
+        return site not in {"same-origin", "none"}
+    origin = request.headers.get("origin", "")
+    own = {urlsplit(public_base_url).netloc, request.headers.get("host")}
+    return bool(origin) and origin.partition("://")[2] not in own
+
+
+async def _view(call: Call) -> ApprovalView | Response:
     """The approval a link names, or the page that says why there is none."""
     token = str(call.request.path_params.get("token", ""))
     try:
@@ -110,12 +140,13 @@ async def _approval(call: Call) -> Approval | Response:
     if not is_valid_id(approval_id):
         return page.note(404, "No such link", "This approval link is not one of ours.")
     try:
-        return await call.services.approvals.get(approval_id, call.principal)
+        return await call.services.approvals.view(approval_id, call.principal)
     except AppError as exc:
         return page.refusal(exc)
 
 
 async def _form(call: Call) -> NewDecision | None:
+    """None for what is no decision. Raises InvalidInput(INVALID_TOOL_ARGS) for arguments that are no JSON object."""
     data = bytearray()
     async for chunk in call.request.stream():
         data += chunk
@@ -124,7 +155,32 @@ async def _form(call: Call) -> NewDecision | None:
     try:
         fields = parse_qs(bytes(data).decode(), max_num_fields=10)
         decision = Decision(fields["decision"][0])
-        comment = fields.get("comment", [""])[0].strip().replace("\x00", "")
-        return NewDecision(decision=decision, comment=comment[:2_000] or None)
     except (KeyError, ValueError, UnicodeDecodeError):
         return None
+    comment = fields.get("comment", [""])[0].strip().replace("\x00", "")
+    # The page's fields come with both buttons, and who rejects has nothing to change or to extend.
+    approves = decision is Decision.APPROVE
+    arguments = fields.get("arguments", [""])[0].strip() if approves else ""
+    try:
+        return NewDecision(
+            decision=decision,
+            comment=comment[:2_000] or None,
+            arguments=_arguments(arguments) if arguments else None,
+            for_session=approves and fields.get("for_session") == ["true"],
+        )
+    except ValidationError:
+        raise _not_arguments() from None
+
+
+def _arguments(text: str) -> JsonObject:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _not_arguments() from None
+    if not isinstance(value, dict):
+        raise _not_arguments()
+    return value
+
+
+def _not_arguments() -> InvalidInput:
+    return InvalidInput(ErrorCode.INVALID_TOOL_ARGS, "The arguments are not a JSON object. Nothing was decided.")

@@ -16,7 +16,7 @@ from shared.adapters.realtime import HUB
 from shared.errors import AppError, ErrorCode
 from shared.principal import principal_of
 from shared.services import services
-from shared.sessions.events import APPROVERS_GROUP, session_group
+from shared.sessions.events import ROLE_GROUPS, session_group
 from shared.sessions.models import Subscription
 from triggers.http import OPERATIONS, Call, Operation, endpoint, problem, raw_json, request_id
 
@@ -60,7 +60,7 @@ OPERATIONS.append(NEGOTIATE)
 )
 @sends_events(bp)
 async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Response:
-    """Connection info for the standard client; approvers join their group at once."""
+    """Connection info for the standard client; the caller joins the groups of their roles at once."""
     correlation_id = request_id(req)
     try:
         principal = principal_of(req.headers, services().settings.auth_mode)
@@ -68,8 +68,8 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
             raise AppError(ErrorCode.UNAUTHENTICATED, "The connection would belong to someone else.")
     except AppError as exc:
         return problem(exc, correlation_id)
-    if principal.may_approve:
-        events.set(_group_action("add", APPROVERS_GROUP, user_id=principal.user_id))
+    groups = [_group_action("add", ROLE_GROUPS[role], user_id=principal.user_id) for role in principal.roles]
+    events.set(f"[{','.join(groups)}]")
     return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id})
 
 

@@ -1,4 +1,8 @@
-"""Approvals in PostgreSQL. A decision is one statement: of two deciders exactly one wins."""
+"""Approvals in PostgreSQL.
+
+Invariant: votes of one approval are cast one after the other, under the lock of its turn, and each finds out by itself
+whether it was the one that was missing: of two last voters exactly one decides.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,21 @@ from psycopg import sql
 from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.postgres_sessions import event_target
 from shared.adapters.sql.queries import load_queries
-from shared.sessions.models import ApprovalStatus, Decision
+from shared.principal import Principal
+from shared.sessions.models import ApprovalStatus, Vote
 from shared.sessions.pages import ApprovalFilter, Page
-from shared.sessions.records import ApprovalRecord, DecisionRecord
+from shared.sessions.policy import ApprovalPolicy
+from shared.sessions.records import ApprovalRecord, VoteEffect, VoteRecord
 
 _Q = load_queries("approvals")
+
+
+_MAY_DECIDE = sql.SQL(
+    # `approval_rules.may_decide`, said to the database.
+    "(a.policy -> 'roles' ?| %(roles)s::text[] OR a.policy -> 'users' ? %(user_id)s"
+    " OR (a.policy ->> 'escalation_role' = ANY (%(roles)s::text[])"
+    " AND a.requested_at + make_interval(secs => (a.policy ->> 'escalate_after_seconds')::float) <= %(now)s))"
+)
 
 
 class PostgresApprovals:
@@ -30,6 +44,7 @@ class PostgresApprovals:
         approval_id: str,
         digest: str,
         instance_id: str,
+        policy: ApprovalPolicy,
         expires_at: datetime,
         now: datetime,
     ) -> tuple[ApprovalRecord | None, bool]:
@@ -45,6 +60,7 @@ class PostgresApprovals:
                     "approval_id": approval_id,
                     "digest": digest,
                     "instance_id": instance_id,
+                    "policy": json(policy.model_dump(mode="json")),
                     "expires_at": expires_at,
                     "now": now,
                 },
@@ -59,22 +75,16 @@ class PostgresApprovals:
         return None if row is None else _approval(row)
 
     async def list_for(
-        self, wanted: ApprovalFilter, page: Page, *, visible_to: str | None = None
+        self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
     ) -> list[ApprovalRecord]:
-        """Newest first, one more than `page.limit` when there are more.
-
-        visible_to: only approvals of sessions this user may read; None: all of them (an approver's inbox).
-        """
-        where: list[sql.Composable] = [sql.SQL("true")]
-        parameters: dict[str, Any] = {"limit": page.limit + 1}
-        if visible_to is not None:
-            where.append(
-                sql.SQL(
-                    "(s.owner_id = %(user_id)s OR EXISTS (SELECT 1 FROM session_participants p"
-                    " WHERE p.session_id = s.id AND p.user_id = %(user_id)s))"
-                )
-            )
-            parameters["user_id"] = visible_to
+        """What `decider` may decide by now; newest first, one more than `page.limit` when there are more."""
+        where: list[sql.Composable] = [_MAY_DECIDE]
+        parameters: dict[str, Any] = {
+            "limit": page.limit + 1,
+            "user_id": decider.user_id,
+            "roles": [role.value for role in decider.roles],
+            "now": now,
+        }
         if wanted.status is not None:
             where.append(sql.SQL("a.status = %(status)s"))
             parameters["status"] = wanted.status.value
@@ -85,31 +95,37 @@ class PostgresApprovals:
             where.append(sql.SQL("(a.requested_at, a.id) < (%(after_at)s, %(after_id)s)"))
             parameters["after_at"], parameters["after_id"] = page.after
         query = sql.SQL(
-            "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling FROM approvals a JOIN sessions s ON s.id = a.session_id"
+            "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, votes_of_approval(a.id) AS votes"
+            " FROM approvals a JOIN sessions s ON s.id = a.session_id"
             " WHERE {} ORDER BY a.requested_at DESC, a.id DESC LIMIT %(limit)s"
         ).format(sql.SQL(" AND ").join(where))
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query, parameters)
             return [_approval(row) for row in await cursor.fetchall()]
 
-    async def decide(self, approval_id: str, decision: DecisionRecord, *, now: datetime) -> bool:
-        """Record a decision; False when it was no longer pending or its time was over."""
-        status = ApprovalStatus.APPROVED if decision.decision is Decision.APPROVE else ApprovalStatus.REJECTED
+    async def vote(self, approval_id: str, vote: VoteRecord, *, now: datetime) -> VoteEffect:
+        """Cast a vote and, when it was the one that was missing, decide."""
         parameters = {
             "approval_id": approval_id,
-            "status": status.value,
-            "user_id": decision.user_id,
-            "comment": decision.comment,
-            "decided_arguments": json(decision.arguments),
-            "digest": decision.digest,
+            "user_id": vote.user_id,
+            "decision": vote.decision.value,
+            "digest": vote.digest,
+            "arguments": json(vote.arguments),
+            "comment": vote.comment,
+            "for_session": vote.for_session,
             "now": now,
         }
         async with self._pool.pipelined() as connection:
-            # Turn before approval, as a cancel locks them; and only a statement that starts with the lock held sees
-            # whether it decides the last of several.
+            # Session before turn before approval, as everywhere; and only a statement that starts with the locks held
+            # sees whether it decides the last of several.
+            if vote.for_session:
+                await connection.execute(_Q["lock_session_of_approval"], parameters)
             await connection.execute(_Q["lock_turn_of_approval"], parameters)
-            cursor = await connection.execute(_Q["decide_approval"], parameters)
-            return await cursor.fetchone() is not None
+            cast = await connection.execute(_Q["cast_vote"], parameters)
+            decided = await connection.execute(_Q["decide_approval"], parameters)
+            if await decided.fetchone() is not None:
+                return VoteEffect.DECIDED
+            return VoteEffect.NOTHING if await cast.fetchone() is None else VoteEffect.COUNTED
 
     async def undelivered(self, *, before: datetime, limit: int) -> list[tuple[str, str]]:
         """(approval id, instance id) of what was decided before then and never reached its orchestration."""
@@ -140,6 +156,9 @@ def _approval(row: Row) -> ApprovalRecord:
         comment=row["comment"],
         instance_id=row["instance_id"],
         target=event_target(row),
+        policy=ApprovalPolicy.model_validate(row["policy"]),
+        votes=tuple(Vote.model_validate(vote) for vote in row["votes"]),
+        for_session=row["for_session"],
         owner_id=row.get("owner_id"),
         participates=bool(row.get("participates", False)),
     )

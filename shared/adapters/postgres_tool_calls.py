@@ -68,7 +68,7 @@ class PostgresToolCalls:
         """Close an approval that nobody decided. False when somebody was just in time."""
         parameters = {"tool_call_id": tool_call_id, "now": now}
         async with self._pool.pipelined() as connection:
-            # Locked first for the same two reasons as a decision's (PostgresApprovals.decide).
+            # Locked first for the same two reasons as a decision's (PostgresApprovals.vote).
             await connection.execute(_Q["lock_turn_of_tool_call"], parameters)
             cursor = await connection.execute(_Q["time_out_approval"], parameters)
             return await cursor.fetchone() is not None
@@ -104,4 +104,5 @@ def _tool_execution(row: Row) -> ToolExecution:
         arguments_digest=row["arguments_digest"],
         error_code=row["error_code"],
         result_message_id=row["result_message_id"],
+        granted_tools=frozenset(row["granted_tools"]),
     )

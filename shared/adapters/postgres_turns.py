@@ -351,6 +351,7 @@ class PostgresTurns:
                     message_created_at=row["message_created_at"],
                     attempt=row["attempt"],
                     context=[_context_message(item) for item in context],
+                    granted_tools=frozenset(row["granted_tools"]),
                 )
             key = {"turn_id": turn_id, "step": step}
             stored = await (await connection.execute(_Q["restate_step"], key)).fetchone()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from shared.ids import new_id
+from shared.sessions.audit import SYSTEM
 from shared.sessions.models import JsonObject
 
 if TYPE_CHECKING:
@@ -37,13 +38,14 @@ class TablesAuditTrail:
         self._table: TableClient | None = None
         self._opening = asyncio.Lock()
 
-    async def record(self, session_id: str, action: str, details: JsonObject) -> None:
+    async def record(self, session_id: str, action: str, details: JsonObject, *, who: str = SYSTEM) -> None:
         from azure.core.exceptions import AzureError
 
         entity: dict[str, Any] = {
             "PartitionKey": session_id,
             "RowKey": new_id(),
             "at": datetime.now(UTC),
+            "who": who,
             "action": action,
             "details": _cut(orjson.dumps(details).decode()),
         }

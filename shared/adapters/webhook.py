@@ -12,9 +12,9 @@ import orjson
 from standardwebhooks import Webhook
 
 from shared.errors import ErrorCode, Transient
-from shared.sessions.approval import public_approval
 from shared.sessions.audit import AuditTrail
 from shared.sessions.repository import ApprovalRepository
+from shared.sessions.voting import public_approval
 from shared.signing import ApprovalLinks
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15)

@@ -15,13 +15,14 @@ import orjson
 
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
+from shared.sessions.approval_rules import is_granted, requires_approval
 from shared.sessions.cancellation import CancelWatch, TurnCancelled
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.llm import ModelEnd, ModelText, ModelToolCall
 from shared.sessions.metrics import metrics
-from shared.sessions.models import ApprovalMode, MessageRole, MessageStatus, Usage
+from shared.sessions.models import MessageRole, MessageStatus, Usage
 from shared.sessions.realtime import RealtimeSender, StreamWriter
 from shared.sessions.records import (
     ProposedCall,
@@ -35,7 +36,7 @@ from shared.sessions.records import (
 )
 from shared.sessions.repository import TurnRepository
 from shared.sessions.retry import model_delay_s
-from shared.sessions.tools.registry import InvalidToolArguments, Tool, ToolApproval, find_tool, validate_arguments
+from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class SessionAgentBridge:
         if failure is not None:
             return await self._failed(start, writer, content, failure, tries)
         assert end is not None  # the stream ended without an exception
-        calls = [propose(call, index, start.plan) for index, call in enumerate(end.tool_calls)]
+        calls = [propose(call, index, start.plan, start.granted_tools) for index, call in enumerate(end.tool_calls)]
         if calls and start.step >= start.plan.max_steps:
             detail = f"No answer within {start.plan.max_steps} steps."
             return await self._close(
@@ -215,8 +216,13 @@ class SessionAgentBridge:
         return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=1.0)
 
 
-def propose(call: ModelToolCall, index: int, plan: TurnPlan) -> ProposedCall:
-    """A model's call as our policy sees it. A call that cannot run never waits for anyone."""
+def propose(
+    call: ModelToolCall, index: int, plan: TurnPlan, granted_tools: frozenset[str] = frozenset()
+) -> ProposedCall:
+    """A model's call as our policy sees it. A call that cannot run never waits for anyone.
+
+    granted_tools: approved for the rest of the session.
+    """
     arguments: dict[str, object] = {}
     error: str | None = None
     tool = find_tool(call.name) if call.name in plan.tools else None
@@ -245,7 +251,10 @@ def propose(call: ModelToolCall, index: int, plan: TurnPlan) -> ProposedCall:
         name=call.name[:_MAX_NAME_CHARS],
         arguments=arguments,
         argument_error=error,
-        needs_approval=error is None and tool is not None and needs_approval(tool, plan.approval_mode),
+        needs_approval=error is None
+        and tool is not None
+        and requires_approval(tool, plan)
+        and not is_granted(tool.name, plan, granted_tools),
     )
 
 
@@ -254,13 +263,6 @@ def _is_deeper(value: object, levels: int) -> bool:
         return False
     children = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
-
-
-def needs_approval(tool: Tool, mode: ApprovalMode) -> bool:
-    """Whether a person must allow this call."""
-    if mode is ApprovalMode.POLICY:
-        return tool.approval is ToolApproval.MANUAL
-    return mode is ApprovalMode.MANUAL
 
 
 def _step_tokens(content: str, end: ModelEnd) -> int:

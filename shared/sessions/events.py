@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from shared.principal import Role
+
 SEQ_LEASE = 10_000
 """How many numbers Redis may assign before it must ask PostgreSQL for more."""
 
@@ -91,8 +93,8 @@ def session_group(session_id: str) -> str:
     return f"session-{session_id}"
 
 
-APPROVERS_GROUP = "approvers"
-"""The SignalR group of all who have the approver role."""
+ROLE_GROUPS = {Role.USER: "users", Role.APPROVER: "approvers", Role.ADMIN: "admins"}
+"""The SignalR groups of all who hold a role: they hear of approvals that it may decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +187,28 @@ class SessionEventPublisher:
         self._moved: dict[str, EventTarget] = {}
 
     async def publish(
-        self, target: EventTarget, events: Sequence[Event], *, also_to: Sequence[str] = ()
+        self,
+        target: EventTarget,
+        events: Sequence[Event],
+        *,
+        also_to: Sequence[str] = (),
+        users: Sequence[str] = (),
     ) -> list[bytes]:
-        """Number `events` and return one encoded SignalR message per event and group, in order.
+        """Number `events` and return one encoded SignalR message per event and receiver, in order.
 
-        also_to: further groups that see these events (approvers).
+        also_to, users: further groups, and single people by user id, who see these events (approvers).
         Never fails because Redis is down: numbers then come from PostgreSQL and replay has a hole.
         """
         bodies = [event.body(target.session_id) for event in events]
         first = await self._number(target, bodies)
+        receivers = [b'"groupName":' + orjson.dumps(group) for group in (session_group(target.session_id), *also_to)]
+        receivers += [b'"userId":' + orjson.dumps(user) for user in users]
         messages: list[bytes] = []
         for offset, body in enumerate(bodies):
             argument = envelope(first + offset, body)
             messages.extend(
-                b'{"target":"%b","groupName":%b,"arguments":[%b]}'
-                % (CLIENT_METHOD.encode(), orjson.dumps(group), argument)
-                for group in (session_group(target.session_id), *also_to)
+                b'{"target":"%b",%b,"arguments":[%b]}' % (CLIENT_METHOD.encode(), receiver, argument)
+                for receiver in receivers
             )
         return messages
 

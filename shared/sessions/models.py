@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from shared.sessions.policy import ApprovalPolicy
+
 type JsonObject = dict[str, Any]
 
 
@@ -189,6 +191,17 @@ class Turn(Value):
     error: TurnError | None
 
 
+class Vote(Value):
+    """What one person said of an approval; the newest counts."""
+
+    by: str
+    decision: Decision
+    at: datetime
+    comment: str | None = None
+    arguments: JsonObject | None = Field(None, description="What this person would allow instead of `arguments`")
+    for_session: bool = False
+
+
 class Approval(Value):
     id: str
     tool_call_id: str
@@ -201,9 +214,13 @@ class Approval(Value):
     requested_by: str
     requested_at: datetime
     expires_at: datetime
-    decided_by: str | None = None
+    decided_by: str | None = Field(None, description="null with a decision: nobody answered, and the policy decided")
     decided_at: datetime | None = None
     comment: str | None = None
+    policy: ApprovalPolicy = Field(description="As it was when the call was asked for")
+    quorum: int = Field(description="How many people have to approve the same arguments")
+    votes: list[Vote] = Field(description="In the order they were cast")
+    for_session: bool = Field(False, description="It also allows this tool for the rest of the session")
 
 
 # What callers send. ----------------------------------------------------------------------------
@@ -264,6 +281,7 @@ class NewDecision(Value):
     decision: Decision
     arguments: SentJson | None = Field(None, description="Approve with these arguments instead")
     comment: str | None = Field(None, max_length=2_000)
+    for_session: bool = Field(False, description="Allow this tool for the rest of the session, where the policy does")
 
 
 class Subscription(Value):

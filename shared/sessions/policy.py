@@ -9,10 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.principal import Role
-from shared.sessions.models import Value
 
 
 class TimeoutAction(StrEnum):
@@ -22,8 +21,11 @@ class TimeoutAction(StrEnum):
     APPROVE = "approve"  # the call runs: for what may be stopped but need not be asked for
 
 
-class ApprovalPolicy(Value):
+class ApprovalPolicy(BaseModel):
     """How one tool's calls are allowed, for one agent."""
+
+    # A `models.Value`, said again here: the values of that module show policies.
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     required: bool | None = Field(None, description="Whether its calls wait for a person; null: the tool's own rule")
     roles: list[Role] = Field([Role.APPROVER], max_length=3, description="Roles whose holders may decide")

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+from pydantic import Field
+
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     ApprovalMode,
@@ -22,7 +24,9 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
     Value,
+    Vote,
 )
+from shared.sessions.policy import DEFAULT_POLICY, ApprovalPolicy
 
 type Access = Literal["owner", "write", "read"]
 
@@ -57,6 +61,11 @@ class TurnPlan(Value):
     approval_timeout_seconds: int
     tool_timeout_seconds: int
     max_context_tokens: int
+    policies: dict[str, ApprovalPolicy] = Field({})
+    """How calls are allowed, by tool name; only for tools the agent says something about."""
+
+    def policy_of(self, tool: str) -> ApprovalPolicy:
+        return self.policies.get(tool, DEFAULT_POLICY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,8 @@ class StepStart:
     attempt: int
     context: list[ContextMessage]
     """Newest first."""
+    granted_tools: frozenset[str] = frozenset()
+    """Tools that were approved for the rest of the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +223,8 @@ class ToolExecution:
     error_code: str | None
     result_message_id: str | None
     """The tool message that holds its result, once it has one."""
+    granted_tools: frozenset[str] = frozenset()
+    """Tools that were approved for the rest of the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,19 +262,34 @@ class ApprovalRecord:
     comment: str | None
     instance_id: str
     target: EventTarget
+    policy: ApprovalPolicy = DEFAULT_POLICY
+    votes: tuple[Vote, ...] = ()
+    """In the order they were cast."""
+    for_session: bool = False
     owner_id: str | None = None
     participates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class DecisionRecord:
-    """A person's decision, as the store takes it."""
+class VoteRecord:
+    """What a person says of an approval, as the store takes it."""
 
     decision: Decision
     user_id: str
-    arguments: JsonObject | None
-    digest: str | None
-    comment: str | None
+    digest: str
+    """Of the arguments it is about."""
+    arguments: JsonObject | None = None
+    """Only when they are not those that were asked for."""
+    comment: str | None = None
+    for_session: bool = False
+
+
+class VoteEffect(StrEnum):
+    """What a vote did."""
+
+    DECIDED = "decided"  # it was the one that was missing
+    COUNTED = "counted"  # more are needed
+    NOTHING = "nothing"  # the same was said before, or the approval takes no votes any more
 
 
 @dataclass(frozen=True, slots=True)

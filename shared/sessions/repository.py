@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from shared.principal import Principal
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
@@ -21,9 +22,9 @@ from shared.sessions.models import (
     TurnStatus,
 )
 from shared.sessions.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
+from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.records import (
     ApprovalRecord,
-    DecisionRecord,
     FinishedTurn,
     Idempotency,
     Interruption,
@@ -36,6 +37,8 @@ from shared.sessions.records import (
     StuckTurn,
     ToolExecution,
     TurnPlan,
+    VoteEffect,
+    VoteRecord,
 )
 
 
@@ -192,6 +195,7 @@ class ApprovalRepository(Protocol):
         approval_id: str,
         digest: str,
         instance_id: str,
+        policy: ApprovalPolicy,
         expires_at: datetime,
         now: datetime,
     ) -> tuple[ApprovalRecord | None, bool]:
@@ -203,13 +207,13 @@ class ApprovalRepository(Protocol):
         ...
 
     async def list_for(
-        self, wanted: ApprovalFilter, page: Page, *, visible_to: str | None = None
+        self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
     ) -> list[ApprovalRecord]:
-        """Newest first, one more than `page.limit` when there are more."""
+        """What they may decide by now; newest first, one more than `page.limit` when there are more."""
         ...
 
-    async def decide(self, approval_id: str, decision: DecisionRecord, *, now: datetime) -> bool:
-        """False when it was no longer pending, or too late. Of two deciders exactly one wins."""
+    async def vote(self, approval_id: str, vote: VoteRecord, *, now: datetime) -> VoteEffect:
+        """Cast a vote, and decide when it was the one that was missing: of two last voters exactly one does."""
         ...
 
     async def undelivered(self, *, before: datetime, limit: int) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ import orjson
 
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.approval import arguments_digest
+from shared.sessions.approval_rules import arguments_digest, is_granted, requires_approval
 from shared.sessions.audit import AuditTrail
 from shared.sessions.cancellation import CancelWatch, TurnCancelled
 from shared.sessions.context import estimate_tokens
@@ -85,18 +85,16 @@ class ToolCallHandler:
         if call.ended_at is not None:
             return await self._again(call)
         if call.needs_approval and deadline_passed and call.approval_status is ApprovalStatus.PENDING:
-            await self._tool_calls.time_out_approval(tool_call_id, now=datetime.now(UTC))
+            timed_out = await self._tool_calls.time_out_approval(tool_call_id, now=datetime.now(UTC))
             call = await self._tool_calls.tool_execution(tool_call_id)
+            if timed_out:
+                await self._note(call, "approval.timed_out", {"outcome": call.approval_status})
         if call.needs_approval and call.approval_status is ApprovalStatus.PENDING and not call.cancelled:
             return ToolReport(call.status, True, [])
         outcome = await self._outcome(call)
         if call.needs_approval:
             await self._tool_calls.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
-            await self._audit.record(
-                call.session_id,
-                "tool_call.ended",
-                {"tool_call_id": call.tool_call_id, "tool": call.name, "status": outcome.status, "code": outcome.code},
-            )
+        await self._note(call, "tool_call.ended", {"status": outcome.status, "code": outcome.code})
         return await self._store(call, outcome)
 
     async def _outcome(self, call: ToolExecution) -> _Outcome:
@@ -110,6 +108,7 @@ class ToolCallHandler:
         if call.needs_approval and call.arguments_digest != arguments_digest(call.name, arguments):
             # What was approved and what would run must be the same bytes, or nothing runs.
             return _failed(ErrorCode.APPROVAL_REJECTED, "The approved arguments do not match this call.")
+        await self._note(call, "tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments)})
         begun_now = await self._tool_calls.begin_tool_call(call.tool_call_id, now=datetime.now(UTC))
         if not begun_now and not tool.idempotent:
             return _failed(
@@ -117,6 +116,17 @@ class ToolCallHandler:
                 "This call was interrupted while it ran; its outcome is unknown and it was not repeated.",
             )
         return await self._run(tool, arguments, call)
+
+    async def _note(self, call: ToolExecution, action: str, details: JsonObject) -> None:
+        """An audit line, for calls that somebody had to allow."""
+        how: JsonObject = {"tool_call_id": call.tool_call_id, "tool": call.name}
+        if call.needs_approval:
+            how["approval_id"] = call.approval_id
+        elif _by_grant(call):
+            how["granted"] = "session"
+        else:
+            return
+        await self._audit.record(call.session_id, action, how | details)
 
     async def _run(self, tool: Tool, arguments: JsonObject, call: ToolExecution) -> _Outcome:
         timeout_s = min(tool.timeout_s, call.plan.tool_timeout_seconds)
@@ -224,7 +234,15 @@ def _refusal(call: ToolExecution) -> _Outcome | None:
         return _failed(ErrorCode.INVALID_TOOL_ARGS if known else ErrorCode.TOOL_NOT_FOUND, call.argument_error)
     if call.needs_approval and call.approval_status is not ApprovalStatus.APPROVED:
         return _failed(ErrorCode.APPROVAL_REQUIRED, "This call needs an approval that it does not have.")
+    if _by_grant(call) and not is_granted(call.name, call.plan, call.granted_tools):
+        return _failed(ErrorCode.APPROVAL_REQUIRED, "This call needs an approval that it does not have.")
     return None
+
+
+def _by_grant(call: ToolExecution) -> bool:
+    """Whether it waited for nobody only because the tool was approved for the rest of the session."""
+    tool = find_tool(call.name)
+    return not call.needs_approval and tool is not None and requires_approval(tool, call.plan)
 
 
 def _failed(code: ErrorCode, message: str) -> _Outcome:

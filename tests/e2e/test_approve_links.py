@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -41,7 +42,7 @@ def _assert_page(response: httpx.Response, status: int, *texts: str) -> None:
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
-    assert (response.headers["cache-control"], response.headers["referrer-policy"]) == ("no-store", "no-referrer")
+    assert (response.headers["cache-control"], response.headers["referrer-policy"]) == ("no-store", "same-origin")
     assert "<script" not in response.text
 
 
@@ -144,6 +145,68 @@ async def test_form_that_is_no_decision_decides_nothing(api: Api, parley: AppHos
     _assert_page(await api.post(link, content=form, headers=headers), 400)
     assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json()["status"] == "pending"
     await api.cancel(session_id, turn_id)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": "{own}"},
+        {"sec-fetch-site": "cross-site", "origin": "{own}"},
+        {"origin": "https://evil.test"},
+        {"origin": "{own}.evil.test"},
+        {"origin": "null"},
+        {"origin": "http://["},
+    ],
+    ids=str,
+)
+async def test_form_of_another_site_decides_nothing(
+    api: Api, parley: AppHost, sink: Sink, headers: dict[str, str]
+) -> None:
+    """The browser adds the approver's cookies to it, so only the browser's word for where it comes from is left."""
+    approval, link = await _shared_question(api, parley, sink)
+    sent = {name: value.replace("{own}", api.base_url) for name, value in headers.items()}
+    response = await api.post(link, data={"decision": "approve"}, headers=sent)
+    _assert_page(response, 403, "another site")
+    assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json() == approval
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"sec-fetch-site": "same-origin", "origin": "{own}"}, {"sec-fetch-site": "none"}, {"origin": "{own}"}, {}],
+    ids=str,
+)
+async def test_form_of_our_own_page_is_taken(api: Api, parley: AppHost, sink: Sink, headers: dict[str, str]) -> None:
+    approval, link = await _shared_question(api, parley, sink)
+    sent = {name: value.replace("{own}", api.base_url) for name, value in headers.items()}
+    # Taken far enough to be found no decision.
+    _assert_page(await api.post(link, data={"decision": "maybe"}, headers=sent), 400)
+    assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json() == approval
+
+
+async def _shared_question(api: Api, parley: AppHost, sink: Sink) -> tuple[Json, str]:
+    """One approval that stays open, for tests that must not decide it: (approval, path of its link)."""
+    key = sink.url("/link-shared")
+    if key not in _QUESTIONS:
+        _, _, approval, link = await _asked(api, parley, key)
+        _QUESTIONS[key] = (approval, link)
+    return _QUESTIONS[key]
+
+
+_QUESTIONS: dict[str, tuple[Json, str]] = {}
+
+
+async def test_page_takes_changed_arguments_and_refuses_what_is_none(api: Api, parley: AppHost, sink: Sink) -> None:
+    session_id, turn_id, approval, link = await _asked(api, parley, sink.url("/link-asked"))
+    _assert_page(await api.get(link), 200, "Approve with other arguments", "&quot;method&quot;: &quot;POST&quot;")
+    for text in ("[]", "{", "1", '{"a":' * 2000, '{"method": "POST"}', "{}"):
+        _assert_page(await api.post(link, data={"decision": "approve", "arguments": text}), 422)
+    assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json() == approval
+    changed = {"method": "POST", "url": sink.url("/link-changed"), "body": '{"ž": 1}'}
+    _assert_page(await api.post(link, data={"decision": "approve", "arguments": json.dumps(changed)}), 200, "Approved")
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert [request.body.decode() for request in sink.at("/link-changed")] == ['{"ž": 1}']
+    assert sink.at("/link-asked") == []
 
 
 async def test_link_does_not_say_who_decides(api: Api, parley: AppHost, sink: Sink) -> None:

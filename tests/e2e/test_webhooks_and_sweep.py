@@ -28,7 +28,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.records import DecisionRecord
+from shared.sessions.records import VoteEffect, VoteRecord
 from tests.contract.wire import WireContract
 from tests.e2e.client import Api, eventually, post_call, script
 from tests.e2e.processes import WEBHOOK_SECRET, AppHost, Received, Sink
@@ -191,8 +191,11 @@ async def test_sweep_delivers_a_decision_whose_event_was_cut(
     session_id = await api.session()
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/undelivered"))]], content="done"))
     approval = await api.approval(session_id)
-    decision = DecisionRecord(Decision.APPROVE, "petr", None, None, None)
-    assert await PostgresApprovals(pool).decide(approval["id"], decision, now=datetime.now(UTC))
+    rows = PostgresApprovals(pool)
+    record = await rows.get(approval["id"], "petr")
+    assert record is not None
+    vote = VoteRecord(Decision.APPROVE, "petr", record.arguments_digest)
+    assert await rows.vote(approval["id"], vote, now=datetime.now(UTC)) is VoteEffect.DECIDED
     aged = "UPDATE approvals SET decided_at = decided_at - interval '1 minute' WHERE id = %s"
     await _sql(parley, aged, approval["id"])
     assert (await _swept(api, parley, session_id, turn_id))["status"] == "completed"

@@ -20,11 +20,13 @@ from shared.adapters.postgres_sessions import PostgresSessions
 from shared.adapters.postgres_tool_calls import PostgresToolCalls
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
-from shared.sessions.approval import arguments_digest
+from shared.sessions.approval_rules import arguments_digest
+from shared.sessions.audit import SYSTEM
 from shared.sessions.context import estimate_tokens
 from shared.sessions.models import (
     ApprovalMode,
     Concurrency,
+    Decision,
     Message,
     MessageRole,
     MessageStatus,
@@ -35,6 +37,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
+from shared.sessions.policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.records import (
     ApprovalRecord,
     Idempotency,
@@ -44,6 +47,8 @@ from shared.sessions.records import (
     StepResult,
     StepStart,
     TurnPlan,
+    VoteEffect,
+    VoteRecord,
 )
 
 OWNER = "ann"
@@ -52,6 +57,14 @@ READER = "rita"
 STRANGER = "mallory"
 WAIT_S = 20.0
 """How long a test waits for what must come; never a measure of speed."""
+
+
+def vote_on(
+    approval: ApprovalRecord, user: str = "anna", decision: Decision = Decision.APPROVE, **changes: Any
+) -> VoteRecord:
+    """A vote about the arguments that were asked for, unless `changes` names others."""
+    arguments = changes.get("arguments") or approval.arguments
+    return VoteRecord(decision, user, arguments_digest(approval.tool, arguments), **changes)
 
 
 def utc_now() -> datetime:
@@ -189,7 +202,12 @@ class Stores:
         return posted
 
     async def request_approval(
-        self, proposal: ProposedCall, *, expires_in: timedelta = timedelta(hours=1), instance_id: str | None = None
+        self,
+        proposal: ProposedCall,
+        *,
+        expires_in: timedelta = timedelta(hours=1),
+        instance_id: str | None = None,
+        policy: ApprovalPolicy = DEFAULT_POLICY,
     ) -> ApprovalRecord:
         now = utc_now()
         record, _ = await self.approvals.request(
@@ -197,11 +215,16 @@ class Stores:
             approval_id=new_id(),
             digest=arguments_digest(proposal.name, proposal.arguments),
             instance_id=instance_id or f"instance-{proposal.id}",
+            policy=policy,
             expires_at=now + expires_in,
             now=now,
         )
         assert record is not None
         return record
+
+    async def decide(self, approval: ApprovalRecord, vote: VoteRecord, *, now: datetime | None = None) -> bool:
+        """Whether this vote was the one that decided."""
+        return await self.approvals.vote(approval.id, vote, now=now or utc_now()) is VoteEffect.DECIDED
 
     async def sql(self, query: bytes, **parameters: Any) -> int:
         return await self.pool.execute(query, parameters)
@@ -305,9 +328,12 @@ class RecordingSender:
 @dataclass
 class RecordingAudit:
     lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    who: list[str] = field(default_factory=list)
+    """Of each line."""
 
-    async def record(self, session_id: str, action: str, details: dict[str, Any]) -> None:
+    async def record(self, session_id: str, action: str, details: dict[str, Any], *, who: str = SYSTEM) -> None:
         self.lines.append((session_id, action, details))
+        self.who.append(who)
 
 
 def envelopes(messages: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -8,13 +8,17 @@ from datetime import timedelta
 import pytest
 
 from shared.ids import new_id
+from shared.principal import Principal, Role
+from shared.sessions.approval_rules import arguments_digest
 from shared.sessions.models import ApprovalStatus, Decision, ToolCallStatus, TurnStatus
 from shared.sessions.pages import ApprovalFilter, Page
-from shared.sessions.records import ApprovalRecord, DecisionRecord, ProposedCall
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, call, utc_now
+from shared.sessions.policy import DEFAULT_POLICY
+from shared.sessions.records import ApprovalRecord, ProposedCall
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, call, utc_now, vote_on
 
 pytestmark = pytest.mark.integration
 
+APPROVER = Principal("anna", frozenset({Role.USER, Role.APPROVER}))
 _ARGUMENTS = {"method": "POST", "url": "http://example.test/", "body": "{}"}
 
 
@@ -30,11 +34,6 @@ async def _waiting(
     return proposal, await stores.request_approval(proposal, expires_in=expires_in)
 
 
-def _approve(user: str = "anna", **changes: object) -> DecisionRecord:
-    values = {"decision": Decision.APPROVE, "user_id": user, "arguments": None, "digest": None, "comment": None}
-    return DecisionRecord(**values | changes)  # type: ignore[arg-type]  # a table of the fields above
-
-
 async def test_a_request_is_opened_once_and_the_turn_waits(stores: Stores) -> None:
     proposal, opened = await _waiting(stores)
 
@@ -42,6 +41,7 @@ async def test_a_request_is_opened_once_and_the_turn_waits(stores: Stores) -> No
         proposal.id,
         approval_id=new_id(),
         digest="other",
+        policy=DEFAULT_POLICY,
         instance_id="other",
         expires_at=utc_now(),
         now=utc_now(),
@@ -69,7 +69,13 @@ async def test_a_turn_that_was_cancelled_asks_nobody(stores: Stores) -> None:
     await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
 
     record, opened_now = await stores.approvals.request(
-        proposal.id, approval_id=new_id(), digest="d", instance_id="i", expires_at=utc_now(), now=utc_now()
+        proposal.id,
+        approval_id=new_id(),
+        digest="d",
+        instance_id="i",
+        policy=DEFAULT_POLICY,
+        expires_at=utc_now(),
+        now=utc_now(),
     )
 
     assert (record, opened_now) == (None, False)
@@ -77,11 +83,9 @@ async def test_a_turn_that_was_cancelled_asks_nobody(stores: Stores) -> None:
 
 async def test_of_deciders_at_once_exactly_one_wins(stores: Stores) -> None:
     _, approval = await _waiting(stores)
-    decisions = [_approve(f"user-{n}", decision=list(Decision)[n % 2]) for n in range(6)]
+    votes = [vote_on(approval, f"user-{n}", list(Decision)[n % 2]) for n in range(6)]
 
-    won = await asyncio.gather(
-        *(stores.approvals.decide(approval.id, decision, now=utc_now()) for decision in decisions)
-    )
+    won = await asyncio.gather(*(stores.decide(approval, vote) for vote in votes))
 
     assert sum(won) == 1
     record = await stores.approvals.get(approval.id, OWNER)
@@ -100,7 +104,7 @@ async def test_a_decision_moves_the_call_and_the_turn(
 ) -> None:
     proposal, approval = await _waiting(stores)
 
-    assert await stores.approvals.decide(approval.id, _approve(decision=decision, comment="ok 🙂"), now=utc_now())
+    assert await stores.decide(approval, vote_on(approval, decision=decision, comment="ok 🙂"))
 
     execution = await stores.tool_calls.tool_execution(proposal.id)
     assert (execution.status, execution.comment, execution.decided_by) == (call_status, "ok 🙂", "anna")
@@ -112,19 +116,19 @@ async def test_changed_arguments_are_kept_beside_what_was_asked(stores: Stores) 
     proposal, approval = await _waiting(stores)
     changed = {**_ARGUMENTS, "method": "PUT"}
 
-    await stores.approvals.decide(approval.id, _approve(arguments=changed, digest="new"), now=utc_now())
+    await stores.decide(approval, vote_on(approval, arguments=changed))
 
     execution = await stores.tool_calls.tool_execution(proposal.id)
     assert (execution.arguments, execution.decided_arguments) == (_ARGUMENTS, changed)
-    assert execution.arguments_digest == "new"
+    assert execution.arguments_digest == arguments_digest("http_request", changed)
 
 
 async def test_a_decision_after_the_time_is_over_does_not_count(stores: Stores) -> None:
     _, approval = await _waiting(stores, expires_in=timedelta(seconds=10))
 
-    assert await stores.approvals.decide(approval.id, _approve(), now=approval.expires_at) is False
+    assert await stores.decide(approval, vote_on(approval), now=approval.expires_at) is False
     just_in_time = approval.expires_at - timedelta(microseconds=1)
-    assert await stores.approvals.decide(approval.id, _approve(), now=just_in_time) is True
+    assert await stores.decide(approval, vote_on(approval), now=just_in_time) is True
 
 
 async def test_a_timeout_and_a_decision_at_once_leave_one_outcome(stores: Stores) -> None:
@@ -132,7 +136,7 @@ async def test_a_timeout_and_a_decision_at_once_leave_one_outcome(stores: Stores
         proposal, approval = await _waiting(stores)
 
         decided, timed_out = await asyncio.gather(
-            stores.approvals.decide(approval.id, _approve(), now=utc_now()),
+            stores.decide(approval, vote_on(approval)),
             stores.tool_calls.time_out_approval(proposal.id, now=utc_now()),
         )
 
@@ -150,7 +154,7 @@ async def test_a_turn_waits_until_its_last_approval_is_decided(stores: Stores) -
 
     statuses = []
     for approval in approvals:
-        await stores.approvals.decide(approval.id, _approve(), now=utc_now())
+        await stores.decide(approval, vote_on(approval))
         statuses.append((await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)).status)
 
     assert statuses == [TurnStatus.WAITING_APPROVAL, TurnStatus.RUNNING]
@@ -161,14 +165,14 @@ async def test_cancelling_the_turn_cancels_what_is_pending_and_keeps_what_was_de
     posted = await stores.turn()
     await stores.answer(posted.turn.id, calls=proposals)
     decided, pending = [await stores.request_approval(proposal) for proposal in proposals]
-    await stores.approvals.decide(decided.id, _approve(), now=utc_now())
+    await stores.decide(decided, vote_on(decided))
 
     interruption, _ = await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
 
     assert interruption.approvals == [(pending.id, pending.instance_id)]
     records = [await stores.approvals.get(approval.id, OWNER) for approval in (decided, pending)]
     assert [record.status for record in records if record] == [ApprovalStatus.APPROVED, ApprovalStatus.CANCELLED]
-    assert await stores.approvals.decide(pending.id, _approve(), now=utc_now()) is False
+    assert await stores.decide(pending, vote_on(pending)) is False
 
 
 async def test_who_takes_part_in_the_session_is_told_with_the_approval(stores: Stores) -> None:
@@ -195,33 +199,34 @@ async def test_the_inbox_pages_newest_first_while_approvals_arrive(stores: Store
     wanted = ApprovalFilter(session_id=posted.turn.session_id)
     asked = [(await stores.request_approval(proposal)).id for proposal in proposals[:4]]
 
-    first = await stores.approvals.list_for(wanted, Page(limit=2))
+    first = await stores.approvals.list_for(wanted, Page(limit=2), APPROVER, now=utc_now())
     await stores.request_approval(proposals[4])
-    rest = await stores.approvals.list_for(wanted, Page(limit=9, after=(first[1].requested_at, first[1].id)))
+    after = Page(limit=9, after=(first[1].requested_at, first[1].id))
+    rest = await stores.approvals.list_for(wanted, after, APPROVER, now=utc_now())
 
     assert [record.id for record in [*first[:2], *rest]] == asked[::-1]
 
 
-async def test_the_inbox_filters_by_status_and_by_who_may_see(stores: Stores) -> None:
+async def test_the_inbox_filters_by_status_and_by_who_may_decide(stores: Stores) -> None:
     _, pending = await _waiting(stores)
     _, decided = await _waiting(stores)
-    await stores.approvals.decide(decided.id, _approve(), now=utc_now())
+    await stores.decide(decided, vote_on(decided))
 
-    async def ids(wanted: ApprovalFilter, visible_to: str | None = None) -> set[str]:
-        found = await stores.approvals.list_for(wanted, Page(limit=200), visible_to=visible_to)
+    async def ids(wanted: ApprovalFilter, decider: Principal = APPROVER) -> set[str]:
+        found = await stores.approvals.list_for(wanted, Page(limit=200), decider, now=utc_now())
         return {record.id for record in found}
 
     approved = await ids(ApprovalFilter(status=ApprovalStatus.APPROVED))
     assert decided.id in approved
     assert pending.id not in approved
-    assert {pending.id, decided.id} <= await ids(ApprovalFilter(), OWNER)
-    assert await ids(ApprovalFilter(), STRANGER) == set()
+    assert {pending.id, decided.id} <= await ids(ApprovalFilter())
+    assert await ids(ApprovalFilter(), Principal(OWNER, frozenset({Role.USER, Role.ADMIN}))) == set()
 
 
 async def test_undelivered_decisions_are_found_until_they_arrive(stores: Stores) -> None:
     arrives, is_given_up, waits = [await _waiting(stores) for _ in range(3)]
     for _, approval in (arrives, is_given_up):
-        await stores.approvals.decide(approval.id, _approve(), now=utc_now())
+        await stores.decide(approval, vote_on(approval))
 
     async def undelivered() -> set[str]:
         found = await stores.approvals.undelivered(before=utc_now() + timedelta(seconds=1), limit=1_000)

@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from shared.sessions.models import Concurrency, Decision, SessionStatus, ToolCallStatus, TurnStatus
-from shared.sessions.records import DecisionRecord, StepClosed
-from tests.integration.domain import Stores, call, until, utc_now
+from shared.sessions.models import Concurrency, SessionStatus, ToolCallStatus, TurnStatus
+from shared.sessions.records import StepClosed
+from tests.integration.domain import Stores, call, until, utc_now, vote_on
 
 pytestmark = pytest.mark.integration
 
@@ -159,9 +159,9 @@ async def test_a_turn_whose_last_two_approvals_are_decided_at_once_runs_again(st
 
 
 async def _decide(stores: Stores, approval_id: str) -> bool:
-    return await stores.approvals.decide(
-        approval_id, DecisionRecord(Decision.APPROVE, "anna", None, None, None), now=utc_now()
-    )
+    approval = await stores.approvals.get(approval_id, "anna")
+    assert approval is not None
+    return await stores.decide(approval, vote_on(approval))
 
 
 async def _save(stores: Stores, tool_call_id: str) -> bool:

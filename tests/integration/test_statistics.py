@@ -19,8 +19,8 @@ from shared.principal import Principal, Role
 from shared.sessions.features.models import PeriodStatistics, SessionStatistics
 from shared.sessions.features.statistics import StatisticsService
 from shared.sessions.models import Concurrency, Decision, ToolCallStatus, TurnStatus
-from shared.sessions.records import DecisionRecord, ProposedCall, StepStart
-from tests.integration.domain import READER, STRANGER, Stores, call, connect_redis, result_of, utc_now
+from shared.sessions.records import ProposedCall, StepStart
+from tests.integration.domain import READER, STRANGER, Stores, call, connect_redis, result_of, utc_now, vote_on
 
 pytestmark = pytest.mark.integration
 
@@ -75,8 +75,9 @@ async def _save_result(stores: Stores, tool_call_id: str, status: ToolCallStatus
 
 
 async def _decide(stores: Stores, approval_id: str, decision: Decision) -> None:
-    record = DecisionRecord(decision=decision, user_id="petr", comment=None, arguments=None, digest=None)
-    assert await stores.approvals.decide(approval_id, record, now=utc_now())
+    approval = await stores.approvals.get(approval_id, "petr")
+    assert approval is not None
+    assert await stores.decide(approval, vote_on(approval, "petr", decision))
 
 
 async def test_figures_are_right_after_every_write_of_a_turn_and_counted_once_per_write(

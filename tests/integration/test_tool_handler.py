@@ -14,9 +14,11 @@ import pytest
 from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, NotFound, ToolFailed
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.audit import SYSTEM
 from shared.sessions.cancellation import CancelWatch
-from shared.sessions.events import APPROVERS_GROUP, SessionEventPublisher
+from shared.sessions.events import ROLE_GROUPS, SessionEventPublisher
 from shared.sessions.models import (
+    ApprovalMode,
     ApprovalStatus,
     Decision,
     MessageRole,
@@ -158,11 +160,14 @@ async def test_an_approved_call_runs_with_its_id_as_idempotency_key(bench: Bench
     assert {event["type"] for event in envelopes(decided.messages)} == {"tool_call.approved"}
     assert [action for _, action, _ in bench.audit.lines] == [
         "approval.requested",
+        "approval.voted",
         "approval.decided",
+        "tool_call.started",
         "tool_call.ended",
     ]
-    assert bench.audit.lines[1][2]["decision"] == "approve"
-    assert bench.audit.lines[2][2]["status"] == "completed"
+    assert bench.audit.who == [OWNER, ANNA.user_id, ANNA.user_id, SYSTEM, SYSTEM]
+    assert bench.audit.lines[2][2]["decision"] == "approve"
+    assert bench.audit.lines[4][2]["status"] == "completed"
 
 
 async def test_changed_arguments_run_instead_of_the_proposed_ones(bench: Bench) -> None:
@@ -352,7 +357,7 @@ async def test_a_tool_that_fails_costs_the_turn_nothing(bench: Bench, act: Any, 
 async def test_a_tool_that_takes_too_long_is_stopped(bench: Bench) -> None:
     bench.fetcher.act = asyncio.Event().wait
     proposal = call("http_request", _ARGUMENTS)
-    posted = await bench.stores.proposed(proposal, tool_timeout_seconds=1)
+    posted = await bench.stores.proposed(proposal, tool_timeout_seconds=1, approval_mode=ApprovalMode.AUTO)
 
     report = await bench.handle(proposal.id)
 
@@ -395,7 +400,7 @@ class TestApprovals:
         assert first is not None
         assert again is not None
         groups = [orjson.loads(message)["groupName"] for message in first.messages]
-        assert groups == [f"session-{envelopes(first.messages)[0]['session_id']}", APPROVERS_GROUP]
+        assert groups == [f"session-{envelopes(first.messages)[0]['session_id']}", ROLE_GROUPS[Role.APPROVER]]
         event = envelopes(first.messages)[0]
         assert (event["type"], event["data"]["approval"]["arguments"]) == ("tool_call.pending", _ARGUMENTS)
         # A repeat opens nothing, and tells again: the first may have been killed before it could.
@@ -446,10 +451,9 @@ class TestApprovals:
         "who",
         [
             Principal(STRANGER, frozenset({Role.USER})),
-            Principal(OWNER, frozenset({Role.USER})),
             Principal(READER, frozenset({Role.USER, Role.ADMIN})),
         ],
-        ids=["stranger", "owner", "admin"],
+        ids=["stranger", "admin"],
     )
     async def test_only_approvers_decide_and_others_cannot_tell_that_it_exists(
         self, bench: Bench, who: Principal

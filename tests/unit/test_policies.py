@@ -159,7 +159,6 @@ class TestPrincipal:
         principal = principal_of(headers, AuthMode.EASYAUTH)
 
         assert principal == Principal("oid-1", frozenset(Role))
-        assert principal.may_approve
 
     def test_easyauth_believes_no_dev_header(self) -> None:
         with pytest.raises(NotAuthenticated):

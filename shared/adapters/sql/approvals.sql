@@ -6,9 +6,9 @@ WITH call AS (
     FOR UPDATE OF t
 ), approval AS (
     INSERT INTO approvals (id, tool_call_id, session_id, turn_id, tool, arguments, arguments_digest, status,
-                           requested_by, requested_at, expires_at, instance_id)
+                           requested_by, requested_at, expires_at, instance_id, policy)
     SELECT %(approval_id)s, id, session_id, turn_id, name, arguments, %(digest)s, 'pending', requested_by, %(now)s,
-           %(expires_at)s, %(instance_id)s
+           %(expires_at)s, %(instance_id)s, %(policy)s
     FROM call
     ON CONFLICT (tool_call_id) DO NOTHING
     RETURNING id, turn_id
@@ -18,34 +18,68 @@ FROM approval WHERE turns.id = approval.turn_id
 RETURNING approval.id
 
 -- name: approval_of_tool_call
-SELECT a.*, s.event_seq_floor, s.event_seq_ceiling
+SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, votes_of_approval(a.id) AS votes
 FROM approvals a JOIN sessions s ON s.id = a.session_id WHERE a.tool_call_id = %(tool_call_id)s
 
 -- name: approval
 SELECT a.*, s.owner_id, s.event_seq_floor, s.event_seq_ceiling,
-       EXISTS (SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s) AS participates
+       EXISTS (SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s) AS participates,
+       votes_of_approval(a.id) AS votes
 FROM approvals a JOIN sessions s ON s.id = a.session_id WHERE a.id = %(approval_id)s
+
+-- name: lock_session_of_approval
+SELECT s.id FROM sessions s JOIN approvals a ON a.session_id = s.id WHERE a.id = %(approval_id)s FOR UPDATE OF s
 
 -- name: lock_turn_of_approval
 SELECT t.id FROM turns t JOIN approvals a ON a.turn_id = t.id WHERE a.id = %(approval_id)s FOR UPDATE OF t
 
+-- name: cast_vote
+-- A person's newest vote replaces the one before; saying the same again changes nothing, not even its time.
+INSERT INTO approval_votes (approval_id, user_id, decision, arguments_digest, arguments, comment, for_session, voted_at)
+SELECT a.id, %(user_id)s, %(decision)s, %(digest)s, %(arguments)s, %(comment)s, %(for_session)s, %(now)s
+FROM approvals a
+WHERE a.id = %(approval_id)s AND a.status = 'pending' AND a.expires_at > %(now)s
+ON CONFLICT (approval_id, user_id) DO UPDATE
+SET decision = excluded.decision, arguments_digest = excluded.arguments_digest, arguments = excluded.arguments,
+    comment = excluded.comment, for_session = excluded.for_session, voted_at = excluded.voted_at
+WHERE (approval_votes.decision, approval_votes.arguments_digest, approval_votes.for_session)
+      IS DISTINCT FROM (excluded.decision, excluded.arguments_digest, excluded.for_session)
+RETURNING user_id
+
 -- name: decide_approval
-WITH approval AS (
+-- By the vote just cast: one reject is enough, approving takes `quorum` people who approve the same arguments. It holds
+-- for the rest of the session only when every one of them said so.
+WITH votes AS (
+    SELECT count(*) AS approvals, bool_and(v.for_session) AS for_session
+    FROM approval_votes v
+    WHERE v.approval_id = %(approval_id)s AND v.decision = 'approve' AND v.arguments_digest = %(digest)s
+), approval AS (
     UPDATE approvals
-    SET status = %(status)s, decided_by = %(user_id)s, decided_at = %(now)s, comment = %(comment)s,
-        decided_arguments = %(decided_arguments)s, arguments_digest = coalesce(%(digest)s, arguments_digest)
+    SET status = CASE WHEN %(decision)s = 'approve' THEN 'approved' ELSE 'rejected' END,
+        decided_by = %(user_id)s, decided_at = %(now)s, comment = %(comment)s,
+        decided_arguments = CASE WHEN %(decision)s = 'approve' THEN %(arguments)s::jsonb END,
+        arguments_digest = CASE WHEN %(decision)s = 'approve' THEN %(digest)s ELSE arguments_digest END,
+        for_session = %(decision)s = 'approve' AND coalesce(votes.for_session, false)
+    FROM votes
     WHERE id = %(approval_id)s AND status = 'pending' AND expires_at > %(now)s
-    RETURNING *
+      AND EXISTS (SELECT 1 FROM approval_votes v WHERE v.approval_id = id AND v.user_id = %(user_id)s)
+      AND (%(decision)s = 'reject' OR votes.approvals >= (policy ->> 'quorum')::integer)
+    RETURNING id, tool_call_id, turn_id, session_id, tool, status, approvals.for_session
 ), call AS (
     UPDATE tool_calls
-    SET status = %(status)s FROM approval WHERE tool_calls.id = approval.tool_call_id
+    SET status = approval.status FROM approval WHERE tool_calls.id = approval.tool_call_id
 ), turn AS (
     UPDATE turns SET status = 'running'
     FROM approval
     WHERE turns.id = approval.turn_id AND turns.status = 'waiting_approval' AND NOT EXISTS (
         SELECT 1 FROM approvals o WHERE o.turn_id = turns.id AND o.status = 'pending' AND o.id <> %(approval_id)s)
+), session AS (
+    UPDATE sessions SET granted_tools = granted_tools || approval.tool
+    FROM approval
+    WHERE approval.for_session AND sessions.id = approval.session_id AND sessions.status <> 'ENDED'
+      AND approval.tool <> ALL (granted_tools)
 )
-SELECT * FROM approval
+SELECT id FROM approval
 
 -- name: waiting_instances
 SELECT id, instance_id FROM approvals WHERE turn_id = ANY(%(turn_ids)s) AND delivered_at IS NULL

@@ -22,7 +22,8 @@ FOR UPDATE OF s
 -- name: set_session_status
 UPDATE sessions
 SET status = %(status)s, updated_at = %(now)s,
-    ended_at = CASE WHEN %(status)s = 'ENDED' THEN %(now)s ELSE ended_at END
+    ended_at = CASE WHEN %(status)s = 'ENDED' THEN %(now)s ELSE ended_at END,
+    granted_tools = CASE WHEN %(status)s = 'ENDED' THEN '{}' ELSE granted_tools END
 WHERE id = %(session_id)s
 RETURNING *, %(access)s::text AS access
 

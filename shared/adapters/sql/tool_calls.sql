@@ -5,7 +5,7 @@ RETURNING id
 
 -- name: tool_call_for_execution
 SELECT c.*, t.plan, t.requested_by, t.cancel_requested_at, t.ended_at AS turn_ended_at,
-       s.event_seq_floor, s.event_seq_ceiling,
+       s.event_seq_floor, s.event_seq_ceiling, s.granted_tools,
        a.id AS approval_id, a.status AS approval_status, a.decided_by, a.comment, a.decided_arguments,
        a.arguments_digest, r.id AS result_message_id
 FROM tool_calls c
@@ -40,10 +40,16 @@ RETURNING id
 SELECT t.id FROM turns t JOIN tool_calls c ON c.turn_id = t.id WHERE c.id = %(tool_call_id)s FOR UPDATE OF t
 
 -- name: time_out_approval
+-- Nobody decided: its policy says what that means.
 WITH approval AS (
-    UPDATE approvals SET status = 'timed_out', decided_at = %(now)s, delivered_at = %(now)s
+    UPDATE approvals
+    SET status = CASE WHEN policy ->> 'on_timeout' = 'approve' THEN 'approved' ELSE 'timed_out' END,
+        decided_at = %(now)s, delivered_at = %(now)s
     WHERE tool_call_id = %(tool_call_id)s AND status = 'pending'
-    RETURNING tool_call_id, turn_id
+    RETURNING tool_call_id, turn_id, status
+), call AS (
+    UPDATE tool_calls SET status = 'approved'
+    FROM approval WHERE approval.status = 'approved' AND tool_calls.id = approval.tool_call_id
 ), turn AS (
     UPDATE turns SET status = 'running'
     FROM approval

@@ -71,7 +71,7 @@ WITH session AS (
     FROM turns
     WHERE turns.id = %(turn_id)s AND turns.session_id = sessions.id AND turns.ended_at IS NULL
       AND turns.cancel_requested_at IS NULL
-    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling
+    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling, sessions.granted_tools
 ), turn AS (
     UPDATE turns
     SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s)
@@ -89,7 +89,7 @@ WITH session AS (
     RETURNING id, attempt, created_at
 )
 SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, session.event_seq_ceiling,
-       message.id AS message_id, message.attempt, message.created_at AS message_created_at
+       session.granted_tools, message.id AS message_id, message.attempt, message.created_at AS message_created_at
 FROM turn, session LEFT JOIN message ON true
 
 -- name: context_messages
