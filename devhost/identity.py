@@ -52,7 +52,10 @@ def add_principal(scope: Scope, allowed_origins: Sequence[str] = ()) -> None:
 @lru_cache(maxsize=1024)
 def _is_loopback(origin_or_host: bytes) -> bool:
     text = origin_or_host.decode("latin-1")
-    name = urlsplit(text if "//" in text else f"//{text}").hostname or ""
+    try:
+        name = urlsplit(text if "//" in text else f"//{text}").hostname or ""
+    except ValueError:
+        return False  # no host at all, like `http://[`
     return name in {"localhost", "127.0.0.1", "::1"} or name.endswith(".localhost")
 
 
