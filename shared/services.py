@@ -29,6 +29,7 @@ from shared.sessions.history.search import SearchService
 from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.metrics import SharedMetrics, metrics
 from shared.sessions.realtime import RealtimeSender
+from shared.sessions.recovery import SessionRecoveryManager
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler
 from shared.sessions.tool_handler import ToolCallHandler
@@ -193,6 +194,12 @@ class Services:
         from shared.adapters.postgres_branches import PostgresBranches
 
         return BranchService(self.session_rows, PostgresBranches(self.pool), self.publisher, self.sessions.plan_for)
+
+    @cached_property
+    def recovery(self) -> SessionRecoveryManager:
+        from shared.adapters.postgres_checkpoints import PostgresCheckpoints
+
+        return SessionRecoveryManager(self.session_rows, PostgresCheckpoints(self.pool), self.publisher)
 
     @cached_property
     def lifecycle(self) -> SessionLifecycle:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from shared.adapters.postgres import PostgresPool, json
+from shared.adapters.postgres import Connection, PostgresPool, json
 from shared.adapters.postgres_sessions import locked_session, session_record
 from shared.adapters.postgres_turns import admit_turn, message_from_row, message_row
 from shared.adapters.sql.queries import load_queries
@@ -99,9 +99,7 @@ class PostgresBranches:
                 raise InvalidState("A session that is ENDED does not change.")
             if branch == record.session.active_branch:
                 return record, False
-            opened = await (await connection.execute(_L["has_open_turns"], {"session_id": session_id})).fetchone()
-            if opened is not None and opened["open"]:
-                raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
+            await refuse_open_turns(connection, session_id)
             cursor = await connection.execute(
                 _Q["set_active_branch"],
                 {"session_id": session_id, "branch": branch, "now": now, "access": record.access},
@@ -109,6 +107,13 @@ class PostgresBranches:
             row = await cursor.fetchone()
             assert row is not None  # locked above
             return session_record(row), True
+
+
+async def refuse_open_turns(connection: Connection, session_id: str) -> None:
+    """Of a session that is locked. Raises Conflict when a turn is queued, runs or waits."""
+    opened = await (await connection.execute(_L["has_open_turns"], {"session_id": session_id})).fetchone()
+    if opened is not None and opened["open"]:
+        raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
 
 
 def too_many_branches() -> InvalidState:

@@ -25,6 +25,7 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     await _walk(api, sink)
     await _walk_history(api)
     await _walk_branches(api)
+    await _walk_recovery(api)
     await _walk_features(api)
     async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
         for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/health/live", "/api/v1/health/ready"):
@@ -140,6 +141,30 @@ async def _walk_branches(api: Api) -> None:
     assert (await api.post(f"{base}/messages/{NOBODY}/regenerate")).json()["code"] == "MESSAGE_NOT_FOUND"
     kinds = [(event["type"], event["data"].get("active_branch")) for event in await api.events(session_id)]
     assert [branch for kind, branch in kinds if kind == "session.activated"] == [None, 1, 0]
+
+
+async def _walk_recovery(api: Api) -> None:
+    session_id = await api.session()
+    base = f"/api/v1/sessions/{session_id}"
+    turn_id = await api.say(session_id, script(content="first"))
+    await api.until(session_id, turn_id)
+    made = await api.post(f"{base}/checkpoints", {"label": "here"})
+    assert (made.status_code, made.json()["automatic"], made.json()["label"]) == (201, False, "here")
+    before = (await api.get(base)).json()
+    listed = (await api.get(f"{base}/checkpoints")).json()["items"]
+    assert listed[0] == made.json()
+    assert [(item["before_turn_id"], item["automatic"]) for item in listed] == [(None, False), (turn_id, True)]
+    await api.until(session_id, await api.say(session_id, script(content="second")))
+    assert (await api.request("PATCH", base, json={"name": "Later", "tags": ["x"]})).status_code == 200
+    recovered = await api.post(f"{base}/recover", {"checkpoint_id": made.json()["id"]})
+    assert recovered.json() == before | {"active_branch": 1, "updated_at": recovered.json()["updated_at"]}
+    assert recovered.headers["etag"] == (await api.get(base)).headers["etag"]
+    assert [message["content"] for message in await api.messages(session_id, role="assistant")] == ["first"]
+    for checkpoint_id, status, code in ((NOBODY, 404, "MESSAGE_NOT_FOUND"), ("", 422, "VALIDATION_ERROR")):
+        refused = await api.post(f"{base}/recover", {"checkpoint_id": checkpoint_id})
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+    assert (await api.post(f"{base}/recover", {"checkpoint_id": "a\x00b"})).json()["code"] == "VALIDATION_ERROR"
+    assert (await api.post(f"{base}/checkpoints", {"label": "x" * 201})).json()["code"] == "VALIDATION_ERROR"
 
 
 async def _walk_features(api: Api) -> None:
@@ -280,6 +305,7 @@ async def test_caller_without_a_name_is_not_authenticated(api: Api, contract: Wi
                 "put_bookmark": {"message_id": NOBODY},
                 "create_tag": {"name": "x"},
                 "create_template": {"name": "x"},
+                "recover_session": {"checkpoint_id": NOBODY},
             }
             response = await nameless.request(method.upper(), concrete, json=bodies.get(operation["operationId"]))
             assert response.status_code in {401, 404}, f"{method} {path}: {response.text}"

@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from shared.adapters.postgres_branches import PostgresBranches
+from shared.adapters.postgres_checkpoints import PostgresCheckpoints
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.history.manager import HistoryManager
-from shared.sessions.models import Concurrency, ToolCallStatus, Turn, TurnStatus, Usage
+from shared.sessions.models import Concurrency, Session, ToolCallStatus, Turn, TurnStatus, Usage
 from shared.sessions.pages import MessageFilter, Page, decode_cursor
 from shared.sessions.records import Idempotency, PostedMessage
+from shared.sessions.recovery import Checkpoint
 from tests.integration.domain import OWNER, Stores, call, plan, result_of, utc_now
 
 ANN = Principal(OWNER, frozenset({Role.USER}))
@@ -43,6 +45,10 @@ class Conversation:
     @property
     def rows(self) -> PostgresBranches:
         return PostgresBranches(self.stores.pool)
+
+    @property
+    def checkpoints(self) -> PostgresCheckpoints:
+        return PostgresCheckpoints(self.stores.pool)
 
     async def ask(self, content: str, answer: str | None = None) -> PostedMessage:
         """A whole turn, answered with the same text in capitals unless said otherwise."""
@@ -116,6 +122,17 @@ class Conversation:
             if cursor is None:
                 return found
             page = Page(limit=limit, after=decode_cursor(cursor, int))
+
+    async def checkpoint(self, label: str | None = None) -> Checkpoint:
+        return await self.checkpoints.create(new_id(), self.id, OWNER, label, now=utc_now())
+
+    async def listed_checkpoints(self) -> list[Checkpoint]:
+        """Oldest first."""
+        return (await self.checkpoints.list_for(self.id, Page(limit=200)))[::-1]
+
+    async def recover(self, checkpoint_id: str, *, user: str = OWNER) -> Session:
+        recovered = await self.checkpoints.recover(self.id, user, checkpoint_id, now=utc_now())
+        return recovered.record.session
 
     async def active_branch(self) -> int:
         return (await self.stores.sessions.get(self.id, OWNER)).session.active_branch

@@ -1,4 +1,4 @@
-"""Any tree of posts, regenerations and changes of branch, against a model that keeps each branch as a list."""
+"""Any tree of posts, regenerations, recoveries and changes of branch, against a model that keeps branches as lists."""
 
 from __future__ import annotations
 
@@ -35,6 +35,29 @@ class Model:
 
     branches: list[ModelBranch] = field(default_factory=lambda: [ModelBranch()])
     active: int = 0
+    checkpoints: list[tuple[int, int, list[str]]] = field(default_factory=list)
+    """Branch, how many of its own messages, and all that was read there."""
+
+    def note(self) -> None:
+        """A checkpoint, here and now."""
+        self.checkpoints.append((self.active, len(self.branches[self.active].own), self.read(self.active)))
+
+    def recover(self, branch: int, own: int) -> None:
+        """Go on from there: on a branch that ends there, on an empty one that forks there, or on a new one."""
+        while own == 0 and self.branches[branch].parent is not None:
+            branch, own = self.branches[branch].parent or 0, self.branches[branch].shared
+        if own == len(self.branches[branch].own):
+            self.active = branch
+            return
+        empty = [
+            number
+            for number, found in enumerate(self.branches)
+            if not found.own and (found.parent, found.shared) == (branch, own)
+        ]
+        if empty:
+            self.active = empty[-1]
+        else:
+            self.fork(branch, own)
 
     def read(self, branch: int, own: int | None = None) -> list[str]:
         """The texts of a branch, with the first `own` of its own messages (all by default)."""
@@ -56,11 +79,12 @@ class Model:
         self.active = len(self.branches) - 1
 
 
+_KINDS = ["post", "tool", "cancelled", "regenerate", "activate", "checkpoint", "recover"]
 # An action and a number that chooses among what there is to act on.
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from(["post", "tool", "cancelled", "regenerate", "activate"]), st.integers(0, 1_000)),
+    st.tuples(st.sampled_from(_KINDS), st.integers(0, 1_000)),
     min_size=3,
-    max_size=14,
+    max_size=16,
 )
 
 
@@ -94,6 +118,20 @@ async def _apply(talk: Conversation, model: Model, action: str, choice: int, tex
         assert await talk.activate(branch) == (branch != model.active)
         model.active = branch
         return
+    if action == "checkpoint":
+        await talk.checkpoint(text)
+        model.note()
+        return
+    if action == "recover":
+        stored = await talk.listed_checkpoints()
+        assert len(stored) == len(model.checkpoints)
+        if stored:
+            place = choice % len(stored)
+            branch, own, read = model.checkpoints[place]
+            model.recover(branch, own)
+            assert (await talk.recover(stored[place].id)).active_branch == model.active
+            assert model.read(model.active) == await talk.listed() == read
+        return
     if action == "regenerate":
         questions = model.questions()
         if not questions:
@@ -101,9 +139,11 @@ async def _apply(talk: Conversation, model: Model, action: str, choice: int, tex
         branch, place = questions[choice % len(questions)]
         message_id = model.branches[branch].own[place].user_message_id
         assert message_id is not None
+        model.note()
         posted = await talk.regenerate(message_id)
         model.fork(branch, place + 1)
     elif action == "tool":
+        model.note()
         posted = await talk.ask_with_a_tool(text, f"{text}-answer")
         own = model.branches[model.active].own
         own.append(Said(text, posted.message.id))
@@ -111,6 +151,7 @@ async def _apply(talk: Conversation, model: Model, action: str, choice: int, tex
         assert posted.turn.branch == model.active
         return
     else:
+        model.note()
         posted = await talk.stores.post(talk.id, text)
         model.branches[model.active].own.append(Said(text, posted.message.id))
     assert posted.turn.branch == model.active

@@ -1,0 +1,175 @@
+"""SessionRecoveryManager: places in a session to come back to.
+
+A checkpoint stands behind a turn of a branch and holds what the session itself was like there: name, configuration,
+tags, metadata, agent, status. One is stored with every turn, before it, and more on demand. Recovering loses nothing:
+what came after the checkpoint stays, as a branch.
+
+Invariant: the state machine holds. What has ended stays ended, and a status is recovered only where an arrow leads to
+it.
+
+What a connection missed while it was away is not recovered here: events are kept and replayed by number
+(`events.py`, `streaming.py`), and a client that is told of a gap reads the stored messages, which are always complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from pydantic import Field
+
+from shared.errors import InvalidState
+from shared.ids import new_id
+from shared.principal import Principal
+from shared.sessions.branches import branch_activated
+from shared.sessions.events import Event, EventType, SessionEventPublisher
+from shared.sessions.expiry import refuse_expired
+from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus, Value
+from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.records import SessionRecord
+from shared.sessions.repository import SessionRepository
+
+KEPT_CHECKPOINTS = 100
+"""Of a session, of each kind. The oldest go first."""
+KEPT_FOR = timedelta(days=90)
+"""How long those that nobody asked for are kept."""
+LOOKED_BACK = timedelta(hours=3)
+"""Sessions with a turn in this time are looked at for too many; the sweep for them runs every hour."""
+
+
+class NewCheckpoint(Value):
+    """Body of `POST /sessions/{id}/checkpoints`."""
+
+    label: str | None = Field(None, max_length=200)
+
+
+class Recovery(Value):
+    """Body of `POST /sessions/{id}/recover`."""
+
+    checkpoint_id: str = Field(min_length=1, max_length=64)
+
+
+class CheckpointState(Value):
+    """What the session was like."""
+
+    name: str | None
+    status: SessionStatus
+    agent_id: str | None
+    config: SessionConfig
+    tags: list[str]
+    metadata: JsonObject
+
+
+class Checkpoint(Value):
+    id: str
+    session_id: str
+    automatic: bool = Field(description="Taken before a turn, not on demand")
+    label: str | None
+    branch: int
+    before_turn_id: str | None = Field(description="The turn it was taken before; null for one on demand")
+    state: CheckpointState
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A session as it was found and as it is now; the same when there was nothing to recover."""
+
+    before: Session
+    record: SessionRecord
+
+
+class CheckpointRepository(Protocol):
+    async def create(
+        self, checkpoint_id: str, session_id: str, user_id: str, label: str | None, *, now: datetime
+    ) -> Checkpoint:
+        """Behind everything that the active branch holds, with what its open turns will still say.
+
+        Raises NotFound, InvalidState, Gone.
+        """
+        ...
+
+    async def list_for(self, session_id: str, page: Page) -> list[Checkpoint]:
+        """Newest first, one more than `page.limit` when there are more."""
+        ...
+
+    async def recover(self, session_id: str, user_id: str, checkpoint_id: str, *, now: datetime) -> Recovered:
+        """Bring the session back to a checkpoint.
+
+        Raises NotFound (SESSION_NOT_FOUND, MESSAGE_NOT_FOUND), InvalidState, Gone, Conflict (a turn is open).
+        """
+        ...
+
+    async def forget(self, *, before: datetime, since: datetime, kept: int) -> int:
+        """Drop automatic ones made before then, and all but the newest `kept` of sessions with one made since."""
+        ...
+
+
+class SessionRecoveryManager:
+    """Checks access in every method that takes a principal."""
+
+    def __init__(
+        self, sessions: SessionRepository, checkpoints: CheckpointRepository, publisher: SessionEventPublisher
+    ) -> None:
+        self._sessions = sessions
+        self._checkpoints = checkpoints
+        self._publisher = publisher
+
+    async def create_checkpoint(self, session_id: str, principal: Principal, *, label: str | None = None) -> Checkpoint:
+        """One on demand. While a turn runs it stands behind that turn. Raises NotFound, InvalidState, Gone."""
+        return await self._checkpoints.create(new_id(), session_id, principal.user_id, label, now=datetime.now(UTC))
+
+    async def list_checkpoints(
+        self, session_id: str, principal: Principal, page: Page
+    ) -> tuple[list[Checkpoint], str | None]:
+        """Newest first, and the next cursor. Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        found = await self._checkpoints.list_for(session_id, page)
+        more, found = len(found) > page.limit, found[: page.limit]
+        return found, encode_cursor(found[-1].created_at, found[-1].id) if more else None
+
+    async def recover_from_checkpoint(
+        self, session_id: str, checkpoint_id: str, principal: Principal
+    ) -> tuple[Session, list[bytes]]:
+        """The session as it was there, its conversation going on from there; harmless to repeat.
+
+        Clients hear of a change of status, and `session.activated` with the branch that is the active one now.
+        Raises NotFound, InvalidState, Gone, Conflict.
+        """
+        now = datetime.now(UTC)
+        recovered = await self._checkpoints.recover(session_id, principal.user_id, checkpoint_id, now=now)
+        session = recovered.record.session
+        if session == recovered.before:
+            return session, []
+        events = [branch_activated(session)]
+        if session.status is SessionStatus.SUSPENDED and recovered.before.status is not SessionStatus.SUSPENDED:
+            events.append(Event(EventType.SESSION_SUSPENDED, {"session": session.model_dump(mode="json")}))
+        return session, await self._publisher.publish(recovered.record.target, events)
+
+    async def forget_checkpoints(self, *, now: datetime) -> int:
+        """Drop what is too old or too many; returns how many."""
+        return await self._checkpoints.forget(before=now - KEPT_FOR, since=now - LOOKED_BACK, kept=KEPT_CHECKPOINTS)
+
+
+def refuse_recovery(session: Session, now: datetime) -> None:
+    """What has ended or expired is only read. Raises InvalidState, Gone."""
+    refuse_expired(session, now)
+    if session.status is SessionStatus.ENDED:
+        raise InvalidState("A session that is ENDED does not change.")
+
+
+def recovered_state(session: Session, state: CheckpointState) -> Session:
+    """The session with what the checkpoint holds of it."""
+    arrows = {(SessionStatus.ACTIVE, SessionStatus.SUSPENDED), (SessionStatus.SUSPENDED, SessionStatus.ACTIVE)}
+    reachable = (session.status, state.status) in arrows
+    return session.model_copy(
+        update={
+            "name": state.name,
+            "status": state.status if reachable else session.status,
+            "agent_id": state.agent_id,
+            "config": state.config,
+            "tags": state.tags,
+            "metadata": state.metadata,
+        }
+    )
