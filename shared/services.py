@@ -28,6 +28,7 @@ from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchService
 from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.metrics import SharedMetrics, metrics
+from shared.sessions.rate_limit import RatePolicy, RequestLimiter
 from shared.sessions.realtime import RealtimeSender
 from shared.sessions.recovery import SessionRecoveryManager
 from shared.sessions.service import SessionService
@@ -35,7 +36,7 @@ from shared.sessions.streaming import StreamingHandler
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.waiting import TurnWaiter
-from shared.settings import AuthMode, RealtimeDelivery, Settings, load_settings
+from shared.settings import AuthMode, RateLimitFail, RealtimeDelivery, Settings, load_settings
 from shared.signing import ApprovalLinks, RelayTokens
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from shared.adapters.postgres_tool_calls import PostgresToolCalls
     from shared.adapters.postgres_turns import PostgresTurns
     from shared.adapters.redis_events import RedisEventLog
+    from shared.adapters.redis_guard import RedisGuard
 
 # The drivers are imported where they are made: together they take longer than everything else the app imports, and
 # indexing (which a cold start waits for) needs none of them.
@@ -89,6 +91,24 @@ class Services:
             socket_connect_timeout=_REDIS_TIMEOUT_S,
             socket_timeout=socket_timeout,
             retry=Retry(NoBackoff(), 1),
+        )
+
+    @cached_property
+    def redis_guard(self) -> RedisGuard:
+        from shared.adapters.redis_guard import RedisGuard
+
+        return RedisGuard()
+
+    @cached_property
+    def limiter(self) -> RequestLimiter:
+        from shared.adapters.redis_buckets import RedisBuckets
+
+        settings = self.settings
+        policy = RatePolicy(settings.rate_limit_per_minute, settings.rate_limit_burst)
+        return RequestLimiter(
+            RedisBuckets(self.redis, self.redis_guard),
+            policy if policy.per_minute else None,
+            fail_open=settings.rate_limit_fail is RateLimitFail.OPEN,
         )
 
     @cached_property
@@ -167,6 +187,7 @@ class Services:
             self.publisher,
             default_model=self.settings.model_name,
             templates=self.templates,
+            user_daily_tokens=self.settings.user_daily_tokens or None,
         )
 
     @cached_property
@@ -193,7 +214,7 @@ class Services:
     def branches(self) -> BranchService:
         from shared.adapters.postgres_branches import PostgresBranches
 
-        return BranchService(self.session_rows, PostgresBranches(self.pool), self.publisher, self.sessions.plan_for)
+        return BranchService(self.session_rows, PostgresBranches(self.pool), self.publisher, self.sessions)
 
     @cached_property
     def recovery(self) -> SessionRecoveryManager:
@@ -247,7 +268,8 @@ class Services:
 
     @cached_property
     def bridge(self) -> SessionAgentBridge:
-        return SessionAgentBridge(self.turn_rows, AgentExecutor(self.model), self.publisher, self.sender, self.watch)
+        executor = AgentExecutor(self.model, user_daily_tokens=self.settings.user_daily_tokens or None)
+        return SessionAgentBridge(self.turn_rows, executor, self.publisher, self.sender, self.watch)
 
     @cached_property
     def tool_calls(self) -> ToolCallHandler:

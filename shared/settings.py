@@ -22,6 +22,11 @@ class AuthMode(StrEnum):
     DEV = "dev"  # the header x-dev-user; local only
 
 
+class RateLimitFail(StrEnum):
+    OPEN = "open"  # requests go on uncounted while Redis is away
+    CLOSED = "closed"  # they are refused
+
+
 class RealtimeDelivery(StrEnum):
     BINDING = "binding"  # through the relay function's SignalR output binding
     REST = "rest"  # straight to the SignalR data plane
@@ -76,6 +81,15 @@ class Settings(BaseSettings):
     approval_webhook_url: str | None = Field(None, alias="APPROVAL_WEBHOOK_URL")
     approval_webhook_secret: str | None = Field(None, alias="APPROVAL_WEBHOOK_SECRET", repr=False)
     """As Standard Webhooks write it: `whsec_` and base64 of 24-64 bytes."""
+
+    # Limits.
+    rate_limit_per_minute: int = Field(600, alias="RATE_LIMIT_PER_MINUTE", ge=0, le=1_000_000)
+    """Requests of one user, over all instances; 0: no limit."""
+    rate_limit_burst: int = Field(100, alias="RATE_LIMIT_BURST", ge=1, le=1_000_000)
+    """Requests that may come at once after a pause."""
+    rate_limit_fail: RateLimitFail = Field(RateLimitFail.OPEN, alias="RATE_LIMIT_FAIL")
+    user_daily_tokens: int = Field(0, alias="USER_DAILY_TOKENS", ge=0, le=10**15)
+    """Model tokens, read and written, of one user's turns in a day (UTC); 0: no limit."""
 
     # Realtime.
     signalr_connection_string: str | None = Field(None, alias="AzureSignalRConnectionString", repr=False)

@@ -8,6 +8,7 @@ nothing that was not meant for a caller reaches one.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from azurefunctions.extensions.http.fastapi import Request, Response, StreamingR
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from activities.binding import send, sends_events
-from shared.errors import AppError, ErrorCode, InvalidInput
+from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, principal_of
 from shared.services import Services, services
@@ -214,11 +215,21 @@ async def _serve(
     operation: Operation, handler: Handler[Any], req: Request, client: Any, events: func.Out[str] | None
 ) -> Response:
     correlation_id = request_id(req)
+    limits: Mapping[str, str] = {}
     try:
+        everything = services()
+        principal = _ANONYMOUS
+        if not operation.public:
+            principal = principal_of(req.headers, everything.settings.auth_mode)
+            # Before the body is read: refusing must cost less than serving.
+            admission = await everything.limiter.admit(principal.user_id)
+            limits = admission.headers
+            if not admission.allowed:
+                raise BudgetExceeded(
+                    ErrorCode.RATE_LIMITED, "Too many requests; slow down.", retry_after_s=admission.retry_after_s
+                )
         _check_lengths(req, operation)
         body = await _body(req, operation)
-        everything = services()
-        principal = _ANONYMOUS if operation.public else principal_of(req.headers, everything.settings.auth_mode)
         call = Call(req, correlation_id, everything, principal, client)
         response = await handler(call, body)
         if events is not None:
@@ -231,6 +242,7 @@ async def _serve(
         log.exception("%s %s failed; correlation id %s", operation.method, operation.path, correlation_id)
         response = problem(AppError(ErrorCode.INTERNAL_ERROR, "Something went wrong here."), correlation_id)
     response.headers["x-correlation-id"] = correlation_id
+    response.headers.update(limits)
     return response
 
 
@@ -319,7 +331,7 @@ def problem(exc: AppError, correlation_id: str) -> Response:
     """The problem document of an error."""
     headers = {"x-correlation-id": correlation_id}
     if exc.code is ErrorCode.RATE_LIMITED or exc.retryable:
-        headers["Retry-After"] = str(max(1, round(exc.retry_after_s or 1)))
+        headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s or 1)))
     return Response(
         orjson.dumps(problem_of(exc, correlation_id)),
         status_code=exc.status,

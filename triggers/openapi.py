@@ -14,7 +14,13 @@ from shared.sessions.error_handler import Problem
 from triggers.http import OPERATIONS, Operation
 
 _REF = "#/components/schemas/{model}"
-_ALWAYS = (ErrorCode.UNAUTHENTICATED, ErrorCode.INTERNAL_ERROR, ErrorCode.DATABASE_ERROR)
+_ALWAYS = (
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.INTERNAL_ERROR,
+    ErrorCode.DATABASE_ERROR,
+    ErrorCode.CACHE_ERROR,
+)
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _ID = {"type": "string", "minLength": 1, "maxLength": 64}
 _PATH_SCHEMAS = {

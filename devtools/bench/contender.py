@@ -151,6 +151,7 @@ class Contender(Server):
             **dict.fromkeys(_CLEARED, ""),
             "AUTH_MODE": "dev",
             "PUBLIC_BASE_URL": address,
+            "RATE_LIMIT_PER_MINUTE": "0",  # one user asks all
             "APPROVAL_LINK_SECRET": "only-for-the-benchmark-" + "0" * 32,
             "OPENAI_API_KEY": "bench",
             "OPENAI_MODEL": "offline-demo",

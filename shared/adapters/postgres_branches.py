@@ -12,7 +12,7 @@ from shared.adapters.postgres import Connection, PostgresPool, json
 from shared.adapters.postgres_sessions import locked_session, session_record
 from shared.adapters.postgres_turns import admit_turn, message_from_row, message_row
 from shared.adapters.sql.queries import load_queries
-from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
+from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.sessions.branches import MAX_BRANCHES, Branch
 from shared.sessions.expiry import refuse_expired
@@ -38,10 +38,17 @@ class PostgresBranches:
         user_id: str,
         concurrency: Concurrency,
         idempotency: Idempotency | None,
+        refusal: AppError | None = None,
     ) -> PostedMessage:
         async with self._pool.pipelined() as connection:
             admitted = await admit_turn(
-                connection, turn.message_id, turn, user_id=user_id, concurrency=concurrency, idempotency=idempotency
+                connection,
+                turn.message_id,
+                turn,
+                user_id=user_id,
+                concurrency=concurrency,
+                idempotency=idempotency,
+                refusal=refusal,
             )
             if isinstance(admitted, PostedMessage):
                 return admitted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from psycopg import sql
@@ -43,7 +43,7 @@ def session_record(row: Row) -> SessionRecord:
         updated_at=row["updated_at"],
     )
     target = event_target(row, session_id=row["id"])
-    return SessionRecord(session, row["owner_id"], row["access"], target, row["last_branch"])
+    return SessionRecord(session, row["owner_id"], row["access"], target, row["last_branch"], row["used_tokens"])
 
 
 async def locked_session(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
@@ -119,6 +119,14 @@ class PostgresSessions:
         if row is None:
             raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
         return session_record(row)
+
+    async def get_for_posting(self, session_id: str, user_id: str, *, day: date) -> tuple[SessionRecord, int]:
+        row = await self._pool.fetch_one(
+            _Q["session_for_posting"], {"session_id": session_id, "user_id": user_id, "day": day}
+        )
+        if row is None:
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        return session_record(row), row["used_today"]
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
         """One row more than `page.limit` when there are more."""
@@ -207,6 +215,9 @@ class PostgresSessions:
 
     async def forget_idempotency_keys(self, *, before: datetime) -> int:
         return await self._pool.execute(_Q["forget_idempotency_keys"], {"before": before})
+
+    async def forget_token_usage(self, *, before: date) -> int:
+        return await self._pool.execute(_Q["forget_token_usage"], {"before": before})
 
 
 async def cancel_turns(connection: Connection, turn_ids: Sequence[str], *, now: datetime) -> Interruption:

@@ -18,8 +18,9 @@ from psycopg.rows import tuple_row
 from shared.adapters.postgres import Connection, PostgresPool, Row, json
 from shared.adapters.postgres_sessions import cancel_turns, claim_idempotency, event_target
 from shared.adapters.sql.queries import load_queries
-from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
+from shared.errors import AppError, Conflict, ErrorCode, InvalidState, NotFound
 from shared.ids import new_id
+from shared.sessions.budgets import TokensUsed, usage_day
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
@@ -136,10 +137,11 @@ async def admit_turn(
     user_id: str,
     concurrency: Concurrency,
     idempotency: Idempotency | None,
+    refusal: AppError | None,
 ) -> Admitted | PostedMessage:
     """Lock the session and apply the rules for a new turn; or what the same request did when it came before.
 
-    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key).
+    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key), and `refusal`.
     """
     key = {"session_id": turn.session_id, "user_id": user_id}
     locked = await connection.execute(_S["lock_session_for_user"], key)
@@ -156,6 +158,8 @@ async def admit_turn(
     status = SessionStatus(session["status"])
     if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
         raise InvalidState(f"A session that is {status} takes no messages.")
+    if refusal is not None:
+        raise refusal
     open_turns = await opened.fetchall()
     if open_turns and concurrency is Concurrency.REJECT:
         raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
@@ -210,10 +214,11 @@ class PostgresTurns:
         tokens: int,
         concurrency: Concurrency,
         idempotency: Idempotency | None,
+        refusal: AppError | None = None,
     ) -> PostedMessage:
         """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next.
 
-        Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key).
+        Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key), and `refusal`.
         """
         session_id = turn.session_id
         row: dict[str, Any] = {
@@ -227,7 +232,7 @@ class PostgresTurns:
             "tokens": tokens,
             "now": turn.created_at,
         }
-        if idempotency is None:
+        if idempotency is None and refusal is None:
             free = await self._post_if_free(row)
             if free is not None:
                 return PostedMessage(
@@ -239,7 +244,13 @@ class PostgresTurns:
                 )
         async with self._pool.pipelined() as connection:
             admitted = await admit_turn(
-                connection, message.id, turn, user_id=user_id, concurrency=concurrency, idempotency=idempotency
+                connection,
+                message.id,
+                turn,
+                user_id=user_id,
+                concurrency=concurrency,
+                idempotency=idempotency,
+                refusal=refusal,
             )
             if isinstance(admitted, PostedMessage):
                 return admitted
@@ -332,7 +343,8 @@ class PostgresTurns:
             # A pipeline without BEGIN is one round trip and one transaction, which ends with the block.
             async with connection.pipeline():
                 begun = await connection.execute(
-                    _Q["begin_step"], {"turn_id": turn_id, "step": step, "message_id": message_id, "now": now}
+                    _Q["begin_step"],
+                    {"turn_id": turn_id, "step": step, "message_id": message_id, "now": now, "day": usage_day(now)},
                 )
                 read = connection.cursor(row_factory=tuple_row)
                 await read.execute(
@@ -352,6 +364,8 @@ class PostgresTurns:
                     attempt=row["attempt"],
                     context=[_context_message(item) for item in context],
                     granted_tools=frozenset(row["granted_tools"]),
+                    used=TokensUsed(row["turn_tokens"], row["session_tokens"], row["user_day_tokens"]),
+                    max_session_tokens=row["max_session_tokens"],
                 )
             key = {"turn_id": turn_id, "step": step}
             stored = await (await connection.execute(_Q["restate_step"], key)).fetchone()
@@ -391,6 +405,8 @@ class PostgresTurns:
                 "tokens": result.tokens,
                 "input_tokens": result.usage.input_tokens,
                 "output_tokens": result.usage.output_tokens,
+                "error_code": result.error.code if result.error else None,
+                "error_detail": result.error.detail if result.error else None,
             },
         )
         return row is not None
@@ -426,6 +442,7 @@ class PostgresTurns:
             "error_code": error.code if error else None,
             "error_detail": error.detail if error else None,
             "now": now,
+            "day": usage_day(now),
         }
         async with self._pool.connection() as connection:
             # One round trip and, without BEGIN, one transaction: the hand-over is part of the end.
@@ -497,4 +514,5 @@ def _stored_step(row: Row) -> StoredStep:
         calls=[
             StoredCall(call["id"], call["name"], call["arguments"], call["needs_approval"]) for call in row["calls"]
         ],
+        error=_turn_error(row),
     )

@@ -54,4 +54,5 @@ def plan_turn(agent: Agent, config: SessionConfig, *, model: str, approval_mode:
         approval_timeout_seconds=config.approval_timeout_seconds,
         tool_timeout_seconds=config.tool_timeout_seconds,
         max_context_tokens=config.max_context_tokens,
+        max_turn_tokens=config.max_turn_tokens,
     )

@@ -7,18 +7,17 @@ stays on the branch it was posted to, whichever is active when it runs.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
 from pydantic import Field
 
+from shared.errors import AppError
 from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import (
-    ApprovalMode,
     Concurrency,
     Regeneration,
     Session,
@@ -31,7 +30,7 @@ from shared.sessions.models import (
 from shared.sessions.pages import Page, encode_cursor
 from shared.sessions.records import Idempotency, PostedMessage, SessionRecord, TurnPlan
 from shared.sessions.repository import SessionRepository
-from shared.sessions.service import Posted, closed_turn_events, idempotency
+from shared.sessions.service import Posted, SessionService, closed_turn_events, idempotency
 
 MAX_BRANCHES = 1_000
 """Of one session: bounds how many forks lie between a reader and the beginning."""
@@ -55,10 +54,12 @@ class BranchRepository(Protocol):
         user_id: str,
         concurrency: Concurrency,
         idempotency: Idempotency | None,
+        refusal: AppError | None = None,
     ) -> PostedMessage:
         """Fork behind `turn.message_id`, make the new branch active and queue the turn on it.
 
-        Raises NotFound, InvalidState, InvalidInput (not a user's message), Conflict.
+        Raises NotFound, InvalidState, InvalidInput (not a user's message), Conflict, and `refusal`, unless an earlier
+        request is only repeated.
         """
         ...
 
@@ -81,12 +82,13 @@ class BranchService:
         sessions: SessionRepository,
         branches: BranchRepository,
         publisher: SessionEventPublisher,
-        plan_for: Callable[[Session, ApprovalMode | None], Awaitable[TurnPlan]],
+        posting: SessionService,
     ) -> None:
+        """posting: whose rules for a new turn hold here too."""
         self._sessions = sessions
         self._branches = branches
         self._publisher = publisher
-        self._plan_for = plan_for
+        self._posting = posting
 
     async def regenerate(
         self,
@@ -100,11 +102,11 @@ class BranchService:
         """Queue another answer to a user's message, on a new branch that becomes the active one.
 
         Clients hear `session.activated` with the branch, and `message.updated` for the message that is asked again,
-        with the new turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict.
+        with the new turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict, BudgetExceeded.
         """
-        record = await self._sessions.get(session_id, principal.user_id)
-        plan = await self._plan_for(record.session, body.approval_mode)
         now = datetime.now(UTC)
+        record, refusal = await self._posting.for_posting(session_id, principal, now=now)
+        plan = await self._posting.plan_for(record.session, body.approval_mode)
         refuse_expired(record.session, now)
         turn = Turn(
             id=new_id(),
@@ -125,6 +127,7 @@ class BranchService:
             user_id=principal.user_id,
             concurrency=body.concurrency or record.session.config.concurrency,
             idempotency=idempotency(principal, scope, idempotency_key, body),
+            refusal=refusal,
         )
         if result.replayed:
             return Posted(result, [])

@@ -22,7 +22,7 @@ from shared.sessions.events import Event, EventType, FrameType, SessionEventPubl
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.llm import ModelEnd, ModelText, ModelToolCall
 from shared.sessions.metrics import metrics
-from shared.sessions.models import MessageRole, MessageStatus, Usage
+from shared.sessions.models import MessageRole, MessageStatus, TurnError, Usage
 from shared.sessions.realtime import RealtimeSender, StreamWriter
 from shared.sessions.records import (
     ProposedCall,
@@ -106,7 +106,9 @@ class SessionAgentBridge:
         if stored.status is MessageStatus.CANCELLED:
             return StepReport(StepOutcome.CANCELLED, [], messages)
         if stored.status is MessageStatus.FAILED:
-            return StepReport(StepOutcome.FAILED, [], messages, code=ErrorCode.LLM_ERROR, detail="The model failed.")
+            # A step stored by a version that did not keep the reason has none.
+            error = stored.error or TurnError(code=ErrorCode.LLM_ERROR, detail="The model failed.")
+            return StepReport(StepOutcome.FAILED, [], messages, code=ErrorCode(error.code), detail=error.detail)
         return StepReport(StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL, calls, messages)
 
     async def _stream(self, start: StepStart, tries: int) -> StepReport:
@@ -202,8 +204,9 @@ class SessionAgentBridge:
     ) -> StepReport:
         """Keep what had arrived of an answer that will not be completed."""
         usage = Usage(output_tokens=estimate_tokens(content) if content else 0)
+        error = None if code is None else TurnError(code=code, detail=detail)
         saved = await self._turns.save_step(
-            StepResult(start.message_id, start.attempt, content, status, [], usage, estimate_tokens(content))
+            StepResult(start.message_id, start.attempt, content, status, [], usage, estimate_tokens(content), error)
         )
         if not saved:
             return await self._overtaken(writer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from shared.sessions.budgets import TokenBudgets, answer_allowance
 from shared.sessions.context import BYTES_PER_TOKEN, estimate_tokens, fit, to_wire
 from shared.sessions.llm import LLMServiceProtocol, ModelEnd, ModelEvent, ModelRequest, ModelText
 from shared.sessions.metrics import track_time
@@ -23,23 +24,34 @@ def _model_of(_: AgentExecutor, request: ModelRequest) -> tuple[str]:
 class AgentExecutor:
     """Turns a started step into a model request and runs it."""
 
-    def __init__(self, llm: LLMServiceProtocol) -> None:
+    def __init__(self, llm: LLMServiceProtocol, *, user_daily_tokens: int | None = None) -> None:
+        """user_daily_tokens: the budget of a user's day; None: none."""
         self._llm = llm
+        self._user_daily_tokens = user_daily_tokens
 
     def request(self, start: StepStart, tools: list[Tool]) -> ModelRequest:
-        """What the model is asked. The last allowed step offers no tools, so that the turn ends with an answer."""
+        """What the model is asked. The last allowed step offers no tools, so that the turn ends with an answer.
+
+        Raises BudgetExceeded when the step must not begin.
+        """
         plan = start.plan
         system = f"{plan.instructions}\n\n{UNTRUSTED_NOTE}" if tools else plan.instructions
         offered = tools if start.step < plan.max_steps else []
         schemas = [tool.openai_schema_json for tool in offered]
         reserved = estimate_tokens(system) + sum(len(schema) for schema in schemas) // BYTES_PER_TOKEN
-        messages = to_wire(fit(start.context, plan.max_context_tokens - reserved))
+        context = fit(start.context, plan.max_context_tokens - reserved)
+        allowance = answer_allowance(
+            TokenBudgets(plan.max_turn_tokens, start.max_session_tokens, self._user_daily_tokens),
+            start.used,
+            reads=reserved + sum(message.tokens for message in context),
+        )
+        most = [limit for limit in (plan.max_output_tokens, allowance) if limit is not None]
         return ModelRequest(
             model=plan.model,
-            messages=[{"role": "system", "content": system}, *messages],
+            messages=[{"role": "system", "content": system}, *to_wire(context)],
             tools=schemas,
             temperature=plan.temperature,
-            max_output_tokens=plan.max_output_tokens,
+            max_output_tokens=min(most, default=None),
         )
 
     @track_time("llm_response", labels=_model_of)

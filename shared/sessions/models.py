@@ -127,6 +127,8 @@ class SessionConfig(Value):
     max_context_tokens: int = Field(100_000, ge=256, le=2_000_000)
     concurrency: Concurrency = Concurrency.REJECT
     expires_after_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
+    max_turn_tokens: int | None = Field(None, ge=1, le=10**12, description="Read and written by one turn")
+    max_session_tokens: int | None = Field(None, ge=1, le=10**12, description="Read and written by all turns together")
 
 
 class Session(Value):

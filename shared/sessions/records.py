@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from shared.sessions.budgets import NOTHING_USED, TokensUsed
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     ApprovalMode,
@@ -41,6 +42,8 @@ class SessionRecord:
     target: EventTarget
     last_branch: int = 0
     """It has the branches 0 to this one."""
+    used_tokens: int = 0
+    """By turns that have closed."""
 
     @property
     def may_write(self) -> bool:
@@ -61,6 +64,7 @@ class TurnPlan(Value):
     approval_timeout_seconds: int
     tool_timeout_seconds: int
     max_context_tokens: int
+    max_turn_tokens: int | None = None
     policies: dict[str, ApprovalPolicy] = Field({})
     """How calls are allowed, by tool name; only for tools the agent says something about."""
 
@@ -134,6 +138,9 @@ class StepStart:
     """Newest first."""
     granted_tools: frozenset[str] = frozenset()
     """Tools that were approved for the rest of the session."""
+    used: TokensUsed = NOTHING_USED
+    max_session_tokens: int | None = None
+    """As the session has it now; the budget of the turn itself is in its plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +178,8 @@ class StoredStep:
     attempt: int
     """Higher than any before: what is sent under it replaces what may have been sent in part."""
     calls: list[StoredCall]
+    error: TurnError | None = None
+    """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +200,8 @@ class StepResult:
     calls: list[ProposedCall]
     usage: Usage
     tokens: int
+    error: TurnError | None = None
+    """Why the model gave up on it; kept with the turn, which ends with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ Every method is one transaction. What must be exclusive is decided by the databa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 
+from shared.errors import AppError
 from shared.principal import Principal
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
@@ -56,6 +57,10 @@ class SessionRepository(Protocol):
         """Raises NotFound when it does not exist or the user may not read it."""
         ...
 
+    async def get_for_posting(self, session_id: str, user_id: str, *, day: date) -> tuple[SessionRecord, int]:
+        """Also how many tokens the user's turns have used on that day. Raises NotFound."""
+        ...
+
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
         """One item more than `page.limit` when there are more."""
         ...
@@ -81,6 +86,10 @@ class SessionRepository(Protocol):
         """Drop keys claimed before then; returns how many."""
         ...
 
+    async def forget_token_usage(self, *, before: date) -> int:
+        """Drop what users used on days before that one; returns how many rows."""
+        ...
+
 
 class TurnRepository(Protocol):
     async def post_message(
@@ -93,8 +102,9 @@ class TurnRepository(Protocol):
         tokens: int,
         concurrency: Concurrency,
         idempotency: Idempotency | None,
+        refusal: AppError | None = None,
     ) -> PostedMessage:
-        """Raises NotFound, InvalidState, Conflict."""
+        """Raises NotFound, InvalidState, Conflict; and `refusal`, unless an earlier request is only repeated."""
         ...
 
     async def get_turn(self, session_id: str, turn_id: str) -> Turn:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 import orjson
 from pydantic import BaseModel
 
-from shared.errors import AppError, ErrorCode, InvalidInput
+from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.agents import agent_for, plan_turn
+from shared.sessions.budgets import TokenBudgets, TokensUsed, posting_refusal, usage_day
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.expiry import refuse_expired
@@ -97,11 +98,13 @@ class SessionService:
         *,
         default_model: str,
         templates: TemplateService | None = None,
+        user_daily_tokens: int | None = None,
     ) -> None:
         self._sessions = sessions
         self._turns = turns
         self._publisher = publisher
         self._default_model = default_model
+        self._user_daily_tokens = user_daily_tokens
         self._templates = templates or TemplateService(NoTemplates())
 
     async def create(
@@ -184,15 +187,25 @@ class SessionService:
             agent_for(session.agent_id), session.config, model=self._default_model, approval_mode=approval_mode
         )
 
+    async def for_posting(
+        self, session_id: str, principal: Principal, *, now: datetime
+    ) -> tuple[SessionRecord, BudgetExceeded | None]:
+        """A session, and why no turn may be added to it now. Raises NotFound."""
+        record, used_today = await self._sessions.get_for_posting(session_id, principal.user_id, day=usage_day(now))
+        budgets = TokenBudgets(session=record.session.config.max_session_tokens, user_day=self._user_daily_tokens)
+        used = TokensUsed(session=record.used_tokens, user_day=used_today)
+        return record, posting_refusal(budgets, used, now=now)
+
     async def post_message(
         self, session_id: str, body: NewMessage, principal: Principal, *, idempotency_key: str | None
     ) -> Posted:
-        """Store a message and queue its turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict."""
-        record = await self._sessions.get(session_id, principal.user_id)
+        """Store a message and queue its turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict,
+        BudgetExceeded."""
+        now = datetime.now(UTC)
+        record, refusal = await self.for_posting(session_id, principal, now=now)
         config = record.session.config
         tokens = _checked_tokens(body, config.max_context_tokens)
         plan = await self.plan_for(record.session, body.approval_mode)
-        now = datetime.now(UTC)
         refuse_expired(record.session, now)
         turn_id, message_id = new_id(), new_id()
         message = Message(
@@ -224,6 +237,7 @@ class SessionService:
             tokens=tokens,
             concurrency=body.concurrency or config.concurrency,
             idempotency=idempotency(principal, f"POST /sessions/{session_id}/messages", idempotency_key, body),
+            refusal=refusal,
         )
         if result.replayed:
             return Posted(result, [])

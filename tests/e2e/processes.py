@@ -125,6 +125,11 @@ def app_environment(
         "OPENAI_MODEL": "scripted",
         "LLM_TIMEOUT_SECONDS": "2",
         "AUTH_MODE": "dev",
+        # Counted like everywhere, and never reached.
+        "RATE_LIMIT_PER_MINUTE": "1000000",
+        "RATE_LIMIT_BURST": "1000000",
+        "RATE_LIMIT_FAIL": "open",
+        "USER_DAILY_TOKENS": "0",
         "APPROVAL_LINK_SECRET": LINK_SECRET,
         "APPROVAL_WEBHOOK_URL": "",
         "APPROVAL_WEBHOOK_SECRET": "",

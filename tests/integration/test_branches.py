@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def service(stores: Stores, publisher: SessionEventPublisher) -> BranchService:
     sessions = SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
-    return BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, sessions.plan_for)
+    return BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, sessions)
 
 
 async def _refused(attempt: Awaitable[Any]) -> ErrorCode:

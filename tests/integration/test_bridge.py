@@ -291,6 +291,10 @@ async def test_what_waiting_does_not_cure_fails_at_once(bench: Bench, fault: dic
     report = await bench.run(posted)
 
     assert (report.outcome, report.code) == (StepOutcome.FAILED, code)
+
+    again = await bench.run(posted)
+
+    assert (again.outcome, again.code, again.detail) == (StepOutcome.FAILED, code, report.detail)
     assert "script" not in report.detail
 
 

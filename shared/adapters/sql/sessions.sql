@@ -12,6 +12,17 @@ FROM sessions s
 LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
 
+-- name: session_for_posting
+SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access,
+       coalesce((SELECT u.input_tokens + u.output_tokens FROM token_usage u
+                 WHERE u.user_id = %(user_id)s AND u.day = %(day)s), 0) AS used_today
+FROM sessions s
+LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
+WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
+
+-- name: forget_token_usage
+DELETE FROM token_usage WHERE day < %(before)s
+
 -- name: lock_session_for_user
 SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
 FROM sessions s

@@ -71,13 +71,15 @@ WITH session AS (
     FROM turns
     WHERE turns.id = %(turn_id)s AND turns.session_id = sessions.id AND turns.ended_at IS NULL
       AND turns.cancel_requested_at IS NULL
-    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling, sessions.granted_tools
+    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling, sessions.used_tokens,
+              sessions.granted_tools,
+              (sessions.config ->> 'max_session_tokens')::bigint AS max_session_tokens
 ), turn AS (
     UPDATE turns
     SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s)
     FROM session
     WHERE id = %(turn_id)s AND ended_at IS NULL AND cancel_requested_at IS NULL
-    RETURNING id, session_id, number, branch, requested_by, plan
+    RETURNING id, session_id, number, branch, requested_by, plan, input_tokens + output_tokens AS used_tokens
 ), message AS (
     INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
                           tokens, created_at)
@@ -89,7 +91,10 @@ WITH session AS (
     RETURNING id, attempt, created_at
 )
 SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, session.event_seq_ceiling,
-       session.granted_tools, message.id AS message_id, message.attempt, message.created_at AS message_created_at
+       session.granted_tools, message.id AS message_id, message.attempt, message.created_at AS message_created_at,
+       turn.used_tokens AS turn_tokens, session.used_tokens AS session_tokens, session.max_session_tokens,
+       coalesce((SELECT u.input_tokens + u.output_tokens FROM token_usage u
+                 WHERE u.user_id = turn.requested_by AND u.day = %(day)s), 0) AS user_day_tokens
 FROM turn, session LEFT JOIN message ON true
 
 -- name: context_messages
@@ -112,9 +117,11 @@ LIMIT %(limit)s
 -- A stored step that is asked for again: whoever did it was cut off before it could say so, perhaps before it had sent
 -- everything. The higher attempt lets its text be sent whole once more.
 UPDATE messages m SET attempt = m.attempt + 1
-FROM sessions s
+FROM sessions s, turns t
 WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0 AND m.status <> 'streaming' AND s.id = m.session_id
+  AND t.id = m.turn_id
 RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.attempt, s.event_seq_floor, s.event_seq_ceiling,
+    t.error_code, t.error_detail,
     coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'name', c.name, 'arguments', c.arguments,
                                                   'needs_approval', c.needs_approval) ORDER BY c.ordinal)
               FROM tool_calls c WHERE c.message_id = m.id), '[]') AS calls
@@ -127,7 +134,8 @@ WITH message AS (
     RETURNING id, session_id, turn_id, step
 ), turn AS (
     UPDATE turns
-    SET input_tokens = input_tokens + %(input_tokens)s, output_tokens = output_tokens + %(output_tokens)s
+    SET input_tokens = input_tokens + %(input_tokens)s, output_tokens = output_tokens + %(output_tokens)s,
+        error_code = coalesce(%(error_code)s, error_code), error_detail = coalesce(%(error_detail)s, error_detail)
     FROM message WHERE turns.id = message.turn_id
 ), calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
@@ -173,10 +181,23 @@ WHERE s.id = (SELECT session_id FROM turns WHERE id = %(turn_id)s)
 FOR UPDATE
 
 -- name: finish_turn
-UPDATE turns
-SET status = %(status)s, ended_at = %(now)s, error_code = %(error_code)s, error_detail = %(error_detail)s
-WHERE id = %(turn_id)s AND ended_at IS NULL
-RETURNING id
+-- The statement that closes a turn, and so does it once, also adds what it used to its session and its user's day.
+WITH closed AS (
+    UPDATE turns
+    SET status = %(status)s, ended_at = %(now)s, error_code = %(error_code)s, error_detail = %(error_detail)s
+    WHERE id = %(turn_id)s AND ended_at IS NULL
+    RETURNING id, session_id, requested_by, input_tokens, output_tokens
+), session AS (
+    UPDATE sessions SET used_tokens = used_tokens + closed.input_tokens + closed.output_tokens
+    FROM closed WHERE sessions.id = closed.session_id AND closed.input_tokens + closed.output_tokens > 0
+), usage AS (
+    INSERT INTO token_usage (user_id, day, input_tokens, output_tokens)
+    SELECT requested_by, %(day)s, input_tokens, output_tokens FROM closed WHERE input_tokens + output_tokens > 0
+    ON CONFLICT (user_id, day) DO UPDATE
+    SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
+        output_tokens = token_usage.output_tokens + excluded.output_tokens
+)
+SELECT id FROM closed
 
 -- name: turn_end
 SELECT status, error_code, error_detail, steps, input_tokens, output_tokens FROM turns WHERE id = %(turn_id)s

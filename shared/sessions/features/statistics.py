@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from shared.errors import ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal
+from shared.sessions.cache import CacheUnavailable
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.features.models import Figures, PeriodStatistics, SessionStatistics
 
@@ -25,10 +26,6 @@ log = logging.getLogger(__name__)
 
 _SHAPE = 1
 """Goes up with the models: another version of the app must not read what this one kept."""
-
-
-class CacheUnavailable(Exception):
-    """The cache does not answer."""
 
 
 class Cache(Protocol):

@@ -1,0 +1,103 @@
+"""Token buckets in a real Redis: shared, atomic, refilling, and no burden when the server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from devhost.servers import Valkey
+from shared.adapters.redis_buckets import RedisBuckets
+from shared.adapters.redis_guard import RedisGuard
+from shared.ids import new_id
+from shared.sessions.cache import CacheUnavailable
+from shared.sessions.rate_limit import RatePolicy, RequestLimiter
+from tests.integration.domain import connect_redis
+
+pytestmark = pytest.mark.integration
+
+SLOW = RatePolicy(per_minute=1, burst=30)
+"""Refills too slowly to matter while a test runs."""
+
+
+def _limiter(redis: Redis, policy: RatePolicy) -> RequestLimiter:
+    return RequestLimiter(RedisBuckets(redis, RedisGuard(answer_s=5)), policy, fail_open=False)
+
+
+async def test_instances_together_admit_what_the_bucket_holds(redis: Redis) -> None:
+    user = new_id()
+    limiters = [_limiter(redis, SLOW) for _ in range(3)]
+
+    answers = await asyncio.gather(*(limiters[number % 3].admit(user) for number in range(90)))
+
+    # One token may be held ahead by each of the others (a twentieth of thirty).
+    assert 28 <= sum(answer.allowed for answer in answers) <= 30
+    refused = next(answer for answer in answers if not answer.allowed)
+    assert 0 < refused.retry_after_s <= 60
+
+
+async def test_a_bucket_refills_with_the_servers_clock(redis: Redis) -> None:
+    user, policy = new_id(), RatePolicy(per_minute=6_000, burst=2)
+    buckets = RedisBuckets(redis, RedisGuard(answer_s=5))
+    first = await buckets.take(user, policy, wanted=5, given_back=0)
+
+    async def refilled() -> int:
+        granted = 0
+        while granted == 0:
+            granted = (await buckets.take(user, policy, wanted=5, given_back=0)).granted
+        return granted
+
+    assert first.granted == 2
+    async with asyncio.timeout(20):
+        assert await refilled() in {1, 2}
+
+
+async def test_what_is_given_back_never_overfills_and_a_full_bucket_is_forgotten(redis: Redis) -> None:
+    user = new_id()
+    buckets = RedisBuckets(redis, RedisGuard(answer_s=5))
+
+    grant = await buckets.take(user, SLOW, wanted=1, given_back=500)
+
+    assert (grant.granted, grant.left) == (1, 29)
+    # One token is missing, which a minute brings back.
+    assert 55 < await redis.ttl(f"parley:rate:{user}") <= 61
+
+
+async def test_a_frozen_server_costs_one_caller_its_time_out_and_the_others_nothing(tmp_path: Path) -> None:
+    async with Valkey(tmp_path / "valkey", fast=True) as server:
+        redis = connect_redis(server.url)
+        guard = RedisGuard(answer_s=0.2, away_s=30)
+        buckets = RedisBuckets(redis, guard)
+        await buckets.take("ann", SLOW, wanted=1, given_back=0)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(CacheUnavailable):
+                await buckets.take("ann", SLOW, wanted=1, given_back=0)
+            asked = 0
+
+            async def ask() -> None:
+                nonlocal asked
+                asked += 1
+
+            for _ in range(100):
+                with pytest.raises(CacheUnavailable):
+                    await guard.run(ask)
+            assert asked == 0, "nobody asks a server that was away a moment ago"
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await redis.aclose()
+
+
+async def test_a_server_that_came_back_is_used_again(redis: Redis) -> None:
+    guard = RedisGuard(answer_s=5, away_s=0)
+    nowhere = connect_redis("redis://127.0.0.1:1")
+    with pytest.raises(CacheUnavailable):
+        await RedisBuckets(nowhere, guard).take("ann", SLOW, wanted=1, given_back=0)
+
+    assert (await RedisBuckets(redis, guard).take(new_id(), SLOW, wanted=1, given_back=0)).granted == 1
+    await nowhere.aclose()
