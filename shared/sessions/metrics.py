@@ -47,9 +47,12 @@ class Kind(StrEnum):
     GAUGE = "gauge"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric as it is exposed. buckets: upper bounds in seconds, ascending, without +Inf."""
+    """One metric as it is exposed. buckets: upper bounds in seconds, ascending, without +Inf.
+
+    Each is made once, below; compared and hashed by identity, for counting looks it up every time.
+    """
 
     name: str
     kind: Kind

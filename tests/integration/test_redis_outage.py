@@ -306,6 +306,7 @@ async def test_counts_survive_an_outage_and_a_flush_whose_answer_was_lost_counts
     collector = MetricsCollector()
     shared = SharedMetrics(collector, RedisMetrics(redis))
     collector.count(SESSION_CREATED)
+    await redis.ping()  # a connection that stands: the flush is the next thing the server will read
     async with server.frozen():
         # The server has the flush, and does it as soon as it goes on; nobody hears of that.
         with pytest.raises(MetricsUnavailable):
