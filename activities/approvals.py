@@ -7,6 +7,7 @@ import azure.functions as func
 
 from activities.binding import send, sends_events
 from activities.durable_client import start_notification
+from shared import tracing
 from shared.durable_messages import NotifyApproversInput, RequestApprovalInput, RequestApprovalResult
 from shared.durable_names import NOTIFY_APPROVERS, REQUEST_APPROVAL
 from shared.services import services
@@ -17,6 +18,7 @@ bp = df.Blueprint()
 @bp.activity_trigger(input_name="payload", activity=REQUEST_APPROVAL)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
+@tracing.activity(REQUEST_APPROVAL)
 async def request_approval(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> object:
     """Open the approval of a tool call, tell who may decide, and start the webhook where one is set."""
     request = RequestApprovalInput.load(payload)

@@ -6,6 +6,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from activities.binding import send, sends_events
+from shared import tracing
 from shared.durable_messages import CallModelInput, CallModelResult
 from shared.durable_names import CALL_MODEL
 from shared.services import services
@@ -15,6 +16,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="payload", activity=CALL_MODEL)
 @sends_events(bp)
+@tracing.activity(CALL_MODEL)
 async def call_model(payload: object, events: func.Out[str]) -> object:
     """Run one model step. A model's failure is a result; only a database that is away raises."""
     request = CallModelInput.load(payload)

@@ -6,6 +6,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from activities.binding import send, sends_events
+from shared import tracing
 from shared.durable_messages import ExecuteToolInput, ExecuteToolResult
 from shared.durable_names import EXECUTE_TOOL
 from shared.services import services
@@ -15,6 +16,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="payload", activity=EXECUTE_TOOL)
 @sends_events(bp)
+@tracing.activity(EXECUTE_TOOL)
 async def execute_tool(payload: object, events: func.Out[str]) -> object:
     """Run an allowed call, or record why it does not run. What a tool did wrong is a result."""
     request = ExecuteToolInput.load(payload)

@@ -7,6 +7,7 @@ import azure.functions as func
 
 from activities.binding import send, sends_events
 from activities.durable_client import start_turn
+from shared import tracing
 from shared.durable_messages import FinishTurnInput
 from shared.durable_names import FINISH_TURN
 from shared.services import services
@@ -18,6 +19,7 @@ bp = df.Blueprint()
 @bp.activity_trigger(input_name="payload", activity=FINISH_TURN)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
+@tracing.activity(FINISH_TURN)
 async def finish_turn(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
     """Close the turn once; starting the next is repeated by the sweep if this is cut in between."""
     request = FinishTurnInput.load(payload)

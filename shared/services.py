@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
+from shared import tracing
 from shared.adapters.openai_chat import OpenAIChat
 from shared.adapters.realtime import RelaySender, RestSender
 from shared.adapters.tables_audit import TablesAuditTrail
@@ -310,6 +311,11 @@ class Services:
 def services() -> Services:
     """This process's services. Raises ConfigError when the settings are not usable."""
     everything = Services(load_settings())
+    tracing.correlate_log()
+    if everything.settings.otel_exporter_otlp_endpoint:
+        from shared.adapters.otlp_traces import otlp_tracer
+
+        tracing.trace_with(otlp_tracer(everything.settings))
     metrics.admit_models([everything.settings.model_name])
     metrics.on_change = lambda: everything.metrics.wake()
     return everything

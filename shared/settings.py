@@ -101,12 +101,29 @@ class Settings(BaseSettings):
     )
     """`host[:port]` that the fetching tools may reach; empty: none."""
 
+    # Traces; see docs/decisions/0010. The SDK's other standard variables (OTEL_TRACES_SAMPLER, ...) hold as well.
+    otel_exporter_otlp_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """Base URL of an OTLP/HTTP collector; absent: nothing is traced."""
+    otel_exporter_otlp_headers: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_HEADERS", repr=False)
+    """`name=value,...` sent with every export, such as the collector's key."""
+    otel_service_name: str = Field("parley", alias="OTEL_SERVICE_NAME")
+
     # What the platform says of itself (not for operators to set).
+    website_site_name: str = Field("", alias="WEBSITE_SITE_NAME")
+    website_instance_id: str = Field("", alias="WEBSITE_INSTANCE_ID")
+    region_name: str = Field("", alias="REGION_NAME")
     website_hostname: str = Field("localhost:7071", alias="WEBSITE_HOSTNAME")
     functions_environment: str = Field("Production", alias="AZURE_FUNCTIONS_ENVIRONMENT")
     website_auth_enabled: bool = Field(False, alias="WEBSITE_AUTH_ENABLED")
 
-    @field_validator("postgres_url", "redis_url", "public_base_url", "azure_openai_endpoint", "openai_base_url")
+    @field_validator(
+        "postgres_url",
+        "redis_url",
+        "public_base_url",
+        "azure_openai_endpoint",
+        "openai_base_url",
+        "otel_exporter_otlp_endpoint",
+    )
     @classmethod
     def _is_url(cls, value: str | None, info: ValidationInfo) -> str | None:
         schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))

@@ -22,6 +22,7 @@ from azurefunctions.extensions.http.fastapi import Request, Response, StreamingR
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from activities.binding import send, sends_events
+from shared import tracing
 from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, principal_of
@@ -215,6 +216,25 @@ async def _serve(
     operation: Operation, handler: Handler[Any], req: Request, client: Any, events: func.Out[str] | None
 ) -> Response:
     correlation_id = request_id(req)
+    # Probes and scrapers ask all day long: nobody looks for them in traces.
+    traced = operation.tag != "Operations"
+    with tracing.request(operation.method, operation.path, req.headers, correlation_id, traced=traced) as span:
+        response = await _answer(operation, handler, req, client, events, correlation_id)
+        span.set("http.response.status_code", response.status_code)
+        if response.status_code >= 500:
+            span.fail(str(response.status_code))
+    response.headers["x-correlation-id"] = correlation_id
+    return response
+
+
+async def _answer(
+    operation: Operation,
+    handler: Handler[Any],
+    req: Request,
+    client: Any,
+    events: func.Out[str] | None,
+    correlation_id: str,
+) -> Response:
     limits: Mapping[str, str] = {}
     try:
         everything = services()
@@ -239,9 +259,8 @@ async def _serve(
             log.warning("%s %s: %s", operation.method, operation.path, exc, exc_info=exc.__cause__)
         response = problem(exc, correlation_id)
     except Exception:
-        log.exception("%s %s failed; correlation id %s", operation.method, operation.path, correlation_id)
+        log.exception("%s %s failed", operation.method, operation.path)
         response = problem(AppError(ErrorCode.INTERNAL_ERROR, "Something went wrong here."), correlation_id)
-    response.headers["x-correlation-id"] = correlation_id
     response.headers.update(limits)
     return response
 

@@ -468,6 +468,11 @@ class PostgresTurns:
             usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
             steps=row["steps"],
             next_turn_id=claimed["id"] if claimed else None,
+            model=row["model"],
+            traceparent=row["traceparent"],
+            correlation_id=row["correlation_id"],
+            began_at=row["began_at"],
+            ended_at=row["ended_at"],
         )
 
     async def claim_next(self, session_id: str, *, now: datetime) -> str | None:

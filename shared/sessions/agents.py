@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared import tracing
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.models import ApprovalMode, SessionConfig, Value
 from shared.sessions.records import TurnPlan
@@ -55,4 +56,6 @@ def plan_turn(agent: Agent, config: SessionConfig, *, model: str, approval_mode:
         tool_timeout_seconds=config.tool_timeout_seconds,
         max_context_tokens=config.max_context_tokens,
         max_turn_tokens=config.max_turn_tokens,
+        traceparent=tracing.traceparent(),
+        correlation_id=tracing.correlation_id(),
     )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from shared import tracing
 from shared.errors import ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal
@@ -93,6 +94,7 @@ class ToolApprovalManager:
     async def request(self, tool_call_id: str, *, instance_id: str) -> ApprovalRequest | None:
         """Open the approval of a tool call, once. None when its turn was cancelled before."""
         call = await self._tool_calls.tool_execution(tool_call_id)
+        tracing.join_turn(call.turn_id, call.session_id, call.plan)
         policy = call.plan.policy_of(call.name)
         now = datetime.now(UTC)
         record, _ = await self._approvals.request(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
 from shared.sessions.approval_rules import is_granted, requires_approval
@@ -88,6 +89,7 @@ class SessionAgentBridge:
             return StepReport(StepOutcome.CANCELLED, [], [])
         if isinstance(started, StoredStep):
             return await self._restate(turn_id, started)
+        tracing.join_turn(turn_id, started.target.session_id, started.plan)
         return await self._stream(started, tries)
 
     async def _restate(self, turn_id: str, stored: StoredStep) -> StepReport:
@@ -135,12 +137,15 @@ class SessionAgentBridge:
         cancelled = False
         try:
             async with self._watch.guard(start.turn_id):
-                async for event in self._executor.execute_stream(self._executor.request(start, tools)):
-                    if isinstance(event, ModelText):
-                        texts.append(event.text)
-                        writer.text(event.text)
-                    else:
-                        end = event
+                with tracing.model_call(start.plan.model, start.target.session_id) as span:
+                    async for event in self._executor.execute_stream(self._executor.request(start, tools)):
+                        if isinstance(event, ModelText):
+                            texts.append(event.text)
+                            writer.text(event.text)
+                        else:
+                            end = event
+                            usage = event.usage
+                            tracing.answered(span, event.finish_reason, usage.input_tokens, usage.output_tokens)
         except TurnCancelled:
             cancelled = True
         except asyncio.CancelledError:

@@ -67,6 +67,10 @@ class TurnPlan(Value):
     max_turn_tokens: int | None = None
     policies: dict[str, ApprovalPolicy] = Field({})
     """How calls are allowed, by tool name; only for tools the agent says something about."""
+    traceparent: str | None = None
+    """The request that posted the message, in W3C form: where the turn's trace goes on."""
+    correlation_id: str | None = None
+    """The same request's, for the log."""
 
     def policy_of(self, tool: str) -> ApprovalPolicy:
         return self.policies.get(tool, DEFAULT_POLICY)
@@ -250,6 +254,12 @@ class FinishedTurn:
     usage: Usage
     steps: int
     next_turn_id: str | None
+    model: str
+    traceparent: str | None
+    correlation_id: str | None
+    began_at: datetime
+    """Its first step; when it had none, its posting."""
+    ended_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import orjson
 from pydantic import BaseModel
 
+from shared import tracing
 from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal
@@ -276,6 +277,19 @@ class SessionService:
     ) -> tuple[FinishedTurn, list[bytes]]:
         """Close a turn and hand over to the next; called by the turn itself, safe to repeat."""
         finished = await self._turns.finish(turn_id, status=status, error=error, now=datetime.now(UTC))
+        session_id = finished.target.session_id
+        tracing.join_turn(turn_id, session_id, finished)
+        tracing.turn_ended(
+            turn_id,
+            session_id,
+            finished,
+            model=finished.model,
+            status=finished.status,
+            error_code=finished.error.code if finished.error else None,
+            usage=(finished.usage.input_tokens, finished.usage.output_tokens),
+            began=finished.began_at,
+            ended=finished.ended_at,
+        )
         # Said again by a repeat: whoever closed it may have been cut before it could say so.
         events: list[Event] = []
         if finished.error is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
 from shared.sessions.approval_rules import arguments_digest, is_granted, requires_approval
@@ -82,6 +83,7 @@ class ToolCallHandler:
         Raises Transient(DATABASE_ERROR), NotFound.
         """
         call = await self._tool_calls.tool_execution(tool_call_id)
+        tracing.join_turn(call.turn_id, call.session_id, call.plan)
         if call.ended_at is not None:
             return await self._again(call)
         if call.needs_approval and deadline_passed and call.approval_status is ApprovalStatus.PENDING:
@@ -140,8 +142,9 @@ class ToolCallHandler:
         )
         try:
             parsed = validate_arguments(tool, arguments)
-            async with self._watch.guard(call.turn_id), asyncio.timeout(timeout_s):
-                output = await _execute(tool, parsed, context)
+            with tracing.tool_run(tool.name, call.tool_call_id, call.session_id):
+                async with self._watch.guard(call.turn_id), asyncio.timeout(timeout_s):
+                    output = await _execute(tool, parsed, context)
         except InvalidToolArguments as exc:
             return _failed(ErrorCode.INVALID_TOOL_ARGS, str(exc))
         except TurnCancelled:

@@ -146,7 +146,14 @@ def test_settings_show_no_secret_and_do_not_change(environment: pytest.MonkeyPat
 
 def test_the_sample_names_exactly_the_settings_an_operator_makes() -> None:
     sample = json.loads((Path(__file__).parents[2] / "local.settings.sample.json").read_text("utf-8"))["Values"]
-    of_the_platform = {"WEBSITE_HOSTNAME", "WEBSITE_AUTH_ENABLED", "AZURE_FUNCTIONS_ENVIRONMENT"}
+    of_the_platform = {
+        "WEBSITE_HOSTNAME",
+        "WEBSITE_AUTH_ENABLED",
+        "AZURE_FUNCTIONS_ENVIRONMENT",
+        "WEBSITE_SITE_NAME",
+        "WEBSITE_INSTANCE_ID",
+        "REGION_NAME",
+    }
     known = {str(field.alias) for field in Settings.model_fields.values()} - of_the_platform
 
     assert set(sample) == known | {"FUNCTIONS_WORKER_RUNTIME"}

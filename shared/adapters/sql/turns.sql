@@ -200,7 +200,10 @@ WITH closed AS (
 SELECT id FROM closed
 
 -- name: turn_end
-SELECT status, error_code, error_detail, steps, input_tokens, output_tokens FROM turns WHERE id = %(turn_id)s
+SELECT status, error_code, error_detail, steps, input_tokens, output_tokens, coalesce(started_at, created_at) AS began_at,
+       ended_at, plan ->> 'model' AS model, plan ->> 'traceparent' AS traceparent,
+       plan ->> 'correlation_id' AS correlation_id
+FROM turns WHERE id = %(turn_id)s
 
 -- name: close_open_messages
 UPDATE messages SET status = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled' ELSE 'failed' END
