@@ -8,6 +8,7 @@ from activities import model, tools, turns
 from orchestrators import approval, notification, turn
 from shared.services import services
 from triggers import (
+    agents,
     approvals,
     approve_links,
     branches,
@@ -44,6 +45,7 @@ for blueprint in (
     turn_routes.bp,
     replay.bp,
     history.bp,
+    agents.bp,
     tool_list.bp,
     features.bp,
     approvals.bp,

@@ -14,6 +14,7 @@ from shared.adapters.openai_chat import OpenAIChat
 from shared.adapters.realtime import RelaySender, RestSender
 from shared.adapters.tables_audit import TablesAuditTrail
 from shared.adapters.webhook import ApprovalNotifier
+from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.branches import BranchService
 from shared.sessions.bridge import SessionAgentBridge
@@ -187,6 +188,7 @@ class Services:
             self.turn_rows,
             self.publisher,
             default_model=self.settings.model_name,
+            agents=self.agents,
             templates=self.templates,
             user_daily_tokens=self.settings.user_daily_tokens or None,
         )
@@ -202,7 +204,13 @@ class Services:
     def templates(self) -> TemplateService:
         from shared.adapters.postgres_features import PostgresTemplates
 
-        return TemplateService(PostgresTemplates(self.pool))
+        return TemplateService(PostgresTemplates(self.pool), self.agents)
+
+    @cached_property
+    def agents(self) -> AgentCatalog:
+        from shared.adapters.postgres_agents import PostgresAgents
+
+        return AgentCatalog(PostgresAgents(self.pool))
 
     @cached_property
     def statistics(self) -> StatisticsService:

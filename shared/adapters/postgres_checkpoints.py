@@ -77,7 +77,7 @@ class PostgresCheckpoints:
                     "name": wanted.name,
                     "status": wanted.status.value,
                     "agent_id": wanted.agent_id,
-                    "config": json(wanted.config.model_dump(mode="json", exclude_none=True)),
+                    "config": json(wanted.config.model_dump(mode="json", exclude_unset=True)),
                     "tags": wanted.tags,
                     "metadata": json(wanted.metadata),
                     "branch": branch,

@@ -51,7 +51,7 @@ class PostgresLifecycle:
                 {
                     "session_id": session_id,
                     "name": revised.name,
-                    "config": json(revised.config.model_dump(mode="json", exclude_none=True)),
+                    "config": json(revised.config.model_dump(mode="json", exclude_unset=True)),
                     "tags": revised.tags,
                     "metadata": json(revised.metadata),
                     "now": now,

@@ -9,8 +9,10 @@ from typing import Any
 from psycopg import sql
 
 from shared.adapters.postgres import Connection, PostgresPool, Row, json
+from shared.adapters.postgres_agents import agent_from_row
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
+from shared.sessions.agents import Agent
 from shared.sessions.events import SEQ_LEASE, EventTarget
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
@@ -102,7 +104,7 @@ class PostgresSessions:
                     "owner_id": owner_id,
                     "name": session.name,
                     "agent_id": session.agent_id,
-                    "config": json(session.config.model_dump(mode="json", exclude_none=True)),
+                    "config": json(session.config.model_dump(mode="json", exclude_unset=True)),
                     "tags": session.tags,
                     "metadata": json(session.metadata),
                     "now": session.created_at,
@@ -120,13 +122,16 @@ class PostgresSessions:
             raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
         return session_record(row)
 
-    async def get_for_posting(self, session_id: str, user_id: str, *, day: date) -> tuple[SessionRecord, int]:
+    async def get_for_posting(
+        self, session_id: str, user_id: str, *, day: date
+    ) -> tuple[SessionRecord, Agent | None, int]:
         row = await self._pool.fetch_one(
             _Q["session_for_posting"], {"session_id": session_id, "user_id": user_id, "day": day}
         )
         if row is None:
             raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
-        return session_record(row), row["used_today"]
+        agent = None if row["agent"] is None else agent_from_row(row["agent"])
+        return session_record(row), agent, row["used_today"]
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
         """One row more than `page.limit` when there are more."""

@@ -1,22 +1,48 @@
-"""Agents: what a session talks to. One ships with Parley; a turn keeps a frozen plan of what it began with."""
+"""Agents: what a session talks to, as data. A turn keeps a frozen plan of the version it began with.
+
+Invariant: a version never changes; `plan_turn` is the one place where agent, session and message are weighed against
+each other: what is nearest to the message wins.
+"""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
 from shared import tracing
-from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.models import ApprovalMode, SessionConfig, Value
+from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.records import TurnPlan
 from shared.sessions.tools.registry import all_tools
 
+MAX_INSTRUCTIONS_CHARS = 32_000
+MAX_TOOLS = 64
 
-class Agent(Value):
-    """Instructions and tools. tools: names, or None for all that are registered."""
+type ToolName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class NewAgent(Value):
+    """Body of `PUT /agents/{agent_id}`."""
+
+    name: str = Field(min_length=1, max_length=200)
+    description: str | None = Field(None, max_length=1_000)
+    instructions: str = Field(min_length=1, max_length=MAX_INSTRUCTIONS_CHARS, description="The system message")
+    model: str | None = Field(None, min_length=1, max_length=128, description="Deployment; null: the app's own")
+    tools: list[ToolName] | None = Field(None, max_length=MAX_TOOLS, description="Names; null: every tool there is")
+    policies: dict[ToolName, ApprovalPolicy] = Field({}, max_length=MAX_TOOLS, description="By tool name")
+    defaults: SessionConfig = Field(SessionConfig(), description="For what a session does not set; unset fields stay")
+    vision: bool = Field(False, description="Its model reads pictures")
+
+
+class Agent(NewAgent):
+    """One version of an agent."""
 
     id: str
     version: int
-    name: str
-    instructions: str
-    tools: list[str] | None = None
+    created_at: datetime | None = Field(None, description="null: comes with Parley")
+    created_by: str | None = None
 
 
 DEFAULT_AGENT = Agent(
@@ -28,25 +54,29 @@ DEFAULT_AGENT = Agent(
         "Some tool calls wait for a person's approval; when one is rejected or times out, say so and go on without it."
     ),
 )
+"""Version 1 of `assistant`; what an admin stores under its id are the versions from 2 on."""
 
 
-def agent_for(agent_id: str | None) -> Agent:
-    """The agent of a session. Raises InvalidInput(VALIDATION_ERROR) for an unknown one."""
-    if agent_id in {None, DEFAULT_AGENT.id}:
-        return DEFAULT_AGENT
-    raise InvalidInput(
-        ErrorCode.VALIDATION_ERROR,
-        f"There is no agent {agent_id!r}.",
-        errors=[{"field": "agent_id", "message": "unknown agent"}],
+def effective_config(agent: Agent, config: SessionConfig) -> SessionConfig:
+    """What the session set over what the agent sets; what neither set is the app's default."""
+    if not agent.defaults.model_fields_set:
+        return config
+    return SessionConfig.model_validate(
+        agent.defaults.model_dump(exclude_unset=True) | config.model_dump(exclude_unset=True)
     )
 
 
 def plan_turn(agent: Agent, config: SessionConfig, *, model: str, approval_mode: ApprovalMode | None) -> TurnPlan:
-    """Freeze what a turn runs with. model: the app's default deployment; approval_mode: the message's own choice."""
+    """Freeze what a turn runs with.
+
+    config: the effective one; model: the app's default deployment; approval_mode: the message's own choice.
+    """
     names = [tool.name for tool in all_tools()]
     return TurnPlan(
+        agent_id=agent.id,
+        agent_version=agent.version,
         instructions=agent.instructions,
-        model=config.model or model,
+        model=config.model or agent.model or model,
         temperature=config.temperature,
         max_output_tokens=config.max_output_tokens,
         max_steps=config.max_steps,
@@ -58,4 +88,7 @@ def plan_turn(agent: Agent, config: SessionConfig, *, model: str, approval_mode:
         max_turn_tokens=config.max_turn_tokens,
         traceparent=tracing.traceparent(),
         correlation_id=tracing.correlation_id(),
+        max_session_tokens=config.max_session_tokens,
+        policies=agent.policies,
+        vision=agent.vision,
     )

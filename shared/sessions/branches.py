@@ -105,8 +105,8 @@ class BranchService:
         with the new turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict, BudgetExceeded.
         """
         now = datetime.now(UTC)
-        record, refusal = await self._posting.for_posting(session_id, principal, now=now)
-        plan = await self._posting.plan_for(record.session, body.approval_mode)
+        posting = await self._posting.for_posting(session_id, principal, body.approval_mode, now=now)
+        record = posting.record
         refuse_expired(record.session, now)
         turn = Turn(
             id=new_id(),
@@ -123,11 +123,11 @@ class BranchService:
         scope = f"POST /sessions/{session_id}/messages/{message_id}/regenerate"
         result = await self._branches.regenerate(
             turn,
-            plan,
+            posting.plan,
             user_id=principal.user_id,
-            concurrency=body.concurrency or record.session.config.concurrency,
+            concurrency=body.concurrency or posting.concurrency,
             idempotency=idempotency(principal, scope, idempotency_key, body),
-            refusal=refusal,
+            refusal=posting.refusal,
         )
         if result.replayed:
             return Posted(result, [])

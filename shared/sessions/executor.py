@@ -41,7 +41,9 @@ class AgentExecutor:
         reserved = estimate_tokens(system) + sum(len(schema) for schema in schemas) // BYTES_PER_TOKEN
         context = fit(start.context, plan.max_context_tokens - reserved)
         allowance = answer_allowance(
-            TokenBudgets(plan.max_turn_tokens, start.max_session_tokens, self._user_daily_tokens),
+            TokenBudgets(
+                plan.max_turn_tokens, start.max_session_tokens or plan.max_session_tokens, self._user_daily_tokens
+            ),
             start.used,
             reads=reserved + sum(message.tokens for message in context),
         )

@@ -54,6 +54,9 @@ class TurnPlan(Value):
     """What a turn runs with, frozen when its message was posted; stored with the turn as JSON."""
 
     schema_version: int = 1
+    agent_id: str | None = None
+    """None: stored before agents were data."""
+    agent_version: int | None = None
     instructions: str
     model: str
     temperature: float | None
@@ -65,12 +68,16 @@ class TurnPlan(Value):
     tool_timeout_seconds: int
     max_context_tokens: int
     max_turn_tokens: int | None = None
+    max_session_tokens: int | None = None
+    """The agent's, for a session that sets none: the session's own counts as it is when a step begins."""
     policies: dict[str, ApprovalPolicy] = Field({})
     """How calls are allowed, by tool name; only for tools the agent says something about."""
     traceparent: str | None = None
     """The request that posted the message, in W3C form: where the turn's trace goes on."""
     correlation_id: str | None = None
     """The same request's, for the log."""
+    vision: bool = False
+    """The model reads pictures."""
 
     def policy_of(self, tool: str) -> ApprovalPolicy:
         return self.policies.get(tool, DEFAULT_POLICY)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from shared.errors import AppError
 from shared.principal import Principal
+from shared.sessions.agents import Agent
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
@@ -57,8 +58,11 @@ class SessionRepository(Protocol):
         """Raises NotFound when it does not exist or the user may not read it."""
         ...
 
-    async def get_for_posting(self, session_id: str, user_id: str, *, day: date) -> tuple[SessionRecord, int]:
-        """Also how many tokens the user's turns have used on that day. Raises NotFound."""
+    async def get_for_posting(
+        self, session_id: str, user_id: str, *, day: date
+    ) -> tuple[SessionRecord, Agent | None, int]:
+        """Also the newest version of its agent that is stored, and how many tokens the user's turns have used on that
+        day. Raises NotFound."""
         ...
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:

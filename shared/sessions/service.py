@@ -18,7 +18,8 @@ from shared import tracing
 from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.agents import agent_for, plan_turn
+from shared.sessions.agent_catalog import AgentCatalog, NoAgents, unknown_agent
+from shared.sessions.agents import DEFAULT_AGENT, effective_config, plan_turn
 from shared.sessions.budgets import TokenBudgets, TokensUsed, posting_refusal, usage_day
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
@@ -28,6 +29,7 @@ from shared.sessions.metrics import metrics
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
     ApprovalMode,
+    Concurrency,
     JsonObject,
     Message,
     MessageRole,
@@ -77,6 +79,16 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Posting:
+    """A session that somebody posts to. refusal: why no turn may be added to it now."""
+
+    record: SessionRecord
+    plan: TurnPlan
+    concurrency: Concurrency
+    refusal: BudgetExceeded | None
+
+
+@dataclass(frozen=True, slots=True)
 class Posted:
     """A message on record. start: its turn is next; messages: events to send."""
 
@@ -98,6 +110,7 @@ class SessionService:
         publisher: SessionEventPublisher,
         *,
         default_model: str,
+        agents: AgentCatalog | None = None,
         templates: TemplateService | None = None,
         user_daily_tokens: int | None = None,
     ) -> None:
@@ -106,7 +119,8 @@ class SessionService:
         self._publisher = publisher
         self._default_model = default_model
         self._user_daily_tokens = user_daily_tokens
-        self._templates = templates or TemplateService(NoTemplates())
+        self._agents = agents or AgentCatalog(NoAgents())
+        self._templates = templates or TemplateService(NoTemplates(), self._agents)
 
     async def create(
         self, body: NewSession, principal: Principal, *, idempotency_key: str | None
@@ -117,7 +131,7 @@ class SessionService:
         """
         claim = idempotency(principal, "POST /sessions", idempotency_key, body)
         body = await self._templates.fill(body, principal)
-        agent_for(body.agent_id)
+        await self._agents.check(body.agent_id)
         check_metadata(body.metadata)
         now = datetime.now(UTC)
         session = Session(
@@ -182,20 +196,22 @@ class SessionService:
 
     # Messages and turns. -----------------------------------------------------------------------
 
-    async def plan_for(self, session: Session, approval_mode: ApprovalMode | None) -> TurnPlan:
-        """Freeze what a turn of the session that is posted now runs with. Raises InvalidInput (unknown agent)."""
-        return plan_turn(
-            agent_for(session.agent_id), session.config, model=self._default_model, approval_mode=approval_mode
-        )
-
     async def for_posting(
-        self, session_id: str, principal: Principal, *, now: datetime
-    ) -> tuple[SessionRecord, BudgetExceeded | None]:
-        """A session, and why no turn may be added to it now. Raises NotFound."""
-        record, used_today = await self._sessions.get_for_posting(session_id, principal.user_id, day=usage_day(now))
-        budgets = TokenBudgets(session=record.session.config.max_session_tokens, user_day=self._user_daily_tokens)
+        self, session_id: str, principal: Principal, approval_mode: ApprovalMode | None, *, now: datetime
+    ) -> Posting:
+        """What a turn that is posted now runs with, and why it may not. Raises NotFound, InvalidInput."""
+        record, agent, used_today = await self._sessions.get_for_posting(
+            session_id, principal.user_id, day=usage_day(now)
+        )
+        if agent is None:
+            if record.session.agent_id not in {None, DEFAULT_AGENT.id}:
+                raise unknown_agent(record.session.agent_id)
+            agent = DEFAULT_AGENT
+        config = effective_config(agent, record.session.config)
+        plan = plan_turn(agent, config, model=self._default_model, approval_mode=approval_mode)
+        budgets = TokenBudgets(session=config.max_session_tokens, user_day=self._user_daily_tokens)
         used = TokensUsed(session=record.used_tokens, user_day=used_today)
-        return record, posting_refusal(budgets, used, now=now)
+        return Posting(record, plan, config.concurrency, posting_refusal(budgets, used, now=now))
 
     async def post_message(
         self, session_id: str, body: NewMessage, principal: Principal, *, idempotency_key: str | None
@@ -203,10 +219,9 @@ class SessionService:
         """Store a message and queue its turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict,
         BudgetExceeded."""
         now = datetime.now(UTC)
-        record, refusal = await self.for_posting(session_id, principal, now=now)
-        config = record.session.config
-        tokens = _checked_tokens(body, config.max_context_tokens)
-        plan = await self.plan_for(record.session, body.approval_mode)
+        posting = await self.for_posting(session_id, principal, body.approval_mode, now=now)
+        record, plan = posting.record, posting.plan
+        tokens = _checked_tokens(body, plan.max_context_tokens)
         refuse_expired(record.session, now)
         turn_id, message_id = new_id(), new_id()
         message = Message(
@@ -236,9 +251,9 @@ class SessionService:
             plan,
             user_id=principal.user_id,
             tokens=tokens,
-            concurrency=body.concurrency or config.concurrency,
+            concurrency=body.concurrency or posting.concurrency,
             idempotency=idempotency(principal, f"POST /sessions/{session_id}/messages", idempotency_key, body),
-            refusal=refusal,
+            refusal=posting.refusal,
         )
         if result.replayed:
             return Posted(result, [])

@@ -27,6 +27,7 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     await _walk_branches(api)
     await _walk_recovery(api)
     await _walk_features(api)
+    await _walk_agents(api)
     async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
         for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/health/live", "/api/v1/health/ready"):
             contract.check(await client.get(path))
@@ -165,6 +166,16 @@ async def _walk_recovery(api: Api) -> None:
         assert (refused.status_code, refused.json()["code"]) == (status, code)
     assert (await api.post(f"{base}/recover", {"checkpoint_id": "a\x00b"})).json()["code"] == "VALIDATION_ERROR"
     assert (await api.post(f"{base}/checkpoints", {"label": "x" * 201})).json()["code"] == "VALIDATION_ERROR"
+
+
+async def _walk_agents(api: Api) -> None:
+    admin = api.as_user("ada;admin")
+    body = {"name": "Clerk", "instructions": "File things.", "tools": ["calculate"], "defaults": {"max_steps": 3}}
+    made = await admin.request("PUT", "/api/v1/agents/clerk", json=body)
+    assert made.status_code in {200, 201}
+    found = await api.get(f"/api/v1/agents/clerk?version={made.json()['version']}")
+    assert (found.json(), found.headers["etag"]) == (made.json(), made.headers["etag"])
+    assert made.json() in (await api.get("/api/v1/agents?limit=200")).json()["items"]
 
 
 async def _walk_features(api: Api) -> None:

@@ -7,11 +7,13 @@ from datetime import timedelta
 
 import pytest
 
+from shared.adapters.postgres_agents import PostgresAgents
 from shared.adapters.postgres_features import PostgresTags, PostgresTemplates
 from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.errors import AppError, Conflict, ErrorCode, Gone, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
+from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.features.models import NewTag, NewTemplate, Tag
 from shared.sessions.features.presets import SYSTEM_TAGS, SYSTEM_TEMPLATES
@@ -34,7 +36,7 @@ def tags(stores: Stores) -> TagService:
 
 @pytest.fixture
 def templates(stores: Stores) -> TemplateService:
-    return TemplateService(PostgresTemplates(stores.pool))
+    return TemplateService(PostgresTemplates(stores.pool), AgentCatalog(PostgresAgents(stores.pool)))
 
 
 @pytest.fixture

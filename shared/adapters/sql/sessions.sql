@@ -15,7 +15,9 @@ WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NU
 -- name: session_for_posting
 SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access,
        coalesce((SELECT u.input_tokens + u.output_tokens FROM token_usage u
-                 WHERE u.user_id = %(user_id)s AND u.day = %(day)s), 0) AS used_today
+                 WHERE u.user_id = %(user_id)s AND u.day = %(day)s), 0) AS used_today,
+       (SELECT to_jsonb(a) FROM agents a WHERE a.id = coalesce(s.agent_id, 'assistant')
+        ORDER BY a.version DESC LIMIT 1) AS agent
 FROM sessions s
 LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)

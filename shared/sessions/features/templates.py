@@ -14,7 +14,7 @@ import orjson
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.agents import agent_for
+from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.features.models import MAX_SESSION_TAGS, NewTemplate, Template
 from shared.sessions.features.presets import SYSTEM_TEMPLATES
 from shared.sessions.models import NewSession, SessionConfig
@@ -61,8 +61,9 @@ class NoTemplates:
 class TemplateService:
     """The system's templates and the caller's own; nobody sees another's."""
 
-    def __init__(self, templates: TemplateRepository) -> None:
+    def __init__(self, templates: TemplateRepository, agents: AgentCatalog) -> None:
         self._templates = templates
+        self._agents = agents
 
     async def list_for(self, principal: Principal) -> list[Template]:
         """The system's, then the caller's own, oldest first."""
@@ -77,7 +78,7 @@ class TemplateService:
 
     async def create(self, body: NewTemplate, principal: Principal) -> Template:
         """Raises Conflict for a name the caller uses already, InvalidInput."""
-        agent_for(body.agent_id)
+        await self._agents.check(body.agent_id)
         if len(orjson.dumps(body.metadata)) > MAX_METADATA_BYTES:
             raise InvalidInput(
                 ErrorCode.VALIDATION_ERROR,

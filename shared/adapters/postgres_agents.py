@@ -1,0 +1,58 @@
+"""Agents in PostgreSQL: versions that are added and never changed."""
+
+from __future__ import annotations
+
+from shared.adapters.postgres import PostgresPool, Row, json
+from shared.adapters.sql.queries import load_queries
+from shared.sessions.agents import Agent
+
+_Q = load_queries("agents")
+
+
+class PostgresAgents:
+    """`AgentRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def newest(self, agent_id: str) -> Agent | None:
+        row = await self._pool.fetch_one(_Q["newest_agent"], {"agent_id": agent_id})
+        return None if row is None else agent_from_row(row)
+
+    async def version(self, agent_id: str, version: int) -> Agent | None:
+        row = await self._pool.fetch_one(_Q["agent_version"], {"agent_id": agent_id, "version": version})
+        return None if row is None else agent_from_row(row)
+
+    async def list_newest(self, *, after: str, limit: int) -> list[Agent]:
+        rows = await self._pool.fetch_all(_Q["newest_agents"], {"after": after, "limit": limit})
+        return [agent_from_row(row) for row in rows]
+
+    async def add(self, agent: Agent) -> bool:
+        row = await self._pool.fetch_one(
+            _Q["insert_agent"],
+            {
+                "id": agent.id,
+                "version": agent.version,
+                "name": agent.name,
+                "description": agent.description,
+                "instructions": agent.instructions,
+                "model": agent.model,
+                "tools": agent.tools,
+                "policies": json(
+                    {
+                        name: policy.model_dump(mode="json", exclude_unset=True)
+                        for name, policy in agent.policies.items()
+                    }
+                ),
+                "defaults": json(agent.defaults.model_dump(mode="json", exclude_unset=True)),
+                "vision": agent.vision,
+                "now": agent.created_at,
+                "created_by": agent.created_by,
+            },
+        )
+        return row is not None
+
+
+def agent_from_row(row: Row) -> Agent:
+    """An agents row, or the same as a JSON object."""
+    return Agent.model_validate(dict(row))

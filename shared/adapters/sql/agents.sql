@@ -1,0 +1,16 @@
+-- name: newest_agent
+SELECT * FROM agents WHERE id = %(agent_id)s ORDER BY version DESC LIMIT 1
+
+-- name: agent_version
+SELECT * FROM agents WHERE id = %(agent_id)s AND version = %(version)s
+
+-- name: newest_agents
+SELECT DISTINCT ON (id) * FROM agents WHERE id > %(after)s ORDER BY id, version DESC LIMIT %(limit)s
+
+-- name: insert_agent
+INSERT INTO agents (id, version, name, description, instructions, model, tools, policies, defaults, vision, created_at,
+                    created_by)
+VALUES (%(id)s, %(version)s, %(name)s, %(description)s, %(instructions)s, %(model)s, %(tools)s, %(policies)s,
+        %(defaults)s, %(vision)s, %(now)s, %(created_by)s)
+ON CONFLICT (id, version) DO NOTHING
+RETURNING *

@@ -1,0 +1,215 @@
+"""What a turn's plan takes from the agent, from the session and from the message; and what an agent may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
+from shared.principal import Principal, Role
+from shared.sessions.agent_catalog import AgentCatalog, NoAgents, agent_etag
+from shared.sessions.agents import DEFAULT_AGENT, Agent, NewAgent, effective_config, plan_turn
+from shared.sessions.models import ApprovalMode, Concurrency, SessionConfig
+from shared.sessions.pages import Page, decode_cursor
+from shared.sessions.policy import ApprovalPolicy
+from shared.sessions.records import TurnPlan
+from shared.sessions.tools.registry import all_tools
+
+ADMIN = Principal("ada", frozenset({Role.USER, Role.ADMIN}))
+USER = Principal("uma", frozenset({Role.USER}))
+BODY = NewAgent(name="Clerk", instructions="File things.")
+
+
+class Kept:
+    """`AgentRepository` in a list; `rivals` come in before a version is added."""
+
+    def __init__(self, *rivals: Agent) -> None:
+        self.versions: list[Agent] = []
+        self.rivals = list(rivals)
+
+    async def newest(self, agent_id: str) -> Agent | None:
+        found = [agent for agent in self.versions if agent.id == agent_id]
+        return max(found, key=lambda agent: agent.version, default=None)
+
+    async def version(self, agent_id: str, version: int) -> Agent | None:
+        return next((agent for agent in self.versions if (agent.id, agent.version) == (agent_id, version)), None)
+
+    async def list_newest(self, *, after: str, limit: int) -> list[Agent]:
+        ids = sorted({agent.id for agent in self.versions if agent.id > after})[:limit]
+        return [agent for agent_id in ids if (agent := await self.newest(agent_id)) is not None]
+
+    async def add(self, agent: Agent) -> bool:
+        if self.rivals:
+            self.versions.append(self.rivals.pop(0))
+        if await self.version(agent.id, agent.version) is not None:
+            return False
+        self.versions.append(agent)
+        return True
+
+
+def agent(**fields: Any) -> Agent:
+    return Agent(**{"id": "clerk", "version": 1, "name": "Clerk", "instructions": "File things."} | fields)
+
+
+def plan_of(of: Agent, config: SessionConfig, mode: ApprovalMode | None = None) -> TurnPlan:
+    return plan_turn(of, effective_config(of, config), model="app-model", approval_mode=mode)
+
+
+def test_what_a_session_sets_wins_over_its_agent_and_the_rest_is_the_agents() -> None:
+    defaults = SessionConfig(max_steps=3, temperature=0.5, concurrency=Concurrency.ENQUEUE)
+    found = effective_config(agent(defaults=defaults), SessionConfig(max_steps=5))
+
+    assert (found.max_steps, found.temperature, found.concurrency) == (5, 0.5, Concurrency.ENQUEUE)
+    assert found.tool_timeout_seconds == SessionConfig().tool_timeout_seconds
+
+
+def test_a_setting_that_was_sent_as_the_default_still_wins() -> None:
+    # 8 is the app's default too; the session asked for it all the same.
+    found = effective_config(agent(defaults=SessionConfig(max_steps=3)), SessionConfig(max_steps=8))
+
+    assert found.max_steps == 8
+
+
+@pytest.mark.parametrize(
+    ("session_model", "default_model", "agent_model", "wanted"),
+    [
+        ("session", "default", "agent", "session"),
+        (None, "default", "agent", "default"),
+        (None, None, "agent", "agent"),
+        (None, None, None, "app-model"),
+    ],
+)
+def test_the_nearest_model_is_called(
+    session_model: str | None, default_model: str | None, agent_model: str | None, wanted: str
+) -> None:
+    defaults = SessionConfig(model=default_model) if default_model else SessionConfig()
+    config = SessionConfig(model=session_model) if session_model else SessionConfig()
+
+    assert plan_of(agent(model=agent_model, defaults=defaults), config).model == wanted
+
+
+def test_the_messages_own_approval_mode_comes_first() -> None:
+    of = agent(defaults=SessionConfig(approval_mode=ApprovalMode.MANUAL))
+
+    assert plan_of(of, SessionConfig()).approval_mode is ApprovalMode.MANUAL
+    assert plan_of(of, SessionConfig(), ApprovalMode.AUTO).approval_mode is ApprovalMode.AUTO
+
+
+def test_a_plan_names_its_version_and_offers_only_tools_that_are_there() -> None:
+    policies = {"calculate": ApprovalPolicy(required=True)}
+    of = agent(version=4, tools=["calculate", "gone"], policies=policies, vision=True)
+    found = plan_of(of, SessionConfig())
+
+    assert (found.agent_id, found.agent_version, found.tools) == ("clerk", 4, ["calculate"])
+    assert (found.policy_of("calculate").required, found.vision) == (True, True)
+    assert plan_of(agent(), SessionConfig()).tools == [tool.name for tool in all_tools()]
+
+
+def test_a_plan_stored_before_agents_were_data_can_still_be_read() -> None:
+    stored = plan_of(DEFAULT_AGENT, SessionConfig()).model_dump(mode="json")
+    for name in ("agent_id", "agent_version", "policies", "vision", "max_session_tokens"):
+        del stored[name]
+
+    assert TurnPlan.model_validate(stored).agent_version is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (BODY.model_copy(update={"tools": ["calculate", "telepathy"]}), "tools.1"),
+        (BODY.model_copy(update={"policies": {"telepathy": ApprovalPolicy()}}), "policies.telepathy"),
+        (
+            BODY.model_copy(update={"defaults": SessionConfig(expires_after_seconds=60)}),
+            "defaults.expires_after_seconds",
+        ),
+    ],
+)
+async def test_what_an_agent_cannot_be_is_refused_by_name(body: NewAgent, field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await AgentCatalog(Kept()).put("clerk", body, ADMIN, if_match=None)
+
+    assert [error["field"] for error in refused.value.errors] == [field]
+
+
+async def test_only_an_admin_writes() -> None:
+    kept = Kept()
+    with pytest.raises(NotFound):
+        await AgentCatalog(kept).put("clerk", BODY, USER, if_match=None)
+
+    assert kept.versions == []
+
+
+async def test_each_change_is_a_version_and_the_same_again_is_none() -> None:
+    catalog = AgentCatalog(kept := Kept())
+
+    first, is_new = await catalog.put("clerk", BODY, ADMIN, if_match=None)
+    again, again_new = await catalog.put("clerk", BODY, ADMIN, if_match=agent_etag(first))
+    changed = BODY.model_copy(update={"defaults": SessionConfig(max_steps=8)})  # set, though to the app's default
+    second, _ = await catalog.put("clerk", changed, ADMIN, if_match=agent_etag(first))
+
+    assert (is_new, again_new, again) == (True, False, first)
+    assert (second.version, len(kept.versions), second.created_by) == (2, 2, "ada")
+    assert await catalog.get("clerk", 1) == first
+
+
+async def test_a_stale_if_match_is_a_conflict() -> None:
+    catalog = AgentCatalog(Kept())
+    first, _ = await catalog.put("clerk", BODY, ADMIN, if_match=None)
+    await catalog.put("clerk", BODY.model_copy(update={"name": "Scribe"}), ADMIN, if_match="*")
+
+    with pytest.raises(Conflict):
+        await catalog.put("clerk", BODY, ADMIN, if_match=agent_etag(first))
+    with pytest.raises(Conflict):
+        await catalog.put("nobody-yet", BODY, ADMIN, if_match="*")
+
+
+async def test_who_loses_a_race_makes_the_next_version() -> None:
+    kept = Kept(agent(name="Rival"))
+    made, is_new = await AgentCatalog(kept).put("clerk", BODY, ADMIN, if_match=None)
+
+    assert (made.version, is_new) == (2, False)
+
+
+async def test_who_loses_a_race_under_if_match_is_told() -> None:
+    kept = Kept()
+    catalog = AgentCatalog(kept)
+    first, _ = await catalog.put("clerk", BODY, ADMIN, if_match=None)
+    kept.rivals.append(agent(version=2, name="Rival"))
+
+    with pytest.raises(Conflict):
+        await catalog.put("clerk", BODY.model_copy(update={"name": "Late"}), ADMIN, if_match=agent_etag(first))
+
+
+async def test_the_agent_that_ships_is_listed_in_its_place_until_an_admin_replaces_it() -> None:
+    catalog = AgentCatalog(Kept())
+    for name in ("aaa", "zzz"):
+        await catalog.put(name, BODY, ADMIN, if_match=None)
+
+    seen: list[str] = []
+    page = Page(limit=1)
+    while True:
+        found, cursor = await catalog.list_for(page)
+        seen += [item.id for item in found]
+        if cursor is None:
+            break
+        page = Page(limit=1, after=decode_cursor(cursor, int))
+    assert seen == ["aaa", "assistant", "zzz"]
+
+    replaced, is_new = await catalog.put("assistant", BODY, ADMIN, if_match=agent_etag(DEFAULT_AGENT))
+    assert (replaced.version, is_new) == (2, False)
+    assert await catalog.get("assistant") == replaced
+    assert await catalog.get("assistant", 1) == DEFAULT_AGENT
+    assert len((await catalog.list_for(Page()))[0]) == 3
+
+
+async def test_an_agent_that_is_not_there_cannot_be_named() -> None:
+    catalog = AgentCatalog(NoAgents())
+    await catalog.check(None)
+    await catalog.check("assistant")
+
+    with pytest.raises(InvalidInput) as refused:
+        await catalog.check("nobody")
+    assert refused.value.code is ErrorCode.VALIDATION_ERROR
+    with pytest.raises(NotFound):
+        await catalog.get("nobody")
