@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from shared import tracing
+from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, token_for
 from shared.adapters.openai_chat import OpenAIChat
 from shared.adapters.realtime import RelaySender, RestSender
 from shared.adapters.tables_audit import TablesAuditTrail
@@ -38,7 +39,15 @@ from shared.sessions.streaming import StreamingHandler
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.waiting import TurnWaiter
-from shared.settings import AuthMode, RateLimitFail, RealtimeDelivery, Settings, load_settings
+from shared.settings import (
+    AuthMode,
+    RateLimitFail,
+    RealtimeDelivery,
+    Settings,
+    StoreAuth,
+    load_settings,
+    without_user,
+)
 from shared.signing import ApprovalLinks, RelayTokens
 
 if TYPE_CHECKING:
@@ -50,6 +59,7 @@ if TYPE_CHECKING:
     from shared.adapters.postgres_sessions import PostgresSessions
     from shared.adapters.postgres_tool_calls import PostgresToolCalls
     from shared.adapters.postgres_turns import PostgresTurns
+    from shared.adapters.redis_entra import EntraRedisCredentials
     from shared.adapters.redis_events import RedisEventLog
     from shared.adapters.redis_guard import RedisGuard
 
@@ -70,7 +80,17 @@ class Services:
     def pool(self) -> PostgresPool:
         from shared.adapters.postgres import PostgresPool
 
-        return PostgresPool(self.settings.postgres_url, size=self.settings.postgres_pool_size)
+        settings = self.settings
+        password = (lambda: token_for(POSTGRES_SCOPE)) if settings.postgres_auth is StoreAuth.ENTRA else None
+        return PostgresPool(settings.postgres_url, size=settings.postgres_pool_size, password=password)
+
+    @cached_property
+    def redis_credentials(self) -> EntraRedisCredentials | None:
+        if self.settings.redis_auth is not StoreAuth.ENTRA:
+            return None
+        from shared.adapters.redis_entra import EntraRedisCredentials
+
+        return EntraRedisCredentials()
 
     @cached_property
     def redis(self) -> Redis:
@@ -85,15 +105,19 @@ class Services:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
+        credentials = self.redis_credentials
+        url = self.settings.redis_url
         # RESP2 pinned: the reply shapes of streams differ between protocol versions. One retry, at once: it covers a
         # connection that went stale in the pool, and anything longer is the fallback's business.
-        return Redis.from_url(
-            self.settings.redis_url,
+        client = Redis.from_url(
+            url if credentials is None else without_user(url),
+            credential_provider=credentials,
             protocol=2,
             socket_connect_timeout=_REDIS_TIMEOUT_S,
             socket_timeout=socket_timeout,
             retry=Retry(NoBackoff(), 1),
         )
+        return client if credentials is None else credentials.keep(client)
 
     @cached_property
     def redis_guard(self) -> RedisGuard:
@@ -142,12 +166,15 @@ class Services:
         from shared.adapters.redis_events import RedisEventLog
 
         settings = self.settings
-        return RedisEventLog(
+        log = RedisEventLog(
             self.redis,
             self.listening_redis,
             length=settings.event_buffer_length,
             ttl_seconds=settings.event_buffer_seconds,
         )
+        if self.redis_credentials is not None:
+            self.redis_credentials.on_next(lambda _token: log.renew())
+        return log
 
     @cached_property
     def publisher(self) -> SessionEventPublisher:
@@ -160,7 +187,9 @@ class Services:
     @cached_property
     def sender(self) -> RealtimeSender:
         if self.settings.realtime_delivery is RealtimeDelivery.REST:
-            return RestSender(self.settings.signalr_connection_string or "")
+            if self.settings.signalr_service_uri:
+                return RestSender(self.settings.signalr_service_uri, lambda _url: token_for(SIGNALR_SCOPE))
+            return RestSender.with_key(self.settings.signalr_connection_string or "")
         return RelaySender(self.settings.internal_base_url, self.relay_tokens)
 
     @cached_property

@@ -9,12 +9,13 @@ from base64 import b64decode
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigError
+from shared.signing import SigningKeys
 
 
 class AuthMode(StrEnum):
@@ -30,6 +31,11 @@ class RateLimitFail(StrEnum):
 class RealtimeDelivery(StrEnum):
     BINDING = "binding"  # through the relay function's SignalR output binding
     REST = "rest"  # straight to the SignalR data plane
+
+
+class StoreAuth(StrEnum):
+    URL = "url"  # user and password as the URL says
+    ENTRA = "entra"  # the app's identity: tokens in the place of the password
 
 
 _SCHEMES = {"postgres_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss")}
@@ -62,7 +68,9 @@ class Settings(BaseSettings):
     postgres_url: str = Field(alias="POSTGRES_URL", repr=False)
     postgres_pool_size: int = Field(10, alias="POSTGRES_POOL_SIZE", ge=1, le=100)
     """Connections of one process; instances times this must stay below the server's limit."""
+    postgres_auth: StoreAuth = Field(StoreAuth.URL, alias="POSTGRES_AUTH")
     redis_url: str = Field(alias="REDIS_URL", repr=False)
+    redis_auth: StoreAuth = Field(StoreAuth.URL, alias="REDIS_AUTH")
     azure_web_jobs_storage: str | None = Field(None, alias="AzureWebJobsStorage", repr=False)
     tables_endpoint: str | None = Field(None, alias="TABLES_ENDPOINT")
     """With managed identity instead of the connection string above."""
@@ -76,11 +84,16 @@ class Settings(BaseSettings):
 
     # Callers and links.
     auth_mode: AuthMode = Field(AuthMode.EASYAUTH, alias="AUTH_MODE")
+    auth_tenant_id: str | None = Field(None, alias="AUTH_TENANT_ID")
+    """With easyauth: the only Entra tenant whose users are let in; absent: the platform's own check is enough."""
+    auth_audiences: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field((), alias="AUTH_AUDIENCES")
+    """With easyauth: whom a token must have been issued for, one of these; empty: the platform's check is enough."""
     public_base_url: str = Field(alias="PUBLIC_BASE_URL")
-    approval_link_secret: str = Field(alias="APPROVAL_LINK_SECRET", min_length=32, repr=False)
+    approval_link_secret: str = Field(alias="APPROVAL_LINK_SECRET", repr=False)
+    """One secret, or several as `id:secret,id:secret`: the first signs, all verify (see `SigningKeys`)."""
     approval_webhook_url: str | None = Field(None, alias="APPROVAL_WEBHOOK_URL")
     approval_webhook_secret: str | None = Field(None, alias="APPROVAL_WEBHOOK_SECRET", repr=False)
-    """As Standard Webhooks write it: `whsec_` and base64 of 24-64 bytes."""
+    """As Standard Webhooks write it: `whsec_` and base64 of 24-64 bytes. Several, with commas: each signs."""
 
     # Limits.
     rate_limit_per_minute: int = Field(600, alias="RATE_LIMIT_PER_MINUTE", ge=0, le=1_000_000)
@@ -93,6 +106,8 @@ class Settings(BaseSettings):
 
     # Realtime.
     signalr_connection_string: str | None = Field(None, alias="AzureSignalRConnectionString", repr=False)
+    signalr_service_uri: str | None = Field(None, alias="AzureSignalRConnectionString__serviceUri")
+    """With managed identity instead of the connection string; the host's binding reads the same name."""
     realtime_delivery: RealtimeDelivery = Field(RealtimeDelivery.BINDING, alias="REALTIME_DELIVERY")
 
     # Tools.
@@ -123,6 +138,7 @@ class Settings(BaseSettings):
         "azure_openai_endpoint",
         "openai_base_url",
         "otel_exporter_otlp_endpoint",
+        "signalr_service_uri",
     )
     @classmethod
     def _is_url(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -131,15 +147,34 @@ class Settings(BaseSettings):
             raise ValueError(f"must be a URL starting with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_resolved(cls, values: dict[str, object]) -> dict[str, object]:
+        # What the platform leaves in place when it cannot read the vault: anybody could sign with such a "secret".
+        for name, value in values.items():
+            if isinstance(value, str) and value.startswith("@Microsoft.KeyVault("):
+                raise ValueError(
+                    f"{name} is a Key Vault reference that was not resolved; see the app's identity and role"
+                )
+        return values
+
+    @field_validator("approval_link_secret")
+    @classmethod
+    def _is_key_ring(cls, value: str) -> str:
+        SigningKeys.parse(value)
+        return value
+
     @field_validator("approval_webhook_secret")
     @classmethod
     def _is_webhook_secret(cls, value: str | None) -> str | None:
         try:
-            usable = value is None or len(b64decode(value.removeprefix("whsec_"), validate=True)) >= 24
+            usable = value is None or all(
+                len(b64decode(one.removeprefix("whsec_"), validate=True)) >= 24 for one in value.split(",")
+            )
         except ValueError:
             usable = False
         if not usable:
-            raise ValueError("must be whsec_ and base64 of at least 24 bytes")
+            raise ValueError("must be whsec_ and base64 of at least 24 bytes, or several of them with commas")
         return value
 
     @field_validator("signalr_connection_string")
@@ -169,8 +204,14 @@ class Settings(BaseSettings):
             )
         if self.approval_webhook_url and not self.approval_webhook_secret:
             raise ValueError("APPROVAL_WEBHOOK_SECRET is missing: webhooks are always signed")
-        if self.realtime_delivery is RealtimeDelivery.REST and not self.signalr_connection_string:
-            raise ValueError("REALTIME_DELIVERY=rest needs AzureSignalRConnectionString")
+        if self.realtime_delivery is RealtimeDelivery.REST and not (
+            self.signalr_connection_string or self.signalr_service_uri
+        ):
+            raise ValueError("REALTIME_DELIVERY=rest needs AzureSignalRConnectionString or its __serviceUri")
+        if self.postgres_auth is StoreAuth.ENTRA and "sslmode=verify-full" not in urlsplit(self.postgres_url).query:
+            raise ValueError("POSTGRES_AUTH=entra sends a token as password: POSTGRES_URL needs sslmode=verify-full")
+        if self.redis_auth is StoreAuth.ENTRA and not self.redis_url.startswith("rediss://"):
+            raise ValueError("REDIS_AUTH=entra sends a token as password: REDIS_URL must start with rediss://")
         return self
 
     @cached_property
@@ -184,6 +225,12 @@ class Settings(BaseSettings):
     def model_name(self) -> str:
         """The default model or deployment of a turn."""
         return (self.azure_openai_deployment if self.azure_openai_endpoint else self.openai_model) or ""
+
+
+def without_user(url: str) -> str:
+    """A URL without user and password, for clients that get them from elsewhere."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def load_settings() -> Settings:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import jwt
@@ -17,6 +19,10 @@ import jwt
 _ALGORITHM = "HS256"
 _LINK_AUDIENCE = "parley/approval"
 _RELAY_AUDIENCE = "parley/relay"
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+MIN_SECRET = 32
+"""Characters of a secret; 24 random bytes in base64 are as many."""
 
 RELAY_TOKEN_SECONDS = 60
 """Long enough for one kept-alive connection's bursts, short enough to be worthless in a log."""
@@ -28,6 +34,50 @@ class TokenInvalid(Exception):
 
 class TokenExpired(Exception):
     """Once ours, now too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeys:
+    """The secrets there are, by id, newest first: the first signs, every one verifies.
+
+    Rotation is adding one in front and, when no token of the last one can be alive any more, removing that.
+    """
+
+    secrets: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> SigningKeys:
+        """`secret`, or `id:secret,id:secret`; a secret without an id is of the time before there were ids.
+
+        Raises ValueError, which shows no secret.
+        """
+        secrets: dict[str, str] = {}
+        for part in text.split(","):
+            key_id, colon, secret = part.strip().partition(":")
+            if not colon:
+                key_id, secret = "", key_id
+            elif _KEY_ID.fullmatch(key_id) is None:
+                raise ValueError("a key id is 1 to 32 letters, digits, - or _")
+            if len(secret) < MIN_SECRET:
+                raise ValueError(f"each secret must have at least {MIN_SECRET} characters")
+            if key_id in secrets:
+                raise ValueError("a key id is used twice")
+            secrets[key_id] = secret
+        return cls(secrets)
+
+    def sign(self, claims: Mapping[str, object], purpose: str) -> str:
+        """A token by the newest key; its header names the key."""
+        key_id, secret = next(iter(self.secrets.items()))
+        headers = {"kid": key_id} if key_id else None
+        return jwt.encode(dict(claims), derive_key(secret, purpose), algorithm=_ALGORITHM, headers=headers)
+
+    def key_of(self, token: str, purpose: str) -> bytes:
+        """The key a token says it was signed with. Raises jwt.InvalidTokenError when it is not there (any more)."""
+        key_id = jwt.get_unverified_header(token).get("kid", "")
+        secret = self.secrets.get(key_id) if isinstance(key_id, str) else None
+        if secret is None:
+            raise jwt.InvalidTokenError("signed with an unknown key")
+        return derive_key(secret, purpose)
 
 
 def derive_key(secret: str, purpose: str) -> bytes:
@@ -45,7 +95,7 @@ class ApprovalLinks:
     def token(self, approval_id: str, *, expires_at: datetime) -> str:
         """expires_at: aware UTC, the end of the wait."""
         claims = {"aud": _LINK_AUDIENCE, "sub": approval_id, "exp": int(expires_at.timestamp())}
-        return jwt.encode(claims, derive_key(self.secret, _LINK_AUDIENCE), algorithm=_ALGORITHM)
+        return SigningKeys.parse(self.secret).sign(claims, _LINK_AUDIENCE)
 
     def url(self, approval_id: str, *, expires_at: datetime) -> str:
         """The page where the approval is decided."""
@@ -57,7 +107,7 @@ class ApprovalLinks:
         try:
             claims = jwt.decode(
                 token,
-                derive_key(self.secret, _LINK_AUDIENCE),
+                SigningKeys.parse(self.secret).key_of(token, _LINK_AUDIENCE),
                 algorithms=[_ALGORITHM],
                 audience=_LINK_AUDIENCE,
                 # The clock is passed in, so expiry is compared below, after the signature was found genuine.
@@ -75,7 +125,7 @@ class RelayTokens:
     """The app's own signature on a call to its relay function."""
 
     def __init__(self, secret: str) -> None:
-        self._key = derive_key(secret, _RELAY_AUDIENCE)
+        self._keys = SigningKeys.parse(secret)
         self._token = ""
         self._renew_at = 0.0
 
@@ -84,7 +134,7 @@ class RelayTokens:
         now = time.time()
         if now >= self._renew_at:
             claims = {"aud": _RELAY_AUDIENCE, "exp": int(now) + RELAY_TOKEN_SECONDS}
-            self._token = jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+            self._token = self._keys.sign(claims, _RELAY_AUDIENCE)
             self._renew_at = now + RELAY_TOKEN_SECONDS / 2
         return self._token
 
@@ -94,8 +144,9 @@ class RelayTokens:
         if scheme.lower() != "bearer":
             return False
         try:
+            key = self._keys.key_of(token, _RELAY_AUDIENCE)
             jwt.decode(
-                token, self._key, algorithms=[_ALGORITHM], audience=_RELAY_AUDIENCE, options={"require": ["exp", "aud"]}
+                token, key, algorithms=[_ALGORITHM], audience=_RELAY_AUDIENCE, options={"require": ["exp", "aud"]}
             )
         except jwt.InvalidTokenError:
             return False

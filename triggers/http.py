@@ -29,6 +29,7 @@ from shared.principal import Principal, principal_of
 from shared.services import Services, services
 from shared.sessions.error_handler import problem_of
 from shared.sessions.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
+from shared.settings import Settings
 
 log = logging.getLogger("parley.http")
 
@@ -212,6 +213,13 @@ def _shaped(run: Callable[..., Awaitable[Response]], *, sends: bool, durable: bo
     return plain
 
 
+def caller_of(req: Request, settings: Settings) -> Principal:
+    """Who sent a request. Raises NotAuthenticated."""
+    return principal_of(
+        req.headers, settings.auth_mode, tenant_id=settings.auth_tenant_id, audiences=settings.auth_audiences
+    )
+
+
 async def _serve(
     operation: Operation, handler: Handler[Any], req: Request, client: Any, events: func.Out[str] | None
 ) -> Response:
@@ -240,7 +248,7 @@ async def _answer(
         everything = services()
         principal = _ANONYMOUS
         if not operation.public:
-            principal = principal_of(req.headers, everything.settings.auth_mode)
+            principal = caller_of(req, everything.settings)
             # Before the body is read: refusing must cost less than serving.
             admission = await everything.limiter.admit(principal.user_id)
             limits = admission.headers

@@ -14,11 +14,10 @@ from pydantic import BaseModel
 from activities.binding import sends_events
 from shared.adapters.realtime import HUB
 from shared.errors import AppError, ErrorCode
-from shared.principal import principal_of
 from shared.services import services
 from shared.sessions.events import ROLE_GROUPS, session_group
 from shared.sessions.models import Subscription
-from triggers.http import OPERATIONS, Call, Operation, endpoint, problem, raw_json, request_id
+from triggers.http import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id
 
 bp = df.Blueprint()
 
@@ -63,7 +62,7 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
     """Connection info for the standard client; the caller joins the groups of their roles at once."""
     correlation_id = request_id(req)
     try:
-        principal = principal_of(req.headers, services().settings.auth_mode)
+        principal = caller_of(req, services().settings)
         if principal.user_id != req.headers.get("x-ms-client-principal-id"):
             raise AppError(ErrorCode.UNAUTHENTICATED, "The connection would belong to someone else.")
     except AppError as exc:

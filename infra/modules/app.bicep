@@ -135,8 +135,17 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     APPROVAL_LINK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-link)'
     APPROVAL_WEBHOOK_URL: approvalWebhookUrl
     APPROVAL_WEBHOOK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-webhook)'
+    // ---- limits
+    RATE_LIMIT_PER_MINUTE: '600'
+    RATE_LIMIT_BURST: '100'
+    RATE_LIMIT_FAIL: 'open'
+    USER_DAILY_TOKENS: '0'
     // ---- tools
     TOOLS_HTTP_ALLOW: toolsHttpAllow
+    // ---- traces to a collector of one's own; without one the host still tells Application Insights of every function
+    OTEL_EXPORTER_OTLP_ENDPOINT: ''
+    OTEL_EXPORTER_OTLP_HEADERS: ''
+    OTEL_SERVICE_NAME: 'parley'
   }
 }
 

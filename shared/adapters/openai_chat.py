@@ -9,12 +9,13 @@ Invariant: the texts yielded are the model's, character for character, but for U
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
 
+from shared.adapters.entra import OPENAI_SCOPE, TokenUnavailable, token_for
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from shared.sessions.llm import ModelEnd, ModelEvent, ModelRequest, ModelText, ModelToolCall
 from shared.sessions.models import Usage
@@ -35,14 +36,14 @@ _MAX_EVENT_BYTES = 4 * 1024 * 1024
 
 _MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 _MAX_TOOL_CALLS = 64
-_COGNITIVE_SCOPE = "https://cognitiveservices.azure.com/.default"
 
 
 class OpenAIChat:
     """`LLMServiceProtocol` over the openai client, made on first use (its import takes a second)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, token: Callable[[str], Awaitable[str]] = token_for) -> None:
         self._settings = settings
+        self._token = token
         self._client: AsyncOpenAI | None = None
         self._opening = asyncio.Lock()
 
@@ -91,11 +92,7 @@ class OpenAIChat:
         if settings.azure_openai_api_key:
             credentials = {"api_key": settings.azure_openai_api_key}
         else:
-            from azure.identity.aio import DefaultAzureCredential, get_bearer_token_provider
-
-            credentials = {
-                "azure_ad_token_provider": get_bearer_token_provider(DefaultAzureCredential(), _COGNITIVE_SCOPE)
-            }
+            credentials = {"azure_ad_token_provider": lambda: self._token(OPENAI_SCOPE)}
         return AsyncAzureOpenAI(
             azure_endpoint=settings.azure_openai_endpoint,
             api_version=AZURE_API_VERSION,
@@ -125,7 +122,7 @@ class OpenAIChat:
             raise Transient(ErrorCode.LLM_TIMEOUT, "The model did not answer in time.") from exc
         except openai.APIStatusError as exc:
             raise _status_error(exc) from exc
-        except openai.APIConnectionError as exc:
+        except (openai.APIConnectionError, TokenUnavailable) as exc:
             raise Transient(ErrorCode.LLM_ERROR, "The model could not be reached.") from exc
 
 

@@ -6,7 +6,7 @@ Opened once per process, lazily; prepared statements and pipelines keep a turn t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -21,6 +21,10 @@ from shared.errors import ErrorCode, InvalidInput, Transient
 
 type Connection = AsyncConnection[DictRow]
 type Row = Mapping[str, Any]
+
+_MAX_LIFETIME_S = 3600.0
+"""A connection is replaced after this long: a token is only asked for when one opens, so this bounds how long an
+identity that has lost its rights stays in."""
 
 _POOL_TIMEOUT_S = 5.0
 """How long a caller waits for a free connection before it is told to come back."""
@@ -42,11 +46,15 @@ def database_errors() -> Iterator[None]:
 
 
 class PostgresPool:
-    """A lazily opened pool. `size`: most connections this process holds."""
+    """A lazily opened pool. `size`: most connections this process holds.
 
-    def __init__(self, url: str, *, size: int) -> None:
+    password: asked once per new connection, for passwords that change (Entra tokens); None: what the URL says.
+    """
+
+    def __init__(self, url: str, *, size: int, password: Callable[[], Awaitable[str]] | None = None) -> None:
         self._url = url
         self._size = size
+        self._password = password
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._opening = asyncio.Lock()
 
@@ -61,12 +69,20 @@ class PostgresPool:
                     max_size=self._size,
                     open=False,
                     timeout=_POOL_TIMEOUT_S,
-                    kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "parley"},
+                    max_lifetime=_MAX_LIFETIME_S,
+                    kwargs=self._arguments,
                     configure=_configure,
                 )
                 await pool.open()
                 self._pool = pool
             return self._pool
+
+    async def _arguments(self) -> dict[str, Any]:
+        """What each new connection is opened with."""
+        arguments: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "application_name": "parley"}
+        if self._password is not None:
+            arguments["password"] = await self._password()
+        return arguments
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

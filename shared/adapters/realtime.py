@@ -7,13 +7,14 @@ so its cost does not grow with their number.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote
 
 import aiohttp
 import jwt
 import orjson
 
+from shared.adapters.entra import TokenUnavailable
 from shared.batching import Batcher
 from shared.sessions.realtime import DeliveryFailed
 from shared.signing import RelayTokens
@@ -74,31 +75,49 @@ class RelaySender:
 
 
 class RestSender:
-    """`RealtimeSender` straight to the SignalR data plane, one call per message."""
+    """`RealtimeSender` straight to the SignalR data plane, one call per message.
 
-    def __init__(self, connection_string: str) -> None:
+    token: the bearer token for a URL.
+    """
+
+    def __init__(self, endpoint: str, token: Callable[[str], Awaitable[str]]) -> None:
+        self._endpoint = endpoint.rstrip("/")
+        self._token = token
+        self._session = _Session(limit=32)
+
+    @classmethod
+    def with_key(cls, connection_string: str) -> RestSender:
+        """By a connection string with an access key, which signs a token per URL."""
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
         endpoint = parts["Endpoint"].rstrip("/")
-        self._endpoint = f"{endpoint}:{parts['Port']}" if "Port" in parts else endpoint
-        self._key = parts["AccessKey"]
-        self._session = _Session(limit=32)
-        self._tokens: dict[str, tuple[str, float]] = {}
+        return cls(f"{endpoint}:{parts['Port']}" if "Port" in parts else endpoint, _KeyTokens(parts["AccessKey"]))
 
     async def send(self, messages: Sequence[bytes]) -> None:
         for message in messages:
             fields = orjson.loads(message)
             url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{quote(fields['groupName'], safe='')}"
             body = orjson.dumps({"target": fields["target"], "arguments": fields["arguments"]})
-            headers = {"Authorization": f"Bearer {self._token(url)}", "Content-Type": "application/json"}
             try:
+                headers = {"Authorization": f"Bearer {await self._token(url)}", "Content-Type": "application/json"}
                 async with self._session.get().post(url, data=body, headers=headers) as response:
                     if response.status >= 300:
                         raise DeliveryFailed(f"the SignalR service answered {response.status}")
                     await response.read()
-            except (aiohttp.ClientError, TimeoutError) as exc:
+            except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
                 raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
 
-    def _token(self, url: str) -> str:
+    async def aclose(self) -> None:
+        await self._session.aclose()
+
+
+class _KeyTokens:
+    """Tokens signed with the service's access key, each kept for half its life."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._tokens: dict[str, tuple[str, float]] = {}
+
+    async def __call__(self, url: str) -> str:
         token, renew_at = self._tokens.get(url, ("", 0.0))
         now = time.time()
         if now >= renew_at:
@@ -107,6 +126,3 @@ class RestSender:
                 self._tokens.clear()
             self._tokens[url] = (token, now + _TOKEN_SECONDS / 2)
         return token
-
-    async def aclose(self) -> None:
-        await self._session.aclose()

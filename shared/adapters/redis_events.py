@@ -187,6 +187,10 @@ class RedisEventLog:
         except (RedisError, OSError) as exc:
             raise EventLogUnavailable(str(exc)) from exc
 
+    async def renew(self) -> None:
+        """Follow over a new connection from here on; for credentials that a subscribed connection cannot renew."""
+        await self._followers.renew()
+
     async def aclose(self) -> None:
         """Stop following; the Redis client itself belongs to the composition root."""
         await self._followers.aclose()
@@ -244,6 +248,25 @@ class _Followers:
                 if self._pubsub is not None:
                     with suppress(RedisError, OSError):
                         await self._pubsub.unsubscribe(channel)
+
+    async def renew(self) -> None:
+        """Move to a new connection. What passes meanwhile is in the stream: each subscription's answer sends its
+        followers there."""
+        async with self._lock:
+            if self._pubsub is None:
+                return
+            task, self._task = self._task, None
+            old, self._pubsub = self._pubsub, self._redis.pubsub()
+            try:
+                await self._pubsub.subscribe("parley:idle", *self._queues)
+                self._task = asyncio.create_task(self._pump(self._pubsub))
+            except (RedisError, OSError) as exc:
+                await self._reset(exc)
+            finally:
+                if task is not None:
+                    task.cancel()
+                with suppress(RedisError, OSError):
+                    await old.aclose()
 
     async def aclose(self) -> None:
         async with self._lock:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from shared.adapters.entra import credential
 from shared.ids import new_id
 from shared.sessions.audit import SYSTEM
 from shared.sessions.models import JsonObject
@@ -72,9 +73,7 @@ class TablesAuditTrail:
         async with self._opening:
             if self._table is None:
                 if self._endpoint:
-                    from azure.identity.aio import DefaultAzureCredential
-
-                    table = TableClient(self._endpoint, TABLE, credential=DefaultAzureCredential())
+                    table = TableClient(self._endpoint, TABLE, credential=credential())
                 else:
                     table = TableClient.from_connection_string(self._connection_string or "", TABLE)
                 try:

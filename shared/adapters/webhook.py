@@ -31,7 +31,7 @@ class ApprovalNotifier:
         self._links = links
         self._audit = audit
         self._url = url
-        self._webhook = Webhook(secret)
+        self._webhooks = [Webhook(one) for one in secret.split(",")]
 
     async def notify(self, approval_id: str) -> None:
         """Send `approval.requested` while it is still pending. Raises Transient until the receiver answers 2xx."""
@@ -49,7 +49,8 @@ class ApprovalNotifier:
             "content-type": "application/json",
             "webhook-id": record.id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._webhook.sign(record.id, now, body.decode()),
+            # One signature per secret: while secrets change, the receiver may know only the old one or the new one.
+            "webhook-signature": " ".join(one.sign(record.id, now, body.decode()) for one in self._webhooks),
         }
         try:
             async with (

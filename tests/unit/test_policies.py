@@ -154,7 +154,9 @@ class TestPrincipal:
             {"typ": "roles", "val": "root"},
             {"typ": "name", "val": "approver"},
         ]
-        headers = {"x-ms-client-principal": _encoded({"claims": claims}), "x-ms-client-principal-id": "oid-1"}
+        claims.append({"typ": "oid", "val": "oid-1"})
+        principal_header = _encoded({"auth_typ": "aad", "claims": claims})
+        headers = {"x-ms-client-principal": principal_header, "x-ms-client-principal-id": "oid-1"}
 
         principal = principal_of(headers, AuthMode.EASYAUTH)
 
@@ -177,7 +179,8 @@ class TestPrincipal:
             "\u017e",
             "e30",  # without its padding
             base64.b64encode(b"not json").decode(),
-            *map(_encoded, ({}, [], 1, None, {"claims": 1}, {"claims": [1]}, {"claims": [{}]})),
+            *map(_encoded, ({}, [], 1, None, {"claims": []})),
+            *(_encoded({"auth_typ": "aad", "claims": claims}) for claims in (1, [1], [{}], [], None)),
         ],
     )
     def test_easyauth_refuses_what_the_platform_never_sends(self, principal: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.errors import ConfigError
-from shared.settings import AuthMode, RealtimeDelivery, Settings, load_settings
+from shared.settings import AuthMode, RealtimeDelivery, Settings, StoreAuth, load_settings, without_user
 
 _SECRET = "a-secret-of-enough-characters-to-sign"
 _GOOD = {
@@ -90,6 +90,18 @@ def test_only_a_laptop_speaks_plain_http_to_itself(environment: pytest.MonkeyPat
         ({"AZURE_OPENAI_ENDPOINT": "https://x.openai.azure.com"}, "AZURE_OPENAI_DEPLOYMENT"),
         ({"APPROVAL_WEBHOOK_URL": "https://hook.test"}, "APPROVAL_WEBHOOK_SECRET"),
         ({"REALTIME_DELIVERY": "rest"}, "AzureSignalRConnectionString"),
+        ({"AzureSignalRConnectionString__serviceUri": "host"}, "serviceUri"),
+        ({"APPROVAL_LINK_SECRET": "@Microsoft.KeyVault(SecretUri=https://v.test/secrets/s)"}, "APPROVAL_LINK_SECRET"),
+        ({"APPROVAL_WEBHOOK_SECRET": "@Microsoft.KeyVault(SecretUri=https://v.test/x)"}, "APPROVAL_WEBHOOK_SECRET"),
+        ({"APPROVAL_LINK_SECRET": f"k1:{_SECRET},k1:{_SECRET}"}, "APPROVAL_LINK_SECRET"),
+        ({"APPROVAL_LINK_SECRET": f"k2:short-secret,k1:{_SECRET}"}, "APPROVAL_LINK_SECRET"),
+        ({"APPROVAL_LINK_SECRET": f"no spaces:{_SECRET}"}, "APPROVAL_LINK_SECRET"),
+        ({"APPROVAL_LINK_SECRET": f"k1:{_SECRET},"}, "APPROVAL_LINK_SECRET"),
+        ({"APPROVAL_WEBHOOK_SECRET": "whsec_" + "c2VjcmV0" * 4 + ",whsec_short"}, "APPROVAL_WEBHOOK_SECRET"),
+        ({"POSTGRES_AUTH": "entra"}, "POSTGRES_AUTH"),
+        ({"POSTGRES_AUTH": "entra", "POSTGRES_URL": "postgresql://app@h/db?sslmode=require"}, "POSTGRES_AUTH"),
+        ({"POSTGRES_AUTH": "key"}, "POSTGRES_AUTH"),
+        ({"REDIS_AUTH": "entra"}, "REDIS_AUTH"),
         ({"REALTIME_DELIVERY": "pigeon"}, "REALTIME_DELIVERY"),
         ({"LLM_TIMEOUT_SECONDS": "soon"}, "LLM_TIMEOUT_SECONDS"),
         ({"LLM_TIMEOUT_SECONDS": "0"}, "LLM_TIMEOUT_SECONDS"),
@@ -132,6 +144,28 @@ def test_azure_with_its_platform_in_front_starts(environment: pytest.MonkeyPatch
     environment.setenv("AZURE_OPENAI_DEPLOYMENT", "gpt")
 
     assert load_settings().model_name == "gpt"
+
+
+def test_azure_with_identities_and_keys_in_rotation_starts(environment: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "POSTGRES_URL": "postgresql://app@h.test/db?sslmode=verify-full&sslrootcert=system",
+        "POSTGRES_AUTH": "entra",
+        "REDIS_URL": "rediss://oid@h.test:10000/0",
+        "REDIS_AUTH": "entra",
+        "AzureSignalRConnectionString__serviceUri": "https://s.test",
+        "REALTIME_DELIVERY": "rest",
+        "APPROVAL_LINK_SECRET": f"k2:{_SECRET}2,k1:{_SECRET}1",
+        "APPROVAL_WEBHOOK_SECRET": ",".join(["whsec_" + "c2VjcmV0" * 4] * 2),
+        "AUTH_AUDIENCES": "app, api://app",
+    }.items():
+        environment.setenv(name, value)
+
+    settings = load_settings()
+
+    assert settings.postgres_auth is settings.redis_auth is StoreAuth.ENTRA
+    assert settings.auth_audiences == ("app", "api://app")
+    assert without_user(settings.redis_url) == "rediss://h.test:10000/0"
+    assert _SECRET not in repr(settings)
 
 
 def test_settings_show_no_secret_and_do_not_change(environment: pytest.MonkeyPatch) -> None:

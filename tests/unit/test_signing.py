@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import jwt
 import pytest
 
-from shared.signing import ApprovalLinks, RelayTokens, TokenExpired, TokenInvalid, derive_key
+from shared.signing import ApprovalLinks, RelayTokens, SigningKeys, TokenExpired, TokenInvalid, derive_key
 
 _SECRET = "s" * 32
 _NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -103,6 +103,56 @@ def test_a_relay_token_is_its_own_and_only_its_own() -> None:
     assert RelayTokens(_SECRET).check(f"Bearer {tokens.current()}"), "another process of the same app"
     assert tokens.current() == tokens.current()
     assert not RelayTokens("x" * 32).check(f"Bearer {tokens.current()}")
+
+
+_OLD, _NEW = "o" * 32, "n" * 32
+_BEFORE = ApprovalLinks(f"k1:{_OLD}", "")
+_DURING = ApprovalLinks(f"k2:{_NEW},k1:{_OLD}", "")
+_AFTER = ApprovalLinks(f"k2:{_NEW}", "")
+_LATER = _NOW + timedelta(hours=1)
+
+
+class TestRotation:
+    def test_the_newest_key_signs_and_is_named(self) -> None:
+        token = _DURING.token("a", expires_at=_LATER)
+
+        assert jwt.get_unverified_header(token)["kid"] == "k2"
+        assert _AFTER.approval_id(token, now=_NOW) == "a"
+
+    def test_links_of_the_old_key_hold_until_it_is_removed(self) -> None:
+        token = _BEFORE.token("a", expires_at=_LATER)
+
+        assert _DURING.approval_id(token, now=_NOW) == "a"
+        with pytest.raises(TokenInvalid):
+            _AFTER.approval_id(token, now=_NOW)
+
+    def test_links_made_before_keys_had_ids_hold_too(self) -> None:
+        token = ApprovalLinks(_OLD, "").token("a", expires_at=_LATER)
+
+        assert "kid" not in jwt.get_unverified_header(token)
+        assert ApprovalLinks(f"k2:{_NEW},{_OLD}", "").approval_id(token, now=_NOW) == "a"
+        with pytest.raises(TokenInvalid):
+            _DURING.approval_id(token, now=_NOW)  # the same secret, but nobody says it is the one without an id
+
+    @pytest.mark.parametrize("kid", ["k2", "k3", "", "k1,k2", 1, None, {"k": 1}])
+    def test_naming_another_key_does_not_help_a_forger(self, kid: object) -> None:
+        key = derive_key("x" * 32, "parley/approval")
+        token = f"{_part({'alg': 'HS256', 'typ': 'JWT', 'kid': kid})}.{_part(_claims())}"
+        forged = f"{token}.{jwt.encode({}, key).rpartition('.')[2]}"
+
+        with pytest.raises(TokenInvalid):
+            _DURING.approval_id(forged, now=_NOW)
+
+    def test_the_relay_rotates_with_the_links(self) -> None:
+        old, both, new = (RelayTokens(links.secret) for links in (_BEFORE, _DURING, _AFTER))
+
+        assert both.check(f"Bearer {old.current()}")
+        assert new.check(f"Bearer {both.current()}")
+        assert not new.check(f"Bearer {old.current()}")
+        assert not old.check("Bearer not.a.token")
+
+    def test_keys_show_no_secret(self) -> None:
+        assert _NEW not in repr(SigningKeys.parse(_DURING.secret))
 
 
 def _relay(seconds: int, **changes: object) -> str:

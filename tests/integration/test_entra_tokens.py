@@ -1,0 +1,365 @@
+"""Tokens in the place of passwords: azure-identity against a token endpoint of ours, the real stores behind it.
+
+The endpoint speaks the protocol of App Service's managed identity. What only Azure has (a database that reads tokens)
+is stood in for by passwords that are the tokens the endpoint gave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import jwt
+import psycopg
+import pytest
+from aiohttp import web
+from azure.identity.aio import DefaultAzureCredential
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from psycopg import sql
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
+
+from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, TokenUnavailable, token_for
+from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.postgres import PostgresPool
+from shared.adapters.realtime import RestSender
+from shared.adapters.redis_entra import EntraRedisCredentials
+from shared.adapters.redis_events import RedisEventLog
+from shared.errors import ErrorCode, Transient
+from shared.sessions.events import EventTarget
+from shared.sessions.llm import ModelEnd, ModelRequest, ModelText
+from shared.sessions.realtime import DeliveryFailed
+from shared.settings import Settings, without_user
+
+pytestmark = pytest.mark.integration
+
+_SECRET = "endpoint-secret"
+
+
+class Identity:
+    """A managed identity's token endpoint; `life_s` is how long its tokens last, `user` who they say they are."""
+
+    def __init__(self) -> None:
+        self.life_s = 86_400
+        self.user: Callable[[], str] = lambda: "app"
+        self.asked: list[str] = []
+        self.given: list[str] = []
+        self.on_give: Callable[[str], None] = lambda _token: None
+        self.refuses = False
+        self._credentials: list[DefaultAzureCredential] = []
+
+    def made(self) -> DefaultAzureCredential:
+        """The credential of one process."""
+        return self._credentials[0] if self._credentials else self.fresh()
+
+    def fresh(self) -> DefaultAzureCredential:
+        """One that has no token yet: azure-identity keeps a token that will end soon for some seconds more."""
+        self._credentials.append(DefaultAzureCredential())
+        return self._credentials[-1]
+
+    async def aclose(self) -> None:
+        for credential in self._credentials:
+            await credential.close()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.headers.get("X-IDENTITY-HEADER") != _SECRET or self.refuses:
+            return web.json_response({"statusCode": 400, "message": "no identity"}, status=400)
+        resource = request.query["resource"]
+        ends = int(time.time()) + self.life_s
+        claims = {"aud": resource, "oid": self.user(), "exp": ends, "jti": uuid.uuid4().hex}
+        token = jwt.encode(claims, "k" * 32, algorithm="HS256")
+        self.asked.append(resource)
+        self.given.append(token)
+        self.on_give(token)
+        return web.json_response(
+            {"access_token": token, "expires_on": str(ends), "resource": resource, "token_type": "Bearer"}
+        )
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Any, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def identity(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Identity]:
+    endpoint = Identity()
+    async with serving(endpoint.answer) as url:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", _SECRET)
+        monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
+        yield endpoint
+        await endpoint.aclose()
+
+
+def _database_user(admin_url: str, name: str, password: str) -> None:
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        verb = (
+            "ALTER" if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone() else "CREATE"
+        )
+        connection.execute(
+            sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
+        )
+
+
+def _as_user(url: str, name: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{name}@{parts.netloc.rpartition('@')[2]}"))
+
+
+async def test_each_new_database_connection_signs_in_with_the_token_of_its_time(
+    identity: Identity, postgres_url: str, postgres_server: dict[str, str]
+) -> None:
+    name = f"entra_{uuid.uuid4().hex[:8]}"
+    identity.on_give = lambda token: _database_user(postgres_server["POSTGRES_ADMIN_URL"], name, token)
+    pool = PostgresPool(
+        _as_user(postgres_url, name), size=2, password=lambda: token_for(POSTGRES_SCOPE, identity.fresh)
+    )
+    try:
+        async with pool.connection() as first, pool.connection() as second:
+            for connection in (first, second):
+                found = await (await connection.execute("SELECT current_user AS name")).fetchone()
+                assert found == {"name": name}
+        assert len(set(identity.given)) >= 2
+        assert set(identity.asked) == {"https://ossrdbms-aad.database.windows.net"}
+    finally:
+        await pool.aclose()
+        with psycopg.connect(postgres_server["POSTGRES_ADMIN_URL"], autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def users(identity: Identity, redis_url: str) -> AsyncIterator[Callable[[], str]]:
+    """Each token is of another user, so that a connection tells which one it signed in with. Gives the last user."""
+    numbers, prefix = iter(range(100)), uuid.uuid4().hex[:8]
+    names: list[str] = []
+    identity.life_s = 241  # renewed one second from now
+    admin = Redis.from_url(redis_url)
+
+    def give(token: str) -> None:
+        oid = jwt.decode(token, options={"verify_signature": False})["oid"]
+        names.append(oid)
+        with BlockingRedis.from_url(redis_url) as client:
+            client.execute_command("ACL", "SETUSER", oid, "on", f">{token}", "~*", "&*", "+@all")
+
+    identity.user = lambda: f"{prefix}-{next(numbers)}"
+    identity.on_give = give
+    yield lambda: names[-1]
+    for name in names:
+        await admin.execute_command("ACL", "DELUSER", name)
+    await admin.aclose()
+
+
+def _client(redis_url: str, credentials: EntraRedisCredentials) -> Redis:
+    return credentials.keep(Redis.from_url(without_user(redis_url), protocol=2, credential_provider=credentials))
+
+
+async def test_a_live_redis_connection_signs_in_again_before_its_token_ends(
+    identity: Identity, users: Callable[[], str], redis_url: str
+) -> None:
+    credentials = EntraRedisCredentials(identity.fresh)
+    renewed = asyncio.Event()
+    async with _client(redis_url, credentials) as client:
+        credentials.on_next(_sets(renewed))
+        before = (await client.client_id(), await client.acl_whoami())
+
+        await asyncio.wait_for(renewed.wait(), 30)
+        after = (await client.client_id(), await client.acl_whoami())
+        await credentials.aclose()
+
+    assert after[0] == before[0], "the same connection"
+    assert before[1] != after[1] == users()
+
+
+@pytest.mark.usefixtures("users")
+async def test_followers_move_to_a_new_connection_and_miss_nothing(identity: Identity, redis_url: str) -> None:
+    credentials = EntraRedisCredentials(identity.fresh)
+    renewed = asyncio.Event()
+    client, listening = _client(redis_url, credentials), _client(redis_url, credentials)
+    log = RedisEventLog(client, listening, length=1_000, ttl_seconds=60)
+    session_id = uuid.uuid4().hex
+    target = EventTarget(session_id, seq_floor=0, seq_ceiling=1_000, may_seed=True)
+    follower = log.follow(session_id)
+    try:
+        assert await anext(follower) is None
+        before = {line["user"] for line in await client.client_list(_type="pubsub")}
+        credentials.on_next(lambda _token: log.renew())
+        credentials.on_next(_sets(renewed))
+        await asyncio.wait_for(renewed.wait(), 30)
+
+        # The new subscription stands: the follower is sent to the stream, then hears live events again.
+        assert await asyncio.wait_for(anext(follower), 10) is None
+        await log.append(target, [b"one", b"two"])
+        assert await asyncio.wait_for(anext(follower), 10) == [(1, b"one"), (2, b"two")]
+        after = {line["user"] for line in await client.client_list(_type="pubsub")}
+        assert len(before) == len(after) == 1
+        assert before != after
+    finally:
+        await credentials.aclose()
+        await follower.aclose()
+        await log.aclose()
+        await client.aclose()
+        await listening.aclose()
+
+
+def _sets(event: asyncio.Event) -> Callable[[Any], Any]:
+    async def told(_token: Any) -> None:
+        event.set()
+
+    return told
+
+
+async def test_signalr_gets_a_token_for_its_own_audience(identity: Identity) -> None:
+    seen: list[tuple[str, str, dict[str, Any]]] = []
+
+    async def data_plane(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers["Authorization"], await request.json()))
+        return web.Response(status=202)
+
+    message = json.dumps({"target": "event", "groupName": "session:a", "arguments": [{"seq": 1}]}).encode()
+    async with serving(data_plane) as url:
+        sender = RestSender(url, lambda _url: token_for(SIGNALR_SCOPE, identity.made))
+        await sender.send([message, message])
+        await sender.aclose()
+
+    assert identity.asked == ["https://signalr.azure.com"], "one token serves many messages"
+    body = {"target": "event", "arguments": [{"seq": 1}]}
+    path = "/api/v1/hubs/parley/groups/session:a"
+    assert seen == [(path, f"Bearer {identity.given[0]}", body)] * 2
+
+
+def _azure(url: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "AZURE_OPENAI_ENDPOINT": url,
+            "AZURE_OPENAI_DEPLOYMENT": "chat",
+            "POSTGRES_URL": "postgresql://u@127.0.0.1/x",
+            "REDIS_URL": "redis://127.0.0.1",
+            "PUBLIC_BASE_URL": "http://127.0.0.1",
+            "APPROVAL_LINK_SECRET": "x" * 32,
+            "AUTH_MODE": "dev",
+            "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+        }
+    )
+
+
+_REQUEST = ModelRequest(model="chat", messages=[{"role": "user", "content": "hi"}], tools=[])
+
+
+async def test_the_model_gets_a_token_and_no_key(identity: Identity) -> None:
+    seen: list[tuple[str, str, str | None]] = []
+
+    async def model(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers["Authorization"], request.headers.get("api-key")))
+        chunk = {"choices": [{"delta": {"content": "hello"}, "finish_reason": "stop"}]}
+        return web.Response(text=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n", content_type="text/event-stream")
+
+    async with serving(model) as url:
+        chat = OpenAIChat(_azure(url), lambda scope: token_for(scope, identity.made))
+        events = [event async for event in chat.stream(_REQUEST)]
+        await chat.aclose()
+
+    assert [type(event) for event in events] == [ModelText, ModelEnd]
+    assert identity.asked == ["https://cognitiveservices.azure.com"]
+    path, authorization, key = seen[0]
+    assert path == "/openai/deployments/chat/chat/completions"
+    assert authorization == f"Bearer {identity.given[0]}"
+    assert not key
+
+
+async def test_no_token_is_a_failure_of_that_service_that_shows_nothing(identity: Identity) -> None:
+    identity.refuses = True
+
+    with pytest.raises(TokenUnavailable) as caught:
+        await token_for(POSTGRES_SCOPE, identity.made)
+    assert _SECRET not in str(caught.value)
+    sender = RestSender("http://127.0.0.1:1", lambda _url: token_for(SIGNALR_SCOPE, identity.made))
+    with pytest.raises(DeliveryFailed):
+        await sender.send([b'{"target":"event","groupName":"g","arguments":[]}'])
+    chat = OpenAIChat(_azure("http://127.0.0.1:1"), lambda scope: token_for(scope, identity.made))
+    with pytest.raises(Transient) as failed:
+        [event async for event in chat.stream(_REQUEST)]
+    assert failed.value.code is ErrorCode.LLM_ERROR
+    await chat.aclose()
+
+
+_AUDIT = """
+import asyncio, sys
+from shared.adapters.tables_audit import TablesAuditTrail
+
+async def main():
+    trail = TablesAuditTrail(connection_string=None, endpoint=sys.argv[1])
+    await trail.ping()
+    await trail.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def test_the_audit_table_gets_a_token_over_tls(identity: Identity, tmp_path: Path) -> None:
+    """In a process of its own: which certificates are trusted is decided when the transport is imported."""
+    seen: list[str] = []
+
+    async def tables(request: web.Request) -> web.Response:
+        seen.append(request.headers["Authorization"])
+        if request.method == "POST":
+            return web.json_response({"TableName": "parleyaudit"}, status=201)
+        return web.json_response({"value": []})
+
+    trusted, context = certificate(tmp_path)
+    async with serving(tables, tls=context) as url:
+        environment = os.environ | {"SSL_CERT_FILE": str(trusted)}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _AUDIT, url, env=environment, stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
+
+    assert process.returncode == 0, errors.decode()
+    assert identity.asked == ["https://storage.azure.com"]
+    assert set(seen) == {f"Bearer {identity.given[0]}"}
+    assert len(seen) == 2, "the table is made, then read"
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for 127.0.0.1 that is its own authority: where it lies, and a server's context with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    trusted, both = folder / "trusted.pem", folder / "server.pem"
+    trusted.write_bytes(made.public_bytes(Encoding.PEM))
+    both.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + made.public_bytes(Encoding.PEM)
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(both)
+    return trusted, context

@@ -1,0 +1,109 @@
+"""App Service Authentication's headers: believed only whole, single, agreeing, of the expected tenant and audience."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from starlette.datastructures import Headers
+
+from shared.errors import NotAuthenticated
+from shared.principal import Principal, Role, principal_of
+from shared.settings import AuthMode
+
+_OID = "5d1f9b7e-0000-4000-8000-000000000001"
+_LONG = "http://schemas.microsoft.com/identity/claims/"
+
+
+def _encoded(*claims: tuple[str, str], auth_typ: Any = "aad") -> str:
+    document = {"auth_typ": auth_typ, "claims": [{"typ": kind, "val": value} for kind, value in claims]}
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+def _headers(*claims: tuple[str, str], user_id: str = _OID, **changes: Any) -> dict[str, str]:
+    return {"x-ms-client-principal": _encoded(*claims, **changes), "x-ms-client-principal-id": user_id}
+
+
+def _call(headers: Any, **expected: Any) -> Principal:
+    return principal_of(headers, AuthMode.EASYAUTH, **expected)
+
+
+@pytest.mark.parametrize("claim", ["oid", f"{_LONG}objectidentifier"])
+def test_who_the_platform_names_is_the_caller(claim: str) -> None:
+    assert _call(_headers((claim, _OID))) == Principal(_OID, frozenset({Role.USER}))
+
+
+@pytest.mark.parametrize(
+    ("given", "roles"),
+    [
+        ([], {Role.USER}),
+        (["user"], {Role.USER}),
+        (["approver"], {Role.USER, Role.APPROVER}),
+        (["admin", "approver"], set(Role)),
+        (["Admin", "APPROVER", "owner", ""], {Role.USER}),
+    ],
+)
+def test_app_roles_become_roles_and_unknown_ones_nothing(given: list[str], roles: set[Role]) -> None:
+    assert _call(_headers(("oid", _OID), *(("roles", role) for role in given))).roles == roles
+
+
+@pytest.mark.parametrize("name", ["x-ms-client-principal", "x-ms-client-principal-id"])
+def test_one_header_without_the_other_is_nobody(name: str) -> None:
+    headers = _headers(("oid", _OID))
+    del headers[name]
+
+    with pytest.raises(NotAuthenticated):
+        _call(headers)
+
+
+@pytest.mark.parametrize("name", ["x-ms-client-principal", "x-ms-client-principal-id"])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_header_that_came_twice_is_nobody(name: str, same: bool) -> None:
+    headers = _headers(("oid", _OID))
+    second = headers[name] if same else "admin"
+    twice = Headers(raw=[*((k.encode(), v.encode()) for k, v in headers.items()), (name.encode(), second.encode())])
+    joined = headers | {name: f"{headers[name]},{second}"}
+
+    for several in (twice, joined):
+        with pytest.raises(NotAuthenticated):
+            _call(several)
+
+
+def test_an_id_that_the_principal_does_not_hold_is_nobody() -> None:
+    with pytest.raises(NotAuthenticated):
+        _call(_headers(("oid", _OID), ("roles", "admin"), user_id="5d1f9b7e-0000-4000-8000-000000000002"))
+
+
+@pytest.mark.parametrize("auth_typ", ["facebook", "", None, 1, ["aad"]])
+def test_another_identity_provider_is_nobody(auth_typ: Any) -> None:
+    with pytest.raises(NotAuthenticated):
+        _call(_headers(("oid", _OID), auth_typ=auth_typ))
+
+
+@pytest.mark.parametrize("user_id", ["a b", "a\nb", "\u017e", "x" * 201, "a;admin"])
+def test_an_id_no_platform_gives_is_nobody(user_id: str) -> None:
+    with pytest.raises(NotAuthenticated):
+        _call(_headers(("oid", user_id), user_id=user_id))
+
+
+@pytest.mark.parametrize(
+    ("claims", "admitted"),
+    [
+        ([("tid", "home"), ("aud", "app")], True),
+        ([(f"{_LONG}tenantid", "home"), ("aud", "api://app")], True),
+        ([("tid", "elsewhere"), ("aud", "app")], False),
+        ([("aud", "app")], False),
+        ([("tid", "home"), ("aud", "another")], False),
+        ([("tid", "home")], False),
+    ],
+)
+def test_tenant_and_audience_must_be_the_expected_ones(claims: list[tuple[str, str]], admitted: bool) -> None:
+    headers = _headers(("oid", _OID), *claims)
+
+    if admitted:
+        assert _call(headers, tenant_id="home", audiences=("app", "api://app")).user_id == _OID
+    else:
+        with pytest.raises(NotAuthenticated):
+            _call(headers, tenant_id="home", audiences=("app", "api://app"))
