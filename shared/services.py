@@ -19,6 +19,7 @@ from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.branches import BranchService
 from shared.sessions.bridge import SessionAgentBridge
+from shared.sessions.cache import SessionCache
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
@@ -144,6 +145,12 @@ class Services:
         return PostgresSessions(self.pool)
 
     @cached_property
+    def session_cache(self) -> SessionCache:
+        from shared.adapters.redis_sessions import RedisSessionEntries
+
+        return SessionCache(RedisSessionEntries(self.redis, self.redis_guard), self.session_rows.entry)
+
+    @cached_property
     def turn_rows(self) -> PostgresTurns:
         from shared.adapters.postgres_turns import PostgresTurns
 
@@ -252,13 +259,15 @@ class Services:
     def branches(self) -> BranchService:
         from shared.adapters.postgres_branches import PostgresBranches
 
-        return BranchService(self.session_rows, PostgresBranches(self.pool), self.publisher, self.sessions)
+        cache = self.session_cache
+        return BranchService(cache, PostgresBranches(self.pool), self.publisher, self.sessions, cache)
 
     @cached_property
     def recovery(self) -> SessionRecoveryManager:
         from shared.adapters.postgres_checkpoints import PostgresCheckpoints
 
-        return SessionRecoveryManager(self.session_rows, PostgresCheckpoints(self.pool), self.publisher)
+        cache = self.session_cache
+        return SessionRecoveryManager(cache, PostgresCheckpoints(self.pool), self.publisher, cache)
 
     @cached_property
     def lifecycle(self) -> SessionLifecycle:
@@ -270,6 +279,7 @@ class Services:
             self.session_rows.get,
             [self.event_log, self.statistics],
             self.audit,
+            self.session_cache,
         )
 
     @cached_property
@@ -290,7 +300,7 @@ class Services:
 
     @cached_property
     def history(self) -> HistoryManager:
-        return HistoryManager(self.session_rows, self.turn_rows)
+        return HistoryManager(self.session_cache, self.turn_rows)
 
     @cached_property
     def search(self) -> SearchService:
@@ -302,7 +312,7 @@ class Services:
     def bookmarks(self) -> BookmarkService:
         from shared.adapters.postgres_bookmarks import PostgresBookmarks
 
-        return BookmarkService(self.session_rows, PostgresBookmarks(self.pool))
+        return BookmarkService(self.session_cache, PostgresBookmarks(self.pool))
 
     @cached_property
     def bridge(self) -> SessionAgentBridge:

@@ -55,7 +55,7 @@ async def read_events(call: Call, _: None) -> Response:
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     after = last_event_id(call) or 0
     limit = call.page(int).limit
-    await call.services.sessions.get(session_id, call.principal)
+    await call.services.session_cache.get(session_id, call.principal.user_id)
     if "text/event-stream" in call.request.headers.get("accept", ""):
         return event_stream(call.services.streaming.session_events(session_id, after))
     found = await call.services.streaming.replay(session_id, after, limit)

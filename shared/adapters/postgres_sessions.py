@@ -13,6 +13,7 @@ from shared.adapters.postgres_agents import agent_from_row
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
 from shared.sessions.agents import Agent
+from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
@@ -121,6 +122,11 @@ class PostgresSessions:
         if row is None:
             raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
         return session_record(row)
+
+    async def entry(self, session_id: str) -> SessionEntry | None:
+        """What the cache keeps of a session; None when there is none."""
+        row = await self._pool.fetch_one(_Q["session_entry"], {"session_id": session_id})
+        return None if row is None else SessionEntry(**row)
 
     async def get_for_posting(
         self, session_id: str, user_id: str, *, day: date

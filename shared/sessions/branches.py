@@ -15,6 +15,7 @@ from pydantic import Field
 from shared.errors import AppError
 from shared.ids import new_id
 from shared.principal import Principal
+from shared.sessions.cache import SessionChanges, SessionReader, Uncached
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import (
@@ -29,7 +30,6 @@ from shared.sessions.models import (
 )
 from shared.sessions.pages import Page, encode_cursor
 from shared.sessions.records import Idempotency, PostedMessage, SessionRecord, TurnPlan
-from shared.sessions.repository import SessionRepository
 from shared.sessions.service import Posted, SessionService, closed_turn_events, idempotency
 
 MAX_BRANCHES = 1_000
@@ -79,16 +79,18 @@ class BranchService:
 
     def __init__(
         self,
-        sessions: SessionRepository,
+        sessions: SessionReader,
         branches: BranchRepository,
         publisher: SessionEventPublisher,
         posting: SessionService,
+        changes: SessionChanges | None = None,
     ) -> None:
-        """posting: whose rules for a new turn hold here too."""
+        """posting: whose rules for a new turn hold here too. changes: who is told of another active branch."""
         self._sessions = sessions
         self._branches = branches
         self._publisher = publisher
         self._posting = posting
+        self._changes = changes or Uncached()
 
     async def regenerate(
         self,
@@ -121,14 +123,15 @@ class BranchService:
             error=None,
         )
         scope = f"POST /sessions/{session_id}/messages/{message_id}/regenerate"
-        result = await self._branches.regenerate(
-            turn,
-            posting.plan,
-            user_id=principal.user_id,
-            concurrency=body.concurrency or posting.concurrency,
-            idempotency=idempotency(principal, scope, idempotency_key, body),
-            refusal=posting.refusal,
-        )
+        async with self._changes.changing(session_id):
+            result = await self._branches.regenerate(
+                turn,
+                posting.plan,
+                user_id=principal.user_id,
+                concurrency=body.concurrency or posting.concurrency,
+                idempotency=idempotency(principal, scope, idempotency_key, body),
+                refusal=posting.refusal,
+            )
         if result.replayed:
             return Posted(result, [])
         session = record.session.model_copy(
@@ -153,7 +156,9 @@ class BranchService:
 
         Raises NotFound, Gone, InvalidState, Conflict.
         """
-        record, changed = await self._branches.activate(session_id, principal.user_id, branch, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        async with self._changes.changing(session_id):
+            record, changed = await self._branches.activate(session_id, principal.user_id, branch, now=now)
         events = [branch_activated(record.session)] if changed else []
         return record.session, await self._publisher.publish(record.target, events) if events else []
 

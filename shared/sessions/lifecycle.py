@@ -17,6 +17,7 @@ from typing import Protocol
 from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.principal import Principal
 from shared.sessions.audit import AuditTrail
+from shared.sessions.cache import SessionChanges, Uncached
 from shared.sessions.events import Event, EventLogUnavailable, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
@@ -125,13 +126,18 @@ class SessionLifecycle:
         read: Callable[[str, str], Awaitable[SessionRecord]],
         stores: Sequence[ErasableStore],
         audit: AuditTrail,
+        changes: SessionChanges | None = None,
     ) -> None:
-        """read: a session for a user, raises NotFound. stores: what must forget an erased session too."""
+        """read: a session for a user, raises NotFound. stores: what must forget an erased session too.
+
+        changes: who is told of changed access.
+        """
         self._rows = rows
         self._publisher = publisher
         self._read = read
         self._stores = stores
         self._audit = audit
+        self._changes = changes or Uncached()
 
     async def patch(
         self, session_id: str, body: SessionPatch, principal: Principal, *, if_match: str | None
@@ -191,7 +197,9 @@ class SessionLifecycle:
             )
         participant = Participant(session_id=session_id, user_id=user_id, access=body.access)
         now = datetime.now(UTC)
-        if not await self._rows.put_participant(participant, principal.user_id, limit=MAX_PARTICIPANTS, now=now):
+        async with self._changes.changing(session_id):
+            added = await self._rows.put_participant(participant, principal.user_id, limit=MAX_PARTICIPANTS, now=now)
+        if not added:
             raise InvalidInput(
                 ErrorCode.VALIDATION_ERROR,
                 f"A session takes {MAX_PARTICIPANTS} participants.",
@@ -210,7 +218,8 @@ class SessionLifecycle:
             )
         if record.access != "owner" and user_id != principal.user_id:
             raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
-        await self._rows.remove_participant(session_id, user_id)
+        async with self._changes.changing(session_id, takes_access=True):
+            await self._rows.remove_participant(session_id, user_id)
 
     async def _owned(self, session_id: str, principal: Principal) -> SessionRecord:
         record = await self._read(session_id, principal.user_id)
@@ -253,7 +262,8 @@ class SessionLifecycle:
 
         Returns what is left, and whether every store has forgotten the session; None when there is nothing to do.
         """
-        erasure = await self._rows.erase_rows(session_id)
+        async with self._changes.changing(session_id):
+            erasure = await self._rows.erase_rows(session_id)
         if erasure is None:
             return None
         forgotten = True

@@ -49,6 +49,10 @@ class SessionRecord:
     def may_write(self) -> bool:
         return self.access != "read"
 
+    @property
+    def active_branch(self) -> int:
+        return self.session.active_branch
+
 
 class TurnPlan(Value):
     """What a turn runs with, frozen when its message was posted; stored with the turn as JSON."""

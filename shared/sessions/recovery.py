@@ -23,12 +23,12 @@ from shared.errors import InvalidState
 from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.branches import branch_activated
+from shared.sessions.cache import SessionChanges, SessionReader, Uncached
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus, Value
 from shared.sessions.pages import Page, encode_cursor
 from shared.sessions.records import SessionRecord
-from shared.sessions.repository import SessionRepository
 
 KEPT_CHECKPOINTS = 100
 """Of a session, of each kind. The oldest go first."""
@@ -110,11 +110,17 @@ class SessionRecoveryManager:
     """Checks access in every method that takes a principal."""
 
     def __init__(
-        self, sessions: SessionRepository, checkpoints: CheckpointRepository, publisher: SessionEventPublisher
+        self,
+        sessions: SessionReader,
+        checkpoints: CheckpointRepository,
+        publisher: SessionEventPublisher,
+        changes: SessionChanges | None = None,
     ) -> None:
+        """changes: who is told of another active branch."""
         self._sessions = sessions
         self._checkpoints = checkpoints
         self._publisher = publisher
+        self._changes = changes or Uncached()
 
     async def create_checkpoint(self, session_id: str, principal: Principal, *, label: str | None = None) -> Checkpoint:
         """One on demand. While a turn runs it stands behind that turn. Raises NotFound, InvalidState, Gone."""
@@ -138,7 +144,8 @@ class SessionRecoveryManager:
         Raises NotFound, InvalidState, Gone, Conflict.
         """
         now = datetime.now(UTC)
-        recovered = await self._checkpoints.recover(session_id, principal.user_id, checkpoint_id, now=now)
+        async with self._changes.changing(session_id):
+            recovered = await self._checkpoints.recover(session_id, principal.user_id, checkpoint_id, now=now)
         session = recovered.record.session
         if session == recovered.before:
             return session, []

@@ -12,6 +12,13 @@ FROM sessions s
 LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
 
+-- name: session_entry
+SELECT s.owner_id, s.active_branch, s.last_branch,
+       coalesce((SELECT jsonb_object_agg(p.user_id, p.access) FROM session_participants p WHERE p.session_id = s.id),
+                '{}') AS participants
+FROM sessions s
+WHERE s.id = %(session_id)s
+
 -- name: session_for_posting
 SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access,
        coalesce((SELECT u.input_tokens + u.output_tokens FROM token_usage u

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from shared.ids import new_id
 from shared.principal import Principal
+from shared.sessions.cache import SessionReader
 from shared.sessions.models import Value
 from shared.sessions.pages import Page, encode_cursor
-from shared.sessions.repository import SessionRepository
 
 
 class NewBookmark(Value):
@@ -56,7 +56,7 @@ class BookmarkRepository(Protocol):
 class BookmarkService:
     """A reader's bookmarks. Checks access in every method."""
 
-    def __init__(self, sessions: SessionRepository, bookmarks: BookmarkRepository) -> None:
+    def __init__(self, sessions: SessionReader, bookmarks: BookmarkRepository) -> None:
         self._sessions = sessions
         self._bookmarks = bookmarks
 

@@ -10,16 +10,16 @@ from dataclasses import replace
 
 from shared.errors import ErrorCode, NotFound
 from shared.principal import Principal
+from shared.sessions.cache import SessionReader, SessionView
 from shared.sessions.models import Message
 from shared.sessions.pages import MessageFilter, Page, encode_cursor
-from shared.sessions.records import SessionRecord
-from shared.sessions.repository import SessionRepository, TurnRepository
+from shared.sessions.repository import TurnRepository
 
 
 class HistoryManager:
     """Reads what a session holds. Checks access in every method."""
 
-    def __init__(self, sessions: SessionRepository, turns: TurnRepository) -> None:
+    def __init__(self, sessions: SessionReader, turns: TurnRepository) -> None:
         self._sessions = sessions
         self._turns = turns
 
@@ -43,12 +43,12 @@ class HistoryManager:
         return [message for _, message in found], cursor
 
 
-def _branch(record: SessionRecord, asked: int | None, page: Page) -> int:
+def _branch(record: SessionView, asked: int | None, page: Page) -> int:
     """The branch asked for, else the one that the page before was of, else the active one."""
     if asked is None and page.after is not None and page.after[1].isdecimal():
         asked = int(page.after[1][:10])
     if asked is None:
-        return record.session.active_branch
+        return record.active_branch
     if not 0 <= asked <= record.last_branch:
         raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such branch.")
     return asked
