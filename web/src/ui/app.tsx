@@ -1,0 +1,184 @@
+import { useCallback, useEffect, useMemo, useState } from 'preact/hooks'
+import { Api, Live } from '../client'
+import { ApprovalPage } from './approvals/approval-page'
+import { Inbox } from './approvals/inbox'
+import { InboxPage, useInbox } from './approvals/inbox-page'
+import { Badge, Dialog, Empty, Icon, IconButton } from './bits'
+import { ChatPage } from './chat/chat-page'
+import { ParleyContext, useLiveState, useParley, type Parley } from './context'
+import { becomeDevUser, DEV_DEFAULT, devUser, identity, identityHeaders, isDev, parsedUser, type Identity } from './identity'
+import { OverviewPage } from './insight/overview-page'
+import { SessionInsightPage } from './insight/session-page'
+import { TurnPage } from './insight/turn-page'
+import { link, usePath } from './router'
+
+const SAID_MS = 6_000
+
+interface Said {
+  text: string
+  kind: 'info' | 'error'
+}
+
+export function App() {
+  const base = useMemo(() => {
+    const api = new Api({ headers: identityHeaders })
+    const live = new Live(api)
+    return { api, live, inbox: new Inbox(api, live) }
+  }, [])
+  const [me, setMe] = useState<Identity | null>(isDev ? parsedUser(devUser()) : null)
+  const [said, setSaid] = useState<Said | null>(null)
+  const [sessionsTouched, setTouched] = useState(0)
+  const say = useCallback((text: string, kind: 'info' | 'error' = 'info') => setSaid({ text, kind }), [])
+  const touchSessions = useCallback(() => setTouched((before) => before + 1), [])
+  useEffect(() => {
+    base.live.start()
+    base.inbox.start()
+    void identity().then(setMe)
+  }, [base])
+  useEffect(() => {
+    if (said === null) return undefined
+    const timer = setTimeout(() => setSaid(null), SAID_MS)
+    return () => clearTimeout(timer)
+  }, [said])
+  const parley: Parley = useMemo(
+    () => ({ ...base, me, say, touchSessions, sessionsTouched }),
+    [base, me, say, touchSessions, sessionsTouched],
+  )
+  return (
+    <ParleyContext.Provider value={parley}>
+      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById('main')?.focus() }}>
+        Skip to the content
+      </a>
+      <Rail />
+      <main id="main" tabIndex={-1}>
+        <Pages />
+      </main>
+      <div class="said-box" aria-live="polite" role="status">
+        {said === null ? null : (
+          <p class={said.kind}>
+            {said.text}
+            <IconButton label="Dismiss" icon="close" onClick={() => setSaid(null)} />
+          </p>
+        )}
+      </div>
+    </ParleyContext.Provider>
+  )
+}
+
+function Pages() {
+  const [room = 'sessions', id, sub, subId] = usePath()
+  const title = { sessions: 'Chat', approvals: 'Approvals', insight: 'Insight' }[room] ?? 'Not found'
+  useEffect(() => {
+    document.title = `${title} · Parley`
+  }, [title])
+  if (room === 'sessions' && id !== undefined && sub === 'turns' && subId !== undefined) return <TurnPage sessionId={id} turnId={subId} />
+  if (room === 'sessions') return <ChatPage sessionId={id ?? null} at={sub === 'at' ? (subId ?? null) : null} />
+  if (room === 'approvals') return id === undefined ? <InboxPage /> : <ApprovalPage key={id} approvalId={id} />
+  if (room === 'insight') return id === undefined ? <OverviewPage /> : <SessionInsightPage key={id} sessionId={id} />
+  return (
+    <div class="page">
+      <Empty title="There is no such page">
+        <a href={link('sessions')}>To the sessions</a>
+      </Empty>
+    </div>
+  )
+}
+
+function Rail() {
+  const [room = 'sessions'] = usePath()
+  const { pending } = useInbox()
+  const state = useLiveState()
+  const current = (name: string): 'page' | undefined => (room === name ? 'page' : undefined)
+  return (
+    <header class="rail">
+      <a class="brand" href={link('sessions')} aria-label="Parley">
+        <svg viewBox="0 0 32 32" aria-hidden="true">
+          <rect width="32" height="32" rx="8" />
+          <path d="M8 10.5A2.5 2.5 0 0 1 10.5 8h11a2.500 2.500 0 0 1 2.500 2.500v7a2.500 2.500 0 0 1-2.500 2.500H15l-5 4v-4a2 2 0 0 1-2-2z" />
+          <path d="m12.500 14 2.500 2.500 4.500-4.500" />
+        </svg>
+      </a>
+      <nav aria-label="Rooms">
+        <a href={link('sessions')} aria-current={current('sessions')}>
+          <Icon name="chat" />
+          Chat
+        </a>
+        <a href={link('approvals')} aria-current={current('approvals')}>
+          <Icon name="check" />
+          Approvals
+          {pending.length === 0 ? null : <span class="count" aria-label={`${pending.length} waiting`}>{pending.length}</span>}
+        </a>
+        <a href={link('insight')} aria-current={current('insight')}>
+          <Icon name="chart" />
+          Insight
+        </a>
+      </nav>
+      <div class="foot">
+        <span class="live" title="Live connection">
+          <Badge status={state} />
+        </span>
+        <ThemeButton />
+        <Me />
+      </div>
+    </header>
+  )
+}
+
+function ThemeButton() {
+  const toggle = (): void => {
+    const root = document.documentElement
+    const isDark = root.dataset['theme'] === 'dark' || (root.dataset['theme'] === undefined && matchMedia('(prefers-color-scheme: dark)').matches)
+    const theme = isDark ? 'light' : 'dark'
+    root.dataset['theme'] = theme
+    localStorage.setItem('parley.theme', theme)
+  }
+  return <IconButton label="Light or dark" icon="sun" onClick={toggle} />
+}
+
+const PEOPLE = [DEV_DEFAULT, 'ana;approver', 'ben', 'cleo;approver,admin']
+
+/** Who is calling; on a laptop, a switch of who one acts as. */
+function Me() {
+  const { me } = useParley()
+  const [isOpen, setOpen] = useState(false)
+  if (!isDev) return <span class="me">{me?.name ?? ''}</span>
+  const change = (user: string): void => {
+    if (user.trim() !== '') becomeDevUser(user.trim())
+  }
+  return (
+    <>
+      <button type="button" class="quiet me" title="Acting as" onClick={() => setOpen(true)}>
+        {me?.name ?? '?'}
+      </button>
+      {isOpen ? (
+        <Dialog title="Acting as" close={() => setOpen(false)}>
+          <p class="hint">Only on a developer's machine: there, callers name themselves. Nothing is verified.</p>
+          <div class="people">
+            {PEOPLE.map((user) => (
+              <button key={user} type="button" aria-pressed={user === devUser()} onClick={() => change(user)}>
+                <strong>{parsedUser(user).name}</strong>
+                <small>{parsedUser(user).roles.join(', ') || 'no role'}</small>
+              </button>
+            ))}
+          </div>
+          <form
+            onSubmit={(event) => {
+              event.preventDefault()
+              change(new FormData(event.currentTarget).get('user') as string)
+            }}
+          >
+            <label class="field">
+              Somebody else, as NAME;role,role
+              <input name="user" defaultValue={devUser()} />
+            </label>
+            <footer>
+              <button type="submit" class="primary">
+                Act as
+              </button>
+            </footer>
+          </form>
+        </Dialog>
+      ) : null}
+    </>
+  )
+}

@@ -1,0 +1,274 @@
+import { useEffect, useState } from 'preact/hooks'
+import type { Approval, Page } from '../../client'
+import { Badge, Icon, JsonText, Time, When, span } from '../bits'
+import { useAction, useLoaded, useNow, useParley } from '../context'
+import { whom } from '../chat/toolcall'
+import { link } from '../router'
+import { diffLines } from './diff'
+
+interface Vote {
+  user_id?: string
+  by?: string
+  decision: string
+  at?: string
+  decided_at?: string
+  comment?: string | null
+}
+
+/** What a newer service adds to an approval. */
+type Extended = Approval & {
+  quorum?: number
+  votes?: Vote[]
+  policy?: { allow_changes?: boolean; allow_for_session?: boolean; forbid_self_approval?: boolean } | null
+}
+
+export function ApprovalPage({ approvalId }: { approvalId: string }) {
+  const { api, live } = useParley()
+  const path = `/approvals/${encodeURIComponent(approvalId)}`
+  const [approval, reload] = useLoaded(() => api.get<Extended>(path), [api, path])
+  useEffect(
+    () =>
+      live.listen({
+        event: ({ type, data }) => {
+          const told = data['approval'] as { id?: string } | undefined
+          if (type.startsWith('tool_call.') && (told === undefined || told.id === approvalId)) reload()
+        },
+        state: (state) => {
+          if (state === 'live') reload()
+        },
+      }),
+    [live, approvalId],
+  )
+  return (
+    <div class="page narrow">
+      <p>
+        <a class="quiet" href={link('approvals')}>
+          <Icon name="back" /> All approvals
+        </a>
+      </p>
+      <When state={approval} what="the approval" retry={reload}>
+        {(value) => <Shown approval={value} path={path} reload={reload} />}
+      </When>
+    </div>
+  )
+}
+
+function Shown({ approval, path, reload }: { approval: Extended; path: string; reload: () => void }) {
+  const { api, inbox, me } = useParley()
+  const act = useAction()
+  const isPending = approval.status === 'pending'
+  const now = useNow(isPending)
+  const left = Date.parse(approval.expires_at) - now
+  const given = JSON.stringify(approval.arguments, null, 2)
+  const [text, setText] = useState(given)
+  const [isEditing, setEditing] = useState(false)
+  const [comment, setComment] = useState('')
+  const [forSession, setForSession] = useState(false)
+  const [isSending, setSending] = useState(false)
+  const mayChange = approval.policy?.allow_changes ?? true
+  const edited = isEditing && text !== given ? parsed(text) : null
+  const isOwn = approval.policy?.forbid_self_approval === true && me?.name === approval.requested_by
+  // Whoever may not decide is told so by the service; the buttons only spare the obvious attempts.
+  const mayDecide = me === null || me.roles.length === 0 || me.roles.includes('approver') || approval.policy != null
+
+  const decide = async (decision: 'approve' | 'reject'): Promise<void> => {
+    setSending(true)
+    const changes = decision === 'approve' && edited !== null && edited.ok ? { arguments: edited.value } : {}
+    await act(() =>
+      api.post<Approval>(`${path}/decision`, {
+        decision,
+        ...changes,
+        ...(comment.trim() === '' ? {} : { comment: comment.trim() }),
+        ...(decision === 'approve' && forSession ? { for_session: true } : {}),
+      }),
+    )
+    setSending(false)
+    // Also after a refusal: somebody else may have been faster.
+    reload()
+    inbox.soon(0)
+  }
+
+  return (
+    <article aria-label="Approval">
+      <header class="approval-head">
+        <div>
+          <h1>
+            Run <code>{approval.tool}</code>?
+          </h1>
+          <p class="meta">
+            Asked by <strong>{approval.requested_by}</strong> at <Time at={approval.requested_at} /> in{' '}
+            <a href={link('sessions', approval.session_id)}>its session</a>. Decided by {whom(approval)}.
+          </p>
+        </div>
+        {isPending ? (
+          <p class={`countdown ${left < 60_000 ? 'soon' : ''}`} role="timer" aria-label="Time left">
+            <strong>{left > 0 ? span(left) : 'over'}</strong>
+            <small>
+              until <Time at={approval.expires_at} />
+            </small>
+          </p>
+        ) : (
+          <Badge status={approval.status} />
+        )}
+      </header>
+
+      <section aria-label="Exact arguments">
+        <h2>Exactly this would run</h2>
+        <dl class="arguments">
+          {Object.entries(approval.arguments).map(([name, value]) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>{typeof value === 'string' ? value : JSON.stringify(value, null, 2)}</dd>
+            </div>
+          ))}
+        </dl>
+        {isPending && mayChange && mayDecide && !isEditing ? (
+          <button type="button" onClick={() => setEditing(true)}>
+            Change the arguments
+          </button>
+        ) : null}
+        {isPending && isEditing ? (
+          <div class="editor">
+            <label class="field">
+              Arguments as JSON
+              <textarea class="code" rows={Math.min(18, text.split('\n').length + 1)} spellcheck={false} value={text} onInput={(event) => setText(event.currentTarget.value)} />
+            </label>
+            {edited === null ? <p class="hint">Nothing is changed yet.</p> : edited.ok ? <Diff before={given} after={JSON.stringify(edited.value, null, 2)} /> : <p class="problem" role="alert">{edited.problem}</p>}
+            <button type="button" class="quiet" onClick={() => { setEditing(false); setText(given) }}>
+              Leave them as they were
+            </button>
+          </div>
+        ) : null}
+        {approval.decided_arguments == null ? null : (
+          <>
+            <h2>Approved with changes</h2>
+            <Diff before={given} after={JSON.stringify(approval.decided_arguments, null, 2)} />
+          </>
+        )}
+      </section>
+
+      <Votes approval={approval} />
+
+      {isPending ? (
+        !mayDecide ? (
+          <p class="hint">You may look at this, but an approver decides.</p>
+        ) : isOwn ? (
+          <p class="hint">You asked for this yourself, and its policy wants somebody else to decide.</p>
+        ) : (
+          <form class="decision" aria-label="Decision" onSubmit={(event) => event.preventDefault()}>
+            <label class="field">
+              Comment
+              <textarea rows={2} maxLength={2000} placeholder="Optional; the model reads it" value={comment} onInput={(event) => setComment(event.currentTarget.value)} />
+            </label>
+            {approval.policy?.allow_for_session === true ? (
+              <label class="check">
+                <input type="checkbox" checked={forSession} onChange={(event) => setForSession(event.currentTarget.checked)} />
+                And this tool for the rest of the session
+              </label>
+            ) : null}
+            <div class="buttons">
+              <button type="button" class="danger" disabled={isSending} onClick={() => void decide('reject')}>
+                Reject
+              </button>
+              <button type="button" class="primary" disabled={isSending || (isEditing && edited !== null && !edited.ok)} onClick={() => void decide('approve')}>
+                {edited !== null && edited.ok ? 'Approve with changes' : 'Approve'}
+              </button>
+            </div>
+          </form>
+        )
+      ) : (
+        <p class="outcome" role="status">
+          <Badge status={approval.status} />
+          {approval.decided_by == null ? null : ` by ${approval.decided_by}`}
+          {approval.decided_at == null ? null : (
+            <>
+              {' '}
+              at <Time at={approval.decided_at} />
+            </>
+          )}
+          {approval.comment == null || approval.comment === '' ? null : <q>{approval.comment}</q>}
+        </p>
+      )}
+
+      <History tool={approval.tool} except={approval.id} />
+    </article>
+  )
+}
+
+function Votes({ approval }: { approval: Extended }) {
+  const quorum = approval.quorum ?? 1
+  const votes = approval.votes ?? []
+  if (quorum < 2 && votes.length < 2) return null
+  const approvals = votes.filter(({ decision }) => decision === 'approve').length
+  return (
+    <section aria-label="Votes">
+      <h2>
+        {approvals} of {quorum} approvals
+      </h2>
+      <ul>
+        {votes.map((vote, index) => (
+          <li key={index}>
+            {vote.user_id ?? vote.by ?? 'somebody'}: {vote.decision}
+            {vote.comment == null ? null : <q>{vote.comment}</q>}
+          </li>
+        ))}
+      </ul>
+    </section>
+  )
+}
+
+function Diff({ before, after }: { before: string; after: string }) {
+  const lines = diffLines(before, after)
+  return (
+    <pre class="diff" tabIndex={0} role="region" aria-label="What is changed">
+      {lines.map((line, index) => (
+        <span key={index} class={line.kind}>
+          {line.kind === 'added' ? '+ ' : line.kind === 'removed' ? '- ' : '  '}
+          {line.text}
+          {'\n'}
+        </span>
+      ))}
+    </pre>
+  )
+}
+
+/** What became of earlier calls of the same tool. */
+function History({ tool, except }: { tool: string; except: string }) {
+  const { api } = useParley()
+  const [past, retry] = useLoaded(() => api.get<Page<Approval>>('/approvals', { limit: 100 }), [api, tool])
+  return (
+    <section aria-label="History of this tool">
+      <h2>Earlier calls of this tool</h2>
+      <When state={past} what="earlier calls" retry={retry}>
+        {(page) => {
+          const same = page.items.filter((other) => other.tool === tool && other.id !== except && other.status !== 'pending')
+          if (same.length === 0) return <p class="hint">None was asked for before.</p>
+          return (
+            <ul class="history">
+              {same.slice(0, 10).map((other) => (
+                <li key={other.id}>
+                  <details>
+                    <summary>
+                      <Badge status={other.status} /> {other.decided_by ?? ''} <Time at={other.decided_at ?? other.requested_at} />
+                    </summary>
+                    <JsonText value={other.arguments} label="Its arguments" />
+                  </details>
+                </li>
+              ))}
+            </ul>
+          )
+        }}
+      </When>
+    </section>
+  )
+}
+
+function parsed(text: string): { ok: true; value: Record<string, unknown> } | { ok: false; problem: string } {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return { ok: false, problem: 'The arguments must be a JSON object.' }
+    return { ok: true, value: value as Record<string, unknown> }
+  } catch (error) {
+    return { ok: false, problem: error instanceof Error ? error.message : 'Not valid JSON.' }
+  }
+}

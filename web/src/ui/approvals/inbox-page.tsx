@@ -1,0 +1,95 @@
+import { useEffect, useState } from 'preact/hooks'
+import type { Approval, Page } from '../../client'
+import { Badge, Empty, Failed, Loading, Time, When, span } from '../bits'
+import { useLoaded, useNow, useParley } from '../context'
+import { link } from '../router'
+import type { InboxState } from './inbox'
+
+export function useInbox(): InboxState {
+  const { inbox } = useParley()
+  const [state, setState] = useState(inbox.current)
+  useEffect(() => {
+    setState(inbox.current)
+    return inbox.subscribe(setState)
+  }, [inbox])
+  return state
+}
+
+export function InboxPage() {
+  const { api, inbox } = useParley()
+  const { pending, isLoaded, error } = useInbox()
+  const now = useNow(pending.length > 0)
+  const [decided, retry] = useLoaded(() => api.get<Page<Approval>>('/approvals', { limit: 60 }), [api, pending])
+  return (
+    <div class="page">
+      <h1>Approvals</h1>
+      <section aria-label="Waiting">
+        <h2>Waiting {pending.length > 0 ? <span class="count">{pending.length}</span> : null}</h2>
+        {error !== null ? <Failed error={error} retry={() => inbox.soon(0)} /> : null}
+        {!isLoaded && error === null ? <Loading what="the inbox" /> : null}
+        {isLoaded && pending.length === 0 ? (
+          <Empty title="Nothing waits for you">
+            <p>When a tool call needs a person, it appears here by itself.</p>
+          </Empty>
+        ) : null}
+        <ul class="cards">
+          {pending.map((approval) => (
+            <li key={approval.id}>
+              <a class="card approval" href={link('approvals', approval.id)}>
+                <span class="line">
+                  <code>{approval.tool}</code>
+                  <span class="deadline">{span(Date.parse(approval.expires_at) - now)} left</span>
+                </span>
+                <span class="gist">{JSON.stringify(approval.arguments)}</span>
+                <span class="meta">
+                  asked by {approval.requested_by} at <Time at={approval.requested_at} />
+                </span>
+              </a>
+            </li>
+          ))}
+        </ul>
+      </section>
+      <section aria-label="Decided">
+        <h2>Decided</h2>
+        <When state={decided} what="decided approvals" retry={retry}>
+          {(page) => {
+            const past = page.items.filter((approval) => approval.status !== 'pending')
+            if (past.length === 0) return <Empty title="Nothing was decided yet" />
+            return (
+              <div class="scroll" tabIndex={0} role="region" aria-label="Decided approvals">
+                <table>
+                  <thead>
+                    <tr>
+                      <th>Tool</th>
+                      <th>Outcome</th>
+                      <th>By</th>
+                      <th>Asked by</th>
+                      <th>When</th>
+                    </tr>
+                  </thead>
+                  <tbody>
+                    {past.map((approval) => (
+                      <tr key={approval.id}>
+                        <td>
+                          <a href={link('approvals', approval.id)}>{approval.tool}</a>
+                        </td>
+                        <td>
+                          <Badge status={approval.status} />
+                        </td>
+                        <td>{approval.decided_by ?? '–'}</td>
+                        <td>{approval.requested_by}</td>
+                        <td>
+                          <Time at={approval.decided_at ?? approval.requested_at} />
+                        </td>
+                      </tr>
+                    ))}
+                  </tbody>
+                </table>
+              </div>
+            )
+          }}
+        </When>
+      </section>
+    </div>
+  )
+}

@@ -1,0 +1,65 @@
+// The approver's inbox, live. Events only say that something changed; what is shown is what the API then answers.
+
+import { ApiError, type Api, type Approval, type Live, type Page } from '../../client'
+
+const SOON_MS = 150
+const POLL_MS = 5_000
+
+export interface InboxState {
+  pending: Approval[]
+  isLoaded: boolean
+  error: ApiError | null
+}
+
+export class Inbox {
+  private state: InboxState = { pending: [], isLoaded: false, error: null }
+  private readonly listeners = new Set<(state: InboxState) => void>()
+  private timer: ReturnType<typeof setTimeout> | null = null
+
+  constructor(
+    private readonly api: Api,
+    private readonly live: Live,
+  ) {}
+
+  get current(): InboxState {
+    return this.state
+  }
+
+  start(): void {
+    this.live.listen({
+      event: ({ type }) => {
+        if (type.startsWith('tool_call.') || type === 'stream.ended') this.soon(SOON_MS)
+      },
+      state: () => this.soon(SOON_MS),
+    })
+    this.soon(0)
+  }
+
+  subscribe(listener: (state: InboxState) => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  soon(pauseMs: number): void {
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.timer = setTimeout(() => void this.load(), pauseMs)
+  }
+
+  private async load(): Promise<void> {
+    this.timer = null
+    try {
+      const page = await this.api.get<Page<Approval>>('/approvals', { status: 'pending', limit: 200 })
+      this.tell({ pending: page.items, isLoaded: true, error: null })
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error
+      this.tell({ ...this.state, error })
+    }
+    // Without a live connection nobody tells us.
+    if (this.live.current !== 'live' && this.timer === null) this.timer = setTimeout(() => void this.load(), POLL_MS)
+  }
+
+  private tell(state: InboxState): void {
+    this.state = state
+    for (const listener of this.listeners) listener(state)
+  }
+}

@@ -1,0 +1,149 @@
+import { useEffect, useRef, useState } from 'preact/hooks'
+import { isOver, type Conversation, type PostedTurn, type SessionFeed, type TurnView } from '../../client'
+import { Icon, IconButton } from '../bits'
+import { useAction, useParley, words } from '../context'
+import { size, type AttachmentInfo } from './attachments'
+
+const MAX_FILES = 16
+
+interface Pending {
+  key: string
+  file: File
+  state: 'sending' | 'failed' | 'ready'
+  info?: AttachmentInfo
+  problem?: string
+}
+
+export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conversation: Conversation; turn: TurnView | null }) {
+  const { api, say } = useParley()
+  const act = useAction()
+  const [text, setText] = useState('')
+  const [files, setFiles] = useState<Pending[]>([])
+  const [isSending, setSending] = useState(false)
+  const field = useRef<HTMLTextAreaElement>(null)
+  // The same key for the same words until they are taken: a send that was cut may be repeated without a second message.
+  const attempt = useRef<{ of: string; key: string } | null>(null)
+  const path = `/sessions/${encodeURIComponent(feed.sessionId)}`
+  const { status } = conversation.session
+  const isOpen = turn !== null && !isOver(turn.status)
+
+  useEffect(() => {
+    const box = field.current
+    if (box === null) return
+    box.style.height = 'auto'
+    box.style.height = `${Math.min(box.scrollHeight, 260)}px`
+  }, [text])
+
+  useEffect(() => field.current?.focus(), [feed.sessionId])
+
+  const attach = (list: FileList | null | undefined): void => {
+    const chosen = [...(list ?? [])].slice(0, MAX_FILES - files.length)
+    for (const file of chosen) {
+      const key = randomKey()
+      const put = (change: Partial<Pending>): void =>
+        setFiles((now) => now.map((pending) => (pending.key === key ? { ...pending, ...change } : pending)))
+      setFiles((now) => [...now, { key, file, state: 'sending' }])
+      const form = new FormData()
+      form.append('file', file, file.name)
+      api.post<AttachmentInfo>(`${path}/attachments`, form).then(
+        (info) => put({ state: 'ready', info }),
+        (error: unknown) => put({ state: 'failed', problem: words(error) }),
+      )
+    }
+  }
+
+  const send = async (): Promise<void> => {
+    const content = text.trim()
+    const ready = files.filter((file) => file.state === 'ready')
+    if ((content === '' && ready.length === 0) || isSending) return
+    if (files.some((file) => file.state === 'sending')) return say('A file is still being sent.')
+    const body = {
+      content,
+      ...(ready.length > 0 ? { attachment_ids: ready.map((file) => file.info!.id) } : {}),
+      ...(isOpen ? { concurrency: 'enqueue' } : {}),
+    }
+    const of = JSON.stringify(body)
+    if (attempt.current?.of !== of) attempt.current = { of, key: randomKey() }
+    setSending(true)
+    const went = await act(async () => {
+      feed.posted(await api.post<PostedTurn>(`${path}/messages`, body, { 'idempotency-key': attempt.current!.key }))
+    })
+    setSending(false)
+    if (!went) return
+    attempt.current = null
+    setText('')
+    setFiles([])
+    field.current?.focus()
+  }
+
+  if (status === 'ENDED') return <p class="composer closed">This session has ended. It can be read, and forked.</p>
+  if (status === 'SUSPENDED') return <p class="composer closed">This session is suspended. Resume it to go on.</p>
+  return (
+    <form
+      class="composer"
+      aria-label="New message"
+      onSubmit={(event) => {
+        event.preventDefault()
+        void send()
+      }}
+      onDragOver={(event) => event.preventDefault()}
+      onDrop={(event) => {
+        event.preventDefault()
+        attach(event.dataTransfer?.files)
+      }}
+    >
+      {files.length === 0 ? null : (
+        <ul class="attachments" aria-label="Files to send">
+          {files.map((pending) => (
+            <li key={pending.key} class={pending.state}>
+              <span>{pending.file.name}</span>
+              <small>{pending.state === 'failed' ? pending.problem : pending.state === 'sending' ? 'sending…' : size(pending.file.size)}</small>
+              <IconButton label={`Remove ${pending.file.name}`} icon="close" onClick={() => setFiles(files.filter(({ key }) => key !== pending.key))} />
+            </li>
+          ))}
+        </ul>
+      )}
+      <div class="line">
+        <label class="quiet icon clip" title="Attach a file">
+          <Icon name="clip" />
+          <span class="hidden">Attach a file</span>
+          <input type="file" multiple class="hidden" onChange={(event) => { attach(event.currentTarget.files); event.currentTarget.value = '' }} />
+        </label>
+        <textarea
+          ref={field}
+          rows={1}
+          aria-label="Message"
+          placeholder={isOpen ? 'Write ahead: it is answered next' : 'Message'}
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+          onPaste={(event) => {
+            if ((event.clipboardData?.files.length ?? 0) > 0) {
+              event.preventDefault()
+              attach(event.clipboardData?.files)
+            }
+          }}
+          onKeyDown={(event) => {
+            if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
+              event.preventDefault()
+              void send()
+            }
+          }}
+        />
+        {isOpen ? (
+          <button type="button" class="stop" onClick={() => void act(() => api.post(`${path}/turns/${turn.id}/cancel`))}>
+            <Icon name="stop" />
+            Stop
+          </button>
+        ) : null}
+        <button type="submit" class="primary" disabled={isSending} aria-label="Send">
+          <Icon name="send" />
+        </button>
+      </div>
+    </form>
+  )
+}
+
+function randomKey(): string {
+  // randomUUID is missing where the page is not served over TLS.
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')
+}

@@ -1,0 +1,85 @@
+import type { Approval, ToolCall } from '../../client'
+import { Badge, Icon, JsonText, Time, span } from '../bits'
+import { useNow } from '../context'
+import { memo } from '../memo'
+import { link } from '../router'
+
+export const ToolCallCard = memo(function ToolCallCard({ call, approval }: { call: ToolCall; approval: Approval | undefined }) {
+  const waits = approval?.status === 'pending'
+  const status = waits ? 'pending' : call.status === 'pending' ? 'running' : call.status
+  return (
+    <section class={`tool-call ${waits ? 'waits' : ''}`} aria-label={`Tool call ${call.name}`}>
+      <details open={waits || call.status === 'failed'}>
+        <summary>
+          <Icon name="tool" />
+          <code>{call.name}</code>
+          <span class="gist">{gist(call.arguments)}</span>
+          <Badge status={status} label={waits ? 'waits for approval' : status} />
+        </summary>
+        <h4>Arguments</h4>
+        <JsonText value={call.arguments} label={`Arguments of ${call.name}`} />
+        {approval?.decided_arguments == null ? null : (
+          <>
+            <h4>Approved with these instead</h4>
+            <JsonText value={approval.decided_arguments} label={`Approved arguments of ${call.name}`} />
+          </>
+        )}
+        {call.result === null || call.result === undefined ? null : (
+          <>
+            <h4>Result</h4>
+            <JsonText value={call.result} label={`Result of ${call.name}`} />
+          </>
+        )}
+      </details>
+      {approval === undefined ? null : <Waiting approval={approval} />}
+    </section>
+  )
+})
+
+/** For whom a call waits and until when; or who decided. */
+function Waiting({ approval }: { approval: Approval }) {
+  const waits = approval.status === 'pending'
+  const now = useNow(waits)
+  if (!waits) {
+    return (
+      <p class="decided">
+        {approval.status.replace('_', ' ')}
+        {approval.decided_by == null ? null : ` by ${approval.decided_by}`}
+        {approval.decided_at == null ? null : (
+          <>
+            {' '}
+            at <Time at={approval.decided_at} />
+          </>
+        )}
+        {approval.comment == null || approval.comment === '' ? null : <q>{approval.comment}</q>}
+      </p>
+    )
+  }
+  const left = Date.parse(approval.expires_at) - now
+  return (
+    <p class="waiting">
+      <span>
+        Waits for {whom(approval)} until <Time at={approval.expires_at} /> ({span(left)} left)
+      </span>
+      <a class="button" href={link('approvals', approval.id)}>
+        Review
+      </a>
+    </p>
+  )
+}
+
+export function whom(approval: Approval): string {
+  const policy = (approval as { policy?: { roles?: string[]; users?: string[]; quorum?: number } | null }).policy
+  if (policy === undefined || policy === null) return 'an approver'
+  const people = [...(policy.users ?? []), ...(policy.roles ?? []).map((role) => `any ${role}`)]
+  const quorum = policy.quorum ?? 1
+  const named = people.length === 0 ? 'an approver' : people.join(' or ')
+  return quorum > 1 ? `${quorum} of: ${named}` : named
+}
+
+function gist(values: Record<string, unknown>): string {
+  const text = Object.values(values)
+    .map((value) => (typeof value === 'string' ? value : JSON.stringify(value)))
+    .join(' · ')
+  return text.length > 90 ? `${text.slice(0, 90)}…` : text
+}

@@ -1,0 +1,55 @@
+// A long list of which only the part around the view is in the document.
+//
+// Rows are kept in chunks. A chunk out of sight is one empty box of the height it had; the browser's own scroll
+// anchoring keeps the view still while boxes above it become rows again.
+
+import type { ComponentChildren } from 'preact'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
+
+const CHUNK = 20
+const GUESSED_ROW_PX = 110
+
+export function Windowed<T>({ items, keyOf, row }: { items: readonly T[]; keyOf: (item: T) => string; row: (item: T, index: number) => ComponentChildren }) {
+  // Counted from the end, so that older items put in front make new chunks and leave the others as they are.
+  const chunks: { key: string; from: number; items: readonly T[] }[] = []
+  const first = items.length % CHUNK
+  for (let from = first === 0 ? 0 : first - CHUNK; from < items.length; from += CHUNK) {
+    const part = items.slice(Math.max(0, from), from + CHUNK)
+    const anchor = part[0]
+    if (anchor !== undefined) chunks.push({ key: keyOf(anchor), from: Math.max(0, from), items: part })
+  }
+  return (
+    <>
+      {chunks.map((chunk, place) => (
+        <Chunk key={chunk.key} count={chunk.items.length} alwaysShown={place >= chunks.length - 2}>
+          {() => chunk.items.map((item, index) => row(item, chunk.from + index))}
+        </Chunk>
+      ))}
+    </>
+  )
+}
+
+function Chunk({ count, alwaysShown, children }: { count: number; alwaysShown: boolean; children: () => ComponentChildren }) {
+  const element = useRef<HTMLDivElement>(null)
+  const height = useRef(count * GUESSED_ROW_PX)
+  const [isNear, setNear] = useState(alwaysShown)
+  useEffect(() => {
+    const box = element.current
+    if (box === null) return undefined
+    const observer = new IntersectionObserver(
+      (entries) => setNear(entries.some((entry) => entry.isIntersecting)),
+      { root: box.closest('[data-scroller]'), rootMargin: '1500px 0px' },
+    )
+    observer.observe(box)
+    return () => observer.disconnect()
+  }, [])
+  const isShown = isNear || alwaysShown
+  useLayoutEffect(() => {
+    if (isShown && element.current !== null) height.current = element.current.offsetHeight
+  })
+  return (
+    <div ref={element} class="chunk" style={isShown ? {} : { height: `${height.current}px` }}>
+      {isShown ? children() : null}
+    </div>
+  )
+}

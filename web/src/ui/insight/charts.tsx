@@ -1,0 +1,124 @@
+// Charts drawn by hand: a few bars, as SVG that the theme colours, with the same figures as a table for whoever
+// cannot see them.
+
+const WIDTH = 640
+const HEIGHT = 180
+const FOOT = 22
+const HEAD = 16
+
+export interface Series {
+  name: string
+  tone: 'one' | 'two' | 'three'
+  values: readonly (number | null)[]
+}
+
+/** Stacked bars; one place per label. */
+export function Bars({ title, labels, series, format = compact }: { title: string; labels: readonly string[]; series: readonly Series[]; format?: (value: number) => string }) {
+  const sums = labels.map((_, place) => series.reduce((sum, { values }) => sum + (values[place] ?? 0), 0))
+  const top = Math.max(...sums, 0)
+  const step = WIDTH / Math.max(1, labels.length)
+  const scale = top === 0 ? 0 : (HEIGHT - FOOT - HEAD) / top
+  return (
+    <figure class="chart">
+      <figcaption>
+        {title}
+        <span class="legend" aria-hidden="true">
+          {series.map(({ name, tone }) => (
+            <span key={name} class={tone}>
+              {name}
+            </span>
+          ))}
+        </span>
+      </figcaption>
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${title}: ${summary(labels, series, format)}`}>
+        <line x1="0" x2={WIDTH} y1={HEIGHT - FOOT} y2={HEIGHT - FOOT} class="axis" />
+        {top === 0 ? (
+          <text x={WIDTH / 2} y={HEIGHT / 2} class="label" text-anchor="middle">
+            nothing yet
+          </text>
+        ) : (
+          labels.map((label, place) => {
+            let y = HEIGHT - FOOT
+            return (
+              <g key={label}>
+                {series.map(({ name, tone, values }) => {
+                  const height = (values[place] ?? 0) * scale
+                  y -= height
+                  return (
+                    <rect key={name} class={tone} x={place * step + step * 0.16} y={y} width={step * 0.68} height={height} rx={Math.min(3, height / 2)}>
+                      <title>{`${label}, ${name}: ${format(values[place] ?? 0)}`}</title>
+                    </rect>
+                  )
+                })}
+                {(sums[place] ?? 0) > 0 ? (
+                  <text x={(place + 0.5) * step} y={y - 4} class="value" text-anchor="middle">
+                    {format(sums[place] ?? 0)}
+                  </text>
+                ) : null}
+              </g>
+            )
+          })
+        )}
+        {labels.map((label, place) =>
+          labels.length > 8 && place % 2 === 1 ? null : (
+            <text key={label} x={(place + 0.5) * step} y={HEIGHT - 6} class="label" text-anchor="middle">
+              {label}
+            </text>
+          ),
+        )}
+      </svg>
+    </figure>
+  )
+}
+
+function summary(labels: readonly string[], series: readonly Series[], format: (value: number) => string): string {
+  return labels
+    .map((label, place) => `${label} ${series.map(({ name, values }) => `${name} ${format(values[place] ?? 0)}`).join(', ')}`)
+    .join('; ')
+}
+
+/** Parts of a whole, as one bar and words. */
+export function Shares({ title, parts }: { title: string; parts: readonly { name: string; value: number; tone: string }[] }) {
+  const total = parts.reduce((sum, { value }) => sum + value, 0)
+  const shown = parts.filter(({ value }) => value > 0)
+  let x = 0
+  return (
+    <figure class="chart shares">
+      <figcaption>
+        {title} <strong>{compact(total)}</strong>
+      </figcaption>
+      <svg viewBox={`0 0 ${WIDTH} 14`} preserveAspectRatio="none" aria-hidden="true">
+        <rect class="rest" width={WIDTH} height="14" rx="4" />
+        {shown.map(({ name, value, tone }) => {
+          const width = (value / total) * WIDTH
+          const at = x
+          x += width
+          return <rect key={name} class={tone} x={at} width={Math.max(2, width - 2)} height="14" rx="4" />
+        })}
+      </svg>
+      <p class="legend">
+        {shown.length === 0 ? 'none yet' : null}
+        {shown.map(({ name, value, tone }) => (
+          <span key={name} class={tone}>
+            {name} {compact(value)}
+          </span>
+        ))}
+      </p>
+    </figure>
+  )
+}
+
+export function compact(value: number): string {
+  if (value >= 1_000_000) return `${(value / 1_000_000).toFixed(1)}M`
+  if (value >= 10_000) return `${Math.round(value / 1000)}k`
+  if (value >= 1_000) return `${(value / 1000).toFixed(1)}k`
+  return Number.isInteger(value) ? String(value) : value.toFixed(1)
+}
+
+export function seconds(value: number | null | undefined): string {
+  if (value === null || value === undefined) return '–'
+  if (value < 1) return `${Math.round(value * 1000)} ms`
+  if (value < 100) return `${value.toFixed(1)} s`
+  if (value < 7200) return `${Math.round(value / 60)} min`
+  return `${(value / 3600).toFixed(1)} h`
+}

@@ -1,0 +1,140 @@
+import { ApiError, type Api, type PeriodStatistics, type Session, type Page } from '../../client'
+import { Empty, Time, When } from '../bits'
+import { useLoaded, useParley } from '../context'
+import { link } from '../router'
+import { Bars, compact, seconds } from './charts'
+import { Figures, Tile } from './figures'
+import { samples, total } from './metrics'
+
+const DAYS = 10
+const AT_ONCE = 5
+
+interface Overview {
+  all: PeriodStatistics
+  days: { label: string; figures: PeriodStatistics }[]
+}
+
+export function OverviewPage() {
+  const { api } = useParley()
+  const [overview, retry] = useLoaded(() => read(api), [api])
+  const [metrics, retryMetrics] = useLoaded(() => readMetrics(api), [api])
+  const [sessions, retrySessions] = useLoaded(() => api.get<Page<Session>>('/sessions', { sort: '-updated_at', limit: 8 }), [api])
+  return (
+    <div class="page">
+      <h1>Insight</h1>
+      <When state={overview} what="statistics" retry={retry}>
+        {({ all, days }) => {
+          const labels = days.map(({ label }) => label)
+          const series = (of: (figures: PeriodStatistics) => number | null): (number | null)[] => days.map(({ figures }) => of(figures))
+          return (
+            <>
+              <section aria-label="Your sessions">
+                <h2>Your sessions, all time</h2>
+                <Figures figures={all} />
+              </section>
+              <section aria-label="Day by day" class="pairs">
+                <Bars
+                  title="Tokens"
+                  labels={labels}
+                  series={[
+                    { name: 'in', tone: 'one', values: series(({ usage }) => usage.input_tokens) },
+                    { name: 'out', tone: 'two', values: series(({ usage }) => usage.output_tokens) },
+                  ]}
+                />
+                <Bars
+                  title="Turns"
+                  labels={labels}
+                  series={[
+                    { name: 'completed', tone: 'one', values: series(({ turns }) => turns.completed) },
+                    { name: 'other', tone: 'three', values: series(({ turns }) => turns.total - turns.completed) },
+                  ]}
+                />
+                <Bars title="Approval waiting time, median" labels={labels} format={seconds} series={[{ name: 'median', tone: 'one', values: series(({ approval_waits }) => approval_waits.p50_seconds) }]} />
+                <Bars title="Turn duration, median" labels={labels} format={seconds} series={[{ name: 'median', tone: 'two', values: series(({ turn_durations }) => turn_durations.p50_seconds) }]} />
+              </section>
+            </>
+          )
+        }}
+      </When>
+      <section aria-label="The deployment">
+        <h2>The deployment, now</h2>
+        <When state={metrics} what="metrics" retry={retryMetrics}>
+          {(text) => {
+            if (text === null) return <p class="hint">Metrics of the whole deployment are for admins.</p>
+            const all = samples(text)
+            const shown = (name: string): string => {
+              const value = total(all, name)
+              return value === null ? '–' : compact(value)
+            }
+            const mean = (name: string): string => {
+              const count = total(all, `${name}_count`)
+              return count === null || count === 0 ? '–' : seconds((total(all, `${name}_sum`) ?? 0) / count)
+            }
+            return (
+              <dl class="tiles">
+                <Tile name="Active sessions" value={shown('active_sessions_count')} />
+                <Tile name="Waiting approvals" value={shown('pending_approvals_count')} />
+                <Tile name="Messages stored" value={shown('message_count_total')} />
+                <Tile name="Tool calls" value={shown('tool_call_count_total')} />
+                <Tile name="The model answers in" value={mean('llm_response_time_seconds')} note="on average" />
+                <Tile name="A tool runs" value={mean('tool_execution_time_seconds')} note="on average" />
+              </dl>
+            )
+          }}
+        </When>
+      </section>
+      <section aria-label="Sessions">
+        <h2>Look into a session</h2>
+        <When state={sessions} what="sessions" retry={retrySessions}>
+          {(page) =>
+            page.items.length === 0 ? (
+              <Empty title="No session yet" />
+            ) : (
+              <ul class="plain-list">
+                {page.items.map((session) => (
+                  <li key={session.id}>
+                    <a href={link('insight', session.id)}>{session.name ?? 'Untitled'}</a> <Time at={session.updated_at} />
+                  </li>
+                ))}
+              </ul>
+            )
+          }
+        </When>
+      </section>
+    </div>
+  )
+}
+
+async function read(api: Api): Promise<Overview> {
+  const midnight = new Date()
+  midnight.setHours(0, 0, 0, 0)
+  const starts = Array.from({ length: DAYS }, (_, back) => {
+    const day = new Date(midnight)
+    day.setDate(day.getDate() - (DAYS - 1 - back))
+    return day
+  })
+  const all = api.get<PeriodStatistics>('/statistics')
+  const days: Overview['days'] = []
+  for (let from = 0; from < starts.length; from += AT_ONCE) {
+    const part = await Promise.all(
+      starts.slice(from, from + AT_ONCE).map(async (start) => {
+        const end = new Date(start)
+        end.setDate(end.getDate() + 1)
+        const figures = await api.get<PeriodStatistics>('/statistics', { from: start.toISOString(), to: end.toISOString() })
+        return { label: start.toLocaleDateString([], { day: 'numeric', month: 'short' }), figures }
+      }),
+    )
+    days.push(...part)
+  }
+  return { all: await all, days }
+}
+
+/** The metrics' text; null for callers who may not see them. */
+async function readMetrics(api: Api): Promise<string | null> {
+  try {
+    return await (await api.blob('/metrics')).text()
+  } catch (error) {
+    if (error instanceof ApiError && (error.status === 404 || error.status === 403)) return null
+    throw error
+  }
+}

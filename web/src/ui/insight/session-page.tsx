@@ -1,0 +1,127 @@
+import { ApiError, type Api, type Session, type SessionStatistics, type Turn, type Page } from '../../client'
+import { Badge, Empty, Icon, JsonText, Time, When, span } from '../bits'
+import { useLoaded, useParley } from '../context'
+import { link } from '../router'
+import { Bars } from './charts'
+import { Figures } from './figures'
+
+interface AuditEntry {
+  at?: string
+  recorded_at?: string
+  event?: string
+  kind?: string
+  type?: string
+  details?: unknown
+}
+
+interface Audit {
+  items: AuditEntry[]
+  verified?: boolean
+  problems?: unknown[]
+}
+
+export function SessionInsightPage({ sessionId }: { sessionId: string }) {
+  const { api } = useParley()
+  const path = `/sessions/${encodeURIComponent(sessionId)}`
+  const [state, retry] = useLoaded(
+    () => Promise.all([api.get<Session>(path), api.get<SessionStatistics>(`${path}/statistics`), api.get<Page<Turn>>(`${path}/turns`, { limit: 20 })]),
+    [api, path],
+  )
+  const [audit, retryAudit] = useLoaded(() => readAudit(api, path), [api, path])
+  return (
+    <div class="page">
+      <When state={state} what="the session's figures" retry={retry}>
+        {([session, figures, turns]) => (
+          <>
+            <p>
+              <a class="quiet" href={link('sessions', sessionId)}>
+                <Icon name="back" /> The conversation
+              </a>
+            </p>
+            <h1>{session.name ?? 'Untitled'}</h1>
+            <Figures figures={figures} />
+            <Turns turns={turns.items} sessionId={sessionId} />
+          </>
+        )}
+      </When>
+      <section aria-label="Audit trail">
+        <h2>Audit trail</h2>
+        <When state={audit} what="the audit trail" retry={retryAudit}>
+          {(trail) => (trail === null ? <p class="hint">You may not see this session's audit trail.</p> : <Trail trail={trail} />)}
+        </When>
+      </section>
+    </div>
+  )
+}
+
+function Turns({ turns, sessionId }: { turns: Turn[]; sessionId: string }) {
+  const ordered = [...turns].reverse()
+  if (ordered.length === 0) return <Empty title="No turn yet" />
+  return (
+    <section aria-label="Turns">
+      <h2>Turns</h2>
+      <Bars
+        title="Tokens by turn"
+        labels={ordered.map((_, place) => `#${place + 1}`)}
+        series={[
+          { name: 'in', tone: 'one', values: ordered.map(({ usage }) => usage.input_tokens) },
+          { name: 'out', tone: 'two', values: ordered.map(({ usage }) => usage.output_tokens) },
+        ]}
+      />
+      <ul class="plain-list">
+        {turns.map((turn) => (
+          <li key={turn.id}>
+            <a href={link('sessions', sessionId, 'turns', turn.id)}>
+              <Time at={turn.created_at} />
+            </a>{' '}
+            <Badge status={turn.status} /> {turn.steps} {turn.steps === 1 ? 'step' : 'steps'}
+            {turn.started_at !== null && turn.ended_at !== null ? `, ${span(Date.parse(turn.ended_at) - Date.parse(turn.started_at))}` : ''}
+          </li>
+        ))}
+      </ul>
+    </section>
+  )
+}
+
+function Trail({ trail }: { trail: Audit }) {
+  return (
+    <>
+      {trail.verified === undefined ? null : trail.verified ? (
+        <p class="verified">
+          <Icon name="check" /> Every entry fits the one before it: nothing was changed or taken out.
+        </p>
+      ) : (
+        <div class="problem" role="alert">
+          The chain of entries is broken. <JsonText value={trail.problems ?? []} label="What does not fit" />
+        </div>
+      )}
+      {trail.items.length === 0 ? <Empty title="Nothing recorded yet" /> : null}
+      <ol class="trail">
+        {trail.items.map((entry, index) => {
+          const at = entry.at ?? entry.recorded_at
+          return (
+            <li key={index}>
+              <span class="line">
+                <strong>{entry.event ?? entry.kind ?? entry.type ?? 'entry'}</strong>
+                {at === undefined ? null : <Time at={at} />}
+              </span>
+              <details>
+                <summary>Details</summary>
+                <JsonText value={entry.details ?? entry} label="Details of the entry" />
+              </details>
+            </li>
+          )
+        })}
+      </ol>
+    </>
+  )
+}
+
+async function readAudit(api: Api, path: string): Promise<Audit | null> {
+  try {
+    return await api.get<Audit>(`${path}/audit`)
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return null
+    throw error
+  }
+}

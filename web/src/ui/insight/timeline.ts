@@ -1,0 +1,93 @@
+// What a turn did when, read from its events: the model writing, tools running, people being waited for.
+
+import type { Approval, Envelope, Message, Turn } from '../../client'
+
+export interface Segment {
+  kind: 'model' | 'tool' | 'wait'
+  name: string
+  from: number
+  to: number
+  note: string
+}
+
+export interface Timeline {
+  from: number
+  to: number
+  segments: Segment[]
+  /** The events of the turn are no longer kept; times are those of what is stored. */
+  isCoarse: boolean
+}
+
+interface Open {
+  name: string
+  from: number
+  note: string
+}
+
+export function timelineOf(turn: Turn, messages: readonly Message[], approvals: readonly Approval[], events: readonly Envelope[], now: number): Timeline {
+  const own = events.filter((event) => event.turn_id === turn.id)
+  const start = Date.parse(turn.started_at ?? turn.created_at)
+  const end = turn.ended_at === null ? now : Date.parse(turn.ended_at)
+  const isCoarse = !own.some(({ type }) => type === 'stream.started')
+  const segments = isCoarse ? fromStored(turn, messages, end) : fromEvents(own, end)
+  for (const approval of approvals.filter(({ turn_id }) => turn_id === turn.id)) {
+    const until = approval.decided_at ?? (approval.status === 'pending' ? null : approval.expires_at)
+    segments.push({
+      kind: 'wait',
+      name: approval.tool,
+      from: Date.parse(approval.requested_at),
+      to: until === null ? end : Math.min(end, Date.parse(until)),
+      note: approval.decided_by == null ? approval.status.replace('_', ' ') : `${approval.status} by ${approval.decided_by}`,
+    })
+  }
+  segments.sort((one, other) => one.from - other.from)
+  const from = Math.min(start, ...segments.map((segment) => segment.from))
+  return { from, to: Math.max(end, from + 1, ...segments.map((segment) => segment.to)), segments, isCoarse }
+}
+
+function fromEvents(events: readonly Envelope[], end: number): Segment[] {
+  const segments: Segment[] = []
+  const writing = new Map<string, Open>()
+  const called = new Map<string, Open>()
+  let steps = 0
+  for (const event of events) {
+    const at = Date.parse(event.at)
+    const frame = (event.data['frame'] ?? {}) as { type?: string; attempt?: number; id?: string; name?: string }
+    const messageId = event.message_id ?? ''
+    if (frame.type === 'message_start') {
+      if (!writing.has(messageId)) steps += 1
+      const again = (frame.attempt ?? 1) > 1 ? `attempt ${frame.attempt}` : ''
+      writing.set(messageId, { name: `model, step ${steps}`, from: writing.get(messageId)?.from ?? at, note: again })
+    } else if (frame.type === 'message_end') {
+      const open = writing.get(messageId)
+      if (open !== undefined) segments.push({ kind: 'model', ...open, to: at })
+      writing.delete(messageId)
+    } else if (frame.type === 'tool_call' && frame.id !== undefined) {
+      called.set(frame.id, { name: frame.name ?? 'tool', from: at, note: '' })
+    } else if (event.type === 'tool_call.approved') {
+      const open = called.get(String(event.data['tool_call_id']))
+      // It ran only from here on; before that it waited.
+      if (open !== undefined) open.from = at
+    } else if (event.type === 'tool_call.completed' || event.type === 'tool_call.failed') {
+      const told = event.data['tool_call'] as { id?: string; status?: string } | undefined
+      const open = called.get(told?.id ?? '')
+      if (open !== undefined) segments.push({ kind: 'tool', ...open, to: at, note: told?.status ?? '' })
+      called.delete(told?.id ?? '')
+    } else if (event.type === 'tool_call.pending' || event.type === 'tool_call.rejected') {
+      if (event.type === 'tool_call.rejected') called.delete(String(event.data['tool_call_id'] ?? ''))
+    }
+  }
+  for (const open of writing.values()) segments.push({ kind: 'model', ...open, to: end })
+  return segments
+}
+
+function fromStored(turn: Turn, messages: readonly Message[], end: number): Segment[] {
+  const own = messages.filter(({ turn_id, role }) => turn_id === turn.id && role !== 'user')
+  return own.map((message, place) => ({
+    kind: message.role === 'tool' ? ('tool' as const) : ('model' as const),
+    name: message.role === 'tool' ? 'tool' : 'model',
+    from: Date.parse(message.created_at),
+    to: Date.parse(own[place + 1]?.created_at ?? new Date(end).toISOString()),
+    note: message.status,
+  }))
+}

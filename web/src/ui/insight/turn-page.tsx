@@ -1,0 +1,149 @@
+import type { Api, Approval, Envelope, Message, Page, Turn } from '../../client'
+import { Badge, Empty, Icon, Time, When, span } from '../bits'
+import { useLoaded, useParley } from '../context'
+import { link } from '../router'
+import { Tile } from './figures'
+import { compact } from './charts'
+import { timelineOf, type Timeline } from './timeline'
+
+const WIDTH = 720
+const NAME = 170
+const ROW = 30
+
+export function TurnPage({ sessionId, turnId }: { sessionId: string; turnId: string }) {
+  const { api } = useParley()
+  const [state, retry] = useLoaded(() => read(api, sessionId, turnId), [api, sessionId, turnId])
+  return (
+    <div class="page">
+      <p>
+        <a class="quiet" href={link('sessions', sessionId)}>
+          <Icon name="back" /> The conversation
+        </a>
+      </p>
+      <When state={state} what="the turn" retry={retry}>
+        {({ turn, timeline }) => (
+          <>
+            <h1>
+              One turn <Badge status={turn.status} />
+            </h1>
+            <dl class="tiles">
+              <Tile name="Began" value={new Date(turn.created_at).toLocaleTimeString()} />
+              <Tile name="Took" value={span(timeline.to - timeline.from)} />
+              <Tile name="Steps" value={String(turn.steps)} />
+              <Tile name="Tokens" value={compact(turn.usage.input_tokens + turn.usage.output_tokens)} note={`${compact(turn.usage.input_tokens)} in, ${compact(turn.usage.output_tokens)} out`} />
+            </dl>
+            {turn.error === null ? null : (
+              <p class="problem">
+                {turn.error.detail} <code>{turn.error.code}</code>
+              </p>
+            )}
+            <Picture timeline={timeline} />
+          </>
+        )}
+      </When>
+    </div>
+  )
+}
+
+function Picture({ timeline }: { timeline: Timeline }) {
+  const { segments, from, to } = timeline
+  if (segments.length === 0) return <Empty title="Nothing has happened in it yet" />
+  const height = segments.length * ROW + 26
+  // A wait of hours beside steps of milliseconds: the root keeps the small ones visible, and the words say how long.
+  const place = (at: number): number => NAME + Math.sqrt(Math.max(0, at - from) / (to - from)) * (WIDTH - NAME - 8)
+  return (
+    <figure class="chart timeline">
+      <figcaption>
+        What it did
+        <span class="legend" aria-hidden="true">
+          <span class="one">model</span>
+          <span class="two">tool</span>
+          <span class="wait">waiting for a person</span>
+        </span>
+      </figcaption>
+      <svg viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={`Timeline of ${segments.length} parts; the list below says the same in words`}>
+        {segments.map((segment, index) => {
+          const x = place(segment.from)
+          const width = Math.max(3, place(segment.to) - x)
+          const tone = segment.kind === 'model' ? 'one' : segment.kind === 'tool' ? 'two' : 'wait'
+          const long = span(segment.to - segment.from)
+          const isRight = x + width > WIDTH - 70
+          return (
+            <g key={index}>
+              <text class="label" x={0} y={index * ROW + 19}>
+                {segment.name.slice(0, 26)}
+              </text>
+              <rect class={tone} x={x} y={index * ROW + 6} width={width} height={ROW - 12} rx="4">
+                <title>{`${segment.name}: ${long} ${segment.note}`}</title>
+              </rect>
+              {isRight && width < 90 ? (
+                <text class="value" x={x - 5} y={index * ROW + 19} text-anchor="end">
+                  {short(segment.to - segment.from)}
+                </text>
+              ) : (
+                <text class={isRight ? 'value inside' : 'value'} x={isRight ? x + width - 6 : x + width + 5} y={index * ROW + 19} text-anchor={isRight ? 'end' : 'start'}>
+                  {short(segment.to - segment.from)}
+                </text>
+              )}
+            </g>
+          )
+        })}
+        <line class="axis" x1={NAME} x2={WIDTH - 8} y1={height - 20} y2={height - 20} />
+        <text class="label" x={NAME} y={height - 5}>
+          0
+        </text>
+        <text class="label" x={WIDTH - 8} y={height - 5} text-anchor="end">
+          {span(to - from)}
+        </text>
+      </svg>
+      <ol class="plain-list">
+        {segments.map((segment, index) => (
+          <li key={index}>
+            {segment.kind === 'wait' ? 'Waited for a person: ' : ''}
+            {segment.name}, {short(segment.to - segment.from)}
+            {segment.note === '' ? '' : `, ${segment.note}`} <Time at={new Date(segment.from).toISOString()} />
+          </li>
+        ))}
+      </ol>
+      {timeline.isCoarse ? <p class="hint">Its events are no longer kept: the times are those of its stored messages.</p> : null}
+    </figure>
+  )
+}
+
+function short(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)} ms` : ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : span(ms)
+}
+
+async function read(api: Api, sessionId: string, turnId: string): Promise<{ turn: Turn; timeline: Timeline }> {
+  const path = `/sessions/${encodeURIComponent(sessionId)}`
+  const turn = await api.get<Turn>(`${path}/turns/${encodeURIComponent(turnId)}`)
+  const [messages, approvals, events] = await Promise.all([
+    api.all<Message>(`${path}/messages`, { from: turn.created_at, ...(turn.ended_at === null ? {} : { to: later(turn.ended_at) }) }),
+    api.get<Page<Approval>>('/approvals', { session_id: sessionId, limit: 200 }),
+    eventsOf(api, sessionId, turn),
+  ])
+  return { turn, timeline: timelineOf(turn, messages, approvals.items, events, Date.now()) }
+}
+
+function later(at: string): string {
+  return new Date(Date.parse(at) + 1000).toISOString()
+}
+
+/** The kept events from the turn's beginning to its end: from the newest backwards, by ever larger steps. */
+async function eventsOf(api: Api, sessionId: string, turn: Turn): Promise<Envelope[]> {
+  const newest = (await api.events(sessionId, 0, 1)).last_seq
+  for (const back of [500, 2_500, 10_000]) {
+    const events: Envelope[] = []
+    let after = Math.max(0, newest - back)
+    for (;;) {
+      const page = await api.events(sessionId, after)
+      events.push(...(page.items as unknown as Envelope[]))
+      const isPast = events.some((event) => event.turn_id === turn.id && event.type === 'stream.ended')
+      if (page.next_cursor === null || isPast) break
+      after = Number(page.next_cursor)
+    }
+    const hasStart = events.some((event) => event.turn_id === turn.id && event.type === 'stream.started')
+    if (hasStart || newest - back <= 0) return events
+  }
+  return []
+}

@@ -1,0 +1,206 @@
+// Markdown as elements. The parser's tokens become nodes one by one; no HTML is ever written.
+//
+// Invariants: markup in the text is shown as text; an image is never loaded; a link leads only to http(s) or mailto,
+// and its target stands beside its words.
+
+import { lexer, type Token, type Tokens } from 'marked'
+import type { ComponentChildren, JSX } from 'preact'
+import { memo } from './memo'
+
+export const Markdown = memo(function Markdown({ text }: { text: string }) {
+  return (
+    <div class="markdown">
+      {lexer(text, { gfm: true }).map((token, index) => (
+        // By place: while an answer streams, only its last block changes.
+        <Block key={index} raw={token.raw} token={token} />
+      ))}
+    </div>
+  )
+})
+
+/** A block that is drawn again only when its source is another. */
+const Block = memo(
+  function Block({ token }: { raw: string; token: Token }) {
+    return <>{block(token, 0)}</>
+  },
+  ['raw'],
+)
+
+function block(token: Token, key: number): ComponentChildren {
+  switch (token.type) {
+    case 'space':
+    case 'def':
+      return null
+    case 'heading': {
+      // The page has its own headings above.
+      const Tag = `h${Math.min(6, (token as Tokens.Heading).depth + 2)}` as 'h3'
+      return <Tag key={key}>{inline(token)}</Tag>
+    }
+    case 'code':
+      return <Code key={key} text={(token as Tokens.Code).text} language={(token as Tokens.Code).lang ?? ''} />
+    case 'hr':
+      return <hr key={key} />
+    case 'blockquote':
+      return <blockquote key={key}>{(token as Tokens.Blockquote).tokens.map(block)}</blockquote>
+    case 'list':
+      return list(token as Tokens.List, key)
+    case 'table':
+      return table(token as Tokens.Table, key)
+    case 'paragraph':
+      return <p key={key}>{inline(token)}</p>
+    case 'html':
+      return <p key={key}>{token.raw.trimEnd()}</p>
+    case 'text':
+      return (token as Tokens.Text).tokens === undefined ? <p key={key}>{decoded(token.raw)}</p> : inline(token)
+    default:
+      return <p key={key}>{token.raw}</p>
+  }
+}
+
+function Code({ text, language }: { text: string; language: string }) {
+  const name = language.trim().split(/\s/)[0] ?? ''
+  return (
+    <figure class="code">
+      {name === '' ? null : <figcaption>{name.slice(0, 24)}</figcaption>}
+      <pre tabIndex={0}>
+        <code>{text}</code>
+      </pre>
+    </figure>
+  )
+}
+
+function list(token: Tokens.List, key: number): JSX.Element {
+  const items = token.items.map((item, index) => (
+    <li key={index} class={item.task ? 'task' : undefined}>
+      {item.tokens.map((part, place) =>
+        part.type === 'checkbox' ? (
+          <span key={place}>{item.checked === true ? '☑ ' : '☐ '}</span>
+        ) : part.type === 'text' && !token.loose ? (
+          <span key={place}>{inline(part)}</span>
+        ) : (
+          block(part, place)
+        ),
+      )}
+    </li>
+  ))
+  if (!token.ordered) return <ul key={key}>{items}</ul>
+  return (
+    <ol key={key} start={token.start === '' ? 1 : token.start}>
+      {items}
+    </ol>
+  )
+}
+
+function table(token: Tokens.Table, key: number): JSX.Element {
+  const aligned = (index: number): string | undefined => {
+    const side = token.align[index]
+    return side === 'right' || side === 'center' ? `align-${side}` : undefined
+  }
+  return (
+    <div class="scroll" key={key} tabIndex={0} role="region" aria-label="Table">
+      <table>
+        <thead>
+          <tr>
+            {token.header.map((cell, index) => (
+              <th key={index} class={aligned(index)}>
+                {cell.tokens.map(part)}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {token.rows.map((row, place) => (
+            <tr key={place}>
+              {row.map((cell, index) => (
+                <td key={index} class={aligned(index)}>
+                  {cell.tokens.map(part)}
+                </td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  )
+}
+
+function inline(token: Token): ComponentChildren {
+  const tokens = (token as { tokens?: Token[] }).tokens
+  return tokens === undefined ? decoded(token.raw) : tokens.map(part)
+}
+
+function part(token: Token, key: number): ComponentChildren {
+  switch (token.type) {
+    case 'strong':
+      return <strong key={key}>{inline(token)}</strong>
+    case 'em':
+      return <em key={key}>{inline(token)}</em>
+    case 'del':
+      return <del key={key}>{inline(token)}</del>
+    case 'codespan':
+      return <code key={key}>{(token as Tokens.Codespan).text}</code>
+    case 'br':
+      return <br key={key} />
+    case 'escape':
+      return (token as Tokens.Escape).text
+    case 'link':
+      return <Link key={key} href={(token as Tokens.Link).href}>{inline(token)}</Link>
+    case 'image': {
+      const { href, text } = token as Tokens.Image
+      return <Link key={key} href={href}>{`[image: ${text === '' ? 'no description' : text}]`}</Link>
+    }
+    case 'text':
+      return (token as Tokens.Text).tokens === undefined ? decoded((token as Tokens.Text).text) : inline(token)
+    default:
+      // html, and whatever a newer parser knows: as it was written.
+      return token.raw
+  }
+}
+
+function Link({ href, children }: { href: string; children: ComponentChildren }) {
+  const target = decoded(href)
+  const safe = safeTarget(target)
+  const words = plainText(children)
+  if (safe === null) {
+    return (
+      <span class="no-link">
+        {children} <code>{target}</code>
+      </span>
+    )
+  }
+  const isItself = words === target || `http://${words}` === target || `mailto:${words}` === target
+  return (
+    <a href={safe} target="_blank" rel="noopener noreferrer nofollow">
+      {children}
+      {isItself ? null : <span class="target"> {safe}</span>}
+    </a>
+  )
+}
+
+/** A target that may be followed, or null. */
+export function safeTarget(href: string): string | null {
+  let url: URL
+  try {
+    url = new URL(href)
+  } catch {
+    return null // relative: it would lead into this console
+  }
+  return ['http:', 'https:', 'mailto:'].includes(url.protocol) ? url.href : null
+}
+
+function plainText(children: ComponentChildren): string {
+  if (typeof children === 'string') return children
+  return Array.isArray(children) ? children.map(plainText).join('') : ''
+}
+
+const ENTITIES: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: ' ' }
+
+/** Entities as a Markdown reader expects them: the characters they mean. */
+function decoded(text: string): string {
+  if (!text.includes('&')) return text
+  return text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|(\w{2,5}));/gi, (whole, decimal, hex, name) => {
+    if (name !== undefined) return ENTITIES[String(name).toLowerCase()] ?? String(whole)
+    const point = decimal !== undefined ? Number(decimal) : parseInt(String(hex), 16)
+    return point > 0 && point <= 0x10ffff ? String.fromCodePoint(point) : String(whole)
+  })
+}

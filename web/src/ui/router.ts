@@ -1,0 +1,25 @@
+// Where the page is: behind the #, so that any static server serves every address of the console.
+
+import { useEffect, useState } from 'preact/hooks'
+
+export function usePath(): string[] {
+  const [path, setPath] = useState(parts)
+  useEffect(() => {
+    const changed = (): void => setPath(parts())
+    window.addEventListener('hashchange', changed)
+    return () => window.removeEventListener('hashchange', changed)
+  }, [])
+  return path
+}
+
+function parts(): string[] {
+  return window.location.hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decodeURIComponent)
+}
+
+export function link(...path: string[]): string {
+  return `#/${path.map(encodeURIComponent).join('/')}`
+}
+
+export function go(...path: string[]): void {
+  window.location.hash = link(...path)
+}
