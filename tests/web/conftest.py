@@ -1,13 +1,17 @@
-"""Fixtures of the console's tests: the built console, served by the hosts that the end-to-end tests use."""
+"""Fixtures of the console's tests: the built console, the hosts of the end-to-end tests, and a browser."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
 from devtools import console as console_build
+from tests.e2e.processes import AppHost
 from tests.e2e.stack import api, contract, model_url, own_host, parley, sink
+from tests.web.browsing import Http, Visitor, running_browser
 
 __all__ = ["api", "contract", "model_url", "own_host", "parley", "sink"]
 
@@ -16,3 +20,32 @@ __all__ = ["api", "contract", "model_url", "own_host", "parley", "sink"]
 def built() -> None:
     """`web/dist` is what the sources say; other test processes wait for the one that builds."""
     asyncio.run(console_build.build())
+
+
+@pytest.fixture(scope="module")
+def browser(built: None) -> Iterator[Browser]:
+    """One per module: what drives it holds an event loop that asynchronous tests of the same worker cannot share."""
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visitor]]:
+    """Makes visitors of a host; at the end, whatever their pages logged fails the test."""
+    visitors: list[Visitor] = []
+
+    def arrive(host: AppHost, **options: object) -> Visitor:
+        visitors.append(Visitor(browser, host.base_url, **options))  # type: ignore[arg-type]
+        return visitors[-1]
+
+    yield arrive
+    for visitor in visitors:
+        visitor.context.close()
+    assert [line for visitor in visitors for line in visitor.logged] == []
+
+
+@pytest.fixture
+def http(parley: AppHost) -> Iterator[Http]:
+    client = Http(parley.base_url)
+    yield client
+    client.close()

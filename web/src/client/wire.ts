@@ -35,6 +35,7 @@ export interface components {
             decided_at: string | null;
             /**
              * Decided By
+             * @description null with a decision: nobody answered, and the policy decided
              * @default null
              */
             decided_by: string | null;
@@ -43,8 +44,21 @@ export interface components {
              * Format: date-time
              */
             expires_at: string;
+            /**
+             * For Session
+             * @description It also allows this tool for the rest of the session
+             * @default false
+             */
+            for_session: boolean;
             /** Id */
             id: string;
+            /** @description As it was when the call was asked for */
+            policy: components["schemas"]["ApprovalPolicy"];
+            /**
+             * Quorum
+             * @description How many people have to approve the same arguments
+             */
+            quorum: number;
             /**
              * Requested At
              * Format: date-time
@@ -61,6 +75,11 @@ export interface components {
             tool_call_id: string;
             /** Turn Id */
             turn_id: string;
+            /**
+             * Votes
+             * @description In the order they were cast
+             */
+            votes: components["schemas"]["Vote"][];
         };
         /**
          * ApprovalCounts
@@ -103,6 +122,78 @@ export interface components {
          * @enum {string}
          */
         ApprovalMode: "auto" | "manual" | "policy";
+        /**
+         * ApprovalPolicy
+         * @description How one tool's calls are allowed, for one agent.
+         */
+        ApprovalPolicy: {
+            /**
+             * Allow Changes
+             * @description An approver may change the arguments
+             * @default true
+             */
+            allow_changes: boolean;
+            /**
+             * Allow For Session
+             * @description May be approved for the rest of the session
+             * @default false
+             */
+            allow_for_session: boolean;
+            /**
+             * Escalate After Seconds
+             * @description When `escalation_role` is told and may decide too; null: never
+             * @default null
+             */
+            escalate_after_seconds: number | null;
+            /** @default null */
+            escalation_role: components["schemas"]["Role"] | null;
+            /**
+             * Forbid Self Approval
+             * @description Who asked for the turn may not allow its calls
+             * @default false
+             */
+            forbid_self_approval: boolean;
+            /** @default reject */
+            on_timeout: components["schemas"]["TimeoutAction"];
+            /**
+             * Quorum
+             * @description How many different people have to approve; one may reject
+             * @default 1
+             */
+            quorum: number;
+            /**
+             * Reminder Seconds
+             * @description Between two reminders; null: none
+             * @default null
+             */
+            reminder_seconds: number | null;
+            /**
+             * Required
+             * @description Whether its calls wait for a person; null: the tool's own rule
+             * @default null
+             */
+            required: boolean | null;
+            /**
+             * Roles
+             * @description Roles whose holders may decide
+             * @default [
+             *       "approver"
+             *     ]
+             */
+            roles: components["schemas"]["Role"][];
+            /**
+             * Timeout Seconds
+             * @description null: the session's
+             * @default null
+             */
+            timeout_seconds: number | null;
+            /**
+             * Users
+             * @description Further people who may decide, by user id
+             * @default []
+             */
+            users: string[];
+        };
         /**
          * ApprovalStatus
          * @enum {string}
@@ -147,6 +238,48 @@ export interface components {
             message_count: number;
             /** Parent Branch */
             parent_branch: number | null;
+        };
+        /** Checkpoint */
+        Checkpoint: {
+            /**
+             * Automatic
+             * @description Taken before a turn, not on demand
+             */
+            automatic: boolean;
+            /**
+             * Before Turn Id
+             * @description The turn it was taken before; null for one on demand
+             */
+            before_turn_id: string | null;
+            /** Branch */
+            branch: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Id */
+            id: string;
+            /** Label */
+            label: string | null;
+            /** Session Id */
+            session_id: string;
+            state: components["schemas"]["CheckpointState"];
+        };
+        /**
+         * CheckpointState
+         * @description What the session was like.
+         */
+        CheckpointState: {
+            /** Agent Id */
+            agent_id: string | null;
+            config: components["schemas"]["SessionConfig"];
+            metadata: components["schemas"]["JsonObject"];
+            /** Name */
+            name: string | null;
+            status: components["schemas"]["SessionStatus"];
+            /** Tags */
+            tags: string[];
         };
         /**
          * Concurrency
@@ -346,6 +479,17 @@ export interface components {
             note: string | null;
         };
         /**
+         * NewCheckpoint
+         * @description Body of `POST /sessions/{id}/checkpoints`.
+         */
+        NewCheckpoint: {
+            /**
+             * Label
+             * @default null
+             */
+            label: string | null;
+        };
+        /**
          * NewDecision
          * @description Body of `POST /approvals/{approval_id}/decision`.
          */
@@ -361,6 +505,12 @@ export interface components {
              */
             comment: string | null;
             decision: components["schemas"]["Decision"];
+            /**
+             * For Session
+             * @description Allow this tool for the rest of the session, where the policy does
+             * @default false
+             */
+            for_session: boolean;
         };
         /**
          * NewMessage
@@ -408,7 +558,9 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_tokens": null,
              *       "model": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
@@ -476,7 +628,9 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_tokens": null,
              *       "model": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
@@ -590,6 +744,14 @@ export interface components {
             status: string;
         };
         /**
+         * Recovery
+         * @description Body of `POST /sessions/{id}/recover`.
+         */
+        Recovery: {
+            /** Checkpoint Id */
+            checkpoint_id: string;
+        };
+        /**
          * Regeneration
          * @description Body of `POST /sessions/{id}/messages/{message_id}/regenerate`.
          */
@@ -599,6 +761,11 @@ export interface components {
             /** @default null */
             concurrency: components["schemas"]["Concurrency"] | null;
         };
+        /**
+         * Role
+         * @enum {string}
+         */
+        Role: "user" | "approver" | "admin";
         /**
          * SearchHit
          * @description A message that was found.
@@ -700,11 +867,23 @@ export interface components {
              */
             max_output_tokens: number | null;
             /**
+             * Max Session Tokens
+             * @description Read and written by all turns together
+             * @default null
+             */
+            max_session_tokens: number | null;
+            /**
              * Max Steps
              * @description Model calls of one turn
              * @default 8
              */
             max_steps: number;
+            /**
+             * Max Turn Tokens
+             * @description Read and written by one turn
+             * @default null
+             */
+            max_turn_tokens: number | null;
             /**
              * Model
              * @description Deployment or model; the app's own by default
@@ -736,7 +915,9 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_tokens": null,
              *       "model": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
@@ -845,7 +1026,9 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_tokens": null,
              *       "model": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
@@ -885,6 +1068,12 @@ export interface components {
              */
             tags: string[];
         };
+        /**
+         * TimeoutAction
+         * @description What it means that nobody decided in time.
+         * @enum {string}
+         */
+        TimeoutAction: "reject" | "approve";
         /** ToolCall */
         ToolCall: {
             arguments: components["schemas"]["JsonObject"];
@@ -1057,6 +1246,35 @@ export interface components {
              * @default 0
              */
             output_tokens: number;
+        };
+        /**
+         * Vote
+         * @description What one person said of an approval; the newest counts.
+         */
+        Vote: {
+            /**
+             * @description What this person would allow instead of `arguments`
+             * @default null
+             */
+            arguments: components["schemas"]["JsonObject"] | null;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** By */
+            by: string;
+            /**
+             * Comment
+             * @default null
+             */
+            comment: string | null;
+            decision: components["schemas"]["Decision"];
+            /**
+             * For Session
+             * @default false
+             */
+            for_session: boolean;
         };
     };
     responses: never;

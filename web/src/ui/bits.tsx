@@ -62,6 +62,14 @@ export function Time({ at }: { at: string }) {
   )
 }
 
+/** A deadline: the day and the hour both matter. */
+export function Deadline({ at }: { at: string }) {
+  const date = new Date(at)
+  const isToday = date.toDateString() === new Date().toDateString()
+  const hour = date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+  return <time dateTime={at}>{isToday ? hour : `${when(date)}, ${hour}`}</time>
+}
+
 export function when(date: Date, now = new Date()): string {
   const isToday = date.toDateString() === now.toDateString()
   return isToday

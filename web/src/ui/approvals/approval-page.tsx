@@ -1,6 +1,6 @@
 import { useEffect, useState } from 'preact/hooks'
 import type { Approval, Page } from '../../client'
-import { Badge, Icon, JsonText, Time, When, span } from '../bits'
+import { Badge, Deadline, Icon, JsonText, Time, When, span } from '../bits'
 import { useAction, useLoaded, useNow, useParley } from '../context'
 import { whom } from '../chat/toolcall'
 import { link } from '../router'
@@ -104,7 +104,7 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
           <p class={`countdown ${left < 60_000 ? 'soon' : ''}`} role="timer" aria-label="Time left">
             <strong>{left > 0 ? span(left) : 'over'}</strong>
             <small>
-              until <Time at={approval.expires_at} />
+              until <Deadline at={approval.expires_at} />
             </small>
           </p>
         ) : (

@@ -1,5 +1,5 @@
 import type { Approval, ToolCall } from '../../client'
-import { Badge, Icon, JsonText, Time, span } from '../bits'
+import { Badge, Deadline, Icon, JsonText, Time, span } from '../bits'
 import { useNow } from '../context'
 import { memo } from '../memo'
 import { link } from '../router'
@@ -59,7 +59,7 @@ function Waiting({ approval }: { approval: Approval }) {
   return (
     <p class="waiting">
       <span>
-        Waits for {whom(approval)} until <Time at={approval.expires_at} /> ({span(left)} left)
+        Waits for {whom(approval)} until <Deadline at={approval.expires_at} /> ({span(left)} left)
       </span>
       <a class="button" href={link('approvals', approval.id)}>
         Review

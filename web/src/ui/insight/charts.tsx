@@ -1,8 +1,8 @@
 // Charts drawn by hand: a few bars, as SVG that the theme colours, with the same figures as a table for whoever
 // cannot see them.
 
-const WIDTH = 640
-const HEIGHT = 180
+const WIDTH = 460
+const HEIGHT = 150
 const FOOT = 22
 const HEAD = 16
 

@@ -32,7 +32,7 @@ export function OverviewPage() {
                 <h2>Your sessions, all time</h2>
                 <Figures figures={all} />
               </section>
-              <section aria-label="Day by day" class="pairs">
+              <section aria-label="Day by day" class="pairs two">
                 <Bars
                   title="Tokens"
                   labels={labels}

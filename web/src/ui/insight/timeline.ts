@@ -45,6 +45,32 @@ export function timelineOf(turn: Turn, messages: readonly Message[], approvals: 
   return { from, to: Math.max(end, from + 1, ...segments.map((segment) => segment.to)), segments, isCoarse }
 }
 
+/** Most of the picture that one stretch of mere waiting may take. */
+const LONGEST_WAIT = 0.35
+
+/** Where in the picture (0 to 1) a time stands: to scale, but a long stretch in which only people were waited for is cut. */
+export function scaleOf({ from, to, segments }: Timeline): { place: (at: number) => number; isShortened: boolean } {
+  const edges = [...new Set([from, to, ...segments.flatMap((segment) => [segment.from, segment.to])])].sort((one, other) => one - other)
+  const works = (start: number, end: number): boolean =>
+    segments.some((segment) => segment.kind !== 'wait' && segment.from < end && segment.to > start)
+  const parts = edges.slice(1).map((end, index) => ({ start: edges[index] ?? from, end, length: end - (edges[index] ?? from) }))
+  const busy = parts.filter(({ start, end }) => works(start, end)).reduce((sum, { length }) => sum + length, 0)
+  const most = busy === 0 ? Infinity : (busy * LONGEST_WAIT) / (1 - LONGEST_WAIT)
+  const drawn = parts.map((part) => ({ ...part, drawn: works(part.start, part.end) ? part.length : Math.min(part.length, most) }))
+  const whole = drawn.reduce((sum, part) => sum + part.drawn, 0) || 1
+  return {
+    isShortened: drawn.some((part) => part.drawn < part.length),
+    place: (at) => {
+      let before = 0
+      for (const part of drawn) {
+        if (at >= part.end) before += part.drawn
+        else return (before + (Math.max(0, at - part.start) / part.length) * part.drawn) / whole
+      }
+      return 1
+    },
+  }
+}
+
 function fromEvents(events: readonly Envelope[], end: number): Segment[] {
   const segments: Segment[] = []
   const writing = new Map<string, Open>()

@@ -4,7 +4,7 @@ import { useLoaded, useParley } from '../context'
 import { link } from '../router'
 import { Tile } from './figures'
 import { compact } from './charts'
-import { timelineOf, type Timeline } from './timeline'
+import { scaleOf, timelineOf, type Timeline } from './timeline'
 
 const WIDTH = 720
 const NAME = 170
@@ -28,7 +28,7 @@ export function TurnPage({ sessionId, turnId }: { sessionId: string; turnId: str
             </h1>
             <dl class="tiles">
               <Tile name="Began" value={new Date(turn.created_at).toLocaleTimeString()} />
-              <Tile name="Took" value={span(timeline.to - timeline.from)} />
+              <Tile name="Took" value={short(timeline.to - timeline.from)} />
               <Tile name="Steps" value={String(turn.steps)} />
               <Tile name="Tokens" value={compact(turn.usage.input_tokens + turn.usage.output_tokens)} note={`${compact(turn.usage.input_tokens)} in, ${compact(turn.usage.output_tokens)} out`} />
             </dl>
@@ -49,8 +49,8 @@ function Picture({ timeline }: { timeline: Timeline }) {
   const { segments, from, to } = timeline
   if (segments.length === 0) return <Empty title="Nothing has happened in it yet" />
   const height = segments.length * ROW + 26
-  // A wait of hours beside steps of milliseconds: the root keeps the small ones visible, and the words say how long.
-  const place = (at: number): number => NAME + Math.sqrt(Math.max(0, at - from) / (to - from)) * (WIDTH - NAME - 8)
+  const scale = scaleOf(timeline)
+  const place = (at: number): number => NAME + scale.place(at) * (WIDTH - NAME - 8)
   return (
     <figure class="chart timeline">
       <figcaption>
@@ -93,7 +93,7 @@ function Picture({ timeline }: { timeline: Timeline }) {
           0
         </text>
         <text class="label" x={WIDTH - 8} y={height - 5} text-anchor="end">
-          {span(to - from)}
+          {short(to - from)}
         </text>
       </svg>
       <ol class="plain-list">
@@ -105,6 +105,7 @@ function Picture({ timeline }: { timeline: Timeline }) {
           </li>
         ))}
       </ol>
+      {scale.isShortened ? <p class="hint">Long waits are drawn shorter than they were.</p> : null}
       {timeline.isCoarse ? <p class="hint">Its events are no longer kept: the times are those of its stored messages.</p> : null}
     </figure>
   )

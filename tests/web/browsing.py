@@ -1,0 +1,130 @@
+"""A real browser at the console, as a test handles it: Chromium, which talks to nobody but the host under test.
+
+Invariant: a page that logged anything a test did not expect (an error, a warning, a refused script) fails that test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import httpx
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+PATIENCE_MS = 20_000
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+OWNER = "olga;approver,admin"
+
+_QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-domain-reliability",
+    "--disable-sync",
+    "--disable-client-side-phishing-detection",
+    "--disable-features=OptimizationHints,MediaRouter,Translate,AutofillServerCommunication,CertificateTransparencyComponentUpdater",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--no-pings",
+    "--metrics-recording-only",
+    "--proxy-server=direct://",
+)
+
+
+def chromium() -> str:
+    """The machine's own Chromium; `.ci/run` installs it where it is missing."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    assert found, "the browser tests need Chromium: apt-get install chromium, or set CHROMIUM to its path"
+    return found
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(_QUIET), headless=True)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """One person with a window of their own."""
+
+    def __init__(
+        self,
+        browser: Browser,
+        base_url: str,
+        *,
+        user: str = OWNER,
+        size: dict[str, int] | None = None,
+        scheme: Literal["light", "dark"] = "light",
+    ) -> None:
+        self.base_url = base_url
+        self.user = user
+        self.context: BrowserContext = browser.new_context(
+            viewport=size or DESKTOP,  # type: ignore[arg-type]
+            base_url=base_url,
+            reduced_motion="reduce",
+            color_scheme=scheme,
+            locale="en-GB",
+        )
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.context.add_init_script(f"localStorage.setItem('parley.user', {user!r})")
+        self.logged: list[str] = []
+        self.page = self.tab()
+
+    def tab(self) -> Page:
+        """Another tab of the same person."""
+        page = self.context.new_page()
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.logged.append(f"uncaught: {error}"))
+        return page
+
+    def open(self, *path: str) -> Page:
+        self.page.goto("/#/" + "/".join(path))
+        expect(self.page.locator("main")).to_be_visible()
+        return self.page
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.logged.append(f"{message.type}: {message.text}")
+
+
+class Http:
+    """The same person's API calls, for what a test only prepares."""
+
+    def __init__(self, base_url: str, user: str = OWNER) -> None:
+        self._client = httpx.Client(
+            base_url=f"{base_url}/api/v1", headers={"x-dev-user": user}, trust_env=False, timeout=30
+        )
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._client.get(path, params=query).raise_for_status().json()
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Any:
+        return self._client.post(path, json=body, headers=headers).raise_for_status().json()
+
+    def put(self, path: str) -> Any:
+        return self._client.put(path).raise_for_status().json()
+
+    def session(self, name: str) -> str:
+        return str(self.post("/sessions", {"name": name})["id"])
+
+    def say(self, session_id: str, content: str, *, wait: bool = True) -> Any:
+        """Post a message; by default wait until its turn has ended."""
+        answer = self._client.post(
+            f"/sessions/{session_id}/messages",
+            json={"content": content},
+            headers={"prefer": "wait=30"} if wait else {},
+        )
+        assert answer.status_code in {200, 202}, answer.text
+        return answer.json()
+
+    def close(self) -> None:
+        self._client.close()
