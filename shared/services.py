@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from shared import tracing
+from shared.adapters.blob_store import AzureBlobStore
 from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, token_for
 from shared.adapters.openai_chat import OpenAIChat
 from shared.adapters.realtime import RelaySender, RestSender
@@ -26,6 +27,10 @@ from shared.sessions.executor import AgentExecutor
 from shared.sessions.features.statistics import StatisticsService
 from shared.sessions.features.tags import TagService
 from shared.sessions.features.templates import TemplateService
+from shared.sessions.files.analysis import Limits
+from shared.sessions.files.analyzer import FileAnalyzer
+from shared.sessions.files.attachments import AttachmentService
+from shared.sessions.files.loose import LooseBlobs
 from shared.sessions.history.bookmarks import BookmarkService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
 
     from shared.adapters.postgres import PostgresPool
     from shared.adapters.postgres_approvals import PostgresApprovals
+    from shared.adapters.postgres_attachments import PostgresAttachments
     from shared.adapters.postgres_metrics import PostgresGauges
     from shared.adapters.postgres_sessions import PostgresSessions
     from shared.adapters.postgres_tool_calls import PostgresToolCalls
@@ -169,6 +175,12 @@ class Services:
         return PostgresApprovals(self.pool)
 
     @cached_property
+    def attachment_rows(self) -> PostgresAttachments:
+        from shared.adapters.postgres_attachments import PostgresAttachments
+
+        return PostgresAttachments(self.pool)
+
+    @cached_property
     def event_log(self) -> RedisEventLog:
         from shared.adapters.redis_events import RedisEventLog
 
@@ -277,7 +289,7 @@ class Services:
             PostgresLifecycle(self.pool),
             self.publisher,
             self.session_rows.get,
-            [self.event_log, self.statistics],
+            [self.event_log, self.statistics, self.loose_blobs],
             self.audit,
             self.session_cache,
         )
@@ -293,6 +305,29 @@ class Services:
         from shared.adapters.postgres_metrics import PostgresGauges
 
         return PostgresGauges(self.pool)
+
+    @cached_property
+    def blobs(self) -> AzureBlobStore:
+        return AzureBlobStore(
+            connection_string=self.settings.azure_web_jobs_storage, endpoint=self.settings.blobs_endpoint
+        )
+
+    @cached_property
+    def loose_blobs(self) -> LooseBlobs:
+        from shared.adapters.postgres_attachments import PostgresLooseBlobs
+
+        return LooseBlobs(PostgresLooseBlobs(self.pool), self.blobs)
+
+    @cached_property
+    def attachments(self) -> AttachmentService:
+        max_bytes = self.settings.attachment_max_bytes
+        return AttachmentService(
+            self.session_rows,
+            self.attachment_rows,
+            self.blobs,
+            FileAnalyzer(Limits(max_bytes=max_bytes)),
+            max_bytes=max_bytes,
+        )
 
     @cached_property
     def waiter(self) -> TurnWaiter:

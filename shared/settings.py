@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     azure_web_jobs_storage: str | None = Field(None, alias="AzureWebJobsStorage", repr=False)
     tables_endpoint: str | None = Field(None, alias="TABLES_ENDPOINT")
     """With managed identity instead of the connection string above."""
+    blobs_endpoint: str | None = Field(None, alias="BLOBS_ENDPOINT")
+    """The same for files."""
+    attachment_max_bytes: int = Field(25 * 1024 * 1024, alias="ATTACHMENT_MAX_BYTES", ge=1, le=100 * 1024 * 1024)
+    """Of one file; more costs its analysis more time than a caller waits for."""
     event_buffer_length: int = Field(10_000, alias="EVENT_BUFFER_LENGTH", ge=100)
     """Events kept per session for replay."""
     event_buffer_seconds: int = Field(86_400, alias="EVENT_BUFFER_SECONDS", ge=60)

@@ -72,10 +72,11 @@ class Operation:
     body_required: bool = True
     form: Mapping[str, Any] | None = None
     """The schema of a form body, which the handler reads itself."""
+    form_type: str = "application/x-www-form-urlencoded"
     also: Mapping[int, str] = field(default_factory=dict)
     """Further successful statuses and what they mean."""
     also_as: Sequence[str] = ()
-    """Further media types of the success, when the request asks for them."""
+    """Further media types of the success, when the request asks for them or what is served is one."""
 
 
 OPERATIONS: list[Operation] = []

@@ -22,6 +22,7 @@ _ALWAYS = (
     ErrorCode.CACHE_ERROR,
 )
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_WITHOUT_CONTENT = (204, 304)
 _ID = {"type": "string", "minLength": 1, "maxLength": 64}
 _PATH_SCHEMAS = {
     "token": {"type": "string", "minLength": 1, "maxLength": 2048},
@@ -96,7 +97,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.form is not None:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/x-www-form-urlencoded": {"schema": dict(operation.form)}},
+            "content": {operation.form_type: {"schema": dict(operation.form)}},
         }
     if operation.public:
         described["security"] = []
@@ -109,15 +110,14 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.media_type != "application/json":
         # Of one event, for readers that look into a stream; what they hold is in the description of the events.
         schema = {} if operation.media_type == "text/event-stream" else {"type": "string"}
-    if operation.status != 204:
-        success["content"] = {kind: {"schema": schema} for kind in (operation.media_type, *operation.also_as)}
+    content = {kind: {"schema": schema} for kind in (operation.media_type, *operation.also_as)}
+    if operation.status not in _WITHOUT_CONTENT:
+        success["content"] = content
     responses: dict[str, Any] = {str(operation.status): success}
     for status, meaning in operation.also.items():
-        responses[str(status)] = {
-            "description": meaning,
-            "headers": _CORRELATION,
-            "content": {operation.media_type: {"schema": schema}},
-        }
+        responses[str(status)] = {"description": meaning, "headers": _CORRELATION}
+        if status not in _WITHOUT_CONTENT:
+            responses[str(status)]["content"] = content
     codes = [*operation.errors, *_ALWAYS]
     if operation.public:
         codes = [ErrorCode.INTERNAL_ERROR]

@@ -10,7 +10,7 @@ import azure.functions as func
 
 from activities import durable_client, erasure
 from activities.binding import send, sends_events
-from shared.errors import InvalidState, NotFound
+from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.services import Services, services
 from shared.sessions.budgets import usage_day
@@ -43,6 +43,7 @@ async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.Dura
     await _decisions(everything, client, now)
     messages += await _expired(everything, client, now)
     await _erasures(everything, client, now)
+    await _loose_blobs(everything, now)
     await everything.session_rows.forget_idempotency_keys(before=now - _KEYS_KEPT)
     send(events, messages)
 
@@ -116,6 +117,16 @@ async def _erasures(everything: Services, client: df.DurableOrchestrationClient,
             # One that fails must not keep the others; it is tried again.
             log.exception("session %s could not be erased now", session_id)
     await everything.lifecycle.forget_erasures(before=now - _KEYS_KEPT)
+
+
+async def _loose_blobs(everything: Services, now: datetime) -> None:
+    try:
+        swept = await everything.loose_blobs.sweep(now=now)
+    except Transient as exc:
+        log.warning("deleting the bytes of files that were cut or erased waits: %s", exc)
+        return
+    if swept:
+        log.info("dealt with the bytes of %d files that were cut or erased", swept)
 
 
 async def _decisions(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
+from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.sessions.audit import AuditTrail
 from shared.sessions.cache import SessionChanges, Uncached
@@ -112,7 +112,10 @@ class ErasableStore(Protocol):
     """A store beside the database that keeps something of a session."""
 
     async def erase(self, session_id: str) -> None:
-        """Forget all of it; harmless when there is nothing. Raises EventLogUnavailable while the store is away."""
+        """Forget all of it; harmless when there is nothing.
+
+        Raises EventLogUnavailable or Transient while the store is away.
+        """
         ...
 
 
@@ -270,7 +273,7 @@ class SessionLifecycle:
         for store in self._stores:
             try:
                 await store.erase(session_id)
-            except EventLogUnavailable as exc:
+            except (EventLogUnavailable, Transient) as exc:
                 log.warning("erasing session %s waits for a store: %s", session_id, exc)
                 forgotten = False
         return erasure, forgotten

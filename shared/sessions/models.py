@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from shared.sessions.files.analysis import FileKind
 from shared.sessions.policy import ApprovalPolicy
 
 type JsonObject = dict[str, Any]
@@ -154,6 +155,37 @@ class ToolCall(Value):
     result: Any | None = None
 
 
+class AttachmentRef(Value):
+    """A file that came with a message."""
+
+    id: str
+    name: str
+    kind: FileKind
+    media_type: str
+    size_bytes: int
+
+
+class Attachment(Value):
+    id: str
+    session_id: str
+    name: str = Field(description="For people: never a path, nothing is decided by it")
+    kind: FileKind = Field(description="By content, as is `media_type`")
+    media_type: str
+    size_bytes: int
+    sha256: str
+    text_chars: int = Field(description="Characters of text that could be read out of it, at most 200,000")
+    facts: JsonObject = Field(description="By kind: pages, sheets, rows, columns, width, height, encoding, ...")
+    warnings: list[str] = Field(description="What was cut, guessed or left out")
+    created_by: str
+    created_at: datetime
+
+
+class AttachmentDetail(Attachment):
+    """An attachment with the beginning of its text."""
+
+    text: str | None = Field(description="The first 20,000 characters; null if its kind holds no text")
+
+
 class Message(Value):
     id: str
     session_id: str
@@ -161,7 +193,7 @@ class Message(Value):
     branch: int = 0
     role: MessageRole
     content: str
-    attachments: list[JsonObject] = []
+    attachments: list[AttachmentRef] = []
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = Field(None, description="For role `tool`: the call it answers")
     status: MessageStatus

@@ -14,6 +14,7 @@ from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,
+    Attachment,
     Decision,
     JsonObject,
     Message,
@@ -340,3 +341,12 @@ class StepOutcome(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"  # for good; the turn ends with the code
     RETRY = "retry"  # the same step may work later
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRecord:
+    """An attachment as a store row. text: as much of it as was asked for; None if its kind holds none."""
+
+    attachment: Attachment
+    blob_name: str
+    text: str | None

@@ -314,3 +314,62 @@ async def test_idempotency_key_that_is_none_is_refused(api: Api, key: str) -> No
     for path, body in (("/api/v1/sessions", {}), (f"/api/v1/sessions/{session_id}/messages", {"content": "x"})):
         _assert_refused(await api.post(path, body, headers=headers), "Idempotency-Key", statuses=(422,))
     assert await api.messages(session_id) == []
+
+
+# Files. ------------------------------------------------------------------------------------------
+
+
+def _form(*parts: bytes, end: bytes = b"--XX--\r\n") -> bytes:
+    return b"".join(b"--XX\r\n" + part + b"\r\n" for part in parts) + end
+
+
+_FILE = b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nhello'
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "code"),
+    [
+        ("multipart/form-data; boundary=XX", b"", "INVALID_MESSAGE"),
+        ("multipart/form-data; boundary=XX", b"\x00" * 1000, "INVALID_MESSAGE"),
+        ("multipart/form-data; boundary=XX", _form(_FILE, _FILE), "INVALID_MESSAGE"),
+        ("multipart/form-data; boundary=XX", _form(_FILE, end=b""), "INVALID_MESSAGE"),
+        ("multipart/form-data; boundary=XX", _form(_FILE.replace(b"hello", b"")), "VALIDATION_ERROR"),
+        ("multipart/form-data; boundary=XX", _form(_FILE.replace(b"hello", b"PK\x03\x04")), "VALIDATION_ERROR"),
+        ("multipart/form-data", _form(_FILE), "INVALID_MESSAGE"),
+        ("application/json", b'{"file": "x"}', "INVALID_MESSAGE"),
+        ("multipart/form-data; boundary=\xff", b"--\xff", "INVALID_MESSAGE"),
+    ],
+)
+async def test_body_that_is_no_form_with_one_good_file_is_refused(
+    api: Api, content_type: str, body: bytes, code: str
+) -> None:
+    session_id = await api.session()
+    path = f"/api/v1/sessions/{session_id}/attachments"
+    response = await api.post(path, content=body, headers={"content-type": content_type.encode("latin-1")})
+    _assert_refused(response)
+    assert response.json()["code"] == code
+    assert (await api.get(path)).json()["items"] == []
+
+
+async def test_file_beyond_the_limit_is_refused_however_it_is_sent(api: Api) -> None:
+    session_id = await api.session()
+    path = f"/api/v1/sessions/{session_id}/attachments"
+    too_large = b"x" * (25 * 1024 * 1024 + 1)
+    declared = await api.post(path, files={"file": ("big.txt", too_large)})
+    assert (declared.status_code, declared.json()["code"]) == (413, "MESSAGE_TOO_LONG")
+    assert (await api.get(path)).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u0000b.txt", "\u202egpj.exe", "../../x", "", "x" * 3000, 'a"; filename="b', "\u263a"]
+)
+async def test_any_name_is_kept_as_one_that_is_harmless(api: Api, name: str) -> None:
+    session_id = await api.session()
+    sent = await api.post(f"/api/v1/sessions/{session_id}/attachments", files={"file": (name, b"hello", "text/html")})
+    assert sent.status_code in {201, 400}, sent.text
+    if sent.status_code == 201:
+        shown = sent.json()["name"]
+        assert shown.isprintable()
+        assert not set(shown) & set('/\\"<>')
+        content = await api.get(f"/api/v1/attachments/{sent.json()['id']}/content")
+        assert content.headers["content-type"].startswith("text/plain")

@@ -28,6 +28,7 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     await _walk_recovery(api)
     await _walk_features(api)
     await _walk_agents(api)
+    await _walk_files(api)
     async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
         for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/health/live", "/api/v1/health/ready"):
             contract.check(await client.get(path))
@@ -211,6 +212,51 @@ async def _walk_features(api: Api) -> None:
     assert (await api.request("DELETE", "/api/v1/tags/walk")).status_code == 204
     assert (await api.post("/api/v1/tags", {"name": "a/b"})).status_code == 201
     assert (await api.request("DELETE", "/api/v1/tags?name=a/b")).status_code == 204
+
+
+async def _walk_files(api: Api) -> None:
+    session_id = await api.session()
+    base = f"/api/v1/sessions/{session_id}/attachments"
+    sent = await api.post(base, files={"file": ("dir/čísla.csv", b"n,square\n1,1\n2,4\n", "image/png")})
+    attachment = sent.json()
+    assert (sent.status_code, attachment["name"], attachment["media_type"]) == (201, "čísla.csv", "text/csv")
+    assert (attachment["kind"], attachment["text"]) == ("csv", "n,square\n1,1\n2,4\n")
+    assert sent.headers["location"] == f"/api/v1/attachments/{attachment['id']}"
+    assert (await api.get(sent.headers["location"])).json() == attachment
+    listed = (await api.get(base)).json()
+    assert listed == {"items": [{k: v for k, v in attachment.items() if k != "text"}], "next_cursor": None}
+    path = f"{sent.headers['location']}/content"
+    content = await api.get(path)
+    assert (content.content, content.headers["content-type"].partition(";")[0]) == (b"n,square\n1,1\n2,4\n", "text/csv")
+    assert content.headers["content-disposition"].startswith("attachment; ")
+    assert "filename*=UTF-8''%C4%8D%C3%ADsla.csv" in content.headers["content-disposition"]
+    assert content.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in content.headers["content-security-policy"]
+    etag = content.headers["etag"]
+    assert (await api.get(path, headers={"if-none-match": f'"other", W/{etag}'})).status_code == 304
+    for asked, part, shown in (
+        ("bytes=2-7", b"square", "2-7/17"),
+        ("bytes=9-", b"1,1\n2,4\n", "9-16/17"),
+        ("bytes=-4", b"2,4\n", "13-16/17"),
+        ("bytes=9-99", b"1,1\n2,4\n", "9-16/17"),
+    ):
+        ranged = await api.get(path, headers={"range": asked})
+        assert (ranged.status_code, ranged.content) == (206, part), asked
+        assert ranged.headers["content-range"] == f"bytes {shown}"
+    for asked in (
+        "bytes=17-",
+        "bytes=5-2",
+        "bytes=-0",
+        "bytes=0-1,3-4",
+        "lines=1-2",
+        "bytes=-",
+        "bytes=\u0663-4",
+        "x" * 99,
+    ):
+        whole = await api.get(path, headers={"range": asked.encode()})
+        assert (whole.status_code, len(whole.content)) == (200, 17), asked
+    stale = await api.get(path, headers={"range": "bytes=0-1", "if-range": '"another"'})
+    assert (stale.status_code, len(stale.content)) == (200, 17)
 
 
 async def test_what_the_system_brings_cannot_be_deleted_or_made_again(api: Api) -> None:

@@ -19,6 +19,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "update_session": {"json": {"name": "mine now"}},
     "put_participant": {"json": {"access": "write"}},
     "put_bookmark": {"json": {"message_id": "0190aaaa-0000-7000-8000-000000000000"}},
+    "add_attachment": {"files": {"file": ("a.txt", b"mine now")}},
     "approve_decision": {"data": {"decision": "approve"}},
 }
 """What a request needs to be understood; other operations take no body."""
@@ -36,8 +37,10 @@ async def _owned(api: Api, sink: Sink) -> tuple[dict[str, str], Json]:
     tag = f"tag-{session_id}"
     assert (await api.post("/api/v1/tags", {"name": tag})).status_code == 201
     template = (await api.post("/api/v1/templates", {"name": f"template-{session_id}"})).json()
+    sent = await api.post(f"/api/v1/sessions/{session_id}/attachments", files={"file": ("a.txt", b"not for you")})
     names = {
         "session_id": session_id,
+        "attachment_id": sent.json()["id"],
         "turn_id": turn_id,
         "message_id": message_id,
         "approval_id": approval["id"],

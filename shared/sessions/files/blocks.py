@@ -122,7 +122,7 @@ def role_name(message: Message) -> str:
 
 
 def attachment_names(message: Message) -> list[str]:
-    return [str(item.get("name") or item.get("id") or "unnamed") for item in message.attachments]
+    return [attachment.name for attachment in message.attachments]
 
 
 def markdown_blocks(text: str) -> Iterator[Block]:

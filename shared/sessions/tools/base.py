@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.tools.services import NO_SERVICES, ToolServices
+from shared.storable import storable_json, storable_text
 
 MAX_CONTENT_CHARS = 32_000
 """About 8-10k tokens: one result must not fill the model's window."""
@@ -83,12 +84,12 @@ class ToolOutput:
     data: JsonValue = None
 
     def __post_init__(self) -> None:
-        content = _storable(self.content)
+        content = storable_text(self.content)
         if len(content) > MAX_CONTENT_CHARS:
             left_out = len(content) - MAX_CONTENT_CHARS
             content = f"{content[:MAX_CONTENT_CHARS]}\n[cut: {left_out} more characters]"
         object.__setattr__(self, "content", content)
-        object.__setattr__(self, "data", _bounded(_storable_json(self.data)))
+        object.__setattr__(self, "data", _bounded(storable_json(self.data)))
 
 
 type ToolFunction[A: ToolArguments] = Callable[[A, ToolContext], Awaitable[ToolOutput]]
@@ -204,26 +205,6 @@ def _inlined(node: Any, definitions: dict[str, Any], *, depth: int, is_schema: b
         for key, value in node.items()
         if not (is_schema and key == "title")
     }
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
-
-
-def _storable_json(value: JsonValue) -> JsonValue:
-    if isinstance(value, str):
-        return _storable(value)
-    if isinstance(value, list):
-        return [_storable_json(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(key): _storable_json(item) for key, item in value.items()}
-    return value
 
 
 def _bounded(data: JsonValue) -> JsonValue:

@@ -1,0 +1,230 @@
+"""AttachmentService: files that belong to a session, from their bytes to the row that says what they hold.
+
+Invariant: a row is stored only for a blob that is there. A blob is announced before it is written and its row, once
+stored, takes the announcement back; what was cut in between is found by its announcement and deleted (`loose.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from shared.errors import AppError, ErrorCode, InvalidInput, InvalidState, NotFound, Transient
+from shared.ids import new_id
+from shared.principal import Principal
+from shared.sessions.expiry import refuse_expired
+from shared.sessions.files.analysis import Analysis
+from shared.sessions.files.analyzer import FileAnalyzer
+from shared.sessions.files.blobs import BlobStore
+from shared.sessions.files.names import display_name
+from shared.sessions.files.spool import Spool
+from shared.sessions.models import Attachment, AttachmentDetail, SessionStatus
+from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.records import AttachmentRecord
+from shared.sessions.repository import SessionRepository
+from shared.storable import storable_json, storable_text
+
+MAX_FILES = 500
+MAX_SESSION_BYTES = 1024 * 1024 * 1024
+"""Of one session: what one person can make the store keep has an end."""
+
+SHOWN_CHARS = 20_000
+"""Extracted text shown with an attachment; the rest is for tools."""
+
+WRITE_TIME = timedelta(minutes=15)
+"""A blob announced and without a row for this long was cut: no function of ours runs longer than ten minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttachment:
+    """What is stored of a file, beside its bytes."""
+
+    session_id: str
+    id: str
+    created_by: str
+    name: str
+    size_bytes: int
+    sha256: str
+    blob_name: str
+    analysis: Analysis
+    tool_call_id: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    files: int
+    bytes: int
+
+
+class AttachmentRepository(Protocol):
+    async def usage(self, session_id: str) -> Usage: ...
+
+    async def announce(self, session_id: str, blob_name: str, *, due_at: datetime) -> bool:
+        """Put on record that a blob may be written; False when there is no such session."""
+        ...
+
+    async def release(self, session_id: str, blob_name: str) -> None:
+        """An announced blob gets no row: it may go now."""
+        ...
+
+    async def insert(self, new: NewAttachment, *, max_files: int, max_bytes: int) -> AttachmentRecord | None:
+        """Store the row of an announced blob; the one that stands when its tool call has one already.
+
+        None when the announcement was taken back meanwhile. Raises NotFound when the user may not write to the session
+        any more, InvalidInput (MESSAGE_TOO_LONG) when it is full.
+        """
+        ...
+
+    async def for_user(self, attachment_id: str, user_id: str, *, max_chars: int) -> AttachmentRecord:
+        """With the beginning of its text. Raises NotFound when there is none that the user may read."""
+        ...
+
+    async def list_for(self, session_id: str, page: Page) -> list[AttachmentRecord]:
+        """Oldest first, without text, one more than `page.limit` when there are more."""
+        ...
+
+    async def some(self, session_id: str, ids: Sequence[str], *, max_chars: int) -> dict[str, AttachmentRecord]:
+        """By id, with the beginning of the text; those that are not there are left out."""
+        ...
+
+    async def part(self, session_id: str, attachment_id: str, *, start: int, chars: int) -> AttachmentRecord | None:
+        """With a stretch of its text, `start` from 0."""
+        ...
+
+    async def of_call(self, session_id: str, tool_call_id: str) -> AttachmentRecord | None:
+        """What a tool call has made."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An attachment whose bytes can be read."""
+
+    record: AttachmentRecord
+    blobs: BlobStore
+
+    def read(self, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes]:
+        """Raises NotFound, Transient."""
+        return self.blobs.open(self.record.blob_name, start=start, length=length)
+
+
+class AttachmentService:
+    """Checks access in every method that takes a principal."""
+
+    def __init__(
+        self,
+        sessions: SessionRepository,
+        rows: AttachmentRepository,
+        blobs: BlobStore,
+        analyzer: FileAnalyzer,
+        *,
+        max_bytes: int,
+    ) -> None:
+        self._sessions = sessions
+        self._rows = rows
+        self._blobs = blobs
+        self._analyzer = analyzer
+        self.max_bytes = max_bytes
+
+    async def admit(self, session_id: str, principal: Principal) -> None:
+        """Whether a file may come at all, asked before its bytes are read.
+
+        Raises NotFound, Gone, InvalidState, InvalidInput (MESSAGE_TOO_LONG: the session is full).
+        """
+        record = await self._sessions.get(session_id, principal.user_id)
+        if not record.may_write:
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        refuse_expired(record.session, datetime.now(UTC))
+        if record.session.status is SessionStatus.ENDED:
+            raise InvalidState("A session that is ENDED takes no files.")
+        used = await self._rows.usage(session_id)
+        if used.files >= MAX_FILES or used.bytes >= MAX_SESSION_BYTES:
+            raise session_full()
+
+    def spool(self) -> Spool:
+        """Where the bytes of one file are collected."""
+        return Spool(self.max_bytes)
+
+    async def add(
+        self, session_id: str, principal: Principal, spool: Spool, claimed_name: str | None
+    ) -> AttachmentDetail:
+        """Analyse a file and keep it. Raises NotFound, InvalidInput (AnalysisError, a full session), Transient."""
+        record = await self.keep(session_id, principal.user_id, spool, claimed_name)
+        return detail(record)
+
+    async def keep(
+        self, session_id: str, user_id: str, spool: Spool, claimed_name: str | None, *, tool_call_id: str | None = None
+    ) -> AttachmentRecord:
+        """`add` for those who checked access themselves; a tool call that made a file before gets that one."""
+        analysis = storable(await self._analyzer.analyze_async(spool.file))
+        now = datetime.now(UTC)
+        attachment_id = new_id()
+        new = NewAttachment(
+            session_id=session_id,
+            id=attachment_id,
+            created_by=user_id,
+            name=display_name(claimed_name),
+            size_bytes=spool.size_bytes,
+            sha256=spool.sha256,
+            blob_name=f"{session_id}/{attachment_id}",
+            analysis=analysis,
+            tool_call_id=tool_call_id,
+            created_at=now,
+        )
+        if not await self._rows.announce(session_id, new.blob_name, due_at=now + WRITE_TIME):
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        try:
+            await self._blobs.put(new.blob_name, spool.file, size_bytes=new.size_bytes, media_type=analysis.media_type)
+            record = await self._rows.insert(new, max_files=MAX_FILES, max_bytes=MAX_SESSION_BYTES)
+        except AppError:
+            with suppress(Transient):  # then its time comes later
+                await self._rows.release(session_id, new.blob_name)
+            raise
+        if record is None:
+            raise Transient(ErrorCode.DATABASE_ERROR, "Storing the file took too long; send it again.")
+        return record
+
+    async def get(self, attachment_id: str, principal: Principal) -> AttachmentDetail:
+        """Raises NotFound."""
+        record = await self._rows.for_user(attachment_id, principal.user_id, max_chars=SHOWN_CHARS)
+        return detail(record)
+
+    async def list_for(self, session_id: str, principal: Principal, page: Page) -> tuple[list[Attachment], str | None]:
+        """A session's files, oldest first, and the next cursor. Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        found = await self._rows.list_for(session_id, page)
+        more, found = len(found) > page.limit, found[: page.limit]
+        cursor = encode_cursor(found[-1].attachment.created_at, found[-1].attachment.id) if more else None
+        return [record.attachment for record in found], cursor
+
+    async def open(self, attachment_id: str, principal: Principal) -> StoredFile:
+        """Raises NotFound."""
+        return StoredFile(await self._rows.for_user(attachment_id, principal.user_id, max_chars=0), self._blobs)
+
+
+def session_full() -> AppError:
+    return InvalidInput(
+        ErrorCode.MESSAGE_TOO_LONG,
+        f"A session may hold {MAX_FILES} files with {MAX_SESSION_BYTES // 1024 // 1024} MB together.",
+    )
+
+
+def detail(record: AttachmentRecord) -> AttachmentDetail:
+    return AttachmentDetail(**record.attachment.model_dump(), text=record.text)
+
+
+def storable(analysis: Analysis) -> Analysis:
+    """The analysis as the database takes it, whatever the file made it say."""
+    facts = storable_json(dict(analysis.facts))
+    assert isinstance(facts, dict)
+    return Analysis(
+        analysis.kind,
+        analysis.media_type,
+        None if analysis.text is None else storable_text(analysis.text),
+        facts,
+        tuple(storable_text(warning) for warning in analysis.warnings),
+    )
