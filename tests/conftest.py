@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
+
 pytest_plugins = ["tests.support.servers"]
+
+# No test measures time: on a busy machine an example may take long.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
