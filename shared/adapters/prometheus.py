@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.sessions.metrics import (
@@ -28,6 +29,8 @@ from shared.sessions.metrics import (
 )
 from shared.sessions.models import MessageRole
 
+OPENMETRICS = "application/openmetrics-text"
+
 _ROLES = (MessageRole.USER, MessageRole.ASSISTANT, MessageRole.TOOL)
 
 _FROM_ZERO: dict[Metric, tuple[tuple[str, ...], ...]] = {
@@ -39,10 +42,14 @@ _FROM_ZERO: dict[Metric, tuple[tuple[str, ...], ...]] = {
 
 def render(totals: Totals | None, gauges: Gauges | None, accept: str) -> tuple[bytes, str]:
     """The exposition and its content type. None: that source is away, and its metrics are left out."""
-    encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(totals, gauges))
-    return encode(registry), content_type
+    # Not the library's own choice: that trips over a version that is no number, and promises back any that is.
+    kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    if OPENMETRICS in kinds:
+        text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return text, openmetrics.CONTENT_TYPE_LATEST
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 
 class _Snapshot(Collector):

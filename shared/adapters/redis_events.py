@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 from redis.asyncio import Redis
@@ -233,7 +234,8 @@ class _Followers:
                 await self._reset(exc)
                 raise EventLogUnavailable(str(exc)) from exc
             if self._task is None:
-                self._task = asyncio.create_task(self._pump(self._pubsub))
+                # For all followers: what it logs is not about the request of the first.
+                self._task = asyncio.create_task(self._pump(self._pubsub), context=Context())
 
     async def remove(self, channel: str, queue: _Queue) -> None:
         """Also for a queue whose adding was cut short."""

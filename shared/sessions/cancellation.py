@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 
 from shared.errors import AppError
 
@@ -38,7 +39,8 @@ class CancelWatch:
         guard = _Guard(task)
         self._watched.setdefault(turn_id, set()).add(guard)
         if self._task is None:
-            self._task = asyncio.create_task(self._poll())
+            # It watches for all turns: what it logs is not about the one that happened to come first.
+            self._task = asyncio.create_task(self._poll(), context=Context())
         try:
             yield
         except asyncio.CancelledError:

@@ -15,6 +15,7 @@ import logging
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
@@ -320,7 +321,8 @@ class SharedMetrics:
     def wake(self) -> None:
         """There is something to bring."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="metrics")
+            # In a context of its own: it is no part of the request that happened to count first.
+            self._task = asyncio.create_task(self._run(), name="metrics", context=Context())
 
     async def flush(self) -> None:
         """Bring everything counted so far. Raises MetricsUnavailable; nothing is lost then."""

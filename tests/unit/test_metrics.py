@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared import tracing
 from shared.adapters.prometheus import render
 from shared.errors import ErrorCode, Transient
 from shared.sessions import metrics as module
@@ -285,6 +286,21 @@ async def test_counts_travel_by_themselves_and_nothing_runs_when_there_are_none(
         assert store.kept == {"session_created_total": expected}
 
 
+async def test_bringing_counts_is_no_part_of_the_request_that_counted(collector: MetricsCollector) -> None:
+    seen: list[str | None] = []
+
+    class Watching(Store):
+        async def add(self, writer: str, flush: int, deltas: Totals) -> None:
+            seen.append(tracing.correlation_id())
+
+    collector.on_change = SharedMetrics(collector, Watching(), interval_s=0.001).wake
+    with tracing.request("POST", "/x", {}, "corr-1"):
+        collector.count(SESSION_CREATED)
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "metrics"]
+    await asyncio.wait_for(task, 10)
+    assert seen == [None]
+
+
 async def test_the_last_counts_leave_when_the_loop_closes(collector: MetricsCollector) -> None:
     store = Store()
     collector.on_change = SharedMetrics(collector, store, interval_s=3_600).wake
@@ -329,6 +345,23 @@ def test_the_text_has_the_seven_by_name(collector: MetricsCollector) -> None:
     assert values["pending_approvals_count"] == 1
     # Shown from zero, so that the first one is an increase.
     assert (values["session_created_total"], values["message_count_total,role=user"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=9;escaping=x", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/html, application/OpenMetrics-Text;q=0.5", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        # What the library itself would trip over, or promise without keeping it.
+        ("application/openmetrics-text;version=abc", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("application/openmetrics-text;version=99", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        (";,;version=\u00e9,", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+def test_any_accept_header_is_answered_in_a_form_that_is_kept(accept: str, kind: str) -> None:
+    assert render({}, Gauges(0, 0), accept)[1] == kind
 
 
 def test_openmetrics_is_given_to_who_asks_for_it(collector: MetricsCollector) -> None:
