@@ -8,17 +8,14 @@ import logging
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
-from shared.errors import NotAuthenticated, Transient
+from shared.errors import ErrorCode, NotFound, Transient
 from shared.principal import Role
 from shared.sessions.metrics import Gauges, MetricsUnavailable
-from triggers.http import Call, Operation, Parameter, endpoint
-from triggers.parameters import text
+from triggers.http import Call, Operation, endpoint
 
 bp = df.Blueprint()
 
 log = logging.getLogger("parley.metrics")
-
-OPENMETRICS = "application/openmetrics-text"
 
 
 @endpoint(
@@ -31,14 +28,15 @@ OPENMETRICS = "application/openmetrics-text"
         "Operations",
         200,
         media_type="text/plain",
-        also_as=(OPENMETRICS,),
-        parameters=(Parameter("Accept", f"`{OPENMETRICS}` for OpenMetrics", text(1024), place="header"),),
+        also_as=("application/openmetrics-text",),
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
     ),
 )
 async def metrics(call: Call, _: None) -> Response:
     """For callers with the role admin. What a store that is away would tell is left out; `metrics_source_up` is 0."""
     if Role.ADMIN not in call.principal.roles:
-        raise NotAuthenticated("Metrics are for callers with the role admin.")
+        # The contract's answer to who may not see a thing; its codes name no closer one.
+        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "Metrics are for callers with the role admin.")
     # Imported here: no other request needs it, and a cold start waits for imports.
     from shared.adapters.prometheus import render
 
