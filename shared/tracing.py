@@ -277,6 +277,7 @@ def turn_ended(
     session_id: str,
     turn: TracedTurn,
     *,
+    agent: tuple[str | None, str | None],
     model: str,
     status: str,
     error_code: str | None,
@@ -284,7 +285,7 @@ def turn_ended(
     began: datetime,
     ended: datetime,
 ) -> None:
-    """The turn as a whole, from its first step to its end. usage: input and output tokens.
+    """The turn as a whole, from its first step to its end. agent: its id and version; usage: input and output tokens.
 
     Source: as above, invoke agent internal span.
     """
@@ -297,6 +298,8 @@ def turn_ended(
         "gen_ai.usage.output_tokens": usage[1],
         "parley.turn.status": status,
     }
+    if agent[0] is not None and agent[1] is not None:
+        attributes |= {"gen_ai.agent.id": agent[0], "gen_ai.agent.version": agent[1]}
     _tracer.turn_span(
         "invoke_agent", turn.traceparent, turn_id, attributes, began=began, ended=ended, error_type=error_code
     )

@@ -468,6 +468,8 @@ class PostgresTurns:
             usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
             steps=row["steps"],
             next_turn_id=claimed["id"] if claimed else None,
+            agent_id=row["agent_id"],
+            agent_version=row["agent_version"],
             model=row["model"],
             traceparent=row["traceparent"],
             correlation_id=row["correlation_id"],

@@ -266,6 +266,8 @@ class FinishedTurn:
     usage: Usage
     steps: int
     next_turn_id: str | None
+    agent_id: str | None
+    agent_version: str | None
     model: str
     traceparent: str | None
     correlation_id: str | None

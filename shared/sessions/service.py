@@ -298,6 +298,7 @@ class SessionService:
             turn_id,
             session_id,
             finished,
+            agent=(finished.agent_id, finished.agent_version),
             model=finished.model,
             status=finished.status,
             error_code=finished.error.code if finished.error else None,

@@ -95,6 +95,7 @@ async def test_a_turn_with_a_tool_call_is_one_trace(api: Api, collector: Collect
     assert agent.began_ns <= min(span.began_ns for span in spans if span.name == "chat scripted")
     assert agent.ended_ns >= max(span.ended_ns for span in spans if span.name == "chat scripted")
     assert agent.attributes["gen_ai.conversation.id"] == session_id
+    assert (agent.attributes["gen_ai.agent.id"], agent.attributes["gen_ai.agent.version"]) == ("assistant", "1")
     used = {name: agent.attributes[f"gen_ai.usage.{name}"] for name in ("input_tokens", "output_tokens")}
     assert used == turn["usage"]
     first, second = (span.attributes for span in spans if span.name == "chat scripted")

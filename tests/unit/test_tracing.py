@@ -173,6 +173,7 @@ async def test_the_span_of_a_turn_is_the_parent_its_activities_named_and_a_repea
             "turn-1",
             "session",
             turn,
+            agent=("assistant", "3"),
             model="m",
             status="failed",
             error_code="TOKEN_LIMIT",
@@ -188,6 +189,7 @@ async def test_the_span_of_a_turn_is_the_parent_its_activities_named_and_a_repea
     assert len({span.context.span_id for span in turns}) == 1
     assert {span.parent.span_id for span in activities} == {turns[0].context.span_id}
     assert turns[0].attributes["error.type"] == "TOKEN_LIMIT"
+    assert (turns[0].attributes["gen_ai.agent.id"], turns[0].attributes["gen_ai.agent.version"]) == ("assistant", "3")
     assert f"{turns[0].parent.span_id:016x}" == PARENT.split("-")[2]
     assert len({span.context.span_id for span in activities}) == 2  # only the turn's id is chosen
 

@@ -201,8 +201,8 @@ SELECT id FROM closed
 
 -- name: turn_end
 SELECT status, error_code, error_detail, steps, input_tokens, output_tokens, coalesce(started_at, created_at) AS began_at,
-       ended_at, plan ->> 'model' AS model, plan ->> 'traceparent' AS traceparent,
-       plan ->> 'correlation_id' AS correlation_id
+       ended_at, plan ->> 'agent_id' AS agent_id, plan ->> 'agent_version' AS agent_version, plan ->> 'model' AS model,
+       plan ->> 'traceparent' AS traceparent, plan ->> 'correlation_id' AS correlation_id
 FROM turns WHERE id = %(turn_id)s
 
 -- name: close_open_messages
