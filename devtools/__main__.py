@@ -19,6 +19,7 @@ _IN_PROCESS = {
     "check": "devtools.checks",
     "lock": "devtools.lock",
     "infra": "devtools.infra",
+    "package": "devtools.package",
 }
 """Commands by the module whose `main(arguments)` runs them; the others become a program of their own."""
 _PROGRAMS = {"host": "devhost", "migrate": _MIGRATE, "bench": _BENCH}

@@ -29,6 +29,7 @@ HELP = """usage: ./dev COMMAND [arguments]
   migrate                                     apply the SQL migrations to POSTGRES_URL
   lock                                        resolve the requirements anew and write the lock files
   infra                                       security scan of the Bicep files (checkov, kept apart from .venv)
+  package [DIR]                               build the folder that is deployed
 
 The first run makes .venv (needs Python 3.13 or newer and the package registry)."""
 

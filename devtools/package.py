@@ -1,0 +1,80 @@
+"""`./dev package [DIR]`: the folder that is deployed, as `.funcignore` leaves it.
+
+`azd` and Core Tools read `.funcignore` with the rules of `.gitignore`. Ours keeps to the plain ones (a name or a glob,
+at the top with a leading `/`, anywhere without), and this refuses every other, so that both read it the same way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from devtools.bootstrap import ROOT as _ROOT
+
+ROOT = Path(_ROOT)
+_PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*"
+
+
+class PackageError(Exception):
+    """Nothing was built; the message says why."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="./dev package", description="Build the folder that is deployed.")
+    parser.add_argument("folder", type=Path, nargs="?", default=ROOT / ".data" / "package")
+    folder: Path = parser.parse_args(arguments).folder
+    try:
+        files = build(folder)
+    except PackageError as error:
+        print(f"dev: {error}", file=sys.stderr)
+        return 1
+    size = sum((folder / file).stat().st_size for file in files)
+    print(f"package: {len(files)} files, {size / 1e6:.1f} MB in {folder}")
+    return 0
+
+
+def build(target: Path, source: Path = ROOT) -> list[Path]:
+    """Copy what is deployed from `source` to `target`, emptied first; the files, relative. Raises PackageError."""
+    if target.exists() and any(target.iterdir()) and not (target / "host.json").exists():
+        raise PackageError(f"{target} holds something that is no package: name another folder")
+    rules = read_rules(source / ".funcignore")
+    files = sorted(_kept(source, rules))
+    shutil.rmtree(target, ignore_errors=True)
+    for file in files:
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, target / file)
+    return files
+
+
+def read_rules(path: Path) -> list[str]:
+    """The patterns of a `.funcignore`. Raises PackageError for one that is not plain."""
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    rules = [line for line in lines if line and not line.startswith("#")]
+    for rule in rules:
+        if not rule.removeprefix("/") or set(rule.removeprefix("/")) - set(_PLAIN):
+            raise PackageError(f"{path.name}: {rule!r} is not a plain name or glob")
+    return rules
+
+
+def is_ignored(path: str, rules: Sequence[str]) -> bool:
+    """Whether a file or folder, named from the top with `/`, stays out."""
+    name = path.rpartition("/")[2]
+    return any(
+        fnmatch.fnmatchcase(path, rule[1:]) if rule.startswith("/") else fnmatch.fnmatchcase(name, rule)
+        for rule in rules
+    )
+
+
+def _kept(source: Path, rules: Sequence[str]) -> list[Path]:
+    kept: list[Path] = []
+    for folder, folders, files in os.walk(source):
+        inside = Path(folder).relative_to(source)
+        # A folder that is out is not looked into: .venv alone has some ten thousand files.
+        folders[:] = [name for name in folders if not is_ignored((inside / name).as_posix(), rules)]
+        kept += [inside / name for name in files if not is_ignored((inside / name).as_posix(), rules)]
+    return kept

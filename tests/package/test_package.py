@@ -1,0 +1,162 @@
+"""What is deployed, by itself: the host runs a turn from the package, with nothing but `requirements.txt` installed.
+
+Azure puts its worker beside the app's packages; here the host's own needs (`requirements-dev.txt`, "The local host")
+lie in a folder that is searched after them, together with a copy of the host. Nothing else of this checkout can be
+imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from devtools.package import PackageError, build, is_ignored, main, read_rules
+from devtools.setup import _uv_environment
+from tests.e2e.processes import AppHost, app_environment, scripted_model
+from tests.e2e.stack import own_stores
+
+ROOT = Path(__file__).parents[2]
+OURS = {"activities", "function_app", "orchestrators", "shared", "triggers"}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("package") / "app"
+    build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def python(package: Path) -> Path:
+    """An interpreter with what the package asks for, installed as Azure's build does it, and then the host's needs."""
+    environment = package.parent / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    interpreter = environment / "bin" / "python"
+    _install(package, "--python", str(interpreter), "--requirement", "requirements.txt")
+    return interpreter
+
+
+@pytest.fixture(scope="module")
+def host_python(package: Path, python: Path) -> Path:
+    text = (ROOT / "requirements-dev.txt").read_text("utf-8")
+    section = text.partition("# The local host\n")[2].partition("\n\n")[0]
+    wanted = [line.split()[0] for line in section.splitlines()]
+    assert any(name.startswith("azure-functions-runtime==") for name in wanted)
+    beside = package.parent / "host"
+    constraints = package.parent / "constraints.txt"
+    lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
+    constraints.write_text("\n".join(re.findall(r"(?m)^[A-Za-z0-9._-]+==[\w.]+", lock)))
+    _install(package, "--python", str(python), "--target", str(beside), "--constraint", str(constraints), *wanted)
+    shutil.copytree(ROOT / "devhost", beside / "devhost", ignore=shutil.ignore_patterns("__pycache__"))
+    packages = next((package.parent / "environment").glob("lib/python*/site-packages"))
+    (packages / "host.pth").write_text(f"{beside}\n")
+    return python
+
+
+def _install(package: Path, *arguments: str) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    done = subprocess.run(
+        [str(uv), "pip", "install", "--quiet", *arguments],
+        cwd=package,
+        env=_uv_environment(),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_holds_the_app_and_nothing_of_its_making(package: Path) -> None:
+    top = {entry.name for entry in package.iterdir()}
+
+    assert top == {"activities", "constraints.txt", "function_app.py", "host.json", "LICENSE", "orchestrators"} | {
+        "requirements.txt",
+        "shared",
+        "triggers",
+    }
+    assert not [path for path in package.rglob("*") if path.suffix in {".pyc", ".md"} or path.name.startswith(".")]
+
+
+def test_everything_the_package_imports_is_in_its_requirements(package: Path, python: Path) -> None:
+    """Imports inside functions too: they run in the middle of somebody's turn."""
+    wanted: set[str] = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                wanted.add(node.module)
+    foreign = sorted(name for name in wanted if name.partition(".")[0] not in OURS | sys.stdlib_module_names)
+    assert {"psycopg_pool", "azure.identity.aio", "openai"} <= set(foreign)
+
+    script = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    done = subprocess.run(
+        [str(python), "-I", "-c", script, *foreign], capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_turn_runs_from_the_package(package: Path, host_python: Path, tmp_path: Path) -> None:
+    with scripted_model(tmp_path) as model_url, own_stores() as stores:
+        environment = app_environment(
+            postgres_url=stores.postgres_url,
+            redis_url=stores.redis_url,
+            storage_url=stores.storage_url,
+            model_url=model_url,
+            sink_port=1,
+        )
+        host = AppHost(tmp_path, environment, app=package, python=str(host_python))
+        try:
+            host.start(PYTHONPATH="")
+            with httpx.Client(base_url=f"{host.base_url}/api/v1", trust_env=False, timeout=60) as client:
+                ready = client.get("/health/ready")
+                assert ready.status_code == 200, ready.text
+                session = client.post("/sessions", json={}).json()
+                posted = client.post(
+                    f"/sessions/{session['id']}/messages", json={"content": "Hello"}, headers={"prefer": "wait=30"}
+                )
+            assert posted.json()["turn"]["status"] == "completed", posted.text + host.log()
+        finally:
+            host.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "ignored"),
+    [
+        ("tests", True),
+        ("shared/tests", False),
+        ("shared/README.md", True),
+        ("shared/__pycache__", True),
+        (".venv", True),
+        ("shared/.hidden", True),
+        ("local.settings.json", True),
+        ("shared/adapters/sql/turns.sql", False),
+    ],
+)
+def test_what_stays_out(path: str, ignored: bool) -> None:
+    assert is_ignored(path, read_rules(ROOT / ".funcignore")) is ignored
+
+
+@pytest.mark.parametrize("rule", ["!kept", "a/b", "folder/", "**/x", "[ab]", "/"])
+def test_a_rule_that_could_be_read_in_two_ways_is_refused(tmp_path: Path, rule: str) -> None:
+    (tmp_path / ".funcignore").write_text(f"*.md\n{rule}\n")
+
+    with pytest.raises(PackageError, match="not a plain name"):
+        read_rules(tmp_path / ".funcignore")
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    assert main([str(tmp_path)]) == 1
+    assert (tmp_path / "thesis.txt").exists()
+    assert "no package" in capsys.readouterr().err
