@@ -8,7 +8,6 @@ nothing that was not meant for a caller reaches one.
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,15 +22,17 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from activities.binding import send, sends_events
 from shared import tracing
-from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
+from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, principal_of
 from shared.services import Services, services
-from shared.sessions.error_handler import problem_of
+from shared.sessions.error_handler import ErrorAnswer, SessionErrorHandler
 from shared.sessions.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
 from shared.settings import Settings
 
 log = logging.getLogger("parley.http")
+
+_ERRORS = SessionErrorHandler(log)
 
 API = "v1"
 
@@ -253,23 +254,16 @@ async def _answer(
             # Before the body is read: refusing must cost less than serving.
             admission = await everything.limiter.admit(principal.user_id)
             limits = admission.headers
-            if not admission.allowed:
-                raise BudgetExceeded(
-                    ErrorCode.RATE_LIMITED, "Too many requests; slow down.", retry_after_s=admission.retry_after_s
-                )
+            admission.check()
         _check_lengths(req, operation)
         body = await _body(req, operation)
         call = Call(req, correlation_id, everything, principal, client)
         response = await handler(call, body)
         if events is not None:
             send(events, call.events)
-    except AppError as exc:
-        if exc.status >= 500:
-            log.warning("%s %s: %s", operation.method, operation.path, exc, exc_info=exc.__cause__)
-        response = problem(exc, correlation_id)
-    except Exception:
-        log.exception("%s %s failed", operation.method, operation.path)
-        response = problem(AppError(ErrorCode.INTERNAL_ERROR, "Something went wrong here."), correlation_id)
+    except Exception as exc:
+        doing = f"{operation.method} {operation.path}"
+        response = _problem(_ERRORS.handle(exc, doing=doing, correlation_id=correlation_id))
     response.headers.update(limits)
     return response
 
@@ -356,13 +350,14 @@ def event_stream(source: AsyncIterator[bytes]) -> Response:
 
 
 def problem(exc: AppError, correlation_id: str) -> Response:
-    """The problem document of an error."""
-    headers = {"x-correlation-id": correlation_id}
-    if exc.code is ErrorCode.RATE_LIMITED or exc.retryable:
-        headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s or 1)))
+    """The problem document of an error that a handler answers with instead of raising it."""
+    return _problem(_ERRORS.answer(exc, correlation_id))
+
+
+def _problem(answer: ErrorAnswer) -> Response:
     return Response(
-        orjson.dumps(problem_of(exc, correlation_id)),
-        status_code=exc.status,
+        orjson.dumps(answer.document),
+        status_code=answer.status,
         media_type="application/problem+json",
-        headers=headers,
+        headers=answer.headers,
     )

@@ -61,15 +61,21 @@ OPERATIONS.append(NEGOTIATE)
 async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Response:
     """Connection info for the standard client; the caller joins the groups of their roles at once."""
     correlation_id = request_id(req)
+    limits: Mapping[str, str] = {}
     try:
         principal = caller_of(req, services().settings)
+        admission = await services().limiter.admit(principal.user_id)
+        limits = admission.headers
+        admission.check()
         if principal.user_id != req.headers.get("x-ms-client-principal-id"):
             raise AppError(ErrorCode.UNAUTHENTICATED, "The connection would belong to someone else.")
     except AppError as exc:
-        return problem(exc, correlation_id)
+        refused = problem(exc, correlation_id)
+        refused.headers.update(limits)
+        return refused
     groups = [_group_action("add", ROLE_GROUPS[role], user_id=principal.user_id) for role in principal.roles]
     events.set(f"[{','.join(groups)}]")
-    return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id})
+    return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id, **limits})
 
 
 def _membership_of(verb: str, summary: str) -> Operation:

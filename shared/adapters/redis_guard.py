@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from shared.sessions.cache import CacheUnavailable
 
-ANSWER_S = 0.5
+ANSWER_S = 1.0
 """Well above what a loaded Redis takes, well below what a caller minds."""
 
 AWAY_S = 1.0

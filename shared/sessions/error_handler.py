@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -30,16 +33,48 @@ class Problem(BaseModel):
     errors: list[FieldProblem] | None = None
 
 
-def problem_of(exc: AppError, correlation_id: str) -> dict[str, Any]:
-    """`{"type", "title", "status", "detail", "code", "correlation_id", "errors"?}`; holds only what is safe to show."""
-    document: dict[str, Any] = {
-        "type": TYPE_BASE + exc.code.lower().replace("_", "-"),
-        "title": HTTPStatus(exc.status).phrase,
-        "status": exc.status,
-        "detail": exc.safe_message,
-        "code": exc.code,
-        "correlation_id": correlation_id,
-    }
-    if exc.errors:
-        document["errors"] = exc.errors
-    return document
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An error as it leaves: RFC 9457 problem document, status and headers."""
+
+    status: int
+    document: dict[str, Any]
+    headers: dict[str, str]
+
+
+class SessionErrorHandler:
+    """The one place where what was raised becomes what is told.
+
+    Invariant: a caller reads the code and what was written to be read; the cause, and everything nobody foresaw, goes
+    to the log alone. Who may try again is told when.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+
+    def handle(self, exc: Exception, *, doing: str, correlation_id: str) -> ErrorAnswer:
+        """The answer to a request that failed. doing: for the log. What an operator must look at is logged."""
+        if not isinstance(exc, AppError):
+            self._log.error("%s failed", doing, exc_info=exc)
+            exc = AppError(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
+        elif exc.status >= 500:
+            self._log.warning("%s: %s", doing, exc, exc_info=exc.__cause__)
+        return self.answer(exc, correlation_id)
+
+    def answer(self, exc: AppError, correlation_id: str) -> ErrorAnswer:
+        """How an error reads."""
+        document: dict[str, Any] = {
+            "type": TYPE_BASE + exc.code.lower().replace("_", "-"),
+            "title": HTTPStatus(exc.status).phrase,
+            "status": exc.status,
+            "detail": exc.safe_message,
+            "code": exc.code,
+            "correlation_id": correlation_id,
+        }
+        if exc.errors:
+            document["errors"] = exc.errors
+        headers = {"x-correlation-id": correlation_id}
+        if exc.code is ErrorCode.RATE_LIMITED or exc.retryable:
+            # Rounded up: who comes back when told must not be refused for the same reason.
+            headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s or 1)))
+        return ErrorAnswer(exc.status, document, headers)

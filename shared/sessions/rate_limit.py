@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.errors import ErrorCode, Transient
+from shared.errors import BudgetExceeded, ErrorCode, Transient
 from shared.sessions.cache import CacheUnavailable
 
 LEASE_S = 1.0
@@ -62,6 +62,13 @@ class Admission:
     retry_after_s: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10); none without a limit."""
+
+    def check(self) -> None:
+        """Raises BudgetExceeded(RATE_LIMITED) when the request may not go on."""
+        if not self.allowed:
+            raise BudgetExceeded(
+                ErrorCode.RATE_LIMITED, "Too many requests; slow down.", retry_after_s=self.retry_after_s
+            )
 
 
 UNLIMITED = Admission()

@@ -226,10 +226,10 @@ def _refusal(call: ToolExecution) -> _Outcome | None:
         content: JsonObject = {"status": "rejected", "by": call.decided_by, "error": f"Rejected by {call.decided_by}."}
         if call.comment:
             content["comment"] = call.comment
-        return _Outcome(ToolCallStatus.REJECTED, content, content, ErrorCode.APPROVAL_REJECTED)
+        return _rejected(ErrorCode.APPROVAL_REJECTED, content)
     if call.approval_status is ApprovalStatus.TIMED_OUT:
         content = {"status": "timed_out", "error": "Nobody approved it in time, so it was not run."}
-        return _Outcome(ToolCallStatus.REJECTED, content, content, ErrorCode.APPROVAL_TIMEOUT)
+        return _rejected(ErrorCode.APPROVAL_TIMEOUT, content)
     if call.cancelled or call.approval_status is ApprovalStatus.CANCELLED:
         return _failed(ErrorCode.TOOL_EXECUTION_FAILED, "The turn was cancelled before this call ran.")
     if call.argument_error is not None:
@@ -246,6 +246,10 @@ def _by_grant(call: ToolExecution) -> bool:
     """Whether it waited for nobody only because the tool was approved for the rest of the session."""
     tool = find_tool(call.name)
     return not call.needs_approval and tool is not None and requires_approval(tool, call.plan)
+
+
+def _rejected(code: ErrorCode, content: JsonObject) -> _Outcome:
+    return _Outcome(ToolCallStatus.REJECTED, content, {**content, "code": code}, code)
 
 
 def _failed(code: ErrorCode, message: str) -> _Outcome:

@@ -123,7 +123,7 @@ async def test_yesterdays_tokens_do_not_count_today_and_are_forgotten(stores: St
     for days in (0, 1, 91):
         await stores.sql(b"INSERT INTO token_usage VALUES (%(u)s, %(d)s, 7, 1)", u=user, d=today - timedelta(days=days))
 
-    _, used_today = await stores.sessions.get_for_posting(session.id, user, day=today)
+    *_, used_today = await stores.sessions.get_for_posting(session.id, user, day=today)
     await stores.sessions.forget_token_usage(before=today - timedelta(days=90))
 
     assert (used_today, len(await _used(stores, user))) == (8, 2)
