@@ -30,7 +30,10 @@ from shared.sessions.features.templates import TemplateService
 from shared.sessions.files.analysis import Limits
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
+from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.loose import LooseBlobs
+from shared.sessions.files.pictures import StoredPictures
+from shared.sessions.files.tool_files import ToolFiles
 from shared.sessions.history.bookmarks import BookmarkService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
@@ -238,6 +241,7 @@ class Services:
             default_model=self.settings.model_name,
             agents=self.agents,
             templates=self.templates,
+            attachments=self.attachment_rows,
             user_daily_tokens=self.settings.user_daily_tokens or None,
         )
 
@@ -313,6 +317,10 @@ class Services:
         )
 
     @cached_property
+    def pictures(self) -> StoredPictures:
+        return StoredPictures(self.attachment_rows, self.blobs)
+
+    @cached_property
     def loose_blobs(self) -> LooseBlobs:
         from shared.adapters.postgres_attachments import PostgresLooseBlobs
 
@@ -357,9 +365,14 @@ class Services:
     @cached_property
     def tool_calls(self) -> ToolCallHandler:
         from shared.adapters.http_fetch import GuardedHttpFetcher
+        from shared.adapters.postgres_lifecycle import PostgresLifecycle
 
         fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
-        tool_services = ToolServices(http=fetcher, history=HistorySearch(self.search))
+        tool_services = ToolServices(
+            http=fetcher,
+            history=HistorySearch(self.search, PostgresLifecycle(self.pool).is_shared),
+            files=ToolFiles(self.attachment_rows, self.attachments, FileGenerator()),
+        )
         return ToolCallHandler(self.tool_call_rows, self.publisher, tool_services, self.watch, self.audit)
 
     @cached_property

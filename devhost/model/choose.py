@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from zoneinfo import available_timezones
 
 from devhost.model.request import Json, OfferedTool
@@ -26,6 +26,20 @@ _MAX_CHARS_READ = 8_000
 _URL = re.compile(r"https?://[^\s<>\"'`]+", re.IGNORECASE)
 _METHOD = re.compile(r"\b(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)\b")
 _FETCH = re.compile(r"\b(fetch|download|read|open|load|get)\b", re.IGNORECASE)
+_FORMATS = {"word": "docx", "markdown": "md", "spreadsheet": "csv", "web page": "html"}
+_MAKE = re.compile(
+    r"\b(?:make|create|generate|write|save|produce|export)\b[^.?!\n]{0,24}?"
+    r"\b(?P<kind>pdf|docx|word|csv|spreadsheet|json|html|web page|markdown|md)\b(?:\s+(?:file|document|report))?"
+    r"\s*(?:with|of|that says|saying|containing|from|:)\s*(?P<content>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_READ = re.compile(
+    r"\b(?:read|open|show|summari[sz]e|describe|what(?:'s| is)? in)\b[^.?!\n]{0,24}?"
+    r"\b(?:attachment|attached file|file|document|spreadsheet)\b",
+    re.IGNORECASE,
+)
+_UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE)
+_NAMED_ID = re.compile(rf"\"id\":\s?\"({_UUID.pattern})\"", re.IGNORECASE)
 _TIME_IN = re.compile(r"\btime\b[^.?!\n]{0,24}?\bin\s+(?:the\s+)?([^.?!\n;]+)", re.IGNORECASE)
 _TIME = re.compile(r"\bwhat(?:'s| is)? (?:the )?time\b|\bwhat time is it\b|\bcurrent time\b", re.IGNORECASE)
 _ASKS_TIME = re.compile(r"\btime is it\b|\bcurrent time\b", re.IGNORECASE)
@@ -81,11 +95,14 @@ class Plan:
     """Wishes no offered tool fits, as "a tool that ...", each once."""
 
 
-def plan_calls(text: str, tools: Sequence[OfferedTool]) -> Plan:
-    """The calls a message asks for, in the order of its words, at most MAX_CALLS."""
+def plan_calls(text: str, tools: Sequence[OfferedTool], *, ids: Sequence[str] = ()) -> Plan:
+    """The calls a message asks for, in the order of its words, at most MAX_CALLS.
+
+    ids: what was named in the conversation and may be meant, newest last.
+    """
     found: list[tuple[int, PlannedCall | str]] = []
     rest = text[:_MAX_CHARS_READ]
-    for rule in (_named, _http, _times, _arithmetic):
+    for rule in (_named, _http, _files, partial(_documents, ids=ids), _times, _arithmetic):
         hits = list(rule(rest, tools))
         for start, end, call in hits:
             found.append((start, call))
@@ -160,6 +177,53 @@ def _http_call(method: str, url: str, body: Json, tools: Sequence[OfferedTool]) 
 def _fitting_order(method: str, tools: Sequence[OfferedTool]) -> list[OfferedTool]:
     # A tool that can only read is the humbler choice for GET.
     return sorted(tools, key=lambda tool: method == "GET" and "method" in tool.properties)
+
+
+def _files(text: str, tools: Sequence[OfferedTool]) -> Iterator[_Hit]:
+    """`make a pdf with …`: a tool with a choice of formats, one of which is named, and content to put into it."""
+    for match in _MAKE.finditer(text):
+        kind, content = match["kind"].lower(), match["content"].strip().strip("\"“”'").strip()
+        if content:
+            yield match.start(), match.end(), _file_call(_FORMATS.get(kind, kind), content, tools)
+
+
+def _file_call(kind: str, content: str, tools: Sequence[OfferedTool]) -> PlannedCall | str:
+    for tool in tools:
+        content_name = _property(tool, ("content", "text", "body"))
+        format_name = next((name for name, schema in tool.properties.items() if kind in _choices(schema)), None)
+        if content_name and format_name and tool.required <= {content_name, format_name}:
+            return PlannedCall(tool.name, {format_name: kind, content_name: content})
+    return f"a tool that can make {kind} files"
+
+
+def _choices(schema: Json) -> Sequence[Json]:
+    found = schema.get("enum") if isinstance(schema, Mapping) else None
+    return found if isinstance(found, list) else ()
+
+
+def _documents(text: str, tools: Sequence[OfferedTool], *, ids: Sequence[str]) -> Iterator[_Hit]:
+    """`read the attachment`: a tool that takes the id of one, with the id in the words or the newest one named."""
+    match = _READ.search(text)
+    if match is None:
+        return
+    meant = _UUID.search(text)
+    target = meant.group() if meant else next(reversed(ids), None)
+    if target is not None:
+        end = max(match.end(), meant.end() if meant else 0)
+        yield match.start(), end, _document_call(target, tools)
+
+
+def _document_call(target: str, tools: Sequence[OfferedTool]) -> PlannedCall | str:
+    for tool in tools:
+        name = _property(tool, ("attachment_id", "file_id", "document_id"))
+        if name is not None and tool.required <= {name}:
+            return PlannedCall(tool.name, {name: target})
+    return "a tool that reads attachments"
+
+
+def ids_in(text: str) -> list[str]:
+    """The ids of things that JSON in the text names."""
+    return [match[1] for match in _NAMED_ID.finditer(text)]
 
 
 def _times(text: str, tools: Sequence[OfferedTool]) -> Iterator[_Hit]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
 
-from devhost.model.choose import Plan, PlannedCall, forced_call, plan_calls
+from devhost.model.choose import Plan, PlannedCall, forced_call, ids_in, plan_calls
 from devhost.model.reply import Reply, split_tokens
 from devhost.model.request import ChatRequest, Json, Message, ToolCall
 from devhost.model.script import new_call_id
@@ -30,7 +30,8 @@ _FILLER = (
     "Point the app at a real model when you want an answer that thinks.",
 )
 _EXAMPLES = (
-    'Try “what is 17 * 23”, “what time is it in Tokyo”, or “POST {"hello": "world"} to http://localhost:9999/notes”'
+    "Try “what is 17 * 23”, “what time is it in Tokyo”, “make a pdf with # Hello”,"
+    ' or “POST {"hello": "world"} to http://localhost:9999/notes”'
 )
 
 
@@ -40,7 +41,7 @@ def demo_reply(request: ChatRequest) -> Reply:
     results = [message for message in turn if message.role == "tool"]
     if results:
         return _in_text(_about_results(results, turn))
-    text = _last_user(request).text
+    text = _last_user(request).words
     plan = _plan(request, text)
     if plan.calls:
         count = len(plan.calls) if request.parallel_tool_calls else 1
@@ -58,11 +59,16 @@ def _plan(request: ChatRequest, text: str) -> Plan:
     if choice == "none":
         return Plan()
     if choice == "auto":
-        return plan_calls(text, request.tools)
+        return plan_calls(text, request.tools, ids=_ids(request))
     if choice == "required":
-        plan = plan_calls(text, request.tools)
+        plan = plan_calls(text, request.tools, ids=_ids(request))
         return plan if plan.calls else Plan((forced_call(text, request.tools[0]),))
     return Plan((forced_call(text, next(tool for tool in request.tools if tool.name == choice)),))
+
+
+def _ids(request: ChatRequest) -> list[str]:
+    """Of what came with the user's messages, or was made or found by tools, oldest first."""
+    return [found for message in request.messages if message.role != "system" for found in ids_in(message.text)]
 
 
 def _wire_call(call: PlannedCall) -> ToolCall:

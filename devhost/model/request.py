@@ -103,6 +103,8 @@ class Message:
     text: str
     attachments: int = 0
     """Parts that are not text: images, audio, files."""
+    words: str = ""
+    """The last text part: where there are several, what was said stands after what came with it."""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
 
@@ -311,16 +313,19 @@ def _message(item: Json, where: str) -> Message:
     content = item.get("content")
     if content is None and role == "assistant" and (calls or item.get("refusal")):
         content = ""
-    text, attachments = _content(content, f"{where}.content")
+    texts, attachments = _content(content, f"{where}.content")
     call_id = item.get("tool_call_id") if role == "tool" else ""
     if not isinstance(call_id, str) or (role == "tool" and not call_id):
         raise RequestRefused(f"Missing required parameter: '{where}.tool_call_id'.", param=f"{where}.tool_call_id")
-    return Message(role, text, attachments, calls, call_id)
+    return Message(
+        role, "\n".join(texts), attachments, words=texts[-1] if texts else "", tool_calls=calls, tool_call_id=call_id
+    )
 
 
-def _content(content: Json, where: str) -> tuple[str, int]:
+def _content(content: Json, where: str) -> tuple[list[str], int]:
+    """The text parts and how many others there are."""
     if isinstance(content, str):
-        return content, 0
+        return [content], 0
     if not isinstance(content, list):
         raise RequestRefused(f"Invalid value for '{where}': expected a string or an array.", param=where)
     texts, others = [], 0
@@ -341,7 +346,7 @@ def _content(content: Json, where: str) -> tuple[str, int]:
             raise RequestRefused(f"Missing required parameter: '{where}[{i}].{kind}'.", param=where)
         else:
             others += 1
-    return "\n".join(texts), others
+    return texts, others
 
 
 def _tool_calls(raw: Json, where: str) -> tuple[ToolCall, ...]:

@@ -131,9 +131,9 @@ class CallLogs:
 def find_script(request: ChatRequest) -> Script | None:
     """The script of the newest user message, if its first line is one. Raises RequestRefused."""
     index = request.last_user_index
-    if index < 0 or not request.messages[index].text.startswith(PREFIX):
+    if index < 0 or not request.messages[index].words.startswith(PREFIX):
         return None
-    return _parse(request.messages[index].text.partition("\n")[0])
+    return _parse(request.messages[index].words.partition("\n")[0])
 
 
 @lru_cache(maxsize=1024)

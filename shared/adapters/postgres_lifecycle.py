@@ -86,6 +86,11 @@ class PostgresLifecycle:
         row = await self._pool.fetch_one(_Q["participant"], {"session_id": session_id, "user_id": user_id})
         return None if row is None else Participant(session_id=session_id, **row)
 
+    async def is_shared(self, session_id: str) -> bool:
+        """Whether anyone beside its owner takes part in it."""
+        row = await self._pool.fetch_one(_Q["is_shared"], {"session_id": session_id})
+        return row is not None and bool(row["shared"])
+
     async def put_participant(self, participant: Participant, owner_id: str, *, limit: int, now: datetime) -> bool:
         """False when the session has `limit` others. Raises NotFound unless the user owns it, Gone."""
         key = {"session_id": participant.session_id, "user_id": participant.user_id}

@@ -23,6 +23,7 @@ from shared.ids import new_id
 from shared.sessions.budgets import TokensUsed, usage_day
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
+    AttachmentRef,
     Concurrency,
     JsonObject,
     Message,
@@ -89,6 +90,7 @@ def message_from_row(row: Row) -> Message:
         branch=row["branch"],
         role=MessageRole(row["role"]),
         content=row["content"],
+        attachments=[AttachmentRef.model_validate(attachment) for attachment in row["attachments"] or ()],
         tool_calls=[ToolCall.model_validate(call) for call in row["tool_calls"]],
         tool_call_id=row["answers"],
         status=MessageStatus(row["status"]),
@@ -98,7 +100,8 @@ def message_from_row(row: Row) -> Message:
 
 _MESSAGE = sql.SQL(
     "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
-    " m.created_at, (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
+    " m.created_at, m.attachments,"
+    " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
     "  AND c.ordinal = m.ordinal - 1) AS answers,"
     " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("
     "'id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments, 'status', c.status,"
@@ -215,6 +218,7 @@ class PostgresTurns:
         concurrency: Concurrency,
         idempotency: Idempotency | None,
         refusal: AppError | None = None,
+        note: str | None = None,
     ) -> PostedMessage:
         """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next.
 
@@ -229,6 +233,8 @@ class PostgresTurns:
             "user_id": user_id,
             "plan": json(plan.model_dump(mode="json", exclude_none=False)),
             "content": message.content,
+            "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
+            "note": note,
             "tokens": tokens,
             "now": turn.created_at,
         }
@@ -507,8 +513,10 @@ _STATUSES = {status.value: status for status in MessageStatus}
 
 def _context_message(row: tuple[Any, ...]) -> ContextMessage:
     """Columns in the order of `context_messages`."""
-    role, content, tool_call_id, calls, tokens, turn_number, step, status = row
-    return ContextMessage(role, content, tokens, turn_number, step, _STATUSES[status], tool_call_id, calls)
+    role, content, tool_call_id, calls, tokens, turn_number, step, status, note, attachments = row
+    return ContextMessage(
+        role, content, tokens, turn_number, step, _STATUSES[status], tool_call_id, calls, note, attachments
+    )
 
 
 def _stored_step(row: Row) -> StoredStep:

@@ -90,6 +90,10 @@ def to_wire(messages: Sequence[ContextMessage]) -> list[dict[str, Any]]:
                 unanswered.update(dict.fromkeys(call["id"] for call in message.calls))
             elif message.content:
                 wire.append({"role": "assistant", "content": message.content})
+        elif message.note is not None:
+            # The user's words last: what a file says comes before them and cannot speak after them.
+            parts = [{"type": "text", "text": text} for text in (message.note, message.content)]
+            wire.append({"role": message.role, "content": parts})
         else:
             wire.append({"role": message.role, "content": message.content})
     close()

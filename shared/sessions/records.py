@@ -136,6 +136,10 @@ class ContextMessage(NamedTuple):
     status: MessageStatus
     tool_call_id: str | None = None
     calls: list[JsonObject] | None = None
+    note: str | None = None
+    """What the model reads of the files that came with it (`files/note.py`); counted in `tokens`."""
+    attachments: list[JsonObject] | None = None
+    """Those files, each as an `AttachmentRef`."""
 
 
 @dataclass(frozen=True, slots=True)

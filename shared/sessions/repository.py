@@ -27,6 +27,7 @@ from shared.sessions.pages import ApprovalFilter, MessageFilter, Page, SessionFi
 from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.records import (
     ApprovalRecord,
+    AttachmentRecord,
     FinishedTurn,
     Idempotency,
     Interruption,
@@ -95,6 +96,12 @@ class SessionRepository(Protocol):
         ...
 
 
+class AttachmentReader(Protocol):
+    async def some(self, session_id: str, ids: Sequence[str], *, max_chars: int) -> dict[str, AttachmentRecord]:
+        """A session's files by id, with the beginning of their text; those that are not there are left out."""
+        ...
+
+
 class TurnRepository(Protocol):
     async def post_message(
         self,
@@ -107,6 +114,7 @@ class TurnRepository(Protocol):
         concurrency: Concurrency,
         idempotency: Idempotency | None,
         refusal: AppError | None = None,
+        note: str | None = None,
     ) -> PostedMessage:
         """Raises NotFound, InvalidState, Conflict; and `refusal`, unless an earlier request is only repeated."""
         ...

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from shared import tracing
 from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
-from shared.ids import new_id
+from shared.ids import is_valid_id, new_id
 from shared.principal import Principal
 from shared.sessions.agent_catalog import AgentCatalog, NoAgents, unknown_agent
 from shared.sessions.agents import DEFAULT_AGENT, effective_config, plan_turn
@@ -25,10 +25,12 @@ from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.features.templates import NoTemplates, TemplateService
+from shared.sessions.files.note import MAX_NOTE_CHARS, note_for, reference
 from shared.sessions.metrics import metrics
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
     ApprovalMode,
+    AttachmentRef,
     Concurrency,
     JsonObject,
     Message,
@@ -44,8 +46,16 @@ from shared.sessions.models import (
     Usage,
 )
 from shared.sessions.pages import Page, SessionFilter, encode_cursor
-from shared.sessions.records import FinishedTurn, Idempotency, Interruption, PostedMessage, SessionRecord, TurnPlan
-from shared.sessions.repository import SessionRepository, TurnRepository
+from shared.sessions.records import (
+    AttachmentRecord,
+    FinishedTurn,
+    Idempotency,
+    Interruption,
+    PostedMessage,
+    SessionRecord,
+    TurnPlan,
+)
+from shared.sessions.repository import AttachmentReader, SessionRepository, TurnRepository
 
 MAX_METADATA_BYTES = 16 * 1024
 
@@ -112,6 +122,7 @@ class SessionService:
         default_model: str,
         agents: AgentCatalog | None = None,
         templates: TemplateService | None = None,
+        attachments: AttachmentReader | None = None,
         user_daily_tokens: int | None = None,
     ) -> None:
         self._sessions = sessions
@@ -120,6 +131,7 @@ class SessionService:
         self._default_model = default_model
         self._user_daily_tokens = user_daily_tokens
         self._agents = agents or AgentCatalog(NoAgents())
+        self._attachments = attachments
         self._templates = templates or TemplateService(NoTemplates(), self._agents)
 
     async def create(
@@ -222,6 +234,15 @@ class SessionService:
         posting = await self.for_posting(session_id, principal, body.approval_mode, now=now)
         record, plan = posting.record, posting.plan
         tokens = _checked_tokens(body, plan.max_context_tokens)
+        attachments: list[AttachmentRef] = []
+        note: str | None = None
+        if body.attachment_ids:
+            files = await self._attached(session_id, body.attachment_ids)
+            attachments = [reference(file) for file in files]
+            note = note_for(files, max_tokens=plan.max_context_tokens - tokens)
+            tokens += estimate_tokens(note)
+            if tokens > plan.max_context_tokens:
+                raise _too_long(tokens, plan.max_context_tokens)
         refuse_expired(record.session, now)
         turn_id, message_id = new_id(), new_id()
         message = Message(
@@ -230,6 +251,7 @@ class SessionService:
             turn_id=turn_id,
             role=MessageRole.USER,
             content=body.content,
+            attachments=attachments,
             status=MessageStatus.COMPLETED,
             created_at=now,
         )
@@ -254,6 +276,7 @@ class SessionService:
             concurrency=body.concurrency or posting.concurrency,
             idempotency=idempotency(principal, f"POST /sessions/{session_id}/messages", idempotency_key, body),
             refusal=posting.refusal,
+            note=note,
         )
         if result.replayed:
             return Posted(result, [])
@@ -273,6 +296,16 @@ class SessionService:
             )
         )
         return Posted(result, await self._publisher.publish(result.target, events))
+
+    async def _attached(self, session_id: str, ids: list[str]) -> list[AttachmentRecord]:
+        """The files a message comes with, in its order, each once. Raises InvalidInput (INVALID_MESSAGE)."""
+        found = {}
+        if self._attachments is not None and all(is_valid_id(item) for item in ids):
+            found = await self._attachments.some(session_id, ids, max_chars=MAX_NOTE_CHARS)
+        for item in ids:
+            if item not in found:
+                raise _unknown_attachment(item)
+        return [found[item] for item in dict.fromkeys(ids)]
 
     async def get_turn(self, session_id: str, turn_id: str, principal: Principal) -> Turn:
         """Raises NotFound."""
@@ -355,20 +388,22 @@ def _checked_tokens(body: NewMessage, max_context_tokens: int) -> int:
         raise InvalidInput(ErrorCode.INVALID_MESSAGE, "A message needs content.")
     if "\x00" in body.content:
         raise InvalidInput(ErrorCode.INVALID_MESSAGE, "A message cannot hold the character U+0000.")
-    if body.attachment_ids:
-        raise _unknown_attachment(body.attachment_ids[0])
     tokens = estimate_tokens(body.content)
     if len(body.content) > MAX_CONTENT_CHARS or tokens > max_context_tokens:
-        raise InvalidInput(
-            ErrorCode.MESSAGE_TOO_LONG,
-            f"The message is about {tokens} tokens; this session's model reads {max_context_tokens}.",
-        )
+        raise _too_long(tokens, max_context_tokens)
     return tokens
+
+
+def _too_long(tokens: int, max_context_tokens: int) -> AppError:
+    return InvalidInput(
+        ErrorCode.MESSAGE_TOO_LONG,
+        f"The message is about {tokens} tokens; this session's model reads {max_context_tokens}.",
+    )
 
 
 def _unknown_attachment(attachment_id: str) -> AppError:
     return InvalidInput(
         ErrorCode.INVALID_MESSAGE,
-        f"There is no attachment {attachment_id!r}.",
+        f"This session has no attachment {attachment_id[:64]!r}.",
         errors=[{"field": "attachment_ids", "message": "unknown attachment"}],
     )

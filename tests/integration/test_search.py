@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.postgres_search import PostgresSearch
 from shared.errors import ErrorCode, InvalidInput
 from shared.ids import new_id
@@ -278,7 +279,7 @@ class TestTool:
         await _said(stores, "a stranger's launch")
         _, session_id = await _said(stores, "when is the launch?", owner=owner)
         turn_id = await stores.value(b"SELECT id FROM turns WHERE session_id = %(s)s", s=session_id)
-        services = ToolServices(history=HistorySearch(search))
+        services = ToolServices(history=HistorySearch(search, PostgresLifecycle(stores.pool).is_shared))
         call = ToolContext("call-1", session_id, turn_id, owner, datetime.now(UTC), services)
 
         everywhere = await search_history.run(SearchHistoryArguments(query="launch"), call)
@@ -290,3 +291,23 @@ class TestTool:
         assert "when is" not in everywhere.content
         assert isinstance(everywhere.data, dict)
         assert here.content == "Nothing was found."
+
+    async def test_what_is_asked_where_others_listen_stays_among_them(
+        self, stores: Stores, search: SearchService
+    ) -> None:
+        owner, _ = await _said(stores, "my salary is secret", name="Private")
+        _, session_id = await _said(stores, "our salary round begins", owner=owner)
+        await stores.share(session_id, READER, "read")
+        services = ToolServices(history=HistorySearch(search, PostgresLifecycle(stores.pool).is_shared))
+
+        async def asked_by(user: str) -> str:
+            call = ToolContext("call-1", session_id, "another-turn", user, datetime.now(UTC), services)
+            return (await search_history.run(SearchHistoryArguments(query="salary"), call)).content
+
+        for user in (owner, READER):
+            answer = await asked_by(user)
+            assert "secret" not in answer
+            assert "our salary round begins" in answer
+            assert "Only this conversation was searched" in answer
+        await stores.sql(b"DELETE FROM session_participants WHERE session_id = %(s)s", s=session_id)
+        assert "secret" in await asked_by(owner)

@@ -27,6 +27,9 @@ LIMIT %(limit)s
 -- name: participant
 SELECT user_id, access FROM session_participants WHERE session_id = %(session_id)s AND user_id = %(user_id)s
 
+-- name: is_shared
+SELECT EXISTS (SELECT 1 FROM session_participants WHERE session_id = %(session_id)s) AS shared
+
 -- name: count_other_participants
 SELECT count(*) AS others FROM session_participants WHERE session_id = %(session_id)s AND user_id <> %(user_id)s
 

@@ -24,9 +24,9 @@ WITH session AS (
     FROM session
 )
 INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status, tokens,
-                      created_at)
+                      created_at, attachments, attachment_note)
 SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
-       %(content)s, 'completed', %(tokens)s, %(now)s
+       %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s
 FROM session
 
 -- name: insert_user_turn_if_free
@@ -55,9 +55,9 @@ WITH session AS (
     FROM session
 ), message AS (
     INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
-                          tokens, created_at)
+                          tokens, created_at, attachments, attachment_note)
     SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
-           %(content)s, 'completed', %(tokens)s, %(now)s
+           %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s
     FROM session
 )
 SELECT session.event_seq_floor, session.event_seq_ceiling, session.active_branch, before.status = 'CREATED' AS activated
@@ -99,7 +99,8 @@ FROM turn, session LEFT JOIN message ON true
 
 -- name: context_messages
 -- The turn's branch up to the step before this one. The bound on each part keeps an endless one from being read whole.
-SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status
+SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note,
+       m.attachments
 FROM turns t
 CROSS JOIN LATERAL branch_path(t.session_id, t.branch, t.number, %(step)s::integer - 1) part
 CROSS JOIN LATERAL (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from shared.principal import Principal, Role
 from shared.sessions.history.search import SearchFilter, SearchService
 from shared.sessions.models import MessageRole
 from shared.sessions.pages import Page
-from shared.sessions.tools.services import FoundText, HistoryQuestion
+from shared.sessions.tools.services import FoundText, HistoryAnswer, HistoryQuestion
 
 _OF_ONE_TURN = 16
 """Matches of the asking turn to reckon with: its message, its answers and what its tools returned."""
@@ -15,13 +17,17 @@ _OF_ONE_TURN = 16
 class HistorySearch:
     """`HistorySearcher` over the search service."""
 
-    def __init__(self, search: SearchService) -> None:
+    def __init__(self, search: SearchService, is_shared: Callable[[str], Awaitable[bool]]) -> None:
+        """is_shared: whether a session has anyone beside its owner."""
         self._search = search
+        self._is_shared = is_shared
 
-    async def find(self, question: HistoryQuestion) -> list[FoundText]:
+    async def find(self, question: HistoryQuestion) -> HistoryAnswer:
         """Raises InvalidInput, Transient."""
+        # Whoever joins later reads what was found before: sharing a session shows what stands in it.
+        only_there = question.only_there or await self._is_shared(question.asked_in)
         wanted = SearchFilter(
-            session_id=question.session_id,
+            session_id=question.asked_in if only_there else None,
             role=MessageRole(question.role) if question.role else None,
             since=question.since,
             until=question.until,
@@ -36,4 +42,4 @@ class HistorySearch:
             if hit.turn_id != question.not_turn_id
             and (hit.role is not MessageRole.TOOL or wanted.role is MessageRole.TOOL)
         ]
-        return found[: question.limit]
+        return HistoryAnswer(found[: question.limit], only_there)

@@ -1,7 +1,8 @@
 """The tool `search_history`: finds what was said before, in the sessions of the person the turn runs for.
 
-Invariant: it searches as the turn's user and as nobody else, whatever its arguments say; what it finds is text that
-others may have written, handed to the model as a quotation.
+Invariant: it searches as the turn's user and as nobody else, whatever its arguments say. In a session that others take
+part in it searches that session only: what it found elsewhere would be told to people who may not read it there. What
+it finds is text that others may have written, handed to the model as a quotation.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ async def search_history(arguments: SearchHistoryArguments, call: ToolContext) -
     """Search the user's earlier conversations for words or phrases; returns the best matching passages."""
     if call.services.history is None:
         raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, "This deployment does not search history for tools.")
-    found = await call.services.history.find(
+    answer = await call.services.history.find(
         HistoryQuestion(
             user_id=call.user_id,
             query=arguments.query,
-            session_id=call.session_id if arguments.only_this_session else None,
+            asked_in=call.session_id,
+            only_there=arguments.only_this_session,
             role=arguments.role,
             since=arguments.since,
             until=arguments.until,
@@ -47,10 +49,10 @@ async def search_history(arguments: SearchHistoryArguments, call: ToolContext) -
             not_turn_id=call.turn_id,
         )
     )
-    if not found:
-        return ToolOutput("Nothing was found.", {"results": []})
-    lines = [f"{number}. {_line(text)}" for number, text in enumerate(found, 1)]
-    return ToolOutput("\n".join(lines), {"results": [_facts(text) for text in found]})
+    lines = [f"{number}. {_line(text)}" for number, text in enumerate(answer.found, 1)] or ["Nothing was found."]
+    if answer.only_there and not arguments.only_this_session:
+        lines.append("Only this conversation was searched, because other people take part in it.")
+    return ToolOutput("\n".join(lines), {"results": [_facts(text) for text in answer.found]})
 
 
 def _line(found: FoundText) -> str:

@@ -5,10 +5,12 @@ Invariant: a tool reaches nothing that is not a field of `ToolServices`; a missi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
+
+from shared.sessions.files.content import Content, FileFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,9 @@ class HistoryQuestion:
     user_id: str
     query: str
     limit: int
-    session_id: str | None = None
-    """Only in this session."""
+    asked_in: str
+    """The session it is asked in: what is found is said there, to everyone who takes part in it."""
+    only_there: bool = False
     role: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -82,11 +85,69 @@ class FoundText:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryAnswer:
+    found: list[FoundText]
+    """Best first."""
+    only_there: bool
+    """Nothing but the session it was asked in was searched."""
+
+
 class HistorySearcher(Protocol):
     """Finds messages that a user may read."""
 
-    async def find(self, question: HistoryQuestion) -> list[FoundText]:
-        """Best first. Raises InvalidInput for a question that cannot be asked, Transient."""
+    async def find(self, question: HistoryQuestion) -> HistoryAnswer:
+        """Raises InvalidInput for a question that cannot be asked, Transient."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileText:
+    """A file of the session and a stretch of its text."""
+
+    attachment_id: str
+    name: str
+    kind: str
+    media_type: str
+    size_bytes: int
+    facts: Mapping[str, Any]
+    warnings: Sequence[str]
+    text: str | None
+    """None: its kind holds no text."""
+    text_chars: int
+    """Of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileToMake:
+    """What a tool wants made into a file of its session. tool_call_id: a repeat makes no second one."""
+
+    session_id: str
+    user_id: str
+    tool_call_id: str
+    name: str
+    content: Content
+    file_format: FileFormat
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    attachment_id: str
+    name: str
+    kind: str
+    media_type: str
+    size_bytes: int
+
+
+class SessionFiles(Protocol):
+    """The files of the session a tool runs in."""
+
+    async def read(self, session_id: str, attachment_id: str, *, start: int, chars: int) -> FileText | None:
+        """The file with up to `chars` characters of its text from `start`; None when the session has no such file."""
+        ...
+
+    async def make(self, wanted: FileToMake) -> MadeFile:
+        """Raises InvalidInput (GenerationError, a full session), NotFound, Transient."""
         ...
 
 
@@ -96,6 +157,7 @@ class ToolServices:
 
     http: HttpFetcher | None = None
     history: HistorySearcher | None = None
+    files: SessionFiles | None = None
 
 
 NO_SERVICES = ToolServices()

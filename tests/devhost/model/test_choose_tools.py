@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from devhost.model.choose import forced_call, plan_calls
+from devhost.model.choose import forced_call, ids_in, plan_calls
 from devhost.model.request import OfferedTool
 
 TEXT = {"type": "string"}
@@ -53,6 +53,60 @@ def test_a_wish_becomes_a_call_of_the_tool_whose_schema_fits(text: str, calls: l
     plan = plan_calls(text, TOOLS)
     assert [(call.name, dict(call.arguments)) for call in plan.calls] == calls
     assert plan.unmet == ()
+
+
+FORMATS = {"enum": ["json", "md", "html", "csv", "pdf", "docx"], "type": "string"}
+MAKE = OfferedTool(
+    "make",
+    "",
+    {
+        "type": "object",
+        "properties": {"format": FORMATS, "content": TEXT, "name": {"anyOf": [TEXT, {"type": "null"}]}},
+        "required": ["format", "content"],
+    },
+)
+READ = OfferedTool(
+    "look", "", {"type": "object", "properties": {"attachment_id": TEXT, "start": {}}, "required": ["attachment_id"]}
+)
+OLD, NEW = "0190aaaa-0000-7000-8000-000000000001", "0190aaaa-0000-7000-8000-000000000002"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "content"),
+    [
+        ("make a pdf with # Hello, 2 + 2", "pdf", "# Hello, 2 + 2"),
+        ("Create a Word document that says “good morning”", "docx", "good morning"),
+        ("please generate me a nice csv of a,b\n1,2", "csv", "a,b\n1,2"),
+        ("save this as markdown: what time is it in Tokyo", "md", "what time is it in Tokyo"),
+    ],
+)
+def test_content_becomes_a_file_of_the_named_format(text: str, kind: str, content: str) -> None:
+    (call,) = plan_calls(text, (*TOOLS, MAKE, READ)).calls
+    assert (call.name, call.arguments) == ("make", {"format": kind, "content": content})
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("what is in the attached file?", NEW),
+        ("Summarise the document", NEW),
+        (f"read attachment {OLD}, please", OLD),
+    ],
+)
+def test_attachment_that_is_meant_is_read(text: str, meant: str) -> None:
+    (call,) = plan_calls(text, (*TOOLS, MAKE, READ), ids=[OLD, NEW]).calls
+    assert (call.name, call.arguments) == ("look", {"attachment_id": meant})
+
+
+def test_nothing_is_read_or_made_of_what_is_not_there() -> None:
+    assert plan_calls("what is in the attached file?", (READ,)).calls == ()
+    assert plan_calls("make a pdf, please", (MAKE,)).calls == ()
+    assert plan_calls("what is in the file", TOOLS, ids=[NEW]).unmet == ("a tool that reads attachments",)
+    assert plan_calls("make a pdf with x", TOOLS).unmet == ("a tool that can make pdf files",)
+
+
+def test_ids_are_taken_from_json_in_the_conversation() -> None:
+    assert ids_in(f'[data] {{"attachments":[{{"id":"{OLD}","name":"a"}},{{"id": "{NEW}"}}]}} {NEW}') == [OLD, NEW]
 
 
 def test_several_wishes_become_parallel_calls_in_the_order_of_the_words() -> None:

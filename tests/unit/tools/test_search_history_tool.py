@@ -9,7 +9,7 @@ from shared.errors import ToolRefused
 from shared.sessions.tools.base import ToolContext, validate_arguments
 from shared.sessions.tools.registry import InvalidToolArguments
 from shared.sessions.tools.search_history import search_history
-from shared.sessions.tools.services import FoundText, HistoryQuestion, ToolServices
+from shared.sessions.tools.services import FoundText, HistoryAnswer, HistoryQuestion, ToolServices
 
 
 class RecordingHistory:
@@ -19,9 +19,9 @@ class RecordingHistory:
         self.found = list(found)
         self.questions: list[HistoryQuestion] = []
 
-    async def find(self, question: HistoryQuestion) -> list[FoundText]:
+    async def find(self, question: HistoryQuestion) -> HistoryAnswer:
         self.questions.append(question)
-        return self.found
+        return HistoryAnswer(self.found, only_there=True)
 
 
 async def test_it_asks_as_the_turns_user_and_quotes_what_it_finds(call: ToolContext) -> None:
@@ -39,12 +39,21 @@ async def test_it_asks_as_the_turns_user_and_quotes_what_it_finds(call: ToolCont
         "1. [2026-03-04 05:06 UTC, user in 'Plans'] launch it\n2. [2026-03-04 05:06 UTC, assistant] launched"
     )
     (asked,) = history.questions
-    assert (asked.user_id, asked.session_id, asked.not_turn_id) == ("alice", "session-1", "turn-1")
+    assert (asked.user_id, asked.asked_in, asked.not_turn_id) == ("alice", "session-1", "turn-1")
+    assert asked.only_there
     assert (asked.query, asked.role, asked.since, asked.limit) == (
         "launch*",
         "user",
         datetime(2026, 1, 1, tzinfo=UTC),
         8,
+    )
+
+
+async def test_it_says_when_others_listening_kept_it_from_searching_elsewhere(call: ToolContext) -> None:
+    call = dataclasses.replace(call, services=ToolServices(history=RecordingHistory()))
+    output = await search_history.run(validate_arguments(search_history, {"query": "launch"}), call)
+    assert output.content == (
+        "Nothing was found.\nOnly this conversation was searched, because other people take part in it."
     )
 
 

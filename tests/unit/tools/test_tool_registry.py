@@ -54,7 +54,10 @@ def test_the_shipped_tools_are_found_in_a_fixed_order_with_their_policies() -> N
     assert {
         ("calculate", "auto", True),
         ("current_time", "auto", True),
+        ("fetch_url", "auto", True),
+        ("generate_file", "auto", True),
         ("http_request", "manual", False),
+        ("read_attachment", "auto", True),
         ("search_history", "auto", True),
     } <= set(found)
 
