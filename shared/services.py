@@ -30,6 +30,7 @@ from shared.sessions.features.templates import TemplateService
 from shared.sessions.files.analysis import Limits
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
+from shared.sessions.files.export import ExportService
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.loose import LooseBlobs
 from shared.sessions.files.pictures import StoredPictures
@@ -344,6 +345,10 @@ class Services:
     @cached_property
     def history(self) -> HistoryManager:
         return HistoryManager(self.session_cache, self.turn_rows)
+
+    @cached_property
+    def exports(self) -> ExportService:
+        return ExportService(self.session_rows, self.history, FileGenerator())
 
     @cached_property
     def search(self) -> SearchService:

@@ -27,8 +27,8 @@ _OF_SESSION = "/api/v1/sessions/{session_id}/attachments"
 _ONE = "/api/v1/attachments/{attachment_id}"
 
 SERVED_AS = (
-    "application/octet-stream",
     "application/json",
+    "application/octet-stream",
     "application/pdf",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -168,7 +168,7 @@ async def get_attachment_content(call: Call, _: None) -> Response:
     if asked.get("if-range", etag) == etag:
         start, end = _range(asked.get("range", ""), about.size_bytes)
     is_part = end - start < about.size_bytes
-    media_type = about.media_type if about.media_type in SERVED_AS else SERVED_AS[0]
+    media_type = about.media_type if about.media_type in SERVED_AS else "application/octet-stream"
     headers |= {
         "Content-Disposition": content_disposition(about.name, inline=media_type in _SHOWN_INLINE),
         "Content-Length": str(end - start),

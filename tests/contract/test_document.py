@@ -43,6 +43,7 @@ ROUTES = (
     "DELETE /api/v1/templates/{template_id}",
     "GET /api/v1/sessions/{session_id}/statistics",
     "GET /api/v1/statistics",
+    "GET /api/v1/sessions/{session_id}/export",
     "POST /api/v1/sessions/{session_id}/attachments",
     "GET /api/v1/sessions/{session_id}/attachments",
     "GET /api/v1/attachments/{attachment_id}",

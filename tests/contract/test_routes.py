@@ -255,6 +255,10 @@ async def _walk_files(api: Api) -> None:
     ):
         whole = await api.get(path, headers={"range": asked.encode()})
         assert (whole.status_code, len(whole.content)) == (200, 17), asked
+    exported = await api.get(f"/api/v1/sessions/{session_id}/export")
+    assert exported.json()["session"]["id"] == session_id
+    refused = await api.get(f"/api/v1/sessions/{session_id}/export", params={"format": "exe"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "format")
     stale = await api.get(path, headers={"range": "bytes=0-1", "if-range": '"another"'})
     assert (stale.status_code, len(stale.content)) == (200, 17)
 

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import orjson
+import pytest
 
 from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.analyzer import FileAnalyzer
@@ -77,3 +78,45 @@ async def test_deleted_session_takes_its_files_along(api: Api) -> None:
     assert (await api.request("DELETE", f"/api/v1/sessions/{session_id}")).status_code == 204
     for path in (f"/api/v1/attachments/{sent['id']}", f"/api/v1/attachments/{sent['id']}/content"):
         assert (await api.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("file_format", "media_type", "kind"),
+    [
+        ("json", "application/json", FileKind.JSON),
+        ("md", "text/markdown", FileKind.MARKDOWN),
+        ("html", "text/html", FileKind.TEXT),
+        ("csv", "text/csv", FileKind.CSV),
+        ("pdf", "application/pdf", FileKind.PDF),
+        ("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", FileKind.DOCX),
+    ],
+)
+async def test_conversation_is_exported_in_each_format(
+    api: Api, file_format: str, media_type: str, kind: FileKind
+) -> None:
+    made = await api.post("/api/v1/sessions", {"name": "Plán: 1/2"})
+    session_id = str(made.json()["id"])
+    sent = await upload(api, session_id)
+    words = script(tool_calls=[[call("calculate", expression="6 * 7")]], content="It is **42**, naïvely.")
+    await api.until(session_id, await api.say(session_id, words, attachment_ids=[sent["id"]]))
+
+    exported = await api.get(f"/api/v1/sessions/{session_id}/export", params={"format": file_format})
+
+    assert (exported.status_code, exported.headers["content-type"].partition(";")[0]) == (200, media_type)
+    disposition = exported.headers["content-disposition"]
+    assert disposition.startswith("attachment; ")
+    assert disposition.endswith(f"filename*=UTF-8''2.{file_format}")
+    assert "sandbox" in exported.headers["content-security-policy"]
+    analysis = FileAnalyzer().analyze(io.BytesIO(exported.content))
+    assert analysis.kind is kind
+    text = analysis.text or ""
+    assert "42" in text
+    assert "na\u00efvely" in text
+    assert "cities.csv" in text
+    assert "calculate" in text
+
+
+async def test_export_of_somebody_elses_session_is_not_there(api: Api) -> None:
+    session_id = await api.session()
+    response = await api.as_user("eve").get(f"/api/v1/sessions/{session_id}/export", params={"format": "pdf"})
+    assert (response.status_code, response.json()["code"]) == (404, "SESSION_NOT_FOUND")

@@ -8,7 +8,7 @@ text survives in every format.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import BinaryIO
 
 from shared.sessions.files.content import Content, FileFormat
@@ -53,7 +53,7 @@ class FileGenerator:
         for chunk in _STREAMED[file_format](content):
             out.write(chunk)
 
-    def chunks(self, content: Content, file_format: FileFormat) -> Iterator[bytes]:
+    def chunks(self, content: Content, file_format: FileFormat) -> Generator[bytes]:
         """The file in pieces of some 64 KiB, made as they are asked for where the format allows."""
         streamed = _STREAMED.get(file_format)
         if streamed is not None:

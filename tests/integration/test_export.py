@@ -1,0 +1,124 @@
+"""Exporting conversations of any length: complete, in order, in bounded memory, or refused with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+
+from shared.errors import ErrorCode, InvalidInput, NotFound
+from shared.principal import Principal, Role
+from shared.sessions.files.content import FileFormat
+from shared.sessions.files.export import MAX_LAID_OUT_MESSAGES, ExportService
+from shared.sessions.files.generator import FileGenerator
+from shared.sessions.history.manager import HistoryManager
+from shared.sessions.models import Message
+from shared.sessions.pages import MessageFilter, Page
+from tests.integration.domain import OWNER, READER, STRANGER, Stores
+
+pytestmark = pytest.mark.integration
+
+
+def who(name: str) -> Principal:
+    return Principal(name, frozenset({Role.USER}))
+
+
+ANN = who(OWNER)
+
+
+class CountedHistory(HistoryManager):
+    """The real one, counting pages."""
+
+    pages = 0
+
+    async def list_messages(
+        self, session_id: str, principal: Principal, wanted: MessageFilter, page: Page
+    ) -> tuple[list[Message], str | None]:
+        self.pages += 1
+        return await super().list_messages(session_id, principal, wanted, page)
+
+
+@pytest.fixture
+def history(stores: Stores) -> CountedHistory:
+    return CountedHistory(stores.sessions, stores.turns)
+
+
+@pytest.fixture
+def exports(stores: Stores, history: CountedHistory) -> ExportService:
+    return ExportService(stores.sessions, history, FileGenerator())
+
+
+async def long_session(stores: Stores, messages: int, chars: int = 10) -> str:
+    """A session of `messages` messages, whose texts begin with their number."""
+    session = await stores.session(name="Long")
+    posted = await stores.post(session.id, "0 ")
+    await stores.sql(
+        b"INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status,"
+        b" tokens, created_at)"
+        b" SELECT m.id || n, m.session_id, m.turn_id, m.number + n, m.turn_number, n, 0, 'assistant',"
+        b" n || repeat(' x', %(chars)s / 2), 'completed', 1, m.created_at"
+        b" FROM messages m, generate_series(1, %(more)s) n WHERE m.turn_id = %(turn)s",
+        chars=chars,
+        more=messages - 1,
+        turn=posted.turn.id,
+    )
+    return session.id
+
+
+async def whole(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+async def test_long_conversation_is_complete_and_in_order(stores: Stores, exports: ExportService) -> None:
+    session_id = await long_session(stores, 650)
+    export = await exports.export(session_id, ANN, FileFormat.JSON)
+    document = orjson.loads(await whole(export.pieces))
+    assert [int(message["content"].split()[0]) for message in document["messages"]] == list(range(650))
+    table = (await whole((await exports.export(session_id, ANN, FileFormat.CSV)).pieces)).decode("utf-8-sig")
+    assert len(list(csv.reader(io.StringIO(table)))) == 651
+    assert export.name == "Long.json"
+
+
+async def test_pages_are_read_as_the_file_is_taken(
+    stores: Stores, exports: ExportService, history: CountedHistory
+) -> None:
+    session_id = await long_session(stores, 1_000, chars=2_000)
+    export = await exports.export(session_id, ANN, FileFormat.MD)
+    assert history.pages == 0
+    first = await anext(export.pieces)
+    assert len(first) < 200_000
+    assert history.pages <= 2
+    await export.pieces.aclose()  # the reader went
+    assert history.pages <= 2
+
+
+@pytest.mark.parametrize("file_format", [FileFormat.PDF, FileFormat.DOCX])
+@pytest.mark.parametrize(("messages", "chars"), [(MAX_LAID_OUT_MESSAGES + 1, 10), (41, 10_000)])
+async def test_conversation_too_long_to_be_laid_out_is_refused_before_the_first_byte(
+    stores: Stores, exports: ExportService, file_format: FileFormat, messages: int, chars: int
+) -> None:
+    session_id = await long_session(stores, messages, chars)
+    export = await exports.export(session_id, ANN, file_format)
+    with pytest.raises(InvalidInput) as refusal:
+        await anext(export.pieces)
+    assert refusal.value.code is ErrorCode.MESSAGE_TOO_LONG
+    assert "json" in refusal.value.safe_message
+
+
+async def test_many_exports_at_once_all_end(stores: Stores, exports: ExportService) -> None:
+    session_id = await long_session(stores, 300)
+    files = [await exports.export(session_id, ANN, FileFormat.HTML) for _ in range(12)]
+    made = await asyncio.gather(*(whole(file.pieces) for file in files))
+    assert len({len(file) for file in made}) == 1
+
+
+async def test_readers_export_and_strangers_find_nothing(stores: Stores, exports: ExportService) -> None:
+    session = await stores.shared_session()
+    export = await exports.export(session.id, who(READER), FileFormat.JSON)
+    assert orjson.loads(await whole(export.pieces))["messages"] == []
+    with pytest.raises(NotFound):
+        await exports.export(session.id, who(STRANGER), FileFormat.JSON)
