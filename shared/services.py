@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from shared.adapters.redis_entra import EntraRedisCredentials
     from shared.adapters.redis_events import RedisEventLog
     from shared.adapters.redis_guard import RedisGuard
+    from shared.sessions.forks import ForkService
 
 # The drivers are imported where they are made: together they take longer than everything else the app imports, and
 # indexing (which a cold start waits for) needs none of them.
@@ -278,6 +279,13 @@ class Services:
 
         cache = self.session_cache
         return BranchService(cache, PostgresBranches(self.pool), self.publisher, self.sessions, cache)
+
+    @cached_property
+    def forks(self) -> ForkService:
+        from shared.adapters.postgres_forks import PostgresForks
+        from shared.sessions.forks import ForkService
+
+        return ForkService(PostgresForks(self.pool), self.publisher)
 
     @cached_property
     def recovery(self) -> SessionRecoveryManager:

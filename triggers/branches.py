@@ -1,4 +1,4 @@
-"""Branches: the other answers of a session, and which of them new messages follow."""
+"""Branches: the other answers of a session, which of them new messages follow, and a session copied from another."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
 from shared.sessions.branches import Branch
+from shared.sessions.forks import NewFork
 from shared.sessions.lifecycle import etag_of
 from shared.sessions.models import Session
 from triggers.http import Call, InvalidPath, Operation, endpoint, ok, page_of
-from triggers.parameters import PAGING
+from triggers.parameters import IDEMPOTENCY_KEY, PAGING
 
 bp = df.Blueprint()
 
@@ -62,6 +63,35 @@ async def activate_branch(call: Call, _: None) -> Response:
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     session, call.events = await call.services.branches.activate(session_id, _branch(call), call.principal)
     return ok(session, headers={"ETag": etag_of(session)})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/fork",
+        "fork_session",
+        "Copy a session, up to a message or a checkpoint, into one of the caller's own",
+        "Branches",
+        201,
+        body=NewFork,
+        returns=Session,
+        parameters=(IDEMPOTENCY_KEY,),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND, ErrorCode.CONFLICT),
+        body_required=False,
+    ),
+    sends=True,
+)
+async def fork_session(call: Call, body: NewFork) -> Response:
+    """Whoever may read a session may copy it. The copy has one branch; `forked_from` says where it came from.
+
+    Taken are messages, turns, tool calls and the session's own settings; not participants, bookmarks or approvals.
+    """
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    session, call.events = await call.services.forks.fork(
+        session_id, body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
+    )
+    return ok(session, 201, {"Location": f"/api/v1/sessions/{session.id}", "ETag": etag_of(session)})
 
 
 def _branch(call: Call) -> int:

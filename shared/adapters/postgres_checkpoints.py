@@ -67,7 +67,9 @@ class PostgresCheckpoints:
             refuse_recovery(record.session, now)
             await refuse_open_turns(connection, session_id)
             branch = await _branch_from(connection, record, checkpoint, now=now)
-            wanted = recovered_state(record.session, _state(checkpoint)).model_copy(update={"active_branch": branch})
+            wanted = recovered_state(record.session, checkpoint_state(checkpoint)).model_copy(
+                update={"active_branch": branch}
+            )
             if wanted == record.session:
                 return Recovered(record.session, record)
             cursor = await connection.execute(
@@ -140,7 +142,8 @@ async def _writable(connection: Connection, session_id: str, user_id: str) -> Se
     return record
 
 
-def _state(row: Row) -> CheckpointState:
+def checkpoint_state(row: Row) -> CheckpointState:
+    """What a session_checkpoints row holds of the session."""
     return CheckpointState(
         name=row["name"],
         status=SessionStatus(row["status"]),
@@ -159,6 +162,6 @@ def _checkpoint(row: Row) -> Checkpoint:
         label=row["label"],
         branch=row["branch"],
         before_turn_id=row["before_turn_id"],
-        state=_state(row),
+        state=checkpoint_state(row),
         created_at=row["created_at"],
     )

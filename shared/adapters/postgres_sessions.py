@@ -58,6 +58,35 @@ async def locked_session(connection: Connection, session_id: str, user_id: str) 
     return session_record(row)
 
 
+async def insert_session(connection: Connection, session: Session, owner_id: str) -> Row | None:
+    """Inside the caller's transaction; None when its id is taken."""
+    cursor = await connection.execute(
+        _Q["insert_session"],
+        {
+            "id": session.id,
+            "owner_id": owner_id,
+            "name": session.name,
+            "agent_id": session.agent_id,
+            "config": json(session.config.model_dump(mode="json", exclude_unset=True)),
+            "tags": session.tags,
+            "metadata": json(session.metadata),
+            "forked_from": session.forked_from,
+            "now": session.created_at,
+            "ceiling": SEQ_LEASE,
+        },
+    )
+    return await cursor.fetchone()
+
+
+async def session_made_before(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
+    """The session that an earlier request made. Raises NotFound."""
+    cursor = await connection.execute(_Q["session_for_user"], {"session_id": session_id, "user_id": user_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session of that request is gone.")
+    return session_record(row)
+
+
 async def claim_idempotency(connection: Connection, claim: Idempotency, outcome: JsonObject) -> JsonObject | None:
     """Claim a key inside the caller's transaction.
 
@@ -91,28 +120,8 @@ class PostgresSessions:
             if idempotency is not None:
                 earlier = await claim_idempotency(connection, idempotency, {"session_id": session.id})
                 if earlier is not None:
-                    cursor = await connection.execute(
-                        _Q["session_for_user"], {"session_id": earlier["session_id"], "user_id": owner_id}
-                    )
-                    row = await cursor.fetchone()
-                    if row is None:
-                        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session of that request is gone.")
-                    return session_record(row), False
-            cursor = await connection.execute(
-                _Q["insert_session"],
-                {
-                    "id": session.id,
-                    "owner_id": owner_id,
-                    "name": session.name,
-                    "agent_id": session.agent_id,
-                    "config": json(session.config.model_dump(mode="json", exclude_unset=True)),
-                    "tags": session.tags,
-                    "metadata": json(session.metadata),
-                    "now": session.created_at,
-                    "ceiling": SEQ_LEASE,
-                },
-            )
-            row = await cursor.fetchone()
+                    return await session_made_before(connection, earlier["session_id"], owner_id), False
+            row = await insert_session(connection, session, owner_id)
             if row is None:
                 raise Conflict(ErrorCode.SESSION_ALREADY_EXISTS, f"A session {session.id!r} exists already.")
             return session_record(row), True

@@ -26,6 +26,7 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     await _walk_history(api)
     await _walk_branches(api)
     await _walk_recovery(api)
+    await _walk_forks(api)
     await _walk_features(api)
     await _walk_agents(api)
     await _walk_files(api)
@@ -143,6 +144,37 @@ async def _walk_branches(api: Api) -> None:
     assert (await api.post(f"{base}/messages/{NOBODY}/regenerate")).json()["code"] == "MESSAGE_NOT_FOUND"
     kinds = [(event["type"], event["data"].get("active_branch")) for event in await api.events(session_id)]
     assert [branch for kind, branch in kinds if kind == "session.activated"] == [None, 1, 0]
+
+
+async def _walk_forks(api: Api) -> None:
+    session_id = await api.session()
+    base = f"/api/v1/sessions/{session_id}"
+    for text in ("first", "second"):
+        await api.until(session_id, await api.say(session_id, script(content=text)))
+    question = (await api.messages(session_id))[2]
+    made = await api.post(f"{base}/fork", {"message_id": question["id"]}, headers={"idempotency-key": "fork"})
+    fork = made.json()
+    assert (made.status_code, made.headers["location"]) == (201, f"/api/v1/sessions/{fork['id']}")
+    assert (fork["forked_from"], fork["status"], fork["active_branch"]) == (session_id, "CREATED", 0)
+    again = await api.post(f"{base}/fork", {"message_id": question["id"]}, headers={"idempotency-key": "fork"})
+    assert again.json() == fork
+    copied = await api.messages(fork["id"])
+    assert [message["content"] for message in copied] == [
+        message["content"] for message in (await api.messages(session_id))[:3]
+    ]
+    await api.until(fork["id"], await api.say(fork["id"], script(content="third")))
+    assert [message["content"] for message in await api.messages(fork["id"], role="assistant")] == ["first", "third"]
+    assert (await api.events(fork["id"]))[0]["type"] == "session.created"
+    everything = (await api.post(f"{base}/fork")).json()
+    assert len(await api.messages(everything["id"])) == 4
+    for body, status, code in (
+        ({"message_id": NOBODY}, 404, "MESSAGE_NOT_FOUND"),
+        ({"checkpoint_id": NOBODY}, 404, "MESSAGE_NOT_FOUND"),
+        ({"message_id": question["id"], "checkpoint_id": NOBODY}, 422, "VALIDATION_ERROR"),
+        ({"message_id": "a\x00b"}, 422, "VALIDATION_ERROR"),
+    ):
+        refused = await api.post(f"{base}/fork", body)
+        assert (refused.status_code, refused.json()["code"]) == (status, code), body
 
 
 async def _walk_recovery(api: Api) -> None:

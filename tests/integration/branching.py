@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from shared.adapters.postgres_branches import PostgresBranches
 from shared.adapters.postgres_checkpoints import PostgresCheckpoints
+from shared.adapters.postgres_forks import PostgresForks
 from shared.ids import new_id
 from shared.principal import Principal, Role
+from shared.sessions.forks import ForkPlace
 from shared.sessions.history.manager import HistoryManager
-from shared.sessions.models import Concurrency, Session, ToolCallStatus, Turn, TurnStatus, Usage
+from shared.sessions.models import Concurrency, MessageRole, Session, ToolCallStatus, Turn, TurnStatus, Usage
 from shared.sessions.pages import MessageFilter, Page, decode_cursor
 from shared.sessions.records import Idempotency, PostedMessage
 from shared.sessions.recovery import Checkpoint
@@ -133,6 +135,17 @@ class Conversation:
     async def recover(self, checkpoint_id: str, *, user: str = OWNER) -> Session:
         recovered = await self.checkpoints.recover(self.id, user, checkpoint_id, now=utc_now())
         return recovered.record.session
+
+    async def fork(self, *, message_id: str | None = None, checkpoint_id: str | None = None) -> Conversation:
+        place = ForkPlace(self.id, message_id, checkpoint_id)
+        record, _ = await PostgresForks(self.stores.pool).fork(place, new_id(), OWNER, idempotency=None, now=utc_now())
+        return Conversation(self.stores, record.session.id)
+
+    async def last_question(self) -> str | None:
+        """The id of the newest user message of the active branch."""
+        wanted = MessageFilter(role=MessageRole.USER, descending=True, branch=await self.active_branch())
+        found = await self.stores.turns.list_messages(self.id, wanted, Page(limit=1))
+        return found[0][1].id if found else None
 
     async def active_branch(self) -> int:
         return (await self.stores.sessions.get(self.id, OWNER)).session.active_branch

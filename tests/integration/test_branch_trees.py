@@ -1,4 +1,4 @@
-"""Any tree of posts, regenerations, recoveries and changes of branch, against a model that keeps branches as lists."""
+"""Any tree of posts, regenerations, recoveries, forks and changes of branch, against a model that keeps lists."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Model:
         self.active = len(self.branches) - 1
 
 
-_KINDS = ["post", "tool", "cancelled", "regenerate", "activate", "checkpoint", "recover"]
+_KINDS = ["post", "tool", "cancelled", "regenerate", "activate", "checkpoint", "recover", "fork"]
 # An action and a number that chooses among what there is to act on.
 ACTIONS = st.lists(
     st.tuples(st.sampled_from(_KINDS), st.integers(0, 1_000)),
@@ -88,7 +88,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS)
 def test_every_branch_reads_what_was_said_on_its_way_and_nothing_is_lost(
     postgres_url: str, actions: list[tuple[str, int]]
@@ -121,6 +121,17 @@ async def _apply(talk: Conversation, model: Model, action: str, choice: int, tex
     if action == "checkpoint":
         await talk.checkpoint(text)
         model.note()
+        return
+    if action == "fork":
+        stored = await talk.listed_checkpoints()
+        if stored:
+            place = choice % len(stored)
+            fork = await talk.fork(checkpoint_id=stored[place].id)
+            assert await fork.listed() == model.checkpoints[place][2]
+            if fork_question := await fork.last_question():
+                again = await fork.regenerate(fork_question)
+                read = await fork.context(again.turn.id)
+                assert read == model.checkpoints[place][2][: len(read)]
         return
     if action == "recover":
         stored = await talk.listed_checkpoints()

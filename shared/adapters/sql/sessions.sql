@@ -1,6 +1,8 @@
 -- name: insert_session
-INSERT INTO sessions (id, owner_id, name, status, agent_id, config, tags, metadata, created_at, updated_at, event_seq_ceiling)
-SELECT %(id)s, %(owner_id)s, %(name)s, 'CREATED', %(agent_id)s, %(config)s, %(tags)s, %(metadata)s, %(now)s, %(now)s, %(ceiling)s
+INSERT INTO sessions (id, owner_id, name, status, agent_id, config, tags, metadata, forked_from, created_at, updated_at,
+                      event_seq_ceiling)
+SELECT %(id)s, %(owner_id)s, %(name)s, 'CREATED', %(agent_id)s, %(config)s, %(tags)s, %(metadata)s, %(forked_from)s, %(now)s,
+       %(now)s, %(ceiling)s
 -- An id that is being erased may still name events in Redis: they would be the new session's.
 WHERE NOT EXISTS (SELECT 1 FROM session_erasures e WHERE e.session_id = %(id)s AND e.finished_at IS NULL)
 ON CONFLICT (id) DO NOTHING
