@@ -14,10 +14,11 @@ from shared.adapters.blob_store import AzureBlobStore
 from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, token_for
 from shared.adapters.openai_chat import OpenAIChat
 from shared.adapters.realtime import RelaySender, RestSender
-from shared.adapters.tables_audit import TablesAuditTrail
+from shared.adapters.tables_audit import TablesAuditLines
 from shared.adapters.webhook import ApprovalNotifier
 from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.audit import ChainedAudit
 from shared.sessions.branches import BranchService
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cache import SessionCache
@@ -58,7 +59,7 @@ from shared.settings import (
     load_settings,
     without_user,
 )
-from shared.signing import ApprovalLinks, RelayTokens
+from shared.signing import ApprovalLinks, RelayTokens, SigningKeys, derive_key
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -217,10 +218,18 @@ class Services:
         return RelaySender(self.settings.internal_base_url, self.relay_tokens)
 
     @cached_property
-    def audit(self) -> TablesAuditTrail:
-        return TablesAuditTrail(
+    def audit_lines(self) -> TablesAuditLines:
+        return TablesAuditLines(
             connection_string=self.settings.azure_web_jobs_storage, endpoint=self.settings.tables_endpoint
         )
+
+    @cached_property
+    def audit(self) -> ChainedAudit:
+        from shared.adapters.postgres_audit import PostgresAuditAnchors
+
+        secrets = SigningKeys.parse(self.settings.approval_link_secret).secrets.values()
+        keys = tuple(derive_key(secret, "parley/audit") for secret in secrets)
+        return ChainedAudit(PostgresAuditAnchors(self.pool), self.audit_lines, self.session_rows.get, keys=keys)
 
     @cached_property
     def model(self) -> OpenAIChat:
@@ -302,7 +311,7 @@ class Services:
             PostgresLifecycle(self.pool),
             self.publisher,
             self.session_rows.get,
-            [self.event_log, self.statistics, self.loose_blobs],
+            [self.event_log, self.statistics, self.loose_blobs, self.audit],
             self.audit,
             self.session_cache,
         )

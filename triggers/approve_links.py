@@ -30,6 +30,9 @@ _PATH = "/api/approve/{token}"
 _MAX_FORM_BYTES = 256 * 1024
 """Ten times what the page lets people edit: percent-encoding triples every byte, and UTF-8 has up to four."""
 
+_LOOK_SECONDS = 1.0
+"""How long a look waits for its audit line: the page is what the approver came for."""
+
 
 @endpoint(
     bp,
@@ -51,7 +54,11 @@ async def approve_page(call: Call, _: None) -> Response:
         return view
     approval = view.approval
     await call.services.audit.record(
-        approval.session_id, "approval.viewed", {"approval_id": approval.id}, who=call.principal.user_id
+        approval.session_id,
+        "approval.viewed",
+        {"approval_id": approval.id},
+        who=call.principal.user_id,
+        within_s=_LOOK_SECONDS,
     )
     if approval.status is not ApprovalStatus.PENDING:
         return page.decided(approval)

@@ -59,7 +59,7 @@ async def health_ready(call: Call, _: None) -> Response:
     results = await asyncio.gather(
         _probe(everything.pool.ping()),
         _probe(everything.event_log.ping()),
-        _probe(everything.audit.ping()),
+        _probe(everything.audit_lines.ping()),
         _probe(everything.model.warm_up()),
     )
     dependencies = dict(zip(names, results, strict=True))

@@ -284,14 +284,13 @@ class SessionLifecycle:
         if not stores_forgot:
             return False
         details: JsonObject = {
-            "by": erasure.owner_id,
             "requested_at": erasure.requested_at.isoformat(),
             "messages": erasure.messages,
             "turns": erasure.turns,
         }
         return await self._rows.finish_erasure(
             erasure.session_id,
-            lambda: self._audit.record(erasure.session_id, "session.erased", details),
+            lambda: self._audit.record_erasure(erasure.session_id, details, who=erasure.owner_id),
             now=datetime.now(UTC),
         )
 

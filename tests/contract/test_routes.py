@@ -64,6 +64,18 @@ async def _walk(api: Api, sink: Sink) -> None:
     assert (await api.post(link, data={"decision": "approve"})).status_code == 200
     assert (await api.decide(approval["id"], "approve")).status_code == 200
     turn = await api.until(session["id"], turn_id)
+    audit = (await api.get(f"{base}/audit")).json()
+    assert (audit["verified"], audit["problems"], audit["next_cursor"]) == (True, [], None)
+    # The webhook is sent beside the turn and has no place of its own in the order.
+    lines = [(line["action"], line["who"]) for line in audit["items"] if line["action"] != "approval.notified"]
+    assert lines == [
+        ("approval.requested", "olga"),
+        ("approval.viewed", "olga"),
+        ("approval.voted", "olga"),
+        ("approval.decided", "olga"),
+        ("tool_call.started", "system"),
+        ("tool_call.ended", "system"),
+    ]
     assert turn["usage"]["input_tokens"] > 0
     for message in await api.messages(session["id"]):
         assert (await api.get(f"{base}/messages/{message['id']}")).json() == message

@@ -21,7 +21,7 @@ from shared.adapters.postgres_tool_calls import PostgresToolCalls
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
 from shared.sessions.approval_rules import arguments_digest
-from shared.sessions.audit import SYSTEM
+from shared.sessions.audit import SYSTEM, TIMEOUT_S
 from shared.sessions.context import estimate_tokens
 from shared.sessions.models import (
     ApprovalMode,
@@ -331,9 +331,14 @@ class RecordingAudit:
     who: list[str] = field(default_factory=list)
     """Of each line."""
 
-    async def record(self, session_id: str, action: str, details: dict[str, Any], *, who: str = SYSTEM) -> None:
+    async def record(
+        self, session_id: str, action: str, details: dict[str, Any], *, who: str = SYSTEM, within_s: float = TIMEOUT_S
+    ) -> None:
         self.lines.append((session_id, action, details))
         self.who.append(who)
+
+    async def record_erasure(self, session_id: str, details: dict[str, Any], *, who: str) -> None:
+        await self.record(session_id, "session.erased", details, who=who)
 
 
 def envelopes(messages: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -307,10 +307,10 @@ async def test_no_token_is_a_failure_of_that_service_that_shows_nothing(identity
 
 _AUDIT = """
 import asyncio, sys
-from shared.adapters.tables_audit import TablesAuditTrail
+from shared.adapters.tables_audit import TablesAuditLines
 
 async def main():
-    trail = TablesAuditTrail(connection_string=None, endpoint=sys.argv[1])
+    trail = TablesAuditLines(connection_string=None, endpoint=sys.argv[1])
     await trail.ping()
     await trail.aclose()
 

@@ -109,7 +109,7 @@ async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
     assert await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=True)
     assert not await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=True)
     [(where, action, details)] = audit.lines
-    assert (where, action, details["by"], details["turns"]) == (session_id, "session.erased", OWNER, 1)
+    assert (where, action, audit.who, details["turns"]) == (session_id, "session.erased", [OWNER], 1)
     with pytest.raises(NotFound):
         await publisher.publish(mark.record.target, [Event(EventType.SESSION_ENDED, {})])
 
