@@ -135,7 +135,7 @@ class ChainedAudit:
         keys: Sequence[bytes],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """read: a session for a user, raises NotFound. keys: only for sealing lines; the first seals. clock: aware UTC."""
+        """read: a session for a user, raises NotFound. keys: for lines only; the first seals. clock: aware UTC."""
         self._anchors = anchors
         self._lines = lines
         self._read = read
