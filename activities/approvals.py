@@ -1,6 +1,8 @@
-"""request_approval and notify_approvers: putting a question to people."""
+"""request_approval, give_notice and notify_approvers: putting a question to people, and putting it again."""
 
 from __future__ import annotations
+
+import logging
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -8,11 +10,14 @@ import azure.functions as func
 from activities.binding import send, sends_events
 from activities.durable_client import start_notification
 from shared import tracing
-from shared.durable_messages import NotifyApproversInput, RequestApprovalInput, RequestApprovalResult
-from shared.durable_names import NOTIFY_APPROVERS, REQUEST_APPROVAL
+from shared.durable_messages import GiveNoticeInput, NotifyApproversInput, RequestApprovalInput, RequestApprovalResult
+from shared.durable_names import GIVE_NOTICE, NOTIFY_APPROVERS, REQUEST_APPROVAL
 from shared.services import services
+from shared.sessions.notices import NoticeKind
 
 bp = df.Blueprint()
+
+log = logging.getLogger(__name__)
 
 
 @bp.activity_trigger(input_name="payload", activity=REQUEST_APPROVAL)
@@ -26,12 +31,53 @@ async def request_approval(payload: object, events: func.Out[str], client: df.Du
     if asked is None:
         return RequestApprovalResult().dump()
     send(events, asked.messages)
-    if services().settings.approval_webhook_url:
-        await start_notification(client, asked.approval_id)
-    return RequestApprovalResult(approval_id=asked.approval_id, expires_at=asked.expires_at).dump()
+    await tell_receiver(client, asked.approval_id, NoticeKind.REQUESTED)
+    schedule = asked.schedule
+    return RequestApprovalResult(
+        approval_id=asked.approval_id,
+        expires_at=schedule.expires_at,
+        remind_at=schedule.remind_at,
+        remind_every_s=int(schedule.remind_every.total_seconds()),
+        escalate_at=schedule.escalate_at,
+    ).dump()
+
+
+@bp.activity_trigger(input_name="payload", activity=GIVE_NOTICE)
+@sends_events(bp)
+@bp.durable_client_input(client_name="client")
+async def give_notice(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
+    """Remind whoever may decide, or tell those it escalates to; nothing when it is decided."""
+    notice = GiveNoticeInput.load(payload)
+    try:
+        messages = await services().approvals.give_notice(notice.approval_id, notice.kind, notice.number)
+        if messages is None:
+            return
+        send(events, messages)
+        await tell_receiver(client, notice.approval_id, notice.kind, notice.number)
+    except Exception:
+        # Said here, since the orchestrator goes on without it.
+        log.exception("%s of approval %s could not be given", notice.kind, notice.approval_id)
+        raise
 
 
 @bp.activity_trigger(input_name="payload", activity=NOTIFY_APPROVERS)
 async def notify_approvers(payload: object) -> None:
     """Send the signed webhook. Raises while the receiver does not take it; the orchestrator tries again."""
-    await services().notifier.notify(NotifyApproversInput.load(payload).approval_id)
+    request = NotifyApproversInput.load(payload)
+    await services().notifier.notify(request.approval_id, request.kind, request.number)
+
+
+async def tell_receiver(
+    client: df.DurableOrchestrationClient, approval_id: str, kind: NoticeKind, number: int = 0
+) -> None:
+    """Start a webhook, where a receiver is set; once, however often it is asked for."""
+    if services().settings.approval_webhook_url:
+        await start_notification(client, approval_id, kind, number)
+
+
+async def tell_decision(client: df.DurableOrchestrationClient, approval_id: str) -> None:
+    """Start the webhook of a decision. Never raises: what was decided happens whether or not a receiver hears of it."""
+    try:
+        await tell_receiver(client, approval_id, NoticeKind.DECIDED)
+    except Exception:
+        log.exception("the decision of approval %s could not be told", approval_id)

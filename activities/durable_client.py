@@ -16,6 +16,7 @@ import azure.durable_functions as df
 
 from shared.durable_messages import NotifyApproversInput
 from shared.durable_names import CANCEL_EVENT, NOTIFICATION, TURN, approval_event, notification_instance
+from shared.sessions.notices import NoticeKind
 from shared.sessions.records import Interruption
 
 log = logging.getLogger(__name__)
@@ -109,13 +110,14 @@ async def _erase(client: df.DurableOrchestrationClient, instance_id: str) -> boo
     return True
 
 
-async def start_notification(client: df.DurableOrchestrationClient, approval_id: str) -> None:
-    """Send an approval's webhook, durably, beside the turn."""
-    instance_id = notification_instance(approval_id)
-    if not await is_live(client, instance_id):
-        await client.start_new(
-            NOTIFICATION, instance_id=instance_id, client_input=NotifyApproversInput(approval_id=approval_id).dump()
-        )
+async def start_notification(
+    client: df.DurableOrchestrationClient, approval_id: str, kind: NoticeKind, number: int = 0
+) -> None:
+    """Send a webhook of an approval, durably, beside the turn; nothing when it is being sent or was."""
+    instance_id = notification_instance(approval_id, kind, number)
+    if await look(client, instance_id) is Found.NOWHERE:
+        request = NotifyApproversInput(approval_id=approval_id, kind=kind, number=number)
+        await client.start_new(NOTIFICATION, instance_id=instance_id, client_input=request.dump())
 
 
 async def raise_decision(client: df.DurableOrchestrationClient, instance_id: str, approval_id: str) -> bool:

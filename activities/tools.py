@@ -5,6 +5,7 @@ from __future__ import annotations
 import azure.durable_functions as df
 import azure.functions as func
 
+from activities.approvals import tell_decision
 from activities.binding import send, sends_events
 from shared import tracing
 from shared.durable_messages import ExecuteToolInput, ExecuteToolResult
@@ -16,10 +17,14 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="payload", activity=EXECUTE_TOOL)
 @sends_events(bp)
+@bp.durable_client_input(client_name="client")
 @tracing.activity(EXECUTE_TOOL)
-async def execute_tool(payload: object, events: func.Out[str]) -> object:
+async def execute_tool(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> object:
     """Run an allowed call, or record why it does not run. What a tool did wrong is a result."""
     request = ExecuteToolInput.load(payload)
     report = await services().tool_calls.handle_tool_call(request.tool_call_id, deadline_passed=request.deadline_passed)
     send(events, report.messages)
+    if report.approval_id is not None and not report.pending:
+        # Whoever decided has told it already, unless nobody did or was cut.
+        await tell_decision(client, report.approval_id)
     return ExecuteToolResult(status=report.status, pending=report.pending).dump()

@@ -2,22 +2,27 @@
 
 Ends with the tool's result, or with the refusal the model will read; a rejection or a timeout is a normal outcome.
 The event that ends the wait carries nothing: `execute_tool` reads the decision from the store, so a forged or repeated
-event can at most make it look.
+event can at most make it look. While nobody decides, people are reminded and others are asked, as the policy says.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import azure.durable_functions as df
 
-from orchestrators.durable import Steps, call_activity, wait
+from orchestrators.durable import Steps, call_activity, listen, parallel_activity, wait_for
 from shared.durable_messages import (
     ApprovalInput,
     ExecuteToolInput,
     ExecuteToolResult,
+    GiveNoticeInput,
     RequestApprovalInput,
     RequestApprovalResult,
 )
-from shared.durable_names import APPROVAL, EXECUTE_TOOL, REQUEST_APPROVAL, approval_event
+from shared.durable_names import APPROVAL, EXECUTE_TOOL, GIVE_NOTICE, REQUEST_APPROVAL, approval_event
+from shared.sessions.notices import Notice, NoticeSchedule
 
 bp = df.Blueprint()
 
@@ -35,13 +40,34 @@ def approval(context: df.DurableOrchestrationContext) -> Steps[str]:
         # Cancelled before anyone was asked; the tool activity records that.
         result = yield from _execute(context, tool_call_id, deadline_passed=True)
         return result.status
+    schedule = NoticeSchedule(
+        asked.expires_at, asked.remind_at, timedelta(seconds=asked.remind_every_s), asked.escalate_at
+    )
     for look in range(_MAX_LOOKS + 1):
         event = approval_event(asked.approval_id) if look < _MAX_LOOKS else f"{asked.approval_id}-none"
-        in_time = yield from wait(context, event, asked.expires_at)
+        arrived = listen(context, event)
+        in_time = False
+        while not in_time:
+            notice = schedule.next()
+            in_time = yield from wait_for(context, arrived, schedule.expires_at if notice is None else notice.at)
+            if in_time or notice is None:
+                break
+            yield from _give(context, asked.approval_id, notice)
+            schedule = schedule.after(notice, context.current_utc_datetime)
         result = yield from _execute(context, tool_call_id, deadline_passed=not in_time)
         if not result.pending:
             break
     return result.status
+
+
+def _give(context: df.DurableOrchestrationContext, approval_id: str, notice: Notice) -> Steps[Any]:
+    """Remind, or hand on. A notice that cannot be given must not end the wait that it is about."""
+    request = GiveNoticeInput(approval_id=approval_id, kind=notice.kind, number=notice.number)
+    try:
+        yield parallel_activity(context, GIVE_NOTICE, request.dump())
+    except Exception:
+        # The activity has logged why, each time; the next notice tries again.
+        return
 
 
 def _execute(

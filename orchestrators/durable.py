@@ -6,13 +6,13 @@ Its other face, the client, is wrapped in `activities/durable_client.py`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import azure.durable_functions as df
 
-from shared.sessions.retry import MAX_ACTIVITY_TRIES, backoff_s
+from shared.sessions.retry import activity_delay_s
 
 type Steps[Result] = Generator[Any, Any, Result]
 """A part of an orchestrator: yields durable tasks, returns a value; used with `yield from`."""
@@ -21,10 +21,16 @@ _PARALLEL_RETRY = df.RetryOptions(2_000, 30)
 """For activities that run side by side, where the loop below cannot be used: every 2 s for a minute."""
 
 
-def call_activity(context: df.DurableOrchestrationContext, name: str, payload: dict[str, Any]) -> Steps[Any]:
+def call_activity(
+    context: df.DurableOrchestrationContext,
+    name: str,
+    payload: dict[str, Any],
+    *,
+    delay_s: Callable[[int], float | None] = activity_delay_s,
+) -> Steps[Any]:
     """Call an activity; when infrastructure fails under it, again after a durable back-off.
 
-    Raises the last exception when MAX_ACTIVITY_TRIES have failed.
+    Raises the last exception when `delay_s` gives up.
     """
     tries = 0
     while True:
@@ -34,9 +40,10 @@ def call_activity(context: df.DurableOrchestrationContext, name: str, payload: d
         except Exception:
             # The SDK gives every failure as a bare Exception. Our activities raise only for infrastructure and bugs;
             # what a model or a tool did wrong is a result.
-            if tries >= MAX_ACTIVITY_TRIES:
+            delay = delay_s(tries)
+            if delay is None:
                 raise
-        yield context.create_timer(context.current_utc_datetime + timedelta(seconds=backoff_s(tries)))
+        yield context.create_timer(context.current_utc_datetime + timedelta(seconds=delay))
 
 
 def parallel_activity(context: df.DurableOrchestrationContext, name: str, payload: dict[str, Any]) -> Any:
@@ -62,7 +69,19 @@ def wait(context: df.DurableOrchestrationContext, event: str, until: datetime) -
     The losing timer is cancelled before anything else is yielded: an open timer keeps an instance Running until it
     fires. The event's payload is not used: the store says what was decided.
     """
-    arrived = context.wait_for_external_event(event)
+    return (yield from wait_for(context, listen(context, event), until))
+
+
+def listen(context: df.DurableOrchestrationContext, event: str) -> Any:
+    """A task for an external event. Listened to once and waited for as often as needed: two tasks of one name would
+    share its events, and the first of them might be one that nobody looks at any more."""
+    return context.wait_for_external_event(event)
+
+
+def wait_for(context: df.DurableOrchestrationContext, arrived: Any, until: datetime) -> Steps[bool]:
+    """Wait for a task of `listen` or a time. True when the event came, also when it came before this was called."""
+    if arrived.is_completed:
+        return True
     deadline = context.create_timer(until)
     winner = yield context.task_any([arrived, deadline])
     if winner == deadline:

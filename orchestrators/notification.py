@@ -1,4 +1,4 @@
-"""An approval's webhook, retried beside the turn: a slow receiver must not delay a decision."""
+"""One webhook of an approval, retried for hours beside the turn: a slow receiver must not delay a decision."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import azure.durable_functions as df
 from orchestrators.durable import Steps, call_activity
 from shared.durable_messages import NotifyApproversInput
 from shared.durable_names import NOTIFICATION, NOTIFY_APPROVERS
+from shared.sessions.retry import notify_delay_s
 
 bp = df.Blueprint()
 
 
 @bp.orchestration_trigger(context_name="context", orchestration=NOTIFICATION)
 def notification(context: df.DurableOrchestrationContext) -> Steps[None]:
-    """Send until the receiver has it; gives up (and fails visibly) after the activity retry limit."""
+    """Send until the receiver has it; gives up (and fails visibly) after MAX_NOTIFY_TRIES."""
     request = NotifyApproversInput.load(context.get_input())
-    yield from call_activity(context, NOTIFY_APPROVERS, request.dump())
+    yield from call_activity(context, NOTIFY_APPROVERS, request.dump(), delay_s=notify_delay_s)

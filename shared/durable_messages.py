@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from shared.sessions.models import Value
+from shared.sessions.notices import NoticeKind
 from shared.sessions.records import StepOutcome
 
 
@@ -52,10 +53,24 @@ class RequestApprovalResult(DurableMessage):
     approval_id: str | None = None
     """None: its turn was cancelled before; there is nothing to wait for."""
     expires_at: datetime | None = None
+    remind_at: datetime | None = None
+    """The first reminder; None: there are none."""
+    remind_every_s: int = 0
+    escalate_at: datetime | None = None
+    """None: it is not handed on."""
+
+
+class GiveNoticeInput(DurableMessage):
+    approval_id: str
+    kind: NoticeKind
+    number: int = 0
+    """Of a reminder, from 1."""
 
 
 class NotifyApproversInput(DurableMessage):
     approval_id: str
+    kind: NoticeKind = NoticeKind.REQUESTED
+    number: int = 0
 
 
 class ExecuteToolInput(DurableMessage):

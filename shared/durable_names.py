@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from shared.sessions.notices import NoticeKind
+
 TURN: Final = "turn"  # orchestrators/turn.py; instance id = turn id
 APPROVAL: Final = "approval"  # orchestrators/approval.py; instance id = approval_instance(...)
 NOTIFICATION: Final = "notification"  # orchestrators/notification.py; instance id = notification_instance(...)
@@ -14,6 +16,7 @@ NOTIFICATION: Final = "notification"  # orchestrators/notification.py; instance 
 CALL_MODEL: Final = "call_model"  # activities/model.py
 REQUEST_APPROVAL: Final = "request_approval"  # activities/approvals.py
 NOTIFY_APPROVERS: Final = "notify_approvers"  # activities/approvals.py
+GIVE_NOTICE: Final = "give_notice"  # activities/approvals.py
 EXECUTE_TOOL: Final = "execute_tool"  # activities/tools.py
 FINISH_TURN: Final = "finish_turn"  # activities/turns.py
 
@@ -34,6 +37,15 @@ def approval_instance(turn_id: str, tool_call_id: str) -> str:
     return f"{turn_id}:{tool_call_id}"
 
 
-def notification_instance(approval_id: str) -> str:
-    """The instance that sends one approval's webhook."""
-    return f"{approval_id}:notification"
+def notification_instance(approval_id: str, kind: NoticeKind = NoticeKind.REQUESTED, number: int = 0) -> str:
+    """The instance that sends one webhook of an approval. number: of a reminder."""
+    if kind is NoticeKind.REQUESTED:
+        return f"{approval_id}:notification"
+    return f"{approval_id}:{kind}-{number}" if number else f"{approval_id}:{kind}"
+
+
+def notification_instances(approval_id: str, *, reminders: int) -> list[str]:
+    """Every instance that may have sent a webhook of an approval."""
+    once = [kind for kind in NoticeKind if kind is not NoticeKind.REMINDER]
+    found = [notification_instance(approval_id, kind) for kind in once]
+    return found + [notification_instance(approval_id, NoticeKind.REMINDER, n + 1) for n in range(reminders)]

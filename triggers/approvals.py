@@ -8,6 +8,7 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
 from activities import durable_client
+from activities.approvals import tell_decision
 from shared.errors import ErrorCode
 from shared.sessions.models import Approval, ApprovalStatus, NewDecision
 from shared.sessions.pages import ApprovalFilter
@@ -90,6 +91,7 @@ async def decide_approval(call: Call, body: NewDecision) -> Response:
     call.events = decided.messages
     if decided.must_be_delivered:
         await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
+        await tell_decision(call.durable, decided.approval.id)
     return ok(decided.approval)
 
 

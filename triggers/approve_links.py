@@ -16,6 +16,7 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from pydantic import ValidationError
 
 from activities import durable_client
+from activities.approvals import tell_decision
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import is_valid_id
 from shared.sessions.approval import ApprovalView
@@ -118,6 +119,7 @@ async def approve_decision(call: Call, _: None) -> Response:
     if not decided.must_be_delivered:
         return page.voted(decided.approval)
     await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
+    await tell_decision(call.durable, decided.approval.id)
     return page.decided(decided.approval, just_now=decided.new)
 
 

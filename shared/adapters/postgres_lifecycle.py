@@ -12,12 +12,14 @@ from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.postgres_sessions import cancel_turns, locked_session, session_record
 from shared.adapters.postgres_turns import turn_from_row
 from shared.adapters.sql.queries import load_queries
-from shared.durable_names import notification_instance
+from shared.durable_names import notification_instances
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.lifecycle import Erasure, ErasureMark
 from shared.sessions.models import Participant, Session, SessionStatus, Turn
+from shared.sessions.notices import reminders_until
 from shared.sessions.pages import Page
+from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.records import Interruption, SessionRecord
 
 _Q = load_queries("lifecycle")
@@ -195,5 +197,7 @@ def _instances(rows: Sequence[Row]) -> list[str]:
         if row["instance_id"] is None:
             found.append(row["id"])
         else:
-            found += (row["instance_id"], notification_instance(row["id"]))
+            policy = ApprovalPolicy.model_validate(row["policy"])
+            reminders = reminders_until(policy, row["requested_at"], row["until"])
+            found += (row["instance_id"], *notification_instances(row["id"], reminders=reminders))
     return found

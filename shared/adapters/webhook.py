@@ -13,6 +13,8 @@ from standardwebhooks import Webhook
 
 from shared.errors import ErrorCode, Transient
 from shared.sessions.audit import AuditTrail
+from shared.sessions.models import ApprovalStatus, JsonObject
+from shared.sessions.notices import NoticeKind
 from shared.sessions.repository import ApprovalRepository
 from shared.sessions.voting import public_approval
 from shared.signing import ApprovalLinks
@@ -22,7 +24,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=15)
 
 
 class ApprovalNotifier:
-    """Tells a configured receiver that an approval waits."""
+    """Tells a configured receiver what becomes of approvals: `approval.requested`, and every further `NoticeKind`."""
 
     def __init__(
         self, approvals: ApprovalRepository, links: ApprovalLinks, audit: AuditTrail, *, url: str, secret: str
@@ -33,24 +35,29 @@ class ApprovalNotifier:
         self._url = url
         self._webhooks = [Webhook(one) for one in secret.split(",")]
 
-    async def notify(self, approval_id: str) -> None:
-        """Send `approval.requested` while it is still pending. Raises Transient until the receiver answers 2xx."""
+    async def notify(self, approval_id: str, kind: NoticeKind, number: int) -> None:
+        """Send it, unless it is no longer so: nobody is asked for what is decided. number: of a reminder.
+
+        Raises Transient until the receiver answers 2xx.
+        """
         record = await self._approvals.get(approval_id, "")
         now = datetime.now(UTC)
-        if record is None or record.status != "pending" or record.expires_at <= now:
+        if record is None:
             return
-        approval = public_approval(record).model_dump(mode="json")
-        link = self._links.url(record.id, expires_at=record.expires_at)
-        body = orjson.dumps(
-            {"type": "approval.requested", "timestamp": now.isoformat(), "data": {**approval, "link": link}}
-        )
-        # The same id on every try: that is how a receiver knows a repeat.
+        waits = record.status is ApprovalStatus.PENDING and now < record.expires_at
+        if waits is (kind is NoticeKind.DECIDED):
+            return
+        data = public_approval(record).model_dump(mode="json")
+        if waits:
+            data["link"] = self._links.url(record.id, expires_at=record.expires_at)
+        body = orjson.dumps({"type": f"approval.{kind}", "timestamp": now.isoformat(), "data": data})
+        message_id = webhook_id(record.id, kind, number)
         headers = {
             "content-type": "application/json",
-            "webhook-id": record.id,
+            "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
             # One signature per secret: while secrets change, the receiver may know only the old one or the new one.
-            "webhook-signature": " ".join(one.sign(record.id, now, body.decode()) for one in self._webhooks),
+            "webhook-signature": " ".join(one.sign(message_id, now, body.decode()) for one in self._webhooks),
         }
         try:
             async with (
@@ -61,6 +68,12 @@ class ApprovalNotifier:
                     raise Transient(ErrorCode.INTERNAL_ERROR, f"The webhook receiver answered {response.status}.")
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise Transient(ErrorCode.INTERNAL_ERROR, "The webhook receiver cannot be reached.") from exc
-        await self._audit.record(
-            record.session_id, "approval.notified", {"approval_id": record.id, "channel": "webhook"}
-        )
+        details: JsonObject = {"approval_id": record.id, "channel": "webhook", "kind": kind, "webhook_id": message_id}
+        await self._audit.record(record.session_id, "approval.notified", details)
+
+
+def webhook_id(approval_id: str, kind: NoticeKind, number: int) -> str:
+    """The same on every try, which is how a receiver knows a repeat, and another for every notice."""
+    if kind is NoticeKind.REQUESTED:
+        return approval_id
+    return f"{approval_id}.{kind}.{number}" if number else f"{approval_id}.{kind}"

@@ -15,18 +15,20 @@ import orjson
 from shared import tracing
 from shared.errors import ErrorCode, NotFound
 from shared.ids import new_id
-from shared.principal import Principal
+from shared.principal import Principal, Role
 from shared.sessions.approval_rules import (
     arguments_digest,
     deciding_roles,
     may_decide,
     may_see,
+    notice_schedule,
     refusal_to_approve,
     timeout_seconds,
 )
 from shared.sessions.audit import AuditTrail
 from shared.sessions.events import ROLE_GROUPS, Event, EventType, SessionEventPublisher
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
+from shared.sessions.notices import NoticeKind, NoticeSchedule
 from shared.sessions.pages import ApprovalFilter, Page, encode_cursor
 from shared.sessions.records import ApprovalRecord, VoteEffect, VoteRecord
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
@@ -43,8 +45,12 @@ class ApprovalRequest:
     """An approval that stands, and what its orchestration needs to wait for it."""
 
     approval_id: str
-    expires_at: datetime
+    schedule: NoticeSchedule
     messages: list[bytes]
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.schedule.expires_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +120,27 @@ class ToolApprovalManager:
             messages = await self._tell(EventType.TOOL_CALL_PENDING, record, message_id=call.message_id)
             details = {"approval_id": record.id, "tool": record.tool, "arguments_digest": record.arguments_digest}
             await self._audit.record(record.session_id, "approval.requested", details, who=record.requested_by)
-            self.print_link(record)
-        return ApprovalRequest(record.id, record.expires_at, messages)
+            self._print_link(record)
+        return ApprovalRequest(record.id, notice_schedule(record), messages)
+
+    async def give_notice(self, approval_id: str, kind: NoticeKind, number: int) -> list[bytes] | None:
+        """Remind those who may decide, or tell those it escalates to; the events to send.
+
+        None when it is decided or over: then there is nothing to tell.
+        """
+        record = await self._approvals.get(approval_id, "")
+        if record is None or record.status is not ApprovalStatus.PENDING or record.expires_at <= datetime.now(UTC):
+            return None
+        details: JsonObject = {"approval_id": record.id}
+        messages: list[bytes] = []
+        if kind is NoticeKind.ESCALATED and record.policy.escalation_role is not None:
+            details["role"] = record.policy.escalation_role
+            messages = await self._tell(EventType.TOOL_CALL_PENDING, record, role=record.policy.escalation_role)
+        else:
+            details["number"] = number
+        await self._audit.record(record.session_id, f"approval.{kind}", details)
+        self._print_link(record)
+        return messages
 
     async def get(self, approval_id: str, principal: Principal) -> Approval:
         """Raises NotFound for callers who may neither decide it nor read its session."""
@@ -165,16 +190,22 @@ class ToolApprovalManager:
         messages = await self._tell(EventType.TOOL_CALL_APPROVED if approved else EventType.TOOL_CALL_REJECTED, record)
         return Decided(public_approval(record), record.instance_id, True, messages)
 
-    def print_link(self, record: ApprovalRecord) -> None:
+    def _print_link(self, record: ApprovalRecord) -> None:
         """Only on a developer's machine: there the log is the approver's mailbox."""
         if self._print_links:
             link = self._links.url(record.id, expires_at=record.expires_at)
             log.warning("approval needed: %s %s\n  %s", record.tool, orjson.dumps(record.arguments).decode(), link)
 
-    async def _tell(self, kind: EventType, record: ApprovalRecord, *, message_id: str | None = None) -> list[bytes]:
-        """The event of an approval, for its session and for whoever may decide it."""
+    async def _tell(
+        self, kind: EventType, record: ApprovalRecord, *, message_id: str | None = None, role: Role | None = None
+    ) -> list[bytes]:
+        """The event of an approval, for its session and for whoever may decide it.
+
+        role: may decide it too from this moment on, whatever the clock here says.
+        """
         data = {"approval": public_approval(record).model_dump(mode="json"), "tool_call_id": record.tool_call_id}
-        groups = [ROLE_GROUPS[role] for role in dict.fromkeys(deciding_roles(record, datetime.now(UTC)))]
+        roles = [*deciding_roles(record, datetime.now(UTC)), *([] if role is None else [role])]
+        groups = [ROLE_GROUPS[told] for told in dict.fromkeys(roles)]
         event = Event(kind, data, record.turn_id, message_id)
         return await self._publisher.publish(record.target, [event], also_to=groups, users=record.policy.users)
 

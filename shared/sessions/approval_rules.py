@@ -15,6 +15,7 @@ import orjson
 
 from shared.principal import Principal, Role
 from shared.sessions.models import ApprovalMode, Decision, JsonObject, Vote
+from shared.sessions.notices import NoticeSchedule
 from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.records import ApprovalRecord, TurnPlan
 from shared.sessions.tools.registry import Tool, ToolApproval
@@ -48,6 +49,17 @@ def escalates_at(policy: ApprovalPolicy, requested_at: datetime) -> datetime | N
     if policy.escalate_after_seconds is None:
         return None
     return requested_at + timedelta(seconds=policy.escalate_after_seconds)
+
+
+def notice_schedule(record: ApprovalRecord) -> NoticeSchedule:
+    """When its people are reminded, and when others are asked."""
+    every = timedelta(seconds=record.policy.reminder_seconds or 0)
+    return NoticeSchedule(
+        record.expires_at,
+        record.requested_at + every if every else None,
+        every,
+        escalates_at(record.policy, record.requested_at),
+    )
 
 
 def deciding_roles(record: ApprovalRecord, now: datetime) -> list[Role]:

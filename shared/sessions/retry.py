@@ -8,8 +8,12 @@ MAX_MODEL_TRIES = 5
 MAX_ACTIVITY_TRIES = 10
 """For infrastructure failures (database, storage): about four minutes."""
 
+MAX_NOTIFY_TRIES = 20
+"""For a webhook that its receiver does not take: about nine hours."""
+
 _BASE_S = 1.0
 _CAP_S = 60.0
+_NOTIFY_CAP_S = 3_600.0
 MAX_RETRY_AFTER_S = 600.0
 """A server that asks for more than ten minutes is as good as down: the turn fails instead."""
 
@@ -20,6 +24,16 @@ def backoff_s(tries: int) -> float:
     Without jitter, because orchestrators must compute the same value again in replay.
     """
     return float(min(_CAP_S, _BASE_S * 2 ** (tries - 1)))
+
+
+def activity_delay_s(tries: int) -> float | None:
+    """Seconds before an activity is tried again after `tries` failures, or None: give up."""
+    return None if tries >= MAX_ACTIVITY_TRIES else backoff_s(tries)
+
+
+def notify_delay_s(tries: int) -> float | None:
+    """The same for a webhook: 1, 2, 4, ... seconds, capped at an hour."""
+    return None if tries >= MAX_NOTIFY_TRIES else float(min(_NOTIFY_CAP_S, _BASE_S * 2 ** (tries - 1)))
 
 
 def model_delay_s(tries: int, retry_after_s: float | None) -> float | None:

@@ -47,6 +47,8 @@ class ToolReport:
     status: ToolCallStatus
     pending: bool
     messages: list[bytes]
+    approval_id: str | None = None
+    """The approval that is over with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +178,10 @@ class ToolCallHandler:
         if not stored:
             # Another attempt runs beside this one and has it; it says so itself.
             stands = await self._tool_calls.tool_execution(call.tool_call_id)
-            return ToolReport(stands.status, False, [])
+            return ToolReport(stands.status, False, [], call.approval_id)
         metrics.tool_call_ended(call.name, outcome.status)
         metrics.message_stored(MessageRole.TOOL)
-        return ToolReport(outcome.status, False, await self._announce(call, outcome, message_id))
+        return ToolReport(outcome.status, False, await self._announce(call, outcome, message_id), call.approval_id)
 
     async def _again(self, call: ToolExecution) -> ToolReport:
         """A call on record is said again: whoever stored it may have been cut before it could say so."""
@@ -187,8 +189,9 @@ class ToolCallHandler:
         outcome = _Outcome(call.status, {}, call.result, code)
         if call.result_message_id is None:
             # Closed with its turn, whose own end tells of it.
-            return ToolReport(call.status, False, [])
-        return ToolReport(call.status, False, await self._announce(call, outcome, call.result_message_id))
+            return ToolReport(call.status, False, [], call.approval_id)
+        messages = await self._announce(call, outcome, call.result_message_id)
+        return ToolReport(call.status, False, messages, call.approval_id)
 
     async def _announce(self, call: ToolExecution, outcome: _Outcome, message_id: str) -> list[bytes]:
         data: JsonObject = {

@@ -40,8 +40,10 @@ HOUR = timedelta(hours=1)
 # The webhook. ------------------------------------------------------------------------------------
 
 
-def _of(sink: Sink, session_id: str) -> list[Received]:
-    return [request for request in sink.at(WEBHOOK_PATH) if session_id.encode() in request.body]
+def _of(sink: Sink, session_id: str, kind: str | None = None) -> list[Received]:
+    """Webhooks about a session. kind: `requested`, `reminder`, `escalated` or `decided`."""
+    found = [request for request in sink.at(WEBHOOK_PATH) if session_id.encode() in request.body]
+    return [request for request in found if kind is None or request.json()["type"] == f"approval.{kind}"]
 
 
 async def test_webhook_is_signed_and_repeated_until_it_is_taken(
@@ -58,7 +60,8 @@ async def test_webhook_is_signed_and_repeated_until_it_is_taken(
     approval = await api.approval(session_id)
 
     async def taken() -> list[Received] | None:
-        return _of(sink, session_id) if len(_of(sink, session_id)) >= 3 else None
+        found = _of(sink, session_id, "requested")
+        return found if len(found) >= 3 else None
 
     requests = await eventually(taken, "the webhook to be sent again")
     for request in requests:
@@ -78,7 +81,7 @@ async def test_webhook_is_signed_and_repeated_until_it_is_taken(
     page = await api.post(link.removeprefix(api.base_url), data={"decision": "approve"})
     assert page.status_code == 200
     assert (await api.until(session_id, turn_id))["status"] == "completed"
-    assert len(_of(sink, session_id)) == 3, "taken once, it is not sent again"
+    assert len(_of(sink, session_id, "requested")) == 3, "taken once, it is not sent again"
 
 
 async def test_receiver_that_is_down_does_not_hold_up_the_decision(
@@ -89,6 +92,98 @@ async def test_receiver_that_is_down_does_not_hold_up_the_decision(
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/unhooked"))]], content="done"))
     await api.decide((await api.approval(session_id))["id"], "approve")
     assert (await api.until(session_id, turn_id))["status"] == "completed"
+
+
+async def _careful(api: Api, **policy: Any) -> str:
+    """A session with an agent whose tool that posts has this policy."""
+    agent_id = f"careful-{new_id()}"
+    body = {"name": "Careful", "instructions": "Ask first.", "policies": {"http_request": policy}}
+    made = await api.as_user("root;admin").request("PUT", f"/api/v1/agents/{agent_id}", json=body)
+    assert made.status_code in {200, 201}, made.text
+    created = await api.post("/api/v1/sessions", {"agent_id": agent_id})
+    assert created.status_code == 201, created.text
+    return str(created.json()["id"])
+
+
+async def test_people_are_reminded_others_are_asked_and_two_must_agree(
+    api: Api, contract: WireContract, sink: Sink
+) -> None:
+    session_id = await _careful(
+        api, quorum=2, reminder_seconds=1, escalate_after_seconds=2, escalation_role="admin", forbid_self_approval=True
+    )
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/agreed"))]], content="done"))
+    approval = await api.approval(session_id)
+    assert (approval["quorum"], approval["votes"]) == (2, [])
+    admin, petr = api.as_user("root;admin"), api.as_user("petr;approver")
+
+    def told(kind: str) -> list[Received]:
+        return _of(sink, session_id, kind)
+
+    async def escalated() -> bool:
+        return bool(told("reminder") and told("escalated"))
+
+    await eventually(escalated, "a reminder and the escalation")
+    assert [item["id"] for item in await admin.approvals(session_id)] == [approval["id"]]
+    assert (await api.decide(approval["id"], "approve")).status_code == 409, "olga asked for it herself"
+    first = await admin.decide(approval["id"], "approve", comment="fine")
+    assert (first.status_code, first.json()["status"]) == (200, "pending")
+    assert (await api.turn(session_id, turn_id))["status"] == "waiting_approval"
+    assert sink.at("/agreed") == []
+    second = (await petr.decide(approval["id"], "approve")).json()
+    assert (second["status"], [vote["by"] for vote in second["votes"]]) == ("approved", ["root", "petr"])
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert len(sink.at("/agreed")) == 1
+
+    async def decided() -> list[Received]:
+        return told("decided")
+
+    [last] = await eventually(decided, "the decision to be told")
+    for request in _of(sink, session_id):
+        body = Webhook(WEBHOOK_SECRET).verify(request.body, request.headers)
+        link = body["data"].pop("link", None)
+        contract.validate_body("Approval", body["data"])
+        assert (link is None) is (request is last), "what is decided asks nobody for anything"
+    assert last.json()["data"] == second
+    ids = [request.headers["webhook-id"] for request in _of(sink, session_id)]
+    assert len(set(ids)) == len(ids)
+    assert (len(told("requested")), len(told("escalated")), len(told("decided"))) == (1, 1, 1)
+    audit = (await api.get(f"/api/v1/sessions/{session_id}/audit")).json()
+    assert (audit["verified"], audit["problems"]) == (True, [])
+    actions = [line["action"] for line in audit["items"]]
+    assert {"approval.reminder", "approval.escalated", "approval.notified", "approval.voted"} < set(actions)
+    notified = {line["details"]["webhook_id"] for line in audit["items"] if line["action"] == "approval.notified"}
+    assert notified <= set(ids)
+
+
+async def test_nobody_answers_and_the_policy_lets_it_run(api: Api, sink: Sink) -> None:
+    session_id = await _careful(api, timeout_seconds=1, on_timeout="approve")
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/unanswered"))]], content="done"))
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert len(sink.at("/unanswered")) == 1
+    [approval] = await api.approvals(session_id, None)
+    assert (approval["status"], approval["decided_by"], approval["votes"]) == ("approved", None, [])
+    assert (await api.decide(approval["id"], "reject")).status_code == 409
+
+    async def told() -> bool:
+        return bool(_of(sink, session_id, "decided"))
+
+    await eventually(told, "the webhook of what nobody decided")
+
+
+async def test_tool_approved_for_the_session_asks_no_more(api: Api, sink: Sink) -> None:
+    session_id = await _careful(api, allow_for_session=True)
+    say = script(tool_calls=[[post_call(sink.url("/granted"))], [post_call(sink.url("/granted"))]], content="done")
+    turn_id = await api.say(session_id, say)
+    approval = await api.approval(session_id)
+    decided = await api.decide(approval["id"], "approve", for_session=True)
+    assert decided.json()["for_session"] is True
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert len(await api.approvals(session_id, None)) == 1, "the second call asked nobody"
+    assert len(sink.at("/granted")) == 2
+    audit = (await api.get(f"/api/v1/sessions/{session_id}/audit")).json()
+    assert audit["verified"]
+    started = [line["details"] for line in audit["items"] if line["action"] == "tool_call.started"]
+    assert [details.get("granted") for details in started] == [None, "session"]
 
 
 # The sweep. --------------------------------------------------------------------------------------

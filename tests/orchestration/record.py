@@ -1,4 +1,4 @@
-"""Records the histories in `histories/` from a real host: `python -m tests.orchestration.record`.
+"""Records the histories in `histories/` from a real host: `python -m tests.orchestration.record [SCENARIO ...]`.
 
 Run it only when an orchestrator was changed on purpose *and* running instances cannot meet the change (or the old
 histories were kept beside the new ones): a stored history that no longer replays is the warning this folder is for.
@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -67,6 +68,20 @@ async def suspended_and_resumed(api: Api, sink: Sink) -> tuple[str, str]:
     return session_id, turn_id
 
 
+async def reminded_and_handed_on(api: Api, sink: Sink) -> tuple[str, str]:
+    policy = {"quorum": 2, "reminder_seconds": 1, "escalate_after_seconds": 2, "escalation_role": "admin"}
+    body = {"name": "Careful", "instructions": "Ask first.", "policies": {"http_request": policy}}
+    admin = api.as_user("root;admin")
+    assert (await admin.request("PUT", "/api/v1/agents/careful", json=body)).status_code in {200, 201}
+    session_id = str((await api.post("/api/v1/sessions", {"agent_id": "careful"})).json()["id"])
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/f"))]]))
+    approval = await api.approval(session_id)
+    await asyncio.sleep(3.5)  # reminders at 1, 2 and 3 s, handed on at 2 s
+    for user in (api, admin):
+        assert (await user.decide(approval["id"], "approve")).status_code == 200
+    return session_id, turn_id
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     plain,
     three_calls_two_approvals,
@@ -74,6 +89,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     model_fails_and_recovers,
     cancelled_while_waiting,
     suspended_and_resumed,
+    reminded_and_handed_on,
 )
 
 
@@ -97,7 +113,7 @@ def main() -> None:
 async def _play(base_url: str, sink: Sink) -> dict[str, str]:
     api = Api(base_url, None)
     turns = {}
-    for scenario in SCENARIOS:
+    for scenario in (one for one in SCENARIOS if one.__name__ in sys.argv[1:] or not sys.argv[1:]):
         session_id, turn_id = await scenario(api, sink)
         await api.until(session_id, turn_id)
         turns[scenario.__name__] = turn_id

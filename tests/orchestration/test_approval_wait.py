@@ -6,8 +6,15 @@ import pytest
 
 from orchestrators import approval as approval_module
 from orchestrators import notification as notification_module
-from shared.durable_names import APPROVAL, EXECUTE_TOOL, NOTIFICATION, NOTIFY_APPROVERS, REQUEST_APPROVAL
-from shared.sessions.retry import MAX_ACTIVITY_TRIES
+from shared.durable_names import (
+    APPROVAL,
+    EXECUTE_TOOL,
+    GIVE_NOTICE,
+    NOTIFICATION,
+    NOTIFY_APPROVERS,
+    REQUEST_APPROVAL,
+)
+from shared.sessions.retry import MAX_NOTIFY_TRIES
 from tests.orchestration.player import ActivityFailed, Json, Play, instant
 
 WAIT_S = 3600.0
@@ -100,6 +107,96 @@ def test_asking_is_repeated_while_the_database_is_away() -> None:
     assert (play.output, play.is_over) == ("completed", True)
 
 
+# Reminders and escalation. Every step of a play is a whole replay: a kill between any two of them changes nothing. ---
+
+
+def _reminded(**times: float) -> Play:
+    """Up to the first wait of an approval with notices. times: seconds from now."""
+    play = Play(approval_module.approval, APPROVAL, "turn-1:call-1", {"tool_call_id": "call-1"}).begin()
+    result: Json = {"approval_id": "a1", "expires_at": instant(play, times.get("expires", WAIT_S))}
+    if "every" in times:
+        result |= {"remind_at": instant(play, times["every"]), "remind_every_s": int(times["every"])}
+    if "escalate" in times:
+        result["escalate_at"] = instant(play, times["escalate"])
+    return play.complete(REQUEST_APPROVAL, result)
+
+
+def _notices(play: Play) -> list[tuple[str, int]]:
+    return [(given["kind"], given.get("number", 0)) for given in play.calls(GIVE_NOTICE)]
+
+
+def test_people_are_reminded_and_others_asked_each_at_its_time_until_somebody_decides() -> None:
+    play = _reminded(every=600, escalate=900)
+    begun = play.now_us
+    for seconds in (600, 900, 1200, 1800):
+        assert len(play.timers) == 1, "the one that is next, and no other"
+        play.pass_time()
+        assert (play.now_us - begun) / 1e6 == pytest.approx(seconds, abs=1)
+        play.complete(GIVE_NOTICE)
+    assert _notices(play) == [("reminder", 1), ("escalated", 0), ("reminder", 2), ("reminder", 3)]
+    assert {given["approval_id"] for given in play.calls(GIVE_NOTICE)} == {"a1"}
+    assert play.calls(EXECUTE_TOOL) == []
+    play.hear(EVENT)
+    assert play.timers == {}, "an open timer would keep the instance running until it fires"
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1"}]
+    assert play.complete(EXECUTE_TOOL, {"status": "completed"}).output == "completed"
+
+
+def test_deadline_comes_between_two_reminders() -> None:
+    play = _reminded(every=2_000).pass_time().complete(GIVE_NOTICE)
+    [deadline] = play.timers.values()
+    assert (deadline.fire_at_us - play.now_us) / 1e6 == pytest.approx(WAIT_S - 2_000, abs=1)
+    assert play.pass_time().calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1", "deadline_passed": True}]
+    assert play.complete(EXECUTE_TOOL, {"status": "rejected"}).is_over
+    assert _notices(play) == [("reminder", 1)]
+
+
+@pytest.mark.parametrize("times", [{"every": WAIT_S}, {"escalate": WAIT_S}, {"every": 7_200, "escalate": 9_000}])
+def test_notice_that_could_only_come_after_the_deadline_never_comes(times: dict[str, float]) -> None:
+    play = _reminded(**times).pass_time()
+    assert _notices(play) == []
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1", "deadline_passed": True}]
+
+
+def test_decision_that_comes_while_a_notice_is_given_is_not_lost() -> None:
+    play = _reminded(every=600).pass_time().hear(EVENT)
+    assert play.calls(EXECUTE_TOOL) == []
+    play.complete(GIVE_NOTICE)
+    assert play.timers == {}
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1"}]
+    assert play.complete(EXECUTE_TOOL, {"status": "completed"}).is_over
+
+
+def test_event_without_a_decision_behind_it_does_not_disturb_the_reminders() -> None:
+    play = _reminded(every=600, escalate=700).pass_time().complete(GIVE_NOTICE)
+    play.hear(EVENT).complete(EXECUTE_TOOL, {"status": "pending", "pending": True})
+    for _ in range(2):
+        play.pass_time().complete(GIVE_NOTICE)
+    assert _notices(play) == [("reminder", 1), ("escalated", 0), ("reminder", 2)]
+    play.hear(EVENT).complete(EXECUTE_TOOL, {"status": "completed"})
+    assert play.is_over
+
+
+def test_notice_that_cannot_be_given_does_not_end_the_wait() -> None:
+    def broken(_: Json) -> None:
+        raise ActivityFailed("DATABASE_ERROR: away")
+
+    play = _reminded(every=600, expires=1_000)
+    play.run({GIVE_NOTICE: broken, EXECUTE_TOOL: lambda _: {"status": "rejected"}})
+    assert (play.output, play.failed) == ("rejected", None)
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1", "deadline_passed": True}]
+
+
+def test_reminders_missed_while_nothing_ran_are_not_made_up_for() -> None:
+    """A suspended session: its timers come due all at once when it is resumed."""
+    play = _reminded(every=600)
+    play.now_us += 2_000 * 1_000_000
+    play.pass_time().complete(GIVE_NOTICE)
+    [following] = play.timers.values()
+    assert (following.fire_at_us - play.now_us) / 1e6 == pytest.approx(400, abs=1)
+    assert _notices(play) == [("reminder", 1)]
+
+
 def _notification() -> Play:
     return Play(notification_module.notification, NOTIFICATION, "a1:notification", {"approval_id": "a1"}).begin()
 
@@ -118,5 +215,5 @@ def test_notification_that_nobody_takes_gives_up_visibly() -> None:
         raise ActivityFailed("the receiver answered 500")
 
     play = _notification().run({NOTIFY_APPROVERS: refuse})
-    assert len(play.calls(NOTIFY_APPROVERS)) == MAX_ACTIVITY_TRIES
+    assert len(play.calls(NOTIFY_APPROVERS)) == MAX_NOTIFY_TRIES
     assert play.failed is not None

@@ -23,6 +23,7 @@ PURE_FOR_ORCHESTRATORS = {
     "shared.durable_messages",
     "shared.durable_names",
     "shared.sessions.models",
+    "shared.sessions.notices",
     "shared.sessions.records",
     "shared.sessions.retry",
 }

@@ -58,9 +58,11 @@ SELECT instances, finished_at FROM session_erasures WHERE session_id = %(session
 SELECT id FROM sessions WHERE id = %(session_id)s FOR UPDATE
 
 -- name: durable_instances
-SELECT id, NULL AS instance_id FROM turns WHERE session_id = %(session_id)s
+SELECT id, NULL AS instance_id, NULL AS policy, NULL AS requested_at, NULL AS until
+FROM turns WHERE session_id = %(session_id)s
 UNION ALL
-SELECT id, instance_id FROM approvals WHERE session_id = %(session_id)s
+SELECT id, instance_id, policy, requested_at, coalesce(decided_at, expires_at)
+FROM approvals WHERE session_id = %(session_id)s
 
 -- name: note_erased_rows
 UPDATE session_erasures
