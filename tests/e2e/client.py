@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import orjson
@@ -99,6 +100,16 @@ class Api:
     async def session(self, **config: Any) -> str:
         """Open a session; its id."""
         response = await self.post("/api/v1/sessions", {"config": config})
+        assert response.status_code == 201, response.text
+        return str(response.json()["id"])
+
+    async def session_under(self, **policy: Any) -> str:
+        """Open a session with an agent whose tool `http_request` has this approval policy; its id."""
+        agent_id = f"careful-{uuid4()}"
+        body = {"name": "Careful", "instructions": "Ask first.", "policies": {"http_request": policy}}
+        made = await self.as_user("root;admin").request("PUT", f"/api/v1/agents/{agent_id}", json=body)
+        assert made.status_code in {200, 201}, made.text
+        response = await self.post("/api/v1/sessions", {"agent_id": agent_id})
         assert response.status_code == 201, response.text
         return str(response.json()["id"])
 

@@ -209,6 +209,36 @@ async def test_page_takes_changed_arguments_and_refuses_what_is_none(api: Api, p
     assert sink.at("/link-asked") == []
 
 
+async def test_page_shows_and_offers_what_the_policy_allows(api: Api, sink: Sink) -> None:
+    session_id = await api.session_under(
+        quorum=2, forbid_self_approval=True, allow_changes=False, allow_for_session=True
+    )
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/link-policy"))]], content=LATER))
+    approval = await api.approval(session_id)
+    expires_at = datetime.fromisoformat(approval["expires_at"])
+    link = urlsplit(ApprovalLinks(LINK_SECRET, "http://x").url(approval["id"], expires_at=expires_at)).path
+    petr, zoe = api.as_user("petr;approver"), api.as_user("zoe;approver")
+
+    own = await api.get(link)
+    _assert_page(own, 200, "somebody else has to approve it", 'value="reject"')
+    assert 'value="approve"' not in own.text
+    _assert_page(await api.post(link, data={"decision": "approve"}), 409, "Not by you")
+    page = await petr.get(link)
+    _assert_page(page, 200, "2 people must approve", "not by who asked", 'name="for_session"', 'value="approve"')
+    assert 'name="arguments"' not in page.text
+    changed = json.dumps({**approval["arguments"], "body": "[]"})
+    _assert_page(await petr.post(link, data={"decision": "approve", "arguments": changed}), 422, "or not at all")
+    said = {"decision": "approve", "comment": "<b>fine", "for_session": "true"}
+    _assert_page(await petr.post(link, data=said), 200, "Your vote counts", "1 of 2")
+    _assert_page(await petr.get(link), 200, "You said approve already")
+    _assert_page(await zoe.get(link), 200, "1 of 2", "petr", "&lt;b&gt;fine")
+    assert (await api.turn(session_id, turn_id))["status"] == "waiting_approval"
+    _assert_page(await zoe.post(link, data={"decision": "approve"}), 200, "Approved", "goes on now")
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    stands = (await api.get(f"/api/v1/approvals/{approval['id']}")).json()
+    assert (stands["for_session"], len(sink.at("/link-policy"))) == (False, 1), "only one of the two said so"
+
+
 async def test_link_does_not_say_who_decides(api: Api, parley: AppHost, sink: Sink) -> None:
     """Who only has the link, but not the role, sees nothing of it; the session's owner may look, not decide."""
     session_id, turn_id, approval, link = await _asked(api, parley, sink.url("/link-who"))

@@ -18,11 +18,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "decide_approval": {"json": {"decision": "approve"}},
     "update_session": {"json": {"name": "mine now"}},
     "put_participant": {"json": {"access": "write"}},
+    "recover_session": {"json": {"checkpoint_id": "0190aaaa-0000-7000-8000-000000000000"}},
     "put_bookmark": {"json": {"message_id": "0190aaaa-0000-7000-8000-000000000000"}},
     "add_attachment": {"files": {"file": ("a.txt", b"mine now")}},
     "approve_decision": {"data": {"decision": "approve"}},
 }
 """What a request needs to be understood; other operations take no body."""
+
+FOR_EVERYBODY = frozenset({"get_agent", "put_agent"})
+"""Agents are nobody's: everyone may see them, admins make new versions. An audit trail is the admins' too."""
 
 
 async def _owned(api: Api, sink: Sink) -> tuple[dict[str, str], Json]:
@@ -49,6 +53,7 @@ async def _owned(api: Api, sink: Sink) -> tuple[dict[str, str], Json]:
         "name": tag,
         "token": token,
         "user_id": "olga",
+        "branch": "0",
     }
     return names, approval
 
@@ -73,6 +78,8 @@ async def test_stranger_gets_404_on_every_route_that_names_something(
     operations = _operations_with_ids(contract)
     assert len(operations) > 15
     for method, template, operation in operations:
+        if operation in FOR_EVERYBODY or (operation == "get_audit" and "admin" in stranger):
+            continue
         path = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], template)
         response = await eve.request(method, path, **BODIES.get(operation, {}))
         assert response.status_code == 404, f"{method} {template}: {response.text}"
@@ -92,7 +99,7 @@ async def test_stranger_gets_404_on_every_route_that_names_something(
 
 def _without(path: str, names: dict[str, str]) -> str:
     """The same path with ids that nobody ever had (a link becomes a broken one)."""
-    for value in names.values():
+    for value in (value for name, value in names.items() if name != "branch"):
         path = path.replace(value, "0190aaaa-0000-7000-8000-000000000000" if "." not in value else "broken")
     return path
 

@@ -94,22 +94,11 @@ async def test_receiver_that_is_down_does_not_hold_up_the_decision(
     assert (await api.until(session_id, turn_id))["status"] == "completed"
 
 
-async def _careful(api: Api, **policy: Any) -> str:
-    """A session with an agent whose tool that posts has this policy."""
-    agent_id = f"careful-{new_id()}"
-    body = {"name": "Careful", "instructions": "Ask first.", "policies": {"http_request": policy}}
-    made = await api.as_user("root;admin").request("PUT", f"/api/v1/agents/{agent_id}", json=body)
-    assert made.status_code in {200, 201}, made.text
-    created = await api.post("/api/v1/sessions", {"agent_id": agent_id})
-    assert created.status_code == 201, created.text
-    return str(created.json()["id"])
-
-
 async def test_people_are_reminded_others_are_asked_and_two_must_agree(
     api: Api, contract: WireContract, sink: Sink
 ) -> None:
-    session_id = await _careful(
-        api, quorum=2, reminder_seconds=1, escalate_after_seconds=2, escalation_role="admin", forbid_self_approval=True
+    session_id = await api.session_under(
+        quorum=2, reminder_seconds=1, escalate_after_seconds=2, escalation_role="admin", forbid_self_approval=True
     )
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/agreed"))]], content="done"))
     approval = await api.approval(session_id)
@@ -156,7 +145,7 @@ async def test_people_are_reminded_others_are_asked_and_two_must_agree(
 
 
 async def test_nobody_answers_and_the_policy_lets_it_run(api: Api, sink: Sink) -> None:
-    session_id = await _careful(api, timeout_seconds=1, on_timeout="approve")
+    session_id = await api.session_under(timeout_seconds=1, on_timeout="approve")
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/unanswered"))]], content="done"))
     assert (await api.until(session_id, turn_id))["status"] == "completed"
     assert len(sink.at("/unanswered")) == 1
@@ -171,7 +160,7 @@ async def test_nobody_answers_and_the_policy_lets_it_run(api: Api, sink: Sink) -
 
 
 async def test_tool_approved_for_the_session_asks_no_more(api: Api, sink: Sink) -> None:
-    session_id = await _careful(api, allow_for_session=True)
+    session_id = await api.session_under(allow_for_session=True)
     say = script(tool_calls=[[post_call(sink.url("/granted"))], [post_call(sink.url("/granted"))]], content="done")
     turn_id = await api.say(session_id, say)
     approval = await api.approval(session_id)
