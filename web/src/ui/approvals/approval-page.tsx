@@ -3,23 +3,32 @@ import type { Approval, Page } from '../../client'
 import { Badge, Deadline, Icon, JsonText, Time, When, span } from '../bits'
 import { useAction, useLoaded, useNow, useParley } from '../context'
 import { whom } from '../chat/toolcall'
+import type { Identity } from '../identity'
 import { link } from '../router'
 import { diffLines } from './diff'
 
 interface Vote {
-  user_id?: string
-  by?: string
+  by: string
   decision: string
-  at?: string
-  decided_at?: string
-  comment?: string | null
+  at: string
+  comment: string | null
+  arguments: Record<string, unknown> | null
+}
+
+interface Policy {
+  roles?: string[]
+  users?: string[]
+  allow_changes?: boolean
+  allow_for_session?: boolean
+  forbid_self_approval?: boolean
+  escalation_role?: string | null
 }
 
 /** What a newer service adds to an approval. */
 type Extended = Approval & {
   quorum?: number
   votes?: Vote[]
-  policy?: { allow_changes?: boolean; allow_for_session?: boolean; forbid_self_approval?: boolean } | null
+  policy?: Policy | null
 }
 
 export function ApprovalPage({ approvalId }: { approvalId: string }) {
@@ -69,7 +78,7 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
   const edited = isEditing && text !== given ? parsed(text) : null
   const isOwn = approval.policy?.forbid_self_approval === true && me?.name === approval.requested_by
   // Whoever may not decide is told so by the service; the buttons only spare the obvious attempts.
-  const mayDecide = me === null || me.roles.length === 0 || me.roles.includes('approver') || approval.policy != null
+  const mayDecide = me === null || named(me, approval.policy ?? { roles: ['approver'] })
 
   const decide = async (decision: 'approve' | 'reject'): Promise<void> => {
     setSending(true)
@@ -195,6 +204,12 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
   )
 }
 
+/** Whether a policy names somebody, by role or in person. */
+function named(me: Identity, policy: Policy): boolean {
+  const roles = [...(policy.roles ?? []), policy.escalation_role ?? '']
+  return (policy.users ?? []).includes(me.name) || roles.includes('user') || me.roles.some((role) => roles.includes(role))
+}
+
 function Votes({ approval }: { approval: Extended }) {
   const quorum = approval.quorum ?? 1
   const votes = approval.votes ?? []
@@ -208,8 +223,11 @@ function Votes({ approval }: { approval: Extended }) {
       <ul>
         {votes.map((vote, index) => (
           <li key={index}>
-            {vote.user_id ?? vote.by ?? 'somebody'}: {vote.decision}
-            {vote.comment == null ? null : <q>{vote.comment}</q>}
+            {vote.by}: {vote.decision} <Time at={vote.at} />
+            {vote.comment === null ? null : <q>{vote.comment}</q>}
+            {vote.arguments === null ? null : (
+              <Diff before={JSON.stringify(approval.arguments, null, 2)} after={JSON.stringify(vote.arguments, null, 2)} />
+            )}
           </li>
         ))}
       </ul>

@@ -174,6 +174,16 @@ function Scroller({ feed, conversation, at, children }: { feed: SessionFeed; con
     if (box.current !== null) observer.observe(box.current)
     return () => observer.disconnect()
   }, [])
+  // Older messages come in above: the view stays where it was. The browser sees to it except at the very top.
+  const oldest = conversation.messages[0]?.id
+  const heightBefore = useRef(0)
+  useLayoutEffect(() => {
+    const element = box.current
+    if (element === null) return
+    const added = element.scrollHeight - heightBefore.current
+    if (heightBefore.current > 0 && added > 0 && element.scrollTop < added / 2) element.scrollTop += added
+    heightBefore.current = 0
+  }, [oldest])
   // What one says oneself is always shown.
   const lastUser = conversation.messages.findLast((message) => message.role === 'user')?.id
   useEffect(() => {
@@ -185,6 +195,7 @@ function Scroller({ feed, conversation, at, children }: { feed: SessionFeed; con
   const older = async (): Promise<void> => {
     if (isLoading.current || !conversation.hasOlder) return
     isLoading.current = true
+    heightBefore.current = box.current?.scrollHeight ?? 0
     await act(() => feed.older())
     isLoading.current = false
   }

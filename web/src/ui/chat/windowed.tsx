@@ -10,10 +10,16 @@ const CHUNK = 20
 const GUESSED_ROW_PX = 110
 
 export function Windowed<T>({ items, keyOf, row }: { items: readonly T[]; keyOf: (item: T) => string; row: (item: T, index: number) => ComponentChildren }) {
-  // Counted from the end, so that older items put in front make new chunks and leave the others as they are.
+  // Counted from an item that stays, so that neither older nor newer ones move the borders of the chunks there are.
+  const fixed = useRef<string | null>(null)
+  let at = fixed.current === null ? -1 : items.findIndex((item) => keyOf(item) === fixed.current)
+  if (at < 0 && items[0] !== undefined) {
+    at = 0
+    fixed.current = keyOf(items[0])
+  }
+  const rest = Math.max(0, at) % CHUNK
   const chunks: { key: string; from: number; items: readonly T[] }[] = []
-  const first = items.length % CHUNK
-  for (let from = first === 0 ? 0 : first - CHUNK; from < items.length; from += CHUNK) {
+  for (let from = rest === 0 ? 0 : rest - CHUNK; from < items.length; from += CHUNK) {
     const part = items.slice(Math.max(0, from), from + CHUNK)
     const anchor = part[0]
     if (anchor !== undefined) chunks.push({ key: keyOf(anchor), from: Math.max(0, from), items: part })

@@ -5,19 +5,19 @@ import { link } from '../router'
 import { Bars } from './charts'
 import { Figures } from './figures'
 
-interface AuditEntry {
-  at?: string
-  recorded_at?: string
-  event?: string
-  kind?: string
-  type?: string
-  details?: unknown
+interface AuditLine {
+  number: number
+  at: string | null
+  who: string
+  action: string
+  details: unknown
 }
 
 interface Audit {
-  items: AuditEntry[]
-  verified?: boolean
-  problems?: unknown[]
+  items: AuditLine[]
+  next_cursor: string | null
+  verified: boolean
+  problems: { line: number | null; message: string }[]
 }
 
 export function SessionInsightPage({ sessionId }: { sessionId: string }) {
@@ -86,40 +86,44 @@ function Turns({ turns, sessionId }: { turns: Turn[]; sessionId: string }) {
 function Trail({ trail }: { trail: Audit }) {
   return (
     <>
-      {trail.verified === undefined ? null : trail.verified ? (
+      {trail.verified ? (
         <p class="verified">
-          <Icon name="check" /> Every entry fits the one before it: nothing was changed or taken out.
+          <Icon name="check" /> No line is missing, altered, moved or added.
         </p>
       ) : (
         <div class="problem" role="alert">
-          The chain of entries is broken. <JsonText value={trail.problems ?? []} label="What does not fit" />
+          The trail is not whole:
+          <ul>
+            {trail.problems.map(({ line, message }, index) => (
+              <li key={index}>
+                {line === null ? '' : `Line ${line}: `}
+                {message}
+              </li>
+            ))}
+          </ul>
         </div>
       )}
       {trail.items.length === 0 ? <Empty title="Nothing recorded yet" /> : null}
       <ol class="trail">
-        {trail.items.map((entry, index) => {
-          const at = entry.at ?? entry.recorded_at
-          return (
-            <li key={index}>
-              <span class="line">
-                <strong>{entry.event ?? entry.kind ?? entry.type ?? 'entry'}</strong>
-                {at === undefined ? null : <Time at={at} />}
-              </span>
-              <details>
-                <summary>Details</summary>
-                <JsonText value={entry.details ?? entry} label="Details of the entry" />
-              </details>
-            </li>
-          )
-        })}
+        {trail.items.map((line) => (
+          <li key={line.number}>
+            <details>
+              <summary>
+                <strong>{line.action}</strong> by {line.who} {line.at === null ? null : <Time at={line.at} />}
+              </summary>
+              <JsonText value={line.details} label={`Details of line ${line.number}`} />
+            </details>
+          </li>
+        ))}
       </ol>
+      {trail.next_cursor === null ? null : <p class="hint">The first {trail.items.length} lines; the API has the rest.</p>}
     </>
   )
 }
 
 async function readAudit(api: Api, path: string): Promise<Audit | null> {
   try {
-    return await api.get<Audit>(`${path}/audit`)
+    return await api.get<Audit>(`${path}/audit`, { limit: 200 })
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return null
     throw error

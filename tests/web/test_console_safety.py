@@ -1,0 +1,170 @@
+"""What a model, a tool or another person wrote stays text; and every page can be used by everybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, Request, expect
+
+from devtools.console import WEB
+from tests.e2e.client import call, post_call, script
+from tests.e2e.processes import AppHost, Sink
+from tests.web.browsing import PHONE, Http, Visitor
+
+pytestmark = pytest.mark.e2e
+
+type Visit = Callable[..., Visitor]
+
+_HOSTILE = """Text <script>window.hit = 1</script> more
+<img src="http://127.0.0.1:9/pixel.png" onerror="window.hit = 2">
+
+<iframe src="http://127.0.0.1:9/frame"></iframe>
+
+![a picture](http://127.0.0.1:9/remote.png) [run me](javascript:window.hit=3)
+[data](data:text/html,<script>window.hit=4</script>) [a page](https://example.com/where?it=goes)
+<https://example.org/plain> [inside](/#/approvals) <svg onload="window.hit=5"><style>body{display:none}</style>
+
+`<b>code</b>` and &lt;script&gt;window.hit = 6&lt;/script&gt; THE END
+"""
+
+
+def test_nothing_a_model_or_a_tool_wrote_is_executed_loaded_or_linked_unseen(
+    parley: AppHost, http: Http, visit: Visit, sink: Sink
+) -> None:
+    session_id = http.session('<img src=x onerror="window.hit=9">')
+    marked_up = "<img src=http://127.0.0.1:9/x.png onerror=window.hit=7>"
+    http.say(session_id, script(content=_HOSTILE, tool_calls=[[call("calculate", expression=marked_up)]]))
+    http.say(session_id, script(content="ok", tool_calls=[[post_call(sink.url("/hostile"), marked_up)]]))
+    [approval] = http.get("/approvals", session_id=session_id)["items"]
+
+    visitor = visit(parley)
+    requests: list[Request] = []
+    visitor.page.on("request", lambda request: requests.append(request))
+    page = visitor.open("sessions", session_id)
+    log = page.get_by_role("log", name="Messages")
+    expect(log).to_contain_text("THE END")
+    expect(log).to_contain_text("<script>window.hit = 1</script>")
+    expect(log).to_contain_text("<script>window.hit = 6</script>")
+
+    assert log.locator("script, img, iframe, svg:not(.i), style, object, embed, [onerror], [onload]").count() == 0
+    targets = {link.get_attribute("href"): link.inner_text() for link in log.locator(".markdown a").all()}
+    assert set(targets) == {
+        "http://127.0.0.1:9/remote.png",
+        "https://example.com/where?it=goes",
+        "https://example.org/plain",
+    }
+    # Each shows where it leads.
+    assert all(str(target) in words for target, words in targets.items())
+    assert all(link.get_attribute("rel") == "noopener noreferrer nofollow" for link in log.locator(".markdown a").all())
+
+    page.goto(f"/#/approvals/{approval['id']}")
+    expect(page.get_by_role("region", name="Exact arguments")).to_contain_text(marked_up)
+    assert page.locator("main img").count() == 0
+    http.post(f"/approvals/{approval['id']}/decision", {"decision": "reject"})
+    expect(page.get_by_text("by olga")).to_be_visible()
+
+    assert page.evaluate("window.hit") is None
+    assert [request.url for request in requests if not request.url.startswith(parley.base_url)] == []
+
+
+def test_an_inline_script_could_not_run_even_if_one_got_in(parley: AppHost, visit: Visit) -> None:
+    visitor = visit(parley)
+    page = visitor.open()
+    refused = page.evaluate(
+        """() => new Promise((resolve) => {
+            document.addEventListener('securitypolicyviolation', (event) => resolve(event.violatedDirective))
+            const script = document.createElement('script')
+            try { script.textContent = 'window.hit = 1' } catch (error) { resolve('trusted types') }
+            document.body.append(script)
+        })"""
+    )
+    assert refused in {"require-trusted-types-for", "script-src-elem", "trusted types"}
+    assert page.evaluate("window.hit") is None
+    assert visitor.logged != []  # the browser tells of it, as it should
+    visitor.logged.clear()
+
+
+_AXE = (WEB / "node_modules" / "axe-core" / "axe.min.js").read_text
+
+
+def _serious(page: Page) -> list[str]:
+    """What axe-core finds against WCAG 2.2 A and AA that keeps somebody out."""
+    page.evaluate(_AXE("utf-8") + "; undefined")
+    found = page.evaluate(
+        """async () => {
+            const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']
+            const { violations } = await axe.run(document, { runOnly: { type: 'tag', values: tags } })
+            return violations.filter(({ impact }) => ['serious', 'critical'].includes(impact))
+                .flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`))
+        }"""
+    )
+    return [str(line) for line in found]
+
+
+@pytest.fixture(scope="module")
+def scene(parley: AppHost, sink: Sink) -> tuple[str, str]:
+    http = Http(parley.base_url)
+    session_id = http.session("A scene")
+    http.put(f"/sessions/{session_id}/tags/important")
+    table = "## Head\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n> quote `code`\n\n```py\nx = 1\n```\n\n[page](https://example.com/a)"
+    http.say(session_id, script(content=table, tool_calls=[[call("calculate", expression="1+1")]]))
+    http.say(session_id, script(content="ok", tool_calls=[[post_call(sink.url("/scene"))]]))
+    [approval] = http.get("/approvals", session_id=session_id)["items"]
+    http.close()
+    return session_id, str(approval["id"])
+
+
+@pytest.mark.parametrize(
+    ("scheme", "size"), [("light", None), ("dark", None), ("light", PHONE)], ids=["light", "dark", "phone"]
+)
+def test_axe_finds_nothing_serious(
+    parley: AppHost, visit: Visit, scene: tuple[str, str], scheme: str, size: dict[str, int] | None
+) -> None:
+    session_id, approval_id = scene
+    page = visit(parley, scheme=scheme, size=size).open()
+    expect(page.get_by_role("link", name=re.compile("A scene"))).to_be_visible()
+    found = _serious(page)
+    for path, seen in (
+        (f"sessions/{session_id}", page.get_by_text("Waits for any")),
+        ("approvals", page.get_by_role("link", name=re.compile("http_request")).first),
+        (f"approvals/{approval_id}", page.get_by_role("button", name="Approve")),
+        ("insight", page.get_by_role("img", name="Tokens:")),
+        (f"insight/{session_id}", page.get_by_role("img", name="Tokens by turn")),
+    ):
+        page.goto(f"/#/{path}")
+        expect(seen).to_be_visible()
+        found += [f"{path}: {line}" for line in _serious(page)]
+    page.goto("/#/sessions")
+    page.get_by_role("button", name="New session").click()
+    expect(page.get_by_role("radio", name=re.compile("Research"))).to_be_visible()
+    found += [f"dialog: {line}" for line in _serious(page)]
+    assert found == []
+
+
+def test_a_session_is_opened_used_and_left_by_keyboard_alone(parley: AppHost, visit: Visit) -> None:
+    page = visit(parley).open()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    new = page.get_by_role("button", name="New session")
+    for _ in range(20):
+        if new.evaluate("node => node === document.activeElement"):
+            break
+        page.keyboard.press("Tab")
+    expect(new).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("Enter")
+    page.get_by_label("Name", exact=True).focus()
+    page.keyboard.type("By keyboard")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Message", exact=True)).to_be_focused()
+    page.keyboard.type("What is 2 * 21?")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("Thanks.")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("log", name="Messages")).to_contain_text("2 * 21 = 42")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("")
