@@ -8,6 +8,83 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * Agent
+         * @description One version of an agent.
+         */
+        Agent: {
+            /**
+             * Created At
+             * @description null: comes with Parley
+             * @default null
+             */
+            created_at: string | null;
+            /**
+             * Created By
+             * @default null
+             */
+            created_by: string | null;
+            /**
+             * @description For what a session does not set; unset fields stay
+             * @default {
+             *       "approval_mode": "policy",
+             *       "approval_timeout_seconds": 86400,
+             *       "concurrency": "reject",
+             *       "expires_after_seconds": null,
+             *       "max_context_tokens": 100000,
+             *       "max_output_tokens": null,
+             *       "max_session_tokens": null,
+             *       "max_steps": 8,
+             *       "max_turn_tokens": null,
+             *       "model": null,
+             *       "temperature": null,
+             *       "tool_timeout_seconds": 60
+             *     }
+             */
+            defaults: components["schemas"]["SessionConfig"];
+            /**
+             * Description
+             * @default null
+             */
+            description: string | null;
+            /** Id */
+            id: string;
+            /**
+             * Instructions
+             * @description The system message
+             */
+            instructions: string;
+            /**
+             * Model
+             * @description Deployment; null: the app's own
+             * @default null
+             */
+            model: string | null;
+            /** Name */
+            name: string;
+            /**
+             * Policies
+             * @description By tool name
+             * @default {}
+             */
+            policies: {
+                [key: string]: components["schemas"]["ApprovalPolicy"];
+            };
+            /**
+             * Tools
+             * @description Names; null: every tool there is
+             * @default null
+             */
+            tools: components["schemas"]["ToolName"][] | null;
+            /** Version */
+            version: number;
+            /**
+             * Vision
+             * @description Its model reads pictures
+             * @default false
+             */
+            vision: boolean;
+        };
+        /**
          * Alive
          * @description The process answers.
          */
@@ -199,6 +276,107 @@ export interface components {
          * @enum {string}
          */
         ApprovalStatus: "pending" | "approved" | "rejected" | "timed_out" | "cancelled";
+        /** Attachment */
+        Attachment: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Created By */
+            created_by: string;
+            /** @description By kind: pages, sheets, rows, columns, width, height, encoding, ... */
+            facts: components["schemas"]["JsonObject"];
+            /** Id */
+            id: string;
+            /** @description By content, as is `media_type` */
+            kind: components["schemas"]["FileKind"];
+            /** Media Type */
+            media_type: string;
+            /**
+             * Name
+             * @description For people: never a path, nothing is decided by it
+             */
+            name: string;
+            /** Session Id */
+            session_id: string;
+            /** Sha256 */
+            sha256: string;
+            /** Size Bytes */
+            size_bytes: number;
+            /**
+             * Text Chars
+             * @description Characters of text that could be read out of it, at most 200,000
+             */
+            text_chars: number;
+            /**
+             * Warnings
+             * @description What was cut, guessed or left out
+             */
+            warnings: string[];
+        };
+        /**
+         * AttachmentDetail
+         * @description An attachment with the beginning of its text.
+         */
+        AttachmentDetail: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Created By */
+            created_by: string;
+            /** @description By kind: pages, sheets, rows, columns, width, height, encoding, ... */
+            facts: components["schemas"]["JsonObject"];
+            /** Id */
+            id: string;
+            /** @description By content, as is `media_type` */
+            kind: components["schemas"]["FileKind"];
+            /** Media Type */
+            media_type: string;
+            /**
+             * Name
+             * @description For people: never a path, nothing is decided by it
+             */
+            name: string;
+            /** Session Id */
+            session_id: string;
+            /** Sha256 */
+            sha256: string;
+            /** Size Bytes */
+            size_bytes: number;
+            /**
+             * Text
+             * @description The first 20,000 characters; null if its kind holds no text
+             */
+            text: string | null;
+            /**
+             * Text Chars
+             * @description Characters of text that could be read out of it, at most 200,000
+             */
+            text_chars: number;
+            /**
+             * Warnings
+             * @description What was cut, guessed or left out
+             */
+            warnings: string[];
+        };
+        /**
+         * AttachmentRef
+         * @description A file that came with a message.
+         */
+        AttachmentRef: {
+            /** Id */
+            id: string;
+            kind: components["schemas"]["FileKind"];
+            /** Media Type */
+            media_type: string;
+            /** Name */
+            name: string;
+            /** Size Bytes */
+            size_bytes: number;
+        };
         /** Bookmark */
         Bookmark: {
             /**
@@ -373,6 +551,11 @@ export interface components {
             message: string;
         };
         /**
+         * FileKind
+         * @enum {string}
+         */
+        FileKind: "text" | "markdown" | "json" | "csv" | "xlsx" | "docx" | "pdf" | "image" | "binary";
+        /**
          * Highlight
          * @description A hit in a snippet: characters (code points) from `start` to before `end`.
          */
@@ -391,7 +574,7 @@ export interface components {
              * Attachments
              * @default []
              */
-            attachments: components["schemas"]["JsonObject"][];
+            attachments: components["schemas"]["AttachmentRef"][];
             /**
              * Branch
              * @default 0
@@ -465,6 +648,68 @@ export interface components {
          * @enum {string}
          */
         MessageStatus: "streaming" | "completed" | "cancelled" | "failed";
+        /**
+         * NewAgent
+         * @description Body of `PUT /agents/{agent_id}`.
+         */
+        NewAgent: {
+            /**
+             * @description For what a session does not set; unset fields stay
+             * @default {
+             *       "approval_mode": "policy",
+             *       "approval_timeout_seconds": 86400,
+             *       "concurrency": "reject",
+             *       "expires_after_seconds": null,
+             *       "max_context_tokens": 100000,
+             *       "max_output_tokens": null,
+             *       "max_session_tokens": null,
+             *       "max_steps": 8,
+             *       "max_turn_tokens": null,
+             *       "model": null,
+             *       "temperature": null,
+             *       "tool_timeout_seconds": 60
+             *     }
+             */
+            defaults: components["schemas"]["SessionConfig"];
+            /**
+             * Description
+             * @default null
+             */
+            description: string | null;
+            /**
+             * Instructions
+             * @description The system message
+             */
+            instructions: string;
+            /**
+             * Model
+             * @description Deployment; null: the app's own
+             * @default null
+             */
+            model: string | null;
+            /** Name */
+            name: string;
+            /**
+             * Policies
+             * @description By tool name
+             * @default {}
+             */
+            policies: {
+                [key: string]: components["schemas"]["ApprovalPolicy"];
+            };
+            /**
+             * Tools
+             * @description Names; null: every tool there is
+             * @default null
+             */
+            tools: components["schemas"]["ToolName"][] | null;
+            /**
+             * Vision
+             * @description Its model reads pictures
+             * @default false
+             */
+            vision: boolean;
+        };
         /**
          * NewBookmark
          * @description Body of `POST /sessions/{id}/bookmarks`.
@@ -1148,6 +1393,7 @@ export interface components {
             /** Timeout Seconds */
             timeout_seconds: number;
         };
+        ToolName: string;
         /** Turn */
         Turn: {
             /**
