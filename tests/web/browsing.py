@@ -93,7 +93,7 @@ class Visitor:
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            self.logged.append(f"{message.type}: {message.text}")
+            self.logged.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
 
 
 class Http:

@@ -63,7 +63,7 @@ def test_nothing_a_model_or_a_tool_wrote_is_executed_loaded_or_linked_unseen(
     expect(page.get_by_role("region", name="Exact arguments")).to_contain_text(marked_up)
     assert page.locator("main img").count() == 0
     http.post(f"/approvals/{approval['id']}/decision", {"decision": "reject"})
-    expect(page.get_by_text("by olga")).to_be_visible()
+    expect(page.locator(".outcome")).to_contain_text("rejected by olga")
 
     assert page.evaluate("window.hit") is None
     assert [request.url for request in requests if not request.url.startswith(parley.base_url)] == []

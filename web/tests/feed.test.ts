@@ -13,8 +13,8 @@ beforeEach(() => {
   feed = new SessionFeed(service.api, line, SESSION)
 })
 
-afterEach(() => {
-  feed.close()
+afterEach(async () => {
+  await feed.close()
   vi.useRealTimers()
 })
 
@@ -56,6 +56,9 @@ describe('opening', () => {
     feed.start()
     await pass()
     expect(feed.current).toMatchObject({ phase: 'failed', error: { code: 'SESSION_NOT_FOUND' } })
+    const asked = service.requests.length
+    await pass(120_000)
+    expect(service.requests.length).toBe(asked)
   })
 })
 
@@ -143,7 +146,7 @@ describe('following', () => {
     const [created] = service.begin('m1')
     line.send({ ...created!, session_id: 'another' })
     expect(shown().messages).toEqual([])
-    feed.close()
+    await feed.close()
     line.send(created!)
     expect(shown().messages).toEqual([])
   })

@@ -86,8 +86,8 @@ export class Line {
     return () => this.listeners.delete(listener)
   }
 
-  async join(): Promise<() => void> {
-    return () => undefined
+  async join(): Promise<() => Promise<void>> {
+    return async () => undefined
   }
 
   send(...events: Envelope[]): void {

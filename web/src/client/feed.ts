@@ -38,7 +38,7 @@ export class SessionFeed {
   private state: FeedState = { phase: 'loading' }
   private readonly listeners = new Set<(state: FeedState) => void>()
   private early = new Map<number, Envelope>()
-  private leave: (() => void) | null = null
+  private leave: (() => Promise<void>) | null = null
   private stopListening: (() => void) | null = null
   private work: Promise<void> = Promise.resolve()
   private catchUpTimer: ReturnType<typeof setTimeout> | null = null
@@ -72,12 +72,13 @@ export class SessionFeed {
     this.scheduleCheck()
   }
 
-  close(): void {
+  /** Stop following; done when the service has been told. */
+  async close(): Promise<void> {
     this.closed = true
     this.stopListening?.()
-    this.leave?.()
     if (this.catchUpTimer !== null) clearTimeout(this.catchUpTimer)
     if (this.checkTimer !== null) clearTimeout(this.checkTimer)
+    await this.leave?.()
   }
 
   /** Load it all again, as after a failure or a switch of branches. */
@@ -121,10 +122,15 @@ export class SessionFeed {
     return this.state.phase === 'ready' ? this.state.conversation : null
   }
 
+  /** Whether asking again is of no use. */
+  private get isRefused(): boolean {
+    return this.state.phase === 'failed' && !this.state.error.isPassing
+  }
+
   private async open(): Promise<void> {
     try {
       this.leave = await this.live.join(this.sessionId)
-      if (this.closed) this.leave()
+      if (this.closed) await this.leave()
     } catch (error) {
       if (!(error instanceof ApiError)) throw error
       if (!error.isPassing) {
@@ -228,6 +234,7 @@ export class SessionFeed {
   }
 
   private connection(state: LiveState): void {
+    if (this.isRefused) return
     if (state === 'live') this.catchUpSoon(0)
     this.scheduleCheck()
   }
@@ -245,7 +252,7 @@ export class SessionFeed {
     try {
       for (;;) {
         const conversation = this.conversation
-        if (conversation === null) return this.open()
+        if (conversation === null) return this.isRefused ? undefined : await this.open()
         const page = await this.api.events(this.sessionId, conversation.seq)
         if (page.gap) {
           // The log is away or has lost a part: the store is read again, and what is heard goes on from where it is.
@@ -279,7 +286,7 @@ export class SessionFeed {
 
   private scheduleCheck(): void {
     if (this.checkTimer !== null) clearTimeout(this.checkTimer)
-    if (this.closed) return
+    if (this.closed || this.isRefused) return
     const conversation = this.conversation
     const isOpen = conversation !== null && openTurn(conversation) !== null
     const pause = this.live.current === 'live' ? (isOpen ? CHECK_MS : CHECK_MS * 4) : POLL_MS

@@ -60,11 +60,11 @@ export class Live {
   }
 
   /** See a session's events from now on, whatever happens to the connection. Call the result to stop. */
-  async join(sessionId: string): Promise<() => void> {
+  async join(sessionId: string): Promise<() => Promise<void>> {
     const wanted = (this.sessions.get(sessionId) ?? 0) + 1
     this.sessions.set(sessionId, wanted)
     let left = false
-    const leave = (): void => {
+    const leave = async (): Promise<void> => {
       if (left) return
       left = true
       const rest = (this.sessions.get(sessionId) ?? 1) - 1
@@ -73,13 +73,14 @@ export class Live {
         return
       }
       this.sessions.delete(sessionId)
-      void this.membership(sessionId, 'unsubscribe').catch(() => undefined)
+      // Who cannot leave any more hears a little too much, until the connection ends.
+      await this.membership(sessionId, 'unsubscribe').catch(() => undefined)
     }
     if (wanted === 1 && this.state === 'live') {
       try {
         await this.membership(sessionId, 'subscribe')
       } catch (error) {
-        leave()
+        this.sessions.delete(sessionId)
         throw error
       }
     }

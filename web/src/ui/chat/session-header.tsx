@@ -95,9 +95,14 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
               class="danger"
               onClick={() =>
                 void act(async () => {
-                  await api.delete(path)
-                  touchSessions()
-                  go('sessions')
+                  // First, or its feed would ask for what is being erased.
+                  await feed.close()
+                  try {
+                    await api.delete(path)
+                  } finally {
+                    go('sessions')
+                    touchSessions()
+                  }
                 })
               }
             >

@@ -25,7 +25,7 @@ export function useFeed(sessionId: string): [SessionFeed | null, FeedState] {
     opened.start()
     return () => {
       unsubscribe()
-      opened.close()
+      void opened.close()
     }
   }, [api, live, sessionId])
   return [feed, state]
