@@ -19,7 +19,7 @@ from shared.sessions.files.names import content_disposition
 from shared.sessions.models import Attachment, AttachmentDetail
 from triggers.http import Call, Operation, endpoint, ok, page_of
 from triggers.multipart import FILE_FIELD, receive_file
-from triggers.parameters import PAGING, Parameter, text
+from triggers.parameters import PAGING, Parameter
 
 bp = df.Blueprint()
 
@@ -146,9 +146,9 @@ async def get_attachment(call: Call, _: None) -> Response:
         media_type=SERVED_AS[0],
         also_as=SERVED_AS[1:],
         parameters=(
-            Parameter("Range", "One range of bytes; anything else gets the whole", text(64), place="header"),
-            Parameter("If-None-Match", "An `ETag` it came with before", text(512), place="header"),
-            Parameter("If-Range", "The `ETag` that `Range` is of", text(128), place="header"),
+            Parameter("Range", "One range of bytes; anything else gets the whole", {"type": "string"}, place="header"),
+            Parameter("If-None-Match", "An `ETag` it came with before", {"type": "string"}, place="header"),
+            Parameter("If-Range", "The `ETag` that `Range` is of", {"type": "string"}, place="header"),
         ),
         errors=(ErrorCode.MESSAGE_NOT_FOUND,),
         also={206: "The range of it that was asked for", 304: "It is what the caller has"},

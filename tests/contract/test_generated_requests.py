@@ -105,8 +105,10 @@ async def _things_that_exist(api: Api, sink: Sink) -> dict[str, list[str]]:
     await api.say(waiting, script(tool_calls=[[post_call(sink.url("/generated"))]]))
     approval = await api.approval(waiting)
     messages = await api.messages(rested)
+    sent = await api.post(f"/api/v1/sessions/{rested}/attachments", files={"file": ("a.csv", b"a,b\n1,2\n")})
     return {
         "session_id": [rested, waiting],
+        "attachment_id": [sent.json()["id"]],
         "expendable": [await api.session() for _ in range(3)],
         "turn_id": [turn_id],
         "message_id": [message["id"] for message in messages],
