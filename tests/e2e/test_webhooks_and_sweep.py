@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
@@ -12,8 +13,10 @@ import psycopg
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from shared.adapters.blob_store import AzureBlobStore
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.postgres_approvals import PostgresApprovals
+from shared.adapters.postgres_attachments import PostgresAttachments
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
 from shared.sessions.agents import DEFAULT_AGENT, plan_turn
@@ -330,3 +333,21 @@ async def test_purge_forgets_the_histories_of_ended_turns_only(api: Api, parley:
     assert list((await api.answers(ended_session, ended)).values()) == ["all said"]
     await api.decide(approval["id"], "approve")
     assert (await api.until(waiting_session, waiting))["status"] == "completed"
+
+
+async def test_sweep_deletes_the_bytes_of_an_upload_that_was_cut(api: Api, parley: AppHost, pool: PostgresPool) -> None:
+    session_id = await api.session()
+    name = f"{session_id}/{new_id()}"
+    blobs = AzureBlobStore(connection_string=parley.environment["AzureWebJobsStorage"], endpoint=None)
+    try:
+        long_ago = datetime.now(UTC) - HOUR
+        assert await PostgresAttachments(pool).announce(session_id, name, due_at=long_ago)
+        await blobs.put(name, io.BytesIO(b"cut"), size_bytes=3, media_type="text/plain")  # and then killed
+
+        async def look() -> bool:
+            await _sweep(parley)
+            return not await blobs.exists(name)
+
+        assert await eventually(look, "the sweep to delete the bytes")
+    finally:
+        await blobs.aclose()
