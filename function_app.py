@@ -29,6 +29,7 @@ from triggers import (
     replay,
     sessions,
     sweep,
+    watch,
 )
 from triggers import tools as tool_list
 from triggers import turns as turn_routes
@@ -64,6 +65,7 @@ for blueprint in (
     # What runs by itself.
     relay.bp,
     sweep.bp,
+    watch.bp,
     # The turn.
     turn.bp,
     approval.bp,

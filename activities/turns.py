@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import azure.durable_functions as df
 import azure.functions as func
 
@@ -15,6 +17,11 @@ from shared.sessions.models import TurnError, TurnStatus
 
 bp = df.Blueprint()
 
+log = logging.getLogger("parley.turns")
+
+FAILED_LINE = "turn failed:"
+"""How the line begins that the alert in infra/modules/alerts.bicep counts."""
+
 
 @bp.activity_trigger(input_name="payload", activity=FINISH_TURN)
 @sends_events(bp)
@@ -27,6 +34,8 @@ async def finish_turn(payload: object, events: func.Out[str], client: df.Durable
     finished, messages = await services().sessions.finish_turn(
         request.turn_id, status=TurnStatus(request.status), error=error
     )
+    if error is not None and request.status == TurnStatus.FAILED:
+        log.error("%s %s with %s", FAILED_LINE, request.turn_id, error.code)
     send(events, messages)
     if finished.next_turn_id is not None:
         await start_turn(client, finished.next_turn_id)

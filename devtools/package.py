@@ -1,7 +1,8 @@
 """`./dev package [DIR]`: the folder that is deployed, as `.funcignore` leaves it.
 
 `azd` and Core Tools read `.funcignore` with the rules of `.gitignore`. Ours keeps to the plain ones (a name or a glob,
-at the top with a leading `/`, anywhere without), and this refuses every other, so that both read it the same way.
+at the top with a leading `/`, anywhere without; a whole path), and this refuses every other, so that both read it the
+same way.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def read_rules(path: Path) -> list[str]:
     lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     rules = [line for line in lines if line and not line.startswith("#")]
     for rule in rules:
-        if not rule.removeprefix("/") or set(rule.removeprefix("/")) - set(_PLAIN):
+        name = rule.removeprefix("/")
+        # Below the top only whole paths: in a glob over several folders the two readers could differ.
+        plain = set(name) <= set(_PLAIN) or (rule != name and "*" not in name and set(name) <= {*_PLAIN, "/"})
+        if not name or name.endswith("/") or not plain:
             raise PackageError(f"{path.name}: {rule!r} is not a plain name or glob")
     return rules
 

@@ -29,7 +29,7 @@ param durableBackend string = 'scheduler'
 @maxLength(36)
 param authClientId string
 
-@description('Origins of web consoles that may call the app and SignalR, for example https://chat.example.com.')
+@description('Origins of web consoles other than the app\'s own that may call it and SignalR: https://chat.example.com.')
 param consoleOrigins array = []
 
 @description('Chat model to deploy.')
@@ -228,7 +228,8 @@ module signalr 'modules/signalr.bicep' = {
     // A private endpoint needs a paid tier.
     sku: private && size == 'dev' ? 'Standard_S1' : bought.signalrSku
     units: bought.signalrUnits
-    allowedOrigins: consoleOrigins
+    // The app serves the console itself; others only where named.
+    allowedOrigins: concat(consoleOrigins, ['https://func-parley-${token}.azurewebsites.net'])
     private: private
     appPrincipalId: identity.outputs.principalId
   }

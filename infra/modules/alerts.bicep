@@ -19,14 +19,14 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// Lines of triggers/watch.py and of the host. A rule counts rows in its window and tells when there are more than `most`.
+// Lines of activities/turns.py and triggers/watch.py, and requests as the host logs them. A rule counts rows in its window and tells when there are more than `most`.
 var lines = [
   {
     name: 'failed-turns'
     severity: 1
     window: 'PT15M'
     most: 2
-    query: 'AppTraces | where Message startswith "turns failed:"'
+    query: 'AppTraces | where Message startswith "turn failed:"'
   }
   {
     name: 'approvals-about-to-expire'

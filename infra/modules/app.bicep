@@ -124,6 +124,8 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     REDIS_URL: 'rediss://${identityPrincipalId}@${redisHost}:${redisPort}/0'
     REDIS_AUTH: 'entra'
     TABLES_ENDPOINT: tableEndpoint
+    BLOBS_ENDPOINT: blobEndpoint
+    ATTACHMENT_MAX_BYTES: '26214400'
     EVENT_BUFFER_LENGTH: '10000'
     EVENT_BUFFER_SECONDS: '86400'
     TURN_HISTORY_DAYS: '7'

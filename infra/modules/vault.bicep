@@ -1,4 +1,4 @@
-// Key Vault: the secrets that sign approval links and webhooks. infra/hooks/secrets.py makes and rotates them.
+// Key Vault: the secrets that sign approval links and webhooks. infra/hooks/vault_secrets.py makes and rotates them.
 param name string
 param location string
 param tags object

@@ -127,6 +127,11 @@ class PostgresApprovals:
                 return VoteEffect.DECIDED
             return VoteEffect.NOTHING if await cast.fetchone() is None else VoteEffect.COUNTED
 
+    async def expiring(self, *, now: datetime, before: datetime) -> int:
+        """How many wait and end between the two instants."""
+        row = await self._pool.fetch_one(_Q["count_expiring_approvals"], {"now": now, "before": before})
+        return 0 if row is None else int(row["expiring"])
+
     async def undelivered(self, *, before: datetime, limit: int) -> list[tuple[str, str]]:
         """(approval id, instance id) of what was decided before then and never reached its orchestration."""
         rows = await self._pool.fetch_all(_Q["undelivered_approvals"], {"before": before, "limit": limit})

@@ -239,3 +239,16 @@ async def test_undelivered_decisions_are_found_until_they_arrive(stores: Stores)
     await stores.tool_calls.mark_approval_delivered(arrives[0].id, now=utc_now())
     await stores.approvals.give_up_delivery(is_given_up[1].id, now=utc_now())
     assert (await undelivered()).isdisjoint({arrives[1].id, is_given_up[1].id})
+
+
+async def test_what_ends_soon_undecided_is_counted(stores: Stores) -> None:
+    now = utc_now()
+
+    async def expiring() -> int:
+        return await stores.approvals.expiring(now=now, before=now + timedelta(minutes=15))
+
+    before = await expiring()
+    await _waiting(stores, expires_in=timedelta(minutes=10))
+    await _waiting(stores, expires_in=timedelta(minutes=20))
+
+    assert await expiring() == before + 1, "the later one is not among them"

@@ -19,10 +19,11 @@ import pytest
 
 from devtools.package import PackageError, build, is_ignored, main, read_rules
 from devtools.setup import _uv_environment
-from tests.e2e.processes import AppHost, app_environment, scripted_model
+from tests.e2e.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
 from tests.e2e.stack import own_stores
 
 ROOT = Path(__file__).parents[2]
+_SAID = "a platypus numbered 7431"
 OURS = {"activities", "function_app", "orchestrators", "shared", "triggers"}
 
 
@@ -77,7 +78,16 @@ def _install(package: Path, *arguments: str) -> None:
 def test_the_package_holds_the_app_and_nothing_of_its_making(package: Path) -> None:
     top = {entry.name for entry in package.iterdir()}
 
-    assert top == {"activities", "constraints.txt", "function_app.py", "host.json", "LICENSE", "orchestrators"} | {
+    # The console, where it has been built.
+    assert {entry.name for entry in package.glob("web/*")} <= {"dist"}
+    assert top - {"web"} == {
+        "activities",
+        "constraints.txt",
+        "function_app.py",
+        "host.json",
+        "LICENSE",
+        "orchestrators",
+    } | {
         "requirements.txt",
         "shared",
         "triggers",
@@ -118,13 +128,15 @@ def test_a_turn_runs_from_the_package(package: Path, host_python: Path, tmp_path
         try:
             host.start(PYTHONPATH="")
             with httpx.Client(base_url=f"{host.base_url}/api/v1", trust_env=False, timeout=60) as client:
-                ready = client.get("/health/ready")
-                assert ready.status_code == 200, ready.text
+                wait_for(lambda: client.get("/health/ready").status_code == 200, "the app to be ready", START_LIMIT_S)
                 session = client.post("/sessions", json={}).json()
                 posted = client.post(
-                    f"/sessions/{session['id']}/messages", json={"content": "Hello"}, headers={"prefer": "wait=30"}
+                    f"/sessions/{session['id']}/messages", json={"content": _SAID}, headers={"prefer": "wait=30"}
                 )
             assert posted.json()["turn"]["status"] == "completed", posted.text + host.log()
+            # What people say and what signs are in no log, at the level the deployed host logs at.
+            for never in (_SAID, LINK_SECRET, "eyJ", "postgresql://", "redis://:"):
+                assert never not in host.log()
         finally:
             host.stop()
 
@@ -146,7 +158,7 @@ def test_what_stays_out(path: str, ignored: bool) -> None:
     assert is_ignored(path, read_rules(ROOT / ".funcignore")) is ignored
 
 
-@pytest.mark.parametrize("rule", ["!kept", "a/b", "folder/", "**/x", "[ab]", "/"])
+@pytest.mark.parametrize("rule", ["!kept", "a/b", "folder/", "**/x", "/a/*.md", "[ab]", "/"])
 def test_a_rule_that_could_be_read_in_two_ways_is_refused(tmp_path: Path, rule: str) -> None:
     (tmp_path / ".funcignore").write_text(f"*.md\n{rule}\n")
 

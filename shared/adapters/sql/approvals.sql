@@ -92,3 +92,7 @@ LIMIT %(limit)s
 
 -- name: give_up_delivery
 UPDATE approvals SET delivered_at = %(now)s WHERE id = %(approval_id)s
+
+-- name: count_expiring_approvals
+SELECT count(*) AS expiring FROM approvals
+WHERE status = 'pending' AND expires_at > %(now)s AND expires_at <= %(before)s

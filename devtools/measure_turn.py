@@ -1,0 +1,155 @@
+"""`python -m devtools.measure_turn`: what one turn costs in calls, rows and bytes, counted and not estimated.
+
+Runs the app on the local host with servers of its own, one kind of turn at a time, and reads the servers' own counters
+before and after: PostgreSQL's transactions, Redis' commands (those inside scripts too), the functions the host ran and
+the histories it kept. `docs/operations.md` computes from the numbers that this writes to `docs/measured-turn.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sqlite3
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from redis.asyncio import Redis
+
+from devhost.servers import enter_all
+from devhost.servers.process import Command
+from devtools.programs import AppHost
+from devtools.stack import ROOT, Stack
+from devtools.up import _migrate
+
+RESULT = ROOT / "docs" / "measured-turn.json"
+TURNS = 20
+KINDS = {
+    "answer": "Tell me a short story.",
+    "one tool": "What is 17 * 23?",
+}
+"""What the offline demo model answers by text alone, and with one tool call that needs nobody."""
+_EVENT_TYPE = re.compile(r'"EventType": ?(\d+)')
+
+
+async def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="measure-turn-") as folder:
+        async with contextlib.AsyncExitStack() as running:
+            stack = Stack(Path(folder), {}, port=7171, report=_report)
+            await enter_all(running, list(stack.servers))
+            assert stack.postgres is not None
+            await _migrate(stack.postgres.url)
+            environment = stack.app_environment(port=7171)
+            host = _Host(
+                Path(folder) / "host",
+                port=7171,
+                env=environment,
+                verbose=False,
+                report=_report,
+                health_path="/api/v1/health/ready",
+            )
+            await running.enter_async_context(host)
+            measured = {kind: await _measure(text, host, environment) for kind, text in KINDS.items()}
+    result = {"turns_each": TURNS, "per_turn": measured}
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    print(json.dumps(result, indent=2))
+    return 0
+
+
+async def _measure(text: str, host: AppHost, environment: dict[str, str]) -> dict[str, float]:
+    """Averages over TURNS turns, one after another, each in a session of its own."""
+    async with httpx.AsyncClient(base_url=f"{host.url}/api/v1", trust_env=False, timeout=120) as client:
+        await _turn(client, text)  # connections, prepared statements and imports are not a turn's
+        before = await _counters(host, environment)
+        usage = {"input_tokens": 0, "output_tokens": 0}
+        events = 0
+        for _ in range(TURNS):
+            turn, seen = await _turn(client, text)
+            events += seen
+            for name in usage:
+                usage[name] += turn["usage"][name]
+        after = await _counters(host, environment)
+    counted = {name: after[name] - before[name] for name in after} | {"events": events} | usage
+    return {name: round(value / TURNS, 1) for name, value in sorted(counted.items())}
+
+
+async def _turn(client: httpx.AsyncClient, text: str) -> tuple[dict[str, Any], int]:
+    session = (await client.post("/sessions", json={})).raise_for_status().json()
+    posted = await client.post(
+        f"/sessions/{session['id']}/messages", json={"content": text}, headers={"prefer": "wait=60"}
+    )
+    turn = posted.raise_for_status().json()["turn"]
+    if turn["status"] != "completed":
+        raise RuntimeError(f"a turn ended {turn['status']}: {posted.text}")
+    events = (await client.get(f"/sessions/{session['id']}/events?after=0")).raise_for_status().json()["items"]
+    return turn, len(events)
+
+
+async def _counters(host: AppHost, environment: dict[str, str]) -> dict[str, float]:
+    async with Redis.from_url(environment["REDIS_URL"]) as redis:
+        commands = await redis.info("commandstats")
+        memory = await redis.info("memory")
+        streams = [await redis.memory_usage(key) or 0 async for key in redis.scan_iter("parley:*")]
+    with psycopg.connect(environment["POSTGRES_URL"], autocommit=True) as connection:
+        # The statistics of other connections arrive when they are idle.
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        row = connection.execute(
+            "SELECT xact_commit, pg_database_size(datname) FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+        assert row is not None
+    return {
+        "redis_commands": sum(entry["calls"] for entry in commands.values()),
+        "redis_bytes_of_keys": float(sum(streams)),
+        "redis_bytes_used": float(memory["used_memory"]),
+        "postgres_transactions": float(row[0]),
+        "postgres_bytes": float(row[1]),
+        **_history(host.folder.path / "data"),
+        **_functions(host.folder.log_file),
+    }
+
+
+def _history(folder: Path) -> dict[str, float]:
+    """What the durable engine wrote down: each event is a row of the hub, each scheduled task an activity to run."""
+    rows: list[str] = []
+    for path in folder.glob("durable-*.sqlite3"):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            rows += [row[0] for row in database.execute("SELECT events FROM history")]
+    kinds = Counter(kind for row in rows for kind in _EVENT_TYPE.findall(row))
+    return {
+        "orchestrator_episodes": float(len(rows)),
+        "history_events": float(kinds.total()),
+        "history_bytes": float(sum(map(len, rows))),
+        "activities": float(kinds["4"]),
+    }
+
+
+def _functions(log: Path) -> dict[str, float]:
+    """Functions the host says it ran, those of the measuring itself and the timers left out."""
+    names = Counter(re.findall(r"INFO +(\w+) ok in", log.read_text("utf-8")))
+    mine = {"create_session", "read_events", "ready", "live", "sweep", "watch", "purge_histories", "sweep_blobs"}
+    return {
+        "functions": float(sum(count for name, count in names.items() if name not in mine)),
+        "functions_relay": float(names["relay"]),
+    }
+
+
+class _Host(AppHost):
+    """The app's host with its output in a file, where it can be counted."""
+
+    def command(self) -> Command:
+        return replace(super().command(), log_file=self.folder.log_file)
+
+
+def _report(name: str, text: str) -> None:
+    print(f"{name}: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Once per environment, by somebody who may register applications: the Entra application that callers sign in to, with
+# the roles of app-roles.json. After `azd provision` run it again: it then lets the app's identity stand in for a client
+# secret. Prints the client id, which goes into the environment: azd env set PARLEY_AUTH_CLIENT_ID <id>.
+set -eu
+cd "$(dirname "$0")/.."
+name=${1:-parley-$AZURE_ENV_NAME}
+id=$(az ad app list --display-name "$name" --query '[0].appId' --output tsv)
+if [ -z "$id" ]; then
+  id=$(az ad app create --display-name "$name" --sign-in-audience AzureADMyOrg --enable-id-token-issuance true \
+    --app-roles @app-roles.json --query appId --output tsv)
+  az ad app update --id "$id" --identifier-uris "api://$id"
+  az ad sp create --id "$id" --output none
+fi
+if [ -n "${SERVICE_APP_URI:-}" ]; then
+  az ad app update --id "$id" --web-redirect-uris "$SERVICE_APP_URI/.auth/login/aad/callback"
+  tenant=$(az account show --query tenantId --output tsv)
+  if [ -z "$(az ad app federated-credential list --id "$id" --query "[?name=='app'].name" --output tsv)" ]; then
+    az ad app federated-credential create --id "$id" --output none --parameters "{
+      \"name\": \"app\", \"issuer\": \"https://login.microsoftonline.com/$tenant/v2.0\",
+      \"subject\": \"$APP_IDENTITY_OBJECT_ID\", \"audiences\": [\"api://AzureADTokenExchange\"]}"
+  fi
+fi
+echo "$id"

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""The two secrets in the vault: made when there are none, rotated one key at a time. Needs `az`, signed in.
+
+    vault_secrets.py ensure                  make what is missing; what exists stays
+    vault_secrets.py rotate approval-link    a new key in front: it signs, the older ones still verify
+    vault_secrets.py retire approval-link    drop all but the newest key (docs/operations.md says when)
+
+Invariant: no secret is printed, and none is an argument of a command that other users of the machine could list.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+LINK, WEBHOOK = "approval-link", "approval-webhook"
+"""As infra/modules/app.bicep names them."""
+
+
+def new_link_key(now: datetime) -> str:
+    """`id:secret`; the id is the day and a random end, so that it tells its age and never comes twice."""
+    return f"k{now:%Y%m%d}{secrets.token_hex(2)}:{secrets.token_urlsafe(48)}"
+
+
+def new_webhook_secret(now: datetime) -> str:
+    """As Standard Webhooks write one."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+MAKERS: dict[str, Callable[[datetime], str]] = {LINK: new_link_key, WEBHOOK: new_webhook_secret}
+
+
+def rotated(name: str, value: str, now: datetime) -> str:
+    """The value with a new key in front."""
+    return f"{MAKERS[name](now)},{value}"
+
+
+def retired(value: str) -> str:
+    """The newest key alone."""
+    return value.partition(",")[0]
+
+
+def main(arguments: list[str]) -> int:
+    vault = os.environ.get("AZURE_KEY_VAULT_NAME", "")
+    if not vault:
+        sys.exit("AZURE_KEY_VAULT_NAME is not set: run this as an azd hook, or after `azd env get-values`")
+    now = datetime.now(UTC)
+    if arguments == ["ensure"]:
+        for name, make in MAKERS.items():
+            if _read(vault, name) is None:
+                _write(vault, name, make(now))
+                print(f"secrets: made {name}")
+        return 0
+    if len(arguments) == 2 and arguments[0] in {"rotate", "retire"} and arguments[1] in MAKERS:
+        verb, name = arguments
+        value = _read(vault, name)
+        if value is None:
+            sys.exit(f"{name} is not in the vault: run ensure first")
+        _write(vault, name, rotated(name, value, now) if verb == "rotate" else retired(value))
+        print(f"secrets: {verb} {name} done; the app reads it when it restarts, or within a day")
+        return 0
+    sys.exit((__doc__ or "").partition("\n\n")[2].partition("\n\nInvariant")[0])
+
+
+def _read(vault: str, name: str) -> str | None:
+    done = _az("keyvault", "secret", "show", "--vault-name", vault, "--name", name)
+    if done.returncode != 0:
+        if "SecretNotFound" in done.stderr:
+            return None
+        sys.exit(f"the vault cannot be read: {done.stderr.strip().splitlines()[-1]}")
+    return str(json.loads(done.stdout)["value"])
+
+
+def _write(vault: str, name: str, value: str) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="ascii") as file:  # for its owner alone
+        file.write(value)
+        file.flush()
+        done = _az("keyvault", "secret", "set", "--vault-name", vault, "--name", name, "--file", file.name)
+    if done.returncode != 0:
+        sys.exit(f"{name} cannot be written: {done.stderr.strip().splitlines()[-1]}")
+
+
+def _az(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["az", *arguments, "--output", "json"], capture_output=True, text=True, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,133 @@
+"""The hooks of the deployment: keys the app understands, and rights that end at rows."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from activities.turns import FAILED_LINE
+from shared.settings import Settings
+from shared.signing import ApprovalLinks
+from triggers.watch import EXPIRING_LINE
+
+INFRA = Path(__file__).parents[2] / "infra"
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def _hook(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"hook_{name}", INFRA / "hooks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+secrets_hook, database_hook = _hook("vault_secrets"), _hook("database")
+
+
+def test_a_rotated_link_key_signs_and_the_old_one_still_verifies() -> None:
+    before = secrets_hook.new_link_key(NOW)
+    during = secrets_hook.rotated("approval-link", before, NOW)
+    after = secrets_hook.retired(during)
+    old, both, new = (ApprovalLinks(value, "") for value in (before, during, after))
+    soon = NOW + timedelta(hours=1)
+
+    assert both.approval_id(old.token("a", expires_at=soon), now=NOW) == "a"
+    assert new.approval_id(both.token("a", expires_at=soon), now=NOW) == "a"
+    assert len({value.partition(":")[0] for value in (before, during)}) == 2
+
+
+def test_what_the_hook_makes_is_what_the_settings_take() -> None:
+    link = secrets_hook.rotated("approval-link", secrets_hook.new_link_key(NOW), NOW)
+    webhook = secrets_hook.rotated("approval-webhook", secrets_hook.new_webhook_secret(NOW), NOW)
+
+    settings = Settings.model_validate(
+        {
+            "APPROVAL_LINK_SECRET": link,
+            "APPROVAL_WEBHOOK_SECRET": webhook,
+            "AUTH_MODE": "dev",
+            "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+            "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+            "OPENAI_MODEL": "m",
+            "POSTGRES_URL": "postgresql://h/d",
+            "PUBLIC_BASE_URL": "http://localhost",
+            "REDIS_URL": "redis://h",
+        }
+    )
+
+    assert settings.approval_link_secret == link
+    vault = (INFRA / "modules/app.bicep").read_text("utf-8")
+    assert all(f"secrets/{name})" in vault for name in secrets_hook.MAKERS)
+
+
+@pytest.mark.parametrize("script", sorted((INFRA / "hooks").glob("*.sh")), ids=lambda path: path.name)
+def test_a_shell_hook_is_sound_for_a_plain_shell(script: Path) -> None:
+    assert script.read_text("utf-8").splitlines()[0] == "#!/bin/sh"
+    assert subprocess.run(["sh", "-n", str(script)], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["rotate"], ["rotate", "everything"], ["delete", "approval-link"]])
+def test_a_command_it_does_not_know_changes_nothing(arguments: list[str]) -> None:
+    script = str(INFRA / "hooks/vault_secrets.py")
+    environment = {"AZURE_KEY_VAULT_NAME": "v", "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, script, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert "vault_secrets.py ensure" in done.stderr
+
+
+def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
+    rules = (INFRA / "modules/alerts.bicep").read_text("utf-8")
+
+    assert f'startswith "{FAILED_LINE}"' in rules
+    assert f'startswith "{EXPIRING_LINE}"' in rules
+
+
+@pytest.mark.integration
+def test_the_apps_role_reads_and_writes_rows_and_nothing_else(
+    postgres_url: str, postgres_server: dict[str, str]
+) -> None:
+    """Azure's function that makes a role of an identity is stood in for by one that makes a plain role."""
+    name = f"id-parley-{uuid.uuid4().hex[:6]}"
+    admin = urlunsplit(urlsplit(postgres_server["POSTGRES_ADMIN_URL"])._replace(path=urlsplit(postgres_url).path))
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION pgaadauth_create_principal_with_oid(text, text, text, boolean, boolean) RETURNS text"
+            " LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('CREATE ROLE %I LOGIN PASSWORD ''p''', $1); RETURN $1; END $$"
+        )
+    try:
+        for _ in range(2):  # every deployment does it again
+            database_hook.grant(admin, name, "oid", roles_url=admin)
+        parts = urlsplit(admin)
+        own = urlunsplit(parts._replace(netloc=f"{name}:p@{parts.netloc.rpartition('@')[2]}"))
+        with psycopg.connect(own, autocommit=True) as connection:
+            assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (0,)
+            connection.execute("DELETE FROM sessions")
+            connection.execute("SELECT number FROM schema_migrations")
+            for forbidden in (
+                "CREATE TABLE mine (a int)",
+                "DROP TABLE sessions",
+                "TRUNCATE sessions",
+                "ALTER TABLE sessions ADD COLUMN mine int",
+                "DELETE FROM schema_migrations",
+                "CREATE ROLE another",
+            ):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    connection.execute(forbidden.encode())
+    finally:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
