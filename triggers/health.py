@@ -60,7 +60,8 @@ async def health_ready(call: Call, _: None) -> Response:
         _probe(everything.pool.ping()),
         _probe(everything.event_log.ping()),
         _probe(everything.audit_lines.ping()),
-        _probe(everything.model.warm_up()),
+        # No time limit: it asks nobody, but on a cold instance it loads the client, which takes as long as it takes.
+        _probe(everything.model.warm_up(), limit_s=None),
     )
     dependencies = dict(zip(names, results, strict=True))
     ready = dependencies["postgres"] == dependencies["model"] == "ok"
@@ -69,9 +70,9 @@ async def health_ready(call: Call, _: None) -> Response:
     return ok(Ready(status=status, dependencies=dependencies), 200 if ready else 503)
 
 
-async def _probe(check: Awaitable[object]) -> str:
+async def _probe(check: Awaitable[object], *, limit_s: float | None = _PROBE_SECONDS) -> str:
     try:
-        await asyncio.wait_for(check, _PROBE_SECONDS)
+        await asyncio.wait_for(check, limit_s)
     except TimeoutError:
         return "no answer"
     except Exception as exc:

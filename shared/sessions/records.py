@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from shared.sessions.budgets import NOTHING_USED, TokensUsed
 from shared.sessions.events import EventTarget
@@ -57,6 +57,9 @@ class SessionRecord:
 
 class TurnPlan(Value):
     """What a turn runs with, frozen when its message was posted; stored with the turn as JSON."""
+
+    # While a deployment is replaced, older code may read a newer plan: what it does not know, it leaves.
+    model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
     agent_id: str | None = None

@@ -207,3 +207,21 @@ async def test_redis_that_comes_back_with_its_data_does_not_turn_the_numbers_bac
         assert page["gap"]
         assert page["items"], "it was back before the step ended"
         assert Transcript.of_turn_stream(await api.turn_stream(session_id, turn_id)).texts == stored
+
+
+async def test_metrics_leave_out_what_redis_holds_and_have_it_again_when_it_is_back(
+    api: Api, valkey_folder: Path
+) -> None:
+    admin = api.as_user("adam;admin")
+    await api.session()
+    without = await admin.get("/api/v1/metrics")
+    assert without.status_code == 200
+    assert 'metrics_source_up{source="redis"} 0.0' in without.text
+    assert "active_sessions_count" in without.text
+    # Not as a zero, which would look like a restart: not at all.
+    assert "session_created_total" not in without.text
+    async with _valkey(valkey_folder):
+        back = (await admin.get("/api/v1/metrics")).text
+    assert 'metrics_source_up{source="redis"} 1.0' in back
+    (created,) = [line for line in back.splitlines() if line.startswith("session_created_total ")]
+    assert float(created.split()[1]) >= 1, "what was counted meanwhile has arrived"

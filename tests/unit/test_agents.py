@@ -114,6 +114,12 @@ def test_a_plan_stored_before_agents_were_data_can_still_be_read() -> None:
     assert TurnPlan.model_validate(stored).agent_version is None
 
 
+def test_a_plan_of_newer_code_can_be_read_by_older() -> None:
+    stored = plan_of(DEFAULT_AGENT, SessionConfig()).model_dump(mode="json")
+
+    assert TurnPlan.model_validate(stored | {"from_the_future": 1}).max_steps == 8
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
