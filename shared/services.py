@@ -314,6 +314,7 @@ class Services:
             [self.event_log, self.statistics, self.loose_blobs, self.audit],
             self.audit,
             self.session_cache,
+            agents=self.agents,
         )
 
     @cached_property

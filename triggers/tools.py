@@ -5,6 +5,7 @@ from __future__ import annotations
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
+from shared.sessions.approval_rules import default_policy
 from shared.sessions.models import ToolInfo
 from shared.sessions.tools.registry import all_tools
 from triggers.http import Call, Operation, endpoint, page_of
@@ -24,6 +25,7 @@ async def list_tools(call: Call, _: None) -> Response:
             description=tool.description,
             parameters=tool.parameters,
             approval=tool.approval.value,
+            policy=default_policy(tool),
             idempotent=tool.idempotent,
             timeout_seconds=tool.timeout_s,
         )

@@ -8,6 +8,8 @@ from shared.sessions.agents import Agent
 
 _Q = load_queries("agents")
 
+_FIELDS = tuple(Agent.model_fields)
+
 
 class PostgresAgents:
     """`AgentRepository` over PostgreSQL."""
@@ -54,5 +56,5 @@ class PostgresAgents:
 
 
 def agent_from_row(row: Row) -> Agent:
-    """An agents row, or the same as a JSON object."""
-    return Agent.model_validate(dict(row))
+    """An agents row, or the same as a JSON object; a column that a newer version of the app added is left out."""
+    return Agent.model_validate({field: row[field] for field in _FIELDS})

@@ -46,13 +46,16 @@ class PostgresLifecycle:
             if not record.may_write:
                 raise _no_session()
             revised = revise(record.session)
-            if revised == record.session:
+            # Setting what is shown already is a change too: from then on it is no longer the agent's to say.
+            same_set = revised.config.model_fields_set == record.session.config.model_fields_set
+            if revised == record.session and same_set:
                 return record
             cursor = await connection.execute(
                 _Q["revise_session"],
                 {
                     "session_id": session_id,
                     "name": revised.name,
+                    "agent_id": revised.agent_id,
                     "config": json(revised.config.model_dump(mode="json", exclude_unset=True)),
                     "tags": revised.tags,
                     "metadata": json(revised.metadata),

@@ -11,9 +11,7 @@ from typing import Protocol
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
 from shared.sessions.agents import DEFAULT_AGENT, Agent, NewAgent
-from shared.sessions.models import SessionConfig
 from shared.sessions.pages import Page, encode_cursor
-from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.tools.registry import find_tool
 
 _TRIES = 10
@@ -98,7 +96,7 @@ class AgentCatalog:
             if newest is None and agent_id == DEFAULT_AGENT.id:
                 newest = DEFAULT_AGENT
             _check_match(newest, if_match)
-            if newest is not None and _content(newest) == _content(body):
+            if newest is not None and _content(newest) == body.model_dump():
                 return newest, False
             agent = Agent.model_validate(
                 dict(body)  # its values as they are: dumped, they would forget which fields were set
@@ -152,13 +150,6 @@ def _check(body: NewAgent) -> None:
         raise InvalidInput(ErrorCode.VALIDATION_ERROR, "The agent is not valid.", errors=errors[:20])
 
 
-def _content(agent: NewAgent) -> dict[str, object]:
-    """What makes a version, fields that were set apart from those left to the default."""
-    fields = NewAgent.model_fields
-    return {name: _set_fields(getattr(agent, name)) for name in fields}
-
-
-def _set_fields(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _set_fields(item) for name, item in value.items()}
-    return value.model_dump(exclude_unset=True) if isinstance(value, (SessionConfig, ApprovalPolicy)) else value
+def _content(agent: Agent) -> dict[str, object]:
+    """What makes a version; of its defaults only those that were set."""
+    return agent.model_dump(include=set(NewAgent.model_fields))

@@ -9,16 +9,28 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, field_serializer
 
 from shared import tracing
-from shared.sessions.models import ApprovalMode, SessionConfig, Value
+from shared.sessions.models import ApprovalMode, JsonObject, SessionConfig, Value
 from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.records import TurnPlan
 from shared.sessions.tools.registry import all_tools
 
 MAX_INSTRUCTIONS_CHARS = 32_000
 MAX_TOOLS = 64
+
+
+def _distinct(names: list[str] | None) -> list[str] | None:
+    # Two functions of one name are a request that a model endpoint refuses.
+    return None if names is None else list(dict.fromkeys(names))
+
+
+def _said(text: str) -> str:
+    if not text.strip() or "\x00" in text:
+        raise ValueError("says nothing, or holds U+0000")
+    return text
+
 
 type ToolName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
@@ -28,12 +40,21 @@ class NewAgent(Value):
 
     name: str = Field(min_length=1, max_length=200)
     description: str | None = Field(None, max_length=1_000)
-    instructions: str = Field(min_length=1, max_length=MAX_INSTRUCTIONS_CHARS, description="The system message")
+    instructions: Annotated[str, AfterValidator(_said)] = Field(
+        min_length=1, max_length=MAX_INSTRUCTIONS_CHARS, description="The system message"
+    )
     model: str | None = Field(None, min_length=1, max_length=128, description="Deployment; null: the app's own")
-    tools: list[ToolName] | None = Field(None, max_length=MAX_TOOLS, description="Names; null: every tool there is")
+    tools: Annotated[list[ToolName] | None, Field(max_length=MAX_TOOLS), AfterValidator(_distinct)] = Field(
+        None, description="Names; null: every tool there is"
+    )
     policies: dict[ToolName, ApprovalPolicy] = Field({}, max_length=MAX_TOOLS, description="By tool name")
     defaults: SessionConfig = Field(SessionConfig(), description="For what a session does not set; unset fields stay")
     vision: bool = Field(False, description="Its model reads pictures")
+
+    @field_serializer("defaults")
+    def _only_set(self, defaults: SessionConfig) -> JsonObject:
+        # Sent back as it is shown, an agent must say the same: what its author left open stays open.
+        return defaults.model_dump(mode="json", exclude_unset=True)
 
 
 class Agent(NewAgent):

@@ -16,7 +16,7 @@ import orjson
 from shared.principal import Principal, Role
 from shared.sessions.models import ApprovalMode, Decision, JsonObject, Vote
 from shared.sessions.notices import NoticeSchedule
-from shared.sessions.policy import ApprovalPolicy
+from shared.sessions.policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.records import ApprovalRecord, TurnPlan
 from shared.sessions.tools.registry import Tool, ToolApproval
 
@@ -32,6 +32,11 @@ def requires_approval(tool: Tool, plan: TurnPlan) -> bool:
     if plan.approval_mode is ApprovalMode.AUTO or required is False:
         return False
     return tool.approval is ToolApproval.MANUAL
+
+
+def default_policy(tool: Tool) -> ApprovalPolicy:
+    """What holds for a tool's calls in mode `policy` where an agent says nothing of it."""
+    return DEFAULT_POLICY.model_copy(update={"required": tool.approval is ToolApproval.MANUAL})
 
 
 def is_granted(tool: str, plan: TurnPlan, granted_tools: frozenset[str]) -> bool:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, Transient
 from shared.principal import Principal
+from shared.sessions.agent_catalog import AgentCatalog, NoAgents
 from shared.sessions.audit import AuditTrail
 from shared.sessions.cache import SessionChanges, Uncached
 from shared.sessions.events import Event, EventLogUnavailable, EventType, SessionEventPublisher
@@ -130,10 +131,12 @@ class SessionLifecycle:
         stores: Sequence[ErasableStore],
         audit: AuditTrail,
         changes: SessionChanges | None = None,
+        *,
+        agents: AgentCatalog | None = None,
     ) -> None:
         """read: a session for a user, raises NotFound. stores: what must forget an erased session too.
 
-        changes: who is told of changed access.
+        changes: who is told of changed access. agents: those a session may be given.
         """
         self._rows = rows
         self._publisher = publisher
@@ -141,12 +144,14 @@ class SessionLifecycle:
         self._stores = stores
         self._audit = audit
         self._changes = changes or Uncached()
+        self._agents = agents or AgentCatalog(NoAgents())
 
     async def patch(
         self, session_id: str, body: SessionPatch, principal: Principal, *, if_match: str | None
     ) -> SessionRecord:
         """Revise a session. Raises NotFound, Conflict (stale), Gone, InvalidState, InvalidInput."""
         check_metadata(body.metadata)
+        await self._agents.check(body.agent_id)
         now = datetime.now(UTC)
 
         def revised(session: Session) -> Session:

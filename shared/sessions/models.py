@@ -276,6 +276,7 @@ class SessionPatch(Value):
     """Body of `PATCH /sessions/{id}`: what is absent stays as it is."""
 
     name: str | None = Field(None, max_length=200, description="null takes the name away")
+    agent_id: str | None = Field(None, max_length=64, description="From the next message on; null: `assistant`")
     config: SessionConfig = Field(SessionConfig(), description="Only the fields given change")
     tags: list[Tag] = Field([], max_length=32, description="Replaces all tags")
     metadata: SentJson = Field({}, description="Replaces all metadata")
@@ -329,5 +330,6 @@ class ToolInfo(Value):
     description: str
     parameters: JsonObject
     approval: Literal["auto", "manual"]
+    policy: ApprovalPolicy = Field(description="How its calls are allowed where an agent says nothing of them")
     idempotent: bool
     timeout_seconds: float

@@ -7,7 +7,7 @@ opened: changing an agent never changes what is being waited for.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,7 +29,9 @@ class ApprovalPolicy(BaseModel):
 
     required: bool | None = Field(None, description="Whether its calls wait for a person; null: the tool's own rule")
     roles: list[Role] = Field([Role.APPROVER], max_length=3, description="Roles whose holders may decide")
-    users: list[str] = Field([], max_length=64, description="Further people who may decide, by user id")
+    users: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        [], max_length=64, description="Further people who may decide, by user id"
+    )
     forbid_self_approval: bool = Field(False, description="Who asked for the turn may not allow its calls")
     quorum: int = Field(1, ge=1, le=10, description="How many different people have to approve; one may reject")
     allow_changes: bool = Field(True, description="An approver may change the arguments")

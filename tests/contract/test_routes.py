@@ -221,6 +221,36 @@ async def _walk_agents(api: Api) -> None:
     found = await api.get(f"/api/v1/agents/clerk?version={made.json()['version']}")
     assert (found.json(), found.headers["etag"]) == (made.json(), made.headers["etag"])
     assert made.json() in (await api.get("/api/v1/agents?limit=200")).json()["items"]
+    assert made.json()["defaults"] == {"max_steps": 3}
+    shown = {field: value for field, value in made.json().items() if not field.startswith("created_")}
+    sent_back = {field: value for field, value in shown.items() if field not in {"id", "version"}}
+    again = await admin.request("PUT", "/api/v1/agents/clerk", json=sent_back)
+    assert (again.status_code, again.json()) == (200, made.json())
+    session_id = await api.session()
+    patched = await api.request("PATCH", f"/api/v1/sessions/{session_id}", json={"agent_id": "clerk"})
+    assert (patched.status_code, patched.json()["agent_id"]) == (200, "clerk")
+    policies = {tool["name"]: tool["policy"] for tool in (await api.get("/api/v1/tools")).json()["items"]}
+    assert (policies["calculate"]["required"], policies["http_request"]["required"]) == (False, True)
+
+
+async def test_agents_that_cannot_be_are_refused_by_field(api: Api) -> None:
+    admin = api.as_user("ada;admin")
+    for changes, field in (
+        ({"name": ""}, "name"),
+        ({"instructions": "\u0000"}, "instructions"),
+        ({"policies": {"fly": {}}}, "policies.fly"),
+        ({"policies": {"calculate": {"quorum": 11}}}, "policies.calculate.quorum"),
+        ({"policies": {"calculate": {"users": ["x" * 201]}}}, "policies.calculate.users.0"),
+        ({"id": "other"}, "id"),
+    ):
+        body = {"name": "n", "instructions": "i"} | changes
+        refused = await admin.request("PUT", "/api/v1/agents/refused", json=body)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field), refused.text
+    for version in ("0", "x", "2147483648", "1" * 5_000):
+        assert (await api.get(f"/api/v1/agents/assistant?version={version}")).status_code == 422
+    for path in ("refused", "assistant?version=2147483647", "a%00b"):
+        missing = await api.get(f"/api/v1/agents/{path}")
+        assert (missing.status_code, missing.json()["code"]) == (404, "SESSION_NOT_FOUND"), path
 
 
 async def _walk_features(api: Api) -> None:

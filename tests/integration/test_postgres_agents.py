@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from shared.adapters.postgres_agents import PostgresAgents
+from shared.adapters.postgres_features import PostgresTemplates
+from shared.adapters.postgres_lifecycle import PostgresLifecycle
+from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.agent_catalog import AgentCatalog
-from shared.sessions.agents import NewAgent
+from shared.sessions.agent_catalog import AgentCatalog, agent_etag
+from shared.sessions.agents import DEFAULT_AGENT, NewAgent
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.models import NewMessage, NewSession, SessionConfig
+from shared.sessions.features.models import NewTemplate
+from shared.sessions.features.templates import TemplateService
+from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.models import NewMessage, NewSession, SessionConfig, SessionPatch
 from shared.sessions.pages import Page
 from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.service import SessionService
-from tests.integration.domain import Stores
+from tests.integration.domain import RecordingAudit, Stores
 
 pytestmark = pytest.mark.integration
 
@@ -31,6 +38,12 @@ def catalog(stores: Stores) -> AgentCatalog:
 @pytest.fixture
 def service(stores: Stores, publisher: SessionEventPublisher, catalog: AgentCatalog) -> SessionService:
     return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted", agents=catalog)
+
+
+@pytest.fixture
+def lifecycle(stores: Stores, publisher: SessionEventPublisher, catalog: AgentCatalog) -> SessionLifecycle:
+    rows = PostgresLifecycle(stores.pool)
+    return SessionLifecycle(rows, publisher, stores.sessions.get, [], RecordingAudit(), agents=catalog)
 
 
 def clerk(**fields: object) -> NewAgent:
@@ -102,3 +115,94 @@ async def test_the_agents_defaults_hold_where_the_session_set_nothing(
 
     assert (plan.max_steps, plan.max_session_tokens) == (2, 500)
     assert (await service.get(session.id, ADMIN)).session.config.model_fields_set == set()
+
+
+async def test_of_writers_at_once_who_read_the_same_version_one_wins(catalog: AgentCatalog) -> None:
+    agent_id = new_id()
+    first, _ = await catalog.put(agent_id, clerk(), ADMIN, if_match=None)
+
+    outcomes = await asyncio.gather(
+        *(catalog.put(agent_id, clerk(name=f"C{n}"), ADMIN, if_match=agent_etag(first)) for n in range(4)),
+        return_exceptions=True,
+    )
+
+    lost = [outcome.code for outcome in outcomes if isinstance(outcome, AppError)]
+    assert lost == [ErrorCode.CONFLICT] * 3
+    assert (await catalog.get(agent_id)).version == 2
+
+
+async def test_pages_sort_by_code_point_whatever_the_database_does(catalog: AgentCatalog) -> None:
+    tail = new_id()
+    ids = [f"{head}-{tail}" for head in ("B", "a", "a.b", "a_b", "z")]
+    for agent_id in ids:
+        await catalog.put(agent_id, clerk(), ADMIN, if_match=None)
+
+    found: list[str] = []
+    after = None
+    while True:
+        items, cursor = await catalog.list_for(Page(limit=2, after=after))
+        found += [agent.id for agent in items]
+        if cursor is None:
+            break
+        after = (0, items[-1].id)
+
+    assert found == sorted(set(found))
+    assert {*ids, DEFAULT_AGENT.id} <= set(found)
+
+
+async def _plan(stores: Stores, service: SessionService, session_id: str) -> dict[str, Any]:
+    """Of a turn that is posted now and ended at once."""
+    posted = await service.post_message(session_id, NewMessage(content="hello"), ADMIN, idempotency_key=None)
+    turn_id = posted.result.turn.id
+    plan: dict[str, Any] = await stores.value(b"SELECT plan FROM turns WHERE id = %(id)s", id=turn_id)
+    await stores.started(turn_id)
+    await stores.finish(turn_id)
+    return plan
+
+
+async def test_setting_what_a_session_shows_already_takes_it_from_the_agent(
+    stores: Stores, service: SessionService, catalog: AgentCatalog, lifecycle: SessionLifecycle
+) -> None:
+    agent_id = new_id()
+    await catalog.put(agent_id, clerk(defaults={"max_steps": 3, "temperature": 1}), ADMIN, if_match=None)
+    session, _, _ = await service.create(NewSession(agent_id=agent_id), ADMIN, idempotency_key=None)
+
+    patch = SessionPatch.model_validate({"config": {"max_steps": session.config.max_steps, "temperature": None}})
+    await lifecycle.patch(session.id, patch, ADMIN, if_match=None)
+    plan = await _plan(stores, service, session.id)
+
+    assert (plan["max_steps"], plan["temperature"]) == (8, None)
+
+
+async def test_a_session_changes_its_agent_between_turns(
+    stores: Stores, service: SessionService, catalog: AgentCatalog, lifecycle: SessionLifecycle
+) -> None:
+    agent_id = new_id()
+    await catalog.put(agent_id, clerk(), ADMIN, if_match=None)
+    session, _, _ = await service.create(NewSession(), ADMIN, idempotency_key=None)
+
+    for wanted, answers in ((agent_id, agent_id), (None, DEFAULT_AGENT.id)):
+        changed = await lifecycle.patch(session.id, SessionPatch(agent_id=wanted), ADMIN, if_match=None)
+        assert changed.session.agent_id == wanted
+        assert (await _plan(stores, service, session.id))["agent_id"] == answers
+
+
+async def test_an_agent_that_is_not_there_is_refused_wherever_it_is_named(
+    stores: Stores, service: SessionService, catalog: AgentCatalog, lifecycle: SessionLifecycle
+) -> None:
+    templates = TemplateService(PostgresTemplates(stores.pool), catalog)
+    session, _, _ = await service.create(NewSession(), ADMIN, idempotency_key=None)
+    nobody = new_id()
+
+    for attempt in (
+        service.create(NewSession(agent_id=nobody), ADMIN, idempotency_key=None),
+        lifecycle.patch(session.id, SessionPatch(agent_id=nobody), ADMIN, if_match=None),
+        templates.create(NewTemplate(name=f"t {nobody}", agent_id=nobody), ADMIN),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            await attempt
+        assert caught.value.errors == ({"field": "agent_id", "message": "unknown agent"},)
+
+    await catalog.put(nobody, clerk(), ADMIN, if_match=None)
+    made = await templates.create(NewTemplate(name=f"t {nobody}", agent_id=nobody), ADMIN)
+    assert made.agent_id == nobody

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
@@ -219,3 +220,30 @@ async def test_an_agent_that_is_not_there_cannot_be_named() -> None:
     assert refused.value.code is ErrorCode.VALIDATION_ERROR
     with pytest.raises(NotFound):
         await catalog.get("nobody")
+
+
+def test_a_tool_named_twice_is_offered_once() -> None:
+    assert NewAgent(name="n", instructions="i", tools=["calculate", "calculate"]).tools == ["calculate"]
+
+
+@pytest.mark.parametrize("instructions", ["", " \n", "a\x00b", "x" * 32_001])
+def test_an_agent_needs_instructions_that_say_something(instructions: str) -> None:
+    with pytest.raises(ValidationError):
+        NewAgent(name="n", instructions=instructions)
+
+
+async def test_what_is_shown_can_be_sent_back_and_says_the_same() -> None:
+    catalog = AgentCatalog(Kept())
+    body = NewAgent(
+        name="n",
+        instructions="i",
+        policies={"calculate": ApprovalPolicy(quorum=2)},
+        defaults=SessionConfig(max_steps=8),
+    )
+    made, _ = await catalog.put("clerk", body, ADMIN, if_match=None)
+    shown = made.model_dump(mode="json", exclude={"id", "version", "created_at", "created_by"})
+
+    again, _ = await catalog.put("clerk", NewAgent.model_validate(shown), ADMIN, if_match=None)
+
+    assert shown["defaults"] == {"max_steps": 8}
+    assert again == made

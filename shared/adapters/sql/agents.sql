@@ -5,7 +5,11 @@ SELECT * FROM agents WHERE id = %(agent_id)s ORDER BY version DESC LIMIT 1
 SELECT * FROM agents WHERE id = %(agent_id)s AND version = %(version)s
 
 -- name: newest_agents
-SELECT DISTINCT ON (id) * FROM agents WHERE id > %(after)s ORDER BY id, version DESC LIMIT %(limit)s
+-- By code point, as the agent that ships is sorted in, whatever the database's own order is.
+SELECT DISTINCT ON (id COLLATE "C") * FROM agents
+WHERE id COLLATE "C" > %(after)s
+ORDER BY id COLLATE "C", version DESC
+LIMIT %(limit)s
 
 -- name: insert_agent
 INSERT INTO agents (id, version, name, description, instructions, model, tools, policies, defaults, vision, created_at,

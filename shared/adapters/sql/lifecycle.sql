@@ -1,6 +1,7 @@
 -- name: revise_session
 UPDATE sessions
-SET name = %(name)s, config = %(config)s, tags = %(tags)s, metadata = %(metadata)s, updated_at = %(now)s
+SET name = %(name)s, agent_id = %(agent_id)s, config = %(config)s, tags = %(tags)s, metadata = %(metadata)s,
+    updated_at = %(now)s
 WHERE id = %(session_id)s
 RETURNING *, %(access)s::text AS access
 
