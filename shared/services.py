@@ -382,7 +382,9 @@ class Services:
 
     @cached_property
     def bridge(self) -> SessionAgentBridge:
-        executor = AgentExecutor(self.model, user_daily_tokens=self.settings.user_daily_tokens or None)
+        executor = AgentExecutor(
+            self.model, images=self.pictures, user_daily_tokens=self.settings.user_daily_tokens or None
+        )
         return SessionAgentBridge(self.turn_rows, executor, self.publisher, self.sender, self.watch)
 
     @cached_property

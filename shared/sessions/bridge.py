@@ -138,7 +138,7 @@ class SessionAgentBridge:
         try:
             async with self._watch.guard(start.turn_id):
                 with tracing.model_call(start.plan.model, start.target.session_id) as span:
-                    async for event in self._executor.execute_stream(self._executor.request(start, tools)):
+                    async for event in await self._executor.execute(start, tools, stream=True):
                         if isinstance(event, ModelText):
                             texts.append(event.text)
                             writer.text(event.text)

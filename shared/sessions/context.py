@@ -6,11 +6,14 @@ without a result (its turn was cancelled) gets one that says so, and the newest 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
+from shared.sessions.llm import Picture
 from shared.sessions.models import MessageStatus
 from shared.sessions.records import ContextMessage
 
@@ -62,8 +65,13 @@ def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[Cont
     return kept
 
 
-def to_wire(messages: Sequence[ContextMessage]) -> list[dict[str, Any]]:
-    """Chat-completion messages, oldest first, complete and in the order the API demands."""
+def to_wire(
+    messages: Sequence[ContextMessage], pictures: Mapping[str, Picture] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """Chat-completion messages, oldest first, complete and in the order the API demands.
+
+    pictures: by attachment id; of those that are not among them the message's note tells.
+    """
     wire: list[dict[str, Any]] = []
     unanswered: dict[str, None] = {}
 
@@ -92,12 +100,23 @@ def to_wire(messages: Sequence[ContextMessage]) -> list[dict[str, Any]]:
                 wire.append({"role": "assistant", "content": message.content})
         elif message.note is not None:
             # The user's words last: what a file says comes before them and cannot speak after them.
-            parts = [{"type": "text", "text": text} for text in (message.note, message.content)]
+            shown = [pictures[file["id"]] for file in message.attachments or () if file["id"] in pictures]
+            parts = [_text(message.note), *map(_image, shown), _text(message.content)]
             wire.append({"role": message.role, "content": parts})
         else:
             wire.append({"role": message.role, "content": message.content})
     close()
     return wire
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _image(picture: Picture) -> dict[str, Any]:
+    # In the request itself: the model's provider could not read our store, nor should it.
+    data = base64.b64encode(picture.data).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:{picture.media_type};base64,{data}"}}
 
 
 def _wire_call(call: dict[str, Any]) -> dict[str, Any]:

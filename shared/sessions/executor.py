@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Literal, overload
 
 from shared.sessions.budgets import TokenBudgets, answer_allowance
 from shared.sessions.context import BYTES_PER_TOKEN, estimate_tokens, fit, to_wire
-from shared.sessions.llm import LLMServiceProtocol, ModelEnd, ModelEvent, ModelRequest, ModelText
+from shared.sessions.images import with_images
+from shared.sessions.llm import (
+    ImageReader,
+    LLMServiceProtocol,
+    ModelAnswer,
+    ModelEvent,
+    ModelRequest,
+    ModelText,
+    Picture,
+)
 from shared.sessions.metrics import track_time
-from shared.sessions.records import StepStart
+from shared.sessions.records import ContextMessage, StepStart
 from shared.sessions.tools.registry import Tool
 
 UNTRUSTED_NOTE = (
@@ -24,22 +35,50 @@ def _model_of(_: AgentExecutor, request: ModelRequest) -> tuple[str]:
 class AgentExecutor:
     """Turns a started step into a model request and runs it."""
 
-    def __init__(self, llm: LLMServiceProtocol, *, user_daily_tokens: int | None = None) -> None:
-        """user_daily_tokens: the budget of a user's day; None: none."""
+    def __init__(
+        self, llm: LLMServiceProtocol, *, images: ImageReader | None = None, user_daily_tokens: int | None = None
+    ) -> None:
+        """images: for agents that see; None: nobody does. user_daily_tokens: the budget of a user's day; None: none."""
         self._llm = llm
+        self._images = images
         self._user_daily_tokens = user_daily_tokens
 
-    def request(self, start: StepStart, tools: list[Tool]) -> ModelRequest:
+    @overload
+    async def execute(
+        self, start: StepStart, tools: Sequence[Tool], *, stream: Literal[True]
+    ) -> AsyncIterator[ModelEvent]: ...
+
+    @overload
+    async def execute(
+        self, start: StepStart, tools: Sequence[Tool], *, stream: Literal[False] = False
+    ) -> ModelAnswer: ...
+
+    async def execute(
+        self, start: StepStart, tools: Sequence[Tool], *, stream: bool = False
+    ) -> AsyncIterator[ModelEvent] | ModelAnswer:
+        """Ask the model for the step's answer: whole, or as it comes.
+
+        Raises BudgetExceeded when the step must not begin, and as `LLMServiceProtocol.stream`, then or on the way.
+        """
+        events = self._events(await self.request(start, tools))
+        return events if stream else await _whole(events)
+
+    async def request(self, start: StepStart, tools: Sequence[Tool]) -> ModelRequest:
         """What the model is asked. The last allowed step offers no tools, so that the turn ends with an answer.
 
-        Raises BudgetExceeded when the step must not begin.
+        Raises BudgetExceeded when the step must not begin, Transient when images cannot be read just now.
         """
         plan = start.plan
         system = f"{plan.instructions}\n\n{UNTRUSTED_NOTE}" if tools else plan.instructions
         offered = tools if start.step < plan.max_steps else []
         schemas = [tool.openai_schema_json for tool in offered]
         reserved = estimate_tokens(system) + sum(len(schema) for schema in schemas) // BYTES_PER_TOKEN
-        context = fit(start.context, plan.max_context_tokens - reserved)
+        window = plan.max_context_tokens - reserved
+        stored: Sequence[ContextMessage] = start.context
+        if plan.vision:
+            # At most half of the window, so that images never push out all that was said about them.
+            stored = with_images(stored, max_tokens=window // 2)
+        context = fit(stored, window)
         allowance = answer_allowance(
             TokenBudgets(
                 plan.max_turn_tokens, start.max_session_tokens or plan.max_session_tokens, self._user_daily_tokens
@@ -47,27 +86,36 @@ class AgentExecutor:
             start.used,
             reads=reserved + sum(message.tokens for message in context),
         )
+        pictures = await self._pictures(start.target.session_id, context) if plan.vision else {}
         most = [limit for limit in (plan.max_output_tokens, allowance) if limit is not None]
         return ModelRequest(
             model=plan.model,
-            messages=[{"role": "system", "content": system}, *to_wire(context)],
+            messages=[{"role": "system", "content": system}, *to_wire(context, pictures)],
             tools=schemas,
             temperature=plan.temperature,
             max_output_tokens=min(most, default=None),
         )
 
-    @track_time("llm_response", labels=_model_of)
-    def execute_stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        """The answer as it comes. Raises as `LLMServiceProtocol.stream`."""
-        return self._llm.stream(request)
+    async def _pictures(self, session_id: str, context: Sequence[ContextMessage]) -> Mapping[str, Picture]:
+        """The images of the messages, by attachment id; one that is gone meanwhile is left out."""
+        if self._images is None:
+            return {}
+        ids = list(dict.fromkeys(file["id"] for message in context for file in message.attachments or ()))
+        read = await asyncio.gather(*(self._images.read(session_id, attachment_id) for attachment_id in ids))
+        return {attachment_id: picture for attachment_id, picture in zip(ids, read, strict=True) if picture is not None}
 
     @track_time("llm_response", labels=_model_of)
-    async def execute(self, request: ModelRequest) -> tuple[str, ModelEnd]:
-        """The whole answer: its text and its end. Raises as `LLMServiceProtocol.stream`."""
-        texts: list[str] = []
-        async for event in self._llm.stream(request):
-            if isinstance(event, ModelText):
-                texts.append(event.text)
-            else:
-                return "".join(texts), event
-        raise AssertionError("a model stream ends with ModelEnd")
+    def _events(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        return self._llm.stream(request)
+
+
+async def _whole(events: AsyncIterator[ModelEvent]) -> ModelAnswer:
+    texts: list[str] = []
+    answer: ModelAnswer | None = None
+    async for event in events:
+        if isinstance(event, ModelText):
+            texts.append(event.text)
+        else:
+            answer = ModelAnswer("".join(texts), event.finish_reason, event.usage, event.tool_calls)
+    assert answer is not None  # a model stream ends with ModelEnd
+    return answer

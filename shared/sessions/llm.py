@@ -49,6 +49,16 @@ type ModelEvent = ModelText | ModelEnd
 
 
 @dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """A whole answer, for those who do not read it as it comes."""
+
+    content: str
+    finish_reason: str
+    usage: Usage
+    tool_calls: list[ModelToolCall] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A picture that came with a message."""
 

@@ -238,7 +238,7 @@ async def test_of_two_turns_racing_at_the_days_limit_the_one_that_looks_later_do
     executor = AgentExecutor(_NoModel(), user_daily_tokens=limit)
     starts = await asyncio.gather(*(stores.started(turn_id) for turn_id in turns))
     for start in starts:
-        allowed = executor.request(start, []).max_output_tokens
+        allowed = (await executor.request(start, [])).max_output_tokens
         assert allowed is not None
         assert 0 < allowed <= limit
     used = Usage(input_tokens=limit - STEP_TOKENS, output_tokens=0)
@@ -251,7 +251,7 @@ async def test_of_two_turns_racing_at_the_days_limit_the_one_that_looks_later_do
     late = await stores.started(turns[1], 2)
 
     with pytest.raises(BudgetExceeded) as refused:
-        executor.request(late, [])
+        await executor.request(late, [])
     assert refused.value.code is ErrorCode.RATE_LIMITED
 
 

@@ -1,0 +1,74 @@
+"""A picture on its way to a model, over the real stores: uploaded, sent along, read back, put into the request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from shared.adapters.blob_store import AzureBlobStore
+from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.postgres_agents import PostgresAgents
+from shared.adapters.postgres_attachments import PostgresAttachments
+from shared.ids import new_id
+from shared.principal import Principal, Role
+from shared.sessions.agent_catalog import AgentCatalog
+from shared.sessions.agents import NewAgent
+from shared.sessions.events import SessionEventPublisher
+from shared.sessions.executor import AgentExecutor
+from shared.sessions.files.analyzer import FileAnalyzer
+from shared.sessions.files.attachments import AttachmentService
+from shared.sessions.files.pictures import StoredPictures
+from shared.sessions.models import NewMessage, NewSession
+from shared.sessions.records import StepStart
+from shared.sessions.service import SessionService
+from tests.integration.domain import OWNER, Stores
+from tests.integration.test_bridge import settings_for
+from tests.unit.files.documents import png
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+ANN = Principal(OWNER, frozenset({Role.USER, Role.ADMIN}))
+
+
+@pytest.fixture
+async def blobs(storage_url: str) -> AsyncIterator[AzureBlobStore]:
+    store = AzureBlobStore(connection_string=storage_url, endpoint=None)
+    yield store
+    await store.aclose()
+
+
+@pytest.mark.parametrize("vision", [True, False], ids=["sees", "is told"])
+async def test_a_model_gets_the_pictures_of_a_message_if_its_agent_sees(
+    stores: Stores,
+    publisher: SessionEventPublisher,
+    blobs: AzureBlobStore,
+    model_url: str,
+    vision: bool,
+) -> None:
+    rows, agent_id = PostgresAttachments(stores.pool), new_id()
+    catalog = AgentCatalog(PostgresAgents(stores.pool))
+    await catalog.put(agent_id, NewAgent(name="n", instructions="Look.", vision=vision), ANN, if_match=None)
+    service = SessionService(
+        stores.sessions, stores.turns, publisher, default_model="scripted", agents=catalog, attachments=rows
+    )
+    session, _, _ = await service.create(NewSession(agent_id=agent_id), ANN, idempotency_key=None)
+    files = AttachmentService(stores.sessions, rows, blobs, FileAnalyzer(), max_bytes=1_000_000)
+    with files.spool() as spool:
+        spool.write(png(640, 480).getvalue())
+        picture = (await files.add(session.id, ANN, spool, "chart.png")).id
+    body = NewMessage(content="what is it", attachment_ids=[picture])
+    posted = await service.post_message(session.id, body, ANN, idempotency_key=None)
+    start = await stores.turns.begin_step(posted.result.turn.id, 1, message_id=new_id(), now=datetime.now(UTC))
+    assert isinstance(start, StepStart)
+
+    model = OpenAIChat(settings_for(model_url))
+    try:
+        answer = await AgentExecutor(model, images=StoredPictures(rows, blobs)).execute(start, [])
+    finally:
+        await model.aclose()
+
+    # The offline model counts the parts that are no text.
+    assert ("the 1 attachment" in answer.content) is vision
+    assert answer.finish_reason == "stop"
