@@ -11,19 +11,17 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import orjson
-
 from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.approval_rules import is_granted, requires_approval
 from shared.sessions.cancellation import CancelWatch, TurnCancelled
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.llm import ModelEnd, ModelText, ModelToolCall
+from shared.sessions.llm import ModelEnd, ModelText
 from shared.sessions.metrics import metrics
 from shared.sessions.models import MessageRole, MessageStatus, TurnError, Usage
+from shared.sessions.proposals import propose
 from shared.sessions.realtime import RealtimeSender, StreamWriter
 from shared.sessions.records import (
     ProposedCall,
@@ -33,19 +31,12 @@ from shared.sessions.records import (
     StepStart,
     StoredCall,
     StoredStep,
-    TurnPlan,
 )
 from shared.sessions.repository import TurnRepository
 from shared.sessions.retry import model_delay_s
-from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
+from shared.sessions.tools.registry import find_tool
 
 log = logging.getLogger(__name__)
-
-_MAX_NAME_CHARS = 64
-"""The chat-completions limit of a function name; a model may still write anything."""
-
-_MAX_DEPTH = 64
-"""Far below what the JSON encoder takes (254), since arguments travel inside events and rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,55 +213,6 @@ class SessionAgentBridge:
     async def _overtaken(self, writer: StreamWriter) -> StepReport:
         """Another attempt of this step stored first, or is still running: look again in a moment."""
         return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=1.0)
-
-
-def propose(
-    call: ModelToolCall, index: int, plan: TurnPlan, granted_tools: frozenset[str] = frozenset()
-) -> ProposedCall:
-    """A model's call as our policy sees it. A call that cannot run never waits for anyone.
-
-    granted_tools: approved for the rest of the session.
-    """
-    arguments: dict[str, object] = {}
-    error: str | None = None
-    tool = find_tool(call.name) if call.name in plan.tools else None
-    try:
-        parsed = orjson.loads(call.arguments or "{}")
-    except orjson.JSONDecodeError:
-        error = "The arguments are not valid JSON."
-    else:
-        if not isinstance(parsed, dict) or "\\u0000" in call.arguments:
-            error = "The arguments must be a JSON object without U+0000."
-        elif _is_deeper(parsed, _MAX_DEPTH):
-            error = "The arguments are nested too deeply."
-        else:
-            arguments = parsed
-    if tool is None:
-        error = f"There is no tool named {call.name[:_MAX_NAME_CHARS]!r}."
-    elif error is None:
-        try:
-            validate_arguments(tool, arguments)
-        except InvalidToolArguments as exc:
-            error = str(exc)
-    return ProposedCall(
-        id=new_id(),
-        ordinal=index,
-        provider_call_id=call.id,
-        name=call.name[:_MAX_NAME_CHARS],
-        arguments=arguments,
-        argument_error=error,
-        needs_approval=error is None
-        and tool is not None
-        and requires_approval(tool, plan)
-        and not is_granted(tool.name, plan, granted_tools),
-    )
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    if not isinstance(value, (dict, list)):
-        return False
-    children = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
 def _step_tokens(content: str, end: ModelEnd) -> int:

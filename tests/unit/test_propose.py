@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from shared.sessions.agents import DEFAULT_AGENT, plan_turn
 from shared.sessions.approval_rules import arguments_digest
-from shared.sessions.bridge import propose
 from shared.sessions.llm import ModelToolCall
 from shared.sessions.models import ApprovalMode, SessionConfig
+from shared.sessions.proposals import propose
 from shared.sessions.records import TurnPlan
 
 
