@@ -17,11 +17,13 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 LINK, WEBHOOK = "approval-link", "approval-webhook"
 """As infra/modules/app.bicep names them."""
+ROLE_TRIES, ROLE_WAIT_S = 20, 15.0
 
 
 def new_link_key(now: datetime) -> str:
@@ -71,6 +73,12 @@ def main(arguments: list[str]) -> int:
 
 def _read(vault: str, name: str) -> str | None:
     done = _az("keyvault", "secret", "show", "--vault-name", vault, "--name", name)
+    for _ in range(ROLE_TRIES):
+        if done.returncode == 0 or "Forbidden" not in done.stderr:
+            break
+        # The role that the deployment has just given takes minutes to arrive.
+        time.sleep(ROLE_WAIT_S)
+        done = _az("keyvault", "secret", "show", "--vault-name", vault, "--name", name)
     if done.returncode != 0:
         if "SecretNotFound" in done.stderr:
             return None

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from shared.adapters.entra import credential
 from shared.errors import ErrorCode, NotFound, Transient
 
 if TYPE_CHECKING:
@@ -89,11 +90,7 @@ class AzureBlobStore:
         async with self._opening:
             if self._container is None:
                 if self._endpoint:
-                    from azure.identity.aio import DefaultAzureCredential
-
-                    container = ContainerClient(
-                        self._endpoint, self._name, credential=DefaultAzureCredential(), **options
-                    )
+                    container = ContainerClient(self._endpoint, self._name, credential=credential(), **options)
                 else:
                     container = ContainerClient.from_connection_string(
                         self._connection_string or "", self._name, **options

@@ -305,41 +305,47 @@ async def test_no_token_is_a_failure_of_that_service_that_shows_nothing(identity
     await chat.aclose()
 
 
-_AUDIT = """
+_STORAGE = """
 import asyncio, sys
+from shared.adapters.blob_store import AzureBlobStore
 from shared.adapters.tables_audit import TablesAuditLines
 
 async def main():
     trail = TablesAuditLines(connection_string=None, endpoint=sys.argv[1])
     await trail.ping()
     await trail.aclose()
+    blobs = AzureBlobStore(connection_string=None, endpoint=sys.argv[1])
+    assert await blobs.exists("a")
+    await blobs.aclose()
 
 asyncio.run(main())
 """
 
 
-async def test_the_audit_table_gets_a_token_over_tls(identity: Identity, tmp_path: Path) -> None:
+async def test_the_audit_table_and_the_files_get_tokens_over_tls(identity: Identity, tmp_path: Path) -> None:
     """In a process of its own: which certificates are trusted is decided when the transport is imported."""
     seen: list[str] = []
 
-    async def tables(request: web.Request) -> web.Response:
+    async def storage(request: web.Request) -> web.Response:
         seen.append(request.headers["Authorization"])
         if request.method == "POST":
             return web.json_response({"TableName": "parleyaudit"}, status=201)
+        if request.method == "PUT":
+            return web.Response(status=201)
         return web.json_response({"value": []})
 
     trusted, context = certificate(tmp_path)
-    async with serving(tables, tls=context) as url:
+    async with serving(storage, tls=context) as url:
         environment = os.environ | {"SSL_CERT_FILE": str(trusted)}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _AUDIT, url, env=environment, stderr=asyncio.subprocess.PIPE
+            sys.executable, "-c", _STORAGE, url, env=environment, stderr=asyncio.subprocess.PIPE
         )
         _, errors = await asyncio.wait_for(process.communicate(), 60)
 
     assert process.returncode == 0, errors.decode()
-    assert identity.asked == ["https://storage.azure.com"]
-    assert set(seen) == {f"Bearer {identity.given[0]}"}
-    assert len(seen) == 2, "the table is made, then read"
+    assert set(identity.asked) == {"https://storage.azure.com"}
+    assert set(seen) == {f"Bearer {token}" for token in identity.given}
+    assert len(seen) == 4, "the table is made, then read; so is the container"
 
 
 def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
