@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.postgres_forks import PostgresForks
 from shared.errors import Conflict, ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
+from shared.sessions.forks import ForkService, NewFork
 from shared.sessions.models import (
     ApprovalStatus,
     Decision,
@@ -238,13 +240,20 @@ async def test_a_grant_is_read_with_the_next_step_and_ends_with_the_session(stor
     assert await _granted(stores, approval.session_id) == []
 
 
-async def test_a_grant_is_of_its_session_alone(stores: Stores) -> None:
+async def test_a_grant_is_of_its_session_alone_and_a_fork_is_another(
+    stores: Stores, publisher: SessionEventPublisher
+) -> None:
     _, approval = await _waiting(stores, allow_for_session=True)
     await stores.decide(approval, vote_on(approval, for_session=True))
+    await stores.finish(approval.turn_id)
 
-    other = await stores.turn()
+    forks = ForkService(PostgresForks(stores.pool), publisher)
+    fork, _ = await forks.fork(approval.session_id, NewFork(), _who(OWNER), idempotency_key=None)
 
-    assert (await stores.started(other.turn.id)).granted_tools == frozenset()
+    for session_id in (fork.id, (await stores.session()).id):
+        posted = await stores.post(session_id)
+        assert (await stores.started(posted.turn.id)).granted_tools == frozenset()
+    assert await _granted(stores, approval.session_id) == ["http_request"]
 
 
 # Through the manager and the handler. ------------------------------------------------------------
