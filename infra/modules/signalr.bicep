@@ -27,7 +27,7 @@ resource signalr 'Microsoft.SignalRService/signalR@2024-03-01' = {
     // Left out, the service would take every origin; an empty list takes none.
     cors: { allowedOrigins: allowedOrigins }
     publicNetworkAccess: private ? 'Disabled' : 'Enabled'
-    // From the open network clients may listen; only the app's own calls reach the data plane.
+    // From the open network clients may connect and the app may send, by token; hub servers and live traces may not.
     networkACLs: {
       defaultAction: private ? 'Deny' : 'Allow'
       publicNetwork: { allow: private ? [] : ['ClientConnection', 'RESTAPI'] }
