@@ -7,11 +7,14 @@ import json
 from typing import Any
 
 import pytest
+from azurefunctions.extensions.http.fastapi import Request
+from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from shared.errors import NotAuthenticated
 from shared.principal import Principal, Role, principal_of
-from shared.settings import AuthMode
+from shared.settings import AuthMode, Settings
+from triggers.http import caller_of
 
 _OID = "5d1f9b7e-0000-4000-8000-000000000001"
 _LONG = "http://schemas.microsoft.com/identity/claims/"
@@ -107,3 +110,43 @@ def test_tenant_and_audience_must_be_the_expected_ones(claims: list[tuple[str, s
     else:
         with pytest.raises(NotAuthenticated):
             _call(headers, tenant_id="home", audiences=("app", "api://app"))
+
+
+def _settings(**changes: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "APPROVAL_LINK_SECRET": "s" * 32,
+            "AUTH_AUDIENCES": "app",
+            "AUTH_MODE": "easyauth",
+            "AUTH_TENANT_ID": "home",
+            "AZURE_FUNCTIONS_ENVIRONMENT": "Production",
+            "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+            "OPENAI_MODEL": "m",
+            "POSTGRES_URL": "postgresql://h/d",
+            "PUBLIC_BASE_URL": "https://app.test",
+            "REDIS_URL": "redis://h",
+            "WEBSITE_AUTH_ENABLED": "True",
+        }
+        | changes
+    )
+
+
+def _request(headers: dict[str, str]) -> Request:
+    return Request({"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]})
+
+
+def test_the_edge_asks_for_the_tenant_and_audience_of_the_settings() -> None:
+    ours = _headers(("oid", _OID), ("tid", "home"), ("aud", "app"), ("roles", "admin"))
+
+    assert Role.ADMIN in caller_of(_request(ours), _settings()).roles
+    for claims in ([("tid", "elsewhere"), ("aud", "app")], [("tid", "home"), ("aud", "other")]):
+        with pytest.raises(NotAuthenticated):
+            caller_of(_request(_headers(("oid", _OID), *claims)), _settings())
+    with pytest.raises(NotAuthenticated):
+        caller_of(_request({"x-dev-user": "ann;admin"}), _settings())
+
+
+@pytest.mark.parametrize("evidence", ["False", "0", "no"])
+def test_without_the_platforms_evidence_there_is_no_app_that_could_believe_a_header(evidence: str) -> None:
+    with pytest.raises(ValidationError, match="WEBSITE_AUTH_ENABLED"):
+        _settings(WEBSITE_AUTH_ENABLED=evidence)
