@@ -1,4 +1,4 @@
-"""`./dev package [DIR]`: the folder that is deployed, as `.funcignore` leaves it.
+"""`./dev package [DIR]`: builds the console, then the folder that is deployed, as `.funcignore` leaves it.
 
 `azd` and Core Tools read `.funcignore` with the rules of `.gitignore`. Ours keeps to the plain ones (a name or a glob,
 at the top with a leading `/`, anywhere without; a whole path), and this refuses every other, so that both read it the
@@ -8,6 +8,7 @@ same way.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import fnmatch
 import os
 import shutil
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from devtools import console
 from devtools.bootstrap import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
@@ -30,8 +32,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / ".data" / "package")
     folder: Path = parser.parse_args(arguments).folder
     try:
+        # The console is part of what is deployed: never one of older sources, never none.
+        asyncio.run(console.build())
         files = build(folder)
-    except PackageError as error:
+    except (PackageError, console.ConsoleNotBuilt) as error:
         print(f"dev: {error}", file=sys.stderr)
         return 1
     size = sum((folder / file).stat().st_size for file in files)
