@@ -8,11 +8,11 @@ any page's form, a form that is not ours is refused.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import azure.durable_functions as df
 import orjson
-from azurefunctions.extensions.http.fastapi import Request, Response
+from azurefunctions.extensions.http.fastapi import Response
 from pydantic import ValidationError
 
 from activities import durable_client
@@ -23,7 +23,7 @@ from shared.sessions.approval import ApprovalView
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject, NewDecision
 from shared.signing import TokenExpired, TokenInvalid
 from triggers import approve_page as page
-from triggers.http import Call, Operation, endpoint
+from triggers.http import Call, Operation, endpoint, is_cross_site
 
 bp = df.Blueprint()
 
@@ -121,20 +121,6 @@ async def approve_decision(call: Call, _: None) -> Response:
     await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
     await tell_decision(call.durable, decided.approval.id)
     return page.decided(decided.approval, just_now=decided.new)
-
-
-def is_cross_site(request: Request, public_base_url: str) -> bool:
-    """Whether a browser says that another site sent this form.
-
-    As Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` decides where it is sent, else `Origin`; every browser
-    sends at least one of the two with a POST. Without either it is no browser, and has no cookies of anyone's.
-    """
-    site = request.headers.get("sec-fetch-site", "")
-    if site:
-        return site not in {"same-origin", "none"}
-    origin = request.headers.get("origin", "")
-    own = {urlsplit(public_base_url).netloc, request.headers.get("host")}
-    return bool(origin) and origin.partition("://")[2] not in own
 
 
 async def _view(call: Call) -> ApprovalView | Response:

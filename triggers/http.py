@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -249,6 +250,7 @@ async def _answer(
     try:
         everything = services()
         principal = _ANONYMOUS
+        _refuse_forged(req, operation, everything.settings.public_base_url)
         if not operation.public:
             principal = caller_of(req, everything.settings)
             # Before the body is read: refusing must cost less than serving.
@@ -277,6 +279,41 @@ def request_id(req: Request) -> str:
     given = str(req.headers.get("x-correlation-id", ""))
     # Taken over only when it is harmless in logs and headers.
     return given if is_valid_id(given) else new_id()
+
+
+def is_cross_site(request: Request, public_base_url: str) -> bool:
+    """Whether a browser says that another site sent this request.
+
+    As Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` decides where it is sent, else `Origin`; every browser
+    sends at least one of the two with a POST. Without either it is no browser, and has no cookies of anyone's.
+    """
+    site = request.headers.get("sec-fetch-site", "")
+    if site:
+        return site not in {"same-origin", "none"}
+    origin = request.headers.get("origin", "")
+    own = {urlsplit(public_base_url).netloc, request.headers.get("host")}
+    return bool(origin) and origin.partition("://")[2] not in own
+
+
+def _refuse_forged(req: Request, operation: Operation, public_base_url: str) -> None:
+    """Refuse what a browser sends for another site without asking leave: the caller's cookies go along with it.
+
+    Forms and bare POSTs are sent unasked; JSON, and whatever carries a header of one's own, only after a preflight that
+    the platform's CORS answers. The approve page answers for its own form, with a page.
+    """
+    if operation.method in {"GET", "HEAD"} or operation.media_type == "text/html":
+        return
+    asks_leave = (
+        req.headers.get("content-type", "").partition(";")[0].strip().lower() == _JSON
+        or "authorization" in req.headers
+        or "x-requested-with" in req.headers
+    )
+    if not asks_leave and is_cross_site(req, public_base_url):
+        raise InvalidInput(
+            ErrorCode.VALIDATION_ERROR,
+            "A page of another site sent this; from there send content-type application/json, or x-requested-with.",
+            errors=[{"field": "Origin", "message": "is another site"}],
+        )
 
 
 def _check_lengths(req: Request, operation: Operation) -> None:

@@ -121,7 +121,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     codes = [*operation.errors, *_ALWAYS]
     if operation.public:
         codes = [ErrorCode.INTERNAL_ERROR]
-    if operation.parameters or operation.body is not None:
+    if operation.parameters or operation.method != "GET":
         codes.append(ErrorCode.VALIDATION_ERROR)
     if operation.body is not None:
         codes.append(ErrorCode.MESSAGE_TOO_LONG)

@@ -373,3 +373,41 @@ async def test_any_name_is_kept_as_one_that_is_harmless(api: Api, name: str) -> 
         assert not set(shown) & set('/\\"<>')
         content = await api.get(f"/api/v1/attachments/{sent.json()['id']}/content")
         assert content.headers["content-type"].startswith("text/plain")
+
+
+# Requests that another site makes a browser send. --------------------------------------------------
+
+FOREIGN = [{"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}, {"sec-fetch-site": "same-site"}]
+
+
+@pytest.mark.parametrize("said", FOREIGN, ids=["fetch-metadata", "origin", "same-site"])
+async def test_what_another_site_sends_unasked_changes_nothing(api: Api, said: dict[str, str]) -> None:
+    session_id = await api.session()
+    path = f"/api/v1/sessions/{session_id}"
+
+    form = {"content-type": "text/plain", **said}
+    _assert_refused(await api.post(f"{path}/messages", content=b'{"content": "forged"}', headers=form), "Origin")
+    _assert_refused(await api.post(f"{path}/end", headers=said), "Origin")
+    sent = await api.post(f"{path}/attachments", files={"file": ("a.txt", b"forged")}, headers=said)
+    _assert_refused(sent, "Origin")
+
+    assert (await api.get(path)).json()["status"] == "CREATED"
+    assert await api.messages(session_id) == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site", "content-type": "application/json; charset=utf-8"},
+        {"sec-fetch-site": "cross-site", "x-requested-with": "app"},
+        {"sec-fetch-site": "same-origin", "content-type": "text/plain"},
+        {"content-type": "text/plain"},
+    ],
+    ids=["json", "own-header", "same-origin", "no-browser"],
+)
+async def test_what_a_browser_asked_leave_for_is_taken(api: Api, headers: dict[str, str]) -> None:
+    session_id = await api.session()
+
+    sent = await api.post(f"/api/v1/sessions/{session_id}/activate", content=b"{}", headers=headers)
+
+    assert (sent.status_code, sent.json()["status"]) == (200, "ACTIVE")

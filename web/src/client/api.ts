@@ -107,6 +107,8 @@ export class Api {
       response = await this.send(this.baseUrl + path, {
         method,
         headers: {
+          // A header of our own makes a browser ask leave before it sends this from another site's page.
+          ...(method === 'GET' ? {} : { 'x-requested-with': 'parley' }),
           ...this.headers(),
           ...headers,
           ...(body === undefined || isForm ? {} : { 'content-type': 'application/json' }),
