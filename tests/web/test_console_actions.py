@@ -17,6 +17,20 @@ pytestmark = pytest.mark.e2e
 type Visit = Callable[..., Visitor]
 
 
+_DROP = """(form, [name, text]) => {
+    const files = new DataTransfer()
+    files.items.add(new File([text], name, { type: 'text/plain' }))
+    form.dispatchEvent(new DragEvent('drop', { dataTransfer: files, bubbles: true, cancelable: true }))
+}"""
+_PASTE = """(field, [name, base64]) => {
+    const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))
+    const files = new DataTransfer()
+    files.items.add(new File([bytes], name, { type: 'image/png' }))
+    field.dispatchEvent(new ClipboardEvent('paste', { clipboardData: files, bubbles: true, cancelable: true }))
+}"""
+_DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
 def test_sessions_are_made_from_templates_named_tagged_found_and_moved_along(
     parley: AppHost, http: Http, visit: Visit
 ) -> None:
@@ -100,6 +114,47 @@ def test_a_message_is_marked_answered_again_and_both_answers_are_kept(
     page.get_by_role("button", name="First answers").click()
     # The first answer is back, with its mark.
     expect(page.locator(".message.assistant").get_by_role("button", name="Remove bookmark")).to_have_count(1)
+
+
+def test_a_fork_is_a_session_of_its_own(parley: AppHost, http: Http, visit: Visit) -> None:
+    session_id = http.session("To be forked")
+    http.say(session_id, script(content="Up to here."))
+    http.say(session_id, script(content="Not beyond."))
+    page = visit(parley).open("sessions", session_id)
+    expect(page.get_by_text("Not beyond.")).not_to_have_count(0)
+    answer = page.locator(".message.assistant").first
+    answer.hover()
+    answer.get_by_role("button", name="Fork from here").click()
+    expect(page.get_by_text("Forked into a session of its own.")).to_be_visible()
+    expect(page.locator(".message.assistant")).to_have_count(1)
+    expect(page.locator(".message.assistant")).to_contain_text("Up to here.")
+    assert session_id not in page.url
+
+
+def test_files_are_attached_by_drop_paste_and_choice_and_shown_with_the_message(
+    parley: AppHost, http: Http, visit: Visit
+) -> None:
+    session_id = http.session("Files")
+    page = visit(parley).open("sessions", session_id)
+    field = page.get_by_label("Message", exact=True)
+    page.get_by_role("form", name="New message").evaluate(_DROP, ["notes.txt", "dropped words"])
+    field.evaluate(_PASTE, ["dot.png", _DOT])
+    page.get_by_label("Attach a file").set_input_files(
+        [{"name": "table.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n"}]
+    )
+    waiting = page.get_by_role("list", name="Files to send")
+    expect(waiting.locator("li.ready")).to_have_count(3)
+    page.get_by_role("button", name="Remove table.csv").click()
+    field.fill(script(content="Seen.") + "\nHere they are")
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.assistant")).to_contain_text("Seen.")
+    expect(waiting).to_have_count(0)
+    shown = page.locator(".message.user").get_by_role("list", name="Attachments")
+    expect(shown.get_by_role("img", name="dot.png")).to_be_visible()
+    assert shown.get_by_role("img").evaluate("image => image.src").startswith("blob:")
+    with page.expect_download() as download:
+        shown.get_by_role("button", name=re.compile("notes.txt")).click()
+    assert download.value.path().read_text() == "dropped words"
 
 
 def test_a_file_that_is_refused_says_why_and_hinders_nothing(parley: AppHost, http: Http, visit: Visit) -> None:
@@ -195,6 +250,9 @@ def test_figures_and_timeline_tell_what_a_session_did(parley: AppHost, http: Htt
     page.get_by_role("link", name="Figures and audit trail").click()
     expect(page.get_by_role("heading", name="Told")).to_be_visible()
     expect(page.get_by_role("img", name="Tokens by turn")).to_be_visible()
+    trail = page.get_by_role("region", name="Audit trail")
+    expect(trail).to_contain_text("No line is missing, altered, moved or added.")
+    expect(trail.get_by_role("listitem").filter(has_text="approval.decided")).to_contain_text("olga")
     turns = page.get_by_role("region", name="Turns")
     turns.get_by_role("link").first.click()
     picture = page.locator(".timeline")

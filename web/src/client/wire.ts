@@ -23,24 +23,8 @@ export interface components {
              * @default null
              */
             created_by: string | null;
-            /**
-             * @description For what a session does not set; unset fields stay
-             * @default {
-             *       "approval_mode": "policy",
-             *       "approval_timeout_seconds": 86400,
-             *       "concurrency": "reject",
-             *       "expires_after_seconds": null,
-             *       "max_context_tokens": 100000,
-             *       "max_output_tokens": null,
-             *       "max_session_tokens": null,
-             *       "max_steps": 8,
-             *       "max_turn_tokens": null,
-             *       "model": null,
-             *       "temperature": null,
-             *       "tool_timeout_seconds": 60
-             *     }
-             */
-            defaults: components["schemas"]["SessionConfig"];
+            /** @description For what a session does not set; unset fields stay */
+            defaults?: components["schemas"]["JsonObject"];
             /**
              * Description
              * @default null
@@ -376,6 +360,58 @@ export interface components {
             name: string;
             /** Size Bytes */
             size_bytes: number;
+        };
+        /**
+         * AuditLine
+         * @description One line of a session's audit trail.
+         */
+        AuditLine: {
+            /** Action */
+            action: string;
+            /**
+             * At
+             * @description null when it was altered beyond reading
+             */
+            at: string | null;
+            details: components["schemas"]["JsonObject"];
+            /** Hash */
+            hash: string;
+            /** Number */
+            number: number;
+            /** Previous Hash */
+            previous_hash: string;
+            /**
+             * Who
+             * @description A user id, or `system`
+             */
+            who: string;
+        };
+        /**
+         * AuditPage
+         * @description Lines, oldest first, and what a look at the whole trail has found.
+         */
+        AuditPage: {
+            /** Items */
+            items: components["schemas"]["AuditLine"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+            /** Problems */
+            problems: components["schemas"]["AuditProblem"][];
+            /**
+             * Verified
+             * @description No line of the trail is missing, altered, moved or added
+             */
+            verified: boolean;
+        };
+        /** AuditProblem */
+        AuditProblem: {
+            /**
+             * Line
+             * @description null for a row that is no line of the trail
+             */
+            line: number | null;
+            /** Message */
+            message: string;
         };
         /** Bookmark */
         Bookmark: {
@@ -756,6 +792,24 @@ export interface components {
              * @default false
              */
             for_session: boolean;
+        };
+        /**
+         * NewFork
+         * @description Body of `POST /sessions/{id}/fork`: neither takes all there is on the active branch.
+         */
+        NewFork: {
+            /**
+             * Checkpoint Id
+             * @description The place to copy
+             * @default null
+             */
+            checkpoint_id: string | null;
+            /**
+             * Message Id
+             * @description The last message to take
+             * @default null
+             */
+            message_id: string | null;
         };
         /**
          * NewMessage
@@ -1152,6 +1206,12 @@ export interface components {
          */
         SessionPatch: {
             /**
+             * Agent Id
+             * @description From the next message on; null: `assistant`
+             * @default null
+             */
+            agent_id: string | null;
+            /**
              * @description Only the fields given change
              * @default {
              *       "approval_mode": "policy",
@@ -1390,6 +1450,8 @@ export interface components {
             /** Name */
             name: string;
             parameters: components["schemas"]["JsonObject"];
+            /** @description How its calls are allowed where an agent says nothing of them */
+            policy: components["schemas"]["ApprovalPolicy"];
             /** Timeout Seconds */
             timeout_seconds: number;
         };
