@@ -172,7 +172,12 @@ function Link({ href, children }: { href: string; children: ComponentChildren })
   return (
     <a href={safe} target="_blank" rel="noopener noreferrer nofollow">
       {children}
-      {isItself ? null : <span class="target"> {safe}</span>}
+      {isItself ? null : (
+        <>
+          {' '}
+          <span class="target">{safe}</span>
+        </>
+      )}
     </a>
   )
 }

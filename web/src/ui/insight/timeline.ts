@@ -47,6 +47,8 @@ export function timelineOf(turn: Turn, messages: readonly Message[], approvals: 
 
 /** Most of the picture that one stretch of mere waiting may take. */
 const LONGEST_WAIT = 0.35
+/** Shorter pauses are drawn as they were. */
+const SHORT_MS = 5_000
 
 /** Where in the picture (0 to 1) a time stands: to scale, but a long stretch in which only people were waited for is cut. */
 export function scaleOf({ from, to, segments }: Timeline): { place: (at: number) => number; isShortened: boolean } {
@@ -56,7 +58,7 @@ export function scaleOf({ from, to, segments }: Timeline): { place: (at: number)
   const parts = edges.slice(1).map((end, index) => ({ start: edges[index] ?? from, end, length: end - (edges[index] ?? from) }))
   const busy = parts.filter(({ start, end }) => works(start, end)).reduce((sum, { length }) => sum + length, 0)
   const most = busy === 0 ? Infinity : (busy * LONGEST_WAIT) / (1 - LONGEST_WAIT)
-  const drawn = parts.map((part) => ({ ...part, drawn: works(part.start, part.end) ? part.length : Math.min(part.length, most) }))
+  const drawn = parts.map((part) => ({ ...part, drawn: works(part.start, part.end) || part.length <= SHORT_MS ? part.length : Math.min(part.length, most) }))
   const whole = drawn.reduce((sum, part) => sum + part.drawn, 0) || 1
   return {
     isShortened: drawn.some((part) => part.drawn < part.length),
