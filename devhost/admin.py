@@ -1,4 +1,4 @@
-"""`/admin`: status, the list of functions, and running a function by hand.
+"""`/admin`: status, the list of functions, running a function by hand, and the pages for a person.
 
 Invariant: with auth on, every path here needs the master key.
 """
@@ -22,6 +22,7 @@ from devhost.extension import Function, FunctionFailed
 from devhost.http_classic import header_values, query_values, read_body
 from devhost.indexing import HTTP_TRIGGER, TIMER_TRIGGER
 from devhost.keys import Keys
+from devhost.pages import Pages
 from devhost.timers import TimerService
 
 logger = logging.getLogger("devhost.admin")
@@ -32,11 +33,14 @@ _BODY_LIMIT_BYTES = 1 << 20
 class Admin:
     """The admin API of one host."""
 
-    def __init__(self, dispatcher: Dispatcher, timers: TimerService, keys: Keys | None, route_prefix: str) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, timers: TimerService, keys: Keys | None, route_prefix: str, pages: Pages
+    ) -> None:
         self._dispatcher = dispatcher
         self._timers = timers
         self._keys = keys
         self._prefix = route_prefix
+        self._pages = pages
         self._started = time.monotonic()
         self._running: set[asyncio.Task[None]] = set()
         self._functions = {function.name.lower(): function for function in dispatcher.context.functions}
@@ -53,6 +57,8 @@ class Admin:
             await send_response(send, 200)
         elif parts == ["host", "status"] and method == "GET":
             await _send_json(send, self._status())
+        elif parts[:1] == ["pages"] and method == "GET":
+            await self._pages(scope, send)
         elif parts == ["functions"] and method == "GET":
             await _send_json(send, [self._describe(function) for function in self._functions.values()])
         elif parts[:1] == ["functions"] and len(parts) in {2, 3} and parts[1] in self._functions:

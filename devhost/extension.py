@@ -160,3 +160,25 @@ class OffersSettings(Protocol):
     def default_settings(self, base_url: str) -> Mapping[str, str]:
         """Called before the app is indexed. A setting the app already has is left alone."""
         ...
+
+
+type Cell = tuple[str, str | None]
+"""Text, and the key of its details when there are some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Something to show to a person on the host's own pages."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@runtime_checkable
+class ShowsTables(Protocol):
+    """Optional for an extension: what `/admin/pages` shows of it."""
+
+    def tables(self, detail: str | None) -> Sequence[Table]:
+        """The overview, or the details under a key that one of its cells carried; empty when there are none."""
+        ...

@@ -42,15 +42,16 @@ def add_principal(scope: Scope, allowed_origins: Sequence[str] = ()) -> None:
         if name == USER_HEADER:
             given = value
         elif name == b"origin":
-            is_own = is_own and (value.decode("latin-1") in allowed_origins or _is_loopback(value))
+            is_own = is_own and (value.decode("latin-1") in allowed_origins or is_own_name(value))
         elif name == b"host":
-            is_own = is_own and _is_loopback(value)
+            is_own = is_own and is_own_name(value)
         kept.append((name, value))
     scope["headers"] = kept + principal_headers(given.decode("latin-1")) if is_own else kept
 
 
 @lru_cache(maxsize=1024)
-def _is_loopback(origin_or_host: bytes) -> bool:
+def is_own_name(origin_or_host: bytes) -> bool:
+    """Whether an Origin or a Host header names this machine."""
     text = origin_or_host.decode("latin-1")
     try:
         name = urlsplit(text if "//" in text else f"//{text}").hostname or ""

@@ -8,7 +8,7 @@ LANDING_PAGE = b"""<!doctype html>
 <title>Functions app on devhost</title>
 <style>body { font: 16px/1.5 system-ui, sans-serif; margin: 4rem auto; max-width: 40rem; padding: 0 1rem }</style>
 <h1>Your function app is up and running</h1>
-<p>It is served by devhost, a local host for Azure Functions. <a href="/admin/functions">Its functions</a>,
-<a href="/admin/host/status">its status</a>.</p>
+<p>It is served by devhost, a local host for Azure Functions. <a href="/admin/pages">What it runs</a>,
+<a href="/admin/functions">its functions</a>, <a href="/admin/host/status">its status</a>.</p>
 </html>
 """

@@ -42,6 +42,7 @@ from devhost.http import HttpApp, HttpPolicy
 from devhost.indexing import IndexedApp, describe_functions, import_scope, index_app
 from devhost.keys import Keys
 from devhost.logs import apply_log_level
+from devhost.pages import Pages
 from devhost.timers import TimerService, find_timers
 
 logger = logging.getLogger("devhost.host")
@@ -141,7 +142,8 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         for extension in extensions:
             extension.bind(dispatcher)
         http = http_options(host_json)
-        admin = Admin(dispatcher, timers, enforced, http.route_prefix)
+        pages = Pages(app.functions, extensions, http.route_prefix)
+        admin = Admin(dispatcher, timers, enforced, http.route_prefix, pages)
         homepage = settings.get("AzureWebJobsDisableHomepage", "").lower() != "true"
         policy = HttpPolicy(
             http,

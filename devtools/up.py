@@ -171,6 +171,7 @@ def _welcome(url: str, stack: Stack, *, data: Path) -> str:
         f"  app     {url}/api/v1",
         f"  docs    {url}/api/docs",
         f"  health  {url}{_HEALTH_PATH}",
+        f"  host    {url}/admin/pages (functions, orchestrations, connected clients)",
         f"  model   {model if stack.uses_offline_model else 'as set'}",
         *notes,
         f"  state   {data}",

@@ -17,7 +17,8 @@ from devhost.durable.client_api import ClientApi
 from devhost.durable.engine import Engine
 from devhost.durable.registry import TRIGGERS, Registry
 from devhost.durable.settings import read_settings
-from devhost.extension import Binding, Host, HostContext, HostError, TriggerData
+from devhost.durable.tables import instance_tables
+from devhost.extension import Binding, Host, HostContext, HostError, Table, TriggerData
 
 CLIENT_INPUTS = frozenset({"durableClient", "orchestrationClient"})
 
@@ -49,6 +50,11 @@ class DurableExtension:
 
     def routes(self) -> Sequence[BaseRoute]:
         return self._routes
+
+    def tables(self, detail: str | None) -> Sequence[Table]:
+        """The newest instances, or one instance with its history."""
+        assert self._engine is not None, "bind comes first"
+        return instance_tables(self._engine, detail)
 
     async def start(self) -> None:
         """Go on with whatever was in flight when the data folder was last used."""

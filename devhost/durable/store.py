@@ -123,6 +123,14 @@ class Store:
         )
         return [decode_instance(row) for row in rows]
 
+    def newest(self, top: int) -> list[InstanceRow]:
+        """The instances created last, newest first."""
+        rows = self._reader.execute(
+            f"SELECT {INSTANCE_COLUMNS} FROM instances ORDER BY created_us DESC LIMIT ?",  # noqa: S608  # constant columns
+            (top,),
+        )
+        return [decode_instance(row) for row in rows]
+
     def history(self, gen: int) -> list[str]:
         """Encoded events of a generation, one text per episode, oldest first."""
         rows = self._reader.execute("SELECT events FROM history WHERE gen = ? ORDER BY position", (gen,))

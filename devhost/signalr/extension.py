@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from devhost.extension import Binding, Function, Host, HostContext, HostError, TriggerData
+from devhost.extension import Binding, Function, Host, HostContext, HostError, Table, TriggerData
 from devhost.signalr import tokens
 from devhost.signalr.clients import client_routes
 from devhost.signalr.connection import Limits
@@ -89,6 +89,22 @@ class SignalRExtension:
     def routes(self) -> Sequence[BaseRoute]:
         service = self.service
         return [*client_routes(service), *data_plane_routes(service)]
+
+    def tables(self, detail: str | None) -> Sequence[Table]:
+        """Who is connected, and in which groups."""
+        if detail is not None:
+            return []
+        rows = [
+            [
+                (connection.connection_id, None),
+                (connection.user_id or "", None),
+                (hub.name, None),
+                (", ".join(sorted(connection.groups)), None),
+            ]
+            for hub in self.service.hubs()
+            for connection in hub.connections.values()
+        ]
+        return [Table("Connected clients", ("Connection", "User", "Hub", "Groups"), rows)]
 
     async def start(self) -> None:
         self.service.start()

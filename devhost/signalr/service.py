@@ -80,6 +80,10 @@ class SignalRService:
             hub = self._hubs[name] = Hub(name, self._user_groups)
         return hub
 
+    def hubs(self) -> list[Hub]:
+        """Those that somebody has named so far."""
+        return list(self._hubs.values())
+
     def start(self) -> None:
         self._carer = asyncio.create_task(self._care(), name="signalr-keepalive")
 
