@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from shared.adapters.postgres import Connection, PostgresPool, json
+from shared.adapters.postgres_posting import admit_turn, message_from_row, message_row
 from shared.adapters.postgres_sessions import locked_session, session_record
-from shared.adapters.postgres_turns import admit_turn, message_from_row, message_row
 from shared.adapters.sql.queries import load_queries
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from shared.adapters.postgres import PostgresPool, Row, json
+from shared.adapters.postgres_posting import turn_from_row
 from shared.adapters.postgres_sessions import cancel_turns, locked_session, session_record
-from shared.adapters.postgres_turns import turn_from_row
 from shared.adapters.sql.queries import load_queries
 from shared.durable_names import notification_instances
 from shared.errors import ErrorCode, NotFound

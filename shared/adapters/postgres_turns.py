@@ -7,7 +7,6 @@ time; the unique indexes on (turn_id, step, ordinal) hold even if it were called
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,22 +14,26 @@ from psycopg import sql
 from psycopg.errors import UniqueViolation
 from psycopg.rows import tuple_row
 
-from shared.adapters.postgres import Connection, PostgresPool, Row, json
-from shared.adapters.postgres_sessions import cancel_turns, claim_idempotency, event_target
+from shared.adapters.postgres import PostgresPool, Row, json
+from shared.adapters.postgres_posting import (
+    MESSAGE_SQL,
+    ON_BRANCH_SQL,
+    admit_turn,
+    message_from_row,
+    message_row,
+    turn_error,
+    turn_from_row,
+)
+from shared.adapters.postgres_sessions import cancel_turns, event_target
 from shared.adapters.sql.queries import load_queries
-from shared.errors import AppError, Conflict, ErrorCode, InvalidState, NotFound
+from shared.errors import AppError, ErrorCode, NotFound
 from shared.ids import new_id
 from shared.sessions.budgets import TokensUsed, usage_day
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
-    AttachmentRef,
     Concurrency,
-    JsonObject,
     Message,
-    MessageRole,
     MessageStatus,
-    SessionStatus,
-    ToolCall,
     Turn,
     TurnError,
     TurnStatus,
@@ -57,141 +60,6 @@ _Q = load_queries("turns")
 
 CONTEXT_ROWS = 1_000
 """Messages read for one model call at most, whatever their size: bounds the read of an endless session."""
-
-
-def turn_from_row(row: Row) -> Turn:
-    """A turns row, with `tool_calls` aggregated when the query did so."""
-    return Turn(
-        id=row["id"],
-        session_id=row["session_id"],
-        message_id=row["message_id"],
-        branch=row["branch"],
-        status=TurnStatus(row["status"]),
-        steps=row["steps"],
-        tool_calls=[ToolCall.model_validate(call) for call in row.get("tool_calls", [])],
-        usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        error=_turn_error(row),
-    )
-
-
-def _turn_error(row: Row) -> TurnError | None:
-    return TurnError(code=row["error_code"], detail=row["error_detail"] or "") if row["error_code"] else None
-
-
-def message_from_row(row: Row) -> Message:
-    """A messages row with `tool_calls` aggregated."""
-    return Message(
-        id=row["id"],
-        session_id=row["session_id"],
-        turn_id=row["turn_id"],
-        branch=row["branch"],
-        role=MessageRole(row["role"]),
-        content=row["content"],
-        attachments=[AttachmentRef.model_validate(attachment) for attachment in row["attachments"] or ()],
-        tool_calls=[ToolCall.model_validate(call) for call in row["tool_calls"]],
-        tool_call_id=row["answers"],
-        status=MessageStatus(row["status"]),
-        created_at=row["created_at"],
-    )
-
-
-_MESSAGE = sql.SQL(
-    "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
-    " m.created_at, m.attachments,"
-    " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
-    "  AND c.ordinal = m.ordinal - 1) AS answers,"
-    " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("
-    "'id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments, 'status', c.status,"
-    " 'result', c.result) ORDER BY c.ordinal) FROM tool_calls c WHERE c.message_id = m.id), '[]') END AS tool_calls"
-    " FROM messages m WHERE m.session_id = %(session_id)s"
-)
-
-
-_ON_BRANCH = sql.SQL(
-    " AND EXISTS (SELECT 1 FROM branch_path(%(session_id)s, %(branch)s, 2147483647, 2147483647) part"
-    " WHERE part.branch = m.branch AND (m.turn_number, m.step) <= (part.turn_number, part.step))"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A session that takes a turn now, locked until the transaction ends."""
-
-    session: Row
-    target: EventTarget
-    interruption: Interruption | None
-
-    dispatch: bool
-    """No other turn is in the way."""
-
-    @property
-    def activates(self) -> bool:
-        return bool(self.session["status"] == SessionStatus.CREATED)
-
-
-async def admit_turn(
-    connection: Connection,
-    message_id: str,
-    turn: Turn,
-    *,
-    user_id: str,
-    concurrency: Concurrency,
-    idempotency: Idempotency | None,
-    refusal: AppError | None,
-) -> Admitted | PostedMessage:
-    """Lock the session and apply the rules for a new turn; or what the same request did when it came before.
-
-    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key), and `refusal`.
-    """
-    key = {"session_id": turn.session_id, "user_id": user_id}
-    locked = await connection.execute(_S["lock_session_for_user"], key)
-    opened = await connection.execute(_Q["open_turns"], key)
-    session = await locked.fetchone()
-    if session is None or session["access"] == "read":
-        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
-    target = event_target(session, session_id=turn.session_id)
-    if idempotency is not None:
-        outcome = {"message_id": message_id, "turn_id": turn.id}
-        earlier = await claim_idempotency(connection, idempotency, outcome)
-        if earlier is not None:
-            return await _posted_before(connection, turn.session_id, earlier, target)
-    status = SessionStatus(session["status"])
-    if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
-        raise InvalidState(f"A session that is {status} takes no messages.")
-    if refusal is not None:
-        raise refusal
-    open_turns = await opened.fetchall()
-    if open_turns and concurrency is Concurrency.REJECT:
-        raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
-    interruption: Interruption | None = None
-    if open_turns and concurrency is Concurrency.INTERRUPT:
-        interruption = await cancel_turns(
-            connection, [open_turn["id"] for open_turn in open_turns], now=turn.created_at
-        )
-    dispatch = not open_turns or (interruption is not None and not interruption.turn_ids)
-    return Admitted(session, target, interruption, dispatch)
-
-
-async def _posted_before(
-    connection: Connection, session_id: str, earlier: JsonObject, target: EventTarget
-) -> PostedMessage:
-    cursor = await connection.execute(_Q["turn"], {"session_id": session_id, "turn_id": earlier["turn_id"]})
-    turn = await cursor.fetchone()
-    message = await message_row(connection, session_id, earlier["message_id"])
-    if turn is None or message is None:
-        raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The message of that request is gone.")
-    return PostedMessage(message_from_row(message), turn_from_row(turn), target, replayed=True)
-
-
-async def message_row(connection: Connection, session_id: str, message_id: str) -> Row | None:
-    """One message with what `message_from_row` reads, and its place: `branch`, `turn_number`."""
-    cursor = await connection.execute(
-        _MESSAGE + sql.SQL(" AND m.id = %(message_id)s"), {"session_id": session_id, "message_id": message_id}
-    )
-    return await cursor.fetchone()
 
 
 def _on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
@@ -312,7 +180,7 @@ class PostgresTurns:
         if wanted.branch == 0:
             where.append(sql.SQL(" AND m.branch = 0"))
         elif wanted.branch is not None:
-            where.append(_ON_BRANCH)
+            where.append(ON_BRANCH_SQL)
             parameters["branch"] = wanted.branch
         if wanted.role is not None:
             where.append(sql.SQL(" AND m.role = %(role)s"))
@@ -333,7 +201,7 @@ class PostgresTurns:
             " ORDER BY m.number DESC LIMIT %(limit)s" if wanted.descending else " ORDER BY m.number LIMIT %(limit)s"
         )
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(_MESSAGE + sql.Composed(where) + order, parameters)
+            cursor = await connection.execute(MESSAGE_SQL + sql.Composed(where) + order, parameters)
             return [(row["number"], message_from_row(row)) for row in await cursor.fetchall()]
 
     # Model steps. ------------------------------------------------------------------------------
@@ -470,7 +338,7 @@ class PostgresTurns:
             target=event_target(session, session_id=session["id"]),
             closed_now=closed_now,
             status=TurnStatus(row["status"]),
-            error=_turn_error(row),
+            error=turn_error(row),
             usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
             steps=row["steps"],
             next_turn_id=claimed["id"] if claimed else None,
@@ -529,5 +397,5 @@ def _stored_step(row: Row) -> StoredStep:
         calls=[
             StoredCall(call["id"], call["name"], call["arguments"], call["needs_approval"]) for call in row["calls"]
         ],
-        error=_turn_error(row),
+        error=turn_error(row),
     )

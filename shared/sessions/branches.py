@@ -24,13 +24,11 @@ from shared.sessions.models import (
     Session,
     SessionStatus,
     Turn,
-    TurnStatus,
-    Usage,
     Value,
 )
 from shared.sessions.pages import Page, encode_cursor
 from shared.sessions.records import Idempotency, PostedMessage, SessionRecord, TurnPlan
-from shared.sessions.service import Posted, SessionService, closed_turn_events, idempotency
+from shared.sessions.service import Posted, SessionService, closed_turn_events, idempotency, queued_turn
 
 MAX_BRANCHES = 1_000
 """Of one session: bounds how many forks lie between a reader and the beginning."""
@@ -110,18 +108,7 @@ class BranchService:
         posting = await self._posting.for_posting(session_id, principal, body.approval_mode, now=now)
         record = posting.record
         refuse_expired(record.session, now)
-        turn = Turn(
-            id=new_id(),
-            session_id=session_id,
-            message_id=message_id,
-            status=TurnStatus.QUEUED,
-            steps=0,
-            usage=Usage(),
-            created_at=now,
-            started_at=None,
-            ended_at=None,
-            error=None,
-        )
+        turn = queued_turn(new_id(), session_id, message_id, now=now)
         scope = f"POST /sessions/{session_id}/messages/{message_id}/regenerate"
         async with self._changes.changing(session_id):
             result = await self._branches.regenerate(

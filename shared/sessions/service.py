@@ -255,18 +255,7 @@ class SessionService:
             status=MessageStatus.COMPLETED,
             created_at=now,
         )
-        turn = Turn(
-            id=turn_id,
-            session_id=session_id,
-            message_id=message_id,
-            status=TurnStatus.QUEUED,
-            steps=0,
-            usage=Usage(),
-            created_at=now,
-            started_at=None,
-            ended_at=None,
-            error=None,
-        )
+        turn = queued_turn(turn_id, session_id, message_id, now=now)
         result = await self._turns.post_message(
             message,
             turn,
@@ -347,6 +336,22 @@ class SessionService:
             events.append(Event(EventType.ERROR_OCCURRED, data, turn_id))
         events.append(ended_event(turn_id, finished.status, finished.usage, finished.steps))
         return finished, await self._publisher.publish(finished.target, events)
+
+
+def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime) -> Turn:
+    """A turn that nobody has begun."""
+    return Turn(
+        id=turn_id,
+        session_id=session_id,
+        message_id=message_id,
+        status=TurnStatus.QUEUED,
+        steps=0,
+        usage=Usage(),
+        created_at=now,
+        started_at=None,
+        ended_at=None,
+        error=None,
+    )
 
 
 def check_metadata(metadata: JsonObject) -> None:

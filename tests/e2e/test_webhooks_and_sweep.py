@@ -27,11 +27,10 @@ from shared.sessions.models import (
     MessageRole,
     MessageStatus,
     SessionConfig,
-    Turn,
     TurnStatus,
-    Usage,
 )
 from shared.sessions.records import VoteEffect, VoteRecord
+from shared.sessions.service import queued_turn
 from tests.contract.wire import WireContract
 from tests.e2e.client import Api, eventually, post_call, script
 from tests.e2e.processes import WEBHOOK_SECRET, AppHost, Received, Sink
@@ -215,18 +214,7 @@ async def _stored_only(pool: PostgresPool, session_id: str, content: str, at: da
         status=MessageStatus.COMPLETED,
         created_at=at,
     )
-    turn = Turn(
-        id=turn_id,
-        session_id=session_id,
-        message_id=message_id,
-        status=TurnStatus.QUEUED,
-        steps=0,
-        usage=Usage(),
-        created_at=at,
-        started_at=None,
-        ended_at=None,
-        error=None,
-    )
+    turn = queued_turn(turn_id, session_id, message_id, now=at)
     posted = await PostgresTurns(pool).post_message(
         message,
         turn,

@@ -50,6 +50,7 @@ from shared.sessions.records import (
     VoteEffect,
     VoteRecord,
 )
+from shared.sessions.service import queued_turn
 
 OWNER = "ann"
 WRITER = "will"
@@ -266,18 +267,7 @@ def new_message(session_id: str, content: str = "hello") -> tuple[Message, Turn]
         status=MessageStatus.COMPLETED,
         created_at=now,
     )
-    turn = Turn(
-        id=turn_id,
-        session_id=session_id,
-        message_id=message_id,
-        status=TurnStatus.QUEUED,
-        steps=0,
-        usage=Usage(),
-        created_at=now,
-        started_at=None,
-        ended_at=None,
-        error=None,
-    )
+    turn = queued_turn(turn_id, session_id, message_id, now=now)
     return message, turn
 
 
