@@ -65,7 +65,8 @@ class Visitor:
         size: dict[str, int] | None = None,
         scheme: Literal["light", "dark"] = "light",
     ) -> None:
-        self.base_url = base_url
+        # As a person types it. SignalR is then another origin, as it is in Azure.
+        self.base_url = base_url = base_url.replace("127.0.0.1", "localhost")
         self.user = user
         self.context: BrowserContext = browser.new_context(
             viewport=size or DESKTOP,  # type: ignore[arg-type]

@@ -3,7 +3,16 @@
 // Invariant: after every (re)connection the groups are joined before listeners hear `live`, so that whoever then
 // asks for what it missed has no hole left between the answer and the next event.
 
-import { HttpTransportType, HubConnectionBuilder, LogLevel, type HubConnection } from '@microsoft/signalr'
+import {
+  DefaultHttpClient,
+  HttpTransportType,
+  HubConnectionBuilder,
+  LogLevel,
+  NullLogger,
+  type HttpRequest,
+  type HttpResponse,
+  type HubConnection,
+} from '@microsoft/signalr'
 import type { Api } from './api'
 import type { Envelope } from './models'
 
@@ -12,6 +21,19 @@ export type LiveState = 'connecting' | 'live' | 'reconnecting' | 'stopped'
 export interface LiveListener {
   event?(event: Envelope): void
   state?(state: LiveState): void
+}
+
+/** Says who is calling to the API alone: negotiation sends the client on to a service that is somebody else. */
+class OwnHeaders extends DefaultHttpClient {
+  constructor(private readonly api: Api) {
+    super(NullLogger.instance)
+  }
+
+  override send(request: HttpRequest): Promise<HttpResponse> {
+    const here = globalThis.location?.href
+    const isOwn = new URL(request.url ?? '', here).href.startsWith(new URL(`${this.api.baseUrl}/`, here).href)
+    return super.send(isOwn ? { ...request, headers: { ...request.headers, ...this.api.headers() } } : request)
+  }
 }
 
 const PAUSES_MS = [0, 300, 1000, 2000, 3000]
@@ -97,7 +119,7 @@ export class Live {
     const generation = (this.generation += 1)
     const connection = new HubConnectionBuilder()
       .withUrl(`${this.api.baseUrl}/realtime`, {
-        headers: this.api.headers(),
+        httpClient: new OwnHeaders(this.api),
         transport: HttpTransportType.WebSockets,
       })
       // What goes wrong is told through `state`; a page that waits for its server is not an error.
