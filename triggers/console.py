@@ -79,7 +79,7 @@ async def console_asset(req: Request) -> Response:
 
 def page_policy(settings: Settings) -> str:
     """The page's Content-Security-Policy: its own files, this API, and the SignalR service it is sent to."""
-    connect = " ".join(["'self'", *_signalr_origins(settings.signalr_connection_string)])
+    connect = " ".join(["'self'", *_signalr_origins(settings)])
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self';"
         f" connect-src {connect}; form-action 'none'; frame-ancestors 'none'; base-uri 'none';"
@@ -87,15 +87,18 @@ def page_policy(settings: Settings) -> str:
     )
 
 
-def _signalr_origins(connection_string: str | None) -> list[str]:
-    """Where negotiation sends the client, for HTTP and for WebSockets."""
-    for part in (connection_string or "").split(";"):
+def _signalr_origins(settings: Settings) -> list[str]:
+    """Where negotiation sends the client, for HTTP and for WebSockets; with a key or with the app's identity."""
+    endpoint = settings.signalr_service_uri
+    for part in (settings.signalr_connection_string or "").split(";"):
         key, _, value = part.partition("=")
         if key.strip().lower() == "endpoint":
-            url = urlsplit(value.strip())
-            secure = "s" if url.scheme == "https" else ""
-            return [f"http{secure}://{url.netloc}", f"ws{secure}://{url.netloc}"]
-    return []
+            endpoint = value.strip()
+    if not endpoint:
+        return []
+    url = urlsplit(endpoint)
+    secure = "s" if url.scheme == "https" else ""
+    return [f"http{secure}://{url.netloc}", f"ws{secure}://{url.netloc}"]
 
 
 def _marked(page: bytes, mode: AuthMode) -> bytes:

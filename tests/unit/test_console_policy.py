@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from triggers.console import _signalr_origins
+from shared.settings import Settings
+from triggers.console import page_policy
+
+SERVICE = "https://one.service.signalr.net wss://one.service.signalr.net"
+KEYED, IDENTITY = "AzureSignalRConnectionString", "AzureSignalRConnectionString__serviceUri"
+
+
+def _settings(**signalr: str) -> Settings:
+    """As far as the page's policy reads them."""
+    names = {KEYED: "signalr_connection_string", IDENTITY: "signalr_service_uri"}
+    given = {field: signalr.get(alias) for alias, field in names.items()}
+    return Settings.model_construct(**given)
 
 
 @pytest.mark.parametrize(
-    ("connection_string", "origins"),
+    ("signalr", "origins"),
     [
-        (None, []),
-        ("", []),
-        (
-            "Endpoint=https://one.service.signalr.net;AccessKey=a;Version=1.0;",
-            ["https://one.service.signalr.net", "wss://one.service.signalr.net"],
-        ),
-        ("AccessKey=k;endpoint=http://127.0.0.1:7071/;", ["http://127.0.0.1:7071", "ws://127.0.0.1:7071"]),
-        (
-            "Endpoint=https://one.service.signalr.net;AuthType=azure.msi",
-            ["https://one.service.signalr.net", "wss://one.service.signalr.net"],
-        ),
+        ({}, ""),
+        ({KEYED: ""}, ""),
+        ({KEYED: "Endpoint=https://one.service.signalr.net;AccessKey=a;Version=1.0;"}, SERVICE),
+        ({KEYED: "AccessKey=k;endpoint=http://127.0.0.1:7071/;"}, "http://127.0.0.1:7071 ws://127.0.0.1:7071"),
+        ({KEYED: "Endpoint=https://one.service.signalr.net;AuthType=azure.msi"}, SERVICE),
+        ({IDENTITY: "https://one.service.signalr.net"}, SERVICE),
     ],
 )
-def test_the_page_may_reach_the_signalr_service_and_nothing_more(
-    connection_string: str | None, origins: list[str]
-) -> None:
-    assert _signalr_origins(connection_string) == origins
+def test_the_page_may_reach_the_signalr_service_and_nothing_more(signalr: dict[str, str], origins: str) -> None:
+    policy = page_policy(_settings(**signalr))
+
+    assert f"connect-src {' '.join(['self', origins]).strip()};".replace("self", "'self'") in policy
