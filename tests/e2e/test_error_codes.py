@@ -284,6 +284,7 @@ async def _model_refuses(rig: Rig) -> Told:
 async def _model_is_silent(rig: Rig) -> Told:
     owner = rig.api.as_user("patient")
     session_id, turn_id = rig.slow_turn
+    await owner.turn_stream(session_id, turn_id)  # one request, where asking until it has ended would be too many
     turn = await owner.until(session_id, turn_id)
     return await _turn_failed(Rig(owner, rig.host, rig.sink, rig.stores, rig.valkey, rig.slow_turn), turn)
 
