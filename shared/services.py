@@ -36,6 +36,7 @@ from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.loose import LooseBlobs
 from shared.sessions.files.pictures import StoredPictures
 from shared.sessions.files.tool_files import ToolFiles
+from shared.sessions.forks import ForkService
 from shared.sessions.history.bookmarks import BookmarkService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
@@ -74,7 +75,6 @@ if TYPE_CHECKING:
     from shared.adapters.redis_entra import EntraRedisCredentials
     from shared.adapters.redis_events import RedisEventLog
     from shared.adapters.redis_guard import RedisGuard
-    from shared.sessions.forks import ForkService
 
 # The drivers are imported where they are made: together they take longer than everything else the app imports, and
 # indexing (which a cold start waits for) needs none of them.
@@ -292,7 +292,6 @@ class Services:
     @cached_property
     def forks(self) -> ForkService:
         from shared.adapters.postgres_forks import PostgresForks
-        from shared.sessions.forks import ForkService
 
         return ForkService(PostgresForks(self.pool), self.publisher)
 

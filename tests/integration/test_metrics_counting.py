@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.postgres_forks import PostgresForks
 from shared.adapters.postgres_metrics import PostgresGauges
 from shared.adapters.redis_metrics import RedisMetrics
 from shared.adapters.sql.queries import load_queries
@@ -18,6 +19,7 @@ from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
+from shared.sessions.forks import ForkService, NewFork
 from shared.sessions.metrics import SESSION_CREATED, TOOL_EXECUTION_TIME, MetricsCollector, SharedMetrics, metrics
 from shared.sessions.models import NewMessage, NewSession, SessionStatus
 from shared.sessions.service import SessionService
@@ -54,6 +56,16 @@ async def test_a_session_counts_once_under_one_idempotency_key(service: SessionS
     for _ in range(2):
         await service.create(NewSession(name="n"), ANN, idempotency_key="create")
     assert counted("session_created_total") == {"": 1}
+
+
+async def test_a_fork_is_a_session_that_was_created_and_counts_once(
+    stores: Stores, service: SessionService, publisher: SessionEventPublisher
+) -> None:
+    session, _, _ = await service.create(NewSession(), ANN, idempotency_key=None)
+    forks = ForkService(PostgresForks(stores.pool), publisher)
+    for _ in range(2):
+        await forks.fork(session.id, NewFork(), ANN, idempotency_key="fork")
+    assert counted("session_created_total") == {"": 2}
 
 
 async def test_a_message_counts_once_under_one_idempotency_key_and_not_when_refused(service: SessionService) -> None:
