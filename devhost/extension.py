@@ -163,7 +163,7 @@ class OffersSettings(Protocol):
 
 
 type Cell = tuple[str, str | None]
-"""Text, and the key of its details when there are some."""
+"""Text, and the key of its details when there are some; a key that is a path, `/...`, leads there on this host."""
 
 
 @dataclass(frozen=True, slots=True)

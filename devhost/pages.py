@@ -34,9 +34,13 @@ _POLICY = (
 class Pages:
     """The pages of one host."""
 
-    def __init__(self, functions: Sequence[Function], extensions: Sequence[Extension], route_prefix: str) -> None:
+    def __init__(
+        self, functions: Sequence[Function], extensions: Sequence[Extension], route_prefix: str, beside: ShowsTables
+    ) -> None:
+        """beside: what is shown last, of the machine around the app."""
         self._functions = functions
         self._prefix = route_prefix
+        self._beside = beside
         self._shown = {extension.name: extension for extension in extensions if isinstance(extension, ShowsTables)}
 
     async def __call__(self, scope: Scope, send: Send) -> None:
@@ -63,7 +67,7 @@ class Pages:
             everything = [("", self._function_table())]
             for name, extension in self._shown.items():
                 everything += [(name, table) for table in extension.tables(None)]
-            return everything
+            return everything + [("", table) for table in self._beside.tables(None)]
         named = self._shown.get(parts[0])
         if named is None or len(parts) != 2:
             return None
@@ -110,4 +114,6 @@ def _table(name: str, table: Table) -> str:
 def _cell(name: str, text: str, detail: str | None) -> str:
     if detail is None:
         return f"<td>{escape(text)}</td>"
+    if detail.startswith("/"):
+        return f'<td><a href="{escape(detail)}">{escape(text)}</a></td>'
     return f'<td><a href="{PATH}/{quote(name, safe="")}/{quote(detail, safe="")}">{escape(text)}</a></td>'

@@ -24,6 +24,7 @@ import uvicorn
 
 from devhost import worker
 from devhost.admin import Admin
+from devhost.beside import SERVERS_SETTING, Beside
 from devhost.clock import Clock, SystemClock
 from devhost.config import (
     DEFAULT_PORT,
@@ -142,7 +143,10 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         for extension in extensions:
             extension.bind(dispatcher)
         http = http_options(host_json)
-        pages = Pages(app.functions, extensions, http.route_prefix)
+        beside = _beside(port, settings)
+        logging.getLogger().addHandler(beside)
+        stack.callback(logging.getLogger().removeHandler, beside)
+        pages = Pages(app.functions, extensions, http.route_prefix, beside)
         admin = Admin(dispatcher, timers, enforced, http.route_prefix, pages)
         homepage = settings.get("AzureWebJobsDisableHomepage", "").lower() != "true"
         policy = HttpPolicy(
@@ -176,6 +180,13 @@ def _index(app_dir: Path, settings: Mapping[str, str], host_json: Mapping[str, o
         raise HostError('host.json: "functions" must be a list of function names')
     functions, retries = describe_functions(metadata, settings, only)
     return IndexedApp(functions, retries, streaming)
+
+
+def _beside(port: int, settings: Mapping[str, str]) -> Beside:
+    try:
+        return Beside(port, settings.get(SERVERS_SETTING, ""))
+    except ValueError as exc:
+        raise HostError(f"app setting {SERVERS_SETTING}: {exc}") from exc
 
 
 def _listen(port: int) -> socket.socket:

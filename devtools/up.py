@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from devhost.beside import SERVERS_SETTING
 from devhost.servers import Server, ServerError, enter_all, owned_folder
 from devhost.servers.folder import is_free
 from devhost.servers.process import run_to_end
@@ -82,7 +84,8 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
             host = AppHost(
                 folder / "host",
                 port=port,
-                env=stack.app_environment(port=port),
+                env=stack.app_environment(port=port)
+                | {SERVERS_SETTING: json.dumps([(server.name, _address(server)) for server in stack.servers])},
                 verbose=verbose,
                 report=_report,
                 health_path=_HEALTH_PATH,
@@ -136,9 +139,14 @@ async def _build_console() -> None:
 async def _timed(running: contextlib.AsyncExitStack, server: Server) -> None:
     began = time.monotonic()
     await enter_all(running, [server])
-    address = urlsplit(server.url).netloc.rpartition("@")[2] if "://" in server.url else ""
-    where = address if "=" not in server.url else "see its folder for the connection string"
-    _report(server.name, f"runs ({time.monotonic() - began:.1f} s) {where}")
+    _report(server.name, f"runs ({time.monotonic() - began:.1f} s) {_address(server)}")
+
+
+def _address(server: Server) -> str:
+    """Where it listens, without a password."""
+    if "=" in server.url:
+        return "see its folder for the connection string"
+    return urlsplit(server.url).netloc.rpartition("@")[2] if "://" in server.url else ""
 
 
 async def _migrate(url: str) -> None:
@@ -171,7 +179,7 @@ def _welcome(url: str, stack: Stack, *, data: Path) -> str:
         f"  app     {url}/api/v1",
         f"  docs    {url}/api/docs",
         f"  health  {url}{_HEALTH_PATH}",
-        f"  host    {url}/admin/pages (functions, orchestrations, connected clients)",
+        f"  host    {url}/admin/pages (functions, orchestrations, clients, servers, approve links)",
         f"  model   {model if stack.uses_offline_model else 'as set'}",
         *notes,
         f"  state   {data}",
