@@ -6,7 +6,9 @@ Invariant: a page that logged anything a test did not expect (an error, a warnin
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -78,6 +80,8 @@ class Visitor:
         self.context.set_default_timeout(PATIENCE_MS)
         self.context.add_init_script(f"localStorage.setItem('parley.user', {user!r})")
         self.logged: list[str] = []
+        self.expected: re.Pattern[str] | None = None
+        """What may be logged, whenever it comes."""
         self.page = self.tab()
 
     def tab(self) -> Page:
@@ -93,8 +97,9 @@ class Visitor:
         return self.page
 
     def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            self.logged.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
+        line = f"{message.type}: {message.text} {message.location.get('url', '')}"
+        if message.type in {"error", "warning"} and not (self.expected and self.expected.search(line)):
+            self.logged.append(line)
 
 
 class Http:
@@ -126,6 +131,13 @@ class Http:
         )
         assert answer.status_code in {200, 202}, answer.text
         return answer.json()
+
+    def until_over(self, session_id: str) -> None:
+        """Wait until no turn of the session is open."""
+        deadline = time.monotonic() + 30
+        while self.get(f"/sessions/{session_id}/turns")["items"][0]["ended_at"] is None:
+            assert time.monotonic() < deadline, "the turn did not end"
+            time.sleep(0.05)
 
     def close(self) -> None:
         self._client.close()
