@@ -1,7 +1,7 @@
 // Small pieces that all pages share.
 
 import type { ComponentChildren, JSX } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { words, type Loaded } from './context'
 
 export function Loading({ what }: { what: string }) {
@@ -97,10 +97,11 @@ export function JsonText({ value, label }: { value: unknown; label: string }) {
   )
 }
 
-/** A modal dialog of the browser's own: focus, Escape and the backdrop are its business. */
+/** A modal dialog of the browser's own: focus, Escape and the backdrop are its business. Opened before it is painted, so
+ * that no key is pressed between; the field marked `autofocus` gets the first one, or else the Close button would. */
 export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
   const element = useRef<HTMLDialogElement>(null)
-  useEffect(() => {
+  useLayoutEffect(() => {
     element.current?.showModal()
   }, [])
   return (

@@ -28,7 +28,7 @@ export function NewSession({ close }: { close: () => void }) {
       >
         <label class="field">
           Name
-          <input value={name} maxLength={200} placeholder="Optional" onInput={(event) => setName(event.currentTarget.value)} />
+          <input autofocus value={name} maxLength={200} placeholder="Optional" onInput={(event) => setName(event.currentTarget.value)} />
         </label>
         <When state={templates} what="templates" retry={retry}>
           {(page) => (
