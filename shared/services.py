@@ -5,16 +5,9 @@ Nothing here runs at import, and nothing connects until it is used; `services()`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
 
 from shared import tracing
-from shared.adapters.blob_store import AzureBlobStore
-from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, token_for
-from shared.adapters.openai_chat import OpenAIChat
-from shared.adapters.realtime import RelaySender, RestSender
-from shared.adapters.tables_audit import TablesAuditLines
 from shared.adapters.webhook import ApprovalNotifier
 from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.approval import ToolApprovalManager
@@ -44,99 +37,19 @@ from shared.sessions.history.search import SearchService
 from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.metrics import SharedMetrics, metrics
 from shared.sessions.rate_limit import RatePolicy, RequestLimiter
-from shared.sessions.realtime import RealtimeSender
 from shared.sessions.recovery import SessionRecoveryManager
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.waiting import TurnWaiter
-from shared.settings import (
-    AuthMode,
-    RateLimitFail,
-    RealtimeDelivery,
-    Settings,
-    StoreAuth,
-    load_settings,
-    without_user,
-)
-from shared.signing import ApprovalLinks, RelayTokens, SigningKeys, derive_key
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-    from shared.adapters.postgres import PostgresPool
-    from shared.adapters.postgres_approvals import PostgresApprovals
-    from shared.adapters.postgres_attachments import PostgresAttachments
-    from shared.adapters.postgres_metrics import PostgresGauges
-    from shared.adapters.postgres_sessions import PostgresSessions
-    from shared.adapters.postgres_tool_calls import PostgresToolCalls
-    from shared.adapters.postgres_turns import PostgresTurns
-    from shared.adapters.redis_entra import EntraRedisCredentials
-    from shared.adapters.redis_events import RedisEventLog
-    from shared.adapters.redis_guard import RedisGuard
-
-# The drivers are imported where they are made: together they take longer than everything else the app imports, and
-# indexing (which a cold start waits for) needs none of them.
-
-_REDIS_TIMEOUT_S = 2.0
-"""A Redis that takes longer is treated as away: the turn goes on without it."""
+from shared.settings import AuthMode, RateLimitFail, load_settings
+from shared.signing import ApprovalLinks, SigningKeys, derive_key
+from shared.stores import Stores
 
 
-@dataclass(frozen=True)
-class Services:
+class Services(Stores):
     """Everything one process needs, each made on first use and kept."""
-
-    settings: Settings
-
-    @cached_property
-    def pool(self) -> PostgresPool:
-        from shared.adapters.postgres import PostgresPool
-
-        settings = self.settings
-        password = (lambda: token_for(POSTGRES_SCOPE)) if settings.postgres_auth is StoreAuth.ENTRA else None
-        return PostgresPool(settings.postgres_url, size=settings.postgres_pool_size, password=password)
-
-    @cached_property
-    def redis_credentials(self) -> EntraRedisCredentials | None:
-        if self.settings.redis_auth is not StoreAuth.ENTRA:
-            return None
-        from shared.adapters.redis_entra import EntraRedisCredentials
-
-        return EntraRedisCredentials()
-
-    @cached_property
-    def redis(self) -> Redis:
-        return self._redis(socket_timeout=_REDIS_TIMEOUT_S)
-
-    @cached_property
-    def listening_redis(self) -> Redis:
-        return self._redis(socket_timeout=None)
-
-    def _redis(self, *, socket_timeout: float | None) -> Redis:
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-
-        credentials = self.redis_credentials
-        url = self.settings.redis_url
-        # RESP2 pinned: the reply shapes of streams differ between protocol versions. One retry, at once: it covers a
-        # connection that went stale in the pool, and anything longer is the fallback's business.
-        client = Redis.from_url(
-            url if credentials is None else without_user(url),
-            credential_provider=credentials,
-            protocol=2,
-            socket_connect_timeout=_REDIS_TIMEOUT_S,
-            socket_timeout=socket_timeout,
-            retry=Retry(NoBackoff(), 1),
-        )
-        return client if credentials is None else credentials.keep(client)
-
-    @cached_property
-    def redis_guard(self) -> RedisGuard:
-        from shared.adapters.redis_guard import RedisGuard
-
-        return RedisGuard()
 
     @cached_property
     def limiter(self) -> RequestLimiter:
@@ -151,77 +64,14 @@ class Services:
         )
 
     @cached_property
-    def session_rows(self) -> PostgresSessions:
-        from shared.adapters.postgres_sessions import PostgresSessions
-
-        return PostgresSessions(self.pool)
-
-    @cached_property
     def session_cache(self) -> SessionCache:
         from shared.adapters.redis_sessions import RedisSessionEntries
 
         return SessionCache(RedisSessionEntries(self.redis, self.redis_guard), self.session_rows.entry)
 
     @cached_property
-    def turn_rows(self) -> PostgresTurns:
-        from shared.adapters.postgres_turns import PostgresTurns
-
-        return PostgresTurns(self.pool)
-
-    @cached_property
-    def tool_call_rows(self) -> PostgresToolCalls:
-        from shared.adapters.postgres_tool_calls import PostgresToolCalls
-
-        return PostgresToolCalls(self.pool)
-
-    @cached_property
-    def approval_rows(self) -> PostgresApprovals:
-        from shared.adapters.postgres_approvals import PostgresApprovals
-
-        return PostgresApprovals(self.pool)
-
-    @cached_property
-    def attachment_rows(self) -> PostgresAttachments:
-        from shared.adapters.postgres_attachments import PostgresAttachments
-
-        return PostgresAttachments(self.pool)
-
-    @cached_property
-    def event_log(self) -> RedisEventLog:
-        from shared.adapters.redis_events import RedisEventLog
-
-        settings = self.settings
-        log = RedisEventLog(
-            self.redis,
-            self.listening_redis,
-            length=settings.event_buffer_length,
-            ttl_seconds=settings.event_buffer_seconds,
-        )
-        if self.redis_credentials is not None:
-            self.redis_credentials.on_next(lambda _token: log.renew())
-        return log
-
-    @cached_property
     def publisher(self) -> SessionEventPublisher:
         return SessionEventPublisher(self.event_log, self.session_rows)
-
-    @cached_property
-    def relay_tokens(self) -> RelayTokens:
-        return RelayTokens(self.settings.approval_link_secret)
-
-    @cached_property
-    def sender(self) -> RealtimeSender:
-        if self.settings.realtime_delivery is RealtimeDelivery.REST:
-            if self.settings.signalr_service_uri:
-                return RestSender(self.settings.signalr_service_uri, lambda _url: token_for(SIGNALR_SCOPE))
-            return RestSender.with_key(self.settings.signalr_connection_string or "")
-        return RelaySender(self.settings.internal_base_url, self.relay_tokens)
-
-    @cached_property
-    def audit_lines(self) -> TablesAuditLines:
-        return TablesAuditLines(
-            connection_string=self.settings.azure_web_jobs_storage, endpoint=self.settings.tables_endpoint
-        )
 
     @cached_property
     def audit(self) -> ChainedAudit:
@@ -230,10 +80,6 @@ class Services:
         secrets = SigningKeys.parse(self.settings.approval_link_secret).secrets.values()
         keys = tuple(derive_key(secret, "parley/audit") for secret in secrets)
         return ChainedAudit(PostgresAuditAnchors(self.pool), self.audit_lines, self.session_rows.get, keys=keys)
-
-    @cached_property
-    def model(self) -> OpenAIChat:
-        return OpenAIChat(self.settings)
 
     @cached_property
     def watch(self) -> CancelWatch:
@@ -321,18 +167,6 @@ class Services:
         from shared.adapters.redis_metrics import RedisMetrics
 
         return SharedMetrics(metrics, RedisMetrics(self.redis))
-
-    @cached_property
-    def gauges(self) -> PostgresGauges:
-        from shared.adapters.postgres_metrics import PostgresGauges
-
-        return PostgresGauges(self.pool)
-
-    @cached_property
-    def blobs(self) -> AzureBlobStore:
-        return AzureBlobStore(
-            connection_string=self.settings.azure_web_jobs_storage, endpoint=self.settings.blobs_endpoint
-        )
 
     @cached_property
     def pictures(self) -> StoredPictures:
