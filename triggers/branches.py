@@ -17,6 +17,15 @@ bp = df.Blueprint()
 
 _BRANCHES = "/api/v1/sessions/{session_id}/branches"
 
+MOVE_ERRORS = (
+    ErrorCode.SESSION_NOT_FOUND,
+    ErrorCode.MESSAGE_NOT_FOUND,
+    ErrorCode.INVALID_STATE,
+    ErrorCode.CONFLICT,
+    ErrorCode.SESSION_EXPIRED,
+)
+"""What keeps a session from going on at another place, be it named by a branch or by a checkpoint."""
+
 
 @endpoint(
     bp,
@@ -48,13 +57,7 @@ async def list_branches(call: Call, _: None) -> Response:
         "Branches",
         200,
         returns=Session,
-        errors=(
-            ErrorCode.SESSION_NOT_FOUND,
-            ErrorCode.MESSAGE_NOT_FOUND,
-            ErrorCode.INVALID_STATE,
-            ErrorCode.CONFLICT,
-            ErrorCode.SESSION_EXPIRED,
-        ),
+        errors=MOVE_ERRORS,
     ),
     sends=True,
 )

@@ -14,6 +14,7 @@ from shared.services import services
 from shared.sessions.lifecycle import etag_of
 from shared.sessions.models import Session
 from shared.sessions.recovery import Checkpoint, NewCheckpoint, Recovery
+from triggers.branches import MOVE_ERRORS
 from triggers.http import Call, Operation, endpoint, ok, page_of
 from triggers.parameters import PAGING
 
@@ -76,13 +77,7 @@ async def list_checkpoints(call: Call, _: None) -> Response:
         200,
         body=Recovery,
         returns=Session,
-        errors=(
-            ErrorCode.SESSION_NOT_FOUND,
-            ErrorCode.MESSAGE_NOT_FOUND,
-            ErrorCode.INVALID_STATE,
-            ErrorCode.CONFLICT,
-            ErrorCode.SESSION_EXPIRED,
-        ),
+        errors=MOVE_ERRORS,
     ),
     sends=True,
 )
