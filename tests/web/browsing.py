@@ -116,11 +116,15 @@ class Http:
     def post(self, path: str, body: Any = None, **headers: str) -> Any:
         return self._client.post(path, json=body, headers=headers).raise_for_status().json()
 
-    def put(self, path: str) -> Any:
-        return self._client.put(path).raise_for_status().json()
+    def put(self, path: str, body: Any = None) -> Any:
+        return self._client.put(path, json=body).raise_for_status().json()
 
-    def session(self, name: str) -> str:
-        return str(self.post("/sessions", {"name": name})["id"])
+    def session(self, name: str, **more: Any) -> str:
+        return str(self.post("/sessions", {"name": name, **more})["id"])
+
+    def agent(self, agent_id: str, name: str, **more: Any) -> str:
+        """Make an agent, or its next version; its id."""
+        return str(self.put(f"/agents/{agent_id}", {"name": name, "instructions": "Be brief.", **more})["id"])
 
     def say(self, session_id: str, content: str, *, wait: bool = True) -> Any:
         """Post a message; by default wait until its turn has ended."""

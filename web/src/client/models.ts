@@ -4,8 +4,11 @@ import type { components } from './wire'
 
 type Schemas = components['schemas']
 
+export type Agent = Schemas['Agent']
 export type Approval = Schemas['Approval']
 export type Bookmark = Schemas['Bookmark']
+export type Branch = Schemas['Branch']
+export type Checkpoint = Schemas['Checkpoint']
 export type EventPage = Schemas['EventPage']
 export type Message = Schemas['Message']
 export type PeriodStatistics = Schemas['PeriodStatistics']
@@ -21,6 +24,7 @@ export type ToolCall = Schemas['ToolCall']
 export type ToolInfo = Schemas['ToolInfo']
 export type Turn = Schemas['Turn']
 export type Usage = Schemas['Usage']
+export type Vote = Schemas['Vote']
 
 /** JSON as it may come from a tool or a model: never trusted to have a shape. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }

@@ -3,6 +3,7 @@ import type { Bookmark, Conversation, Page, Session, SessionFeed, Tag } from '..
 import { Badge, Dialog, Icon, IconButton, Time } from '../bits'
 import { useAction, useLoaded, useParley } from '../context'
 import { go, link } from '../router'
+import { SessionAgent } from './agent'
 import { save } from './attachments'
 
 const FORMATS = ['md', 'html', 'json', 'csv', 'pdf', 'docx'] as const
@@ -48,6 +49,7 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
         )}
         <div class="meta">
           <Badge status={session.status} />
+          <SessionAgent session={session} change={change} />
           <Tags session={session} change={change} />
         </div>
       </div>
