@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
+from tests.e2e.client import script
 from tests.e2e.processes import AppHost
 from tests.web.browsing import Http, Visitor
 
@@ -51,3 +52,53 @@ def test_an_agent_is_chosen_for_a_new_session_shown_with_its_version_and_changed
     agent.click()
     expect(page.get_by_text("The session has ended: its agent stays.")).to_be_visible()
     expect(choice.get_by_role("radio", name=re.compile("Librarian"))).to_be_disabled()
+
+
+def test_one_goes_back_to_a_checkpoint_and_what_came_later_stays_on_its_branch(
+    parley: AppHost, http: Http, visit: Visit
+) -> None:
+    session_id = http.session("Draft")
+    http.say(session_id, script(content="The first answer.") + "\nBegin")
+    page = visit(parley).open("sessions", session_id)
+    watcher = visit(parley).open("sessions", session_id)
+    header, log = page.locator(".session-header"), page.get_by_role("log", name="Messages")
+    expect(log).to_contain_text("The first answer.")
+    header.get_by_label("More").click()
+    header.get_by_role("button", name="Checkpoints and branches").click()
+    places = page.get_by_role("dialog", name="Checkpoints and branches")
+    expect(places.get_by_label("What this place is")).to_be_focused()
+    page.keyboard.type("Before the risky part")
+    page.keyboard.press("Enter")
+    checkpoints = places.get_by_role("region", name="Checkpoints").get_by_role("listitem")
+    expect(checkpoints).to_have_count(2)
+    expect(checkpoints.first).to_contain_text("Before the risky part")
+    expect(checkpoints.last).to_contain_text("Before “#script")
+    page.keyboard.press("Escape")
+    expect(places).to_have_count(0)
+
+    http.say(session_id, script(content="A later answer."))
+    http.put(f"/sessions/{session_id}/tags/follow-up")
+    expect(log).to_contain_text("A later answer.")
+    expect(watcher.get_by_role("log")).to_contain_text("A later answer.")
+    page.reload()  # the tag was put by another program, which tells nobody
+    expect(log).to_contain_text("A later answer.")
+    header.get_by_label("More").click()
+    header.get_by_role("button", name="Checkpoints and branches").click()
+    places.get_by_role("button", name="Recover to here: Before the risky part").click()
+    confirm = page.get_by_role("dialog", name="Recover to here?")
+    expect(confirm).to_contain_text("Tags: none")
+    expect(confirm.get_by_role("button", name="Leave it as it is")).to_be_focused()
+    confirm.get_by_role("button", name="Recover", exact=True).click()
+    expect(confirm).to_have_count(0)
+    expect(log).not_to_contain_text("A later answer.")
+    expect(log).to_contain_text("The first answer.")
+    expect(watcher.get_by_role("log")).not_to_contain_text("A later answer.")
+    expect(header.locator(".tag").filter(has_text="follow-up")).to_have_count(0)
+
+    header.get_by_label("More").click()
+    header.get_by_role("button", name="Checkpoints and branches").click()
+    branches = places.get_by_role("region", name="Branches")
+    expect(branches.get_by_role("listitem").filter(has_text="Branch 1")).to_contain_text("shown now")
+    branches.get_by_role("button", name="Switch to First answers").click()
+    expect(log).to_contain_text("A later answer.")
+    expect(branches.get_by_role("listitem").filter(has_text="First answers")).to_contain_text("shown now")

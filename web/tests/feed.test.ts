@@ -142,6 +142,15 @@ describe('following', () => {
     expect(text()).toBe('polled')
   })
 
+  it('shows the other branch when somebody elsewhere goes on from there', async () => {
+    line.send(...service.begin('m1'), ...service.finish('m1', 'the first answer'))
+    service.messages.splice(0, 1, message('m2', { content: 'the answer over there', branch: 1 }))
+    service.session = { ...service.session, active_branch: 1 }
+    line.send(service.emit('session.activated', { session: service.session, active_branch: 1 }))
+    await pass(1_000)
+    expect(shown().messages.map(({ content }) => content)).toEqual(['the answer over there'])
+  })
+
   it('hears nothing of another session, and nothing after it was closed', async () => {
     const [created] = service.begin('m1')
     line.send({ ...created!, session_id: 'another' })

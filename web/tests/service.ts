@@ -14,6 +14,7 @@ export class Service {
   readonly messages: Record<string, unknown>[] = []
   readonly turns: Record<string, unknown>[] = []
   readonly requests: string[] = []
+  session = session()
   /** Events up to this number are lost to the replay. */
   lostUpTo = 0
   isDown = false
@@ -52,7 +53,7 @@ export class Service {
     this.requests.push(pathname + url.slice(url.indexOf('?')))
     if (this.isDown) throw new TypeError('Failed to fetch')
     const path = pathname.replace('/api/v1', '')
-    if (path === `/sessions/${SESSION}`) return json(session())
+    if (path === `/sessions/${SESSION}`) return json(this.session)
     if (path === `/sessions/${SESSION}/events`) return json(this.replay(searchParams))
     if (path === `/sessions/${SESSION}/messages`) return json({ items: [...this.messages].reverse(), next_cursor: null })
     if (path === `/sessions/${SESSION}/turns`) return json({ items: this.turns, next_cursor: null })
@@ -101,7 +102,7 @@ export class Line {
 }
 
 export function session(): Record<string, unknown> {
-  return { id: SESSION, name: 'One', status: 'ACTIVE', agent_id: null, config: {}, tags: [], metadata: {}, created_at: AT, updated_at: AT }
+  return { id: SESSION, name: 'One', status: 'ACTIVE', agent_id: null, active_branch: 0, config: {}, tags: [], metadata: {}, created_at: AT, updated_at: AT }
 }
 
 export function message(id: string, more: Record<string, unknown> = {}): Record<string, unknown> {

@@ -231,6 +231,8 @@ export class SessionFeed {
       if (event !== undefined) conversation = apply(conversation, event)
     }
     if (conversation !== before) this.show(conversation)
+    // Somebody went on from another place: what was said there is not in the events.
+    if (conversation.session.active_branch !== before.session.active_branch) void this.reload()
   }
 
   private connection(state: LiveState): void {

@@ -5,6 +5,8 @@ import { useAction, useLoaded, useParley } from '../context'
 import { go, link } from '../router'
 import { SessionAgent } from './agent'
 import { save } from './attachments'
+import { Menu } from './menu'
+import { BranchMenu, PlacesDialog } from './places'
 
 const FORMATS = ['md', 'html', 'json', 'csv', 'pdf', 'docx'] as const
 
@@ -15,6 +17,7 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
   const path = `/sessions/${encodeURIComponent(session.id)}`
   const [isNaming, setNaming] = useState(false)
   const [isDeleting, setDeleting] = useState(false)
+  const [isGoingBack, setGoingBack] = useState(false)
 
   const change = (work: () => Promise<Session>): Promise<boolean> =>
     act(async () => {
@@ -54,7 +57,7 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
         </div>
       </div>
       <div class="tools">
-        <Branches feed={feed} conversation={conversation} />
+        <BranchMenu feed={feed} conversation={conversation} />
         <Menu label={`Bookmarks (${marks.length})`} icon="star">
           {marks.length === 0 ? <p class="hint">Nothing is marked yet.</p> : null}
           {marks.map((mark) => (
@@ -65,6 +68,9 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
         </Menu>
         <Menu label="More" icon="more">
           <a href={link('insight', session.id)}>Figures and audit trail</a>
+          <button type="button" onClick={() => setGoingBack(true)}>
+            Checkpoints and branches
+          </button>
           {session.status === 'ACTIVE' ? <button type="button" onClick={() => move('suspend')}>Suspend</button> : null}
           {session.status === 'SUSPENDED' ? <button type="button" onClick={() => move('resume')}>Resume</button> : null}
           {session.status === 'ENDED' ? null : <button type="button" onClick={() => move('end')}>End for good</button>}
@@ -85,6 +91,7 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
           </button>
         </Menu>
       </div>
+      {isGoingBack ? <PlacesDialog feed={feed} conversation={conversation} close={() => setGoingBack(false)} /> : null}
       {isDeleting ? (
         <Dialog title="Delete this session?" close={() => setDeleting(false)}>
           <p>Everything that hangs on it is erased: messages, files, approvals. This cannot be undone.</p>
@@ -159,63 +166,5 @@ function Tags({ session, change }: { session: Session; change: (work: () => Prom
         </Menu>
       )}
     </>
-  )
-}
-
-interface BranchInfo {
-  branch: number
-  message_count: number
-  created_at: string
-  active: boolean
-}
-
-/** The session's lines of answers, when there is more than one. */
-function Branches({ feed, conversation }: { feed: SessionFeed; conversation: Conversation }) {
-  const { api } = useParley()
-  const act = useAction()
-  const { session } = conversation
-  const path = `/sessions/${encodeURIComponent(session.id)}/branches`
-  const newest = conversation.messages.at(-1)?.branch ?? 0
-  const [branches, reload] = useLoaded(() => api.all<BranchInfo>(path), [api, path, newest])
-  if (branches.phase !== 'ready' || branches.value.length < 2) return null
-  const switchTo = (branch: number): void =>
-    void act(async () => {
-      await api.post(`${path}/${branch}/activate`)
-      await feed.reload()
-      reload()
-    })
-  return (
-    <Menu label={`Branches (${branches.value.length})`} icon="fork">
-      {branches.value.map(({ branch, active, message_count, created_at }) => (
-        <button key={branch} type="button" aria-pressed={active} onClick={() => switchTo(branch)}>
-          {branch === 0 ? 'First answers' : `Branch ${branch}`} · {message_count} of its own · <Time at={created_at} />
-        </button>
-      ))}
-    </Menu>
-  )
-}
-
-/** A small disclosure; closes when something in it was chosen, on Escape, and when the focus leaves it. */
-export function Menu({ label, icon, children }: { label: string; icon: string; children: preact.ComponentChildren }) {
-  return (
-    <details
-      class="menu"
-      onKeyDown={(event) => {
-        if (event.key !== 'Escape') return
-        event.currentTarget.open = false
-        event.currentTarget.querySelector('summary')?.focus()
-      }}
-      onFocusOut={(event) => {
-        if (!event.currentTarget.contains(event.relatedTarget as Node | null)) event.currentTarget.open = false
-      }}
-      onClick={(event) => {
-        if ((event.target as Element).closest('.panel button, .panel a') !== null) event.currentTarget.open = false
-      }}
-    >
-      <summary class="quiet icon" aria-label={label} title={label}>
-        <Icon name={icon} />
-      </summary>
-      <div class="panel">{children}</div>
-    </details>
   )
 }
