@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -102,3 +103,24 @@ def test_one_goes_back_to_a_checkpoint_and_what_came_later_stays_on_its_branch(
     branches.get_by_role("button", name="Switch to First answers").click()
     expect(log).to_contain_text("A later answer.")
     expect(branches.get_by_role("listitem").filter(has_text="First answers")).to_contain_text("shown now")
+
+
+def test_a_conversation_is_downloaded_in_the_format_that_is_chosen(parley: AppHost, http: Http, visit: Visit) -> None:
+    session_id = http.session("To take away")
+    http.say(session_id, script(content="Taken **along**."))
+    page = visit(parley).open("sessions", session_id)
+    more, header = page.locator(".session-header").get_by_label("More"), page.locator(".session-header")
+
+    def downloaded(kind: str) -> tuple[str, bytes]:
+        more.click()
+        with page.expect_download() as download:
+            header.get_by_role("button", name=kind, exact=True).click()
+        return download.value.suggested_filename, download.value.path().read_bytes()
+
+    name, content = downloaded("md")
+    assert (name, b"Taken **along**." in content) == ("To take away.md", True)
+    name, content = downloaded("json")
+    said = [message["content"] for message in json.loads(content)["messages"] if message["role"] == "assistant"]
+    assert (name, said) == ("To take away.json", ["Taken **along**."])
+    name, content = downloaded("pdf")
+    assert (name, content[:5]) == ("To take away.pdf", b"%PDF-")

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { diffLines } from '../src/ui/approvals/diff'
+import { approvalsSoFar } from '../src/ui/approvals/votes'
 import { samples, total } from '../src/ui/insight/metrics'
 import { scaleOf, timelineOf } from '../src/ui/insight/timeline'
 import type { Approval, Envelope, Turn } from '../src/client'
@@ -17,6 +18,13 @@ describe('a diff', () => {
   it('of equal texts shows no change', () => {
     expect(diffLines('a\nb', 'a\nb').every(({ kind }) => kind === 'same')).toBe(true)
   })
+})
+
+it('of approvals only those of the same arguments add up', () => {
+  const vote = (by: string, decision: string, values: object | null) => ({ by, decision, arguments: values })
+  const votes = [vote('ana', 'approve', { b: 1, a: 2 }), vote('ben', 'approve', null), vote('cleo', 'reject', null), vote('dora', 'approve', { a: 2, b: 1 })]
+  expect(approvalsSoFar({ arguments: { a: 1 }, votes } as unknown as Approval)).toBe(2)
+  expect(approvalsSoFar({ arguments: {}, votes: [] } as unknown as Approval)).toBe(0)
 })
 
 it('metrics are summed over their labels', () => {

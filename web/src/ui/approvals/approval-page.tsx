@@ -1,40 +1,19 @@
 import { useEffect, useState } from 'preact/hooks'
-import type { Approval, Page } from '../../client'
+import type { Approval, Page, Vote } from '../../client'
 import { Badge, Deadline, Icon, JsonText, Time, When, span } from '../bits'
 import { useAction, useLoaded, useNow, useParley } from '../context'
 import { whom } from '../chat/toolcall'
 import type { Identity } from '../identity'
 import { link } from '../router'
 import { diffLines } from './diff'
+import { approvalsSoFar } from './votes'
 
-interface Vote {
-  by: string
-  decision: string
-  at: string
-  comment: string | null
-  arguments: Record<string, unknown> | null
-}
-
-interface Policy {
-  roles?: string[]
-  users?: string[]
-  allow_changes?: boolean
-  allow_for_session?: boolean
-  forbid_self_approval?: boolean
-  escalation_role?: string | null
-}
-
-/** What a newer service adds to an approval. */
-type Extended = Approval & {
-  quorum?: number
-  votes?: Vote[]
-  policy?: Policy | null
-}
+type Policy = Approval['policy']
 
 export function ApprovalPage({ approvalId }: { approvalId: string }) {
   const { api, live } = useParley()
   const path = `/approvals/${encodeURIComponent(approvalId)}`
-  const [approval, reload] = useLoaded(() => api.get<Extended>(path), [api, path])
+  const [approval, reload] = useLoaded(() => api.get<Approval>(path), [api, path])
   useEffect(
     () =>
       live.listen({
@@ -62,7 +41,7 @@ export function ApprovalPage({ approvalId }: { approvalId: string }) {
   )
 }
 
-function Shown({ approval, path, reload }: { approval: Extended; path: string; reload: () => void }) {
+function Shown({ approval, path, reload }: { approval: Approval; path: string; reload: () => void }) {
   const { api, inbox, me } = useParley()
   const act = useAction()
   const isPending = approval.status === 'pending'
@@ -74,11 +53,12 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
   const [comment, setComment] = useState('')
   const [forSession, setForSession] = useState(false)
   const [isSending, setSending] = useState(false)
-  const mayChange = approval.policy?.allow_changes ?? true
   const edited = isEditing && text !== given ? parsed(text) : null
-  const isOwn = approval.policy?.forbid_self_approval === true && me?.name === approval.requested_by
   // Whoever may not decide is told so by the service; the buttons only spare the obvious attempts.
-  const mayDecide = me === null || named(me, approval.policy ?? { roles: ['approver'] })
+  const mayDecide = me === null || named(me, approval.policy)
+  const isOwn = approval.policy.forbid_self_approval && me?.name === approval.requested_by
+  const mayChange = isPending && mayDecide && !isOwn && approval.policy.allow_changes
+  const ownVote = approval.votes.findLast(({ by }) => by === me?.name)
 
   const decide = async (decision: 'approve' | 'reject'): Promise<void> => {
     setSending(true)
@@ -131,7 +111,7 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
             </div>
           ))}
         </dl>
-        {isPending && mayChange && mayDecide && !isEditing ? (
+        {mayChange && !isEditing ? (
           <button type="button" onClick={() => setEditing(true)}>
             Change the arguments
           </button>
@@ -156,20 +136,23 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
         )}
       </section>
 
-      <Votes approval={approval} />
+      <Votes
+        approval={approval}
+        {...(mayChange ? { take: (values: Vote['arguments']) => { setEditing(true); setText(JSON.stringify(values, null, 2)) } } : {})}
+      />
 
       {isPending ? (
         !mayDecide ? (
           <p class="hint">You may look at this, but an approver decides.</p>
-        ) : isOwn ? (
-          <p class="hint">You asked for this yourself, and its policy wants somebody else to decide.</p>
         ) : (
           <form class="decision" aria-label="Decision" onSubmit={(event) => event.preventDefault()}>
+            {isOwn ? <p class="hint">You asked for this yourself, and its policy wants somebody else to approve it. You may reject it.</p> : null}
+            {ownVote === undefined ? null : <p class="hint">You said {ownVote.decision}. Until it is decided you may still say something else.</p>}
             <label class="field">
               Comment
               <textarea rows={2} maxLength={2000} placeholder="Optional; the model reads it" value={comment} onInput={(event) => setComment(event.currentTarget.value)} />
             </label>
-            {approval.policy?.allow_for_session === true ? (
+            {approval.policy.allow_for_session && !isOwn ? (
               <label class="check">
                 <input type="checkbox" checked={forSession} onChange={(event) => setForSession(event.currentTarget.checked)} />
                 And this tool for the rest of the session
@@ -179,9 +162,11 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
               <button type="button" class="danger" disabled={isSending} onClick={() => void decide('reject')}>
                 Reject
               </button>
-              <button type="button" class="primary" disabled={isSending || (isEditing && edited !== null && !edited.ok)} onClick={() => void decide('approve')}>
-                {edited !== null && edited.ok ? 'Approve with changes' : 'Approve'}
-              </button>
+              {isOwn ? null : (
+                <button type="button" class="primary" disabled={isSending || (isEditing && edited !== null && !edited.ok)} onClick={() => void decide('approve')}>
+                  {edited !== null && edited.ok ? 'Approve with changes' : 'Approve'}
+                </button>
+              )}
             </div>
           </form>
         )
@@ -195,6 +180,7 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
               at <Time at={approval.decided_at} />
             </>
           )}
+          {approval.for_session ? ', and this tool for the rest of the session' : null}
           {approval.comment == null || approval.comment === '' ? null : <q>{approval.comment}</q>}
         </p>
       )}
@@ -206,27 +192,34 @@ function Shown({ approval, path, reload }: { approval: Extended; path: string; r
 
 /** Whether a policy names somebody, by role or in person. */
 function named(me: Identity, policy: Policy): boolean {
-  const roles = [...(policy.roles ?? []), policy.escalation_role ?? '']
-  return (policy.users ?? []).includes(me.name) || roles.includes('user') || me.roles.some((role) => roles.includes(role))
+  const roles: string[] = [...policy.roles, policy.escalation_role ?? '']
+  return policy.users.includes(me.name) || roles.includes('user') || me.roles.some((role) => roles.includes(role))
 }
 
-function Votes({ approval }: { approval: Extended }) {
-  const quorum = approval.quorum ?? 1
-  const votes = approval.votes ?? []
+/** take: puts a vote's arguments into the editor, for whoever wants to approve the same. */
+function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['arguments']) => void }) {
+  const { quorum, votes } = approval
   if (quorum < 2 && votes.length < 2) return null
-  const approvals = votes.filter(({ decision }) => decision === 'approve').length
   return (
     <section aria-label="Votes">
       <h2>
-        {approvals} of {quorum} approvals
+        {approvalsSoFar(approval)} of {quorum} approvals
       </h2>
-      <ul>
-        {votes.map((vote, index) => (
-          <li key={index}>
-            {vote.by}: {vote.decision} <Time at={vote.at} />
+      {quorum > 1 && votes.some((vote) => vote.arguments !== null) ? <p class="hint">Only approvals of the same arguments add up.</p> : null}
+      <ul class="votes">
+        {votes.map((vote) => (
+          <li key={vote.by}>
+            <strong>{vote.by}</strong> said {vote.decision} <Time at={vote.at} />
             {vote.comment === null ? null : <q>{vote.comment}</q>}
             {vote.arguments === null ? null : (
-              <Diff before={JSON.stringify(approval.arguments, null, 2)} after={JSON.stringify(vote.arguments, null, 2)} />
+              <>
+                <Diff before={JSON.stringify(approval.arguments, null, 2)} after={JSON.stringify(vote.arguments, null, 2)} />
+                {take === undefined ? null : (
+                  <button type="button" onClick={() => take(vote.arguments)}>
+                    Take over {vote.by}’s arguments
+                  </button>
+                )}
+              </>
             )}
           </li>
         ))}

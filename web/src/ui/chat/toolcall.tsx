@@ -1,5 +1,6 @@
 import type { Approval, ToolCall } from '../../client'
 import { Badge, Deadline, Icon, JsonText, Time, span } from '../bits'
+import { approvalsSoFar } from '../approvals/votes'
 import { useNow } from '../context'
 import { memo } from '../memo'
 import { link } from '../router'
@@ -60,6 +61,7 @@ function Waiting({ approval }: { approval: Approval }) {
     <p class="waiting">
       <span>
         Waits for {whom(approval)} until <Deadline at={approval.expires_at} /> ({span(left)} left)
+        {approval.quorum > 1 ? ` · ${approvalsSoFar(approval)} of ${approval.quorum} have approved` : null}
       </span>
       <a class="button" href={link('approvals', approval.id)}>
         Review
@@ -68,13 +70,10 @@ function Waiting({ approval }: { approval: Approval }) {
   )
 }
 
-export function whom(approval: Approval): string {
-  const policy = (approval as { policy?: { roles?: string[]; users?: string[]; quorum?: number } | null }).policy
-  if (policy === undefined || policy === null) return 'an approver'
-  const people = [...(policy.users ?? []), ...(policy.roles ?? []).map((role) => `any ${role}`)]
-  const quorum = policy.quorum ?? 1
+export function whom({ policy }: Approval): string {
+  const people = [...policy.users, ...policy.roles.map((role) => `any ${role}`)]
   const named = people.length === 0 ? 'an approver' : people.join(' or ')
-  return quorum > 1 ? `${quorum} of: ${named}` : named
+  return policy.quorum > 1 ? `${policy.quorum} of: ${named}` : named
 }
 
 function gist(values: Record<string, unknown>): string {

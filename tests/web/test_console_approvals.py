@@ -1,0 +1,115 @@
+"""Policies at work in the console: several people decide, once for a session, or anybody but who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.client import post_call, script
+from tests.e2e.processes import AppHost, Sink
+from tests.web.browsing import PHONE, Http, Visitor
+
+pytestmark = pytest.mark.e2e
+
+type Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def under(http: Http, request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Opens a session whose agent asks under this policy before it sends anything; its id."""
+
+    def session(**policy: Any) -> str:
+        agent_id = http.agent(f"web-{request.node.name[:50]}", "Careful", policies={"http_request": policy})
+        return http.session("Under a policy", agent_id=agent_id)
+
+    return session
+
+
+def test_two_approve_the_same_changed_arguments_while_the_requester_watches(
+    parley: AppHost, http: Http, visit: Visit, sink: Sink, under: Callable[..., str]
+) -> None:
+    session_id = under(quorum=2)
+    requester = visit(parley).open("sessions", session_id)
+    expect(requester.get_by_text("live", exact=True)).to_be_visible()
+    url = sink.url("/quorum")
+    http.say(session_id, script(content="Sent.", tool_calls=[[post_call(url, '{"amount": 100}')]]))
+    call = requester.get_by_role("region", name="Tool call http_request")
+    expect(call).to_contain_text("Waits for 2 of: any approver")
+    expect(call).to_contain_text("0 of 2 have approved")
+    [approval] = http.get("/approvals", session_id=session_id)["items"]
+
+    ana = visit(parley, user="ana;approver").open("approvals", approval["id"])
+    ben = visit(parley, user="ben;approver", size=PHONE).open("approvals", approval["id"])
+    expect(ben.get_by_role("heading", name="0 of 2 approvals")).to_be_visible()
+    ana.get_by_role("button", name="Change the arguments").click()
+    changed = {"method": "POST", "url": url, "body": '{"amount": 1}'}
+    ana.get_by_label("Arguments as JSON").fill(orjson.dumps(changed).decode())
+    ana.get_by_role("button", name="Approve with changes").click()
+    expect(ana.get_by_role("heading", name="1 of 2 approvals")).to_be_visible()
+    expect(ana.get_by_text("You said approve.")).to_be_visible()
+    expect(call).to_contain_text("1 of 2 have approved")
+    assert sink.at("/quorum") == []
+
+    votes = ben.get_by_role("region", name="Votes")
+    expect(votes).to_contain_text("ana said approve")
+    diff = votes.get_by_role("region", name="What is changed")
+    expect(diff.locator(".removed")).to_contain_text("100")
+    expect(diff.locator(".added")).to_have_count(1)
+    votes.get_by_role("button", name="Take over ana’s arguments").click()
+    ben.get_by_role("button", name="Approve with changes").click()
+    expect(ben.get_by_role("heading", name="2 of 2 approvals")).to_be_visible()
+    expect(ana.locator(".outcome")).to_contain_text("approved by ben")
+    expect(call).to_contain_text("approved by ben")
+    expect(requester.get_by_text("Sent.", exact=True)).to_be_visible()
+    assert [request.json() for request in sink.at("/quorum")] == [{"amount": 1}]
+
+
+def test_a_tool_approved_for_the_session_waits_no_more(
+    parley: AppHost, http: Http, visit: Visit, sink: Sink, under: Callable[..., str]
+) -> None:
+    session_id = under(allow_for_session=True)
+    requester = visit(parley).open("sessions", session_id)
+    twice = [[post_call(sink.url("/for-session"), '{"n": 1}')], [post_call(sink.url("/for-session"), '{"n": 2}')]]
+    http.say(session_id, script(content="Both sent.", tool_calls=twice))
+    requester.get_by_role("link", name="Review").click()
+    requester.get_by_label("And this tool for the rest of the session").check()
+    requester.get_by_role("button", name="Approve").click()
+    expect(requester.locator(".outcome")).to_contain_text("for the rest of the session")
+    requester.get_by_role("link", name="its session").click()
+    expect(requester.get_by_text("Both sent.", exact=True)).to_be_visible()
+    calls = requester.get_by_role("region", name="Tool call http_request")
+    expect(calls).to_have_count(2)
+    expect(calls.first).to_contain_text("approved by olga")
+    expect(calls.last).to_contain_text("completed")
+    expect(calls.last).not_to_contain_text("approved by")
+    assert [request.json() for request in sink.at("/for-session")] == [{"n": 1}, {"n": 2}]
+    assert len(http.get("/approvals", session_id=session_id)["items"]) == 1
+
+
+def test_who_asked_may_not_approve_under_such_a_policy_but_may_reject(
+    parley: AppHost, http: Http, visit: Visit, sink: Sink, under: Callable[..., str]
+) -> None:
+    session_id = under(forbid_self_approval=True, allow_changes=False)
+    http.say(session_id, script(content="Then not.", tool_calls=[[post_call(sink.url("/own"))]]))
+    [approval] = http.get("/approvals", session_id=session_id)["items"]
+    other = visit(parley, user="ana;approver").open("approvals", approval["id"])
+    expect(other.get_by_role("button", name="Approve")).to_be_enabled()
+    # The policy takes the arguments as they are, or not at all.
+    expect(other.get_by_role("button", name="Change the arguments")).to_have_count(0)
+
+    page = visit(parley).open("approvals", approval["id"])
+    expect(page.get_by_text("You asked for this yourself")).to_be_visible()
+    expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+    page.get_by_label("Comment").fill("changed my mind")
+    page.get_by_role("button", name="Reject").click()
+    for seen in (page, other):
+        expect(seen.locator(".outcome")).to_contain_text("rejected by olga")
+        expect(seen.locator(".outcome")).to_contain_text("changed my mind")
+    page.get_by_role("link", name="its session").click()
+    expect(page.get_by_text("Then not.", exact=True)).to_be_visible()
+    expect(page.get_by_role("region", name="Tool call http_request")).to_contain_text("rejected by olga")
+    assert sink.at("/own") == []
