@@ -68,6 +68,13 @@ async def look(client: df.DurableOrchestrationClient, instance_id: str) -> Found
     return Found.LIVE if status.runtime_status.value in _LIVE else Found.ENDED
 
 
+async def last_words(client: df.DurableOrchestrationClient, instance_id: str) -> str:
+    """What an instance that failed said last; empty when it did not fail or is not there."""
+    status = await client.get_status(instance_id)
+    failed = status and status.runtime_status is df.OrchestrationRuntimeStatus.Failed
+    return str(status.output) if failed else ""
+
+
 async def is_live(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
     """Whether an instance exists and has not ended."""
     return await look(client, instance_id) is Found.LIVE

@@ -23,6 +23,7 @@ from shared.durable_messages import (
     CallModelResult,
     ExecuteToolInput,
     FinishTurnInput,
+    explain_failure,
 )
 from shared.durable_names import (
     APPROVAL,
@@ -47,7 +48,7 @@ def turn(context: df.DurableOrchestrationContext) -> Steps[str]:
         ending = yield from _converse(context, turn_id)
     except Exception as exc:
         # Retries are used up. The turn must still end, or its session could never go on.
-        code, detail = _reason(exc)
+        code, detail = explain_failure(str(exc))
         ending = FinishTurnInput(turn_id=turn_id, status=TurnStatus.FAILED, code=code, detail=detail)
     yield from call_activity(context, FINISH_TURN, ending.dump())
     return ending.status
@@ -94,13 +95,3 @@ def _tool_call(context: df.DurableOrchestrationContext, turn_id: str, tool_call_
             instance_id=approval_instance(turn_id, tool_call_id),
         )
     return parallel_activity(context, EXECUTE_TOOL, ExecuteToolInput(tool_call_id=tool_call_id).dump())
-
-
-def _reason(exc: Exception) -> tuple[str, str]:
-    """Code and text, safe to show, of an activity that failed for good.
-
-    The SDK keeps only the failure's text; our activities raise `CODE: safe message`.
-    """
-    if "DATABASE_ERROR" in str(exc):
-        return "DATABASE_ERROR", "The database cannot be reached."
-    return "INTERNAL_ERROR", "The turn failed unexpectedly."

@@ -94,3 +94,22 @@ class ApprovalInput(DurableMessage):
     """Input of the approval orchestration."""
 
     tool_call_id: str
+
+
+CHANGED_DETAIL = (
+    "This turn began under an older version of the app, and this one cannot go on with it. Send the message again."
+)
+
+
+def explain_failure(words: str) -> tuple[str, str]:
+    """Code and text, safe to show, of an orchestration or an activity that failed for good.
+
+    words: the durable backend's. Of an exception it keeps only the text; our activities raise `CODE: safe message`, and
+    a replay that asks for other things than the history holds is the backend's own failure (DurableTask.Core's
+    NonDeterministicOrchestrationException begins like that).
+    """
+    if "Non-Deterministic workflow detected" in words:
+        return "INTERNAL_ERROR", CHANGED_DETAIL
+    if "DATABASE_ERROR" in words:
+        return "DATABASE_ERROR", "The database cannot be reached."
+    return "INTERNAL_ERROR", "The turn failed unexpectedly."

@@ -10,6 +10,8 @@ import azure.functions as func
 
 from activities import durable_client, erasure
 from activities.binding import send, sends_events
+from activities.turns import FAILED_LINE
+from shared.durable_messages import explain_failure
 from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.services import Services, services
@@ -84,8 +86,11 @@ async def _turns(everything: Services, client: df.DurableOrchestrationClient, no
             await durable_client.start_or_leave(client, turn.turn_id)
         else:
             # Its orchestration ended without closing it, or is gone: starting it again could go on for ever.
-            log.error("turn %s lost its orchestration; closing it", turn.turn_id)
-            error = TurnError(code="INTERNAL_ERROR", detail="The turn was lost.")
+            words = await durable_client.last_words(client, turn.turn_id)
+            code, detail = explain_failure(words) if words else ("INTERNAL_ERROR", "The turn was lost.")
+            why = words[:500] or f"its orchestration is {found}"
+            log.error("%s %s with %s: %s", FAILED_LINE, turn.turn_id, code, why)
+            error = TurnError(code=code, detail=detail)
             finished, sent = await everything.sessions.finish_turn(turn.turn_id, status=TurnStatus.FAILED, error=error)
             messages += sent
             if finished.next_turn_id is not None:

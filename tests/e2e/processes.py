@@ -46,8 +46,9 @@ class AppHost:
     def __init__(
         self, folder: Path, environment: Mapping[str, str], *, app: Path = ROOT, python: str = sys.executable
     ) -> None:
-        """environment: the app's settings; see `app_environment`. app: its folder; python: what runs the host."""
-        self._app = app
+        """environment: the app's settings; see `app_environment`. app: its folder, which may change between two runs;
+        python: what runs the host."""
+        self.app = app
         self._python = python
         self.folder = folder
         self.port = free_port()
@@ -65,14 +66,14 @@ class AppHost:
     def start(self, **more: str) -> None:
         """Start and wait until it serves; more: settings of this run alone. Raises HostDied."""
         self._ready.unlink(missing_ok=True)
-        command = [self._python, "-P", "-m", "devhost", str(self._app), "--port", str(self.port), "--dev-identity"]
+        command = [self._python, "-P", "-m", "devhost", str(self.app), "--port", str(self.port), "--dev-identity"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--data", str(self.folder / "data"), "--ready-file", str(self._ready)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self._app,
+                cwd=self.app,
                 env={**os.environ, **self.environment, **more},
             )
         wait_for(lambda: self._ready.exists() or self._process_ended(), "the host to be ready", START_LIMIT_S)

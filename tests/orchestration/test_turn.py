@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrators import turn as turn_module
+from shared.durable_messages import CHANGED_DETAIL
 from shared.durable_names import APPROVAL, CALL_MODEL, CANCEL_EVENT, EXECUTE_TOOL, FINISH_TURN, TURN
 from shared.sessions.retry import MAX_ACTIVITY_TRIES
 from tests.orchestration.player import ActivityFailed, Json, Play
@@ -168,6 +169,15 @@ def test_what_a_bug_raises_is_not_shown_to_anyone() -> None:
     play = _turn().run({CALL_MODEL: broken, FINISH_TURN: lambda _: None})
     [ending] = play.calls(FINISH_TURN)
     assert (ending["code"], ending["detail"]) == ("INTERNAL_ERROR", "The turn failed unexpectedly.")
+
+
+def test_a_part_that_older_code_began_and_this_cannot_go_on_with_is_told_as_that() -> None:
+    def changed(_: Json) -> Any:
+        raise ActivityFailed("Non-Deterministic workflow detected: A previous execution of this orchestration ...")
+
+    play = _turn().run({CALL_MODEL: changed, FINISH_TURN: lambda _: None})
+    [ending] = play.calls(FINISH_TURN)
+    assert (ending["status"], ending["detail"]) == ("failed", CHANGED_DETAIL)
 
 
 def test_turn_whose_end_cannot_be_stored_fails_visibly() -> None:
