@@ -158,6 +158,7 @@ def test_a_session_is_opened_used_and_left_by_keyboard_alone(parley: AppHost, vi
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(new).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_label("Name", exact=True)).to_be_focused()
     page.keyboard.type("By keyboard")

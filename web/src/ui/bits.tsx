@@ -97,18 +97,29 @@ export function JsonText({ value, label }: { value: unknown; label: string }) {
   )
 }
 
-/** A modal dialog of the browser's own: focus, Escape and the backdrop are its business. Opened before it is painted, so
- * that no key is pressed between; the field marked `autofocus` gets the first one, or else the Close button would. */
+/** A modal dialog of the browser's own. Open exactly as long as it is rendered: shown before it is painted, so that no key
+ * goes to the page behind, and closed before it is taken away, which gives the focus back. A field marked `autofocus` is
+ * focused first; else the Close button would be. */
 export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
   const element = useRef<HTMLDialogElement>(null)
   useLayoutEffect(() => {
-    element.current?.showModal()
+    const dialog = element.current
+    dialog?.showModal()
+    return () => dialog?.close()
   }, [])
   return (
     <dialog
       ref={element}
       aria-label={title}
-      onClose={close}
+      // Escape. Left to the browser it would be hidden at once and heard of later, and a click in between be lost.
+      onCancel={(event) => {
+        event.preventDefault()
+        close()
+      }}
+      // The browser closes all the same at a second Escape. After the cleanup above it is nobody's any more.
+      onClose={() => {
+        if (element.current !== null) close()
+      }}
       onClick={(event) => {
         if (event.target === element.current) close()
       }}

@@ -71,8 +71,9 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
     setSending(false)
     if (!went) return
     attempt.current = null
-    setText('')
-    setFiles([])
+    // What was typed or attached while it was being sent stays for the next one.
+    setText((now) => (now.startsWith(text) ? now.slice(text.length).trimStart() : now))
+    setFiles((now) => now.filter(({ key }) => !files.some((shown) => shown.key === key)))
     field.current?.focus()
   }
 
