@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import orjson
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.client import post_call, script
+from tests.e2e.client import call, post_call, script
 from tests.e2e.processes import AppHost, Sink
 from tests.web.browsing import PHONE, Http, Visitor
 
@@ -113,3 +114,39 @@ def test_who_asked_may_not_approve_under_such_a_policy_but_may_reject(
     expect(page.get_by_text("Then not.", exact=True)).to_be_visible()
     expect(page.get_by_role("region", name="Tool call http_request")).to_contain_text("rejected by olga")
     assert sink.at("/own") == []
+
+
+def test_numbers_are_shown_changed_and_sent_digit_for_digit(parley: AppHost, http: Http, visit: Visit) -> None:
+    session_id = http.session("Exact", config={"approval_mode": "manual"})
+    visitor = visit(parley)
+    visitor.expected = re.compile("422")  # what the tool's schema refuses, below
+    page = visitor.open("sessions", session_id)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    beyond = call("read_attachment", attachment_id="none", start=9007199254740993)  # refused, and shown
+    whole = call("read_attachment", attachment_id="none", start=5.0)
+    http.say(session_id, script(content="Read.", tool_calls=[[beyond], [whole]]))
+    log = page.get_by_role("log", name="Messages")
+    # Once as the event told it, once as the API does.
+    expect(log.get_by_role("region", name="Arguments of read_attachment").first).to_contain_text("9007199254740993")
+    page.reload()
+    expect(log.get_by_role("region", name="Arguments of read_attachment").first).to_contain_text("9007199254740993")
+
+    page.get_by_role("link", name="Review").click()
+    arguments = page.get_by_role("region", name="Exact arguments")
+    expect(arguments.locator("dl")).to_contain_text("5.0")
+    page.get_by_role("button", name="Change the arguments").click()
+    editor = page.get_by_label("Arguments as JSON")
+    expect(editor).to_have_value(re.compile(r'"start": 5\.0'))
+    editor.fill('{"start": 9007199254740995, "attachment_id": "none"}')
+    diff = page.get_by_role("region", name="What is changed")
+    expect(diff.locator(".added")).to_contain_text("9007199254740995")
+    with page.expect_request(re.compile("/decision$")) as refused:
+        page.get_by_role("button", name="Approve with changes").click()
+    assert '"start":9007199254740995' in str(refused.value.post_data)
+    expect(page.get_by_role("status")).to_contain_text("start")
+    editor.fill('{"start": 7.0, "attachment_id": "none"}')
+    page.get_by_role("button", name="Approve with changes").click()
+    expect(page.get_by_role("heading", name="Approved with changes")).to_be_visible()
+    expect(diff.locator(".added")).to_contain_text("7.0")
+    page.get_by_role("link", name="its session").click()
+    expect(page.get_by_text("Read.", exact=True)).to_be_visible()

@@ -83,6 +83,13 @@ def test_no_source_writes_html() -> None:
     assert guilty == []
 
 
+def test_json_is_read_and_written_by_one_module_which_rounds_no_number() -> None:
+    words = re.compile(r"JSON\.(parse|stringify)|\.json\(\)")
+    users = {path.name for path in (console.WEB / "src").rglob("*.ts*") if words.search(path.read_text())}
+    # Two only compare or ask the platform, and show no number.
+    assert users == {"json.ts", "votes.ts", "identity.ts"}
+
+
 @pytest.mark.usefixtures("built")
 def test_the_first_load_is_small() -> None:
     page = (console.DIST / "index.html").read_text()

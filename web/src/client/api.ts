@@ -1,6 +1,7 @@
 // Requests to the API. Every failure is an ApiError with the wire contract's code, so that callers can tell
 // "nobody answers" (code OFFLINE) from what the service says.
 
+import { jsonText, parsedJson } from './json'
 import type { EventPage, Page, Problem } from './models'
 
 export class ApiError extends Error {
@@ -91,7 +92,7 @@ export class Api {
   ): Promise<T> {
     const response = await this.raw(method, path, body, headers, signal)
     if (response.status === 204) return undefined as T
-    return (await response.json()) as T
+    return parsedJson(await response.text()) as T
   }
 
   private async raw(
@@ -113,7 +114,7 @@ export class Api {
           ...headers,
           ...(body === undefined || isForm ? {} : { 'content-type': 'application/json' }),
         },
-        ...(body === undefined ? {} : { body: isForm ? body : JSON.stringify(body) }),
+        ...(body === undefined ? {} : { body: isForm ? body : jsonText(body) }),
         ...(signal === undefined ? {} : { signal }),
         credentials: 'same-origin',
       })
@@ -129,7 +130,7 @@ export class Api {
 async function failure(response: Response): Promise<ApiError> {
   let problem: Problem | null = null
   try {
-    problem = (await response.json()) as Problem
+    problem = parsedJson(await response.text()) as Problem
   } catch {
     // A proxy answered, not the service; its words are of no use to anybody.
   }

@@ -3,5 +3,6 @@
 export { Api, ApiError, type ApiOptions } from './api'
 export * from './conversation'
 export { SessionFeed, type FeedState } from './feed'
+export { ExactNumber, jsonText, parsedJson } from './json'
 export { Live, type LiveState } from './live'
 export type * from './models'

@@ -7,13 +7,17 @@ import {
   DefaultHttpClient,
   HttpTransportType,
   HubConnectionBuilder,
+  JsonHubProtocol,
   LogLevel,
   NullLogger,
   type HttpRequest,
   type HttpResponse,
   type HubConnection,
+  type HubMessage,
+  type ILogger,
 } from '@microsoft/signalr'
 import type { Api } from './api'
+import { marked, unmarked } from './json'
 import type { Envelope } from './models'
 
 export type LiveState = 'connecting' | 'live' | 'reconnecting' | 'stopped'
@@ -33,6 +37,13 @@ class OwnHeaders extends DefaultHttpClient {
     const here = globalThis.location?.href
     const isOwn = new URL(request.url ?? '', here).href.startsWith(new URL(`${this.api.baseUrl}/`, here).href)
     return super.send(isOwn ? { ...request, headers: { ...request.headers, ...this.api.headers() } } : request)
+  }
+}
+
+/** The client's own protocol, over a text in which no number loses digits. */
+class ExactProtocol extends JsonHubProtocol {
+  override parseMessages(input: string, logger: ILogger): HubMessage[] {
+    return super.parseMessages(marked(input), logger)
   }
 }
 
@@ -122,10 +133,12 @@ export class Live {
         httpClient: new OwnHeaders(this.api),
         transport: HttpTransportType.WebSockets,
       })
+      .withHubProtocol(new ExactProtocol())
       // What goes wrong is told through `state`; a page that waits for its server is not an error.
       .configureLogging(LogLevel.None)
       .build()
-    connection.on('event', (event: Envelope) => {
+    connection.on('event', (told: unknown) => {
+      const event = unmarked(told) as Envelope
       if (generation === this.generation) for (const listener of this.listeners) listener.event?.(event)
     })
     connection.onclose(() => {

@@ -1,5 +1,6 @@
 // The wire's values under short names. `wire.ts` is generated; nothing else here may describe what the API sends.
 
+import type { ExactNumber } from './json'
 import type { components } from './wire'
 
 type Schemas = components['schemas']
@@ -27,7 +28,7 @@ export type Usage = Schemas['Usage']
 export type Vote = Schemas['Vote']
 
 /** JSON as it may come from a tool or a model: never trusted to have a shape. */
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+export type Json = null | boolean | number | ExactNumber | string | Json[] | { [key: string]: Json }
 
 export interface Page<T> {
   items: T[]

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren, JSX } from 'preact'
 import { useLayoutEffect, useRef } from 'preact/hooks'
+import { jsonText } from '../client'
 import { words, type Loaded } from './context'
 
 export function Loading({ what }: { what: string }) {
@@ -89,7 +90,7 @@ export function span(ms: number): string {
 }
 
 export function JsonText({ value, label }: { value: unknown; label: string }) {
-  const text = typeof value === 'string' ? value : JSON.stringify(value, null, 2)
+  const text = typeof value === 'string' ? value : jsonText(value, 2)
   return (
     <pre class="json" tabIndex={0} role="region" aria-label={label}>
       {text}

@@ -1,5 +1,5 @@
 import { useEffect, useState } from 'preact/hooks'
-import type { Approval, Page, Vote } from '../../client'
+import { ExactNumber, jsonText, parsedJson, type Approval, type Page, type Vote } from '../../client'
 import { Badge, Deadline, Icon, JsonText, Time, When, span } from '../bits'
 import { useAction, useLoaded, useNow, useParley } from '../context'
 import { whom } from '../chat/toolcall'
@@ -47,7 +47,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
   const isPending = approval.status === 'pending'
   const now = useNow(isPending)
   const left = Date.parse(approval.expires_at) - now
-  const given = JSON.stringify(approval.arguments, null, 2)
+  const given = jsonText(approval.arguments, 2)
   const [text, setText] = useState(given)
   const [isEditing, setEditing] = useState(false)
   const [comment, setComment] = useState('')
@@ -106,8 +106,10 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
         <dl class="arguments">
           {Object.entries(approval.arguments).map(([name, value]) => (
             <div key={name}>
-              <dt>{name}</dt>
-              <dd>{typeof value === 'string' ? value : JSON.stringify(value, null, 2)}</dd>
+              <dt>
+                {name} {typeof value === 'string' ? null : <small>{kindOf(value)}</small>}
+              </dt>
+              <dd>{typeof value === 'string' ? value : jsonText(value, 2)}</dd>
             </div>
           ))}
         </dl>
@@ -122,7 +124,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
               Arguments as JSON
               <textarea class="code" rows={Math.min(18, text.split('\n').length + 1)} spellcheck={false} value={text} onInput={(event) => setText(event.currentTarget.value)} />
             </label>
-            {edited === null ? <p class="hint">Nothing is changed yet.</p> : edited.ok ? <Diff before={given} after={JSON.stringify(edited.value, null, 2)} /> : <p class="problem" role="alert">{edited.problem}</p>}
+            {edited === null ? <p class="hint">Nothing is changed yet.</p> : edited.ok ? <Diff before={given} after={jsonText(edited.value, 2)} /> : <p class="problem" role="alert">{edited.problem}</p>}
             <button type="button" class="quiet" onClick={() => { setEditing(false); setText(given) }}>
               Leave them as they were
             </button>
@@ -131,14 +133,14 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
         {approval.decided_arguments == null ? null : (
           <>
             <h2>Approved with changes</h2>
-            <Diff before={given} after={JSON.stringify(approval.decided_arguments, null, 2)} />
+            <Diff before={given} after={jsonText(approval.decided_arguments, 2)} />
           </>
         )}
       </section>
 
       <Votes
         approval={approval}
-        {...(mayChange ? { take: (values: Vote['arguments']) => { setEditing(true); setText(JSON.stringify(values, null, 2)) } } : {})}
+        {...(mayChange ? { take: (values: Vote['arguments']) => { setEditing(true); setText(jsonText(values, 2)) } } : {})}
       />
 
       {isPending ? (
@@ -213,7 +215,7 @@ function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['a
             {vote.comment === null ? null : <q>{vote.comment}</q>}
             {vote.arguments === null ? null : (
               <>
-                <Diff before={JSON.stringify(approval.arguments, null, 2)} after={JSON.stringify(vote.arguments, null, 2)} />
+                <Diff before={jsonText(approval.arguments, 2)} after={jsonText(vote.arguments, 2)} />
                 {take === undefined ? null : (
                   <button type="button" onClick={() => take(vote.arguments)}>
                     Take over {vote.by}’s arguments
@@ -274,9 +276,16 @@ function History({ tool, except }: { tool: string; except: string }) {
   )
 }
 
+/** What a value is when it is not text: 5 and "5" look alike otherwise, and are not the same to a tool. */
+function kindOf(value: unknown): string {
+  if (value === null) return 'null'
+  if (value instanceof ExactNumber) return 'number'
+  return Array.isArray(value) ? 'list' : typeof value
+}
+
 function parsed(text: string): { ok: true; value: Record<string, unknown> } | { ok: false; problem: string } {
   try {
-    const value: unknown = JSON.parse(text)
+    const value = parsedJson(text, true)
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return { ok: false, problem: 'The arguments must be a JSON object.' }
     return { ok: true, value: value as Record<string, unknown> }
   } catch (error) {

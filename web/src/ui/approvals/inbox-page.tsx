@@ -1,5 +1,5 @@
 import { useEffect, useState } from 'preact/hooks'
-import type { Approval, Page } from '../../client'
+import { jsonText, type Approval, type Page } from '../../client'
 import { Badge, Empty, Failed, Loading, Time, When, span } from '../bits'
 import { useLoaded, useNow, useParley } from '../context'
 import { link } from '../router'
@@ -40,7 +40,7 @@ export function InboxPage() {
                   <code>{approval.tool}</code>
                   <span class="deadline">{span(Date.parse(approval.expires_at) - now)} left</span>
                 </span>
-                <span class="gist">{JSON.stringify(approval.arguments)}</span>
+                <span class="gist">{jsonText(approval.arguments)}</span>
                 <span class="meta">
                   asked by {approval.requested_by} at <Time at={approval.requested_at} />
                 </span>

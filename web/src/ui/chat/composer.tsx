@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { isOver, type Conversation, type PostedTurn, type SessionFeed, type TurnView } from '../../client'
+import { isOver, jsonText, type Conversation, type PostedTurn, type SessionFeed, type TurnView } from '../../client'
 import { Icon, IconButton } from '../bits'
 import { useAction, useParley, words } from '../context'
 import { size, type AttachmentInfo } from './attachments'
@@ -62,7 +62,7 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
       ...(ready.length > 0 ? { attachment_ids: ready.map((file) => file.info!.id) } : {}),
       ...(isOpen ? { concurrency: 'enqueue' } : {}),
     }
-    const of = JSON.stringify(body)
+    const of = jsonText(body)
     if (attempt.current?.of !== of) attempt.current = { of, key: randomKey() }
     setSending(true)
     const went = await act(async () => {

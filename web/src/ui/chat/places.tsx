@@ -1,7 +1,7 @@
 // The places of a session that one can go back to: its branches, and the checkpoints on them.
 
 import { useState } from 'preact/hooks'
-import { openTurn, type Agent, type Api, type Branch, type Checkpoint, type Conversation, type Message, type Page, type Session, type SessionFeed, type Turn } from '../../client'
+import { jsonText, openTurn, type Agent, type Api, type Branch, type Checkpoint, type Conversation, type Message, type Page, type Session, type SessionFeed, type Turn } from '../../client'
 import { Badge, Dialog, Empty, Time, When } from '../bits'
 import { useAction, useLoaded, useParley, type Loaded } from '../context'
 import { DEFAULT_AGENT, useAgents } from './agent'
@@ -242,6 +242,6 @@ function changed(session: Session, { state }: Checkpoint, agents: readonly Agent
     ...(state.name === session.name ? [] : [`Name: ${state.name ?? 'Untitled'}`]),
     ...(state.agent_id === session.agent_id ? [] : [`Agent: ${agentName(state.agent_id)}`]),
     ...(tags(state.tags) === tags(session.tags) ? [] : [`Tags: ${tags(state.tags)}`]),
-    ...(JSON.stringify(state.config) === JSON.stringify(session.config) ? [] : ['Settings of its turns']),
+    ...(jsonText(state.config) === jsonText(session.config) ? [] : ['Settings of its turns']),
   ]
 }

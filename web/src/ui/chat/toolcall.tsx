@@ -1,4 +1,4 @@
-import type { Approval, ToolCall } from '../../client'
+import { jsonText, type Approval, type ToolCall } from '../../client'
 import { Badge, Deadline, Icon, JsonText, Time, span } from '../bits'
 import { approvalsSoFar } from '../approvals/votes'
 import { useNow } from '../context'
@@ -78,7 +78,7 @@ export function whom({ policy }: Approval): string {
 
 function gist(values: Record<string, unknown>): string {
   const text = Object.values(values)
-    .map((value) => (typeof value === 'string' ? value : JSON.stringify(value)))
+    .map((value) => (typeof value === 'string' ? value : jsonText(value)))
     .join(' · ')
   return text.length > 90 ? `${text.slice(0, 90)}…` : text
 }
