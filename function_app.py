@@ -27,6 +27,7 @@ from triggers import (
     recovery,
     relay,
     replay,
+    retention,
     sessions,
     sweep,
     watch,
@@ -65,6 +66,7 @@ for blueprint in (
     # What runs by itself.
     relay.bp,
     sweep.bp,
+    retention.bp,
     watch.bp,
     # The turn.
     turn.bp,

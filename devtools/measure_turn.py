@@ -133,7 +133,7 @@ def _history(folder: Path) -> dict[str, float]:
 def _functions(log: Path) -> dict[str, float]:
     """Functions the host says it ran, those of the measuring itself and the timers left out."""
     names = Counter(re.findall(r"INFO +(\w+) ok in", log.read_text("utf-8")))
-    mine = {"create_session", "read_events", "ready", "live", "sweep", "watch", "purge_histories", "sweep_blobs"}
+    mine = {"create_session", "read_events", "ready", "live", "sweep", "watch", "purge_histories", "retire_sessions"}
     return {
         "functions": float(sum(count for name, count in names.items() if name not in mine)),
         "functions_relay": float(names["relay"]),

@@ -74,6 +74,14 @@ param toolsHttpAllow string = ''
 @description('Where approvals are announced (Standard Webhooks); empty: nowhere.')
 param approvalWebhookUrl string = ''
 
+@description('Days after which a session in which nothing happens is ended; 0: never.')
+@minValue(0)
+param sessionIdleDays int = 0
+
+@description('Days after which a session that ended is erased, from every store and for good; 0: never.')
+@minValue(0)
+param sessionRetentionDays int = 0
+
 // --------------------------------------------------------------------------------------------------- what follows
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
@@ -335,6 +343,8 @@ module app 'modules/app.bicep' = {
     toolsHttpAllow: toolsHttpAllow
     approvalWebhookUrl: approvalWebhookUrl
     authClientId: authClientId
+    sessionIdleDays: sessionIdleDays
+    sessionRetentionDays: sessionRetentionDays
   }
 }
 

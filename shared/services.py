@@ -38,6 +38,7 @@ from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.metrics import SharedMetrics, metrics
 from shared.sessions.rate_limit import RatePolicy, RequestLimiter
 from shared.sessions.recovery import SessionRecoveryManager
+from shared.sessions.retention import RetentionPolicy, SessionRetention
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler
 from shared.sessions.tool_handler import ToolCallHandler
@@ -161,6 +162,13 @@ class Services(Stores):
             self.session_cache,
             agents=self.agents,
         )
+
+    @cached_property
+    def retention(self) -> SessionRetention:
+        from shared.adapters.postgres_retention import PostgresRetention
+
+        policy = RetentionPolicy(self.settings.session_idle_days, self.settings.session_retention_days)
+        return SessionRetention(PostgresRetention(self.pool), self.publisher, policy)
 
     @cached_property
     def metrics(self) -> SharedMetrics:

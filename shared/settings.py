@@ -85,6 +85,10 @@ class Settings(BaseSettings):
 
     turn_history_days: int = Field(7, alias="TURN_HISTORY_DAYS", ge=0)
     """How long the durable history of an ended turn is kept for looking at; it grows the task hub, nothing else."""
+    session_idle_days: int = Field(0, alias="SESSION_IDLE_DAYS", ge=0, le=36_500)
+    """A session in which nothing happened for so long is ended, unless a turn is open; 0: never."""
+    session_retention_days: int = Field(0, alias="SESSION_RETENTION_DAYS", ge=0, le=36_500)
+    """A session that ended so long ago is erased as if its owner had deleted it; 0: never."""
 
     # Callers and links.
     auth_mode: AuthMode = Field(AuthMode.EASYAUTH, alias="AUTH_MODE")

@@ -15,7 +15,6 @@ from shared.durable_messages import explain_failure
 from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.services import Services, services
-from shared.sessions.budgets import usage_day
 from shared.sessions.models import SessionStatus, TurnError, TurnStatus
 
 bp = df.Blueprint()
@@ -29,8 +28,6 @@ RUNNING_SECONDS = 600
 DECIDED_SECONDS = 5
 _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
-_USAGE_KEPT = timedelta(days=90)
-"""Only today counts; the rest is for looking at."""
 
 
 @bp.timer_trigger(arg_name="timer", schedule="*/15 * * * * *")
@@ -48,19 +45,6 @@ async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.Dura
     await _loose_blobs(everything, now)
     await everything.session_rows.forget_idempotency_keys(before=now - _KEYS_KEPT)
     send(events, messages)
-
-
-@bp.timer_trigger(arg_name="timer", schedule="0 7 * * * *")
-@bp.durable_client_input(client_name="client")
-async def purge_histories(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
-    """Forget the durable histories of turns that ended long ago (what they said and did is in the database), and what
-    users used on days that no budget asks about any more."""
-    now = datetime.now(UTC)
-    before = now - timedelta(days=services().settings.turn_history_days)
-    purged = await durable_client.purge_ended(client, before=before)
-    await services().session_rows.forget_token_usage(before=usage_day(now - _USAGE_KEPT))
-    if purged:
-        log.info("forgot the histories of %d ended instances", purged)
 
 
 async def _turns(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> list[bytes]:

@@ -33,6 +33,8 @@ param insightsConnectionString string
 param toolsHttpAllow string
 param approvalWebhookUrl string
 param authClientId string
+param sessionIdleDays int
+param sessionRetentionDays int
 
 resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
@@ -129,6 +131,8 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     EVENT_BUFFER_LENGTH: '10000'
     EVENT_BUFFER_SECONDS: '86400'
     TURN_HISTORY_DAYS: '7'
+    SESSION_IDLE_DAYS: string(sessionIdleDays)
+    SESSION_RETENTION_DAYS: string(sessionRetentionDays)
     // ---- callers and links
     AUTH_MODE: 'easyauth'
     AUTH_TENANT_ID: tenant().tenantId

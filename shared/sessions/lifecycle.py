@@ -17,7 +17,7 @@ from typing import Protocol
 from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.sessions.agent_catalog import AgentCatalog, NoAgents
-from shared.sessions.audit import AuditTrail
+from shared.sessions.audit import SYSTEM, AuditTrail
 from shared.sessions.cache import SessionChanges, Uncached
 from shared.sessions.events import Event, EventLogUnavailable, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
@@ -56,6 +56,8 @@ class Erasure:
     """Durable instances that may still exist."""
     messages: int
     turns: int
+    by_retention: bool
+    """Nobody asked: it was too old."""
 
 
 class LifecycleRepository(Protocol):
@@ -293,9 +295,12 @@ class SessionLifecycle:
             "messages": erasure.messages,
             "turns": erasure.turns,
         }
+        if erasure.by_retention:
+            details["reason"] = "retention"
+        who = SYSTEM if erasure.by_retention else erasure.owner_id
         return await self._rows.finish_erasure(
             erasure.session_id,
-            lambda: self._audit.record_erasure(erasure.session_id, details, who=erasure.owner_id),
+            lambda: self._audit.record_erasure(erasure.session_id, details, who=who),
             now=datetime.now(UTC),
         )
 

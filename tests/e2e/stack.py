@@ -87,10 +87,9 @@ def parley(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Sink)
             sink_port=sink.port,
         )
         webhook = {"APPROVAL_WEBHOOK_URL": sink.url(WEBHOOK_PATH), "APPROVAL_WEBHOOK_SECRET": WEBHOOK_SECRET}
-        # So that the purge, when a test asks for it, takes what has just ended.
-        with running_host(
-            tmp_path_factory.mktemp("parley"), environment | webhook | {"TURN_HISTORY_DAYS": "0"}
-        ) as host:
+        # So that the purge, when a test asks for it, takes what has just ended; sessions take a month.
+        kept = {"TURN_HISTORY_DAYS": "0", "SESSION_RETENTION_DAYS": "30"}
+        with running_host(tmp_path_factory.mktemp("parley"), environment | webhook | kept) as host:
             yield host
 
 

@@ -323,6 +323,26 @@ async def test_purge_forgets_the_histories_of_ended_turns_only(api: Api, parley:
     assert (await api.until(waiting_session, waiting))["status"] == "completed"
 
 
+async def test_session_that_ended_long_ago_is_erased_with_its_history(api: Api, parley: AppHost) -> None:
+    old, recent = await api.session(), await api.session()
+    turn_id = await api.say(old, script(content="all said"))
+    await api.until(old, turn_id)
+    for session_id in (old, recent):
+        assert (await api.post(f"/api/v1/sessions/{session_id}/end")).status_code == 200
+    await _sql(parley, "UPDATE sessions SET ended_at = ended_at - interval '31 days' WHERE id = %s", old)
+
+    async with httpx.AsyncClient(base_url=parley.base_url, trust_env=False, timeout=30) as host:
+        assert (await host.post("/admin/functions/retire_sessions", json={"input": ""})).status_code == 202
+
+        async def forgotten() -> bool:
+            return (await host.get(f"/runtime/webhooks/durabletask/instances/{turn_id}")).status_code == 404
+
+        await eventually(forgotten, "the history to be forgotten")
+    gone = await api.get(f"/api/v1/sessions/{old}")
+    assert (gone.status_code, gone.json()["code"]) == (404, "SESSION_NOT_FOUND")
+    assert (await api.get(f"/api/v1/sessions/{recent}")).status_code == 200
+
+
 async def test_sweep_deletes_the_bytes_of_an_upload_that_was_cut(api: Api, parley: AppHost, pool: PostgresPool) -> None:
     session_id = await api.session()
     name = f"{session_id}/{new_id()}"

@@ -79,6 +79,8 @@ def test_every_literal_of_infra_is_a_value_the_code_takes() -> None:
         "POSTGRES_URL": "postgresql://id@psql.test:5432/parley?sslmode=verify-full&sslrootcert=system",
         "PUBLIC_BASE_URL": "https://func.azurewebsites.net",
         "REDIS_URL": "rediss://oid@redis.test:10000/0",
+        "SESSION_IDLE_DAYS": "0",
+        "SESSION_RETENTION_DAYS": "365",
         "TABLES_ENDPOINT": "https://st.table.core.windows.net/",
         "TOOLS_HTTP_ALLOW": "",
     }

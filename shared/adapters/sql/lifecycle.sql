@@ -46,6 +46,7 @@ INSERT INTO session_erasures (session_id, owner_id, requested_at, attempted_at)
 VALUES (%(session_id)s, %(user_id)s, %(now)s, %(now)s)
 ON CONFLICT (session_id) DO UPDATE -- a client-chosen id that was erased before, or a repeat before the rows went
 SET owner_id = excluded.owner_id, attempted_at = excluded.attempted_at, instances = NULL, finished_at = NULL,
+    by_retention = false,
     requested_at = CASE WHEN session_erasures.finished_at IS NULL THEN session_erasures.requested_at
                         ELSE excluded.requested_at END
 
@@ -81,7 +82,7 @@ WHERE split_part(scope, '/', 3) = %(session_id)s
 DELETE FROM sessions WHERE id = %(session_id)s
 
 -- name: erasure
-SELECT session_id, owner_id, requested_at, instances, messages, turns
+SELECT session_id, owner_id, requested_at, instances, messages, turns, by_retention
 FROM session_erasures WHERE session_id = %(session_id)s AND finished_at IS NULL
 
 -- name: note_erased_instances
