@@ -39,10 +39,8 @@ class Beside(logging.Handler):
             if port == self._port:
                 self._links.append((at, path))
 
-    def tables(self, detail: str | None) -> Sequence[Table]:
-        """`ShowsTables`; there are no details."""
-        if detail is not None:
-            return []
+    def tables(self) -> Sequence[Table]:
+        """The servers, and the links, as far as there are any."""
         shown = []
         if self._servers:
             rows = [((name, None), (address, None)) for name, address in self._servers]

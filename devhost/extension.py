@@ -18,6 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from starlette.routing import BaseRoute
 
+from devhost.timeline import Timeline
+
 
 class HostError(Exception):
     """The app or its settings cannot be served; the message is one line that says what to change."""
@@ -167,18 +169,40 @@ type Cell = tuple[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """Leads to a page of the same extension: to its details under a key, or to its list."""
+
+    text: str
+    detail: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    is_current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Something to show to a person on the host's own pages."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    links: Sequence[Link] = ()
+    """Other views of it, such as filters and further pages."""
+
+
+type Shown = Table | Timeline
 
 
 @runtime_checkable
-class ShowsTables(Protocol):
+class ShowsPages(Protocol):
     """Optional for an extension: what `/admin/pages` shows of it."""
 
-    def tables(self, detail: str | None) -> Sequence[Table]:
-        """The overview, or the details under a key that one of its cells carried; empty when there are none."""
+    def overview(self) -> Sequence[Shown]:
+        """Its part of the first page: short."""
+        ...
+
+    def page(self, detail: str | None, query: Mapping[str, str]) -> Sequence[Shown]:
+        """A page of its own: its list, or the details under a key that a cell carried; empty when there is none.
+
+        query: untrusted; what is malformed is taken as absent.
+        """
         ...

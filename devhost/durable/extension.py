@@ -6,7 +6,7 @@ reported by `bind`, before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.routing import BaseRoute
@@ -17,8 +17,8 @@ from devhost.durable.client_api import ClientApi
 from devhost.durable.engine import Engine
 from devhost.durable.registry import TRIGGERS, Registry
 from devhost.durable.settings import read_settings
-from devhost.durable.tables import instance_tables
-from devhost.extension import Binding, Host, HostContext, HostError, Table, TriggerData
+from devhost.durable.tables import instance_list, instance_page, newest_instances
+from devhost.extension import Binding, Host, HostContext, HostError, Shown, TriggerData
 
 CLIENT_INPUTS = frozenset({"durableClient", "orchestrationClient"})
 
@@ -51,10 +51,15 @@ class DurableExtension:
     def routes(self) -> Sequence[BaseRoute]:
         return self._routes
 
-    def tables(self, detail: str | None) -> Sequence[Table]:
-        """The newest instances, or one instance with its history."""
+    def overview(self) -> Sequence[Shown]:
+        """The newest instances."""
         assert self._engine is not None, "bind comes first"
-        return instance_tables(self._engine, detail)
+        return [newest_instances(self._engine)]
+
+    def page(self, detail: str | None, query: Mapping[str, str]) -> Sequence[Shown]:
+        """All instances, or one with its timeline and history."""
+        assert self._engine is not None, "bind comes first"
+        return instance_list(self._engine, query) if detail is None else instance_page(self._engine, detail, query)
 
     async def start(self) -> None:
         """Go on with whatever was in flight when the data folder was last used."""

@@ -123,13 +123,23 @@ class Store:
         )
         return [decode_instance(row) for row in rows]
 
-    def newest(self, top: int) -> list[InstanceRow]:
-        """The instances created last, newest first."""
+    def newest(self, top: int, *, before_gen: int | None = None, status: Status | None = None) -> list[InstanceRow]:
+        """The instances whose generation began last, newest first."""
         rows = self._reader.execute(
-            f"SELECT {INSTANCE_COLUMNS} FROM instances ORDER BY created_us DESC LIMIT ?",  # noqa: S608  # constant columns
-            (top,),
+            f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE gen < ? AND (? IS NULL OR status = ?) "  # noqa: S608  # constant columns
+            "ORDER BY gen DESC LIMIT ?",
+            ((1 << 63) - 1 if before_gen is None else before_gen, status, status, top),
         )
         return [decode_instance(row) for row in rows]
+
+    def count_by_status(self) -> dict[Status, int]:
+        rows = self._reader.execute("SELECT status, count(*) FROM instances GROUP BY status")
+        return {Status(status): count for status, count in rows}
+
+    def armed_timers(self, gen: int) -> set[int]:
+        """Ids of the timers of a generation that will still fire."""
+        rows = self._reader.execute("SELECT task_id FROM tasks WHERE gen = ? AND kind = ?", (gen, TaskKind.TIMER))
+        return {row[0] for row in rows}
 
     def history(self, gen: int) -> list[str]:
         """Encoded events of a generation, one text per episode, oldest first."""

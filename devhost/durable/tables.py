@@ -1,46 +1,101 @@
-"""Orchestration instances for the host's pages: the newest, and one with its history as a timeline."""
+"""Orchestration instances for the host's pages: the newest, all by status, and one with its timeline and history.
+
+Invariant: every page is bounded, however many instances or events there are; what a query holds that is no position or
+status is taken as absent.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
+from devhost.durable import jsontext
 from devhost.durable.engine import Engine
-from devhost.durable.records import InstanceRow
+from devhost.durable.history import EventType, now_us
+from devhost.durable.lanes import Event, timeline
+from devhost.durable.records import TERMINAL, InstanceRow, Status
 from devhost.durable.status import history_events, seconds
-from devhost.extension import Table
+from devhost.extension import Cell, Link, Shown, Table
+from devhost.timescale import span
 
-_NEWEST = 100
+_NEWEST = 20
+_PAGE = 100
+_EVENTS = 500
 _MAX_CHARS = 400
+_FILTERS = tuple(status for status in Status if status not in {Status.CANCELED, Status.CONTINUED_AS_NEW})
 
 
-def instance_tables(engine: Engine, instance_id: str | None) -> list[Table]:
-    """Empty when there is no such instance."""
-    if instance_id is None:
-        return [_overview(engine)]
+def newest_instances(engine: Engine) -> Table:
+    rows = engine.store.newest(_NEWEST)
+    total = sum(engine.store.count_by_status().values())
+    links = [Link(f"All {total}, by status")] if rows else []
+    return _instances(f"Orchestration instances, the newest {_NEWEST}", rows, links)
+
+
+def instance_list(engine: Engine, query: Mapping[str, str]) -> Sequence[Shown]:
+    """Newest first; `status` and `before` (a generation) choose the page."""
+    status = next((known for known in _FILTERS if known.value.lower() == query.get("status", "").lower()), None)
+    before = _number(query.get("before", ""))
+    rows = engine.store.newest(_PAGE + 1, before_gen=before, status=status)
+    counts = engine.store.count_by_status()
+    links = [Link(f"All ({sum(counts.values())})", query={}, is_current=status is None)]
+    for known in _FILTERS:
+        text = f"{known.value} ({counts.get(known, 0)})"
+        links.append(Link(text, query={"status": known.value}, is_current=known is status))
+    chosen = {} if status is None else {"status": status.value}
+    if before is not None:
+        links.append(Link("Newest", query=chosen))
+    if len(rows) > _PAGE:
+        links.append(Link("Older", query=chosen | {"before": str(rows[_PAGE - 1].gen)}))
+    return [_instances("Orchestration instances", rows[:_PAGE], links)]
+
+
+def instance_page(engine: Engine, instance_id: str, query: Mapping[str, str]) -> Sequence[Shown]:
+    """Empty when there is no such instance. `from`: number of the first event shown."""
     row = engine.status(instance_id)
-    return [] if row is None else [_facts(row), _history(engine, row)]
+    if row is None:
+        return []
+    chunks = engine.store.history(row.gen)
+    events = cast("list[Event]", jsontext.loads(f"[{','.join(chunks)}]"))
+    picture = timeline(
+        row.instance_id,
+        events,
+        now_us=now_us(),
+        is_over=row.status in TERMINAL,
+        armed=engine.store.armed_timers(row.gen),
+    )
+    history = _history(row, chunks, _number(query.get("from", "")) or 0)
+    return [_facts(row), picture, *_children(events), history]
 
 
-def _overview(engine: Engine) -> Table:
-    columns = ("Instance", "Orchestrator", "Status", "Created", "Updated")
-    rows = [
-        [
-            (row.instance_id, row.instance_id),
-            (row.name, None),
-            (row.status.value, None),
-            (seconds(row.created_us), None),
-            (seconds(row.updated_us), None),
-        ]
-        for row in engine.store.newest(_NEWEST)
-    ]
-    return Table(f"Orchestration instances (the newest {_NEWEST})", columns, rows)
+def _instances(title: str, rows: Sequence[InstanceRow], links: Sequence[Link]) -> Table:
+    columns = ("Instance", "Status", "Orchestrator", "Lasted", "Created (UTC)", "Parent")
+    cells: list[list[Cell]] = []
+    for row in rows:
+        parent = None if row.parent is None else row.parent.instance_id
+        cells.append(
+            [
+                (row.instance_id, row.instance_id),
+                (row.status.value, None),
+                (row.name, None),
+                (_lasted(row), None),
+                (seconds(row.created_us), None),
+                ("", None) if parent is None else (parent, parent),
+            ]
+        )
+    return Table(title, columns, cells, links)
+
+
+def _lasted(row: InstanceRow) -> str:
+    if row.status in TERMINAL:
+        return span(max(0, row.updated_us - row.created_us))
+    return f"{span(max(0, now_us() - row.created_us))} so far"
 
 
 def _facts(row: InstanceRow) -> Table:
-    facts = {
+    facts: dict[str, str | None] = {
         "Orchestrator": row.name,
         "Status": row.status.value,
         "Input": row.input,
@@ -48,31 +103,62 @@ def _facts(row: InstanceRow) -> Table:
         "Custom status": row.custom_status,
         "Created": seconds(row.created_us),
         "Updated": seconds(row.updated_us),
+        "Lasted": _lasted(row),
     }
-    rows = [[(name, None), (_short(value), None)] for name, value in facts.items() if value is not None]
+    rows: list[list[Cell]] = [[(name, None), (_short(value), None)] for name, value in facts.items() if value]
+    if row.parent is not None:
+        rows.append([("Parent", None), (row.parent.instance_id, row.parent.instance_id)])
     return Table(f"Instance {row.instance_id}", ("", ""), rows)
 
 
-def _history(engine: Engine, row: InstanceRow) -> Table:
+def _children(events: Sequence[Event]) -> list[Table]:
+    children = {
+        str(event.get("InstanceId")): str(event.get("Name"))
+        for event in events
+        if event["EventType"] == EventType.SUB_CREATED
+    }
+    if not children:
+        return []
+    rows: list[list[Cell]] = [[(child, child), (name, None)] for child, name in list(children.items())[:_PAGE]]
+    more = f", the first {_PAGE} of {len(children)}" if len(children) > _PAGE else ""
+    return [Table(f"Sub-orchestrations{more}", ("Instance", "Orchestrator"), rows)]
+
+
+def _history(row: InstanceRow, chunks: list[str], first: int) -> Table:
     """Each event with the time since the instance began and what it took."""
-    shown = history_events(engine.store.history(row.gen), show_input=True, show_output=True)
+    shown = history_events(chunks, show_input=True, show_output=True)
     events = [cast("Mapping[str, object]", event) for event in shown]
-    times = [_at(event["Timestamp"]) for event in events]
-    rows = []
-    for event, at in zip(events, times, strict=True):
-        took = f"{(at - _at(event['ScheduledTime'])).total_seconds():.3f} s" if "ScheduledTime" in event else ""
-        what = event.get("FunctionName") or event.get("Name") or ""
-        result = event.get("Result", event.get("Reason", event.get("Input")))
-        rows.append(
-            [
-                (f"+{(at - times[0]).total_seconds():.3f} s", None),
-                (str(event["EventType"]), None),
-                (str(what), None),
-                (took, None),
-                ("" if result is None else _short(result if isinstance(result, str) else json.dumps(result)), None),
-            ]
-        )
-    return Table("History", ("When", "Event", "What", "Took", "With"), rows)
+    began = _at(events[0]["Timestamp"]) if events else None
+    rows = [_event(event, began) for event in events[first : first + _EVENTS] if began is not None]
+    links = []
+    if first > 0:
+        links.append(Link("Earlier", row.instance_id, {"from": str(max(0, first - _EVENTS))}))
+    if first + _EVENTS < len(events):
+        links.append(Link("Later", row.instance_id, {"from": str(first + _EVENTS)}))
+    part = f", events {first + 1} to {first + len(rows)} of {len(events)}" if links else ""
+    return Table(f"History{part}", ("When", "Event", "What", "Took", "With"), rows, links)
+
+
+def _event(event: Mapping[str, object], began: datetime) -> list[Cell]:
+    at = _at(event["Timestamp"])
+    took = _since(_at(event["ScheduledTime"]), at) if "ScheduledTime" in event else ""
+    result = event.get("Result", event.get("Reason", event.get("Input")))
+    what = str(event.get("FunctionName") or event.get("Name") or "")
+    return [
+        (f"+{_since(began, at)}", None),
+        (str(event["EventType"]), None),
+        (what, None),
+        (took, None),
+        ("" if result is None else _short(result if isinstance(result, str) else json.dumps(result)), None),
+    ]
+
+
+def _since(start: datetime, end: datetime) -> str:
+    return span(max(0, round((end - start).total_seconds() * 1_000_000)))
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _at(value: object) -> datetime:

@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from devhost.extension import Binding, Function, Host, HostContext, HostError, Table, TriggerData
+from devhost.extension import Binding, Function, Host, HostContext, HostError, Shown, Table, TriggerData
 from devhost.signalr import tokens
 from devhost.signalr.clients import client_routes
 from devhost.signalr.connection import Limits
@@ -90,10 +90,8 @@ class SignalRExtension:
         service = self.service
         return [*client_routes(service), *data_plane_routes(service)]
 
-    def tables(self, detail: str | None) -> Sequence[Table]:
+    def overview(self) -> Sequence[Shown]:
         """Who is connected, and in which groups."""
-        if detail is not None:
-            return []
         rows = [
             [
                 (connection.connection_id, None),
@@ -105,6 +103,10 @@ class SignalRExtension:
             for connection in hub.connections.values()
         ]
         return [Table("Connected clients", ("Connection", "User", "Hub", "Groups"), rows)]
+
+    def page(self, detail: str | None, query: Mapping[str, str]) -> Sequence[Shown]:
+        """The overview says all there is."""
+        return []
 
     async def start(self) -> None:
         self.service.start()

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Request, expect
 
-from devtools.console import WEB
 from tests.e2e.client import call, post_call, script
 from tests.e2e.processes import AppHost, Sink
+from tests.web.axe import serious
 from tests.web.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -87,23 +87,6 @@ def test_an_inline_script_could_not_run_even_if_one_got_in(parley: AppHost, visi
     visitor.logged.clear()
 
 
-_AXE = (WEB / "node_modules" / "axe-core" / "axe.min.js").read_text
-
-
-def _serious(page: Page) -> list[str]:
-    """What axe-core finds against WCAG 2.2 A and AA that keeps somebody out."""
-    page.evaluate(_AXE("utf-8") + "; undefined")
-    found = page.evaluate(
-        """async () => {
-            const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']
-            const { violations } = await axe.run(document, { runOnly: { type: 'tag', values: tags } })
-            return violations.filter(({ impact }) => ['serious', 'critical'].includes(impact))
-                .flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`))
-        }"""
-    )
-    return [str(line) for line in found]
-
-
 @pytest.fixture(scope="module")
 def scene(parley: AppHost, sink: Sink) -> tuple[str, str]:
     http = Http(parley.base_url)
@@ -120,13 +103,13 @@ def scene(parley: AppHost, sink: Sink) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", None), ("dark", None), ("light", PHONE)], ids=["light", "dark", "phone"]
 )
-def test_axe_finds_nothing_serious(
+def test_axe_finds_nothingserious(
     parley: AppHost, visit: Visit, scene: tuple[str, str], scheme: str, size: dict[str, int] | None
 ) -> None:
     session_id, approval_id = scene
     page = visit(parley, scheme=scheme, size=size).open()
     expect(page.get_by_role("link", name=re.compile("A scene"))).to_be_visible()
-    found = _serious(page)
+    found = serious(page)
     for path, seen in (
         (f"sessions/{session_id}", page.get_by_text("Waits for any")),
         ("approvals", page.get_by_role("link", name=re.compile("http_request")).first),
@@ -136,11 +119,11 @@ def test_axe_finds_nothing_serious(
     ):
         page.goto(f"/#/{path}")
         expect(seen).to_be_visible()
-        found += [f"{path}: {line}" for line in _serious(page)]
+        found += [f"{path}: {line}" for line in serious(page)]
     page.goto("/#/sessions")
     page.get_by_role("button", name="New session").click()
     expect(page.get_by_role("radio", name=re.compile("Research"))).to_be_visible()
-    found += [f"dialog: {line}" for line in _serious(page)]
+    found += [f"dialog: {line}" for line in serious(page)]
     assert found == []
 
 

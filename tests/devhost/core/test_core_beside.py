@@ -14,7 +14,7 @@ def _logged(beside: Beside, message: str, *args: object) -> None:
 
 
 def test_servers_are_shown_by_name_and_address() -> None:
-    (table,) = Beside(7071, '[["postgres", "127.0.0.1:5432"]]').tables(None)
+    (table,) = Beside(7071, '[["postgres", "127.0.0.1:5432"]]').tables()
 
     assert [[text for text, _ in row] for row in table.rows] == [["postgres", "127.0.0.1:5432"]]
 
@@ -24,10 +24,9 @@ def test_links_to_this_host_are_kept_newest_first_and_lead_there() -> None:
     _logged(beside, "needs %s\n  %s", "a person", "http://localhost:7071/api/approve/one")
     _logged(beside, "needs http://127.0.0.1:7071/api/approve/two now")
 
-    (table,) = beside.tables(None)
+    (table,) = beside.tables()
 
     assert [row[1] for row in table.rows] == [("/api/approve/two",) * 2, ("/api/approve/one",) * 2]
-    assert beside.tables("anything") == []
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_links_that_lead_elsewhere_are_not_kept(message: str) -> None:
     beside = Beside(7071, "")
     _logged(beside, message)
 
-    assert beside.tables(None) == []
+    assert beside.tables() == []
 
 
 def test_only_the_newest_links_are_kept() -> None:
@@ -52,7 +51,7 @@ def test_only_the_newest_links_are_kept() -> None:
     for number in range(200):
         _logged(beside, "http://localhost:7071/%d", number)
 
-    (table,) = beside.tables(None)
+    (table,) = beside.tables()
 
     assert (len(table.rows), table.rows[0][1]) == (50, ("/199", "/199"))
 

@@ -1,0 +1,23 @@
+"""axe-core on a page of a real browser: what keeps somebody out."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+from devtools.console import WEB
+
+_AXE = (WEB / "node_modules" / "axe-core" / "axe.min.js").read_text
+
+
+def serious(page: Page) -> list[str]:
+    """What axe-core finds against WCAG 2.2 A and AA that keeps somebody out."""
+    page.evaluate(_AXE("utf-8") + "; undefined")
+    found = page.evaluate(
+        """async () => {
+            const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']
+            const { violations } = await axe.run(document, { runOnly: { type: 'tag', values: tags } })
+            return violations.filter(({ impact }) => ['serious', 'critical'].includes(impact))
+                .flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`))
+        }"""
+    )
+    return [str(line) for line in found]
