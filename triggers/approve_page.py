@@ -123,8 +123,12 @@ def _facts(approval: Approval) -> str:
 <dt>Asked by</dt><dd>{escape(approval.requested_by)}</dd><dt>Session</dt><dd>{escape(approval.session_id)}</dd>
 <dt>Asked at</dt><dd>{approval.requested_at:%Y-%m-%d %H:%M:%S} UTC</dd>
 <dt>Decide by</dt><dd>{approval.expires_at:%Y-%m-%d %H:%M:%S} UTC</dd>
-<dt>Policy</dt><dd>{_policy(approval)}</dd></dl></section>
+<dt>Policy</dt><dd>{_policy(approval)}</dd>{_reason(approval)}</dl></section>
 <section><label>Exactly these arguments</label><pre>{escape(_pretty(given))}</pre></section>"""
+
+
+def _reason(approval: Approval) -> str:
+    return "" if approval.reason is None else f"<dt>Why it waits</dt><dd>{escape(approval.reason)}</dd>"
 
 
 def _policy(approval: Approval) -> str:

@@ -7,7 +7,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.sessions.approval_rules import default_policy
 from shared.sessions.models import ToolInfo
-from shared.sessions.tools.registry import all_tools
+from shared.sessions.tools.registry import ToolRisk, all_tools
 from triggers.http import Call, Operation, endpoint, page_of
 
 bp = df.Blueprint()
@@ -27,6 +27,7 @@ async def list_tools(call: Call, _: None) -> Response:
             approval=tool.approval.value,
             policy=default_policy(tool),
             idempotent=tool.idempotent,
+            risks=[risk.value for risk in ToolRisk if risk in tool.risks],
             timeout_seconds=tool.timeout_s,
         )
         for tool in all_tools()

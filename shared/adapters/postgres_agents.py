@@ -48,6 +48,7 @@ class PostgresAgents:
                 ),
                 "defaults": json(agent.defaults.model_dump(mode="json", exclude_unset=True)),
                 "vision": agent.vision,
+                "containment": agent.containment.value,
                 "now": agent.created_at,
                 "created_by": agent.created_by,
             },

@@ -45,6 +45,7 @@ class PostgresApprovals:
         digest: str,
         instance_id: str,
         policy: ApprovalPolicy,
+        reason: str | None = None,
         expires_at: datetime,
         now: datetime,
     ) -> tuple[ApprovalRecord | None, bool]:
@@ -61,6 +62,7 @@ class PostgresApprovals:
                     "digest": digest,
                     "instance_id": instance_id,
                     "policy": json(policy.model_dump(mode="json")),
+                    "reason": reason,
                     "expires_at": expires_at,
                     "now": now,
                 },
@@ -164,6 +166,7 @@ def _approval(row: Row) -> ApprovalRecord:
         policy=ApprovalPolicy.model_validate(row["policy"]),
         votes=tuple(Vote.model_validate(vote) for vote in row["votes"]),
         for_session=row["for_session"],
+        reason=row["reason"],
         owner_id=row.get("owner_id"),
         participates=bool(row.get("participates", False)),
     )

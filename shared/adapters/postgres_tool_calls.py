@@ -105,4 +105,7 @@ def _tool_execution(row: Row) -> ToolExecution:
         error_code=row["error_code"],
         result_message_id=row["result_message_id"],
         granted_tools=frozenset(row["granted_tools"]),
+        contained=row["contained"],
+        declined=row["declined"],
+        sources=frozenset(row["sources"] or ()),
     )

@@ -240,6 +240,7 @@ class PostgresTurns:
                     granted_tools=frozenset(row["granted_tools"]),
                     used=TokensUsed(row["turn_tokens"], row["session_tokens"], row["user_day_tokens"]),
                     max_session_tokens=row["max_session_tokens"],
+                    declined_digests=frozenset(row["declined_digests"]),
                 )
             key = {"turn_id": turn_id, "step": step}
             stored = await (await connection.execute(_Q["restate_step"], key)).fetchone()
@@ -261,6 +262,8 @@ class PostgresTurns:
                 "arguments": call.arguments,
                 "argument_error": call.argument_error,
                 "needs_approval": call.needs_approval,
+                "contained": call.contained,
+                "declined": call.declined,
             }
             for call in result.calls
         ]
@@ -277,6 +280,7 @@ class PostgresTurns:
                 "provider_calls": json(provider_calls or None),
                 "calls": json(calls),
                 "tokens": result.tokens,
+                "sources": sorted(result.sources) or None,
                 "input_tokens": result.usage.input_tokens,
                 "output_tokens": result.usage.output_tokens,
                 "error_code": result.error.code if result.error else None,
@@ -381,9 +385,20 @@ _STATUSES = {status.value: status for status in MessageStatus}
 
 def _context_message(row: tuple[Any, ...]) -> ContextMessage:
     """Columns in the order of `context_messages`."""
-    role, content, tool_call_id, calls, tokens, turn_number, step, status, note, attachments = row
+    role, content, tool_call_id, calls, tokens, turn_number, step, status, note, attachments, sources, by_other = row
     return ContextMessage(
-        role, content, tokens, turn_number, step, _STATUSES[status], tool_call_id, calls, note, attachments
+        role,
+        content,
+        tokens,
+        turn_number,
+        step,
+        _STATUSES[status],
+        tool_call_id,
+        calls,
+        note,
+        attachments,
+        sources,
+        by_other,
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_serializer
 
 from shared import tracing
 from shared.sessions.models import ApprovalMode, JsonObject, SessionConfig, Value
-from shared.sessions.policy import ApprovalPolicy
+from shared.sessions.policy import ApprovalPolicy, Containment
 from shared.sessions.records import TurnPlan
 from shared.sessions.tools.registry import all_tools
 
@@ -50,6 +50,10 @@ class NewAgent(Value):
     policies: dict[ToolName, ApprovalPolicy] = Field({}, max_length=MAX_TOOLS, description="By tool name")
     defaults: SessionConfig = Field(SessionConfig(), description="For what a session does not set; unset fields stay")
     vision: bool = Field(False, description="Its model reads pictures")
+    containment: Containment = Field(
+        Containment.RULE_OF_TWO,
+        description="What holds for calls that act outward from a conversation with what others wrote and private data",
+    )
 
     @field_serializer("defaults")
     def _only_set(self, defaults: SessionConfig) -> JsonObject:
@@ -112,4 +116,5 @@ def plan_turn(agent: Agent, config: SessionConfig, *, model: str, approval_mode:
         max_session_tokens=config.max_session_tokens,
         policies=agent.policies,
         vision=agent.vision,
+        containment=agent.containment,
     )

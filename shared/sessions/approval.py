@@ -26,10 +26,12 @@ from shared.sessions.approval_rules import (
     timeout_seconds,
 )
 from shared.sessions.audit import AuditTrail
+from shared.sessions.containment import private, reason, supervised, untrusted
 from shared.sessions.events import ROLE_GROUPS, Event, EventType, SessionEventPublisher
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
 from shared.sessions.notices import NoticeKind, NoticeSchedule
 from shared.sessions.pages import ApprovalFilter, Page, encode_cursor
+from shared.sessions.policy import Containment
 from shared.sessions.records import ApprovalRecord, VoteEffect, VoteRecord
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
 from shared.sessions.voting import checked_vote, public_approval, refuse_unless_same
@@ -102,6 +104,9 @@ class ToolApprovalManager:
         call = await self._tool_calls.tool_execution(tool_call_id)
         tracing.join_turn(call.turn_id, call.session_id, call.plan)
         policy = call.plan.policy_of(call.name)
+        is_contained = call.contained and call.plan.containment is not Containment.OFF
+        if is_contained:
+            policy = supervised(policy)
         now = datetime.now(UTC)
         record, _ = await self._approvals.request(
             tool_call_id,
@@ -109,6 +114,7 @@ class ToolApprovalManager:
             digest=arguments_digest(call.name, call.arguments),
             instance_id=instance_id,
             policy=policy,
+            reason=reason(call.sources, call.plan) if is_contained else None,
             expires_at=now + timedelta(seconds=timeout_seconds(policy, call.plan)),
             now=now,
         )
@@ -118,7 +124,14 @@ class ToolApprovalManager:
         if record.status is ApprovalStatus.PENDING:
             # By a repeat too: whoever opened it may have been cut before anyone was told.
             messages = await self._tell(EventType.TOOL_CALL_PENDING, record, message_id=call.message_id)
-            details = {"approval_id": record.id, "tool": record.tool, "arguments_digest": record.arguments_digest}
+            details: JsonObject = {
+                "approval_id": record.id,
+                "tool": record.tool,
+                "arguments_digest": record.arguments_digest,
+            }
+            if is_contained:
+                read, reached = untrusted(call.sources), private(call.sources, call.plan)
+                details["rule_of_two"] = {"untrusted": read, "private": reached}
             await self._audit.record(record.session_id, "approval.requested", details, who=record.requested_by)
             self._print_link(record)
         return ApprovalRequest(record.id, notice_schedule(record), messages)

@@ -15,13 +15,14 @@ from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
 from shared.sessions.cancellation import CancelWatch, TurnCancelled
+from shared.sessions.containment import sources_read
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.llm import ModelEnd, ModelText
 from shared.sessions.metrics import metrics
 from shared.sessions.models import MessageRole, MessageStatus, TurnError, Usage
-from shared.sessions.proposals import propose
+from shared.sessions.proposals import Standing, propose
 from shared.sessions.realtime import RealtimeSender, StreamWriter
 from shared.sessions.records import (
     ProposedCall,
@@ -150,7 +151,9 @@ class SessionAgentBridge:
         if failure is not None:
             return await self._failed(start, writer, content, failure, tries)
         assert end is not None  # the stream ended without an exception
-        calls = [propose(call, index, start.plan, start.granted_tools) for index, call in enumerate(end.tool_calls)]
+        sources = sources_read(start.context)
+        standing = Standing(start.granted_tools, start.declined_digests, sources, start.context)
+        calls = [propose(call, index, start.plan, standing) for index, call in enumerate(end.tool_calls)]
         if calls and start.step >= start.plan.max_steps:
             detail = f"No answer within {start.plan.max_steps} steps."
             return await self._close(
@@ -164,6 +167,7 @@ class SessionAgentBridge:
             calls=calls,
             usage=end.usage,
             tokens=_step_tokens(content, end),
+            sources=sources,
         )
         if not await self._turns.save_step(result):
             return await self._overtaken(writer)
@@ -202,7 +206,17 @@ class SessionAgentBridge:
         usage = Usage(output_tokens=estimate_tokens(content) if content else 0)
         error = None if code is None else TurnError(code=code, detail=detail)
         saved = await self._turns.save_step(
-            StepResult(start.message_id, start.attempt, content, status, [], usage, estimate_tokens(content), error)
+            StepResult(
+                message_id=start.message_id,
+                attempt=start.attempt,
+                content=content,
+                status=status,
+                calls=[],
+                usage=usage,
+                tokens=estimate_tokens(content),
+                error=error,
+                sources=sources_read(start.context),
+            )
         )
         if not saved:
             return await self._overtaken(writer)

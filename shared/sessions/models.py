@@ -255,6 +255,10 @@ class Approval(Value):
     quorum: int = Field(description="How many people have to approve the same arguments")
     votes: list[Vote] = Field(description="In the order they were cast")
     for_session: bool = Field(False, description="It also allows this tool for the rest of the session")
+    reason: str | None = Field(
+        None,
+        description="Why it takes a person whatever mode, policy and grants say: the rule of two; null: they say so",
+    )
 
 
 # What callers send. ----------------------------------------------------------------------------
@@ -332,4 +336,7 @@ class ToolInfo(Value):
     approval: Literal["auto", "manual"]
     policy: ApprovalPolicy = Field(description="How its calls are allowed where an agent says nothing of them")
     idempotent: bool
+    risks: list[Literal["reads_untrusted", "reads_private", "acts_outward"]] = Field(
+        description="What it adds to a conversation, for the rule of two"
+    )
     timeout_seconds: float

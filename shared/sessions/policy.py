@@ -21,6 +21,13 @@ class TimeoutAction(StrEnum):
     APPROVE = "approve"  # the call runs: for what may be stopped but need not be asked for
 
 
+class Containment(StrEnum):
+    """What an agent's calls are held to once a conversation holds what others wrote (`containment.py`)."""
+
+    RULE_OF_TWO = "rule_of_two"  # with private data in reach, what acts outward takes a person
+    OFF = "off"  # only mode, policies and grants count; the audit trail says so
+
+
 class ApprovalPolicy(BaseModel):
     """How one tool's calls are allowed, for one agent."""
 

@@ -5,12 +5,17 @@ Invariant: whatever a model writes can be stored, and a call that cannot run wai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import orjson
 
 from shared.ids import new_id
-from shared.sessions.approval_rules import is_granted, requires_approval
+from shared.sessions.approval_rules import arguments_digest, is_granted, requires_approval
+from shared.sessions.containment import is_contained
 from shared.sessions.llm import ModelToolCall
-from shared.sessions.records import ProposedCall, TurnPlan
+from shared.sessions.policy import Containment
+from shared.sessions.records import ContextMessage, ProposedCall, TurnPlan
 from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
 
 _MAX_NAME_CHARS = 64
@@ -20,13 +25,25 @@ _MAX_DEPTH = 64
 """Far below what the JSON encoder takes (254), since arguments travel inside events and rows."""
 
 
-def propose(
-    call: ModelToolCall, index: int, plan: TurnPlan, granted_tools: frozenset[str] = frozenset()
-) -> ProposedCall:
-    """A model's call as our policy sees it. A call that cannot run never waits for anyone.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What stood when a model wrote its calls."""
 
-    granted_tools: approved for the rest of the session.
-    """
+    granted_tools: frozenset[str] = frozenset()
+    """Approved for the rest of the session."""
+    declined_digests: frozenset[str] = frozenset()
+    """Of calls of the same turn that were declined."""
+    sources: frozenset[str] = frozenset()
+    """Of what it had read."""
+    context: Sequence[ContextMessage] = ()
+    """What it had read, newest first."""
+
+
+NOTHING_STANDS = Standing()
+
+
+def propose(call: ModelToolCall, index: int, plan: TurnPlan, standing: Standing = NOTHING_STANDS) -> ProposedCall:
+    """A model's call as our policy sees it. A call that cannot run never waits for anyone."""
     arguments: dict[str, object] = {}
     error: str | None = None
     tool = find_tool(call.name) if call.name in plan.tools else None
@@ -48,6 +65,16 @@ def propose(
             validate_arguments(tool, arguments)
         except InvalidToolArguments as exc:
             error = str(exc)
+    contained = declined = needs_approval = False
+    if tool is not None and error is None:
+        contained = is_contained(tool, arguments, plan, standing.sources, standing.context)
+        supervised = contained and plan.containment is not Containment.OFF
+        by_policy = requires_approval(tool, plan) and not is_granted(tool.name, plan, standing.granted_tools)
+        # A no is an answer: who is asked again until they tire has not agreed.
+        declined = (
+            bool(standing.declined_digests) and arguments_digest(tool.name, arguments) in standing.declined_digests
+        )
+        needs_approval = (supervised or by_policy) and not declined
     return ProposedCall(
         id=new_id(),
         ordinal=index,
@@ -55,10 +82,9 @@ def propose(
         name=call.name[:_MAX_NAME_CHARS],
         arguments=arguments,
         argument_error=error,
-        needs_approval=error is None
-        and tool is not None
-        and requires_approval(tool, plan)
-        and not is_granted(tool.name, plan, granted_tools),
+        needs_approval=needs_approval,
+        contained=contained,
+        declined=declined,
     )
 
 

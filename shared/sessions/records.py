@@ -28,7 +28,7 @@ from shared.sessions.models import (
     Value,
     Vote,
 )
-from shared.sessions.policy import DEFAULT_POLICY, ApprovalPolicy
+from shared.sessions.policy import DEFAULT_POLICY, ApprovalPolicy, Containment
 
 type Access = Literal["owner", "write", "read"]
 
@@ -86,6 +86,7 @@ class TurnPlan(Value):
     """The same request's, for the log."""
     vision: bool = False
     """The model reads pictures."""
+    containment: Containment = Containment.RULE_OF_TWO
 
     def policy_of(self, tool: str) -> ApprovalPolicy:
         return self.policies.get(tool, DEFAULT_POLICY)
@@ -143,6 +144,10 @@ class ContextMessage(NamedTuple):
     """What the model reads of the files that came with it (`files/note.py`); counted in `tokens`."""
     attachments: list[JsonObject] | None = None
     """Those files, each as an `AttachmentRef`."""
+    sources: list[str] | None = None
+    """Of an answer: what its model had read (`containment.py`). None: nothing that matters, or it was not kept yet."""
+    by_other: bool = False
+    """Of a user's message: somebody else's than the one the turn runs for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,8 @@ class StepStart:
     used: TokensUsed = NOTHING_USED
     max_session_tokens: int | None = None
     """As the session has it now; the budget of the turn itself is in its plan."""
+    declined_digests: frozenset[str] = frozenset()
+    """Of calls of this turn that a person rejected, or that nobody allowed in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +185,10 @@ class ProposedCall:
     arguments: JsonObject
     argument_error: str | None
     needs_approval: bool
+    contained: bool = False
+    """The rule of two applies to it; unless its agent is free of it, it takes a person."""
+    declined: bool = False
+    """Exactly this was declined before in its turn: nobody is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +236,8 @@ class StepResult:
     tokens: int
     error: TurnError | None = None
     """Why the model gave up on it; kept with the turn, which ends with it."""
+    sources: frozenset[str] = frozenset()
+    """What the model had read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +272,10 @@ class ToolExecution:
     """The tool message that holds its result, once it has one."""
     granted_tools: frozenset[str] = frozenset()
     """Tools that were approved for the rest of the session."""
+    contained: bool = False
+    declined: bool = False
+    sources: frozenset[str] = frozenset()
+    """What the model had read when it made the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +325,8 @@ class ApprovalRecord:
     votes: tuple[Vote, ...] = ()
     """In the order they were cast."""
     for_session: bool = False
+    reason: str | None = None
+    """Why it waits whatever mode, policy and grants say."""
     owner_id: str | None = None
     participates: bool = False
 

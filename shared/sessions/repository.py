@@ -218,6 +218,7 @@ class ApprovalRepository(Protocol):
         digest: str,
         instance_id: str,
         policy: ApprovalPolicy,
+        reason: str | None = None,
         expires_at: datetime,
         now: datetime,
     ) -> tuple[ApprovalRecord | None, bool]:

@@ -24,6 +24,7 @@ from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.metrics import metrics, track_tool_time
 from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
+from shared.sessions.policy import Containment
 from shared.sessions.records import ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
@@ -122,13 +123,15 @@ class ToolCallHandler:
         return await self._run(tool, arguments, call)
 
     async def _note(self, call: ToolExecution, action: str, details: JsonObject) -> None:
-        """An audit line, for calls that somebody had to allow."""
+        """An audit line, for calls that somebody had to allow, or would have without a setting of their agent."""
         how: JsonObject = {"tool_call_id": call.tool_call_id, "tool": call.name}
+        if call.contained and call.plan.containment is Containment.OFF:
+            how["containment"] = call.plan.containment
         if call.needs_approval:
             how["approval_id"] = call.approval_id
         elif _by_grant(call):
             how["granted"] = "session"
-        else:
+        elif not call.contained:
             return
         await self._audit.record(call.session_id, action, how | details)
 
@@ -225,8 +228,14 @@ async def _execute(tool: Tool, arguments: ToolArguments, context: ToolContext) -
 
 def _refusal(call: ToolExecution) -> _Outcome | None:
     """Why a call does not run at all."""
+    if call.declined:
+        content: JsonObject = {
+            "status": "rejected",
+            "error": "Exactly this was declined before; nobody is asked again.",
+        }
+        return _rejected(ErrorCode.APPROVAL_REJECTED, content)
     if call.approval_status is ApprovalStatus.REJECTED:
-        content: JsonObject = {"status": "rejected", "by": call.decided_by, "error": f"Rejected by {call.decided_by}."}
+        content = {"status": "rejected", "by": call.decided_by, "error": f"Rejected by {call.decided_by}."}
         if call.comment:
             content["comment"] = call.comment
         return _rejected(ErrorCode.APPROVAL_REJECTED, content)
@@ -240,9 +249,17 @@ def _refusal(call: ToolExecution) -> _Outcome | None:
         return _failed(ErrorCode.INVALID_TOOL_ARGS if known else ErrorCode.TOOL_NOT_FOUND, call.argument_error)
     if call.needs_approval and call.approval_status is not ApprovalStatus.APPROVED:
         return _failed(ErrorCode.APPROVAL_REQUIRED, "This call needs an approval that it does not have.")
+    if _takes_a_person(call) and (call.approval_status is not ApprovalStatus.APPROVED or call.decided_by is None):
+        # Whatever marked it as needing nobody, or said yes for those who did not answer.
+        return _failed(ErrorCode.APPROVAL_REQUIRED, "This call needs a person's approval, and it does not have one.")
     if _by_grant(call) and not is_granted(call.name, call.plan, call.granted_tools):
         return _failed(ErrorCode.APPROVAL_REQUIRED, "This call needs an approval that it does not have.")
     return None
+
+
+def _takes_a_person(call: ToolExecution) -> bool:
+    """Whether the rule of two holds for it."""
+    return call.contained and call.plan.containment is not Containment.OFF
 
 
 def _by_grant(call: ToolExecution) -> bool:

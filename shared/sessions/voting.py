@@ -91,6 +91,7 @@ def public_approval(record: ApprovalRecord) -> Approval:
         quorum=record.policy.quorum,
         votes=list(record.votes),
         for_session=record.for_session,
+        reason=record.reason,
     )
 
 

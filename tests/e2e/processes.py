@@ -216,6 +216,8 @@ class Sink:
     requests: list[Received] = field(default_factory=list)
     status_of: Callable[[Received], int] = lambda _: 200
     """What a request is answered with."""
+    pages: dict[str, bytes] = field(default_factory=dict)
+    """Texts by path; any other says `taken`."""
     released: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str) -> str:
@@ -236,6 +238,9 @@ class _SinkServer(ThreadingHTTPServer):
 class _SinkHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
         assert isinstance(self.server, _SinkServer)
         sink = self.server.sink
@@ -249,9 +254,10 @@ class _SinkHandler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the host was killed meanwhile: nobody reads
             self.send_response(status)
             self.send_header("content-type", "text/plain")
-            self.send_header("content-length", "5")
+            text = sink.pages.get(self.path, b"taken")
+            self.send_header("content-length", str(len(text)))
             self.end_headers()
-            self.wfile.write(b"taken")
+            self.wfile.write(text)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: the requests are kept."""

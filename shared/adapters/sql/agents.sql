@@ -12,9 +12,9 @@ ORDER BY id COLLATE "C", version DESC
 LIMIT %(limit)s
 
 -- name: insert_agent
-INSERT INTO agents (id, version, name, description, instructions, model, tools, policies, defaults, vision, created_at,
-                    created_by)
+INSERT INTO agents (id, version, name, description, instructions, model, tools, policies, defaults, vision, containment,
+                    created_at, created_by)
 VALUES (%(id)s, %(version)s, %(name)s, %(description)s, %(instructions)s, %(model)s, %(tools)s, %(policies)s,
-        %(defaults)s, %(vision)s, %(now)s, %(created_by)s)
+        %(defaults)s, %(vision)s, %(containment)s, %(now)s, %(created_by)s)
 ON CONFLICT (id, version) DO NOTHING
 RETURNING *

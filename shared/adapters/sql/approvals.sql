@@ -6,9 +6,9 @@ WITH call AS (
     FOR UPDATE OF t
 ), approval AS (
     INSERT INTO approvals (id, tool_call_id, session_id, turn_id, tool, arguments, arguments_digest, status,
-                           requested_by, requested_at, expires_at, instance_id, policy)
+                           requested_by, requested_at, expires_at, instance_id, policy, reason)
     SELECT %(approval_id)s, id, session_id, turn_id, name, arguments, %(digest)s, 'pending', requested_by, %(now)s,
-           %(expires_at)s, %(instance_id)s, %(policy)s
+           %(expires_at)s, %(instance_id)s, %(policy)s, %(reason)s
     FROM call
     ON CONFLICT (tool_call_id) DO NOTHING
     RETURNING id, turn_id

@@ -56,10 +56,10 @@ WITH picked AS MATERIALIZED (
 ), copied_messages AS (
     -- A question is of the turn that answers it here, which another one may have been where it was asked.
     INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tool_call_id,
-                          calls, attempt, tokens, created_at, attachments, attachment_note)
+                          calls, attempt, tokens, created_at, attachments, attachment_note, sources)
     SELECT picked.new_id, %(fork_id)s, coalesce(answering.new_id, saying.new_id), m.number, m.turn_number, m.step,
            m.ordinal, m.role, m.content, m.status, m.tool_call_id, m.calls, m.attempt, m.tokens, m.created_at,
-           m.attachments, m.attachment_note
+           m.attachments, m.attachment_note, m.sources
     FROM picked
     JOIN messages m ON m.session_id = %(source_id)s AND m.id = picked.id
     LEFT JOIN turn answering ON answering.message_id = picked.id AND picked.step = 0
@@ -67,9 +67,11 @@ WITH picked AS MATERIALIZED (
     ORDER BY m.number
 ), copied_calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
-                            argument_error, needs_approval, status, result, error_code, begun_at, ended_at)
+                            argument_error, needs_approval, contained, declined, status, result, error_code, begun_at,
+                            ended_at)
     SELECT call.new_id, %(fork_id)s, call.turn_id, call.message_id, c.step, c.ordinal, c.provider_call_id, c.name,
-           c.arguments, c.argument_error, c.needs_approval, c.status, c.result, c.error_code, c.begun_at, c.ended_at
+           c.arguments, c.argument_error, c.needs_approval, c.contained, c.declined, c.status, c.result, c.error_code,
+           c.begun_at, c.ended_at
     FROM call JOIN tool_calls c ON c.session_id = %(source_id)s AND c.id = call.id
 ), copied_files AS (
     -- Those that came with a message that is taken, or that a call that is taken made. The bytes are shared: the rows of

@@ -7,10 +7,11 @@ RETURNING id
 SELECT c.*, t.plan, t.requested_by, t.cancel_requested_at, t.ended_at AS turn_ended_at,
        s.event_seq_floor, s.event_seq_ceiling, s.granted_tools,
        a.id AS approval_id, a.status AS approval_status, a.decided_by, a.comment, a.decided_arguments,
-       a.arguments_digest, r.id AS result_message_id
+       a.arguments_digest, r.id AS result_message_id, said.sources
 FROM tool_calls c
 JOIN turns t ON t.id = c.turn_id
 JOIN sessions s ON s.id = c.session_id
+JOIN messages said ON said.id = c.message_id
 LEFT JOIN approvals a ON a.tool_call_id = c.id
 LEFT JOIN messages r ON r.turn_id = c.turn_id AND r.step = c.step AND r.ordinal = c.ordinal + 1
 WHERE c.id = %(tool_call_id)s

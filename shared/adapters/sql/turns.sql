@@ -94,13 +94,16 @@ SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, s
        session.granted_tools, message.id AS message_id, message.attempt, message.created_at AS message_created_at,
        turn.used_tokens AS turn_tokens, session.used_tokens AS session_tokens, session.max_session_tokens,
        coalesce((SELECT u.input_tokens + u.output_tokens FROM token_usage u
-                 WHERE u.user_id = turn.requested_by AND u.day = %(day)s), 0) AS user_day_tokens
+                 WHERE u.user_id = turn.requested_by AND u.day = %(day)s), 0) AS user_day_tokens,
+       ARRAY(SELECT a.arguments_digest FROM approvals a
+             WHERE a.turn_id = turn.id AND a.status IN ('rejected', 'timed_out')) AS declined_digests
 FROM turn, session LEFT JOIN message ON true
 
 -- name: context_messages
 -- The turn's branch up to the step before this one. The bound on each part keeps an endless one from being read whole.
 SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note,
-       m.attachments
+       m.attachments, m.sources,
+       m.role = 'user' AND coalesce((SELECT w.requested_by FROM turns w WHERE w.id = m.turn_id) <> t.requested_by, false)
 FROM turns t
 CROSS JOIN LATERAL branch_path(t.session_id, t.branch, t.number, %(step)s::integer - 1) part
 CROSS JOIN LATERAL (
@@ -130,7 +133,8 @@ RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.attempt, s.ev
 -- name: save_step
 WITH message AS (
     UPDATE messages
-    SET content = %(content)s, status = %(status)s, calls = %(provider_calls)s, tokens = %(tokens)s
+    SET content = %(content)s, status = %(status)s, calls = %(provider_calls)s, tokens = %(tokens)s,
+        sources = %(sources)s
     WHERE id = %(message_id)s AND status = 'streaming' AND attempt = %(attempt)s
     RETURNING id, session_id, turn_id, step
 ), turn AS (
@@ -140,11 +144,12 @@ WITH message AS (
     FROM message WHERE turns.id = message.turn_id
 ), calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
-                            argument_error, needs_approval, status)
+                            argument_error, needs_approval, contained, declined, status)
     SELECT c.id, message.session_id, message.turn_id, message.id, message.step, c.ordinal, c.provider_call_id, c.name,
-           c.arguments, c.argument_error, c.needs_approval, 'pending'
+           c.arguments, c.argument_error, c.needs_approval, c.contained, c.declined, 'pending'
     FROM message, jsonb_to_recordset(%(calls)s) AS c (id text, ordinal integer, provider_call_id text, name text,
-                                                      arguments jsonb, argument_error text, needs_approval boolean)
+                                                      arguments jsonb, argument_error text, needs_approval boolean,
+                                                      contained boolean, declined boolean)
 )
 SELECT id FROM message
 

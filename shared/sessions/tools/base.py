@@ -3,7 +3,7 @@
     class EchoArguments(ToolArguments):
         text: str = Field(description="What to say", max_length=200)
 
-    @tool(idempotent=True)
+    @tool(idempotent=True, risks=())
     async def echo(arguments: EchoArguments, call: ToolContext) -> ToolOutput:
         \"\"\"Say it again.\"\"\"
         return ToolOutput(arguments.text)
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -40,6 +40,17 @@ class ToolApproval(StrEnum):
 
     AUTO = "auto"  # runs at once
     MANUAL = "manual"  # waits for a person
+
+
+class ToolRisk(StrEnum):
+    """What a tool adds to a conversation: A, B and C of the "Agents Rule of Two" (`containment.py`)."""
+
+    READS_UNTRUSTED = "reads_untrusted"  # A: its results are what others wrote
+    READS_PRIVATE = "reads_private"  # B: its results are what not everyone may know
+    ACTS_OUTWARD = "acts_outward"  # C: it changes something, or tells somebody, outside of the conversation
+
+
+READS = frozenset({ToolRisk.READS_UNTRUSTED, ToolRisk.READS_PRIVATE})
 
 
 class ToolArguments(BaseModel):
@@ -106,6 +117,10 @@ class Tool:
     approval: ToolApproval
     idempotent: bool
     """Whether running a call twice does no more than running it once."""
+    risks: frozenset[ToolRisk]
+    outward_unless_quoted: str | None
+    """An argument that is an address: a call acts outward only when the model wrote it itself, since then it may carry
+    what the model has read. None: its calls act outward, or do not, whatever they say."""
     timeout_s: float
     arguments_model: type[ToolArguments]
     run: Callable[[Any, ToolContext], Awaitable[ToolOutput]] = field(repr=False)
@@ -120,9 +135,16 @@ def tool[A: ToolArguments](
     *,
     approval: ToolApproval = ToolApproval.AUTO,
     idempotent: bool,
+    risks: Iterable[ToolRisk] | None = None,
+    outward_unless_quoted: str | None = None,
     timeout_s: float = 10,
 ) -> Callable[[ToolFunction[A]], Tool]:
-    """Declare an async function as a tool: its name and docstring are what the model reads."""
+    """Declare an async function as a tool: its name and docstring are what the model reads.
+
+    risks: None, which is nothing said: it reads what is untrusted and private, and acts outward if it asks first or
+    must not run twice.
+    """
+    told = _presumed(approval, idempotent=idempotent) if risks is None else frozenset(risks)
 
     def declare(function: ToolFunction[A]) -> Tool:
         name = str(getattr(function, "__name__", ""))
@@ -132,6 +154,8 @@ def tool[A: ToolArguments](
             raise TypeError(f"the tool {name!r} needs a name and a docstring for the model")
         if not (isinstance(model, type) and issubclass(model, ToolArguments)):
             raise TypeError(f"the first argument of the tool {name!r} must be annotated with a ToolArguments model")
+        if outward_unless_quoted is not None and outward_unless_quoted not in model.model_fields:
+            raise TypeError(f"the tool {name!r} has no argument {outward_unless_quoted!r}")
         parameters = schema_of(model)
         schema = {
             "type": "function",
@@ -143,6 +167,8 @@ def tool[A: ToolArguments](
             parameters=parameters,
             approval=approval,
             idempotent=idempotent,
+            risks=told,
+            outward_unless_quoted=outward_unless_quoted,
             timeout_s=timeout_s,
             arguments_model=model,
             run=function,
@@ -151,6 +177,11 @@ def tool[A: ToolArguments](
         )
 
     return declare
+
+
+def _presumed(approval: ToolApproval, *, idempotent: bool) -> frozenset[ToolRisk]:
+    acts = approval is ToolApproval.MANUAL or not idempotent
+    return READS | {ToolRisk.ACTS_OUTWARD} if acts else READS
 
 
 def validate_arguments(tool: Tool, raw: Mapping[str, Any]) -> ToolArguments:

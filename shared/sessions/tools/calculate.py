@@ -65,7 +65,7 @@ class CalculateArguments(ToolArguments):
     )
 
 
-@tool(idempotent=True, timeout_s=5)
+@tool(idempotent=True, risks=(), timeout_s=5)
 async def calculate(arguments: CalculateArguments, call: ToolContext) -> ToolOutput:
     """Evaluate an arithmetic expression exactly. Use it for any calculation instead of guessing."""
     try:

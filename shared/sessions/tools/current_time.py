@@ -88,7 +88,7 @@ class CurrentTimeArguments(ToolArguments):
     )
 
 
-@tool(idempotent=True, timeout_s=5)
+@tool(idempotent=True, risks=(), timeout_s=5)
 async def current_time(arguments: CurrentTimeArguments, call: ToolContext) -> ToolOutput:
     """Tell the current date and time in a time zone."""
     name, zone = find_zone(arguments.timezone)

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from shared.errors import ErrorCode, ToolFailed, ToolRefused
-from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, tool
+from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, ToolRisk, tool
 from shared.sessions.tools.html_text import text_of_html
 from shared.sessions.tools.http_rules import MAX_URL_CHARS, parse_url
 from shared.sessions.tools.services import FetchRequest
@@ -34,7 +34,13 @@ class FetchUrlArguments(ToolArguments):
     )
 
 
-@tool(idempotent=True, timeout_s=30)
+@tool(
+    idempotent=True,
+    # An address tells its host what stands in it, so one that the model made up may carry something away.
+    risks={ToolRisk.READS_UNTRUSTED, ToolRisk.ACTS_OUTWARD},
+    outward_unless_quoted="url",
+    timeout_s=30,
+)
 async def fetch_url(arguments: FetchUrlArguments, call: ToolContext) -> ToolOutput:
     """Fetch a web page or document from an allowed host and return its text."""
     if call.services.http is None:

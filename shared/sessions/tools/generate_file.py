@@ -28,7 +28,8 @@ class GenerateFileArguments(ToolArguments):
     title: str | None = Field(default=None, max_length=200, description="Title within the file")
 
 
-@tool(idempotent=True, timeout_s=60)
+# What it makes stays with the conversation, and its result says no more than the model does.
+@tool(idempotent=True, risks=(), timeout_s=60)
 async def generate_file(arguments: GenerateFileArguments, call: ToolContext) -> ToolOutput:
     """Make a file (json, md, html, csv, pdf or docx) from content; the user can download it from the conversation."""
     if call.services.files is None:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from shared.errors import ErrorCode, ToolRefused
-from shared.sessions.tools.base import ToolApproval, ToolArguments, ToolContext, ToolOutput, tool
+from shared.sessions.tools.base import ToolApproval, ToolArguments, ToolContext, ToolOutput, ToolRisk, tool
 from shared.sessions.tools.http_rules import MAX_URL_CHARS, check_headers, parse_url
 from shared.sessions.tools.services import FetchRequest, FetchResponse
 
@@ -43,7 +43,13 @@ class HttpRequestArguments(ToolArguments):
     )
 
 
-@tool(approval=ToolApproval.MANUAL, idempotent=False, timeout_s=30)
+@tool(
+    approval=ToolApproval.MANUAL,
+    idempotent=False,
+    # Whatever its method: a GET carries headers and an address of the model's choice.
+    risks={ToolRisk.READS_UNTRUSTED, ToolRisk.ACTS_OUTWARD},
+    timeout_s=30,
+)
 async def http_request(arguments: HttpRequestArguments, call: ToolContext) -> ToolOutput:
     """Send an HTTP request to an allowed host and return status, headers and body. A person must approve it first."""
     if call.services.http is None:

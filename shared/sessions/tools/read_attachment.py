@@ -10,7 +10,7 @@ import json
 from pydantic import Field
 
 from shared.errors import ErrorCode, ToolFailed, ToolRefused
-from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, tool
+from shared.sessions.tools.base import READS, ToolArguments, ToolContext, ToolOutput, tool
 from shared.sessions.tools.services import FileText
 
 MAX_CHARS = 20_000
@@ -24,7 +24,7 @@ class ReadAttachmentArguments(ToolArguments):
     max_chars: int = Field(default=8_000, ge=1, le=MAX_CHARS, description="Most characters of text to return")
 
 
-@tool(idempotent=True, timeout_s=15)
+@tool(idempotent=True, risks=READS, timeout_s=15)
 async def read_attachment(arguments: ReadAttachmentArguments, call: ToolContext) -> ToolOutput:
     """Read a file that came with this conversation: what kind it is, facts about it, and its text, page by page."""
     if call.services.files is None:

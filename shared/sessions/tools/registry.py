@@ -15,18 +15,21 @@ from types import MappingProxyType
 from shared.errors import ErrorCode, NotFound
 from shared.sessions import tools as package
 from shared.sessions.tools.base import (
+    READS,
     InvalidToolArguments,
     Tool,
     ToolApproval,
     ToolArguments,
     ToolContext,
     ToolOutput,
+    ToolRisk,
     tool,
     validate_arguments,
 )
 from shared.sessions.tools.services import FetchRequest, FetchResponse, HttpFetcher, ToolServices
 
 __all__ = [
+    "READS",
     "FetchRequest",
     "FetchResponse",
     "HttpFetcher",
@@ -36,6 +39,7 @@ __all__ = [
     "ToolArguments",
     "ToolContext",
     "ToolOutput",
+    "ToolRisk",
     "ToolServices",
     "all_tools",
     "find_tool",

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, JsonValue
 
 from shared.errors import ErrorCode, ToolRefused
-from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, tool
+from shared.sessions.tools.base import READS, ToolArguments, ToolContext, ToolOutput, tool
 from shared.sessions.tools.services import FoundText, HistoryQuestion
 
 MAX_RESULTS = 20
@@ -30,7 +30,8 @@ class SearchHistoryArguments(ToolArguments):
     limit: int = Field(default=8, ge=1, le=MAX_RESULTS, description="Most results to return")
 
 
-@tool(idempotent=True, timeout_s=10)
+# Untrusted too: what was said may repeat a page, a file, or somebody else.
+@tool(idempotent=True, risks=READS, timeout_s=10)
 async def search_history(arguments: SearchHistoryArguments, call: ToolContext) -> ToolOutput:
     """Search the user's earlier conversations for words or phrases; returns the best matching passages."""
     if call.services.history is None:

@@ -17,6 +17,7 @@ from shared.sessions.tools.registry import (
     ToolArguments,
     ToolContext,
     ToolOutput,
+    ToolRisk,
     all_tools,
     find_tool,
     get_tool,
@@ -74,6 +75,23 @@ async def test_one_decorated_function_makes_a_tool(call: ToolContext) -> None:
     assert (paint.name, paint.description, paint.timeout_s) == ("paint", "Paint some points.", 3)
     output = await paint.run(validate_arguments(paint, {"colour": "red"}), call)
     assert output.content == "red for alice"
+
+
+async def _act(arguments: PaintArguments, call: ToolContext) -> ToolOutput:
+    """Do something."""
+    return ToolOutput("done")
+
+
+def test_a_tool_that_says_nothing_of_its_risks_is_presumed_to_have_them() -> None:
+    assert paint.risks == frozenset(ToolRisk), "it asks first and must not run twice"
+    assert tool(idempotent=True)(_act).risks == {ToolRisk.READS_UNTRUSTED, ToolRisk.READS_PRIVATE}
+    assert tool(idempotent=False)(_act).risks == frozenset(ToolRisk)
+    assert tool(idempotent=False, risks=())(_act).risks == frozenset()
+
+
+def test_only_an_argument_of_its_own_can_make_a_call_inward() -> None:
+    with pytest.raises(TypeError, match="no argument 'address'"):
+        tool(idempotent=True, outward_unless_quoted="address")(_act)
 
 
 def test_the_schema_is_flat_closed_and_encoded_once() -> None:

@@ -13,6 +13,11 @@ export interface components {
          */
         Agent: {
             /**
+             * @description What holds for calls that act outward from a conversation with what others wrote and private data
+             * @default rule_of_two
+             */
+            containment: components["schemas"]["Containment"];
+            /**
              * Created At
              * @description null: comes with Parley
              * @default null
@@ -120,6 +125,12 @@ export interface components {
              * @description How many people have to approve the same arguments
              */
             quorum: number;
+            /**
+             * Reason
+             * @description Why it takes a person whatever mode, policy and grants say: the rule of two; null: they say so
+             * @default null
+             */
+            reason: string | null;
             /**
              * Requested At
              * Format: date-time
@@ -512,6 +523,12 @@ export interface components {
             url: string;
         };
         /**
+         * Containment
+         * @description What an agent's calls are held to once a conversation holds what others wrote (`containment.py`).
+         * @enum {string}
+         */
+        Containment: "rule_of_two" | "off";
+        /**
          * Decision
          * @enum {string}
          */
@@ -689,6 +706,11 @@ export interface components {
          * @description Body of `PUT /agents/{agent_id}`.
          */
         NewAgent: {
+            /**
+             * @description What holds for calls that act outward from a conversation with what others wrote and private data
+             * @default rule_of_two
+             */
+            containment: components["schemas"]["Containment"];
             /**
              * @description For what a session does not set; unset fields stay
              * @default {
@@ -1452,6 +1474,11 @@ export interface components {
             parameters: components["schemas"]["JsonObject"];
             /** @description How its calls are allowed where an agent says nothing of them */
             policy: components["schemas"]["ApprovalPolicy"];
+            /**
+             * Risks
+             * @description What it adds to a conversation, for the rule of two
+             */
+            risks: ("reads_untrusted" | "reads_private" | "acts_outward")[];
             /** Timeout Seconds */
             timeout_seconds: number;
         };

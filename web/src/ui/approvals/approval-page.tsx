@@ -88,6 +88,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
             Asked by <strong>{approval.requested_by}</strong> at <Time at={approval.requested_at} /> in{' '}
             <a href={link('sessions', approval.session_id)}>its session</a>. Decided by {whom(approval)}.
           </p>
+          {approval.reason == null ? null : <p class="hint">{approval.reason}</p>}
         </div>
         {isPending ? (
           <p class={`countdown ${left < 60_000 ? 'soon' : ''}`} role="timer" aria-label="Time left">
