@@ -351,7 +351,7 @@ module app 'modules/app.bicep' = {
 module auth 'modules/auth.bicep' = {
   name: 'auth'
   scope: group
-  params: { appName: app.outputs.name, clientId: authClientId }
+  params: { appName: app.outputs.name, clientId: authClientId, consoleOrigins: consoleOrigins }
 }
 
 // One private endpoint and one name zone for each thing the app reaches, and for the app itself.

@@ -10,6 +10,7 @@ import asyncio
 import re
 from functools import cache
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
 
 from shared.services import services
-from shared.settings import AuthMode, Settings
+from shared.settings import Settings
 from triggers.html import content_security_policy
 
 bp = df.Blueprint()
@@ -29,13 +30,15 @@ DIST = Path(__file__).parents[1] / "web" / "dist"
 
 _ASSET = re.compile(r"[A-Za-z0-9_-]{1,80}-[A-Za-z0-9_-]{8}\.(?P<kind>js|css|svg)")
 _MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-_AUTH_META = '<meta name="parley-auth" content="{mode}"'
-_COMMON = {
+_META = '<meta name="parley-{name}" content="{value}"'
+COMMON_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+PAGE_CACHE = "no-cache"
+ASSET_CACHE = "public, max-age=31536000, immutable"
 
 
 class _File(NamedTuple):
@@ -48,11 +51,11 @@ class _File(NamedTuple):
 async def console(req: Request) -> Response:
     """The page. It holds no data of anybody: what it shows comes through the API."""
     settings = services().settings
-    headers = _COMMON | {"Content-Security-Policy": page_policy(settings), "Cache-Control": "no-cache"}
+    headers = COMMON_HEADERS | {"Content-Security-Policy": page_policy(settings), "Cache-Control": PAGE_CACHE}
     found = await asyncio.to_thread(_read, DIST / "index.html")
     if found is None:
         return _not_built(headers)
-    page = _marked(found.plain, settings.auth_mode)
+    page = marked(found.plain, auth=settings.auth_mode)
     etag = f'"{sha256(page).hexdigest()[:32]}"'
     headers["ETag"] = etag
     if req.headers.get("if-none-match") == etag:
@@ -67,8 +70,8 @@ async def console_asset(req: Request) -> Response:
     match = _ASSET.fullmatch(name)
     found = await asyncio.to_thread(_asset, name) if match is not None else None
     if match is None or found is None:
-        return Response(status_code=404, headers=_COMMON | {"Cache-Control": "no-store"})
-    headers = _COMMON | {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+        return Response(status_code=404, headers=COMMON_HEADERS | {"Cache-Control": "no-store"})
+    headers = COMMON_HEADERS | {"Cache-Control": ASSET_CACHE, "Vary": "Accept-Encoding"}
     body = found.plain
     # The platform compresses nothing by itself, so the build did.
     if found.gzipped is not None and "gzip" in req.headers.get("accept-encoding", ""):
@@ -78,33 +81,40 @@ async def console_asset(req: Request) -> Response:
 
 
 def page_policy(settings: Settings) -> str:
-    """The page's Content-Security-Policy: its own files, this API, and the SignalR service it is sent to."""
-    connect = " ".join(["'self'", *_signalr_origins(settings)])
-    return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self';"
-        f" connect-src {connect}; form-action 'none'; frame-ancestors 'none'; base-uri 'none';"
-        " require-trusted-types-for 'script'; trusted-types 'none'"
-    )
-
-
-def _signalr_origins(settings: Settings) -> list[str]:
-    """Where negotiation sends the client, for HTTP and for WebSockets; with a key or with the app's identity."""
+    """The page's Content-Security-Policy where this app serves it: this API, and the SignalR service it is sent to."""
     endpoint = settings.signalr_service_uri
     for part in (settings.signalr_connection_string or "").split(";"):
         key, _, value = part.partition("=")
         if key.strip().lower() == "endpoint":
             endpoint = value.strip()
-    if not endpoint:
-        return []
+    return console_policy("'self'", *(signalr_origins(endpoint) if endpoint else []))
+
+
+def console_policy(*origins: str) -> str:
+    """A policy that allows the page its own files, and scripts to talk to these origins; wherever it is served."""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self';"
+        f" connect-src {' '.join(origins)}; form-action 'none'; frame-ancestors 'none'; base-uri 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def signalr_origins(endpoint: str) -> list[str]:
+    """Where negotiation sends the client, for HTTP and for WebSockets."""
     url = urlsplit(endpoint)
     secure = "s" if url.scheme == "https" else ""
     return [f"http{secure}://{url.netloc}", f"ws{secure}://{url.netloc}"]
 
 
-def _marked(page: bytes, mode: AuthMode) -> bytes:
-    """The page told how callers sign in; the build assumes App Service Authentication."""
-    built = _AUTH_META.format(mode=AuthMode.EASYAUTH.value).encode()
-    return page.replace(built, _AUTH_META.format(mode=mode.value).encode(), 1)
+def marked(page: bytes, **facts: str) -> bytes:
+    """The built page told where it is: `auth`, how callers sign in, and `api`, the API's origin when it is another."""
+    for name, value in facts.items():
+        start = _META.format(name=name, value="").removesuffix('"').encode()
+        head, found, rest = page.partition(start)
+        if not found:
+            raise ValueError(f"the page has no place for {name!r}")
+        page = head + start + escape(value).encode() + rest[rest.index(b'"') :]
+    return page
 
 
 @cache

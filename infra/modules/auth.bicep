@@ -2,6 +2,9 @@
 param appName string
 param clientId string
 
+@description('Consoles elsewhere that a sign-in may send its caller, and their session token, back to.')
+param consoleOrigins array
+
 resource app 'Microsoft.Web/sites@2025-03-01' existing = {
   name: appName
 }
@@ -34,6 +37,6 @@ resource auth 'Microsoft.Web/sites/config@2025-03-01' = {
         validation: { allowedAudiences: [clientId, 'api://${clientId}'] }
       }
     }
-    login: { tokenStore: { enabled: false } }
+    login: { tokenStore: { enabled: false }, allowedExternalRedirectUrls: consoleOrigins }
   }
 }

@@ -86,8 +86,7 @@ def test_no_source_writes_html() -> None:
 def test_json_is_read_and_written_by_one_module_which_rounds_no_number() -> None:
     words = re.compile(r"JSON\.(parse|stringify)|\.json\(\)")
     users = {path.name for path in (console.WEB / "src").rglob("*.ts*") if words.search(path.read_text())}
-    # Two only compare or ask the platform, and show no number.
-    assert users == {"json.ts", "votes.ts", "identity.ts"}
+    assert users - {"votes.ts"} == {"json.ts"}, "votes are only compared, not shown"
 
 
 @pytest.mark.usefixtures("built")

@@ -132,6 +132,8 @@ export class Live {
       .withUrl(`${this.api.baseUrl}/realtime`, {
         httpClient: new OwnHeaders(this.api),
         transport: HttpTransportType.WebSockets,
+        // A cookie is of use to an API of this page's own origin only; another would have to allow it.
+        withCredentials: new URL(this.api.baseUrl, globalThis.location?.href).origin === globalThis.location?.origin,
       })
       .withHubProtocol(new ExactProtocol())
       // What goes wrong is told through `state`; a page that waits for its server is not an error.

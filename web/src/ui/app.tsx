@@ -6,7 +6,20 @@ import { InboxPage, useInbox } from './approvals/inbox-page'
 import { Badge, Dialog, Empty, Icon, IconButton } from './bits'
 import { ChatPage } from './chat/chat-page'
 import { ParleyContext, useLiveState, useParley, type Parley } from './context'
-import { becomeDevUser, DEV_DEFAULT, devUser, identity, identityHeaders, isDev, parsedUser, type Identity } from './identity'
+import {
+  apiOrigin,
+  becomeDevUser,
+  DEV_DEFAULT,
+  devUser,
+  identity,
+  identityHeaders,
+  isDev,
+  parsedUser,
+  signedInFor,
+  signIn,
+  signOut,
+  type Identity,
+} from './identity'
 import { OverviewPage } from './insight/overview-page'
 import { SessionInsightPage } from './insight/session-page'
 import { TurnPage } from './insight/turn-page'
@@ -19,9 +32,35 @@ interface Said {
   kind: 'info' | 'error'
 }
 
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
 export function App() {
+  const [isSignedIn, setSignedIn] = useState(signedInFor() !== null)
+  useEffect(() => {
+    if (!isSignedIn) return undefined
+    const timer = setTimeout(() => setSignedIn(signedInFor() !== null), Math.min(signedInFor() ?? 0, LONGEST_TIMER_MS))
+    return () => clearTimeout(timer)
+  }, [isSignedIn])
+  return isSignedIn ? <Console /> : <SignIn />
+}
+
+/** Where the API has another origin: the platform there asks who one is, and sends back here. */
+function SignIn() {
+  return (
+    <main class="sign-in">
+      <Empty title="Sign in to go on">
+        <p>You come back to where you are now.</p>
+        <button type="button" class="primary" autofocus onClick={signIn}>
+          Sign in
+        </button>
+      </Empty>
+    </main>
+  )
+}
+
+function Console() {
   const base = useMemo(() => {
-    const api = new Api({ headers: identityHeaders })
+    const api = new Api({ baseUrl: apiOrigin, headers: identityHeaders })
     const live = new Live(api)
     return { api, live, inbox: new Inbox(api, live) }
   }, [])
@@ -34,6 +73,10 @@ export function App() {
     base.live.start()
     base.inbox.start()
     void identity().then(setMe)
+    return () => {
+      base.inbox.stop()
+      void base.live.stop()
+    }
   }, [base])
   useEffect(() => {
     if (said === null) return undefined
@@ -141,6 +184,13 @@ const PEOPLE = [DEV_DEFAULT, 'ana;approver', 'ben', 'cleo;approver,admin']
 function Me() {
   const { me } = useParley()
   const [isOpen, setOpen] = useState(false)
+  if (signOut !== null) {
+    return (
+      <button type="button" class="quiet me" onClick={signOut}>
+        Sign out
+      </button>
+    )
+  }
   if (!isDev) return <span class="me">{me?.name ?? ''}</span>
   const change = (user: string): void => {
     if (user.trim() !== '') becomeDevUser(user.trim())

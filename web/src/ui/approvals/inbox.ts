@@ -15,6 +15,7 @@ export class Inbox {
   private state: InboxState = { pending: [], isLoaded: false, error: null }
   private readonly listeners = new Set<(state: InboxState) => void>()
   private timer: ReturnType<typeof setTimeout> | null = null
+  private stopListening: (() => void) | null = null
 
   constructor(
     private readonly api: Api,
@@ -26,13 +27,19 @@ export class Inbox {
   }
 
   start(): void {
-    this.live.listen({
+    this.stopListening = this.live.listen({
       event: ({ type }) => {
         if (type.startsWith('tool_call.') || type === 'stream.ended') this.soon(SOON_MS)
       },
       state: () => this.soon(SOON_MS),
     })
     this.soon(0)
+  }
+
+  stop(): void {
+    this.stopListening?.()
+    this.stopListening = null
+    if (this.timer !== null) clearTimeout(this.timer)
   }
 
   subscribe(listener: (state: InboxState) => void): () => void {
@@ -55,7 +62,7 @@ export class Inbox {
       this.tell({ ...this.state, error })
     }
     // Without a live connection nobody tells us.
-    if (this.live.current !== 'live' && this.timer === null) this.timer = setTimeout(() => void this.load(), POLL_MS)
+    if (this.live.current !== 'live' && this.timer === null && this.stopListening !== null) this.timer = setTimeout(() => void this.load(), POLL_MS)
   }
 
   private tell(state: InboxState): void {

@@ -1,0 +1,136 @@
+"""The console from another origin than its API, as Static Web Apps serve it: CORS, its policy, and signing in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, Request, expect
+
+from devtools import static_site
+from tests.e2e.client import script
+from tests.e2e.processes import ROOT, AppHost, Sink, free_port
+from tests.e2e.stack import own_environment, own_stores
+from tests.web import static_server
+from tests.web.browsing import Visitor
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("built")]
+
+type Visit = Callable[..., Visitor]
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A site, and the host that it calls."""
+
+    base_url: str
+    api: str
+    publish: Callable[[str], None]
+    """Writes the site for a way to sign in (`dev`, `easyauth`), and serves it."""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Sink) -> Iterator[Elsewhere]:
+    folder, port = tmp_path_factory.mktemp("elsewhere"), free_port()
+    site = f"http://localhost:{port}"
+    with own_stores() as stores, static_server.serving(port) as server:
+        host = AppHost(folder, own_environment(stores, model_url, sink), app=_app_that_allows(site, folder / "app"))
+        api = host.base_url
+
+        def publish(auth: str) -> None:
+            static_site.write(folder / auth, api=api, signalr=api, auth=auth)
+            static_server.load(server, folder / auth)
+
+        try:
+            host.start()
+            yield Elsewhere(site, api, publish)
+        finally:
+            host.stop()
+
+
+def _app_that_allows(origin: str, folder: Path) -> Path:
+    """This checkout, with the setting that a developer would make in local.settings.json."""
+    folder.mkdir()
+    for name in ("function_app.py", "host.json", "activities", "orchestrators", "shared", "triggers", "web"):
+        (folder / name).symlink_to(ROOT / name)
+    settings = {"IsEncrypted": False, "Values": {}, "Host": {"CORS": origin}}
+    (folder / "local.settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def test_a_turn_is_watched_live_across_origins(elsewhere: Elsewhere, visit: Visit) -> None:
+    elsewhere.publish("dev")
+    visitor = visit(elsewhere, user="dana;approver,admin")
+    requests: list[Request] = []
+    visitor.page.on("request", lambda request: requests.append(request))
+    page = visitor.open()
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Start one").click()
+    expect(page.get_by_text("the only agent there is")).to_be_visible()
+    page.get_by_role("button", name="Create").click()
+    page.get_by_label("Attach a file").set_input_files(
+        [{"name": "far.txt", "mimeType": "text/plain", "buffer": b"from afar"}]
+    )
+    expect(page.get_by_role("list", name="Files to send").locator("li.ready")).to_have_count(1)
+    page.get_by_label("Message", exact=True).fill(script(content="Heard over there."))
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.assistant")).to_contain_text("Heard over there.")
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    with page.expect_download() as download:
+        page.get_by_role("button", name=re.compile("far.txt")).click()
+    assert download.value.path().read_bytes() == b"from afar"
+    page.get_by_role("link", name="Insight").click()
+    expect(page.get_by_text("Waiting approvals")).to_be_visible()
+
+    site = [request.url for request in requests if request.url.startswith(elsewhere.base_url)]
+    assert {re.sub(r"-[\w-]{8}\.", ".", url.removeprefix(elsewhere.base_url)) for url in site} <= {
+        "/", "/#/", "/assets/index.js", "/assets/index.css", "/assets/icon.svg",
+    }  # fmt: skip
+    assert any(request.url.startswith(f"{elsewhere.api}/api/v1/sessions") for request in requests)
+
+
+def test_the_platforms_sign_in_is_gone_to_and_its_token_sent_with_every_request(
+    elsewhere: Elsewhere, visit: Visit
+) -> None:
+    """The platform's half is not here: the host takes whoever calls. What the page does is."""
+    elsewhere.publish("easyauth")
+    visitor = visit(elsewhere)
+    calls: list[Request] = []
+    visitor.page.on("request", lambda request: calls.append(request) if "/api/v1/" in request.url else None)
+    page = visitor.page
+    page.goto(f"{elsewhere.base_url}/#/insight")
+    button = page.get_by_role("button", name="Sign in")
+    expect(button).to_be_visible()
+    assert calls == [], "nobody is asked before somebody is known"
+    page.route("**/.auth/**", lambda route: route.fulfill(status=204))  # the host has no such page
+    with page.expect_request(f"{elsewhere.api}/.auth/login/aad*") as asked:
+        button.click()
+    back = quote(elsewhere.base_url, safe="")
+    assert asked.value.url.partition("?")[2] == f"session_mode=token&post_login_redirect_url={back}"
+
+    _come_back(page, elsewhere, "a.b.c")
+    expect(page.get_by_role("heading", name="Insight")).to_be_visible()
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    assert page.url == f"{elsewhere.base_url}/#/insight", "back where it began, and the token out of the address"
+    sent = [call for call in calls if call.method != "OPTIONS"]
+    assert sent
+    assert {call.headers.get("x-zumo-auth") for call in sent} == {"a.b.c"}
+    assert not any("x-dev-user" in call.headers for call in sent)
+
+    page.get_by_role("button", name="Sign out").click()
+    expect(button).to_be_visible()
+    # One that is over already is as good as none.
+    _come_back(page, elsewhere, "e30.eyJleHAiOjF9.x")
+    expect(button).to_be_visible()
+    expect(page.get_by_role("navigation", name="Rooms")).to_have_count(0)
+
+
+def _come_back(page: Page, elsewhere: Elsewhere, token: str) -> None:
+    """As the platform sends a caller back: to a page that is loaded anew."""
+    brought = quote(json.dumps({"authenticationToken": token, "user": {"userId": "sid:1"}}))
+    page.goto(f"{elsewhere.base_url}/?{len(token)}#token={brought}")
