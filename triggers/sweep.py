@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import azure.durable_functions as df
@@ -16,6 +17,7 @@ from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.services import Services, services
 from shared.sessions.models import SessionStatus, TurnError, TurnStatus
+from shared.sessions.records import StuckTurn
 
 bp = df.Blueprint()
 
@@ -36,94 +38,122 @@ _KEYS_KEPT = timedelta(days=1)
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
     """Start what was queued, deliver what was decided, close what has lost its orchestration, end what has expired,
     and go on erasing what was deleted."""
-    everything = services()
-    now = datetime.now(UTC)
-    messages = await _turns(everything, client, now)
-    await _decisions(everything, client, now)
-    messages += await _expired(everything, client, now)
-    await _erasures(everything, client, now)
-    await _loose_blobs(everything, now)
-    await everything.session_rows.forget_idempotency_keys(before=now - _KEYS_KEPT)
-    send(events, messages)
+    run = Run(services(), client, datetime.now(UTC), [])
+    await run.everything()
+    send(events, run.messages)
 
 
-async def _turns(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> list[bytes]:
-    rows = everything.turn_rows
-    for session_id in await rows.sessions_with_idle_queue(before=now - timedelta(seconds=QUEUED_SECONDS), limit=_LIMIT):
-        turn_id = await rows.claim_next(session_id, now=now)
-        if turn_id is not None:
-            log.info("handing over to turn %s", turn_id)
-            await durable_client.start_or_leave(client, turn_id)
-    messages: list[bytes] = []
-    stuck = await rows.stuck(
-        queued_before=now - timedelta(seconds=QUEUED_SECONDS),
-        running_before=now - timedelta(seconds=RUNNING_SECONDS),
-        limit=_LIMIT,
-    )
-    for turn in stuck:
-        found = await durable_client.look(client, turn.turn_id)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the sweep. What fails, a part or one item of it, is logged and hinders no other: the next run tries
+    it again."""
+
+    app: Services
+    client: df.DurableOrchestrationClient
+    now: datetime
+    messages: list[bytes]
+    """Encoded SignalR messages that the parts leave."""
+
+    async def everything(self) -> None:
+        """Each part in turn."""
+        for part in (
+            self._idle_queues,
+            self._stuck_turns,
+            self._decisions,
+            self._expired,
+            self._erasures,
+            self._loose_blobs,
+            self._idempotency_keys,
+        ):
+            try:
+                await part()
+            except Transient as exc:
+                log.warning("%s waits for the next run: %s", part.__name__.strip("_"), exc)
+            except Exception:
+                log.exception("%s failed; the next run tries again", part.__name__.strip("_"))
+
+    async def _idle_queues(self) -> None:
+        rows = self.app.turn_rows
+        before = self.now - timedelta(seconds=QUEUED_SECONDS)
+        for session_id in await rows.sessions_with_idle_queue(before=before, limit=_LIMIT):
+            turn_id = await rows.claim_next(session_id, now=self.now)
+            if turn_id is not None:
+                log.info("handing over to turn %s", turn_id)
+                await durable_client.start_or_leave(self.client, turn_id)
+
+    async def _stuck_turns(self) -> None:
+        stuck = await self.app.turn_rows.stuck(
+            queued_before=self.now - timedelta(seconds=QUEUED_SECONDS),
+            running_before=self.now - timedelta(seconds=RUNNING_SECONDS),
+            limit=_LIMIT,
+        )
+        for turn in stuck:
+            try:
+                await self._stuck_turn(turn)
+            except Exception:
+                # To the back of the line: a hundred of these must not keep all others from being looked at.
+                await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
+                log.exception("turn %s could not be looked after now", turn.turn_id)
+
+    async def _stuck_turn(self, turn: StuckTurn) -> None:
+        found = await durable_client.look(self.client, turn.turn_id)
         if found is durable_client.Found.LIVE:
-            await rows.touch_dispatch(turn.turn_id, now=now)
+            await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
         elif found is durable_client.Found.NOWHERE and turn.status is TurnStatus.QUEUED:
             log.warning("turn %s had no orchestration; starting it", turn.turn_id)
-            await rows.touch_dispatch(turn.turn_id, now=now)
-            await durable_client.start_or_leave(client, turn.turn_id)
+            await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
+            await durable_client.start_or_leave(self.client, turn.turn_id)
         else:
             # Its orchestration ended without closing it, or is gone: starting it again could go on for ever.
-            words = await durable_client.last_words(client, turn.turn_id)
+            words = await durable_client.last_words(self.client, turn.turn_id)
             code, detail = explain_failure(words) if words else ("INTERNAL_ERROR", "The turn was lost.")
             why = words[:500] or f"its orchestration is {found}"
             log.error("%s %s with %s: %s", FAILED_LINE, turn.turn_id, code, why)
             error = TurnError(code=code, detail=detail)
-            finished, sent = await everything.sessions.finish_turn(turn.turn_id, status=TurnStatus.FAILED, error=error)
-            messages += sent
+            finished, sent = await self.app.sessions.finish_turn(turn.turn_id, status=TurnStatus.FAILED, error=error)
+            self.messages.extend(sent)
             if finished.next_turn_id is not None:
-                await durable_client.start_or_leave(client, finished.next_turn_id)
-    return messages
+                await durable_client.start_or_leave(self.client, finished.next_turn_id)
 
+    async def _decisions(self) -> None:
+        rows = self.app.approval_rows
+        before = self.now - timedelta(seconds=DECIDED_SECONDS)
+        for approval_id, instance_id in await rows.undelivered(before=before, limit=_LIMIT):
+            try:
+                delivered = await durable_client.raise_decision(self.client, instance_id, approval_id)
+                if not delivered and not await durable_client.is_live(self.client, instance_id):
+                    await rows.give_up_delivery(approval_id, now=self.now)
+            except Exception:
+                log.exception("the decision of approval %s could not be delivered now", approval_id)
 
-async def _expired(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> list[bytes]:
-    messages: list[bytes] = []
-    for session_id, owner_id in await everything.lifecycle.expired(now=now, limit=_LIMIT):
-        try:
-            changed = await everything.sessions.change_status(
-                session_id, Principal(owner_id, frozenset()), SessionStatus.ENDED
-            )
-        except (NotFound, InvalidState):
-            continue  # ended or erased in this very moment
-        log.info("session %s has expired", session_id)
-        messages += changed.messages
-        await durable_client.release(client, changed.instances, changed.interruption)
-    return messages
+    async def _expired(self) -> None:
+        for session_id, owner_id in await self.app.lifecycle.expired(now=self.now, limit=_LIMIT):
+            try:
+                changed = await self.app.sessions.change_status(
+                    session_id, Principal(owner_id, frozenset()), SessionStatus.ENDED
+                )
+            except (NotFound, InvalidState):
+                continue  # ended or erased in this very moment
+            except Exception:
+                log.exception("session %s has expired and could not be ended now", session_id)
+                continue
+            log.info("session %s has expired", session_id)
+            self.messages.extend(changed.messages)
+            await durable_client.release(self.client, changed.instances, changed.interruption)
 
+    async def _erasures(self) -> None:
+        for session_id in await self.app.lifecycle.cut_erasures(now=self.now, limit=_LIMIT):
+            try:
+                if await erasure.erase(self.app, self.client, session_id):
+                    log.info("session %s is erased", session_id)
+            except Exception:
+                log.exception("session %s could not be erased now", session_id)
+        await self.app.lifecycle.forget_erasures(before=self.now - _KEYS_KEPT)
 
-async def _erasures(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> None:
-    for session_id in await everything.lifecycle.cut_erasures(now=now, limit=_LIMIT):
-        try:
-            if await erasure.erase(everything, client, session_id):
-                log.info("session %s is erased", session_id)
-        except Exception:
-            # One that fails must not keep the others; it is tried again.
-            log.exception("session %s could not be erased now", session_id)
-    await everything.lifecycle.forget_erasures(before=now - _KEYS_KEPT)
+    async def _loose_blobs(self) -> None:
+        swept = await self.app.loose_blobs.sweep(now=self.now)
+        if swept:
+            log.info("dealt with the bytes of %d files that were cut or erased", swept)
 
-
-async def _loose_blobs(everything: Services, now: datetime) -> None:
-    try:
-        swept = await everything.loose_blobs.sweep(now=now)
-    except Transient as exc:
-        log.warning("deleting the bytes of files that were cut or erased waits: %s", exc)
-        return
-    if swept:
-        log.info("dealt with the bytes of %d files that were cut or erased", swept)
-
-
-async def _decisions(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> None:
-    rows = everything.approval_rows
-    for approval_id, instance_id in await rows.undelivered(
-        before=now - timedelta(seconds=DECIDED_SECONDS), limit=_LIMIT
-    ):
-        if not await durable_client.raise_decision(client, instance_id, approval_id) and not (
-            await durable_client.is_live(client, instance_id)
-        ):
-            await rows.give_up_delivery(approval_id, now=now)
+    async def _idempotency_keys(self) -> None:
+        await self.app.session_rows.forget_idempotency_keys(before=self.now - _KEYS_KEPT)

@@ -176,14 +176,15 @@ async def test_what_fails_says_with_which_code_and_the_log_says_for_which_reques
 
 async def test_after_a_kill_the_turn_goes_on_in_its_trace(api: Api, collector: Collector, traced: AppHost) -> None:
     session_id = await api.session()
-    turn_id = await say(api, session_id, script(tokens=60, token_ms=20))
+    turn_id = await say(api, session_id, script(tokens=100, token_ms=20), **{"x-correlation-id": "corr-of-killed"})
 
-    async def streaming() -> list[Span] | None:
+    async def streaming() -> Span | None:
+        """The span of the request, once it has left the host, which it does not survive, and the answer has begun."""
         begun = await api.events(session_id)
-        posted = [span for span in collector.spans if span.name.endswith("/messages")]
-        return posted if "stream.chunk" in {event["type"] for event in begun} else None
+        posted = collector.of(parley__correlation_id="corr-of-killed")
+        return posted[0] if posted and "stream.chunk" in {event["type"] for event in begun} else None
 
-    posted = (await eventually(streaming, "the turn to stream"))[-1]
+    posted = await eventually(streaming, "the turn to stream")
     traced.kill()
     traced.start()
     assert (await api.until(session_id, turn_id))["status"] == "completed"
