@@ -32,22 +32,6 @@ class AgentRepository(Protocol):
         ...
 
 
-class NoAgents:
-    """`AgentRepository` where there is only the agent that ships with Parley."""
-
-    async def newest(self, agent_id: str) -> Agent | None:
-        return None
-
-    async def version(self, agent_id: str, version: int) -> Agent | None:
-        return None
-
-    async def list_newest(self, *, after: str, limit: int) -> list[Agent]:
-        return []
-
-    async def add(self, agent: Agent) -> bool:
-        return False
-
-
 class AgentCatalog:
     """Everyone signed in may see agents, admins may change them."""
 

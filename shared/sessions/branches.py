@@ -15,7 +15,7 @@ from pydantic import Field
 from shared.errors import AppError
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.cache import SessionChanges, SessionReader, Uncached
+from shared.sessions.cache import SessionChanges, SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import (
@@ -81,14 +81,14 @@ class BranchService:
         branches: BranchRepository,
         publisher: SessionEventPublisher,
         posting: SessionService,
-        changes: SessionChanges | None = None,
+        changes: SessionChanges,
     ) -> None:
         """posting: whose rules for a new turn hold here too. changes: who is told of another active branch."""
         self._sessions = sessions
         self._branches = branches
         self._publisher = publisher
         self._posting = posting
-        self._changes = changes or Uncached()
+        self._changes = changes
 
     async def regenerate(
         self,

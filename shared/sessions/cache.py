@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,13 +101,6 @@ class SessionChanges(Protocol):
     def changing(self, session_id: str, *, takes_access: bool = False) -> AbstractAsyncContextManager[None]:
         """Around the transaction. takes_access: the block does not end before the change holds for every reader."""
         ...
-
-
-class Uncached:
-    """For where nothing is kept."""
-
-    def changing(self, session_id: str, *, takes_access: bool = False) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
 
 
 class EntryStore(Protocol):

@@ -16,9 +16,9 @@ from typing import Protocol
 
 from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, Transient
 from shared.principal import Principal
-from shared.sessions.agent_catalog import AgentCatalog, NoAgents
+from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.audit import SYSTEM, AuditTrail
-from shared.sessions.cache import SessionChanges, Uncached
+from shared.sessions.cache import SessionChanges
 from shared.sessions.events import Event, EventLogUnavailable, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
@@ -132,9 +132,9 @@ class SessionLifecycle:
         read: Callable[[str, str], Awaitable[SessionRecord]],
         stores: Sequence[ErasableStore],
         audit: AuditTrail,
-        changes: SessionChanges | None = None,
+        changes: SessionChanges,
         *,
-        agents: AgentCatalog | None = None,
+        agents: AgentCatalog,
     ) -> None:
         """read: a session for a user, raises NotFound. stores: what must forget an erased session too.
 
@@ -145,8 +145,8 @@ class SessionLifecycle:
         self._read = read
         self._stores = stores
         self._audit = audit
-        self._changes = changes or Uncached()
-        self._agents = agents or AgentCatalog(NoAgents())
+        self._changes = changes
+        self._agents = agents
 
     async def patch(
         self, session_id: str, body: SessionPatch, principal: Principal, *, if_match: str | None

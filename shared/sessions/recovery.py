@@ -23,7 +23,7 @@ from shared.errors import InvalidState
 from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.branches import branch_activated
-from shared.sessions.cache import SessionChanges, SessionReader, Uncached
+from shared.sessions.cache import SessionChanges, SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus, Value
@@ -114,13 +114,13 @@ class SessionRecoveryManager:
         sessions: SessionReader,
         checkpoints: CheckpointRepository,
         publisher: SessionEventPublisher,
-        changes: SessionChanges | None = None,
+        changes: SessionChanges,
     ) -> None:
         """changes: who is told of another active branch."""
         self._sessions = sessions
         self._checkpoints = checkpoints
         self._publisher = publisher
-        self._changes = changes or Uncached()
+        self._changes = changes
 
     async def create_checkpoint(self, session_id: str, principal: Principal, *, label: str | None = None) -> Checkpoint:
         """One on demand. While a turn runs it stands behind that turn. Raises NotFound, InvalidState, Gone."""

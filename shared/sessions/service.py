@@ -18,13 +18,13 @@ from shared import tracing
 from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal
-from shared.sessions.agent_catalog import AgentCatalog, NoAgents, unknown_agent
+from shared.sessions.agent_catalog import AgentCatalog, unknown_agent
 from shared.sessions.agents import DEFAULT_AGENT, effective_config, plan_turn
 from shared.sessions.budgets import TokenBudgets, TokensUsed, posting_refusal, usage_day
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.expiry import refuse_expired
-from shared.sessions.features.templates import NoTemplates, TemplateService
+from shared.sessions.features.templates import TemplateService
 from shared.sessions.files.note import MAX_NOTE_CHARS, note_for, reference
 from shared.sessions.metrics import metrics
 from shared.sessions.models import (
@@ -120,19 +120,20 @@ class SessionService:
         publisher: SessionEventPublisher,
         *,
         default_model: str,
-        agents: AgentCatalog | None = None,
-        templates: TemplateService | None = None,
-        attachments: AttachmentReader | None = None,
-        user_daily_tokens: int | None = None,
+        agents: AgentCatalog,
+        templates: TemplateService,
+        attachments: AttachmentReader,
+        user_daily_tokens: int | None,
     ) -> None:
+        """user_daily_tokens: None: no limit."""
         self._sessions = sessions
         self._turns = turns
         self._publisher = publisher
         self._default_model = default_model
         self._user_daily_tokens = user_daily_tokens
-        self._agents = agents or AgentCatalog(NoAgents())
+        self._agents = agents
         self._attachments = attachments
-        self._templates = templates or TemplateService(NoTemplates(), self._agents)
+        self._templates = templates
 
     async def create(
         self, body: NewSession, principal: Principal, *, idempotency_key: str | None
@@ -289,7 +290,7 @@ class SessionService:
     async def _attached(self, session_id: str, ids: list[str]) -> list[AttachmentRecord]:
         """The files a message comes with, in its order, each once. Raises InvalidInput (INVALID_MESSAGE)."""
         found = {}
-        if self._attachments is not None and all(is_valid_id(item) for item in ids):
+        if all(is_valid_id(item) for item in ids):
             found = await self._attachments.some(session_id, ids, max_chars=MAX_NOTE_CHARS)
         for item in ids:
             if item not in found:

@@ -14,7 +14,7 @@ from shared.adapters.redis_events import RedisEventLog
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.service import SessionService
-from tests.integration.domain import RecordingAudit, Stores, connect_redis
+from tests.integration.domain import RecordingAudit, Stores, connect_redis, session_lifecycle, session_service
 
 
 @pytest.fixture
@@ -68,15 +68,11 @@ def rows(stores: Stores) -> PostgresLifecycle:
 
 @pytest.fixture
 def lifecycle(
-    rows: PostgresLifecycle,
-    stores: Stores,
-    publisher: SessionEventPublisher,
-    event_log: RedisEventLog,
-    audit: RecordingAudit,
+    stores: Stores, publisher: SessionEventPublisher, event_log: RedisEventLog, audit: RecordingAudit
 ) -> SessionLifecycle:
-    return SessionLifecycle(rows, publisher, stores.sessions.get, [event_log], audit)
+    return session_lifecycle(stores, publisher, [event_log], audit=audit)
 
 
 @pytest.fixture
 def service(stores: Stores, publisher: SessionEventPublisher) -> SessionService:
-    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
+    return session_service(stores, publisher)

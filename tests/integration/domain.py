@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,14 +16,23 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from shared.adapters.postgres import PostgresPool
+from shared.adapters.postgres_agents import PostgresAgents
 from shared.adapters.postgres_approvals import PostgresApprovals
+from shared.adapters.postgres_attachments import PostgresAttachments
+from shared.adapters.postgres_features import PostgresTemplates
+from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.postgres_sessions import PostgresSessions
 from shared.adapters.postgres_tool_calls import PostgresToolCalls
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
+from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.approval_rules import arguments_digest
-from shared.sessions.audit import SYSTEM, TIMEOUT_S
+from shared.sessions.audit import SYSTEM, TIMEOUT_S, AuditTrail
+from shared.sessions.cache import SessionChanges
 from shared.sessions.context import estimate_tokens
+from shared.sessions.events import SessionEventPublisher
+from shared.sessions.features.templates import TemplateService
+from shared.sessions.lifecycle import ErasableStore, SessionLifecycle
 from shared.sessions.models import (
     ApprovalMode,
     Concurrency,
@@ -50,7 +60,7 @@ from shared.sessions.records import (
     VoteEffect,
     VoteRecord,
 )
-from shared.sessions.service import queued_turn
+from shared.sessions.service import SessionService, queued_turn
 
 OWNER = "ann"
 WRITER = "will"
@@ -237,6 +247,50 @@ class Stores:
         rows = await self.rows(query, **parameters)
         assert len(rows) == 1, rows
         return next(iter(rows[0].values()))
+
+
+class Uncached:
+    """`SessionChanges` for where nothing is kept: these readers ask the database."""
+
+    def changing(self, session_id: str, *, takes_access: bool = False) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+
+def session_service(
+    stores: Stores, publisher: SessionEventPublisher, *, user_daily_tokens: int | None = None
+) -> SessionService:
+    """The service over the database alone."""
+    agents = AgentCatalog(PostgresAgents(stores.pool))
+    return SessionService(
+        stores.sessions,
+        stores.turns,
+        publisher,
+        default_model="scripted",
+        agents=agents,
+        templates=TemplateService(PostgresTemplates(stores.pool), agents),
+        attachments=PostgresAttachments(stores.pool),
+        user_daily_tokens=user_daily_tokens,
+    )
+
+
+def session_lifecycle(
+    stores: Stores,
+    publisher: SessionEventPublisher,
+    erased: Sequence[ErasableStore] = (),
+    *,
+    audit: AuditTrail | None = None,
+    changes: SessionChanges | None = None,
+) -> SessionLifecycle:
+    """The lifecycle over the database; erased: the stores beside it that forget a session too."""
+    return SessionLifecycle(
+        PostgresLifecycle(stores.pool),
+        publisher,
+        stores.sessions.get,
+        erased,
+        audit or RecordingAudit(),
+        changes or Uncached(),
+        agents=AgentCatalog(PostgresAgents(stores.pool)),
+    )
 
 
 def new_session(**fields: Any) -> Session:

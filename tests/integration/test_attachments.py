@@ -24,7 +24,7 @@ from shared.sessions.files.loose import LooseBlobs
 from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.models import AttachmentDetail, SessionConfig, SessionStatus
 from shared.sessions.pages import Page, decode_cursor
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, RecordingAudit, Stores, utc_now
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, RecordingAudit, Stores, session_lifecycle, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -313,13 +313,9 @@ async def test_file_that_is_refused_after_it_was_written_may_go_at_once(
 
 @pytest.fixture
 def erasing(
-    rows: PostgresLifecycle,
-    stores: Stores,
-    publisher: SessionEventPublisher,
-    audit: RecordingAudit,
-    loose: LooseBlobs,
+    stores: Stores, publisher: SessionEventPublisher, audit: RecordingAudit, loose: LooseBlobs
 ) -> SessionLifecycle:
-    return SessionLifecycle(rows, publisher, stores.sessions.get, [loose], audit)
+    return session_lifecycle(stores, publisher, [loose], audit=audit)
 
 
 async def erase(lifecycle: SessionLifecycle, session_id: str) -> bool:
@@ -424,17 +420,13 @@ async def test_file_that_arrives_after_its_session_went_is_refused_and_its_bytes
 
 
 async def test_storage_that_is_away_keeps_the_erasure_open(
-    stores: Stores,
-    service: AttachmentService,
-    rows: PostgresLifecycle,
-    publisher: SessionEventPublisher,
-    audit: RecordingAudit,
+    stores: Stores, service: AttachmentService, publisher: SessionEventPublisher
 ) -> None:
     session = await stores.session()
     await add(service, session.id)
     away = AzureBlobStore(connection_string=None, endpoint=None)
     stranded = LooseBlobs(PostgresLooseBlobs(stores.pool), away)
-    lifecycle = SessionLifecycle(rows, publisher, stores.sessions.get, [stranded], audit)
+    lifecycle = session_lifecycle(stores, publisher, [stranded])
     assert not await erase(lifecycle, session.id)
     assert len(await loose_names(stores, session.id)) == 1
 

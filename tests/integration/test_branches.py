@@ -18,17 +18,16 @@ from shared.sessions.history.manager import HistoryManager
 from shared.sessions.models import Concurrency, Regeneration, SessionConfig, SessionStatus, TurnStatus
 from shared.sessions.pages import MessageFilter, Page, decode_cursor
 from shared.sessions.records import PostedMessage
-from shared.sessions.service import SessionService
 from tests.integration.branching import ANN, conversation
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, envelopes, key
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, key, session_service
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def service(stores: Stores, publisher: SessionEventPublisher) -> BranchService:
-    sessions = SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
-    return BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, sessions)
+    posting = session_service(stores, publisher)
+    return BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, posting, Uncached())
 
 
 async def _refused(attempt: Awaitable[Any]) -> ErrorCode:

@@ -14,7 +14,6 @@ from shared.errors import AppError, Conflict, ErrorCode, Gone, InvalidInput, Inv
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.agent_catalog import AgentCatalog
-from shared.sessions.events import SessionEventPublisher
 from shared.sessions.features.models import NewTag, NewTemplate, Tag
 from shared.sessions.features.presets import SYSTEM_TAGS, SYSTEM_TEMPLATES
 from shared.sessions.features.tags import MAX_OWN_TAGS, TagService
@@ -37,11 +36,6 @@ def tags(stores: Stores) -> TagService:
 @pytest.fixture
 def templates(stores: Stores) -> TemplateService:
     return TemplateService(PostgresTemplates(stores.pool), AgentCatalog(PostgresAgents(stores.pool)))
-
-
-@pytest.fixture
-def sessions(stores: Stores, publisher: SessionEventPublisher, templates: TemplateService) -> SessionService:
-    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted", templates=templates)
 
 
 def somebody() -> Principal:
@@ -253,49 +247,49 @@ async def test_a_template_that_no_session_could_be_made_from_is_refused(template
 
 
 @pytest.mark.parametrize("template", SYSTEM_TEMPLATES, ids=lambda template: template.id)
-async def test_a_session_from_a_system_template_in_one_call(sessions: SessionService, template: object) -> None:
+async def test_a_session_from_a_system_template_in_one_call(service: SessionService, template: object) -> None:
     chosen = next(item for item in SYSTEM_TEMPLATES if item is template)
-    made, created, _ = await sessions.create(NewSession(template=chosen.id, name="n"), ANN, idempotency_key=None)
+    made, created, _ = await service.create(NewSession(template=chosen.id, name="n"), ANN, idempotency_key=None)
 
     assert created
     assert (made.name, made.config, made.tags) == ("n", chosen.config, chosen.tags)
-    assert (await sessions.get(made.id, ANN)).session == made
+    assert (await service.get(made.id, ANN)).session == made
 
 
-async def test_a_session_keeps_what_its_template_was(sessions: SessionService, templates: TemplateService) -> None:
+async def test_a_session_keeps_what_its_template_was(service: SessionService, templates: TemplateService) -> None:
     mine = await templates.create(
         NewTemplate(name=new_id(), session_name="From it", config=SessionConfig(max_steps=3), tags=["a"]), ANN
     )
-    made, _, _ = await sessions.create(
+    made, _, _ = await service.create(
         NewSession(template=mine.id, config=SessionConfig(max_context_tokens=1_000)), ANN, idempotency_key=None
     )
     await templates.delete(mine.id, ANN)
 
-    kept = (await sessions.get(made.id, ANN)).session
+    kept = (await service.get(made.id, ANN)).session
     assert (kept.name, kept.tags, kept.config.max_steps, kept.config.max_context_tokens) == ("From it", ["a"], 3, 1_000)
 
 
 async def test_a_template_of_somebody_else_is_as_unknown_as_none(
-    sessions: SessionService, templates: TemplateService
+    service: SessionService, templates: TemplateService
 ) -> None:
     mine = await templates.create(NewTemplate(name=new_id()), ANN)
     told = []
     for name in (mine.id, new_id(), "' OR 1=1", ""):
         with pytest.raises(InvalidInput) as caught:
-            await sessions.create(NewSession(template=name), MALLORY, idempotency_key=None)
+            await service.create(NewSession(template=name), MALLORY, idempotency_key=None)
         told.append((caught.value.code, caught.value.errors))
     assert told == [(ErrorCode.VALIDATION_ERROR, ({"field": "template", "message": "unknown template"},))] * 4
 
 
 async def test_a_repeated_request_gets_the_session_though_its_template_changed(
-    sessions: SessionService, templates: TemplateService
+    service: SessionService, templates: TemplateService
 ) -> None:
     name, key = new_id(), new_id()
     mine = await templates.create(NewTemplate(name=name, tags=["a"]), ANN)
     body = NewSession(template=mine.id)
-    first, _, _ = await sessions.create(body, ANN, idempotency_key=key)
+    first, _, _ = await service.create(body, ANN, idempotency_key=key)
 
-    again, created, _ = await sessions.create(body, ANN, idempotency_key=key)
+    again, created, _ = await service.create(body, ANN, idempotency_key=key)
     assert (again.id, created) == (first.id, False)
     with pytest.raises(Conflict):
-        await sessions.create(NewSession(template="general"), ANN, idempotency_key=key)
+        await service.create(NewSession(template="general"), ANN, idempotency_key=key)

@@ -15,7 +15,6 @@ from shared.errors import AppError, ErrorCode, InvalidInput, ToolFailed
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.context import estimate_tokens, to_wire
-from shared.sessions.events import SessionEventPublisher
 from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
@@ -55,11 +54,6 @@ def rows(stores: Stores) -> PostgresAttachments:
 @pytest.fixture
 def attachments(stores: Stores, rows: PostgresAttachments, blobs: AzureBlobStore) -> AttachmentService:
     return AttachmentService(stores.sessions, rows, blobs, FileAnalyzer(), max_bytes=1_000_000)
-
-
-@pytest.fixture
-def service(stores: Stores, rows: PostgresAttachments, publisher: SessionEventPublisher) -> SessionService:
-    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted", attachments=rows)
 
 
 async def send(attachments: AttachmentService, session_id: str, content: bytes = CSV, name: str = "a.csv") -> str:

@@ -9,13 +9,11 @@ import pytest
 
 from shared.adapters.postgres_agents import PostgresAgents
 from shared.adapters.postgres_features import PostgresTemplates
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.agent_catalog import AgentCatalog, agent_etag
 from shared.sessions.agents import DEFAULT_AGENT, NewAgent
-from shared.sessions.events import SessionEventPublisher
 from shared.sessions.features.models import NewTemplate
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.lifecycle import SessionLifecycle
@@ -23,7 +21,7 @@ from shared.sessions.models import NewMessage, NewSession, SessionConfig, Sessio
 from shared.sessions.pages import Page
 from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.service import SessionService
-from tests.integration.domain import RecordingAudit, Stores
+from tests.integration.domain import Stores
 
 pytestmark = pytest.mark.integration
 
@@ -33,17 +31,6 @@ ADMIN = Principal("ada", frozenset({Role.USER, Role.ADMIN}))
 @pytest.fixture
 def catalog(stores: Stores) -> AgentCatalog:
     return AgentCatalog(PostgresAgents(stores.pool))
-
-
-@pytest.fixture
-def service(stores: Stores, publisher: SessionEventPublisher, catalog: AgentCatalog) -> SessionService:
-    return SessionService(stores.sessions, stores.turns, publisher, default_model="scripted", agents=catalog)
-
-
-@pytest.fixture
-def lifecycle(stores: Stores, publisher: SessionEventPublisher, catalog: AgentCatalog) -> SessionLifecycle:
-    rows = PostgresLifecycle(stores.pool)
-    return SessionLifecycle(rows, publisher, stores.sessions.get, [], RecordingAudit(), agents=catalog)
 
 
 def clerk(**fields: object) -> NewAgent:

@@ -21,14 +21,14 @@ from shared.sessions.pages import Page, decode_cursor
 from shared.sessions.records import PostedMessage
 from shared.sessions.recovery import KEPT_CHECKPOINTS, SessionRecoveryManager
 from tests.integration.branching import ANN, Conversation, conversation
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, envelopes, utc_now
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, utc_now
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def manager(stores: Stores, publisher: SessionEventPublisher) -> SessionRecoveryManager:
-    return SessionRecoveryManager(stores.sessions, PostgresCheckpoints(stores.pool), publisher)
+    return SessionRecoveryManager(stores.sessions, PostgresCheckpoints(stores.pool), publisher, Uncached())
 
 
 async def _refused(attempt: Awaitable[Any]) -> ErrorCode:

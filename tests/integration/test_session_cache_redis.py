@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 
 from shared.adapters.postgres_branches import PostgresBranches
 from shared.adapters.postgres_checkpoints import PostgresCheckpoints
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.redis_guard import RedisGuard
 from shared.adapters.redis_sessions import RedisSessionEntries
 from shared.errors import NotFound
@@ -21,8 +20,16 @@ from shared.sessions.events import SessionEventPublisher
 from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.models import NewParticipant, Regeneration, Session
 from shared.sessions.recovery import SessionRecoveryManager
-from shared.sessions.service import SessionService
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, RecordingAudit, Stores, connect_redis
+from tests.integration.domain import (
+    OWNER,
+    READER,
+    STRANGER,
+    WRITER,
+    Stores,
+    connect_redis,
+    session_lifecycle,
+    session_service,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -41,8 +48,7 @@ def cache(entries: RedisSessionEntries, stores: Stores) -> SessionCache:
 
 @pytest.fixture
 def life(stores: Stores, publisher: SessionEventPublisher, cache: SessionCache) -> SessionLifecycle:
-    rows = PostgresLifecycle(stores.pool)
-    return SessionLifecycle(rows, publisher, stores.sessions.get, [], RecordingAudit(), cache)
+    return session_lifecycle(stores, publisher, changes=cache)
 
 
 async def _is_kept(redis: Redis, session: Session) -> bool:
@@ -96,8 +102,8 @@ async def test_an_erased_session_is_gone_at_once(stores: Stores, cache: SessionC
 async def test_another_active_branch_is_seen_at_once_however_it_came(
     stores: Stores, cache: SessionCache, publisher: SessionEventPublisher
 ) -> None:
-    service = SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
-    branches = BranchService(cache, PostgresBranches(stores.pool), publisher, service, cache)
+    posting = session_service(stores, publisher)
+    branches = BranchService(cache, PostgresBranches(stores.pool), publisher, posting, cache)
     recovery = SessionRecoveryManager(cache, PostgresCheckpoints(stores.pool), publisher, cache)
     session = await stores.session()
     posted = await stores.post(session.id)

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.redis_events import RedisEventLog
 from shared.durable_names import notification_instance
 from shared.errors import AppError, Conflict, ErrorCode, NotFound
@@ -34,6 +33,7 @@ from tests.integration.domain import (
     key,
     new_session,
     result_of,
+    session_lifecycle,
     utc_now,
 )
 
@@ -187,14 +187,10 @@ class _AwayStore:
 
 
 async def test_an_erasure_is_not_finished_while_a_store_is_away(
-    stores: Stores,
-    lifecycle: SessionLifecycle,
-    rows: PostgresLifecycle,
-    publisher: SessionEventPublisher,
-    audit: RecordingAudit,
+    stores: Stores, lifecycle: SessionLifecycle, publisher: SessionEventPublisher, audit: RecordingAudit
 ) -> None:
     session_id, _, _ = await _full_session(stores, publisher)
-    halting = SessionLifecycle(rows, publisher, stores.sessions.get, [_AwayStore()], audit)
+    halting = session_lifecycle(stores, publisher, [_AwayStore()], audit=audit)
     await halting.mark_erasure(session_id, ANN, if_match=None)
 
     assert not await _erase(halting, session_id)

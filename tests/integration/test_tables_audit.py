@@ -20,9 +20,8 @@ from shared.principal import Principal, Role
 from shared.sessions.audit import AuditLines, AuditPage, ChainedAudit
 from shared.sessions.audit_chain import BEING_WRITTEN
 from shared.sessions.events import EventLogUnavailable
-from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.pages import Page, decode_cursor
-from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, utc_now
+from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, session_lifecycle, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -332,11 +331,9 @@ async def test_storage_that_is_away_costs_the_line_and_not_the_turn(
     assert _ACCOUNT_KEY not in caplog.text
 
 
-async def test_deleting_a_session_takes_its_trail_along(
-    stores: Stores, trail: ChainedAudit, rows: Any, publisher: Any
-) -> None:
+async def test_deleting_a_session_takes_its_trail_along(stores: Stores, trail: ChainedAudit, publisher: Any) -> None:
     session_id = await _written(stores, trail, 2)
-    lifecycle = SessionLifecycle(rows, publisher, stores.sessions.get, [trail], trail)
+    lifecycle = session_lifecycle(stores, publisher, [trail], audit=trail)
     await lifecycle.mark_erasure(session_id, ANN, if_match=None)
 
     found = await lifecycle.erase_stores(session_id)

@@ -28,7 +28,7 @@ from shared.sessions.models import (
 )
 from shared.sessions.records import StepResult, StoredStep
 from shared.sessions.service import SessionService
-from tests.integration.domain import OWNER, Stores, plan, result_of, utc_now
+from tests.integration.domain import OWNER, Stores, Uncached, plan, result_of, session_service, utc_now
 
 pytestmark = pytest.mark.integration
 
@@ -131,9 +131,7 @@ async def test_yesterdays_tokens_do_not_count_today_and_are_forgotten(stores: St
 
 @pytest.fixture
 def service(stores: Stores, publisher: SessionEventPublisher) -> SessionService:
-    return SessionService(
-        stores.sessions, stores.turns, publisher, default_model="scripted", user_daily_tokens=STEP_TOKENS
-    )
+    return session_service(stores, publisher, user_daily_tokens=STEP_TOKENS)
 
 
 async def _spent_session(stores: Stores, user: str, **config: Any) -> str:
@@ -148,7 +146,7 @@ async def _spent_session(stores: Stores, user: str, **config: Any) -> str:
 async def test_a_session_whose_budget_is_used_up_takes_no_message_until_it_is_raised(
     stores: Stores, publisher: SessionEventPublisher
 ) -> None:
-    service = SessionService(stores.sessions, stores.turns, publisher, default_model="scripted")
+    service = session_service(stores, publisher)
     session_id = await _spent_session(stores, OWNER, max_session_tokens=STEP_TOKENS)
 
     with pytest.raises(BudgetExceeded) as refused:
@@ -205,7 +203,7 @@ async def test_an_answer_is_not_tried_again_beyond_the_budget(
     user = new_id()
     session_id = await _spent_session(stores, user)
     asked = await stores.value(b"SELECT id FROM messages WHERE session_id = %(s)s AND role = 'user'", s=session_id)
-    branches = BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, service)
+    branches = BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, service, Uncached())
 
     with pytest.raises(BudgetExceeded):
         await branches.regenerate(session_id, asked, Regeneration(), Principal(user, frozenset()), idempotency_key=None)

@@ -22,8 +22,7 @@ from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.pictures import StoredPictures
 from shared.sessions.models import NewMessage, NewSession
 from shared.sessions.records import StepStart
-from shared.sessions.service import SessionService
-from tests.integration.domain import OWNER, Stores
+from tests.integration.domain import OWNER, Stores, session_service
 from tests.integration.test_bridge import settings_for
 from tests.unit.files.documents import png
 
@@ -50,9 +49,7 @@ async def test_a_model_gets_the_pictures_of_a_message_if_its_agent_sees(
     rows, agent_id = PostgresAttachments(stores.pool), new_id()
     catalog = AgentCatalog(PostgresAgents(stores.pool))
     await catalog.put(agent_id, NewAgent(name="n", instructions="Look.", vision=vision), ANN, if_match=None)
-    service = SessionService(
-        stores.sessions, stores.turns, publisher, default_model="scripted", agents=catalog, attachments=rows
-    )
+    service = session_service(stores, publisher)
     session, _, _ = await service.create(NewSession(agent_id=agent_id), ANN, idempotency_key=None)
     files = AttachmentService(stores.sessions, rows, blobs, FileAnalyzer(), max_bytes=1_000_000)
     with files.spool() as spool:

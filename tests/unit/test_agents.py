@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
-from shared.sessions.agent_catalog import AgentCatalog, NoAgents, agent_etag
+from shared.sessions.agent_catalog import AgentCatalog, agent_etag
 from shared.sessions.agents import DEFAULT_AGENT, Agent, NewAgent, effective_config, plan_turn
 from shared.sessions.models import ApprovalMode, Concurrency, SessionConfig
 from shared.sessions.pages import Page, decode_cursor
@@ -211,7 +211,7 @@ async def test_the_agent_that_ships_is_listed_in_its_place_until_an_admin_replac
 
 
 async def test_an_agent_that_is_not_there_cannot_be_named() -> None:
-    catalog = AgentCatalog(NoAgents())
+    catalog = AgentCatalog(Kept())
     await catalog.check(None)
     await catalog.check("assistant")
 

@@ -42,22 +42,6 @@ class TemplateRepository(Protocol):
         ...
 
 
-class NoTemplates:
-    """`TemplateRepository` where nobody has templates of his own, only the system's."""
-
-    async def own(self, user_id: str, *, limit: int) -> list[Template]:
-        return []
-
-    async def get(self, template_id: str, user_id: str) -> Template | None:
-        return None
-
-    async def add(self, template: Template, user_id: str, *, limit: int) -> bool:
-        return False
-
-    async def delete(self, template_id: str, user_id: str) -> Template | None:
-        return None
-
-
 class TemplateService:
     """The system's templates and the caller's own; nobody sees another's."""
 
