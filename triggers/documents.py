@@ -43,7 +43,11 @@ async def docs(call: Call, _: None) -> Response:
     return Response(
         _page(document()),
         media_type="text/html; charset=utf-8",
-        headers={"Content-Security-Policy": content_security_policy(_STYLE), "X-Content-Type-Options": "nosniff"},
+        headers={
+            "Content-Security-Policy": content_security_policy(_STYLE),
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        },
     )
 
 

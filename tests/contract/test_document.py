@@ -127,7 +127,11 @@ async def test_docs_page_shows_every_route_and_loads_nothing(api: Api, contract:
         assert path in page.text
         for method in methods:
             assert method.upper() in page.text
-    assert "default-src 'none'" in response.headers["content-security-policy"]
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    told = (response.headers["x-content-type-options"], response.headers["referrer-policy"])
+    assert told == ("nosniff", "no-referrer")
 
 
 async def test_document_is_served_without_signing_in(api: Api) -> None:

@@ -218,9 +218,10 @@ async def _walk_agents(api: Api) -> None:
     body = {"name": "Clerk", "instructions": "File things.", "tools": ["calculate"], "defaults": {"max_steps": 3}}
     made = await admin.request("PUT", "/api/v1/agents/clerk", json=body)
     assert made.status_code in {200, 201}
-    found = await api.get(f"/api/v1/agents/clerk?version={made.json()['version']}")
+    anybody = api.as_user("rita")
+    found = await anybody.get(f"/api/v1/agents/clerk?version={made.json()['version']}")
     assert (found.json(), found.headers["etag"]) == (made.json(), made.headers["etag"])
-    assert made.json() in (await api.get("/api/v1/agents?limit=200")).json()["items"]
+    assert made.json() in (await anybody.get("/api/v1/agents?limit=200")).json()["items"]
     assert made.json()["defaults"] == {"max_steps": 3}
     shown = {field: value for field, value in made.json().items() if not field.startswith("created_")}
     sent_back = {field: value for field, value in shown.items() if field not in {"id", "version"}}

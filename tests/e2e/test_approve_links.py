@@ -42,8 +42,14 @@ def _assert_page(response: httpx.Response, status: int, *texts: str) -> None:
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
-    assert (response.headers["cache-control"], response.headers["referrer-policy"]) == ("no-store", "same-origin")
+    assert response.headers["cache-control"] == "no-store"
+    # The address holds the token: no other site may be told it, and the page leads to none.
+    assert (response.headers["referrer-policy"], response.headers["x-content-type-options"]) == (
+        "same-origin",
+        "nosniff",
+    )
     assert "<script" not in response.text
+    assert "<a " not in response.text
 
 
 async def test_link_fetched_any_number_of_times_changes_nothing(api: Api, parley: AppHost, sink: Sink) -> None:

@@ -29,12 +29,14 @@ from shared.sessions.pages import ApprovalFilter, MessageFilter, Page
 from shared.sessions.records import PostedMessage, ProposedCall
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
+from shared.sessions.tools.services import HistoryAnswer, HistoryQuestion
 from shared.signing import ApprovalLinks
 from tests.integration.domain import (
     OWNER,
     READER,
     STRANGER,
     WAIT_S,
+    WRITER,
     RecordingAudit,
     Stores,
     call,
@@ -66,9 +68,21 @@ class Fetcher:
 
 
 @dataclass
+class History:
+    """A `HistorySearcher` that remembers who asked."""
+
+    asked_as: list[str] = field(default_factory=list)
+
+    async def find(self, question: HistoryQuestion) -> HistoryAnswer:
+        self.asked_as.append(question.user_id)
+        return HistoryAnswer([], only_there=True)
+
+
+@dataclass
 class Bench:
     stores: Stores
     fetcher: Fetcher
+    history: History
     audit: RecordingAudit
     handler: ToolCallHandler
     approvals: ToolApprovalManager
@@ -97,14 +111,15 @@ class Bench:
 
 @pytest.fixture
 async def bench(stores: Stores, publisher: SessionEventPublisher) -> Bench:
-    fetcher, audit = Fetcher(), RecordingAudit()
+    fetcher, history, audit = Fetcher(), History(), RecordingAudit()
     watch = CancelWatch(stores.turns.cancel_requested)
     links = ApprovalLinks("s" * 32, "http://localhost")
     return Bench(
         stores,
         fetcher,
+        history,
         audit,
-        ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=fetcher), watch, audit),
+        ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=fetcher, history=history), watch, audit),
         ToolApprovalManager(stores.approvals, stores.tool_calls, publisher, links, audit, print_links=True),
     )
 
@@ -126,6 +141,18 @@ async def test_an_automatic_call_runs_once_and_a_repeat_tells_the_same(bench: Be
     assert told["status"] == "completed"
     assert "391" in told["untrusted_output"]
     assert bench.audit.lines == []
+
+
+async def test_a_tool_acts_for_whoever_asked_in_its_turn_and_not_for_the_sessions_owner(bench: Bench) -> None:
+    session = await bench.stores.shared_session()
+    proposal = call("search_history", {"query": "plans"})
+    posted = await bench.stores.post(session.id, user=WRITER)
+    await bench.stores.answer(posted.turn.id, calls=[proposal])
+
+    report = await bench.handle(proposal.id)
+
+    assert report.status is ToolCallStatus.COMPLETED
+    assert bench.history.asked_as == [WRITER]
 
 
 async def test_a_result_beyond_any_integer_type_is_stored(bench: Bench) -> None:

@@ -41,6 +41,16 @@ def test_the_page_is_under_a_policy_that_allows_no_inline_code_and_no_foreign_so
     assert re.fullmatch(r"'self' http://127\.0\.0\.1:\d+ ws://127\.0\.0\.1:\d+", policy["connect-src"])
 
 
+def test_every_answer_of_the_console_says_how_it_may_be_used(parley: AppHost, page: httpx.Response) -> None:
+    asset = httpx.get(parley.base_url + _asset(page), trust_env=False)
+    missing = httpx.get(parley.base_url + "/assets/index-00000000.js", trust_env=False)
+    for response in (page, asset, missing):
+        told = {name: response.headers[name] for name in ("x-content-type-options", "referrer-policy")}
+        assert told == {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}, response.url
+        assert response.headers["cross-origin-opener-policy"] == "same-origin"
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
+
+
 def test_the_page_itself_is_asked_for_again_and_costs_nothing_when_unchanged(
     parley: AppHost, page: httpx.Response
 ) -> None:
