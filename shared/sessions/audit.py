@@ -12,13 +12,14 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Protocol
 
 import orjson
 from pydantic import Field
 
 from shared.errors import AppError, ErrorCode, NotFound, Transient
-from shared.ids import new_id
+from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, Role
 from shared.sessions.audit_chain import Anchor, ChainCheck, SealedLine, seal
 from shared.sessions.events import EventLogUnavailable
@@ -39,7 +40,6 @@ _TRIES = 50
 """To claim a number that others of the session want too."""
 
 _MAX_HEADS = 4_096
-_MAX_LOGGED_CHARS = 500
 MAX_DETAILS_CHARS = 20_000
 """A string property holds 32 Ki UTF-16 units (Azure Tables data model), and escaping may lengthen a cut text."""
 
@@ -147,16 +147,16 @@ class ChainedAudit:
     async def record(
         self, session_id: str, action: str, details: JsonObject, *, who: str = SYSTEM, within_s: float = TIMEOUT_S
     ) -> None:
-        text = _bounded(details)
+        line: SealedLine | None = None
         try:
             async with asyncio.timeout(within_s):
-                line = await self._claim(session_id, action, text, who)
+                line = await self._claim(session_id, action, _bounded(details), who)
                 if line is None:
                     log.info("no audit line %s: session %s is gone", action, session_id)
                     return
                 await self._lines.append(session_id, line)
         except (AuditUnavailable, AppError, TimeoutError) as exc:
-            _log_lost(session_id, action, text, exc)
+            _log_lost(session_id, action, details, line, exc)
 
     async def _claim(self, session_id: str, action: str, details: str, who: str) -> SealedLine | None:
         """The next line of the trail, sealed; None when the session is gone. Raises AuditUnavailable."""
@@ -185,7 +185,6 @@ class ChainedAudit:
         raise AuditUnavailable(f"no number of its own after {_TRIES} tries")
 
     async def record_erasure(self, session_id: str, details: JsonObject, *, who: str) -> None:
-        text = _bounded(details)
         line = seal(
             self._keys[0],
             session_id,
@@ -193,14 +192,14 @@ class ChainedAudit:
             at=self._clock(),
             who=who,
             action="session.erased",
-            details=text,
+            details=_bounded(details),
             previous=new_id(),
         )
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self._lines.append_erasure(session_id, line)
         except (AuditUnavailable, TimeoutError) as exc:
-            _log_lost(session_id, line.action, text, exc)
+            _log_lost(session_id, line.action, details, line, exc)
 
     async def erase(self, session_id: str) -> None:
         """Forget the trail of an erased session. Raises EventLogUnavailable while its store is away."""
@@ -280,6 +279,25 @@ def _public(line: SealedLine) -> AuditLine:
     )
 
 
-def _log_lost(session_id: str, action: str, details: str, exc: Exception) -> None:
-    shown = details[:_MAX_LOGGED_CHARS]
-    log.error("audit line lost: %s %s of session %s: %s: %s", action, shown, session_id, type(exc).__name__, exc)
+def _log_lost(session_id: str, action: str, details: JsonObject, line: SealedLine | None, exc: Exception) -> None:
+    """What an operator needs to find what was lost, and nothing that anybody wrote: comments and arguments stay out.
+
+    line: when its number had been claimed already. The digest tells whether a text found elsewhere is the lost one.
+    """
+    number = "no number" if line is None else f"number {line.number}"
+    ids = " ".join(
+        f"{name}={value}"
+        for name, value in details.items()
+        if name.endswith("_id") and isinstance(value, str) and is_valid_id(value)
+    )
+    digest = sha256(_bounded(details).encode()).hexdigest()
+    log.error(
+        "audit line lost: %s of session %s, %s, %s, details %s: %s: %s",
+        action,
+        session_id,
+        number,
+        ids or "no ids",
+        digest,
+        type(exc).__name__,
+        exc,
+    )
