@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
@@ -33,12 +34,17 @@ HELP = """usage: ./dev COMMAND [arguments]
 
 The first run makes .venv (needs Python 3.13 or newer and the package registry)."""
 
+COMMANDS = ("up", "test", "bench", "host", "check", "migrate", "lock", "infra", "package")
+
 
 def main(arguments: list[str]) -> int:
     """The exit code, when it did not become `python -m devtools`."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0
+    if arguments[0] not in COMMANDS:  # not worth a set-up
+        print(f"dev: no command {arguments[0]!r}; ./dev lists them", file=sys.stderr)
+        return 2
     if _stamp_found() != _stamp_wanted():
         from devtools import setup  # costs more than the whole fast path
 

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from devhost.servers import ServerError
-from devhost.servers.azurite import node_environment, node_home
+from devhost.servers.node import node_environment, node_home, npm_ci
 from devhost.servers.process import run_to_end
 from devhost.servers.supervise import Report, ignore_reports
 from devtools.bootstrap import ROOT
@@ -31,12 +31,6 @@ _MODULES = WEB / "node_modules"
 _MODULES_STAMP = _MODULES / ".stamp"
 _LOCKS = ("package.json", "package-lock.json")
 _SOURCES = ("src", "index.html", "tsconfig.json", "vite.config.ts")
-_INSTALL_LIMIT_S = 300.0
-_NPM_OPTIONS = (
-    *("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"),
-    # Somebody without a network wants to know now, not after npm's two minutes of trying.
-    *("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--prefer-offline"),
-)
 
 
 class ConsoleNotBuilt(Exception):
@@ -74,12 +68,10 @@ async def _install(report: Report) -> None:
     if _MODULES_STAMP.exists() and _MODULES_STAMP.read_text(encoding="ascii") == wanted:
         return
     report("console", "installing its packages (once)")
-    npm = _home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     try:
-        async with asyncio.timeout(_INSTALL_LIMIT_S):
-            await _node(str(npm), "ci", *_NPM_OPTIONS)
-    except TimeoutError:
-        raise ConsoleNotBuilt("the npm registry did not answer in time") from None
+        await npm_ci(WEB)
+    except ServerError as failure:
+        raise ConsoleNotBuilt(str(failure)) from failure
     _MODULES_STAMP.write_text(wanted, encoding="ascii")
 
 

@@ -64,6 +64,10 @@ class Stack:
     def servers(self) -> tuple[Server, ...]:
         return (*self._provided.values(), *([self.notes] if self.notes is not None else []))
 
+    def leave_out(self, server: Server) -> None:
+        """Go on without a server that cannot be had; its setting stays unset."""
+        self._provided = {setting: one for setting, one in self._provided.items() if one is not server}
+
     @property
     def uses_offline_model(self) -> bool:
         return "OPENAI_BASE_URL" in self._provided

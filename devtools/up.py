@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from devhost.beside import SERVERS_SETTING
-from devhost.servers import Server, ServerError, enter_all, owned_folder
+from devhost.servers import AzuriteMissing, Server, ServerError, enter_all, owned_folder
 from devhost.servers.folder import is_free
 from devhost.servers.process import run_to_end
 from devtools import console
@@ -29,6 +29,7 @@ from devtools.stack import ROOT, Stack, user_settings
 DATA_VERSION = "parley-1"
 """Of the data folder's layout; raised when an older folder cannot be read any more."""
 _HEALTH_PATH = "/api/v1/health/ready"
+_NPM_HINT = "run ./dev up again with a network, or set NPM_CONFIG_REGISTRY to a registry you reach"
 _MIGRATE = "shared.adapters.sql.migrate"
 
 
@@ -80,7 +81,7 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
             # Beside the servers: both take seconds the first time, and neither needs the other.
             building = await running.enter_async_context(_beside(_build_console()))
             await _start_servers(running, stack, settings)
-            await building
+            has_console = await building
             host = AppHost(
                 folder / "host",
                 port=port,
@@ -91,7 +92,7 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
                 health_path=_HEALTH_PATH,
             )
             await running.enter_async_context(host)
-            _say(_welcome(host.url, stack, data=folder))
+            _say(_welcome(host.url, stack, data=folder, has_console=has_console))
             _say(f"ready ({time.monotonic() - began:.1f} s)")
             await _until_one_fails([*stack.servers, host])
 
@@ -104,10 +105,15 @@ async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, setti
             await _timed(running, stack.postgres)
         await _migrate(stack.postgres.url if stack.postgres is not None else settings["POSTGRES_URL"])
 
+    async def start(server: Server) -> None:
+        try:
+            await _timed(running, server)
+        except AzuriteMissing as missing:
+            stack.leave_out(server)
+            _report(server.name, f"is left out, and so are files and the audit trail: {missing.reason}; {_NPM_HINT}")
+
     others = [server for server in stack.servers if server is not stack.postgres]
-    tasks = [
-        asyncio.create_task(coroutine) for coroutine in [migrate_when_ready(), *(_timed(running, s) for s in others)]
-    ]
+    tasks = [asyncio.create_task(coroutine) for coroutine in [migrate_when_ready(), *(start(s) for s in others)]]
     try:
         await asyncio.gather(*tasks)
     except BaseException:
@@ -118,7 +124,7 @@ async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, setti
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+async def _beside[T](work: Coroutine[None, None, T]) -> AsyncIterator[asyncio.Task[T]]:
     """Work that ends with the block at the latest."""
     task = asyncio.create_task(work)
     try:
@@ -128,12 +134,14 @@ async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Ta
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _build_console() -> None:
-    """Without the npm registry there is no console the first time, and everything else works."""
+async def _build_console() -> bool:
+    """Whether there is one. Without the npm registry there is none the first time, and everything else works."""
     try:
         await console.build(_report)
     except console.ConsoleNotBuilt as reason:
-        _report("console", f"is not built: {reason}")
+        _report("console", f"is not built, all else works: {reason}; {_NPM_HINT}")
+        return False
+    return True
 
 
 async def _timed(running: contextlib.AsyncExitStack, server: Server) -> None:
@@ -170,12 +178,12 @@ async def _until_one_fails(servers: Sequence[Server]) -> None:
     raise next(server.error for server in servers if server.error is not None)
 
 
-def _welcome(url: str, stack: Stack, *, data: Path) -> str:
+def _welcome(url: str, stack: Stack, *, data: Path, has_console: bool) -> str:
     model = "offline demo model; set OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT for a real one"
     notes = [] if stack.notes is None else [f"  notes   {stack.notes.url} (what the tool http_request may reach)"]
     lines = [
         "",
-        f"  console {url}/",
+        f"  console {url}/" if has_console else "  console not built: see above",
         f"  app     {url}/api/v1",
         f"  docs    {url}/api/docs",
         f"  health  {url}{_HEALTH_PATH}",

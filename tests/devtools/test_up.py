@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -130,6 +131,51 @@ def test_local_settings_count_as_set(up: StartUp, checkout: Path, own_servers: d
         assert sorted(path.name for path in one.data.iterdir() if path.is_dir()) == ["host"]
     finally:
         local.unlink()
+
+
+_ONE_PACKAGE = {
+    "name": "web",
+    "version": "1.0.0",
+    "lockfileVersion": 3,
+    "packages": {
+        "": {"name": "web", "version": "1.0.0", "dependencies": {"left-pad": "1.3.0"}},
+        "node_modules/left-pad": {
+            "version": "1.3.0",
+            "resolved": "https://registry.npmjs.org/left-pad/-/left-pad-1.3.0.tgz",
+            "integrity": f"sha512-{'A' * 86}==",
+        },
+    },
+}
+
+
+def test_without_the_npm_registry_all_else_works_and_what_is_missing_is_told(
+    up: StartUp, checkout: Path, own_servers: dict[str, str], tmp_path: Path
+) -> None:
+    web = checkout / "web"
+    web.mkdir()
+    (web / "package.json").write_text(json.dumps({**_ONE_PACKAGE["packages"][""]}))  # type: ignore[index]
+    (web / "package-lock.json").write_text(json.dumps(_ONE_PACKAGE))
+    dead = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/", "NPM_CONFIG_CACHE": str(tmp_path / "npm")}
+    without = {name: value for name, value in own_servers.items() if name != "AzureWebJobsStorage"}
+    try:
+        one = up(env=without | dead | {"XDG_CACHE_HOME": str(tmp_path)})
+        one.wait_for("\nready")
+    finally:
+        shutil.rmtree(web)
+    reason = "the npm registry cannot be reached (ECONNREFUSED); run ./dev up again with a network"
+    assert f"console   is not built, all else works: {reason}" in one.output
+    assert f"azurite   is left out, and so are files and the audit trail: {reason}" in one.output
+    assert "  console not built: see above\n" in one.output
+    assert "AzureWebJobsStorage" not in _settings(one)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(up: StartUp, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    one = up(data=tmp_path / "file" / "data")
+    assert one.wait() == 1
+    assert one.output == (
+        f"dev: the data folder {tmp_path}/file/data cannot be written (Not a directory): choose another with --data\n"
+    )
 
 
 def test_a_taken_port_is_one_line(up: StartUp) -> None:

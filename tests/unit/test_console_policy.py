@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.settings import Settings
-from triggers.console import page_policy
+from triggers.console import _not_built, page_policy
 
 SERVICE = "https://one.service.signalr.net wss://one.service.signalr.net"
 KEYED, IDENTITY = "AzureSignalRConnectionString", "AzureSignalRConnectionString__serviceUri"
@@ -33,3 +33,11 @@ def test_the_page_may_reach_the_signalr_service_and_nothing_more(signalr: dict[s
     policy = page_policy(_settings(**signalr))
 
     assert f"connect-src {' '.join(['self', origins]).strip()};".replace("self", "'self'") in policy
+
+
+def test_a_console_that_is_not_built_is_a_page_that_says_what_to_do() -> None:
+    page = _not_built({})
+
+    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "NPM_CONFIG_REGISTRY" in bytes(page.body).decode()
+    assert 'href="/api/docs"' in bytes(page.body).decode()

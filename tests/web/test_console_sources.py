@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from devhost.servers.azurite import node_environment, node_home
+from devhost.servers.node import node_environment, node_home
 from devtools import console
 
 FIRST_LOAD_BYTES = 200_000
