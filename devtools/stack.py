@@ -19,6 +19,8 @@ from devtools.bootstrap import ROOT as _ROOT
 from devtools.programs import Notes, OfflineModel
 
 ROOT = Path(_ROOT)
+_PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _MODEL_SETTINGS = ("AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL")
 
 
@@ -85,7 +87,18 @@ class Stack:
         if self.uses_offline_model:
             defaults |= {"OPENAI_API_KEY": "offline", "OPENAI_MODEL": "offline-demo"}
         own = {name: value for name, value in defaults.items() if name not in self._settings}
-        return dict(os.environ) | own
+        return dict(os.environ) | own | beside_the_proxy(os.environ)
+
+
+def beside_the_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """What to set so that a proxy, where one is set, is not asked for this machine's own servers."""
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    if not any(environment.get(name) for name in _PROXIES) or given.strip() == "*":
+        return {}
+    named = [part.strip() for part in given.split(",") if part.strip()]
+    direct = ",".join([*named, *(name for name in _LOOPBACK_NAMES if name not in named)])
+    # Who reads both takes the lower-case one first.
+    return {"no_proxy": direct, "NO_PROXY": direct}
 
 
 def _secrets(data: Path) -> dict[str, str]:
