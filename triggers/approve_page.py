@@ -72,7 +72,7 @@ def _form(view: ApprovalView, user_id: str) -> str:
 aria-label="Arguments as JSON" rows="8" spellcheck="false">{escape(text)}</textarea></details>"""
         if policy.allow_for_session:
             more += """<label class="check"><input type="checkbox" name="for_session" value="true">
-For the rest of this session: this tool does not ask again</label>"""
+For the rest of this session: this tool does not ask again, except by the rule of two</label>"""
     return f"""<form method="post"><section>{said}<label for="comment">Comment (optional)</label>
 <textarea id="comment" name="comment" maxlength="2000"></textarea>{more}
 <div class="actions">{approve}<button name="decision" value="reject">Reject</button></div></section></form>"""

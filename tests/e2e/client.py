@@ -103,10 +103,10 @@ class Api:
         assert response.status_code == 201, response.text
         return str(response.json()["id"])
 
-    async def session_under(self, **policy: Any) -> str:
-        """Open a session with an agent whose tool `http_request` has this approval policy; its id."""
+    async def session_under(self, *, tools: list[str] | None = None, **policy: Any) -> str:
+        """Open a session with an agent whose tool `http_request` has this approval policy; its id. tools: None: all."""
         agent_id = f"careful-{uuid4()}"
-        body = {"name": "Careful", "instructions": "Ask first.", "policies": {"http_request": policy}}
+        body = {"name": "Careful", "instructions": "Ask first.", "tools": tools, "policies": {"http_request": policy}}
         made = await self.as_user("root;admin").request("PUT", f"/api/v1/agents/{agent_id}", json=body)
         assert made.status_code in {200, 201}, made.text
         response = await self.post("/api/v1/sessions", {"agent_id": agent_id})

@@ -162,7 +162,8 @@ async def test_nobody_answers_and_the_policy_lets_it_run(api: Api, sink: Sink) -
 
 
 async def test_tool_approved_for_the_session_asks_no_more(api: Api, sink: Sink) -> None:
-    session_id = await api.session_under(allow_for_session=True)
+    # With nothing private in reach, or the rule of two would ask for each call.
+    session_id = await api.session_under(tools=["http_request"], allow_for_session=True)
     say = script(tool_calls=[[post_call(sink.url("/granted"))], [post_call(sink.url("/granted"))]], content="done")
     turn_id = await api.say(session_id, say)
     approval = await api.approval(session_id)
