@@ -1,8 +1,9 @@
 """`python -m devtools.measure_turn`: what one turn costs in calls, rows and bytes, counted and not estimated.
 
 Runs the app on the local host with servers of its own, one kind of turn at a time, and reads the servers' own counters
-before and after: PostgreSQL's transactions, Redis' commands (those inside scripts too), the functions the host ran and
-the histories it kept. `docs/operations.md` computes from the numbers that this writes to `docs/measured-turn.json`.
+before and after: PostgreSQL's transactions, Redis' commands (those inside scripts too), the requests in Azurite's
+access log, the functions the host ran and the histories it kept. `devtools.figures` computes the tables of
+`docs/operations.md` and `infra/README.md` from what this writes to `docs/measured-turn.json`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import httpx
 import psycopg
 from redis.asyncio import Redis
 
+from devhost.durable.history import EventType
 from devhost.servers import enter_all
+from devhost.servers.azurite import Azurite
 from devhost.servers.process import Command
 from devtools.programs import AppHost
 from devtools.stack import ROOT, Stack
@@ -34,19 +37,39 @@ TURNS = 20
 KINDS = {
     "answer": "Tell me a short story.",
     "one tool": "What is 17 * 23?",
+    "approved tool": 'POST {{"n": 1}} to http://localhost:{notes_port}/notes',
 }
-"""What the offline demo model answers by text alone, and with one tool call that needs nobody."""
+"""What the offline demo model answers by text alone, with a tool call that needs nobody, and with one that a person has
+to approve (here at once)."""
 _EVENT_TYPE = re.compile(r'"EventType": ?(\d+)')
+_QUEUED = {
+    EventType.EXECUTION_STARTED,
+    EventType.TASK_SCHEDULED,
+    EventType.TASK_COMPLETED,
+    EventType.TASK_FAILED,
+    EventType.SUB_COMPLETED,
+    EventType.SUB_FAILED,
+    EventType.TIMER_FIRED,
+    EventType.EVENT_RAISED,
+}
+"""Events that reach an orchestration or an activity as a message of a queue, where the hub is in Azure Storage. What a
+parent schedules arrives as its child's start."""
+_WORK = {"turn", "approval", "call_model", "execute_tool", "request_approval", "finish_turn", "relay"}
+_REQUEST = re.compile(r'"(?:GET|HEAD|PUT|POST|PATCH|MERGE|DELETE) /\S+ HTTP/1')
 
 
 async def main() -> int:
     with tempfile.TemporaryDirectory(prefix="measure-turn-") as folder:
         async with contextlib.AsyncExitStack() as running:
-            stack = Stack(Path(folder), {}, port=7171, report=_report)
+            storage = _Azurite(Path(folder) / "azurite", report=_report)
+            await running.enter_async_context(storage)
+            stack = Stack(Path(folder), {"AzureWebJobsStorage": storage.url}, port=7171, report=_report)
             await enter_all(running, list(stack.servers))
             assert stack.postgres is not None
             await _migrate(stack.postgres.url)
-            environment = stack.app_environment(port=7171)
+            environment = stack.app_environment(port=7171) | {"AzureWebJobsStorage": storage.url}
+            assert stack.notes is not None
+            texts = {kind: text.format(notes_port=stack.notes.port) for kind, text in KINDS.items()}
             host = _Host(
                 Path(folder) / "host",
                 port=7171,
@@ -56,18 +79,18 @@ async def main() -> int:
                 health_path="/api/v1/health/ready",
             )
             await running.enter_async_context(host)
-            measured = {kind: await _measure(text, host, environment) for kind, text in KINDS.items()}
+            measured = {kind: await _measure(text, host, storage, environment) for kind, text in texts.items()}
     result = {"turns_each": TURNS, "per_turn": measured}
     RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print(json.dumps(result, indent=2))
     return 0
 
 
-async def _measure(text: str, host: AppHost, environment: dict[str, str]) -> dict[str, float]:
+async def _measure(text: str, host: AppHost, storage: Azurite, environment: dict[str, str]) -> dict[str, float]:
     """Averages over TURNS turns, one after another, each in a session of its own."""
     async with httpx.AsyncClient(base_url=f"{host.url}/api/v1", trust_env=False, timeout=120) as client:
         await _turn(client, text)  # connections, prepared statements and imports are not a turn's
-        before = await _counters(host, environment)
+        before = await _counters(host, storage, environment)
         usage = {"input_tokens": 0, "output_tokens": 0}
         events = 0
         for _ in range(TURNS):
@@ -75,7 +98,7 @@ async def _measure(text: str, host: AppHost, environment: dict[str, str]) -> dic
             events += seen
             for name in usage:
                 usage[name] += turn["usage"][name]
-        after = await _counters(host, environment)
+        after = await _counters(host, storage, environment)
     counted = {name: after[name] - before[name] for name in after} | {"events": events} | usage
     return {name: round(value / TURNS, 1) for name, value in sorted(counted.items())}
 
@@ -85,14 +108,28 @@ async def _turn(client: httpx.AsyncClient, text: str) -> tuple[dict[str, Any], i
     posted = await client.post(
         f"/sessions/{session['id']}/messages", json={"content": text}, headers={"prefer": "wait=60"}
     )
-    turn = posted.raise_for_status().json()["turn"]
+    answer = posted.raise_for_status().json()
+    waits = answer.get("code") == "APPROVAL_REQUIRED"
+    turn = await _approved(client, session["id"], posted.headers["location"]) if waits else answer["turn"]
     if turn["status"] != "completed":
         raise RuntimeError(f"a turn ended {turn['status']}: {posted.text}")
     events = (await client.get(f"/sessions/{session['id']}/events?after=0")).raise_for_status().json()["items"]
     return turn, len(events)
 
 
-async def _counters(host: AppHost, environment: dict[str, str]) -> dict[str, float]:
+async def _approved(client: httpx.AsyncClient, session_id: str, location: str) -> dict[str, Any]:
+    """Approve what the turn waits for; the turn when it has ended."""
+    url = client.base_url.join(location)
+    pending = await client.get("/approvals", params={"session_id": session_id, "status": "pending"})
+    [approval] = pending.raise_for_status().json()["items"]
+    (await client.post(f"/approvals/{approval['id']}/decision", json={"decision": "approve"})).raise_for_status()
+    # The stream ends with the turn; asking again and again would be counted.
+    (await client.get(f"{url}/stream")).raise_for_status()
+    ended: dict[str, Any] = (await client.get(url)).raise_for_status().json()
+    return ended
+
+
+async def _counters(host: AppHost, storage: Azurite, environment: dict[str, str]) -> dict[str, float]:
     async with Redis.from_url(environment["REDIS_URL"]) as redis:
         commands = await redis.info("commandstats")
         memory = await redis.info("memory")
@@ -110,6 +147,7 @@ async def _counters(host: AppHost, environment: dict[str, str]) -> dict[str, flo
         "redis_bytes_used": float(memory["used_memory"]),
         "postgres_transactions": float(row[0]),
         "postgres_bytes": float(row[1]),
+        "storage_requests_of_app": float(len(_REQUEST.findall(storage.folder.log_file.read_text("utf-8")))),
         **_history(host.folder.path / "data"),
         **_functions(host.folder.log_file),
     }
@@ -126,18 +164,31 @@ def _history(folder: Path) -> dict[str, float]:
         "orchestrator_episodes": float(len(rows)),
         "history_events": float(kinds.total()),
         "history_bytes": float(sum(map(len, rows))),
-        "activities": float(kinds["4"]),
+        "instances": float(kinds[str(int(EventType.EXECUTION_STARTED))]),
+        "activities": float(kinds[str(int(EventType.TASK_SCHEDULED))]),
+        "queue_messages": float(sum(kinds[str(int(kind))] for kind in _QUEUED)),
     }
 
 
 def _functions(log: Path) -> dict[str, float]:
     """Functions the host says it ran, those of the measuring itself and the timers left out."""
-    names = Counter(re.findall(r"INFO +(\w+) ok in", log.read_text("utf-8")))
+    runs = re.findall(r"INFO +(\w+) ok in ([\d.]+) ms", log.read_text("utf-8"))
+    names = Counter(name for name, _ in runs)
     mine = {"create_session", "read_events", "ready", "live", "sweep", "watch", "purge_histories", "retire_sessions"}
     return {
         "functions": float(sum(count for name, count in names.items() if name not in mine)),
         "functions_relay": float(names["relay"]),
+        # Of those that make the turn: what callers wait with (their request, the stream) costs no processor.
+        "work_seconds": sum(float(ms) for name, ms in runs if name in _WORK) / 1000,
     }
+
+
+class _Azurite(Azurite):
+    """Azurite that logs each request it serves."""
+
+    def command(self) -> Command:
+        command = super().command()
+        return replace(command, argv=tuple(argument for argument in command.argv if argument != "--silent"))
 
 
 class _Host(AppHost):

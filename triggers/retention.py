@@ -12,53 +12,64 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from activities import durable_client, erasure
-from activities.binding import send, sends_events
-from shared.services import services
+from shared.services import Services, services
 from shared.sessions.budgets import usage_day
+from shared.sessions.realtime import DeliveryFailed
 
 bp = df.Blueprint()
 
 log = logging.getLogger("parley.retention")
 
-_IDLE_AT_ONCE = 200
+_IDLE_AT_ONCE = 50
 _ERASED_AT_ONCE = 8
 """Side by side: an erasure waits for stores most of its time."""
-_ERASING_SECONDS = 40
-"""A run ends before the next one is due."""
+_RETIRING_SECONDS = 8 * 60
+"""At most: the host ends a function after ten minutes, and then the next run is due."""
 _USAGE_KEPT = timedelta(days=90)
 """Only today counts; the rest is for looking at."""
 
 
-@bp.timer_trigger(arg_name="timer", schedule="45 * * * * *")
-@sends_events(bp)
+@bp.timer_trigger(arg_name="timer", schedule="20 */10 * * * *")
 @bp.durable_client_input(client_name="client")
-async def retire_sessions(
-    timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient
-) -> None:
+async def retire_sessions(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
     """End sessions that are idle and erase those that ended long ago, where SESSION_IDLE_DAYS and
     SESSION_RETENTION_DAYS say so."""
     everything = services()
     now = datetime.now(UTC)
-    idle, messages = await everything.retention.end_idle(now=now, limit=_IDLE_AT_ONCE)
-    if idle:
-        log.info("ended %d idle sessions", idle)
-    send(events, messages)
-    erased = 0
-    until = time.monotonic() + _ERASING_SECONDS
+    idle = erased = 0
+    until = time.monotonic() + _RETIRING_SECONDS
     while time.monotonic() < until:
-        old = await everything.retention.claim_old(now=now, limit=_ERASED_AT_ONCE)
-        if not old:
+        ended = await _end_idle(everything, now)
+        claimed, done = await _erase_old(everything, client, now)
+        idle += ended
+        erased += done
+        if not ended and not claimed:
             break
-        done = await asyncio.gather(
-            *(erasure.erase(everything, client, session_id) for session_id in old), return_exceptions=True
-        )
-        for session_id, outcome in zip(old, done, strict=True):
-            if isinstance(outcome, BaseException):
-                # It is on record: the sweep goes on with it.
-                log.error("session %s could not be erased now", session_id, exc_info=outcome)
-        erased += sum(outcome is True for outcome in done)
-    if erased:
-        log.info("erased %d sessions that ended long ago", erased)
+    if idle or erased:
+        log.info("ended %d idle sessions, erased %d that ended long ago", idle, erased)
+
+
+async def _end_idle(everything: Services, now: datetime) -> int:
+    ended, messages = await everything.retention.end_idle(now=now, limit=_IDLE_AT_ONCE)
+    if messages:
+        try:
+            # Not through an output binding: it would keep the events of the whole run until its end.
+            await everything.sender.send(messages)
+        except DeliveryFailed as exc:
+            log.warning("live delivery failed for %d idle sessions: %s", ended, exc)
+    return ended
+
+
+async def _erase_old(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> tuple[int, int]:
+    """How many were claimed, and how many of them are erased everywhere; the sweep goes on with the others."""
+    claimed = await everything.retention.claim_old(now=now, limit=_ERASED_AT_ONCE)
+    outcomes = await asyncio.gather(
+        *(erasure.erase(everything, client, session_id) for session_id in claimed), return_exceptions=True
+    )
+    for session_id, outcome in zip(claimed, outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            log.error("session %s could not be erased now", session_id, exc_info=outcome)
+    return len(claimed), sum(outcome is True for outcome in outcomes)
 
 
 @bp.timer_trigger(arg_name="timer", schedule="0 7 * * * *")

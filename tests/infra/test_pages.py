@@ -1,10 +1,16 @@
-"""The security and operations pages name tests that exist and numbers that were measured."""
+"""The security, operations and deployment pages name tests and files that exist, and numbers that were measured."""
 
 from __future__ import annotations
 
-import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import pytest
+
+from devhost.ncrontab import Schedule, parse_schedule
+from devtools import costs, scale
+from devtools.figures import BLOCK, PAGES, TABLES, filled
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
@@ -30,14 +36,60 @@ def test_no_row_of_the_security_page_is_empty() -> None:
     assert all(cell.strip() for row in rows for cell in row.strip("|").split("|")[1:])
 
 
-def test_the_operations_page_quotes_what_was_measured() -> None:
-    page = (ROOT / "docs/operations.md").read_text("utf-8")
-    measured = json.loads((ROOT / "docs/measured-turn.json").read_text("utf-8"))["per_turn"]
-    answer, tool = measured["answer"], measured["one tool"]
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_computed_table_is_what_the_script_computes(path: Path) -> None:
+    page = path.read_text("utf-8")
 
-    for name in ("history_events", "events", "redis_commands", "postgres_transactions"):
-        mean = (answer[name] + tool[name]) / 2
-        assert f"| {answer[name]} | {tool[name]} | {mean:.1f} |" in page, name
-    for kind in (answer, tool):
-        assert f"{kind['functions']} ({kind['functions_relay']})" in page
-        assert f"{kind['input_tokens']:.0f} / {kind['output_tokens']:.0f}" in page
+    assert page.count("<!-- figures: ") == len(BLOCK.findall(page)) > 0
+    assert filled(page) == page, "run python -m devtools.figures"
+
+
+def test_every_table_stands_on_a_page() -> None:
+    assert {block[1] for path in PAGES for block in BLOCK.finditer(path.read_text("utf-8"))} == set(TABLES)
+
+
+def test_the_costs_are_those_of_what_is_bought() -> None:
+    bicep = (ROOT / "infra/main.bicep").read_text("utf-8")
+    dev, prod = (bicep.split(f"\n  {size}: {{")[1].split("\n  }")[0] for size in ("dev", "prod"))
+
+    for bought, wanted in (
+        (
+            dev,
+            ["Standard_B1ms", f"postgresStorageGB: {costs.POSTGRES_DEV_GB}", "Balanced_B0", "Free_F1", "Consumption"],
+        ),
+        (prod, [f"Standard_D{costs.POSTGRES_PROD_VCORES}ds_v5", f"postgresStorageGB: {scale.POSTGRES_PROD_GB}"]),
+        (prod, ["Balanced_B5", "Premium_P1", f"signalrUnits: {scale.SIGNALR_PROD_UNITS}", "Dedicated"]),
+        (prod, [f"alwaysReady: {costs.READY_INSTANCES}", f"instanceMemoryMB: {costs.INSTANCE_GB * 1024}"]),
+    ):
+        assert [each for each in wanted if each not in bought] == []
+    endpoints = (ROOT / "infra/modules/private-endpoints.bicep").read_text("utf-8")
+    assert len(re.findall(r"\{ name: '", endpoints)) == costs.ENDPOINTS
+    quota = scale.MODEL_TOKENS_MINUTE // 1_000
+    assert f"param modelCapacity int = {quota}\n" in bicep
+
+
+def test_the_timers_that_are_paid_for_are_those_there_are() -> None:
+    schedules = [
+        parse_schedule(text)
+        for path in sorted((ROOT / "triggers").glob("*.py"))
+        for text in re.findall(r'schedule="([^"]+)"', path.read_text("utf-8"))
+    ]
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def runs_of_a_day(schedule: Schedule) -> int:
+        count, moment = 0, schedule.next_after(start - timedelta(seconds=1))
+        while moment is not None and moment < start + timedelta(days=1):
+            count, moment = count + 1, schedule.next_after(moment)
+        return count
+
+    assert sum(runs_of_a_day(schedule) for schedule in schedules) * costs.HOURS / 24 == costs.TIMER_RUNS
+
+
+@pytest.mark.parametrize("page", ["docs/operations.md", "infra/README.md", "orchestrators/README.md"])
+def test_every_file_a_page_of_operations_names_exists(page: str) -> None:
+    named = re.findall(
+        r"`((?:tests|infra|docs|devtools|shared|triggers)/[\w./-]+\.\w+)`", (ROOT / page).read_text("utf-8")
+    )
+
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -1,0 +1,39 @@
+"""`python -m devtools.figures`: writes the computed tables into `docs/operations.md` and `infra/README.md`.
+
+A table stands between `<!-- figures: NAME -->` and `<!-- end -->`; a test compares the pages with what this computes.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+
+from devtools.costs import costs_table, prices_table
+from devtools.scale import ROOT, limits_table, measured_table, scale_table
+
+PAGES = (ROOT / "docs" / "operations.md", ROOT / "infra" / "README.md")
+BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n)(?:(?!<).*\n)*(<!-- end -->)")
+
+TABLES: dict[str, Callable[[], str]] = {
+    "measured": measured_table,
+    "scale": scale_table,
+    "limits": limits_table,
+    "costs": costs_table,
+    "prices": prices_table,
+}
+
+
+def filled(page: str) -> str:
+    """The page with every block as it is computed now."""
+    return BLOCK.sub(lambda block: f"{block[1]}{block[2]}{TABLES[block[1]]()}\n{block[3]}", page)
+
+
+def main() -> int:
+    for path in PAGES:
+        path.write_text(filled(path.read_text("utf-8")), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
