@@ -16,6 +16,7 @@ from shared.sessions.approval import ApprovalView
 from shared.sessions.approval_rules import approvals_so_far
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject
 from shared.sessions.policy import TimeoutAction
+from shared.sessions.visible import revealed
 from triggers.html import content_security_policy
 
 _STYLE = """
@@ -172,7 +173,8 @@ def _progress(approval: Approval) -> str:
 
 
 def _pretty(arguments: JsonObject) -> str:
-    return json.dumps(arguments, indent=2, ensure_ascii=False)
+    # What shows nothing would run all the same: here it is seen, and read back it is the same.
+    return revealed(json.dumps(arguments, indent=2, ensure_ascii=False))
 
 
 def _page(status: int, title: str, body: str) -> Response:

@@ -16,6 +16,7 @@ import orjson
 from shared.sessions.llm import Picture
 from shared.sessions.models import MessageStatus
 from shared.sessions.records import ContextMessage
+from shared.sessions.visible import visible_text
 
 BYTES_PER_TOKEN = 3
 """English runs at about 4 bytes a token in the o200k vocabulary, code and other scripts at 2 to 3.5. The vocabulary
@@ -83,7 +84,8 @@ def to_wire(
         if message.role == "tool":
             if message.tool_call_id in unanswered:
                 del unanswered[message.tool_call_id]
-                wire.append({"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content})
+                text = visible_text(message.content)
+                wire.append({"role": "tool", "tool_call_id": message.tool_call_id, "content": text})
             continue
         close()
         if message.role == "assistant":
@@ -101,7 +103,7 @@ def to_wire(
         elif message.note is not None:
             # The user's words last: what a file says comes before them and cannot speak after them.
             shown = [pictures[file["id"]] for file in message.attachments or () if file["id"] in pictures]
-            parts = [_text(message.note), *map(_image, shown), _text(message.content)]
+            parts = [_text(visible_text(message.note)), *map(_image, shown), _text(message.content)]
             wire.append({"role": message.role, "content": parts})
         else:
             wire.append({"role": message.role, "content": message.content})

@@ -69,7 +69,9 @@ class AgentExecutor:
         Raises BudgetExceeded when the step must not begin, Transient when images cannot be read just now.
         """
         plan = start.plan
-        system = f"{plan.instructions}\n\n{UNTRUSTED_NOTE}" if tools else plan.instructions
+        # Also where nothing can be called any more: what was called before is still read.
+        reads_results = bool(tools) or any(message.role == "tool" for message in start.context)
+        system = f"{plan.instructions}\n\n{UNTRUSTED_NOTE}" if reads_results else plan.instructions
         offered = tools if start.step < plan.max_steps else []
         schemas = [tool.openai_schema_json for tool in offered]
         reserved = estimate_tokens(system) + sum(len(schema) for schema in schemas) // BYTES_PER_TOKEN

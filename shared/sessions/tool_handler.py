@@ -28,6 +28,7 @@ from shared.sessions.policy import Containment
 from shared.sessions.records import ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
+    MAX_ERROR_CHARS,
     InvalidToolArguments,
     Tool,
     ToolArguments,
@@ -157,7 +158,7 @@ class ToolCallHandler:
         except TimeoutError:
             return _failed(ErrorCode.TOOL_TIMEOUT, f"The tool did not finish within {timeout_s:g} seconds.")
         except AppError as exc:
-            return _failed(exc.code, exc.safe_message)
+            return _failed(exc.code, exc.safe_message[:MAX_ERROR_CHARS])
         except Exception:
             # A tool's bug must not cost the turn; the model is told that it failed, the operator is told why.
             log.exception("tool %s failed in call %s", tool.name, call.tool_call_id)

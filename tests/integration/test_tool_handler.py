@@ -28,7 +28,7 @@ from shared.sessions.models import (
 from shared.sessions.pages import ApprovalFilter, MessageFilter, Page
 from shared.sessions.records import PostedMessage, ProposedCall
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
-from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
+from shared.sessions.tools.registry import MAX_ERROR_CHARS, FetchRequest, FetchResponse, ToolServices
 from shared.sessions.tools.services import HistoryAnswer, HistoryQuestion
 from shared.signing import ApprovalLinks
 from tests.integration.domain import (
@@ -364,10 +364,14 @@ async def _no_answer() -> None:
     raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, "No answer came.")
 
 
+async def _talks() -> None:
+    raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, "x" * 100_000)
+
+
 @pytest.mark.parametrize(
     ("act", "told"),
-    [(_bug, "The tool failed unexpectedly."), (_no_answer, "No answer came.")],
-    ids=["a bug", "a failure"],
+    [(_bug, "The tool failed unexpectedly."), (_no_answer, "No answer came."), (_talks, "x" * MAX_ERROR_CHARS)],
+    ids=["a bug", "a failure", "a long story"],
 )
 async def test_a_tool_that_fails_costs_the_turn_nothing(bench: Bench, act: Any, told: str) -> None:
     bench.fetcher.act = act

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,6 +68,21 @@ async def test_the_agents_instructions_come_first_and_say_what_tools_results_are
     assert request.messages[0]["content"] == f"{DEFAULT_AGENT.instructions}\n\n{UNTRUSTED_NOTE}"
     assert request.messages[1] == {"role": "user", "content": "What is 6 * 7?"}
     assert (request.model, len(request.tools)) == ("m", len(TOOLS))
+
+
+async def test_results_are_called_data_also_where_nothing_can_be_called_any_more() -> None:
+    plain = start()
+    called = [{"id": "c", "name": "fetch_url", "arguments": {}}]
+    done = MessageStatus.COMPLETED
+    read = [
+        ContextMessage("tool", "{}", 9, 1, 1, done, "c"),
+        ContextMessage("assistant", "", 9, 1, 1, done, calls=called),
+        *plain.context,
+    ]
+
+    for context, note in ((read, f"\n\n{UNTRUSTED_NOTE}"), (plain.context, "")):
+        request = await AgentExecutor(Told()).request(replace(plain, context=context), [])
+        assert request.messages[0]["content"] == DEFAULT_AGENT.instructions + note
 
 
 async def test_the_last_step_offers_no_tools_so_that_the_turn_ends_with_an_answer() -> None:

@@ -31,6 +31,8 @@ from shared.storable import storable_json, storable_text
 MAX_CONTENT_CHARS = 32_000
 """About 8-10k tokens: one result must not fill the model's window."""
 MAX_DATA_BYTES = 64 * 1024
+MAX_ERROR_CHARS = 2_000
+"""Of what a tool says when it could not: it may repeat what the other side said."""
 _MAX_ERRORS_SHOWN = 5
 _MAX_FIELD_CHARS = 80
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from shared.errors import ErrorCode, NotFound
 from shared.sessions import tools as package
 from shared.sessions.tools.base import (
+    MAX_ERROR_CHARS,
     READS,
     InvalidToolArguments,
     Tool,
@@ -29,6 +30,7 @@ from shared.sessions.tools.base import (
 from shared.sessions.tools.services import FetchRequest, FetchResponse, HttpFetcher, ToolServices
 
 __all__ = [
+    "MAX_ERROR_CHARS",
     "READS",
     "FetchRequest",
     "FetchResponse",
