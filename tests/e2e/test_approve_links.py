@@ -262,7 +262,7 @@ async def test_link_does_not_say_who_decides(api: Api, parley: AppHost, sink: Si
 
 
 async def test_arguments_are_shown_as_text_never_as_markup(api: Api, parley: AppHost, sink: Sink) -> None:
-    hostile = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>&amp;"
+    hostile = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>&amp; \u200b\U000e0041"
     session_id = await api.session()
     message = script(tool_calls=[[post_call(sink.url("/markup"), body=hostile)]], content=LATER)
     turn_id = await api.say(session_id, message)
@@ -271,4 +271,5 @@ async def test_arguments_are_shown_as_text_never_as_markup(api: Api, parley: App
     page = await api.get(link)
     _assert_page(page, 200, "&lt;script&gt;alert(1)")
     assert not re.search(r"<(script|img)\b", page.text)
+    assert r"\u200b\udb40\udc41" in page.text, "what shows nothing is shown"
     await api.cancel(session_id, turn_id)
