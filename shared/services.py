@@ -247,6 +247,7 @@ class Services(Stores):
             self.approval_rows,
             self.tool_call_rows,
             self.publisher,
+            self.session_cache,
             self.links,
             self.audit,
             print_links=self.settings.auth_mode is AuthMode.DEV,

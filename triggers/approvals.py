@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import azure.durable_functions as df
@@ -17,6 +18,9 @@ from triggers.parameters import PAGING, Parameter, text
 
 bp = df.Blueprint()
 
+_IN_STATE = Parameter("status", "Only in this state", {"type": "string", "enum": [*ApprovalStatus]})
+_OF_TOOL = Parameter("tool", "Only calls of this tool", text(64))
+
 
 @endpoint(
     bp,
@@ -29,16 +33,39 @@ bp = df.Blueprint()
         200,
         returns=list[Approval],
         parameters=(
-            Parameter("status", "Only in this state", {"type": "string", "enum": [*ApprovalStatus]}),
+            _IN_STATE,
             Parameter("session_id", "Only of this session", text(64)),
+            _OF_TOOL,
             *PAGING,
         ),
     ),
 )
 async def list_approvals(call: Call, _: None) -> Response:
     """Newest first; by the policy of each: its roles, its named people, and after a while who it escalates to."""
-    wanted = ApprovalFilter(call.query_as("status", ApprovalStatus), call.query("session_id"))
+    wanted = replace(_filter(call), session_id=call.query("session_id"))
     items, cursor = await call.services.approvals.inbox(call.principal, wanted, call.page(datetime))
+    return page_of(items, cursor)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}/approvals",
+        "list_session_approvals",
+        "What a session asked people for",
+        "Approvals",
+        200,
+        returns=list[Approval],
+        parameters=(_IN_STATE, Parameter("turn_id", "Only of this turn", text(64)), _OF_TOOL, *PAGING),
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+    ),
+)
+async def list_session_approvals(call: Call, _: None) -> Response:
+    """Newest first, for everyone who may read the session, whether or not they may decide."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    wanted = replace(_filter(call), turn_id=call.query("turn_id"))
+    items, cursor = await call.services.approvals.of_session(session_id, call.principal, wanted, call.page(datetime))
     return page_of(items, cursor)
 
 
@@ -93,6 +120,10 @@ async def decide_approval(call: Call, body: NewDecision) -> Response:
         await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
         await tell_decision(call.durable, decided.approval.id)
     return ok(decided.approval)
+
+
+def _filter(call: Call) -> ApprovalFilter:
+    return ApprovalFilter(status=call.query_as("status", ApprovalStatus), tool=call.query("tool"))
 
 
 def _approval_id(call: Call) -> str:

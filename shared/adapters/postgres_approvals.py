@@ -6,6 +6,7 @@ whether it was the one that was missing: of two last voters exactly one decides.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -80,19 +81,25 @@ class PostgresApprovals:
         self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
     ) -> list[ApprovalRecord]:
         """What `decider` may decide by now; newest first, one more than `page.limit` when there are more."""
-        where: list[sql.Composable] = [_MAY_DECIDE]
-        parameters: dict[str, Any] = {
-            "limit": page.limit + 1,
-            "user_id": decider.user_id,
-            "roles": [role.value for role in decider.roles],
-            "now": now,
+        who = {"user_id": decider.user_id, "roles": [role.value for role in decider.roles], "now": now}
+        return await self._list(wanted, page, [_MAY_DECIDE], who)
+
+    async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
+        """Whoever may decide them; newest first, one more than `page.limit` when there are more."""
+        return await self._list(replace(wanted, session_id=session_id), page, [], {})
+
+    async def _list(
+        self, wanted: ApprovalFilter, page: Page, where: list[sql.Composable], parameters: dict[str, Any]
+    ) -> list[ApprovalRecord]:
+        given = {
+            "status": None if wanted.status is None else wanted.status.value,
+            "session_id": wanted.session_id,
+            "turn_id": wanted.turn_id,
+            "tool": wanted.tool,
         }
-        if wanted.status is not None:
-            where.append(sql.SQL("a.status = %(status)s"))
-            parameters["status"] = wanted.status.value
-        if wanted.session_id is not None:
-            where.append(sql.SQL("a.session_id = %(session_id)s"))
-            parameters["session_id"] = wanted.session_id
+        equal = {column: value for column, value in given.items() if value is not None}
+        where = [*where, *(sql.SQL("a.{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in equal)]
+        parameters = {**parameters, **equal, "limit": page.limit + 1}
         if page.after is not None:
             where.append(sql.SQL("(a.requested_at, a.id) < (%(after_at)s, %(after_id)s)"))
             parameters["after_at"], parameters["after_id"] = page.after

@@ -26,6 +26,7 @@ from shared.sessions.approval_rules import (
     timeout_seconds,
 )
 from shared.sessions.audit import AuditTrail
+from shared.sessions.cache import SessionReader
 from shared.sessions.containment import private, reason, supervised, untrusted
 from shared.sessions.events import ROLE_GROUPS, Event, EventType, SessionEventPublisher
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
@@ -87,6 +88,7 @@ class ToolApprovalManager:
         approvals: ApprovalRepository,
         tool_calls: ToolCallRepository,
         publisher: SessionEventPublisher,
+        sessions: SessionReader,
         links: ApprovalLinks,
         audit: AuditTrail,
         *,
@@ -95,6 +97,7 @@ class ToolApprovalManager:
         self._approvals = approvals
         self._tool_calls = tool_calls
         self._publisher = publisher
+        self._sessions = sessions
         self._links = links
         self._audit = audit
         self._print_links = print_links
@@ -171,10 +174,16 @@ class ToolApprovalManager:
         self, principal: Principal, wanted: ApprovalFilter, page: Page
     ) -> tuple[list[Approval], str | None]:
         """What the caller may decide, newest first, with the next cursor."""
-        records = await self._approvals.list_for(wanted, page, principal, now=datetime.now(UTC))
-        more, records = len(records) > page.limit, records[: page.limit]
-        cursor = encode_cursor(records[-1].requested_at, records[-1].id) if more else None
-        return [public_approval(record) for record in records], cursor
+        return _cut(await self._approvals.list_for(wanted, page, principal, now=datetime.now(UTC)), page)
+
+    async def of_session(
+        self, session_id: str, principal: Principal, wanted: ApprovalFilter, page: Page
+    ) -> tuple[list[Approval], str | None]:
+        """What a session asked people for, newest first, with the next cursor: for everyone who may read it, since who
+        waits must see for whom. Raises NotFound.
+        """
+        await self._sessions.get(session_id, principal.user_id)
+        return _cut(await self._approvals.list_in_session(session_id, wanted, page), page)
 
     async def decide(self, approval_id: str, body: NewDecision, principal: Principal) -> Decided:
         """Record somebody's vote, which decides when it is the one that was missing.
@@ -255,3 +264,9 @@ class ToolApprovalManager:
         if record is None or not may_see(record, principal, now):
             raise NotFound(ErrorCode.TOOL_NOT_FOUND, _NO_APPROVAL)
         return record
+
+
+def _cut(found: list[ApprovalRecord], page: Page) -> tuple[list[Approval], str | None]:
+    more, records = len(found) > page.limit, found[: page.limit]
+    cursor = encode_cursor(records[-1].requested_at, records[-1].id) if more else None
+    return [public_approval(record) for record in records], cursor

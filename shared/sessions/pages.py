@@ -68,6 +68,8 @@ class MessageFilter:
 class ApprovalFilter:
     status: ApprovalStatus | None = None
     session_id: str | None = None
+    turn_id: str | None = None
+    tool: str | None = None
 
 
 def encode_cursor(key: datetime | int | str, item_id: str) -> str:

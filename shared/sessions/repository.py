@@ -235,6 +235,10 @@ class ApprovalRepository(Protocol):
         """What they may decide by now; newest first, one more than `page.limit` when there are more."""
         ...
 
+    async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
+        """Whoever may decide them; ordered as `list_for`. Whether the caller may read the session was asked before."""
+        ...
+
     async def vote(self, approval_id: str, vote: VoteRecord, *, now: datetime) -> VoteEffect:
         """Cast a vote, and decide when it was the one that was missing: of two last voters exactly one does."""
         ...

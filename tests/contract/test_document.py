@@ -52,6 +52,7 @@ ROUTES = (
     "GET /api/v1/approvals",
     "GET /api/v1/approvals/{approval_id}",
     "POST /api/v1/approvals/{approval_id}/decision",
+    "GET /api/v1/sessions/{session_id}/approvals",
     "GET /api/v1/sessions/{session_id}/audit",
     "GET /api/approve/{token}",
     "POST /api/approve/{token}",

@@ -219,6 +219,7 @@ async def test_wrong_paging_is_refused_or_harmless(api: Api, name: str, value: s
         "/api/v1/sessions?sort=updated_at",
         f"/api/v1/sessions/{session_id}/messages",
         "/api/v1/approvals",
+        f"/api/v1/sessions/{session_id}/approvals",
         f"/api/v1/sessions/{session_id}/events",
     ):
         query = dict(httpx.URL(path).params) | {name: value}
@@ -233,6 +234,7 @@ async def test_wrong_paging_is_refused_or_harmless(api: Api, name: str, value: s
         ("/api/v1/sessions", {"status": "DONE"}),
         ("/api/v1/sessions", {"sort": "id; DROP TABLE sessions"}),
         ("/api/v1/approvals", {"status": "open"}),
+        ("approvals", {"status": "open"}),
         ("messages", {"role": "root"}),
         ("messages", {"order": "random"}),
         ("messages", {"from": "yesterday"}),
@@ -260,6 +262,9 @@ async def test_wrong_filter_is_named(api: Api, path: str, query: dict[str, str])
         ("/api/v1/sessions", {"q": "x" * 5000}),
         ("/api/v1/approvals", {"session_id": NUL}),
         ("/api/v1/approvals", {"session_id": "x" * 5000}),
+        ("/api/v1/approvals", {"tool": NUL}),
+        ("approvals", {"turn_id": NUL}),
+        ("approvals", {"tool": "x" * 5000}),
         ("messages", {"q": NUL}),
         ("messages", {"from": "0001-01-01T00:00:00+23:59"}),
         ("messages", {"to": "9999-12-31T23:59:59-23:59"}),

@@ -182,6 +182,33 @@ async def test_the_inbox_is_for_approvers_and_spans_sessions(api: Api, sink: Sin
     assert (await api.until(session_id, turn_id))["status"] == "completed"
 
 
+async def test_a_sessions_people_see_what_it_asked_for_before_and_after_the_decision(api: Api, sink: Sink) -> None:
+    session_id, turn_id, approval = await _asked(api, sink, "/people")
+    path = f"/api/v1/sessions/{session_id}"
+    await api.request("PUT", f"{path}/participants/rita", json={"access": "read"})
+    owner, reader, approver, stranger = (api.as_user(user) for user in ("olga;user", "rita", "petr;approver", "eve"))
+
+    async def seen(**query: str) -> list[list[Json]]:
+        answers = [await who.get(f"{path}/approvals", params=query) for who in (owner, reader)]
+        return [answer.json()["items"] for answer in answers]
+
+    assert await seen() == [[approval], [approval]]
+    assert await seen(status="pending", turn_id=turn_id, tool="http_request") == [[approval], [approval]]
+    assert await seen(tool="calculate") == [[], []]
+    for other in (approver, stranger):
+        answer = await other.get(f"{path}/approvals")
+        assert (answer.status_code, answer.json()["code"]) == (404, "SESSION_NOT_FOUND")
+    inbox = (await approver.get("/api/v1/approvals", params={"session_id": session_id, "tool": "http_request"})).json()
+    assert inbox["items"] == [approval]
+    other_tool = await approver.get("/api/v1/approvals", params={"session_id": session_id, "tool": "calculate"})
+    assert other_tool.json()["items"] == []
+
+    decided = (await approver.decide(approval["id"], "reject", comment="no")).json()
+    assert await seen() == [[decided], [decided]]
+    assert await seen(status="pending") == [[], []]
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+
+
 @pytest.fixture(autouse=True)
 def _host_survives(parley: AppHost) -> None:
     assert parley.is_running()

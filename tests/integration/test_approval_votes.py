@@ -277,7 +277,7 @@ class Bench:
         links = ApprovalLinks("s" * 32, "http://localhost")
         self.handler = ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=self.fetcher), watch, self.audit)
         self.manager = ToolApprovalManager(
-            stores.approvals, stores.tool_calls, publisher, links, self.audit, print_links=False
+            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, self.audit, print_links=False
         )
 
     async def asked(self, *, needs_approval: bool = True, **policy: Any) -> tuple[ProposedCall, str, list[bytes]]:

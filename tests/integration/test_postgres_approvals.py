@@ -220,6 +220,8 @@ async def test_the_inbox_filters_by_status_and_by_who_may_decide(stores: Stores)
     assert decided.id in approved
     assert pending.id not in approved
     assert {pending.id, decided.id} <= await ids(ApprovalFilter())
+    assert {pending.id, decided.id} <= await ids(ApprovalFilter(tool="http_request"))
+    assert await ids(ApprovalFilter(tool="calculate")) == set()
     assert await ids(ApprovalFilter(), Principal(OWNER, frozenset({Role.USER, Role.ADMIN}))) == set()
 
 

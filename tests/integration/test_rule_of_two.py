@@ -134,7 +134,9 @@ async def rig(stores: Stores, publisher: SessionEventPublisher, model_url: str) 
         stores,
         SessionAgentBridge(stores.turns, AgentExecutor(model), publisher, RecordingSender(), watch),
         ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=outside), watch, audit),
-        ToolApprovalManager(stores.approvals, stores.tool_calls, publisher, links, audit, print_links=False),
+        ToolApprovalManager(
+            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, audit, print_links=False
+        ),
         outside,
         audit,
     )

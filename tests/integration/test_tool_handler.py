@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -25,7 +25,7 @@ from shared.sessions.models import (
     NewDecision,
     ToolCallStatus,
 )
-from shared.sessions.pages import ApprovalFilter, MessageFilter, Page
+from shared.sessions.pages import ApprovalFilter, MessageFilter, Page, decode_cursor
 from shared.sessions.records import PostedMessage, ProposedCall
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import MAX_ERROR_CHARS, FetchRequest, FetchResponse, ToolServices
@@ -120,7 +120,9 @@ async def bench(stores: Stores, publisher: SessionEventPublisher) -> Bench:
         history,
         audit,
         ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=fetcher, history=history), watch, audit),
-        ToolApprovalManager(stores.approvals, stores.tool_calls, publisher, links, audit, print_links=True),
+        ToolApprovalManager(
+            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, audit, print_links=True
+        ),
     )
 
 
@@ -507,6 +509,36 @@ class TestApprovals:
             assert (await bench.approvals.get(approval_id, Principal(user, frozenset({Role.USER})))).id == approval_id
         with pytest.raises(NotFound):
             await bench.approvals.get(approval_id, Principal(STRANGER, frozenset({Role.USER})))
+
+    async def test_what_a_session_asked_for_is_listed_to_its_people_page_by_page(self, bench: Bench) -> None:
+        proposals = [call("http_request", _ARGUMENTS, needs_approval=True, ordinal=n) for n in range(3)]
+        posted = await bench.stores.turn()
+        await bench.stores.answer(posted.turn.id, calls=proposals)
+        asked = [await bench.approvals.request(proposal.id, instance_id="i") for proposal in proposals]
+        newest_first = [request.approval_id for request in reversed(asked) if request]
+        await bench.waiting()  # in another session
+        await bench.decide(newest_first[0], Decision.REJECT)
+        session_id, turn_id = posted.turn.session_id, posted.turn.id
+        await bench.stores.share(session_id, READER, "read")
+
+        async def listed(user: str, **wanted: Any) -> list[str]:
+            who = Principal(user, frozenset({Role.USER}))
+            found, cursor = await bench.approvals.of_session(session_id, who, ApprovalFilter(**wanted), Page(limit=2))
+            while cursor is not None:
+                page = Page(limit=2, after=decode_cursor(cursor, datetime))
+                more, cursor = await bench.approvals.of_session(session_id, who, ApprovalFilter(**wanted), page)
+                found.extend(more)
+            return [item.id for item in found]
+
+        for user in (OWNER, READER):
+            assert await listed(user) == newest_first
+        assert await listed(OWNER, status=ApprovalStatus.PENDING) == newest_first[1:]
+        assert await listed(OWNER, turn_id=turn_id, tool="http_request") == newest_first
+        assert await listed(OWNER, turn_id="another") == []
+        assert await listed(OWNER, tool="calculate") == []
+        for user in (STRANGER, ANNA.user_id):
+            with pytest.raises(NotFound):
+                await listed(user)
 
     async def test_the_inbox_pages_to_its_end(self, bench: Bench) -> None:
         proposals = [call("http_request", _ARGUMENTS, needs_approval=True, ordinal=n) for n in range(3)]

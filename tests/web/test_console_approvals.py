@@ -70,6 +70,37 @@ def test_two_approve_the_same_changed_arguments_while_the_requester_watches(
     assert [request.json() for request in sink.at("/quorum")] == [{"amount": 1}]
 
 
+def test_an_owner_without_the_role_sees_whom_the_turn_waits_for_and_who_decided_after_a_reload(
+    parley: AppHost, visit: Visit, sink: Sink
+) -> None:
+    http = Http(parley.base_url, "udo;user")
+    session_id = http.session("For somebody else to decide")
+    http.say(session_id, script(content="Sent.", tool_calls=[[post_call(sink.url("/owner"))]]))
+    page = visit(parley, user="udo;user").open("sessions", session_id)
+    for _ in range(2):
+        waiting = page.get_by_role("region", name="Tool call http_request")
+        expect(waiting).to_contain_text("waits for approval")
+        expect(waiting).to_contain_text(re.compile(r"Waits for any approver until .+ left\)"))
+        page.reload()
+    waiting.get_by_role("link", name="Review").click()
+    expect(page.get_by_text("You may look at this, but an approver decides.")).to_be_visible()
+
+    ana = Http(parley.base_url, "ana;approver")
+    [approval] = ana.get("/approvals", session_id=session_id)["items"]
+    ana.post(f"/approvals/{approval['id']}/decision", {"decision": "approve", "comment": "go"})
+    http.until_over(session_id)
+    page.goto(f"/#/sessions/{session_id}")
+    for _ in range(2):
+        decided = page.get_by_role("region", name="Tool call http_request")
+        expect(decided).to_contain_text("approved by ana")
+        expect(decided).to_contain_text("go")
+        page.reload()
+    page.get_by_role("link", name="Timeline").last.click()
+    expect(page.get_by_text("Waited for a person: http_request")).to_contain_text("approved by ana")
+    for client in (http, ana):
+        client.close()
+
+
 def test_a_tool_approved_for_the_session_waits_no_more(
     parley: AppHost, http: Http, visit: Visit, sink: Sink, under: Callable[..., str]
 ) -> None:

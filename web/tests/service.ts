@@ -57,7 +57,7 @@ export class Service {
     if (path === `/sessions/${SESSION}/events`) return json(this.replay(searchParams))
     if (path === `/sessions/${SESSION}/messages`) return json({ items: [...this.messages].reverse(), next_cursor: null })
     if (path === `/sessions/${SESSION}/turns`) return json({ items: this.turns, next_cursor: null })
-    if (path === '/approvals') return json({ items: [], next_cursor: null })
+    if (path === `/sessions/${SESSION}/approvals`) return json({ items: [], next_cursor: null })
     const one = this.messages.find((known) => path.endsWith(`/messages/${String(known['id'])}`))
     if (one !== undefined) return json(one)
     return json({ code: 'SESSION_NOT_FOUND', detail: 'No such session.', status: 404 }, 404)

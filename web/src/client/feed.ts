@@ -150,7 +150,7 @@ export class SessionFeed {
         this.api.get<Session>(this.path),
         this.api.get<Page<Message>>(`${this.path}/messages`, { order: 'desc', limit: FIRST_MESSAGES }),
         this.api.get<Page<Turn>>(`${this.path}/turns`, { limit: 50 }),
-        this.api.get<Page<Approval>>('/approvals', { session_id: this.sessionId, limit: 200 }),
+        this.api.get<Page<Approval>>(`${this.path}/approvals`, { limit: 200 }),
       ])
       this.olderCursor = newest.next_cursor
       const loaded: Conversation = {

@@ -24,13 +24,14 @@ interface Open {
   note: string
 }
 
+/** approvals: those of the turn. */
 export function timelineOf(turn: Turn, messages: readonly Message[], approvals: readonly Approval[], events: readonly Envelope[], now: number): Timeline {
   const own = events.filter((event) => event.turn_id === turn.id)
   const start = Date.parse(turn.started_at ?? turn.created_at)
   const end = turn.ended_at === null ? now : Date.parse(turn.ended_at)
   const isCoarse = !own.some(({ type }) => type === 'stream.started')
   const segments = isCoarse ? fromStored(turn, messages, end) : fromEvents(own, end)
-  for (const approval of approvals.filter(({ turn_id }) => turn_id === turn.id)) {
+  for (const approval of approvals) {
     const until = approval.decided_at ?? (approval.status === 'pending' ? null : approval.expires_at)
     segments.push({
       kind: 'wait',

@@ -1,4 +1,4 @@
-import type { Api, Approval, Envelope, Message, Page, Turn } from '../../client'
+import type { Api, Approval, Envelope, Message, Turn } from '../../client'
 import { Badge, Empty, Icon, Time, When, span } from '../bits'
 import { useLoaded, useParley } from '../context'
 import { link } from '../router'
@@ -120,10 +120,10 @@ async function read(api: Api, sessionId: string, turnId: string): Promise<{ turn
   const turn = await api.get<Turn>(`${path}/turns/${encodeURIComponent(turnId)}`)
   const [messages, approvals, events] = await Promise.all([
     api.all<Message>(`${path}/messages`, { from: turn.created_at, ...(turn.ended_at === null ? {} : { to: later(turn.ended_at) }) }),
-    api.get<Page<Approval>>('/approvals', { session_id: sessionId, limit: 200 }),
+    api.all<Approval>(`${path}/approvals`, { turn_id: turnId }),
     eventsOf(api, sessionId, turn),
   ])
-  return { turn, timeline: timelineOf(turn, messages, approvals.items, events, Date.now()) }
+  return { turn, timeline: timelineOf(turn, messages, approvals, events, Date.now()) }
 }
 
 function later(at: string): string {
