@@ -386,9 +386,9 @@ def event_stream(source: AsyncIterator[bytes]) -> Response:
     )
 
 
-def problem(exc: AppError, correlation_id: str) -> Response:
-    """The problem document of an error that a handler answers with instead of raising it."""
-    return _problem(_ERRORS.answer(exc, correlation_id))
+def problem(exc: AppError, correlation_id: str, *, doing: str) -> Response:
+    """The problem document of an error that a handler answers with instead of raising it. doing: for the log."""
+    return _problem(_ERRORS.handle(exc, doing=doing, correlation_id=correlation_id))
 
 
 def _problem(answer: ErrorAnswer) -> Response:

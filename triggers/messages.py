@@ -155,7 +155,7 @@ async def _when_settled(call: Call, result: PostedMessage, wait_s: int, headers:
         raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session was deleted meanwhile.") from exc
     if turn.status is TurnStatus.WAITING_APPROVAL:
         waiting = AppError(ErrorCode.APPROVAL_REQUIRED, "The turn waits until a tool call is approved or rejected.")
-        response = problem(waiting, call.correlation_id)
+        response = problem(waiting, call.correlation_id, doing="waiting for a turn")
         response.headers.update(headers)
         return response
     return ok(PostedTurn(message=result.message, turn=turn), 200 if turn.status.is_terminal else 202, headers)

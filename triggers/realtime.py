@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from activities.binding import sends_events
 from shared.adapters.realtime import HUB
-from shared.errors import AppError, ErrorCode
+from shared.errors import AppError, ErrorCode, NotAuthenticated
 from shared.services import services
 from shared.sessions.events import ROLE_GROUPS, session_group
 from shared.sessions.models import Subscription
@@ -68,9 +68,9 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
         limits = admission.headers
         admission.check()
         if principal.user_id != req.headers.get("x-ms-client-principal-id"):
-            raise AppError(ErrorCode.UNAUTHENTICATED, "The connection would belong to someone else.")
+            raise NotAuthenticated("The connection would belong to someone else.")
     except AppError as exc:
-        refused = problem(exc, correlation_id)
+        refused = problem(exc, correlation_id, doing=f"{NEGOTIATE.method} {NEGOTIATE.path}")
         refused.headers.update(limits)
         return refused
     groups = [_group_action("add", ROLE_GROUPS[role], user_id=principal.user_id) for role in principal.roles]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from shared.errors import AppError, ErrorCode
+from shared.errors import AppError, ErrorCode, NotAuthenticated
 
 TYPE_BASE = "urn:parley:error:"
 """Error types are named, not located: a name stays true wherever Parley is deployed."""
@@ -59,6 +59,9 @@ class SessionErrorHandler:
             exc = AppError(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
         elif exc.status >= 500:
             self._log.warning("%s: %s", doing, exc, exc_info=exc.__cause__)
+        elif isinstance(exc, NotAuthenticated):
+            # The platform signs callers in before they get here, so this is somebody going around it, or a wrong setting.
+            self._log.warning("%s: refused, no caller that may be believed", doing)
         return self.answer(exc, correlation_id)
 
     def answer(self, exc: AppError, correlation_id: str) -> ErrorAnswer:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from shared.errors import HTTP_STATUS, AppError, BudgetExceeded, ErrorCode, InvalidInput, Transient
+from shared.errors import HTTP_STATUS, AppError, BudgetExceeded, ErrorCode, InvalidInput, NotAuthenticated, Transient
 from shared.sessions.error_handler import Problem, SessionErrorHandler
 
 HANDLER = SessionErrorHandler(logging.getLogger("tests.errors"))
@@ -49,6 +49,16 @@ def test_a_callers_mistake_is_told_by_field_and_not_logged(caplog: pytest.LogCap
 
     assert answer.document["errors"] == ({"field": "a", "message": "is missing"},)
     assert caplog.text == ""
+
+
+def test_a_caller_nobody_vouches_for_is_logged_without_what_they_say_of_themselves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answer = HANDLER.handle(NotAuthenticated("x-dev-user must be NAME."), doing="GET /x", correlation_id="c-1")
+
+    assert answer.status == 401
+    (line,) = caplog.records
+    assert (line.levelname, line.getMessage()) == ("WARNING", "GET /x: refused, no caller that may be believed")
 
 
 @pytest.mark.parametrize(
