@@ -51,8 +51,10 @@ async def docs(call: Call, _: None) -> Response:
     )
 
 
-_STYLE = """:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-summary{cursor:pointer;padding:.35rem 0}code,pre{font:13px/1.45 ui-monospace,monospace}pre{overflow:auto;padding:.6rem;border:1px solid #8884;border-radius:.4rem}
+_STYLE = """:root{color-scheme:light dark;--ink:#1a1f27;--paper:#fff;--link:#0a56c2}
+@media(prefers-color-scheme:dark){:root{--ink:#e8ebf0;--paper:#14181e;--link:#8ab4ff}}
+body{background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+a{color:var(--link)}summary{cursor:pointer;padding:.35rem 0}code,pre{font:13px/1.45 ui-monospace,monospace}pre{overflow:auto;padding:.6rem;border:1px solid #8884;border-radius:.4rem}
 b.m{display:inline-block;width:4.2rem}table{border-collapse:collapse}td,th{text-align:left;padding:.15rem .8rem .15rem 0;vertical-align:top}h2{margin-top:2rem}"""
 
 

@@ -60,7 +60,7 @@ class SessionErrorHandler:
         elif exc.status >= 500:
             self._log.warning("%s: %s", doing, exc, exc_info=exc.__cause__)
         elif isinstance(exc, NotAuthenticated):
-            # The platform signs callers in before they get here, so this is somebody going around it, or a wrong setting.
+            # The platform signs callers in before they get here: somebody went around it, or a setting is wrong.
             self._log.warning("%s: refused, no caller that may be believed", doing)
         return self.answer(exc, correlation_id)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
 
 import pytest
 from playwright.sync_api import Request, expect
 
+from shared.signing import ApprovalLinks
 from tests.e2e.client import call, post_call, script
-from tests.e2e.processes import AppHost, Sink
+from tests.e2e.processes import LINK_SECRET, AppHost, Sink
 from tests.web.axe import serious
 from tests.web.browsing import PHONE, Http, Visitor
 
@@ -87,8 +90,17 @@ def test_an_inline_script_could_not_run_even_if_one_got_in(parley: AppHost, visi
     visitor.logged.clear()
 
 
+class Scene(NamedTuple):
+    """A session with something of everything in it, whose last turn waits for an approval."""
+
+    session_id: str
+    turn_id: str
+    approval_id: str
+    link: str
+
+
 @pytest.fixture(scope="module")
-def scene(parley: AppHost, sink: Sink) -> tuple[str, str]:
+def scene(parley: AppHost, sink: Sink) -> Scene:
     http = Http(parley.base_url)
     session_id = http.session("A scene")
     http.put(f"/sessions/{session_id}/tags/important")
@@ -97,25 +109,28 @@ def scene(parley: AppHost, sink: Sink) -> tuple[str, str]:
     http.say(session_id, script(content="ok", tool_calls=[[post_call(sink.url("/scene"))]]))
     [approval] = http.get("/approvals", session_id=session_id)["items"]
     http.close()
-    return session_id, str(approval["id"])
+    expires_at = datetime.fromisoformat(approval["expires_at"])
+    link = ApprovalLinks(LINK_SECRET, "").url(approval["id"], expires_at=expires_at)
+    return Scene(session_id, approval["turn_id"], approval["id"], link)
 
 
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", None), ("dark", None), ("light", PHONE)], ids=["light", "dark", "phone"]
 )
-def test_axe_finds_nothingserious(
-    parley: AppHost, visit: Visit, scene: tuple[str, str], scheme: str, size: dict[str, int] | None
+def test_axe_finds_nothing_serious(
+    parley: AppHost, visit: Visit, scene: Scene, scheme: str, size: dict[str, int] | None
 ) -> None:
-    session_id, approval_id = scene
+    session_id = scene.session_id
     page = visit(parley, scheme=scheme, size=size).open()
     expect(page.get_by_role("link", name=re.compile("A scene"))).to_be_visible()
     found = serious(page)
     for path, seen in (
         (f"sessions/{session_id}", page.get_by_text("Waits for any")),
         ("approvals", page.get_by_role("link", name=re.compile("http_request")).first),
-        (f"approvals/{approval_id}", page.get_by_role("button", name="Approve")),
+        (f"approvals/{scene.approval_id}", page.get_by_role("button", name="Approve")),
         ("insight", page.get_by_role("img", name="Tokens:")),
         (f"insight/{session_id}", page.get_by_role("img", name="Tokens by turn")),
+        (f"sessions/{session_id}/turns/{scene.turn_id}", page.get_by_role("heading", name="One turn")),
     ):
         page.goto(f"/#/{path}")
         expect(seen).to_be_visible()
@@ -124,6 +139,27 @@ def test_axe_finds_nothingserious(
     page.get_by_role("button", name="New session").click()
     expect(page.get_by_role("radio", name=re.compile("Research"))).to_be_visible()
     found += [f"dialog: {line}" for line in serious(page)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "size"), [("light", None), ("dark", None), ("dark", PHONE)], ids=["light", "dark", "phone"]
+)
+def test_axe_finds_nothing_serious_on_the_pages_that_need_no_script(
+    parley: AppHost, visit: Visit, scene: Scene, scheme: str, size: dict[str, int] | None
+) -> None:
+    visitor = visit(parley, scheme=scheme, size=size)
+    visitor.expected = re.compile("status of 404")
+    page, found = visitor.page, []
+    for path, folded in (
+        (scene.link, page.get_by_text("Approve with other arguments")),
+        ("/api/approve/no-such-link", None),
+        ("/api/docs", page.locator("summary").filter(has_text="Post a message and start its turn")),
+    ):
+        page.goto(path)
+        if folded is not None:
+            folded.click()
+        found += [f"{path}: {line}" for line in serious(page)]
     assert found == []
 
 
