@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 import sys
@@ -48,6 +49,9 @@ _PER_USER = 2_000
 _HEAVY, _USER = "heavy", "user-7"
 _DEADLINE_S = 60.0
 
+type _Figures = dict[str, dict[str, float]]
+"""Milliseconds by the name of what was asked: p50, p95, max."""
+
 _COPY = (
     b"COPY messages (id, session_id, number, turn_number, step, ordinal, role, content, status, tokens, created_at)"
     b" FROM STDIN"
@@ -63,16 +67,20 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m devtools.bench.search")
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=200, help="of each kind")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, too")
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(_bench(options.messages, options.requests))
+        figures = asyncio.run(_bench(options.messages, options.requests))
     except ServerError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    if options.json is not None:
+        document = {"at": datetime.now(UTC).isoformat(), "messages": options.messages, "ms": figures}
+        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-async def _bench(messages: int, requests: int) -> None:
+async def _bench(messages: int, requests: int) -> _Figures:
     folder = _temporary_folder()
     try:
         async with Postgres(folder / "postgres") as postgres:
@@ -82,7 +90,7 @@ async def _bench(messages: int, requests: int) -> None:
             _say(f"{messages:,} messages made and indexed in {time.perf_counter() - began:.0f} s")
             pool = PostgresPool(postgres.url, size=4)
             try:
-                await _measure(pool, requests)
+                return await _measure(pool, requests)
             finally:
                 await pool.aclose()
     finally:
@@ -96,7 +104,8 @@ def _temporary_folder() -> Path:
     return folder
 
 
-async def _measure(pool: PostgresPool, requests: int) -> None:
+async def _measure(pool: PostgresPool, requests: int) -> _Figures:
+    figures: _Figures = {}
     search = SearchService(PostgresSearch(pool))
     history = HistoryManager(PostgresSessions(pool), PostgresTurns(pool))
     chooser = random.Random(2)  # noqa: S311  # the same questions every time
@@ -118,30 +127,31 @@ async def _measure(pool: PostgresPool, requests: int) -> None:
             async def ask(principal: Principal = principal, question: Callable[[], str] = question) -> None:
                 await search.search(principal, question(), SearchFilter(), Page())
 
-            everything += await _timed(f"search, {who}: {kind}", ask, requests)
+            everything += await _timed(figures, f"search, {who}: {kind}", ask, requests)
         filtered = SearchFilter(role=MessageRole.USER, since=datetime(2026, 1, 2, tzinfo=UTC))
 
         async def ask_filtered(principal: Principal = principal, wanted: SearchFilter = filtered) -> None:
             await search.search(principal, chooser.choice(vocabulary[:2_000]), wanted, Page())
 
-        everything += await _timed(f"search, {who}: filtered", ask_filtered, requests)
+        everything += await _timed(figures, f"search, {who}: filtered", ask_filtered, requests)
     principal = Principal(_HEAVY, frozenset({Role.USER}))
 
     async def ask_session() -> None:
         await search.search(principal, chooser.choice(vocabulary[:2_000]), SearchFilter(session_id="long"), Page())
 
-    everything += await _timed("search in one session of 10,000", ask_session, requests)
-    _row("search, all of these", everything)
+    everything += await _timed(figures, "search in one session of 10,000", ask_session, requests)
+    _row(figures, "search, all of these", everything)
 
     async def read_page() -> None:
         after = (chooser.randrange(_LONG_SESSION), "")
         wanted = MessageFilter(descending=chooser.random() < 0.5)
         await history.list_messages("long", principal, wanted, Page(after=after))
 
-    await _timed("a page of history (50 of 10,000)", read_page, requests)
+    await _timed(figures, "a page of history (50 of 10,000)", read_page, requests)
+    return figures
 
 
-async def _timed(name: str, ask: Callable[[], Awaitable[None]], requests: int) -> list[float]:
+async def _timed(figures: _Figures, name: str, ask: Callable[[], Awaitable[None]], requests: int) -> list[float]:
     """Milliseconds of each request, after a few unmeasured ones."""
     took: list[float] = []
     stop_at = time.perf_counter() + _DEADLINE_S
@@ -154,12 +164,17 @@ async def _timed(name: str, ask: Callable[[], Awaitable[None]], requests: int) -
             if ended > stop_at:
                 _say(f"({name}: only {len(took)} requests in {_DEADLINE_S:.0f} s)")
                 break
-    _row(name, took)
+    _row(figures, name, took)
     return took
 
 
-def _row(name: str, took: Sequence[float]) -> None:
-    _say(f"{name:<50}{percentile(took, 0.5):>9.1f}{percentile(took, 0.95):>9.1f}{max(took):>9.1f}")
+def _row(figures: _Figures, name: str, took: Sequence[float]) -> None:
+    one = figures[name] = {
+        "p50": round(percentile(took, 0.5), 1),
+        "p95": round(percentile(took, 0.95), 1),
+        "max": round(max(took), 1),
+    }
+    _say(f"{name:<50}{one['p50']:>9.1f}{one['p95']:>9.1f}{one['max']:>9.1f}")
 
 
 # Data. -----------------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""`python -m devtools.bench.readme`: writes the tables of README's "Speed" from the figures kept under `docs/`.
+
+Those are what `./dev bench --json docs/bench.json` and `python -m devtools.bench.search --json docs/bench-search.json`
+wrote; a test holds README to them, so that no figure there is older than its file or written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from devtools.bootstrap import ROOT
+
+README = Path(ROOT, "README.md")
+TURNS = Path(ROOT, "docs", "bench.json")
+SEARCH = Path(ROOT, "docs", "bench-search.json")
+
+_WORKLOADS = {
+    "W1": "W1: a plain turn",
+    "W2": "W2: one automatic tool call first",
+    "W3": "W3: one approval, answered at once",
+    "realistic": "realistic model (200 ms, then 10 ms a token)",
+}
+_SEARCHES = {
+    "search, all of these": "search, all kinds of questions together",
+    "search, ordinary user: a word": "a user with 2,000 messages: a word",
+    "search, ordinary user: a phrase": "… a phrase of two of the 30 commonest words",
+    "search, ordinary user: a prefix": "… a prefix",
+    "search, heavy user: a word": "the user with 300,000: a word",
+    "search, heavy user: a phrase": "… a phrase of two of the 30 commonest words",
+    "search, heavy user: a prefix": "… a prefix",
+    "search in one session of 10,000": "in one session of 10,000 messages",
+    "a page of history (50 of 10,000)": "a page of history, anywhere in those 10,000",
+}
+_SERVERS = ("postgres", "valkey", "azurite")
+
+
+def turns_table(document: Mapping[str, Any]) -> str:
+    """document: what `./dev bench` wrote, of one checkout and of every workload."""
+    machine, cases = document["machine"], document["cases"]
+    lines = [
+        f"{machine['cores']} cores ({machine['processor']}), Python {machine['python']}, everything on the same "
+        f"machine, medians of {document['rounds']} rounds:",
+        "",
+        "| 64 streamed tokens unless said | sessions | turns/s | end to end, p50 / p95 | first token, p50 / p95 |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    before = ""
+    for case in cases:
+        over = "over_" if case["workload"] == "realistic" else ""
+        spans = (_span(case, f"{over}{kind}", "+" if over else "") for kind in ("e2e", "first"))
+        title = "" if case["workload"] == before else _WORKLOADS[case["workload"]]
+        lines.append(f"| {title} | {case['sessions']} | {_short(case['turns_per_s'])} | {' | '.join(spans)} |")
+        before = case["workload"]
+    [growth] = document["growth"]
+    most = max((case for case in cases if case["workload"] == "W1"), key=lambda case: case["sessions"])
+    servers = sum(most["memory_mib"][name] for name in _SERVERS)
+    lines += [
+        "",
+        f"The realistic rows are what Parley adds to the bare model. Turn {growth['turn']} of a session takes "
+        f"{growth['ratio']:.2f} times turn 1.",
+        f"At {most['sessions']} sessions a W1 turn costs {_short(most['cpu_ms_per_turn']['host'])} ms of processor "
+        f"time in the host, which needs {most['memory_mib']['host']:.0f} MiB;",
+        f"PostgreSQL, Valkey and Azurite together need {servers:.0f} MiB.",
+    ]
+    return "\n".join(lines)
+
+
+def search_table(document: Mapping[str, Any]) -> str:
+    """document: what the search benchmark wrote."""
+    lines = [
+        f"Search and history over {document['messages']:,} messages, one request at a time, ms:",
+        "",
+        "| | p50 | p95 |",
+        "| --- | --- | --- |",
+        *(
+            f"| {title} | {_short(document['ms'][name]['p50'])} | {_short(document['ms'][name]['p95'])} |"
+            for name, title in _SEARCHES.items()
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def rewritten(readme: str, turns: Mapping[str, Any], search: Mapping[str, Any]) -> str:
+    """README with both tables as the figures say. Raises ValueError where a place for one is missing."""
+    for name, table in (("turns", turns_table(turns)), ("search", search_table(search))):
+        place = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        readme, found = place.subn(lambda match, table=table: match[1] + table + match[2], readme)  # type: ignore[misc]
+        if found != 1:
+            raise ValueError(f"README has no place for the figures of {name}")
+    return readme
+
+
+def main() -> int:
+    turns, search = (json.loads(path.read_text("utf-8")) for path in (TURNS, SEARCH))
+    README.write_text(rewritten(README.read_text("utf-8"), turns, search), encoding="utf-8")
+    return 0
+
+
+def _span(case: Mapping[str, Any], name: str, sign: str) -> str:
+    return " / ".join(f"{sign}{_short(case[f'{name}_p{share}_ms'])}" for share in (50, 95)) + " ms"
+
+
+def _short(value: float) -> str:
+    """Two digits at least, and no more than a reader needs."""
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
