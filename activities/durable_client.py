@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 import azure.durable_functions as df
 
@@ -29,7 +28,8 @@ _ENDED = [
 ]
 _LOOKS = 10
 _LOOK_SECONDS = 0.05
-_LIVE = frozenset({"Pending", "Running", "Suspended", "ContinuedAsNew"})
+_SUSPENDED = "Suspended"
+_LIVE = frozenset({"Pending", "Running", "ContinuedAsNew"})
 
 
 async def start_turn(client: df.DurableOrchestrationClient, turn_id: str) -> None:
@@ -57,6 +57,7 @@ class Found(StrEnum):
 
     NOWHERE = "nowhere"  # never started, or purged
     LIVE = "live"  # waits or runs
+    HELD = "held"  # suspended: hears nothing until it is resumed
     ENDED = "ended"
 
 
@@ -65,6 +66,8 @@ async def look(client: df.DurableOrchestrationClient, instance_id: str) -> Found
     status = await client.get_status(instance_id)
     if not status or status.runtime_status is None:
         return Found.NOWHERE
+    if status.runtime_status.value == _SUSPENDED:
+        return Found.HELD
     return Found.LIVE if status.runtime_status.value in _LIVE else Found.ENDED
 
 
@@ -77,7 +80,7 @@ async def last_words(client: df.DurableOrchestrationClient, instance_id: str) ->
 
 async def is_live(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
     """Whether an instance exists and has not ended."""
-    return await look(client, instance_id) is Found.LIVE
+    return await look(client, instance_id) in {Found.LIVE, Found.HELD}
 
 
 async def purge_ended(client: df.DurableOrchestrationClient, *, before: datetime) -> int:
@@ -103,11 +106,11 @@ async def erase(client: df.DurableOrchestrationClient, instance_ids: Sequence[st
 
 async def _erase(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
     found = await look(client, instance_id)
-    if found is Found.LIVE:
-        await _quietly(client.terminate(instance_id, "session erased"), "terminate", instance_id)
+    if found in {Found.LIVE, Found.HELD}:
+        await _terminate(client, instance_id)
         for _ in range(_LOOKS):  # ending is a message: it takes a moment
             found = await look(client, instance_id)
-            if found is not Found.LIVE:
+            if found not in {Found.LIVE, Found.HELD}:
                 break
             await asyncio.sleep(_LOOK_SECONDS)
         else:
@@ -145,15 +148,6 @@ async def interrupt(client: df.DurableOrchestrationClient, interruption: Interru
         await raise_cancel(client, turn_id)
 
 
-async def release(
-    client: df.DurableOrchestrationClient, instance_ids: Sequence[str], interruption: Interruption
-) -> None:
-    """Tell the instances of an ended session: one that is held must run to learn that it was cancelled."""
-    for instance_id in instance_ids:
-        await resume(client, instance_id)
-    await interrupt(client, interruption)
-
-
 async def _raise(client: df.DurableOrchestrationClient, instance_id: str, event: str) -> bool:
     try:
         await client.raise_event(instance_id, event, {})
@@ -164,19 +158,43 @@ async def _raise(client: df.DurableOrchestrationClient, instance_id: str, event:
     return True
 
 
-async def suspend(client: df.DurableOrchestrationClient, instance_id: str) -> None:
-    """Hold an instance; harmless when it has ended or is held."""
-    await _quietly(client.suspend(instance_id, "session suspended"), "suspend", instance_id)
-
-
-async def resume(client: df.DurableOrchestrationClient, instance_id: str) -> None:
-    """Let an instance go on; harmless when it runs or has ended."""
-    await _quietly(client.resume(instance_id, "session resumed"), "resume", instance_id)
-
-
-async def _quietly(call: Coroutine[Any, Any, Any], verb: str, instance_id: str) -> None:
+async def suspend(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
+    """Hold an instance; False when it may not be held. Harmless when it has ended or is held."""
     try:
-        await call
+        await client.suspend(instance_id, "session suspended")
     except Exception as exc:
-        # Suspending what is suspended and resuming what runs are 500 in the extension; so is an unknown id.
-        log.info("%s of %s: %s", verb, instance_id, exc)
+        # One that is nowhere may be about to be started.
+        return await _stands(client, instance_id, "suspend", exc, as_wanted={Found.HELD, Found.ENDED})
+    return True
+
+
+async def resume(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
+    """Let an instance go on; False when it may still be held. Harmless when it runs or has ended."""
+    try:
+        await client.resume(instance_id, "session resumed")
+    except Exception as exc:
+        return await _stands(client, instance_id, "resume", exc, as_wanted={Found.LIVE, Found.ENDED, Found.NOWHERE})
+    return True
+
+
+async def _stands(
+    client: df.DurableOrchestrationClient, instance_id: str, verb: str, refused: Exception, *, as_wanted: set[Found]
+) -> bool:
+    """Suspending what is suspended and resuming what runs are a 500 of the extension, as an unknown id is: after a
+    refusal, whether the instance is as it was wanted all the same."""
+    try:
+        found = await look(client, instance_id)
+    except Exception as exc:
+        log.warning("%s of %s failed: %s; nor can it be looked at: %s", verb, instance_id, refused, exc)
+        return False
+    if found not in as_wanted:
+        log.info("%s of %s, which is %s: %s", verb, instance_id, found, refused)
+    return found in as_wanted
+
+
+async def _terminate(client: df.DurableOrchestrationClient, instance_id: str) -> None:
+    try:
+        await client.terminate(instance_id, "session erased")
+    except Exception as exc:
+        # It may have ended in this moment: whoever asked looks at it again.
+        log.info("terminate of %s: %s", instance_id, exc)

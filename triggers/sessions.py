@@ -7,7 +7,7 @@ from datetime import datetime
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
-from activities import durable_client, erasure
+from activities import durable_client, erasure, holding
 from shared.errors import ErrorCode
 from shared.sessions.lifecycle import etag_of
 from shared.sessions.models import NewSession, Session, SessionPatch, SessionStatus
@@ -177,7 +177,8 @@ async def delete_session(call: Call, _: None) -> Response:
         session_id, call.principal, if_match=call.request.headers.get("if-match")
     )
     if mark is not None:
-        await durable_client.release(call.durable, mark.instances, mark.interruption)
+        await holding.follow(call.services, call.durable, session_id)
+        await durable_client.interrupt(call.durable, mark.interruption)
         await lifecycle.turns_over(session_id, within_s=_CANCEL_SECONDS)
     await erasure.erase(call.services, call.durable, session_id)
     return no_content()
@@ -194,8 +195,7 @@ async def activate_session(call: Call, _: None) -> Response:
 async def suspend_session(call: Call, _: None) -> Response:
     """A running turn is held where it is, its waits included."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.SUSPENDED)
-    for instance_id in changed.instances:
-        await durable_client.suspend(call.durable, instance_id)
+    await holding.follow(call.services, call.durable, changed.session.id)
     return _answer(call, changed)
 
 
@@ -203,8 +203,7 @@ async def suspend_session(call: Call, _: None) -> Response:
 async def resume_session(call: Call, _: None) -> Response:
     """A held turn goes on; a queued one starts."""
     changed = await call.services.sessions.resume(_session_id(call), call.principal)
-    for instance_id in changed.instances:
-        await durable_client.resume(call.durable, instance_id)
+    await holding.follow(call.services, call.durable, changed.session.id)
     if changed.next_turn_id is not None:
         await durable_client.start_or_leave(call.durable, changed.next_turn_id)
     return _answer(call, changed)
@@ -214,7 +213,9 @@ async def resume_session(call: Call, _: None) -> Response:
 async def end_session(call: Call, _: None) -> Response:
     """A running turn is cancelled first."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ENDED)
-    await durable_client.release(call.durable, changed.instances, changed.interruption)
+    # Held orchestrations must run to learn that they were cancelled.
+    await holding.follow(call.services, call.durable, changed.session.id)
+    await durable_client.interrupt(call.durable, changed.interruption)
     return _answer(call, changed)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities import durable_client, erasure
+from activities import durable_client, erasure, holding
 from activities.binding import send, sends_events
 from activities.turns import FAILED_LINE
 from shared.durable_messages import explain_failure
@@ -59,6 +59,7 @@ class Run:
         for part in (
             self._idle_queues,
             self._stuck_turns,
+            self._holds,
             self._decisions,
             self._expired,
             self._erasures,
@@ -99,6 +100,11 @@ class Run:
         found = await durable_client.look(self.client, turn.turn_id)
         if found is durable_client.Found.LIVE:
             await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
+        elif found is durable_client.Found.HELD:
+            # Its session is not suspended, or it would not be here.
+            log.warning("turn %s is held and should not be", turn.turn_id)
+            await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
+            await self.app.session_rows.unsettle_hold(turn.session_id)
         elif found is durable_client.Found.NOWHERE and turn.status is TurnStatus.QUEUED:
             log.warning("turn %s had no orchestration; starting it", turn.turn_id)
             await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
@@ -114,6 +120,13 @@ class Run:
             self.messages.extend(sent)
             if finished.next_turn_id is not None:
                 await durable_client.start_or_leave(self.client, finished.next_turn_id)
+
+    async def _holds(self) -> None:
+        for session_id in await self.app.session_rows.unsettled_holds(limit=_LIMIT):
+            try:
+                await holding.follow(self.app, self.client, session_id)
+            except Exception:
+                log.exception("session %s could not be held or let go now", session_id)
 
     async def _decisions(self) -> None:
         rows = self.app.approval_rows
@@ -139,7 +152,8 @@ class Run:
                 continue
             log.info("session %s has expired", session_id)
             self.messages.extend(changed.messages)
-            await durable_client.release(self.client, changed.instances, changed.interruption)
+            await holding.follow(self.app, self.client, session_id)
+            await durable_client.interrupt(self.client, changed.interruption)
 
     async def _erasures(self) -> None:
         for session_id in await self.app.lifecycle.cut_erasures(now=self.now, limit=_LIMIT):

@@ -25,7 +25,6 @@ from shared.sessions.records import Interruption, SessionRecord
 _Q = load_queries("lifecycle")
 _S = load_queries("sessions")
 _T = load_queries("turns")
-_A = load_queries("approvals")
 
 _BEYOND_ALL = 2**31 - 1
 """Above every turn's number."""
@@ -140,13 +139,10 @@ class PostgresLifecycle:
             await connection.execute(_Q["mark_erasure"], {**key, "now": now})
             turns = await (await connection.execute(_T["open_turns"], {"session_id": session_id})).fetchall()
             open_turns = [turn["id"] for turn in turns]
-            waiting = await connection.execute(_A["waiting_instances"], {"turn_ids": open_turns})
-            instances = [turn["id"] for turn in turns if turn["dispatched_at"] is not None]
-            instances += [approval["instance_id"] for approval in await waiting.fetchall()]
             interruption = Interruption()
             if turns:
                 interruption = await cancel_turns(connection, open_turns, now=now)
-            return ErasureMark(record, instances, interruption, ended_now)
+            return ErasureMark(record, interruption, ended_now)
 
     async def erase_rows(self, session_id: str) -> Erasure | None:
         """Delete every row of the session, keeping what is still to be done elsewhere."""

@@ -18,11 +18,10 @@ from shared.sessions.events import SEQ_LEASE, EventTarget
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
 from shared.sessions.pages import Page, SessionFilter
-from shared.sessions.records import Idempotency, Interruption, SessionRecord
+from shared.sessions.records import Hold, Idempotency, Interruption, SessionRecord
 
 _Q = load_queries("sessions")
 _T = load_queries("turns")
-_A = load_queries("approvals")
 
 
 def event_target(row: Row, *, session_id: str | None = None) -> EventTarget:
@@ -184,11 +183,10 @@ class PostgresSessions:
 
     async def change_status(
         self, session_id: str, user_id: str, *, allowed: Sequence[SessionStatus], to: SessionStatus, now: datetime
-    ) -> tuple[SessionRecord, list[str], Interruption]:
+    ) -> tuple[SessionRecord, Interruption]:
         """Move a session along its state machine.
 
-        Returns it, the instances that belong to its dispatched turns (turn and approval orchestrations), and,
-        for ENDED, what was cancelled with it. Raises NotFound, InvalidState, and but for ENDED Gone.
+        Returns it and, for ENDED, what was cancelled with it. Raises NotFound, InvalidState, and but for ENDED Gone.
         """
         async with self._pool.transaction() as connection:
             cursor = await connection.execute(
@@ -207,16 +205,30 @@ class PostgresSessions:
             )
             changed = await cursor.fetchone()
             assert changed is not None  # locked above
-            cursor = await connection.execute(_T["open_turns"], {"session_id": session_id})
-            rows = await cursor.fetchall()
-            open_turns = [turn["id"] for turn in rows]
-            cursor = await connection.execute(_A["waiting_instances"], {"turn_ids": open_turns})
-            instances = [turn["id"] for turn in rows if turn["dispatched_at"] is not None]
-            instances += [approval["instance_id"] for approval in await cursor.fetchall()]
             interruption = Interruption()
-            if to is SessionStatus.ENDED and open_turns:
-                interruption = await cancel_turns(connection, open_turns, now=now)
-            return session_record(changed), instances, interruption
+            if to is SessionStatus.ENDED:
+                cursor = await connection.execute(_T["open_turns"], {"session_id": session_id})
+                open_turns = [turn["id"] for turn in await cursor.fetchall()]
+                if open_turns:
+                    interruption = await cancel_turns(connection, open_turns, now=now)
+            return session_record(changed), interruption
+
+    async def hold(self, session_id: str) -> Hold | None:
+        """None when it is erased."""
+        row = await self._pool.fetch_one(_Q["hold"], {"session_id": session_id})
+        return None if row is None else Hold(**row)
+
+    async def settle_hold(self, session_id: str, version: int) -> bool:
+        """Note that its orchestrations were told. False when it has changed again meanwhile."""
+        return await self._pool.execute(_Q["settle_hold"], {"session_id": session_id, "version": version}) > 0
+
+    async def unsettle_hold(self, session_id: str) -> None:
+        """Have its orchestrations told once more."""
+        await self._pool.execute(_Q["unsettle_hold"], {"session_id": session_id})
+
+    async def unsettled_holds(self, *, limit: int) -> list[str]:
+        """Sessions whose orchestrations were not told, or cannot be said to have been."""
+        return [row["id"] for row in await self._pool.fetch_all(_Q["unsettled_holds"], {"limit": limit})]
 
     async def lease(self, session_id: str, *, lost: bool) -> EventTarget:
         query = _Q["lease_lost" if lost else "lease_more"]

@@ -39,7 +39,6 @@ class ErasureMark:
     """An erasure on record, and who must hear that the session's turns are cancelled."""
 
     record: SessionRecord
-    instances: list[str]
     interruption: Interruption
     ended_now: bool
     """False when the session had ended before."""

@@ -129,6 +129,19 @@ class Interruption:
     """(approval id, waiting instance id)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Whether a session holds its orchestrations, and whether they were told so."""
+
+    is_held: bool
+    version: int
+    """Rises with each change."""
+    is_settled: bool
+    """They were told of this version."""
+    instances: list[str]
+    """All that may have to be told; some have ended."""
+
+
 class ContextMessage(NamedTuple):
     """One stored message as the model will read it. A tuple: some hundred are made for every model call."""
 

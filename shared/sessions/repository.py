@@ -72,8 +72,8 @@ class SessionRepository(Protocol):
 
     async def change_status(
         self, session_id: str, user_id: str, *, allowed: Sequence[SessionStatus], to: SessionStatus, now: datetime
-    ) -> tuple[SessionRecord, list[str], Interruption]:
-        """Move along the state machine; also the orchestrations that belong to it and what was cancelled with it.
+    ) -> tuple[SessionRecord, Interruption]:
+        """Move along the state machine; also what was cancelled with it.
 
         Raises NotFound, InvalidState.
         """

@@ -81,8 +81,6 @@ class Changed:
 
     session: Session
     messages: list[bytes]
-    instances: list[str] = field(default_factory=list)
-    """Orchestrations that belong to it: to suspend or resume."""
     interruption: Interruption = field(default_factory=Interruption)
     next_turn_id: str | None = None
     """A turn to start."""
@@ -194,7 +192,7 @@ class SessionService:
         self, session_id: str, principal: Principal, allowed: tuple[SessionStatus, ...], to: SessionStatus
     ) -> Changed:
         now = datetime.now(UTC)
-        record, instances, interruption = await self._sessions.change_status(
+        record, interruption = await self._sessions.change_status(
             session_id, principal.user_id, allowed=allowed, to=to, now=now
         )
         next_turn_id = None
@@ -205,7 +203,7 @@ class SessionService:
         messages = await self._publisher.publish(
             record.target, [event, *closed_turn_events(interruption.closed_turn_ids)]
         )
-        return Changed(record.session, messages, instances, interruption, next_turn_id)
+        return Changed(record.session, messages, interruption, next_turn_id)
 
     # Messages and turns. -----------------------------------------------------------------------
 

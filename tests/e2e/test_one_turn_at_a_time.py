@@ -246,6 +246,47 @@ async def test_suspend_while_waiting_for_an_approval_keeps_the_decision_for_late
     assert len(sink.at("/suspended")) == 1
 
 
+async def test_suspend_while_an_approved_tool_runs_and_resume_after_it_ended(api: Api, sink: Sink) -> None:
+    session_id = await api.session()
+    sink.released.clear()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/hold/suspended"))]], content="done"))
+    approval = await api.approval(session_id)
+    await api.decide(approval["id"], "approve")
+
+    async def called() -> bool:
+        return bool(sink.at("/hold/suspended"))
+
+    await eventually(called, "the tool to be called")
+    await _change(api, session_id, "suspend")
+    sink.released.set()
+
+    async def ended() -> bool:
+        return (await api.turn(session_id, turn_id))["tool_calls"][0]["status"] == "completed"
+
+    await eventually(ended, "the tool to end")
+    await _change(api, session_id, "resume")
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert len(sink.at("/hold/suspended")) == 1
+
+
+async def test_suspends_and_resumes_that_overtake_each_other_leave_what_the_session_says(api: Api, sink: Sink) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/overtaken"))]], content="done"))
+    approval = await api.approval(session_id)
+
+    async def resumed() -> None:
+        async def accepted() -> bool:
+            return (await api.post(f"/api/v1/sessions/{session_id}/resume")).status_code == 200
+
+        await eventually(accepted, "the suspension to be there")
+
+    for _ in range(6):
+        await asyncio.gather(_change(api, session_id, "suspend"), resumed())
+    await api.decide(approval["id"], "approve")
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert len(sink.at("/overtaken")) == 1
+
+
 async def test_ending_a_session_cancels_its_running_turn(api: Api) -> None:
     session_id = await api.session()
     turn_id = await api.say(session_id, script(**SLOW))

@@ -17,6 +17,7 @@ from shared.adapters.blob_store import AzureBlobStore
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.postgres_approvals import PostgresApprovals
 from shared.adapters.postgres_attachments import PostgresAttachments
+from shared.adapters.postgres_sessions import PostgresSessions
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
 from shared.sessions.agents import DEFAULT_AGENT, plan_turn
@@ -27,6 +28,7 @@ from shared.sessions.models import (
     MessageRole,
     MessageStatus,
     SessionConfig,
+    SessionStatus,
     TurnStatus,
 )
 from shared.sessions.records import VoteEffect, VoteRecord
@@ -276,6 +278,49 @@ async def test_sweep_delivers_a_decision_whose_event_was_cut(
     await _sql(parley, aged, approval["id"])
     assert (await _swept(api, parley, session_id, turn_id))["status"] == "completed"
     assert len(sink.at("/undelivered")) == 1
+
+
+@pytest.mark.parametrize("to", ["ACTIVE", "ENDED"])
+async def test_sweep_lets_go_what_a_resume_that_was_cut_still_holds(
+    api: Api, parley: AppHost, pool: PostgresPool, sink: Sink, to: str
+) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url(f"/held/{to}"))]], content="done"))
+    approval = await api.approval(session_id)
+    assert (await api.post(f"/api/v1/sessions/{session_id}/suspend")).status_code == 200
+    # The process dies after its commit.
+    await PostgresSessions(pool).change_status(
+        session_id, "olga", allowed=[SessionStatus.SUSPENDED], to=SessionStatus(to), now=datetime.now(UTC) - HOUR
+    )
+    if to == "ACTIVE":
+        await api.decide(approval["id"], "approve")
+    turn = await _swept(api, parley, session_id, turn_id)
+    assert turn["status"] == ("completed" if to == "ACTIVE" else "cancelled")
+    assert len(sink.at(f"/held/{to}")) == (to == "ACTIVE")
+
+
+async def test_sweep_holds_what_a_suspension_that_was_cut_left_running(
+    api: Api, parley: AppHost, pool: PostgresPool, sink: Sink
+) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/let-go"))]], content="done"))
+    approval = await api.approval(session_id)
+    rows = PostgresSessions(pool)
+    await rows.change_status(
+        session_id, "olga", allowed=[SessionStatus.ACTIVE], to=SessionStatus.SUSPENDED, now=datetime.now(UTC)
+    )
+
+    async def settled() -> bool:
+        await _sweep(parley)
+        hold = await rows.hold(session_id)
+        return hold is not None and hold.is_settled
+
+    await eventually(settled, "the sweep to hold it")
+    await api.decide(approval["id"], "approve")
+    await asyncio.sleep(0.5)
+    assert sink.at("/let-go") == []
+    assert (await api.post(f"/api/v1/sessions/{session_id}/resume")).status_code == 200
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
 
 
 async def test_sweep_closes_a_turn_that_lost_its_orchestration(api: Api, parley: AppHost, pool: PostgresPool) -> None:

@@ -93,7 +93,6 @@ async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
     assert mark is not None
     assert [event["type"] for event in envelopes(messages)] == ["session.ended"]
     assert mark.interruption.turn_ids == [turn_id]
-    assert set(mark.instances) >= {turn_id}
     assert (await stores.turns.cancel_requested([turn_id])) == {turn_id}, "it is cancelled before it is erased"
     found = await lifecycle.erase_stores(session_id)
     assert found is not None

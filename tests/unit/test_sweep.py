@@ -53,7 +53,9 @@ class App:
             forget_erasures=self._store("forget_erasures", None),
         )
         self.loose_blobs = SimpleNamespace(sweep=self._store("blobs", 0))
-        self.session_rows = SimpleNamespace(forget_idempotency_keys=self._store("keys", None))
+        self.session_rows = SimpleNamespace(
+            unsettled_holds=self._store("holds", []), forget_idempotency_keys=self._store("keys", None)
+        )
 
     def _store(self, name: str, answer: Any) -> Callable[..., Awaitable[Any]]:
         async def ask(**arguments: object) -> Any:
@@ -86,7 +88,7 @@ async def test_a_turn_that_cannot_be_looked_at_goes_to_the_back_and_the_rest_is_
     assert "turn unreadable could not be looked after now" in caplog.text
 
 
-PARTS = ["idle_queue", "stuck", "undelivered", "expired", "cut_erasures", "blobs", "keys"]
+PARTS = ["idle_queue", "stuck", "holds", "undelivered", "expired", "cut_erasures", "blobs", "keys"]
 
 
 @pytest.mark.parametrize("failing", PARTS)

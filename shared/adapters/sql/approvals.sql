@@ -81,13 +81,12 @@ WITH votes AS (
 )
 SELECT id FROM approval
 
--- name: waiting_instances
-SELECT id, instance_id FROM approvals WHERE turn_id = ANY(%(turn_ids)s) AND delivered_at IS NULL
-
 -- name: undelivered_approvals
-SELECT id, instance_id, status FROM approvals
-WHERE decided_at IS NOT NULL AND delivered_at IS NULL AND decided_at < %(before)s
-ORDER BY decided_at
+-- Not of a suspended session, whose orchestrations hear nothing now; and in no order, so that those that do not answer
+-- do not keep the rest.
+SELECT a.id, a.instance_id, a.status FROM approvals a JOIN sessions s ON s.id = a.session_id
+WHERE a.decided_at IS NOT NULL AND a.delivered_at IS NULL AND a.decided_at < %(before)s AND s.status <> 'SUSPENDED'
+ORDER BY random()
 LIMIT %(limit)s
 
 -- name: give_up_delivery
