@@ -121,7 +121,8 @@ def costs_table() -> str:
     )
     break_even = price["scheduler_unit_month"] / (turn["queue_messages"] * price["scheduler_action"])
     note = (
-        f"**Look at the Scheduler's price first.** At {price['scheduler_action']} per action a turn costs"
+        f"**Look at the Scheduler's price first**; what is published contradicts itself. At {price['scheduler_action']}"
+        f" per action a turn costs"
         f" {turn['queue_messages'] * price['scheduler_action'] * 100:.1f} cents on Consumption, and from"
         f" {short(break_even)} turns a month on one Dedicated unit is cheaper."
     )

@@ -45,6 +45,10 @@ def database_errors() -> Iterator[None]:
         raise InvalidInput(ErrorCode.VALIDATION_ERROR, "The request holds a value that cannot be stored.") from exc
 
 
+class _StalePlan(Transient):
+    """A statement was prepared before a migration gave its table another column, and has not run."""
+
+
 class PostgresPool:
     """A lazily opened pool. `size`: most connections this process holds.
 
@@ -89,8 +93,16 @@ class PostgresPool:
         """One connection, autocommit. Raises Transient(DATABASE_ERROR)."""
         with database_errors():
             pool = self._pool or await self._open()
-            async with pool.connection() as connection:
-                yield connection
+            try:
+                async with pool.connection() as connection:
+                    yield connection
+            except psycopg.errors.FeatureNotSupported as exc:
+                if exc.diag.source_function != "RevalidateCachedQuery":
+                    raise
+                # A migration ran beside us ("cached plan must not change result type"). Every connection that is open
+                # would say so until it is replaced.
+                await pool.drain()
+                raise _StalePlan(ErrorCode.DATABASE_ERROR, "The database is being changed; try again.") from exc
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -106,21 +118,38 @@ class PostgresPool:
 
     async def fetch_one(self, query: bytes, parameters: Mapping[str, Any]) -> DictRow | None:
         """The first row of one statement in autocommit."""
-        async with self.connection() as connection:
+
+        async def run(connection: Connection) -> DictRow | None:
             cursor = await connection.execute(query, parameters, binary=True)
             return await cursor.fetchone()
 
+        return await self._run(run)
+
     async def fetch_all(self, query: bytes, parameters: Mapping[str, Any]) -> list[DictRow]:
         """All rows of one statement in autocommit."""
-        async with self.connection() as connection:
+
+        async def run(connection: Connection) -> list[DictRow]:
             cursor = await connection.execute(query, parameters, binary=True)
             return await cursor.fetchall()
 
+        return await self._run(run)
+
     async def execute(self, query: bytes, parameters: Mapping[str, Any]) -> int:
         """Run one statement in autocommit; returns the number of rows it touched."""
-        async with self.connection() as connection:
-            cursor = await connection.execute(query, parameters)
-            return cursor.rowcount
+
+        async def run(connection: Connection) -> int:
+            return (await connection.execute(query, parameters)).rowcount
+
+        return await self._run(run)
+
+    async def _run[Result](self, run: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Run one statement; again on a connection that knows the schema of now, when the first did not."""
+        try:
+            async with self.connection() as connection:
+                return await run(connection)
+        except _StalePlan:
+            async with self.connection() as connection:
+                return await run(connection)
 
     async def ping(self) -> None:
         """Raises Transient(DATABASE_ERROR) when the database does not answer."""
