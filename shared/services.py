@@ -236,7 +236,7 @@ class Services(Stores):
         fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
         tool_services = ToolServices(
             http=fetcher,
-            history=HistorySearch(self.search, PostgresLifecycle(self.pool).is_shared),
+            history=HistorySearch(self.search, PostgresLifecycle(self.pool).is_private),
             files=ToolFiles(self.attachment_rows, self.attachments, FileGenerator()),
         )
         return ToolCallHandler(self.tool_call_rows, self.publisher, tool_services, self.watch, self.audit)

@@ -8,6 +8,7 @@ import azure.durable_functions as df
 import orjson
 from azurefunctions.extensions.http.fastapi import Response
 
+from activities import durable_client
 from shared.errors import ErrorCode
 from shared.sessions.events import session_group
 from shared.sessions.models import NewParticipant, Participant
@@ -52,11 +53,16 @@ async def get_participant(call: Call, _: None) -> Response:
         returns=Participant,
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.SESSION_EXPIRED),
     ),
+    sends=True,
+    durable=True,
 )
 async def put_participant(call: Call, body: NewParticipant) -> Response:
-    """The owner's to do. Replaces what the user was allowed before."""
+    """The owner's to do. Replaces what the user was allowed before; who may no longer write loses their open turns."""
     session_id, user_id = _ids(call)
-    return ok(await call.services.lifecycle.put_participant(session_id, user_id, body, call.principal))
+    participant, change = await call.services.lifecycle.put_participant(session_id, user_id, body, call.principal)
+    await durable_client.interrupt(call.durable, change.interruption)
+    call.events = change.messages
+    return ok(participant)
 
 
 @endpoint(
@@ -71,14 +77,16 @@ async def put_participant(call: Call, body: NewParticipant) -> Response:
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
     ),
     sends=True,
+    durable=True,
 )
 async def remove_participant(call: Call, _: None) -> Response:
-    """The owner removes anyone, others leave. Live delivery to the user ends; an event stream that is open
-    stays until its connection ends."""
+    """The owner removes anyone, others leave. The user's turns are cancelled and live delivery to them ends; an event
+    stream that is open stays until its connection ends."""
     session_id, user_id = _ids(call)
-    await call.services.lifecycle.remove_participant(session_id, user_id, call.principal)
+    change = await call.services.lifecycle.remove_participant(session_id, user_id, call.principal)
+    await durable_client.interrupt(call.durable, change.interruption)
     action = {"action": "remove", "groupName": session_group(session_id), "userId": user_id}
-    call.events = [orjson.dumps(action)]
+    call.events = [*change.messages, orjson.dumps(action)]
     return no_content()
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
-from shared.adapters.postgres import PostgresPool, Row, json
+from shared.adapters.postgres import Connection, PostgresPool, Row, json
 from shared.adapters.postgres_posting import turn_from_row
 from shared.adapters.postgres_sessions import cancel_turns, locked_session, session_record
 from shared.adapters.sql.queries import load_queries
 from shared.durable_names import notification_instances
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.expiry import refuse_expired
-from shared.sessions.lifecycle import Erasure, ErasureMark
+from shared.sessions.lifecycle import Curtailed, Erasure, ErasureMark
 from shared.sessions.models import Participant, Session, SessionStatus, Turn
 from shared.sessions.notices import reminders_until
 from shared.sessions.pages import Page
@@ -90,13 +90,15 @@ class PostgresLifecycle:
         row = await self._pool.fetch_one(_Q["participant"], {"session_id": session_id, "user_id": user_id})
         return None if row is None else Participant(session_id=session_id, **row)
 
-    async def is_shared(self, session_id: str) -> bool:
-        """Whether anyone beside its owner takes part in it."""
-        row = await self._pool.fetch_one(_Q["is_shared"], {"session_id": session_id})
-        return row is not None and bool(row["shared"])
+    async def is_private(self, session_id: str, user_id: str) -> bool:
+        """Whether it is the user's own and nobody else takes part in it."""
+        row = await self._pool.fetch_one(_Q["is_private"], {"session_id": session_id, "user_id": user_id})
+        return row is not None and bool(row["private"])
 
-    async def put_participant(self, participant: Participant, owner_id: str, *, limit: int, now: datetime) -> bool:
-        """False when the session has `limit` others. Raises NotFound unless the user owns it, Gone."""
+    async def put_participant(
+        self, participant: Participant, owner_id: str, *, limit: int, now: datetime
+    ) -> Curtailed | None:
+        """None when the session has `limit` others. Raises NotFound unless the user owns it, Gone."""
         key = {"session_id": participant.session_id, "user_id": participant.user_id}
         async with self._pool.transaction() as connection:
             record = await locked_session(connection, participant.session_id, owner_id)
@@ -105,13 +107,18 @@ class PostgresLifecycle:
             refuse_expired(record.session, now)
             counted = await (await connection.execute(_Q["count_other_participants"], key)).fetchone()
             if counted is None or counted["others"] >= limit:
-                return False
+                return None
             await connection.execute(_Q["put_participant"], {**key, "access": participant.access})
-            return True
+            if participant.access == "write":
+                return Curtailed(record.target, Interruption())
+            return await _curtail(connection, record, participant.user_id, now=now)
 
-    async def remove_participant(self, session_id: str, user_id: str) -> None:
-        """Harmless when there is none."""
-        await self._pool.execute(_Q["remove_participant"], {"session_id": session_id, "user_id": user_id})
+    async def remove_participant(self, session_id: str, user_id: str, by_user_id: str, *, now: datetime) -> Curtailed:
+        """Harmless when there is none. Raises NotFound when the user who asks takes no part in it."""
+        async with self._pool.transaction() as connection:
+            record = await locked_session(connection, session_id, by_user_id)
+            await connection.execute(_Q["remove_participant"], {"session_id": session_id, "user_id": user_id})
+            return await _curtail(connection, record, user_id, now=now)
 
     # Erasure. ----------------------------------------------------------------------------------
 
@@ -183,6 +190,16 @@ class PostgresLifecycle:
     async def forget_erasures(self, *, before: datetime) -> int:
         """Drop the records of erasures finished before then; returns how many."""
         return await self._pool.execute(_Q["forget_erasures"], {"before": before})
+
+
+async def _curtail(connection: Connection, record: SessionRecord, user_id: str, *, now: datetime) -> Curtailed:
+    """Cancel what runs for somebody who may no longer write, inside the caller's transaction."""
+    key = {"session_id": record.session.id, "user_id": user_id}
+    turns = await (await connection.execute(_Q["open_turns_of_user"], key)).fetchall()
+    interruption = Interruption()
+    if turns:
+        interruption = await cancel_turns(connection, [turn["id"] for turn in turns], now=now)
+    return Curtailed(record.target, interruption)
 
 
 def _no_session() -> NotFound:

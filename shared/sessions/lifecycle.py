@@ -19,7 +19,7 @@ from shared.principal import Principal
 from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.audit import SYSTEM, AuditTrail
 from shared.sessions.cache import SessionChanges
-from shared.sessions.events import Event, EventLogUnavailable, EventType, SessionEventPublisher
+from shared.sessions.events import Event, EventLogUnavailable, EventTarget, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
 from shared.sessions.pages import Page, encode_cursor
@@ -32,6 +32,23 @@ MAX_PARTICIPANTS = 256
 CUT_AFTER = timedelta(seconds=30)
 """An erasure that nobody has worked on for this long was cut."""
 _LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Curtailed:
+    """A session in which somebody may do less than before. interruption: what ran for them."""
+
+    target: EventTarget
+    interruption: Interruption
+
+
+@dataclass(frozen=True, slots=True)
+class AccessChange:
+    """Whom the caller must tell that a participant's access changed."""
+
+    interruption: Interruption
+    messages: list[bytes]
+    """Events to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +95,15 @@ class LifecycleRepository(Protocol):
 
     async def participant(self, session_id: str, user_id: str) -> Participant | None: ...
 
-    async def put_participant(self, participant: Participant, owner_id: str, *, limit: int, now: datetime) -> bool:
-        """False when the session has `limit` others. Raises NotFound, Gone."""
+    async def put_participant(
+        self, participant: Participant, owner_id: str, *, limit: int, now: datetime
+    ) -> Curtailed | None:
+        """None when the session has `limit` others. Raises NotFound, Gone."""
         ...
 
-    async def remove_participant(self, session_id: str, user_id: str) -> None: ...
+    async def remove_participant(self, session_id: str, user_id: str, by_user_id: str, *, now: datetime) -> Curtailed:
+        """Harmless when there is none. Raises NotFound when `by_user_id` takes no part in the session."""
+        ...
 
     async def mark_erasure(
         self, session_id: str, user_id: str, check: Callable[[Session], None], *, now: datetime
@@ -195,7 +216,7 @@ class SessionLifecycle:
 
     async def put_participant(
         self, session_id: str, user_id: str, body: NewParticipant, principal: Principal
-    ) -> Participant:
+    ) -> tuple[Participant, AccessChange]:
         """Let somebody in, or change what they may do; the owner's to do. Raises NotFound, Gone, InvalidInput."""
         record = await self._owned(session_id, principal)
         if user_id == record.owner_id:
@@ -207,16 +228,18 @@ class SessionLifecycle:
         participant = Participant(session_id=session_id, user_id=user_id, access=body.access)
         now = datetime.now(UTC)
         async with self._changes.changing(session_id):
-            added = await self._rows.put_participant(participant, principal.user_id, limit=MAX_PARTICIPANTS, now=now)
-        if not added:
+            curtailed = await self._rows.put_participant(
+                participant, principal.user_id, limit=MAX_PARTICIPANTS, now=now
+            )
+        if curtailed is None:
             raise InvalidInput(
                 ErrorCode.VALIDATION_ERROR,
                 f"A session takes {MAX_PARTICIPANTS} participants.",
                 errors=[{"field": "user_id", "message": "too many participants"}],
             )
-        return participant
+        return participant, await self._access_change(curtailed)
 
-    async def remove_participant(self, session_id: str, user_id: str, principal: Principal) -> None:
+    async def remove_participant(self, session_id: str, user_id: str, principal: Principal) -> AccessChange:
         """The owner may remove anyone, others may leave; harmless when it was done. Raises NotFound, InvalidInput."""
         record = await self._read(session_id, principal.user_id)
         if user_id == record.owner_id and record.access == "owner":
@@ -228,7 +251,15 @@ class SessionLifecycle:
         if record.access != "owner" and user_id != principal.user_id:
             raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
         async with self._changes.changing(session_id, takes_access=True):
-            await self._rows.remove_participant(session_id, user_id)
+            curtailed = await self._rows.remove_participant(
+                session_id, user_id, principal.user_id, now=datetime.now(UTC)
+            )
+        return await self._access_change(curtailed)
+
+    async def _access_change(self, curtailed: Curtailed) -> AccessChange:
+        events = closed_turn_events(curtailed.interruption.closed_turn_ids)
+        messages = await self._publisher.publish(curtailed.target, events) if events else []
+        return AccessChange(curtailed.interruption, messages)
 
     async def _owned(self, session_id: str, principal: Principal) -> SessionRecord:
         record = await self._read(session_id, principal.user_id)

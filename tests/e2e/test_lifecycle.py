@@ -152,6 +152,20 @@ async def test_participant_writes_reads_and_leaves(api: Api) -> None:
     assert (await api.get(path)).status_code == 404
 
 
+async def test_what_waits_for_somebody_who_is_taken_out_is_cancelled(api: Api, sink: Sink) -> None:
+    session_id = await api.session()
+    path = f"/api/v1/sessions/{session_id}/participants/wim"
+    await api.request("PUT", path, json={"access": "write"})
+    turn_id = await api.as_user("wim").say(session_id, script(tool_calls=[[post_call(sink.url("/taken-out"))]]))
+    approval = await api.approval(session_id)
+
+    assert (await api.request("DELETE", path)).status_code == 204
+
+    assert (await api.until(session_id, turn_id))["status"] == "cancelled"
+    assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json()["status"] == "cancelled"
+    assert sink.at("/taken-out") == []
+
+
 async def test_names_that_nobody_can_have_are_not_found(api: Api) -> None:
     base = f"/api/v1/sessions/{await api.session()}/participants"
     for name in ("a%20b", "a;b", "a,b", "%00", "%0a", "x" * 201):

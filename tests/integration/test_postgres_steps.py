@@ -13,7 +13,7 @@ from shared.sessions.context import fit, to_wire
 from shared.sessions.models import Concurrency, MessageRole, MessageStatus, ToolCallStatus, TurnStatus
 from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.records import StepClosed, StepStart, StoredStep
-from tests.integration.domain import OWNER, Stores, call, result_of, utc_now
+from tests.integration.domain import OWNER, WRITER, Stores, call, result_of, utc_now
 
 pytestmark = pytest.mark.integration
 
@@ -42,6 +42,16 @@ async def test_a_step_begins_with_everything_it_needs(stores: Stores) -> None:
     assert (turn.status, turn.steps, turn.started_at is not None) == (TurnStatus.RUNNING, 1, True)
     message = await stores.turns.get_message(posted.turn.session_id, start.message_id)
     assert (message.status, message.content, message.role) == (MessageStatus.STREAMING, "", MessageRole.ASSISTANT)
+
+
+async def test_no_step_begins_for_somebody_who_may_no_longer_write(stores: Stores) -> None:
+    # Their message was on its way while they were taken out: nothing has cancelled its turn.
+    session = await stores.shared_session()
+    posted = await stores.post(session.id, user=WRITER)
+    await stores.started(posted.turn.id)
+    await stores.sql(b"UPDATE session_participants SET access = 'read' WHERE session_id = %(s)s", s=session.id)
+
+    assert isinstance(await stores.begin(posted.turn.id), StepClosed)
 
 
 async def test_a_step_begun_again_is_a_higher_attempt_of_the_same_message(stores: Stores) -> None:

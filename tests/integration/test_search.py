@@ -279,7 +279,7 @@ class TestTool:
         await _said(stores, "a stranger's launch")
         _, session_id = await _said(stores, "when is the launch?", owner=owner)
         turn_id = await stores.value(b"SELECT id FROM turns WHERE session_id = %(s)s", s=session_id)
-        services = ToolServices(history=HistorySearch(search, PostgresLifecycle(stores.pool).is_shared))
+        services = ToolServices(history=HistorySearch(search, PostgresLifecycle(stores.pool).is_private))
         call = ToolContext("call-1", session_id, turn_id, owner, datetime.now(UTC), services)
 
         everywhere = await search_history.run(SearchHistoryArguments(query="launch"), call)
@@ -298,7 +298,7 @@ class TestTool:
         owner, _ = await _said(stores, "my salary is secret", name="Private")
         _, session_id = await _said(stores, "our salary round begins", owner=owner)
         await stores.share(session_id, READER, "read")
-        services = ToolServices(history=HistorySearch(search, PostgresLifecycle(stores.pool).is_shared))
+        services = ToolServices(history=HistorySearch(search, PostgresLifecycle(stores.pool).is_private))
 
         async def asked_by(user: str) -> str:
             call = ToolContext("call-1", session_id, "another-turn", user, datetime.now(UTC), services)
@@ -311,3 +311,19 @@ class TestTool:
             assert "Only this conversation was searched" in answer
         await stores.sql(b"DELETE FROM session_participants WHERE session_id = %(s)s", s=session_id)
         assert "secret" in await asked_by(owner)
+
+    async def test_a_turn_whose_user_was_taken_out_tells_the_session_nothing_of_theirs(
+        self, stores: Stores, search: SearchService
+    ) -> None:
+        writer, _ = await _said(stores, "my salary is secret", name="Private")
+        _, session_id = await _said(stores, "our salary round begins")
+        await stores.share(session_id, writer, "write")
+        services = ToolServices(history=HistorySearch(search, PostgresLifecycle(stores.pool).is_private))
+        call = ToolContext("call-1", session_id, "their-turn", writer, datetime.now(UTC), services)
+        await stores.sql(b"DELETE FROM session_participants WHERE session_id = %(s)s", s=session_id)
+
+        answer = await search_history.run(SearchHistoryArguments(query="salary"), call)
+
+        # Nor what is said there since: they may not read it any more.
+        assert "secret" not in answer.content
+        assert "round" not in answer.content

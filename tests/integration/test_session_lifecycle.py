@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
@@ -27,6 +28,7 @@ from shared.sessions.models import (
     TurnStatus,
 )
 from shared.sessions.pages import Page
+from shared.sessions.records import Interruption, StepClosed, StepStart
 from shared.sessions.service import SessionService
 from shared.sessions.waiting import TurnWaiter
 from tests.integration.domain import (
@@ -151,7 +153,7 @@ async def test_the_owner_lets_people_in_and_out(stores: Stores, lifecycle: Sessi
     session = await stores.session()
     will = _who(WRITER)
 
-    put = await lifecycle.put_participant(session.id, WRITER, NewParticipant(access="read"), ANN)
+    put, _ = await lifecycle.put_participant(session.id, WRITER, NewParticipant(access="read"), ANN)
     assert await lifecycle.participant(session.id, WRITER, will) == put
     with pytest.raises(NotFound):
         await stores.post(session.id, user=WRITER)
@@ -198,8 +200,43 @@ async def test_participants_are_bounded(
 
     with pytest.raises(InvalidInput):
         await lifecycle.put_participant(session.id, "one more", NewParticipant(access="read"), ANN)
-    changed = await lifecycle.put_participant(session.id, READER, NewParticipant(access="write"), ANN)
+    changed, _ = await lifecycle.put_participant(session.id, READER, NewParticipant(access="write"), ANN)
     assert changed.access == "write"
+
+
+@pytest.mark.parametrize("left", [None, "read"])
+async def test_turns_of_somebody_who_may_no_longer_write_are_cancelled(
+    stores: Stores, lifecycle: SessionLifecycle, left: Literal["read"] | None
+) -> None:
+    session = await stores.shared_session()
+    proposal = call("http_request", {"url": "https://example.org"}, needs_approval=True)
+    waits = await stores.post(session.id, user=WRITER)
+    await stores.answer(waits.turn.id, calls=[proposal])
+    approval = await stores.request_approval(proposal)
+    queued = await stores.post(session.id, user=WRITER, concurrency=Concurrency.ENQUEUE)
+    mine = await stores.post(session.id, user=OWNER, concurrency=Concurrency.ENQUEUE)
+
+    if left is None:
+        change = await lifecycle.remove_participant(session.id, WRITER, ANN)
+    else:
+        _, change = await lifecycle.put_participant(session.id, WRITER, NewParticipant(access=left), ANN)
+
+    assert change.interruption == Interruption([waits.turn.id], [queued.turn.id], [(approval.id, approval.instance_id)])
+    (told,) = [orjson.loads(message)["arguments"][0] for message in change.messages]
+    assert (told["type"], told["turn_id"], told["data"]["status"]) == ("stream.ended", queued.turn.id, "cancelled")
+    assert isinstance(await stores.begin(waits.turn.id, 2), StepClosed)
+    assert await stores.turns.cancel_requested([mine.turn.id]) == set()
+
+
+async def test_a_change_that_leaves_the_writing_cancels_nothing(stores: Stores, lifecycle: SessionLifecycle) -> None:
+    session = await stores.shared_session()
+    posted = await stores.post(session.id, user=WRITER)
+
+    _, change = await lifecycle.put_participant(session.id, WRITER, NewParticipant(access="write"), ANN)
+    other = await lifecycle.remove_participant(session.id, READER, ANN)
+
+    assert (change.interruption, other.interruption) == (Interruption(), Interruption())
+    assert isinstance(await stores.begin(posted.turn.id), StepStart)
 
 
 # Turns. --------------------------------------------------------------------------------------------

@@ -28,8 +28,11 @@ LIMIT %(limit)s
 -- name: participant
 SELECT user_id, access FROM session_participants WHERE session_id = %(session_id)s AND user_id = %(user_id)s
 
--- name: is_shared
-SELECT EXISTS (SELECT 1 FROM session_participants WHERE session_id = %(session_id)s) AS shared
+-- name: is_private
+SELECT EXISTS (
+    SELECT 1 FROM sessions s
+    WHERE s.id = %(session_id)s AND s.owner_id = %(user_id)s
+      AND NOT EXISTS (SELECT 1 FROM session_participants p WHERE p.session_id = s.id)) AS private
 
 -- name: count_other_participants
 SELECT count(*) AS others FROM session_participants WHERE session_id = %(session_id)s AND user_id <> %(user_id)s
@@ -40,6 +43,9 @@ ON CONFLICT (session_id, user_id) DO UPDATE SET access = excluded.access
 
 -- name: remove_participant
 DELETE FROM session_participants WHERE session_id = %(session_id)s AND user_id = %(user_id)s
+
+-- name: open_turns_of_user
+SELECT id FROM turns WHERE session_id = %(session_id)s AND requested_by = %(user_id)s AND ended_at IS NULL
 
 -- name: mark_erasure
 INSERT INTO session_erasures (session_id, owner_id, requested_at, attempted_at)

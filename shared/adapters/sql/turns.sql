@@ -66,11 +66,15 @@ WHERE before.id = %(session_id)s
 
 -- name: begin_step
 -- The session is locked before the turn, as everywhere: a cancel that comes at the same time waits, and is not killed.
+-- A turn acts for its user: one that was posted while they were taken out, and so not cancelled, goes no further.
 WITH session AS (
     UPDATE sessions SET last_message_number = last_message_number + 1
     FROM turns
     WHERE turns.id = %(turn_id)s AND turns.session_id = sessions.id AND turns.ended_at IS NULL
       AND turns.cancel_requested_at IS NULL
+      AND (sessions.owner_id = turns.requested_by OR EXISTS (
+          SELECT 1 FROM session_participants p
+          WHERE p.session_id = sessions.id AND p.user_id = turns.requested_by AND p.access = 'write'))
     RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling, sessions.used_tokens,
               sessions.granted_tools,
               (sessions.config ->> 'max_session_tokens')::bigint AS max_session_tokens

@@ -17,15 +17,15 @@ _OF_ONE_TURN = 16
 class HistorySearch:
     """`HistorySearcher` over the search service."""
 
-    def __init__(self, search: SearchService, is_shared: Callable[[str], Awaitable[bool]]) -> None:
-        """is_shared: whether a session has anyone beside its owner."""
+    def __init__(self, search: SearchService, is_private: Callable[[str, str], Awaitable[bool]]) -> None:
+        """is_private: whether a session is a user's own and nobody else takes part in it."""
         self._search = search
-        self._is_shared = is_shared
+        self._is_private = is_private
 
     async def find(self, question: HistoryQuestion) -> HistoryAnswer:
         """Raises InvalidInput, Transient."""
         # Whoever joins later reads what was found before: sharing a session shows what stands in it.
-        only_there = question.only_there or await self._is_shared(question.asked_in)
+        only_there = question.only_there or not await self._is_private(question.asked_in, question.user_id)
         wanted = SearchFilter(
             session_id=question.asked_in if only_there else None,
             role=MessageRole(question.role) if question.role else None,

@@ -1,7 +1,8 @@
 """The tool `search_history`: finds what was said before, in the sessions of the person the turn runs for.
 
-Invariant: it searches as the turn's user and as nobody else, whatever its arguments say. In a session that others take
-part in it searches that session only: what it found elsewhere would be told to people who may not read it there. What
+Invariant: it searches as the turn's user and as nobody else, whatever its arguments say. Unless the
+session it is asked in is that person's own and nobody else's, it searches that session only: what it found elsewhere
+would be told to people who may not read it there. What
 it finds is text that others may have written, handed to the model as a quotation.
 """
 
