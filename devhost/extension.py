@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from starlette.routing import BaseRoute
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from devhost.timeline import Timeline
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute  # `./dev up` reads names here, and serves nothing itself
 
 
 class HostError(Exception):

@@ -6,6 +6,7 @@ Invariant: a check that fails does not hide the next one; the exit code says whe
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ ROOT = Path(_ROOT)
 WORKERS = 2
 TYPED = ("shared", "orchestrators", "activities", "triggers", "devhost", "devtools")
 _TEST_TIMEOUT_S = 180
+NO_CHROMIUM = "no Chromium found, the browser tests will fail: apt-get install chromium, or set CHROMIUM to its path"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,8 +28,23 @@ def main(arguments: Sequence[str]) -> int:
     if not _one_process(arguments):
         # By file: the fixtures make one database per module.
         options += ["-n", str(WORKERS), "--dist", "loadfile"]
+    if chromium() is None and _wants_browser(arguments):
+        print(f"dev: {NO_CHROMIUM}; --ignore=tests/web leaves them out", file=sys.stderr, flush=True)
     os.chdir(ROOT)
     return os.execv(sys.executable, [sys.executable, "-m", "pytest", *options, *arguments])  # noqa: S606  # no shell is wanted
+
+
+def chromium() -> str | None:
+    """The machine's own Chromium, for the tests of the pages."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def _wants_browser(arguments: Sequence[str]) -> bool:
+    """Whether the tests of the pages are among those chosen, as far as the arguments tell."""
+    if any(argument.startswith("--ignore") and argument.endswith("tests/web") for argument in arguments):
+        return False
+    places = [argument for argument in arguments if argument.partition("/")[0] == "tests"]
+    return not places or any(place.rstrip("/") == "tests" or place.startswith("tests/web") for place in places)
 
 
 def _one_process(arguments: Sequence[str]) -> bool:

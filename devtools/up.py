@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -30,6 +31,10 @@ DATA_VERSION = "parley-1"
 """Of the data folder's layout; raised when an older folder cannot be read any more."""
 _HEALTH_PATH = "/api/v1/health/ready"
 _NPM_HINT = "run ./dev up again with a network, or set NPM_CONFIG_REGISTRY to a registry you reach"
+_ABOUT_FILES = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+)
+"""What is the matter with a folder that its owner changed, or with a full disk."""
 _MIGRATE = "shared.adapters.sql.migrate"
 
 
@@ -43,6 +48,12 @@ def main(arguments: Sequence[str]) -> int:
         return asyncio.run(_main(options))
     except ServerError as error:
         print(f"dev: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in _ABOUT_FILES:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"dev: {where}{error.strerror}: put that right, or choose another --data", file=sys.stderr)
         return 1
 
 

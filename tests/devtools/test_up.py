@@ -178,6 +178,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(up: StartUp, tmp_path: Path
     )
 
 
+def test_a_file_in_the_place_of_a_servers_folder_is_one_line_and_all_is_stopped(up: StartUp, tmp_path: Path) -> None:
+    (tmp_path / "valkey").touch()
+    one = up(data=tmp_path)
+    assert one.wait() == 1
+    assert f"dev: {tmp_path}/valkey: " in one.output.splitlines()[-1]
+    assert "Traceback" not in one.output
+    assert one.left_over() == []
+
+
 def test_a_taken_port_is_one_line(up: StartUp) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

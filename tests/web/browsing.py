@@ -5,9 +5,7 @@ Invariant: a page that logged anything a test did not expect (an error, a warnin
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,8 @@ from typing import Any, Literal
 
 import httpx
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+from devtools.checks import chromium
 
 PATIENCE_MS = 20_000
 DESKTOP = {"width": 1280, "height": 800}
@@ -37,13 +37,6 @@ _QUIET = (
     "--metrics-recording-only",
     "--proxy-server=direct://",
 )
-
-
-def chromium() -> str:
-    """The machine's own Chromium; `.ci/run` installs it where it is missing."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    assert found, "the browser tests need Chromium: apt-get install chromium, or set CHROMIUM to its path"
-    return found
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from devtools import console as console_build
+from devtools.checks import NO_CHROMIUM, chromium
 from tests.e2e.processes import AppHost
 from tests.e2e.stack import api, contract, model_url, own_host, parley, sink
 from tests.web.browsing import Http, Visitor, running_browser
@@ -25,6 +26,8 @@ def built() -> None:
 @pytest.fixture(scope="module")
 def browser(built: None) -> Iterator[Browser]:
     """One per module: what drives it holds an event loop that asynchronous tests of the same worker cannot share."""
+    if chromium() is None:
+        pytest.fail(NO_CHROMIUM, pytrace=False)
     with running_browser() as running:
         yield running
 
