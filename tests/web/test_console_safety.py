@@ -139,6 +139,17 @@ def test_axe_finds_nothing_serious(
     page.get_by_role("button", name="New session").click()
     expect(page.get_by_role("radio", name=re.compile("Research"))).to_be_visible()
     found += [f"dialog: {line}" for line in serious(page)]
+    page.keyboard.press("Escape")
+    page.goto(f"/#/sessions/{session_id}")
+    header = page.locator(".session-header")
+    header.get_by_title("Agent").click()
+    expect(page.get_by_role("radio", name=re.compile("Assistant"))).to_be_visible()
+    found += [f"agent: {line}" for line in serious(page)]
+    page.keyboard.press("Escape")
+    header.get_by_label("More").click()
+    header.get_by_role("button", name="Checkpoints and branches").click()
+    expect(page.get_by_text("Before “").first).to_be_visible()
+    found += [f"places: {line}" for line in serious(page)]
     assert found == []
 
 
@@ -161,6 +172,21 @@ def test_axe_finds_nothing_serious_on_the_pages_that_need_no_script(
             folded.click()
         found += [f"{path}: {line}" for line in serious(page)]
     assert found == []
+
+
+def test_a_theme_that_is_chosen_holds_against_the_systems(parley: AppHost, visit: Visit) -> None:
+    page = visit(parley, scheme="light").open()
+    ink = "() => getComputedStyle(document.body).color"
+    light = page.evaluate(ink)
+    page.get_by_role("button", name="Light or dark").click()
+    dark = page.evaluate(ink)
+    assert dark != light
+    page.reload()
+    expect(page.locator("main")).to_be_visible()
+    assert page.evaluate(ink) == dark
+    page.get_by_role("button", name="Light or dark").click()
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(ink) == light
 
 
 def test_a_session_is_opened_used_and_left_by_keyboard_alone(parley: AppHost, visit: Visit) -> None:

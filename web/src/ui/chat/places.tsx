@@ -40,11 +40,12 @@ function branchName(branch: number): string {
 export function BranchMenu(props: Props) {
   const [branches] = useBranches(props)
   const switchTo = useSwitch(props)
+  const isBusy = openTurn(props.conversation) !== null // the service would refuse
   if (branches.phase !== 'ready' || branches.value.length < 2) return null
   return (
     <Menu label={`Branches (${branches.value.length})`} icon="fork">
       {branches.value.map(({ branch, active, message_count, created_at }) => (
-        <button key={branch} type="button" aria-pressed={active} onClick={() => void switchTo(branch)}>
+        <button key={branch} type="button" aria-pressed={active} disabled={isBusy} onClick={() => void switchTo(branch)}>
           {branchName(branch)} · {message_count} of its own · <Time at={created_at} />
         </button>
       ))}

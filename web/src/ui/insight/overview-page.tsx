@@ -3,59 +3,27 @@ import { Empty, Time, When } from '../bits'
 import { useLoaded, useParley } from '../context'
 import { link } from '../router'
 import { Bars, compact, seconds } from './charts'
+import { readDays } from './days'
 import { Figures, Tile } from './figures'
 import { samples, total } from './metrics'
 
 const DAYS = 10
-const AT_ONCE = 5
-
-interface Overview {
-  all: PeriodStatistics
-  days: { label: string; figures: PeriodStatistics }[]
-}
 
 export function OverviewPage() {
   const { api } = useParley()
-  const [overview, retry] = useLoaded(() => read(api), [api])
+  const [all, retry] = useLoaded(() => api.get<PeriodStatistics>('/statistics'), [api])
   const [metrics, retryMetrics] = useLoaded(() => readMetrics(api), [api])
   const [sessions, retrySessions] = useLoaded(() => api.get<Page<Session>>('/sessions', { sort: '-updated_at', limit: 8 }), [api])
   return (
     <div class="page">
       <h1>Insight</h1>
-      <When state={overview} what="statistics" retry={retry}>
-        {({ all, days }) => {
-          const labels = days.map(({ label }) => label)
-          const series = (of: (figures: PeriodStatistics) => number | null): (number | null)[] => days.map(({ figures }) => of(figures))
-          return (
-            <>
-              <section aria-label="Your sessions">
-                <h2>Your sessions, all time</h2>
-                <Figures figures={all} />
-              </section>
-              <section aria-label="Day by day" class="pairs two">
-                <Bars
-                  title="Tokens"
-                  labels={labels}
-                  series={[
-                    { name: 'in', tone: 'one', values: series(({ usage }) => usage.input_tokens) },
-                    { name: 'out', tone: 'two', values: series(({ usage }) => usage.output_tokens) },
-                  ]}
-                />
-                <Bars
-                  title="Turns"
-                  labels={labels}
-                  series={[
-                    { name: 'completed', tone: 'one', values: series(({ turns }) => turns.completed) },
-                    { name: 'other', tone: 'three', values: series(({ turns }) => turns.total - turns.completed) },
-                  ]}
-                />
-                <Bars title="Approval waiting time, median" labels={labels} format={seconds} series={[{ name: 'median', tone: 'one', values: series(({ approval_waits }) => approval_waits.p50_seconds) }]} />
-                <Bars title="Turn duration, median" labels={labels} format={seconds} series={[{ name: 'median', tone: 'two', values: series(({ turn_durations }) => turn_durations.p50_seconds) }]} />
-              </section>
-            </>
-          )
-        }}
-      </When>
+      <section aria-label="Your sessions">
+        <h2>Your sessions, all time</h2>
+        <When state={all} what="statistics" retry={retry}>
+          {(figures) => <Figures figures={figures} />}
+        </When>
+      </section>
+      {all.phase === 'ready' ? <DayByDay all={all.value} /> : null}
       <section aria-label="The deployment">
         <h2>The deployment, now</h2>
         <When state={metrics} what="metrics" retry={retryMetrics}>
@@ -105,28 +73,43 @@ export function OverviewPage() {
   )
 }
 
-async function read(api: Api): Promise<Overview> {
-  const midnight = new Date()
-  midnight.setHours(0, 0, 0, 0)
-  const starts = Array.from({ length: DAYS }, (_, back) => {
-    const day = new Date(midnight)
-    day.setDate(day.getDate() - (DAYS - 1 - back))
-    return day
-  })
-  const all = api.get<PeriodStatistics>('/statistics')
-  const days: Overview['days'] = []
-  for (let from = 0; from < starts.length; from += AT_ONCE) {
-    const part = await Promise.all(
-      starts.slice(from, from + AT_ONCE).map(async (start) => {
-        const end = new Date(start)
-        end.setDate(end.getDate() + 1)
-        const figures = await api.get<PeriodStatistics>('/statistics', { from: start.toISOString(), to: end.toISOString() })
-        return { label: start.toLocaleDateString([], { day: 'numeric', month: 'short' }), figures }
-      }),
-    )
-    days.push(...part)
-  }
-  return { all: await all, days }
+function DayByDay({ all }: { all: PeriodStatistics }) {
+  const { api } = useParley()
+  const [days, retry] = useLoaded(() => readDays(api, all, DAYS), [api, all])
+  return (
+    <section aria-label="Day by day">
+      <h2>The last {DAYS} days</h2>
+      <When state={days} what="the days" retry={retry}>
+        {(read) => {
+          const labels = read.map(({ start }) => start.toLocaleDateString([], { day: 'numeric', month: 'short' }))
+          const series = (of: (figures: PeriodStatistics) => number | null): (number | null)[] =>
+            read.map(({ figures }) => (figures === null ? null : of(figures)))
+          return (
+            <div class="pairs two">
+              <Bars
+                title="Tokens"
+                labels={labels}
+                series={[
+                  { name: 'in', tone: 'one', values: series(({ usage }) => usage.input_tokens) },
+                  { name: 'out', tone: 'two', values: series(({ usage }) => usage.output_tokens) },
+                ]}
+              />
+              <Bars
+                title="Turns"
+                labels={labels}
+                series={[
+                  { name: 'completed', tone: 'one', values: series(({ turns }) => turns.completed) },
+                  { name: 'other', tone: 'three', values: series(({ turns }) => turns.total - turns.completed) },
+                ]}
+              />
+              <Bars title="Approval waiting time, median" labels={labels} format={seconds} series={[{ name: 'median', tone: 'one', values: series(({ approval_waits }) => approval_waits.p50_seconds) }]} />
+              <Bars title="Turn duration, median" labels={labels} format={seconds} series={[{ name: 'median', tone: 'two', values: series(({ turn_durations }) => turn_durations.p50_seconds) }]} />
+            </div>
+          )
+        }}
+      </When>
+    </section>
+  )
 }
 
 /** The metrics' text; null for callers who may not see them. */
