@@ -392,8 +392,10 @@ def _checked_tokens(body: NewMessage, max_context_tokens: int) -> int:
         raise InvalidInput(ErrorCode.INVALID_MESSAGE, "A message needs content.")
     if "\x00" in body.content:
         raise InvalidInput(ErrorCode.INVALID_MESSAGE, "A message cannot hold the character U+0000.")
+    if len(body.content) > MAX_CONTENT_CHARS:
+        raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A message may have {MAX_CONTENT_CHARS} characters.")
     tokens = estimate_tokens(body.content)
-    if len(body.content) > MAX_CONTENT_CHARS or tokens > max_context_tokens:
+    if tokens > max_context_tokens:
         raise _too_long(tokens, max_context_tokens)
     return tokens
 

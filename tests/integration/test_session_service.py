@@ -185,7 +185,6 @@ async def test_a_repeated_post_starts_nothing_and_tells_nothing(service: Session
         ("", ErrorCode.INVALID_MESSAGE),
         (" \n\t", ErrorCode.INVALID_MESSAGE),
         ("a\x00b", ErrorCode.INVALID_MESSAGE),
-        ("x" * 800, ErrorCode.MESSAGE_TOO_LONG),
     ],
 )
 async def test_messages_that_cannot_be_are_refused(service: SessionService, content: str, code: ErrorCode) -> None:
@@ -198,13 +197,21 @@ async def test_messages_that_cannot_be_are_refused(service: SessionService, cont
     assert (await service.get(session_id, ANN)).session.status is SessionStatus.CREATED
 
 
-async def test_a_message_has_an_end_whatever_the_window(service: SessionService) -> None:
-    session_id = await _new(service, config=SessionConfig(max_context_tokens=2_000_000))
-    await service.post_message(session_id, NewMessage(content="x" * MAX_CONTENT_CHARS), ANN, idempotency_key=None)
+@pytest.mark.parametrize(
+    ("window", "longest", "limit"),
+    [
+        (256, 756, "about 257 tokens; this session's model reads 256"),  # three characters a token, and 4 for itself
+        (2_000_000, MAX_CONTENT_CHARS, "may have 400000 characters"),  # whatever the window
+    ],
+)
+async def test_a_message_that_is_too_long_is_told_which_limit_it_met(
+    service: SessionService, window: int, longest: int, limit: str
+) -> None:
+    session_id = await _new(service, config=SessionConfig(max_context_tokens=window, concurrency=Concurrency.ENQUEUE))
+    await service.post_message(session_id, NewMessage(content="x" * longest), ANN, idempotency_key=None)
 
-    body = NewMessage(content="x" * (MAX_CONTENT_CHARS + 1))
-    with pytest.raises(InvalidInput) as caught:
-        await service.post_message(session_id, body, ANN, idempotency_key=None)
+    with pytest.raises(InvalidInput, match=limit) as caught:
+        await service.post_message(session_id, NewMessage(content="x" * (longest + 1)), ANN, idempotency_key=None)
 
     assert caught.value.code is ErrorCode.MESSAGE_TOO_LONG
 
