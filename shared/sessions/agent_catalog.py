@@ -11,7 +11,7 @@ from typing import Protocol
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
 from shared.sessions.agents import DEFAULT_AGENT, Agent, NewAgent
-from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.pages import Page
 from shared.sessions.tools.registry import find_tool
 
 _TRIES = 10
@@ -62,8 +62,7 @@ class AgentCatalog:
         if DEFAULT_AGENT.id > after:
             found.setdefault(DEFAULT_AGENT.id, DEFAULT_AGENT)
         ordered = [found[agent_id] for agent_id in sorted(found)]
-        more, ordered = len(ordered) > page.limit, ordered[: page.limit]
-        return ordered, encode_cursor(0, ordered[-1].id) if more else None
+        return page.cut(ordered, lambda agent: (0, agent.id))
 
     async def put(
         self, agent_id: str, body: NewAgent, principal: Principal, *, if_match: str | None

@@ -31,7 +31,7 @@ from shared.sessions.containment import private, reason, supervised, untrusted
 from shared.sessions.events import ROLE_GROUPS, Event, EventType, SessionEventPublisher
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
 from shared.sessions.notices import NoticeKind, NoticeSchedule
-from shared.sessions.pages import ApprovalFilter, Page, encode_cursor
+from shared.sessions.pages import ApprovalFilter, Page
 from shared.sessions.policy import Containment
 from shared.sessions.records import ApprovalRecord, VoteEffect, VoteRecord
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
@@ -267,6 +267,5 @@ class ToolApprovalManager:
 
 
 def _cut(found: list[ApprovalRecord], page: Page) -> tuple[list[Approval], str | None]:
-    more, records = len(found) > page.limit, found[: page.limit]
-    cursor = encode_cursor(records[-1].requested_at, records[-1].id) if more else None
+    records, cursor = page.cut(found, lambda record: (record.requested_at, record.id))
     return [public_approval(record) for record in records], cursor

@@ -24,7 +24,7 @@ from shared.principal import Principal, Role
 from shared.sessions.audit_chain import Anchor, ChainCheck, SealedLine, seal
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.models import JsonObject, Value
-from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.pages import Page
 from shared.sessions.records import SessionRecord
 
 log = logging.getLogger(__name__)
@@ -234,10 +234,10 @@ class ChainedAudit:
         if anchor is None:
             raise _no_session()
         problems = check.end(anchor)
-        more, kept = len(kept) > page.limit, kept[: page.limit]
+        kept, cursor = page.cut(kept, lambda line: (line.number, session_id))
         return AuditPage(
             items=[_public(line) for line in kept],
-            next_cursor=encode_cursor(kept[-1].number, session_id) if more else None,
+            next_cursor=cursor,
             verified=not problems,
             problems=[AuditProblem(line=problem.line, message=problem.message) for problem in problems],
         )

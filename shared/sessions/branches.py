@@ -26,7 +26,7 @@ from shared.sessions.models import (
     Turn,
     Value,
 )
-from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.pages import Page
 from shared.sessions.records import Idempotency, PostedMessage, SessionRecord, TurnPlan
 from shared.sessions.service import Posted, SessionService, closed_turn_events, idempotency, queued_turn
 
@@ -135,8 +135,7 @@ class BranchService:
         """Oldest first, and the next cursor. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
         found = await self._branches.list_for(session_id, page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        return found, encode_cursor(found[-1].branch, "") if more else None
+        return page.cut(found, lambda branch: (branch.branch, ""))
 
     async def activate(self, session_id: str, branch: int, principal: Principal) -> tuple[Session, list[bytes]]:
         """Go on from another branch; harmless when it is the active one. Refused while a turn is open.

@@ -22,7 +22,7 @@ from shared.sessions.cache import SessionChanges
 from shared.sessions.events import Event, EventLogUnavailable, EventTarget, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
-from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.pages import Page
 from shared.sessions.records import Interruption, SessionRecord
 from shared.sessions.service import check_metadata, closed_turn_events
 
@@ -195,8 +195,8 @@ class SessionLifecycle:
         """Newest first, and the next cursor. Raises NotFound."""
         await self._read(session_id, principal.user_id)
         found = await self._rows.list_turns(session_id, page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        return [turn for _, turn in found], encode_cursor(found[-1][0], found[-1][1].id) if more else None
+        found, cursor = page.cut(found, lambda row: (row[0], row[1].id))
+        return [turn for _, turn in found], cursor
 
     async def expired(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
         """(session id, owner id) of sessions to end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,6 +27,16 @@ class Page:
 
     limit: int = DEFAULT_LIMIT
     after: tuple[Any, str] | None = None
+
+    def cut[Row](
+        self, found: Sequence[Row], place: Callable[[Row], tuple[datetime | int | str, str]]
+    ) -> tuple[list[Row], str | None]:
+        """The rows of this page, and the next cursor when there are more: a store finds one beyond the page to tell.
+
+        place: the sort key and id of a row.
+        """
+        rows = list(found[: self.limit])
+        return rows, encode_cursor(*place(rows[-1])) if len(found) > self.limit else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from shared.sessions.cache import SessionChanges, SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus, Value
-from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.pages import Page
 from shared.sessions.records import SessionRecord
 
 KEPT_CHECKPOINTS = 100
@@ -132,8 +132,7 @@ class SessionRecoveryManager:
         """Newest first, and the next cursor. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
         found = await self._checkpoints.list_for(session_id, page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        return found, encode_cursor(found[-1].created_at, found[-1].id) if more else None
+        return page.cut(found, lambda checkpoint: (checkpoint.created_at, checkpoint.id))
 
     async def recover_from_checkpoint(
         self, session_id: str, checkpoint_id: str, principal: Principal

@@ -45,7 +45,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.pages import Page, SessionFilter, encode_cursor
+from shared.sessions.pages import Page, SessionFilter
 from shared.sessions.records import (
     AttachmentRecord,
     FinishedTurn,
@@ -173,12 +173,9 @@ class SessionService:
     ) -> tuple[list[Session], str | None]:
         """The caller's sessions and the next cursor."""
         found = await self._sessions.list_for(principal.user_id, wanted, page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        if not more:
-            return found, None
-        last = found[-1]
-        key = last.created_at if wanted.sort.column == "created_at" else last.updated_at
-        return found, encode_cursor(key, last.id)
+        if wanted.sort.column == "created_at":
+            return page.cut(found, lambda session: (session.created_at, session.id))
+        return page.cut(found, lambda session: (session.updated_at, session.id))
 
     async def change_status(self, session_id: str, principal: Principal, to: SessionStatus) -> Changed:
         """`activate`, `suspend`, `end`. Raises NotFound, InvalidState, and but for `end` Gone."""

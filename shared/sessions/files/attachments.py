@@ -22,7 +22,7 @@ from shared.sessions.files.blobs import BlobStore
 from shared.sessions.files.names import display_name
 from shared.sessions.files.spool import Spool
 from shared.sessions.models import Attachment, AttachmentDetail, SessionStatus
-from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.pages import Page
 from shared.sessions.records import AttachmentRecord
 from shared.sessions.repository import SessionRepository
 from shared.storable import storable_json, storable_text
@@ -196,10 +196,8 @@ class AttachmentService:
     async def list_for(self, session_id: str, principal: Principal, page: Page) -> tuple[list[Attachment], str | None]:
         """A session's files, oldest first, and the next cursor. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
-        found = await self._rows.list_for(session_id, page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        cursor = encode_cursor(found[-1].attachment.created_at, found[-1].attachment.id) if more else None
-        return [record.attachment for record in found], cursor
+        attachments = [record.attachment for record in await self._rows.list_for(session_id, page)]
+        return page.cut(attachments, lambda attachment: (attachment.created_at, attachment.id))
 
     async def open(self, attachment_id: str, principal: Principal) -> StoredFile:
         """Raises NotFound."""

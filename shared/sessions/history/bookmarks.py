@@ -15,7 +15,7 @@ from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.cache import SessionReader
 from shared.sessions.models import Value
-from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.pages import Page
 
 
 class NewBookmark(Value):
@@ -81,8 +81,7 @@ class BookmarkService:
         """Newest first, and the next cursor. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
         found = await self._bookmarks.list_for(session_id, principal.user_id, page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        return found, encode_cursor(found[-1].created_at, found[-1].id) if more else None
+        return page.cut(found, lambda bookmark: (bookmark.created_at, bookmark.id))
 
     async def delete(self, session_id: str, bookmark_id: str, principal: Principal) -> None:
         """Raises NotFound."""

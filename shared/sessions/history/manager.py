@@ -12,7 +12,7 @@ from shared.errors import ErrorCode, NotFound
 from shared.principal import Principal
 from shared.sessions.cache import SessionReader, SessionView
 from shared.sessions.models import Message
-from shared.sessions.pages import MessageFilter, Page, encode_cursor
+from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
 
 
@@ -38,8 +38,7 @@ class HistoryManager:
         record = await self._sessions.get(session_id, principal.user_id)
         branch = _branch(record, wanted.branch, page)
         found = await self._turns.list_messages(session_id, replace(wanted, branch=branch), page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        cursor = encode_cursor(found[-1][0], str(branch)) if more else None
+        found, cursor = page.cut(found, lambda row: (row[0], str(branch)))
         return [message for _, message in found], cursor
 
 

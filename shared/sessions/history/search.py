@@ -17,7 +17,7 @@ from shared.errors import ErrorCode, InvalidInput
 from shared.principal import Principal
 from shared.sessions.history.query import Term, parse_query, snippet_of
 from shared.sessions.models import MessageRole, Value
-from shared.sessions.pages import Page, encode_cursor
+from shared.sessions.pages import Page
 
 MAX_QUERY_CHARS = 500
 
@@ -94,8 +94,7 @@ class SearchService:
         if not terms:
             return [], None
         found = await self._rows.search(principal.user_id, terms, wanted, page)
-        more, found = len(found) > page.limit, found[: page.limit]
-        cursor = encode_cursor(found[-1].rank, found[-1].message_id) if more else None
+        found, cursor = page.cut(found, lambda message: (message.rank, message.message_id))
         return [_hit(message, terms) for message in found], cursor
 
 
