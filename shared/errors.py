@@ -185,3 +185,8 @@ class Transient(AppError):
 
 class ConfigError(Exception):
     """A setting is missing or malformed; the message is one line naming it and the fix."""
+
+
+def no_such_session() -> NotFound:
+    """One refusal for what is not there and for what is not the caller's: a stranger cannot tell them apart."""
+    return NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.sql.queries import load_queries
-from shared.errors import ErrorCode, NotFound
+from shared.errors import ErrorCode, NotFound, no_such_session
 from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.attachments import NewAttachment, Usage, session_full
 from shared.sessions.files.loose import LooseBlob
@@ -47,7 +47,7 @@ class PostgresAttachments:
         async with self._pool.transaction() as connection:
             session = await (await connection.execute(_S["lock_session_for_user"], key)).fetchone()
             if session is None or session["access"] == "read":
-                raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+                raise no_such_session()
             if new.tool_call_id is not None:
                 made = await connection.execute(
                     _Q["attachment_of_call"], {"session_id": new.session_id, "tool_call_id": new.tool_call_id}

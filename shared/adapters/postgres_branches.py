@@ -12,7 +12,7 @@ from shared.adapters.postgres import Connection, PostgresPool, json
 from shared.adapters.postgres_posting import admit_turn, message_from_row, message_row
 from shared.adapters.postgres_sessions import locked_session, session_record
 from shared.adapters.sql.queries import load_queries
-from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
+from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, no_such_session
 from shared.ids import new_id
 from shared.sessions.branches import MAX_BRANCHES, Branch
 from shared.sessions.expiry import refuse_expired
@@ -98,7 +98,7 @@ class PostgresBranches:
         async with self._pool.transaction() as connection:
             record = await locked_session(connection, session_id, user_id)
             if not record.may_write:
-                raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+                raise no_such_session()
             if not 0 <= branch <= record.last_branch:
                 raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such branch.")
             refuse_expired(record.session, now)

@@ -12,7 +12,7 @@ from shared.adapters.postgres import Connection, PostgresPool, Row, json
 from shared.adapters.postgres_branches import refuse_open_turns, too_many_branches
 from shared.adapters.postgres_sessions import locked_session, session_record
 from shared.adapters.sql.queries import load_queries
-from shared.errors import ErrorCode, NotFound
+from shared.errors import ErrorCode, NotFound, no_such_session
 from shared.sessions.branches import MAX_BRANCHES
 from shared.sessions.models import SessionConfig, SessionStatus
 from shared.sessions.pages import Page
@@ -138,7 +138,7 @@ async def _branch_from(connection: Connection, record: SessionRecord, checkpoint
 async def _writable(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
     record = await locked_session(connection, session_id, user_id)
     if not record.may_write:
-        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        raise no_such_session()
     return record
 
 

@@ -12,7 +12,7 @@ from shared.adapters.postgres import Connection, PostgresPool
 from shared.adapters.postgres_checkpoints import checkpoint_row, checkpoint_state
 from shared.adapters.postgres_sessions import claim_idempotency, insert_session, session_made_before, session_record
 from shared.adapters.sql.queries import load_queries
-from shared.errors import Conflict, ErrorCode, NotFound
+from shared.errors import Conflict, ErrorCode, NotFound, no_such_session
 from shared.sessions.forks import MAX_FORKED_MESSAGES, ForkPlace, fork_name, too_many_messages
 from shared.sessions.models import Session, SessionStatus
 from shared.sessions.records import Idempotency, SessionRecord
@@ -65,7 +65,7 @@ async def _held(connection: Connection, session_id: str, user_id: str) -> Sessio
     cursor = await connection.execute(_Q["session_to_fork"], {"session_id": session_id, "user_id": user_id})
     row = await cursor.fetchone()
     if row is None:
-        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        raise no_such_session()
     return session_record(row).session
 
 

@@ -13,7 +13,7 @@ from shared.adapters.postgres_posting import turn_from_row
 from shared.adapters.postgres_sessions import cancel_turns, locked_session, session_record
 from shared.adapters.sql.queries import load_queries
 from shared.durable_names import notification_instances
-from shared.errors import ErrorCode, NotFound
+from shared.errors import no_such_session
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.lifecycle import Curtailed, Erasure, ErasureMark
 from shared.sessions.models import Participant, Session, SessionStatus, Turn
@@ -43,7 +43,7 @@ class PostgresLifecycle:
         async with self._pool.transaction() as connection:
             record = await locked_session(connection, session_id, user_id)
             if not record.may_write:
-                raise _no_session()
+                raise no_such_session()
             revised = revise(record.session)
             # Setting what is shown already is a change too: from then on it is no longer the agent's to say.
             same_set = revised.config.model_fields_set == record.session.config.model_fields_set
@@ -103,7 +103,7 @@ class PostgresLifecycle:
         async with self._pool.transaction() as connection:
             record = await locked_session(connection, participant.session_id, owner_id)
             if record.access != "owner":
-                raise _no_session()
+                raise no_such_session()
             refuse_expired(record.session, now)
             counted = await (await connection.execute(_Q["count_other_participants"], key)).fetchone()
             if counted is None or counted["others"] >= limit:
@@ -131,11 +131,11 @@ class PostgresLifecycle:
             row = await (await connection.execute(_S["lock_session_for_user"], key)).fetchone()
             if row is None:
                 if await (await connection.execute(_Q["erasure_of_user"], key)).fetchone() is None:
-                    raise _no_session()
+                    raise no_such_session()
                 return None
             record = session_record(row)
             if record.access != "owner":
-                raise _no_session()
+                raise no_such_session()
             check(record.session)
             ended_now = record.session.status is not SessionStatus.ENDED
             if ended_now:
@@ -200,10 +200,6 @@ async def _curtail(connection: Connection, record: SessionRecord, user_id: str, 
     if turns:
         interruption = await cancel_turns(connection, [turn["id"] for turn in turns], now=now)
     return Curtailed(record.target, interruption)
-
-
-def _no_session() -> NotFound:
-    return NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
 
 
 def _instances(rows: Sequence[Row]) -> list[str]:

@@ -12,7 +12,7 @@ from psycopg import sql
 from shared.adapters.postgres import Connection, Row
 from shared.adapters.postgres_sessions import cancel_turns, claim_idempotency, event_target
 from shared.adapters.sql.queries import load_queries
-from shared.errors import AppError, Conflict, ErrorCode, InvalidState, NotFound
+from shared.errors import AppError, Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     AttachmentRef,
@@ -127,7 +127,7 @@ async def admit_turn(
     opened = await connection.execute(_Q["open_turns"], key)
     session = await locked.fetchone()
     if session is None or session["access"] == "read":
-        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        raise no_such_session()
     target = event_target(session, session_id=turn.session_id)
     if idempotency is not None:
         outcome = {"message_id": message_id, "turn_id": turn.id}

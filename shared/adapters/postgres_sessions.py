@@ -11,7 +11,7 @@ from psycopg import sql
 from shared.adapters.postgres import Connection, PostgresPool, Row, json
 from shared.adapters.postgres_agents import agent_from_row
 from shared.adapters.sql.queries import load_queries
-from shared.errors import Conflict, ErrorCode, InvalidState, NotFound
+from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.sessions.agents import Agent
 from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget
@@ -53,7 +53,7 @@ async def locked_session(connection: Connection, session_id: str, user_id: str) 
     cursor = await connection.execute(_Q["lock_session_for_user"], {"session_id": session_id, "user_id": user_id})
     row = await cursor.fetchone()
     if row is None:
-        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+        raise no_such_session()
     return session_record(row)
 
 
@@ -128,7 +128,7 @@ class PostgresSessions:
     async def get(self, session_id: str, user_id: str) -> SessionRecord:
         row = await self._pool.fetch_one(_Q["session_for_user"], {"session_id": session_id, "user_id": user_id})
         if row is None:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         return session_record(row)
 
     async def entry(self, session_id: str) -> SessionEntry | None:
@@ -143,7 +143,7 @@ class PostgresSessions:
             _Q["session_for_posting"], {"session_id": session_id, "user_id": user_id, "day": day}
         )
         if row is None:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         agent = None if row["agent"] is None else agent_from_row(row["agent"])
         return session_record(row), agent, row["used_today"]
 
@@ -194,7 +194,7 @@ class PostgresSessions:
             )
             row = await cursor.fetchone()
             if row is None or row["access"] == "read":
-                raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+                raise no_such_session()
             if to is not SessionStatus.ENDED:
                 refuse_expired(session_record(row).session, now)
             if row["status"] not in allowed:
@@ -242,7 +242,7 @@ class PostgresSessions:
     @staticmethod
     def _leased(session_id: str, row: Row | None, *, may_seed: bool) -> EventTarget:
         if row is None:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         return EventTarget(session_id, row["event_seq_floor"], row["event_seq_ceiling"], may_seed)
 
     async def forget_idempotency_keys(self, *, before: datetime) -> int:

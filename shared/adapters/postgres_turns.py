@@ -26,7 +26,7 @@ from shared.adapters.postgres_posting import (
 )
 from shared.adapters.postgres_sessions import cancel_turns, event_target
 from shared.adapters.sql.queries import load_queries
-from shared.errors import AppError, ErrorCode, NotFound
+from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import new_id
 from shared.sessions.budgets import TokensUsed, usage_day
 from shared.sessions.events import EventTarget
@@ -160,7 +160,7 @@ class PostgresTurns:
             _Q["readable_turn"], {"session_id": session_id, "turn_id": turn_id, "user_id": user_id}
         )
         if row is None:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         if row["id"] is None:
             raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
         return turn_from_row(row)

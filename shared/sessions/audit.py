@@ -18,7 +18,7 @@ from typing import Protocol
 import orjson
 from pydantic import Field
 
-from shared.errors import AppError, ErrorCode, NotFound, Transient
+from shared.errors import AppError, ErrorCode, Transient, no_such_session
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, Role
 from shared.sessions.audit_chain import Anchor, ChainCheck, SealedLine, seal
@@ -218,7 +218,7 @@ class ChainedAudit:
         if Role.ADMIN not in principal.roles:
             record = await self._read(session_id, principal.user_id)
             if record.access != "owner":
-                raise _no_session()
+                raise no_such_session()
         after = 0 if page.after is None else page.after[0]
         check = ChainCheck(self._keys, session_id, self._clock())
         kept: list[SealedLine] = []
@@ -232,7 +232,7 @@ class ChainedAudit:
             raise Transient(ErrorCode.DATABASE_ERROR, "The audit trail cannot be read just now.") from exc
         anchor = await self._anchors.anchor(session_id)
         if anchor is None:
-            raise _no_session()
+            raise no_such_session()
         problems = check.end(anchor)
         kept, cursor = page.cut(kept, lambda line: (line.number, session_id))
         return AuditPage(
@@ -241,10 +241,6 @@ class ChainedAudit:
             verified=not problems,
             problems=[AuditProblem(line=problem.line, message=problem.message) for problem in problems],
         )
-
-
-def _no_session() -> NotFound:
-    return NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
 
 
 def _bounded(details: JsonObject) -> str:

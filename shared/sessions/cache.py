@@ -21,7 +21,7 @@ from typing import Protocol
 
 import orjson
 
-from shared.errors import ErrorCode, NotFound
+from shared.errors import no_such_session
 from shared.sessions.records import Access
 
 KEPT_S = 10.0
@@ -53,7 +53,7 @@ class SessionEntry:
         """Raises NotFound when the user may not read it."""
         access = "owner" if user_id == self.owner_id else self.participants.get(user_id)
         if access is None:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         return ReadableSession(self.owner_id, access, self.active_branch, self.last_branch)
 
     def dump(self) -> bytes:
@@ -144,7 +144,7 @@ class SessionCache:
         """Raises NotFound when it does not exist or the user may not read it."""
         entry = await self._kept(session_id) or await self._loaded(session_id)
         if entry is None:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         return entry.seen_by(user_id)
 
     async def _kept(self, session_id: str) -> SessionEntry | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, Transient
+from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, Transient, no_such_session
 from shared.principal import Principal
 from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.audit import SYSTEM, AuditTrail
@@ -249,7 +249,7 @@ class SessionLifecycle:
                 errors=[{"field": "user_id", "message": "is the owner"}],
             )
         if record.access != "owner" and user_id != principal.user_id:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         async with self._changes.changing(session_id, takes_access=True):
             curtailed = await self._rows.remove_participant(
                 session_id, user_id, principal.user_id, now=datetime.now(UTC)
@@ -264,7 +264,7 @@ class SessionLifecycle:
     async def _owned(self, session_id: str, principal: Principal) -> SessionRecord:
         record = await self._read(session_id, principal.user_id)
         if record.access != "owner":
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         return record
 
     # Erasure. ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Protocol
 import orjson
 from pydantic import ValidationError
 
-from shared.errors import ErrorCode, InvalidInput, NotFound
+from shared.errors import ErrorCode, InvalidInput, no_such_session
 from shared.principal import Principal
 from shared.sessions.cache import CacheUnavailable
 from shared.sessions.events import EventLogUnavailable
@@ -72,7 +72,7 @@ class StatisticsService:
         user_id = principal.user_id
         marker = await self._rows.session_marker(session_id, user_id)
         if marker is None:
-            raise _no_such_session()
+            raise no_such_session()
         return await self._kept_or_computed(
             _key("session", session_id),
             marker,
@@ -113,7 +113,7 @@ class StatisticsService:
             return kept
         computed = await compute()
         if computed is None:  # gone, or no longer shared, since its marker was read
-            raise _no_such_session()
+            raise no_such_session()
         # Not tried a second time: a cache that hangs would cost its time-out twice.
         if reachable:
             await self._keep(key, *computed)
@@ -156,7 +156,3 @@ def _wrong(field: str, message: str) -> InvalidInput:
     return InvalidInput(
         ErrorCode.VALIDATION_ERROR, f"{field}: {message}", errors=[{"field": field, "message": message}]
     )
-
-
-def _no_such_session() -> NotFound:
-    return NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")

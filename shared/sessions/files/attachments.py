@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from shared.errors import AppError, ErrorCode, InvalidInput, InvalidState, NotFound, Transient
+from shared.errors import AppError, ErrorCode, InvalidInput, InvalidState, Transient, no_such_session
 from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.expiry import refuse_expired
@@ -137,7 +137,7 @@ class AttachmentService:
         """
         record = await self._sessions.get(session_id, principal.user_id)
         if not record.may_write:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         refuse_expired(record.session, datetime.now(UTC))
         if record.session.status is SessionStatus.ENDED:
             raise InvalidState("A session that is ENDED takes no files.")
@@ -176,7 +176,7 @@ class AttachmentService:
             created_at=now,
         )
         if not await self._rows.announce(session_id, new.blob_name, due_at=now + WRITE_TIME):
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+            raise no_such_session()
         try:
             await self._blobs.put(new.blob_name, spool.file, size_bytes=new.size_bytes, media_type=analysis.media_type)
             record = await self._rows.insert(new, max_files=MAX_FILES, max_bytes=MAX_SESSION_BYTES)
