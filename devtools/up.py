@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from devhost.beside import SERVERS_SETTING
-from devhost.servers import AzuriteMissing, Server, ServerError, enter_all, owned_folder
+from devhost.servers import AzuriteMissing, Server, ServerError, enter_all, owned_folder, together
 from devhost.servers.folder import is_free
 from devhost.servers.process import run_to_end
 from devtools import console
@@ -124,14 +124,7 @@ async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, setti
             _report(server.name, f"is left out, and so are files and the audit trail: {missing.reason}; {_NPM_HINT}")
 
     others = [server for server in stack.servers if server is not stack.postgres]
-    tasks = [asyncio.create_task(coroutine) for coroutine in [migrate_when_ready(), *(start(s) for s in others)]]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
+    await together(migrate_when_ready(), *(start(server) for server in others))
 
 
 @contextlib.asynccontextmanager

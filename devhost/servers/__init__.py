@@ -10,7 +10,7 @@ from devhost.servers.azurite import Azurite, AzuriteMissing
 from devhost.servers.folder import owned_folder
 from devhost.servers.postgres import Postgres
 from devhost.servers.process import Child, Command, ServerError
-from devhost.servers.supervise import Report, Server, enter_all
+from devhost.servers.supervise import Report, Server, enter_all, together
 from devhost.servers.valkey import Valkey
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "Valkey",
     "enter_all",
     "owned_folder",
+    "together",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Self
 
 from devhost.servers.folder import ServerFolder
@@ -179,7 +179,12 @@ async def enter_all(stack: contextlib.AsyncExitStack, servers: Sequence[Server])
         await server.__aenter__()
         stack.push_async_exit(server.__aexit__)
 
-    tasks = [asyncio.create_task(enter(server)) for server in servers]
+    await together(*(enter(server) for server in servers))
+
+
+async def together(*work: Coroutine[None, None, None]) -> None:
+    """Do all of it at once; when one part fails, the others are cancelled and over before its error is raised."""
+    tasks = [asyncio.create_task(part) for part in work]
     try:
         await asyncio.gather(*tasks)
     except BaseException:
