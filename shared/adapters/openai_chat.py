@@ -9,7 +9,7 @@ Invariant: the texts yielded are the model's, character for character, but for U
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -51,7 +51,7 @@ class OpenAIChat:
         """Import and build the client now, so that the first turn does not wait for it."""
         await self._open()
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         client = self._client or await self._open()
         response = await self._send(client, request)
         try:

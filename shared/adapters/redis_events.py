@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
@@ -162,7 +162,7 @@ class RedisEventLog:
             raise EventLogUnavailable(str(exc)) from exc
         return [_entry(entry) for entry in found or ()]
 
-    async def follow(self, session_id: str) -> AsyncIterator[list[tuple[int, bytes]] | None]:
+    async def follow(self, session_id: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         queue: _Queue = asyncio.Queue(_QUEUE_LIMIT)
         try:
             # Shielded: a reader that leaves just now must not leave the shared connection half subscribed.

@@ -8,7 +8,7 @@ what it missed, and is told the truth: `gap`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -150,7 +150,7 @@ class EventLog(Protocol):
         """Up to `limit` events with seq < `before` (None: the end), newest first. Raises EventLogUnavailable."""
         ...
 
-    def follow(self, session_id: str) -> AsyncIterator[list[tuple[int, bytes]] | None]:
+    def follow(self, session_id: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         """Live events from now on. Yields None first, once listening, and again after any interruption:
         then the caller reads what it may have missed. Raises EventLogUnavailable."""
         ...

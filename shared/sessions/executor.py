@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Literal, overload
 
 from shared.sessions.budgets import TokenBudgets, answer_allowance
@@ -107,7 +107,7 @@ class AgentExecutor:
         return {attachment_id: picture for attachment_id, picture in zip(ids, read, strict=True) if picture is not None}
 
     @track_time("llm_response", labels=_model_of)
-    def _events(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    def _events(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         return self._llm.stream(request)
 
 

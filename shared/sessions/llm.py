@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -77,7 +77,7 @@ class ImageReader(Protocol):
 class LLMServiceProtocol(Protocol):
     """A model endpoint."""
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """The answer as it comes: any number of ModelText, then exactly one ModelEnd.
 
         Raises Transient (LLM_ERROR, LLM_TIMEOUT, RATE_LIMITED with `retry_after_s`) when another try may work,

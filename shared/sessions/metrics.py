@@ -14,7 +14,8 @@ import itertools
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum
@@ -223,7 +224,7 @@ metrics = MetricsCollector()
 def track_time[**Parameters, Result](
     what: str, *, labels: Callable[..., Sequence[str]] | None = None, collector: MetricsCollector = metrics
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Time a coroutine function, or a function that returns an async iterator, to its end however that comes.
+    """Time a coroutine function, or a function that returns an async generator, to its end however that comes.
 
     what: a key of TIMED; labels: the metric's labels but `outcome`, from the call's own arguments. `outcome` is
     `completed`, `cancelled`, or the code of the error.
@@ -255,19 +256,16 @@ def track_time[**Parameters, Result](
             wrapped = timed
         else:
 
-            async def iterated(*args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncIterator[Any]:
+            async def iterated(*args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncGenerator[Any]:
                 values, began = values_of(*args, **kwargs), time.monotonic()
                 source: Any = function(*args, **kwargs)
                 try:
-                    async for item in source:
-                        yield item
+                    async with aclosing(source):
+                        async for item in source:
+                            yield item
                 except BaseException as exc:  # GeneratorExit too: the reader went away
                     observe(began, values, exc)
                     raise
-                finally:
-                    close = getattr(source, "aclose", None)
-                    if close is not None:
-                        await close()
                 observe(began, values, None)
 
             wrapped = iterated

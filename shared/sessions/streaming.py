@@ -240,7 +240,7 @@ class _Heartbeat:
     """Nothing happened for a while."""
 
 
-async def _with_heartbeat[Item](source: AsyncIterator[Item], seconds: float) -> AsyncGenerator[Item | _Heartbeat]:
+async def _with_heartbeat[Item](source: AsyncGenerator[Item], seconds: float) -> AsyncGenerator[Item | _Heartbeat]:
     """`source` with a heartbeat whenever it is silent for `seconds`; closes `source` with itself."""
     pending: asyncio.Task[Item] | None = None
     try:
@@ -261,9 +261,7 @@ async def _with_heartbeat[Item](source: AsyncIterator[Item], seconds: float) -> 
         if pending is not None:
             pending.cancel()
             await asyncio.wait({pending})
-        close = getattr(source, "aclose", None)
-        if close is not None:
-            await close()
+        await source.aclose()
 
 
 async def _next[Item](source: AsyncIterator[Item]) -> Item:

@@ -41,17 +41,13 @@ class TurnWaiter:
 
     async def _occasions(self, session_id: str) -> AsyncGenerator[None]:
         """Yields whenever a look is worth it, at once for the first time."""
-        live = self._log.follow(session_id)
         try:
-            async for batch in live:
-                if batch is None or any(body.startswith(_TELLING) for _, body in batch):
-                    yield
+            async with aclosing(self._log.follow(session_id)) as live:
+                async for batch in live:
+                    if batch is None or any(body.startswith(_TELLING) for _, body in batch):
+                        yield
         except EventLogUnavailable:
             pass
-        finally:
-            close = getattr(live, "aclose", None)
-            if close is not None:
-                await close()
         while True:
             yield
             await asyncio.sleep(_POLL_SECONDS)

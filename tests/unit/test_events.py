@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class MemoryLog:
     async def read_back(self, session_id: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         raise NotImplementedError
 
-    def follow(self, session_id: str) -> AsyncIterator[list[tuple[int, bytes]] | None]:
+    def follow(self, session_id: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         raise NotImplementedError
 
     async def erase(self, session_id: str) -> None:
