@@ -9,13 +9,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Self
 
+from pydantic import ConfigDict
+
 from shared.sessions.models import Value
 from shared.sessions.notices import NoticeKind
 from shared.sessions.records import StepOutcome
 
 
 class DurableMessage(Value):
-    """Base of all. `load` and `dump` are the only ways in and out."""
+    """Base of all. `load` and `dump` are the only ways in and out.
+
+    What a newer version has added is left aside: while an upgrade rolls, an older process may read it, and a turn must
+    not fail of that.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
 

@@ -78,7 +78,8 @@ class Services(Stores):
     def audit(self) -> ChainedAudit:
         from shared.adapters.postgres_audit import PostgresAuditAnchors
 
-        secrets = SigningKeys.parse(self.settings.approval_link_secret).secrets.values()
+        signing = SigningKeys.parse(self.settings.approval_link_secret)
+        secrets = (*signing.secrets.values(), *signing.retired.values())
         keys = tuple(derive_key(secret, "parley/audit") for secret in secrets)
         return ChainedAudit(PostgresAuditAnchors(self.pool), self.audit_lines, self.session_rows.get, keys=keys)
 

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     """With easyauth: whom a token must have been issued for, one of these; empty: the platform's check is enough."""
     public_base_url: str = Field(alias="PUBLIC_BASE_URL")
     approval_link_secret: str = Field(alias="APPROVAL_LINK_SECRET", repr=False)
-    """One secret, or several as `id:secret,id:secret`: the first signs, all verify (see `SigningKeys`)."""
+    """One secret, or `id:secret,id:secret`: the first signs, all verify but retired ones (see `SigningKeys`)."""
     approval_webhook_url: str | None = Field(None, alias="APPROVAL_WEBHOOK_URL")
     approval_webhook_secret: str | None = Field(None, alias="APPROVAL_WEBHOOK_SECRET", repr=False)
     """As Standard Webhooks write it: `whsec_` and base64 of 24-64 bytes. Several, with commas: each signs."""

@@ -40,30 +40,37 @@ class TokenExpired(Exception):
 class SigningKeys:
     """The secrets there are, by id, newest first: the first signs, every one verifies.
 
-    Rotation is adding one in front and, when no token of the last one can be alive any more, removing that.
+    Rotation is adding one in front and, when no token of the last one can be alive any more, retiring that. What is
+    retired verifies no token; it still shows that an old seal of the audit trail is genuine.
     """
 
     secrets: Mapping[str, str] = field(repr=False)
+    retired: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> SigningKeys:
         """`secret`, or `id:secret,id:secret`; a secret without an id is of the time before there were ids.
+        `!` before one says that it is retired.
 
         Raises ValueError, which shows no secret.
         """
         secrets: dict[str, str] = {}
+        retired: dict[str, str] = {}
         for part in text.split(","):
-            key_id, colon, secret = part.strip().partition(":")
+            marked = part.strip()
+            key_id, colon, secret = marked.removeprefix("!").partition(":")
             if not colon:
                 key_id, secret = "", key_id
             elif _KEY_ID.fullmatch(key_id) is None:
                 raise ValueError("a key id is 1 to 32 letters, digits, - or _")
             if len(secret) < MIN_SECRET:
                 raise ValueError(f"each secret must have at least {MIN_SECRET} characters")
-            if key_id in secrets:
+            if key_id in secrets or key_id in retired:
                 raise ValueError("a key id is used twice")
-            secrets[key_id] = secret
-        return cls(secrets)
+            (retired if marked.startswith("!") else secrets)[key_id] = secret
+        if not secrets:
+            raise ValueError("every key is retired: one must sign")
+        return cls(secrets, retired)
 
     def sign(self, claims: Mapping[str, object], purpose: str) -> str:
         """A token by the newest key; its header names the key."""

@@ -3,7 +3,7 @@
 
     vault_secrets.py ensure                  make what is missing; what exists stays
     vault_secrets.py rotate approval-link    a new key in front: it signs, the older ones still verify
-    vault_secrets.py retire approval-link    drop all but the newest key (docs/operations.md says when)
+    vault_secrets.py retire approval-link    only the newest key verifies from now on (docs/operations.md says when)
 
 Invariant: no secret is printed, and none is an argument of a command that other users of the machine could list.
 """
@@ -44,9 +44,12 @@ def rotated(name: str, value: str, now: datetime) -> str:
     return f"{MAKERS[name](now)},{value}"
 
 
-def retired(value: str) -> str:
-    """The newest key alone."""
-    return value.partition(",")[0]
+def retired(name: str, value: str) -> str:
+    """The newest key alone; older ones of links stay, marked, since lines of the audit trail are sealed with them."""
+    newest, *older = value.split(",")
+    if name != LINK:
+        return newest
+    return ",".join([newest, *(f"!{key.strip().removeprefix('!')}" for key in older)])
 
 
 def main(arguments: list[str]) -> int:
@@ -65,7 +68,7 @@ def main(arguments: list[str]) -> int:
         value = _read(vault, name)
         if value is None:
             sys.exit(f"{name} is not in the vault: run ensure first")
-        _write(vault, name, rotated(name, value, now) if verb == "rotate" else retired(value))
+        _write(vault, name, rotated(name, value, now) if verb == "rotate" else retired(name, value))
         print(f"secrets: {verb} {name} done; the app reads it when it restarts, or within a day")
         return 0
     sys.exit((__doc__ or "").partition("\n\n")[2].partition("\n\nInvariant")[0])

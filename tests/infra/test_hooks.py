@@ -17,7 +17,7 @@ from psycopg import errors, sql
 
 from activities.turns import FAILED_LINE
 from shared.settings import Settings
-from shared.signing import ApprovalLinks
+from shared.signing import ApprovalLinks, TokenInvalid
 from triggers.watch import EXPIRING_LINE
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -39,13 +39,16 @@ secrets_hook, database_hook = _hook("vault_secrets"), _hook("database")
 def test_a_rotated_link_key_signs_and_the_old_one_still_verifies() -> None:
     before = secrets_hook.new_link_key(NOW)
     during = secrets_hook.rotated("approval-link", before, NOW)
-    after = secrets_hook.retired(during)
+    after = secrets_hook.retired("approval-link", during)
     old, both, new = (ApprovalLinks(value, "") for value in (before, during, after))
     soon = NOW + timedelta(hours=1)
 
     assert both.approval_id(old.token("a", expires_at=soon), now=NOW) == "a"
     assert new.approval_id(both.token("a", expires_at=soon), now=NOW) == "a"
     assert len({value.partition(":")[0] for value in (before, during)}) == 2
+    with pytest.raises(TokenInvalid):
+        new.approval_id(old.token("a", expires_at=soon), now=NOW)
+    assert secrets_hook.retired("approval-link", after) == after
 
 
 def test_what_the_hook_makes_is_what_the_settings_take() -> None:
@@ -172,5 +175,5 @@ def test_secrets_are_made_once_rotated_and_retired_without_being_shown(tmp_path:
     assert run("ensure") == [first], "what exists stays"
     second, kept = run("rotate", "approval-link")
     assert kept == first
-    assert run("retire", "approval-link") == [second]
+    assert run("retire", "approval-link") == [second, f"!{first}"]
     assert (tmp_path / "approval-webhook").read_text().startswith("whsec_")

@@ -151,6 +151,18 @@ class TestRotation:
         assert not new.check(f"Bearer {old.current()}")
         assert not old.check("Bearer not.a.token")
 
+    def test_a_retired_key_verifies_nothing_and_is_kept(self) -> None:
+        new, old = _DURING.secret.split(",")
+        keys = SigningKeys.parse(f"{new},!{old}")
+
+        assert len(keys.secrets) == len(keys.retired) == 1
+        with pytest.raises(TokenInvalid):
+            ApprovalLinks(f"{new},!{old}", "").approval_id(_BEFORE.token("a", expires_at=_LATER), now=_NOW)
+        with pytest.raises(ValueError, match="one must sign"):
+            SigningKeys.parse(f"!{old}")
+        with pytest.raises(ValueError, match="used twice"):
+            SigningKeys.parse(f"{new},!{new}")
+
     def test_keys_show_no_secret(self) -> None:
         assert _NEW not in repr(SigningKeys.parse(_DURING.secret))
 
