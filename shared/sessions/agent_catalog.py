@@ -5,6 +5,7 @@ Invariant: of two who write at once neither is lost: each makes a version of its
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -12,7 +13,10 @@ from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
 from shared.sessions.agents import DEFAULT_AGENT, Agent, NewAgent
 from shared.sessions.pages import Page
+from shared.sessions.policy import Containment
 from shared.sessions.tools.registry import find_tool
+
+log = logging.getLogger(__name__)
 
 _TRIES = 10
 """Lost races after which a writer without `If-Match` is told to come back."""
@@ -91,6 +95,9 @@ class AgentCatalog:
                 }
             )
             if await self._agents.add(agent):
+                if agent.containment is Containment.OFF:
+                    who = principal.user_id
+                    log.warning("agent %s version %d, by %s, is free of the rule of two", agent_id, agent.version, who)
                 return agent, newest is None
         raise Conflict(ErrorCode.CONFLICT, "Others change this agent at the same time; read it again.")
 

@@ -13,7 +13,7 @@ from shared.sessions.agent_catalog import AgentCatalog, agent_etag
 from shared.sessions.agents import DEFAULT_AGENT, Agent, NewAgent, effective_config, plan_turn
 from shared.sessions.models import ApprovalMode, Concurrency, SessionConfig
 from shared.sessions.pages import Page, decode_cursor
-from shared.sessions.policy import ApprovalPolicy
+from shared.sessions.policy import ApprovalPolicy, Containment
 from shared.sessions.records import TurnPlan
 from shared.sessions.tools.registry import all_tools
 
@@ -158,6 +158,16 @@ async def test_each_change_is_a_version_and_the_same_again_is_none() -> None:
     assert (is_new, again_new, again) == (True, False, first)
     assert (second.version, len(kept.versions), second.created_by) == (2, 2, "ada")
     assert await catalog.get("clerk", 1) == first
+
+
+async def test_who_frees_an_agent_of_the_rule_of_two_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    free = BODY.model_copy(update={"containment": Containment.OFF})
+
+    made, _ = await AgentCatalog(Kept()).put("clerk", free, ADMIN, if_match=None)
+    await AgentCatalog(Kept()).put("clerk", BODY, ADMIN, if_match=None)
+
+    assert plan_of(made, SessionConfig()).containment is Containment.OFF
+    assert caplog.messages == ["agent clerk version 1, by ada, is free of the rule of two"]
 
 
 async def test_a_stale_if_match_is_a_conflict() -> None:

@@ -128,10 +128,11 @@ def test_who_asked_may_not_approve_under_such_a_policy_but_may_reject(
     parley: AppHost, http: Http, visit: Visit, sink: Sink, under: Callable[..., str]
 ) -> None:
     session_id = under(forbid_self_approval=True, allow_changes=False)
-    http.say(session_id, script(content="Then not.", tool_calls=[[post_call(sink.url("/own"))]]))
+    http.say(session_id, script(content="Then not.", tool_calls=[[post_call(sink.url("/own"), "pay\u200b")]]))
     [approval] = http.get("/approvals", session_id=session_id)["items"]
     other = visit(parley, user="ana;approver").open("approvals", approval["id"])
     expect(other.get_by_role("button", name="Approve")).to_be_enabled()
+    expect(other.get_by_role("region", name="Exact arguments")).to_contain_text(r"pay\u200b")
     # The policy takes the arguments as they are, or not at all.
     expect(other.get_by_role("button", name="Change the arguments")).to_have_count(0)
 

@@ -6,6 +6,7 @@ import { whom } from '../chat/toolcall'
 import type { Identity } from '../identity'
 import { link } from '../router'
 import { diffLines } from './diff'
+import { revealed } from './revealed'
 import { approvalsSoFar } from './votes'
 
 type Policy = Approval['policy']
@@ -47,7 +48,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
   const isPending = approval.status === 'pending'
   const now = useNow(isPending)
   const left = Date.parse(approval.expires_at) - now
-  const given = jsonText(approval.arguments, 2)
+  const given = asShown(approval.arguments)
   const [text, setText] = useState(given)
   const [isEditing, setEditing] = useState(false)
   const [comment, setComment] = useState('')
@@ -110,7 +111,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
               <dt>
                 {name} {typeof value === 'string' ? null : <small>{kindOf(value)}</small>}
               </dt>
-              <dd>{typeof value === 'string' ? value : jsonText(value, 2)}</dd>
+              <dd>{typeof value === 'string' ? revealed(value) : asShown(value)}</dd>
             </div>
           ))}
         </dl>
@@ -125,7 +126,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
               Arguments as JSON
               <textarea class="code" rows={Math.min(18, text.split('\n').length + 1)} spellcheck={false} value={text} onInput={(event) => setText(event.currentTarget.value)} />
             </label>
-            {edited === null ? <p class="hint">Nothing is changed yet.</p> : edited.ok ? <Diff before={given} after={jsonText(edited.value, 2)} /> : <p class="problem" role="alert">{edited.problem}</p>}
+            {edited === null ? <p class="hint">Nothing is changed yet.</p> : edited.ok ? <Diff before={given} after={asShown(edited.value)} /> : <p class="problem" role="alert">{edited.problem}</p>}
             <button type="button" class="quiet" onClick={() => { setEditing(false); setText(given) }}>
               Leave them as they were
             </button>
@@ -134,14 +135,14 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
         {approval.decided_arguments == null ? null : (
           <>
             <h2>Approved with changes</h2>
-            <Diff before={given} after={jsonText(approval.decided_arguments, 2)} />
+            <Diff before={given} after={asShown(approval.decided_arguments)} />
           </>
         )}
       </section>
 
       <Votes
         approval={approval}
-        {...(mayChange ? { take: (values: Vote['arguments']) => { setEditing(true); setText(jsonText(values, 2)) } } : {})}
+        {...(mayChange ? { take: (values: Vote['arguments']) => { setEditing(true); setText(asShown(values)) } } : {})}
       />
 
       {isPending ? (
@@ -199,6 +200,11 @@ function named(me: Identity, policy: Policy): boolean {
   return policy.users.includes(me.name) || roles.includes('user') || me.roles.some((role) => roles.includes(role))
 }
 
+/** A value as JSON in which everything can be seen. */
+function asShown(value: unknown): string {
+  return revealed(jsonText(value, 2))
+}
+
 /** take: puts a vote's arguments into the editor, for whoever wants to approve the same. */
 function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['arguments']) => void }) {
   const { quorum, votes } = approval
@@ -216,7 +222,7 @@ function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['a
             {vote.comment === null ? null : <q>{vote.comment}</q>}
             {vote.arguments === null ? null : (
               <>
-                <Diff before={jsonText(approval.arguments, 2)} after={jsonText(vote.arguments, 2)} />
+                <Diff before={asShown(approval.arguments)} after={asShown(vote.arguments)} />
                 {take === undefined ? null : (
                   <button type="button" onClick={() => take(vote.arguments)}>
                     Take over {vote.by}’s arguments
