@@ -93,7 +93,8 @@ var sizes = {
     zoneRedundant: false
     storageSku: 'Standard_LRS'
     instanceMemoryMB: 2048
-    maximumInstances: 40
+    // Three a group times three connections each, and the timers': what B1ms has room for. tests/infra counts.
+    maximumInstances: 3
     alwaysReady: 0
     postgresSku: 'Standard_B1ms'
     postgresTier: 'Burstable'
@@ -101,7 +102,7 @@ var sizes = {
     postgresStandby: 'Disabled'
     postgresGeoBackup: 'Disabled'
     postgresBackupDays: 7
-    postgresPoolSize: 4
+    postgresPoolSize: 3
     redisSku: 'Balanced_B0'
     redisReplica: 'Disabled'
     signalrSku: 'Free_F1'

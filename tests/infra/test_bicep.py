@@ -158,6 +158,28 @@ def test_each_is_closed_to_the_open_network_when_private() -> None:
     assert set(re.findall(r"target: (\w+)Id", entries)) == closed | {"scheduler"}
 
 
+USER_CONNECTIONS = {"Standard_B1ms": 35, "Standard_B2s": 414, "Standard_D4ds_v5": 1_703}
+"""What a server lets users open: Learn, "Limits in Azure Database for PostgreSQL flexible server"."""
+
+FOR_PEOPLE = 2
+"""Connections left for a migration, or somebody who looks."""
+
+
+@pytest.mark.parametrize("size", ["dev", "prod"])
+def test_all_instances_of_a_size_find_room_in_its_database(size: str) -> None:
+    main = (INFRA / "main.bicep").read_text("utf-8")
+    table = main.split(f"\n  {size}: {{")[1].split("\n  }")[0]
+    bought = dict(re.findall(r"^    (\w+): '?(\w+)'?$", table, re.MULTILINE))
+    triggers = "".join(path.read_text("utf-8") for path in (INFRA.parent / "triggers").glob("*.py"))
+    # Flex Consumption counts the maximum for each group that scales by itself, beside what is always ready: HTTP,
+    # durable, and each timer, which runs once at a time. A pool is a process's, and an instance has one process.
+    instances = 2 * (int(bought["maximumInstances"]) + int(bought["alwaysReady"])) + triggers.count(".timer_trigger(")
+
+    taken = instances * int(bought["postgresPoolSize"])
+
+    assert taken + FOR_PEOPLE <= USER_CONNECTIONS[bought["postgresSku"]]
+
+
 def test_what_the_grammar_does_not_know_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "wrong.bicep"
     file.write_text("resource a 'X/y@1' = {\n  name 'x'\n}\n")
