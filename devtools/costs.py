@@ -17,7 +17,7 @@ HOURS, DAYS = 730, 365 / 12
 READY_INSTANCES, READY_GROUPS, INSTANCE_GB = 2, 2, 2
 POSTGRES_DEV_GB, POSTGRES_PROD_VCORES = 32, 4
 LOGS_DEV_GB, LOGS_PROD_GB = 1, 20
-ENDPOINTS, ZONES = 10, 10
+ENDPOINTS, ZONES = 11, 14
 COUNTED_TURNS = 100_000
 """Turns a month whose use the last column shows."""
 TIMER_RUNS = HOURS * (240 + 12 + 6 + 2)
@@ -107,7 +107,7 @@ def costs_table() -> str:
             f"+{_usd(endpoints + standard)}",
             f"+{_usd(endpoints)}",
             "0.01 a GB",
-            f"{ENDPOINTS} endpoints and zones; dev also needs SignalR Standard",
+            f"{ENDPOINTS} endpoints, {ZONES} zones; dev also needs SignalR Standard",
         ]
     )
     shown.append(

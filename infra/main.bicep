@@ -17,7 +17,7 @@ param location string
 @allowed(['dev', 'prod'])
 param size string = 'dev'
 
-@description('Whether everything is reached only inside the virtual network.')
+@description('Whether everything is reached only inside the virtual network; but for reading logs, which takes a role and not a place.')
 param private bool = false
 
 @description('Where durable state lives. The app does not know: the setting of the host changes, its code does not.')
@@ -160,6 +160,7 @@ module logs 'modules/logs.bicep' = {
     tags: tags
     retentionDays: bought.logRetentionDays
     dailyCapGB: bought.logDailyCapGB
+    private: private
   }
 }
 
@@ -171,6 +172,7 @@ module insights 'modules/insights.bicep' = {
     location: location
     tags: tags
     workspaceId: logs.outputs.id
+    private: private
     appPrincipalId: identity.outputs.principalId
   }
 }
@@ -298,6 +300,18 @@ module network 'modules/network.bicep' = if (private) {
   params: { name: 'vnet-parley-${token}', location: location, tags: tags }
 }
 
+// What the app's logs and traces go through when they may not go through the open network.
+module monitor 'modules/monitor-scope.bicep' = if (private) {
+  name: 'monitor'
+  scope: group
+  params: {
+    name: 'ampls-parley-${token}'
+    tags: tags
+    logsId: logs.outputs.id
+    insightsId: insights.outputs.id
+  }
+}
+
 // The machines the app runs on.
 module plan 'modules/plan.bicep' = {
   name: 'plan'
@@ -371,6 +385,7 @@ module endpoints 'modules/private-endpoints.bicep' = if (private) {
     signalrId: signalr.outputs.id
     openaiId: openai.outputs.id
     vaultId: vault.outputs.id
+    monitorId: private ? monitor!.outputs.id : ''
     appId: app.outputs.id
     schedulerId: durableBackend == 'scheduler' ? scheduler!.outputs.id : ''
   }

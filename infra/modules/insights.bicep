@@ -3,6 +3,7 @@ param name string
 param location string
 param tags object
 param workspaceId string
+param private bool
 param appPrincipalId string
 
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
@@ -16,6 +17,9 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
     Application_Type: 'web'
     WorkspaceResourceId: workspaceId
     DisableLocalAuth: true
+    publicNetworkAccessForIngestion: private ? 'Disabled' : 'Enabled'
+    // As of the workspace: modules/logs.bicep.
+    publicNetworkAccessForQuery: 'Enabled'
   }
 }
 

@@ -1,4 +1,4 @@
-// One private endpoint and the name zone through which its target is found inside the network.
+// One private endpoint and the name zones through which its target is found inside the network.
 param name string
 param location string
 param tags object
@@ -6,20 +6,20 @@ param virtualNetworkId string
 param subnetId string
 param targetId string
 param part string
-param zoneName string
+param zoneNames array
 
-resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
+resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for zoneName in zoneNames: {
   name: zoneName
   location: 'global'
   tags: tags
-}
+}]
 
-resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = {
-  parent: zone
+resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (zoneName, i) in zoneNames: {
+  parent: zones[i]
   name: 'network'
   location: 'global'
   properties: { registrationEnabled: false, virtualNetwork: { id: virtualNetworkId } }
-}
+}]
 
 resource endpoint 'Microsoft.Network/privateEndpoints@2025-05-01' = {
   name: name
@@ -37,8 +37,9 @@ resource names 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2025-05-
   parent: endpoint
   name: 'default'
   properties: {
-    privateDnsZoneConfigs: [
-      { name: part, properties: { privateDnsZoneId: zone.id } }
-    ]
+    privateDnsZoneConfigs: [for (zoneName, i) in zoneNames: {
+      name: replace(zoneName, '.', '-')
+      properties: { privateDnsZoneId: zones[i].id }
+    }]
   }
 }

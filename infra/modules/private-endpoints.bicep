@@ -1,4 +1,4 @@
-// Private endpoints of everything, each with the name zone that leads to it. modules/private-endpoint.bicep is one pair.
+// Private endpoints of everything, each with the name zones that lead to it. modules/private-endpoint.bicep is one pair.
 param location string
 param tags object
 param token string
@@ -10,22 +10,32 @@ param redisId string
 param signalrId string
 param openaiId string
 param vaultId string
+param monitorId string
 param appId string
 param schedulerId string
 
+// Where telemetry goes in, and where it is asked for. (The scope's fifth zone, of blobs, is for the solution packs of
+// agents on virtual machines; there are none.)
+var monitorZones = [
+  'privatelink.monitor.azure.com'
+  'privatelink.oms.opinsights.azure.com'
+  'privatelink.ods.opinsights.azure.com'
+  'privatelink.agentsvc.azure-automation.net'
+]
 var always = [
-  { name: 'blob', target: storageId, part: 'blob', zone: 'privatelink.blob.${environment().suffixes.storage}' }
-  { name: 'queue', target: storageId, part: 'queue', zone: 'privatelink.queue.${environment().suffixes.storage}' }
-  { name: 'table', target: storageId, part: 'table', zone: 'privatelink.table.${environment().suffixes.storage}' }
-  { name: 'postgres', target: postgresId, part: 'postgresqlServer', zone: 'privatelink.postgres.database.azure.com' }
-  { name: 'redis', target: redisId, part: 'redisEnterprise', zone: 'privatelink.redis.azure.net' }
-  { name: 'signalr', target: signalrId, part: 'signalr', zone: 'privatelink.service.signalr.net' }
-  { name: 'openai', target: openaiId, part: 'account', zone: 'privatelink.openai.azure.com' }
-  { name: 'vault', target: vaultId, part: 'vault', zone: 'privatelink.vaultcore.azure.net' }
-  { name: 'app', target: appId, part: 'sites', zone: 'privatelink.azurewebsites.net' }
+  { name: 'blob', target: storageId, part: 'blob', zones: ['privatelink.blob.${environment().suffixes.storage}'] }
+  { name: 'queue', target: storageId, part: 'queue', zones: ['privatelink.queue.${environment().suffixes.storage}'] }
+  { name: 'table', target: storageId, part: 'table', zones: ['privatelink.table.${environment().suffixes.storage}'] }
+  { name: 'postgres', target: postgresId, part: 'postgresqlServer', zones: ['privatelink.postgres.database.azure.com'] }
+  { name: 'redis', target: redisId, part: 'redisEnterprise', zones: ['privatelink.redis.azure.net'] }
+  { name: 'signalr', target: signalrId, part: 'signalr', zones: ['privatelink.service.signalr.net'] }
+  { name: 'openai', target: openaiId, part: 'account', zones: ['privatelink.openai.azure.com'] }
+  { name: 'vault', target: vaultId, part: 'vault', zones: ['privatelink.vaultcore.azure.net'] }
+  { name: 'monitor', target: monitorId, part: 'azuremonitor', zones: monitorZones }
+  { name: 'app', target: appId, part: 'sites', zones: ['privatelink.azurewebsites.net'] }
 ]
 var scheduler = [
-  { name: 'scheduler', target: schedulerId, part: 'scheduler', zone: 'privatelink.durabletask.io' }
+  { name: 'scheduler', target: schedulerId, part: 'scheduler', zones: ['privatelink.durabletask.io'] }
 ]
 var wanted = empty(schedulerId) ? always : concat(always, scheduler)
 
@@ -39,6 +49,6 @@ module pair 'private-endpoint.bicep' = [for entry in wanted: {
     subnetId: subnetId
     targetId: entry.target
     part: entry.part
-    zoneName: entry.zone
+    zoneNames: entry.zones
   }
 }]
