@@ -191,6 +191,20 @@ async def test_a_session_with_an_open_turn_or_one_that_ended_lately_is_not_idle(
     assert session_id in (await _end_idle(retention, utc_now() + 91 * DAY))[0]
 
 
+async def test_a_suspended_session_that_is_idle_holds_nothing_any_more(stores: Stores, retain: Retain) -> None:
+    session = await stores.session()
+    await stores.move(session.id, SessionStatus.SUSPENDED)
+    before = await stores.sessions.hold(session.id)
+    assert before is not None
+    assert before.is_held
+
+    assert session.id in (await _end_idle(retain(idle_days=1), utc_now() + 9 * DAY))[0]
+
+    after = await stores.sessions.hold(session.id)
+    assert after is not None
+    assert (after.is_held, after.version) == (False, before.version + 1)
+
+
 async def test_a_session_that_is_being_written_is_passed_over(stores: Stores, retain: Retain) -> None:
     session = await stores.session()
     retention, late = retain(idle_days=1), utc_now() + 9 * DAY

@@ -1,6 +1,7 @@
 -- name: end_idle_sessions
 UPDATE sessions s
-SET status = 'ENDED', updated_at = %(now)s, ended_at = %(now)s, granted_tools = '{}'
+SET status = 'ENDED', updated_at = %(now)s, ended_at = %(now)s, granted_tools = '{}',
+    hold_version = s.hold_version + (s.status = 'SUSPENDED')::integer
 -- An array: the inner query must run once.
 WHERE s.id = ANY (ARRAY(
     SELECT i.id FROM sessions i
