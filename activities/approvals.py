@@ -45,6 +45,7 @@ async def request_approval(payload: object, events: func.Out[str], client: df.Du
 @bp.activity_trigger(input_name="payload", activity=GIVE_NOTICE)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
+@tracing.activity(GIVE_NOTICE)
 async def give_notice(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
     """Remind whoever may decide, or tell those it escalates to; nothing when it is decided."""
     notice = GiveNoticeInput.load(payload)
@@ -61,6 +62,7 @@ async def give_notice(payload: object, events: func.Out[str], client: df.Durable
 
 
 @bp.activity_trigger(input_name="payload", activity=NOTIFY_APPROVERS)
+@tracing.activity(NOTIFY_APPROVERS)
 async def notify_approvers(payload: object) -> None:
     """Send the signed webhook. Raises while the receiver does not take it; the orchestrator tries again."""
     request = NotifyApproversInput.load(payload)

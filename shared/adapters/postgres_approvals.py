@@ -176,4 +176,6 @@ def _approval(row: Row) -> ApprovalRecord:
         reason=row["reason"],
         owner_id=row.get("owner_id"),
         participates=bool(row.get("participates", False)),
+        traceparent=row.get("traceparent"),
+        correlation_id=row.get("correlation_id"),
     )

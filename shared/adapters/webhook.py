@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 from standardwebhooks import Webhook
 
+from shared import tracing
 from shared.errors import ErrorCode, Transient
 from shared.sessions.audit import AuditTrail
 from shared.sessions.models import ApprovalStatus, JsonObject
@@ -44,6 +45,7 @@ class ApprovalNotifier:
         now = datetime.now(UTC)
         if record is None:
             return
+        tracing.join_turn(record.turn_id, record.session_id, record)
         waits = record.status is ApprovalStatus.PENDING and now < record.expires_at
         if waits is (kind is NoticeKind.DECIDED):
             return

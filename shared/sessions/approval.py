@@ -145,7 +145,10 @@ class ToolApprovalManager:
         None when it is decided or over: then there is nothing to tell.
         """
         record = await self._approvals.get(approval_id, "")
-        if record is None or record.status is not ApprovalStatus.PENDING or record.expires_at <= datetime.now(UTC):
+        if record is None:
+            return None
+        tracing.join_turn(record.turn_id, record.session_id, record)
+        if record.status is not ApprovalStatus.PENDING or record.expires_at <= datetime.now(UTC):
             return None
         details: JsonObject = {"approval_id": record.id}
         messages: list[bytes] = []

@@ -342,6 +342,9 @@ class ApprovalRecord:
     """Why it waits whatever mode, policy and grants say."""
     owner_id: str | None = None
     participates: bool = False
+    traceparent: str | None = None
+    """Of the request that began its turn, as is `correlation_id`."""
+    correlation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

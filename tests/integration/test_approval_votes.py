@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from shared import tracing
 from shared.adapters.postgres_forks import PostgresForks
-from shared.errors import Conflict, ErrorCode, NotFound
+from shared.adapters.webhook import ApprovalNotifier
+from shared.errors import Conflict, ErrorCode, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
@@ -24,6 +26,7 @@ from shared.sessions.models import (
     ToolCallStatus,
     TurnStatus,
 )
+from shared.sessions.notices import NoticeKind
 from shared.sessions.pages import ApprovalFilter, Page
 from shared.sessions.policy import ApprovalPolicy, TimeoutAction
 from shared.sessions.records import ApprovalRecord, ProposedCall, StepStart, VoteEffect
@@ -340,6 +343,28 @@ async def test_what_was_tampered_with_after_the_decision_does_not_run(bench: Ben
 
     assert report.status is ToolCallStatus.FAILED
     assert bench.fetcher.bodies == []
+
+
+async def test_what_is_told_of_an_approval_belongs_to_the_request_that_began_its_turn(bench: Bench) -> None:
+    proposal = call("http_request", ARGUMENTS, needs_approval=True)
+    await bench.stores.proposed(proposal, correlation_id="corr-1")
+    record = await bench.stores.request_approval(proposal)
+    links = ApprovalLinks("s" * 32, "http://localhost")
+    secret = "whsec_" + "A" * 32
+    notifier = ApprovalNotifier(bench.stores.approvals, links, bench.audit, url="http://127.0.0.1:1/", secret=secret)
+
+    @tracing.activity("give_notice")
+    async def remind() -> str | None:
+        assert await bench.manager.give_notice(record.id, NoticeKind.REMINDER, 1) is not None
+        return tracing.correlation_id()
+
+    @tracing.activity("notify_approvers")
+    async def notify() -> str | None:
+        with pytest.raises(Transient):
+            await notifier.notify(record.id, NoticeKind.REQUESTED, 0)
+        return tracing.correlation_id()
+
+    assert [await remind(), await notify()] == ["corr-1", "corr-1"]
 
 
 async def test_who_may_see_and_not_decide_is_told_so_and_a_stranger_is_not(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import logging
 import subprocess
@@ -74,6 +75,18 @@ async def test_without_a_tracer_a_turn_runs_as_if_nothing_were_there() -> None:
         span.set("http.response.status_code", 500)
         span.fail("500")
         assert await call_model("done") == "done"
+
+
+def test_every_activity_of_a_turn_is_traced_under_its_own_name() -> None:
+    traced: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "activities").glob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.AsyncFunctionDef):
+                decorators = [ast.unparse(decorator) for decorator in function.decorator_list]
+                if any(decorator.startswith("bp.activity_trigger(") for decorator in decorators):
+                    traced[function.name] = [name for name in decorators if name.startswith("tracing.")]
+    assert traced == {name: [f"tracing.activity({name.upper()})"] for name in traced}
+    assert {"call_model", "give_notice", "notify_approvers"} <= traced.keys()
 
 
 # The log. ----------------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ FROM approvals a JOIN sessions s ON s.id = a.session_id WHERE a.tool_call_id = %
 -- name: approval
 SELECT a.*, s.owner_id, s.event_seq_floor, s.event_seq_ceiling,
        EXISTS (SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s) AS participates,
-       votes_of_approval(a.id) AS votes
-FROM approvals a JOIN sessions s ON s.id = a.session_id WHERE a.id = %(approval_id)s
+       votes_of_approval(a.id) AS votes, t.plan ->> 'traceparent' AS traceparent,
+       t.plan ->> 'correlation_id' AS correlation_id
+FROM approvals a JOIN sessions s ON s.id = a.session_id JOIN turns t ON t.id = a.turn_id WHERE a.id = %(approval_id)s
 
 -- name: lock_session_of_approval
 SELECT s.id FROM sessions s JOIN approvals a ON a.session_id = s.id WHERE a.id = %(approval_id)s FOR UPDATE OF s
