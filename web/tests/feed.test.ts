@@ -51,6 +51,33 @@ describe('opening', () => {
     expect(text()).toBe('so far, so good')
   })
 
+  it('reads turns and approvals as far back as the messages it shows, and no further', async () => {
+    const of = (number: number): { id: string; at: string } => ({
+      id: `t${String(number).padStart(4, '0')}`,
+      at: new Date(Date.UTC(2030, 0, 1) + number * 60_000).toISOString(),
+    })
+    // Two turns of three stand on another branch, whose messages are not shown.
+    for (let number = 0; number < 900; number++) {
+      const { id, at } = of(number)
+      service.turns.push({ id, status: 'completed', usage: { input_tokens: 1, output_tokens: 1 }, steps: 1, error: null, started_at: at, ended_at: at, created_at: at, message_id: `m${id}` })
+      service.approvals.push({ id: `a${id}`, tool_call_id: `c${id}`, turn_id: id, status: 'approved', requested_at: at })
+      if (number % 3 === 0) service.messages.push(message(`m${id}`, { turn_id: id, created_at: at }))
+    }
+    const asked = (list: string): number => service.requests.filter((url) => url.includes(`/${list}?`)).length
+    feed.start()
+    await pass()
+    const complete = (): boolean =>
+      shown().messages.every(({ turn_id }) => shown().turns[turn_id!] !== undefined && shown().approvals[`c${turn_id}`] !== undefined)
+    expect(shown().messages).toHaveLength(100)
+    expect(complete()).toBe(true)
+    expect([asked('turns'), asked('approvals')]).toEqual([3, 2])
+
+    expect(await feed.older()).toBe(false)
+    expect(shown().messages).toHaveLength(300)
+    expect(complete()).toBe(true)
+    expect([asked('turns'), asked('approvals')]).toEqual([9, 5])
+  })
+
   it('tells that there is no such session', async () => {
     feed = new SessionFeed(service.api, line, 'unknown')
     feed.start()

@@ -13,6 +13,7 @@ export class Service {
   readonly log: Envelope[] = []
   readonly messages: Record<string, unknown>[] = []
   readonly turns: Record<string, unknown>[] = []
+  readonly approvals: Record<string, unknown>[] = []
   readonly requests: string[] = []
   session = session()
   /** Events up to this number are lost to the replay. */
@@ -55,9 +56,9 @@ export class Service {
     const path = pathname.replace('/api/v1', '')
     if (path === `/sessions/${SESSION}`) return json(this.session)
     if (path === `/sessions/${SESSION}/events`) return json(this.replay(searchParams))
-    if (path === `/sessions/${SESSION}/messages`) return json({ items: [...this.messages].reverse(), next_cursor: null })
-    if (path === `/sessions/${SESSION}/turns`) return json({ items: this.turns, next_cursor: null })
-    if (path === `/sessions/${SESSION}/approvals`) return json({ items: [], next_cursor: null })
+    if (path === `/sessions/${SESSION}/messages`) return json(newestFirst(this.messages, searchParams))
+    if (path === `/sessions/${SESSION}/turns`) return json(newestFirst(this.turns, searchParams))
+    if (path === `/sessions/${SESSION}/approvals`) return json(newestFirst(this.approvals, searchParams))
     const one = this.messages.find((known) => path.endsWith(`/messages/${String(known['id'])}`))
     if (one !== undefined) return json(one)
     return json({ code: 'SESSION_NOT_FOUND', detail: 'No such session.', status: 404 }, 404)
@@ -107,6 +108,13 @@ export function session(): Record<string, unknown> {
 
 export function message(id: string, more: Record<string, unknown> = {}): Record<string, unknown> {
   return { id, session_id: SESSION, turn_id: 't1', role: 'assistant', content: '', attachments: [], tool_calls: [], tool_call_id: null, status: 'completed', created_at: AT, ...more }
+}
+
+/** One page of a list that is kept oldest first. */
+function newestFirst(kept: Record<string, unknown>[], query: URLSearchParams): unknown {
+  const from = Number(query.get('cursor'))
+  const until = from + Number(query.get('limit'))
+  return { items: [...kept].reverse().slice(from, until), next_cursor: until < kept.length ? String(until) : null }
 }
 
 function json(value: unknown, status = 200): Response {

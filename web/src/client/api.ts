@@ -17,7 +17,7 @@ export class ApiError extends Error {
 
   /** Whether the same request may well succeed a little later. */
   get isPassing(): boolean {
-    return this.code === 'OFFLINE' || this.status === 429 || this.status >= 502 || this.status === 503
+    return this.code === 'OFFLINE' || this.status === 429 || this.status >= 502
   }
 }
 
@@ -29,7 +29,10 @@ export interface ApiOptions {
   fetch?: typeof fetch
 }
 
-type Query = Record<string, string | number | null | undefined>
+export type Query = Record<string, string | number | null | undefined>
+
+/** What the service gives at once. */
+const MOST_OF_A_PAGE = 200
 
 export class Api {
   readonly baseUrl: string
@@ -64,14 +67,20 @@ export class Api {
 
   /** Every item of a list, page after page; `most` bounds what is asked for. */
   async all<T>(path: string, query: Query = {}, most = 1000): Promise<T[]> {
+    return (await this.upTo<T>(path, query, most)).items
+  }
+
+  /** A list from its beginning, as one page however long it is. */
+  async upTo<T>(path: string, query: Query, count: number): Promise<Page<T>> {
     const items: T[] = []
     let cursor: string | null = null
     do {
-      const page: Page<T> = await this.get(path, { limit: 200, ...query, cursor })
+      const limit = Math.min(count - items.length, MOST_OF_A_PAGE)
+      const page: Page<T> = await this.get(path, { ...query, limit, cursor })
       items.push(...page.items)
       cursor = page.next_cursor
-    } while (cursor !== null && items.length < most)
-    return items
+    } while (cursor !== null && items.length < count)
+    return { items, next_cursor: cursor }
   }
 
   events(sessionId: string, after: number, limit = 200): Promise<EventPage> {

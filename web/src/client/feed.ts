@@ -5,6 +5,7 @@
 // over, every message shown is what the store holds.
 
 import { ApiError, type Api } from './api'
+import { Backwards } from './backwards'
 import {
   apply,
   fromStore,
@@ -28,6 +29,8 @@ type LiveLike = Pick<Live, 'current' | 'join' | 'listen'>
 
 const FIRST_MESSAGES = 100
 const OLDER_MESSAGES = 200
+const TURNS = 100
+const APPROVALS = 200
 const LOOK_BACK = [400, 2_000, 10_000]
 /** How often the replay is asked although nothing seems missing: the last event of all leaves no hole behind. */
 const CHECK_MS = 12_000
@@ -45,6 +48,9 @@ export class SessionFeed {
   private checkTimer: ReturnType<typeof setTimeout> | null = null
   private closed = false
   private readonly path: string
+  private olderCursor: string | null = null
+  private turns!: Backwards<Turn>
+  private approvals!: Backwards<Approval>
 
   constructor(
     private readonly api: Api,
@@ -52,6 +58,7 @@ export class SessionFeed {
     readonly sessionId: string,
   ) {
     this.path = `/sessions/${encodeURIComponent(sessionId)}`
+    this.fromTheNewest()
   }
 
   get current(): FeedState {
@@ -110,13 +117,18 @@ export class SessionFeed {
     if (cursor === null) return false
     const page: Page<Message> = await this.api.get(`${this.path}/messages`, { order: 'desc', limit: OLDER_MESSAGES, cursor })
     this.olderCursor = page.next_cursor
+    if (this.conversation === null) return false
+    const whole = await this.withTheirTurns(withStored(this.conversation, page.items))
     const now = this.conversation
-    if (now === null) return false
-    this.show({ ...withStored(now, page.items), hasOlder: page.next_cursor !== null })
+    // Only what was read is put in: events may have come meanwhile.
+    this.show({
+      ...withStored(now, page.items),
+      turns: { ...whole.turns, ...now.turns },
+      approvals: { ...whole.approvals, ...now.approvals },
+      hasOlder: page.next_cursor !== null,
+    })
     return page.next_cursor !== null
   }
-
-  private olderCursor: string | null = null
 
   private get conversation(): Conversation | null {
     return this.state.phase === 'ready' ? this.state.conversation : null
@@ -146,21 +158,22 @@ export class SessionFeed {
     try {
       // The position first: what happens while the rest is read is then still to come.
       const position = await this.api.events(this.sessionId, 0, 1)
+      this.fromTheNewest()
       const [session, newest, turns, approvals] = await Promise.all([
         this.api.get<Session>(this.path),
         this.api.get<Page<Message>>(`${this.path}/messages`, { order: 'desc', limit: FIRST_MESSAGES }),
-        this.api.get<Page<Turn>>(`${this.path}/turns`, { limit: 50 }),
-        this.api.get<Page<Approval>>(`${this.path}/approvals`, { limit: 200 }),
+        this.turns.older(),
+        this.approvals.older(),
       ])
       this.olderCursor = newest.next_cursor
-      const loaded: Conversation = {
+      const loaded = await this.withTheirTurns({
         session,
         seq: Math.max(position.last_seq, this.conversation?.seq ?? 0),
         messages: newest.items.map((message) => this.remembered(fromStore(message))).reverse(),
-        turns: Object.fromEntries(turns.items.map((turn) => [turn.id, turnFromStore(turn)])),
-        approvals: Object.fromEntries(approvals.items.map((approval) => [approval.tool_call_id, approval])),
+        turns: turnsById(turns),
+        approvals: approvalsByCall(approvals),
         hasOlder: newest.next_cursor !== null,
-      }
+      })
       const present = (await this.range(loaded.seq)).reduce(apply, loaded)
       const open = present.messages.find((message) => message.status === 'streaming' && message.incomplete)
       this.show(open === undefined ? present : await this.withTextSoFar(present, open.id))
@@ -170,6 +183,27 @@ export class SessionFeed {
       if (this.conversation === null) this.tell({ phase: 'failed', error })
       else if (error.isPassing) this.catchUpSoon(POLL_MS)
     }
+  }
+
+  private fromTheNewest(): void {
+    this.turns = new Backwards(this.api, `${this.path}/turns`, TURNS)
+    this.approvals = new Backwards(this.api, `${this.path}/approvals`, APPROVALS)
+  }
+
+  /** With the turns and approvals of all its messages, however far back those go. */
+  private async withTheirTurns(conversation: Conversation): Promise<Conversation> {
+    const { messages } = conversation
+    let { turns, approvals } = conversation
+    // Ids are UUIDv7: they sort by creation. One that is newer than all that was read comes with the events.
+    while (!this.turns.isAtEnd && messages.some(({ turn_id }) => turn_id !== null && turn_id < (this.turns.oldest?.id ?? ''))) {
+      turns = { ...turnsById(await this.turns.older()), ...turns }
+    }
+    // A call is asked about after the message that makes it was begun.
+    const begun = Date.parse(messages[0]?.created_at ?? '')
+    while (!this.approvals.isAtEnd && Date.parse(this.approvals.oldest?.requested_at ?? '') >= begun) {
+      approvals = { ...approvalsByCall(await this.approvals.older()), ...approvals }
+    }
+    return { ...conversation, turns, approvals }
   }
 
   /** What this page has seen of a message that is still being written, for as long as the store has nothing. */
@@ -313,6 +347,14 @@ export class SessionFeed {
     this.state = state
     for (const listener of this.listeners) listener(state)
   }
+}
+
+function turnsById(turns: readonly Turn[]): Conversation['turns'] {
+  return Object.fromEntries(turns.map((turn) => [turn.id, turnFromStore(turn)]))
+}
+
+function approvalsByCall(approvals: readonly Approval[]): Conversation['approvals'] {
+  return Object.fromEntries(approvals.map((approval) => [approval.tool_call_id, approval]))
 }
 
 function frameType(event: Envelope): string {

@@ -43,6 +43,18 @@ export function When<T>({ state, what, retry, children }: { state: Loaded<T>; wh
   return <>{children(state.value)}</>
 }
 
+/** The end of a list that has more pages. */
+export function ShowMore({ more }: { more: (() => void) | null }) {
+  if (more === null) return null
+  return (
+    <p>
+      <button type="button" onClick={more}>
+        Show more
+      </button>
+    </p>
+  )
+}
+
 const TONES: Record<string, string> = {
   ACTIVE: 'good', completed: 'good', approved: 'good', live: 'good',
   SUSPENDED: 'wait', waiting_approval: 'wait', pending: 'wait', queued: 'wait', reconnecting: 'wait', timed_out: 'wait',

@@ -2,7 +2,7 @@
 
 import { createContext } from 'preact'
 import { useContext, useEffect, useState } from 'preact/hooks'
-import { ApiError, type Api, type Live, type LiveState } from '../client'
+import { ApiError, jsonText, type Api, type Live, type LiveState, type Page, type Query } from '../client'
 import type { Identity } from './identity'
 import type { Inbox } from './approvals/inbox'
 
@@ -68,6 +68,31 @@ export function useLoaded<T>(load: () => Promise<T>, dependencies: unknown[]): [
     }
   }, [...dependencies, round])
   return [state, () => setRound((before) => before + 1)]
+}
+
+export interface Pages<T> {
+  state: Loaded<Page<T>>
+  retry: () => void
+  /** Asks for one page more; null when there is none. */
+  more: (() => void) | null
+}
+
+/**
+ * A list that grows page by page as somebody asks for more. When one of `again` changes it is read again as far as it was
+ * shown, in one go: a list whose order changes meanwhile shows nothing twice.
+ */
+export function usePages<T>(path: string, query: Query, size: number, again: unknown[]): Pages<T> {
+  const { api } = useParley()
+  const asked = jsonText([path, query])
+  const [wanted, setWanted] = useState({ asked, count: size })
+  const count = wanted.asked === asked ? wanted.count : size
+  const [state, retry] = useLoaded(() => api.upTo<T>(path, query, count), [api, asked, count, ...again])
+  const hasMore = state.phase === 'ready' && state.value.next_cursor !== null
+  // A second click while the first is answered asks for nothing more.
+  const more = (): void => {
+    if (hasMore && state.value.items.length >= count) setWanted({ asked, count: count + size })
+  }
+  return { state, retry, more: hasMore ? more : null }
 }
 
 /** The time, once a second: for what counts down. */

@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks'
-import { ExactNumber, jsonText, parsedJson, type Approval, type Page, type Vote } from '../../client'
-import { Badge, Deadline, Icon, JsonText, Time, When, span } from '../bits'
-import { useAction, useLoaded, useNow, useParley } from '../context'
+import { ExactNumber, jsonText, parsedJson, type Approval, type Vote } from '../../client'
+import { Badge, Deadline, Icon, JsonText, ShowMore, Time, When, span } from '../bits'
+import { useAction, useLoaded, useNow, usePages, useParley } from '../context'
 import { whom } from '../chat/toolcall'
 import type { Identity } from '../identity'
 import { link } from '../router'
@@ -189,7 +189,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
         </p>
       )}
 
-      <History tool={approval.tool} except={approval.id} />
+      <History approval={approval} mayDecide={mayDecide} />
     </article>
   )
 }
@@ -252,30 +252,33 @@ function Diff({ before, after }: { before: string; after: string }) {
   )
 }
 
-/** What became of earlier calls of the same tool. */
-function History({ tool, except }: { tool: string; except: string }) {
-  const { api } = useParley()
-  const [past, retry] = useLoaded(() => api.get<Page<Approval>>('/approvals', { limit: 100 }), [api, tool])
+/** What became of earlier calls of the same tool: all that the caller had a say in, else those of the session. */
+function History({ approval, mayDecide }: { approval: Approval; mayDecide: boolean }) {
+  const list = mayDecide ? '/approvals' : `/sessions/${encodeURIComponent(approval.session_id)}/approvals`
+  const past = usePages<Approval>(list, { tool: approval.tool }, 20, [approval.status])
   return (
     <section aria-label="History of this tool">
-      <h2>Earlier calls of this tool</h2>
-      <When state={past} what="earlier calls" retry={retry}>
+      <h2>Earlier calls of this tool{mayDecide ? '' : ' in this session'}</h2>
+      <When state={past.state} what="earlier calls" retry={past.retry}>
         {(page) => {
-          const same = page.items.filter((other) => other.tool === tool && other.id !== except && other.status !== 'pending')
-          if (same.length === 0) return <p class="hint">None was asked for before.</p>
+          const others = page.items.filter(({ id, status }) => id !== approval.id && status !== 'pending')
+          if (others.length === 0 && past.more === null) return <p class="hint">None was asked for before.</p>
           return (
-            <ul class="history">
-              {same.slice(0, 10).map((other) => (
-                <li key={other.id}>
-                  <details>
-                    <summary>
-                      <Badge status={other.status} /> {other.decided_by ?? ''} <Time at={other.decided_at ?? other.requested_at} />
-                    </summary>
-                    <JsonText value={other.arguments} label="Its arguments" />
-                  </details>
-                </li>
-              ))}
-            </ul>
+            <>
+              <ul class="history">
+                {others.map((other) => (
+                  <li key={other.id}>
+                    <details>
+                      <summary>
+                        <Badge status={other.status} /> {other.decided_by ?? ''} <Time at={other.decided_at ?? other.requested_at} />
+                      </summary>
+                      <JsonText value={other.arguments} label="Its arguments" />
+                    </details>
+                  </li>
+                ))}
+              </ul>
+              <ShowMore more={past.more} />
+            </>
           )
         }}
       </When>

@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks'
-import { jsonText, type Approval, type Page } from '../../client'
-import { Badge, Empty, Failed, Loading, Time, When, span } from '../bits'
-import { useLoaded, useNow, useParley } from '../context'
+import { jsonText, type Approval } from '../../client'
+import { Badge, Empty, Failed, Loading, ShowMore, Time, When, span } from '../bits'
+import { useNow, usePages, useParley } from '../context'
 import { link } from '../router'
 import type { InboxState } from './inbox'
 
@@ -16,10 +16,10 @@ export function useInbox(): InboxState {
 }
 
 export function InboxPage() {
-  const { api, inbox } = useParley()
+  const { inbox } = useParley()
   const { pending, isLoaded, error } = useInbox()
   const now = useNow(pending.length > 0)
-  const [decided, retry] = useLoaded(() => api.get<Page<Approval>>('/approvals', { limit: 60 }), [api, pending])
+  const decided = usePages<Approval>('/approvals', {}, 60, [pending])
   return (
     <div class="page">
       <h1>Approvals</h1>
@@ -51,10 +51,10 @@ export function InboxPage() {
       </section>
       <section aria-label="Decided">
         <h2>Decided</h2>
-        <When state={decided} what="decided approvals" retry={retry}>
+        <When state={decided.state} what="decided approvals" retry={decided.retry}>
           {(page) => {
             const past = page.items.filter((approval) => approval.status !== 'pending')
-            if (past.length === 0) return <Empty title="Nothing was decided yet" />
+            if (past.length === 0 && decided.more === null) return <Empty title="Nothing was decided yet" />
             return (
               <div class="scroll" tabIndex={0} role="region" aria-label="Decided approvals">
                 <table>
@@ -85,6 +85,7 @@ export function InboxPage() {
                     ))}
                   </tbody>
                 </table>
+                <ShowMore more={decided.more} />
               </div>
             )
           }}

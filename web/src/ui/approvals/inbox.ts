@@ -1,6 +1,6 @@
 // The approver's inbox, live. Events only say that something changed; what is shown is what the API then answers.
 
-import { ApiError, type Api, type Approval, type Live, type Page } from '../../client'
+import { ApiError, type Api, type Approval, type Live } from '../../client'
 
 const SOON_MS = 150
 const POLL_MS = 5_000
@@ -55,8 +55,8 @@ export class Inbox {
   private async load(): Promise<void> {
     this.timer = null
     try {
-      const page = await this.api.get<Page<Approval>>('/approvals', { status: 'pending', limit: 200 })
-      this.tell({ pending: page.items, isLoaded: true, error: null })
+      const pending = await this.api.all<Approval>('/approvals', { status: 'pending' })
+      this.tell({ pending, isLoaded: true, error: null })
     } catch (error) {
       if (!(error instanceof ApiError)) throw error
       this.tell({ ...this.state, error })

@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks'
 import type { Page, SearchHit, Session, SessionStatus, Tag } from '../../client'
-import { Badge, Empty, IconButton, Time, When } from '../bits'
-import { useLiveState, useLoaded, useParley } from '../context'
+import { Badge, Empty, IconButton, ShowMore, Time, When } from '../bits'
+import { useLiveState, useLoaded, usePages, useParley } from '../context'
 import { link } from '../router'
 import { NewSession } from './new-session'
 
@@ -20,18 +20,15 @@ export function SessionList({ current }: { current: string | null }) {
     const timer = setTimeout(() => setQ(typed.trim()), TYPING_MS)
     return () => clearTimeout(timer)
   }, [typed])
-  const [sessions, retry] = useLoaded(
-    () => api.get<Page<Session>>('/sessions', { q, status, tag, sort: '-updated_at', limit: 100 }),
-    [api, q, status, tag, sessionsTouched, liveState === 'live'],
-  )
+  const sessions = usePages<Session>('/sessions', { q, status, tag, sort: '-updated_at' }, 100, [sessionsTouched, liveState === 'live'])
   const [tags] = useLoaded(() => api.get<Page<Tag>>('/tags'), [api, sessionsTouched])
   const [hits] = useLoaded(
     () => (q.length < 2 ? Promise.resolve(null) : api.get<Page<SearchHit>>('/search', { q, limit: 20 })),
     [api, q],
   )
   useEffect(() => {
-    window.addEventListener('focus', retry)
-    return () => window.removeEventListener('focus', retry)
+    window.addEventListener('focus', sessions.retry)
+    return () => window.removeEventListener('focus', sessions.retry)
   }, [])
   return (
     <nav class="sessions" aria-label="Sessions">
@@ -57,7 +54,7 @@ export function SessionList({ current }: { current: string | null }) {
         </div>
       </div>
       <div class="rows">
-        <When state={sessions} what="sessions" retry={retry}>
+        <When state={sessions.state} what="sessions" retry={sessions.retry}>
           {(page) =>
             page.items.length === 0 ? (
               <Empty title={q === '' && status === '' && tag === '' ? 'No session yet' : 'Nothing found'}>
@@ -68,24 +65,27 @@ export function SessionList({ current }: { current: string | null }) {
                 ) : null}
               </Empty>
             ) : (
-              <ul>
-                {page.items.map((session) => (
-                  <li key={session.id}>
-                    <a href={link('sessions', session.id)} aria-current={session.id === current ? 'page' : undefined}>
-                      <span class="name">{session.name ?? 'Untitled'}</span>
-                      <span class="meta">
-                        <Badge status={session.status} />
-                        {session.tags.slice(0, 3).map((name) => (
-                          <span key={name} class="tag">
-                            {name}
-                          </span>
-                        ))}
-                        <Time at={session.updated_at} />
-                      </span>
-                    </a>
-                  </li>
-                ))}
-              </ul>
+              <>
+                <ul>
+                  {page.items.map((session) => (
+                    <li key={session.id}>
+                      <a href={link('sessions', session.id)} aria-current={session.id === current ? 'page' : undefined}>
+                        <span class="name">{session.name ?? 'Untitled'}</span>
+                        <span class="meta">
+                          <Badge status={session.status} />
+                          {session.tags.slice(0, 3).map((name) => (
+                            <span key={name} class="tag">
+                              {name}
+                            </span>
+                          ))}
+                          <Time at={session.updated_at} />
+                        </span>
+                      </a>
+                    </li>
+                  ))}
+                </ul>
+                <ShowMore more={sessions.more} />
+              </>
             )
           }
         </When>
