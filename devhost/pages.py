@@ -17,7 +17,7 @@ from starlette.types import Scope, Send
 from devhost import timeline
 from devhost.asgi import send_response
 from devhost.beside import Beside
-from devhost.extension import Extension, Function, Link, Shown, ShowsPages, Table
+from devhost.extension import Cell, Extension, Function, Link, Shown, ShowsPages, Table
 from devhost.identity import is_own_name
 from devhost.indexing import HTTP_TRIGGER, TIMER_TRIGGER
 
@@ -95,10 +95,10 @@ class Pages:
 
     def _function_table(self) -> Table:
         rows = [
-            ((function.name, None), (_trigger_of(function, self._prefix), None), (_state_of(function), None))
+            ((_name_of(function), None), (_trigger_of(function, self._prefix), None))
             for function in sorted(self._functions, key=lambda function: (function.trigger.type, function.name))
         ]
-        return Table("Functions", ("Name", "Started by", "State"), rows)
+        return Table("Functions", ("Name", "Started by"), rows)
 
 
 def _trigger_of(function: Function, prefix: str) -> str:
@@ -112,8 +112,8 @@ def _trigger_of(function: Function, prefix: str) -> str:
     return function.trigger.type
 
 
-def _state_of(function: Function) -> str:
-    return "disabled" if function.disabled else "enabled"
+def _name_of(function: Function) -> str:
+    return f"{function.name} (disabled)" if function.disabled else function.name
 
 
 def _html(title: str, shown: Sequence[tuple[str, Shown]]) -> str:
@@ -163,14 +163,21 @@ def _quoted(text: str) -> str:
 def _table(table: Table, name: str) -> str:
     if not table.rows:
         return '<p class="none">None.</p>'
-    rows = "".join(f"<tr>{''.join(_cell(name, *cell) for cell in row)}</tr>" for row in table.rows)
+    has_head = any(table.columns)
+    rows = "".join(f"<tr>{_row(name, row, is_named=not has_head)}</tr>" for row in table.rows)
     head = ""
-    if any(table.columns):
+    if has_head:
         head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
         head = f"<thead><tr>{head}</tr></thead>"
     # Focusable: whoever has no mouse must be able to scroll it, too.
     opening = f'<div class="wide" role="region" tabindex="0" aria-label="{escape(table.title)}"><table>'
     return f"{opening}{head}<tbody>{rows}</tbody></table></div>"
+
+
+def _row(name: str, row: Sequence[Cell], *, is_named: bool) -> str:
+    """is_named: the first cell says what the others are."""
+    first = f'<th scope="row">{escape(row[0][0])}</th>' if is_named else _cell(name, *row[0])
+    return first + "".join(_cell(name, *cell) for cell in row[1:])
 
 
 def _cell(name: str, text: str, detail: str | None) -> str:

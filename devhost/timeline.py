@@ -82,7 +82,7 @@ class Timeline:
     notes: Sequence[str] = ()
 
 
-STYLE = """.timeline{margin:1rem 0}.timeline svg{display:block;overflow:hidden;font-size:13px}
+STYLE = """.timeline{margin:1rem 0}.timeline svg{display:block;overflow:visible;font-size:13px}
 .timeline text{fill:currentColor;stroke:Canvas;stroke-width:3px;paint-order:stroke}
 .timeline .axis{font-size:11px;opacity:.85}
 .timeline .grid{stroke:currentColor;stroke-opacity:.15}.timeline .row{stroke:currentColor;stroke-opacity:.12}

@@ -85,7 +85,8 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
     began = time.monotonic()
     settings = user_settings()
     if not is_free(port):
-        raise ServerError(f"port {port} is taken: stop what listens there, or ./dev up --port {port + 1}")
+        free = next((other for other in range(port + 1, 65536) if is_free(other)), 0)
+        raise ServerError(f"port {port} is taken: stop what listens there, or ./dev up --port {free}")
     with owned_folder(data, version=DATA_VERSION) as folder:
         async with contextlib.AsyncExitStack() as running:
             stack = Stack(folder, settings, port=port, report=_report)

@@ -76,6 +76,9 @@ def timeline(
     counted = Counter(row.kind for row in reading.rows)
     failed = sum(row.tone is Tone.FAILED for row in reading.rows)
     shown, notes = (lanes, []) if len(lanes) < MOST_LANES else _grouped(lanes)
+    is_asleep = reading.asleep_us is not None and reading.awake_us is None and not is_over
+    if is_asleep and not any(bar.tone is Tone.OPEN for lane in lanes for bar in lane.bars):
+        notes = [*notes, "Nothing is open: it can only wait for an event, which a history names when it comes."]
     top = [Lane("orchestrator", "orchestrator", reading.episodes, reading.marks, note="when its code ran")]
     if reading.suspended:
         top.append(Lane("orchestrator", "suspended", reading.suspended))

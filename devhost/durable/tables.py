@@ -30,8 +30,8 @@ _FILTERS = tuple(status for status in Status if status not in {Status.CANCELED, 
 def newest_instances(engine: Engine) -> Table:
     rows = engine.store.newest(_NEWEST)
     total = sum(engine.store.count_by_status().values())
-    links = [Link(f"All {total}, by status")] if rows else []
-    return _instances(f"Orchestration instances, the newest {_NEWEST}", rows, links)
+    part = f", the newest {_NEWEST} of {total}" if total > len(rows) else ""
+    return _instances(f"Orchestration instances{part}", rows, [Link("All, by status")] if rows else [])
 
 
 def instance_list(engine: Engine, query: Mapping[str, str]) -> Sequence[Shown]:

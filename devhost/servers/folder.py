@@ -140,7 +140,7 @@ def owned_folder(path: Path, *, version: str) -> Iterator[Path]:
         except BlockingIOError as error:
             owner = os.read(descriptor, 100).decode(errors="replace").strip() or "unknown"
             raise ServerError(
-                f"the data folder {path} is in use by process {owner}: stop that one or choose another folder"
+                f"the data folder {path} is in use by process {owner}: stop that one, or choose another with --data"
             ) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())

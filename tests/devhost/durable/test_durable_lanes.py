@@ -165,3 +165,11 @@ def test_more_names_than_lanes_are_counted() -> None:
     shown = _read(chunks)
     assert len(shown.lanes) == 501
     assert f"{501 - MOST_LANES} more lanes are left out." in draw(shown)
+
+
+def test_a_sleeper_with_nothing_open_waits_for_an_event_that_has_no_name_yet() -> None:
+    chunks = [orchestrator_started(_T0), orchestrator_completed(_T0 + _S)]
+    asleep = "Nothing is open: it can only wait for an event, which a history names when it comes."
+    assert _read(chunks).notes == [asleep]
+    assert _read(chunks, is_over=True).notes == []
+    assert _read([*chunks[:1], _call(0, 0), *chunks[1:]]).notes == []
