@@ -227,7 +227,7 @@ class Services(Stores):
         executor = AgentExecutor(
             self.model, images=self.pictures, user_daily_tokens=self.settings.user_daily_tokens or None
         )
-        return SessionAgentBridge(self.turn_rows, executor, self.publisher, self.sender, self.watch)
+        return SessionAgentBridge(self.step_rows, executor, self.publisher, self.sender, self.watch)
 
     @cached_property
     def tool_calls(self) -> ToolCallHandler:

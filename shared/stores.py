@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shared.adapters.postgres_attachments import PostgresAttachments
     from shared.adapters.postgres_metrics import PostgresGauges
     from shared.adapters.postgres_sessions import PostgresSessions
+    from shared.adapters.postgres_steps import PostgresSteps
     from shared.adapters.postgres_tool_calls import PostgresToolCalls
     from shared.adapters.postgres_turns import PostgresTurns
     from shared.adapters.redis_events import RedisEventLog
@@ -32,6 +33,12 @@ class Stores(Connections):
         from shared.adapters.postgres_turns import PostgresTurns
 
         return PostgresTurns(self.pool)
+
+    @cached_property
+    def step_rows(self) -> PostgresSteps:
+        from shared.adapters.postgres_steps import PostgresSteps
+
+        return PostgresSteps(self.pool)
 
     @cached_property
     def tool_call_rows(self) -> PostgresToolCalls:

@@ -1,7 +1,7 @@
-"""Messages, turns and tool calls in PostgreSQL.
+"""Messages and turns in PostgreSQL: posted, read, ended, handed over. What happens in between is in `postgres_steps`.
 
 Invariant: each method is one transaction that may run again with the same arguments and changes nothing the second
-time; the unique indexes on (turn_id, step, ordinal) hold even if it were called twice at once.
+time; at most one turn of a session is dispatched, by a unique index.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 from psycopg import sql
 from psycopg.errors import UniqueViolation
-from psycopg.rows import tuple_row
 
 from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.postgres_posting import (
@@ -28,12 +27,11 @@ from shared.adapters.postgres_sessions import cancel_turns, event_target
 from shared.adapters.sql.queries import load_queries
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import new_id
-from shared.sessions.budgets import TokensUsed, usage_day
+from shared.sessions.budgets import usage_day
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
     Message,
-    MessageStatus,
     Turn,
     TurnError,
     TurnStatus,
@@ -41,25 +39,15 @@ from shared.sessions.models import (
 )
 from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.records import (
-    ContextMessage,
     FinishedTurn,
     Idempotency,
     Interruption,
     PostedMessage,
-    StepClosed,
-    StepResult,
-    StepStart,
-    StoredCall,
-    StoredStep,
     StuckTurn,
     TurnPlan,
 )
 
-_S = load_queries("sessions")
 _Q = load_queries("turns")
-
-CONTEXT_ROWS = 1_000
-"""Messages read for one model call at most, whatever their size: bounds the read of an endless session."""
 
 
 def _on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
@@ -204,97 +192,12 @@ class PostgresTurns:
             cursor = await connection.execute(MESSAGE_SQL + sql.Composed(where) + order, parameters)
             return [(row["number"], message_from_row(row)) for row in await cursor.fetchall()]
 
-    # Model steps. ------------------------------------------------------------------------------
-
-    async def begin_step(
-        self, turn_id: str, step: int, *, message_id: str, now: datetime
-    ) -> StepStart | StoredStep | StepClosed:
-        """Start (or start again) the model step `step`, counted from 1.
-
-        A step already stored comes back as it was; a step begun before gets a higher attempt.
-        """
-        async with self._pool.connection() as connection:
-            # A pipeline without BEGIN is one round trip and one transaction, which ends with the block.
-            async with connection.pipeline():
-                begun = await connection.execute(
-                    _Q["begin_step"],
-                    {"turn_id": turn_id, "step": step, "message_id": message_id, "now": now, "day": usage_day(now)},
-                )
-                read = connection.cursor(row_factory=tuple_row)
-                await read.execute(
-                    _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": CONTEXT_ROWS}, binary=True
-                )
-            row = await begun.fetchone()
-            context = await read.fetchall()
-            if row is not None and row["message_id"] is not None:
-                return StepStart(
-                    turn_id=turn_id,
-                    step=step,
-                    target=event_target(row),
-                    requested_by=row["requested_by"],
-                    plan=TurnPlan.model_validate(row["plan"]),
-                    message_id=row["message_id"],
-                    message_created_at=row["message_created_at"],
-                    attempt=row["attempt"],
-                    context=[_context_message(item) for item in context],
-                    granted_tools=frozenset(row["granted_tools"]),
-                    used=TokensUsed(row["turn_tokens"], row["session_tokens"], row["user_day_tokens"]),
-                    max_session_tokens=row["max_session_tokens"],
-                    declined_digests=frozenset(row["declined_digests"]),
-                )
-            key = {"turn_id": turn_id, "step": step}
-            stored = await (await connection.execute(_Q["restate_step"], key)).fetchone()
-            if stored is not None:
-                return _stored_step(stored)
-            state = await (await connection.execute(_Q["turn_state"], {"turn_id": turn_id})).fetchone()
-            if state is None:
-                raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
-            return StepClosed(cancelled=state["cancel_requested_at"] is not None or state["status"] == "cancelled")
-
-    async def save_step(self, result: StepResult) -> bool:
-        """Store what a step made. False when another attempt of the step was stored or begun meanwhile."""
-        calls = [
-            {
-                "id": call.id,
-                "ordinal": call.ordinal,
-                "provider_call_id": call.provider_call_id,
-                "name": call.name,
-                "arguments": call.arguments,
-                "argument_error": call.argument_error,
-                "needs_approval": call.needs_approval,
-                "contained": call.contained,
-                "declined": call.declined,
-            }
-            for call in result.calls
-        ]
-        provider_calls = [
-            {"id": call.provider_call_id, "name": call.name, "arguments": call.arguments} for call in result.calls
-        ]
-        row = await self._pool.fetch_one(
-            _Q["save_step"],
-            {
-                "message_id": result.message_id,
-                "attempt": result.attempt,
-                "content": result.content,
-                "status": result.status.value,
-                "provider_calls": json(provider_calls or None),
-                "calls": json(calls),
-                "tokens": result.tokens,
-                "sources": sorted(result.sources) or None,
-                "input_tokens": result.usage.input_tokens,
-                "output_tokens": result.usage.output_tokens,
-                "error_code": result.error.code if result.error else None,
-                "error_detail": result.error.detail if result.error else None,
-            },
-        )
-        return row is not None
+    # Ends. -------------------------------------------------------------------------------------
 
     async def cancel_requested(self, turn_ids: Sequence[str]) -> set[str]:
         """Which of these turns should stop."""
         rows = await self._pool.fetch_all(_Q["cancel_requested"], {"turn_ids": list(turn_ids)})
         return {row["id"] for row in rows}
-
-    # Ends. -------------------------------------------------------------------------------------
 
     async def cancel(
         self, session_id: str, turn_id: str, user_id: str, *, now: datetime
@@ -378,39 +281,3 @@ class PostgresTurns:
     async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
         """Note that the orchestration was asked for again."""
         await self._pool.execute(_Q["touch_dispatch"], {"turn_id": turn_id, "now": now})
-
-
-_STATUSES = {status.value: status for status in MessageStatus}
-
-
-def _context_message(row: tuple[Any, ...]) -> ContextMessage:
-    """Columns in the order of `context_messages`."""
-    role, content, tool_call_id, calls, tokens, turn_number, step, status, note, attachments, sources, by_other = row
-    return ContextMessage(
-        role,
-        content,
-        tokens,
-        turn_number,
-        step,
-        _STATUSES[status],
-        tool_call_id,
-        calls,
-        note,
-        attachments,
-        sources,
-        by_other,
-    )
-
-
-def _stored_step(row: Row) -> StoredStep:
-    return StoredStep(
-        target=event_target(row),
-        message_id=row["message_id"],
-        status=MessageStatus(row["status"]),
-        content=row["content"],
-        attempt=row["attempt"],
-        calls=[
-            StoredCall(call["id"], call["name"], call["arguments"], call["needs_approval"]) for call in row["calls"]
-        ],
-        error=turn_error(row),
-    )

@@ -33,7 +33,7 @@ from shared.sessions.records import (
     StoredCall,
     StoredStep,
 )
-from shared.sessions.repository import TurnRepository
+from shared.sessions.repository import StepRepository
 from shared.sessions.retry import model_delay_s
 from shared.sessions.tools.registry import find_tool
 
@@ -59,13 +59,13 @@ class SessionAgentBridge:
 
     def __init__(
         self,
-        turns: TurnRepository,
+        steps: StepRepository,
         executor: AgentExecutor,
         publisher: SessionEventPublisher,
         sender: RealtimeSender,
         watch: CancelWatch,
     ) -> None:
-        self._turns = turns
+        self._steps = steps
         self._executor = executor
         self._publisher = publisher
         self._sender = sender
@@ -76,7 +76,7 @@ class SessionAgentBridge:
 
         Raises Transient(DATABASE_ERROR) when the database is away; a model's failure is an outcome, not an exception.
         """
-        started = await self._turns.begin_step(turn_id, step, message_id=new_id(), now=datetime.now(UTC))
+        started = await self._steps.begin_step(turn_id, step, message_id=new_id(), now=datetime.now(UTC))
         if isinstance(started, StepClosed):
             return StepReport(StepOutcome.CANCELLED, [], [])
         if isinstance(started, StoredStep):
@@ -169,7 +169,7 @@ class SessionAgentBridge:
             tokens=_step_tokens(content, end),
             sources=sources,
         )
-        if not await self._turns.save_step(result):
+        if not await self._steps.save_step(result):
             return await self._overtaken(writer)
         metrics.message_stored(MessageRole.ASSISTANT)
         writer.add(*(_called(start.turn_id, start.message_id, call) for call in calls))
@@ -205,7 +205,7 @@ class SessionAgentBridge:
         """Keep what had arrived of an answer that will not be completed."""
         usage = Usage(output_tokens=estimate_tokens(content) if content else 0)
         error = None if code is None else TurnError(code=code, detail=detail)
-        saved = await self._turns.save_step(
+        saved = await self._steps.save_step(
             StepResult(
                 message_id=start.message_id,
                 attempt=start.attempt,

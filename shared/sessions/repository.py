@@ -135,16 +135,6 @@ class TurnRepository(Protocol):
         """(arrival number, message), one more than `page.limit` when there are more."""
         ...
 
-    async def begin_step(
-        self, turn_id: str, step: int, *, message_id: str, now: datetime
-    ) -> StepStart | StoredStep | StepClosed:
-        """Start the step, return it as stored (under a higher attempt), or say that the turn is over."""
-        ...
-
-    async def save_step(self, result: StepResult) -> bool:
-        """False when this attempt is no longer the newest."""
-        ...
-
     async def cancel_requested(self, turn_ids: Sequence[str]) -> set[str]:
         """Which of these turns should stop."""
         ...
@@ -173,6 +163,18 @@ class TurnRepository(Protocol):
 
     async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
         """Note another try to start its orchestration."""
+        ...
+
+
+class StepRepository(Protocol):
+    async def begin_step(
+        self, turn_id: str, step: int, *, message_id: str, now: datetime
+    ) -> StepStart | StoredStep | StepClosed:
+        """Start the step, return it as stored (under a higher attempt), or say that the turn is over."""
+        ...
+
+    async def save_step(self, result: StepResult) -> bool:
+        """False when this attempt is no longer the newest."""
         ...
 
 

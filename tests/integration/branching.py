@@ -65,7 +65,7 @@ class Conversation:
     async def finish_started(self, turn_id: str, answer: str) -> None:
         """As `finish`, of a turn whose first step was begun to look at its context."""
         start = await self.stores.started(turn_id)
-        assert await self.stores.turns.save_step(result_of(start, content=answer))
+        assert await self.stores.steps.save_step(result_of(start, content=answer))
         await self.stores.finish(turn_id)
 
     async def ask_with_a_tool(self, content: str, answer: str) -> PostedMessage:

@@ -22,6 +22,7 @@ from shared.adapters.postgres_attachments import PostgresAttachments
 from shared.adapters.postgres_features import PostgresTemplates
 from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.postgres_sessions import PostgresSessions
+from shared.adapters.postgres_steps import PostgresSteps
 from shared.adapters.postgres_tool_calls import PostgresToolCalls
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
@@ -125,12 +126,20 @@ class Stores:
     pool: PostgresPool
     sessions: PostgresSessions
     turns: PostgresTurns
+    steps: PostgresSteps
     tool_calls: PostgresToolCalls
     approvals: PostgresApprovals
 
     @classmethod
     def over(cls, pool: PostgresPool) -> Stores:
-        return cls(pool, PostgresSessions(pool), PostgresTurns(pool), PostgresToolCalls(pool), PostgresApprovals(pool))
+        return cls(
+            pool,
+            PostgresSessions(pool),
+            PostgresTurns(pool),
+            PostgresSteps(pool),
+            PostgresToolCalls(pool),
+            PostgresApprovals(pool),
+        )
 
     async def session(self, *, owner: str = OWNER, idempotency: Idempotency | None = None, **fields: Any) -> Session:
         record, _ = await self.create(new_session(**fields), owner, idempotency)
@@ -188,7 +197,7 @@ class Stores:
         return await self.post(session.id, content, turn_plan=plan(**plan_changes))
 
     async def begin(self, turn_id: str, step: int = 1) -> Any:
-        return await self.turns.begin_step(turn_id, step, message_id=new_id(), now=utc_now())
+        return await self.steps.begin_step(turn_id, step, message_id=new_id(), now=utc_now())
 
     async def started(self, turn_id: str, step: int = 1) -> StepStart:
         start = await self.begin(turn_id, step)
@@ -200,7 +209,7 @@ class Stores:
     ) -> StepStart:
         """Run the whole model step `step` without a model."""
         start = await self.started(turn_id, step)
-        assert await self.turns.save_step(result_of(start, content=content, calls=calls))
+        assert await self.steps.save_step(result_of(start, content=content, calls=calls))
         return start
 
     async def finish(self, turn_id: str, status: TurnStatus = TurnStatus.COMPLETED) -> Any:

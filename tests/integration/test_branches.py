@@ -131,7 +131,7 @@ async def test_a_question_that_still_waits_is_asked_again_behind_all_before_it(s
 
 
 async def test_the_window_of_a_model_goes_back_over_forks(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.adapters.postgres_turns.CONTEXT_ROWS", 5)
+    monkeypatch.setattr("shared.adapters.postgres_steps.CONTEXT_ROWS", 5)
     talk = await conversation(stores)
     for text in "abc":
         asked = await talk.ask(text)

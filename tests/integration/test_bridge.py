@@ -96,7 +96,7 @@ async def bench(stores: Stores, publisher: SessionEventPublisher, model_url: str
     watch = CancelWatch(stores.turns.cancel_requested)
     yield Bench(
         stores,
-        SessionAgentBridge(stores.turns, AgentExecutor(model), publisher, sender, watch),
+        SessionAgentBridge(stores.steps, AgentExecutor(model), publisher, sender, watch),
         sender,
         publisher,
         model_url,
@@ -322,7 +322,7 @@ async def test_a_cut_stream_is_followed_by_a_higher_attempt_that_replaces_it(ben
 async def test_a_model_that_falls_silent_is_a_timeout(bench: Bench, stores: Stores, model_url: str) -> None:
     model = OpenAIChat(settings_for(model_url, LLM_TIMEOUT_SECONDS=0.3))
     watch = CancelWatch(stores.turns.cancel_requested)
-    bridge = SessionAgentBridge(stores.turns, AgentExecutor(model), bench.publisher, bench.sender, watch)
+    bridge = SessionAgentBridge(stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch)
     for fault in ({"hang_after": 2}, {"hang": True}):
         posted = await stores.turn(script(key=new_id(), fail=[fault] * 9))
         report = await bridge.run_step(posted.turn.id, 1, tries=5)
@@ -334,7 +334,7 @@ async def test_a_model_that_falls_silent_is_a_timeout(bench: Bench, stores: Stor
 async def test_a_model_that_cannot_be_reached_may_be_back_later(bench: Bench, stores: Stores, url: str) -> None:
     model = OpenAIChat(settings_for(url))
     watch = CancelWatch(stores.turns.cancel_requested)
-    bridge = SessionAgentBridge(stores.turns, AgentExecutor(model), bench.publisher, bench.sender, watch)
+    bridge = SessionAgentBridge(stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch)
     posted = await stores.turn()
 
     report = await bridge.run_step(posted.turn.id, 1, tries=1)
@@ -418,7 +418,7 @@ async def test_live_delivery_that_fails_costs_the_turn_nothing(bench: Bench, sto
     model = OpenAIChat(settings_for(model_url))
     relay = RelaySender("http://127.0.0.1:1", RelayTokens("s" * 32))
     watch = CancelWatch(stores.turns.cancel_requested)
-    bridge = SessionAgentBridge(stores.turns, AgentExecutor(model), bench.publisher, relay, watch)
+    bridge = SessionAgentBridge(stores.steps, AgentExecutor(model), bench.publisher, relay, watch)
     posted = await stores.turn(script(tokens=50, token_ms=3))
 
     report = await bridge.run_step(posted.turn.id, 1, tries=1)

@@ -81,7 +81,7 @@ async def test_a_message_counts_once_under_one_idempotency_key_and_not_when_refu
 async def bridge(stores: Stores, publisher: SessionEventPublisher, model_url: str) -> AsyncIterator[SessionAgentBridge]:
     model = OpenAIChat(settings_for(model_url))
     watch = CancelWatch(stores.turns.cancel_requested)
-    yield SessionAgentBridge(stores.turns, AgentExecutor(model), publisher, RecordingSender(), watch)
+    yield SessionAgentBridge(stores.steps, AgentExecutor(model), publisher, RecordingSender(), watch)
     await model.aclose()
 
 

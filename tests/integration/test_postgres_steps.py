@@ -67,9 +67,9 @@ async def test_only_the_newest_attempt_may_store(stores: Stores) -> None:
     posted = await stores.turn()
     old, new = await stores.started(posted.turn.id), await stores.started(posted.turn.id)
 
-    assert await stores.turns.save_step(result_of(old, content="old", calls=[call()])) is False
-    assert await stores.turns.save_step(result_of(new, content="new")) is True
-    assert await stores.turns.save_step(result_of(new, content="newer")) is False
+    assert await stores.steps.save_step(result_of(old, content="old", calls=[call()])) is False
+    assert await stores.steps.save_step(result_of(new, content="new")) is True
+    assert await stores.steps.save_step(result_of(new, content="newer")) is False
 
     message = await stores.turns.get_message(posted.turn.session_id, new.message_id)
     assert (message.content, message.status, message.tool_calls) == ("new", MessageStatus.COMPLETED, [])
@@ -98,7 +98,7 @@ async def test_starts_at_once_are_numbered_and_one_stores(stores: Stores) -> Non
     posted = await stores.turn()
 
     starts = await asyncio.gather(*(stores.started(posted.turn.id) for _ in range(5)))
-    saved = await asyncio.gather(*(stores.turns.save_step(result_of(start)) for start in starts))
+    saved = await asyncio.gather(*(stores.steps.save_step(result_of(start)) for start in starts))
 
     assert sorted(start.attempt for start in starts) == [1, 2, 3, 4, 5]
     assert sum(saved) == 1
@@ -164,7 +164,7 @@ async def test_a_message_queued_behind_a_turn_is_read_after_that_turns_answer(st
     first = await stores.turn("one")
     start = await stores.started(first.turn.id)
     second = await stores.post(first.message.session_id, "two", concurrency=Concurrency.ENQUEUE)
-    await stores.turns.save_step(result_of(start, content="first answer"))
+    await stores.steps.save_step(result_of(start, content="first answer"))
     await stores.finish(first.turn.id)
 
     begun = await stores.started(second.turn.id)
@@ -309,7 +309,7 @@ async def test_a_call_that_the_database_cannot_hold_is_an_error_with_a_code(stor
     assert isinstance(start, StepStart)
 
     with pytest.raises(InvalidInput) as caught:
-        await stores.turns.save_step(result_of(start, calls=[call(arguments={"x": "\x00"})]))
+        await stores.steps.save_step(result_of(start, calls=[call(arguments={"x": "\x00"})]))
 
     assert caught.value.code is ErrorCode.VALIDATION_ERROR
-    assert await stores.turns.save_step(result_of(start))
+    assert await stores.steps.save_step(result_of(start))

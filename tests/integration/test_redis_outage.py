@@ -222,7 +222,7 @@ class Turn:
     async def end(self) -> str:
         """Store the answer and end the turn; returns the text."""
         text = "".join(self._texts)
-        assert await self._stores.turns.save_step(result_of(self.start, content=text))
+        assert await self._stores.steps.save_step(result_of(self.start, content=text))
         finished = await self._stores.finish(self.start.turn_id)
         await self.publish(ended_event(self.start.turn_id, TurnStatus.COMPLETED, finished.usage, finished.steps))
         return text

@@ -132,7 +132,7 @@ async def rig(stores: Stores, publisher: SessionEventPublisher, model_url: str) 
     links = ApprovalLinks("s" * 32, "http://localhost")
     yield Rig(
         stores,
-        SessionAgentBridge(stores.turns, AgentExecutor(model), publisher, RecordingSender(), watch),
+        SessionAgentBridge(stores.steps, AgentExecutor(model), publisher, RecordingSender(), watch),
         ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=outside), watch, audit),
         ToolApprovalManager(
             stores.approvals, stores.tool_calls, publisher, stores.sessions, links, audit, print_links=False

@@ -115,7 +115,7 @@ class TestWords:
         turn_id = await stores.value(b"SELECT id FROM turns WHERE session_id = %(s)s", s=session_id)
         start = await stores.started(turn_id)
         assert await _find(search, owner, "unicorn") == []
-        await stores.turns.save_step(result_of(start, content="a unicorn", status=MessageStatus.COMPLETED))
+        await stores.steps.save_step(result_of(start, content="a unicorn", status=MessageStatus.COMPLETED))
         (hit,) = await _find(search, owner, "unicorn")
         assert (hit.message_id, hit.role, hit.turn_id) == (start.message_id, MessageRole.ASSISTANT, turn_id)
 

@@ -216,7 +216,7 @@ async def test_a_turn_that_runs_while_its_session_is_erased_finds_nothing_to_sto
     assert not await lifecycle.turns_over(posted.message.session_id, within_s=0.1)
     await _erase(lifecycle, posted.message.session_id)
 
-    assert not await stores.turns.save_step(result_of(start))
+    assert not await stores.steps.save_step(result_of(start))
     for late in (
         stores.begin(posted.turn.id, 2),
         stores.finish(posted.turn.id),

@@ -99,7 +99,7 @@ async def test_figures_are_right_after_every_write_of_a_turn_and_counted_once_pe
         begun.append(await stores.started(turns[0], number))
 
     async def save(number: int, proposals: Sequence[ProposedCall] = ()) -> None:
-        assert await stores.turns.save_step(result_of(begun[number - 1], calls=proposals))
+        assert await stores.steps.save_step(result_of(begun[number - 1], calls=proposals))
 
     async def request(index: int) -> None:
         approvals.append((await stores.request_approval(calls[index])).id)

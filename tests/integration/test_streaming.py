@@ -122,7 +122,7 @@ class TestTurnStream:
             for index, text in enumerate(texts if attempt == 2 else ["dropped"]):
                 delta = frame(FrameType.CONTENT_DELTA, turn_id, start.message_id, index=index, text=text)
                 await publisher.publish(start.target, [delta])
-        assert await stores.turns.save_step(result_of(start, content="".join(texts)))
+        assert await stores.steps.save_step(result_of(start, content="".join(texts)))
         finished = await stores.finish(turn_id)
         await publisher.publish(
             finished.target, [ended_event(turn_id, TurnStatus.COMPLETED, finished.usage, finished.steps)]

@@ -75,7 +75,7 @@ async def test_a_step_stored_twice_counts_once(stores: Stores) -> None:
     posted = await stores.post(session.id, user=user)
     old, new = await stores.started(posted.turn.id), await stores.started(posted.turn.id)
 
-    assert [await stores.turns.save_step(result_of(start)) for start in (old, new, new)] == [False, True, False]
+    assert [await stores.steps.save_step(result_of(start)) for start in (old, new, new)] == [False, True, False]
     await stores.finish(posted.turn.id)
 
     assert await _used(stores, user) == [(10, 5)]
@@ -240,10 +240,10 @@ async def test_of_two_turns_racing_at_the_days_limit_the_one_that_looks_later_do
         assert allowed is not None
         assert 0 < allowed <= limit
     used = Usage(input_tokens=limit - STEP_TOKENS, output_tokens=0)
-    assert await stores.turns.save_step(
+    assert await stores.steps.save_step(
         StepResult(starts[0].message_id, 1, "long", MessageStatus.COMPLETED, [], used, 3)
     )
-    assert await stores.turns.save_step(result_of(starts[1]))
+    assert await stores.steps.save_step(result_of(starts[1]))
     await stores.finish(turns[0])
 
     late = await stores.started(turns[1], 2)
@@ -265,7 +265,7 @@ async def test_a_failed_step_keeps_the_reason_for_a_repeat(stores: Stores) -> No
     start = await stores.started(posted.turn.id)
     error = TurnError(code=ErrorCode.TOKEN_LIMIT, detail="The conversation is too long.")
     failed = StepResult(start.message_id, start.attempt, "", MessageStatus.FAILED, [], Usage(), 0, error)
-    assert await stores.turns.save_step(failed)
+    assert await stores.steps.save_step(failed)
 
     stored = await stores.begin(posted.turn.id)
 

@@ -57,7 +57,7 @@ async def test_a_model_gets_the_pictures_of_a_message_if_its_agent_sees(
         picture = (await files.add(session.id, ANN, spool, "chart.png")).id
     body = NewMessage(content="what is it", attachment_ids=[picture])
     posted = await service.post_message(session.id, body, ANN, idempotency_key=None)
-    start = await stores.turns.begin_step(posted.result.turn.id, 1, message_id=new_id(), now=datetime.now(UTC))
+    start = await stores.steps.begin_step(posted.result.turn.id, 1, message_id=new_id(), now=datetime.now(UTC))
     assert isinstance(start, StepStart)
 
     model = OpenAIChat(settings_for(model_url))
