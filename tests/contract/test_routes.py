@@ -92,6 +92,7 @@ async def _walk(api: Api, sink: Sink) -> None:
     tools = {tool["name"]: tool for tool in (await api.get("/api/v1/tools")).json()["items"]}
     assert (tools["http_request"]["approval"], tools["http_request"]["idempotent"]) == ("manual", False)
     assert (tools["calculate"]["approval"], tools["calculate"]["idempotent"]) == ("auto", True)
+    assert tools["http_request"]["risks"] == ["reads_untrusted", "acts_outward"]
     assert turn in (await api.get(f"{base}/turns")).json()["items"]
     patched = await api.request("PATCH", base, json={"name": "Walked"}, headers={"if-match": "*"})
     assert (patched.json()["name"], patched.headers["etag"]) == ("Walked", (await api.get(base)).headers["etag"])

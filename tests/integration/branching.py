@@ -68,10 +68,10 @@ class Conversation:
         assert await self.stores.steps.save_step(result_of(start, content=answer))
         await self.stores.finish(turn_id)
 
-    async def ask_with_a_tool(self, content: str, answer: str) -> PostedMessage:
+    async def ask_with_a_tool(self, content: str, answer: str, tool: str = "calculate") -> PostedMessage:
         """A turn of two steps: a call with its result, then the answer."""
         posted = await self.stores.post(self.id, content)
-        proposal = call()
+        proposal = call(tool)
         await self.stores.answer(posted.turn.id, content=f"{answer}?", calls=[proposal])
         assert await self.stores.tool_calls.save_tool_result(
             proposal.id,

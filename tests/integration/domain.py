@@ -30,6 +30,7 @@ from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.approval_rules import arguments_digest
 from shared.sessions.audit import SYSTEM, TIMEOUT_S, AuditTrail
 from shared.sessions.cache import SessionChanges
+from shared.sessions.containment import sources_read
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.features.templates import TemplateService
@@ -350,6 +351,7 @@ def result_of(
         calls=list(calls),
         usage=Usage(input_tokens=10, output_tokens=5),
         tokens=estimate_tokens(content),
+        sources=sources_read(start.context),
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.sessions.containment import sources_read
 from tests.integration.branching import Conversation, conversation, own_stores
 from tests.integration.domain import Stores
 
@@ -79,7 +80,7 @@ class Model:
         self.active = len(self.branches) - 1
 
 
-_KINDS = ["post", "tool", "cancelled", "regenerate", "activate", "checkpoint", "recover", "fork"]
+_KINDS = ["post", "tool", "page", "cancelled", "regenerate", "activate", "checkpoint", "recover", "fork"]
 # An action and a number that chooses among what there is to act on.
 ACTIONS = st.lists(
     st.tuples(st.sampled_from(_KINDS), st.integers(0, 1_000)),
@@ -130,7 +131,7 @@ async def _apply(talk: Conversation, model: Model, action: str, choice: int, tex
             assert await fork.listed() == model.checkpoints[place][2]
             if fork_question := await fork.last_question():
                 again = await fork.regenerate(fork_question)
-                read = await fork.context(again.turn.id)
+                read = await _read(fork, again.turn.id)
                 assert read == model.checkpoints[place][2][: len(read)]
         return
     if action == "recover":
@@ -153,9 +154,10 @@ async def _apply(talk: Conversation, model: Model, action: str, choice: int, tex
         model.note()
         posted = await talk.regenerate(message_id)
         model.fork(branch, place + 1)
-    elif action == "tool":
+    elif action in {"tool", "page"}:
         model.note()
-        posted = await talk.ask_with_a_tool(text, f"{text}-answer")
+        text = f"{action}-{text}"
+        posted = await talk.ask_with_a_tool(text, f"{text}-answer", "fetch_url" if action == "page" else "calculate")
         own = model.branches[model.active].own
         own.append(Said(text, posted.message.id))
         own += [Said(f"{text}-answer?"), Said(f"{text}-answer!"), Said(f"{text}-answer")]
@@ -166,7 +168,20 @@ async def _apply(talk: Conversation, model: Model, action: str, choice: int, tex
         posted = await talk.stores.post(talk.id, text)
         model.branches[model.active].own.append(Said(text, posted.message.id))
     assert posted.turn.branch == model.active
-    assert await talk.context(posted.turn.id) == model.read(model.active)
+    assert await _read(talk, posted.turn.id) == model.read(model.active)
     answer = "" if action == "cancelled" else f"{text}-answer"
     await talk.finish_started(posted.turn.id, answer)
     model.branches[model.active].own.append(Said(answer))
+
+
+async def _read(talk: Conversation, turn_id: str) -> list[str]:
+    """What a turn's model reads, oldest first; on the way, that it is held to have read a page just when it has.
+
+    The newest answer knows that by itself, for when all before it is too long ago to be read.
+    """
+    context = (await talk.stores.started(turn_id)).context
+    texts = [message.content for message in context][::-1]
+    has_read = {"fetch_url"} if any(text.startswith("page-") and text.endswith("!") for text in texts) else set()
+    last = next((number for number, message in enumerate(context) if message.role == "assistant"), len(context))
+    assert sources_read(context) == sources_read(context[: last + 1]) == has_read
+    return texts
