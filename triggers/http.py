@@ -35,8 +35,6 @@ log = logging.getLogger("parley.http")
 
 _ERRORS = SessionErrorHandler(log)
 
-API = "v1"
-
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """JSON bodies only; files have routes of their own."""
 

@@ -10,12 +10,11 @@ _Q = load_queries("metrics")
 
 
 class PostgresGauges:
-    """`GaugeReader` over PostgreSQL."""
-
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
     async def read(self) -> Gauges:
+        """Raises Transient(DATABASE_ERROR)."""
         row = await self._pool.fetch_one(_Q["gauges"], {})
         assert row is not None  # two counts are always one row
         return Gauges(row["active_sessions"], row["pending_approvals"])

@@ -126,12 +126,6 @@ class Gauges:
     pending_approvals: int
 
 
-class GaugeReader(Protocol):
-    async def read(self) -> Gauges:
-        """Raises Transient(DATABASE_ERROR)."""
-        ...
-
-
 class MetricsCollector:
     """What this process has counted since it was last taken. One event loop; not for several threads."""
 

@@ -1,4 +1,6 @@
-"""The stores as the domain sees them. PostgreSQL implements them in `shared/adapters/`.
+"""The stores that several modules of the domain ask. PostgreSQL implements them in `shared/adapters/`.
+
+What one service alone asks of a store stands beside that service.
 
 Every method is one transaction. What must be exclusive is decided by the database, never by a read before a write.
 """

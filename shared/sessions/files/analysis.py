@@ -108,10 +108,6 @@ class TextSink:
         self._parts: list[str] = []
         self.is_cut = False
 
-    @property
-    def is_full(self) -> bool:
-        return self._room == 0
-
     def add(self, text: str) -> None:
         if len(text) > self._room:
             text = text[: self._room]
