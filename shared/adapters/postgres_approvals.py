@@ -122,6 +122,7 @@ class PostgresApprovals:
             "arguments": json(vote.arguments),
             "comment": vote.comment,
             "for_session": vote.for_session,
+            "grant": vote.grant,
             "now": now,
         }
         async with self._pool.pipelined() as connection:

@@ -13,7 +13,7 @@ from shared.adapters.postgres_sessions import event_target
 from shared.adapters.sql.queries import load_queries
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.models import ApprovalStatus, ToolCallStatus
-from shared.sessions.records import ToolExecution, TurnPlan
+from shared.sessions.records import CallStart, ToolExecution, TurnPlan
 
 _Q = load_queries("tool_calls")
 
@@ -31,10 +31,12 @@ class PostgresToolCalls:
             raise NotFound(ErrorCode.TOOL_NOT_FOUND, "No such tool call.")
         return _tool_execution(row)
 
-    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> bool:
-        """Mark that the tool is about to run. False when it was marked before, by whoever."""
+    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> CallStart:
+        """Mark that the tool is about to run."""
         row = await self._pool.fetch_one(_Q["begin_tool_call"], {"tool_call_id": tool_call_id, "now": now})
-        return row is not None
+        if row is None or row["cancelled"]:
+            return CallStart.CANCELLED
+        return CallStart.NOW if row["begun_now"] else CallStart.BEFORE
 
     async def save_tool_result(
         self,

@@ -40,8 +40,16 @@ def default_policy(tool: Tool) -> ApprovalPolicy:
 
 
 def is_granted(tool: str, plan: TurnPlan, granted_tools: frozenset[str]) -> bool:
-    """Whether it was approved for the rest of the session, and this turn's policy still allows that."""
-    return tool in granted_tools and plan.policy_of(tool).allow_for_session
+    """Whether it was approved for the rest of the session, under the policy that this turn has too."""
+    policy = plan.policy_of(tool)
+    return policy.allow_for_session and grant_of(tool, policy) in granted_tools
+
+
+def grant_of(tool: str, policy: ApprovalPolicy) -> str:
+    """What approving a tool for the rest of a session leaves in it: who decided under one policy has not decided under
+    another, of another agent or of a later version."""
+    rules = orjson.dumps(policy.model_dump(mode="json", exclude_defaults=True), option=orjson.OPT_SORT_KEYS)
+    return f"{tool}:{hashlib.sha256(rules).hexdigest()[:32]}"
 
 
 def timeout_seconds(policy: ApprovalPolicy, plan: TurnPlan) -> int:

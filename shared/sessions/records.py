@@ -347,6 +347,14 @@ class ApprovalRecord:
     correlation_id: str | None = None
 
 
+class CallStart(StrEnum):
+    """What marking the start of a tool's run found."""
+
+    NOW = "now"
+    BEFORE = "before"  # somebody began it, and it has no result
+    CANCELLED = "cancelled"  # its turn is cancelled or over
+
+
 @dataclass(frozen=True, slots=True)
 class VoteRecord:
     """What a person says of an approval, as the store takes it."""
@@ -359,6 +367,8 @@ class VoteRecord:
     """Only when they are not those that were asked for."""
     comment: str | None = None
     for_session: bool = False
+    grant: str = ""
+    """What that leaves in the session, as `approval_rules.grant_of` says it."""
 
 
 class VoteEffect(StrEnum):

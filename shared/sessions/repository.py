@@ -30,6 +30,7 @@ from shared.sessions.policy import ApprovalPolicy
 from shared.sessions.records import (
     ApprovalRecord,
     AttachmentRecord,
+    CallStart,
     FinishedTurn,
     Idempotency,
     Interruption,
@@ -185,8 +186,8 @@ class ToolCallRepository(Protocol):
         """Raises NotFound."""
         ...
 
-    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> bool:
-        """False when it was begun before."""
+    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> CallStart:
+        """Mark that its tool is about to run, unless it may not any more."""
         ...
 
     async def save_tool_result(

@@ -25,7 +25,7 @@ from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.metrics import metrics, track_tool_time
 from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
 from shared.sessions.policy import Containment
-from shared.sessions.records import ToolExecution
+from shared.sessions.records import CallStart, ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
     MAX_ERROR_CHARS,
@@ -40,6 +40,8 @@ from shared.sessions.tools.registry import (
 )
 
 log = logging.getLogger(__name__)
+
+_CANCELLED = "The turn was cancelled before this call ran."
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,10 @@ class ToolCallHandler:
             # What was approved and what would run must be the same bytes, or nothing runs.
             return _failed(ErrorCode.APPROVAL_REJECTED, "The approved arguments do not match this call.")
         await self._note(call, "tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments)})
-        begun_now = await self._tool_calls.begin_tool_call(call.tool_call_id, now=datetime.now(UTC))
-        if not begun_now and not tool.idempotent:
+        start = await self._tool_calls.begin_tool_call(call.tool_call_id, now=datetime.now(UTC))
+        if start is CallStart.CANCELLED:
+            return _failed(ErrorCode.TOOL_EXECUTION_FAILED, _CANCELLED)
+        if start is CallStart.BEFORE and not tool.idempotent:
             return _failed(
                 ErrorCode.TOOL_EXECUTION_FAILED,
                 "This call was interrupted while it ran; its outcome is unknown and it was not repeated.",
@@ -244,7 +248,7 @@ def _refusal(call: ToolExecution) -> _Outcome | None:
         content = {"status": "timed_out", "error": "Nobody approved it in time, so it was not run."}
         return _rejected(ErrorCode.APPROVAL_TIMEOUT, content)
     if call.cancelled or call.approval_status is ApprovalStatus.CANCELLED:
-        return _failed(ErrorCode.TOOL_EXECUTION_FAILED, "The turn was cancelled before this call ran.")
+        return _failed(ErrorCode.TOOL_EXECUTION_FAILED, _CANCELLED)
     if call.argument_error is not None:
         known = find_tool(call.name) is not None and call.name in call.plan.tools
         return _failed(ErrorCode.INVALID_TOOL_ARGS if known else ErrorCode.TOOL_NOT_FOUND, call.argument_error)

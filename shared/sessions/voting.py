@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from shared.errors import AppError, Conflict, ErrorCode, Gone, InvalidInput
-from shared.sessions.approval_rules import arguments_digest, refusal_to_approve
+from shared.sessions.approval_rules import arguments_digest, grant_of, refusal_to_approve
 from shared.sessions.models import Approval, ApprovalStatus, Decision, NewDecision
 from shared.sessions.records import ApprovalRecord, VoteRecord
 from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
@@ -33,8 +33,9 @@ def checked_vote(record: ApprovalRecord, body: NewDecision, user_id: str) -> Vot
         raise Conflict(ErrorCode.CONFLICT, refusal)
     if body.for_session and not record.policy.allow_for_session:
         raise _invalid("for_session", "The policy of this tool asks for an approval each time.")
+    grant = grant_of(record.tool, record.policy) if body.for_session else ""
     if digest == asked:
-        return VoteRecord(body.decision, user_id, digest, comment=body.comment, for_session=body.for_session)
+        return VoteRecord(body.decision, user_id, digest, None, body.comment, body.for_session, grant)
     if not record.policy.allow_changes:
         message = "The policy of this tool allows the arguments as they are, or not at all."
         raise _invalid("arguments", message, ErrorCode.INVALID_TOOL_ARGS)
@@ -45,7 +46,7 @@ def checked_vote(record: ApprovalRecord, body: NewDecision, user_id: str) -> Vot
         validate_arguments(tool, body.arguments or {})
     except InvalidToolArguments as exc:
         raise _invalid("arguments", str(exc), ErrorCode.INVALID_TOOL_ARGS) from None
-    return VoteRecord(body.decision, user_id, digest, body.arguments, body.comment, body.for_session)
+    return VoteRecord(body.decision, user_id, digest, body.arguments, body.comment, body.for_session, grant)
 
 
 def refuse_unless_same(record: ApprovalRecord, vote: VoteRecord, now: datetime) -> None:

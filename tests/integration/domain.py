@@ -27,7 +27,7 @@ from shared.adapters.postgres_tool_calls import PostgresToolCalls
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
 from shared.sessions.agent_catalog import AgentCatalog
-from shared.sessions.approval_rules import arguments_digest
+from shared.sessions.approval_rules import arguments_digest, grant_of
 from shared.sessions.audit import SYSTEM, TIMEOUT_S, AuditTrail
 from shared.sessions.cache import SessionChanges
 from shared.sessions.containment import sources_read
@@ -77,6 +77,8 @@ def vote_on(
 ) -> VoteRecord:
     """A vote about the arguments that were asked for, unless `changes` names others."""
     arguments = changes.get("arguments") or approval.arguments
+    if changes.get("for_session"):
+        changes["grant"] = grant_of(approval.tool, approval.policy)
     return VoteRecord(decision, user, arguments_digest(approval.tool, arguments), **changes)
 
 

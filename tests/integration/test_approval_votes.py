@@ -15,6 +15,7 @@ from shared.errors import Conflict, ErrorCode, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approval_rules import grant_of
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.forks import ForkService, NewFork
@@ -235,10 +236,11 @@ async def test_a_grant_is_read_with_the_next_step_and_ends_with_the_session(stor
         await stores.decide(approval, vote_on(approval, user, for_session=True))
 
     assert (await _read(stores, approval)).for_session
-    assert await _granted(stores, approval.session_id) == ["http_request"]
+    grant = grant_of("http_request", approval.policy)
+    assert await _granted(stores, approval.session_id) == [grant]
     start = await stores.begin(approval.turn_id, 2)
     assert isinstance(start, StepStart)
-    assert start.granted_tools == {"http_request"}
+    assert start.granted_tools == {grant}
     await stores.move(approval.session_id, SessionStatus.ENDED)
     assert await _granted(stores, approval.session_id) == []
 
@@ -256,7 +258,7 @@ async def test_a_grant_is_of_its_session_alone_and_a_fork_is_another(
     for session_id in (fork.id, (await stores.session()).id):
         posted = await stores.post(session_id)
         assert (await stores.started(posted.turn.id)).granted_tools == frozenset()
-    assert await _granted(stores, approval.session_id) == ["http_request"]
+    assert await _granted(stores, approval.session_id) == [grant_of("http_request", approval.policy)]
 
 
 # Through the manager and the handler. ------------------------------------------------------------

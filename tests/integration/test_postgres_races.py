@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
+from shared.adapters.sql.queries import load_queries
 from shared.sessions.models import Concurrency, SessionStatus, ToolCallStatus, TurnStatus
 from shared.sessions.records import StepClosed
-from tests.integration.domain import Stores, call, until, utc_now, vote_on
+from tests.integration.domain import OWNER, Stores, call, result_of, until, utc_now, vote_on
 
 pytestmark = pytest.mark.integration
 
@@ -175,3 +177,43 @@ async def _save(stores: Stores, tool_call_id: str) -> bool:
         tokens=1,
         now=utc_now(),
     )
+
+
+@pytest.mark.parametrize("what", ["a step with calls", "an approval"])
+async def test_a_cancel_does_not_deadlock_with_what_is_added_to_the_turn(
+    stores: Stores, holder: Holder, what: str
+) -> None:
+    """The turn's row is locked by what is added; the row of its session, which the cancel has, must not be wanted."""
+    proposal = call("http_request", needs_approval=True)
+    if what == "an approval":
+        posted = await stores.proposed(proposal)
+        adding: Awaitable[object] = stores.request_approval(proposal)
+    else:
+        posted = await stores.turn()
+        start = await stores.started(posted.turn.id)
+        adding = stores.turns.save_step(result_of(start, calls=[proposal]))
+    key = {"session_id": posted.turn.session_id, "turn_id": posted.turn.id, "user_id": OWNER}
+    turns = load_queries("turns")
+    await holder.run(turns["lock_turn_for_user"], **key)
+
+    assert await adding
+
+    await holder.run(turns["request_cancel"], turn_ids=[posted.turn.id], now=utc_now())
+    await holder.release()
+
+
+async def test_a_turn_that_ends_takes_back_what_was_asked_of_people(stores: Stores) -> None:
+    proposal = call("http_request", needs_approval=True)
+    posted = await stores.proposed(proposal)
+    approval = await stores.request_approval(proposal)
+
+    await stores.finish(posted.turn.id, TurnStatus.FAILED)
+
+    assert not await stores.decide(approval, vote_on(approval))
+    status = await stores.value(b"SELECT status FROM approvals WHERE id = %(id)s", id=approval.id)
+    assert status == "cancelled"
+    status = await stores.value(b"SELECT status FROM tool_calls WHERE id = %(id)s", id=proposal.id)
+    assert status == "failed"
+    # Whoever waits for the answer is told by the sweep.
+    told = await stores.approvals.undelivered(before=utc_now() + timedelta(minutes=1), limit=1000)
+    assert approval.id in {approval_id for approval_id, _ in told}

@@ -12,7 +12,7 @@ from shared.ids import new_id
 from shared.sessions.context import fit, to_wire
 from shared.sessions.models import Concurrency, MessageRole, MessageStatus, ToolCallStatus, TurnStatus
 from shared.sessions.pages import MessageFilter, Page
-from shared.sessions.records import StepClosed, StepStart, StoredStep
+from shared.sessions.records import CallStart, StepClosed, StepStart, StoredStep
 from tests.integration.domain import OWNER, WRITER, Stores, call, result_of, utc_now
 
 pytestmark = pytest.mark.integration
@@ -182,7 +182,7 @@ async def test_a_tool_call_is_begun_once(stores: Stores) -> None:
 
     begun = await asyncio.gather(*(stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) for _ in range(5)))
 
-    assert sum(begun) == 1
+    assert sorted(begun) == [CallStart.BEFORE] * 4 + [CallStart.NOW]
 
 
 async def test_a_tool_call_with_a_result_is_not_begun(stores: Stores) -> None:
@@ -190,7 +190,21 @@ async def test_a_tool_call_with_a_result_is_not_begun(stores: Stores) -> None:
     await stores.proposed(proposal)
     assert await _save_result(stores, proposal.id)
 
-    assert await stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) is False
+    assert await stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) is CallStart.BEFORE
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["cancelled", "ended"])
+@pytest.mark.parametrize("begun", [False, True], ids=["new", "begun before"])
+async def test_a_tool_call_of_a_cancelled_turn_is_not_begun(stores: Stores, over: bool, begun: bool) -> None:
+    proposal = call()
+    posted = await stores.proposed(proposal)
+    if begun:
+        assert await stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) is CallStart.NOW
+    await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+    if over:
+        await stores.finish(posted.turn.id, TurnStatus.CANCELLED)
+
+    assert await stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) is CallStart.CANCELLED
 
 
 async def test_a_tool_result_is_stored_once_with_one_message(stores: Stores) -> None:

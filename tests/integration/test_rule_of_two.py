@@ -14,6 +14,7 @@ from shared.adapters.openai_chat import OpenAIChat
 from shared.errors import InvalidInput
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approval_rules import grant_of
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
@@ -248,7 +249,8 @@ async def test_a_contained_call_does_not_run_without_a_persons_yes_whatever_mark
 async def test_silence_is_no_yes_and_no_grant_is_given_or_counts(rig: Rig) -> None:
     lenient = ApprovalPolicy(on_timeout=TimeoutAction.APPROVE, allow_for_session=True, required=False)
     talk = await conversation(rig.stores)
-    await rig.stores.sql(b"UPDATE sessions SET granted_tools = '{http_request}' WHERE id = %(s)s", s=talk.id)
+    grants = [grant_of("http_request", lenient)]
+    await rig.stores.sql(b"UPDATE sessions SET granted_tools = %(g)s WHERE id = %(s)s", g=grants, s=talk.id)
     posted = await rig.post(talk.id, [READ], [SEND], policies={"http_request": lenient})
     await rig.run(posted, 1)
     ((sending, waits),) = await rig.step(posted, 2)

@@ -21,6 +21,7 @@ from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,
     Decision,
+    JsonObject,
     MessageRole,
     NewDecision,
     ToolCallStatus,
@@ -310,6 +311,26 @@ async def test_a_cancel_stops_a_tool_that_runs(bench: Bench) -> None:
 
     assert (await running).status is ToolCallStatus.FAILED
     assert "cancelled while" in (await bench.told(posted))[0]["error"]
+
+
+async def test_a_cancel_while_the_audit_line_is_written_still_keeps_the_tool_from_running(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+    record = bench.audit.record
+
+    async def slow(session_id: str, action: str, details: JsonObject, **who: Any) -> None:
+        if action == "tool_call.started":
+            await bench.stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+        await record(session_id, action, details, **who)
+
+    monkeypatch.setattr(bench.audit, "record", slow)
+
+    report = await bench.handle(proposal.id)
+
+    assert (report.status, bench.fetcher.requests) == (ToolCallStatus.FAILED, [])
+    assert "cancelled before" in (await bench.told(posted))[0]["error"]
 
 
 async def test_a_call_found_half_done_is_not_repeated_when_that_could_do_harm(bench: Bench) -> None:

@@ -16,6 +16,7 @@ from shared.sessions.approval_rules import (
     approvals_so_far,
     arguments_digest,
     deciding_roles,
+    grant_of,
     is_granted,
     may_decide,
     may_see,
@@ -92,11 +93,18 @@ class TestWhichCallsWait:
         assert not requires_approval(get_tool("calculate"), _plan(required=True))
 
     def test_a_grant_counts_only_while_the_policy_allows_grants(self) -> None:
-        granted = frozenset({"http_request"})
+        granted = frozenset({grant_of("http_request", ApprovalPolicy(allow_for_session=True))})
         assert is_granted("http_request", _plan(allow_for_session=True), granted)
         assert not is_granted("http_request", _plan(allow_for_session=False), granted)
         assert not is_granted("calculate", _plan(allow_for_session=True), granted)
         assert not is_granted("http_request", _plan(allow_for_session=True), frozenset())
+
+    @pytest.mark.parametrize(
+        "stricter", [{"quorum": 2}, {"roles": [Role.ADMIN]}, {"forbid_self_approval": True}, {"allow_changes": False}]
+    )
+    def test_a_grant_under_one_policy_is_none_under_another(self, stricter: dict[str, Any]) -> None:
+        granted = frozenset({grant_of("http_request", ApprovalPolicy(allow_for_session=True))})
+        assert not is_granted("http_request", _plan(allow_for_session=True, **stricter), granted)
 
     def test_the_policys_timeout_goes_before_the_sessions(self) -> None:
         plan = _plan()

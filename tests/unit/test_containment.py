@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.sessions.agents import DEFAULT_AGENT, plan_turn
-from shared.sessions.approval_rules import arguments_digest
+from shared.sessions.approval_rules import arguments_digest, grant_of
 from shared.sessions.containment import (
     FILES,
     PEOPLE,
@@ -230,7 +230,9 @@ class TestWhatMayNotLiftIt:
         ids=["auto", "not required", "granted", "policy"],
     )
     def test_neither_mode_nor_policy_nor_grant(self, changes: dict[str, Any], granted: bool) -> None:
-        plan, standing = _plan(**changes), {"granted_tools": frozenset({"http_request"} if granted else ())}
+        plan, standing = _plan(**changes), {"granted_tools": frozenset()}
+        if granted:
+            standing = {"granted_tools": frozenset({grant_of("http_request", plan.policy_of("http_request"))})}
 
         waits, does_not = _proposed(_after("fetch_url"), plan, **standing), _proposed([_user()], plan, **standing)
 

@@ -29,7 +29,7 @@ SELECT a.*, s.owner_id, s.event_seq_floor, s.event_seq_ceiling,
 FROM approvals a JOIN sessions s ON s.id = a.session_id JOIN turns t ON t.id = a.turn_id WHERE a.id = %(approval_id)s
 
 -- name: lock_session_of_approval
-SELECT s.id FROM sessions s JOIN approvals a ON a.session_id = s.id WHERE a.id = %(approval_id)s FOR UPDATE OF s
+SELECT s.id FROM sessions s JOIN approvals a ON a.session_id = s.id WHERE a.id = %(approval_id)s FOR NO KEY UPDATE OF s
 
 -- name: lock_turn_of_approval
 SELECT t.id FROM turns t JOIN approvals a ON a.turn_id = t.id WHERE a.id = %(approval_id)s FOR UPDATE OF t
@@ -68,17 +68,18 @@ WITH votes AS (
     RETURNING id, tool_call_id, turn_id, session_id, tool, status, approvals.for_session
 ), call AS (
     UPDATE tool_calls
-    SET status = approval.status FROM approval WHERE tool_calls.id = approval.tool_call_id
+    SET status = approval.status FROM approval
+    WHERE tool_calls.id = approval.tool_call_id AND tool_calls.ended_at IS NULL
 ), turn AS (
     UPDATE turns SET status = 'running'
     FROM approval
     WHERE turns.id = approval.turn_id AND turns.status = 'waiting_approval' AND NOT EXISTS (
         SELECT 1 FROM approvals o WHERE o.turn_id = turns.id AND o.status = 'pending' AND o.id <> %(approval_id)s)
 ), session AS (
-    UPDATE sessions SET granted_tools = granted_tools || approval.tool
+    UPDATE sessions SET granted_tools = granted_tools || %(grant)s::text
     FROM approval
     WHERE approval.for_session AND sessions.id = approval.session_id AND sessions.status <> 'ENDED'
-      AND approval.tool <> ALL (granted_tools)
+      AND %(grant)s <> ALL (granted_tools)
 )
 SELECT id FROM approval
 

@@ -39,7 +39,7 @@ SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS
 FROM sessions s
 LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
-FOR UPDATE OF s
+FOR NO KEY UPDATE OF s
 
 -- name: set_session_status
 UPDATE sessions

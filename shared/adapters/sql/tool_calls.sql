@@ -1,7 +1,14 @@
 -- name: begin_tool_call
-UPDATE tool_calls SET begun_at = %(now)s
-WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at IS NULL
-RETURNING id
+-- The turn is looked at here, where nothing comes between this and the call: a cancel that was accepted before holds.
+WITH turn AS (
+    SELECT t.cancel_requested_at IS NOT NULL OR t.ended_at IS NOT NULL AS cancelled
+    FROM turns t JOIN tool_calls c ON c.turn_id = t.id WHERE c.id = %(tool_call_id)s
+), begun AS (
+    UPDATE tool_calls SET begun_at = %(now)s FROM turn
+    WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at IS NULL AND NOT turn.cancelled
+    RETURNING id
+)
+SELECT turn.cancelled, EXISTS (SELECT FROM begun) AS begun_now FROM turn
 
 -- name: tool_call_for_execution
 SELECT c.*, t.plan, t.requested_by, t.cancel_requested_at, t.ended_at AS turn_ended_at,
@@ -50,7 +57,8 @@ WITH approval AS (
     RETURNING tool_call_id, turn_id, status
 ), call AS (
     UPDATE tool_calls SET status = 'approved'
-    FROM approval WHERE approval.status = 'approved' AND tool_calls.id = approval.tool_call_id
+    FROM approval
+    WHERE approval.status = 'approved' AND tool_calls.id = approval.tool_call_id AND tool_calls.ended_at IS NULL
 ), turn AS (
     UPDATE turns SET status = 'running'
     FROM approval

@@ -164,13 +164,15 @@ SELECT status, cancel_requested_at FROM turns WHERE id = %(turn_id)s
 SELECT id FROM turns WHERE id = ANY(%(turn_ids)s) AND (cancel_requested_at IS NOT NULL OR ended_at IS NOT NULL)
 
 -- name: lock_turn_for_user
+-- NO KEY, here and wherever a session is locked to be changed: a row that is added to it only needs it to stay, and must
+-- not wait for this while it holds its turn (two who wait for each other: one of them is killed).
 SELECT t.id, t.session_id, t.status, t.dispatched_at, t.ended_at, s.event_seq_floor, s.event_seq_ceiling,
        CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
 FROM turns t
 JOIN sessions s ON s.id = t.session_id
 LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
 WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
-FOR UPDATE OF s
+FOR NO KEY UPDATE OF s
 
 -- name: request_cancel
 UPDATE turns
@@ -188,7 +190,7 @@ RETURNING id, instance_id
 -- name: lock_session_of_turn
 SELECT s.id, s.event_seq_floor, s.event_seq_ceiling FROM sessions s
 WHERE s.id = (SELECT session_id FROM turns WHERE id = %(turn_id)s)
-FOR UPDATE
+FOR NO KEY UPDATE
 
 -- name: finish_turn
 -- The statement that closes a turn, and so does it once, also adds what it used to its session and its user's day.
@@ -220,10 +222,14 @@ UPDATE messages SET status = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled'
 WHERE turn_id = %(turn_id)s AND status = 'streaming'
 
 -- name: close_open_tool_calls
-UPDATE tool_calls
-SET status = 'failed', ended_at = %(now)s, error_code = 'TOOL_EXECUTION_FAILED',
-    result = '{"error": "The turn ended before this call did."}'
-WHERE turn_id = %(turn_id)s AND ended_at IS NULL
+-- And what was asked of people for them; the sweep tells those who wait for an answer.
+WITH calls AS (
+    UPDATE tool_calls
+    SET status = 'failed', ended_at = %(now)s, error_code = 'TOOL_EXECUTION_FAILED',
+        result = '{"error": "The turn ended before this call did."}'
+    WHERE turn_id = %(turn_id)s AND ended_at IS NULL
+)
+UPDATE approvals SET status = 'cancelled', decided_at = %(now)s WHERE turn_id = %(turn_id)s AND status = 'pending'
 
 -- name: claim_next_turn
 -- Of a session, or of the session of a turn that has just ended.
