@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shared.sessions.containment import sources_read
@@ -91,6 +91,7 @@ ACTIONS = st.lists(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS)
+@example(actions=[("page", 0), ("post", 0), ("post", 0), ("checkpoint", 0), ("fork", 3)])
 def test_every_branch_reads_what_was_said_on_its_way_and_nothing_is_lost(
     postgres_url: str, actions: list[tuple[str, int]]
 ) -> None:
