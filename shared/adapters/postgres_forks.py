@@ -26,8 +26,9 @@ _END = 2**31 - 1
 class PostgresForks:
     """`ForkRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, *, max_messages: int = MAX_FORKED_MESSAGES) -> None:
         self._pool = pool
+        self._max_messages = max_messages
 
     async def fork(
         self, place: ForkPlace, fork_id: str, user_id: str, *, idempotency: Idempotency | None, now: datetime
@@ -51,9 +52,10 @@ class PostgresForks:
                 updated_at=now,
             )
             part, fork = await _part(connection, place, source, fork)
-            counted = await (await connection.execute(_Q["count_history"], part)).fetchone()
-            if counted is None or counted["messages"] > MAX_FORKED_MESSAGES:
-                raise too_many_messages()
+            bounded = part | {"limit": self._max_messages + 1}
+            counted = await (await connection.execute(_Q["count_history"], bounded)).fetchone()
+            if counted is None or counted["messages"] > self._max_messages:
+                raise too_many_messages(self._max_messages)
             row = await insert_session(connection, fork, user_id)
             assert row is not None  # its id is new
             await connection.execute(_Q["steady_plan"])
@@ -80,7 +82,6 @@ async def _part(
         "branch": source.active_branch,
         "turn_number": _END,
         "step": _END,
-        "limit": MAX_FORKED_MESSAGES + 1,
     }
     if place.message_id is not None:
         cursor = await connection.execute(

@@ -38,8 +38,9 @@ CONTEXT_ROWS = 1_000
 class PostgresSteps:
     """`StepRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, *, context_rows: int = CONTEXT_ROWS) -> None:
         self._pool = pool
+        self._context_rows = context_rows
 
     async def begin_step(
         self, turn_id: str, step: int, *, message_id: str, now: datetime
@@ -57,7 +58,7 @@ class PostgresSteps:
                 )
                 read = connection.cursor(row_factory=tuple_row)
                 await read.execute(
-                    _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": CONTEXT_ROWS}, binary=True
+                    _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": self._context_rows}, binary=True
                 )
             row = await begun.fetchone()
             context = await read.fetchall()

@@ -95,9 +95,9 @@ def fork_name(name: str | None) -> str | None:
     return None if name is None else name[: _MAX_NAME_CHARS - len(_SUFFIX)] + _SUFFIX
 
 
-def too_many_messages() -> InvalidInput:
+def too_many_messages(limit: int) -> InvalidInput:
     return InvalidInput(
         ErrorCode.VALIDATION_ERROR,
-        f"A fork takes {MAX_FORKED_MESSAGES} messages at most: name an earlier message.",
-        errors=[{"field": "message_id", "message": f"more than {MAX_FORKED_MESSAGES} messages up to there"}],
+        f"A fork takes {limit} messages at most: name an earlier message.",
+        errors=[{"field": "message_id", "message": f"more than {limit} messages up to there"}],
     )

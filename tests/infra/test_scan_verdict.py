@@ -28,5 +28,7 @@ def _report(**changes: Any) -> dict[str, Any]:
         (_report(), {"CKV_1": "a reason"}, ["checkov.json accepts CKV_1, which nothing needs"]),
     ],
 )
-def test_the_verdict(report: dict[str, Any], accepted: dict[str, str], said: list[str]) -> None:
+def test_a_finding_that_nobody_accepted_and_whatever_was_not_read_fails_the_scan(
+    report: dict[str, Any], accepted: dict[str, str], said: list[str]
+) -> None:
     assert findings(report, accepted) == said

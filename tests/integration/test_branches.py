@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from shared.adapters.postgres_branches import PostgresBranches
+from shared.adapters.postgres_steps import PostgresSteps
 from shared.errors import AppError, Conflict, ErrorCode
 from shared.ids import new_id
 from shared.principal import Principal, Role
@@ -130,9 +132,8 @@ async def test_a_question_that_still_waits_is_asked_again_behind_all_before_it(s
     assert await talk.context(again.turn.id) == ["a", "A", "b"]
 
 
-async def test_the_window_of_a_model_goes_back_over_forks(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.adapters.postgres_steps.CONTEXT_ROWS", 5)
-    talk = await conversation(stores)
+async def test_the_window_of_a_model_goes_back_over_forks(stores: Stores) -> None:
+    talk = await conversation(replace(stores, steps=PostgresSteps(stores.pool, context_rows=5)))
     for text in "abc":
         asked = await talk.ask(text)
     await talk.answer_again(asked.message.id, "C1")

@@ -15,7 +15,7 @@ from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, Role
 from shared.sessions.context import fit, to_wire
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.forks import MAX_FORKED_MESSAGES, ForkService, NewFork
+from shared.sessions.forks import ForkService, NewFork
 from shared.sessions.history.search import SearchFilter, SearchService
 from shared.sessions.models import Message, Session, SessionStatus, TurnStatus
 from shared.sessions.pages import MessageFilter, Page
@@ -276,9 +276,9 @@ async def test_the_same_key_forks_once_and_only_it_is_announced(stores: Stores, 
 
 
 async def test_more_messages_than_a_fork_takes_are_refused_and_nothing_is_left(
-    stores: Stores, forks: ForkService, monkeypatch: pytest.MonkeyPatch
+    stores: Stores, publisher: SessionEventPublisher
 ) -> None:
-    monkeypatch.setattr("shared.adapters.postgres_forks.MAX_FORKED_MESSAGES", 3)
+    forks = ForkService(PostgresForks(stores.pool, max_messages=3), publisher)
     talk = await conversation(stores)
     first = await talk.ask("a")
     await talk.ask("b")
@@ -286,7 +286,6 @@ async def test_more_messages_than_a_fork_takes_are_refused_and_nothing_is_left(
     assert await _refused(_fork(forks, talk.id)) is ErrorCode.VALIDATION_ERROR
     assert await stores.rows(b"SELECT 1 FROM sessions WHERE forked_from = %(s)s", s=talk.id) == []
     assert (await _fork(forks, talk.id, message_id=first.message.id)).forked_from == talk.id
-    assert MAX_FORKED_MESSAGES == 20_000
 
 
 async def test_forks_do_not_wait_for_each_other_or_keep_the_source_from_going_on(

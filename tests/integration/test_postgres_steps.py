@@ -291,7 +291,7 @@ class TestHistory:
         assert numbers == sorted(set(numbers), reverse=descending)
         assert len(numbers) == seen
 
-    async def test_filters(self, stores: Stores) -> None:
+    async def test_filters_narrow_by_role_text_and_time(self, stores: Stores) -> None:
         session_id = await self._session(stores, 3)
         everything = [message for _, message in await stores.turns.list_messages(session_id, MessageFilter(), Page())]
         middle = everything[2].created_at

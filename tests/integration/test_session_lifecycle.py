@@ -14,9 +14,8 @@ from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.redis_events import RedisEventLog
 from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, InvalidState, NotFound
 from shared.principal import Principal, Role
-from shared.sessions import lifecycle as lifecycle_module
 from shared.sessions.expiry import expires_at, refuse_expired
-from shared.sessions.lifecycle import SessionLifecycle, etag_of
+from shared.sessions.lifecycle import MAX_PARTICIPANTS, SessionLifecycle, etag_of
 from shared.sessions.models import (
     ApprovalMode,
     Concurrency,
@@ -192,11 +191,14 @@ async def test_the_owner_is_no_participant(stores: Stores, lifecycle: SessionLif
         await lifecycle.remove_participant(session.id, OWNER, ANN)
 
 
-async def test_participants_are_bounded(
-    stores: Stores, lifecycle: SessionLifecycle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lifecycle_module, "MAX_PARTICIPANTS", 2)
+async def test_participants_are_bounded(stores: Stores, lifecycle: SessionLifecycle) -> None:
     session = await stores.shared_session()
+    await stores.sql(
+        b"INSERT INTO session_participants (session_id, user_id, access)"
+        b" SELECT %(s)s, 'user-' || n, 'read' FROM generate_series(3, %(limit)s::int) n",
+        s=session.id,
+        limit=MAX_PARTICIPANTS,
+    )
 
     with pytest.raises(InvalidInput):
         await lifecycle.put_participant(session.id, "one more", NewParticipant(access="read"), ANN)

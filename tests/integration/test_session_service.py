@@ -71,7 +71,9 @@ async def _move(service: SessionService, session_id: str, verb: str, who: Princi
         (["end"], "end", None),
     ],
 )
-async def test_the_state_machine(service: SessionService, path: list[str], verb: str, becomes: str | None) -> None:
+async def test_a_status_moves_along_the_arrows_only(
+    service: SessionService, path: list[str], verb: str, becomes: str | None
+) -> None:
     session_id = await _new(service)
     for earlier in path:
         await _move(service, session_id, earlier)

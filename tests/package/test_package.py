@@ -154,7 +154,7 @@ def test_a_turn_runs_from_the_package(package: Path, host_python: Path, tmp_path
         ("shared/adapters/sql/turns.sql", False),
     ],
 )
-def test_what_stays_out(path: str, ignored: bool) -> None:
+def test_nothing_but_the_app_goes_into_the_package(path: str, ignored: bool) -> None:
     assert is_ignored(path, read_rules(ROOT / ".funcignore")) is ignored
 
 

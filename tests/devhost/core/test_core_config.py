@@ -87,7 +87,7 @@ def test_override_of_an_unknown_section_is_refused_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("00:05:00", 300), ("01:00:00", 3600), ("1.00:00:01", 86401), ("-1", None), (None, 1800)]
 )
-def test_function_timeout(text: str | None, seconds: float | None) -> None:
+def test_function_timeout_is_a_time_span_or_unlimited(text: str | None, seconds: float | None) -> None:
     assert function_timeout_s({} if text is None else {"functionTimeout": text}) == seconds
 
 

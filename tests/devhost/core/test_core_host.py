@@ -120,7 +120,7 @@ class TestRefusals:
         assert not any("site-packages" in line or "Traceback" in line for line in lines), "only the app's own frames"
 
     @pytest.mark.parametrize("arguments", [[], ["x", "--port", "http"], ["x", "--port", "70000"], ["x", "--nope"]])
-    def test_wrong_arguments(self, arguments: list[str]) -> None:
+    def test_arguments_that_mean_nothing_are_refused(self, arguments: list[str]) -> None:
         assert run_to_the_end(*arguments)[0] == 2
 
 

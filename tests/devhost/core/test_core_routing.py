@@ -68,7 +68,7 @@ def test_template_matches(template: str, path: str, values: dict[str, str] | Non
         ("required", ["x"], []),
     ],
 )
-def test_constraint(constraint: str, good: list[str], bad: list[str]) -> None:
+def test_a_constraint_tells_what_its_segment_takes(constraint: str, good: list[str], bad: list[str]) -> None:
     routes = table(f"{{value:{constraint}}}")
 
     assert [text for text in good if routes.match("GET", f"/{text}") is None] == []

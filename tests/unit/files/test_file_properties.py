@@ -55,7 +55,7 @@ def valid(kind: str) -> bytes:
 
 @given(st.binary(min_size=1, max_size=400))
 @settings(max_examples=200, deadline=None)
-def test_any_bytes(data: bytes) -> None:
+def test_any_bytes_are_read_or_refused_as_a_file(data: bytes) -> None:
     outcome(data)
 
 

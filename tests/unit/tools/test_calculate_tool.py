@@ -67,7 +67,7 @@ def value_of(expression: str) -> str:
         ("10**999", str(10**999)),
     ],
 )
-def test_arithmetic(expression: str, result: str | None) -> None:
+def test_an_expression_gives_its_value_or_is_refused(expression: str, result: str | None) -> None:
     if result is None:
         with pytest.raises(CalculationError):
             evaluate(expression)
