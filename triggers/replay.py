@@ -8,7 +8,7 @@ from azurefunctions.extensions.http.fastapi import Response
 from pydantic import BaseModel, Field
 
 from shared.errors import ErrorCode
-from shared.sessions.models import JsonObject
+from shared.sessions.events import Envelope
 from triggers.http import Call, Operation, Parameter, endpoint, event_stream, invalid_parameter, raw_json
 from triggers.parameters import PAGING
 
@@ -25,7 +25,7 @@ LAST_EVENT_ID = Parameter(
 class EventPage(BaseModel):
     """Events after a number."""
 
-    items: list[JsonObject] = Field(description="Envelopes, ascending by seq")
+    items: list[Envelope] = Field(description="Ascending by seq")
     next_cursor: str | None = Field(description="`after` of the next page; null when this one reaches the present")
     last_seq: int = Field(description="The newest number of the session")
     gap: bool = Field(description="Some events after `after` are lost: rebuild from the messages")

@@ -15,8 +15,11 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 import orjson
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from shared.principal import Role
+from shared.sessions.models import JsonObject, Value
 
 SEQ_LEASE = 10_000
 """How many numbers Redis may assign before it must ask PostgreSQL for more."""
@@ -76,6 +79,23 @@ class Event:
         value["at"] = self.at
         value["data"] = self.data
         return orjson.dumps(value, option=orjson.OPT_UTC_Z)[1:]
+
+
+def _absent_rather_than_null(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+# For the OpenAPI document and whoever reads events; here they are encoded once, as `Event.body`, and not read again.
+class Envelope(Value):
+    """One event: over SignalR, in the replay, and as the `data` of Server-Sent Events."""
+
+    seq: int = Field(ge=1, description="Dense per session")
+    type: EventType
+    session_id: str
+    turn_id: str | SkipJsonSchema[None] = Field(None, json_schema_extra=_absent_rather_than_null)
+    message_id: str | SkipJsonSchema[None] = Field(None, json_schema_extra=_absent_rather_than_null)
+    at: datetime
+    data: JsonObject = Field(description="By type; of a `stream.chunk` the `frame`")
 
 
 def envelope(seq: int, body: bytes) -> bytes:

@@ -58,6 +58,7 @@ async def _walk(api: Api, sink: Sink) -> None:
     assert (await api.get(posted.headers["location"])).status_code == 200
     approval = await api.approval(session["id"])
     assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json() == approval
+    assert (await api.get(f"{base}/approvals")).json() == {"items": [approval], "next_cursor": None}
     expires_at = datetime.fromisoformat(approval["expires_at"])
     link = f"/api/approve/{ApprovalLinks(LINK_SECRET, '').token(approval['id'], expires_at=expires_at)}"
     assert (await api.get(link)).status_code == 200

@@ -12,6 +12,7 @@ import pytest
 
 from shared.sessions.events import (
     SEQ_LEASE,
+    Envelope,
     Event,
     EventLogUnavailable,
     EventTarget,
@@ -98,6 +99,18 @@ class Bench:
         events = [Event(EventType.STREAM_CHUNK, {}) for _ in range(count)]
         messages = await self.publisher.publish(target or self.leases.target(), events)
         return [orjson.loads(message)["arguments"][0]["seq"] for message in messages]
+
+
+@pytest.mark.parametrize("ids", [{}, {"turn_id": "t"}, {"turn_id": "t", "message_id": "m"}])
+def test_what_is_encoded_is_the_envelope_that_clients_are_told_of(ids: dict[str, str]) -> None:
+    event = Event(EventType.MESSAGE_CREATED, {"id": "m", "nested": [1, None]}, **ids)
+
+    encoded = envelope(7, event.body("s"))
+
+    told = Envelope.model_validate_json(encoded)
+    assert (told.seq, told.type, told.session_id, told.at, told.data) == (7, event.type, "s", event.at, event.data)
+    assert list(orjson.loads(encoded)) == ["seq", "type", "session_id", *ids, "at", "data"]
+    assert told.model_dump(exclude_none=True).keys() == orjson.loads(encoded).keys()
 
 
 async def test_a_new_session_is_numbered_from_one_without_a_lease() -> None:

@@ -105,6 +105,6 @@ describe('a tool call', () => {
 
 it('passes over what a newer service may tell', () => {
   const service = new Service()
-  service.emit('session.renamed', { to: 'Two' })
+  service.emit('session.renamed' as Envelope['type'], { to: 'Two' })
   expect(played(service.log)).toEqual({ ...empty(), seq: 1 })
 })

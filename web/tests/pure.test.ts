@@ -37,7 +37,7 @@ it('metrics are summed over their labels', () => {
 
 describe('a timeline', () => {
   const at = (seconds: number): string => new Date(Date.UTC(2030, 0, 1) + seconds * 1000).toISOString()
-  const event = (seq: number, seconds: number, type: string, data: Record<string, unknown>, message_id?: string): Envelope => ({
+  const event = (seq: number, seconds: number, type: Envelope['type'], data: Record<string, unknown>, message_id?: string): Envelope => ({
     seq, type, session_id: 's', turn_id: 't', at: at(seconds), data, ...(message_id === undefined ? {} : { message_id }),
   })
   const turn = { id: 't', status: 'completed', started_at: at(0), created_at: at(0), ended_at: at(7202) } as unknown as Turn

@@ -22,7 +22,7 @@ export class Service {
 
   readonly api = new Api({ baseUrl: 'http://service', fetch: (input) => this.answer(String(input)) })
 
-  emit(type: string, data: Record<string, unknown>, ids: { turn_id?: string; message_id?: string } = {}): Envelope {
+  emit(type: Envelope['type'], data: Record<string, unknown>, ids: { turn_id?: string; message_id?: string } = {}): Envelope {
     const event: Envelope = { seq: this.log.length + 1, type, session_id: SESSION, ...ids, at: AT, data }
     this.log.push(event)
     return event

@@ -235,9 +235,8 @@ export class SessionFeed {
     let from = after
     while (from < until) {
       const page = await this.api.events(this.sessionId, from)
-      const items = page.items as unknown as Envelope[]
-      events.push(...items)
-      if (page.next_cursor === null || items.length === 0) break
+      events.push(...page.items)
+      if (page.next_cursor === null || page.items.length === 0) break
       from = Number(page.next_cursor)
     }
     return events
@@ -298,7 +297,7 @@ export class SessionFeed {
           this.state = { phase: 'ready', conversation: { ...conversation, seq, messages: conversation.messages.map(doubted) } }
           return await this.load()
         }
-        for (const event of page.items as unknown as Envelope[]) this.early.set(event.seq, event)
+        for (const event of page.items) this.early.set(event.seq, event)
         this.drain()
         if (page.next_cursor === null) break
       }

@@ -7,9 +7,12 @@ type Schemas = components['schemas']
 
 export type Agent = Schemas['Agent']
 export type Approval = Schemas['Approval']
+export type Attachment = Schemas['Attachment']
+export type AttachmentRef = Schemas['AttachmentRef']
 export type Bookmark = Schemas['Bookmark']
 export type Branch = Schemas['Branch']
 export type Checkpoint = Schemas['Checkpoint']
+export type Envelope = Schemas['Envelope']
 export type EventPage = Schemas['EventPage']
 export type Message = Schemas['Message']
 export type PeriodStatistics = Schemas['PeriodStatistics']
@@ -33,15 +36,4 @@ export type Json = null | boolean | number | ExactNumber | string | Json[] | { [
 export interface Page<T> {
   items: T[]
   next_cursor: string | null
-}
-
-/** One event, as SignalR and the replay carry it. */
-export interface Envelope {
-  seq: number
-  type: string
-  session_id: string
-  turn_id?: string
-  message_id?: string
-  at: string
-  data: Record<string, unknown>
 }

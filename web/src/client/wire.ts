@@ -565,6 +565,31 @@ export interface components {
             p95_seconds: number | null;
         };
         /**
+         * Envelope
+         * @description One event: over SignalR, in the replay, and as the `data` of Server-Sent Events.
+         */
+        Envelope: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** @description By type; of a `stream.chunk` the `frame` */
+            data: components["schemas"]["JsonObject"];
+            /** Message Id */
+            message_id?: string;
+            /**
+             * Seq
+             * @description Dense per session
+             */
+            seq: number;
+            /** Session Id */
+            session_id: string;
+            /** Turn Id */
+            turn_id?: string;
+            type: components["schemas"]["EventType"];
+        };
+        /**
          * ErrorCode
          * @description The 24 codes of the wire contract.
          * @enum {string}
@@ -582,9 +607,9 @@ export interface components {
             gap: boolean;
             /**
              * Items
-             * @description Envelopes, ascending by seq
+             * @description Ascending by seq
              */
-            items: components["schemas"]["JsonObject"][];
+            items: components["schemas"]["Envelope"][];
             /**
              * Last Seq
              * @description The newest number of the session
@@ -596,6 +621,11 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /**
+         * EventType
+         * @enum {string}
+         */
+        EventType: "session.created" | "session.activated" | "session.suspended" | "session.ended" | "message.created" | "message.updated" | "tool_call.pending" | "tool_call.approved" | "tool_call.rejected" | "tool_call.completed" | "tool_call.failed" | "stream.started" | "stream.chunk" | "stream.ended" | "error.occurred";
         /** FieldProblem */
         FieldProblem: {
             /** Field */

@@ -1,26 +1,17 @@
 // Files of a message. A picture is fetched by the API, with the caller's identity, and shown from memory.
 
 import { useEffect, useState } from 'preact/hooks'
+import type { AttachmentRef } from '../../client'
 import { Icon } from '../bits'
 import { useAction, useParley } from '../context'
 
-/** What the API says of a file; its facts differ by kind. */
-export interface AttachmentInfo {
-  id: string
-  name: string
-  media_type: string
-  size_bytes: number
-  warnings?: unknown
-}
-
 const SHOWN = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/webp'])
 
-export function AttachmentList({ attachments }: { attachments: readonly unknown[] | undefined }) {
-  const files = (attachments ?? []).filter(isAttachment)
-  if (files.length === 0) return null
+export function AttachmentList({ attachments }: { attachments: readonly AttachmentRef[] }) {
+  if (attachments.length === 0) return null
   return (
     <ul class="attachments" aria-label="Attachments">
-      {files.map((file) => (
+      {attachments.map((file) => (
         <li key={file.id}>
           <Attachment file={file} />
         </li>
@@ -29,12 +20,7 @@ export function AttachmentList({ attachments }: { attachments: readonly unknown[
   )
 }
 
-function isAttachment(value: unknown): value is AttachmentInfo {
-  const file = value as Partial<AttachmentInfo> | null
-  return typeof file?.id === 'string' && typeof file.name === 'string'
-}
-
-function Attachment({ file }: { file: AttachmentInfo }) {
+function Attachment({ file }: { file: AttachmentRef }) {
   const { api } = useParley()
   const act = useAction()
   const isPicture = SHOWN.has(file.media_type)

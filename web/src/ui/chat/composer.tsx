@@ -1,8 +1,8 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { isOver, jsonText, type Conversation, type PostedTurn, type SessionFeed, type TurnView } from '../../client'
+import { isOver, jsonText, type Attachment, type Conversation, type PostedTurn, type SessionFeed, type TurnView } from '../../client'
 import { Icon, IconButton } from '../bits'
 import { useAction, useParley, words } from '../context'
-import { size, type AttachmentInfo } from './attachments'
+import { size } from './attachments'
 
 const MAX_FILES = 16
 
@@ -10,7 +10,7 @@ interface Pending {
   key: string
   file: File
   state: 'sending' | 'failed' | 'ready'
-  info?: AttachmentInfo
+  info?: Attachment
   problem?: string
 }
 
@@ -45,7 +45,7 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
       setFiles((now) => [...now, { key, file, state: 'sending' }])
       const form = new FormData()
       form.append('file', file, file.name)
-      api.post<AttachmentInfo>(`${path}/attachments`, form).then(
+      api.post<Attachment>(`${path}/attachments`, form).then(
         (info) => put({ state: 'ready', info }),
         (error: unknown) => put({ state: 'failed', problem: words(error) }),
       )

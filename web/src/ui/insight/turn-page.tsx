@@ -138,7 +138,7 @@ async function eventsOf(api: Api, sessionId: string, turn: Turn): Promise<Envelo
     let after = Math.max(0, newest - back)
     for (;;) {
       const page = await api.events(sessionId, after)
-      events.push(...(page.items as unknown as Envelope[]))
+      events.push(...page.items)
       const isPast = events.some((event) => event.turn_id === turn.id && event.type === 'stream.ended')
       if (page.next_cursor === null || isPast) break
       after = Number(page.next_cursor)
