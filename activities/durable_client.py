@@ -26,6 +26,9 @@ _ENDED = [
     df.OrchestrationRuntimeStatus.Failed,
     df.OrchestrationRuntimeStatus.Terminated,
 ]
+_NO_INSTANCE = "health-probe"
+"""What no instance id begins with."""
+
 _LOOKS = 10
 _LOOK_SECONDS = 0.05
 _SUSPENDED = "Suspended"
@@ -50,6 +53,14 @@ async def start_or_leave(client: df.DurableOrchestrationClient, turn_id: str) ->
         await start_turn(client, turn_id)
     except Exception:
         log.exception("turn %s could not be started now; the sweep will", turn_id)
+
+
+async def ping(client: df.DurableOrchestrationClient) -> None:
+    """Raises Exception (the SDK's own) when the durable backend does not answer.
+
+    A list and not one status: of that the SDK takes an error of the backend for an instance that failed.
+    """
+    await client.get_status_by(instance_id_prefix=_NO_INSTANCE)
 
 
 class Found(StrEnum):

@@ -102,9 +102,14 @@ class Connections:
         return RelayTokens(self.settings.approval_link_secret)
 
     @cached_property
+    def signalr(self) -> RestSender:
+        """The service itself: who delivers through the binding asks it only whether it answers."""
+        if self.settings.signalr_service_uri:
+            return RestSender(self.settings.signalr_service_uri, lambda _url: token_for(SIGNALR_SCOPE))
+        return RestSender.with_key(self.settings.signalr_connection_string or "")
+
+    @cached_property
     def sender(self) -> RealtimeSender:
         if self.settings.realtime_delivery is RealtimeDelivery.REST:
-            if self.settings.signalr_service_uri:
-                return RestSender(self.settings.signalr_service_uri, lambda _url: token_for(SIGNALR_SCOPE))
-            return RestSender.with_key(self.settings.signalr_connection_string or "")
+            return self.signalr
         return RelaySender(self.settings.internal_base_url, self.relay_tokens)

@@ -9,6 +9,7 @@ from functools import cache, cached_property
 
 from shared import tracing
 from shared.adapters.webhook import ApprovalNotifier
+from shared.health import Check, HealthChecks
 from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.audit import ChainedAudit
@@ -62,6 +63,20 @@ class Services(Stores):
             RedisBuckets(self.redis, self.redis_guard),
             policy if policy.per_minute else None,
             fail_open=settings.rate_limit_fail is RateLimitFail.OPEN,
+        )
+
+    @cached_property
+    def health(self) -> HealthChecks:
+        return HealthChecks(
+            [
+                Check("postgres", lambda: self.pool.ping(), needed=True),
+                # No time limit: it asks nobody, but on a cold instance it loads the client, which takes what it takes.
+                Check("model", lambda: self.model.warm_up(), needed=True, limit_s=None),
+                Check("redis", lambda: self.event_log.ping()),
+                Check("storage", lambda: self.audit_lines.ping()),
+                Check("blobs", lambda: self.blobs.ping()),
+                Check("signalr", lambda: self.signalr.ping()),
+            ]
         )
 
     @cached_property

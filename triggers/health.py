@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
+from typing import Annotated
 
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from activities import durable_client
+from shared.health import Check, HealthAnswer, HealthStatus
 from triggers.http import Call, Operation, endpoint, ok
 
 bp = df.Blueprint()
 
-_PROBE_SECONDS = 3.0
+_FRESH = {"Cache-Control": "no-store"}
 
 
 class Alive(BaseModel):
@@ -23,10 +24,19 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """`ok` or what is wrong, per dependency. Redis may be away without making the service unready."""
+    """Whether a turn would work, and what answers.
 
-    status: str
-    dependencies: dict[str, str]
+    Without `postgres`, `model` or `durable` no turn works; without one of the others something beside turns is missing.
+    """
+
+    status: HealthStatus
+    dependencies: Annotated[
+        dict[str, HealthAnswer],
+        Field(
+            description="`postgres`, `model` (its client; the model is not asked), `durable` (where turns stand),"
+            " `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)"
+        ),
+    ]
 
 
 @endpoint(
@@ -35,7 +45,7 @@ class Ready(BaseModel):
 )
 async def health_live(call: Call, _: None) -> Response:
     """200 while the process can answer at all."""
-    return ok(Alive(status="ok"))
+    return ok(Alive(status="ok"), headers=_FRESH)
 
 
 @endpoint(
@@ -51,31 +61,11 @@ async def health_live(call: Call, _: None) -> Response:
         public=True,
         also={503: "Not ready: `dependencies` says why"},
     ),
+    durable=True,
 )
 async def health_ready(call: Call, _: None) -> Response:
-    """200 when a turn would work: database and model client; Redis, storage and durable backend are named too."""
-    everything = call.services
-    names = ["postgres", "redis", "storage", "model"]
-    results = await asyncio.gather(
-        _probe(everything.pool.ping()),
-        _probe(everything.event_log.ping()),
-        _probe(everything.audit_lines.ping()),
-        # No time limit: it asks nobody, but on a cold instance it loads the client, which takes as long as it takes.
-        _probe(everything.model.warm_up(), limit_s=None),
-    )
-    dependencies = dict(zip(names, results, strict=True))
-    ready = dependencies["postgres"] == dependencies["model"] == "ok"
-    degraded = ready and any(result != "ok" for result in results)
-    status = "degraded" if degraded else "ok" if ready else "unavailable"
-    return ok(Ready(status=status, dependencies=dependencies), 200 if ready else 503)
-
-
-async def _probe(check: Awaitable[object], *, limit_s: float | None = _PROBE_SECONDS) -> str:
-    try:
-        await asyncio.wait_for(check, limit_s)
-    except TimeoutError:
-        return "no answer"
-    except Exception as exc:
-        # Whatever a driver raises means the same here; only its kind is shown, never its text.
-        return f"unavailable ({type(exc).__name__})"
-    return "ok"
+    """200 when a turn would work. Asked anew each time, within seconds; callers at once share one round."""
+    durable = Check("durable", lambda: durable_client.ping(call.durable), needed=True)
+    health = await call.services.health.look(durable)
+    ready = health.status is not HealthStatus.UNAVAILABLE
+    return ok(Ready(status=health.status, dependencies=dict(health.answers)), 200 if ready else 503, _FRESH)

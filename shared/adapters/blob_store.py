@@ -73,6 +73,12 @@ class AzureBlobStore:
             container = self._container or await self._open()
             return await container.get_blob_client(name).exists()
 
+    async def ping(self) -> None:
+        """Raises Transient or NotFound when the container cannot be read."""
+        with _storage_errors():
+            container = self._container or await self._open()
+            await container.get_container_properties()
+
     async def _open(self) -> ContainerClient:
         from azure.core.exceptions import ResourceExistsError
         from azure.storage.blob.aio import ContainerClient, LinearRetry

@@ -25,6 +25,7 @@ RELAY_ROUTE = "internal/relay"
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
 _TOKEN_SECONDS = 600
+_PING_GROUP = "health"
 
 
 class _Session:
@@ -105,6 +106,18 @@ class RestSender:
                     await response.read()
             except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
                 raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
+
+    async def ping(self) -> None:
+        """Ask whether anybody is in a group of our hub, which takes the key or the role. Raises DeliveryFailed."""
+        url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{_PING_GROUP}"
+        try:
+            headers = {"Authorization": f"Bearer {await self._token(url)}"}
+            async with self._session.get().head(url, headers=headers) as response:
+                # 404: nobody is.
+                if response.status not in {200, 404}:
+                    raise DeliveryFailed(f"the SignalR service answered {response.status}")
+        except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
+            raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
 
     async def aclose(self) -> None:
         await self._session.aclose()

@@ -506,7 +506,8 @@ async def test_messages_are_filtered_by_role_text_and_time(api: Api) -> None:
 def stranded(tmp_path_factory: pytest.TempPathFactory, model_url: str) -> Iterator[AppHost]:
     """A host whose database, Redis and storage do not answer."""
     nowhere = f"127.0.0.1:{free_port()}"
-    storage = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;TableEndpoint=http://{nowhere}/a;"
+    account = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ=="
+    storage = f"{account};TableEndpoint=http://{nowhere}/a;BlobEndpoint=http://{nowhere}/a;"
     folder: Path = tmp_path_factory.mktemp("stranded")
     environment = app_environment(
         postgres_url=f"postgresql://app:secret-word@{nowhere}/parley",
@@ -519,6 +520,13 @@ def stranded(tmp_path_factory: pytest.TempPathFactory, model_url: str) -> Iterat
         yield host
 
 
+async def test_ready_names_all_that_a_deployment_depends_on_and_asks_anew(api: Api) -> None:
+    ready = await api.as_user(";").get("/api/v1/health/ready")
+    assert ready.headers["cache-control"] == "no-store"
+    names = ("postgres", "model", "redis", "storage", "blobs", "signalr", "durable")
+    assert ready.json() == {"status": "ok", "dependencies": dict.fromkeys(names, "ok")}
+
+
 async def test_without_its_database_the_app_says_so_and_when_to_come_back(
     stranded: AppHost, contract: WireContract
 ) -> None:
@@ -527,8 +535,18 @@ async def test_without_its_database_the_app_says_so_and_when_to_come_back(
         assert (await api.get("/api/v1/health/live")).status_code == 200
         ready = await api.get("/api/v1/health/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
-        assert set(ready.json()["dependencies"]) == {"postgres", "redis", "storage", "model"}
-        assert ready.json()["dependencies"]["model"] == "ok"
+        assert {name: answer == "ok" for name, answer in ready.json()["dependencies"].items()} == {
+            "postgres": False,
+            "redis": False,
+            "storage": False,
+            "blobs": False,
+            "signalr": True,
+            "durable": True,
+            "model": True,
+        }
+        assert set(ready.json()["dependencies"].values()) <= {"ok", "no answer", "unavailable"}
+        for secret in ("secret-word", "psycopg", "Error", str(stranded.port), "127.0.0.1"):
+            assert secret not in ready.text
         for response in await asyncio.gather(
             api.get("/api/v1/sessions"),
             api.post("/api/v1/sessions", {}),

@@ -639,6 +639,16 @@ export interface components {
          */
         FileKind: "text" | "markdown" | "json" | "csv" | "xlsx" | "docx" | "pdf" | "image" | "binary";
         /**
+         * HealthAnswer
+         * @enum {string}
+         */
+        HealthAnswer: "ok" | "no answer" | "unavailable";
+        /**
+         * HealthStatus
+         * @enum {string}
+         */
+        HealthStatus: "ok" | "degraded" | "unavailable";
+        /**
          * Highlight
          * @description A hit in a snippet: characters (code points) from `start` to before `end`.
          */
@@ -1084,15 +1094,19 @@ export interface components {
         };
         /**
          * Ready
-         * @description `ok` or what is wrong, per dependency. Redis may be away without making the service unready.
+         * @description Whether a turn would work, and what answers.
+         *
+         *     Without `postgres`, `model` or `durable` no turn works; without one of the others something beside turns is missing.
          */
         Ready: {
-            /** Dependencies */
+            /**
+             * Dependencies
+             * @description `postgres`, `model` (its client; the model is not asked), `durable` (where turns stand), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)
+             */
             dependencies: {
-                [key: string]: string;
+                [key: string]: components["schemas"]["HealthAnswer"];
             };
-            /** Status */
-            status: string;
+            status: components["schemas"]["HealthStatus"];
         };
         /**
          * Recovery

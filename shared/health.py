@@ -1,0 +1,108 @@
+"""Whether what a turn needs answers: each dependency is asked once, side by side, within seconds.
+
+Invariant: an answer is never kept. Who asks while a round is under way gets that round's answer, so that a thousand
+callers cost the dependencies one question; the next round begins with the next caller. What a driver says goes to the
+log, and there its kind alone: whoever may ask is told that something is away, not what it is made of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.sessions.realtime import DeliveryFailed
+
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 3.0
+
+
+class HealthAnswer(StrEnum):
+    OK = "ok"
+    NO_ANSWER = "no answer"  # within its time
+    UNAVAILABLE = "unavailable"  # it answered with an error, or cannot be reached
+
+
+class HealthStatus(StrEnum):
+    OK = "ok"
+    DEGRADED = "degraded"  # turns work, something beside them does not
+    UNAVAILABLE = "unavailable"  # a turn would not work
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One dependency. needed: no turn works without it. limit_s: how long its answer is waited for; None: for ever."""
+
+    name: str
+    ask: Callable[[], Awaitable[object]]
+    needed: bool = False
+    limit_s: float | None = PROBE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    status: HealthStatus
+    answers: Mapping[str, HealthAnswer]
+
+
+class HealthChecks:
+    """The dependencies of one process."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self._checks = checks
+        self._round: asyncio.Task[Health] | None = None
+        self._last: dict[str, HealthAnswer] = {}
+
+    async def look(self, *more: Check) -> Health:
+        """Ask them all. more: those that only the caller can ask; a round under way is joined as it is."""
+        if self._round is None:
+            self._round = asyncio.create_task(self._look((*self._checks, *more)))
+            self._round.add_done_callback(self._over)
+        # A caller who gives up must not take the answer from the others.
+        return await asyncio.shield(self._round)
+
+    def _over(self, _round: asyncio.Task[Health]) -> None:
+        self._round = None
+
+    async def _look(self, checks: Sequence[Check]) -> Health:
+        answers = await asyncio.gather(*(self._ask(check) for check in checks))
+        found = dict(zip([check.name for check in checks], answers, strict=True))
+        away = [check for check in checks if found[check.name] is not HealthAnswer.OK]
+        if any(check.needed for check in away):
+            return Health(HealthStatus.UNAVAILABLE, found)
+        return Health(HealthStatus.DEGRADED if away else HealthStatus.OK, found)
+
+    async def _ask(self, check: Check) -> HealthAnswer:
+        why = ""
+        try:
+            async with asyncio.timeout(check.limit_s):
+                await check.ask()
+            answer = HealthAnswer.OK
+        except TimeoutError as exc:
+            answer, why = HealthAnswer.NO_ANSWER, _kind(exc)
+        except Exception as exc:
+            # Whatever a driver raises means the same here.
+            answer, why = HealthAnswer.UNAVAILABLE, _kind(exc)
+        self._tell(check.name, answer, why)
+        return answer
+
+    def _tell(self, name: str, answer: HealthAnswer, why: str) -> None:
+        """Log what has changed, not every probe."""
+        before, self._last[name] = self._last.get(name, HealthAnswer.OK), answer
+        if answer is before:
+            return
+        if answer is HealthAnswer.OK:
+            log.info("health: %s is back", name)
+        else:
+            log.warning("health: %s: %s (%s)", name, answer, why)
+
+
+def _kind(exc: BaseException) -> str:
+    """The classes of an error and of what caused it. Texts of drivers may hold addresses and keys; ours do not."""
+    if isinstance(exc, DeliveryFailed):
+        return str(exc)
+    cause = exc.__cause__
+    return type(exc).__name__ if cause is None else f"{type(exc).__name__} from {type(cause).__name__}"
