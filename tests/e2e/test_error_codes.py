@@ -198,6 +198,7 @@ async def _host_not_allowed(rig: Rig) -> Told:
 
 @provokes(ErrorCode.TOOL_TIMEOUT)
 async def _tool_hangs(rig: Rig) -> Told:
+    rig.sink.released.clear()
     return await _call_ended(rig, post_call(rig.sink.url("/hold/for-ever")), tool_timeout_seconds=1)
 
 
