@@ -41,7 +41,10 @@ _CHECKPOINTS = "/api/v1/sessions/{session_id}/checkpoints"
     ),
 )
 async def create_checkpoint(call: Call, body: NewCheckpoint) -> Response:
-    """Beside those that are taken before each turn. While a turn runs it stands behind that turn."""
+    """Beside those that are taken before each turn. While a turn runs it stands behind that turn.
+
+    The newest hundred are kept, for a year.
+    """
     return ok(await call.services.recovery.create_checkpoint(_session_id(call), call.principal, label=body.label), 201)
 
 

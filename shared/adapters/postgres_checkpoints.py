@@ -91,8 +91,10 @@ class PostgresCheckpoints:
             assert row is not None  # locked above
             return Recovered(record.session, session_record(row))
 
-    async def forget(self, *, before: datetime, since: datetime, kept: int) -> int:
-        old = await self._pool.execute(_Q["forget_old_checkpoints"], {"before": before})
+    async def forget(self, *, before: datetime, on_demand_before: datetime, since: datetime, kept: int) -> int:
+        old = await self._pool.execute(
+            _Q["forget_old_checkpoints"], {"before": before, "on_demand_before": on_demand_before}
+        )
         return old + await self._pool.execute(_Q["forget_surplus_checkpoints"], {"since": since, "kept": kept})
 
 

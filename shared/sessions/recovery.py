@@ -34,6 +34,8 @@ KEPT_CHECKPOINTS = 100
 """Of a session, of each kind. The oldest go first."""
 KEPT_FOR = timedelta(days=90)
 """How long those that nobody asked for are kept."""
+KEPT_ON_DEMAND_FOR = timedelta(days=365)
+"""How long the others are."""
 LOOKED_BACK = timedelta(hours=3)
 """Sessions with a turn in this time are looked at for too many; the sweep for them runs every hour."""
 
@@ -101,8 +103,11 @@ class CheckpointRepository(Protocol):
         """
         ...
 
-    async def forget(self, *, before: datetime, since: datetime, kept: int) -> int:
-        """Drop automatic ones made before then, and all but the newest `kept` of sessions with one made since."""
+    async def forget(self, *, before: datetime, on_demand_before: datetime, since: datetime, kept: int) -> int:
+        """Drop those made before then, the ones on demand later than the others.
+
+        And of automatic ones all but the newest `kept`, in sessions with one made since.
+        """
         ...
 
 
@@ -155,7 +160,12 @@ class SessionRecoveryManager:
 
     async def forget_checkpoints(self, *, now: datetime) -> int:
         """Drop what is too old or too many; returns how many."""
-        return await self._checkpoints.forget(before=now - KEPT_FOR, since=now - LOOKED_BACK, kept=KEPT_CHECKPOINTS)
+        return await self._checkpoints.forget(
+            before=now - KEPT_FOR,
+            on_demand_before=now - KEPT_ON_DEMAND_FOR,
+            since=now - LOOKED_BACK,
+            kept=KEPT_CHECKPOINTS,
+        )
 
 
 def refuse_recovery(session: Session, now: datetime) -> None:

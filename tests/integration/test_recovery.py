@@ -19,7 +19,7 @@ from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.models import Concurrency, SessionConfig, SessionPatch, SessionStatus, TurnStatus
 from shared.sessions.pages import Page, decode_cursor
 from shared.sessions.records import PostedMessage
-from shared.sessions.recovery import KEPT_CHECKPOINTS, SessionRecoveryManager
+from shared.sessions.recovery import KEPT_CHECKPOINTS, KEPT_ON_DEMAND_FOR, SessionRecoveryManager
 from tests.integration.branching import ANN, Conversation, conversation
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, utc_now
 
@@ -276,27 +276,29 @@ async def test_of_those_on_demand_the_newest_are_kept(stores: Stores) -> None:
     assert (len(on_demand), on_demand[0], on_demand[-1]) == (KEPT_CHECKPOINTS, "later", "the newest")
 
 
-async def test_those_before_turns_go_when_they_are_too_many_or_too_old(
-    stores: Stores, manager: SessionRecoveryManager
-) -> None:
-    long, old, quiet = [await conversation(stores) for _ in range(3)]
-    for talk in (long, old, quiet):
+async def test_those_that_are_too_many_or_too_old_go(stores: Stores, manager: SessionRecoveryManager) -> None:
+    long, quiet, old, ancient = [await conversation(stores) for _ in range(4)]
+    for talk, days in ((long, 0), (quiet, 1), (old, 91), (ancient, 366)):
         for text in "abc":
             await talk.ask(text)
         await talk.checkpoint("mine")
-    await stores.sql(
-        b"UPDATE session_checkpoints SET created_at = now() - interval '91 days' WHERE session_id = %(s)s", s=old.id
-    )
-    await stores.sql(
-        b"UPDATE session_checkpoints SET created_at = now() - interval '1 day' WHERE session_id = %(s)s", s=quiet.id
-    )
+        await stores.sql(
+            b"UPDATE session_checkpoints SET created_at = created_at - %(age)s WHERE session_id = %(s)s",
+            age=timedelta(days=days),
+            s=talk.id,
+        )
     now = utc_now()
 
     await PostgresCheckpoints(stores.pool).forget(
-        before=now - timedelta(days=90), since=now - timedelta(hours=1), kept=2
+        before=now - timedelta(days=90),
+        on_demand_before=now - timedelta(days=365),
+        since=now - timedelta(hours=1),
+        kept=2,
     )
 
-    counts = [len(await talk.listed_checkpoints()) for talk in (long, old, quiet)]
-    assert counts == [2 + 1, 0 + 1, 3 + 1]
+    counts = [len(await talk.listed_checkpoints()) for talk in (long, quiet, old, ancient)]
+    assert counts == [2 + 1, 3 + 1, 0 + 1, 0]
     assert [item.automatic for item in await long.listed_checkpoints()] == [True, True, False]
     assert await manager.forget_checkpoints(now=now) == 0
+    await manager.forget_checkpoints(now=utc_now() + KEPT_ON_DEMAND_FOR)
+    assert await long.listed_checkpoints() == []

@@ -70,7 +70,9 @@ WHERE id = %(session_id)s
 RETURNING *, %(access)s::text AS access
 
 -- name: forget_old_checkpoints
-DELETE FROM session_checkpoints WHERE automatic AND created_at < %(before)s
+-- Those on demand are kept longer; said so that the index over ages serves both.
+DELETE FROM session_checkpoints
+WHERE created_at < %(before)s AND (automatic OR created_at < %(on_demand_before)s)
 
 -- name: forget_surplus_checkpoints
 -- There is one before every turn, so the number of its turn tells how many are newer.
