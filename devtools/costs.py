@@ -90,10 +90,10 @@ def costs_table() -> str:
         ),
         (
             "storage, vault, alerts",
-            1,
-            5,
+            8,
+            12,
             "in it",
-            "from memory, rounded up",
+            "from memory, rounded up: four log alerts are 1.50 each",
         ),
     ]
     dev, prod = sum(row[1] for row in rows), sum(row[2] for row in rows)

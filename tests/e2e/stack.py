@@ -87,8 +87,8 @@ def parley(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Sink)
             sink_port=sink.port,
         )
         webhook = {"APPROVAL_WEBHOOK_URL": sink.url(WEBHOOK_PATH), "APPROVAL_WEBHOOK_SECRET": WEBHOOK_SECRET}
-        # So that the purge, when a test asks for it, takes what has just ended; sessions take a month.
-        kept = {"TURN_HISTORY_DAYS": "0", "SESSION_RETENTION_DAYS": "30"}
+        # So that the purge, when a test asks for it, takes what has just ended; sessions take a month, or ten years.
+        kept = {"TURN_HISTORY_DAYS": "0", "SESSION_RETENTION_DAYS": "30", "SESSION_IDLE_DAYS": "3650"}
         with running_host(tmp_path_factory.mktemp("parley"), environment | webhook | kept) as host:
             yield host
 

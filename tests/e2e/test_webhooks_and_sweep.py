@@ -389,6 +389,22 @@ async def test_session_that_ended_long_ago_is_erased_with_its_history(api: Api, 
     assert (await api.get(f"/api/v1/sessions/{recent}")).status_code == 200
 
 
+async def test_session_that_was_idle_for_long_is_ended_and_says_so(api: Api, parley: AppHost) -> None:
+    idle, used = await api.session(), await api.session()
+    aged = "UPDATE sessions SET created_at = created_at - i, updated_at = updated_at - i"
+    await _sql(parley, f"{aged} FROM (SELECT interval '11 years' AS i) x WHERE id = %s", idle)
+
+    async with httpx.AsyncClient(base_url=parley.base_url, trust_env=False) as host:
+        assert (await host.post("/admin/functions/retire_sessions", json={"input": ""})).status_code == 202
+
+    async def ended() -> bool:
+        return str((await api.get(f"/api/v1/sessions/{idle}")).json()["status"]) == "ENDED"
+
+    await eventually(ended, "the timer to end it")
+    assert [event["type"] for event in await api.events(idle)][-1:] == ["session.ended"]
+    assert (await api.get(f"/api/v1/sessions/{used}")).json()["status"] == "CREATED"
+
+
 async def test_sweep_deletes_the_bytes_of_an_upload_that_was_cut(api: Api, parley: AppHost, pool: PostgresPool) -> None:
     session_id = await api.session()
     name = f"{session_id}/{new_id()}"

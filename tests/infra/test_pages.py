@@ -85,6 +85,16 @@ def test_the_timers_that_are_paid_for_are_those_there_are() -> None:
     assert sum(runs_of_a_day(schedule) for schedule in schedules) * costs.HOURS / 24 == costs.TIMER_RUNS
 
 
+def test_the_operations_page_says_of_every_alert_what_to_do() -> None:
+    alerts = (ROOT / "infra/modules/alerts.bicep").read_text("utf-8")
+    named = set(re.findall(r"name: '([a-z]+-[a-z-]+|throttling)'", alerts))
+    section = (ROOT / "docs/operations.md").read_text("utf-8").split("## Alerts")[1].split("\n## ")[0]
+    rows = [row.split(" | ")[0].removeprefix("| ") for row in section.splitlines() if row.startswith("| ")][2:]
+
+    told = {name for row in rows for name in row.split(", ")} - {"budget"}
+    assert {f"database{name}" if name.startswith("-") else name for name in told} == named
+
+
 @pytest.mark.parametrize("page", ["docs/operations.md", "infra/README.md", "orchestrators/README.md"])
 def test_every_file_a_page_of_operations_names_exists(page: str) -> None:
     named = re.findall(
