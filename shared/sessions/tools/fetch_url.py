@@ -62,7 +62,7 @@ async def fetch_url(arguments: FetchUrlArguments, call: ToolContext) -> ToolOutp
         )
     title, text = "", response.text
     if media_type in {"text/html", "application/xhtml+xml"}:
-        title, text = text_of_html(text)
+        title, text = await text_of_html(text)
     is_cut = response.is_truncated or len(text) > MAX_TEXT_CHARS
     text = text[:MAX_TEXT_CHARS]
     lines = [f"HTTP {response.status} from {response.url}"]

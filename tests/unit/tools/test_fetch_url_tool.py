@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import Any
 
@@ -34,14 +35,48 @@ from shared.sessions.tools.services import FetchRequest, FetchResponse, ToolServ
         ("<svg><title>no</title><text>no</text></svg>x<title>t</title>", "t", "x"),
     ],
 )
-def test_page_is_read_as_its_text(html: str, title: str, text: str) -> None:
-    assert text_of_html(html) == (title, text)
+async def test_page_is_read_as_its_text(html: str, title: str, text: str) -> None:
+    assert await text_of_html(html) == (title, text)
 
 
 @given(st.text(alphabet="<>/ab&;!-\"'= \nscriptylehead", max_size=300))
-def test_any_markup_is_read_without_an_error(html: str) -> None:
-    title, text = text_of_html(html)
+async def test_any_markup_is_read_without_an_error(html: str) -> None:
+    title, text = await text_of_html(html)
     assert len(title) + len(text) <= 2 * len(html)
+
+
+_HALF_A_MEGABYTE = 512 * 1024
+_HOSTILE = {
+    "open quotes": "<a b='" * _HALF_A_MEGABYTE,
+    "end tags that close nothing in much that is open": "<svg>" * 900 + "</math>" * _HALF_A_MEGABYTE,
+    "deep": "<div>" * _HALF_A_MEGABYTE,
+    "open comments": "<!--" * _HALF_A_MEGABYTE,
+    "brackets": "<" * _HALF_A_MEGABYTE,
+    "entities": "&none;" * _HALF_A_MEGABYTE,
+    "attributes": "<a " + "b=c " * _HALF_A_MEGABYTE,
+}
+
+
+@pytest.mark.parametrize("page", _HOSTILE.values(), ids=_HOSTILE)
+async def test_a_hostile_page_lets_others_run(page: str) -> None:
+    """Read in pieces, and each time the loop gets its turn. With the standard library's parser, minutes for some."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(others())
+    await text_of_html(page[:_HALF_A_MEGABYTE])
+    running.cancel()
+    # What nests too deep is left after the piece in which it does.
+    assert turns >= (0 if page.startswith("<div>") else 32)
+
+
+async def test_text_before_the_nesting_got_too_deep_is_kept() -> None:
+    assert await text_of_html("<p>seen</p>" + "<div>" * 2000 + "left out") == ("", "seen")
 
 
 class OnePage:
