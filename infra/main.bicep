@@ -13,7 +13,7 @@ param environmentName string
 @metadata({ azd: { type: 'location' } })
 param location string
 
-@description('What is bought: dev costs little and may be lost, prod survives a zone. The table is in infra/README.md.')
+@description('What is bought: dev costs little and may be lost, prod survives a zone (the Scheduler only with three units). The table is in infra/README.md.')
 @allowed(['dev', 'prod'])
 param size string = 'dev'
 
@@ -23,6 +23,10 @@ param private bool = false
 @description('Where durable state lives. The app does not know: the setting of the host changes, its code does not.')
 @allowed(['scheduler', 'storage'])
 param durableBackend string = 'scheduler'
+
+@description('Units of the Scheduler in prod: one is as fast as most need, three are redundant, and three times the price.')
+@allowed([1, 2, 3])
+param schedulerUnits int = 1
 
 @description('Application (client) id of the Entra app registration that callers sign in to (infra/hooks/register.sh makes it). There is no deployment without one.')
 @minLength(36)
@@ -288,6 +292,7 @@ module scheduler 'modules/scheduler.bicep' = if (durableBackend == 'scheduler') 
     location: location
     tags: tags
     sku: bought.schedulerSku
+    units: schedulerUnits
     private: private
     appPrincipalId: identity.outputs.principalId
   }

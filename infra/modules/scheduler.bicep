@@ -3,6 +3,7 @@ param name string
 param location string
 param tags object
 param sku string
+param units int
 param private bool
 param appPrincipalId string
 
@@ -13,7 +14,7 @@ resource scheduler 'Microsoft.DurableTask/schedulers@2026-02-01' = {
   location: location
   tags: tags
   properties: {
-    sku: sku == 'Dedicated' ? { name: 'Dedicated', capacity: 1 } : { name: 'Consumption' }
+    sku: sku == 'Dedicated' ? { name: 'Dedicated', capacity: units } : { name: 'Consumption' }
     // An empty list lets nobody in. Without a network the app's addresses are not known before; with one, the private
     // endpoint is the way and only the network's own range is listed.
     ipAllowlist: private ? ['10.10.0.0/16'] : ['0.0.0.0/0']
