@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from devtools.bootstrap import ROOT as _ROOT
-from devtools.setup import _uv_environment
+from devtools.setup import uv_environment
 
 ROOT = Path(_ROOT)
 FOLDER = ROOT / "infra"
@@ -75,7 +75,7 @@ def _scan(version: str) -> subprocess.CompletedProcess[str]:
         # Without --skip-download it asks its maker's server for advice texts, and waits for it.
         *("--directory", str(FOLDER), "--framework", "bicep", "--output", "json", "--skip-download", "--soft-fail"),
     ]
-    environment = _uv_environment() | {"LOG_LEVEL": "CRITICAL"}
+    environment = uv_environment() | {"LOG_LEVEL": "CRITICAL"}
     environment.pop("PYTHONPATH", None)
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False

@@ -30,7 +30,7 @@ from devhost.servers.azurite import Azurite
 from devhost.servers.process import Command
 from devtools.programs import AppHost
 from devtools.stack import ROOT, Stack
-from devtools.up import _migrate
+from devtools.up import migrate
 
 RESULT = ROOT / "docs" / "measured-turn.json"
 TURNS = 20
@@ -66,7 +66,7 @@ async def main() -> int:
             stack = Stack(Path(folder), {"AzureWebJobsStorage": storage.url}, port=7171, report=_report)
             await enter_all(running, list(stack.servers))
             assert stack.postgres is not None
-            await _migrate(stack.postgres.url)
+            await migrate(stack.postgres.url)
             environment = stack.app_environment(port=7171) | {"AzureWebJobsStorage": storage.url}
             assert stack.notes is not None
             texts = {kind: text.format(notes_port=stack.notes.port) for kind, text in KINDS.items()}

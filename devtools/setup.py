@@ -91,7 +91,7 @@ def _set_up(stamp: str) -> None:
                 *(["--compile-bytecode"] if sys.dont_write_bytecode else []),
                 str(LOCK),
             ],
-            env=_uv_environment(),
+            env=uv_environment(),
         )
     _lead_to_project()
     STAMP.write_text(stamp + "\n", encoding="ascii")
@@ -131,7 +131,7 @@ def _lead_to_project() -> None:
         (packages / "checkout.pth").write_text(f"{ROOT}\n", encoding="utf-8")
 
 
-def _uv_environment() -> dict[str, str]:
+def uv_environment() -> dict[str, str]:
     """uv does not read pip's settings; whoever set pip's index by environment means both."""
     env = dict(os.environ)
     for pip_name, uv_name in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):

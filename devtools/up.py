@@ -115,7 +115,7 @@ async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, setti
     async def migrate_when_ready() -> None:
         if stack.postgres is not None:
             await _timed(running, stack.postgres)
-        await _migrate(stack.postgres.url if stack.postgres is not None else settings["POSTGRES_URL"])
+        await migrate(stack.postgres.url if stack.postgres is not None else settings["POSTGRES_URL"])
 
     async def start(server: Server) -> None:
         try:
@@ -162,7 +162,7 @@ def _address(server: Server) -> str:
     return urlsplit(server.url).netloc.rpartition("@")[2] if "://" in server.url else ""
 
 
-async def _migrate(url: str) -> None:
+async def migrate(url: str) -> None:
     began = time.monotonic()
     code, output = await run_to_end(
         [sys.executable, "-m", _MIGRATE], cwd=ROOT, env=dict(os.environ) | {"POSTGRES_URL": url}

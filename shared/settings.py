@@ -1,6 +1,7 @@
 """Every setting of the app, typed, checked once at start.
 
-Nothing else reads `os.environ`. `local.settings.sample.json` and `infra/` name exactly these settings.
+Nothing else of the app reads `os.environ`; the commands beside the SQL take the database's address from there.
+`local.settings.sample.json` and `infra/` name exactly these settings.
 """
 
 from __future__ import annotations

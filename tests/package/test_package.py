@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from devtools.package import PackageError, build, is_ignored, read_rules
-from devtools.setup import _uv_environment
+from devtools.setup import uv_environment
 from tests.e2e.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
 from tests.e2e.stack import own_stores
 
@@ -66,7 +66,7 @@ def _install(package: Path, *arguments: str) -> None:
     done = subprocess.run(
         [str(uv), "pip", "install", "--quiet", *arguments],
         cwd=package,
-        env=_uv_environment(),
+        env=uv_environment(),
         capture_output=True,
         text=True,
         timeout=150,

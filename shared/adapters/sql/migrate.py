@@ -5,7 +5,8 @@ interleave. Never called by a request.
 
 Files run by number. One that arrives late, below a number that a database has already (two branches were merged), is
 applied there too, so that every database ends with the same files. Files written side by side must therefore not
-depend on each other; one that builds on another takes a higher number, and then always runs after it.
+depend on each other; one that builds on another takes a higher number, and then always runs after it. So numbers were
+given out before files were written, and some (0011 to 0016) were not needed: a gap means nothing.
 """
 
 from __future__ import annotations
