@@ -95,6 +95,19 @@ def test_the_operations_page_says_of_every_alert_what_to_do() -> None:
     assert {f"database{name}" if name.startswith("-") else name for name in told} == named
 
 
+def test_the_pages_name_the_environment_variables_that_reach_the_deployment() -> None:
+    taken = set(re.findall(r"\$\{(PARLEY_\w+)", (ROOT / "infra/main.parameters.json").read_text("utf-8")))
+    told = {
+        name
+        for page in ("docs/operations.md", "infra/README.md")
+        for name in re.findall(r"\bPARLEY_[A-Z_*]+", (ROOT / page).read_text("utf-8"))
+    }
+
+    patterns = {name: re.compile(name.replace("*", "[A-Z_]+")) for name in told}
+    assert [name for name, pattern in patterns.items() if not any(map(pattern.fullmatch, taken))] == []
+    assert [one for one in taken if not any(pattern.fullmatch(one) for pattern in patterns.values())] == []
+
+
 @pytest.mark.parametrize("page", ["docs/operations.md", "infra/README.md", "orchestrators/README.md"])
 def test_every_file_a_page_of_operations_names_exists(page: str) -> None:
     named = re.findall(
