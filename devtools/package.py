@@ -45,14 +45,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def build(target: Path, source: Path = ROOT) -> list[Path]:
     """Copy what is deployed from `source` to `target`, emptied first; the files, relative. Raises PackageError."""
-    if target.exists() and any(target.iterdir()) and not (target / "host.json").exists():
-        raise PackageError(f"{target} holds something that is no package: name another folder")
     rules = read_rules(source / ".funcignore")
     files = sorted(_kept(source, rules))
-    shutil.rmtree(target, ignore_errors=True)
-    for file in files:
-        (target / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / file, target / file)
+    try:
+        if target.exists() and any(target.iterdir()) and not (target / "host.json").exists():
+            raise PackageError(f"{target} holds something that is no package: name another folder")
+        shutil.rmtree(target, ignore_errors=True)
+        for file in files:
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, target / file)
+    except OSError as error:
+        raise PackageError(f"{target} cannot be written ({error.strerror}): name another folder") from error
     return files
 
 

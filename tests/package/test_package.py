@@ -172,3 +172,10 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(PackageError, match="no package"):
         build(tmp_path)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(PackageError, match="file/package cannot be written"):
+        build(tmp_path / "file" / "package")
