@@ -173,7 +173,7 @@ class Services(Stores):
             PostgresLifecycle(self.pool),
             self.publisher,
             self.session_rows.get,
-            [self.event_log, self.statistics, self.loose_blobs, self.audit],
+            [self.statistics, self.loose_blobs, self.audit],
             self.audit,
             self.session_cache,
             agents=self.agents,
@@ -282,7 +282,7 @@ class Services(Stores):
 
     @cached_property
     def streaming(self) -> StreamingHandler:
-        return StreamingHandler(self.event_log, self.turn_rows)
+        return StreamingHandler(self.event_log, self.turn_rows, self.session_cache)
 
 
 @cache

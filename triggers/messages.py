@@ -150,9 +150,9 @@ async def _when_settled(call: Call, result: PostedMessage, wait_s: int, headers:
     except DeliveryFailed as exc:
         log.warning("live delivery failed for turn %s: %s", result.turn.id, exc)
     try:
-        turn = await call.services.waiter.settled(result.turn.session_id, result.turn.id, wait_s)
+        turn = await call.services.waiter.settled(result.target, result.turn.id, call.principal.user_id, wait_s)
     except NotFound as exc:
-        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session was deleted meanwhile.") from exc
+        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session was deleted or closed to you meanwhile.") from exc
     if turn.status is TurnStatus.WAITING_APPROVAL:
         waiting = AppError(ErrorCode.APPROVAL_REQUIRED, "The turn waits until a tool call is approved or rejected.")
         response = problem(waiting, call.correlation_id, doing="waiting for a turn")

@@ -80,12 +80,12 @@ async def put_participant(call: Call, body: NewParticipant) -> Response:
     durable=True,
 )
 async def remove_participant(call: Call, _: None) -> Response:
-    """The owner removes anyone, others leave. The user's turns are cancelled and live delivery to them ends; an event
-    stream that is open stays until its connection ends."""
+    """The owner removes anyone, others leave. The user's turns are cancelled and live delivery to them ends: at once
+    through SignalR, within seconds in an event stream that is open."""
     session_id, user_id = _ids(call)
     change = await call.services.lifecycle.remove_participant(session_id, user_id, call.principal)
     await durable_client.interrupt(call.durable, change.interruption)
-    action = {"action": "remove", "groupName": session_group(session_id), "userId": user_id}
+    action = {"action": "remove", "groupName": session_group(change.feed), "userId": user_id}
     call.events = [*change.messages, orjson.dumps(action)]
     return no_content()
 

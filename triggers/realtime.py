@@ -107,11 +107,11 @@ async def unsubscribe(call: Call, body: Subscription) -> Response:
 
 async def _membership(call: Call, body: Subscription, action: str) -> Response:
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
-    await call.services.sessions.get(session_id, call.principal)
+    record = await call.services.sessions.get(session_id, call.principal)
     who: Mapping[str, str] = (
         {"connection_id": body.connection_id} if body.connection_id else {"user_id": call.principal.user_id}
     )
-    call.events = [_group_action(action, session_group(session_id), **who).encode()]
+    call.events = [_group_action(action, session_group(record.target.feed), **who).encode()]
     return raw_json({"session_id": session_id, "connection_id": body.connection_id})
 
 

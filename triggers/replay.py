@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from shared.errors import ErrorCode
 from shared.sessions.events import Envelope
+from shared.sessions.streaming import Viewer
 from triggers.http import Call, Operation, Parameter, endpoint, event_stream, invalid_parameter, raw_json
 from triggers.parameters import PAGING
 
@@ -51,14 +52,15 @@ class EventPage(BaseModel):
     ),
 )
 async def read_events(call: Call, _: None) -> Response:
-    """JSON replay; with `Accept: text/event-stream` replay and then live."""
+    """JSON replay; with `Accept: text/event-stream` replay and then live, for as long as the caller may read."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     after = last_event_id(call) or 0
     limit = call.page(int).limit
-    await call.services.session_cache.get(session_id, call.principal.user_id)
+    user_id = call.principal.user_id
+    feed = (await call.services.session_cache.get(session_id, user_id)).feed
     if "text/event-stream" in call.request.headers.get("accept", ""):
-        return event_stream(call.services.streaming.session_events(session_id, after))
-    found = await call.services.streaming.replay(session_id, after, limit)
+        return event_stream(call.services.streaming.session_events(Viewer(session_id, user_id, feed), after))
+    found = await call.services.streaming.replay(feed, after, limit)
     return raw_json(
         {
             "items": [orjson.Fragment(item) for item in found.items],

@@ -8,6 +8,7 @@ from azurefunctions.extensions.http.fastapi import Response
 from activities import durable_client
 from shared.errors import ErrorCode
 from shared.sessions.models import Turn
+from shared.sessions.streaming import Viewer
 from triggers.http import Call, Operation, Parameter, endpoint, event_stream, ok, page_of
 from triggers.parameters import PAGING
 from triggers.replay import LAST_EVENT_ID, last_event_id
@@ -102,8 +103,9 @@ async def stream_turn(call: Call, _: None) -> Response:
     """
     session_id, turn_id = _ids(call)
     after = last_event_id(call)
-    turn = await call.services.sessions.get_turn(session_id, turn_id, call.principal)
-    return event_stream(call.services.streaming.turn_stream(turn, after))
+    found = await call.services.sessions.readable_turn(session_id, turn_id, call.principal)
+    viewer = Viewer(session_id, call.principal.user_id, found.feed)
+    return event_stream(call.services.streaming.turn_stream(found.turn, viewer, after))
 
 
 def _ids(call: Call) -> tuple[str, str]:

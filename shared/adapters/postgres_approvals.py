@@ -104,7 +104,7 @@ class PostgresApprovals:
             where.append(sql.SQL("(a.requested_at, a.id) < (%(after_at)s, %(after_id)s)"))
             parameters["after_at"], parameters["after_id"] = page.after
         query = sql.SQL(
-            "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, votes_of_approval(a.id) AS votes"
+            "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes"
             " FROM approvals a JOIN sessions s ON s.id = a.session_id"
             " WHERE {} ORDER BY a.requested_at DESC, a.id DESC LIMIT %(limit)s"
         ).format(sql.SQL(" AND ").join(where))

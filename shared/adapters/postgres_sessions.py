@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.sessions.agents import Agent
 from shared.sessions.cache import SessionEntry
-from shared.sessions.events import SEQ_LEASE, EventTarget
+from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
 from shared.sessions.pages import Page, SessionFilter
@@ -26,7 +27,12 @@ _T = load_queries("turns")
 
 def event_target(row: Row, *, session_id: str | None = None) -> EventTarget:
     """The event lease columns of any row that carries them."""
-    return EventTarget(session_id or row["session_id"], row["event_seq_floor"], row["event_seq_ceiling"])
+    return EventTarget(
+        session_id or row["session_id"],
+        row["event_seq_floor"],
+        row["event_seq_ceiling"],
+        incarnation=row["incarnation"],
+    )
 
 
 def session_record(row: Row) -> SessionRecord:
@@ -134,7 +140,10 @@ class PostgresSessions:
     async def entry(self, session_id: str) -> SessionEntry | None:
         """What the cache keeps of a session; None when there is none."""
         row = await self._pool.fetch_one(_Q["session_entry"], {"session_id": session_id})
-        return None if row is None else SessionEntry(**row)
+        if row is None:
+            return None
+        feed = feed_name(session_id, row["incarnation"])
+        return SessionEntry(row["owner_id"], row["participants"], row["active_branch"], row["last_branch"], feed)
 
     async def get_for_posting(
         self, session_id: str, user_id: str, *, day: date
@@ -230,20 +239,18 @@ class PostgresSessions:
         """Sessions whose orchestrations were not told, or cannot be said to have been."""
         return [row["id"] for row in await self._pool.fetch_all(_Q["unsettled_holds"], {"limit": limit})]
 
-    async def lease(self, session_id: str, *, lost: bool) -> EventTarget:
-        query = _Q["lease_lost" if lost else "lease_more"]
-        row = await self._pool.fetch_one(query, {"session_id": session_id, "lease": SEQ_LEASE})
-        return self._leased(session_id, row, may_seed=lost)
+    async def lease(self, target: EventTarget, *, lost: bool) -> EventTarget:
+        return await self._leased(_Q["lease_lost" if lost else "lease_more"], target, {"lease": SEQ_LEASE}, seeds=lost)
 
-    async def allocate(self, session_id: str, count: int) -> EventTarget:
-        row = await self._pool.fetch_one(_Q["allocate_seq"], {"session_id": session_id, "count": count})
-        return self._leased(session_id, row, may_seed=False)
+    async def allocate(self, target: EventTarget, count: int) -> EventTarget:
+        return await self._leased(_Q["allocate_seq"], target, {"count": count}, seeds=False)
 
-    @staticmethod
-    def _leased(session_id: str, row: Row | None, *, may_seed: bool) -> EventTarget:
+    async def _leased(self, query: bytes, target: EventTarget, wanted: dict[str, int], *, seeds: bool) -> EventTarget:
+        key = {"session_id": target.session_id, "incarnation": target.incarnation}
+        row = await self._pool.fetch_one(query, {**key, **wanted})
         if row is None:
             raise no_such_session()
-        return EventTarget(session_id, row["event_seq_floor"], row["event_seq_ceiling"], may_seed)
+        return replace(target, seq_floor=row["event_seq_floor"], seq_ceiling=row["event_seq_ceiling"], may_seed=seeds)
 
     async def forget_idempotency_keys(self, *, before: datetime) -> int:
         return await self._pool.execute(_Q["forget_idempotency_keys"], {"before": before})

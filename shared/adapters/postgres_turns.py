@@ -28,7 +28,7 @@ from shared.adapters.sql.queries import load_queries
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import new_id
 from shared.sessions.budgets import usage_day
-from shared.sessions.events import EventTarget
+from shared.sessions.events import EventTarget, feed_name
 from shared.sessions.models import (
     Concurrency,
     Message,
@@ -43,6 +43,7 @@ from shared.sessions.records import (
     Idempotency,
     Interruption,
     PostedMessage,
+    ReadableTurn,
     StuckTurn,
     TurnPlan,
 )
@@ -142,7 +143,7 @@ class PostgresTurns:
             raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
         return turn_from_row(row)
 
-    async def readable_turn(self, session_id: str, turn_id: str, user_id: str) -> Turn:
+    async def readable_turn(self, session_id: str, turn_id: str, user_id: str) -> ReadableTurn:
         """A turn, and whether the user may read its session, in one look. Raises NotFound."""
         row = await self._pool.fetch_one(
             _Q["readable_turn"], {"session_id": session_id, "turn_id": turn_id, "user_id": user_id}
@@ -151,7 +152,7 @@ class PostgresTurns:
             raise no_such_session()
         if row["id"] is None:
             raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
-        return turn_from_row(row)
+        return ReadableTurn(turn_from_row(row), feed_name(session_id, row["incarnation"]))
 
     async def get_message(self, session_id: str, message_id: str) -> Message:
         """Raises NotFound."""

@@ -56,20 +56,20 @@ return seq + 1
 """
 
 
-def _slot(session_id: str) -> str:
-    return f"parley:{{{session_id}}}"
+def _slot(feed: str) -> str:
+    return f"parley:{{{feed}}}"
 
 
-def _counter(session_id: str) -> str:
-    return _slot(session_id) + ":seq"
+def _counter(feed: str) -> str:
+    return _slot(feed) + ":seq"
 
 
-def _stream(session_id: str) -> str:
-    return _slot(session_id) + ":events"
+def _stream(feed: str) -> str:
+    return _slot(feed) + ":events"
 
 
-def _channel(session_id: str) -> str:
-    return _slot(session_id) + ":live"
+def _channel(feed: str) -> str:
+    return _slot(feed) + ":live"
 
 
 class RedisEventLog:
@@ -119,30 +119,30 @@ class RedisEventLog:
     async def _run(self, sha: str, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
         for target, bodies in batch:
-            session_id = target.session_id
+            feed = target.feed
             pipeline.evalsha(
                 sha,
                 2,
-                _counter(session_id),
-                _stream(session_id),
+                _counter(feed),
+                _stream(feed),
                 target.seq_floor,
                 target.seq_ceiling,
                 1 if target.may_seed else 0,
                 self._length,
                 self._ttl_seconds,
                 _COUNTER_SECONDS,
-                _channel(session_id),
+                _channel(feed),
                 f"{self._writer}:{next(self._appends)}",
                 *bodies,
             )
         return await pipeline.execute(raise_on_error=False)
 
-    async def read(self, session_id: str, after: int, limit: int) -> LogSlice:
+    async def read(self, feed: str, after: int, limit: int) -> LogSlice:
         try:
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.hget(_counter(session_id), "seq")
-            pipeline.xrange(_stream(session_id), count=1)
-            pipeline.xrange(_stream(session_id), min=f"({after}-0", count=limit)
+            pipeline.hget(_counter(feed), "seq")
+            pipeline.xrange(_stream(feed), count=1)
+            pipeline.xrange(_stream(feed), min=f"({after}-0", count=limit)
             last, oldest, found = await pipeline.execute()
         except (RedisError, OSError) as exc:
             raise EventLogUnavailable(str(exc)) from exc
@@ -152,32 +152,32 @@ class RedisEventLog:
             first_kept=_entry(oldest[0])[0] if oldest else None,
         )
 
-    async def read_back(self, session_id: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
+    async def read_back(self, feed: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         if before is not None and before <= 1:
             return []
         try:
             newest = "+" if before is None else f"({before}-0"
-            found = await self._redis.xrevrange(_stream(session_id), max=newest, count=limit)
+            found = await self._redis.xrevrange(_stream(feed), max=newest, count=limit)
         except (RedisError, OSError) as exc:
             raise EventLogUnavailable(str(exc)) from exc
         return [_entry(entry) for entry in found or ()]
 
-    async def follow(self, session_id: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
+    async def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         queue: _Queue = asyncio.Queue(_QUEUE_LIMIT)
         try:
             # Shielded: a reader that leaves just now must not leave the shared connection half subscribed.
-            await asyncio.shield(self._followers.add(_channel(session_id), queue))
+            await asyncio.shield(self._followers.add(_channel(feed), queue))
             while True:
                 item = await queue.get()
                 if isinstance(item, EventLogUnavailable):
                     raise item
                 yield item
         finally:
-            await asyncio.shield(self._followers.remove(_channel(session_id), queue))
+            await asyncio.shield(self._followers.remove(_channel(feed), queue))
 
-    async def erase(self, session_id: str) -> None:
+    async def erase(self, feed: str) -> None:
         try:
-            await self._redis.delete(_counter(session_id), _stream(session_id))
+            await self._redis.delete(_counter(feed), _stream(feed))
         except (RedisError, OSError) as exc:
             raise EventLogUnavailable(str(exc)) from exc
 

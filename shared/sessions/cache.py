@@ -32,7 +32,7 @@ LOAD_S = 2.0
 
 _TELL_AGAIN_S = 1.0
 
-_SHAPE = 1
+_SHAPE = 2
 """Goes up with `SessionEntry`: another version of the app must not read what this one kept."""
 
 
@@ -48,16 +48,20 @@ class SessionEntry:
     participants: Mapping[str, Access]
     active_branch: int
     last_branch: int
+    feed: str
+    """Where its events are."""
 
     def seen_by(self, user_id: str) -> ReadableSession:
         """Raises NotFound when the user may not read it."""
         access = "owner" if user_id == self.owner_id else self.participants.get(user_id)
         if access is None:
             raise no_such_session()
-        return ReadableSession(self.owner_id, access, self.active_branch, self.last_branch)
+        return ReadableSession(self.owner_id, access, self.active_branch, self.last_branch, self.feed)
 
     def dump(self) -> bytes:
-        return orjson.dumps([_SHAPE, self.owner_id, dict(self.participants), self.active_branch, self.last_branch])
+        return orjson.dumps(
+            [_SHAPE, self.owner_id, dict(self.participants), self.active_branch, self.last_branch, self.feed]
+        )
 
     @classmethod
     def load(cls, data: bytes) -> SessionEntry | None:
@@ -74,6 +78,7 @@ class ReadableSession:
     access: Access
     active_branch: int
     last_branch: int
+    feed: str
 
 
 class SessionView(Protocol):

@@ -4,6 +4,9 @@ Invariant: an event has its number before anyone sees it, numbers of a session o
 twice. Redis assigns them; should it lose the counter, numbering goes on above everything it could have assigned
 (the session row in PostgreSQL holds a ceiling it may not pass without asking), so a client sees a hole, asks for
 what it missed, and is told the truth: `gap`.
+
+Invariant: nobody sees a session's events for having seen an earlier session of the same id: its log and its group are
+named after its `feed`, which no two sessions share.
 """
 
 from __future__ import annotations
@@ -108,9 +111,14 @@ def frame(kind: FrameType, turn_id: str, message_id: str | None, /, **fields: An
     return Event(EventType.STREAM_CHUNK, {"frame": {"type": kind, **fields}}, turn_id, message_id)
 
 
-def session_group(session_id: str) -> str:
+def feed_name(session_id: str, incarnation: str | None) -> str:
+    """What a session's event log and group are named after. incarnation: None in sessions made before there was one."""
+    return session_id if incarnation is None else f"{session_id}.{incarnation}"
+
+
+def session_group(feed: str) -> str:
     """The SignalR group that sees a session's events."""
-    return f"session-{session_id}"
+    return f"session-{feed}"
 
 
 ROLE_GROUPS = {Role.USER: "users", Role.APPROVER: "approvers", Role.ADMIN: "admins"}
@@ -126,6 +134,11 @@ class EventTarget:
     seq_ceiling: int
     may_seed: bool = False
     """No number above the floor can have been given yet: a missing counter may start there."""
+    incarnation: str | None = None
+
+    @property
+    def feed(self) -> str:
+        return feed_name(self.session_id, self.incarnation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +166,7 @@ class EventLogUnavailable(Exception):
 
 
 class EventLog(Protocol):
-    """Where events are numbered and kept for replay (Redis)."""
+    """Where events are numbered and kept for replay (Redis), each session's under its feed."""
 
     async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
         """Number and keep `bodies`, atomically and in order; returns the first number.
@@ -162,32 +175,33 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read(self, session_id: str, after: int, limit: int) -> LogSlice:
+    async def read(self, feed: str, after: int, limit: int) -> LogSlice:
         """Up to `limit` events with seq > `after`, oldest first. Raises EventLogUnavailable."""
         ...
 
-    async def read_back(self, session_id: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
+    async def read_back(self, feed: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         """Up to `limit` events with seq < `before` (None: the end), newest first. Raises EventLogUnavailable."""
         ...
 
-    def follow(self, session_id: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
+    def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         """Live events from now on. Yields None first, once listening, and again after any interruption:
         then the caller reads what it may have missed. Raises EventLogUnavailable."""
         ...
 
-    async def erase(self, session_id: str) -> None:
-        """Forget the session's events and counter."""
+    async def erase(self, feed: str) -> None:
+        """Forget the feed's events and counter. Raises EventLogUnavailable."""
         ...
 
 
 class SequenceLeases(Protocol):
-    """The part of the session store that guards event numbers."""
+    """The part of the session store that guards event numbers. Raises NotFound for a session that is gone, though
+    another has its id now."""
 
-    async def lease(self, session_id: str, *, lost: bool) -> EventTarget:
+    async def lease(self, target: EventTarget, *, lost: bool) -> EventTarget:
         """Raise the ceiling by SEQ_LEASE; `lost` also moves the floor up to the old ceiling."""
         ...
 
-    async def allocate(self, session_id: str, count: int) -> EventTarget:
+    async def allocate(self, target: EventTarget, count: int) -> EventTarget:
         """Take `count` numbers past the ceiling, without Redis; the last of them is the new floor."""
         ...
 
@@ -202,7 +216,7 @@ class SessionEventPublisher:
     def __init__(self, log: EventLog, leases: SequenceLeases) -> None:
         self._log = log
         self._leases = leases
-        # Sessions numbered without Redis by this process: a caller that read its row before that must not
+        # Feeds numbered without Redis by this process: a caller that read its row before that must not
         # let a recovered Redis continue below those numbers. Grows only while Redis is down.
         self._moved: dict[str, EventTarget] = {}
 
@@ -221,7 +235,7 @@ class SessionEventPublisher:
         """
         bodies = [event.body(target.session_id) for event in events]
         first = await self._number(target, bodies)
-        receivers = [b'"groupName":' + orjson.dumps(group) for group in (session_group(target.session_id), *also_to)]
+        receivers = [b'"groupName":' + orjson.dumps(group) for group in (session_group(target.feed), *also_to)]
         receivers += [b'"userId":' + orjson.dumps(user) for user in users]
         messages: list[bytes] = []
         for offset, body in enumerate(bodies):
@@ -232,19 +246,23 @@ class SessionEventPublisher:
             )
         return messages
 
+    async def forget(self, feed: str) -> None:
+        """Of an erased session. Raises EventLogUnavailable."""
+        await self._log.erase(feed)
+
     async def _number(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
-        moved = self._moved.get(target.session_id)
+        moved = self._moved.get(target.feed)
         if moved is not None and moved.seq_floor > target.seq_floor:
             target = moved
         try:
             try:
                 return await self._log.append(target, bodies)
             except SeqLeaseNeeded as needed:
-                leased = await self._leases.lease(target.session_id, lost=needed.lost)
+                leased = await self._leases.lease(target, lost=needed.lost)
                 return await self._log.append(leased, bodies)
         except (EventLogUnavailable, SeqLeaseNeeded):
-            moved = await self._leases.allocate(target.session_id, len(bodies))
+            moved = await self._leases.allocate(target, len(bodies))
             if len(self._moved) >= _MOVED_LIMIT:
                 self._moved.pop(next(iter(self._moved)))
-            self._moved[target.session_id] = moved
+            self._moved[target.feed] = moved
             return moved.seq_floor - len(bodies) + 1

@@ -8,7 +8,7 @@ approvals).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from pydantic import Field
 from shared.errors import ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.events import Event, EventTarget, EventType, SessionEventPublisher
+from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.metrics import metrics
 from shared.sessions.models import Session, Value
 from shared.sessions.records import Idempotency, SessionRecord
@@ -85,7 +85,7 @@ class ForkService:
         if not made:
             return record.session, []
         metrics.session_created()
-        target = EventTarget(record.session.id, record.target.seq_floor, record.target.seq_ceiling, may_seed=True)
+        target = replace(record.target, may_seed=True)
         event = Event(EventType.SESSION_CREATED, {"session": record.session.model_dump(mode="json")})
         return record.session, await self._publisher.publish(target, [event])
 

@@ -19,7 +19,14 @@ from shared.principal import Principal
 from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.audit import SYSTEM, AuditTrail
 from shared.sessions.cache import SessionChanges
-from shared.sessions.events import Event, EventLogUnavailable, EventTarget, EventType, SessionEventPublisher
+from shared.sessions.events import (
+    Event,
+    EventLogUnavailable,
+    EventTarget,
+    EventType,
+    SessionEventPublisher,
+    feed_name,
+)
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.models import JsonObject, NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
 from shared.sessions.pages import Page
@@ -46,6 +53,7 @@ class Curtailed:
 class AccessChange:
     """Whom the caller must tell that a participant's access changed."""
 
+    feed: str
     interruption: Interruption
     messages: list[bytes]
     """Events to send."""
@@ -74,6 +82,11 @@ class Erasure:
     turns: int
     by_retention: bool
     """Nobody asked: it was too old."""
+    incarnation: str | None
+
+    @property
+    def feed(self) -> str:
+        return feed_name(self.session_id, self.incarnation)
 
 
 class LifecycleRepository(Protocol):
@@ -156,7 +169,7 @@ class SessionLifecycle:
         *,
         agents: AgentCatalog,
     ) -> None:
-        """read: a session for a user, raises NotFound. stores: what must forget an erased session too.
+        """read: a session for a user, raises NotFound. stores: what beside the event log must forget an erased session.
 
         changes: who is told of changed access. agents: those a session may be given.
         """
@@ -259,7 +272,7 @@ class SessionLifecycle:
     async def _access_change(self, curtailed: Curtailed) -> AccessChange:
         events = closed_turn_events(curtailed.interruption.closed_turn_ids)
         messages = await self._publisher.publish(curtailed.target, events) if events else []
-        return AccessChange(curtailed.interruption, messages)
+        return AccessChange(curtailed.target.feed, curtailed.interruption, messages)
 
     async def _owned(self, session_id: str, principal: Principal) -> SessionRecord:
         record = await self._read(session_id, principal.user_id)
@@ -306,14 +319,19 @@ class SessionLifecycle:
             erasure = await self._rows.erase_rows(session_id)
         if erasure is None:
             return None
-        forgotten = True
+        forgotten = await self._is_forgotten(session_id, self._publisher.forget(erasure.feed))
         for store in self._stores:
-            try:
-                await store.erase(session_id)
-            except (EventLogUnavailable, Transient) as exc:
-                log.warning("erasing session %s waits for a store: %s", session_id, exc)
-                forgotten = False
+            forgotten &= await self._is_forgotten(session_id, store.erase(session_id))
         return erasure, forgotten
+
+    @staticmethod
+    async def _is_forgotten(session_id: str, erasing: Awaitable[None]) -> bool:
+        try:
+            await erasing
+        except (EventLogUnavailable, Transient) as exc:
+            log.warning("erasing session %s waits for a store: %s", session_id, exc)
+            return False
+        return True
 
     async def finish_erasure(self, erasure: Erasure, gone: Sequence[str], *, stores_forgot: bool) -> bool:
         """Note which durable instances are gone; when all is, write the audit line. Whether it is finished."""

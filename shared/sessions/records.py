@@ -55,6 +55,14 @@ class SessionRecord:
         return self.session.active_branch
 
 
+@dataclass(frozen=True, slots=True)
+class ReadableTurn:
+    """A turn as somebody who may read its session sees it. feed: where its events are."""
+
+    turn: Turn
+    feed: str
+
+
 class TurnPlan(Value):
     """What a turn runs with, frozen when its message was posted; stored with the turn as JSON."""
 

@@ -35,6 +35,7 @@ from shared.sessions.records import (
     Idempotency,
     Interruption,
     PostedMessage,
+    ReadableTurn,
     SessionRecord,
     StepClosed,
     StepResult,
@@ -82,11 +83,11 @@ class SessionRepository(Protocol):
         """
         ...
 
-    async def lease(self, session_id: str, *, lost: bool) -> EventTarget:
+    async def lease(self, target: EventTarget, *, lost: bool) -> EventTarget:
         """See `events.SequenceLeases`."""
         ...
 
-    async def allocate(self, session_id: str, count: int) -> EventTarget:
+    async def allocate(self, target: EventTarget, count: int) -> EventTarget:
         """See `events.SequenceLeases`."""
         ...
 
@@ -126,7 +127,7 @@ class TurnRepository(Protocol):
         """Raises NotFound."""
         ...
 
-    async def readable_turn(self, session_id: str, turn_id: str, user_id: str) -> Turn:
+    async def readable_turn(self, session_id: str, turn_id: str, user_id: str) -> ReadableTurn:
         """A turn of a session the user may read. Raises NotFound (SESSION_NOT_FOUND, MESSAGE_NOT_FOUND)."""
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import orjson
@@ -22,7 +22,7 @@ from shared.sessions.agent_catalog import AgentCatalog, unknown_agent
 from shared.sessions.agents import DEFAULT_AGENT, effective_config, plan_turn
 from shared.sessions.budgets import TokenBudgets, TokensUsed, posting_refusal, usage_day
 from shared.sessions.context import estimate_tokens
-from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
+from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.files.note import MAX_NOTE_CHARS, note_for, reference
@@ -52,6 +52,7 @@ from shared.sessions.records import (
     Idempotency,
     Interruption,
     PostedMessage,
+    ReadableTurn,
     SessionRecord,
     TurnPlan,
 )
@@ -160,7 +161,7 @@ class SessionService:
         if not created:
             return record.session, False, []
         metrics.session_created()
-        target = EventTarget(session.id, record.target.seq_floor, record.target.seq_ceiling, may_seed=True)
+        target = replace(record.target, may_seed=True)
         event = Event(EventType.SESSION_CREATED, {"session": record.session.model_dump(mode="json")})
         return record.session, True, await self._publisher.publish(target, [event])
 
@@ -294,6 +295,10 @@ class SessionService:
 
     async def get_turn(self, session_id: str, turn_id: str, principal: Principal) -> Turn:
         """Raises NotFound."""
+        return (await self.readable_turn(session_id, turn_id, principal)).turn
+
+    async def readable_turn(self, session_id: str, turn_id: str, principal: Principal) -> ReadableTurn:
+        """A turn to watch. Raises NotFound."""
         return await self._turns.readable_turn(session_id, turn_id, principal.user_id)
 
     async def cancel_turn(

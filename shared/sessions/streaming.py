@@ -1,20 +1,25 @@
 """StreamingHandler: the event log as Server-Sent Events, for a session or for one turn.
 
 Invariant: a reader gets every event after the number it names exactly once and in order, first from the log, then
-live; where the log has a hole it is told so, never left to guess.
+live; where the log has a hole it is told so, never left to guess. It gets nothing that was said more than RECHECK_S
+after it lost the right to read the session, or after that session was erased: its stream ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
+from shared.errors import NotFound, Transient
+from shared.sessions.cache import ReadableSession
 from shared.sessions.events import (
     EventLog,
     EventLogUnavailable,
@@ -26,11 +31,15 @@ from shared.sessions.models import Message, MessageRole, MessageStatus, Turn
 from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
 
+log = logging.getLogger(__name__)
+
 READ_BATCH = 500
 START_BATCH = 32
 """Events looked at first when a turn's beginning is sought: a reader mostly comes right after its message."""
 KEEP_ALIVE_SECONDS = 15.0
 """Proxies cut connections that are silent for a minute or so."""
+RECHECK_S = 10.0
+"""An open stream asks again whether its reader may read the session, at most this long after it last did."""
 DEGRADED_POLL_SECONDS = 1.0
 """How often the database is asked while the log is away."""
 
@@ -63,17 +72,43 @@ class Replay:
     more: bool
 
 
-class StreamingHandler:
-    """Serves replay and live events. The caller has checked access."""
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who watches which session. feed: where its events are; that of a later session with its id is another."""
 
-    def __init__(self, log: EventLog, turns: TurnRepository) -> None:
+    session_id: str
+    user_id: str
+    feed: str
+
+
+class FeedReader(Protocol):
+    async def get(self, session_id: str, user_id: str) -> ReadableSession:
+        """Raises NotFound when it does not exist or the user may not read it."""
+        ...
+
+
+class StreamingHandler:
+    """Serves replay and live events. The caller has checked access, which open streams check again."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        turns: TurnRepository,
+        sessions: FeedReader,
+        *,
+        recheck_s: float = RECHECK_S,
+        keep_alive_s: float = KEEP_ALIVE_SECONDS,
+    ) -> None:
         self._log = log
         self._turns = turns
+        self._sessions = sessions
+        self._recheck_s = recheck_s
+        self._keep_alive_s = keep_alive_s
 
-    async def replay(self, session_id: str, after: int, limit: int) -> Replay:
+    async def replay(self, feed: str, after: int, limit: int) -> Replay:
         """Events with seq > after. Without the log: nothing, and a gap."""
         try:
-            found = await self._log.read(session_id, after, limit + 1)
+            found = await self._log.read(feed, after, limit + 1)
         except EventLogUnavailable:
             return Replay([], after, after, gap=True, more=False)
         items = found.items[:limit]
@@ -87,12 +122,13 @@ class StreamingHandler:
             len(found.items) > limit,
         )
 
-    async def session_events(self, session_id: str, after: int) -> AsyncIterator[bytes]:
-        """A session's events as SSE (`id: seq`, `event: type`), replay then live, until the client leaves.
+    async def session_events(self, viewer: Viewer, after: int) -> AsyncIterator[bytes]:
+        """A session's events as SSE (`id: seq`, `event: type`), replay then live, until the client leaves or may no
+        longer read them.
 
         A hole is an event `gap` without id: `{"after": n, "next": m}`.
         """
-        async with aclosing(self._live(session_id, after)) as live:
+        async with aclosing(self._while_readable(viewer, self._live(viewer.feed, after))) as live:
             async for seq, body in live:
                 if body is None:
                     yield KEEP_ALIVE
@@ -102,25 +138,26 @@ class StreamingHandler:
                 after = seq
                 yield sse(_type_of(body), envelope(seq, body), seq)
 
-    async def turn_stream(self, turn: Turn, after: int | None) -> AsyncIterator[bytes]:
-        """One turn's frames as SSE (`event: message_start`, ...), from its beginning or after a number; ends with it.
+    async def turn_stream(self, turn: Turn, viewer: Viewer, after: int | None) -> AsyncIterator[bytes]:
+        """One turn's frames as SSE (`event: message_start`, ...), from its beginning or after a number; ends with it,
+        or when its reader may no longer read them.
 
         When the log no longer holds the turn, the stored messages are sent as frames instead.
         """
         start = after
         if start is None:
-            start = await self._start_of(turn)
+            start = await self._start_of(turn, viewer.feed)
             if start is None:
-                async for frame in self._from_store(turn):
+                async for frame in self._from_store(turn, viewer):
                     yield frame
                 return
         # What has ended brings no more events: reading what is kept is enough.
         over = turn.status.is_terminal
-        source = self._kept(turn.session_id, start) if over else self._live(turn.session_id, start)
-        async with aclosing(source) as events:
+        source = self._kept(viewer.feed, start) if over else self._live(viewer.feed, start)
+        async with aclosing(self._while_readable(viewer, source)) as events:
             async for seq, body in events:
                 if body is None:
-                    if await self._ended_unseen(turn):
+                    if await self._ended_unseen(turn, viewer):
                         break
                     yield KEEP_ALIVE
                     continue
@@ -136,32 +173,59 @@ class StreamingHandler:
                     yield sse("end", orjson.dumps(event["data"]), seq)
                     return
             else:
-                if over and after is not None and await self._is_newest(turn.session_id, start):
+                if over and after is not None and await self._is_newest(viewer.feed, start):
                     # Nothing was lost and nothing is left: the reader had seen the end before.
                     yield _end(turn)
                     return
-        # The log went away or lost a part: what is stored is the truth.
-        async for frame in self._from_store(turn):
+        # The log went away or lost a part: what is stored is the truth. It answers its readers only.
+        async for frame in self._from_store(turn, viewer):
             yield frame
 
-    async def _is_newest(self, session_id: str, seq: int) -> bool:
+    async def _while_readable[Item](self, viewer: Viewer, source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
+        """`source` until its reader may no longer read the session; nothing is passed on that was not asked lately."""
+        asked = time.monotonic()
+        async with aclosing(source) as items:
+            async for item in items:
+                if time.monotonic() - asked >= self._recheck_s:
+                    try:
+                        seen = await self._sessions.get(viewer.session_id, viewer.user_id)
+                    except NotFound:
+                        return
+                    except Transient as exc:
+                        log.warning(
+                            "a stream of session %s ends, nobody can say who reads it: %s", viewer.session_id, exc
+                        )
+                        return
+                    if seen.feed != viewer.feed:
+                        return
+                    asked = time.monotonic()
+                yield item
+
+    async def _is_newest(self, feed: str, seq: int) -> bool:
         try:
-            return (await self._log.read(session_id, seq, 1)).last_seq == seq
+            return (await self._log.read(feed, seq, 1)).last_seq == seq
         except EventLogUnavailable:
             return False
 
-    async def _ended_unseen(self, turn: Turn) -> bool:
-        """Whether the turn is over although its end has not come by."""
-        current = await self._turns.get_turn(turn.session_id, turn.id)
-        return current.status.is_terminal
+    async def _current(self, turn: Turn, viewer: Viewer) -> Turn | None:
+        """The turn as it is now; None for one who may no longer read it."""
+        try:
+            return (await self._turns.readable_turn(turn.session_id, turn.id, viewer.user_id)).turn
+        except NotFound:
+            return None
 
-    async def _start_of(self, turn: Turn) -> int | None:
+    async def _ended_unseen(self, turn: Turn, viewer: Viewer) -> bool:
+        """Whether the turn is over, for this reader at least, although its end has not come by."""
+        current = await self._current(turn, viewer)
+        return current is None or current.status.is_terminal
+
+    async def _start_of(self, turn: Turn, feed: str) -> int | None:
         """A number before the turn's first frame; None when the log does not hold it (any more)."""
         before: int | None = None
         size = START_BATCH
         asked = (turn.id.encode(), turn.message_id.encode())
         try:
-            while page := await self._log.read_back(turn.session_id, before, size):
+            while page := await self._log.read_back(feed, before, size):
                 for seq, body in page:
                     kind = _type_of(body)
                     if kind == EventType.STREAM_STARTED and b'"turn_id":"%b"' % turn.id.encode() in body:
@@ -174,9 +238,14 @@ class StreamingHandler:
             pass
         return None
 
-    async def _from_store(self, turn: Turn) -> AsyncIterator[bytes]:
+    async def _from_store(self, turn: Turn, viewer: Viewer) -> AsyncIterator[bytes]:
         """The turn as frames made from its stored messages; waits for its end when it still runs."""
-        while not (current := await self._turns.get_turn(turn.session_id, turn.id)).status.is_terminal:
+        while True:
+            current = await self._current(turn, viewer)
+            if current is None:
+                return
+            if current.status.is_terminal:
+                break
             yield KEEP_ALIVE
             await asyncio.sleep(DEGRADED_POLL_SECONDS)
         async for message in self._messages_of(current):
@@ -198,17 +267,17 @@ class StreamingHandler:
                 return
             page = Page(limit=page.limit, after=(found[page.limit - 1][0], ""))
 
-    async def _live(self, session_id: str, after: int) -> AsyncGenerator[tuple[int, bytes | None]]:
+    async def _live(self, feed: str, after: int) -> AsyncGenerator[tuple[int, bytes | None]]:
         """Events after `after`, then live ones; (after, None) as a heartbeat. Ends when the log cannot be reached."""
         try:
-            async with aclosing(_with_heartbeat(self._log.follow(session_id), KEEP_ALIVE_SECONDS)) as live:
+            async with aclosing(_with_heartbeat(self._log.follow(feed), self._keep_alive_s)) as live:
                 async for items in live:
                     if isinstance(items, _Heartbeat):
                         yield after, None
                         continue
                     if items is None or (items and items[0][0] > after + 1):
                         # Just subscribed, interrupted, or something was missed: the stream has it, or it is lost.
-                        async for seq, body in self._read_all(session_id, after):
+                        async for seq, body in self._read_all(feed, after):
                             after = seq
                             yield seq, body
                     for seq, body in items or ():
@@ -218,17 +287,17 @@ class StreamingHandler:
         except EventLogUnavailable:
             return
 
-    async def _kept(self, session_id: str, after: int) -> AsyncGenerator[tuple[int, bytes | None]]:
+    async def _kept(self, feed: str, after: int) -> AsyncGenerator[tuple[int, bytes | None]]:
         """Events after `after` that the log holds now. Ends when the log cannot be reached."""
         try:
-            async for seq, body in self._read_all(session_id, after):
+            async for seq, body in self._read_all(feed, after):
                 yield seq, body
         except EventLogUnavailable:
             return
 
-    async def _read_all(self, session_id: str, after: int) -> AsyncIterator[tuple[int, bytes]]:
+    async def _read_all(self, feed: str, after: int) -> AsyncIterator[tuple[int, bytes]]:
         while True:
-            found = await self._log.read(session_id, after, READ_BATCH)
+            found = await self._log.read(feed, after, READ_BATCH)
             for seq, body in found.items:
                 yield seq, body
             if len(found.items) < READ_BATCH:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from shared.sessions.events import EventLog, EventLogUnavailable, EventType
+from shared.sessions.events import EventLog, EventLogUnavailable, EventTarget, EventType
 from shared.sessions.models import Turn, TurnStatus
 from shared.sessions.repository import TurnRepository
 
@@ -21,28 +21,33 @@ _TELLING = tuple(f'"type":"{kind}"'.encode() for kind in (EventType.STREAM_ENDED
 
 
 class TurnWaiter:
-    """Waits for turns. The caller has checked access."""
+    """Waits for turns."""
 
     def __init__(self, log: EventLog, turns: TurnRepository) -> None:
         self._log = log
         self._turns = turns
 
-    async def settled(self, session_id: str, turn_id: str, seconds: float) -> Turn:
-        """The turn as soon as it has ended or waits for a person, or as it is after `seconds`. Raises NotFound."""
+    async def settled(self, target: EventTarget, turn_id: str, user_id: str, seconds: float) -> Turn:
+        """The turn as soon as it has ended or waits for a person, or as it is after `seconds`. Raises NotFound, also
+        when the user may no longer read it."""
+
+        async def look() -> Turn:
+            return (await self._turns.readable_turn(target.session_id, turn_id, user_id)).turn
+
         try:
-            async with asyncio.timeout(seconds), aclosing(self._occasions(session_id)) as occasions:
+            async with asyncio.timeout(seconds), aclosing(self._occasions(target.feed)) as occasions:
                 async for _ in occasions:
-                    turn = await self._turns.get_turn(session_id, turn_id)
+                    turn = await look()
                     if turn.status.is_terminal or turn.status is TurnStatus.WAITING_APPROVAL:
                         return turn
         except TimeoutError:
             pass
-        return await self._turns.get_turn(session_id, turn_id)
+        return await look()
 
-    async def _occasions(self, session_id: str) -> AsyncGenerator[None]:
+    async def _occasions(self, feed: str) -> AsyncGenerator[None]:
         """Yields whenever a look is worth it, at once for the first time."""
         try:
-            async with aclosing(self._log.follow(session_id)) as live:
+            async with aclosing(self._log.follow(feed)) as live:
                 async for batch in live:
                     if batch is None or any(body.startswith(_TELLING) for _, body in batch):
                         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -12,11 +13,12 @@ import pytest
 
 from devhost.signalr.tokens import USER_CLAIM
 from shared.adapters.realtime import RELAY_ROUTE
+from shared.ids import new_id
 from shared.signing import RELAY_TOKEN_SECONDS, ApprovalLinks, RelayTokens, derive_key
 from tests.e2e.client import Api, Json, call, eventually, post_call, script
 from tests.e2e.processes import LINK_SECRET, AppHost, Sink
 from tests.e2e.signalr import Console
-from tests.e2e.sse import Transcript
+from tests.e2e.sse import ServerEvent, Transcript
 
 SLOW = {"tokens": 80, "token_ms": 20}
 
@@ -174,6 +176,32 @@ async def test_subscribing_takes_the_right_to_read_the_session(api: Api, console
     assert listener.unread() == []
 
 
+async def test_whoever_had_an_id_before_hears_nothing_of_a_session_that_has_it_now(api: Api, console: Console) -> None:
+    earlier = api.as_user("mallory")
+    session_id = f"standup-{new_id()}"
+    assert (await earlier.post("/api/v1/sessions", {"id": session_id})).status_code == 201
+    one, every = await console.connect(earlier, subscribe_to=session_id), await console.connect(earlier)
+    assert (await earlier.post(f"/api/v1/sessions/{session_id}/subscribe", {})).status_code == 200
+    overheard: list[Json] = []
+
+    async def listen(stream: AsyncIterator[ServerEvent]) -> None:
+        async for event in stream:
+            overheard.append(event.data)
+
+    async with earlier.session_stream(session_id) as stream:
+        listening = asyncio.create_task(listen(stream))
+        assert (await earlier.request("DELETE", f"/api/v1/sessions/{session_id}")).status_code == 204
+        assert (await api.post("/api/v1/sessions", {"id": session_id})).status_code == 201
+        owner = await console.connect(api, subscribe_to=session_id)
+        await api.say(session_id, script(content="not yours"))
+        heard = await owner.until("stream.ended")
+        listening.cancel()
+        await asyncio.wait([listening])
+    overheard += [message["args"][0] for message in [*one.unread(), *every.unread()]]
+    assert "message.updated" in {event["type"] for event in heard}
+    assert {event["type"] for event in overheard} == {"session.created", "session.ended"}, "both of their own session"
+
+
 @pytest.mark.parametrize(
     ("headers", "user"),
     [
@@ -210,14 +238,13 @@ async def test_page_of_a_foreign_site_gets_no_connection(api: Api) -> None:
 # The relay. --------------------------------------------------------------------------------------
 
 
-def _message(session_id: str) -> bytes:
-    body = {"target": "event", "groupName": f"session-{session_id}", "arguments": [{"forged": True}]}
+def _message(connection_id: str) -> bytes:
+    body = {"target": "event", "connectionId": connection_id, "arguments": [{"forged": True}]}
     return orjson.dumps([body])
 
 
 async def test_relay_takes_the_apps_own_signature_and_nothing_else(api: Api, console: Console) -> None:
-    session_id = await api.session()
-    listener = await console.connect(api, subscribe_to=session_id)
+    listener = await console.connect(api)
     own = RelayTokens(LINK_SECRET).current()
     now = datetime.now(UTC)
     relay_key = derive_key(LINK_SECRET, "parley/relay")
@@ -240,11 +267,13 @@ async def test_relay_takes_the_apps_own_signature_and_nothing_else(api: Api, con
             headers = {"x-dev-user": "root;admin,approver"} | (
                 {"authorization": authorization} if authorization else {}
             )
-            response = await client.post(f"/api/{RELAY_ROUTE}", content=_message(session_id), headers=headers)
+            response = await client.post(
+                f"/api/{RELAY_ROUTE}", content=_message(listener.connection_id), headers=headers
+            )
             assert (response.status_code, response.content) == (404, b""), name
         assert (await client.get(f"/api/{RELAY_ROUTE}")).status_code in {404, 405}
         assert listener.unread() == []
         headers = {"authorization": f"Bearer {own}"}
-        accepted = await client.post(f"/api/{RELAY_ROUTE}", content=_message(session_id), headers=headers)
+        accepted = await client.post(f"/api/{RELAY_ROUTE}", content=_message(listener.connection_id), headers=headers)
         assert accepted.status_code == 204
     assert await listener.next() == {"forged": True}

@@ -67,10 +67,8 @@ def rows(stores: Stores) -> PostgresLifecycle:
 
 
 @pytest.fixture
-def lifecycle(
-    stores: Stores, publisher: SessionEventPublisher, event_log: RedisEventLog, audit: RecordingAudit
-) -> SessionLifecycle:
-    return session_lifecycle(stores, publisher, [event_log], audit=audit)
+def lifecycle(stores: Stores, publisher: SessionEventPublisher, audit: RecordingAudit) -> SessionLifecycle:
+    return session_lifecycle(stores, publisher, audit=audit)
 
 
 @pytest.fixture

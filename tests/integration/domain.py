@@ -25,14 +25,16 @@ from shared.adapters.postgres_sessions import PostgresSessions
 from shared.adapters.postgres_steps import PostgresSteps
 from shared.adapters.postgres_tool_calls import PostgresToolCalls
 from shared.adapters.postgres_turns import PostgresTurns
+from shared.errors import no_such_session
 from shared.ids import new_id
+from shared.principal import Principal, Role
 from shared.sessions.agent_catalog import AgentCatalog
 from shared.sessions.approval_rules import arguments_digest, grant_of
 from shared.sessions.audit import SYSTEM, TIMEOUT_S, AuditTrail
-from shared.sessions.cache import SessionChanges
+from shared.sessions.cache import ReadableSession, SessionChanges
 from shared.sessions.containment import sources_read
 from shared.sessions.context import estimate_tokens
-from shared.sessions.events import SessionEventPublisher
+from shared.sessions.events import EventLog, EventTarget, SessionEventPublisher
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.lifecycle import ErasableStore, SessionLifecycle
 from shared.sessions.models import (
@@ -63,6 +65,7 @@ from shared.sessions.records import (
     VoteRecord,
 )
 from shared.sessions.service import SessionService, queued_turn
+from shared.sessions.streaming import StreamingHandler, Viewer
 
 OWNER = "ann"
 WRITER = "will"
@@ -268,6 +271,29 @@ class Uncached:
         return nullcontext()
 
 
+class Asked:
+    """`FeedReader` that asks the database each time. looks: how often it was asked."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self.looks = 0
+
+    async def get(self, session_id: str, user_id: str) -> ReadableSession:
+        self.looks += 1
+        entry = await self._stores.sessions.entry(session_id)
+        if entry is None:
+            raise no_such_session()
+        return entry.seen_by(user_id)
+
+
+def streaming(log: EventLog, stores: Stores) -> StreamingHandler:
+    return StreamingHandler(log, stores.turns, Asked(stores))
+
+
+def viewer_of(target: EventTarget, user_id: str = OWNER) -> Viewer:
+    return Viewer(target.session_id, user_id, target.feed)
+
+
 def session_service(
     stores: Stores, publisher: SessionEventPublisher, *, user_daily_tokens: int | None = None
 ) -> SessionService:
@@ -303,6 +329,21 @@ def session_lifecycle(
         changes or Uncached(),
         agents=AgentCatalog(PostgresAgents(stores.pool)),
     )
+
+
+async def finish_erasure(lifecycle: SessionLifecycle, session_id: str) -> bool:
+    """What `activities/erasure.py` does, with every durable instance gone at once."""
+    found = await lifecycle.erase_stores(session_id)
+    if found is None:
+        return True
+    erasure, forgot = found
+    return await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=forgot)
+
+
+async def erase_session(lifecycle: SessionLifecycle, session_id: str, owner: str = OWNER) -> None:
+    """From the request to its end."""
+    await lifecycle.mark_erasure(session_id, Principal(owner, frozenset({Role.USER})), if_match=None)
+    assert await finish_erasure(lifecycle, session_id)
 
 
 def new_session(**fields: Any) -> Session:

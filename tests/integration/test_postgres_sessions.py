@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
-from shared.sessions.events import SEQ_LEASE
+from shared.sessions.events import SEQ_LEASE, EventTarget
 from shared.sessions.models import Concurrency, SessionConfig, SessionStatus, TurnStatus
 from shared.sessions.pages import SESSION_SORTS, Page, SessionFilter, decode_cursor, encode_cursor
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, key, new_session, utc_now
@@ -177,24 +178,28 @@ async def test_ending_cancels_the_running_turn_and_closes_the_queued_ones(stores
 
 
 async def test_leases_never_give_a_number_twice(stores: Stores) -> None:
-    session = await stores.session()
+    target = (await stores.create(new_session()))[0].target
 
-    more = await stores.sessions.lease(session.id, lost=False)
-    lost = await stores.sessions.lease(session.id, lost=True)
-    taken = await stores.sessions.allocate(session.id, 3)
+    more = await stores.sessions.lease(target, lost=False)
+    lost = await stores.sessions.lease(target, lost=True)
+    taken = await stores.sessions.allocate(target, 3)
 
     assert (more.seq_floor, more.seq_ceiling, more.may_seed) == (0, 2 * SEQ_LEASE, False)
     # The lost counter may have reached the old ceiling, so numbering starts above it.
     assert (lost.seq_floor, lost.seq_ceiling, lost.may_seed) == (2 * SEQ_LEASE, 3 * SEQ_LEASE, True)
     assert (taken.seq_floor, taken.seq_ceiling) == (3 * SEQ_LEASE + 3, 3 * SEQ_LEASE + 3)
-    with pytest.raises(NotFound):
-        await stores.sessions.allocate("no-such-session", 1)
+    assert {more.feed, lost.feed, taken.feed} == {target.feed}
+    for gone in (EventTarget("no-such-session", 0, 0), replace(target, incarnation="an earlier one")):
+        with pytest.raises(NotFound):
+            await stores.sessions.allocate(gone, 1)
+        with pytest.raises(NotFound):
+            await stores.sessions.lease(gone, lost=True)
 
 
 async def test_concurrent_allocations_are_disjoint(stores: Stores) -> None:
-    session = await stores.session()
+    target = (await stores.create(new_session()))[0].target
 
-    targets = await asyncio.gather(*(stores.sessions.allocate(session.id, 3) for _ in range(20)))
+    targets = await asyncio.gather(*(stores.sessions.allocate(target, 3) for _ in range(20)))
 
     ends = sorted(target.seq_floor for target in targets)
     assert ends == [SEQ_LEASE + 3 * n for n in range(1, 21)]

@@ -30,7 +30,7 @@ async def test_numbers_are_dense_from_one_whatever_the_batches(event_log: RedisE
     firsts = [await event_log.append(target, _bodies(count)) for count in (1, 3, 2)]
 
     assert firsts == [1, 2, 5]
-    found = await event_log.read(target.session_id, 0, 100)
+    found = await event_log.read(target.feed, 0, 100)
     assert [seq for seq, _ in found.items] == [1, 2, 3, 4, 5, 6]
     assert (found.last_seq, found.first_kept) == (6, 1)
 
@@ -49,7 +49,7 @@ async def test_fifty_writers_at_once_leave_no_hole_and_no_double(event_log: Redi
 
     assert sorted(number for numbers in written for number in numbers) == list(range(1, 501))
     assert all(numbers == sorted(numbers) for numbers in written)
-    items = (await event_log.read(target.session_id, 0, 1_000)).items
+    items = (await event_log.read(target.feed, 0, 1_000)).items
     for writer, numbers in enumerate(written):
         assert {items[number - 1][1].split(b'"')[3] for number in numbers} == {b"w%d" % writer}
 
@@ -71,15 +71,15 @@ async def test_reading_pages_forward_and_backward(event_log: RedisEventLog) -> N
     bodies = _bodies(7)
     await event_log.append(target, bodies)
 
-    forward = await event_log.read(target.session_id, 2, 3)
-    backward = await event_log.read_back(target.session_id, None, 3)
-    further = await event_log.read_back(target.session_id, 5, 10)
+    forward = await event_log.read(target.feed, 2, 3)
+    backward = await event_log.read_back(target.feed, None, 3)
+    further = await event_log.read_back(target.feed, 5, 10)
 
     assert forward.items == [(3, bodies[2]), (4, bodies[3]), (5, bodies[4])]
     assert backward == [(7, bodies[6]), (6, bodies[5]), (5, bodies[4])]
     assert [seq for seq, _ in further] == [4, 3, 2, 1]
-    assert await event_log.read_back(target.session_id, 1, 10) == []
-    assert (await event_log.read(target.session_id, 7, 10)).items == []
+    assert await event_log.read_back(target.feed, 1, 10) == []
+    assert (await event_log.read(target.feed, 7, 10)).items == []
 
 
 async def test_a_session_without_events_is_empty(event_log: RedisEventLog) -> None:
@@ -95,7 +95,7 @@ async def test_old_events_are_trimmed_and_the_numbers_go_on(redis: Redis) -> Non
     for _ in range(20):
         await log.append(target, _bodies(50))
 
-    found = await log.read(target.session_id, 0, 10_000)
+    found = await log.read(target.feed, 0, 10_000)
     # Trimming is by whole nodes of the stream, about 100 entries each.
     assert 100 <= len(found.items) <= 300
     assert found.last_seq == 1_000
@@ -117,7 +117,7 @@ async def test_erased_sessions_leave_nothing_behind(redis: Redis, event_log: Red
     target = _target()
     await event_log.append(target, _bodies(2))
 
-    await event_log.erase(target.session_id)
+    await event_log.erase(target.feed)
 
     assert [key async for key in redis.scan_iter(match=f"*{target.session_id}*")] == []
 
@@ -129,7 +129,7 @@ async def test_without_a_counter_a_session_that_may_have_had_events_needs_a_leas
         await event_log.append(target, _bodies(1))
 
     assert caught.value.lost
-    leased = EventTarget(target.session_id, 10_000, 20_000, may_seed=True)
+    leased = EventTarget(target.feed, 10_000, 20_000, may_seed=True)
     assert await event_log.append(leased, _bodies(1)) == 10_001
 
 
@@ -141,9 +141,9 @@ async def test_a_batch_that_would_pass_the_ceiling_is_refused_whole(event_log: R
         await event_log.append(target, _bodies(2))
 
     assert not caught.value.lost
-    assert (await event_log.read(target.session_id, 0, 10)).last_seq == 4
+    assert (await event_log.read(target.feed, 0, 10)).last_seq == 4
     assert await event_log.append(target, _bodies(1)) == 5
-    raised = EventTarget(target.session_id, 0, 10)
+    raised = EventTarget(target.feed, 0, 10)
     assert await event_log.append(raised, _bodies(2)) == 6
     # Those who still hold the old ceiling profit from the raised one.
     assert await event_log.append(target, _bodies(1)) == 8
@@ -153,7 +153,7 @@ async def test_a_higher_floor_is_jumped_to_and_a_lower_one_ignored(event_log: Re
     target = _target()
     await event_log.append(target, _bodies(3))
 
-    moved = EventTarget(target.session_id, 10_007, 20_000)
+    moved = EventTarget(target.feed, 10_007, 20_000)
 
     assert await event_log.append(moved, _bodies(1)) == 10_008
     assert await event_log.append(target, _bodies(1)) == 10_009
@@ -183,7 +183,7 @@ async def test_a_server_that_forgot_its_scripts_loses_nothing(event_log: RedisEv
 class TestFollowing:
     async def test_a_follower_is_told_when_it_listens_and_then_gets_every_event(self, event_log: RedisEventLog) -> None:
         target = _target()
-        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.session_id)) as live:  # type: ignore[type-var]  # a generator behind the protocol
+        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.feed)) as live:  # type: ignore[type-var]  # a generator behind the protocol
             assert await anext(live) is None
             bodies = _bodies(5)
             for body in bodies:
@@ -199,7 +199,7 @@ class TestFollowing:
         targets = [_target() for _ in range(5)]
         before = len(await redis.client_list())
         async with asyncio.timeout(WAIT_S):
-            streams = [event_log.follow(target.session_id) for target in targets for _ in range(3)]
+            streams = [event_log.follow(target.feed) for target in targets for _ in range(3)]
             assert [await anext(stream) for stream in streams] == [None] * 15
             assert len(await redis.client_list()) - before <= 1
             for target in targets:
@@ -216,21 +216,21 @@ class TestFollowing:
         target = _target()
         async with asyncio.timeout(WAIT_S):
             for number in range(3):
-                async with aclosing(event_log.follow(target.session_id)) as live:  # type: ignore[type-var]  # as above
+                async with aclosing(event_log.follow(target.feed)) as live:  # type: ignore[type-var]  # as above
                     assert await anext(live) is None
                     await event_log.append(target, _bodies(1))
                     assert (await anext(live) or [])[0][0] == number + 1
 
     async def test_a_follower_that_is_too_slow_is_told_to_catch_up(self, event_log: RedisEventLog) -> None:
         target = _target()
-        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.session_id)) as live:  # type: ignore[type-var]  # as above
+        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.feed)) as live:  # type: ignore[type-var]  # as above
             assert await anext(live) is None
-            async with aclosing(event_log.follow(target.session_id)) as fast:  # type: ignore[type-var]  # as above
+            async with aclosing(event_log.follow(target.feed)) as fast:  # type: ignore[type-var]  # as above
                 assert await anext(fast) is None
                 last = 0
                 for _ in range(1_200):
                     await event_log.append(target, _bodies(1))
-                    while last < (await event_log.read(target.session_id, 10**9, 1)).last_seq:  # type: ignore[operator]  # numbered just now
+                    while last < (await event_log.read(target.feed, 10**9, 1)).last_seq:  # type: ignore[operator]  # numbered just now
                         for seq, _ in await anext(fast) or ():
                             last = seq
             items = [await anext(live)]
@@ -245,14 +245,14 @@ class TestFollowing:
     ) -> None:
         target = _target()
         for delay in range(12):
-            stream = event_log.follow(target.session_id)
+            stream = event_log.follow(target.feed)
             task = asyncio.ensure_future(anext(stream))
             for _ in range(delay):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait({task})
             await stream.aclose()  # type: ignore[attr-defined]  # a generator behind the protocol
-        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.session_id)) as live:  # type: ignore[type-var]  # as above
+        async with asyncio.timeout(WAIT_S), aclosing(event_log.follow(target.feed)) as live:  # type: ignore[type-var]  # as above
             assert await anext(live) is None
             await event_log.append(target, _bodies(1))
             item = await anext(live)

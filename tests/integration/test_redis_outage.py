@@ -30,8 +30,16 @@ from shared.sessions.metrics import SESSION_CREATED, MetricsCollector, MetricsUn
 from shared.sessions.models import TurnStatus
 from shared.sessions.records import StepStart
 from shared.sessions.service import ended_event
-from shared.sessions.streaming import StreamingHandler
-from tests.integration.domain import WAIT_S, Stores, connect_redis, envelopes, result_of
+from tests.integration.domain import (
+    WAIT_S,
+    Stores,
+    connect_redis,
+    envelopes,
+    new_session,
+    result_of,
+    streaming,
+    viewer_of,
+)
 from tests.integration.sse import Reader, concatenated
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -87,6 +95,12 @@ async def log_on(server: Server, *, socket_timeout: float = 2.0) -> AsyncIterato
         await listening.aclose()
 
 
+async def _target(stores: Stores) -> EventTarget:
+    """Of a session that is new."""
+    record, _ = await stores.create(new_session())
+    return replace(record.target, may_seed=True)
+
+
 def _events(count: int) -> list[Event]:
     return [Event(EventType.STREAM_CHUNK, {"n": n}) for n in range(count)]
 
@@ -99,8 +113,7 @@ def _numbers(messages: list[bytes]) -> list[int]:
 async def test_numbers_never_repeat_and_never_go_back_over_a_restart(
     server: Server, stores: Stores, keep_data: bool
 ) -> None:
-    session = await stores.session()
-    target = EventTarget(session.id, 0, 10_000, may_seed=True)
+    target = await _target(stores)
     await server.start(keep_data=keep_data)
     async with log_on(server) as log:
         publisher = SessionEventPublisher(log, stores.sessions)
@@ -114,11 +127,11 @@ async def test_numbers_never_repeat_and_never_go_back_over_a_restart(
 
         # Another process, which knows only the session's row.
         other = SessionEventPublisher(log, stores.sessions)
-        fresh = (await stores.sessions.get(session.id, "ann")).target
+        fresh = (await stores.sessions.get(target.session_id, "ann")).target
         numbers += _numbers(await other.publish(fresh, _events(2)))
         # ... and one that read the row before any of this happened.
         stale = SessionEventPublisher(log, stores.sessions)
-        numbers += _numbers(await stale.publish(EventTarget(session.id, 0, 10_000), _events(2)))
+        numbers += _numbers(await stale.publish(replace(target, may_seed=False), _events(2)))
 
     assert numbers == sorted(set(numbers))
     assert numbers[:3] == [1, 2, 3]
@@ -126,20 +139,19 @@ async def test_numbers_never_repeat_and_never_go_back_over_a_restart(
 
 
 async def test_replay_tells_that_events_were_lost_with_the_data(server: Server, stores: Stores) -> None:
-    session = await stores.session()
-    target = EventTarget(session.id, 0, 10_000, may_seed=True)
+    target = await _target(stores)
     await server.start()
     async with log_on(server) as log:
         publisher = SessionEventPublisher(log, stores.sessions)
-        handler = StreamingHandler(log, stores.turns)
+        handler = streaming(log, stores)
         await publisher.publish(target, _events(3))
-        assert (await handler.replay(session.id, 1, 10)).gap is False
+        assert (await handler.replay(target.feed, 1, 10)).gap is False
         await server.stop()
-        stopped = await handler.replay(session.id, 1, 10)
+        stopped = await handler.replay(target.feed, 1, 10)
         await server.start()
-        emptied = await handler.replay(session.id, 1, 10)
-        await publisher.publish((await stores.sessions.get(session.id, "ann")).target, _events(2))
-        moved_on = await handler.replay(session.id, 1, 10)
+        emptied = await handler.replay(target.feed, 1, 10)
+        await publisher.publish((await stores.sessions.get(target.session_id, "ann")).target, _events(2))
+        moved_on = await handler.replay(target.feed, 1, 10)
 
     assert (stopped.items, stopped.gap, stopped.next_after) == ([], True, 1)
     assert (emptied.items, emptied.gap) == ([], True)
@@ -148,8 +160,7 @@ async def test_replay_tells_that_events_were_lost_with_the_data(server: Server, 
 
 
 async def test_a_server_that_answers_too_late_keeps_no_batch_twice(server: Server, stores: Stores) -> None:
-    session = await stores.session()
-    target = EventTarget(session.id, 0, 10_000, may_seed=True)
+    target = await _target(stores)
     await server.start()
     async with log_on(server, socket_timeout=0.5) as log:
         publisher = SessionEventPublisher(log, stores.sessions)
@@ -160,27 +171,26 @@ async def test_a_server_that_answers_too_late_keeps_no_batch_twice(server: Serve
             await asyncio.sleep(0.7)
         numbers += _numbers(await slow)
         numbers += _numbers(await publisher.publish(target, _events(1)))
-        bodies = [body for _, body in (await log.read(session.id, 0, 100)).items]
+        bodies = [body for _, body in (await log.read(target.feed, 0, 100)).items]
 
     assert numbers == sorted(set(numbers))
     assert len(bodies) == len(set(bodies)), "a batch is in the log twice"
 
 
 async def test_a_follower_is_told_when_the_server_goes_and_can_come_back(server: Server, stores: Stores) -> None:
-    session = await stores.session()
-    target = EventTarget(session.id, 0, 10_000, may_seed=True)
+    target = await _target(stores)
     await server.start(keep_data=True)
     async with asyncio.timeout(WAIT_S), log_on(server) as log:
-        live = log.follow(session.id)
+        live = log.follow(target.feed)
         assert await anext(live) is None
         await server.stop()
         with pytest.raises(EventLogUnavailable):
             await _drain(live)
         with pytest.raises(EventLogUnavailable):
-            await anext(log.follow(session.id))
+            await anext(log.follow(target.feed))
 
         await server.start(keep_data=True)
-        again = log.follow(session.id)
+        again = log.follow(target.feed)
         assert await anext(again) is None
         await SessionEventPublisher(log, stores.sessions).publish(target, _events(1))
         item = await anext(again)
@@ -216,7 +226,7 @@ class Turn:
     async def write_past_the_log(self, text: str) -> None:
         """As the publisher does while the server is away: numbered by the database, kept nowhere."""
         self._texts.append(text)
-        moved = await self._stores.sessions.allocate(self.start.target.session_id, 1)
+        moved = await self._stores.sessions.allocate(self.start.target, 1)
         self.start = replace(self.start, target=moved)
 
     async def end(self) -> str:
@@ -248,7 +258,9 @@ async def test_a_turn_read_while_the_log_is_lost_still_ends_with_the_stored_answ
         publisher = SessionEventPublisher(log, stores.sessions)
         turn, row = await _streaming_turn(stores, publisher)
         await turn.write("one ")
-        async with aclosing(Reader(StreamingHandler(log, stores.turns).turn_stream(row, None))) as reader:
+        async with aclosing(
+            Reader(streaming(log, stores).turn_stream(row, viewer_of(turn.start.target), None))
+        ) as reader:
             await reader.until("content_delta")
             await server.stop()
             await turn.write("two ")
@@ -271,7 +283,9 @@ async def test_a_restart_between_two_deltas_does_not_hide_the_lost_one(server: S
         publisher = SessionEventPublisher(log, stores.sessions)
         turn, row = await _streaming_turn(stores, publisher)
         await turn.write("one ")
-        async with aclosing(Reader(StreamingHandler(log, stores.turns).turn_stream(row, None))) as reader:
+        async with aclosing(
+            Reader(streaming(log, stores).turn_stream(row, viewer_of(turn.start.target), None))
+        ) as reader:
             await reader.until("content_delta")
             await turn.write_past_the_log("two ")
             await turn.write("three")
@@ -283,15 +297,14 @@ async def test_a_restart_between_two_deltas_does_not_hide_the_lost_one(server: S
 
 
 async def test_a_reader_of_the_session_is_told_of_the_hole(server: Server, stores: Stores) -> None:
-    session = await stores.session()
+    target = await _target(stores)
     await server.start(keep_data=True)
     async with asyncio.timeout(60), log_on(server) as log:
         publisher = SessionEventPublisher(log, stores.sessions)
-        target = EventTarget(session.id, 0, 10_000, may_seed=True)
         await publisher.publish(target, _events(2))
-        async with aclosing(Reader(StreamingHandler(log, stores.turns).session_events(session.id, 0))) as reader:
+        async with aclosing(Reader(streaming(log, stores).session_events(viewer_of(target), 0))) as reader:
             await reader.until("stream.chunk", times=2)
-            moved = await stores.sessions.allocate(session.id, 3)
+            moved = await stores.sessions.allocate(target, 3)
             await publisher.publish(moved, _events(1))
             await reader.until("stream.chunk")
 

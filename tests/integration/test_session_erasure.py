@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import orjson
 import pytest
 
 from shared.adapters.redis_events import RedisEventLog
@@ -12,7 +13,7 @@ from shared.durable_names import notification_instance
 from shared.errors import AppError, Conflict, ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.events import Event, EventLogUnavailable, EventType, SessionEventPublisher
+from shared.sessions.events import Event, EventLogUnavailable, EventTarget, EventType, SessionEventPublisher
 from shared.sessions.lifecycle import CUT_AFTER, SessionLifecycle, etag_of
 from shared.sessions.models import (
     NewSession,
@@ -30,6 +31,8 @@ from tests.integration.domain import (
     Stores,
     call,
     envelopes,
+    erase_session,
+    finish_erasure,
     key,
     new_session,
     result_of,
@@ -67,15 +70,6 @@ async def _full_session(stores: Stores, publisher: SessionEventPublisher) -> tup
     return session.id, posted.turn.id, approval.id
 
 
-async def _erase(lifecycle: SessionLifecycle, session_id: str) -> bool:
-    """What `activities/erasure.py` does, with every durable instance gone at once."""
-    found = await lifecycle.erase_stores(session_id)
-    if found is None:
-        return True
-    erasure, forgot = found
-    return await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=forgot)
-
-
 async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
     stores: Stores,
     lifecycle: SessionLifecycle,
@@ -100,7 +94,7 @@ async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
     assert forgot
     assert {turn_id, notification_instance(approval_id)} < set(erasure.instances)
     assert await _counts(stores) == before
-    log = await event_log.read(session_id, 0, 10)
+    log = await event_log.read(mark.record.target.feed, 0, 10)
     assert (log.items, log.last_seq) == ([], None)
 
     assert not await lifecycle.finish_erasure(erasure, [turn_id], stores_forgot=True), "instances are left"
@@ -123,7 +117,7 @@ async def test_deleting_again_is_harmless_for_the_owner_and_nothing_for_others(
         assert caught.value.code is ErrorCode.SESSION_NOT_FOUND
     for _ in range(3):
         await lifecycle.mark_erasure(session.id, ANN, if_match=None)
-        assert await _erase(lifecycle, session.id)
+        assert await finish_erasure(lifecycle, session.id)
     assert len(audit.lines) == 1
     for user in (WRITER, READER, STRANGER):
         with pytest.raises(NotFound):
@@ -154,7 +148,7 @@ async def test_erasures_side_by_side_leave_one_audit_line(
 
     async def delete() -> None:
         await lifecycle.mark_erasure(session_id, ANN, if_match=None)
-        await _erase(lifecycle, session_id)
+        await finish_erasure(lifecycle, session_id)
 
     await asyncio.gather(*(delete() for _ in range(5)))
 
@@ -171,11 +165,41 @@ async def test_what_was_cut_is_found_by_the_sweep_once_and_after_a_while(
     assert session.id not in await lifecycle.cut_erasures(now=utc_now(), limit=100)
     assert session.id in await lifecycle.cut_erasures(now=later, limit=100)
     assert session.id not in await lifecycle.cut_erasures(now=later, limit=100)
-    assert await _erase(lifecycle, session.id)
+    assert await finish_erasure(lifecycle, session.id)
     assert session.id not in await lifecycle.cut_erasures(now=later + CUT_AFTER * 2, limit=100)
     assert await lifecycle.forget_erasures(before=later) >= 1
     with pytest.raises(NotFound):
         await lifecycle.mark_erasure(session.id, ANN, if_match=None)
+
+
+async def test_what_is_said_late_in_an_erased_session_does_not_reach_a_later_one_of_its_id(
+    stores: Stores, lifecycle: SessionLifecycle, publisher: SessionEventPublisher, event_log: RedisEventLog
+) -> None:
+    gone, _ = await stores.create(new_session())
+    await erase_session(lifecycle, gone.session.id)
+    record, _ = await stores.create(new_session(id=gone.session.id), STRANGER)
+
+    with pytest.raises(NotFound):
+        await publisher.publish(gone.target, [Event(EventType.SESSION_SUSPENDED, {})])
+    assert (await event_log.read(record.target.feed, 0, 10)).items == []
+
+
+async def test_a_session_made_before_sessions_had_incarnations_keeps_its_log_and_its_group(
+    stores: Stores, lifecycle: SessionLifecycle, publisher: SessionEventPublisher, event_log: RedisEventLog
+) -> None:
+    session = await stores.session()
+    await stores.sql(b"UPDATE sessions SET incarnation = NULL WHERE id = %(id)s", id=session.id)
+    old = EventTarget(session.id, 0, 10_000, may_seed=True)
+    await publisher.publish(old, [Event(EventType.SESSION_CREATED, {})])
+
+    record = await stores.sessions.get(session.id, OWNER)
+    [told] = await publisher.publish(record.target, [Event(EventType.SESSION_SUSPENDED, {})])
+
+    assert orjson.loads(told)["groupName"] == f"session-{session.id}"
+    assert [seq for seq, _ in (await event_log.read(session.id, 0, 10)).items] == [1, 2]
+    assert (await stores.sessions.lease(record.target, lost=False)).feed == session.id
+    await erase_session(lifecycle, session.id)
+    assert (await event_log.read(session.id, 0, 10)).last_seq is None
 
 
 class _AwayStore:
@@ -192,18 +216,18 @@ async def test_an_erasure_is_not_finished_while_a_store_is_away(
     halting = session_lifecycle(stores, publisher, [_AwayStore()], audit=audit)
     await halting.mark_erasure(session_id, ANN, if_match=None)
 
-    assert not await _erase(halting, session_id)
+    assert not await finish_erasure(halting, session_id)
     assert audit.lines == []
     with pytest.raises(NotFound):
         await stores.sessions.get(session_id, OWNER)
     with pytest.raises(Conflict) as caught:
         await stores.create(new_session(id=session_id), STRANGER)
     assert caught.value.code is ErrorCode.SESSION_ALREADY_EXISTS, "its events may still be in Redis"
-    assert await _erase(lifecycle, session_id)
+    assert await finish_erasure(lifecycle, session_id)
     assert len(audit.lines) == 1
     assert (await stores.create(new_session(id=session_id), STRANGER))[1]
     assert await lifecycle.mark_erasure(session_id, ANN, if_match=None) == (None, [])
-    await _erase(lifecycle, session_id)
+    await finish_erasure(lifecycle, session_id)
     assert (await stores.sessions.get(session_id, STRANGER)).owner_id == STRANGER, "a repeat is not about the new one"
 
 
@@ -214,7 +238,7 @@ async def test_a_turn_that_runs_while_its_session_is_erased_finds_nothing_to_sto
     start = await stores.started(posted.turn.id)
     await lifecycle.mark_erasure(posted.message.session_id, ANN, if_match=None)
     assert not await lifecycle.turns_over(posted.message.session_id, within_s=0.1)
-    await _erase(lifecycle, posted.message.session_id)
+    await finish_erasure(lifecycle, posted.message.session_id)
 
     assert not await stores.steps.save_step(result_of(start))
     for late in (
@@ -241,7 +265,7 @@ async def test_a_session_made_by_the_service_is_erased_with_the_key_that_made_it
     again = new_id()
     first, _, _ = await service.create(NewSession(), ANN, idempotency_key=again)
     await lifecycle.mark_erasure(first.id, ANN, if_match=None)
-    await _erase(lifecycle, first.id)
+    await finish_erasure(lifecycle, first.id)
 
     second, created, _ = await service.create(NewSession(), ANN, idempotency_key=again)
 

@@ -331,14 +331,14 @@ async def test_a_waiter_is_answered_when_the_turn_ends(
 ) -> None:
     waiter = TurnWaiter(event_log, stores.turns)
     posted = await stores.turn()
-    session_id, turn_id = posted.message.session_id, posted.turn.id
+    target, turn_id = posted.target, posted.turn.id
 
-    assert (await waiter.settled(session_id, turn_id, 0.1)).status is TurnStatus.QUEUED
-    waiting = asyncio.create_task(waiter.settled(session_id, turn_id, 20))
+    assert (await waiter.settled(target, turn_id, OWNER, 0.1)).status is TurnStatus.QUEUED
+    waiting = asyncio.create_task(waiter.settled(target, turn_id, OWNER, 20))
     await asyncio.sleep(0)
     await service.finish_turn(turn_id, status=TurnStatus.COMPLETED, error=None)
     assert (await waiting).status is TurnStatus.COMPLETED
-    assert (await waiter.settled(session_id, turn_id, 20)).status is TurnStatus.COMPLETED
+    assert (await waiter.settled(target, turn_id, OWNER, 20)).status is TurnStatus.COMPLETED
 
 
 async def test_a_waiter_is_answered_when_the_turn_waits_for_a_person(stores: Stores, event_log: RedisEventLog) -> None:
@@ -346,6 +346,6 @@ async def test_a_waiter_is_answered_when_the_turn_waits_for_a_person(stores: Sto
     posted = await stores.proposed(proposal, approval_mode=ApprovalMode.MANUAL)
     await stores.request_approval(proposal)
 
-    turn = await TurnWaiter(event_log, stores.turns).settled(posted.message.session_id, posted.turn.id, 20)
+    turn = await TurnWaiter(event_log, stores.turns).settled(posted.target, posted.turn.id, OWNER, 20)
 
     assert turn.status is TurnStatus.WAITING_APPROVAL

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
+import orjson
 import pytest
 
 from shared.adapters.redis_events import RedisEventLog
-from shared.sessions.events import Event, EventTarget, EventType, FrameType, SessionEventPublisher, frame
+from shared.sessions.events import (
+    Event,
+    EventTarget,
+    EventType,
+    FrameType,
+    SessionEventPublisher,
+    frame,
+    session_group,
+)
+from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.models import Concurrency, TurnStatus, Usage
 from shared.sessions.records import PostedMessage
 from shared.sessions.service import ended_event
 from shared.sessions.streaming import StreamingHandler
-from tests.integration.domain import OWNER, Stores, result_of, utc_now
+from tests.integration.domain import (
+    OWNER,
+    READER,
+    STRANGER,
+    Asked,
+    Stores,
+    erase_session,
+    new_session,
+    result_of,
+    streaming,
+    utc_now,
+    viewer_of,
+)
 from tests.integration.sse import Reader, concatenated
 
 pytestmark = pytest.mark.integration
@@ -21,12 +44,12 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def handler(event_log: RedisEventLog, stores: Stores) -> StreamingHandler:
-    return StreamingHandler(event_log, stores.turns)
+    return streaming(event_log, stores)
 
 
 async def _session(stores: Stores) -> EventTarget:
-    session = await stores.session()
-    return EventTarget(session.id, 0, 10_000, may_seed=True)
+    record, _ = await stores.create(new_session())
+    return replace(record.target, may_seed=True)
 
 
 def _chunk(n: int) -> Event:
@@ -46,7 +69,7 @@ async def test_readers_that_come_while_a_writer_writes_see_each_event_once(
     async def read(delay: int) -> list[int | None]:
         for _ in range(delay):
             await asyncio.sleep(0)
-        async with aclosing(Reader(handler.session_events(target.session_id, 0))) as reader:
+        async with aclosing(Reader(handler.session_events(viewer_of(target), 0))) as reader:
             await reader.until("stream.chunk", times=total)
         return [event.id for event in reader.events]
 
@@ -62,7 +85,7 @@ async def test_a_reader_goes_on_after_the_number_it_names(
     target = await _session(stores)
     await publisher.publish(target, [_chunk(n) for n in range(6)])
 
-    async with asyncio.timeout(20), aclosing(Reader(handler.session_events(target.session_id, 4))) as reader:
+    async with asyncio.timeout(20), aclosing(Reader(handler.session_events(viewer_of(target), 4))) as reader:
         await reader.until("stream.chunk", times=2)
         await publisher.publish(target, [_chunk(6)])
         await reader.until("stream.chunk")
@@ -81,12 +104,12 @@ async def test_a_log_that_no_longer_reaches_back_says_so(stores: Stores, event_l
     for _ in range(10):
         await publisher.publish(target, [_chunk(n) for n in range(50)])
 
-    page = await StreamingHandler(short, stores.turns).replay(target.session_id, 0, 10)
+    page = await streaming(short, stores).replay(target.feed, 0, 10)
 
     assert page.gap is True
     assert len(page.items) == 10
     assert page.last_seq == 500
-    follow_up = await StreamingHandler(short, stores.turns).replay(target.session_id, page.next_after, 1_000)
+    follow_up = await streaming(short, stores).replay(target.feed, page.next_after, 1_000)
     assert (follow_up.gap, follow_up.next_after, follow_up.more) == (False, 500, False)
 
 
@@ -96,14 +119,135 @@ async def test_replay_pages_join_without_gap_or_overlap(
     target = await _session(stores)
     await publisher.publish(target, [_chunk(n) for n in range(7)])
 
-    pages = [await handler.replay(target.session_id, 0, 3)]
+    pages = [await handler.replay(target.feed, 0, 3)]
     while pages[-1].more:
-        pages.append(await handler.replay(target.session_id, pages[-1].next_after, 3))
+        pages.append(await handler.replay(target.feed, pages[-1].next_after, 3))
 
     assert [len(page.items) for page in pages] == [3, 3, 1]
     assert [(page.gap, page.last_seq) for page in pages] == [(False, 7)] * 3
-    beyond = await handler.replay(target.session_id, 7, 3)
+    beyond = await handler.replay(target.feed, 7, 3)
     assert (beyond.items, beyond.gap, beyond.next_after) == ([], False, 7)
+
+
+class TestWhoMayNoLongerRead:
+    """Their streams end: nothing that is said later reaches them."""
+
+    @pytest.fixture
+    def handler(self, event_log: RedisEventLog, stores: Stores) -> StreamingHandler:
+        """One that asks before every event."""
+        return StreamingHandler(event_log, stores.turns, Asked(stores), recheck_s=0, keep_alive_s=0.05)
+
+    async def _shared(self, stores: Stores, *access: str) -> EventTarget:
+        target = await _session(stores)
+        for one in access:
+            await stores.share(target.session_id, READER, one)
+        return target
+
+    async def _put_out(self, stores: Stores, target: EventTarget) -> None:
+        await stores.sql(b"DELETE FROM session_participants WHERE session_id = %(s)s", s=target.session_id)
+
+    async def test_a_stream_ends_before_the_first_event_after_that(
+        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+    ) -> None:
+        target = await self._shared(stores, "read")
+        await publisher.publish(target, [_chunk(1)])
+
+        async with (
+            asyncio.timeout(20),
+            aclosing(Reader(handler.session_events(viewer_of(target, READER), 0))) as reader,
+            aclosing(Reader(handler.session_events(viewer_of(target), 0))) as owner,
+        ):
+            await reader.until("stream.chunk")
+            await self._put_out(stores, target)
+            await publisher.publish(target, [_chunk(2)])
+            await reader.rest()
+            await owner.until("stream.chunk", times=2)
+
+        assert [event.id for event in reader.events] == [1]
+        assert [event.id for event in owner.events] == [1, 2]
+
+    async def test_a_silent_stream_ends_too(
+        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+    ) -> None:
+        target = await self._shared(stores, "read")
+
+        async with (
+            asyncio.timeout(20),
+            aclosing(Reader(handler.session_events(viewer_of(target, READER), 0))) as reader,
+        ):
+            reading = asyncio.create_task(reader.rest())
+            await self._put_out(stores, target)
+            assert await reading == []
+
+    async def test_a_turns_stream_ends_without_an_end_that_is_not_theirs_to_see(
+        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+    ) -> None:
+        posted = await stores.turn()
+        await stores.share(posted.turn.session_id, READER, "read")
+        start = await stores.started(posted.turn.id)
+        begun = [
+            Event(EventType.STREAM_STARTED, {}, posted.turn.id),
+            frame(FrameType.MESSAGE_START, posted.turn.id, start.message_id, message_id=start.message_id, attempt=1),
+        ]
+        await publisher.publish(start.target, begun)
+
+        viewer = viewer_of(posted.target, READER)
+        async with asyncio.timeout(20), aclosing(Reader(handler.turn_stream(posted.turn, viewer, None))) as reader:
+            await reader.until("message_start")
+            await self._put_out(stores, start.target)
+            await stores.finish(posted.turn.id)
+            await publisher.publish(start.target, [ended_event(posted.turn.id, TurnStatus.COMPLETED, Usage(), 1)])
+            await reader.rest()
+
+        assert [event.name for event in reader.events] == ["message_start"]
+
+    async def test_who_may_read_is_not_asked_for_every_event(
+        self, publisher: SessionEventPublisher, stores: Stores, event_log: RedisEventLog
+    ) -> None:
+        asked = Asked(stores)
+        handler = StreamingHandler(event_log, stores.turns, asked, recheck_s=600)
+        target = await _session(stores)
+        await publisher.publish(target, [_chunk(n) for n in range(50)])
+
+        async with asyncio.timeout(20), aclosing(Reader(handler.session_events(viewer_of(target), 0))) as reader:
+            await reader.until("stream.chunk", times=50)
+
+        assert asked.looks == 0
+
+    @pytest.mark.parametrize("next_owner", [STRANGER, OWNER])
+    async def test_a_later_session_of_the_same_id_is_not_in_the_stream_of_the_earlier(
+        self,
+        handler: StreamingHandler,
+        publisher: SessionEventPublisher,
+        stores: Stores,
+        lifecycle: SessionLifecycle,
+        event_log: RedisEventLog,
+        next_owner: str,
+    ) -> None:
+        target = await _session(stores)
+        await publisher.publish(target, [_chunk(1)])
+        names_alone = StreamingHandler(event_log, stores.turns, Asked(stores), recheck_s=600)
+
+        async with (
+            asyncio.timeout(20),
+            aclosing(Reader(handler.session_events(viewer_of(target), 0))) as reader,
+            aclosing(Reader(names_alone.session_events(viewer_of(target), 0))) as unasked,
+        ):
+            await reader.until("stream.chunk")
+            await unasked.until("stream.chunk")
+            await erase_session(lifecycle, target.session_id)
+            record, _ = await stores.create(new_session(id=target.session_id), next_owner)
+            told = await publisher.publish(replace(record.target, may_seed=True), [_chunk(n) for n in range(9)])
+            await reader.rest()
+            # Whatever else reached the old log would come before this.
+            await event_log.append(replace(target, seq_floor=100), [_chunk(99).body(target.session_id)])
+            await unasked.until("stream.chunk")
+
+        assert [event.id for event in reader.events] == [1]
+        assert [event.name for event in unasked.events] == ["stream.chunk", "session.ended", "gap", "stream.chunk"]
+        assert unasked.events[-1].data["data"] == {"n": 99}
+        assert {orjson.loads(message)["groupName"] for message in told} == {session_group(record.target.feed)}
+        assert session_group(target.feed) != session_group(record.target.feed)
 
 
 class TestTurnStream:
@@ -141,13 +285,13 @@ class TestTurnStream:
     ) -> None:
         posted = await self._posted(stores, publisher)
         texts = [f"wörd {n} 🙂" for n in range(30)]
-        reader = Reader(handler.turn_stream(posted.turn, None))
+        reader = Reader(handler.turn_stream(posted.turn, viewer_of(posted.target), None))
 
         async with asyncio.timeout(30), aclosing(reader):
             if when == "after":
                 await self._run(stores, publisher, posted, texts)
                 current = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
-                reader = Reader(handler.turn_stream(current, None))
+                reader = Reader(handler.turn_stream(current, viewer_of(posted.target), None))
                 await reader.rest()
             elif when == "meanwhile":
                 await asyncio.gather(self._run(stores, publisher, posted, texts), reader.rest())
@@ -186,13 +330,13 @@ class TestTurnStream:
         turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
 
         async with asyncio.timeout(20):
-            first = Reader(handler.turn_stream(turn, None))
+            first = Reader(handler.turn_stream(turn, viewer_of(posted.target), None))
             for _ in range(seen):
                 await first.next()
             await first.aclose()
-            second = Reader(handler.turn_stream(turn, first.events[-1].id))
+            second = Reader(handler.turn_stream(turn, viewer_of(posted.target), first.events[-1].id))
             await second.rest()
-            whole = await Reader(handler.turn_stream(turn, None)).rest()
+            whole = await Reader(handler.turn_stream(turn, viewer_of(posted.target), None)).rest()
 
         assert [event.id for event in [*first.events, *second.events]] == [event.id for event in whole]
 
@@ -204,8 +348,8 @@ class TestTurnStream:
         turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
 
         async with asyncio.timeout(10):  # below the heartbeat, which would notice too
-            whole = await Reader(handler.turn_stream(turn, None)).rest()
-            again = await Reader(handler.turn_stream(turn, whole[-1].id)).rest()
+            whole = await Reader(handler.turn_stream(turn, viewer_of(posted.target), None)).rest()
+            again = await Reader(handler.turn_stream(turn, viewer_of(posted.target), whole[-1].id)).rest()
 
         assert [event.name for event in again] == ["end"]
 
@@ -217,7 +361,7 @@ class TestTurnStream:
         turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
 
         async with asyncio.timeout(10):
-            events = await Reader(handler.turn_stream(turn, 5_000)).rest()
+            events = await Reader(handler.turn_stream(turn, viewer_of(posted.target), 5_000)).rest()
 
         assert concatenated(events) == "ab"
 
@@ -235,18 +379,20 @@ class TestTurnStream:
         for posted, text in ((first, "first"), (message, "second")):
             turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
             async with asyncio.timeout(20):
-                assert concatenated(await Reader(handler.turn_stream(turn, None)).rest()) == text
+                assert (
+                    concatenated(await Reader(handler.turn_stream(turn, viewer_of(posted.target), None)).rest()) == text
+                )
 
     async def test_a_turn_the_log_no_longer_holds_comes_from_the_store(
         self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores, event_log: RedisEventLog
     ) -> None:
         posted = await self._posted(stores, publisher)
         await self._run(stores, publisher, posted, ["a", "b"])
-        await event_log.erase(posted.turn.session_id)
+        await event_log.erase(posted.target.feed)
         turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
 
         async with asyncio.timeout(20):
-            events = await Reader(handler.turn_stream(turn, None)).rest()
+            events = await Reader(handler.turn_stream(turn, viewer_of(posted.target), None)).rest()
 
         assert [event.name for event in events] == ["message_start", "content_delta", "message_end", "end"]
         assert concatenated(events) == "ab"
@@ -261,7 +407,7 @@ class TestTurnStream:
         await publisher.publish(
             queued.target, [Event(EventType.MESSAGE_CREATED, {"id": queued.message.id}, queued.turn.id)]
         )
-        reader = Reader(handler.turn_stream(queued.turn, None))
+        reader = Reader(handler.turn_stream(queued.turn, viewer_of(queued.target), None))
         async with asyncio.timeout(20):
             reading = asyncio.create_task(reader.rest())
             await stores.turns.cancel(queued.turn.session_id, queued.turn.id, OWNER, now=utc_now())

@@ -16,7 +16,7 @@ from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.audit import SYSTEM
 from shared.sessions.cancellation import CancelWatch
-from shared.sessions.events import ROLE_GROUPS, SessionEventPublisher
+from shared.sessions.events import ROLE_GROUPS, SessionEventPublisher, session_group
 from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,
@@ -446,7 +446,7 @@ async def test_a_call_that_does_not_exist_is_not_found(bench: Bench) -> None:
 class TestApprovals:
     async def test_a_request_goes_to_the_session_and_to_the_approvers(self, bench: Bench) -> None:
         proposal = call("http_request", _ARGUMENTS, needs_approval=True)
-        await bench.stores.proposed(proposal)
+        posted = await bench.stores.proposed(proposal)
 
         first = await bench.approvals.request(proposal.id, instance_id="i")
         again = await bench.approvals.request(proposal.id, instance_id="i")
@@ -454,7 +454,7 @@ class TestApprovals:
         assert first is not None
         assert again is not None
         groups = [orjson.loads(message)["groupName"] for message in first.messages]
-        assert groups == [f"session-{envelopes(first.messages)[0]['session_id']}", ROLE_GROUPS[Role.APPROVER]]
+        assert groups == [session_group(posted.target.feed), ROLE_GROUPS[Role.APPROVER]]
         event = envelopes(first.messages)[0]
         assert (event["type"], event["data"]["approval"]["arguments"]) == ("tool_call.pending", _ARGUMENTS)
         # A repeat opens nothing, and tells again: the first may have been killed before it could.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -42,28 +42,28 @@ class MemoryLog:
         await asyncio.sleep(0)
         if self.is_down:
             raise EventLogUnavailable("down")
-        session_id = target.session_id
-        if session_id not in self.seq and not target.may_seed:
+        feed = target.feed
+        if feed not in self.seq and not target.may_seed:
             raise SeqLeaseNeeded(lost=True)
-        seq = max(self.seq.get(session_id, -1), target.seq_floor)
-        ceiling = max(self.ceiling.get(session_id, 0), target.seq_ceiling)
+        seq = max(self.seq.get(feed, -1), target.seq_floor)
+        ceiling = max(self.ceiling.get(feed, 0), target.seq_ceiling)
         if seq + len(bodies) > ceiling:
             raise SeqLeaseNeeded(lost=False)
-        self.seq[session_id], self.ceiling[session_id] = seq + len(bodies), ceiling
+        self.seq[feed], self.ceiling[feed] = seq + len(bodies), ceiling
         self.kept.extend(enumerate(bodies, seq + 1))
         return seq + 1
 
-    async def read(self, session_id: str, after: int, limit: int) -> LogSlice:
+    async def read(self, feed: str, after: int, limit: int) -> LogSlice:
         raise NotImplementedError
 
-    async def read_back(self, session_id: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
+    async def read_back(self, feed: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         raise NotImplementedError
 
-    def follow(self, session_id: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
+    def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         raise NotImplementedError
 
-    async def erase(self, session_id: str) -> None:
-        self.seq.pop(session_id, None)
+    async def erase(self, feed: str) -> None:
+        self.seq.pop(feed, None)
 
 
 @dataclass
@@ -74,17 +74,17 @@ class MemoryLeases:
     ceiling: int = SEQ_LEASE
     calls: list[str] = field(default_factory=list)
 
-    async def lease(self, session_id: str, *, lost: bool) -> EventTarget:
+    async def lease(self, target: EventTarget, *, lost: bool) -> EventTarget:
         self.calls.append("lost" if lost else "more")
         if lost:
             self.floor = self.ceiling
         self.ceiling += SEQ_LEASE
-        return EventTarget(session_id, self.floor, self.ceiling, may_seed=lost)
+        return replace(target, seq_floor=self.floor, seq_ceiling=self.ceiling, may_seed=lost)
 
-    async def allocate(self, session_id: str, count: int) -> EventTarget:
+    async def allocate(self, target: EventTarget, count: int) -> EventTarget:
         self.calls.append("allocate")
         self.floor = self.ceiling = self.ceiling + count
-        return EventTarget(session_id, self.floor, self.ceiling)
+        return replace(target, seq_floor=self.floor, seq_ceiling=self.ceiling)
 
     def target(self, *, may_seed: bool = False) -> EventTarget:
         return EventTarget("s", self.floor, self.ceiling, may_seed)
@@ -160,9 +160,9 @@ async def test_the_log_going_down_between_lease_and_append_loses_no_number() -> 
     await bench.publish(1, bench.leases.target(may_seed=True))
     bench.log.seq.clear()
 
-    async def lease(session_id: str, *, lost: bool) -> EventTarget:
+    async def lease(target: EventTarget, *, lost: bool) -> EventTarget:
         bench.log.is_down = True
-        return await MemoryLeases.lease(bench.leases, session_id, lost=lost)
+        return await MemoryLeases.lease(bench.leases, target, lost=lost)
 
     bench.leases.lease = lease  # type: ignore[method-assign]  # the moment between the two calls
 

@@ -9,7 +9,7 @@ import pytest
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.cache import KEPT_S, LOAD_S, CacheUnavailable, SessionCache, SessionEntry
 
-ENTRY = SessionEntry("ann", {"will": "write", "rita": "read"}, active_branch=2, last_branch=3)
+ENTRY = SessionEntry("ann", {"will": "write", "rita": "read"}, active_branch=2, last_branch=3, feed="s.1")
 
 
 @dataclass

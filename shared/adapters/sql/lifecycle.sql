@@ -76,7 +76,8 @@ FROM approvals WHERE session_id = %(session_id)s
 UPDATE session_erasures
 SET instances = %(instances)s,
     messages = (SELECT count(*) FROM messages WHERE session_id = %(session_id)s),
-    turns = (SELECT count(*) FROM turns WHERE session_id = %(session_id)s)
+    turns = (SELECT count(*) FROM turns WHERE session_id = %(session_id)s),
+    incarnation = (SELECT incarnation FROM sessions WHERE id = %(session_id)s)
 WHERE session_id = %(session_id)s
 
 -- name: erase_idempotency_keys
@@ -88,7 +89,7 @@ WHERE split_part(scope, '/', 3) = %(session_id)s
 DELETE FROM sessions WHERE id = %(session_id)s
 
 -- name: erasure
-SELECT session_id, owner_id, requested_at, instances, messages, turns, by_retention
+SELECT session_id, owner_id, requested_at, instances, messages, turns, by_retention, incarnation
 FROM session_erasures WHERE session_id = %(session_id)s AND finished_at IS NULL
 
 -- name: note_erased_instances

@@ -1,8 +1,8 @@
 -- name: insert_session
 INSERT INTO sessions (id, owner_id, name, status, agent_id, config, tags, metadata, forked_from, created_at, updated_at,
-                      event_seq_ceiling)
+                      event_seq_ceiling, incarnation)
 SELECT %(id)s, %(owner_id)s, %(name)s, 'CREATED', %(agent_id)s, %(config)s, %(tags)s, %(metadata)s, %(forked_from)s, %(now)s,
-       %(now)s, %(ceiling)s
+       %(now)s, %(ceiling)s, gen_random_uuid()::text
 -- An id that is being erased may still name events in Redis: they would be the new session's.
 WHERE NOT EXISTS (SELECT 1 FROM session_erasures e WHERE e.session_id = %(id)s AND e.finished_at IS NULL)
 ON CONFLICT (id) DO NOTHING
@@ -15,7 +15,7 @@ LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_i
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
 
 -- name: session_entry
-SELECT s.owner_id, s.active_branch, s.last_branch,
+SELECT s.owner_id, s.active_branch, s.last_branch, s.incarnation,
        coalesce((SELECT jsonb_object_agg(p.user_id, p.access) FROM session_participants p WHERE p.session_id = s.id),
                 '{}') AS participants
 FROM sessions s
@@ -79,18 +79,18 @@ SELECT id FROM sessions WHERE hold_settled <> hold_version ORDER BY random() LIM
 -- name: lease_lost
 UPDATE sessions
 SET event_seq_floor = event_seq_ceiling, event_seq_ceiling = event_seq_ceiling + %(lease)s
-WHERE id = %(session_id)s
+WHERE id = %(session_id)s AND incarnation IS NOT DISTINCT FROM %(incarnation)s
 RETURNING event_seq_floor, event_seq_ceiling
 
 -- name: lease_more
 UPDATE sessions SET event_seq_ceiling = event_seq_ceiling + %(lease)s
-WHERE id = %(session_id)s
+WHERE id = %(session_id)s AND incarnation IS NOT DISTINCT FROM %(incarnation)s
 RETURNING event_seq_floor, event_seq_ceiling
 
 -- name: allocate_seq
 UPDATE sessions
 SET event_seq_floor = event_seq_ceiling + %(count)s, event_seq_ceiling = event_seq_ceiling + %(count)s
-WHERE id = %(session_id)s
+WHERE id = %(session_id)s AND incarnation IS NOT DISTINCT FROM %(incarnation)s
 RETURNING event_seq_floor, event_seq_ceiling
 
 -- name: claim_idempotency_key

@@ -12,7 +12,7 @@ SELECT turn.cancelled, EXISTS (SELECT FROM begun) AS begun_now FROM turn
 
 -- name: tool_call_for_execution
 SELECT c.*, t.plan, t.requested_by, t.cancel_requested_at, t.ended_at AS turn_ended_at,
-       s.event_seq_floor, s.event_seq_ceiling, s.granted_tools,
+       s.event_seq_floor, s.event_seq_ceiling, s.incarnation, s.granted_tools,
        a.id AS approval_id, a.status AS approval_status, a.decided_by, a.comment, a.decided_arguments,
        a.arguments_digest, r.id AS result_message_id, said.sources
 FROM tool_calls c

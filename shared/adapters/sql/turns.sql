@@ -60,7 +60,8 @@ WITH session AS (
            %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s
     FROM session
 )
-SELECT session.event_seq_floor, session.event_seq_ceiling, session.active_branch, before.status = 'CREATED' AS activated
+SELECT session.event_seq_floor, session.event_seq_ceiling, session.incarnation, session.active_branch,
+       before.status = 'CREATED' AS activated
 FROM session, sessions before -- as it was when the statement began
 WHERE before.id = %(session_id)s
 
@@ -75,8 +76,8 @@ WITH session AS (
       AND (sessions.owner_id = turns.requested_by OR EXISTS (
           SELECT 1 FROM session_participants p
           WHERE p.session_id = sessions.id AND p.user_id = turns.requested_by AND p.access = 'write'))
-    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling, sessions.used_tokens,
-              sessions.granted_tools,
+    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling, sessions.incarnation,
+              sessions.used_tokens, sessions.granted_tools,
               (sessions.config ->> 'max_session_tokens')::bigint AS max_session_tokens
 ), turn AS (
     UPDATE turns
@@ -95,7 +96,7 @@ WITH session AS (
     RETURNING id, attempt, created_at
 )
 SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, session.event_seq_ceiling,
-       session.granted_tools, message.id AS message_id, message.attempt, message.created_at AS message_created_at,
+       session.incarnation, session.granted_tools, message.id AS message_id, message.attempt, message.created_at AS message_created_at,
        turn.used_tokens AS turn_tokens, session.used_tokens AS session_tokens, session.max_session_tokens,
        coalesce((SELECT u.input_tokens + u.output_tokens FROM token_usage u
                  WHERE u.user_id = turn.requested_by AND u.day = %(day)s), 0) AS user_day_tokens,
@@ -128,7 +129,7 @@ UPDATE messages m SET attempt = m.attempt + 1
 FROM sessions s, turns t
 WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0 AND m.status <> 'streaming' AND s.id = m.session_id
   AND t.id = m.turn_id
-RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.attempt, s.event_seq_floor, s.event_seq_ceiling,
+RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.attempt, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
     t.error_code, t.error_detail,
     coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'name', c.name, 'arguments', c.arguments,
                                                   'needs_approval', c.needs_approval) ORDER BY c.ordinal)
@@ -166,7 +167,7 @@ SELECT id FROM turns WHERE id = ANY(%(turn_ids)s) AND (cancel_requested_at IS NO
 -- name: lock_turn_for_user
 -- NO KEY, here and wherever a session is locked to be changed: a row that is added to it only needs it to stay, and must
 -- not wait for this while it holds its turn (two who wait for each other: one of them is killed).
-SELECT t.id, t.session_id, t.status, t.dispatched_at, t.ended_at, s.event_seq_floor, s.event_seq_ceiling,
+SELECT t.id, t.session_id, t.status, t.dispatched_at, t.ended_at, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
        CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
 FROM turns t
 JOIN sessions s ON s.id = t.session_id
@@ -188,7 +189,7 @@ WHERE turn_id = ANY(%(turn_ids)s) AND status = 'pending'
 RETURNING id, instance_id
 
 -- name: lock_session_of_turn
-SELECT s.id, s.event_seq_floor, s.event_seq_ceiling FROM sessions s
+SELECT s.id, s.event_seq_floor, s.event_seq_ceiling, s.incarnation FROM sessions s
 WHERE s.id = (SELECT session_id FROM turns WHERE id = %(turn_id)s)
 FOR NO KEY UPDATE
 
@@ -253,7 +254,7 @@ FROM turns t
 WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s
 
 -- name: readable_turn
-SELECT t.*,
+SELECT t.*, s.incarnation,
        coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
                                                      'arguments', c.arguments, 'status', c.status, 'result', c.result)
                                   ORDER BY c.step, c.ordinal)
