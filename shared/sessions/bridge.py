@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared import tracing
-from shared.errors import AppError, ErrorCode
+from shared.errors import AppError, ErrorCode, ModelFailed
 from shared.ids import new_id
 from shared.sessions.cancellation import CancelWatch, TurnCancelled
 from shared.sessions.containment import sources_read
@@ -39,6 +39,12 @@ from shared.sessions.tools.registry import find_tool
 
 log = logging.getLogger(__name__)
 
+ANSWER_SECONDS = 540.0
+"""The longest answer. Below `functionTimeout` of host.json, at which the host ends the activity: it would be begun
+again, paid for again and never stored."""
+MAX_ATTEMPTS = 20
+"""Of one step, tries and restarts together: what cuts it each time is not cured by another."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
@@ -64,12 +70,15 @@ class SessionAgentBridge:
         publisher: SessionEventPublisher,
         sender: RealtimeSender,
         watch: CancelWatch,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._steps = steps
         self._executor = executor
         self._publisher = publisher
         self._sender = sender
         self._watch = watch
+        self._answer_seconds = answer_seconds
 
     async def run_step(self, turn_id: str, step: int, *, tries: int) -> StepReport:
         """Run the model step `step` (from 1). tries: how often it has been tried, this time included.
@@ -122,13 +131,24 @@ class SessionAgentBridge:
                 attempt=start.attempt,
             )
         )
+        if start.attempt > MAX_ATTEMPTS:
+            log.error("model step %s/%d was cut %d times", start.turn_id, start.step, MAX_ATTEMPTS)
+            return await self._close(
+                start,
+                writer,
+                "",
+                MessageStatus.FAILED,
+                StepOutcome.FAILED,
+                ErrorCode.LLM_ERROR,
+                f"The answer was begun {MAX_ATTEMPTS} times and never came to its end.",
+            )
         tools = [tool for name in start.plan.tools if (tool := find_tool(name)) is not None]
         texts: list[str] = []
         end: ModelEnd | None = None
         failure: AppError | None = None
         cancelled = False
         try:
-            async with self._watch.guard(start.turn_id):
+            async with self._watch.guard(start.turn_id), asyncio.timeout(self._answer_seconds):
                 with tracing.model_call(start.plan.model, start.target.session_id) as span:
                     async for event in await self._executor.execute(start, tools, stream=True):
                         if isinstance(event, ModelText):
@@ -143,6 +163,11 @@ class SessionAgentBridge:
         except asyncio.CancelledError:
             await writer.finish()
             raise
+        except TimeoutError:
+            # Asked again it would be as long, and cost the same: what came is kept, and counted.
+            failure = ModelFailed(
+                ErrorCode.LLM_TIMEOUT, f"The answer was not complete after {self._answer_seconds:g} seconds."
+            )
         except AppError as exc:
             failure = exc
         content = "".join(texts)
@@ -203,7 +228,7 @@ class SessionAgentBridge:
         detail: str = "",
     ) -> StepReport:
         """Keep what had arrived of an answer that will not be completed."""
-        usage = Usage(output_tokens=estimate_tokens(content) if content else 0)
+        usage = _usage_of_cut(start, content)
         error = None if code is None else TurnError(code=code, detail=detail)
         saved = await self._steps.save_step(
             StepResult(
@@ -227,6 +252,14 @@ class SessionAgentBridge:
     async def _overtaken(self, writer: StreamWriter) -> StepReport:
         """Another attempt of this step stored first, or is still running: look again in a moment."""
         return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=1.0)
+
+
+def _usage_of_cut(start: StepStart, content: str) -> Usage:
+    """What an answer without an end used, estimated: a model that has begun to write has read everything."""
+    if not content:
+        return Usage()
+    read = sum(message.tokens for message in start.context) + estimate_tokens(start.plan.instructions)
+    return Usage(input_tokens=min(read, start.plan.max_context_tokens), output_tokens=estimate_tokens(content))
 
 
 def _step_tokens(content: str, end: ModelEnd) -> int:

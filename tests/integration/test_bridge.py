@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from shared.adapters.openai_chat import OpenAIChat
 from shared.adapters.realtime import RelaySender
 from shared.errors import ErrorCode
 from shared.ids import new_id
-from shared.sessions.bridge import SessionAgentBridge, StepReport
+from shared.sessions.bridge import ANSWER_SECONDS, MAX_ATTEMPTS, SessionAgentBridge, StepReport
 from shared.sessions.cancellation import CancelWatch
+from shared.sessions.context import estimate_tokens
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.models import Message, MessageStatus, TurnStatus
@@ -33,6 +35,7 @@ from tests.integration.domain import (
     until,
     utc_now,
 )
+from tests.support.servers import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
@@ -328,6 +331,50 @@ async def test_a_model_that_falls_silent_is_a_timeout(bench: Bench, stores: Stor
         report = await bridge.run_step(posted.turn.id, 1, tries=5)
         assert (report.outcome, report.code) == (StepOutcome.FAILED, ErrorCode.LLM_TIMEOUT)
     await model.aclose()
+
+
+async def test_an_answer_that_never_ends_is_kept_counted_and_not_asked_for_again(
+    bench: Bench, stores: Stores, model_url: str
+) -> None:
+    model = OpenAIChat(settings_for(model_url))
+    watch = CancelWatch(stores.turns.cancel_requested)
+    bridge = SessionAgentBridge(
+        stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch, answer_seconds=2.0
+    )
+    key = new_id()
+    posted = await stores.turn(script(key=key, tokens=100_000, token_ms=10))
+
+    report = await bridge.run_step(posted.turn.id, 1, tries=1)
+    again = await bridge.run_step(posted.turn.id, 1, tries=2)
+
+    for one in (report, again):
+        assert (one.outcome, one.code) == (StepOutcome.FAILED, ErrorCode.LLM_TIMEOUT)
+    answer = await bench.answer(posted)
+    assert answer.status is MessageStatus.FAILED
+    assert answer.content
+    turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
+    assert turn.usage.input_tokens > 0
+    assert turn.usage.output_tokens == estimate_tokens(answer.content)
+    assert (await bench.calls(key))["calls"] == 1
+    await model.aclose()
+
+
+def test_the_longest_answer_ends_before_the_host_ends_its_function() -> None:
+    host = json.loads((ROOT / "host.json").read_text("utf-8"))
+    hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
+    assert hours * 3600 + minutes * 60 + seconds >= ANSWER_SECONDS + 30
+
+
+async def test_a_step_that_is_cut_each_time_ends(bench: Bench, stores: Stores) -> None:
+    key = new_id()
+    posted = await stores.turn(script(key=key, tokens=3))
+    for _ in range(MAX_ATTEMPTS):
+        await stores.begin(posted.turn.id, 1)
+
+    report = await bench.run(posted)
+
+    assert (report.outcome, report.code) == (StepOutcome.FAILED, ErrorCode.LLM_ERROR)
+    assert (await bench.calls(key))["calls"] == 0
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
