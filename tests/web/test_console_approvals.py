@@ -40,7 +40,7 @@ def test_two_approve_the_same_changed_arguments_while_the_requester_watches(
     url = sink.url("/quorum")
     http.say(session_id, script(content="Sent.", tool_calls=[[post_call(url, '{"amount": 100}')]]))
     call = requester.get_by_role("region", name="Tool call http_request")
-    expect(call).to_contain_text("Waits for 2 of: any approver")
+    expect(call).to_contain_text("Waits for 2 people (any approver)")
     expect(call).to_contain_text("0 of 2 have approved")
     [approval] = http.get("/approvals", session_id=session_id)["items"]
 
@@ -60,7 +60,13 @@ def test_two_approve_the_same_changed_arguments_while_the_requester_watches(
     expect(votes).to_contain_text("ana said approve")
     diff = votes.get_by_role("region", name="What is changed")
     expect(diff.locator(".removed")).to_contain_text("100")
-    expect(diff.locator(".added")).to_have_count(1)
+    expect(diff.locator(".added")).to_contain_text("1")
+    # One below the other, and nothing of them off the phone's edge.
+    before, after = (diff.locator(kind).bounding_box() for kind in (".removed", ".added"))
+    assert before is not None
+    assert after is not None
+    assert before["y"] < after["y"]
+    assert after["x"] + after["width"] < PHONE["width"]
     votes.get_by_role("button", name="Take over ana’s arguments").click()
     ben.get_by_role("button", name="Approve with changes").click()
     expect(ben.get_by_role("heading", name="2 of 2 approvals")).to_be_visible()

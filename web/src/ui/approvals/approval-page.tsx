@@ -218,8 +218,10 @@ function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['a
       <ul class="votes">
         {votes.map((vote) => (
           <li key={vote.by}>
-            <strong>{vote.by}</strong> said {vote.decision} <Time at={vote.at} />
-            {vote.comment === null ? null : <q>{vote.comment}</q>}
+            <p>
+              <strong>{vote.by}</strong> said {vote.decision} <Time at={vote.at} />
+              {vote.comment === null ? null : <q>{vote.comment}</q>}
+            </p>
             {vote.arguments === null ? null : (
               <>
                 <Diff before={asShown(approval.arguments)} after={asShown(vote.arguments)} />
@@ -245,7 +247,6 @@ function Diff({ before, after }: { before: string; after: string }) {
         <span key={index} class={line.kind}>
           {line.kind === 'added' ? '+ ' : line.kind === 'removed' ? '- ' : '  '}
           {line.text}
-          {'\n'}
         </span>
       ))}
     </pre>

@@ -57,7 +57,7 @@ export function InboxPage() {
             if (past.length === 0 && decided.more === null) return <Empty title="Nothing was decided yet" />
             return (
               <div class="scroll" tabIndex={0} role="region" aria-label="Decided approvals">
-                <table>
+                <table class="decided-table">
                   <thead>
                     <tr>
                       <th>Tool</th>

@@ -84,7 +84,7 @@ export function PlacesDialog(props: Props & { close: () => void }) {
         say('Recovered. What was said later stays on its branch.')
         close()
       })
-    return <Confirm key="confirm" checkpoint={chosen} conversation={conversation} back={() => setChosen(null)} recover={recover} />
+    return <Confirm key="confirm" checkpoint={chosen} name={what(chosen, places.phase === 'ready' ? places.value.asked : new Map())} conversation={conversation} back={() => setChosen(null)} recover={recover} />
   }
   return (
     <Dialog key="places" title="Checkpoints and branches" close={close}>
@@ -181,18 +181,22 @@ export function PlacesDialog(props: Props & { close: () => void }) {
 
 interface ConfirmProps {
   checkpoint: Checkpoint
+  name: string
   conversation: Conversation
   back: () => void
   recover: () => void
 }
 
-function Confirm({ checkpoint, conversation, back, recover }: ConfirmProps) {
+function Confirm({ checkpoint, name, conversation, back, recover }: ConfirmProps) {
   const [agents] = useAgents()
   const changes = changed(conversation.session, checkpoint, agents.phase === 'ready' ? agents.value : [])
   return (
     <Dialog title="Recover to here?" close={back}>
       <p>
-        The conversation goes on from where it stood on <Time at={checkpoint.created_at} />. Nothing is lost: what was said later stays on{' '}
+        <strong>{name}</strong> <Time at={checkpoint.created_at} />
+      </p>
+      <p>
+        The conversation goes on from where it stood there. Nothing is lost: what was said later stays on{' '}
         <strong>{branchName(conversation.session.active_branch)}</strong>, and one can switch back to it.
       </p>
       {changes.length === 0 ? null : (

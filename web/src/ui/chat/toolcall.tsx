@@ -73,7 +73,7 @@ function Waiting({ approval }: { approval: Approval }) {
 export function whom({ policy }: Approval): string {
   const people = [...policy.users, ...policy.roles.map((role) => `any ${role}`)]
   const named = people.length === 0 ? 'an approver' : people.join(' or ')
-  return policy.quorum > 1 ? `${policy.quorum} of: ${named}` : named
+  return policy.quorum > 1 ? `${policy.quorum} people (${named})` : named
 }
 
 function gist(values: Record<string, unknown>): string {

@@ -1,10 +1,35 @@
 // Charts drawn by hand: a few bars, as SVG that the theme colours, with the same figures as a table for whoever
 // cannot see them.
 
+import type { RefObject } from 'preact'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
+
+/** Of the bar of shares, which is stretched; and of a chart until it is measured. */
 const WIDTH = 460
-const HEIGHT = 150
+const HEIGHT = 160
 const FOOT = 22
 const HEAD = 16
+
+const WIDEST_BAR = 56
+/** Of a label under the bars, and of a figure on one. */
+const LABEL = 56
+const VALUE = 30
+
+/** How wide a chart stands on the page: drawn in pixels, its letters are as large as others'. */
+export function useWidth(): [RefObject<HTMLElement | null>, number] {
+  const element = useRef<HTMLElement>(null)
+  const [width, setWidth] = useState(WIDTH)
+  useLayoutEffect(() => {
+    const figure = element.current
+    if (figure === null) return undefined
+    const measure = (): void => setWidth(Math.max(200, figure.querySelector('svg')?.clientWidth ?? WIDTH))
+    measure()
+    const observer = new ResizeObserver(measure)
+    observer.observe(figure)
+    return () => observer.disconnect()
+  }, [])
+  return [element, width]
+}
 
 export interface Series {
   name: string
@@ -16,10 +41,13 @@ export interface Series {
 export function Bars({ title, labels, series, format = compact }: { title: string; labels: readonly string[]; series: readonly Series[]; format?: (value: number) => string }) {
   const sums = labels.map((_, place) => series.reduce((sum, { values }) => sum + (values[place] ?? 0), 0))
   const top = Math.max(...sums, 0)
-  const step = WIDTH / Math.max(1, labels.length)
+  const [figure, width] = useWidth()
+  const step = width / Math.max(1, labels.length)
+  const bar = Math.min(WIDEST_BAR, step * 0.68)
+  const every = Math.ceil(LABEL / step)
   const scale = top === 0 ? 0 : (HEIGHT - FOOT - HEAD) / top
   return (
-    <figure class="chart">
+    <figure class="chart" ref={figure}>
       <figcaption>
         {title}
         <span class="legend" aria-hidden="true">
@@ -30,10 +58,10 @@ export function Bars({ title, labels, series, format = compact }: { title: strin
           ))}
         </span>
       </figcaption>
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${title}: ${summary(labels, series, format)}`}>
-        <line x1="0" x2={WIDTH} y1={HEIGHT - FOOT} y2={HEIGHT - FOOT} class="axis" />
+      <svg viewBox={`0 0 ${width} ${HEIGHT}`} role="img" aria-label={`${title}: ${summary(labels, series, format)}`}>
+        <line x1="0" x2={width} y1={HEIGHT - FOOT} y2={HEIGHT - FOOT} class="axis" />
         {top === 0 ? (
-          <text x={WIDTH / 2} y={HEIGHT / 2} class="label" text-anchor="middle">
+          <text x={width / 2} y={HEIGHT / 2} class="label" text-anchor="middle">
             nothing yet
           </text>
         ) : (
@@ -45,12 +73,12 @@ export function Bars({ title, labels, series, format = compact }: { title: strin
                   const height = (values[place] ?? 0) * scale
                   y -= height
                   return (
-                    <rect key={name} class={tone} x={place * step + step * 0.16} y={y} width={step * 0.68} height={height} rx={Math.min(3, height / 2)}>
+                    <rect key={name} class={tone} x={(place + 0.5) * step - bar / 2} y={y} width={bar} height={height} rx={Math.min(3, height / 2)}>
                       <title>{`${label}, ${name}: ${format(values[place] ?? 0)}`}</title>
                     </rect>
                   )
                 })}
-                {(sums[place] ?? 0) > 0 ? (
+                {(sums[place] ?? 0) > 0 && step >= VALUE ? (
                   <text x={(place + 0.5) * step} y={y - 4} class="value" text-anchor="middle">
                     {format(sums[place] ?? 0)}
                   </text>
@@ -60,7 +88,7 @@ export function Bars({ title, labels, series, format = compact }: { title: strin
           })
         )}
         {labels.map((label, place) =>
-          labels.length > 8 && place % 2 === 1 ? null : (
+          (labels.length - 1 - place) % every !== 0 ? null : (
             <text key={label} x={(place + 0.5) * step} y={HEIGHT - 6} class="label" text-anchor="middle">
               {label}
             </text>

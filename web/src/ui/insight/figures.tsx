@@ -10,8 +10,8 @@ export function Figures({ figures }: { figures: SessionStatistics | PeriodStatis
         <Tile name="Messages" value={compact(messages.total)} />
         <Tile name="Turns" value={compact(turns.total)} note={`${compact(turns.completed)} completed`} />
         <Tile name="Tokens" value={compact(usage.input_tokens + usage.output_tokens)} note={`${compact(usage.input_tokens)} in, ${compact(usage.output_tokens)} out`} />
-        <Tile name="A turn takes" value={seconds(turn_durations.p50_seconds)} note={`95 % within ${seconds(turn_durations.p95_seconds)}`} />
-        <Tile name="An approval waits" value={seconds(approval_waits.p50_seconds)} note={`95 % within ${seconds(approval_waits.p95_seconds)}`} />
+        <Tile name="A turn takes" value={seconds(turn_durations.p50_seconds)} {...within(turn_durations.p95_seconds)} />
+        <Tile name="An approval waits" value={seconds(approval_waits.p50_seconds)} {...within(approval_waits.p95_seconds)} />
       </dl>
       <div class="pairs">
         <Shares
@@ -45,6 +45,10 @@ export function Figures({ figures }: { figures: SessionStatistics | PeriodStatis
       </div>
     </>
   )
+}
+
+function within(most: number | null): { note?: string } {
+  return most === null ? {} : { note: `95 % within ${seconds(most)}` }
 }
 
 export function Tile({ name, value, note }: { name: string; value: string; note?: string }) {

@@ -1,8 +1,8 @@
 import { ApiError, type Api, type Session, type SessionStatistics, type Turn, type Page } from '../../client'
-import { Badge, Empty, Icon, JsonText, Time, When, span } from '../bits'
+import { Badge, Empty, Icon, JsonText, Time, When } from '../bits'
 import { useLoaded, useParley } from '../context'
 import { link } from '../router'
-import { Bars } from './charts'
+import { Bars, seconds } from './charts'
 import { Figures } from './figures'
 
 interface AuditLine {
@@ -75,7 +75,7 @@ function Turns({ turns, sessionId }: { turns: Turn[]; sessionId: string }) {
               <Time at={turn.created_at} />
             </a>{' '}
             <Badge status={turn.status} /> {turn.steps} {turn.steps === 1 ? 'step' : 'steps'}
-            {turn.started_at !== null && turn.ended_at !== null ? `, ${span(Date.parse(turn.ended_at) - Date.parse(turn.started_at))}` : ''}
+            {turn.started_at !== null && turn.ended_at !== null ? `, ${seconds((Date.parse(turn.ended_at) - Date.parse(turn.started_at)) / 1000)}` : ''}
           </li>
         ))}
       </ul>

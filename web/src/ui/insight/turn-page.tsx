@@ -3,10 +3,9 @@ import { Badge, Empty, Icon, Time, When, span } from '../bits'
 import { useLoaded, useParley } from '../context'
 import { link } from '../router'
 import { Tile } from './figures'
-import { compact } from './charts'
+import { compact, useWidth } from './charts'
 import { scaleOf, timelineOf, type Timeline } from './timeline'
 
-const WIDTH = 720
 const NAME = 170
 const ROW = 30
 
@@ -47,12 +46,15 @@ export function TurnPage({ sessionId, turnId }: { sessionId: string; turnId: str
 
 function Picture({ timeline }: { timeline: Timeline }) {
   const { segments, from, to } = timeline
+  const [figure, width] = useWidth()
   if (segments.length === 0) return <Empty title="Nothing has happened in it yet" />
   const height = segments.length * ROW + 26
   const scale = scaleOf(timeline)
-  const place = (at: number): number => NAME + scale.place(at) * (WIDTH - NAME - 8)
+  const start = Math.min(NAME, width * 0.36)
+  const letters = Math.floor(start / 7)
+  const place = (at: number): number => start + scale.place(at) * (width - start - 8)
   return (
-    <figure class="chart timeline">
+    <figure class="chart timeline" ref={figure}>
       <figcaption>
         What it did
         <span class="legend" aria-hidden="true">
@@ -61,38 +63,38 @@ function Picture({ timeline }: { timeline: Timeline }) {
           <span class="wait">waiting for a person</span>
         </span>
       </figcaption>
-      <svg viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={`Timeline of ${segments.length} parts; the list below says the same in words`}>
+      <svg viewBox={`0 0 ${width} ${height}`} role="img" aria-label={`Timeline of ${segments.length} parts; the list below says the same in words`}>
         {segments.map((segment, index) => {
           const x = place(segment.from)
-          const width = Math.max(3, place(segment.to) - x)
+          const length = Math.max(3, place(segment.to) - x)
           const tone = segment.kind === 'model' ? 'one' : segment.kind === 'tool' ? 'two' : 'wait'
           const long = span(segment.to - segment.from)
-          const isRight = x + width > WIDTH - 70
+          const isRight = x + length > width - 70
           return (
             <g key={index}>
               <text class="label" x={0} y={index * ROW + 19}>
-                {segment.name.slice(0, 26)}
+                {segment.name.length > letters ? `${segment.name.slice(0, letters - 1)}…` : segment.name}
               </text>
-              <rect class={tone} x={x} y={index * ROW + 6} width={width} height={ROW - 12} rx="4">
+              <rect class={tone} x={x} y={index * ROW + 6} width={length} height={ROW - 12} rx="4">
                 <title>{`${segment.name}: ${long} ${segment.note}`}</title>
               </rect>
-              {isRight && width < 90 ? (
+              {isRight && length < 90 ? (
                 <text class="value" x={x - 5} y={index * ROW + 19} text-anchor="end">
                   {short(segment.to - segment.from)}
                 </text>
               ) : (
-                <text class={isRight ? 'value inside' : 'value'} x={isRight ? x + width - 6 : x + width + 5} y={index * ROW + 19} text-anchor={isRight ? 'end' : 'start'}>
+                <text class={isRight ? 'value inside' : 'value'} x={isRight ? x + length - 6 : x + length + 5} y={index * ROW + 19} text-anchor={isRight ? 'end' : 'start'}>
                   {short(segment.to - segment.from)}
                 </text>
               )}
             </g>
           )
         })}
-        <line class="axis" x1={NAME} x2={WIDTH - 8} y1={height - 20} y2={height - 20} />
-        <text class="label" x={NAME} y={height - 5}>
+        <line class="axis" x1={start} x2={width - 8} y1={height - 20} y2={height - 20} />
+        <text class="label" x={start} y={height - 5}>
           0
         </text>
-        <text class="label" x={WIDTH - 8} y={height - 5} text-anchor="end">
+        <text class="label" x={width - 8} y={height - 5} text-anchor="end">
           {short(to - from)}
         </text>
       </svg>
