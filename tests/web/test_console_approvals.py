@@ -183,7 +183,7 @@ def test_numbers_are_shown_changed_and_sent_digit_for_digit(parley: AppHost, htt
     with page.expect_request(re.compile("/decision$")) as refused:
         page.get_by_role("button", name="Approve with changes").click()
     assert '"start":9007199254740995' in str(refused.value.post_data)
-    expect(page.get_by_role("status")).to_contain_text("start")
+    expect(page.locator(".said-box")).to_contain_text("start")
     editor.fill('{"start": 7.0, "attachment_id": "none"}')
     page.get_by_role("button", name="Approve with changes").click()
     expect(page.get_by_role("heading", name="Approved with changes")).to_be_visible()
