@@ -28,9 +28,8 @@ from devhost.extension import (
     TriggerData,
 )
 from devhost.indexing import HTTP_OUTPUT, HTTP_TRIGGER, TIMER_TRIGGER, IndexedApp
+from devhost.logs import INVOCATIONS
 from devhost.worker import Call, Invocation, OutputValue, output_value, result_text
-
-logger = logging.getLogger("devhost.invoke")
 
 _NO_TRIGGER_DATA = TriggerData()
 
@@ -46,6 +45,7 @@ class Plan:
     payload_kind: str
     """Datum type of the trigger's text: the worker takes timers only as "json"."""
     returns_to_extension: bool
+    log: logging.Logger
 
 
 class Dispatcher:
@@ -127,7 +127,7 @@ class Dispatcher:
             )
             raise failure from exc
         finally:
-            _log(name, time.perf_counter() - started, correlation_id, failure, finished=finished, quiet=quiet)
+            _log(plan, time.perf_counter() - started, correlation_id, failure, finished=finished, quiet=quiet)
             current_invocation.reset(token)
 
     async def _run(
@@ -166,8 +166,9 @@ _ORCHESTRATOR_STATE = "$OutOfProcData$"
 
 
 def _log(
-    name: str, seconds: float, correlation_id: str, failure: FunctionFailed | None, *, finished: bool, quiet: bool
+    plan: Plan, seconds: float, correlation_id: str, failure: FunctionFailed | None, *, finished: bool, quiet: bool
 ) -> None:
+    name, logger = plan.function.name, plan.log
     if failure is not None:
         detail = f"\n{failure.stack.rstrip()}" if failure.stack else ""
         text = f"{failure.message}{detail}"
@@ -200,7 +201,8 @@ def _plan(function: Function, extensions: Sequence[Extension], *, streaming: boo
         outputs[binding.name] = (binding, sink)
     kind = "json" if function.trigger.type == TIMER_TRIGGER else "string"
     call = Call(function, streaming_http=streaming)
-    return Plan(function, call, tuple(inputs), outputs, kind, "$return" in outputs)
+    log = logging.getLogger(f"{INVOCATIONS}.{function.name}")
+    return Plan(function, call, tuple(inputs), outputs, kind, "$return" in outputs, log)
 
 
 def _unsupported(function: Function, binding: Binding, what: str) -> HostError:

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from devhost.correlation import current_invocation
-from devhost.host_json import lookup, section
+from devhost.host_json import section
 
 _COLOURS = {logging.DEBUG: "\x1b[2m", logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _RESET = "\x1b[0m"
+INVOCATIONS = "devhost.invoke"
+"""The logger of the line that the host writes per invocation; each function has one of its own below it."""
 # .NET level names of host.json -> Python's.
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -66,7 +68,15 @@ def configure_logging(*, verbose: bool, stream: TextIO | None = None) -> None:
 
 
 def apply_log_level(host_json: Mapping[str, Any]) -> None:
-    """`logging.logLevel.default` of host.json sets what the app's loggers let through."""
-    level = lookup(section(host_json, "logging", "logLevel"), "default")
-    if isinstance(level, str) and level.lower() in _LEVELS:
-        logging.getLogger().setLevel(_LEVELS[level.lower()])
+    """`logging.logLevel` of host.json: `default` for the app's loggers, `Function.<name>` for the line of one function.
+
+    Other categories belong to machinery that is not here.
+    """
+    for category, level in section(host_json, "logging", "logLevel").items():
+        if not isinstance(level, str) or level.lower() not in _LEVELS:
+            continue
+        kind, _, function = category.partition(".")
+        if category.lower() == "default":
+            logging.getLogger().setLevel(_LEVELS[level.lower()])
+        elif kind.lower() == "function":
+            logging.getLogger(f"{INVOCATIONS}.{function}" if function else INVOCATIONS).setLevel(_LEVELS[level.lower()])

@@ -67,7 +67,9 @@ async def main() -> int:
             await enter_all(running, list(stack.servers))
             assert stack.postgres is not None
             await migrate(stack.postgres.url)
-            environment = stack.app_environment(port=7171) | {"AzureWebJobsStorage": storage.url}
+            # Each relay is counted by its line, which host.json silences.
+            loud = {"AzureFunctionsJobHost__logging__logLevel__Function.relay": "Information"}
+            environment = stack.app_environment(port=7171) | {"AzureWebJobsStorage": storage.url} | loud
             assert stack.notes is not None
             texts = {kind: text.format(notes_port=stack.notes.port) for kind, text in KINDS.items()}
             host = _Host(

@@ -140,6 +140,8 @@ def app_environment(
         "APPROVAL_WEBHOOK_SECRET": "",
         "TOOLS_HTTP_ALLOW": f"127.0.0.1:{sink_port}",
         "REALTIME_DELIVERY": "binding",
+        # host.json silences it, and tests look whether it ran.
+        "AzureFunctionsJobHost__logging__logLevel__Function.relay": "Information",
     }
 
 

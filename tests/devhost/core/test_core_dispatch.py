@@ -265,7 +265,9 @@ async def test_quiet_invocation_logs_only_its_failure(
         with pytest.raises(FunctionFailed):
             await host.dispatcher.invoke(function, "fail", quiet=True, correlation_id="abc")
 
-    messages = [record.message.splitlines()[0] for record in caplog.records if record.name == "devhost.invoke"]
+    messages = [
+        record.message.splitlines()[0] for record in caplog.records if record.name == "devhost.invoke.triggered"
+    ]
     assert len(messages) == 1
     assert messages[0].endswith("(abc): LookupError: not here")
 

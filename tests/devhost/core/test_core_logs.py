@@ -18,7 +18,16 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
-    names = ("devhost", "uvicorn", "azure.functions", "azure.core", "httpx", "httpx2", "asyncio")
+    names = (
+        "devhost",
+        "devhost.invoke.often",
+        "uvicorn",
+        "azure.functions",
+        "azure.core",
+        "httpx",
+        "httpx2",
+        "asyncio",
+    )
     before, handlers = {name: logging.getLogger(name).level for name in ("", *names)}, root.handlers[:]
     flags = logging.logProcesses, logging.logThreads, logging.logMultiprocessing
     yield
@@ -64,3 +73,15 @@ def test_host_json_sets_the_app_s_level() -> None:
 
     assert "quiet" not in stream.getvalue()
     assert "loud" in stream.getvalue()
+
+
+def test_host_json_sets_what_is_said_of_one_function() -> None:
+    stream = io.StringIO()
+    configure_logging(verbose=True, stream=stream)
+    apply_log_level({"logging": {"logLevel": {"default": "Information", "Function.often": "Warning"}}})
+    for function in ("often", "seldom"):
+        logging.getLogger(f"devhost.invoke.{function}").info("%s ok", function)
+        logging.getLogger(f"devhost.invoke.{function}").error("%s failed", function)
+
+    said = [line.split(" ", 2)[2].strip() for line in stream.getvalue().splitlines()]
+    assert said == ["often failed", "seldom ok", "seldom failed"]
