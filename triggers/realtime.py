@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import azure.durable_functions as df
@@ -15,7 +16,7 @@ from activities.binding import sends_events
 from shared.adapters.realtime import HUB
 from shared.errors import AppError, ErrorCode, NotAuthenticated
 from shared.services import services
-from shared.sessions.events import ROLE_GROUPS, session_group
+from shared.sessions.events import role_memberships, session_group
 from shared.sessions.models import Subscription
 from triggers.http import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id
 
@@ -59,7 +60,8 @@ OPERATIONS.append(NEGOTIATE)
 )
 @sends_events(bp)
 async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Response:
-    """Connection info for the standard client; the caller joins the groups of their roles at once."""
+    """Connection info for the standard client; the caller joins the groups of their roles, and leaves those of roles
+    they hold no longer, at once. Joining lasts until the end of tomorrow (UTC): who stays connected asks again."""
     correlation_id = request_id(req)
     limits: Mapping[str, str] = {}
     try:
@@ -73,7 +75,10 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
         refused = problem(exc, correlation_id, doing=f"{NEGOTIATE.method} {NEGOTIATE.path}")
         refused.headers.update(limits)
         return refused
-    groups = [_group_action("add", ROLE_GROUPS[role], user_id=principal.user_id) for role in principal.roles]
+    groups = [
+        _group_action("add" if is_member else "remove", group, user_id=principal.user_id)
+        for group, is_member in role_memberships(principal.roles, datetime.now(UTC))
+    ]
     events.set(f"[{','.join(groups)}]")
     return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id, **limits})
 

@@ -28,7 +28,7 @@ from shared.sessions.approval_rules import (
 from shared.sessions.audit import AuditTrail
 from shared.sessions.cache import SessionReader
 from shared.sessions.containment import private, reason, supervised, untrusted
-from shared.sessions.events import ROLE_GROUPS, Event, EventType, SessionEventPublisher
+from shared.sessions.events import Event, EventType, SessionEventPublisher, role_group
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
 from shared.sessions.notices import NoticeKind, NoticeSchedule
 from shared.sessions.pages import ApprovalFilter, Page
@@ -229,8 +229,9 @@ class ToolApprovalManager:
         role: may decide it too from this moment on, whatever the clock here says.
         """
         data = {"approval": public_approval(record).model_dump(mode="json"), "tool_call_id": record.tool_call_id}
-        roles = [*deciding_roles(record, datetime.now(UTC)), *([] if role is None else [role])]
-        groups = [ROLE_GROUPS[told] for told in dict.fromkeys(roles)]
+        now = datetime.now(UTC)
+        roles = [*deciding_roles(record, now), *([] if role is None else [role])]
+        groups = [role_group(told, now) for told in dict.fromkeys(roles)]
         event = Event(kind, data, record.turn_id, message_id)
         return await self._publisher.publish(record.target, [event], also_to=groups, users=record.policy.users)
 

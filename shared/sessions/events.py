@@ -11,9 +11,9 @@ named after its `feed`, which no two sessions share.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -121,8 +121,22 @@ def session_group(feed: str) -> str:
     return f"session-{feed}"
 
 
-ROLE_GROUPS = {Role.USER: "users", Role.APPROVER: "approvers", Role.ADMIN: "admins"}
-"""The SignalR groups of all who hold a role: they hear of approvals that it may decide."""
+_ROLE_GROUPS = {Role.USER: "users", Role.APPROVER: "approvers", Role.ADMIN: "admins"}
+
+
+def role_group(role: Role, at: datetime) -> str:
+    """The SignalR group of those who hold a role that day (UTC): they hear of approvals that it may decide.
+
+    A user's membership outlives connections, and nobody tells us when a role is taken away: so the group ends instead.
+    """
+    return f"{_ROLE_GROUPS[role]}-{at.astimezone(UTC):%Y-%m-%d}"
+
+
+def role_memberships(roles: Collection[Role], now: datetime) -> Iterator[tuple[str, bool]]:
+    """The groups of every role, today's and tomorrow's, and whether one who holds `roles` belongs in them."""
+    for role in Role:
+        for day in (now, now + timedelta(days=1)):
+            yield role_group(role, day), role in roles
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,21 @@ async def test_approvers_hear_of_approvals_in_sessions_of_others(api: Api, conso
     assert bystander.unread() == []
 
 
+async def test_approver_who_is_one_no_longer_hears_no_more_once_they_connect_again(
+    api: Api, console: Console, sink: Sink
+) -> None:
+    open_still = await console.connect(api.as_user("petra;approver"))
+    again = await console.connect(api.as_user("petra"))
+    approver = await console.connect(api.as_user("paul;approver"))
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/demoted"))]], content="done"))
+    pending = await approver.next()
+    while pending["session_id"] != session_id:
+        pending = await approver.next()  # of a test before this one
+    await api.cancel(session_id, turn_id)
+    assert (open_still.unread(), again.unread()) == ([], [])
+
+
 async def test_unsubscribed_client_hears_no_more(api: Api, console: Console) -> None:
     session_id = await api.session()
     gone, stays = [await console.connect(api, subscribe_to=session_id) for _ in range(2)]

@@ -396,7 +396,7 @@ async def test_who_asked_cannot_approve_and_can_reject(bench: Bench) -> None:
 async def test_those_who_may_decide_hear_of_it(bench: Bench) -> None:
     _, approval_id, messages = await bench.asked(roles=["admin"], users=["zoe"])
 
-    wanted = [b'"groupName":"session-', b'"groupName":"admins"', b'"userId":"zoe"']
+    wanted = [b'"groupName":"session-', b'"groupName":"admins-', b'"userId":"zoe"']
     assert len(messages) == 3
     for message, receiver in zip(messages, wanted, strict=True):
         assert receiver in message

@@ -16,7 +16,7 @@ from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.audit import SYSTEM
 from shared.sessions.cancellation import CancelWatch
-from shared.sessions.events import ROLE_GROUPS, SessionEventPublisher, session_group
+from shared.sessions.events import SessionEventPublisher, role_group, session_group
 from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,
@@ -454,7 +454,7 @@ class TestApprovals:
         assert first is not None
         assert again is not None
         groups = [orjson.loads(message)["groupName"] for message in first.messages]
-        assert groups == [session_group(posted.target.feed), ROLE_GROUPS[Role.APPROVER]]
+        assert groups == [session_group(posted.target.feed), role_group(Role.APPROVER, utc_now())]
         event = envelopes(first.messages)[0]
         assert (event["type"], event["data"]["approval"]["arguments"]) == ("tool_call.pending", _ARGUMENTS)
         # A repeat opens nothing, and tells again: the first may have been killed before it could.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 
+from shared.principal import Role
 from shared.sessions.events import (
     SEQ_LEASE,
     Envelope,
@@ -23,6 +25,8 @@ from shared.sessions.events import (
     SessionEventPublisher,
     envelope,
     frame,
+    role_group,
+    role_memberships,
 )
 from shared.sessions.realtime import DeliveryFailed, StreamWriter
 
@@ -111,6 +115,35 @@ def test_what_is_encoded_is_the_envelope_that_clients_are_told_of(ids: dict[str,
     assert (told.seq, told.type, told.session_id, told.at, told.data) == (7, event.type, "s", event.at, event.data)
     assert list(orjson.loads(encoded)) == ["seq", "type", "session_id", *ids, "at", "data"]
     assert told.model_dump(exclude_none=True).keys() == orjson.loads(encoded).keys()
+
+
+def _at(day: int, hour: int) -> datetime:
+    return datetime(2026, 11, day, hour, tzinfo=UTC)
+
+
+def test_whoever_connects_hears_what_their_roles_may_decide_today_and_tomorrow_and_not_later() -> None:
+    joined = [
+        group for group, is_member in role_memberships(frozenset({Role.USER, Role.APPROVER}), _at(25, 23)) if is_member
+    ]
+
+    told = {day: role_group(Role.APPROVER, _at(day, 12)) for day in (24, 25, 26, 27)}
+    assert [day for day, group in told.items() if group in joined] == [25, 26]
+    assert role_group(Role.ADMIN, _at(25, 12)) not in joined
+
+
+def test_whoever_connects_leaves_the_groups_of_roles_they_have_lost() -> None:
+    yesterday = role_memberships(frozenset({Role.USER, Role.APPROVER, Role.ADMIN}), _at(24, 12))
+    now = dict(role_memberships(frozenset({Role.USER}), _at(25, 12)))
+
+    left_over = {group for group, is_member in yesterday if is_member} - {
+        g for g, is_member in now.items() if not is_member
+    }
+    heard = {role_group(role, _at(25, 12)) for role in (Role.APPROVER, Role.ADMIN)}
+    assert heard.isdisjoint(left_over)
+    assert [group for group, is_member in now.items() if is_member] == [
+        role_group(Role.USER, _at(25, 12)),
+        role_group(Role.USER, _at(26, 12)),
+    ]
 
 
 async def test_a_new_session_is_numbered_from_one_without_a_lease() -> None:

@@ -49,6 +49,10 @@ class ExactProtocol extends JsonHubProtocol {
 
 const PAUSES_MS = [0, 300, 1000, 2000, 3000]
 
+// Who may decide approvals hears of them until the end of the day after they negotiated, whatever becomes of the
+// connection: a page that stays open for longer asks again.
+const RENEW_MS = 6 * 3600 * 1000
+
 export class Live {
   private state: LiveState = 'stopped'
   private connection: HubConnection | null = null
@@ -56,6 +60,7 @@ export class Live {
   private readonly sessions = new Map<string, number>()
   private tries = 0
   private timer: ReturnType<typeof setTimeout> | null = null
+  private renewal: ReturnType<typeof setInterval> | null = null
   private generation = 0
 
   constructor(private readonly api: Api) {}
@@ -72,6 +77,7 @@ export class Live {
   start(): void {
     if (this.state !== 'stopped') return
     this.tell('connecting')
+    this.renewal = setInterval(() => void this.renew(), RENEW_MS)
     if (typeof window !== 'undefined') {
       window.addEventListener('offline', this.lost)
       window.addEventListener('online', this.again)
@@ -82,6 +88,7 @@ export class Live {
   async stop(): Promise<void> {
     this.generation += 1
     if (this.timer !== null) clearTimeout(this.timer)
+    if (this.renewal !== null) clearInterval(this.renewal)
     if (typeof window !== 'undefined') {
       window.removeEventListener('offline', this.lost)
       window.removeEventListener('online', this.again)
@@ -118,6 +125,11 @@ export class Live {
       }
     }
     return leave
+  }
+
+  private async renew(): Promise<void> {
+    // Without an answer there is another try in time, and a new connection negotiates anyway.
+    if (this.state === 'live') await this.api.post('/realtime/negotiate').catch(() => undefined)
   }
 
   private async membership(sessionId: string, verb: 'subscribe' | 'unsubscribe'): Promise<void> {
