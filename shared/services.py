@@ -28,7 +28,7 @@ from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.export import ExportService
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.loose import LooseBlobs
-from shared.sessions.files.pictures import StoredPictures
+from shared.sessions.files.stored_images import StoredImages
 from shared.sessions.files.tool_files import ToolFiles
 from shared.sessions.forks import ForkService
 from shared.sessions.history.bookmarks import BookmarkService
@@ -193,8 +193,8 @@ class Services(Stores):
         return SharedMetrics(metrics, RedisMetrics(self.redis))
 
     @cached_property
-    def pictures(self) -> StoredPictures:
-        return StoredPictures(self.attachment_rows, self.blobs)
+    def images(self) -> StoredImages:
+        return StoredImages(self.attachment_rows, self.blobs)
 
     @cached_property
     def loose_blobs(self) -> LooseBlobs:
@@ -240,7 +240,7 @@ class Services(Stores):
     @cached_property
     def bridge(self) -> SessionAgentBridge:
         executor = AgentExecutor(
-            self.model, images=self.pictures, user_daily_tokens=self.settings.user_daily_tokens or None
+            self.model, images=self.images, user_daily_tokens=self.settings.user_daily_tokens or None
         )
         return SessionAgentBridge(self.step_rows, executor, self.publisher, self.sender, self.watch)
 

@@ -1,7 +1,7 @@
 """Files: sent into a session, looked at, read back.
 
 What a file says of itself never decides how a browser treats it: content is served by the type the analyser found, is
-never run (`sandbox`, `nosniff`), and all but plain pictures is offered for saving.
+never run (`sandbox`, `nosniff`), and all but plain images is offered for saving.
 """
 
 from __future__ import annotations

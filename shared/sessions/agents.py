@@ -49,7 +49,7 @@ class NewAgent(Value):
     )
     policies: dict[ToolName, ApprovalPolicy] = Field({}, max_length=MAX_TOOLS, description="By tool name")
     defaults: SessionConfig = Field(SessionConfig(), description="For what a session does not set; unset fields stay")
-    vision: bool = Field(False, description="Its model reads pictures")
+    vision: bool = Field(False, description="Its model reads images")
     containment: Containment = Field(
         Containment.RULE_OF_TWO,
         description="What holds for calls that act outward from a conversation with what others wrote and private data",

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from shared.sessions.llm import Picture
+from shared.sessions.llm import ModelImage
 from shared.sessions.models import MessageStatus
 from shared.sessions.records import ContextMessage
 from shared.sessions.visible import visible_text
@@ -67,11 +67,11 @@ def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[Cont
 
 
 def to_wire(
-    messages: Sequence[ContextMessage], pictures: Mapping[str, Picture] = MappingProxyType({})
+    messages: Sequence[ContextMessage], images: Mapping[str, ModelImage] = MappingProxyType({})
 ) -> list[dict[str, Any]]:
     """Chat-completion messages, oldest first, complete and in the order the API demands.
 
-    pictures: by attachment id; of those that are not among them the message's note tells.
+    images: by attachment id; of those that are not among them the message's note tells.
     """
     wire: list[dict[str, Any]] = []
     unanswered: dict[str, None] = {}
@@ -102,7 +102,7 @@ def to_wire(
                 wire.append({"role": "assistant", "content": message.content})
         elif message.note is not None:
             # The user's words last: what a file says comes before them and cannot speak after them.
-            shown = [pictures[file["id"]] for file in message.attachments or () if file["id"] in pictures]
+            shown = [images[file["id"]] for file in message.attachments or () if file["id"] in images]
             parts = [_text(visible_text(message.note)), *map(_image, shown), _text(message.content)]
             wire.append({"role": message.role, "content": parts})
         else:
@@ -115,10 +115,10 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _image(picture: Picture) -> dict[str, Any]:
+def _image(image: ModelImage) -> dict[str, Any]:
     # In the request itself: the model's provider could not read our store, nor should it.
-    data = base64.b64encode(picture.data).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:{picture.media_type};base64,{data}"}}
+    data = base64.b64encode(image.data).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{data}"}}
 
 
 def _wire_call(call: dict[str, Any]) -> dict[str, Any]:

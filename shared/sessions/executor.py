@@ -14,9 +14,9 @@ from shared.sessions.llm import (
     LLMServiceProtocol,
     ModelAnswer,
     ModelEvent,
+    ModelImage,
     ModelRequest,
     ModelText,
-    Picture,
 )
 from shared.sessions.metrics import track_time
 from shared.sessions.records import ContextMessage, StepStart
@@ -88,23 +88,23 @@ class AgentExecutor:
             start.used,
             reads=reserved + sum(message.tokens for message in context),
         )
-        pictures = await self._pictures(start.target.session_id, context) if plan.vision else {}
+        images = await self._read_images(start.target.session_id, context) if plan.vision else {}
         most = [limit for limit in (plan.max_output_tokens, allowance) if limit is not None]
         return ModelRequest(
             model=plan.model,
-            messages=[{"role": "system", "content": system}, *to_wire(context, pictures)],
+            messages=[{"role": "system", "content": system}, *to_wire(context, images)],
             tools=schemas,
             temperature=plan.temperature,
             max_output_tokens=min(most, default=None),
         )
 
-    async def _pictures(self, session_id: str, context: Sequence[ContextMessage]) -> Mapping[str, Picture]:
+    async def _read_images(self, session_id: str, context: Sequence[ContextMessage]) -> Mapping[str, ModelImage]:
         """The images of the messages, by attachment id; one that is gone meanwhile is left out."""
         if self._images is None:
             return {}
         ids = list(dict.fromkeys(file["id"] for message in context for file in message.attachments or ()))
         read = await asyncio.gather(*(self._images.read(session_id, attachment_id) for attachment_id in ids))
-        return {attachment_id: picture for attachment_id, picture in zip(ids, read, strict=True) if picture is not None}
+        return {attachment_id: image for attachment_id, image in zip(ids, read, strict=True) if image is not None}
 
     @track_time("llm_response", labels=_model_of)
     def _events(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.sessions.files.pictures import MAX_PICTURE_BYTES, SEEN
+from shared.sessions.files.stored_images import MAX_IMAGE_BYTES, SEEN
 from shared.sessions.models import JsonObject
 from shared.sessions.records import ContextMessage
 
 MAX_IMAGES = 10
 """Of one request; the least that the vision models of Azure OpenAI take."""
 
-MAX_IMAGE_BYTES = 10 * 1024 * 1024
+MAX_REQUEST_BYTES = 10 * 1024 * 1024
 """Of all images of one request, before base64: they are in memory while the model is called."""
 
 IMAGE_TOKENS = 85 + 8 * 170
@@ -32,7 +32,7 @@ class _Room:
 
     def take(self, file: JsonObject) -> bool:
         size = file["size_bytes"]
-        if file["media_type"] not in SEEN or size > MAX_PICTURE_BYTES or self.images < 1 or size > self.bytes:
+        if file["media_type"] not in SEEN or size > MAX_IMAGE_BYTES or self.images < 1 or size > self.bytes:
             return False
         self.images -= 1
         self.bytes -= size
@@ -44,7 +44,7 @@ def with_images(newest_first: Sequence[ContextMessage], *, max_tokens: int) -> l
 
     max_tokens: of all images together.
     """
-    room = _Room(min(MAX_IMAGES, max_tokens // IMAGE_TOKENS), MAX_IMAGE_BYTES)
+    room = _Room(min(MAX_IMAGES, max_tokens // IMAGE_TOKENS), MAX_REQUEST_BYTES)
     seen: list[ContextMessage] = []
     for message in newest_first:
         if message.attachments:

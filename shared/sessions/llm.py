@@ -59,17 +59,17 @@ class ModelAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture that came with a message."""
+class ModelImage:
+    """An image that came with a message."""
 
     media_type: str
     data: bytes = field(repr=False)
 
 
 class ImageReader(Protocol):
-    """Where the pictures of a session's messages are read."""
+    """Where the images of a session's messages are read."""
 
-    async def read(self, session_id: str, attachment_id: str) -> Picture | None:
+    async def read(self, session_id: str, attachment_id: str) -> ModelImage | None:
         """None when it is gone, is none that models see, or is larger than they take. Raises Transient."""
         ...
 

@@ -93,7 +93,7 @@ class TurnPlan(Value):
     correlation_id: str | None = None
     """The same request's, for the log."""
     vision: bool = False
-    """The model reads pictures."""
+    """The model reads images."""
     containment: Containment = Containment.RULE_OF_TWO
 
     def policy_of(self, tool: str) -> ApprovalPolicy:

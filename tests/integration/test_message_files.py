@@ -19,9 +19,9 @@ from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.generator import FileGenerator
-from shared.sessions.files.pictures import StoredPictures
+from shared.sessions.files.stored_images import StoredImages
 from shared.sessions.files.tool_files import ToolFiles
-from shared.sessions.llm import Picture
+from shared.sessions.llm import ModelImage
 from shared.sessions.models import NewMessage, SessionConfig, TurnStatus
 from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.records import StepStart
@@ -155,21 +155,21 @@ async def test_text_gives_way_to_a_small_window_and_too_many_files_do_not_fit_it
     assert refusal.value.code is ErrorCode.MESSAGE_TOO_LONG
 
 
-async def test_pictures_are_read_for_models_that_see_and_nothing_else_is(
+async def test_images_are_read_for_models_that_see_and_nothing_else_is(
     stores: Stores, rows: PostgresAttachments, attachments: AttachmentService, blobs: AzureBlobStore
 ) -> None:
     session, other = await stores.session(), await stores.session()
     content = png(4, 3).getvalue()
-    picture, table = await send(attachments, session.id, content, "p.png"), await send(attachments, session.id)
-    reader = StoredPictures(rows, blobs)
-    assert await reader.read(session.id, picture) == Picture("image/png", content)
+    image, table = await send(attachments, session.id, content, "p.png"), await send(attachments, session.id)
+    reader = StoredImages(rows, blobs)
+    assert await reader.read(session.id, image) == ModelImage("image/png", content)
     assert await reader.read(session.id, table) is None
-    assert await reader.read(other.id, picture) is None
+    assert await reader.read(other.id, image) is None
     large = await send(attachments, session.id, content, "large.png")
     await stores.sql(b"UPDATE attachments SET size_bytes = 6000000 WHERE id = %(id)s", id=large)
     assert await reader.read(session.id, large) is None
-    await blobs.delete(f"{session.id}/{picture}")
-    assert await reader.read(session.id, picture) is None
+    await blobs.delete(f"{session.id}/{image}")
+    assert await reader.read(session.id, image) is None
 
 
 # Tools. ------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ async def test_attachment_of_another_session_is_not_there(
             await read(files, session.id, attachment_id=attachment_id)
 
 
-async def test_picture_is_described_without_text(
+async def test_image_is_described_without_text(
     stores: Stores, files: ToolFiles, attachments: AttachmentService
 ) -> None:
     session = await stores.session()

@@ -1,4 +1,4 @@
-"""A picture on its way to a model, over the real stores: uploaded, sent along, read back, put into the request."""
+"""An image on its way to a model, over the real stores: uploaded, sent along, read back, put into the request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
-from shared.sessions.files.pictures import StoredPictures
+from shared.sessions.files.stored_images import StoredImages
 from shared.sessions.models import NewMessage, NewSession
 from shared.sessions.records import StepStart
 from tests.integration.domain import OWNER, Stores, session_service
@@ -39,7 +39,7 @@ async def blobs(storage_url: str) -> AsyncIterator[AzureBlobStore]:
 
 
 @pytest.mark.parametrize("vision", [True, False], ids=["sees", "is told"])
-async def test_a_model_gets_the_pictures_of_a_message_if_its_agent_sees(
+async def test_a_model_gets_the_images_of_a_message_if_its_agent_sees(
     stores: Stores,
     publisher: SessionEventPublisher,
     blobs: AzureBlobStore,
@@ -54,15 +54,15 @@ async def test_a_model_gets_the_pictures_of_a_message_if_its_agent_sees(
     files = AttachmentService(stores.sessions, rows, blobs, FileAnalyzer(), max_bytes=1_000_000)
     with files.spool() as spool:
         spool.write(png(640, 480).getvalue())
-        picture = (await files.add(session.id, ANN, spool, "chart.png")).id
-    body = NewMessage(content="what is it", attachment_ids=[picture])
+        image = (await files.add(session.id, ANN, spool, "chart.png")).id
+    body = NewMessage(content="what is it", attachment_ids=[image])
     posted = await service.post_message(session.id, body, ANN, idempotency_key=None)
     start = await stores.steps.begin_step(posted.result.turn.id, 1, message_id=new_id(), now=datetime.now(UTC))
     assert isinstance(start, StepStart)
 
     model = OpenAIChat(settings_for(model_url))
     try:
-        answer = await AgentExecutor(model, images=StoredPictures(rows, blobs)).execute(start, [])
+        answer = await AgentExecutor(model, images=StoredImages(rows, blobs)).execute(start, [])
     finally:
         await model.aclose()
 

@@ -14,8 +14,8 @@ from shared.sessions.agents import DEFAULT_AGENT, plan_turn
 from shared.sessions.context import to_wire
 from shared.sessions.events import EventTarget
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.images import IMAGE_TOKENS, MAX_IMAGE_BYTES, MAX_IMAGES, with_images
-from shared.sessions.llm import ModelAnswer, ModelEnd, ModelEvent, ModelRequest, ModelText, ModelToolCall, Picture
+from shared.sessions.images import IMAGE_TOKENS, MAX_IMAGES, MAX_REQUEST_BYTES, with_images
+from shared.sessions.llm import ModelAnswer, ModelEnd, ModelEvent, ModelImage, ModelRequest, ModelText, ModelToolCall
 from shared.sessions.models import MessageStatus, SessionConfig, Usage
 from shared.sessions.records import ContextMessage, StepStart
 
@@ -55,7 +55,7 @@ def test_the_newest_images_are_shown_up_to_their_number() -> None:
 
 
 def test_images_that_no_longer_fit_give_way_to_smaller_ones() -> None:
-    half = MAX_IMAGE_BYTES // 2
+    half = MAX_REQUEST_BYTES // 2
     big = [_file(f"big-{n}", half - 1_000) for n in range(3)]
 
     (message,) = with_images([_said(1, *big, _file("small", 2_000))], max_tokens=ROOM)
@@ -87,7 +87,7 @@ def test_the_cost_of_an_image_is_the_tile_formulas_worst() -> None:
 
 
 def test_images_stand_between_what_is_told_of_them_and_the_users_words() -> None:
-    (wire,) = to_wire([_said(1, _file("a"), _file("gone"))], {"a": Picture("image/png", PNG)})
+    (wire,) = to_wire([_said(1, _file("a"), _file("gone"))], {"a": ModelImage("image/png", PNG)})
 
     url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     assert wire == {
@@ -117,18 +117,18 @@ class _Model:
 
 
 class _Album:
-    def __init__(self, **pictures: bytes) -> None:
-        self.pictures = pictures
+    def __init__(self, **images: bytes) -> None:
+        self.images = images
         self.read_ids: list[tuple[str, str]] = []
 
-    async def read(self, session_id: str, attachment_id: str) -> Picture | None:
+    async def read(self, session_id: str, attachment_id: str) -> ModelImage | None:
         self.read_ids.append((session_id, attachment_id))
-        data = self.pictures.get(attachment_id)
-        return None if data is None else Picture("image/png", data)
+        data = self.images.get(attachment_id)
+        return None if data is None else ModelImage("image/png", data)
 
 
 class _AwayAlbum:
-    async def read(self, session_id: str, attachment_id: str) -> Picture | None:
+    async def read(self, session_id: str, attachment_id: str) -> ModelImage | None:
         raise Transient(ErrorCode.DATABASE_ERROR, "away")
 
 

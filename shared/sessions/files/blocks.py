@@ -1,7 +1,7 @@
 """Content as a sequence of blocks, which the writers of html, pdf and docx lay out.
 
 Invariant: a block holds plain text only. Markup was understood here or is text; a link's address
-stands as text behind its words and is never followed, and a picture is its description.
+stands as text behind its words and is never followed, and an image is its description.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def runs_of(token: Token) -> list[Run]:
                 runs.append(Run(f" ({address})"))
             address = ""
         elif kind == "image":
-            runs.append(Run(f"[picture: {child.content} ({child.attrs.get('src', '')})]", italic=True))
+            runs.append(Run(f"[image: {child.content} ({child.attrs.get('src', '')})]", italic=True))
         elif kind == "softbreak":
             runs.append(Run(" "))
         elif kind == "hardbreak":

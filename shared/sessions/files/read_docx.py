@@ -1,7 +1,7 @@
 """Word documents: the text of the body with headings, lists and tables.
 
 Invariant: reads two parts of the archive as streams (body and, for names of headings, nothing else);
-pictures, macros, links and embedded objects are never opened.
+images, macros, links and embedded objects are never opened.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class DocxStrategy:
         body = _Body(TextSink(job.limits.max_text_chars))
         archive.parse(_BODY, start=body.start, end=body.end, data=body.data)
         warnings = body.sink.warnings()
-        if body.pictures:
-            warnings.append(f"{body.pictures} pictures or objects were not read.")
+        if body.images:
+            warnings.append(f"{body.images} images or objects were not read.")
         if any(name.endswith("vbaProject.bin") for name in archive.names):
             warnings.append("The document holds macros; they were not read.")
         facts = {
@@ -43,7 +43,7 @@ class _Body:
 
     def __init__(self, sink: TextSink) -> None:
         self.sink = sink
-        self.paragraphs = self.tables = self.pictures = self.chars = 0
+        self.paragraphs = self.tables = self.images = self.chars = 0
         self._in_text = False
         self._row_depth = 0
         self._prefix = ""
@@ -68,7 +68,7 @@ class _Body:
         elif tag == "tr":
             self._row_depth += 1
         elif tag in ("drawing", "pict", "object"):
-            self.pictures += 1
+            self.images += 1
 
     def end(self, tag: str) -> None:
         if tag == "t":

@@ -1,6 +1,6 @@
-"""Pictures: format and size, from the header alone.
+"""Images: format and size, from the header alone.
 
-Invariant: pixels are never decoded, so the memory a picture would need never arises here; one with
+Invariant: pixels are never decoded, so the memory an image would need never arises here; one with
 more pixels than allowed is refused, as whoever shows it or sends it to a model would decode it.
 """
 
@@ -66,12 +66,12 @@ class ImageStrategy:
                 OverflowError,
                 ZeroDivisionError,
             ) as exc:  # what Pillow's parsers let through on damaged headers
-                raise malformed("The picture is damaged.") from exc
+                raise malformed("The image is damaged.") from exc
         if width * height > job.limits.max_pixels:
             raise self._too_many_pixels(job)
-        notes = ("The picture is animated.",) if frames else ()
+        notes = ("The image is animated.",) if frames else ()
         return Analysis(FileKind.IMAGE, _MEDIA_TYPES[cast(str, image.format)], None, facts, notes)
 
     @staticmethod
     def _too_many_pixels(job: Job) -> Exception:
-        return too_large(f"The picture has more than {job.limits.max_pixels} pixels.")
+        return too_large(f"The image has more than {job.limits.max_pixels} pixels.")

@@ -1,7 +1,7 @@
 """Content as one HTML page.
 
 Invariant: the page is inert. Every text is escaped on its way in, no attribute holds anything of the
-content, there is no link, script, form, picture or remote address, and a policy in the page forbids
+content, there is no link, script, form, image or remote address, and a policy in the page forbids
 all of them should it ever be embedded somewhere.
 """
 

@@ -92,7 +92,7 @@ class _Reader:
         # Line breaks of the source are spaces; only blocks end a line.
         spaced = _SPACES.sub(" ", text)
         if self._titles:
-            if not self._not_head:  # pictures have titles too
+            if not self._not_head:  # images have titles too
                 self.titles.append(spaced)
         elif not self._silent:
             self.texts.append(spaced)

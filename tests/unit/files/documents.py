@@ -57,7 +57,7 @@ def xlsx(rows: str, *, shared: str = "", styles: str = "", stored: bool = False)
 
 
 def png(width: int, height: int) -> io.BytesIO:
-    """A picture whose header claims a size; its pixels are not there."""
+    """An image whose header claims a size; its pixels are not there."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))

@@ -112,7 +112,7 @@ def test_word_document_gives_text_headings_and_tables() -> None:
     assert analysis.facts["tables"] == 1
 
 
-def test_picture_gives_its_size_without_being_decoded() -> None:
+def test_image_gives_its_size_without_being_decoded() -> None:
     analysis = analyze(documents.png(640, 480))
     assert (analysis.media_type, analysis.text) == ("image/png", None)
     assert (analysis.facts["width"], analysis.facts["height"]) == (640, 480)

@@ -90,8 +90,8 @@ REFUSED: dict[str, tuple[Callable[[], io.BytesIO], str]] = {
     "json too deep": (lambda: io.BytesIO(b"[" * 2_000_000 + b"]" * 2_000_000), "values|nested"),
     "json nested a little too deep": (lambda: io.BytesIO(b"[" * 200 + b"]" * 200), "nested"),
     "json of a million lists": (lambda: io.BytesIO(b"[" + b"[]," * 1_000_000 + b"[]]"), "values"),
-    "picture of a gigapixel": (lambda: documents.png(40_000, 40_000), "pixels"),
-    "picture beyond the limit": (lambda: documents.png(10_000, 10_000), "pixels"),
+    "image of a gigapixel": (lambda: documents.png(40_000, 40_000), "pixels"),
+    "image beyond the limit": (lambda: documents.png(10_000, 10_000), "pixels"),
     "pdf whose pages hold each other": (pdf_page_loop, "(?i)damaged|pages|memory"),
 }  # fmt: skip
 

@@ -68,7 +68,7 @@ export interface components {
             version: number;
             /**
              * Vision
-             * @description Its model reads pictures
+             * @description Its model reads images
              * @default false
              */
             vision: boolean;
@@ -803,7 +803,7 @@ export interface components {
             tools: components["schemas"]["ToolName"][] | null;
             /**
              * Vision
-             * @description Its model reads pictures
+             * @description Its model reads images
              * @default false
              */
             vision: boolean;
