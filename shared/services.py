@@ -45,7 +45,7 @@ from shared.sessions.streaming import StreamingHandler
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.waiting import TurnWaiter
-from shared.settings import AuthMode, RateLimitFail, load_settings
+from shared.settings import AuthMode, RateLimitFail, Settings, load_settings
 from shared.signing import ApprovalLinks, SigningKeys, derive_key
 from shared.stores import Stores
 
@@ -285,15 +285,25 @@ class Services(Stores):
         return StreamingHandler(self.event_log, self.turn_rows, self.session_cache)
 
 
+def tracer_of(settings: Settings) -> tracing.Tracer | None:
+    """Where spans go: to the collector of one's own that is set, else to Application Insights, else nowhere."""
+    if settings.otel_exporter_otlp_endpoint:
+        from shared.adapters.otlp_traces import otlp_tracer
+
+        return otlp_tracer(settings)
+    if settings.applicationinsights_connection_string:
+        from shared.adapters.insights_traces import insights_tracer
+
+        return insights_tracer(settings)
+    return None
+
+
 @cache
 def services() -> Services:
     """This process's services. Raises ConfigError when the settings are not usable."""
     everything = Services(load_settings())
     tracing.correlate_log()
-    if everything.settings.otel_exporter_otlp_endpoint:
-        from shared.adapters.otlp_traces import otlp_tracer
-
-        tracing.trace_with(otlp_tracer(everything.settings))
+    tracing.trace_with(tracer_of(everything.settings))
     metrics.admit_models([everything.settings.model_name])
     metrics.on_change = lambda: everything.metrics.wake()
     return everything

@@ -6,6 +6,7 @@ Nothing else of the app reads `os.environ`; the commands beside the SQL take the
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from enum import StrEnum
 from functools import cached_property
@@ -39,6 +40,7 @@ class StoreAuth(StrEnum):
     ENTRA = "entra"  # the app's identity: tokens in the place of the password
 
 
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SCHEMES = {"postgres_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss")}
 
 
@@ -127,10 +129,14 @@ class Settings(BaseSettings):
 
     # Traces; see docs/decisions/0010. The SDK's other standard variables (OTEL_TRACES_SAMPLER, ...) hold as well.
     otel_exporter_otlp_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    """Base URL of an OTLP/HTTP collector; absent: nothing is traced."""
+    """Base URL of an OTLP/HTTP collector; it goes before Application Insights. Without either nothing is traced."""
     otel_exporter_otlp_headers: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_HEADERS", repr=False)
     """`name=value,...` sent with every export, such as the collector's key."""
     otel_service_name: str = Field("parley", alias="OTEL_SERVICE_NAME")
+    applicationinsights_connection_string: str | None = Field(
+        None, alias="APPLICATIONINSIGHTS_CONNECTION_STRING", repr=False
+    )
+    """Where spans go without a collector, signed in with the app's identity; the host reads the same name."""
 
     # What the platform says of itself (not for operators to set).
     website_site_name: str = Field("", alias="WEBSITE_SITE_NAME")
@@ -186,6 +192,15 @@ class Settings(BaseSettings):
             raise ValueError("must be whsec_ and base64 of at least 24 bytes, or several of them with commas")
         return value
 
+    @field_validator("applicationinsights_connection_string")
+    @classmethod
+    def _is_insights(cls, value: str | None) -> str | None:
+        parts = dict(part.strip().partition("=")[::2] for part in (value or "").split(";"))
+        endpoint = parts.get("IngestionEndpoint", "")
+        if value is not None and not (_GUID.fullmatch(parts.get("InstrumentationKey", "")) and _is_https(endpoint)):
+            raise ValueError("must be a connection string with InstrumentationKey=GUID;IngestionEndpoint=https://...")
+        return value
+
     @field_validator("signalr_connection_string")
     @classmethod
     def _is_signalr(cls, value: str | None) -> str | None:
@@ -234,6 +249,11 @@ class Settings(BaseSettings):
     def model_name(self) -> str:
         """The default model or deployment of a turn."""
         return (self.azure_openai_deployment if self.azure_openai_endpoint else self.openai_model) or ""
+
+
+def _is_https(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" and bool(parts.netloc)
 
 
 def without_user(url: str) -> str:

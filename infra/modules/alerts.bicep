@@ -19,7 +19,8 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// Lines of activities/turns.py and triggers/watch.py, and requests as the host logs them. A rule counts rows in its window and tells when there are more than `most`.
+// Lines of activities/turns.py and triggers/watch.py, and requests as the host logs them: those with a correlation id of
+// ours are the app's own spans of the same requests, and would count each twice. A rule counts rows in its window and tells when there are more than `most`.
 var lines = [
   {
     name: 'failed-turns'
@@ -40,14 +41,14 @@ var lines = [
     severity: 1
     window: 'PT5M'
     most: 5
-    query: 'AppRequests | where toint(ResultCode) >= 500'
+    query: 'AppRequests | where isempty(tostring(Properties["parley.correlation_id"])) and toint(ResultCode) >= 500'
   }
   {
     name: 'throttling'
     severity: 2
     window: 'PT15M'
     most: 20
-    query: 'union (AppTraces | where Message has "over its rate limit"), (AppRequests | where ResultCode == "429")'
+    query: 'union (AppTraces | where Message has "over its rate limit"), (AppRequests | where isempty(tostring(Properties["parley.correlation_id"])) and ResultCode == "429")'
   }
 ]
 

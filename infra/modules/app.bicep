@@ -97,8 +97,13 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     AzureWebJobsStorage__blobServiceUri: blobEndpoint
     AzureWebJobsStorage__queueServiceUri: queueEndpoint
     AzureWebJobsStorage__tableServiceUri: tableEndpoint
-    APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
     APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+    // The app's exporter tells Microsoft nothing of itself and takes no orders from there: behind a network it could not.
+    APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL: 'true'
+    APPLICATIONINSIGHTS_SDKSTATS_DISABLED: 'true'
+    APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED: 'true'
+    // And no row of metrics for each batch of spans, saying whose they are: each span says that.
+    APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED: 'true'
     // ---- the durable backend: host.json names none, so these alone decide
     AzureFunctionsJobHost__extensions__durableTask__hubName: schedulerHub
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__type: durableBackend == 'scheduler' ? 'azureManaged' : 'AzureStorage'
@@ -148,7 +153,9 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     USER_DAILY_TOKENS: '0'
     // ---- tools
     TOOLS_HTTP_ALLOW: toolsHttpAllow
-    // ---- traces to a collector of one's own; without one the host still tells Application Insights of every function
+    // ---- traces: to Application Insights with the identity, where the host tells of every function too; or, set here,
+    // to a collector of one's own
+    APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
     OTEL_EXPORTER_OTLP_ENDPOINT: ''
     OTEL_EXPORTER_OTLP_HEADERS: ''
     OTEL_SERVICE_NAME: 'parley'

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
 
 POSTGRES_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
@@ -27,6 +28,14 @@ class TokenUnavailable(Exception):
 def credential() -> AsyncTokenCredential:
     """This process's credential, made on first use: the managed identity in Azure, `az login` on a laptop."""
     from azure.identity.aio import DefaultAzureCredential
+
+    return DefaultAzureCredential()
+
+
+@cache
+def blocking_credential() -> TokenCredential:
+    """The same for threads that have no event loop."""
+    from azure.identity import DefaultAzureCredential
 
     return DefaultAzureCredential()
 

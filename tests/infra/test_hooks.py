@@ -99,6 +99,14 @@ def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
     assert f'startswith "{EXPIRING_LINE}"' in rules
 
 
+def test_the_alerts_count_each_request_once() -> None:
+    """The host tells of a request, and so does the app's own span."""
+    rules = (INFRA / "modules/alerts.bicep").read_text("utf-8")
+
+    assert rules.count("AppRequests | ") == 2
+    assert rules.count('AppRequests | where isempty(tostring(Properties["parley.correlation_id"])) and') == 2
+
+
 @pytest.mark.integration
 def test_the_apps_role_reads_and_writes_rows_and_nothing_else(
     postgres_url: str, postgres_server: dict[str, str]

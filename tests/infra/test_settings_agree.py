@@ -27,7 +27,11 @@ OF_THE_PLATFORM = {
 BY_IDENTITY = {"AzureWebJobsStorage", "AzureSignalRConnectionString"}
 """Connections that infra/ names in their identity form, `NAME__...`: the plain name would be a key."""
 OF_THE_HOST = (
-    "APPLICATIONINSIGHTS_",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
+    "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
     "AZURE_CLIENT_ID",
     "AZURE_TOKEN_CREDENTIALS",
     "AzureFunctionsJobHost__",
@@ -37,6 +41,13 @@ OF_THE_HOST = (
     "OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID",
 )
 """Read by host, platform and Azure's libraries, never by the app."""
+
+
+INSIGHTS = (
+    "InstrumentationKey=0f3a4b5c-1111-2222-3333-444455556666;"
+    "IngestionEndpoint=https://westeurope-5.in.applicationinsights.azure.com/;"
+    "LiveEndpoint=https://westeurope.livediagnostics.monitor.azure.com/;ApplicationId=0f3a4b5c-7777-2222-3333-444455556666"
+)
 
 
 def _infra() -> dict[str, bicep.Value]:
@@ -67,6 +78,7 @@ def test_infra_names_the_settings_of_the_code() -> None:
 def test_every_literal_of_infra_is_a_value_the_code_takes() -> None:
     # What only the deployment knows is filled in as a deployment would.
     known = {
+        "APPLICATIONINSIGHTS_CONNECTION_STRING": INSIGHTS,
         "APPROVAL_LINK_SECRET": "k1:" + "s" * 32,
         "APPROVAL_WEBHOOK_SECRET": "whsec_" + "c2VjcmV0" * 4,
         "APPROVAL_WEBHOOK_URL": "",

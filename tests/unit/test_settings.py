@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from shared.errors import ConfigError
 from shared.settings import AuthMode, RealtimeDelivery, Settings, StoreAuth, load_settings, without_user
 
+_INSIGHTS, _KEY = "APPLICATIONINSIGHTS_CONNECTION_STRING", "0f3a4b5c-1111-2222-3333-444455556666"
 _SECRET = "a-secret-of-enough-characters-to-sign"
 _GOOD = {
     "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
@@ -91,6 +92,9 @@ def test_only_a_laptop_speaks_plain_http_to_itself(environment: pytest.MonkeyPat
         ({"APPROVAL_WEBHOOK_URL": "https://hook.test"}, "APPROVAL_WEBHOOK_SECRET"),
         ({"REALTIME_DELIVERY": "rest"}, "AzureSignalRConnectionString"),
         ({"AzureSignalRConnectionString__serviceUri": "host"}, "serviceUri"),
+        ({_INSIGHTS: "InstrumentationKey=1;IngestionEndpoint=https://in.test/"}, _INSIGHTS),
+        ({_INSIGHTS: f"InstrumentationKey={_KEY}"}, _INSIGHTS),
+        ({_INSIGHTS: f"InstrumentationKey={_KEY};IngestionEndpoint=http://in.test/"}, _INSIGHTS),
         ({"APPROVAL_LINK_SECRET": "@Microsoft.KeyVault(SecretUri=https://v.test/secrets/s)"}, "APPROVAL_LINK_SECRET"),
         ({"APPROVAL_WEBHOOK_SECRET": "@Microsoft.KeyVault(SecretUri=https://v.test/x)"}, "APPROVAL_WEBHOOK_SECRET"),
         ({"APPROVAL_LINK_SECRET": f"k1:{_SECRET},k1:{_SECRET}"}, "APPROVAL_LINK_SECRET"),

@@ -7,18 +7,20 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from shared import tracing
-from shared.adapters.otlp_traces import SdkTracer
+from shared.adapters.insights_traces import LateExporter
+from shared.adapters.sdk_traces import SdkTracer
 from shared.errors import ErrorCode, Transient
 from shared.sessions.cancellation import TurnCancelled
 from shared.settings import Settings
@@ -152,6 +154,57 @@ def exporter() -> Iterator[InMemorySpanExporter]:
     tracing.trace_with(SdkTracer(settings(), SimpleSpanProcessor(kept)))
     yield kept
     tracing.trace_with(None)
+
+
+class _Batches(SpanExporter):
+    """Takes batches, or does not."""
+
+    def __init__(self) -> None:
+        self.result = SpanExportResult.SUCCESS
+        self.taken = 0
+        self.is_shut = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.taken += 1
+        return self.result
+
+    def shutdown(self) -> None:
+        self.is_shut = True
+
+
+def test_an_exporter_that_is_made_late_is_made_once_and_says_how_its_last_batch_went() -> None:
+    batches, made = _Batches(), 0
+
+    def make() -> SpanExporter:
+        nonlocal made
+        made += 1
+        return batches
+
+    late = LateExporter(make)
+    assert (late.is_away, made) == (True, 0)
+    assert late.export([]) is SpanExportResult.SUCCESS
+    assert not late.is_away
+    batches.result = SpanExportResult.FAILURE
+    assert late.export([]) is SpanExportResult.FAILURE
+    assert (late.is_away, made, batches.taken) == (True, 1, 2)
+    late.shutdown()
+    assert late.export([]) is SpanExportResult.FAILURE
+    assert (batches.taken, batches.is_shut) == (2, True)
+
+
+def test_an_exporter_that_cannot_be_made_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    def make() -> SpanExporter:
+        raise ValueError("no such thing")
+
+    late = LateExporter(make)
+    assert [late.export([]) for _ in range(3)] == [SpanExportResult.FAILURE] * 3
+    assert [record.getMessage() for record in caplog.records] == ["spans cannot be sent to Application Insights"]
+
+
+def test_an_exporter_is_not_made_while_the_process_ends() -> None:
+    late = LateExporter(lambda: pytest.fail("made"))
+    late.shutdown()
+    assert late.export([]) is SpanExportResult.FAILURE
 
 
 @pytest.mark.parametrize(
