@@ -37,6 +37,7 @@ class _Row:
     kind: str
     label: str
     start_us: int
+    task_id: int = -1
     due_us: int | None = None
     end_us: int | None = None
     tone: Tone = Tone.OPEN
@@ -72,10 +73,10 @@ def timeline(
         reading.episodes.append(Bar(reading.awake_us, now_us, Tone.OPEN))
     if reading.suspended_us is not None:
         reading.suspended.append(Bar(reading.suspended_us, now_us, Tone.OPEN))
-    lanes = [_lane(key, row, reading, now_us=now_us, is_over=is_over, armed=armed) for key, row in _keyed(reading)]
+    lanes = [_lane(row, now_us=now_us, is_over=is_over, armed=armed) for row in reading.rows]
     counted = Counter(row.kind for row in reading.rows)
     failed = sum(row.tone is Tone.FAILED for row in reading.rows)
-    shown, notes = (lanes, []) if len(lanes) < MOST_LANES else _grouped(lanes)
+    shown, notes = (lanes, []) if len(lanes) <= MOST_LANES - 2 else _grouped(lanes)
     is_asleep = reading.asleep_us is not None and reading.awake_us is None and not is_over
     if is_asleep and not any(bar.tone is Tone.OPEN for lane in lanes for bar in lane.bars):
         notes = [*notes, "Nothing is open: it can only wait for an event, which a history names when it comes."]
@@ -88,11 +89,6 @@ def timeline(
         lanes=[*top, *shown],
         notes=notes,
     )
-
-
-def _keyed(reading: _Reading) -> list[tuple[int, _Row]]:
-    ids = {id(row): key for key, row in reading.open.items()}
-    return [(ids.get(id(row), -1), row) for row in reading.rows]
 
 
 def _take(reading: _Reading, event: Event) -> None:
@@ -108,7 +104,8 @@ def _take(reading: _Reading, event: Event) -> None:
         _schedule(reading, event, _Row(_CALLS[kind], str(event.get("Name") or ""), at))
     elif kind is EventType.TIMER_CREATED:
         due_us = parse_timestamp(str(event["FireAt"]))
-        _schedule(reading, event, _Row("timer", "timer", at, due_us=due_us, is_dead=bool(event.get(DEAD_TIMER))))
+        label = "delay after a failure" if RETRY_OF in event else "timer"
+        _schedule(reading, event, _Row("timer", label, at, due_us=due_us, is_dead=bool(event.get(DEAD_TIMER))))
     elif kind in _ANSWERS:
         key, tone = _ANSWERS[kind]
         row = reading.open.pop(cast("int", event[key]), None)
@@ -134,7 +131,8 @@ def _schedule(reading: _Reading, event: Event, row: _Row) -> None:
         reading.attempts[root] += 1
         if reading.attempts[root] > 1:
             row.label += f" (attempt {reading.attempts[root]})"
-    reading.open[cast("int", event["EventId"])] = row
+    row.task_id = cast("int", event["EventId"])
+    reading.open[row.task_id] = row
     reading.rows.append(row)
 
 
@@ -159,7 +157,7 @@ def _raise(reading: _Reading, event: Event, at: int) -> None:
     reading.rows.append(_Row("event", f"event {name}", since, end_us=at, tone=Tone.IDLE))
 
 
-def _lane(key: int, row: _Row, reading: _Reading, *, now_us: int, is_over: bool, armed: Collection[int]) -> Lane:
+def _lane(row: _Row, *, now_us: int, is_over: bool, armed: Collection[int]) -> Lane:
     if row.kind == "event":
         assert row.end_us is not None, "an event is known by its arrival"
         return Lane("event", row.label, [Bar(row.start_us, row.end_us, Tone.IDLE)], [row.end_us], note="arrived")
@@ -167,7 +165,7 @@ def _lane(key: int, row: _Row, reading: _Reading, *, now_us: int, is_over: bool,
         took = span(row.end_us - row.start_us)
         note = f"failed after {took}" if row.tone is Tone.FAILED else took
         return Lane(row.kind, row.label, [Bar(row.start_us, row.end_us, row.tone)], note=note)
-    if row.kind == "timer" and (is_over or row.is_dead or key not in armed):
+    if row.kind == "timer" and (is_over or row.is_dead or row.task_id not in armed):
         # When it was cancelled no event tells.
         due = "" if row.due_us is None else f" (due after {span(max(0, row.due_us - row.start_us))})"
         return Lane("timer", row.label, marks=[row.start_us], note=f"cancelled{due}")

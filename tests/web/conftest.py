@@ -20,7 +20,10 @@ __all__ = ["api", "contract", "model_url", "own_host", "parley", "sink"]
 @pytest.fixture(scope="session")
 def built() -> None:
     """`web/dist` is what the sources say; other test processes wait for the one that builds."""
-    asyncio.run(console_build.build())
+    try:
+        asyncio.run(console_build.build())
+    except console_build.ConsoleNotBuilt as reason:
+        pytest.fail(f"the console cannot be built: {reason}", pytrace=False)
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_each_attempt_of_a_retried_call_has_its_number() -> None:
         *(_timer(1, 1, _S, **{RETRY_OF: 0}), timer_fired(_T0 + _S, 1, _T0 + _S)),
         *(_call(_S, 2, **{RETRY_OF: 0}), task_completed(_T0 + 2 * _S, 2, "1")),
     ]
-    assert [lane.label for lane in _read(chunks).lanes[1:]] == ["work", "timer", "work (attempt 2)"]
+    assert [lane.label for lane in _read(chunks).lanes[1:]] == ["work", "delay after a failure", "work (attempt 2)"]
 
 
 def test_what_is_open_runs_to_the_present() -> None:
