@@ -130,6 +130,7 @@ def test_axe_finds_nothing_serious(
         (f"approvals/{scene.approval_id}", page.get_by_role("button", name="Approve")),
         ("insight", page.get_by_role("img", name="Tokens:")),
         (f"insight/{session_id}", page.get_by_role("img", name="Tokens by turn")),
+        ("agents/assistant", page.get_by_role("region", name="Tools").get_by_role("listitem").first),
         (f"sessions/{session_id}/turns/{scene.turn_id}", page.get_by_role("heading", name="One turn")),
     ):
         page.goto(f"/#/{path}")

@@ -55,6 +55,43 @@ def test_an_agent_is_chosen_for_a_new_session_shown_with_its_version_and_changed
     expect(choice.get_by_role("radio", name=re.compile("Librarian"))).to_be_disabled()
 
 
+def test_an_admin_makes_an_agent_and_is_told_when_somebody_else_was_faster(
+    parley: AppHost, http: Http, visit: Visit
+) -> None:
+    visitor = visit(parley)
+    visitor.expected = re.compile("409")  # the late version, below
+    page = visitor.open("agents")
+    page.get_by_label("Id of a new agent").fill("web-scribe")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="A new agent")).to_be_visible()
+    page.get_by_label("Name", exact=True).fill("Scribe")
+    page.get_by_label("Instructions").fill("Write it down.")
+    page.get_by_label("Every tool there is").uncheck()
+    tool = page.get_by_role("region", name="Tools").get_by_role("listitem").filter(has_text="fetch_url")
+    tool.get_by_text("As it comes:").click()
+    tool.get_by_label("A person allows its calls").select_option("always")
+    tool.get_by_label("People who must approve").fill("2")
+    page.get_by_role("listitem").filter(has_text="http_request").get_by_role("checkbox").first.uncheck()
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_text("web-scribe, version 1 by olga")).to_be_visible()
+    made = http.get("/agents/web-scribe")
+    assert (made["name"], made["instructions"]) == ("Scribe", "Write it down.")
+    assert "http_request" not in made["tools"]
+    assert made["policies"].keys() == {"fetch_url"}
+    assert (made["policies"]["fetch_url"]["required"], made["policies"]["fetch_url"]["quorum"]) == (True, 2)
+
+    http.agent("web-scribe", "Another Scribe")
+    page.get_by_label("Name", exact=True).fill("Late Scribe")
+    page.get_by_role("button", name="Save as a new version").click()
+    expect(page.locator(".said-box")).to_contain_text("changed since you read it")
+    assert http.get("/agents/web-scribe")["name"] == "Another Scribe"
+
+    other = visit(parley, user="ben").open("agents", "web-scribe")
+    expect(other.get_by_label("Name", exact=True)).to_have_value("Another Scribe")
+    expect(other.get_by_label("Name", exact=True)).to_be_disabled()
+    expect(other.get_by_role("button", name="Save as a new version")).to_have_count(0)
+
+
 def test_one_goes_back_to_a_checkpoint_and_what_came_later_stays_on_its_branch(
     parley: AppHost, http: Http, visit: Visit
 ) -> None:

@@ -53,8 +53,14 @@ export class Api {
     return this.request<T>('POST', path, body, headers)
   }
 
-  put<T>(path: string, body?: unknown): Promise<T> {
-    return this.request<T>('PUT', path, body)
+  /** A value with its validator, for `If-Match`; null where another origin's page may not read it. */
+  async tagged<T>(path: string): Promise<{ value: T; etag: string | null }> {
+    const response = await this.raw('GET', path, undefined)
+    return { value: parsedJson(await response.text()) as T, etag: response.headers.get('etag') }
+  }
+
+  put<T>(path: string, body?: unknown, headers: Record<string, string> = {}): Promise<T> {
+    return this.request<T>('PUT', path, body, headers)
   }
 
   patch<T>(path: string, body: unknown): Promise<T> {

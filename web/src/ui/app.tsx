@@ -1,5 +1,7 @@
 import { useCallback, useEffect, useMemo, useState } from 'preact/hooks'
 import { Api, Live } from '../client'
+import { AgentPage } from './agents/agent-page'
+import { AgentsPage } from './agents/agents-page'
 import { ApprovalPage } from './approvals/approval-page'
 import { Inbox } from './approvals/inbox'
 import { InboxPage, useInbox } from './approvals/inbox-page'
@@ -110,7 +112,7 @@ function Console() {
 
 function Pages() {
   const [room = 'sessions', id, sub, subId] = usePath()
-  const title = { sessions: 'Chat', approvals: 'Approvals', insight: 'Insight' }[room] ?? 'Not found'
+  const title = { sessions: 'Chat', approvals: 'Approvals', insight: 'Insight', agents: 'Agents' }[room] ?? 'Not found'
   useEffect(() => {
     document.title = `${title} · Parley`
   }, [title])
@@ -118,6 +120,7 @@ function Pages() {
   if (room === 'sessions') return <ChatPage sessionId={id ?? null} at={sub === 'at' ? (subId ?? null) : null} />
   if (room === 'approvals') return id === undefined ? <InboxPage /> : <ApprovalPage key={id} approvalId={id} />
   if (room === 'insight') return id === undefined ? <OverviewPage /> : <SessionInsightPage key={id} sessionId={id} />
+  if (room === 'agents') return id === undefined ? <AgentsPage /> : <AgentPage key={id} agentId={id} />
   return (
     <div class="page">
       <Empty title="There is no such page">

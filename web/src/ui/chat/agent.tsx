@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks'
 import type { Agent, Session } from '../../client'
 import { Dialog, When } from '../bits'
 import { useLoaded, useParley, type Loaded } from '../context'
+import { link } from '../router'
 
 /** Who answers in a session that names nobody. */
 export const DEFAULT_AGENT = 'assistant'
@@ -81,6 +82,9 @@ function Choice({ agents, session, current, change, close }: ChoiceProps) {
         ))}
       </fieldset>
       <footer>
+        <a class="quiet" href={link('agents', chosen)}>
+          What it is told
+        </a>
         <button type="button" onClick={close}>
           {isFixed ? 'Close' : 'Cancel'}
         </button>

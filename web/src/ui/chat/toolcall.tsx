@@ -70,7 +70,7 @@ function Waiting({ approval }: { approval: Approval }) {
   )
 }
 
-export function whom({ policy }: Approval): string {
+export function whom({ policy }: Pick<Approval, 'policy'>): string {
   const people = [...policy.users, ...policy.roles.map((role) => `any ${role}`)]
   const named = people.length === 0 ? 'an approver' : people.join(' or ')
   return policy.quorum > 1 ? `${policy.quorum} people (${named})` : named

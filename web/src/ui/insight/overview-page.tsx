@@ -51,6 +51,9 @@ export function OverviewPage() {
           }}
         </When>
       </section>
+      <p>
+        <a href={link('agents')}>The agents, and how their tools are allowed</a>
+      </p>
       <section aria-label="Sessions">
         <h2>Look into a session</h2>
         <When state={sessions} what="sessions" retry={retrySessions}>

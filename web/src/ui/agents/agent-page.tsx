@@ -1,0 +1,214 @@
+// One agent: what it is, and for an admin a form that makes the next version. Versions never change; whoever saves a
+// form that somebody else was faster with is told so.
+
+import { useState } from 'preact/hooks'
+import type { Agent, Api, Approval, Page, ToolInfo } from '../../client'
+import { Icon, Time, When } from '../bits'
+import { whom } from '../chat/toolcall'
+import { useAction, useLoaded, useParley } from '../context'
+import { link } from '../router'
+
+type Policy = Approval['policy']
+/** What an admin writes; the rest of an agent is the service's. */
+type Draft = Omit<Agent, 'id' | 'version' | 'created_at' | 'created_by'>
+
+interface Loaded {
+  /** null: there is none of this id yet. */
+  agent: Agent | null
+  etag: string | null
+  tools: ToolInfo[]
+}
+
+const BLANK: Draft = {
+  name: '',
+  description: null,
+  instructions: '',
+  model: null,
+  tools: null,
+  policies: {},
+  defaults: {},
+  vision: false,
+  containment: 'rule_of_two',
+}
+
+export function AgentPage({ agentId }: { agentId: string }) {
+  const { api } = useParley()
+  const [state, retry] = useLoaded(() => read(api, agentId), [api, agentId])
+  return (
+    <div class="page narrow">
+      <p>
+        <a class="quiet" href={link('agents')}>
+          <Icon name="back" /> All agents
+        </a>
+      </p>
+      <When state={state} what="the agent" retry={retry}>
+        {(loaded) => <Form key={loaded.agent?.version ?? 0} agentId={agentId} loaded={loaded} saved={retry} />}
+      </When>
+    </div>
+  )
+}
+
+function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: string; loaded: Loaded; saved: () => void }) {
+  const { api, me, say } = useParley()
+  const act = useAction()
+  const [draft, setDraft] = useState<Draft>(agent === null ? BLANK : draftOf(agent))
+  const [isSending, setSending] = useState(false)
+  const isAdmin = me?.roles.includes('admin') === true
+  const change = (part: Partial<Draft>): void => setDraft((before) => ({ ...before, ...part }))
+
+  const save = async (): Promise<void> => {
+    setSending(true)
+    await act(async () => {
+      const headers: Record<string, string> = etag === null ? {} : { 'if-match': etag }
+      const now = await api.put<Agent>(`/agents/${encodeURIComponent(agentId)}`, draft, headers)
+      say(now.version === agent?.version ? 'It says the same: there is no new version.' : `Saved as version ${now.version}.`)
+      saved()
+    })
+    setSending(false)
+  }
+
+  if (agent === null && !isAdmin) return <p class="problem">There is no such agent.</p>
+  return (
+    <form
+      class="agent-form"
+      aria-label="Agent"
+      onSubmit={(event) => {
+        event.preventDefault()
+        void save()
+      }}
+    >
+      <header>
+        <h1>{agent?.name ?? 'A new agent'}</h1>
+        <p class="meta">
+          <code>{agentId}</code>
+          {agent === null ? ', not saved yet' : `, version ${agent.version}`}
+          {agent?.created_by == null ? null : ` by ${agent.created_by}`} {agent?.created_at == null ? null : <Time at={agent.created_at} />}
+        </p>
+        {isAdmin ? null : <p class="hint">Only an admin changes agents.</p>}
+      </header>
+      <fieldset disabled={!isAdmin}>
+        <label class="field">
+          Name
+          <input required maxLength={200} value={draft.name} onInput={(event) => change({ name: event.currentTarget.value })} />
+        </label>
+        <label class="field">
+          What it is for
+          <input maxLength={1000} value={draft.description ?? ''} onInput={(event) => change({ description: event.currentTarget.value || null })} />
+        </label>
+        <label class="field">
+          Instructions
+          <textarea class="code" required rows={6} maxLength={32_000} value={draft.instructions} onInput={(event) => change({ instructions: event.currentTarget.value })} />
+        </label>
+        <label class="field">
+          Model
+          <input maxLength={128} placeholder="The app’s own" value={draft.model ?? ''} onInput={(event) => change({ model: event.currentTarget.value || null })} />
+        </label>
+        <label class="check">
+          <input type="checkbox" checked={draft.vision} onChange={(event) => change({ vision: event.currentTarget.checked })} />
+          Its model reads pictures
+        </label>
+        <label class="check">
+          <input type="checkbox" checked={draft.containment === 'rule_of_two'} onChange={(event) => change({ containment: event.currentTarget.checked ? 'rule_of_two' : 'off' })} />
+          What acts outward takes a person, once others’ words and private data have come together
+        </label>
+        <section aria-label="Tools">
+          <h2>Tools</h2>
+          <label class="check">
+            <input type="checkbox" checked={draft.tools === null} onChange={(event) => change({ tools: event.currentTarget.checked ? null : tools.map(({ name }) => name) })} />
+            Every tool there is, also those to come
+          </label>
+          <ul class="places">
+            {tools.map((tool) => (
+              <ToolRow key={tool.name} tool={tool} draft={draft} change={change} />
+            ))}
+          </ul>
+        </section>
+        {isAdmin ? (
+          <footer>
+            <button type="submit" class="primary" disabled={isSending}>
+              {agent === null ? 'Make it' : 'Save as a new version'}
+            </button>
+          </footer>
+        ) : null}
+      </fieldset>
+    </form>
+  )
+}
+
+/** Whether the agent has a tool, and how its calls are allowed. */
+function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change: (part: Partial<Draft>) => void }) {
+  const { name } = tool
+  const isOffered = draft.tools === null || draft.tools.includes(name)
+  const own = draft.policies[name]
+  const policy: Policy = own ?? tool.policy
+  const put = (part: Partial<Policy>): void => change({ policies: { ...draft.policies, [name]: { ...policy, ...part } } })
+  const drop = (): void => change({ policies: Object.fromEntries(Object.entries(draft.policies).filter(([other]) => other !== name)) })
+  const offer = (isWanted: boolean): void => {
+    const names = (draft.tools ?? []).filter((other) => other !== name)
+    change({ tools: isWanted ? [...names, name] : names })
+  }
+  const asks = policy.required === null ? 'own' : policy.required ? 'yes' : 'no'
+  return (
+    <li>
+      <div class="tool-row">
+        <label class="check">
+          <input type="checkbox" checked={isOffered} disabled={draft.tools === null} onChange={(event) => offer(event.currentTarget.checked)} />
+          <strong>
+            <code>{name}</code>
+          </strong>
+        </label>
+        <small>{tool.description.split('. ')[0]}</small>
+        {isOffered ? (
+          <details open={own !== undefined}>
+            <summary>{own === undefined ? `As it comes: ${tool.approval === 'manual' ? 'a person allows each call' : 'runs by itself'}` : 'A policy of this agent'}</summary>
+            <div class="policy">
+              <label class="field">
+                A person allows its calls
+                <select value={asks} onChange={(event) => put({ required: { own: null, yes: true, no: false }[event.currentTarget.value as 'own'] })}>
+                  <option value="own">as it comes</option>
+                  <option value="yes">always</option>
+                  <option value="no">never</option>
+                </select>
+              </label>
+              <label class="field">
+                People who must approve
+                <input type="number" min={1} max={10} required value={policy.quorum} onInput={(event) => put({ quorum: event.currentTarget.valueAsNumber || 1 })} />
+              </label>
+              {CHOICES.map(({ field, words }) => (
+                <label key={field} class="check">
+                  <input type="checkbox" checked={policy[field]} onChange={(event) => put({ [field]: event.currentTarget.checked })} />
+                  {words}
+                </label>
+              ))}
+              <p class="hint">
+                Decided by {whom({ policy })}. Who that is, time limits and reminders are set through the API, and kept here.
+              </p>
+              {own === undefined ? null : (
+                <button type="button" onClick={drop}>
+                  Drop this policy
+                </button>
+              )}
+            </div>
+          </details>
+        ) : null}
+      </div>
+    </li>
+  )
+}
+
+const CHOICES = [
+  { field: 'forbid_self_approval', words: 'Not who asked for the turn' },
+  { field: 'allow_changes', words: 'They may change the arguments' },
+  { field: 'allow_for_session', words: 'They may allow it for the rest of a session' },
+] as const
+
+function draftOf({ id: _id, version: _version, created_at: _at, created_by: _by, ...draft }: Agent): Draft {
+  return draft
+}
+
+async function read(api: Api, agentId: string): Promise<Loaded> {
+  const [agents, tools] = await Promise.all([api.all<Agent>('/agents'), api.get<Page<ToolInfo>>('/tools')])
+  if (!agents.some(({ id }) => id === agentId)) return { agent: null, etag: null, tools: tools.items }
+  const { value, etag } = await api.tagged<Agent>(`/agents/${encodeURIComponent(agentId)}`)
+  return { agent: value, etag, tools: tools.items }
+}

@@ -1,0 +1,53 @@
+import { Empty, When } from '../bits'
+import { useAgents } from '../chat/agent'
+import { useParley } from '../context'
+import { go, link } from '../router'
+
+/** Who there is to talk to. Everybody may look; an admin makes new ones and new versions. */
+export function AgentsPage() {
+  const { me } = useParley()
+  const [agents, retry] = useAgents()
+  const isAdmin = me?.roles.includes('admin') === true
+  return (
+    <div class="page narrow">
+      <h1>Agents</h1>
+      <When state={agents} what="agents" retry={retry}>
+        {(all) =>
+          all.length === 0 ? (
+            <Empty title="There is none" />
+          ) : (
+            <ul class="cards">
+              {all.map(({ id, name, version, description }) => (
+                <li key={id}>
+                  <a class="card" href={link('agents', id)}>
+                    <span class="line">
+                      <strong>{name}</strong>
+                      <small>version {version}</small>
+                    </span>
+                    <span class="meta">{description ?? id}</span>
+                  </a>
+                </li>
+              ))}
+            </ul>
+          )
+        }
+      </When>
+      {isAdmin ? (
+        <form
+          class="beside"
+          aria-label="New agent"
+          onSubmit={(event) => {
+            event.preventDefault()
+            go('agents', (new FormData(event.currentTarget).get('id') as string).trim())
+          }}
+        >
+          <label class="field">
+            Id of a new agent
+            <input name="id" required maxLength={64} pattern="[A-Za-z0-9][A-Za-z0-9_.\-]*" placeholder="librarian" />
+          </label>
+          <button type="submit">Begin</button>
+        </form>
+      ) : null}
+    </div>
+  )
+}
