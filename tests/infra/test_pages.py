@@ -29,11 +29,14 @@ def test_every_test_the_security_page_names_exists() -> None:
     assert found > 60
 
 
-def test_no_row_of_the_security_page_is_empty() -> None:
-    rows = [line for line in (ROOT / "docs/security.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+def test_every_row_of_the_security_page_names_a_test_or_says_why_there_is_none() -> None:
+    lines = (ROOT / "docs/security.md").read_text("utf-8").splitlines()
+    heads = {n - 1 for n, line in enumerate(lines) if line.startswith("| ---")}
+    rows = [line for n, line in enumerate(lines) if line.startswith("| ") and n not in heads | {h + 1 for h in heads}]
 
-    assert rows
-    assert all(cell.strip() for row in rows for cell in row.strip("|").split("|")[1:])
+    assert len(rows) > 60
+    assert [row for row in rows if not (NAMED.search(row) or re.search(r"\bnot covered\b[^|]*, because ", row))] == []
+    assert [row for row in rows if not all(cell.strip() for cell in row.strip("|").split("|")[1:])] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
