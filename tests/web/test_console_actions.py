@@ -237,6 +237,7 @@ def test_the_inbox_fills_and_empties_by_itself_and_only_approvers_may_decide(
     [approval] = http.get("/approvals", session_id=session_id)["items"]
     owner = visit(parley, user="olga").open("approvals", approval["id"])
     expect(owner.get_by_text("You may look at this, but an approver decides.")).to_be_visible()
+    expect(owner.get_by_text("live", exact=True)).to_be_visible()  # so that only an event tells it the rest
     http.post(f"/approvals/{approval['id']}/decision", {"decision": "reject"})
     expect(card).to_have_count(0)
     expect(owner.locator(".outcome")).to_contain_text("rejected by olga")

@@ -11,6 +11,9 @@ import { approvalsSoFar } from './votes'
 
 type Policy = Approval['policy']
 
+/** How often it is asked for while it is open: who is calling is not always known, nor every event heard. */
+const ASK_MS = 15_000
+
 export function ApprovalPage({ approvalId }: { approvalId: string }) {
   const { api, live } = useParley()
   const path = `/approvals/${encodeURIComponent(approvalId)}`
@@ -43,7 +46,7 @@ export function ApprovalPage({ approvalId }: { approvalId: string }) {
 }
 
 function Shown({ approval, path, reload }: { approval: Approval; path: string; reload: () => void }) {
-  const { api, inbox, me } = useParley()
+  const { api, inbox, live, me } = useParley()
   const act = useAction()
   const isPending = approval.status === 'pending'
   const now = useNow(isPending)
@@ -60,6 +63,19 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
   const isOwn = approval.policy.forbid_self_approval && me?.name === approval.requested_by
   const mayChange = isPending && mayDecide && !isOwn && approval.policy.allow_changes
   const ownVote = approval.votes.findLast(({ by }) => by === me?.name)
+
+  // Those who may decide are told of it wherever they are; who only watches hears it in its session.
+  useEffect(() => {
+    if (!isPending || mayDecide) return undefined
+    const joined = live.join(approval.session_id)
+    joined.then(reload, () => undefined) // then it is asked for, as below
+    return () => void joined.then((leave) => leave(), () => undefined)
+  }, [live, approval.session_id, isPending, mayDecide])
+  useEffect(() => {
+    if (!isPending) return undefined
+    const timer = setInterval(reload, ASK_MS)
+    return () => clearInterval(timer)
+  }, [isPending])
 
   const decide = async (decision: 'approve' | 'reject'): Promise<void> => {
     setSending(true)
