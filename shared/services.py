@@ -42,6 +42,7 @@ from shared.sessions.recovery import SessionRecoveryManager
 from shared.sessions.retention import RetentionPolicy, SessionRetention
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler
+from shared.sessions.subscriptions import SubscriptionService
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.waiting import TurnWaiter
@@ -185,6 +186,12 @@ class Services(Stores):
 
         policy = RetentionPolicy(self.settings.session_idle_days, self.settings.session_retention_days)
         return SessionRetention(PostgresRetention(self.pool), self.publisher, policy)
+
+    @cached_property
+    def subscriptions(self) -> SubscriptionService:
+        from shared.adapters.postgres_subscriptions import PostgresSubscriptions
+
+        return SubscriptionService(PostgresSubscriptions(self.pool))
 
     @cached_property
     def metrics(self) -> SharedMetrics:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 
 import azure.durable_functions as df
-import orjson
 from azurefunctions.extensions.http.fastapi import Response
 
 from activities import durable_client
 from shared.errors import ErrorCode
-from shared.sessions.events import session_group
 from shared.sessions.models import NewParticipant, Participant
 from triggers.http import Call, InvalidPath, Operation, endpoint, no_content, ok
 
@@ -85,8 +83,7 @@ async def remove_participant(call: Call, _: None) -> Response:
     session_id, user_id = _ids(call)
     change = await call.services.lifecycle.remove_participant(session_id, user_id, call.principal)
     await durable_client.interrupt(call.durable, change.interruption)
-    action = {"action": "remove", "groupName": session_group(change.feed), "userId": user_id}
-    call.events = [*change.messages, orjson.dumps(action)]
+    call.events = change.messages
     return no_content()
 
 

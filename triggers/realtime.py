@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
-import orjson
 from azurefunctions.extensions.http.fastapi import Request, Response
 from pydantic import BaseModel
 
-from activities.binding import sends_events
+from activities.binding import send, sends_events
 from shared.adapters.realtime import HUB
 from shared.errors import AppError, ErrorCode, NotAuthenticated
 from shared.services import services
-from shared.sessions.events import role_memberships, session_group
+from shared.sessions.events import group_action, role_memberships
 from shared.sessions.models import Subscription
 from triggers.http import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id
 
@@ -75,11 +73,13 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
         refused = problem(exc, correlation_id, doing=f"{NEGOTIATE.method} {NEGOTIATE.path}")
         refused.headers.update(limits)
         return refused
-    groups = [
-        _group_action("add" if is_member else "remove", group, user_id=principal.user_id)
-        for group, is_member in role_memberships(principal.roles, datetime.now(UTC))
-    ]
-    events.set(f"[{','.join(groups)}]")
+    send(
+        events,
+        [
+            group_action("add" if is_member else "remove", group, user_id=principal.user_id)
+            for group, is_member in role_memberships(principal.roles, datetime.now(UTC))
+        ],
+    )
     return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id, **limits})
 
 
@@ -100,31 +100,15 @@ def _membership_of(verb: str, summary: str) -> Operation:
 
 @endpoint(bp, _membership_of("subscribe", "See a session's events live"), sends=True)
 async def subscribe(call: Call, body: Subscription) -> Response:
-    """One connection, or every connection of the caller."""
-    return await _membership(call, body, "add")
+    """One connection, or every connection of the caller, for as long as the caller may read the session."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    call.events = await call.services.subscriptions.subscribe(session_id, body.connection_id or None, call.principal)
+    return raw_json({"session_id": session_id, "connection_id": body.connection_id})
 
 
 @endpoint(bp, _membership_of("unsubscribe", "Stop seeing a session's events"), sends=True)
 async def unsubscribe(call: Call, body: Subscription) -> Response:
     """The counterpart of subscribe."""
-    return await _membership(call, body, "remove")
-
-
-async def _membership(call: Call, body: Subscription, action: str) -> Response:
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
-    record = await call.services.sessions.get(session_id, call.principal)
-    who: Mapping[str, str] = (
-        {"connection_id": body.connection_id} if body.connection_id else {"user_id": call.principal.user_id}
-    )
-    call.events = [_group_action(action, session_group(record.target.feed), **who).encode()]
+    call.events = await call.services.subscriptions.unsubscribe(session_id, body.connection_id or None, call.principal)
     return raw_json({"session_id": session_id, "connection_id": body.connection_id})
-
-
-def _group_action(action: str, group: str, *, user_id: str | None = None, connection_id: str | None = None) -> str:
-    """A SignalRGroupAction of the output binding."""
-    value: dict[str, Any] = {"action": action, "groupName": group}
-    if connection_id is not None:
-        value["connectionId"] = connection_id
-    if user_id is not None:
-        value["userId"] = user_id
-    return orjson.dumps(value).decode()

@@ -37,7 +37,7 @@ _KEYS_KEPT = timedelta(days=1)
 @bp.durable_client_input(client_name="client")
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
     """Start what was queued, deliver what was decided, close what has lost its orchestration, end what has expired,
-    and go on erasing what was deleted."""
+    take out of a session's group what has ended there, and go on erasing what was deleted."""
     run = Run(services(), client, datetime.now(UTC), [])
     await run.everything()
     send(events, run.messages)
@@ -62,6 +62,7 @@ class Run:
             self._holds,
             self._decisions,
             self._expired,
+            self._subscriptions,
             self._erasures,
             self._loose_blobs,
             self._idempotency_keys,
@@ -154,6 +155,9 @@ class Run:
             self.messages.extend(changed.messages)
             await holding.follow(self.app, self.client, session_id)
             await durable_client.interrupt(self.client, changed.interruption)
+
+    async def _subscriptions(self) -> None:
+        self.messages.extend(await self.app.subscriptions.ended(now=self.now))
 
     async def _erasures(self) -> None:
         for session_id in await self.app.lifecycle.cut_erasures(now=self.now, limit=_LIMIT):

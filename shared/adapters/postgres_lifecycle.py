@@ -6,6 +6,7 @@ Invariant: what depends on the session's state is decided under its row lock, wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from shared.adapters.postgres import Connection, PostgresPool, Row, json
@@ -25,6 +26,7 @@ from shared.sessions.records import Interruption, SessionRecord
 _Q = load_queries("lifecycle")
 _S = load_queries("sessions")
 _T = load_queries("turns")
+_N = load_queries("subscriptions")
 
 _BEYOND_ALL = 2**31 - 1
 """Above every turn's number."""
@@ -117,8 +119,11 @@ class PostgresLifecycle:
         """Harmless when there is none. Raises NotFound when the user who asks takes no part in it."""
         async with self._pool.transaction() as connection:
             record = await locked_session(connection, session_id, by_user_id)
-            await connection.execute(_Q["remove_participant"], {"session_id": session_id, "user_id": user_id})
-            return await _curtail(connection, record, user_id, now=now)
+            key = {"session_id": session_id, "user_id": user_id}
+            await connection.execute(_Q["remove_participant"], key)
+            ended = await connection.execute(_N["end_subscriptions"], {**key, "now": now})
+            left = [row["connection_id"] for row in await ended.fetchall() if row["connection_id"]]
+            return replace(await _curtail(connection, record, user_id, now=now), connection_ids=left)
 
     # Erasure. ----------------------------------------------------------------------------------
 

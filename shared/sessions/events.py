@@ -124,6 +124,16 @@ def session_group(feed: str) -> str:
 _ROLE_GROUPS = {Role.USER: "users", Role.APPROVER: "approvers", Role.ADMIN: "admins"}
 
 
+def group_action(verb: str, group: str, *, user_id: str | None = None, connection_id: str | None = None) -> bytes:
+    """A SignalRGroupAction of the output binding. verb: add or remove."""
+    value = {"action": verb, "groupName": group}
+    if connection_id is not None:
+        value["connectionId"] = connection_id
+    if user_id is not None:
+        value["userId"] = user_id
+    return orjson.dumps(value)
+
+
 def role_group(role: Role, at: datetime) -> str:
     """The SignalR group of those who hold a role that day (UTC): they hear of approvals that it may decide.
 

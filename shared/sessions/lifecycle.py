@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -32,6 +32,7 @@ from shared.sessions.models import JsonObject, NewParticipant, Participant, Sess
 from shared.sessions.pages import Page
 from shared.sessions.records import Interruption, SessionRecord
 from shared.sessions.service import check_metadata, closed_turn_events
+from shared.sessions.subscriptions import leave
 
 log = logging.getLogger(__name__)
 
@@ -43,20 +44,22 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Curtailed:
-    """A session in which somebody may do less than before. interruption: what ran for them."""
+    """A session in which somebody may do less than before."""
 
     target: EventTarget
     interruption: Interruption
+    """What ran for them."""
+    connection_ids: list[str] = field(default_factory=list)
+    """What they had joined to its group, when they may no longer read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessChange:
     """Whom the caller must tell that a participant's access changed."""
 
-    feed: str
     interruption: Interruption
     messages: list[bytes]
-    """Events to send."""
+    """Events and group actions to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +270,15 @@ class SessionLifecycle:
             curtailed = await self._rows.remove_participant(
                 session_id, user_id, principal.user_id, now=datetime.now(UTC)
             )
-        return await self._access_change(curtailed)
+        change = await self._access_change(curtailed)
+        # All of the user's too, on record or not: nothing else holds for a connection that was joined by user.
+        left = leave(curtailed.target.feed, user_id, [None, *curtailed.connection_ids])
+        return replace(change, messages=[*change.messages, *left])
 
     async def _access_change(self, curtailed: Curtailed) -> AccessChange:
         events = closed_turn_events(curtailed.interruption.closed_turn_ids)
         messages = await self._publisher.publish(curtailed.target, events) if events else []
-        return AccessChange(curtailed.target.feed, curtailed.interruption, messages)
+        return AccessChange(curtailed.interruption, messages)
 
     async def _owned(self, session_id: str, principal: Principal) -> SessionRecord:
         record = await self._read(session_id, principal.user_id)

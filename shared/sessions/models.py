@@ -326,7 +326,7 @@ class NewDecision(Value):
 class Subscription(Value):
     """Body of `POST /sessions/{id}/subscribe` and `/unsubscribe`."""
 
-    connection_id: str | None = Field(None, max_length=256)
+    connection_id: str | None = Field(None, max_length=256, pattern=r"^[!-~]*$")
 
 
 class ToolInfo(Value):

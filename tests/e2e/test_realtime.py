@@ -217,6 +217,22 @@ async def test_whoever_had_an_id_before_hears_nothing_of_a_session_that_has_it_n
     assert {event["type"] for event in overheard} == {"session.created", "session.ended"}, "both of their own session"
 
 
+async def test_connection_that_somebody_else_let_in_hears_no_more_once_they_are_taken_out(
+    api: Api, console: Console
+) -> None:
+    session_id = await api.session()
+    await api.request("PUT", f"/api/v1/sessions/{session_id}/participants/rita", json={"access": "read"})
+    owner, eve = await console.connect(api, subscribe_to=session_id), await console.connect(api.as_user("eve"))
+    path = f"/api/v1/sessions/{session_id}/subscribe"
+    assert (await api.as_user("rita").post(path, {"connection_id": eve.connection_id})).status_code == 200
+
+    assert (await api.request("DELETE", f"/api/v1/sessions/{session_id}/participants/rita")).status_code == 204
+
+    await api.say(session_id, script(content="among ourselves"))
+    await owner.until("stream.ended")
+    assert eve.unread() == []
+
+
 @pytest.mark.parametrize(
     ("headers", "user"),
     [

@@ -52,6 +52,7 @@ class App:
             cut_erasures=self._store("cut_erasures", []),
             forget_erasures=self._store("forget_erasures", None),
         )
+        self.subscriptions = SimpleNamespace(ended=self._store("subscriptions", []))
         self.loose_blobs = SimpleNamespace(sweep=self._store("blobs", 0))
         self.session_rows = SimpleNamespace(
             unsettled_holds=self._store("holds", []), forget_idempotency_keys=self._store("keys", None)
@@ -88,7 +89,17 @@ async def test_a_turn_that_cannot_be_looked_at_goes_to_the_back_and_the_rest_is_
     assert "turn unreadable could not be looked after now" in caplog.text
 
 
-PARTS = ["idle_queue", "stuck", "holds", "undelivered", "expired", "cut_erasures", "blobs", "keys"]
+PARTS = [
+    "idle_queue",
+    "stuck",
+    "holds",
+    "undelivered",
+    "expired",
+    "subscriptions",
+    "cut_erasures",
+    "blobs",
+    "keys",
+]
 
 
 @pytest.mark.parametrize("failing", PARTS)

@@ -1,0 +1,82 @@
+"""SubscriptionService: who hears a session's events live through SignalR, and until when.
+
+Invariant: what somebody joined to a session's group leaves it when they lose the right to read the session, whoever's
+connection it was. SignalR cannot be asked whose a connection is, so each is on record before it joins; taking somebody
+out ends their records in the same transaction, and what has ended is said for as long as a join could be on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from shared.principal import Principal
+from shared.sessions.events import group_action, session_group
+
+MAX_CONNECTIONS = 256
+"""Of one user in one session, the latest: nobody says when one has gone."""
+SAID_AGAIN = timedelta(seconds=60)
+"""How long what has ended is said again: longer than a function that joins a connection takes to end."""
+_LIMIT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSubscription:
+    """connection_id: None for all connections of the user."""
+
+    feed: str
+    user_id: str
+    connection_id: str | None
+
+
+class SubscriptionRepository(Protocol):
+    async def add(self, session_id: str, user_id: str, connection_id: str | None, *, limit: int, now: datetime) -> str:
+        """Put on record that the user joins a connection, or all of theirs; the feed they join. Ends the oldest beyond
+        `limit`. Raises NotFound when the user may not read the session."""
+        ...
+
+    async def remove(self, session_id: str, user_id: str, connection_id: str | None) -> tuple[str, list[str]]:
+        """The feed they leave, and with None every connection that was on record. Raises NotFound as `add` does."""
+        ...
+
+    async def ended(self, *, limit: int) -> list[EndedSubscription]: ...
+
+    async def forget(self, *, ended_before: datetime) -> None: ...
+
+
+class SubscriptionService:
+    """Checks access in every method that takes a principal. Returns group actions for the caller's output binding."""
+
+    def __init__(self, rows: SubscriptionRepository) -> None:
+        self._rows = rows
+
+    async def subscribe(self, session_id: str, connection_id: str | None, principal: Principal) -> list[bytes]:
+        """One connection, or all of the caller's, also later ones. Raises NotFound."""
+        user_id = principal.user_id
+        feed = await self._rows.add(session_id, user_id, connection_id, limit=MAX_CONNECTIONS, now=datetime.now(UTC))
+        return [_action("add", EndedSubscription(feed, user_id, connection_id))]
+
+    async def unsubscribe(self, session_id: str, connection_id: str | None, principal: Principal) -> list[bytes]:
+        """The counterpart; for all of the caller's also those that joined by their own id. Raises NotFound."""
+        feed, found = await self._rows.remove(session_id, principal.user_id, connection_id)
+        return leave(feed, principal.user_id, [connection_id, *found])
+
+    async def ended(self, *, now: datetime) -> list[bytes]:
+        """What must leave, said again; forgets what was said often enough."""
+        found = await self._rows.ended(limit=_LIMIT)
+        await self._rows.forget(ended_before=now - SAID_AGAIN)
+        return [_action("remove", ended) for ended in found]
+
+
+def leave(feed: str, user_id: str, connection_ids: Sequence[str | None]) -> list[bytes]:
+    """Group actions that take out these connections; None: all of the user's."""
+    return [_action("remove", EndedSubscription(feed, user_id, one)) for one in dict.fromkeys(connection_ids)]
+
+
+def _action(verb: str, of: EndedSubscription) -> bytes:
+    group = session_group(of.feed)
+    if of.connection_id is None:
+        return group_action(verb, group, user_id=of.user_id)
+    return group_action(verb, group, connection_id=of.connection_id)

@@ -1,0 +1,158 @@
+"""Who hears a session through SignalR on a real PostgreSQL: what is joined on somebody's word leaves with them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import orjson
+import pytest
+
+from shared.adapters.postgres_subscriptions import PostgresSubscriptions
+from shared.errors import NotFound
+from shared.principal import Principal, Role
+from shared.sessions.events import session_group
+from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.models import NewParticipant
+from shared.sessions.subscriptions import SAID_AGAIN, SubscriptionService
+from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, utc_now
+
+pytestmark = pytest.mark.integration
+
+
+def _who(name: str) -> Principal:
+    return Principal(name, frozenset({Role.USER}))
+
+
+ANN, RITA = _who(OWNER), _who(READER)
+
+
+@pytest.fixture
+def rows(stores: Stores) -> PostgresSubscriptions:
+    return PostgresSubscriptions(stores.pool)
+
+
+@pytest.fixture
+def service(rows: PostgresSubscriptions) -> SubscriptionService:
+    return SubscriptionService(rows)
+
+
+async def _shared(stores: Stores) -> tuple[str, str]:
+    """(id, group) of a session that a reader takes part in."""
+    record, _ = await stores.create(new_session())
+    await stores.share(record.session.id, READER, "read")
+    return record.session.id, session_group(record.target.feed)
+
+
+def _actions(messages: list[bytes], group: str) -> list[tuple[str, str]]:
+    """(verb, connection or user) of what concerns the group."""
+    read = [orjson.loads(message) for message in messages]
+    return [
+        (item["action"], item.get("connectionId") or item["userId"]) for item in read if item.get("groupName") == group
+    ]
+
+
+async def _standing(stores: Stores, session_id: str) -> list[str]:
+    found = await stores.rows(
+        b"SELECT connection_id FROM session_subscriptions WHERE session_id = %(s)s AND ended_at IS NULL"
+        b" ORDER BY joined_at",
+        s=session_id,
+    )
+    return [row["connection_id"] for row in found]
+
+
+async def test_whoever_is_taken_out_takes_every_connection_along_that_they_let_in(
+    stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle
+) -> None:
+    session_id, group = await _shared(stores)
+    joined = await service.subscribe(session_id, "eves", RITA)
+    joined += await service.subscribe(session_id, None, RITA)
+    joined += await service.subscribe(session_id, "anns", ANN)
+    assert _actions(joined, group) == [("add", "eves"), ("add", READER), ("add", "anns")]
+
+    for _ in range(2):  # a repeat of a request that was cut says it all again
+        change = await lifecycle.remove_participant(session_id, READER, ANN)
+        assert _actions(change.messages, group) == [("remove", READER), ("remove", "eves")]
+
+    assert await _standing(stores, session_id) == ["anns"]
+
+
+async def test_what_has_ended_is_said_again_for_a_while_and_then_forgotten(
+    stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle
+) -> None:
+    session_id, group = await _shared(stores)
+    await service.subscribe(session_id, "eves", RITA)
+    await service.subscribe(session_id, None, RITA)
+    await lifecycle.remove_participant(session_id, READER, ANN)
+    later = utc_now() + SAID_AGAIN + timedelta(seconds=1)
+
+    for now in (utc_now(), utc_now(), later):
+        assert sorted(_actions(await service.ended(now=now), group)) == [("remove", "eves"), ("remove", READER)]
+    assert _actions(await service.ended(now=later), group) == []
+
+
+async def test_who_is_let_in_again_stays_in(
+    stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle
+) -> None:
+    session_id, group = await _shared(stores)
+    await service.subscribe(session_id, "ritas", RITA)
+    await lifecycle.remove_participant(session_id, READER, ANN)
+    await lifecycle.put_participant(session_id, READER, NewParticipant(access="read"), ANN)
+
+    await service.subscribe(session_id, "ritas", RITA)
+
+    assert _actions(await service.ended(now=utc_now()), group) == []
+    assert await _standing(stores, session_id) == ["ritas"]
+
+
+async def test_nobody_joins_what_they_may_not_read(stores: Stores, service: SubscriptionService) -> None:
+    session_id, _ = await _shared(stores)
+
+    for attempt in (service.subscribe, service.unsubscribe):
+        for connection_id in ("malloris", None):
+            with pytest.raises(NotFound):
+                await attempt(session_id, connection_id, _who(STRANGER))
+            with pytest.raises(NotFound):
+                await attempt("no-such-session", connection_id, ANN)
+    assert await _standing(stores, session_id) == []
+
+
+async def test_whoever_joins_while_they_are_taken_out_does_not_stay(
+    stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle
+) -> None:
+    for n in range(20):
+        session_id, _ = await _shared(stores)
+        await asyncio.gather(
+            service.subscribe(session_id, f"c{n}", RITA),
+            lifecycle.remove_participant(session_id, READER, ANN),
+            return_exceptions=True,
+        )
+        assert await _standing(stores, session_id) == []
+
+
+async def test_unsubscribing_all_takes_out_what_joined_one_by_one_too(
+    stores: Stores, service: SubscriptionService
+) -> None:
+    session_id, group = await _shared(stores)
+    for connection_id in ("one", "two"):
+        await service.subscribe(session_id, connection_id, RITA)
+    await service.subscribe(session_id, "anns", ANN)
+
+    left = await service.unsubscribe(session_id, "one", RITA)
+    rest = await service.unsubscribe(session_id, None, RITA)
+
+    assert _actions(left, group) == [("remove", "one")]
+    assert _actions(rest, group) == [("remove", READER), ("remove", "two")]
+    assert await _standing(stores, session_id) == ["anns"]
+
+
+async def test_of_the_connections_that_a_user_joined_the_latest_stay(
+    stores: Stores, rows: PostgresSubscriptions, service: SubscriptionService
+) -> None:
+    session_id, group = await _shared(stores)
+    for n, connection_id in enumerate(["first", "second", "first", "third"]):
+        now = utc_now() + timedelta(seconds=n)
+        await rows.add(session_id, READER, connection_id, limit=2, now=now)
+
+    assert await _standing(stores, session_id) == ["first", "third"]
+    assert _actions(await service.ended(now=utc_now()), group) == [("remove", "second")]
