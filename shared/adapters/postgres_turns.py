@@ -174,6 +174,9 @@ class PostgresTurns:
         if wanted.role is not None:
             where.append(sql.SQL(" AND m.role = %(role)s"))
             parameters["role"] = wanted.role.value
+        if wanted.turn_id is not None:
+            where.append(sql.SQL(" AND m.turn_id = %(turn_id)s"))
+            parameters["turn_id"] = wanted.turn_id
         if wanted.since is not None:
             where.append(sql.SQL(" AND m.created_at >= %(since)s"))
             parameters["since"] = wanted.since

@@ -71,6 +71,7 @@ class MessageFilter:
     until: datetime | None = None
     q: str | None = None
     descending: bool = False
+    turn_id: str | None = None
     branch: int | None = None
     """Only what a reader of this branch reads; None: the messages of all branches."""
 

@@ -257,12 +257,12 @@ class StreamingHandler:
 
     async def _messages_of(self, turn: Turn) -> AsyncIterator[Message]:
         page = Page(limit=200)
-        wanted = MessageFilter(role=MessageRole.ASSISTANT, since=turn.created_at, branch=turn.branch)
+        # By turn and not by time: each step was stored by the clock of the instance that ran it.
+        wanted = MessageFilter(role=MessageRole.ASSISTANT, turn_id=turn.id)
         while True:
             found = await self._turns.list_messages(turn.session_id, wanted, page)
             for _, message in found[: page.limit]:
-                if message.turn_id == turn.id:
-                    yield message
+                yield message
             if len(found) <= page.limit:
                 return
             page = Page(limit=page.limit, after=(found[page.limit - 1][0], ""))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import timedelta
 
 import orjson
 import pytest
 
 from shared.adapters.redis_events import RedisEventLog
+from shared.ids import new_id
 from shared.sessions.events import (
     Event,
     EventTarget,
@@ -21,7 +23,7 @@ from shared.sessions.events import (
 )
 from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.models import Concurrency, TurnStatus, Usage
-from shared.sessions.records import PostedMessage
+from shared.sessions.records import PostedMessage, StepStart
 from shared.sessions.service import ended_event
 from shared.sessions.streaming import StreamingHandler
 from tests.integration.domain import (
@@ -398,6 +400,26 @@ class TestTurnStream:
         assert concatenated(events) == "ab"
         assert events[0].data["attempt"] > 2
         assert all(event.id is None for event in events)
+
+    async def test_what_an_instance_with_a_slow_clock_stored_comes_from_the_store_too(
+        self, handler: StreamingHandler, stores: Stores, event_log: RedisEventLog
+    ) -> None:
+        posted = await stores.turn()
+        behind = posted.turn.created_at - timedelta(seconds=5)
+        start = await stores.steps.begin_step(posted.turn.id, 1, message_id=new_id(), now=behind)
+        assert isinstance(start, StepStart)
+        assert await stores.steps.save_step(result_of(start, content="the answer"))
+        await stores.finish(posted.turn.id)
+        later = await stores.post(posted.turn.session_id)
+        await stores.answer(later.turn.id, content="another answer")
+        await stores.finish(later.turn.id)
+        turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
+
+        async with asyncio.timeout(20):
+            events = await Reader(handler.turn_stream(turn, viewer_of(posted.target), None)).rest()
+
+        assert [event.name for event in events] == ["message_start", "content_delta", "message_end", "end"]
+        assert concatenated(events) == "the answer"
 
     async def test_a_queued_turn_that_was_cancelled_ends_without_frames(
         self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
