@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -284,3 +287,68 @@ class TestLists:
                 await stores.sessions.list_for(OWNER, SessionFilter(), Page(limit=2, after=after))
             except AppError as exc:
                 assert exc.code is ErrorCode.VALIDATION_ERROR  # noqa: PT017  # either outcome is right
+
+    async def test_pages_of_random_sessions_are_those_of_a_plain_reading(self, stores: Stores) -> None:
+        chance = random.Random(13)
+        users = [new_id() for _ in range(4)]
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        for _ in range(60):
+            session = new_session(
+                name=chance.choice((None, "Plan", "planning 100%", "other")),
+                agent_id=chance.choice((None, "assistant")),
+                tags=chance.sample(["x", "y", "z"], chance.randrange(3)),
+                now=start + timedelta(seconds=chance.randrange(20)),
+            )
+            owner, *others = chance.sample(users, chance.randint(1, 4))
+            await stores.create(session, owner)
+            for user in others:
+                await stores.share(session.id, user, chance.choice(("read", "write")))
+            await stores.sql(
+                b"UPDATE sessions SET status = %(status)s, updated_at = %(at)s WHERE id = %(id)s",
+                status=chance.choice(("CREATED", "ACTIVE", "ENDED")),
+                at=start + timedelta(seconds=chance.randrange(20)),
+                id=session.id,
+            )
+        # An owner who was let in as well has a session once, not twice.
+        both = b"INSERT INTO session_participants SELECT id, owner_id, 'read' FROM sessions WHERE owner_id = %(user)s"
+        await stores.sql(both, user=users[0])
+        rows = await stores.rows(
+            b"SELECT s.*, ARRAY(SELECT p.user_id FROM session_participants p WHERE p.session_id = s.id) AS participants"
+            b" FROM sessions s WHERE s.owner_id = ANY(%(users)s)",
+            users=users,
+        )
+
+        found = 0
+        for wanted in _random_filters(chance):
+            for user in users:
+                expected = _plain_reading(rows, user, wanted)
+                assert await self._walk(stores, user, wanted, chance.choice((1, 3, 7, 50))) == expected
+                found += len(expected)
+        assert found > 1_000
+
+
+def _random_filters(chance: random.Random) -> Iterator[SessionFilter]:
+    for sort in SESSION_SORTS.values():
+        yield SessionFilter(sort=sort)
+        for _ in range(5):
+            yield SessionFilter(
+                status=chance.choice((None, SessionStatus.CREATED, SessionStatus.ACTIVE, SessionStatus.ENDED)),
+                tag=chance.choice((None, "x", "y")),
+                agent_id=chance.choice((None, "assistant")),
+                q=chance.choice((None, "PLAN", "%")),
+                sort=sort,
+            )
+
+
+def _plain_reading(rows: list[dict[str, Any]], user: str, wanted: SessionFilter) -> list[str]:
+    found = [
+        row
+        for row in rows
+        if (row["owner_id"] == user or user in row["participants"])
+        and wanted.status in {None, row["status"]}
+        and (wanted.tag is None or wanted.tag in row["tags"])
+        and wanted.agent_id in {None, row["agent_id"]}
+        and (wanted.q is None or wanted.q.lower() in (row["name"] or "").lower())
+    ]
+    found.sort(key=lambda row: (row[wanted.sort.column], row["id"]), reverse=wanted.sort.descending)
+    return [row["id"] for row in found]
