@@ -12,7 +12,7 @@ from psycopg import sql
 from shared.adapters.postgres import Connection, Row
 from shared.adapters.postgres_sessions import cancel_turns, claim_idempotency, event_target
 from shared.adapters.sql.queries import load_queries
-from shared.errors import AppError, Conflict, ErrorCode, InvalidState, NotFound, no_such_session
+from shared.errors import AppError, BudgetExceeded, Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     AttachmentRef,
@@ -29,6 +29,11 @@ from shared.sessions.models import (
     Usage,
 )
 from shared.sessions.records import Idempotency, Interruption, PostedMessage
+
+MAX_OPEN_TURNS = 32
+"""Of one session, the running one among them: more than people type ahead, and what a client that runs wild leaves."""
+
+_FULL_RETRY_S = 5.0
 
 _S = load_queries("sessions")
 _Q = load_queries("turns")
@@ -120,7 +125,8 @@ async def admit_turn(
 ) -> Admitted | PostedMessage:
     """Lock the session and apply the rules for a new turn; or what the same request did when it came before.
 
-    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key), and `refusal`.
+    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key),
+    BudgetExceeded (RATE_LIMITED: as many turns as a session may have open), and `refusal`.
     """
     key = {"session_id": turn.session_id, "user_id": user_id}
     locked = await connection.execute(_S["lock_session_for_user"], key)
@@ -142,6 +148,12 @@ async def admit_turn(
     open_turns = await opened.fetchall()
     if open_turns and concurrency is Concurrency.REJECT:
         raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
+    if len(open_turns) >= MAX_OPEN_TURNS and concurrency is Concurrency.ENQUEUE:
+        raise BudgetExceeded(
+            ErrorCode.RATE_LIMITED,
+            f"A session has {MAX_OPEN_TURNS} open turns at most; wait until one has ended.",
+            retry_after_s=_FULL_RETRY_S,
+        )
     interruption: Interruption | None = None
     if open_turns and concurrency is Concurrency.INTERRUPT:
         interruption = await cancel_turns(

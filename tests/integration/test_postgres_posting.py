@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
+from shared.adapters.postgres_posting import MAX_OPEN_TURNS
+from shared.errors import BudgetExceeded, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.sessions.models import Concurrency, SessionStatus, TurnError, TurnStatus
 from shared.sessions.pages import MessageFilter, Page
@@ -55,6 +56,25 @@ async def test_reject_refuses_while_a_turn_is_open(stores: Stores) -> None:
         await stores.post(first.message.session_id)
 
     assert caught.value.code is ErrorCode.CONFLICT
+
+
+async def test_a_full_queue_takes_no_more_until_a_turn_has_ended(stores: Stores) -> None:
+    first = await stores.turn()
+    session_id = first.message.session_id
+    for _ in range(MAX_OPEN_TURNS - 1):
+        await stores.post(session_id, concurrency=Concurrency.ENQUEUE)
+
+    with pytest.raises(BudgetExceeded) as caught:
+        await stores.post(session_id, concurrency=Concurrency.ENQUEUE)
+    again = key("full", "once")
+    with pytest.raises(BudgetExceeded):
+        await stores.post(session_id, concurrency=Concurrency.ENQUEUE, idempotency=again)
+    await stores.finish(first.turn.id)
+    taken = await stores.post(session_id, concurrency=Concurrency.ENQUEUE, idempotency=again)
+
+    assert (caught.value.code, caught.value.status) == (ErrorCode.RATE_LIMITED, 429)
+    assert caught.value.retry_after_s is not None
+    assert taken.replayed is False, "a refusal uses up no key"
 
 
 async def test_enqueue_waits_behind_the_open_turn(stores: Stores) -> None:
