@@ -159,7 +159,10 @@ async def test_suspending_names_the_orchestrations_that_run_and_not_the_queued_t
     running = await stores.post(session.id)
     await stores.post(session.id, concurrency=Concurrency.ENQUEUE)
 
-    _, instances, interruption = await stores.move(session.id, SessionStatus.SUSPENDED)
+    _, interruption = await stores.move(session.id, SessionStatus.SUSPENDED)
+    hold = await stores.sessions.hold(session.id)
+    assert hold is not None
+    instances = hold.instances
 
     assert instances == [running.turn.id]
     assert (interruption.turn_ids, interruption.closed_turn_ids) == ([], [])
@@ -170,7 +173,7 @@ async def test_ending_cancels_the_running_turn_and_closes_the_queued_ones(stores
     running = await stores.post(session.id)
     queued = await stores.post(session.id, concurrency=Concurrency.ENQUEUE)
 
-    record, _, interruption = await stores.move(session.id, SessionStatus.ENDED)
+    record, interruption = await stores.move(session.id, SessionStatus.ENDED)
 
     assert record.session.status is SessionStatus.ENDED
     assert interruption.turn_ids == [running.turn.id]
