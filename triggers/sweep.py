@@ -146,15 +146,14 @@ class Run:
                 changed = await self.app.sessions.change_status(
                     session_id, Principal(owner_id, frozenset()), SessionStatus.ENDED
                 )
+                log.info("session %s has expired", session_id)
+                self.messages.extend(changed.messages)
+                await durable_client.interrupt(self.client, changed.interruption)
+                await holding.follow(self.app, self.client, session_id)
             except (NotFound, InvalidState):
                 continue  # ended or erased in this very moment
             except Exception:
                 log.exception("session %s has expired and could not be ended now", session_id)
-                continue
-            log.info("session %s has expired", session_id)
-            self.messages.extend(changed.messages)
-            await holding.follow(self.app, self.client, session_id)
-            await durable_client.interrupt(self.client, changed.interruption)
 
     async def _subscriptions(self) -> None:
         self.messages.extend(await self.app.subscriptions.ended(now=self.now))

@@ -139,6 +139,7 @@ class SessionAgentBridge:
                 "",
                 MessageStatus.FAILED,
                 StepOutcome.FAILED,
+                Usage(),
                 ErrorCode.LLM_ERROR,
                 f"The answer was begun {MAX_ATTEMPTS} times and never came to its end.",
             )
@@ -146,7 +147,7 @@ class SessionAgentBridge:
         texts: list[str] = []
         end: ModelEnd | None = None
         failure: AppError | None = None
-        cancelled = False
+        cancelled = timed_out = False
         try:
             async with self._watch.guard(start.turn_id), asyncio.timeout(self._answer_seconds):
                 with tracing.model_call(start.plan.model, start.target.session_id) as span:
@@ -164,6 +165,7 @@ class SessionAgentBridge:
             await writer.finish()
             raise
         except TimeoutError:
+            timed_out = True
             # Asked again it would be as long, and cost the same: what came is kept, and counted.
             failure = ModelFailed(
                 ErrorCode.LLM_TIMEOUT, f"The answer was not complete after {self._answer_seconds:g} seconds."
@@ -172,9 +174,12 @@ class SessionAgentBridge:
             failure = exc
         content = "".join(texts)
         if cancelled:
-            return await self._close(start, writer, content, MessageStatus.CANCELLED, StepOutcome.CANCELLED)
+            usage = _usage_of_cut(start, content)
+            return await self._close(start, writer, content, MessageStatus.CANCELLED, StepOutcome.CANCELLED, usage)
         if failure is not None:
-            return await self._failed(start, writer, content, failure, tries)
+            # A model that refused has read nothing.
+            usage = _usage_of_cut(start, content) if content or timed_out else Usage()
+            return await self._failed(start, writer, content, failure, tries, usage)
         assert end is not None  # the stream ended without an exception
         sources = sources_read(start.context)
         standing = Standing(start.granted_tools, start.declined_digests, sources, start.context)
@@ -182,7 +187,14 @@ class SessionAgentBridge:
         if calls and start.step >= start.plan.max_steps:
             detail = f"No answer within {start.plan.max_steps} steps."
             return await self._close(
-                start, writer, content, MessageStatus.FAILED, StepOutcome.FAILED, ErrorCode.TOKEN_LIMIT, detail
+                start,
+                writer,
+                content,
+                MessageStatus.FAILED,
+                StepOutcome.FAILED,
+                end.usage,
+                ErrorCode.TOKEN_LIMIT,
+                detail,
             )
         result = StepResult(
             message_id=start.message_id,
@@ -206,7 +218,7 @@ class SessionAgentBridge:
         )
 
     async def _failed(
-        self, start: StepStart, writer: StreamWriter, content: str, failure: AppError, tries: int
+        self, start: StepStart, writer: StreamWriter, content: str, failure: AppError, tries: int, usage: Usage
     ) -> StepReport:
         log.warning("model step %s/%d failed on try %d: %s", start.turn_id, start.step, tries, failure)
         if failure.retryable:
@@ -214,7 +226,7 @@ class SessionAgentBridge:
             if delay_s is not None:
                 return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=delay_s)
         return await self._close(
-            start, writer, content, MessageStatus.FAILED, StepOutcome.FAILED, failure.code, failure.safe_message
+            start, writer, content, MessageStatus.FAILED, StepOutcome.FAILED, usage, failure.code, failure.safe_message
         )
 
     async def _close(
@@ -224,11 +236,11 @@ class SessionAgentBridge:
         content: str,
         status: MessageStatus,
         outcome: StepOutcome,
+        usage: Usage,
         code: ErrorCode | None = None,
         detail: str = "",
     ) -> StepReport:
         """Keep what had arrived of an answer that will not be completed."""
-        usage = _usage_of_cut(start, content)
         error = None if code is None else TurnError(code=code, detail=detail)
         saved = await self._steps.save_step(
             StepResult(
@@ -255,11 +267,11 @@ class SessionAgentBridge:
 
 
 def _usage_of_cut(start: StepStart, content: str) -> Usage:
-    """What an answer without an end used, estimated: a model that has begun to write has read everything."""
-    if not content:
-        return Usage()
+    """What an answer without an end used, estimated: its model was asked, and so has read everything."""
     read = sum(message.tokens for message in start.context) + estimate_tokens(start.plan.instructions)
-    return Usage(input_tokens=min(read, start.plan.max_context_tokens), output_tokens=estimate_tokens(content))
+    return Usage(
+        input_tokens=min(read, start.plan.max_context_tokens), output_tokens=estimate_tokens(content) if content else 0
+    )
 
 
 def _step_tokens(content: str, end: ModelEnd) -> int:

@@ -15,13 +15,18 @@ import hashlib
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 import psycopg
+from psycopg import errors
 
 _LOCK = 0x7061726C6579  # "parley" as a number: the advisory lock every migration run takes
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
+_LOCK_TRIES = 60
+_LOCK_PAUSE_S = 1.0
 _NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -69,7 +74,8 @@ def migrate(url: str, known: Sequence[Migration] | None = None) -> list[str]:
     """Bring the database at `url` up to date; returns the names of what was applied now, in that order.
 
     known: all there are, by number; those of `migrations/` by default.
-    Raises MigrationError when an applied file has since been changed, or the database has one that is not known.
+    Raises MigrationError when an applied file has since been changed, the database has one that is not known, or a
+    table is held by somebody for minutes.
     """
     known = migrations() if known is None else known
     applied_now: list[str] = []
@@ -92,14 +98,30 @@ def migrate(url: str, known: Sequence[Migration] | None = None) -> list[str]:
                         f"{migration.name} was changed after it had been applied: add a new file instead"
                     )
                 continue
+            _apply(connection, migration)
+            applied_now.append(migration.name)
+    return applied_now
+
+
+def _apply(connection: psycopg.Connection, migration: Migration) -> None:
+    """In one transaction. A table that somebody reads for long is waited for in short turns: whoever comes after a
+    migration that waits for a table waits, too."""
+    for tries_left in reversed(range(_LOCK_TRIES)):
+        try:
             with connection.transaction():
+                connection.execute(_LOCK_TIMEOUT)
                 connection.execute(migration.sql.encode())
                 connection.execute(
                     "INSERT INTO schema_migrations (number, name, digest) VALUES (%s, %s, %s)",
                     [migration.number, migration.name, migration.digest],
                 )
-            applied_now.append(migration.name)
-    return applied_now
+            return
+        except errors.LockNotAvailable:
+            if tries_left == 0:
+                raise MigrationError(
+                    f"{migration.name} waits for a table that a long transaction holds: end that, and run this again"
+                ) from None
+            time.sleep(_LOCK_PAUSE_S)
 
 
 def main() -> int:

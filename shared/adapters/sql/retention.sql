@@ -1,7 +1,8 @@
 -- name: end_idle_sessions
 UPDATE sessions s
 SET status = 'ENDED', updated_at = %(now)s, ended_at = %(now)s, granted_tools = '{}',
-    hold_version = s.hold_version + (s.status = 'SUSPENDED')::integer
+    hold_version = s.hold_version + (s.status = 'SUSPENDED')::integer,
+    hold_pending = s.hold_pending OR s.status = 'SUSPENDED'
 -- An array: the inner query must run once.
 WHERE s.id = ANY (ARRAY(
     SELECT i.id FROM sessions i

@@ -47,6 +47,7 @@ SET status = %(status)s, updated_at = %(now)s,
     ended_at = CASE WHEN %(status)s = 'ENDED' THEN %(now)s ELSE ended_at END,
     granted_tools = CASE WHEN %(status)s = 'ENDED' THEN '{}' ELSE granted_tools END,
     hold_version = hold_version + ('SUSPENDED' IN (status, %(status)s))::integer,
+    hold_pending = hold_pending OR 'SUSPENDED' IN (status, %(status)s),
     held_at = CASE WHEN %(status)s = 'SUSPENDED' THEN %(now)s ELSE held_at END
 WHERE id = %(session_id)s
 RETURNING *, %(access)s::text AS access
@@ -54,27 +55,27 @@ RETURNING *, %(access)s::text AS access
 -- name: hold
 -- Every orchestration that a suspension can have reached: of open turns, and of those that ended since it began. That
 -- an approval was delivered says nothing: its orchestration may be running the tool.
-SELECT s.status = 'SUSPENDED' AS is_held, s.hold_version AS version, s.hold_settled = s.hold_version AS is_settled,
+SELECT s.status = 'SUSPENDED' AS is_held, s.hold_version AS version, NOT s.hold_pending AS is_settled,
     ARRAY(SELECT t.id FROM turns t
           WHERE t.session_id = s.id AND t.dispatched_at IS NOT NULL
             AND (t.ended_at IS NULL OR t.ended_at > s.held_at - interval '1 minute')
           ORDER BY t.number)
-    || ARRAY(SELECT a.instance_id FROM approvals a JOIN turns t ON t.id = a.turn_id
-             WHERE t.session_id = s.id
-               AND (t.ended_at IS NULL OR t.ended_at > s.held_at - interval '1 minute')
+    || ARRAY(SELECT a.instance_id FROM approvals a JOIN tool_calls c ON c.id = a.tool_call_id
+             WHERE a.session_id = s.id
+               AND (c.ended_at IS NULL OR c.ended_at > s.held_at - interval '1 minute')
              ORDER BY a.id) AS instances
 FROM sessions s WHERE s.id = %(session_id)s
 
 -- name: settle_hold
-UPDATE sessions SET hold_settled = hold_version WHERE id = %(session_id)s AND hold_version = %(version)s
+UPDATE sessions SET hold_pending = false WHERE id = %(session_id)s AND hold_version = %(version)s
 
 -- name: unsettle_hold
-UPDATE sessions SET hold_version = hold_version + 1
-WHERE id = %(session_id)s AND hold_settled = hold_version
+UPDATE sessions SET hold_version = hold_version + 1, hold_pending = true
+WHERE id = %(session_id)s AND NOT hold_pending
 
 -- name: unsettled_holds
 -- In no order, so that those that cannot be settled do not keep the rest.
-SELECT id FROM sessions WHERE hold_settled <> hold_version ORDER BY random() LIMIT %(limit)s
+SELECT id FROM sessions WHERE hold_pending ORDER BY random() LIMIT %(limit)s
 
 -- name: lease_lost
 UPDATE sessions

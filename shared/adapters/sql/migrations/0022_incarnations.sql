@@ -2,8 +2,9 @@
 -- group are made from it, so who followed the one hears nothing of the other (shared/sessions/events.py). Null in
 -- sessions made before: their names are the id alone, as they were, and who follows them goes on.
 --
--- While old code is live it follows a session made by new code under the id: its clients find a hole in the numbers and
--- read the messages instead. No default, or old code would do so for its own sessions too.
+-- Old code that is still live knows a session made by new code under its id alone: it numbers events of its own beside the
+-- new code's, and its clients do not hear those. docs/operations.md ("Upgrade") says to let no old instance serve when
+-- this runs. No default, or old code would do so for its own sessions too.
 
 ALTER TABLE sessions ADD COLUMN incarnation text;
 
