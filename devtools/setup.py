@@ -55,6 +55,7 @@ def run(stamp_found: Callable[[], str], stamp_wanted: Callable[[], str]) -> int:
         print(f"dev: {failure}", file=sys.stderr)
         return 1
     except _Interrupted as interrupted:
+        before.clear()  # we end now, and a second signal that comes late must not change how
         print("dev: set-up interrupted; the next run starts it again", file=sys.stderr)
         return 128 + interrupted.number
     finally:

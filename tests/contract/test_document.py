@@ -49,6 +49,7 @@ ROUTES = (
     "GET /api/v1/attachments/{attachment_id}",
     "GET /api/v1/attachments/{attachment_id}/content",
     "GET /api/v1/tools",
+    "GET /api/v1/me",
     "GET /api/v1/approvals",
     "GET /api/v1/approvals/{approval_id}",
     "POST /api/v1/approvals/{approval_id}/decision",

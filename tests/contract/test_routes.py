@@ -31,7 +31,7 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     await _walk_agents(api)
     await _walk_files(api)
     async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
-        for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/health/live", "/api/v1/health/ready"):
+        for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/me", "/api/v1/health/live", "/api/v1/health/ready"):
             contract.check(await client.get(path))
         for accept in ("", "application/openmetrics-text"):
             headers = {"x-dev-user": "adam;admin", "accept": accept}
@@ -525,6 +525,19 @@ async def test_ready_names_all_that_a_deployment_depends_on_and_asks_anew(api: A
     assert ready.headers["cache-control"] == "no-store"
     names = ("postgres", "model", "redis", "storage", "blobs", "signalr", "durable")
     assert ready.json() == {"status": "ok", "dependencies": dict.fromkeys(names, "ok")}
+
+
+async def test_callers_are_told_who_they_are(parley: AppHost, contract: WireContract) -> None:
+    for header, told in (
+        ("ana;approver", {"user_id": "ana", "roles": ["approver", "user"]}),
+        ("ben", {"user_id": "ben", "roles": ["user"]}),
+    ):
+        api = Api(parley.base_url, contract, user=header)
+        try:
+            answer = await api.get("/api/v1/me")
+            assert (answer.status_code, answer.json(), answer.headers["cache-control"]) == (200, told, "no-store")
+        finally:
+            await api.aclose()
 
 
 async def test_without_its_database_the_app_says_so_and_when_to_come_back(

@@ -300,7 +300,9 @@ async def test_file_that_is_refused_after_it_was_written_may_go_at_once(
     blobs: Blobs,
 ) -> None:
     session = await stores.shared_session()
-    blobs.after_put = lambda: PostgresLifecycle(stores.pool).remove_participant(session.id, WRITER)
+    blobs.after_put = lambda: PostgresLifecycle(stores.pool).remove_participant(
+        session.id, WRITER, OWNER, now=utc_now()
+    )
     with pytest.raises(NotFound):
         await add(service, session.id, user=WRITER)
     (name,) = await loose_names(stores, session.id)

@@ -191,7 +191,7 @@ async def test_a_cancel_does_not_deadlock_with_what_is_added_to_the_turn(
     else:
         posted = await stores.turn()
         start = await stores.started(posted.turn.id)
-        adding = stores.turns.save_step(result_of(start, calls=[proposal]))
+        adding = stores.steps.save_step(result_of(start, calls=[proposal]))
     key = {"session_id": posted.turn.session_id, "turn_id": posted.turn.id, "user_id": OWNER}
     turns = load_queries("turns")
     await holder.run(turns["lock_turn_for_user"], **key)

@@ -167,21 +167,22 @@ def _at(values: Any, path: str) -> Any:
     return values
 
 
-async def test_a_decision_after_the_end_of_its_turn_counts_too(statistics: StatisticsService, stores: Stores) -> None:
+async def test_what_was_asked_for_a_turn_that_ended_waits_for_nobody(
+    statistics: StatisticsService, stores: Stores
+) -> None:
     ann = person()
     session = await stores.session(owner=ann.user_id)
     proposal = call(needs_approval=True)
     turn_id = await _turn(stores, session.id, ann.user_id)
     await stores.answer(turn_id, calls=[proposal])
-    approval = await stores.request_approval(proposal)
+    await stores.request_approval(proposal)
+    for figures in (await statistics.of_session(session.id, ann), await statistics.of_period(ann, None, None)):
+        assert (figures.approvals.pending, figures.tool_calls.failed) == (1, 0)
+
     await stores.finish(turn_id, TurnStatus.FAILED)
-    for figures in (await statistics.of_session(session.id, ann), await statistics.of_period(ann, None, None)):
-        assert (figures.approvals.pending, figures.tool_calls.failed) == (1, 1)
-
-    await _decide(stores, approval.id, Decision.REJECT)
 
     for figures in (await statistics.of_session(session.id, ann), await statistics.of_period(ann, None, None)):
-        assert (figures.approvals.pending, figures.approvals.rejected) == (0, 1)
+        assert (figures.approvals.pending, figures.tool_calls.failed) == (0, 1)
 
 
 async def test_durations_are_what_the_rows_say(statistics: StatisticsService, stores: Stores) -> None:

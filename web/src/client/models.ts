@@ -7,6 +7,7 @@ type Schemas = components['schemas']
 
 export type Agent = Schemas['Agent']
 export type Approval = Schemas['Approval']
+export type Me = Schemas['Me']
 export type Attachment = Schemas['Attachment']
 export type AttachmentRef = Schemas['AttachmentRef']
 export type Bookmark = Schemas['Bookmark']

@@ -661,6 +661,19 @@ export interface components {
         JsonObject: {
             [key: string]: unknown;
         };
+        /**
+         * Me
+         * @description The caller. What they may do is decided at each request, never from this.
+         */
+        Me: {
+            /**
+             * Roles
+             * @description In the order of their names; everyone signed in is a `user`
+             */
+            roles: components["schemas"]["Role"][];
+            /** User Id */
+            user_id: string;
+        };
         /** Message */
         Message: {
             /**

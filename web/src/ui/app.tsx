@@ -74,7 +74,7 @@ function Console() {
   useEffect(() => {
     base.live.start()
     base.inbox.start()
-    void identity().then(setMe)
+    void identity(base.api).then(setMe)
     return () => {
       base.inbox.stop()
       void base.live.stop()

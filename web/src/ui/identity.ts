@@ -3,7 +3,7 @@
 // Where the API has another origin than this page, the platform's cookie does not travel. Its sign-in then hands out a
 // token, in the part of the address that no server sees; it is kept for this tab alone and sent as a header.
 
-import { parsedJson } from '../client'
+import { parsedJson, type Api, type Me } from '../client'
 
 const USER_KEY = 'parley.user'
 const TOKEN_KEY = 'parley.token'
@@ -97,26 +97,13 @@ export function parsedUser(user: string): Identity {
   return { name: name.trim(), roles: roles.split(',').map((role) => role.trim()).filter(Boolean) }
 }
 
-interface AuthMe {
-  user_id?: string
-  user_claims?: { typ: string; val: string }[]
-  clientPrincipal?: { userDetails?: string; userRoles?: string[] } | null
-}
-
-/** The caller as the platform sees them; null when it does not say. */
-export async function identity(): Promise<Identity | null> {
+/** The caller as the service sees them; null when it does not say. */
+export async function identity(api: Api): Promise<Identity | null> {
   if (isDev) return parsedUser(devUser())
-  if (usesToken) return null // the site's own /.auth/me is about another session than the API's
   try {
-    const response = await fetch('/.auth/me', { credentials: 'same-origin' })
-    if (!response.ok) return null
-    const answer = parsedJson(await response.text()) as AuthMe | AuthMe[]
-    const me = Array.isArray(answer) ? answer[0] : answer
-    if (me?.clientPrincipal) return { name: me.clientPrincipal.userDetails ?? '', roles: me.clientPrincipal.userRoles ?? [] }
-    const claims = me?.user_claims ?? []
-    const roles = claims.filter(({ typ }) => typ === 'roles' || typ.endsWith('/claims/role')).map(({ val }) => val)
-    return me?.user_id === undefined ? null : { name: me.user_id, roles }
+    const { user_id, roles } = await api.get<Me>('/me')
+    return { name: user_id, roles }
   } catch {
-    return null
+    return null // what it may not do, the service refuses all the same
   }
 }
