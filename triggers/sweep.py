@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -43,6 +45,15 @@ async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.Dura
     send(events, run.messages)
 
 
+@contextmanager
+def _alone(failed: str, *of: object) -> Iterator[None]:
+    """What fails in it is logged as `failed`, and hinders nothing that comes after it."""
+    try:
+        yield
+    except Exception:
+        log.exception(failed, *of)
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of the sweep. What fails, a part or one item of it, is logged and hinders no other: the next run tries
@@ -67,12 +78,12 @@ class Run:
             self._loose_blobs,
             self._idempotency_keys,
         ):
-            try:
-                await part()
-            except Transient as exc:
-                log.warning("%s waits for the next run: %s", part.__name__.strip("_"), exc)
-            except Exception:
-                log.exception("%s failed; the next run tries again", part.__name__.strip("_"))
+            name = part.__name__.strip("_")
+            with _alone("%s failed; the next run tries again", name):
+                try:
+                    await part()
+                except Transient as exc:
+                    log.warning("%s waits for the next run: %s", name, exc)
 
     async def _idle_queues(self) -> None:
         rows = self.app.turn_rows
@@ -124,25 +135,24 @@ class Run:
 
     async def _holds(self) -> None:
         for session_id in await self.app.session_rows.unsettled_holds(limit=_LIMIT):
-            try:
+            with _alone("session %s could not be held or let go now", session_id):
                 await holding.follow(self.app, self.client, session_id)
-            except Exception:
-                log.exception("session %s could not be held or let go now", session_id)
 
     async def _decisions(self) -> None:
         rows = self.app.approval_rows
         before = self.now - timedelta(seconds=DECIDED_SECONDS)
         for approval_id, instance_id in await rows.undelivered(before=before, limit=_LIMIT):
-            try:
+            with _alone("the decision of approval %s could not be delivered now", approval_id):
                 delivered = await durable_client.raise_decision(self.client, instance_id, approval_id)
                 if not delivered and not await durable_client.is_live(self.client, instance_id):
                     await rows.give_up_delivery(approval_id, now=self.now)
-            except Exception:
-                log.exception("the decision of approval %s could not be delivered now", approval_id)
 
     async def _expired(self) -> None:
         for session_id, owner_id in await self.app.lifecycle.expired(now=self.now, limit=_LIMIT):
-            try:
+            with (
+                _alone("session %s has expired and could not be ended now", session_id),
+                suppress(NotFound, InvalidState),  # ended or erased in this very moment
+            ):
                 changed = await self.app.sessions.change_status(
                     session_id, Principal(owner_id, frozenset()), SessionStatus.ENDED
                 )
@@ -150,21 +160,15 @@ class Run:
                 self.messages.extend(changed.messages)
                 await durable_client.interrupt(self.client, changed.interruption)
                 await holding.follow(self.app, self.client, session_id)
-            except (NotFound, InvalidState):
-                continue  # ended or erased in this very moment
-            except Exception:
-                log.exception("session %s has expired and could not be ended now", session_id)
 
     async def _subscriptions(self) -> None:
         self.messages.extend(await self.app.subscriptions.ended(now=self.now))
 
     async def _erasures(self) -> None:
         for session_id in await self.app.lifecycle.cut_erasures(now=self.now, limit=_LIMIT):
-            try:
+            with _alone("session %s could not be erased now", session_id):
                 if await erasure.erase(self.app, self.client, session_id):
                     log.info("session %s is erased", session_id)
-            except Exception:
-                log.exception("session %s could not be erased now", session_id)
         await self.app.lifecycle.forget_erasures(before=self.now - _KEYS_KEPT)
 
     async def _loose_blobs(self) -> None:
