@@ -21,6 +21,7 @@ from aiohttp import web
 from tests.e2e.client import eventually
 from tests.e2e.otlp import running_collector
 from tests.integration.entra import Identity, certificate, identity, serving
+from tests.support.least_settings import LEAST_SETTINGS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -81,14 +82,7 @@ async def _run(folder: Path, ingestion: Ingestion, until: Callable[[], Awaitable
             "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
             "APPLICATIONINSIGHTS_SDKSTATS_DISABLED": "true",
             "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
-            "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
-            "OPENAI_MODEL": "m",
-            "POSTGRES_URL": "postgresql://host/db",
-            "REDIS_URL": "redis://host/0",
-            "PUBLIC_BASE_URL": "http://localhost:7071",
-            "APPROVAL_LINK_SECRET": "s" * 32,
-            "AUTH_MODE": "dev",
-            "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+            **LEAST_SETTINGS,
             "OTEL_SERVICE_NAME": "parley-test",
             "OTEL_BSP_SCHEDULE_DELAY": "50",
             **settings,

@@ -24,6 +24,7 @@ from shared.adapters.sdk_traces import SdkTracer
 from shared.errors import ErrorCode, Transient
 from shared.sessions.cancellation import TurnCancelled
 from shared.settings import Settings
+from tests.support.least_settings import LEAST_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -36,17 +37,8 @@ class Turn:
 
 
 def settings(**changes: Any) -> Settings:
-    values: dict[str, Any] = {
-        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
-        "OPENAI_MODEL": "m",
-        "POSTGRES_URL": "postgresql://host/db",
-        "REDIS_URL": "redis://host/0",
-        "PUBLIC_BASE_URL": "http://localhost:7071",
-        "APPROVAL_LINK_SECRET": "s" * 32,
-        "AUTH_MODE": "dev",
-        "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
-    }
-    return Settings(**values | changes)
+    values: dict[str, Any] = {**LEAST_SETTINGS, **changes}
+    return Settings(**values)
 
 
 # Nobody traces. ----------------------------------------------------------------------------------
