@@ -1,4 +1,4 @@
-"""The offline model: a small server that speaks OpenAI chat completions without any model behind it.
+"""The offline model: a small server that speaks chat completions and the Responses API with no model behind it.
 
 It answers when no model endpoint is set, so that every path of an app can be tried without a key,
 and it plays scripts (`--scripted`) for tests and benchmarks. `python -m devhost.model --port 0`.

@@ -9,7 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from devhost.model.server import ModelOptions, start_server
+from devhost.model.options import OVERFLOWS, ModelOptions
+from devhost.model.server import start_server
 
 try:
     import uvloop
@@ -26,14 +27,20 @@ def main() -> int:
     parser.add_argument("--ready-file", type=Path, help="written with the base URL once the server listens")
     parser.add_argument("--tokens-per-second", type=float, default=66.0, help="0: as fast as possible")
     parser.add_argument("--first-token-ms", type=float, default=200.0)
-    parser.add_argument("--context-tokens", type=int, default=128_000)
     parser.add_argument("--scripted", action="store_true", help="obey #script lines (tests, benchmarks)")
+    _add_refusals(parser)
     arguments = parser.parse_args()
     options = ModelOptions(
         scripted=arguments.scripted,
         first_s=arguments.first_token_ms / 1000,
         token_s=1 / arguments.tokens_per_second if arguments.tokens_per_second > 0 else 0.0,
         context_tokens=arguments.context_tokens,
+        overflow=arguments.overflow,
+        models=tuple(arguments.model),
+        api_key=arguments.api_key,
+        refused_parameters=tuple(arguments.refuse_parameter),
+        tools_need_responses=arguments.tools_need_responses,
+        no_tool_choice=arguments.no_tool_choice,
     )
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -44,6 +51,19 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     return 0
+
+
+def _add_refusals(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what it refuses, as other servers do")
+    group.add_argument("--context-tokens", type=int, default=128_000, metavar="N", help="the window")
+    group.add_argument("--overflow", choices=OVERFLOWS, default="openai", help="whose words tell that it is too small")
+    group.add_argument("--model", action="append", default=[], metavar="NAME", help="no other model or deployment")
+    group.add_argument("--api-key", metavar="KEY", help="nobody without it")
+    group.add_argument(
+        "--refuse-parameter", action="append", default=[], metavar="NAME", help="dotted when nested: reasoning.summary"
+    )
+    group.add_argument("--tools-need-responses", action="store_true", help="no tools through chat completions")
+    group.add_argument("--no-tool-choice", action="store_true", help="no tools unless one is named, as vLLM may")
 
 
 async def _serve(options: ModelOptions, host: str, port: int, ready_file: Path | None) -> None:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from zoneinfo import available_timezones
 
-from devhost.model.request import Json, OfferedTool
+from devhost.model.conversation import OfferedTool
+from devhost.model.errors import Json
 
 MAX_CALLS = 8
 _MAX_CHARS_READ = 8_000

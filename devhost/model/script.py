@@ -1,4 +1,4 @@
-"""Scripts: a user message whose first line says exactly how the model is to answer.
+"""Scripts: a user message whose first line says exactly how the model is to answer, in either API.
 
     #script {"key": "k1", "tokens": 64, "fail": [{"status": 429, "retry_after": 1}, {}, {"cut_after": 20}],
              "tool_calls": [[{"name": "calculate", "arguments": {"expression": "1 + 1"}}], []]}
@@ -13,22 +13,18 @@ let a test pass for the wrong reason.
 from __future__ import annotations
 
 import re
-import time
-import uuid
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import cycle, islice
+from typing import Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from devhost.model.reply import Reply, split_tokens
-from devhost.model.request import ChatRequest, RequestRefused, ToolCall
+from devhost.model.conversation import ModelRequest, ToolCall
+from devhost.model.errors import RequestRefused
+from devhost.model.reply import Failure, Reply, new_call_id, split_tokens
 
 PREFIX = "#script"
-MAX_KEYS = 10_000
-_ARRIVALS_KEPT = 64
 _WORDS = tuple(
     re.findall(
         r"\S+",
@@ -51,6 +47,11 @@ class Fault(_Strict):
     retry_after_ms: int | None = None
     code: str | None = None
     message: str | None = None
+    param: str | None = None
+    type: str | None = None
+    """The kind of error, as in `invalid_request_error`."""
+    body: JsonValue = None
+    """The whole JSON of the error answer, in any server's wording."""
     hang: bool = False
     """Take the request and never answer."""
     cut_after: int | None = Field(None, ge=0)
@@ -71,13 +72,24 @@ class ScriptedCall(_Strict):
     """Fresh when absent."""
 
 
+class ScriptedFailure(_Strict):
+    code: str = "server_error"
+    message: str = "The model failed to generate a response."
+
+
 class Script(_Strict):
     key: str | None = Field(None, min_length=1, max_length=200)
     tokens: int = Field(64, ge=0, le=100_000)
     content: str | None = None
     """The exact text instead of `tokens` filler words."""
     echo: bool = False
-    """The content is the JSON of the messages the model was sent."""
+    """The content is the JSON of the messages, or of the input, that the model was sent."""
+    refusal: str | None = None
+    """The model refuses with this text."""
+    reasoning: str = ""
+    """What each answer of the turn is reasoned with, before anything else of it; paragraphs become summary parts."""
+    needs_reasoning: bool = False
+    """Later calls of the turn have to send that reasoning back, before the calls it led to."""
     first_ms: float = Field(0, ge=0)
     token_ms: float = Field(0, ge=0)
     tool_calls: tuple[tuple[ScriptedCall, ...], ...] = ()
@@ -85,6 +97,14 @@ class Script(_Strict):
     preamble: str = ""
     """Text that goes before the calls."""
     finish_reason: str | None = None
+    """In the words of chat completions; `length` and `content_filter` make an answer incomplete."""
+    response_failed: ScriptedFailure | None = None
+    """The model breaks down after what it says."""
+    cached_tokens: int = Field(0, ge=0)
+    usage: Literal["none"] | None = None
+    """`none`: usage is left out."""
+    stream: str | tuple[JsonValue, ...] | None = None
+    """The body of the turn's first stream: raw text, or one event an entry (text for what is no JSON: "[DONE]")."""
     fail: tuple[Fault, ...] = ()
     """Entry i befalls the i-th call seen for `key`; `{}` lets one through."""
     cut_after: int | None = Field(None, ge=0)
@@ -93,42 +113,7 @@ class Script(_Strict):
     """Write the stream in pieces of that many bytes, wherever they fall."""
 
 
-@dataclass(slots=True)
-class CallLog:
-    """What was seen of one key."""
-
-    calls: int = 0
-    completed: int = 0
-    failed: int = 0
-    """Answered with a fault."""
-    abandoned: int = 0
-    """The client went away before the end."""
-    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=_ARRIVALS_KEPT))
-    """Times of the newest calls, seconds on a monotonic clock."""
-
-
-class CallLogs:
-    """Logs by key; the key unused for longest is forgotten first."""
-
-    def __init__(self, max_keys: int = MAX_KEYS) -> None:
-        self._max_keys = max_keys
-        self._logs: OrderedDict[str, CallLog] = OrderedDict()
-
-    def arrived(self, key: str) -> CallLog:
-        """Count a call and return the log of its key."""
-        log = self._logs.setdefault(key, CallLog())
-        self._logs.move_to_end(key)
-        log.calls += 1
-        log.arrivals.append(time.monotonic())
-        if len(self._logs) > self._max_keys:
-            self._logs.popitem(last=False)
-        return log
-
-    def get(self, key: str) -> CallLog:
-        return self._logs.get(key, CallLog())
-
-
-def find_script(request: ChatRequest) -> Script | None:
+def find_script(request: ModelRequest) -> Script | None:
     """The script of the newest user message, if its first line is one. Raises RequestRefused."""
     index = request.last_user_index
     if index < 0 or not request.messages[index].words.startswith(PREFIX):
@@ -143,25 +128,67 @@ def _parse(line: str) -> Script:
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
         problems = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)
-        raise RequestRefused(f"Bad script: {problems}", param="messages", code="bad_script") from None
+        raise _bad(problems) from None
     if script.fail and script.key is None:
-        raise RequestRefused("Bad script: 'fail' needs a 'key'.", param="messages", code="bad_script")
+        raise _bad("'fail' needs a 'key'.")
+    if script.needs_reasoning and not script.reasoning:
+        raise _bad("'needs_reasoning' needs a 'reasoning'.")
     return script
 
 
-def scripted_reply(script: Script, request: ChatRequest) -> Reply:
-    """The answer the script asks for at this step of the turn."""
+def _bad(problem: str) -> RequestRefused:
+    return RequestRefused(f"Bad script: {problem}", param="messages", code="bad_script")
+
+
+def scripted_reply(script: Script, request: ModelRequest) -> Reply:
+    """The answer the script asks for at this step of the turn.
+
+    Raises RequestRefused (400) when the request lacks the reasoning it needs.
+    """
+    if script.needs_reasoning:
+        _refuse_without_reasoning(script, request)
     step = request.step
     planned = script.tool_calls[step] if step < len(script.tool_calls) else ()
-    if planned and request.raw.get("tool_choice") != "none":  # even a tool that nobody offered
-        calls = tuple(_call(call) for call in planned)
-        return Reply(split_tokens(script.preamble), calls, script.finish_reason or "tool_calls")
-    return Reply(_content(script, request), (), script.finish_reason or "stop")
+    if request.raw.get("tool_choice") == "none":
+        planned = ()
+    calls = tuple(_call(call) for call in planned)  # even a tool that nobody offered
+    is_refusal = script.refusal is not None and not calls
+    failure = script.response_failed
+    return Reply(
+        split_tokens(script.preamble) if calls else _content(script, request),
+        calls,
+        script.finish_reason or ("tool_calls" if calls else "stop"),
+        thoughts=split_tokens(script.reasoning),
+        is_refusal=is_refusal,
+        failure=Failure(failure.code, failure.message) if failure else None,
+        cached_tokens=script.cached_tokens,
+        tells_usage=script.usage != "none",
+    )
 
 
-def _content(script: Script, request: ChatRequest) -> tuple[str, ...]:
+def _refuse_without_reasoning(script: Script, request: ModelRequest) -> None:
+    for message in request.turn:
+        if not message.tool_calls or message.thoughts == script.reasoning:
+            continue
+        if request.api == "chat":  # DeepSeek's words
+            raise RequestRefused(
+                "The reasoning_content in the thinking mode must be passed back to the API.",
+                code="invalid_request_error",
+            )
+        call = message.tool_calls[0]
+        raise RequestRefused(
+            f"Item '{call.item_id or call.id}' of type 'function_call' was provided without its required 'reasoning'"
+            " item.",
+            param="input",
+        )
+
+
+def _content(script: Script, request: ModelRequest) -> tuple[str, ...]:
+    if script.refusal is not None:
+        return split_tokens(script.refusal)
     if script.echo:
-        return split_tokens(orjson.dumps(request.raw["messages"]).decode())
+        sent = request.raw["messages" if request.api == "chat" else "input"]
+        return split_tokens(orjson.dumps(sent).decode())
     if script.content is not None:
         return split_tokens(script.content)
     return filler(script.tokens)
@@ -176,8 +203,3 @@ def filler(tokens: int) -> tuple[str, ...]:
 def _call(call: ScriptedCall) -> ToolCall:
     arguments = call.arguments if isinstance(call.arguments, str) else orjson.dumps(call.arguments).decode()
     return ToolCall(call.id or new_call_id(), call.name, arguments)
-
-
-def new_call_id() -> str:
-    """A call id as OpenAI makes them: unique, never derived from the conversation."""
-    return f"call_{uuid.uuid4().hex[:24]}"

@@ -1,54 +1,37 @@
-"""HTTP side of the offline model: routes, pacing, and the faults a script asks for.
-
-Invariant: one SSE event per token, always; a stream without pacing leaves in as few writes as
-possible, because the model shares its machine with the system it is used to measure.
-"""
+"""HTTP side of the offline model: routes, and the way of a request to its answer in either API."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import web
 
+from devhost.model.calls import CallLog, CallLogs
+from devhost.model.chat.answer import ChatAnswer
+from devhost.model.chat.request import parse_chat
+from devhost.model.conversation import ModelRequest
 from devhost.model.demo import demo_reply
-from devhost.model.reply import MODEL_NAME, Completion, Reply, count_prompt_tokens, limited
-from devhost.model.request import ChatRequest, RequestRefused, parse_request
-from devhost.model.script import CallLog, CallLogs, Fault, Script, find_script, scripted_reply
+from devhost.model.errors import Json, RequestRefused, read_object
+from devhost.model.options import ModelOptions
+from devhost.model.pacing import EventStream, Pace, scripted_pace, send_whole
+from devhost.model.played import PlayedAnswer
+from devhost.model.reply import MODEL_NAME, Answer, Reply, limited
+from devhost.model.responses.request import parse_responses
+from devhost.model.responses.stream import ResponsesAnswer
+from devhost.model.rules import check_key, check_model, check_parameters, check_tools, check_window
+from devhost.model.script import Fault, Script, find_script, scripted_reply
+
+__all__ = ["ModelOptions", "ModelServer", "start_server"]
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-_SSE = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
 _JSON = "application/json"
 _NO_FAULT = Fault.model_validate({})
 
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """How the server behaves. Times in seconds."""
-
-    scripted: bool = False
-    first_s: float = 0.2
-    token_s: float = 0.015
-    context_tokens: int = 128_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Pace:
-    first_s: float
-    token_s: float
-    cut_after: int | None = None
-    hang_after: int | None = None
-    error_after: int | None = None
-    split_bytes: int | None = None
-
-    @property
-    def stop_after(self) -> int | None:
-        """The token after which something goes wrong."""
-        stops = [n for n in (self.cut_after, self.hang_after, self.error_after) if n is not None]
-        return min(stops, default=None)
+type _Encoder = Callable[[Reply], Answer]
+"""A reply in the words of an API."""
 
 
 class ModelServer:
@@ -61,26 +44,33 @@ class ModelServer:
         self.app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_openai_errors])
         self.app.add_routes(
             [
-                web.post("/v1/chat/completions", self._chat),
-                web.post("/openai/v1/chat/completions", self._chat),
-                web.post("/openai/deployments/{deployment}/chat/completions", self._azure_chat),
-                web.get("/v1/models", self._models),
-                web.get("/openai/v1/models", self._models),
-                web.get("/v1/models/{model}", self._model),
-                web.get("/openai/v1/models/{model}", self._model),
+                route
+                for base in ("/v1", "/openai/v1")
+                for route in (
+                    web.post(f"{base}/chat/completions", self._chat),
+                    web.post(f"{base}/responses", self._responses),
+                    web.get(f"{base}/models", self._models),
+                    web.get(f"{base}/models/{{model}}", self._model),
+                )
             ]
         )
+        self.app.add_routes([web.post("/openai/deployments/{deployment}/chat/completions", self._azure_chat)])
         if options.scripted:
             self.app.add_routes([web.get("/__calls", self._calls)])
 
-    def _model_json(self) -> dict[str, object]:
-        return {"id": MODEL_NAME, "object": "model", "created": self._started, "owned_by": "devhost"}
-
     async def _models(self, request: web.Request) -> web.Response:
-        return _json_response({"object": "list", "data": [self._model_json()]})
+        check_key(request.headers, self._options, is_azure=_is_azure(request))
+        names = self._options.models or (MODEL_NAME,)
+        return _json_response({"object": "list", "data": [self._model_json(name) for name in names]})
 
     async def _model(self, request: web.Request) -> web.Response:
-        return _json_response({**self._model_json(), "id": request.match_info["model"]})
+        check_key(request.headers, self._options, is_azure=_is_azure(request))
+        name = request.match_info["model"]
+        check_model(name, self._options, is_azure=_is_azure(request))
+        return _json_response(self._model_json(name))
+
+    def _model_json(self, name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "devhost"}
 
     async def _calls(self, request: web.Request) -> web.Response:
         key = request.query.get("key", "")
@@ -100,18 +90,42 @@ class ModelServer:
         if "api-version" not in request.query:
             # Azure answers a missing api-version as it does an unknown path.
             raise RequestRefused("Resource not found", status=404, code="404")
-        return await self._answer(request, deployment=request.match_info["deployment"])
+        deployment = request.match_info["deployment"]
+        raw = await self._admitted(request, deployment)
+        chat = parse_chat(raw, model_in_path=deployment)
+        return await self._answer(request, chat, lambda reply: ChatAnswer(chat, reply, is_azure=True))
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, deployment=None)
+        chat = parse_chat(await self._admitted(request))
+        return await self._answer(request, chat, lambda reply: ChatAnswer(chat, reply))
 
-    async def _answer(self, request: web.Request, *, deployment: str | None) -> web.StreamResponse:
-        chat = parse_request(await request.read(), model_in_path=deployment)
-        self._check_window(chat)
-        script = find_script(chat) if self._options.scripted else None
-        if script is None:
-            pace = _Pace(self._options.first_s, self._options.token_s)
-            return await self._send(request, chat, demo_reply(chat), pace, is_azure=deployment is not None)
+    async def _responses(self, request: web.Request) -> web.StreamResponse:
+        asked = parse_responses(await self._admitted(request))
+        return await self._answer(request, asked, lambda reply: ResponsesAnswer(asked, reply))
+
+    async def _admitted(self, request: web.Request, deployment: str | None = None) -> Mapping[str, Json]:
+        """The JSON of a request from somebody with a key for a model that there is."""
+        is_azure = _is_azure(request)
+        check_key(request.headers, self._options, is_azure=is_azure)
+        raw = read_object(await request.read())
+        model = deployment or raw.get("model")
+        if isinstance(model, str):
+            check_model(model, self._options, is_azure=is_azure)
+        check_parameters(raw, self._options)
+        return raw
+
+    async def _answer(self, http: web.Request, request: ModelRequest, encode: _Encoder) -> web.StreamResponse:
+        check_tools(request, self._options)
+        check_window(request, self._options)
+        script = find_script(request) if self._options.scripted else None
+        if script is not None:
+            return await self._play(http, request, script, encode)
+        pace = Pace(self._options.first_s, self._options.token_s)
+        return await _send(http, request, encode(limited(demo_reply(request), request.max_tokens)), pace)
+
+    async def _play(
+        self, http: web.Request, request: ModelRequest, script: Script, encode: _Encoder
+    ) -> web.StreamResponse:
         log = self._logs.arrived(script.key) if script.key is not None else CallLog()
         fault = script.fail[log.calls - 1] if 0 < log.calls <= len(script.fail) else _NO_FAULT
         try:
@@ -119,9 +133,8 @@ class ModelServer:
                 await asyncio.Event().wait()  # until the client leaves: the server cancels its handler
             if fault.status is not None:
                 raise _fault_error(fault)
-            pace = _scripted_pace(script, fault)
-            reply = scripted_reply(script, chat)
-            response = await self._send(request, chat, reply, pace, is_azure=deployment is not None)
+            pace = scripted_pace(script, fault)
+            response = await _send(http, request, _scripted_answer(script, request, encode), pace)
         except (asyncio.CancelledError, ConnectionError):
             if fault.model_fields_set:
                 log.failed += 1
@@ -131,118 +144,27 @@ class ModelServer:
         except RequestRefused:
             log.failed += 1
             raise
-        if pace.stop_after is None:
+        if pace.stop_after is None and script.response_failed is None:
             log.completed += 1
         else:
             log.failed += 1
         return response
 
-    def _check_window(self, chat: ChatRequest) -> None:
-        tokens = count_prompt_tokens(chat)
-        if tokens > self._options.context_tokens:
-            raise RequestRefused(
-                f"This model's maximum context length is {self._options.context_tokens} tokens. However, your"
-                f" messages resulted in about {tokens} tokens. Please reduce the length of the messages.",
-                param="messages",
-                code="context_length_exceeded",
-            )
 
-    async def _send(
-        self, request: web.Request, chat: ChatRequest, reply: Reply, pace: _Pace, *, is_azure: bool
-    ) -> web.StreamResponse:
-        completion = Completion(chat, limited(reply, chat.max_tokens), is_azure=is_azure)
-        if chat.stream:
-            return await _Stream(request, completion, pace).run()
-        wait_s = pace.first_s + pace.token_s * completion.completion_tokens
-        if wait_s:
-            await asyncio.sleep(wait_s)
-        if pace.hang_after is not None:
-            await asyncio.Event().wait()
-        if pace.stop_after is not None:
-            raise RequestRefused("The scripted answer breaks off.", status=502, kind="server_error")
-        return web.Response(body=completion.body(), content_type=_JSON)
+def _scripted_answer(script: Script, request: ModelRequest, encode: _Encoder) -> Answer:
+    if script.stream is not None and request.step == 0:
+        return PlayedAnswer(script.stream)
+    return encode(limited(scripted_reply(script, request), request.max_tokens))
 
 
-class _Stream:
-    """One Server-Sent-Events answer."""
-
-    def __init__(self, request: web.Request, completion: Completion, pace: _Pace) -> None:
-        self._request = request
-        self._completion = completion
-        self._pace = pace
-        self._response = web.StreamResponse(headers=_SSE)
-
-    async def run(self) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
-        pace = self._pace
-        units = self._completion.units()
-        broken = pace.stop_after is not None and pace.stop_after <= len(units)
-        units = units[: pace.stop_after] if broken else units
-        if pace.first_s:
-            await asyncio.sleep(pace.first_s)
-        await self._response.prepare(self._request)
-        started = loop.time()
-        pending = self._completion.head()
-        sent = 0
-        while pace.token_s and sent < len(units):
-            # By the clock, not by sleeps: a late loop sends all tokens that are due and keeps the rate.
-            due = min(len(units), int((loop.time() - started) / pace.token_s) + 1)
-            if due > sent:
-                await self._write(pending + b"".join(units[sent:due]))
-                pending, sent = b"", due
-            if sent < len(units):
-                await asyncio.sleep(max(0.0, started + sent * pace.token_s - loop.time()))
-        pending += b"".join(units[sent:])
-        if broken:
-            return await self._break_off(pending)
-        return await self._finish(pending + self._completion.tail())
-
-    async def _finish(self, data: bytes) -> web.StreamResponse:
-        if self._pace.split_bytes is None:
-            await self._response.write_eof(data)
-        else:
-            await self._write(data)
-            await self._response.write_eof()
-        return self._response
-
-    async def _break_off(self, data: bytes) -> web.StreamResponse:
-        if data:
-            await self._write(data)
-        stop = self._pace.stop_after
-        if stop == self._pace.error_after:
-            error = RequestRefused("The scripted stream failed.", kind="server_error", code="server_error")
-            return await self._finish(b"data: " + error.body() + b"\n\n")
-        if stop == self._pace.hang_after:
-            await asyncio.Event().wait()
-        transport = self._request.transport
-        if transport is not None:
-            transport.close()  # what was written still leaves; the closing chunk never does
-        return self._response
-
-    async def _write(self, data: bytes) -> None:
-        size = self._pace.split_bytes
-        if size is None:
-            await self._response.write(data)
-            return
-        for start in range(0, len(data), size):
-            await self._response.write(data[start : start + size])
-            await asyncio.sleep(0)
+async def _send(http: web.Request, request: ModelRequest, answer: Answer, pace: Pace) -> web.StreamResponse:
+    if request.stream:
+        return await EventStream(http, answer, pace).run()
+    return await send_whole(answer, pace)
 
 
-def _scripted_pace(script: Script, fault: Fault) -> _Pace:
-    first_ms = script.first_ms if fault.first_ms is None else fault.first_ms
-    token_ms = script.token_ms if fault.token_ms is None else fault.token_ms
-    pace = _Pace(
-        first_ms / 1000,
-        token_ms / 1000,
-        cut_after=fault.cut_after,
-        hang_after=fault.hang_after,
-        error_after=fault.error_after,
-        split_bytes=script.split_bytes,
-    )
-    if pace.stop_after is None:
-        return replace(pace, cut_after=script.cut_after, hang_after=script.hang_after)
-    return pace
+def _is_azure(request: web.Request) -> bool:
+    return request.path.startswith("/openai/")
 
 
 def _fault_error(fault: Fault) -> RequestRefused:
@@ -258,9 +180,11 @@ def _fault_error(fault: Fault) -> RequestRefused:
     return RequestRefused(
         fault.message or f"Scripted failure {status}.",
         status=status,
+        param=fault.param,
         code=fault.code or codes.get(status),
-        kind=kinds.get(status, "server_error" if status >= 500 else "invalid_request_error"),
+        kind=fault.type or kinds.get(status, "server_error" if status >= 500 else "invalid_request_error"),
         headers=headers,
+        raw=orjson.dumps(fault.body) if fault.body is not None else None,
     )
 
 

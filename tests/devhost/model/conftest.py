@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import openai
@@ -11,17 +11,29 @@ import pytest
 
 from devhost.model.server import ModelOptions, start_server
 
-Client = Callable[..., openai.AsyncOpenAI]
+Serve = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
-async def model_url() -> AsyncIterator[str]:
+async def serve() -> AsyncIterator[Serve]:
+    """`await serve(api_key="k")` starts a scripted server without pacing and returns its origin."""
+    runners = []
+
+    async def start(**options: Any) -> str:
+        chosen = {"scripted": True, "first_s": 0, "token_s": 0, "context_tokens": 50_000, **options}
+        runner, port = await start_server(ModelOptions(**chosen), host="127.0.0.1", port=0)
+        runners.append(runner)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def model_url(serve: Serve) -> str:
     """Origin of a scripted server without pacing."""
-    runner, port = await start_server(
-        ModelOptions(scripted=True, first_s=0, token_s=0, context_tokens=50_000), host="127.0.0.1", port=0
-    )
-    yield f"http://127.0.0.1:{port}"
-    await runner.cleanup()
+    return await serve()
 
 
 @pytest.fixture

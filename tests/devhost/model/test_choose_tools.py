@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from devhost.model.choose import forced_call, ids_in, plan_calls
-from devhost.model.request import OfferedTool
+from devhost.model.conversation import OfferedTool
 
 TEXT = {"type": "string"}
 CALCULATE = OfferedTool("sums", "", {"type": "object", "properties": {"expression": TEXT}, "required": ["expression"]})

@@ -71,3 +71,32 @@ async def test_a_taken_port_is_one_clear_line() -> None:
     assert process.returncode == 1
     assert stderr.decode().startswith("offline model: cannot listen on 127.0.0.1:")
     assert len(stderr.decode().splitlines()) == 1
+
+
+async def test_options_of_the_command_line_reach_the_server() -> None:
+    options = ["--model", "one", "--model", "two", "--api-key", "k", "--refuse-parameter", "reasoning.summary"]
+    options += ["--tools-need-responses", "--no-tool-choice", "--context-tokens", "50", "--overflow", "llama.cpp"]
+    process = await start("--port", "0", "--tokens-per-second", "0", "--first-token-ms", "0", *options)
+    try:
+        base = await wait_until_ready(process)
+        tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+        chat = {"model": "one", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required"}
+        async with httpx.AsyncClient(timeout=30, headers={"api-key": "k"}) as http:
+
+            async def refused(path: str, body: object) -> str:
+                return (await http.post(f"{base}/{path}", json=body)).text
+
+            assert [model["id"] for model in (await http.get(f"{base}/models")).json()["data"]] == ["one", "two"]
+            asked = {"model": "one", "input": "x"}
+            assert "model_not_found" in await refused("responses", {**asked, "model": "three"})
+            assert "reasoning.summary" in await refused("responses", {**asked, "reasoning": {"summary": "auto"}})
+            assert "--enable-auto-tool-choice" in await refused("responses", {**asked, "tools": [tool]})
+            assert "exceed_context_size_error" in await refused("responses", {**asked, "input": "x " * 200})
+            named = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+            assert "use /v1/responses" in await refused("chat/completions", {**chat, "tools": [named]})
+            assert (await http.post(f"{base}/responses", json=asked)).status_code == 200
+            http.headers["api-key"] = "other"
+            assert "invalid_api_key" in await refused("responses", asked)
+    finally:
+        process.kill()
+        await process.wait()

@@ -219,7 +219,8 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": 3}, "temperature"),
         ({"n": 2}, "n"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "json_object"}}, "messages"),  # which do not say "JSON"
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
         ({"model": None}, "model"),
         ({"surprise": 1}, "surprise"),
     ],

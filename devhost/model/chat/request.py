@@ -1,6 +1,6 @@
 """A chat completion request, narrowed once from JSON and checked the way OpenAI's API checks it.
 
-Invariant: what gets past `parse_request` is well formed, including the pairing rule that clients
+Invariant: what gets past `parse_chat` is well formed, including the pairing rule that clients
 break most easily: every tool message answers a call of the assistant message before it, and every
 such call is answered before anything else is said.
 """
@@ -9,160 +9,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import orjson
-
-type Json = bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None
+from devhost.model.conversation import JsonForm, Message, ModelRequest, OfferedTool, ToolCall
+from devhost.model.errors import Json, RequestRefused, boolean_at, check_sampling, choice_at, names, object_at
+from devhost.model.forms import check_strict, read_json_schema
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _PART_TYPES = frozenset({"text", "image_url", "input_audio", "file", "refusal"})
-# fmt: off - one name a line would be a page
-_ARGUMENTS = frozenset(
-    {
-        "audio",
-        "frequency_penalty",
-        "function_call",
-        "functions",
-        "logit_bias",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "messages",
-        "metadata",
-        "modalities",
-        "model",
-        "n",
-        "parallel_tool_calls",
-        "prediction",
-        "presence_penalty",
-        "prompt_cache_key",
-        "reasoning_effort",
-        "response_format",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "stop",
-        "store",
-        "stream",
-        "stream_options",
-        "temperature",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
-        "top_p",
-        "user",
-        "verbosity",
-    }
+_ARGUMENTS = names(
+    "audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages"
+    " metadata modalities model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key"
+    " prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier"
+    " stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity"
+    " web_search_options"
 )
-# fmt: on
-_NOT_SERVED = ("functions", "function_call", "logprobs", "audio", "prediction")
+EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"})
+_NOT_SERVED = ("functions", "function_call", "logprobs", "audio", "prediction", "moderation", "web_search_options")
 MAX_TOOLS = 128
 
 
-class RequestRefused(Exception):
-    """The request gets an error answer; the fields are those of OpenAI's error object."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        param: str | None = None,
-        code: str | None = None,
-        kind: str = "invalid_request_error",
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-        self.param = param
-        self.code = code
-        self.kind = kind
-        self.headers = dict(headers or {})
-
-    def body(self) -> bytes:
-        """The JSON of the error answer."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return orjson.dumps({"error": error})
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call as the wire has it: `arguments` is JSON text, not always valid."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: str
-    text: str
-    attachments: int = 0
-    """Parts that are not text: images, audio, files."""
-    words: str = ""
-    """The last text part: where there are several, what was said stands after what came with it."""
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OfferedTool:
-    name: str
-    description: str
-    parameters: Mapping[str, Json]
-    """JSON schema of an object."""
-
-    @property
-    def properties(self) -> Mapping[str, Json]:
-        found = self.parameters.get("properties")
-        return found if isinstance(found, Mapping) else {}
-
-    @property
-    def required(self) -> frozenset[str]:
-        names = self.parameters.get("required")
-        return frozenset(n for n in names if isinstance(n, str)) if isinstance(names, list) else frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    model: str
-    messages: tuple[Message, ...]
-    """Oldest first, never empty."""
-    tools: tuple[OfferedTool, ...] = ()
-    tool_choice: str = "auto"
-    """`none`, `auto`, `required`, or the name of the one tool to call."""
-    parallel_tool_calls: bool = True
-    stream: bool = False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(ModelRequest):
     include_usage: bool = False
-    max_tokens: int | None = None
-    raw: Mapping[str, Json] = field(default_factory=dict, repr=False)
-
-    @property
-    def last_user_index(self) -> int:
-        """Index of the newest user message, or -1."""
-        return next((i for i in reversed(range(len(self.messages))) if self.messages[i].role == "user"), -1)
-
-    @property
-    def step(self) -> int:
-        """How many times the model has already answered since the newest user message."""
-        return sum(m.role == "assistant" for m in self.messages[self.last_user_index + 1 :])
+    """A stream ends with a chunk of usage."""
 
 
-def parse_request(body: bytes, *, model_in_path: str | None = None) -> ChatRequest:
-    """Check a request body. model_in_path: Azure's deployment, which makes `model` optional.
+def parse_chat(raw: Mapping[str, Json], *, model_in_path: str | None = None) -> ChatRequest:
+    """Check a request. model_in_path: Azure's deployment, which makes `model` optional.
 
     Raises RequestRefused (400).
     """
-    try:
-        raw: Json = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise RequestRefused(f"The body is not valid JSON: {exc}") from None
-    if not isinstance(raw, Mapping):
-        raise RequestRefused("The body must be a JSON object.")
     unknown = raw.keys() - _ARGUMENTS
     if unknown:
         name = min(unknown)
@@ -171,17 +49,22 @@ def parse_request(body: bytes, *, model_in_path: str | None = None) -> ChatReque
     if not isinstance(model, str):
         raise RequestRefused("you must provide a model parameter", param="model")
     _refuse_what_is_not_served(raw)
-    stream = _boolean(raw, "stream", default=False)
+    check_sampling(raw)
+    stream = boolean_at(raw.get("stream"), "stream", default=False)
     tools = _tools(raw.get("tools"))
+    messages = _messages(raw.get("messages"))
     return ChatRequest(
+        api="chat",
         model=model,
-        messages=_messages(raw.get("messages")),
+        messages=messages,
         tools=tools,
         tool_choice=_tool_choice(raw.get("tool_choice"), tools),
-        parallel_tool_calls=_boolean(raw, "parallel_tool_calls", default=True),
+        parallel_tool_calls=boolean_at(raw.get("parallel_tool_calls"), "parallel_tool_calls", default=True),
         stream=stream,
         include_usage=_include_usage(raw.get("stream_options"), stream=stream),
         max_tokens=_max_tokens(raw),
+        effort=_effort(raw.get("reasoning_effort")),
+        form=_form(raw.get("response_format"), messages),
         raw=raw,
     )
 
@@ -192,24 +75,28 @@ def _refuse_what_is_not_served(raw: Mapping[str, Json]) -> None:
             raise RequestRefused(f"The offline model does not support '{name}'.", param=name)
     if raw.get("n", 1) not in (1, None):
         raise RequestRefused("The offline model only supports n=1.", param="n")
-    form = raw.get("response_format")
-    if isinstance(form, Mapping) and form.get("type") != "text":
-        raise RequestRefused("The offline model only answers in text.", param="response_format")
-    for name, upper in (("temperature", 2.0), ("top_p", 1.0)):
-        value = raw.get(name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= upper:
-            raise RequestRefused(f"Invalid '{name}': expected a number from 0 to {upper:g}.", param=name)
 
 
-def _boolean(raw: Mapping[str, Json], name: str, *, default: bool) -> bool:
-    value = raw.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise RequestRefused(f"Invalid type for '{name}': expected a boolean.", param=name)
-    return value
+def _effort(raw: Json) -> str | None:
+    return None if raw is None else choice_at(raw, "reasoning_effort", EFFORTS)
+
+
+def _form(raw: Json, messages: Sequence[Message]) -> JsonForm | None:
+    if raw is None:
+        return None
+    form = object_at(raw, "response_format")
+    kind = choice_at(form.get("type"), "response_format.type", ("text", "json_object", "json_schema"))
+    if kind == "json_object":
+        if not any("json" in message.text.lower() for message in messages):
+            raise RequestRefused(
+                "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+                param="messages",
+            )
+        return {}
+    if kind == "text":
+        return None
+    where = "response_format.json_schema"
+    return read_json_schema(object_at(form.get("json_schema"), where), where, param="response_format")
 
 
 def _max_tokens(raw: Mapping[str, Json]) -> int | None:
@@ -236,7 +123,7 @@ def _include_usage(options: Json, *, stream: bool) -> bool:
         )
     if not isinstance(options, Mapping):
         raise RequestRefused("Invalid type for 'stream_options': expected an object.", param="stream_options")
-    return _boolean(options, "include_usage", default=False)
+    return boolean_at(options.get("include_usage"), "stream_options.include_usage", default=False)
 
 
 def _tools(raw: Json) -> tuple[OfferedTool, ...]:
@@ -265,6 +152,13 @@ def _tool(item: Json, where: str) -> OfferedTool:
     if not isinstance(parameters, Mapping) or parameters.get("type") != "object":
         raise RequestRefused(
             f"Invalid schema for function '{name}': schema must be a JSON Schema of 'type: \"object\"'.",
+            param=f"{where}.function.parameters",
+            code="invalid_function_parameters",
+        )
+    if function.get("strict") is True:
+        check_strict(
+            parameters,
+            f"function '{name}'",
             param=f"{where}.function.parameters",
             code="invalid_function_parameters",
         )
@@ -317,8 +211,15 @@ def _message(item: Json, where: str) -> Message:
     call_id = item.get("tool_call_id") if role == "tool" else ""
     if not isinstance(call_id, str) or (role == "tool" and not call_id):
         raise RequestRefused(f"Missing required parameter: '{where}.tool_call_id'.", param=f"{where}.tool_call_id")
+    thoughts = item.get("reasoning_content") if role == "assistant" else None
     return Message(
-        role, "\n".join(texts), attachments, words=texts[-1] if texts else "", tool_calls=calls, tool_call_id=call_id
+        role,
+        "\n".join(texts),
+        attachments,
+        words=texts[-1] if texts else "",
+        tool_calls=calls,
+        tool_call_id=call_id,
+        thoughts=thoughts if isinstance(thoughts, str) else None,
     )
 
 

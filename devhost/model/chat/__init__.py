@@ -1,0 +1,1 @@
+"""Chat completions: the request and the answer on the wire."""

@@ -1,0 +1,1 @@
+"""The Responses API: the request, the whole answer, and the stream of its events."""
