@@ -22,12 +22,14 @@ from devtools.bench.client import Watch
 from devtools.bench.plan import ALL, SESSIONS, Case, Plan, make_plan
 from devtools.bench.profile import profile
 from devtools.bench.report import tables
-from devtools.bench.run import Outcome, carry_out, running
+from devtools.bench.run import Outcome, Version, carry_out, running
 from devtools.bench.worktree import revision_of, worktree
 from devtools.bootstrap import ROOT
 
 _RESULTS = Path(ROOT) / "bench-results"
 _HERE = "here"
+_APIS = ("responses", "chat")
+"""The model's; the ratio is of the first to the second."""
 _PROFILE_S = 15.0
 
 
@@ -73,14 +75,17 @@ async def _bench(options: argparse.Namespace) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         folder = _temporary_folder(stack)
-        checkouts = {_HERE: Path(ROOT)}
+        contenders = {_HERE: Version(Path(ROOT))}
+        if options.apis:
+            contenders = {api: Version(Path(ROOT), {"MODEL_API": api}) for api in _APIS}
         if options.compare is not None:
-            checkouts[options.compare] = stack.enter_context(worktree(Path(ROOT), options.compare, folder / "checkout"))
-        _say(f"starting servers, model and {len(checkouts)} host(s) in {folder}")
-        async with running(folder, checkouts, _say) as bench:
+            checkout = stack.enter_context(worktree(Path(ROOT), options.compare, folder / "checkout"))
+            contenders[options.compare] = Version(checkout)
+        _say(f"starting servers, model and {len(contenders)} host(s) in {folder}")
+        async with running(folder, contenders, _say) as bench:
             outcome = await carry_out(bench, plan, _say)
             _say("\n" + tables(outcome))
-            target.write_text(json.dumps(_document(began, checkouts, plan, outcome), indent=1) + "\n")
+            target.write_text(json.dumps(_document(began, contenders, plan, outcome), indent=1) + "\n")
             _say(f"\nfigures in {target}")
             if options.profile:
                 busiest = max(plan.cases, key=lambda case: case.sessions, default=Case("W1", 64, 0, 0))
@@ -98,11 +103,11 @@ def _temporary_folder(stack: contextlib.ExitStack) -> Path:
     return folder
 
 
-def _document(began: datetime, checkouts: dict[str, Path], plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def _document(began: datetime, contenders: dict[str, Version], plan: Plan, outcome: Outcome) -> dict[str, Any]:
     return {
         "at": began.isoformat(),
         "machine": _machine(),
-        "revisions": {label: revision_of(path) for label, path in checkouts.items()},
+        "revisions": {label: revision_of(version.checkout) for label, version in contenders.items()},
         "watch": plan.watch,
         "rounds": plan.rounds,
         "idle_memory_mib": outcome.idle_mib,
@@ -139,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_seconds, help="of one measured window (5; quick: 1.5)")
     parser.add_argument("--watch", choices=list(Watch), default=Watch.SSE.value, help="how clients see the answer")
     parser.add_argument("--compare", metavar="REV", help="measure this git revision too, in turns, and print ratios")
+    parser.add_argument("--apis", action="store_true", help="measure the model over both of its APIs, in turns")
     parser.add_argument("--profile", action="store_true", help="then profile the host with py-spy")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go (bench-results/<time>.json)")
     return parser

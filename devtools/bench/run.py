@@ -24,6 +24,14 @@ _WARM_UP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """Code, and settings of its own, to be measured."""
+
+    checkout: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
     """Everything that runs."""
 
@@ -75,8 +83,8 @@ def _no_usage() -> dict[str, Usage]:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, checkouts: Mapping[str, Path], say: Say) -> AsyncIterator[Bench]:
-    """Start everything in `folder`. checkouts: label → the code to measure. Raises ServerError."""
+async def running(folder: Path, versions: Mapping[str, Version], say: Say) -> AsyncIterator[Bench]:
+    """Start everything in `folder`. versions: label → what to measure. Raises ServerError."""
 
     def report(name: str, text: str) -> None:
         say(f"  {name}: {text}")
@@ -89,15 +97,16 @@ async def running(folder: Path, checkouts: Mapping[str, Path], say: Say) -> Asyn
         loader = await stack.enter_async_context(Loader())
         await enter_all(stack, [postgres, valkey, azurite, model])
         contenders = []
-        for number, (label, checkout) in enumerate(checkouts.items()):
+        for number, (label, version) in enumerate(versions.items()):
             settings = {
                 "POSTGRES_URL": await make_database(postgres, number),
                 "REDIS_URL": valkey.url.rpartition("/")[0] + f"/{number}",
                 "AzureWebJobsStorage": azurite.url,
                 "OPENAI_BASE_URL": model.url,
                 "TOOLS_HTTP_ALLOW": loader.sink,
+                **version.settings,
             }
-            contender = Contender(label, checkout, folder / f"host{number}", settings=settings, report=report)
+            contender = Contender(label, version.checkout, folder / f"host{number}", settings=settings, report=report)
             contenders.append(await stack.enter_async_context(contender))
         yield Bench(tuple(contenders), (postgres, valkey, azurite), model, loader, await contenders[0].tools())
 
