@@ -16,7 +16,7 @@ from typing import NamedTuple
 import aiohttp
 
 from devhost.servers.folder import LOOPBACK, ServerFolder, is_free
-from devhost.servers.process import Command
+from devhost.servers.process import Command, ServerError
 from devhost.servers.supervise import Report, Server
 from devtools.bootstrap import ROOT
 
@@ -27,6 +27,12 @@ class Health(NamedTuple):
     is_ready: bool
     text: str
     """Its answer in one line, for the message when it does not get ready."""
+    model: str = ""
+    """What it says of its model; empty: nothing."""
+    model_may_pass: bool = True
+    """Of one that does not answer: waiting may help."""
+    lacks_model_alone: bool = False
+    """Nothing else that a turn needs is missing."""
 
 
 class _Program(Server):
@@ -106,6 +112,8 @@ class AppHost(Server):
         self._verbose = verbose
         self._health_path = health_path
         self.health = Health(False, "no answer yet")
+        self.has_been_ready = False
+        self._told = ""
 
     @property
     def url(self) -> str:
@@ -137,7 +145,21 @@ class AppHost(Server):
         if json.loads(written).get("pid") != self.pid:
             return False
         self.health = await self._ask_health()
+        if self.health.lacks_model_alone and self.has_been_ready:
+            return True  # started again after it had died: a model that is away meanwhile is no reason to stop
+        self._tell_of_model()
+        self.has_been_ready = self.has_been_ready or self.health.is_ready
         return self.health.is_ready
+
+    def _tell_of_model(self) -> None:
+        """Once, while it is waited for. Raises ServerError when waiting would not help."""
+        if not self.health.lacks_model_alone or not self.health.model:
+            return
+        if not self.health.model_may_pass:
+            raise ServerError(f"the model {self.health.model}")
+        if self.health.model != self._told:
+            self._told = self.health.model
+            self.report("model", f"{self.health.model} (tried again until it does)")
 
     async def _ask_health(self) -> Health:
         try:
@@ -145,8 +167,9 @@ class AppHost(Server):
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
                 session.get(f"http://{LOOPBACK}:{self.port}{self._health_path}") as response,
             ):
-                text = " ".join((await response.text()).split())[:300]
-                return Health(response.status == 200, f"{self._health_path} said {response.status}: {text}")
+                text = await response.text()
+                line = f"{self._health_path} said {response.status}: {' '.join(text.split())[:300]}"
+                return _health(response.status == 200, line, text)
         except (aiohttp.ClientError, TimeoutError) as error:
             return Health(False, f"{self._health_path} gave no answer ({type(error).__name__})")
 
@@ -156,6 +179,18 @@ class AppHost(Server):
     @property
     def _ready_file(self) -> Path:
         return self.folder.path / "ready.json"
+
+
+def _health(is_ready: bool, line: str, body: str) -> Health:
+    try:
+        said = json.loads(body)
+        needed = {name: said["dependencies"][name] for name in ("postgres", "durable", "model")}
+        model = said.get("model") or {}
+        text, may_pass = str(model.get("text", "")), bool(model.get("may_pass", True))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Health(is_ready, line)
+    lacking = [name for name, answer in needed.items() if answer not in {"ok", "busy"}]
+    return Health(is_ready, line, text, may_pass, lacks_model_alone=lacking == ["model"])
 
 
 def _python(server: Server, arguments: tuple[str, ...], *, env: Mapping[str, str], log_file: Path | None) -> Command:

@@ -104,7 +104,7 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
                 health_path=_HEALTH_PATH,
             )
             await running.enter_async_context(host)
-            _say(_welcome(host.url, stack, data=folder, has_console=has_console))
+            _say(_welcome(host, stack, data=folder, has_console=has_console))
             _say(f"ready ({time.monotonic() - began:.1f} s)")
             await _until_one_fails([*stack.servers, host])
 
@@ -183,8 +183,11 @@ async def _until_one_fails(servers: Sequence[Server]) -> None:
     raise next(server.error for server in servers if server.error is not None)
 
 
-def _welcome(url: str, stack: Stack, *, data: Path, has_console: bool) -> str:
-    model = "offline demo model; set OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT for a real one"
+def _welcome(host: AppHost, stack: Stack, *, data: Path, has_console: bool) -> str:
+    url = host.url
+    model = host.health.model or "as set"
+    if stack.uses_offline_model:
+        model += "; it is a demo: set OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT for a real one"
     notes = [] if stack.notes is None else [f"  notes   {stack.notes.url} (what the tool http_request may reach)"]
     lines = [
         "",
@@ -193,7 +196,7 @@ def _welcome(url: str, stack: Stack, *, data: Path, has_console: bool) -> str:
         f"  docs    {url}/api/docs",
         f"  health  {url}{_HEALTH_PATH}",
         f"  host    {url}/admin/pages (functions, orchestrations, clients, servers, approve links)",
-        f"  model   {model if stack.uses_offline_model else 'as set'}",
+        f"  model   {model}",
         *notes,
         f"  state   {data}",
         "  tour    README.md, five minutes",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from shared.adapters.blob_store import AzureBlobStore
 from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, token_for
-from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.models.service import ModelService
 from shared.adapters.realtime import RelaySender, RestSender
 from shared.sessions.realtime import RealtimeSender
 from shared.settings import RealtimeDelivery, Settings, StoreAuth, without_user
@@ -94,8 +94,8 @@ class Connections:
         )
 
     @cached_property
-    def model(self) -> OpenAIChat:
-        return OpenAIChat(self.settings)
+    def model(self) -> ModelService:
+        return ModelService(self.settings)
 
     @cached_property
     def relay_tokens(self) -> RelayTokens:

@@ -1,7 +1,8 @@
 """Whether what a turn needs answers: each dependency is asked once, side by side, within seconds.
 
-Invariant: an answer is never kept. Who asks while a round is under way gets that round's answer, so that a thousand
-callers cost the dependencies one question; the next round begins with the next caller. What a driver says goes to the
+Invariant: an answer is never kept, but for the model's, which costs money (`llm/probe.py`). Who asks while a round is
+under way gets that round's answer, so that a thousand callers cost the dependencies one question; the next round begins
+with the next caller. What a driver says goes to the
 log, and there its kind alone: whoever may ask is told that something is away, not what it is made of.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shared.errors import AppError, ErrorCode, ModelFailed
 from shared.sessions.realtime import DeliveryFailed
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ PROBE_SECONDS = 3.0
 class HealthAnswer(StrEnum):
     OK = "ok"
     NO_ANSWER = "no answer"  # within its time
+    BUSY = "busy"  # it asks for patience, which turns have
     UNAVAILABLE = "unavailable"  # it answered with an error, or cannot be reached
 
 
@@ -71,7 +74,7 @@ class HealthChecks:
         answers = await asyncio.gather(*(self._ask(check) for check in checks))
         found = dict(zip([check.name for check in checks], answers, strict=True))
         away = [check for check in checks if found[check.name] is not HealthAnswer.OK]
-        if any(check.needed for check in away):
+        if any(check.needed and found[check.name] is not HealthAnswer.BUSY for check in away):
             return Health(HealthStatus.UNAVAILABLE, found)
         return Health(HealthStatus.DEGRADED if away else HealthStatus.OK, found)
 
@@ -86,6 +89,8 @@ class HealthChecks:
         except Exception as exc:
             # Whatever a driver raises means the same here.
             answer, why = HealthAnswer.UNAVAILABLE, _kind(exc)
+            if isinstance(exc, AppError) and exc.code is ErrorCode.RATE_LIMITED and exc.retryable:
+                answer = HealthAnswer.BUSY
         self._tell(check.name, answer, why)
         return answer
 
@@ -102,7 +107,7 @@ class HealthChecks:
 
 def _kind(exc: BaseException) -> str:
     """The classes of an error and of what caused it. Texts of drivers may hold addresses and keys; ours do not."""
-    if isinstance(exc, DeliveryFailed):
+    if isinstance(exc, (DeliveryFailed, ModelFailed)):
         return str(exc)
     cause = exc.__cause__
     return type(exc).__name__ if cause is None else f"{type(exc).__name__} from {type(cause).__name__}"

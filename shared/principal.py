@@ -12,7 +12,6 @@ from enum import StrEnum
 import orjson
 
 from shared.errors import NotAuthenticated
-from shared.settings import AuthMode
 
 _NAME_IDENTIFIER = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"
 DEV_DEFAULT = "dev;approver,admin"
@@ -21,6 +20,13 @@ _CLAIM = "http://schemas.microsoft.com/identity/claims/"
 _ID_CLAIMS = frozenset({"oid", "sub", f"{_CLAIM}objectidentifier", _NAME_IDENTIFIER})
 _TENANT_CLAIMS = frozenset({"tid", f"{_CLAIM}tenantid"})
 _NAME = re.compile(r"[^\s;,\x00-\x1f]{1,200}")
+
+
+class AuthMode(StrEnum):
+    """Whose word is taken for who calls."""
+
+    EASYAUTH = "easyauth"  # App Service Authentication puts the principal's headers in front
+    DEV = "dev"  # the header x-dev-user; local only
 
 
 class Role(StrEnum):

@@ -10,11 +10,14 @@ from functools import cache, cached_property
 from shared import tracing
 from shared.adapters.webhook import ApprovalNotifier
 from shared.health import Check, HealthChecks
+from shared.principal import AuthMode
 from shared.sessions.agent_catalog import AgentCatalog
+from shared.sessions.agents import KnownModels
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.audit import ChainedAudit
 from shared.sessions.branches import BranchService
 from shared.sessions.bridge import SessionAgentBridge
+from shared.sessions.budgets import DailyLimits
 from shared.sessions.cache import SessionCache
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
@@ -36,6 +39,9 @@ from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchService
 from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.llm.compaction import Compactor
+from shared.sessions.llm.probe import ModelProbe
+from shared.sessions.llm.windows import Windows
 from shared.sessions.metrics import SharedMetrics, metrics
 from shared.sessions.rate_limit import RatePolicy, RequestLimiter
 from shared.sessions.recovery import SessionRecoveryManager
@@ -46,9 +52,11 @@ from shared.sessions.subscriptions import SubscriptionService
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.waiting import TurnWaiter
-from shared.settings import AuthMode, RateLimitFail, Settings, load_settings
+from shared.settings import RateLimitFail, Settings, load_settings
 from shared.signing import ApprovalLinks, SigningKeys, derive_key
 from shared.stores import Stores
+
+_MODEL_PROBE_SECONDS = 15.0
 
 
 class Services(Stores):
@@ -71,14 +79,39 @@ class Services(Stores):
         return HealthChecks(
             [
                 Check("postgres", lambda: self.pool.ping(), needed=True),
-                # No time limit: it asks nobody, but on a cold instance it loads the client, which takes what it takes.
-                Check("model", lambda: self.model.warm_up(), needed=True, limit_s=None),
+                # Longer than the others: a cold instance loads the client first, and some models think first.
+                Check("model", lambda: self.model_probe.check(), needed=True, limit_s=_MODEL_PROBE_SECONDS),
                 Check("redis", lambda: self.event_log.ping()),
                 Check("storage", lambda: self.audit_lines.ping()),
                 Check("blobs", lambda: self.blobs.ping()),
                 Check("signalr", lambda: self.signalr.ping()),
             ]
         )
+
+    @cached_property
+    def windows(self) -> Windows:
+        return Windows()
+
+    @cached_property
+    def model_probe(self) -> ModelProbe:
+        settings = self.settings
+        model = settings.model_name
+        return ModelProbe(
+            self.model,
+            model=model,
+            api=settings.api_of(model),
+            registry=settings.registry,
+            warm_up=lambda: self.model.warm_up(),
+            told_window=lambda: self._told_window(model),
+        )
+
+    async def _told_window(self, model: str) -> None:
+        """Where nobody has said what the default model reads, its server may."""
+        settings = self.settings
+        if settings.model_context_tokens is None and settings.registry.find(model).context_tokens is None:
+            limit = await self.model.context_tokens(model)
+            if limit is not None:
+                self.windows.note(model, limit)
 
     @cached_property
     def session_cache(self) -> SessionCache:
@@ -117,8 +150,15 @@ class Services(Stores):
             agents=self.agents,
             templates=self.templates,
             attachments=self.attachment_rows,
-            user_daily_tokens=self.settings.user_daily_tokens or None,
+            limits=self.limits,
+            known=KnownModels(
+                self.settings.registry, self.settings.model_context_tokens, self.settings.model_reasoning_effort
+            ),
         )
+
+    @cached_property
+    def limits(self) -> DailyLimits:
+        return DailyLimits(self.settings.user_daily_tokens or None, self.settings.user_daily_cost_usd or None)
 
     @cached_property
     def tags(self) -> TagService:
@@ -246,8 +286,15 @@ class Services(Stores):
 
     @cached_property
     def bridge(self) -> SessionAgentBridge:
+        registry = self.settings.registry
         executor = AgentExecutor(
-            self.model, images=self.images, user_daily_tokens=self.settings.user_daily_tokens or None
+            self.model,
+            images=self.images,
+            limits=self.limits,
+            registry=registry,
+            api_of=self.settings.api_of,
+            windows=self.windows,
+            compactor=Compactor(self.model, self.step_rows, registry),
         )
         return SessionAgentBridge(self.step_rows, executor, self.publisher, self.sender, self.watch)
 
@@ -311,6 +358,6 @@ def services() -> Services:
     everything = Services(load_settings())
     tracing.correlate_log()
     tracing.trace_with(tracer_of(everything.settings))
-    metrics.admit_models([everything.settings.model_name])
+    metrics.admit_models([everything.settings.model_name, *everything.settings.registry.names])
     metrics.on_change = lambda: everything.metrics.wake()
     return everything

@@ -17,12 +17,10 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigError
+from shared.principal import AuthMode
+from shared.sessions.llm.registry import ModelApi, ModelRegistry, parse_models
+from shared.sessions.models import ReasoningEffort
 from shared.signing import SigningKeys
-
-
-class AuthMode(StrEnum):
-    EASYAUTH = "easyauth"  # App Service Authentication puts the principal's headers in front
-    DEV = "dev"  # the header x-dev-user; local only
 
 
 class RateLimitFail(StrEnum):
@@ -60,10 +58,22 @@ class Settings(BaseSettings):
     azure_openai_deployment: str | None = Field(None, alias="AZURE_OPENAI_DEPLOYMENT")
     azure_openai_api_key: str | None = Field(None, alias="AZURE_OPENAI_API_KEY", repr=False)
     """Absent: managed identity."""
-    # ... or any server that speaks OpenAI chat completions.
+    azure_openai_api_version: str | None = Field(
+        None, alias="AZURE_OPENAI_API_VERSION", pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$"
+    )
+    """Only for the dated chat-completions paths; absent: the v1 API, which has no versions."""
+    # ... or any server that speaks OpenAI's APIs.
     openai_base_url: str | None = Field(None, alias="OPENAI_BASE_URL")
     openai_api_key: str | None = Field(None, alias="OPENAI_API_KEY", repr=False)
     openai_model: str | None = Field(None, alias="OPENAI_MODEL")
+    model_api: ModelApi | None = Field(None, alias="MODEL_API")
+    """Absent: responses with Azure, chat with OPENAI_BASE_URL."""
+    model_context_tokens: int | None = Field(None, alias="MODEL_CONTEXT_TOKENS", ge=256, le=100_000_000)
+    """What the default model reads and writes in one call; absent: as models.json says, else learned."""
+    model_reasoning_effort: ReasoningEffort | None = Field(None, alias="MODEL_REASONING_EFFORT")
+    """Of the default model; absent: as it does by itself."""
+    models: str | None = Field(None, alias="MODELS")
+    """JSON by deployment: what models.json does not know, or says otherwise (`shared/sessions/llm/registry.py`)."""
     llm_timeout_seconds: float = Field(120, alias="LLM_TIMEOUT_SECONDS", gt=0, le=600)
     """Longest silence of the model's stream; the function's own limit bounds the whole."""
 
@@ -114,6 +124,8 @@ class Settings(BaseSettings):
     rate_limit_fail: RateLimitFail = Field(RateLimitFail.OPEN, alias="RATE_LIMIT_FAIL")
     user_daily_tokens: int = Field(0, alias="USER_DAILY_TOKENS", ge=0, le=10**15)
     """Model tokens, read and written, of one user's turns in a day (UTC); 0: no limit."""
+    user_daily_cost_usd: float = Field(0, alias="USER_DAILY_COST_USD", ge=0, le=10**9)
+    """What one user's turns may cost in a day (UTC), by the prices of models.json and MODELS; 0: no limit."""
 
     # Realtime.
     signalr_connection_string: str | None = Field(None, alias="AzureSignalRConnectionString", repr=False)
@@ -173,6 +185,16 @@ class Settings(BaseSettings):
                 )
         return values
 
+    @field_validator("models")
+    @classmethod
+    def _are_models(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_models(value)
+            except ConfigError as exc:
+                raise ValueError(str(exc)) from None
+        return value
+
     @field_validator("approval_link_secret")
     @classmethod
     def _is_key_ring(cls, value: str) -> str:
@@ -226,6 +248,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "no model: set AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_DEPLOYMENT, or OPENAI_BASE_URL and OPENAI_MODEL"
             )
+        self._check_model()
         if self.approval_webhook_url and not self.approval_webhook_secret:
             raise ValueError("APPROVAL_WEBHOOK_SECRET is missing: webhooks are always signed")
         if self.realtime_delivery is RealtimeDelivery.REST and not (
@@ -237,6 +260,34 @@ class Settings(BaseSettings):
         if self.redis_auth is StoreAuth.ENTRA and not self.redis_url.startswith("rediss://"):
             raise ValueError("REDIS_AUTH=entra sends a token as password: REDIS_URL must start with rediss://")
         return self
+
+    def _check_model(self) -> None:
+        if self.azure_openai_api_version and self.api_of(self.model_name) is not ModelApi.CHAT:
+            raise ValueError("AZURE_OPENAI_API_VERSION is for chat completions: take it out, or set MODEL_API=chat")
+        model = self.registry.find(self.model_name)
+        effort = self.model_reasoning_effort
+        if effort is not None and model.efforts is not None and effort not in model.efforts:
+            takes = ", ".join(model.efforts) or "none: it does not reason"
+            raise ValueError(f"MODEL_REASONING_EFFORT={effort}: the model {self.model_name} takes {takes}")
+        if self.user_daily_cost_usd and not model.is_priced:
+            raise ValueError(
+                f"USER_DAILY_COST_USD needs the price of {self.model_name}:"
+                ' MODELS={"' + self.model_name + '": {"input_usd": ..., "output_usd": ...}}, per million tokens'
+            )
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        """The models there are. Raises ConfigError."""
+        return ModelRegistry(parse_models(self.models) if self.models else None)
+
+    def api_of(self, model: str) -> ModelApi:
+        """Over which API a model is asked, unless its agent says."""
+        said = self.registry.api_of(model) or self.model_api
+        if said is not None:
+            return said
+        if self.azure_openai_endpoint:
+            return self.registry.find(model).api or ModelApi.RESPONSES
+        return ModelApi.CHAT
 
     @cached_property
     def internal_base_url(self) -> str:

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import wraps
@@ -138,6 +139,12 @@ def traceparent() -> str | None:
     return None if _tracer is None else _tracer.traceparent()
 
 
+def outgoing() -> dict[str, str]:
+    """Headers that tell another service which trace its work belongs to; none when nobody traces."""
+    parent = traceparent()
+    return {} if parent is None else {"traceparent": parent}
+
+
 # The spans there are. ----------------------------------------------------------------------------
 
 
@@ -248,11 +255,40 @@ def model_call(model: str, session_id: str) -> Span:
     )
 
 
-def answered(span: Span, finish_reason: str, input_tokens: int, output_tokens: int) -> None:
-    """The model's answer is whole."""
+@dataclass(frozen=True, slots=True)
+class UsedTokens:
+    """Cached ones are part of those read, reasoning ones of those written."""
+
+    input: int = 0
+    output: int = 0
+    cached_input: int = 0
+    reasoning: int = 0
+
+
+def first_chunk(span: Span, seconds: float) -> None:
+    """The first of the model's answer has come, so long after it was asked."""
+    span.set("gen_ai.response.time_to_first_chunk", seconds)
+
+
+def answered(
+    span: Span, finish_reason: str, used: UsedTokens, *, response_id: str | None, response_model: str | None
+) -> None:
+    """The model's answer is whole. Source: the same conventions, v0.1.0 (autumn 2026)."""
     span.set("gen_ai.response.finish_reasons", (finish_reason,))
-    span.set("gen_ai.usage.input_tokens", input_tokens)
-    span.set("gen_ai.usage.output_tokens", output_tokens)
+    for name, value in (("gen_ai.response.id", response_id), ("gen_ai.response.model", response_model)):
+        if value is not None:
+            span.set(name, value)
+    for name, tokens in _token_attributes(used).items():
+        span.set(name, tokens)
+
+
+def _token_attributes(used: UsedTokens) -> dict[str, Attribute]:
+    return {
+        "gen_ai.usage.input_tokens": used.input,
+        "gen_ai.usage.output_tokens": used.output,
+        "gen_ai.usage.cache_read.input_tokens": used.cached_input,
+        "gen_ai.usage.reasoning.output_tokens": used.reasoning,
+    }
 
 
 def tool_run(tool: str, tool_call_id: str, session_id: str) -> Span:
@@ -281,11 +317,11 @@ def turn_ended(
     model: str,
     status: str,
     error_code: str | None,
-    usage: tuple[int, int],
+    usage: UsedTokens,
     began: datetime,
     ended: datetime,
 ) -> None:
-    """The turn as a whole, from its first step to its end. agent: its id and version; usage: input and output tokens.
+    """The turn as a whole, from its first step to its end. agent: its id and version.
 
     Source: as above, invoke agent internal span.
     """
@@ -294,8 +330,7 @@ def turn_ended(
     attributes = _turn_attributes(turn_id, session_id, turn) | {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.request.model": model,
-        "gen_ai.usage.input_tokens": usage[0],
-        "gen_ai.usage.output_tokens": usage[1],
+        **_token_attributes(usage),
         "parley.turn.status": status,
     }
     if agent[0] is not None and agent[1] is not None:

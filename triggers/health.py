@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import azure.durable_functions as df
@@ -9,8 +10,10 @@ from azurefunctions.extensions.http.fastapi import Response
 from pydantic import BaseModel, Field
 
 from activities import durable_client
+from shared.errors import NotAuthenticated
 from shared.health import Check, HealthAnswer, HealthStatus
-from triggers.http import Call, Operation, endpoint, ok
+from shared.principal import Role
+from triggers.http import Call, Operation, caller_of, endpoint, ok
 
 bp = df.Blueprint()
 
@@ -23,6 +26,14 @@ class Alive(BaseModel):
     status: str
 
 
+class ModelReady(BaseModel):
+    """What came of asking the default model."""
+
+    answers: bool
+    may_pass: bool = Field(description="Of one that does not answer: waiting may help; else an operator has to")
+    text: str = Field(description="Which model, over which API, how fast or why not")
+
+
 class Ready(BaseModel):
     """Whether a turn would work, and what answers.
 
@@ -30,11 +41,12 @@ class Ready(BaseModel):
     """
 
     status: HealthStatus
+    model: Annotated[ModelReady | None, Field(description="For admins; else null")]
     dependencies: Annotated[
         dict[str, HealthAnswer],
         Field(
-            description="`postgres`, `model` (its client; the model is not asked), `durable` (where turns stand),"
-            " `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)"
+            description="`postgres`, `model` (asked once in ten minutes, with a request of a few tokens), `durable`"
+            " (where turns stand), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)"
         ),
     ]
 
@@ -68,4 +80,22 @@ async def health_ready(call: Call, _: None) -> Response:
     durable = Check("durable", lambda: durable_client.ping(call.durable), needed=True)
     health = await call.services.health.look(durable)
     ready = health.status is not HealthStatus.UNAVAILABLE
-    return ok(Ready(status=health.status, dependencies=dict(health.answers)), 200 if ready else 503, _FRESH)
+    answers = dict(health.answers)
+    found = Ready(status=health.status, model=await _model(call, answers), dependencies=answers)
+    return ok(found, 200 if ready else 503, _FRESH)
+
+
+async def _model(call: Call, answers: Mapping[str, HealthAnswer]) -> ModelReady | None:
+    """Nothing that a stranger is told."""
+    try:
+        caller = caller_of(call.request, call.services.settings)
+    except NotAuthenticated:
+        return None
+    if Role.ADMIN not in caller.roles:
+        return None
+    if answers["model"] is HealthAnswer.NO_ANSWER:
+        text = f"{call.services.settings.model_name} has not answered yet"
+        return ModelReady(answers=False, may_pass=True, text=text)
+    found = await call.services.model_probe.look()
+    may_pass = found.error is not None and found.error.retryable
+    return ModelReady(answers=found.error is None, may_pass=may_pass, text=str(found))

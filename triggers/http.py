@@ -337,7 +337,10 @@ async def _body(req: Request, operation: Operation) -> Any:
         return operation.body.model_validate_json(bytes(data), strict=True)
     except ValidationError as exc:
         errors = [
-            {"field": ".".join(str(part) for part in error["loc"]) or "body", "message": error["msg"]}
+            {
+                "field": ".".join(str(part) for part in error["loc"]) or "body",
+                "message": error["msg"].removeprefix("Value error, "),
+            }
             for error in exc.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise InvalidInput(ErrorCode.VALIDATION_ERROR, "The request body is not valid.", errors=errors[:20]) from None

@@ -120,6 +120,11 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     AZURE_OPENAI_ENDPOINT: openaiEndpoint
     AZURE_OPENAI_DEPLOYMENT: openaiDeployment
     AZURE_OPENAI_API_KEY: ''
+    AZURE_OPENAI_API_VERSION: ''
+    MODEL_API: ''
+    MODEL_CONTEXT_TOKENS: ''
+    MODEL_REASONING_EFFORT: ''
+    MODELS: ''
     OPENAI_BASE_URL: ''
     OPENAI_API_KEY: ''
     OPENAI_MODEL: ''
@@ -151,6 +156,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     RATE_LIMIT_BURST: '100'
     RATE_LIMIT_FAIL: 'open'
     USER_DAILY_TOKENS: '0'
+    USER_DAILY_COST_USD: '0'
     // ---- tools
     TOOLS_HTTP_ALLOW: toolsHttpAllow
     // ---- traces: to Application Insights with the identity, where the host tells of every function too; or, set here,

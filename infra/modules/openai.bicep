@@ -1,4 +1,5 @@
-// Azure OpenAI with one chat deployment. Keys are off; the app may call models and manage nothing.
+// Azure OpenAI with one deployment, which the app asks over the v1 API. Keys are off; the app may call models and manage
+// nothing: the role below covers chat completions and responses of OpenAI's models.
 param name string
 param location string
 param tags object
@@ -28,7 +29,8 @@ resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
 
 resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-06-01' = {
   parent: account
-  name: 'chat'
+  // As the model is called: by this name the app knows its window, what it takes and what it costs (models.json).
+  name: modelName
   sku: { name: modelSku, capacity: modelCapacity }
   properties: {
     model: { format: 'OpenAI', name: modelName, version: modelVersion }

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 POSTGRES_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
 REDIS_SCOPE = "https://redis.azure.com/.default"
 SIGNALR_SCOPE = "https://signalr.azure.com/.default"
-OPENAI_SCOPE = "https://cognitiveservices.azure.com/.default"
+OPENAI_SCOPE = "https://ai.azure.com/.default"
+"""Of the v1 API, on every kind of account. Source: Microsoft's troubleshooting page for Azure OpenAI, 2026-09."""
 
 
 class TokenUnavailable(Exception):

@@ -22,6 +22,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from shared import tracing
 from shared.adapters.http_guard import AllowList
 from shared.errors import ErrorCode, ToolFailed, ToolRefused
 from shared.sessions.tools.http_rules import check_headers, parse_url
@@ -136,7 +137,12 @@ class GuardedHttpFetcher:
     ) -> FetchResponse:
         self._allow.check_url(url)
         self._check_literal(url)
-        sent = {"Accept": "*/*", "User-Agent": USER_AGENT, **headers, "Accept-Encoding": "gzip, deflate"}
+        sent = {
+            **{"Accept": "*/*", "User-Agent": USER_AGENT},
+            **tracing.outgoing(),
+            **headers,
+            "Accept-Encoding": "gzip, deflate",
+        }
         if request.idempotency_key is not None:
             sent["Idempotency-Key"] = request.idempotency_key
         connector = aiohttp.TCPConnector(

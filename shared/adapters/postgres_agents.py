@@ -5,6 +5,7 @@ from __future__ import annotations
 from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.sql.queries import load_queries
 from shared.sessions.agents import Agent
+from shared.sessions.llm.output import kept_in_order
 
 _Q = load_queries("agents")
 
@@ -46,9 +47,12 @@ class PostgresAgents:
                         for name, policy in agent.policies.items()
                     }
                 ),
-                "defaults": json(agent.defaults.model_dump(mode="json", exclude_unset=True)),
+                "defaults": json(kept_in_order(agent.defaults.model_dump(mode="json", exclude_unset=True))),
                 "vision": agent.vision,
                 "containment": agent.containment.value,
+                "model_api": agent.model_api,
+                "model_context_tokens": agent.model_context_tokens,
+                "compact_at": agent.compact_at,
                 "now": agent.created_at,
                 "created_by": agent.created_by,
             },

@@ -14,6 +14,7 @@ from shared.adapters.postgres_sessions import locked_session, session_record
 from shared.adapters.sql.queries import load_queries
 from shared.errors import ErrorCode, NotFound, no_such_session
 from shared.sessions.branches import MAX_BRANCHES
+from shared.sessions.llm.output import kept_in_order
 from shared.sessions.models import SessionConfig, SessionStatus
 from shared.sessions.pages import Page
 from shared.sessions.records import SessionRecord
@@ -79,7 +80,7 @@ class PostgresCheckpoints:
                     "name": wanted.name,
                     "status": wanted.status.value,
                     "agent_id": wanted.agent_id,
-                    "config": json(wanted.config.model_dump(mode="json", exclude_unset=True)),
+                    "config": json(kept_in_order(wanted.config.model_dump(mode="json", exclude_unset=True))),
                     "tags": wanted.tags,
                     "metadata": json(wanted.metadata),
                     "branch": branch,

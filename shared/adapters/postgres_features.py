@@ -6,6 +6,7 @@ from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode
 from shared.sessions.features.models import Tag, Template
+from shared.sessions.llm.output import kept_in_order
 from shared.sessions.models import SessionConfig
 
 _Q = load_queries("features")
@@ -58,7 +59,7 @@ class PostgresTemplates:
             "description": template.description,
             "session_name": template.session_name,
             "agent_id": template.agent_id,
-            "config": json(template.config.model_dump(mode="json", exclude_unset=True)),
+            "config": json(kept_in_order(template.config.model_dump(mode="json", exclude_unset=True))),
             "tags": template.tags,
             "metadata": json(template.metadata),
             "now": template.created_at,

@@ -17,6 +17,7 @@ from shared.durable_names import notification_instances
 from shared.errors import no_such_session
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.lifecycle import Curtailed, Erasure, ErasureMark
+from shared.sessions.llm.output import kept_in_order
 from shared.sessions.models import Participant, Session, SessionStatus, Turn
 from shared.sessions.notices import reminders_until
 from shared.sessions.pages import Page
@@ -57,7 +58,7 @@ class PostgresLifecycle:
                     "session_id": session_id,
                     "name": revised.name,
                     "agent_id": revised.agent_id,
-                    "config": json(revised.config.model_dump(mode="json", exclude_unset=True)),
+                    "config": json(kept_in_order(revised.config.model_dump(mode="json", exclude_unset=True))),
                     "tags": revised.tags,
                     "metadata": json(revised.metadata),
                     "now": now,

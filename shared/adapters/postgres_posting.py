@@ -49,11 +49,23 @@ def turn_from_row(row: Row) -> Turn:
         status=TurnStatus(row["status"]),
         steps=row["steps"],
         tool_calls=[ToolCall.model_validate(call) for call in row.get("tool_calls", [])],
-        usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
+        usage=usage_from_row(row),
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         error=turn_error(row),
+        finish_reason=row["finish_reason"],
+    )
+
+
+def usage_from_row(row: Row) -> Usage:
+    """The columns of what a turn used."""
+    return Usage(
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        cached_input_tokens=row["cached_input_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+        cost_usd=None if row["cost_usd"] is None else float(row["cost_usd"]),
     )
 
 
@@ -74,6 +86,11 @@ def message_from_row(row: Row) -> Message:
         attachments=[AttachmentRef.model_validate(attachment) for attachment in row["attachments"] or ()],
         tool_calls=[ToolCall.model_validate(call) for call in row["tool_calls"]],
         tool_call_id=row["answers"],
+        author=row["author"],
+        finish_reason=row["finish_reason"],
+        reasoning=row["reasoning"],
+        output=row["output"],
+        left_out=row["left_out"],
         status=MessageStatus(row["status"]),
         created_at=row["created_at"],
     )
@@ -81,7 +98,9 @@ def message_from_row(row: Row) -> Message:
 
 MESSAGE_SQL = sql.SQL(
     "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
-    " m.created_at, m.attachments,"
+    " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out,"
+    " CASE WHEN m.role = 'user' THEN"
+    "  coalesce(m.author, (SELECT t.requested_by FROM turns t WHERE t.id = m.turn_id)) END AS author,"
     " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
     "  AND c.ordinal = m.ordinal - 1) AS answers,"
     " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("

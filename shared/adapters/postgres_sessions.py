@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from psycopg import sql
@@ -17,9 +18,10 @@ from shared.sessions.agents import Agent
 from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
 from shared.sessions.expiry import refuse_expired
+from shared.sessions.llm.output import kept_in_order
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
 from shared.sessions.pages import Page, SessionFilter
-from shared.sessions.records import Hold, Idempotency, Interruption, SessionRecord
+from shared.sessions.records import DayUsed, Hold, Idempotency, Interruption, SessionRecord
 
 _Q = load_queries("sessions")
 _T = load_queries("turns")
@@ -51,7 +53,15 @@ def session_record(row: Row) -> SessionRecord:
         updated_at=row["updated_at"],
     )
     target = event_target(row, session_id=row["id"])
-    return SessionRecord(session, row["owner_id"], row["access"], target, row["last_branch"], row["used_tokens"])
+    return SessionRecord(
+        session,
+        row["owner_id"],
+        row["access"],
+        target,
+        row["last_branch"],
+        row["used_tokens"],
+        row["used_cost_usd"],
+    )
 
 
 async def locked_session(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
@@ -72,7 +82,7 @@ async def insert_session(connection: Connection, session: Session, owner_id: str
             "owner_id": owner_id,
             "name": session.name,
             "agent_id": session.agent_id,
-            "config": json(session.config.model_dump(mode="json", exclude_unset=True)),
+            "config": json(kept_in_order(session.config.model_dump(mode="json", exclude_unset=True))),
             "tags": session.tags,
             "metadata": json(session.metadata),
             "forked_from": session.forked_from,
@@ -147,14 +157,15 @@ class PostgresSessions:
 
     async def get_for_posting(
         self, session_id: str, user_id: str, *, day: date
-    ) -> tuple[SessionRecord, Agent | None, int]:
+    ) -> tuple[SessionRecord, Agent | None, DayUsed]:
         row = await self._pool.fetch_one(
             _Q["session_for_posting"], {"session_id": session_id, "user_id": user_id, "day": day}
         )
         if row is None:
             raise no_such_session()
         agent = None if row["agent"] is None else agent_from_row(row["agent"])
-        return session_record(row), agent, row["used_today"]
+        used = DayUsed(row["used_today"] or 0, row["cost_today_usd"] or Decimal(0))
+        return session_record(row), agent, used
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
         """One row more than `page.limit` when there are more."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -10,9 +11,14 @@ from typing import Any
 from shared.adapters.postgres import Connection, PostgresPool, Row
 from shared.adapters.sql.queries import load_queries
 from shared.sessions.features.models import (
+    MAX_DAYS,
+    MAX_MODELS,
     ApprovalCounts,
+    DayUsage,
     Durations,
+    FinishReasonCounts,
     MessageCounts,
+    ModelUsage,
     PeriodStatistics,
     SessionStatistics,
     ToolCallCounts,
@@ -21,6 +27,8 @@ from shared.sessions.features.models import (
 from shared.sessions.models import Usage
 
 _Q = load_queries("statistics")
+
+_TOKENS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
 
 
 class PostgresStatistics:
@@ -54,12 +62,20 @@ class PostgresStatistics:
             "user_id": user_id,
             "since": "-infinity" if since is None else since.isoformat(),
             "until": "infinity" if until is None else until.isoformat(),
+            "days": MAX_DAYS,
         }
         async with self._snapshot() as connection:
             (marker,) = await _rows(connection, "period_marker", parameters)
             (sessions,) = await _rows(connection, "period_sessions", parameters)
+            days = await _rows(connection, "period_days", parameters)
             figures = await _figures(connection, "period", parameters)
-        return str(marker["marker"]), PeriodStatistics(since=since, until=until, sessions=sessions["number"], **figures)
+        return str(marker["marker"]), PeriodStatistics(
+            since=since,
+            until=until,
+            sessions=sessions["number"],
+            days=[DayUsage(day=row["day"], **_used([row])) for row in reversed(days)],
+            **figures,
+        )
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Connection]:
@@ -84,11 +100,10 @@ async def _figures(connection: Connection, scope: str, parameters: Mapping[str, 
     (durations,) = await _rows(connection, f"{scope}_turn_durations", parameters)
     return {
         "messages": MessageCounts(**_counts(messages)),
+        "finish_reasons": FinishReasonCounts(**_counts(messages, "finish_reason", of="assistant")),
         "turns": TurnCounts(**_counts(turns)),
-        "usage": Usage(
-            input_tokens=sum(row["input_tokens"] for row in turns),
-            output_tokens=sum(row["output_tokens"] for row in turns),
-        ),
+        "usage": Usage(**_used(turns)),
+        "models": _by_model(turns),
         "tool_calls": ToolCallCounts(**_counts(tool_calls)),
         "approvals": ApprovalCounts(**_counts(approvals)),
         "approval_waits": _durations(waits),
@@ -96,9 +111,41 @@ async def _figures(connection: Connection, scope: str, parameters: Mapping[str, 
     }
 
 
-def _counts(rows: list[Row]) -> dict[str, int]:
-    by_kind = {row["kind"]: row["number"] for row in rows}
-    return by_kind | {"total": sum(by_kind.values())}
+def _counts(rows: Sequence[Row], column: str = "kind", *, of: str | None = None) -> dict[str, int]:
+    """How many there are by the value of a column, and in total; those without a value are in none.
+
+    of: those of this kind alone.
+    """
+    found: Counter[str] = Counter()
+    for row in rows:
+        if row[column] is not None and of in (None, row["kind"]):
+            found[row[column]] += row["number"]
+    return {**found, "total": found.total()}
+
+
+def _used(rows: Sequence[Row]) -> dict[str, Any]:
+    """The fields of `Usage`, of all the rows together."""
+    costs = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
+    return {
+        **{name: sum(row[name] for row in rows) for name in _TOKENS},
+        "cost_usd": float(sum(costs)) if costs else None,
+    }
+
+
+def _by_model(turns: Sequence[Row]) -> list[ModelUsage]:
+    """The most used first; all that are too many to name are one, the last."""
+    rows: dict[str | None, list[Row]] = {}
+    for row in turns:
+        rows.setdefault(row["model"], []).append(row)
+
+    def used(name: str | None) -> int:
+        return sum(row["input_tokens"] + row["output_tokens"] for row in rows[name])
+
+    names = sorted(rows, key=lambda name: (-used(name), name))
+    named = [(name, rows[name]) for name in names[:MAX_MODELS]]
+    if len(names) > MAX_MODELS:
+        named.append((None, [row for name in names[MAX_MODELS:] for row in rows[name]]))
+    return [ModelUsage(model=name, turns=sum(row["number"] for row in own), **_used(own)) for name, own in named]
 
 
 def _durations(row: Row) -> Durations:

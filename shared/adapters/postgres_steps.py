@@ -8,6 +8,7 @@ attempt: of two that answer it the newest is stored, and the other is told so.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from psycopg.rows import tuple_row
@@ -17,8 +18,8 @@ from shared.adapters.postgres_posting import turn_error
 from shared.adapters.postgres_sessions import event_target
 from shared.adapters.sql.queries import load_queries
 from shared.errors import ErrorCode, NotFound
-from shared.sessions.budgets import TokensUsed, usage_day
-from shared.sessions.models import MessageStatus
+from shared.sessions.budgets import MoneySpent, TokensUsed, usage_day
+from shared.sessions.models import FinishReason, MessageRole, MessageStatus, Usage
 from shared.sessions.records import (
     ContextMessage,
     StepClosed,
@@ -26,6 +27,7 @@ from shared.sessions.records import (
     StepStart,
     StoredCall,
     StoredStep,
+    Summary,
     TurnPlan,
 )
 
@@ -74,8 +76,12 @@ class PostgresSteps:
                     attempt=row["attempt"],
                     context=[_context_message(item) for item in context],
                     granted_tools=frozenset(row["granted_tools"]),
-                    used=TokensUsed(row["turn_tokens"], row["session_tokens"], row["user_day_tokens"]),
+                    used=_used(row),
                     max_session_tokens=row["max_session_tokens"],
+                    spent=MoneySpent(
+                        row["turn_cost_usd"] or _NO_COST, row["session_cost_usd"], row["user_day_cost_usd"] or _NO_COST
+                    ),
+                    max_session_cost_usd=row["max_session_cost_usd"],
                     declined_digests=frozenset(row["declined_digests"]),
                 )
             key = {"turn_id": turn_id, "step": step}
@@ -117,21 +123,87 @@ class PostgresSteps:
                 "calls": json(calls),
                 "tokens": result.tokens,
                 "sources": sorted(result.sources) or None,
-                "input_tokens": result.usage.input_tokens,
-                "output_tokens": result.usage.output_tokens,
+                "finish_reason": result.finish_reason,
+                "reasoning": result.reasoning,
+                "kept": json(result.kept or None),
+                "output": json(result.output),
+                **_usage(result.usage, result.ended_at),
                 "error_code": result.error.code if result.error else None,
                 "error_detail": result.error.detail if result.error else None,
             },
         )
         return row is not None
 
+    async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
+        await self._pool.execute(_Q["add_usage"], {"turn_id": turn_id, **_usage(usage, now)})
 
+    async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:
+        await self._pool.execute(
+            _Q["save_summary"],
+            {
+                "turn_id": turn_id,
+                "branch": summary.branch,
+                "turn_number": summary.turn_number,
+                "content": summary.content,
+                "tokens": summary.tokens,
+                "sources": sorted(summary.sources) or None,
+                "model": summary.model,
+                "now": now,
+            },
+        )
+
+    async def take_in(self, turn_id: str) -> str:
+        row = await self._pool.fetch_one(_Q["take_in"], {"turn_id": turn_id})
+        assert row is not None  # a turn has a question as long as there is the turn
+        return str(row["id"])
+
+    async def leave_out(self, turn_id: str, step: int) -> list[tuple[str, MessageRole]]:
+        rows = await self._pool.fetch_all(_Q["leave_out"], {"turn_id": turn_id, "step": step})
+        return [(row["id"], MessageRole(row["role"])) for row in rows]
+
+
+_NO_COST = Decimal(0)
 _STATUSES = {status.value: status for status in MessageStatus}
+
+
+def _used(row: Row) -> TokensUsed:
+    # What older code stored of the turn, its session and its user's day have not counted.
+    uncounted = row["uncounted_tokens"]
+    return TokensUsed(row["turn_tokens"], row["session_tokens"] + uncounted, (row["user_day_tokens"] or 0) + uncounted)
+
+
+def _usage(usage: Usage, now: datetime) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": None if usage.cost_usd is None else Decimal(str(usage.cost_usd)),
+        "day": usage_day(now),
+    }
 
 
 def _context_message(row: tuple[Any, ...]) -> ContextMessage:
     """Columns in the order of `context_messages`."""
-    role, content, tool_call_id, calls, tokens, turn_number, step, status, note, attachments, sources, by_other = row
+    (
+        role,
+        content,
+        tool_call_id,
+        calls,
+        tokens,
+        turn_number,
+        step,
+        status,
+        note,
+        attachments,
+        sources,
+        by_other,
+        finish_reason,
+        left_out,
+        kept,
+        branch,
+        _ordinal,
+    ) = row
     return ContextMessage(
         role,
         content,
@@ -145,6 +217,10 @@ def _context_message(row: tuple[Any, ...]) -> ContextMessage:
         attachments,
         sources,
         by_other,
+        finish_reason,
+        left_out,
+        kept,
+        branch,
     )
 
 
@@ -159,4 +235,7 @@ def _stored_step(row: Row) -> StoredStep:
             StoredCall(call["id"], call["name"], call["arguments"], call["needs_approval"]) for call in row["calls"]
         ],
         error=turn_error(row),
+        finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),
+        reasoning=row["reasoning"],
+        output=row["output"],
     )

@@ -22,6 +22,7 @@ from shared.adapters.postgres_posting import (
     message_row,
     turn_error,
     turn_from_row,
+    usage_from_row,
 )
 from shared.adapters.postgres_sessions import cancel_turns, event_target
 from shared.adapters.sql.queries import load_queries
@@ -29,13 +30,14 @@ from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import new_id
 from shared.sessions.budgets import usage_day
 from shared.sessions.events import EventTarget, feed_name
+from shared.sessions.llm.output import kept_in_order
 from shared.sessions.models import (
     Concurrency,
+    FinishReason,
     Message,
     Turn,
     TurnError,
     TurnStatus,
-    Usage,
 )
 from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.records import (
@@ -88,7 +90,7 @@ class PostgresTurns:
             "message_id": message.id,
             "checkpoint_id": new_id(),
             "user_id": user_id,
-            "plan": json(plan.model_dump(mode="json", exclude_none=False)),
+            "plan": json(kept_in_order(plan.model_dump(mode="json", exclude_none=False))),
             "content": message.content,
             "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
             "note": note,
@@ -250,7 +252,7 @@ class PostgresTurns:
             closed_now=closed_now,
             status=TurnStatus(row["status"]),
             error=turn_error(row),
-            usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
+            usage=usage_from_row(row),
             steps=row["steps"],
             next_turn_id=claimed["id"] if claimed else None,
             agent_id=row["agent_id"],
@@ -260,6 +262,7 @@ class PostgresTurns:
             correlation_id=row["correlation_id"],
             began_at=row["began_at"],
             ended_at=row["ended_at"],
+            finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),
         )
 
     async def claim_next(self, session_id: str, *, now: datetime) -> str | None:

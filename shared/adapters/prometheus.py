@@ -19,6 +19,7 @@ from shared.sessions.metrics import (
     COUNTED,
     INFINITE,
     MESSAGE_COUNT,
+    MODEL_COST,
     PENDING_APPROVALS,
     SESSION_CREATED,
     SUM_FIELD,
@@ -38,6 +39,11 @@ _FROM_ZERO: dict[Metric, tuple[tuple[str, ...], ...]] = {
     MESSAGE_COUNT: tuple((role.value,) for role in _ROLES),
 }
 """Series shown before the first count, so that the first one is seen as an increase."""
+
+_COST_NAME = "model_cost_usd_total"
+_COST_HELP = "What model calls cost by the registry's prices, in US dollars; models without a price are missing."
+_NANO = 1_000_000_000
+"""Of what is summed as whole billionths of a dollar, so that it adds up exactly; a scraper reads dollars."""
 
 
 def render(totals: Totals | None, gauges: Gauges | None, accept: str) -> tuple[bytes, str]:
@@ -62,9 +68,7 @@ class _Snapshot(Collector):
     def collect(self) -> Iterator[Family]:
         if self._totals is not None:
             for metric in COUNTED:
-                yield (
-                    _counter(metric, self._totals) if metric.kind is Kind.COUNTER else _histogram(metric, self._totals)
-                )
+                yield _family(metric, self._totals)
         if self._gauges is not None:
             yield GaugeMetricFamily(ACTIVE_SESSIONS.name, ACTIVE_SESSIONS.help, self._gauges.active_sessions)
             yield GaugeMetricFamily(PENDING_APPROVALS.name, PENDING_APPROVALS.help, self._gauges.pending_approvals)
@@ -78,11 +82,24 @@ class _Snapshot(Collector):
         yield sources
 
 
+def _family(metric: Metric, totals: Totals) -> Family:
+    if metric is MODEL_COST:
+        return _cost(totals)
+    return _counter(metric, totals) if metric.kind is Kind.COUNTER else _histogram(metric, totals)
+
+
 def _counter(metric: Metric, totals: Totals) -> Family:
     family = CounterMetricFamily(metric.name.removesuffix("_total"), metric.help, labels=metric.labels)
     found = dict.fromkeys(_FROM_ZERO.get(metric, ()), 0) | dict(_series(metric, totals))
     for labels, value in sorted(found.items()):
         family.add_metric(labels, value)
+    return family
+
+
+def _cost(totals: Totals) -> Family:
+    family = CounterMetricFamily(_COST_NAME.removesuffix("_total"), _COST_HELP, labels=MODEL_COST.labels)
+    for labels, nano_usd in sorted(_series(MODEL_COST, totals)):
+        family.add_metric(labels, nano_usd / _NANO)
     return family
 
 

@@ -60,6 +60,7 @@ class ApprovalNotifier:
             "webhook-timestamp": str(int(now.timestamp())),
             # One signature per secret: while secrets change, the receiver may know only the old one or the new one.
             "webhook-signature": " ".join(one.sign(message_id, now, body.decode()) for one in self._webhooks),
+            **tracing.outgoing(),
         }
         try:
             async with (

@@ -105,7 +105,9 @@ class BranchService:
         with the new turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict, BudgetExceeded.
         """
         now = datetime.now(UTC)
-        posting = await self._posting.for_posting(session_id, principal, body.approval_mode, now=now)
+        posting = await self._posting.for_posting(
+            session_id, principal, body.approval_mode, now=now, output_schema=body.output_schema
+        )
         record = posting.record
         refuse_expired(record.session, now)
         turn = queued_turn(new_id(), session_id, message_id, now=now)

@@ -6,22 +6,22 @@ nobody; run again before it was stored it streams as a higher attempt, and only 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared import tracing
-from shared.errors import AppError, ErrorCode, ModelFailed
+from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.cancellation import CancelWatch, TurnCancelled
+from shared.sessions.answer import Answer, end_of
+from shared.sessions.asking import ModelAsker, attempt_started
+from shared.sessions.cancellation import CancelWatch
 from shared.sessions.containment import sources_read
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.llm import ModelEnd, ModelText
 from shared.sessions.metrics import metrics
-from shared.sessions.models import MessageRole, MessageStatus, TurnError, Usage
+from shared.sessions.models import FinishReason, JsonObject, MessageRole, MessageStatus, TurnError, Usage
 from shared.sessions.proposals import Standing, propose
 from shared.sessions.realtime import RealtimeSender, StreamWriter
 from shared.sessions.records import (
@@ -35,7 +35,6 @@ from shared.sessions.records import (
 )
 from shared.sessions.repository import StepRepository
 from shared.sessions.retry import model_delay_s
-from shared.sessions.tools.registry import find_tool
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +73,9 @@ class SessionAgentBridge:
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._steps = steps
-        self._executor = executor
         self._publisher = publisher
         self._sender = sender
-        self._watch = watch
-        self._answer_seconds = answer_seconds
+        self._asker = ModelAsker(steps, executor, watch, answer_seconds=answer_seconds)
 
     async def run_step(self, turn_id: str, step: int, *, tries: int) -> StepReport:
         """Run the model step `step` (from 1). tries: how often it has been tried, this time included.
@@ -97,13 +94,13 @@ class SessionAgentBridge:
         """A step on record is sent whole once more: whoever stored it was cut before the durable engine knew."""
         message_id = stored.message_id
         events = [frame(FrameType.MESSAGE_START, turn_id, message_id, message_id=message_id, attempt=stored.attempt)]
+        if stored.reasoning:
+            events.append(frame(FrameType.REASONING_DELTA, turn_id, message_id, index=0, text=stored.reasoning))
         if stored.content:
             events.append(frame(FrameType.CONTENT_DELTA, turn_id, message_id, index=0, text=stored.content))
         events += [_called(turn_id, message_id, call) for call in stored.calls]
-        reason = "tool_calls" if stored.calls else "stop"
-        if stored.status is not MessageStatus.COMPLETED:
-            reason = stored.status.value
-        events += _ended(turn_id, message_id, stored.status, reason, None)
+        reason = end_of(stored.status, stored.finish_reason, has_calls=bool(stored.calls))
+        events += _ended(turn_id, message_id, stored.status, reason, None, output=stored.output)
         messages = await self._publisher.publish(stored.target, events)
         calls = [(call.id, call.needs_approval) for call in stored.calls]
         if stored.status is MessageStatus.CANCELLED:
@@ -118,99 +115,68 @@ class SessionAgentBridge:
         writer = StreamWriter(
             self._publisher, self._sender, start.target, turn_id=start.turn_id, message_id=start.message_id
         )
-        if start.attempt == 1:
+        if tries == 1:
+            # Again, when the first try is repeated: who was cut may have been cut before it could say so.
             if start.step == 1:
                 writer.add(Event(EventType.STREAM_STARTED, {}, start.turn_id))
             writer.add(_created(start))
-        writer.add(
-            frame(
-                FrameType.MESSAGE_START,
-                start.turn_id,
-                start.message_id,
-                message_id=start.message_id,
-                attempt=start.attempt,
-            )
-        )
+        writer.add(attempt_started(start))
         if start.attempt > MAX_ATTEMPTS:
             log.error("model step %s/%d was cut %d times", start.turn_id, start.step, MAX_ATTEMPTS)
-            return await self._close(
-                start,
-                writer,
-                "",
-                MessageStatus.FAILED,
-                StepOutcome.FAILED,
-                Usage(),
-                ErrorCode.LLM_ERROR,
-                f"The answer was begun {MAX_ATTEMPTS} times and never came to its end.",
-            )
-        tools = [tool for name in start.plan.tools if (tool := find_tool(name)) is not None]
-        texts: list[str] = []
-        end: ModelEnd | None = None
-        failure: AppError | None = None
-        cancelled = timed_out = False
-        try:
-            async with self._watch.guard(start.turn_id), asyncio.timeout(self._answer_seconds):
-                with tracing.model_call(start.plan.model, start.target.session_id) as span:
-                    async for event in await self._executor.execute(start, tools, stream=True):
-                        if isinstance(event, ModelText):
-                            texts.append(event.text)
-                            writer.text(event.text)
-                        else:
-                            end = event
-                            usage = event.usage
-                            tracing.answered(span, event.finish_reason, usage.input_tokens, usage.output_tokens)
-        except TurnCancelled:
-            cancelled = True
-        except asyncio.CancelledError:
-            await writer.finish()
-            raise
-        except TimeoutError:
-            timed_out = True
-            # Asked again it would be as long, and cost the same: what came is kept, and counted.
-            failure = ModelFailed(
-                ErrorCode.LLM_TIMEOUT, f"The answer was not complete after {self._answer_seconds:g} seconds."
-            )
-        except AppError as exc:
-            failure = exc
-        content = "".join(texts)
-        if cancelled:
-            usage = _usage_of_cut(start, content)
-            return await self._close(start, writer, content, MessageStatus.CANCELLED, StepOutcome.CANCELLED, usage)
-        if failure is not None:
-            # A model that refused has read nothing.
-            usage = _usage_of_cut(start, content) if content or timed_out else Usage()
-            return await self._failed(start, writer, content, failure, tries, usage)
+            answer = Answer()
+            answer.fail(ErrorCode.LLM_ERROR, f"The answer was begun {MAX_ATTEMPTS} times and never came to its end.")
+            return await self._close(start, writer, answer)
+        found = await self._asker.answer(start, writer)
+        if isinstance(found, StepClosed):
+            return StepReport(StepOutcome.CANCELLED, [], await writer.finish())
+        if isinstance(found, StoredStep):
+            return await self._overtaken(writer)
+        start, answer = found
+        if answer.is_cancelled:
+            return await self._close(start, writer, answer)
+        if answer.failure is not None:
+            return await self._failed(start, writer, answer, answer.failure, tries)
+        return await self._store(start, writer, answer)
+
+    async def _store(self, start: StepStart, writer: StreamWriter, answer: Answer) -> StepReport:
+        end = answer.end
         assert end is not None  # the stream ended without an exception
         sources = sources_read(start.context)
         standing = Standing(start.granted_tools, start.declined_digests, sources, start.context)
         calls = [propose(call, index, start.plan, standing) for index, call in enumerate(end.tool_calls)]
         if calls and start.step >= start.plan.max_steps:
-            detail = f"No answer within {start.plan.max_steps} steps."
-            return await self._close(
-                start,
-                writer,
-                content,
-                MessageStatus.FAILED,
-                StepOutcome.FAILED,
-                end.usage,
-                ErrorCode.TOKEN_LIMIT,
-                detail,
-            )
+            answer.fail(ErrorCode.TOKEN_LIMIT, f"No answer within {start.plan.max_steps} steps.")
+            return await self._close(start, writer, answer)
         result = StepResult(
             message_id=start.message_id,
             attempt=start.attempt,
-            content=content,
+            content=answer.content,
             status=MessageStatus.COMPLETED,
             calls=calls,
-            usage=end.usage,
-            tokens=_step_tokens(content, end),
+            usage=answer.usage,
+            tokens=answer.tokens,
+            ended_at=datetime.now(UTC),
             sources=sources,
+            finish_reason=end.finish_reason,
+            reasoning=answer.reasoning,
+            kept=end.kept,
+            output=answer.output,
         )
-        if not await self._steps.save_step(result):
+        if not await self._save(start, result):
             return await self._overtaken(writer)
-        metrics.message_stored(MessageRole.ASSISTANT)
+        if start.step == 1:
+            await self._take_in_again(start, writer)
         writer.add(*(_called(start.turn_id, start.message_id, call) for call in calls))
-        writer.add(*_ended(start.turn_id, start.message_id, MessageStatus.COMPLETED, end.finish_reason, end.usage))
+        writer.add(
+            *_ended(
+                start.turn_id,
+                start.message_id,
+                MessageStatus.COMPLETED,
+                end.finish_reason,
+                answer.usage,
+                output=answer.output,
+            )
+        )
         return StepReport(
             StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL,
             [(call.id, call.needs_approval) for call in calls],
@@ -218,65 +184,67 @@ class SessionAgentBridge:
         )
 
     async def _failed(
-        self, start: StepStart, writer: StreamWriter, content: str, failure: AppError, tries: int, usage: Usage
+        self, start: StepStart, writer: StreamWriter, answer: Answer, failure: AppError, tries: int
     ) -> StepReport:
         log.warning("model step %s/%d failed on try %d: %s", start.turn_id, start.step, tries, failure)
         if failure.retryable:
             delay_s = model_delay_s(tries, failure.retry_after_s)
             if delay_s is not None:
+                await self._asker.count(start, answer.usage)
                 return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=delay_s)
-        return await self._close(
-            start, writer, content, MessageStatus.FAILED, StepOutcome.FAILED, usage, failure.code, failure.safe_message
+        return await self._close(start, writer, answer)
+
+    async def _close(self, start: StepStart, writer: StreamWriter, answer: Answer) -> StepReport:
+        """Keep what had arrived of an answer that will not be completed."""
+        failure = answer.failure
+        status = MessageStatus.CANCELLED if failure is None else MessageStatus.FAILED
+        reason = FinishReason.CANCELLED if failure is None else answer.finish_reason
+        result = StepResult(
+            message_id=start.message_id,
+            attempt=start.attempt,
+            content=answer.content,
+            status=status,
+            calls=[],
+            usage=answer.usage,
+            tokens=estimate_tokens(answer.content),
+            ended_at=datetime.now(UTC),
+            error=None if failure is None else TurnError(code=failure.code, detail=failure.safe_message),
+            sources=sources_read(start.context),
+            finish_reason=reason,
+            reasoning=answer.reasoning,
+        )
+        if not await self._save(start, result):
+            return await self._overtaken(writer)
+        writer.add(*_ended(start.turn_id, start.message_id, status, reason, answer.usage))
+        return StepReport(
+            StepOutcome.CANCELLED if failure is None else StepOutcome.FAILED,
+            [],
+            await writer.finish(),
+            code=None if failure is None else failure.code,
+            detail="" if failure is None else failure.safe_message,
         )
 
-    async def _close(
-        self,
-        start: StepStart,
-        writer: StreamWriter,
-        content: str,
-        status: MessageStatus,
-        outcome: StepOutcome,
-        usage: Usage,
-        code: ErrorCode | None = None,
-        detail: str = "",
-    ) -> StepReport:
-        """Keep what had arrived of an answer that will not be completed."""
-        error = None if code is None else TurnError(code=code, detail=detail)
-        saved = await self._steps.save_step(
-            StepResult(
-                message_id=start.message_id,
-                attempt=start.attempt,
-                content=content,
-                status=status,
-                calls=[],
-                usage=usage,
-                tokens=estimate_tokens(content),
-                error=error,
-                sources=sources_read(start.context),
-            )
-        )
-        if not saved:
-            return await self._overtaken(writer)
+    async def _take_in_again(self, start: StepStart, writer: StreamWriter) -> None:
+        """A question that was left out, and has an answer now, because somebody asked again, is read from now on."""
+        question = next((message for message in start.context if message.role == "user"), None)
+        if question is None or question.left_out is None:
+            return
+        message_id = await self._steps.take_in(start.turn_id)
+        data = {"id": message_id, "role": MessageRole.USER, "left_out": None}
+        writer.add(Event(EventType.MESSAGE_UPDATED, data, start.turn_id, message_id))
+
+    async def _save(self, start: StepStart, result: StepResult) -> bool:
+        if not await self._steps.save_step(result):
+            # Its model has read and written all the same.
+            await self._asker.count(start, result.usage)
+            return False
         metrics.message_stored(MessageRole.ASSISTANT)
-        writer.add(*_ended(start.turn_id, start.message_id, status, status.value, usage))
-        return StepReport(outcome, [], await writer.finish(), code=code, detail=detail)
+        metrics.model_used(start.plan.model, result.usage)
+        return True
 
     async def _overtaken(self, writer: StreamWriter) -> StepReport:
         """Another attempt of this step stored first, or is still running: look again in a moment."""
         return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=1.0)
-
-
-def _usage_of_cut(start: StepStart, content: str) -> Usage:
-    """What an answer without an end used, estimated: its model was asked, and so has read everything."""
-    read = sum(message.tokens for message in start.context) + estimate_tokens(start.plan.instructions)
-    return Usage(
-        input_tokens=min(read, start.plan.max_context_tokens), output_tokens=estimate_tokens(content) if content else 0
-    )
-
-
-def _step_tokens(content: str, end: ModelEnd) -> int:
-    written = content + "".join(call.name + call.arguments for call in end.tool_calls)
-    return estimate_tokens(written)
 
 
 def _created(start: StepStart) -> Event:
@@ -298,20 +266,35 @@ def _called(turn_id: str, message_id: str, call: ProposedCall | StoredCall) -> E
 
 
 def _ended(
-    turn_id: str, message_id: str, status: MessageStatus, finish_reason: str, usage: Usage | None
+    turn_id: str,
+    message_id: str,
+    status: MessageStatus,
+    finish_reason: FinishReason | None,
+    usage: Usage | None,
+    *,
+    output: JsonObject | None = None,
 ) -> list[Event]:
+    """finish_reason: None: it failed before it came to an end. output: the answer as JSON, where a schema was set."""
+    updated: JsonObject = {
+        "id": message_id,
+        "role": MessageRole.ASSISTANT,
+        "status": status,
+        "finish_reason": finish_reason,
+    }
+    if output is not None:
+        updated["output"] = output
     return [
         frame(
             FrameType.MESSAGE_END,
             turn_id,
             message_id,
             message_id=message_id,
-            finish_reason=finish_reason,
+            finish_reason=finish_reason or status.value,
             usage=None if usage is None else usage.model_dump(),
         ),
         Event(
             EventType.MESSAGE_UPDATED,
-            {"id": message_id, "role": MessageRole.ASSISTANT, "status": status},
+            updated,
             turn_id,
             message_id,
         ),

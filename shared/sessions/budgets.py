@@ -1,18 +1,22 @@
-"""Token budgets of a turn, of a session, and of a user's day: the rules, without a store or a clock.
+"""Budgets of a turn, of a session, and of a user's day, in tokens and in money: the rules, without a store or a clock.
 
 Invariant: a model call begins only while no budget is used up, and may answer with no more than the tightest one
-leaves. So a budget is overdrawn by what one call reads at most; a user's day also by the turns that run side by side,
-since it is written when a turn closes. What counts is what the model said it used, never an estimate: an estimate only
-keeps an answer short, so that a budget never refuses what it would have covered.
+leaves. So a budget is overdrawn by what one call reads at most; a user's day also by the calls that run side by side,
+since it is written when a step is stored. What counts is what the model said it used, or an estimate where it said
+nothing; before a call an estimate only keeps the answer short, so that a budget never refuses what it would have
+covered.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 
 from shared.errors import BudgetExceeded, ErrorCode
+from shared.sessions.models import Usage
 
+_MILLION = 1_000_000
 SHORT_ANSWER_TOKENS = 256
 """What a call may answer when its reading alone may use a budget up: a cut sentence would be paid for in vain."""
 
@@ -28,14 +32,67 @@ class TokenBudgets:
 
 @dataclass(frozen=True, slots=True)
 class TokensUsed:
-    """turn: by this turn so far; session, user_day: by turns that have closed, this one not among them."""
+    """By this turn so far; by all turns of the session and of the user's day, this one among them."""
 
     turn: int = 0
     session: int = 0
     user_day: int = 0
 
+    def plus(self, usage: Usage) -> TokensUsed:
+        """And what the turn used since."""
+        tokens = usage.input_tokens + usage.output_tokens
+        return TokensUsed(self.turn + tokens, self.session + tokens, self.user_day + tokens)
+
 
 NOTHING_USED = TokensUsed()
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyBudgets:
+    """US dollars; None: no limit."""
+
+    turn: float | None = None
+    session: float | None = None
+    user_day: float | None = None
+
+    def __bool__(self) -> bool:
+        return any(budget is not None for budget in (self.turn, self.session, self.user_day))
+
+
+@dataclass(frozen=True, slots=True)
+class MoneySpent:
+    """US dollars, as `TokensUsed`."""
+
+    turn: Decimal = Decimal(0)
+    session: Decimal = Decimal(0)
+    user_day: Decimal = Decimal(0)
+
+    def plus(self, usage: Usage) -> MoneySpent:
+        """And what the turn cost since, as far as that is known."""
+        cost = Decimal(str(usage.cost_usd or 0))
+        return MoneySpent(self.turn + cost, self.session + cost, self.user_day + cost)
+
+
+NOTHING_SPENT = MoneySpent()
+
+
+@dataclass(frozen=True, slots=True)
+class DailyLimits:
+    """Of a user's day in this deployment; None: no limit."""
+
+    daily_tokens: int | None = None
+    daily_cost_usd: float | None = None
+
+
+NO_DAILY_LIMITS = DailyLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens."""
+
+    input_usd: float
+    output_usd: float
 
 
 def usage_day(now: datetime) -> date:
@@ -51,8 +108,8 @@ def answer_allowance(budgets: TokenBudgets, used: TokensUsed, *, reads: int) -> 
     allowance: int | None = None
     for budget, spent, refusal in (
         (budgets.turn, used.turn, _turn_spent),
-        (budgets.session, used.session + used.turn, _session_spent),
-        (budgets.user_day, used.user_day + used.turn, _day_spent),
+        (budgets.session, used.session, _session_spent),
+        (budgets.user_day, used.user_day, _day_spent),
     ):
         if budget is None:
             continue
@@ -64,8 +121,41 @@ def answer_allowance(budgets: TokenBudgets, used: TokensUsed, *, reads: int) -> 
     return allowance
 
 
-def posting_refusal(budgets: TokenBudgets, used: TokensUsed, *, now: datetime) -> BudgetExceeded | None:
+def affordable_tokens(budgets: MoneyBudgets, spent: MoneySpent, price: Price, *, reads: int) -> int | None:
+    """As `answer_allowance`, in money. Raises BudgetExceeded."""
+    allowance: int | None = None
+    for budget, used, refusal in (
+        (budgets.turn, spent.turn, _turn_paid),
+        (budgets.session, spent.session, _session_paid),
+        (budgets.user_day, spent.user_day, _day_paid),
+    ):
+        if budget is None:
+            continue
+        left = Decimal(str(budget)) - used
+        if left <= 0:
+            raise refusal(budget)
+        if not price.output_usd:
+            continue
+        per_token = Decimal(str(price.output_usd)) / _MILLION
+        after_reading = left - Decimal(str(price.input_usd)) / _MILLION * reads
+        answer = max(int(after_reading / per_token), min(int(left / per_token), SHORT_ANSWER_TOKENS), 1)
+        allowance = answer if allowance is None else min(allowance, answer)
+    return allowance
+
+
+def posting_refusal(
+    budgets: TokenBudgets,
+    used: TokensUsed,
+    *,
+    now: datetime,
+    money: MoneyBudgets = MoneyBudgets(),
+    spent: MoneySpent = NOTHING_SPENT,
+) -> BudgetExceeded | None:
     """Why a message is not taken, or None: its turn could not even begin."""
+    if money.session is not None and spent.session >= Decimal(str(money.session)):
+        return _session_paid(money.session)
+    if money.user_day is not None and spent.user_day >= Decimal(str(money.user_day)):
+        return _day_paid(money.user_day, retry_after_s=seconds_to_next_day(now))
     if budgets.session is not None and used.session >= budgets.session:
         return _session_spent(budgets.session)
     if budgets.user_day is not None and used.user_day >= budgets.user_day:
@@ -77,6 +167,22 @@ def seconds_to_next_day(now: datetime) -> float:
     """Seconds until a user's day starts anew."""
     midnight = datetime.combine(usage_day(now) + timedelta(days=1), time(), UTC)
     return (midnight - now).total_seconds()
+
+
+def _turn_paid(budget: float) -> BudgetExceeded:
+    return BudgetExceeded(ErrorCode.TOKEN_LIMIT, f"The turn's budget of {budget:g} US dollars is used up.")
+
+
+def _session_paid(budget: float) -> BudgetExceeded:
+    return BudgetExceeded(ErrorCode.TOKEN_LIMIT, f"The session's budget of {budget:g} US dollars is used up.")
+
+
+def _day_paid(budget: float, *, retry_after_s: float | None = None) -> BudgetExceeded:
+    return BudgetExceeded(
+        ErrorCode.RATE_LIMITED,
+        f"Your {budget:g} US dollars of today are used up; the next day begins at midnight UTC.",
+        retry_after_s=retry_after_s,
+    )
 
 
 def _turn_spent(budget: int) -> BudgetExceeded:

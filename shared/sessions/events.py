@@ -22,7 +22,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from shared.principal import Role
-from shared.sessions.models import JsonObject, Value
+from shared.sessions.models import JsonObject, Usage, Value
 
 SEQ_LEASE = 10_000
 """How many numbers Redis may assign before it must ask PostgreSQL for more."""
@@ -57,6 +57,7 @@ class FrameType(StrEnum):
 
     MESSAGE_START = "message_start"
     CONTENT_DELTA = "content_delta"
+    REASONING_DELTA = "reasoning_delta"
     TOOL_CALL = "tool_call"
     MESSAGE_END = "message_end"
     ERROR = "error"
@@ -99,6 +100,11 @@ class Envelope(Value):
     message_id: str | SkipJsonSchema[None] = Field(None, json_schema_extra=_absent_rather_than_null)
     at: datetime
     data: JsonObject = Field(description="By type; of a `stream.chunk` the `frame`")
+
+
+def turn_end(status: str, usage: Usage, steps: int, finish_reason: str | None) -> JsonObject:
+    """`data` of `stream.ended`. finish_reason: of the turn's last answer."""
+    return {"status": status, "usage": usage.model_dump(), "steps": steps, "finish_reason": finish_reason}
 
 
 def envelope(seq: int, body: bytes) -> bytes:

@@ -24,7 +24,7 @@ from typing import Any, Concatenate, Protocol
 
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.models import MessageRole, ToolCallStatus
+from shared.sessions.models import MessageRole, ToolCallStatus, Usage
 from shared.sessions.tools.registry import find_tool
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,30 @@ TOOL_EXECUTION_TIME = Metric(
     ("tool",),
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+MODEL_TOKENS = Metric(
+    "model_tokens_total",
+    Kind.COUNTER,
+    "Tokens of model calls, by model and kind: input and output, of which cached_input and reasoning are parts.",
+    ("model", "kind"),
+)
+MODEL_COST = Metric(
+    "model_cost_nanousd_total",
+    Kind.COUNTER,
+    "What model calls cost by the registry's prices, in billionths of a US dollar; models without a price are missing.",
+    ("model",),
+)
 ACTIVE_SESSIONS = Metric("active_sessions_count", Kind.GAUGE, "Sessions that are ACTIVE now.")
 PENDING_APPROVALS = Metric("pending_approvals_count", Kind.GAUGE, "Tool calls that wait for a person now.")
 
-COUNTED = (SESSION_CREATED, MESSAGE_COUNT, TOOL_CALL_COUNT, LLM_RESPONSE_TIME, TOOL_EXECUTION_TIME)
+COUNTED = (
+    SESSION_CREATED,
+    MESSAGE_COUNT,
+    TOOL_CALL_COUNT,
+    LLM_RESPONSE_TIME,
+    TOOL_EXECUTION_TIME,
+    MODEL_TOKENS,
+    MODEL_COST,
+)
 """What is collected; the gauges are read from the database when somebody asks."""
 
 TIMED = {"llm_response": LLM_RESPONSE_TIME, "tool_execution": TOOL_EXECUTION_TIME}
@@ -150,10 +170,23 @@ class MetricsCollector:
     def tool_call_ended(self, tool: str, status: ToolCallStatus) -> None:
         self.count(TOOL_CALL_COUNT, tool, status.value)
 
-    def count(self, metric: Metric, *labels: str) -> None:
-        """One more of a counter."""
+    def model_used(self, model: str, usage: Usage) -> None:
+        """What a call of a model used, once it is on record."""
+        for kind, tokens in (
+            ("input", usage.input_tokens),
+            ("output", usage.output_tokens),
+            ("cached_input", usage.cached_input_tokens),
+            ("reasoning", usage.reasoning_tokens),
+        ):
+            if tokens:
+                self.count(MODEL_TOKENS, model, kind, by=tokens)
+        if usage.cost_usd:
+            self.count(MODEL_COST, model, by=round(usage.cost_usd * 1_000_000_000))
+
+    def count(self, metric: Metric, *labels: str, by: int = 1) -> None:
+        """So many more of a counter."""
         (field,) = self._fields(metric, labels)
-        self._add(field, 1)
+        self._add(field, by)
 
     def observe(self, metric: Metric, seconds: float, *labels: str) -> None:
         """One value of a histogram."""

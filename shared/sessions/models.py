@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from shared.sessions.files.analysis import FileKind
+from shared.sessions.llm.output import checked_schema, in_written_order
 from shared.sessions.policy import ApprovalPolicy
 
 type JsonObject = dict[str, Any]
@@ -115,6 +116,33 @@ class Value(BaseModel):
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s,][^,]*$")]
 
 
+class FinishReason(StrEnum):
+    """How an answer ended."""
+
+    STOP = "stop"  # it is complete
+    TOOL_CALLS = "tool_calls"  # it goes on when its calls have results
+    LENGTH = "length"  # cut at the output limit
+    CONTENT_FILTER = "content_filter"  # stopped by the provider's filter
+    REFUSAL = "refusal"  # the model declined; the content says how
+    CANCELLED = "cancelled"  # its turn was cancelled
+
+
+class ReasoningEffort(StrEnum):
+    """How long a model reasons before it answers. Which of these a model takes, models.json says."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+    MAX = "max"
+
+
+OutputSchema = Annotated[JsonObject, BeforeValidator(in_written_order), AfterValidator(checked_schema)]
+"""A JSON Schema of the final answer."""
+
+
 class SessionConfig(Value):
     """How a session's turns run."""
 
@@ -130,6 +158,12 @@ class SessionConfig(Value):
     expires_after_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
     max_turn_tokens: int | None = Field(None, ge=1, le=10**12, description="Read and written by one turn")
     max_session_tokens: int | None = Field(None, ge=1, le=10**12, description="Read and written by all turns together")
+    max_turn_cost_usd: float | None = Field(None, gt=0, le=10**9, description="What one turn's model calls may cost")
+    max_session_cost_usd: float | None = Field(None, gt=0, le=10**9, description="The same of all turns together")
+    reasoning_effort: ReasoningEffort | None = Field(None, description="null: as the model does by itself")
+    output_schema: OutputSchema | None = Field(
+        None, description="JSON Schema of the final answer; it is stored as JSON in the message's `output`"
+    )
 
 
 class Session(Value):
@@ -196,13 +230,25 @@ class Message(Value):
     attachments: list[AttachmentRef] = []
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = Field(None, description="For role `tool`: the call it answers")
+    author: str | None = Field(None, description="For role `user`: the user who wrote it")
+    finish_reason: FinishReason | None = Field(None, description="For role `assistant`: how the answer ended")
+    reasoning: str | None = Field(None, description="For role `assistant`: what the model told of its reasoning")
+    output: Any | None = Field(None, description="For role `assistant`: the answer as JSON, where a schema was set")
+    left_out: Literal["content_filter"] | None = Field(
+        None, description="Why no model reads it any more: the provider's filter refused it"
+    )
     status: MessageStatus
     created_at: datetime
 
 
 class Usage(Value):
-    input_tokens: int = 0
-    output_tokens: int = 0
+    """What model calls used."""
+
+    input_tokens: int = Field(0, description="Read, the cached ones among them")
+    output_tokens: int = Field(0, description="Written, those of reasoning among them")
+    cached_input_tokens: int = Field(0, description="Of those read: the provider had them from earlier calls")
+    reasoning_tokens: int = Field(0, description="Of those written: the model's reasoning")
+    cost_usd: float | None = Field(None, description="By the registry's prices; null: a price is not known")
 
 
 class TurnError(Value):
@@ -223,6 +269,7 @@ class Turn(Value):
     started_at: datetime | None
     ended_at: datetime | None
     error: TurnError | None
+    finish_reason: FinishReason | None = Field(None, description="How its last answer ended")
 
 
 class Vote(Value):
@@ -305,6 +352,7 @@ class NewMessage(Value):
     attachment_ids: list[str] = Field([], max_length=16)
     approval_mode: ApprovalMode | None = None
     concurrency: Concurrency | None = None
+    output_schema: OutputSchema | None = Field(None, description="For the answer to this message alone")
 
 
 class Regeneration(Value):
@@ -312,6 +360,7 @@ class Regeneration(Value):
 
     approval_mode: ApprovalMode | None = None
     concurrency: Concurrency | None = None
+    output_schema: OutputSchema | None = Field(None, description="For this answer alone")
 
 
 class NewDecision(Value):

@@ -13,7 +13,7 @@ import orjson
 from shared.ids import new_id
 from shared.sessions.approval_rules import arguments_digest, is_granted, requires_approval
 from shared.sessions.containment import is_contained
-from shared.sessions.llm import ModelToolCall
+from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.policy import Containment
 from shared.sessions.records import ContextMessage, ProposedCall, TurnPlan
 from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
@@ -58,6 +58,8 @@ def propose(call: ModelToolCall, index: int, plan: TurnPlan, standing: Standing 
             error = "The arguments are nested too deeply."
         else:
             arguments = parsed
+    if call.is_cut:
+        error = "The call was cut at the output limit: make it again, shorter."
     if tool is None:
         error = f"There is no tool named {call.name[:_MAX_NAME_CHARS]!r}."
     elif error is None:

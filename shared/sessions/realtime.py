@@ -56,7 +56,8 @@ class StreamWriter:
         self._coalesce_s = coalesce_s
         self._events: list[Event] = []
         self._texts: list[str] = []
-        self._deltas = 0
+        self._kind = FrameType.CONTENT_DELTA
+        self._deltas = {FrameType.CONTENT_DELTA: 0, FrameType.REASONING_DELTA: 0}
         self._wake = asyncio.Event()
         self._finishing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -66,12 +67,20 @@ class StreamWriter:
         self._seal_text()
         self._events.extend(events)
 
-    def text(self, text: str) -> None:
-        """Queue text and see that it leaves soon."""
+    def text(self, text: str, kind: FrameType = FrameType.CONTENT_DELTA) -> None:
+        """Queue text and see that it leaves soon. kind: CONTENT_DELTA or REASONING_DELTA, each numbered from 0."""
+        if kind is not self._kind:
+            self._seal_text()
+            self._kind = kind
         self._texts.append(text)
         if self._task is None:
             self._task = asyncio.create_task(self._pump())
         self._wake.set()
+
+    def restart(self, *events: Event) -> None:
+        """Queue events of another attempt: its texts are numbered from 0 again."""
+        self.add(*events)
+        self._deltas = dict.fromkeys(self._deltas, 0)
 
     async def finish(self) -> list[bytes]:
         """Number what is left and return it encoded, for the caller's own output binding to send."""
@@ -89,10 +98,9 @@ class StreamWriter:
         if self._texts:
             text = "".join(self._texts)
             self._texts.clear()
-            self._events.append(
-                frame(FrameType.CONTENT_DELTA, self._turn_id, self._message_id, index=self._deltas, text=text)
-            )
-            self._deltas += 1
+            index = self._deltas[self._kind]
+            self._events.append(frame(self._kind, self._turn_id, self._message_id, index=index, text=text))
+            self._deltas[self._kind] += 1
 
     async def _pump(self) -> None:
         while True:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from shared.sessions.budgets import NOTHING_USED, TokensUsed
+from shared.sessions.budgets import NOTHING_SPENT, NOTHING_USED, MoneySpent, TokensUsed
 from shared.sessions.events import EventTarget
+from shared.sessions.llm.output import in_written_order
 from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,
     Attachment,
     Decision,
+    FinishReason,
     JsonObject,
     Message,
     MessageStatus,
@@ -32,6 +35,9 @@ from shared.sessions.policy import DEFAULT_POLICY, ApprovalPolicy, Containment
 
 type Access = Literal["owner", "write", "read"]
 
+SUMMARY_ROLE = "summary"
+"""Of a context message that stands for all before it; no stored message has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
@@ -44,7 +50,8 @@ class SessionRecord:
     last_branch: int = 0
     """It has the branches 0 to this one."""
     used_tokens: int = 0
-    """By turns that have closed."""
+    """By its turns, open ones among them."""
+    used_cost_usd: Decimal = Decimal(0)
 
     @property
     def may_write(self) -> bool:
@@ -53,6 +60,14 @@ class SessionRecord:
     @property
     def active_branch(self) -> int:
         return self.session.active_branch
+
+
+@dataclass(frozen=True, slots=True)
+class DayUsed:
+    """What a user's turns have used on one day (UTC)."""
+
+    tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,17 @@ class TurnPlan(Value):
     vision: bool = False
     """The model reads images."""
     containment: Containment = Containment.RULE_OF_TWO
+    model_api: str | None = None
+    """The agent's choice; None: the settings' at the time of the call."""
+    model_context_tokens: int | None = None
+    """What the model reads and writes in one call; None: not known when the message was posted."""
+    reasoning_effort: str | None = None
+    output_schema: Annotated[JsonObject, BeforeValidator(in_written_order)] | None = None
+    compact_at: float | None = None
+    """Share of the window from which on older turns are replaced by a summary; None: never."""
+    max_turn_cost_usd: float | None = None
+    max_session_cost_usd: float | None = None
+    """As `max_session_tokens`."""
 
     def policy_of(self, tool: str) -> ApprovalPolicy:
         return self.policies.get(tool, DEFAULT_POLICY)
@@ -168,7 +194,13 @@ class ContextMessage(NamedTuple):
     sources: list[str] | None = None
     """Of an answer: what its model had read (`containment.py`). None: nothing that matters, or it was not kept yet."""
     by_other: bool = False
-    """Of a user's message: somebody else's than the one the turn runs for."""
+    """Of a user's message: somebody else's than the one the turn runs for, or nobody knows whose."""
+    finish_reason: str | None = None
+    left_out: str | None = None
+    """Why no model is to read it (`Message.left_out`)."""
+    kept: list[JsonObject] | None = None
+    """Of an answer of the same turn: what the model's API wants back with it (`ModelEnd.kept`)."""
+    branch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +222,8 @@ class StepStart:
     used: TokensUsed = NOTHING_USED
     max_session_tokens: int | None = None
     """As the session has it now; the budget of the turn itself is in its plan."""
+    spent: MoneySpent = NOTHING_SPENT
+    max_session_cost_usd: float | None = None
     declined_digests: frozenset[str] = frozenset()
     """Of calls of this turn that a person rejected, or that nobody allowed in time."""
 
@@ -235,6 +269,10 @@ class StoredStep:
     calls: list[StoredCall]
     error: TurnError | None = None
     """Why it failed."""
+    finish_reason: FinishReason | None = None
+    """None: stored by a version that did not keep it."""
+    reasoning: str | None = None
+    output: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +293,32 @@ class StepResult:
     calls: list[ProposedCall]
     usage: Usage
     tokens: int
+    ended_at: datetime
+    """What it used counts for that day."""
     error: TurnError | None = None
     """Why the model gave up on it; kept with the turn, which ends with it."""
     sources: frozenset[str] = frozenset()
     """What the model had read."""
+    finish_reason: FinishReason | None = None
+    reasoning: str | None = None
+    kept: list[JsonObject] = field(default_factory=list)
+    """See `ModelEnd.kept`."""
+    output: Any | None = None
+    """The answer as JSON, where a schema was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a model is to read in the place of everything up to the end of a turn."""
+
+    branch: int
+    """Where that turn is."""
+    turn_number: int
+    content: str
+    tokens: int
+    sources: frozenset[str]
+    """Of all that it was written from."""
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +379,8 @@ class FinishedTurn:
     began_at: datetime
     """Its first step; when it had none, its posting."""
     ended_at: datetime
+    finish_reason: FinishReason | None = None
+    """Of its last answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,14 @@ from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
     Message,
+    MessageRole,
     Session,
     SessionStatus,
     ToolCallStatus,
     Turn,
     TurnError,
     TurnStatus,
+    Usage,
 )
 from shared.sessions.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
 from shared.sessions.policy import ApprovalPolicy
@@ -31,6 +33,7 @@ from shared.sessions.records import (
     ApprovalRecord,
     AttachmentRecord,
     CallStart,
+    DayUsed,
     FinishedTurn,
     Idempotency,
     Interruption,
@@ -42,6 +45,7 @@ from shared.sessions.records import (
     StepStart,
     StoredStep,
     StuckTurn,
+    Summary,
     ToolExecution,
     TurnPlan,
     VoteEffect,
@@ -65,9 +69,9 @@ class SessionRepository(Protocol):
 
     async def get_for_posting(
         self, session_id: str, user_id: str, *, day: date
-    ) -> tuple[SessionRecord, Agent | None, int]:
-        """Also the newest version of its agent that is stored, and how many tokens the user's turns have used on that
-        day. Raises NotFound."""
+    ) -> tuple[SessionRecord, Agent | None, DayUsed]:
+        """Also the newest version of its agent that is stored, and what the user's turns have used on that day. Raises
+        NotFound."""
         ...
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
@@ -178,7 +182,25 @@ class StepRepository(Protocol):
         ...
 
     async def save_step(self, result: StepResult) -> bool:
-        """False when this attempt is no longer the newest."""
+        """Store what a step made, and count what it used. False when this attempt is no longer the newest."""
+        ...
+
+    async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
+        """Count what a model was asked in vain, or beside the answers of a turn: for the turn, its session and its
+        user's day."""
+        ...
+
+    async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:
+        """What stands for older turns from now on. A second one for the same place changes nothing."""
+        ...
+
+    async def leave_out(self, turn_id: str, step: int) -> list[tuple[str, MessageRole]]:
+        """Mark what the provider's filter refused when a step was asked: tool results of the step before that are not
+        marked yet, else the question of the turn. Returns (id, role) of what was marked now."""
+        ...
+
+    async def take_in(self, turn_id: str) -> str:
+        """Take the mark from the question of a turn; its id."""
         ...
 
 

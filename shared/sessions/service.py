@@ -19,10 +19,19 @@ from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal
 from shared.sessions.agent_catalog import AgentCatalog, unknown_agent
-from shared.sessions.agents import DEFAULT_AGENT, effective_config, plan_turn
-from shared.sessions.budgets import TokenBudgets, TokensUsed, posting_refusal, usage_day
+from shared.sessions.agents import DEFAULT_AGENT, KnownModels, effective_config, plan_turn
+from shared.sessions.budgets import (
+    NO_DAILY_LIMITS,
+    DailyLimits,
+    MoneyBudgets,
+    MoneySpent,
+    TokenBudgets,
+    TokensUsed,
+    posting_refusal,
+    usage_day,
+)
 from shared.sessions.context import estimate_tokens
-from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
+from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame, turn_end
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.files.note import MAX_NOTE_CHARS, note_for, reference
@@ -32,6 +41,7 @@ from shared.sessions.models import (
     ApprovalMode,
     AttachmentRef,
     Concurrency,
+    FinishReason,
     JsonObject,
     Message,
     MessageRole,
@@ -122,14 +132,16 @@ class SessionService:
         agents: AgentCatalog,
         templates: TemplateService,
         attachments: AttachmentReader,
-        user_daily_tokens: int | None,
+        limits: DailyLimits = NO_DAILY_LIMITS,
+        known: KnownModels | None = None,
     ) -> None:
-        """user_daily_tokens: None: no limit."""
+        """known: what is known of the models that turns are planned for."""
         self._sessions = sessions
         self._turns = turns
         self._publisher = publisher
         self._default_model = default_model
-        self._user_daily_tokens = user_daily_tokens
+        self._limits = limits
+        self._known = known or KnownModels()
         self._agents = agents
         self._attachments = attachments
         self._templates = templates
@@ -206,21 +218,38 @@ class SessionService:
     # Messages and turns. -----------------------------------------------------------------------
 
     async def for_posting(
-        self, session_id: str, principal: Principal, approval_mode: ApprovalMode | None, *, now: datetime
+        self,
+        session_id: str,
+        principal: Principal,
+        approval_mode: ApprovalMode | None,
+        *,
+        now: datetime,
+        output_schema: JsonObject | None = None,
     ) -> Posting:
         """What a turn that is posted now runs with, and why it may not. Raises NotFound, InvalidInput."""
-        record, agent, used_today = await self._sessions.get_for_posting(
-            session_id, principal.user_id, day=usage_day(now)
-        )
+        record, agent, today = await self._sessions.get_for_posting(session_id, principal.user_id, day=usage_day(now))
         if agent is None:
             if record.session.agent_id not in {None, DEFAULT_AGENT.id}:
                 raise unknown_agent(record.session.agent_id)
             agent = DEFAULT_AGENT
         config = effective_config(agent, record.session.config)
-        plan = plan_turn(agent, config, model=self._default_model, approval_mode=approval_mode)
-        budgets = TokenBudgets(session=config.max_session_tokens, user_day=self._user_daily_tokens)
-        used = TokensUsed(session=record.used_tokens, user_day=used_today)
-        return Posting(record, plan, config.concurrency, posting_refusal(budgets, used, now=now))
+        plan = plan_turn(
+            agent,
+            config,
+            model=self._default_model,
+            approval_mode=approval_mode,
+            output_schema=output_schema,
+            known=self._known,
+        )
+        limits = self._limits
+        refusal = posting_refusal(
+            TokenBudgets(session=config.max_session_tokens, user_day=limits.daily_tokens),
+            TokensUsed(session=record.used_tokens, user_day=today.tokens),
+            now=now,
+            money=MoneyBudgets(session=config.max_session_cost_usd, user_day=limits.daily_cost_usd),
+            spent=MoneySpent(session=record.used_cost_usd, user_day=today.cost_usd),
+        )
+        return Posting(record, plan, config.concurrency, refusal)
 
     async def post_message(
         self, session_id: str, body: NewMessage, principal: Principal, *, idempotency_key: str | None
@@ -228,7 +257,9 @@ class SessionService:
         """Store a message and queue its turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict,
         BudgetExceeded."""
         now = datetime.now(UTC)
-        posting = await self.for_posting(session_id, principal, body.approval_mode, now=now)
+        posting = await self.for_posting(
+            session_id, principal, body.approval_mode, now=now, output_schema=body.output_schema
+        )
         record, plan = posting.record, posting.plan
         tokens = _checked_tokens(body, plan.max_context_tokens)
         attachments: list[AttachmentRef] = []
@@ -249,6 +280,7 @@ class SessionService:
             role=MessageRole.USER,
             content=body.content,
             attachments=attachments,
+            author=principal.user_id,
             status=MessageStatus.COMPLETED,
             created_at=now,
         )
@@ -325,7 +357,12 @@ class SessionService:
             model=finished.model,
             status=finished.status,
             error_code=finished.error.code if finished.error else None,
-            usage=(finished.usage.input_tokens, finished.usage.output_tokens),
+            usage=tracing.UsedTokens(
+                finished.usage.input_tokens,
+                finished.usage.output_tokens,
+                finished.usage.cached_input_tokens,
+                finished.usage.reasoning_tokens,
+            ),
             began=finished.began_at,
             ended=finished.ended_at,
         )
@@ -335,7 +372,7 @@ class SessionService:
             data = finished.error.model_dump()
             events.append(frame(FrameType.ERROR, turn_id, None, **data))
             events.append(Event(EventType.ERROR_OCCURRED, data, turn_id))
-        events.append(ended_event(turn_id, finished.status, finished.usage, finished.steps))
+        events.append(ended_event(turn_id, finished.status, finished.usage, finished.steps, finished.finish_reason))
         return finished, await self._publisher.publish(finished.target, events)
 
 
@@ -365,9 +402,11 @@ def check_metadata(metadata: JsonObject) -> None:
         )
 
 
-def ended_event(turn_id: str, status: TurnStatus, usage: Usage, steps: int) -> Event:
-    """`stream.ended`: the last event of a turn."""
-    return Event(EventType.STREAM_ENDED, {"status": status, "usage": usage.model_dump(), "steps": steps}, turn_id)
+def ended_event(
+    turn_id: str, status: TurnStatus, usage: Usage, steps: int, finish_reason: FinishReason | None = None
+) -> Event:
+    """`stream.ended`: the last event of a turn. finish_reason: of its last answer."""
+    return Event(EventType.STREAM_ENDED, turn_end(status, usage, steps, finish_reason), turn_id)
 
 
 def closed_turn_events(turn_ids: list[str]) -> list[Event]:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import orjson
 
 from shared.errors import NotFound, Transient
+from shared.sessions.answer import end_of
 from shared.sessions.cache import ReadableSession
 from shared.sessions.events import (
     EventLog,
@@ -26,8 +27,9 @@ from shared.sessions.events import (
     EventType,
     FrameType,
     envelope,
+    turn_end,
 )
-from shared.sessions.models import Message, MessageRole, MessageStatus, Turn
+from shared.sessions.models import Message, MessageRole, Turn
 from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
 
@@ -360,22 +362,23 @@ def _frame(seq: int, event: dict[str, Any]) -> bytes:
 
 def _end(turn: Turn) -> bytes:
     """The last frame of a turn, from what is stored."""
-    return sse("end", orjson.dumps({"status": turn.status, "usage": turn.usage.model_dump(), "steps": turn.steps}))
+    return sse("end", orjson.dumps(turn_end(turn.status, turn.usage, turn.steps, turn.finish_reason)))
 
 
 def _stored_frames(message: Message) -> list[bytes]:
-    """message_start, content_delta, tool_call..., message_end of a stored message. Without ids: they are not events."""
+    """message_start, reasoning_delta, content_delta, tool_call..., message_end of a stored message. Without ids: they
+    are not events."""
     start = {"message_id": message.id, "attempt": STORED_ATTEMPT}
     frames = [sse(FrameType.MESSAGE_START, orjson.dumps(start))]
+    if message.reasoning:
+        frames.append(sse(FrameType.REASONING_DELTA, orjson.dumps({"index": 0, "text": message.reasoning})))
     if message.content:
         frames.append(sse(FrameType.CONTENT_DELTA, orjson.dumps({"index": 0, "text": message.content})))
     frames.extend(
         sse(FrameType.TOOL_CALL, orjson.dumps({"id": call.id, "name": call.name, "arguments": call.arguments}))
         for call in message.tool_calls
     )
-    reason = "tool_calls" if message.tool_calls else "stop"
-    if message.status is not MessageStatus.COMPLETED:
-        reason = message.status.value
-    end = {"message_id": message.id, "finish_reason": reason, "usage": None}
+    reason = end_of(message.status, message.finish_reason, has_calls=bool(message.tool_calls))
+    end = {"message_id": message.id, "finish_reason": reason or message.status.value, "usage": None}
     frames.append(sse(FrameType.MESSAGE_END, orjson.dumps(end)))
     return frames

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import httpx
 import pytest
+from jsonschema import ValidationError  # type: ignore[import-untyped]  # it ships no types
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared.errors import HTTP_STATUS, ErrorCode
@@ -98,6 +99,44 @@ def test_problem_knows_exactly_the_24_codes(contract: WireContract) -> None:
     codes = contract.document["components"]["schemas"]["ErrorCode"]["enum"]
     assert sorted(codes) == sorted(HTTP_STATUS) == sorted(ErrorCode)
     assert len(codes) == 24
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        ("Message", ("author", "finish_reason", "reasoning", "output", "left_out")),
+        ("Turn", ("finish_reason",)),
+        ("Usage", ("input_tokens", "output_tokens", "cost_usd")),
+        ("SessionConfig", ("reasoning_effort", "output_schema", "max_turn_cost_usd", "max_session_cost_usd")),
+        ("NewMessage", ("output_schema",)),
+        ("NewAgent", ("model_api", "model_context_tokens", "compact_at")),
+        ("Agent", ("model_api", "model_context_tokens", "compact_at")),
+        ("SessionStatistics", ("usage", "models")),
+        ("PeriodStatistics", ("usage", "models", "days")),
+        ("ModelUsage", ("model", "turns", "cost_usd")),
+        ("DayUsage", ("day", "cost_usd")),
+    ],
+)
+def test_what_an_answer_says_of_itself_and_what_it_cost_is_described(
+    contract: WireContract, model: str, fields: tuple[str, ...]
+) -> None:
+    properties = contract.document["components"]["schemas"][model]["properties"]
+    assert [field for field in fields if not properties[field].get("description")] == []
+
+
+def test_a_schema_for_answers_is_any_json_object(contract: WireContract) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "x-own": [None]}
+    contract.validate_body("NewMessage", {"content": "How many?", "output_schema": schema})
+    contract.validate_body("SessionConfig", {"output_schema": schema})
+    with pytest.raises(ValidationError):
+        contract.validate_body("NewMessage", {"content": "How many?", "output_schema": [schema]})
+
+
+def test_a_finish_reason_is_one_of_six(contract: WireContract) -> None:
+    reasons = contract.document["components"]["schemas"]["FinishReason"]["enum"]
+    assert reasons == ["stop", "tool_calls", "length", "content_filter", "refusal", "cancelled"]
+    counted = contract.document["components"]["schemas"]["FinishReasonCounts"]["properties"]
+    assert set(counted) == {"total", *reasons}
 
 
 def test_there_are_15_event_types() -> None:

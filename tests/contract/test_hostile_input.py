@@ -85,6 +85,9 @@ async def test_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -> 
         ({"config": {"concurrency": "maybe"}}, "config.concurrency"),
         ({"config": {"approval_mode": None}}, "config.approval_mode"),
         ({"config": {"model": "m" * 129}}, "config.model"),
+        ({"config": {"max_turn_cost_usd": 0}}, "config.max_turn_cost_usd"),
+        ({"config": {"max_session_cost_usd": HUGE}}, "config.max_session_cost_usd"),
+        ({"config": {"reasoning_effort": "hard"}}, "config.reasoning_effort"),
         ({"agent_id": "no-such-agent"}, "agent_id"),
     ],
 )
@@ -102,6 +105,8 @@ async def test_wrong_field_of_a_session_is_named(api: Api, body: dict[str, Any],
         ({"content": "x", "role": "system"}, "VALIDATION_ERROR"),
         ({"content": "x", "concurrency": "now"}, "VALIDATION_ERROR"),
         ({"content": "x", "approval_mode": "never"}, "VALIDATION_ERROR"),
+        ({"content": "x", "author": "root"}, "VALIDATION_ERROR"),
+        ({"content": "x", "output_schema": {"type": "array"}}, "VALIDATION_ERROR"),
         ({"content": ""}, "INVALID_MESSAGE"),
         ({"content": " \n\t "}, "INVALID_MESSAGE"),
         ({"content": NUL}, "INVALID_MESSAGE"),
@@ -116,6 +121,87 @@ async def test_wrong_message_is_refused_and_not_stored(api: Api, body: dict[str,
     _assert_refused(response)
     assert response.json()["code"] == code
     assert await api.messages(session_id) == []
+
+
+def _nested(levels: int) -> dict[str, Any]:
+    """A schema of objects within objects."""
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+def _holding(part: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": part}}
+
+
+BAD_SCHEMAS: dict[str, Any] = {
+    "text": "object",
+    "list": [],
+    "says nothing": {},
+    "no object": {"type": "string"},
+    "two types": {"type": ["object", "null"]},
+    "no such type": _holding({"type": "nothing"}),
+    "properties of a list": {"type": "object", "properties": []},
+    "required of a number": {"type": "object", "required": 1},
+    "negative count": {"type": "object", "minProperties": -1},
+    "number beyond 64 bits": _holding({"const": HUGE}),
+    "pattern that is none": _holding({"type": "string", "pattern": "("}),
+    "pattern without end": _holding({"type": "string", "pattern": "(((a{1000}){1000}){1000}){1000}"}),
+    "part of another server": _holding({"$ref": "http://127.0.0.1:1/schema.json"}),
+    "part of the disk": _holding({"$ref": "file:///etc/passwd"}),
+    "part that is not there": _holding({"$ref": "#/$defs/none"}),
+    "NUL": _holding({"const": NUL}),
+    "too deep": _nested(40),
+    "as deep as JSON is read": _nested(90),
+    "too large": _holding({"enum": ["x" * 70_000]}),
+}
+
+
+@pytest.mark.parametrize("schema", BAD_SCHEMAS.values(), ids=BAD_SCHEMAS)
+async def test_schema_that_no_answer_can_be_held_to_is_refused_wherever_it_is_sent(api: Api, schema: Any) -> None:
+    session_id = await api.session()
+    config = {"config": {"output_schema": schema}}
+    agent = {"name": "n", "instructions": "i", "defaults": {"output_schema": schema}}
+    admin = api.as_user("root;admin")
+    for client, method, path, body in (
+        (api, "POST", "sessions", config),
+        (api, "PATCH", f"sessions/{session_id}", config),
+        (api, "POST", f"sessions/{session_id}/messages", {"content": "x", "output_schema": schema}),
+        (api, "POST", "templates", {"name": "n", **config}),
+        (admin, "PUT", "agents/schematic", agent),
+    ):
+        response = await client.request(method, f"/api/v1/{path}", content=json.dumps(body))
+        _assert_refused(response, "output_schema", statuses=(422,))
+        assert response.json()["code"] == "VALIDATION_ERROR"
+    assert await api.messages(session_id) == []
+    assert (await api.get(f"/api/v1/sessions/{session_id}")).json()["config"]["output_schema"] is None
+
+
+ODD_SCHEMAS: dict[str, Any] = {
+    "itself": {"type": "object", "allOf": [{"$ref": "#"}]},
+    "in a ring": {"type": "object", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
+                  "properties": {"x": {"$ref": "#/$defs/a"}}},
+    "tree": {"type": "object", "properties": {"x": {"$ref": "#"}}, "anyOf": [{"$ref": "#/properties/x"}, {}]},
+    "costly pattern": {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}},
+    "never": {"type": "object", "not": {}},
+    "true and false": {"type": "object", "properties": {"x": True, "y": False}},
+    "unknown words": {"type": "object", "x-own": [1], "format": "nothing", "title": "\u202e\uffff"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", ODD_SCHEMAS.values(), ids=ODD_SCHEMAS)
+async def test_odd_schema_is_refused_or_its_turn_comes_to_an_end(api: Api, schema: dict[str, Any]) -> None:
+    session_id = await api.session()
+    body = {"content": script(content=json.dumps({"x": "a" * 40 + "!"})), "output_schema": schema}
+    posted = await api.post(f"/api/v1/sessions/{session_id}/messages", body)
+    if posted.status_code != 202:
+        _assert_refused(posted, "output_schema", statuses=(422,))
+        return
+    turn = await api.until(session_id, posted.json()["turn"]["id"])
+    (answer,) = await api.messages(session_id, turn["id"], "assistant")
+    held = {"completed": {"x": "a" * 40 + "!"}, "failed": None}
+    assert answer["output"] == held[turn["status"]]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,10 @@ async def _walk(api: Api, sink: Sink) -> None:
         ("tool_call.ended", "system"),
     ]
     assert turn["usage"]["input_tokens"] > 0
+    assert (turn["usage"]["cost_usd"], turn["finish_reason"]) == (None, "stop")
+    asked, *_, answered = await api.messages(session["id"])
+    assert (asked["author"], asked["finish_reason"], answered["author"]) == ("olga", None, None)
+    assert (answered["finish_reason"], answered["output"], answered["left_out"]) == ("stop", None, None)
     for message in await api.messages(session["id"]):
         assert (await api.get(f"{base}/messages/{message['id']}")).json() == message
     stream = await api.turn_stream(session["id"], turn_id)
@@ -225,6 +229,11 @@ async def _walk_agents(api: Api) -> None:
     assert (found.json(), found.headers["etag"]) == (made.json(), made.headers["etag"])
     assert made.json() in (await anybody.get("/api/v1/agents?limit=200")).json()["items"]
     assert made.json()["defaults"] == {"max_steps": 3}
+    own = [made.json()[field] for field in ("model_api", "model_context_tokens", "compact_at")]
+    assert own == [None, None, 0.8]
+    about = {"model_api": "responses", "model_context_tokens": 8_192, "compact_at": None}
+    told = await admin.request("PUT", "/api/v1/agents/teller", json={**body, **about})
+    assert about.items() <= told.json().items()
     shown = {field: value for field, value in made.json().items() if not field.startswith("created_")}
     sent_back = {field: value for field, value in shown.items() if field not in {"id", "version"}}
     again = await admin.request("PUT", "/api/v1/agents/clerk", json=sent_back)
@@ -245,8 +254,14 @@ async def test_agents_that_cannot_be_are_refused_by_field(api: Api) -> None:
         ({"policies": {"calculate": {"quorum": 11}}}, "policies.calculate.quorum"),
         ({"policies": {"calculate": {"users": ["x" * 201]}}}, "policies.calculate.users.0"),
         ({"id": "other"}, "id"),
+        ({"model_api": "assistants"}, "model_api"),
+        ({"model_context_tokens": 255}, "model_context_tokens"),
+        ({"model_context_tokens": 10**400}, "model_context_tokens"),
+        ({"compact_at": 0}, "compact_at"),
+        ({"compact_at": 1.01}, "compact_at"),
+        ({"defaults": {"output_schema": {"type": "null"}}}, "defaults.output_schema"),
     ):
-        body = {"name": "n", "instructions": "i"} | changes
+        body: dict[str, Any] = {"name": "n", "instructions": "i", **changes}
         refused = await admin.request("PUT", "/api/v1/agents/refused", json=body)
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field), refused.text
     for version in ("0", "x", "2147483648", "1" * 5_000):
@@ -281,10 +296,16 @@ async def _walk_features(api: Api) -> None:
     figures = (await api.get(f"{base}/statistics")).json()
     assert (before["turns"]["total"], figures["turns"]["completed"], figures["messages"]["total"]) == (0, 1, 4)
     assert (figures["tool_calls"]["completed"], figures["turn_durations"]["count"]) == (1, 1)
+    assert (before["finish_reasons"]["total"], before["models"], before["usage"]["cost_usd"]) == (0, [], None)
+    ends = {reason: number for reason, number in figures["finish_reasons"].items() if number}
+    assert ends == {"total": 2, "tool_calls": 1, "stop": 1}
+    assert figures["models"] == [{**figures["usage"], "model": "scripted", "turns": 1}]
     period = {"from": opened["created_at"], "to": "2999-01-01T00:00:00+01:00"}
     found = (await api.get("/api/v1/statistics", params=period)).json()
     assert (found["from"], found["to"], found["turns"]["total"]) == (opened["created_at"], "2998-12-31T23:00:00Z", 1)
-    assert (await api.get("/api/v1/statistics")).json()["turns"]["total"] >= 1
+    whole = (await api.get("/api/v1/statistics")).json()
+    assert whole["turns"]["total"] >= 1
+    assert [day for day in whole["days"] if day["day"] == opened["created_at"][:10] and day["input_tokens"] > 0]
     assert (await api.request("DELETE", made.headers["location"])).status_code == 204
     assert (await api.request("DELETE", "/api/v1/tags/walk")).status_code == 204
     assert (await api.post("/api/v1/tags", {"name": "a/b"})).status_code == 201
@@ -332,8 +353,18 @@ async def _walk_files(api: Api) -> None:
     ):
         whole = await api.get(path, headers={"range": asked.encode()})
         assert (whole.status_code, len(whole.content)) == (200, 17), asked
+    turn_id = await api.say(session_id, script(content="Half of", finish_reason="length", reasoning="Let me see."))
+    await api.until(session_id, turn_id)
     exported = await api.get(f"/api/v1/sessions/{session_id}/export")
     assert exported.json()["session"]["id"] == session_id
+    assert exported.json()["messages"] == await api.messages(session_id)
+    for kind in ("md", "html", "csv", "pdf", "docx"):
+        made = await api.get(f"/api/v1/sessions/{session_id}/export", params={"format": kind})
+        assert made.status_code == 200, made.text
+        if kind not in {"pdf", "docx"}:
+            # The question holds these words, too; reasoning is no text of a table.
+            told = ("olga" in made.text, made.text.count("Let me see."))
+            assert told == (True, 1 if kind == "csv" else 2), kind
     refused = await api.get(f"/api/v1/sessions/{session_id}/export", params={"format": "exe"})
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "format")
     stale = await api.get(path, headers={"range": "bytes=0-1", "if-range": '"another"'})
@@ -524,7 +555,9 @@ async def test_ready_names_all_that_a_deployment_depends_on_and_asks_anew(api: A
     ready = await api.as_user(";").get("/api/v1/health/ready")
     assert ready.headers["cache-control"] == "no-store"
     names = ("postgres", "model", "redis", "storage", "blobs", "signalr", "durable")
-    assert ready.json() == {"status": "ok", "dependencies": dict.fromkeys(names, "ok")}
+    assert ready.json() == {"status": "ok", "model": None, "dependencies": dict.fromkeys(names, "ok")}
+    told = (await api.as_user("ada;admin").get("/api/v1/health/ready")).json()["model"]
+    assert (told["answers"], "scripted" in told["text"]) == (True, True)
 
 
 async def test_callers_are_told_who_they_are(parley: AppHost, contract: WireContract) -> None:

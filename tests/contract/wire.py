@@ -37,7 +37,13 @@ _TEXT: Json = {"type": "string"}
 _ID: Json = {"type": "string", "minLength": 1, "maxLength": 64}
 _INSTANT: Json = {"type": "string", "format": "date-time", "pattern": "Z$"}
 _COUNT: Json = {"type": "integer", "minimum": 0}
-_USAGE = _object({"input_tokens": _COUNT, "output_tokens": _COUNT})
+_COST: Json = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "null"}]}
+_TOKENS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
+_OLDER_USAGE = _object(dict.fromkeys(_TOKENS[:2], _COUNT))
+"""Of events that a version before 0024 kept for replay."""
+_USAGE: Json = {"anyOf": [_object({**dict.fromkeys(_TOKENS, _COUNT), "cost_usd": _COST}), _OLDER_USAGE]}
+_REASONS = ("stop", "tool_calls", "length", "content_filter", "refusal", "cancelled")
+_REASON: Json = {"enum": [*_REASONS, None]}
 _CODE: Json = {"type": "string", "pattern": "^[A-Z_]+$"}
 _ANY_OBJECT: Json = {"type": "object"}
 _TURN_END: Json = {"enum": ["completed", "failed", "cancelled"]}
@@ -45,8 +51,14 @@ _TURN_END: Json = {"enum": ["completed", "failed", "cancelled"]}
 FRAMES: Mapping[str, Json] = {
     "message_start": {"message_id": _ID, "attempt": {"type": "integer", "minimum": 1}},
     "content_delta": {"index": _COUNT, "text": {"type": "string", "minLength": 1}},
+    "reasoning_delta": {"index": _COUNT, "text": {"type": "string", "minLength": 1}},
     "tool_call": {"id": _ID, "name": _TEXT, "arguments": _ANY_OBJECT},
-    "message_end": {"message_id": _ID, "finish_reason": _TEXT, "usage": {"anyOf": [_USAGE, {"type": "null"}]}},
+    "message_end": {
+        "message_id": _ID,
+        # An answer that failed on its way has no reason.
+        "finish_reason": {"enum": [*_REASONS, "failed"]},
+        "usage": {"anyOf": [_USAGE, {"type": "null"}]},
+    },
     "error": {"code": _CODE, "detail": _TEXT},
 }
 """Fields of a frame beside its `type`."""
@@ -65,8 +77,15 @@ _MESSAGE: Json = {
         "id": _ID,
         "role": {"enum": ["user", "assistant", "system", "tool"]},
         "status": {"enum": ["streaming", "completed", "cancelled", "failed"]},
+        "author": _TEXT,
+        "finish_reason": _REASON,
+        "left_out": {"const": "content_filter"},
+        "output": _ANY_OBJECT,
     },
 }
+_LEFT_OUT: Json = _object(
+    {"id": _ID, "role": {"enum": ["user", "tool"]}, "left_out": {"enum": ["content_filter", None]}}
+)
 
 EVENTS: Mapping[str, Json] = {
     "session.created": _SESSION,
@@ -75,7 +94,7 @@ EVENTS: Mapping[str, Json] = {
     "session.suspended": _SESSION,
     "session.ended": _SESSION,
     "message.created": _MESSAGE,
-    "message.updated": _MESSAGE,
+    "message.updated": {"anyOf": [_MESSAGE, _LEFT_OUT]},
     "tool_call.pending": _APPROVAL,
     "tool_call.approved": _APPROVAL,
     "tool_call.rejected": {"anyOf": [_APPROVAL, _CALL_ENDED]},
@@ -83,7 +102,12 @@ EVENTS: Mapping[str, Json] = {
     "tool_call.failed": _CALL_ENDED,
     "stream.started": _object({}),
     "stream.chunk": _object({"frame": _FRAME}),
-    "stream.ended": _object({"status": _TURN_END, "usage": _USAGE, "steps": _COUNT}),
+    "stream.ended": {
+        "anyOf": [
+            _object({"status": _TURN_END, "usage": _USAGE, "steps": _COUNT, "finish_reason": _REASON}),
+            _object({"status": _TURN_END, "usage": _OLDER_USAGE, "steps": _COUNT}),
+        ]
+    },
     "error.occurred": _object({"code": _CODE, "detail": _TEXT}),
 }
 """`data` of the 15 event types."""

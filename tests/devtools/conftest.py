@@ -21,7 +21,10 @@ import azure.functions as func
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 @app.route(route="v1/health/ready")
 def ready(req: func.HttpRequest) -> func.HttpResponse:
-    return func.HttpResponse("well", status_code=200)
+    if "READY_FILE" not in os.environ:
+        return func.HttpResponse("well", status_code=200)
+    said = json.load(open(os.environ["READY_FILE"]))
+    return func.HttpResponse(json.dumps(said), status_code=200 if said["status"] == "ok" else 503)
 @app.route(route="settings")
 def settings(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(json.dumps(dict(os.environ)))

@@ -212,6 +212,50 @@ def test_an_unreachable_database_is_one_line(up: StartUp, own_servers: dict[str,
     assert one.output.splitlines()[-1].startswith("dev: the migrations failed: ")
 
 
+def _ready(path: Path, *, model: str, text: str, may_pass: bool = False) -> dict[str, str]:
+    """An environment in which the app says of itself what the file says."""
+    said = {
+        "status": "ok" if model == "ok" else "unavailable",
+        "model": {"answers": model == "ok", "may_pass": may_pass, "text": text},
+        "dependencies": {"postgres": "ok", "durable": "ok", "model": model},
+    }
+    path.write_text(json.dumps(said))
+    return {"READY_FILE": str(path)}
+
+
+def test_the_model_that_answers_is_named(up: StartUp, own_servers: dict[str, str], tmp_path: Path) -> None:
+    ready = _ready(tmp_path / "ready.json", model="ok", text="mine answers (chat API, 12 ms)")
+    running = up(env=own_servers | ready)
+
+    running.wait_for("ready (")
+
+    assert "  model   mine answers (chat API, 12 ms)\n" in running.output
+
+
+def test_a_model_that_somebody_has_to_put_right_ends_up_with_its_reason(
+    up: StartUp, own_servers: dict[str, str], tmp_path: Path
+) -> None:
+    text = "mine does not answer (chat API): the operator has to put OPENAI_API_KEY right."
+    running = up(env=own_servers | _ready(tmp_path / "ready.json", model="unavailable", text=text))
+
+    assert running.wait() == 1
+    assert running.output.rstrip().splitlines()[-1] == f"dev: the model {text}"
+
+
+def test_a_model_that_is_away_is_told_of_and_waited_for(
+    up: StartUp, own_servers: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "ready.json"
+    text = "mine does not answer (chat API): The model endpoint cannot be reached."
+    running = up(env=own_servers | _ready(file, model="unavailable", text=text, may_pass=True))
+    running.wait_for(f"model     {text} (tried again until it does)")
+    assert "ready (" not in running.output
+
+    _ready(file, model="ok", text="mine answers (chat API, 12 ms)")
+
+    running.wait_for("ready (")
+
+
 def test_an_app_that_cannot_start_ends_up_with_its_reason(
     up: StartUp, checkout: Path, own_servers: dict[str, str]
 ) -> None:

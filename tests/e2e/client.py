@@ -105,8 +105,12 @@ class Api:
 
     async def session_under(self, *, tools: list[str] | None = None, **policy: Any) -> str:
         """Open a session with an agent whose tool `http_request` has this approval policy; its id. tools: None: all."""
-        agent_id = f"careful-{uuid4()}"
-        body = {"name": "Careful", "instructions": "Ask first.", "tools": tools, "policies": {"http_request": policy}}
+        return await self.session_with(tools=tools, policies={"http_request": policy})
+
+    async def session_with(self, **agent: Any) -> str:
+        """Open a session with an agent of its own; its id."""
+        agent_id = f"own-{uuid4()}"
+        body = {"name": "Own", "instructions": "Be exact.", **agent}
         made = await self.as_user("root;admin").request("PUT", f"/api/v1/agents/{agent_id}", json=body)
         assert made.status_code in {200, 201}, made.text
         response = await self.post("/api/v1/sessions", {"agent_id": agent_id})

@@ -49,14 +49,15 @@ async def _assert_told_once(api: Api, session_id: str, turn_id: str) -> Transcri
     return replay
 
 
+@pytest.mark.parametrize("model_api", ["chat", "responses"])
 async def test_killed_while_streaming_the_turn_completes_as_a_new_attempt(
-    own_host: AppHost, api: Api, console: Console
+    own_host: AppHost, api: Api, console: Console, model_api: str
 ) -> None:
     """A SignalR client and an SSE client live through the crash; both end with exactly the stored text."""
-    session_id = await api.session()
+    session_id = await api.session_with(model_api=model_api)
     assert (await api.post(f"/api/v1/sessions/{session_id}/subscribe", {})).status_code == 200
     listener = await console.connect(api, reconnect=[100] * 300)
-    turn_id = await api.say(session_id, script(tokens=60, token_ms=25))
+    turn_id = await api.say(session_id, script(tokens=60, token_ms=25, reasoning="Boats go home."))
     heard = [await listener.next()]
     while "content_delta" not in str(heard[-1]):
         heard.append(await listener.next())
@@ -106,6 +107,7 @@ async def test_killed_while_waiting_for_an_approval_the_turn_still_waits(
 async def test_killed_while_a_tool_runs_that_must_not_run_twice_its_outcome_is_unknown(
     own_host: AppHost, api: Api, sink: Sink
 ) -> None:
+    sink.released.clear()
     session_id = await api.session()
     message = script(tool_calls=[[post_call(sink.url("/hold/killed"))]], echo=True)
     turn_id = await api.say(session_id, message, approval_mode="auto")
@@ -134,13 +136,16 @@ async def test_killed_while_a_tool_runs_that_must_not_run_twice_its_outcome_is_u
     ],
     ids=["after", "before"],
 )
+@pytest.mark.parametrize("model_api", ["chat", "responses"])
 async def test_killed_at_every_commit_of_a_turn_it_completes_and_its_tool_ran_once(
-    own_host: AppHost, api: Api, sink: Sink, crash: dict[str, str]
+    own_host: AppHost, api: Api, sink: Sink, crash: dict[str, str], model_api: str
 ) -> None:
-    path = f"/every-commit/{next(iter(crash))}"
-    session_id = await api.session()
+    """Over the responses API the model refuses to go on without the reasoning it had sent with its call."""
+    path = f"/every-commit/{model_api}/{next(iter(crash))}"
+    session_id = await api.session_with(model_api=model_api)
     own_host.stop()
     told: Json = {"tool_calls": [[post_call(sink.url(path))]], "content": "done", "preamble": "first "}
+    told |= {"reasoning": "It has to be posted.", "needs_reasoning": True}
     turn_id = ""
     lives = 0
     while True:

@@ -97,12 +97,17 @@ async def test_a_turn_with_a_tool_call_is_one_trace(api: Api, collector: Collect
     assert agent.attributes["gen_ai.conversation.id"] == session_id
     assert (agent.attributes["gen_ai.agent.id"], agent.attributes["gen_ai.agent.version"]) == ("assistant", "1")
     used = {name: agent.attributes[f"gen_ai.usage.{name}"] for name in ("input_tokens", "output_tokens")}
-    assert used == turn["usage"]
+    assert used == {name: turn["usage"][name] for name in used}
     first, second = (span.attributes for span in spans if span.name == "chat scripted")
     assert (first["gen_ai.operation.name"], first["gen_ai.request.model"]) == ("chat", "scripted")
     assert (first["gen_ai.provider.name"], first["server.address"]) == ("openai", "127.0.0.1")
     assert first["gen_ai.usage.input_tokens"] + second["gen_ai.usage.input_tokens"] == used["input_tokens"]
     assert [span["gen_ai.response.finish_reasons"] for span in (first, second)] == [["tool_calls"], ["stop"]]
+    for span in (first, second):
+        assert span["gen_ai.response.id"].startswith("chatcmpl-")
+        assert span["gen_ai.response.model"] == "offline-demo"
+        assert span["gen_ai.response.time_to_first_chunk"] > 0
+        assert span["gen_ai.usage.cache_read.input_tokens"] == span["gen_ai.usage.reasoning.output_tokens"] == 0
     (tool,) = (span.attributes for span in spans if span.name == "execute_tool calculate")
     assert (tool["gen_ai.tool.name"], tool["gen_ai.operation.name"]) == ("calculate", "execute_tool")
     assert tool["gen_ai.tool.call.id"] == turn["tool_calls"][0]["id"]

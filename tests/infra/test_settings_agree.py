@@ -82,7 +82,7 @@ def test_every_literal_of_infra_is_a_value_the_code_takes() -> None:
         "APPROVAL_LINK_SECRET": "k1:" + "s" * 32,
         "APPROVAL_WEBHOOK_SECRET": "whsec_" + "c2VjcmV0" * 4,
         "APPROVAL_WEBHOOK_URL": "",
-        "AZURE_OPENAI_DEPLOYMENT": "chat",
+        "AZURE_OPENAI_DEPLOYMENT": "gpt-5.4",
         "AZURE_OPENAI_ENDPOINT": "https://oai.openai.azure.com/",
         "AUTH_TENANT_ID": "tenant",
         "AzureSignalRConnectionString__serviceUri": "https://sigr.service.signalr.net",

@@ -14,6 +14,7 @@ from shared.adapters.redis_events import RedisEventLog
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.lifecycle import SessionLifecycle
 from shared.sessions.service import SessionService
+from tests.integration.bench import Bench, MakeBench, bench_maker
 from tests.integration.domain import RecordingAudit, Stores, connect_redis, session_lifecycle, session_service
 
 
@@ -54,6 +55,17 @@ async def model_url() -> AsyncIterator[str]:
     )
     yield f"http://127.0.0.1:{port}"
     await runner.cleanup()
+
+
+@pytest.fixture
+async def benches(stores: Stores, publisher: SessionEventPublisher) -> AsyncIterator[MakeBench]:
+    async with bench_maker(stores, publisher) as make:
+        yield make
+
+
+@pytest.fixture
+async def bench(benches: MakeBench, model_url: str) -> Bench:
+    return await benches(model_url=model_url)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,14 +29,17 @@ from shared.errors import no_such_session
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.agent_catalog import AgentCatalog
+from shared.sessions.agents import KnownModels
 from shared.sessions.approval_rules import arguments_digest, grant_of
 from shared.sessions.audit import SYSTEM, TIMEOUT_S, AuditTrail
+from shared.sessions.budgets import DailyLimits
 from shared.sessions.cache import ReadableSession, SessionChanges
 from shared.sessions.containment import sources_read
 from shared.sessions.context import estimate_tokens
 from shared.sessions.events import EventLog, EventTarget, SessionEventPublisher
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.lifecycle import ErasableStore, SessionLifecycle
+from shared.sessions.llm.registry import ModelRegistry
 from shared.sessions.models import (
     ApprovalMode,
     Concurrency,
@@ -186,7 +189,7 @@ class Stores:
         idempotency: Idempotency | None = None,
         turn_plan: TurnPlan | None = None,
     ) -> PostedMessage:
-        message, turn = new_message(session_id, content)
+        message, turn = new_message(session_id, content, author=user)
         return await self.turns.post_message(
             message,
             turn,
@@ -211,11 +214,18 @@ class Stores:
         return start
 
     async def answer(
-        self, turn_id: str, step: int = 1, *, content: str = "answer", calls: Sequence[ProposedCall] = ()
+        self,
+        turn_id: str,
+        step: int = 1,
+        *,
+        content: str = "answer",
+        calls: Sequence[ProposedCall] = (),
+        **changes: Any,
     ) -> StepStart:
-        """Run the whole model step `step` without a model."""
+        """Run the whole model step `step` without a model. changes: of its `StepResult`."""
         start = await self.started(turn_id, step)
-        assert await self.steps.save_step(result_of(start, content=content, calls=calls))
+        result = result_of(start, content=content, calls=calls)
+        assert await self.steps.save_step(replace(result, **changes))
         return start
 
     async def finish(self, turn_id: str, status: TurnStatus = TurnStatus.COMPLETED) -> Any:
@@ -295,7 +305,12 @@ def viewer_of(target: EventTarget, user_id: str = OWNER) -> Viewer:
 
 
 def session_service(
-    stores: Stores, publisher: SessionEventPublisher, *, user_daily_tokens: int | None = None
+    stores: Stores,
+    publisher: SessionEventPublisher,
+    *,
+    user_daily_tokens: int | None = None,
+    limits: DailyLimits | None = None,
+    registry: ModelRegistry | None = None,
 ) -> SessionService:
     """The service over the database alone."""
     agents = AgentCatalog(PostgresAgents(stores.pool))
@@ -307,7 +322,8 @@ def session_service(
         agents=agents,
         templates=TemplateService(PostgresTemplates(stores.pool), agents),
         attachments=PostgresAttachments(stores.pool),
-        user_daily_tokens=user_daily_tokens,
+        limits=limits or DailyLimits(user_daily_tokens),
+        known=KnownModels(registry or ModelRegistry()),
     )
 
 
@@ -362,7 +378,7 @@ def new_session(**fields: Any) -> Session:
     return Session(**values | fields)
 
 
-def new_message(session_id: str, content: str = "hello") -> tuple[Message, Turn]:
+def new_message(session_id: str, content: str = "hello", *, author: str = OWNER) -> tuple[Message, Turn]:
     now = utc_now()
     turn_id, message_id = new_id(), new_id()
     message = Message(
@@ -371,6 +387,7 @@ def new_message(session_id: str, content: str = "hello") -> tuple[Message, Turn]
         turn_id=turn_id,
         role=MessageRole.USER,
         content=content,
+        author=author,
         status=MessageStatus.COMPLETED,
         created_at=now,
     )
@@ -394,6 +411,7 @@ def result_of(
         calls=list(calls),
         usage=Usage(input_tokens=10, output_tokens=5),
         tokens=estimate_tokens(content),
+        ended_at=datetime.now(UTC),
         sources=sources_read(start.context),
     )
 

@@ -25,14 +25,16 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, TokenUnavailable, token_for
-from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.models.service import ModelService
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.realtime import RestSender
 from shared.adapters.redis_entra import EntraRedisCredentials
 from shared.adapters.redis_events import RedisEventLog
 from shared.errors import ErrorCode, Transient
 from shared.sessions.events import EventTarget
-from shared.sessions.llm import ModelEnd, ModelRequest, ModelText
+from shared.sessions.llm.conversation import UserSaid
+from shared.sessions.llm.protocol import ModelEnd, ModelRequest, ModelText
+from shared.sessions.llm.registry import ModelApi
 from shared.sessions.realtime import DeliveryFailed
 from shared.settings import Settings, without_user
 from tests.integration.entra import SECRET, Identity, certificate, identity, serving
@@ -198,7 +200,7 @@ def _azure(url: str) -> Settings:
     )
 
 
-_REQUEST = ModelRequest(model="chat", messages=[{"role": "user", "content": "hi"}], tools=[])
+_REQUEST = ModelRequest(model="chat", api=ModelApi.RESPONSES, instructions="Be brief.", conversation=[UserSaid("hi")])
 
 
 async def test_the_model_gets_a_token_and_no_key(identity: Identity) -> None:
@@ -206,20 +208,19 @@ async def test_the_model_gets_a_token_and_no_key(identity: Identity) -> None:
 
     async def model(request: web.Request) -> web.Response:
         seen.append((request.path, request.headers["Authorization"], request.headers.get("api-key")))
-        chunk = {"choices": [{"delta": {"content": "hello"}, "finish_reason": "stop"}]}
-        return web.Response(text=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n", content_type="text/event-stream")
+        said = {"type": "message", "content": [{"type": "output_text", "text": "hello"}]}
+        last = {"type": "response.completed", "response": {"status": "completed", "output": [said]}}
+        return web.Response(text=f"data: {json.dumps(last)}\n\n", content_type="text/event-stream")
 
     async with serving(model) as url:
-        chat = OpenAIChat(_azure(url), lambda scope: token_for(scope, identity.made))
-        events = [event async for event in chat.stream(_REQUEST)]
-        await chat.aclose()
+        service = ModelService(_azure(url), lambda scope: token_for(scope, identity.made))
+        for _ in range(2):
+            events = [event async for event in service.stream(_REQUEST)]
+            assert [type(event) for event in events] == [ModelText, ModelEnd]
+        await service.aclose()
 
-    assert [type(event) for event in events] == [ModelText, ModelEnd]
-    assert identity.asked == ["https://cognitiveservices.azure.com"]
-    path, authorization, key = seen[0]
-    assert path == "/openai/deployments/chat/chat/completions"
-    assert authorization == f"Bearer {identity.given[0]}"
-    assert not key
+    assert identity.asked == ["https://ai.azure.com"], "one token serves many requests"
+    assert seen == [("/openai/v1/responses", f"Bearer {identity.given[0]}", None)] * 2
 
 
 async def test_no_token_is_a_failure_of_that_service_that_shows_nothing(identity: Identity) -> None:
@@ -231,11 +232,12 @@ async def test_no_token_is_a_failure_of_that_service_that_shows_nothing(identity
     sender = RestSender("http://127.0.0.1:1", lambda _url: token_for(SIGNALR_SCOPE, identity.made))
     with pytest.raises(DeliveryFailed):
         await sender.send([b'{"target":"event","groupName":"g","arguments":[]}'])
-    chat = OpenAIChat(_azure("http://127.0.0.1:1"), lambda scope: token_for(scope, identity.made))
+    service = ModelService(_azure("http://127.0.0.1:1"), lambda scope: token_for(scope, identity.made))
     with pytest.raises(Transient) as failed:
-        [event async for event in chat.stream(_REQUEST)]
+        [event async for event in service.stream(_REQUEST)]
     assert failed.value.code is ErrorCode.LLM_ERROR
-    await chat.aclose()
+    assert "sign in" in failed.value.safe_message
+    await service.aclose()
 
 
 _STORAGE = """

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -16,9 +17,9 @@ from shared.sessions.files.content import FileFormat
 from shared.sessions.files.export import MAX_LAID_OUT_MESSAGES, ExportService
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.history.manager import HistoryManager
-from shared.sessions.models import Message
+from shared.sessions.models import FinishReason, Message
 from shared.sessions.pages import MessageFilter, Page
-from tests.integration.domain import OWNER, READER, STRANGER, Stores
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, result_of
 
 pytestmark = pytest.mark.integration
 
@@ -107,6 +108,52 @@ async def test_conversation_too_long_to_be_laid_out_is_refused_before_the_first_
         await anext(export.pieces)
     assert refusal.value.code is ErrorCode.MESSAGE_TOO_LONG
     assert "json" in refusal.value.safe_message
+
+
+async def test_what_is_laid_out_of_an_answer_in_json_counts_not_what_was_written(
+    stores: Stores, exports: ExportService
+) -> None:
+    session_id = await long_session(stores, 2)
+    # 150,000 characters in one line, 525,000 with each number on a line of its own; the bound is 400,000.
+    await stores.sql(
+        b"UPDATE messages SET content = '{}', output = jsonb_build_object('n', (SELECT jsonb_agg(1) FROM"
+        b" generate_series(1, 75000))) WHERE session_id = %(s)s AND role = 'assistant'",
+        s=session_id,
+    )
+    with pytest.raises(InvalidInput) as refusal:
+        await anext((await exports.export(session_id, ANN, FileFormat.DOCX)).pieces)
+    assert refusal.value.code is ErrorCode.MESSAGE_TOO_LONG
+
+
+async def test_file_tells_of_the_messages_what_the_store_holds(stores: Stores, exports: ExportService) -> None:
+    session = await stores.shared_session()
+    posted = await stores.post(session.id, "How many?", user=WRITER)
+    start = await stores.started(posted.turn.id)
+    answer = replace(
+        result_of(start, content='{"n": 2}'),
+        finish_reason=FinishReason.LENGTH,
+        reasoning="One and one.",
+        output={"n": 2},
+    )
+    assert await stores.steps.save_step(answer)
+    await stores.steps.leave_out(posted.turn.id, 1)
+
+    document = orjson.loads(await whole((await exports.export(session.id, ANN, FileFormat.JSON)).pieces))
+    asked, answered = document["messages"]
+    assert (asked["author"], asked["left_out"]) == (WRITER, "content_filter")
+    told = {"finish_reason": "length", "reasoning": "One and one.", "output": {"n": 2}, "content": '{"n": 2}'}
+    assert told.items() <= answered.items()
+    text = (await whole((await exports.export(session.id, ANN, FileFormat.MD)).pieces)).decode()
+    for said in (f"User ({WRITER})", "No model reads this", "> One and one.", '"n": 2', "Cut at the output limit"):
+        assert said in text
+
+
+async def test_author_of_an_older_message_is_who_its_turn_ran_for(stores: Stores, exports: ExportService) -> None:
+    session = await stores.shared_session()
+    posted = await stores.post(session.id, user=WRITER)
+    await stores.sql(b"UPDATE messages SET author = NULL WHERE id = %(m)s", m=posted.message.id)
+    table = (await whole((await exports.export(session.id, ANN, FileFormat.CSV)).pieces)).decode("utf-8-sig")
+    assert [row["author"] for row in csv.DictReader(io.StringIO(table))] == [WRITER]
 
 
 async def test_many_exports_at_once_all_end(stores: Stores, exports: ExportService) -> None:

@@ -13,10 +13,11 @@ from shared.adapters.postgres_search import PostgresSearch
 from shared.errors import AppError, ErrorCode
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, Role
-from shared.sessions.context import fit, to_wire
+from shared.sessions.context import fit, to_conversation
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.forks import ForkService, NewFork
 from shared.sessions.history.search import SearchFilter, SearchService
+from shared.sessions.llm.conversation import AssistantSaid, ToolAnswered, UserSaid
 from shared.sessions.models import Message, Session, SessionStatus, TurnStatus
 from shared.sessions.pages import MessageFilter, Page
 from tests.integration.branching import ANN, Conversation, conversation
@@ -139,9 +140,12 @@ async def test_a_model_reads_a_fork_as_a_valid_conversation(stores: Stores, fork
 
     posted = await stores.post(fork.id, "b")
 
-    wire = to_wire(fit((await stores.started(posted.turn.id)).context, 10_000))
-    assert [message["role"] for message in wire] == ["user", "assistant", "tool", "user"]
-    assert wire[1]["tool_calls"][0]["id"] == wire[2]["tool_call_id"]
+    said = to_conversation(fit((await stores.started(posted.turn.id)).context, 10_000))
+    asked, called, told, asked_again = said
+    assert (asked, asked_again) == (UserSaid("a"), UserSaid("b"))
+    assert isinstance(called, AssistantSaid)
+    assert isinstance(told, ToolAnswered)
+    assert [item.id for item in called.calls] == [told.call_id]
 
 
 async def test_a_message_of_another_branch_is_forked_there(stores: Stores, forks: ForkService) -> None:
@@ -349,9 +353,20 @@ async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(s
     copying = load_queries("forks")["copy_history"].decode()
     left_out = {
         "attachments": set[str](),
-        "turns": {"branch", "input_tokens", "output_tokens"},
-        "messages": {"branch"},
+        # What they cost was spent there.
+        "turns": {
+            "branch",
+            "input_tokens",
+            "output_tokens",
+            "cached_input_tokens",
+            "reasoning_tokens",
+            "cost_usd",
+            "counted_tokens",
+        },
+        # What an API wants back, it wants within the turn, and a copied turn has ended.
+        "messages": {"branch", "kept"},
         "tool_calls": set[str](),
+        "conversation_summaries": set[str](),
     }
     for table, on_purpose in left_out.items():
         rows = await stores.rows(

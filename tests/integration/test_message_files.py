@@ -14,14 +14,14 @@ from shared.adapters.postgres_attachments import PostgresAttachments
 from shared.errors import AppError, ErrorCode, InvalidInput, ToolFailed
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.context import estimate_tokens, to_wire
+from shared.sessions.context import estimate_tokens, to_conversation
 from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.stored_images import StoredImages
 from shared.sessions.files.tool_files import ToolFiles
-from shared.sessions.llm import ModelImage
+from shared.sessions.llm.conversation import ModelImage, UserSaid
 from shared.sessions.models import NewMessage, SessionConfig, TurnStatus
 from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.records import StepStart
@@ -87,9 +87,10 @@ async def test_message_shows_its_files_in_order_and_the_model_reads_them(
 
     start = await stores.started(posted.result.turn.id)
     (user,) = start.context
-    (wire,) = to_wire(start.context)
-    note, words = (part["text"] for part in wire["content"])
-    assert words == "compare them"
+    (said,) = to_conversation(start.context)
+    assert isinstance(said, UserSaid)
+    (note,) = said.before
+    assert (said.text, said.images) == ("compare them", ())
     entries = orjson.loads(note.split("\n")[1])["attachments"]
     assert [(entry["id"], entry["untrusted_text"]) for entry in entries] == [
         (second, "plain words"),
@@ -162,7 +163,7 @@ async def test_images_are_read_for_models_that_see_and_nothing_else_is(
     content = png(4, 3).getvalue()
     image, table = await send(attachments, session.id, content, "p.png"), await send(attachments, session.id)
     reader = StoredImages(rows, blobs)
-    assert await reader.read(session.id, image) == ModelImage("image/png", content)
+    assert await reader.read(session.id, image) == ModelImage("image/png", content, "p.png")
     assert await reader.read(session.id, table) is None
     assert await reader.read(other.id, image) is None
     large = await send(attachments, session.id, content, "large.png")

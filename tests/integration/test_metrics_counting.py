@@ -8,25 +8,35 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.models.service import ModelService
 from shared.adapters.postgres_forks import PostgresForks
 from shared.adapters.postgres_metrics import PostgresGauges
+from shared.adapters.prometheus import render
 from shared.adapters.redis_metrics import RedisMetrics
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict
+from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.forks import ForkService, NewFork
-from shared.sessions.metrics import SESSION_CREATED, TOOL_EXECUTION_TIME, MetricsCollector, SharedMetrics, metrics
-from shared.sessions.models import NewMessage, NewSession, SessionStatus
+from shared.sessions.llm.registry import Model, ModelRegistry
+from shared.sessions.metrics import (
+    MODEL_COST,
+    SESSION_CREATED,
+    TOOL_EXECUTION_TIME,
+    MetricsCollector,
+    SharedMetrics,
+    metrics,
+)
+from shared.sessions.models import NewMessage, NewSession, SessionStatus, Usage
 from shared.sessions.service import SessionService
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
+from tests.integration.bench import settings_for
 from tests.integration.domain import OWNER, RecordingAudit, RecordingSender, Stores, call, script
-from tests.integration.test_bridge import settings_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -79,7 +89,7 @@ async def test_a_message_counts_once_under_one_idempotency_key_and_not_when_refu
 
 @pytest.fixture
 async def bridge(stores: Stores, publisher: SessionEventPublisher, model_url: str) -> AsyncIterator[SessionAgentBridge]:
-    model = OpenAIChat(settings_for(model_url))
+    model = ModelService(settings_for(model_url))
     watch = CancelWatch(stores.turns.cancel_requested)
     yield SessionAgentBridge(stores.steps, AgentExecutor(model), publisher, RecordingSender(), watch)
     await model.aclose()
@@ -97,6 +107,32 @@ async def test_a_step_asked_for_again_counts_one_answer_and_one_model_call(
     model_calls = {field: value for field, value in kept.items() if field.startswith("llm_response_time_seconds")}
     assert sum(value for field, value in model_calls.items() if "sum_us" not in field) == 1
     assert all("|scripted|completed|" in field for field in model_calls)
+    usage = (await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)).usage
+    assert usage.output_tokens > 0
+    tokens = [kept.get(f"model_tokens_total|scripted|{kind}", 0) for kind in ("input", "output")]
+    assert tokens == [usage.input_tokens, usage.output_tokens]
+    assert not [field for field in kept if field.startswith(MODEL_COST.name)], "the model has no price"
+
+
+async def test_what_a_model_call_cost_is_counted_as_it_is_stored(
+    stores: Stores, publisher: SessionEventPublisher, model_url: str
+) -> None:
+    metrics.admit_models(["scripted"])
+    # A token read costs 1,250 billionths of a dollar, one written 10,000.
+    registry = ModelRegistry({"scripted": Model(name="scripted", input_usd=1.25, output_usd=10)})
+    model = ModelService(settings_for(model_url))
+    executor = AgentExecutor(model, registry=registry)
+    watch = CancelWatch(stores.turns.cancel_requested)
+    bridge = SessionAgentBridge(stores.steps, executor, publisher, RecordingSender(), watch)
+    posted = await stores.turn(script(tokens=5))
+    try:
+        await bridge.run_step(posted.turn.id, 1, tries=1)
+    finally:
+        await model.aclose()
+    usage = (await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)).usage
+    nano_usd = metrics.take()["model_cost_nanousd_total|scripted"]
+    assert nano_usd == 1_250 * usage.input_tokens + 10_000 * usage.output_tokens
+    assert usage.cost_usd == nano_usd / 1_000_000_000
 
 
 async def test_of_two_attempts_at_once_the_answer_counts_once(bridge: SessionAgentBridge, stores: Stores) -> None:
@@ -107,7 +143,7 @@ async def test_of_two_attempts_at_once_the_answer_counts_once(bridge: SessionAge
 
 async def test_a_model_that_fails_is_timed_under_its_code(bridge: SessionAgentBridge, stores: Stores) -> None:
     metrics.admit_models(["scripted"])
-    posted = await stores.turn(script(fail={"status": 500}))
+    posted = await stores.turn(script(key=new_id(), fail=[{"status": 500}] * 2))
     await bridge.run_step(posted.turn.id, 1, tries=1)
     assert counted("llm_response_time_seconds") == {"scripted|LLM_ERROR": 1}
 
@@ -153,6 +189,26 @@ async def test_processes_add_up_and_each_reads_the_sum(redis: Redis) -> None:
     }
     assert await one.totals() == expected
     assert await two.totals() == expected
+
+
+async def test_tokens_and_costs_of_all_processes_are_one_sum_in_dollars_for_whoever_is_asked(redis: Redis) -> None:
+    collectors = [MetricsCollector(), MetricsCollector()]
+    processes = [SharedMetrics(collector, RedisMetrics(redis)) for collector in collectors]
+    for collector in collectors:
+        collector.admit_models(["summed"])
+        for _ in range(3):
+            collector.model_used("summed", Usage(input_tokens=10, output_tokens=1, cost_usd=0.1))
+    for process in processes:
+        await process.flush()
+    for process in processes:
+        text = render(await process.totals(), None, "")[0].decode()
+        lines = [line for line in text.splitlines() if "summed" in line]
+        # Six times a tenth, which as fractions of two is less than 0.6.
+        assert lines == [
+            'model_tokens_total{kind="input",model="summed"} 60.0',
+            'model_tokens_total{kind="output",model="summed"} 6.0',
+            'model_cost_usd_total{model="summed"} 0.6',
+        ]
 
 
 async def test_a_flush_sent_twice_adds_once(redis: Redis) -> None:

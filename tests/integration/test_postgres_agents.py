@@ -58,6 +58,62 @@ async def test_an_agent_comes_back_as_it_was_written(catalog: AgentCatalog) -> N
     assert found in (await catalog.list_for(Page(limit=200)))[0]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "big", "model_api": "responses", "model_context_tokens": 8_192, "compact_at": 0.5},
+        {"model": "big", "model_api": "chat", "compact_at": 1.0},
+        {"compact_at": None},
+        {},
+    ],
+    ids=["all", "some", "never", "nothing"],
+)
+async def test_what_an_agent_says_of_its_model_comes_back_and_is_in_the_plans_of_its_turns(
+    stores: Stores, service: SessionService, catalog: AgentCatalog, fields: dict[str, Any]
+) -> None:
+    agent_id = new_id()
+    body = clerk(**fields)
+    made, _ = await catalog.put(agent_id, body, ADMIN, if_match=None)
+    session, _, _ = await service.create(NewSession(agent_id=agent_id), ADMIN, idempotency_key=None)
+
+    found = await catalog.get(agent_id)
+    plan = await _plan(stores, service, session.id)
+
+    assert found == made
+    compact_at = fields.get("compact_at", 0.8)
+    assert (found.model_api, found.model_context_tokens, found.compact_at) == (
+        fields.get("model_api"),
+        fields.get("model_context_tokens"),
+        compact_at,
+    )
+    assert (plan["model_api"], plan["model_context_tokens"], plan["compact_at"]) == (
+        fields.get("model_api"),
+        fields.get("model_context_tokens"),
+        compact_at,
+    )
+    if "model_context_tokens" in fields:
+        assert plan["max_context_tokens"] < fields["model_context_tokens"], "room for an answer is left"
+    # Said again it makes no version; something else of it does.
+    assert (await catalog.put(agent_id, body, ADMIN, if_match=None))[0].version == 1
+    other = clerk(**fields | {"compact_at": 0.25})
+    assert (await catalog.put(agent_id, other, ADMIN, if_match=None))[0].version == 2
+
+
+async def test_what_an_agent_says_of_its_model_is_not_about_one_that_the_session_chose(
+    stores: Stores, service: SessionService, catalog: AgentCatalog
+) -> None:
+    agent_id = new_id()
+    await catalog.put(
+        agent_id, clerk(model="big", model_api="responses", model_context_tokens=8_192), ADMIN, if_match=None
+    )
+    body = NewSession(agent_id=agent_id, config=SessionConfig(model="small"))
+    session, _, _ = await service.create(body, ADMIN, idempotency_key=None)
+
+    plan = await _plan(stores, service, session.id)
+
+    assert (plan["model"], plan["model_api"], plan["model_context_tokens"]) == ("small", None, None)
+
+
 async def test_of_many_writers_at_once_each_makes_a_version_of_its_own(catalog: AgentCatalog) -> None:
     agent_id = new_id()
     made = await asyncio.gather(

@@ -179,27 +179,34 @@ async def _save(stores: Stores, tool_call_id: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("what", ["a step with calls", "an approval"])
-async def test_a_cancel_does_not_deadlock_with_what_is_added_to_the_turn(
-    stores: Stores, holder: Holder, what: str
-) -> None:
+async def test_a_cancel_does_not_deadlock_with_an_approval_that_is_asked_for(stores: Stores, holder: Holder) -> None:
     """The turn's row is locked by what is added; the row of its session, which the cancel has, must not be wanted."""
     proposal = call("http_request", needs_approval=True)
-    if what == "an approval":
-        posted = await stores.proposed(proposal)
-        adding: Awaitable[object] = stores.request_approval(proposal)
-    else:
-        posted = await stores.turn()
-        start = await stores.started(posted.turn.id)
-        adding = stores.steps.save_step(result_of(start, calls=[proposal]))
-    key = {"session_id": posted.turn.session_id, "turn_id": posted.turn.id, "user_id": OWNER}
+    posted = await stores.proposed(proposal)
+    turn_id = posted.turn.id
     turns = load_queries("turns")
-    await holder.run(turns["lock_turn_for_user"], **key)
+    await holder.run(turns["lock_turn_for_user"], session_id=posted.turn.session_id, turn_id=turn_id, user_id=OWNER)
 
-    assert await adding
+    assert await stores.request_approval(proposal)
 
-    await holder.run(turns["request_cancel"], turn_ids=[posted.turn.id], now=utc_now())
+    await holder.run(turns["request_cancel"], turn_ids=[turn_id], now=utc_now())
     await holder.release()
+
+
+async def test_a_step_that_is_stored_waits_for_a_cancel_and_is_not_killed(stores: Stores, holder: Holder) -> None:
+    """It counts what it used in the session, and so wants its row before the turn's, as the cancel does."""
+    posted = await stores.turn()
+    start = await stores.started(posted.turn.id)
+    turn_id = posted.turn.id
+    turns = load_queries("turns")
+    await holder.run(turns["lock_turn_for_user"], session_id=posted.turn.session_id, turn_id=turn_id, user_id=OWNER)
+    (saving,) = await holder.blocked(stores.steps.save_step(result_of(start, calls=[call("http_request")])))
+
+    await holder.run(turns["request_cancel"], turn_ids=[turn_id], now=utc_now())
+    await holder.release()
+
+    assert await saving
+    assert (await stores.turns.get_turn(posted.turn.session_id, turn_id)).usage.input_tokens == 10
 
 
 async def test_a_turn_that_ends_takes_back_what_was_asked_of_people(stores: Stores) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from shared.errors import ErrorCode, InvalidInput, NotFound
 from shared.ids import new_id
-from shared.sessions.context import fit, to_wire
+from shared.sessions.context import fit, to_conversation
+from shared.sessions.llm.conversation import AssistantSaid, ToolAnswered, UserSaid
 from shared.sessions.models import Concurrency, MessageRole, MessageStatus, ToolCallStatus, TurnStatus
 from shared.sessions.pages import MessageFilter, Page
 from shared.sessions.records import CallStart, StepClosed, StepStart, StoredStep
@@ -153,11 +154,12 @@ async def test_the_model_reads_a_step_before_its_results_in_the_order_of_the_cal
 
     start = await stores.started(posted.turn.id, 2)
 
-    wire = to_wire(fit(start.context, 100_000))
-    assert [message["role"] for message in wire] == ["user", "assistant", "tool", "tool", "tool"]
+    asked, called, *told = to_conversation(fit(start.context, 100_000))
+    assert asked == UserSaid("sum up")
     ids = [item.provider_call_id for item in calls]
-    assert [message["tool_call_id"] for message in wire[2:]] == ids
-    assert [item["id"] for item in wire[1]["tool_calls"]] == ids
+    assert isinstance(called, AssistantSaid)
+    assert [item.id for item in called.calls] == ids
+    assert told == [ToolAnswered(call_id, f'"{call_id}"') for call_id in ids]
 
 
 async def test_a_message_queued_behind_a_turn_is_read_after_that_turns_answer(stores: Stores) -> None:

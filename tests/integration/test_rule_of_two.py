@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.models.service import ModelService
 from shared.errors import InvalidInput
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
@@ -25,6 +25,7 @@ from shared.sessions.records import PostedMessage
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
 from shared.signing import ApprovalLinks
+from tests.integration.bench import settings_for
 from tests.integration.branching import Conversation, conversation
 from tests.integration.domain import (
     WAIT_S,
@@ -36,7 +37,6 @@ from tests.integration.domain import (
     plan,
     script,
 )
-from tests.integration.test_bridge import settings_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -127,7 +127,7 @@ class Rig:
 
 @pytest.fixture
 async def rig(stores: Stores, publisher: SessionEventPublisher, model_url: str) -> AsyncIterator[Rig]:
-    model = OpenAIChat(settings_for(model_url, LLM_TIMEOUT_SECONDS=5))
+    model = ModelService(settings_for(model_url, LLM_TIMEOUT_SECONDS=5))
     watch = CancelWatch(stores.turns.cancel_requested)
     outside, audit = Outside(), RecordingAudit()
     links = ApprovalLinks("s" * 32, "http://localhost")

@@ -318,8 +318,9 @@ class TestTurnStream:
         assert [event.data["index"] for event in reader.events if event.name == "content_delta"] == [0, *range(30)]
         assert reader.events[-1].data == {
             "status": "completed",
-            "usage": {"input_tokens": 10, "output_tokens": 5},
+            "usage": Usage(input_tokens=10, output_tokens=5).model_dump(),
             "steps": 1,
+            "finish_reason": None,
         }
 
     @pytest.mark.parametrize("seen", [1, 5, 20])

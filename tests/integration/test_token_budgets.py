@@ -1,8 +1,9 @@
-"""Budgets on a real PostgreSQL: what a step is told, what a closed turn adds once, what is refused."""
+"""Budgets on a real PostgreSQL: what a step is told, what counts once, what is refused."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from shared.errors import BudgetExceeded, ErrorCode, InvalidState
 from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.branches import BranchService
-from shared.sessions.budgets import TokensUsed, usage_day
+from shared.sessions.budgets import DailyLimits, TokensUsed, usage_day
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.models import (
@@ -26,7 +27,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.records import StepResult, StoredStep
+from shared.sessions.records import StoredStep
 from shared.sessions.service import SessionService
 from tests.integration.domain import OWNER, Stores, Uncached, plan, result_of, session_service, utc_now
 
@@ -53,7 +54,7 @@ async def test_a_step_is_told_what_its_turn_its_session_and_the_users_day_have_u
 
     start = await stores.started(second.turn.id, 2)
 
-    assert start.used == TokensUsed(turn=STEP_TOKENS, session=STEP_TOKENS, user_day=STEP_TOKENS)
+    assert start.used == TokensUsed(turn=STEP_TOKENS, session=2 * STEP_TOKENS, user_day=2 * STEP_TOKENS)
     assert start.max_session_tokens == 1_000
 
 
@@ -123,10 +124,10 @@ async def test_yesterdays_tokens_do_not_count_today_and_are_forgotten(stores: St
     for days in (0, 1, 91):
         await stores.sql(b"INSERT INTO token_usage VALUES (%(u)s, %(d)s, 7, 1)", u=user, d=today - timedelta(days=days))
 
-    *_, used_today = await stores.sessions.get_for_posting(session.id, user, day=today)
+    *_, used = await stores.sessions.get_for_posting(session.id, user, day=today)
     await stores.sessions.forget_token_usage(before=today - timedelta(days=90))
 
-    assert (used_today, len(await _used(stores, user))) == (8, 2)
+    assert (used.tokens, len(await _used(stores, user))) == (8, 2)
 
 
 @pytest.fixture
@@ -233,16 +234,14 @@ async def test_of_two_turns_racing_at_the_days_limit_the_one_that_looks_later_do
         posted = await stores.post(session.id, user=user, turn_plan=plan(tools=[]))
         turns.append(posted.turn.id)
     limit = 2 * STEP_TOKENS + 200
-    executor = AgentExecutor(_NoModel(), user_daily_tokens=limit)
+    executor = AgentExecutor(_NoModel(), limits=DailyLimits(limit))
     starts = await asyncio.gather(*(stores.started(turn_id) for turn_id in turns))
     for start in starts:
         allowed = (await executor.request(start, [])).max_output_tokens
         assert allowed is not None
         assert 0 < allowed <= limit
     used = Usage(input_tokens=limit - STEP_TOKENS, output_tokens=0)
-    assert await stores.steps.save_step(
-        StepResult(starts[0].message_id, 1, "long", MessageStatus.COMPLETED, [], used, 3)
-    )
+    assert await stores.steps.save_step(replace(result_of(starts[0], content="long"), usage=used))
     assert await stores.steps.save_step(result_of(starts[1]))
     await stores.finish(turns[0])
 
@@ -264,7 +263,7 @@ async def test_a_failed_step_keeps_the_reason_for_a_repeat(stores: Stores) -> No
     posted = await stores.turn()
     start = await stores.started(posted.turn.id)
     error = TurnError(code=ErrorCode.TOKEN_LIMIT, detail="The conversation is too long.")
-    failed = StepResult(start.message_id, start.attempt, "", MessageStatus.FAILED, [], Usage(), 0, error)
+    failed = replace(result_of(start, content="", status=MessageStatus.FAILED), usage=Usage(), tokens=0, error=error)
     assert await stores.steps.save_step(failed)
 
     stored = await stores.begin(posted.turn.id)

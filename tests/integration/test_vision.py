@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.adapters.blob_store import AzureBlobStore
-from shared.adapters.openai_chat import OpenAIChat
+from shared.adapters.models.service import ModelService
 from shared.adapters.postgres_agents import PostgresAgents
 from shared.adapters.postgres_attachments import PostgresAttachments
 from shared.ids import new_id
@@ -20,10 +20,11 @@ from shared.sessions.executor import AgentExecutor
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.stored_images import StoredImages
+from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import NewMessage, NewSession
 from shared.sessions.records import StepStart
+from tests.integration.bench import BOTH_APIS, settings_for
 from tests.integration.domain import OWNER, Stores, session_service
-from tests.integration.test_bridge import settings_for
 from tests.unit.files.documents import png
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -38,6 +39,7 @@ async def blobs(storage_url: str) -> AsyncIterator[AzureBlobStore]:
     await store.aclose()
 
 
+@pytest.mark.parametrize("api", BOTH_APIS)
 @pytest.mark.parametrize("vision", [True, False], ids=["sees", "is told"])
 async def test_a_model_gets_the_images_of_a_message_if_its_agent_sees(
     stores: Stores,
@@ -45,6 +47,7 @@ async def test_a_model_gets_the_images_of_a_message_if_its_agent_sees(
     blobs: AzureBlobStore,
     model_url: str,
     vision: bool,
+    api: ModelApi,
 ) -> None:
     rows, agent_id = PostgresAttachments(stores.pool), new_id()
     catalog = AgentCatalog(PostgresAgents(stores.pool))
@@ -60,12 +63,13 @@ async def test_a_model_gets_the_images_of_a_message_if_its_agent_sees(
     start = await stores.steps.begin_step(posted.result.turn.id, 1, message_id=new_id(), now=datetime.now(UTC))
     assert isinstance(start, StepStart)
 
-    model = OpenAIChat(settings_for(model_url))
+    model = ModelService(settings_for(model_url))
     try:
-        answer = await AgentExecutor(model, images=StoredImages(rows, blobs)).execute(start, [])
+        executor = AgentExecutor(model, images=StoredImages(rows, blobs), api_of=lambda _: api)
+        answer = await executor.execute(start, [])
     finally:
         await model.aclose()
 
     # The offline model counts the parts that are no text.
     assert ("the 1 attachment" in answer.content) is vision
-    assert answer.finish_reason == "stop"
+    assert answer.end.finish_reason == "stop"

@@ -111,6 +111,10 @@ def test_a_plan_stored_before_agents_were_data_can_still_be_read() -> None:
     stored = plan_of(DEFAULT_AGENT, SessionConfig()).model_dump(mode="json")
     for name in ("agent_id", "agent_version", "policies", "vision", "max_session_tokens"):
         del stored[name]
+    for name in ("model_api", "model_context_tokens", "reasoning_effort", "output_schema", "compact_at"):
+        del stored[name]
+    for name in ("max_turn_cost_usd", "max_session_cost_usd", "containment", "traceparent", "correlation_id"):
+        del stored[name]
 
     assert TurnPlan.model_validate(stored).agent_version is None
 

@@ -21,7 +21,7 @@ from shared.sessions.containment import (
     supervised,
     untrusted,
 )
-from shared.sessions.llm import ModelToolCall
+from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, MessageStatus, SessionConfig
 from shared.sessions.policy import ApprovalPolicy, Containment, TimeoutAction
 from shared.sessions.proposals import Standing, propose

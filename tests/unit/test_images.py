@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +10,13 @@ import pytest
 
 from shared.errors import ErrorCode, Transient
 from shared.sessions.agents import DEFAULT_AGENT, plan_turn
-from shared.sessions.context import to_wire
+from shared.sessions.context import to_conversation
 from shared.sessions.events import EventTarget
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.images import IMAGE_TOKENS, MAX_IMAGES, MAX_REQUEST_BYTES, with_images
-from shared.sessions.llm import ModelAnswer, ModelEnd, ModelEvent, ModelImage, ModelRequest, ModelText, ModelToolCall
-from shared.sessions.models import MessageStatus, SessionConfig, Usage
+from shared.sessions.llm.conversation import ModelImage, ModelToolCall, UserSaid
+from shared.sessions.llm.protocol import ModelAnswer, ModelEnd, ModelEvent, ModelRequest, ModelText
+from shared.sessions.models import FinishReason, MessageStatus, SessionConfig, Usage
 from shared.sessions.records import ContextMessage, StepStart
 
 PNG = b"\x89PNG\r\n\x1a\npixels"
@@ -87,20 +87,19 @@ def test_the_cost_of_an_image_is_the_tile_formulas_worst() -> None:
 
 
 def test_images_stand_between_what_is_told_of_them_and_the_users_words() -> None:
-    (wire,) = to_wire([_said(1, _file("a"), _file("gone"))], {"a": ModelImage("image/png", PNG)})
+    image = ModelImage("image/png", PNG)
 
-    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
-    assert wire == {
-        "role": "user",
-        "content": [
-            {"type": "text", "text": "note"},
-            {"type": "image_url", "image_url": {"url": url}},
-            {"type": "text", "text": "words 1"},
-        ],
-    }
+    said = to_conversation([_said(1, _file("a"), _file("gone"))], {"a": image})
+
+    # Each API sends `before`, then the images, then the text.
+    assert said == [UserSaid(text="words 1", before=("note",), images=(image,))]
 
 
 # The executor. ---------------------------------------------------------------------------------
+
+_END = ModelEnd(
+    FinishReason.TOOL_CALLS, Usage(input_tokens=3, output_tokens=2), [ModelToolCall("id", "calculate", "{}")]
+)
 
 
 class _Model:
@@ -113,7 +112,7 @@ class _Model:
         self.asked.append(request)
         yield ModelText("one ")
         yield ModelText("two")
-        yield ModelEnd("tool_calls", Usage(input_tokens=3, output_tokens=2), [ModelToolCall("id", "calculate", "{}")])
+        yield _END
 
 
 class _Album:
@@ -149,10 +148,7 @@ def _start(*context: ContextMessage, vision: bool, max_context_tokens: int = 100
 
 
 def _images_in(request: ModelRequest) -> int:
-    parts = [
-        part for message in request.messages if isinstance(message["content"], list) for part in message["content"]
-    ]
-    return sum(part["type"] == "image_url" for part in parts)
+    return sum(len(said.images) for said in request.conversation if isinstance(said, UserSaid))
 
 
 async def test_an_agent_that_sees_is_shown_the_images_of_its_session() -> None:
@@ -171,8 +167,7 @@ async def test_others_are_only_told_of_them(vision: bool, album: _Album | None) 
     await AgentExecutor(model, images=album).execute(_start(_said(1, _file("a")), vision=vision), [])
 
     assert album is None or album.read_ids == []
-    content = model.asked[0].messages[-1]["content"]
-    assert [part["text"] for part in content] == ["note", "words 1"]
+    assert model.asked[0].conversation == [UserSaid("words 1", ("note",))]
 
 
 async def test_images_push_older_messages_out_of_the_window() -> None:
@@ -181,7 +176,8 @@ async def test_images_push_older_messages_out_of_the_window() -> None:
 
     request = await executor.request(start, [])
 
-    assert (len(request.messages), _images_in(request)) == (2, 1)
+    assert [said.text for said in request.conversation] == ["words 2"]
+    assert _images_in(request) == 1
 
 
 async def test_a_store_of_images_that_is_away_is_worth_another_try() -> None:
@@ -195,7 +191,5 @@ async def test_an_answer_comes_whole_or_as_it_is_said() -> None:
     whole = await executor.execute(start, [])
     streamed = [event async for event in await executor.execute(start, [], stream=True)]
 
-    call = ModelToolCall("id", "calculate", "{}")
-    assert whole == ModelAnswer("one two", "tool_calls", Usage(input_tokens=3, output_tokens=2), [call])
-    assert streamed[:2] == [ModelText("one "), ModelText("two")]
-    assert isinstance(streamed[2], ModelEnd)
+    assert whole == ModelAnswer("one two", _END)
+    assert streamed == [ModelText("one "), ModelText("two"), _END]

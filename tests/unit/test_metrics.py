@@ -18,6 +18,8 @@ from shared.sessions import metrics as module
 from shared.sessions.metrics import (
     LLM_RESPONSE_TIME,
     MESSAGE_COUNT,
+    MODEL_COST,
+    MODEL_TOKENS,
     SESSION_CREATED,
     TOOL_EXECUTION_TIME,
     Gauges,
@@ -28,7 +30,7 @@ from shared.sessions.metrics import (
     track_time,
     track_tool_time,
 )
-from shared.sessions.models import MessageRole, ToolCallStatus
+from shared.sessions.models import MessageRole, ToolCallStatus, Usage
 from shared.sessions.tools.registry import find_tool
 
 THE_SEVEN = {
@@ -40,6 +42,7 @@ THE_SEVEN = {
     "active_sessions_count",
     "pending_approvals_count",
 }
+OF_MODELS = {"model_tokens_total", "model_cost_usd_total"}
 
 
 @pytest.fixture
@@ -110,6 +113,36 @@ def test_a_separator_in_a_model_name_cannot_make_another_label(collector: Metric
     collector.admit_models(["a|b"])
     collector.observe(LLM_RESPONSE_TIME, 1.0, "a|b", "completed")
     assert series(collector, LLM_RESPONSE_TIME.name) == {"a_b|completed": 1}
+
+
+def test_what_a_model_used_is_counted_by_kind_and_its_cost_to_a_billionth(collector: MetricsCollector) -> None:
+    used = Usage(input_tokens=100, output_tokens=10, cached_input_tokens=60, reasoning_tokens=4, cost_usd=0.000_123_4)
+    for usage in (used, used, Usage(output_tokens=1)):
+        collector.model_used("gpt", usage)
+    assert collector.take() == {
+        "model_tokens_total|gpt|input": 200,
+        "model_tokens_total|gpt|output": 21,
+        "model_tokens_total|gpt|cached_input": 120,
+        "model_tokens_total|gpt|reasoning": 8,
+        "model_cost_nanousd_total|gpt": 246_800,
+    }
+
+
+def test_what_unknown_models_used_is_of_one(collector: MetricsCollector) -> None:
+    for number in range(50):
+        collector.model_used(f"model-{number}", Usage(input_tokens=2, cost_usd=0.5))
+    assert collector.take() == {"model_tokens_total|other|input": 100, "model_cost_nanousd_total|other": 25_000_000_000}
+
+
+def test_series_of_what_models_used_have_a_hard_cap_and_lose_nothing(collector: MetricsCollector) -> None:
+    known = [f"model-{number}" for number in range(module.MAX_SERIES + 50)]
+    collector.admit_models(known)
+    for name in known:
+        collector.model_used(name, Usage(input_tokens=1, output_tokens=1, cost_usd=1e-9))
+    kept = collector.take()
+    for metric, total in ((MODEL_TOKENS, 2 * len(known)), (MODEL_COST, len(known))):
+        own = {field: value for field, value in kept.items() if field.startswith(metric.name)}
+        assert (len(own), sum(own.values())) == (module.MAX_SERIES + 1, total)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +357,7 @@ def parsed(text: str) -> dict[str, float]:
     }
 
 
-def test_the_text_has_the_seven_by_name(collector: MetricsCollector) -> None:
+def test_the_text_has_the_seven_and_those_of_models_by_name(collector: MetricsCollector) -> None:
     collector.tool_call_ended("calculate", ToolCallStatus.COMPLETED)
     for seconds in (0.02, 0.02, 0.3, 100.0):
         collector.observe(TOOL_EXECUTION_TIME, seconds, "calculate")
@@ -334,6 +367,7 @@ def test_the_text_has_the_seven_by_name(collector: MetricsCollector) -> None:
     assert content_type.startswith("text/plain; version=0.0.4")
     assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == {
         *THE_SEVEN,
+        *OF_MODELS,
         "metrics_source_up",
     }
     values = parsed(text)
@@ -345,6 +379,28 @@ def test_the_text_has_the_seven_by_name(collector: MetricsCollector) -> None:
     assert values["pending_approvals_count"] == 1
     # Shown from zero, so that the first one is an increase.
     assert (values["session_created_total"], values["message_count_total,role=user"]) == (0, 0)
+
+
+def test_tokens_are_shown_by_kind_and_costs_in_dollars(collector: MetricsCollector) -> None:
+    usage = Usage(
+        input_tokens=1_000_000, output_tokens=3, cached_input_tokens=7, reasoning_tokens=2, cost_usd=2.500_000_001
+    )
+    collector.model_used("gpt", usage)
+    collector.model_used("nameless", Usage(input_tokens=5))
+    text = render(collector.take(), None, "")[0].decode()
+    values = {name: value for name, value in parsed(text).items() if name.startswith("model_")}
+    assert values == {
+        "model_tokens_total,kind=input,model=gpt": 1_000_000,
+        "model_tokens_total,kind=output,model=gpt": 3,
+        "model_tokens_total,kind=cached_input,model=gpt": 7,
+        "model_tokens_total,kind=reasoning,model=gpt": 2,
+        "model_tokens_total,kind=input,model=other": 5,
+        # A model without a price has no cost rather than none to pay.
+        "model_cost_usd_total,model=gpt": 2.500_000_001,
+    }
+    (told,) = [line for line in text.splitlines() if line.startswith("# HELP model_cost_usd_total")]
+    assert "US dollars" in told
+    assert "nanousd" not in text
 
 
 @pytest.mark.parametrize(
@@ -366,12 +422,15 @@ def test_any_accept_header_is_answered_in_a_form_that_is_kept(accept: str, kind:
 
 def test_openmetrics_is_given_to_who_asks_for_it(collector: MetricsCollector) -> None:
     collector.message_stored(MessageRole.USER)
+    collector.model_used("gpt", Usage(input_tokens=1, cost_usd=0.25))
     body, content_type = render(collector.take(), Gauges(0, 0), "application/openmetrics-text;version=1.0.0,text/plain")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     families = {family.name: family for family in openmetrics.text_string_to_metric_families(body.decode())}
     assert {"session_created", "message_count", "active_sessions_count"} <= families.keys()
     samples = {tuple(sample.labels.values()): sample.value for sample in families["message_count"].samples}
     assert samples == {("user",): 1, ("assistant",): 0, ("tool",): 0}
+    costs = [(sample.name, sample.labels, sample.value) for sample in families["model_cost_usd"].samples]
+    assert costs == [("model_cost_usd_total", {"model": "gpt"}, 0.25)]
 
 
 def test_what_cannot_be_read_is_left_out_and_said() -> None:

@@ -24,12 +24,11 @@ from shared.errors import (
     Transient,
 )
 from shared.ids import is_valid_id, new_id
-from shared.principal import Principal, Role, principal_of
+from shared.principal import AuthMode, Principal, Role, principal_of
 from shared.sessions.models import SessionStatus
 from shared.sessions.pages import decode_cursor, encode_cursor
 from shared.sessions.retry import MAX_MODEL_TRIES, MAX_RETRY_AFTER_S, backoff_s, model_delay_s
 from shared.sessions.service import ALLOWED_FROM, RESUME_FROM
-from shared.settings import AuthMode
 
 
 class TestRetry:

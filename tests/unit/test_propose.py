@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.sessions.agents import DEFAULT_AGENT, plan_turn
 from shared.sessions.approval_rules import arguments_digest
-from shared.sessions.llm import ModelToolCall
+from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, SessionConfig
 from shared.sessions.proposals import propose
 from shared.sessions.records import TurnPlan
@@ -64,6 +65,19 @@ def test_a_tool_the_turn_was_not_given_does_not_exist() -> None:
     proposal = propose(ModelToolCall("id", "http_request", _GOOD["http_request"]), 0, _plan(tools=["calculate"]))
 
     assert "no tool named" in (proposal.argument_error or "")
+
+
+@pytest.mark.parametrize("arguments", [_GOOD["http_request"], '{"method": "GET", "url": "http://exa'])
+def test_a_call_that_was_cut_says_so_and_waits_for_nobody(arguments: str) -> None:
+    """Also when it is whole by accident: more of it may have been coming."""
+    cut = ModelToolCall("id", "http_request", arguments, is_cut=True)
+
+    proposal = propose(cut, 0, _plan(ApprovalMode.MANUAL))
+
+    assert "cut at the output limit" in (proposal.argument_error or "")
+    assert "shorter" in (proposal.argument_error or "")
+    assert (proposal.needs_approval, proposal.contained, proposal.declined) == (False, False, False)
+    assert propose(replace(cut, name="telepathy"), 0, _plan()).argument_error == "There is no tool named 'telepathy'."
 
 
 @given(

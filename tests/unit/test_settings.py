@@ -11,10 +11,13 @@ import pytest
 from pydantic import ValidationError
 
 from shared.errors import ConfigError
-from shared.settings import AuthMode, RealtimeDelivery, Settings, StoreAuth, load_settings, without_user
+from shared.principal import AuthMode
+from shared.sessions.llm.registry import ModelApi
+from shared.settings import RealtimeDelivery, Settings, StoreAuth, load_settings, without_user
 
 _INSIGHTS, _KEY = "APPLICATIONINSIGHTS_CONNECTION_STRING", "0f3a4b5c-1111-2222-3333-444455556666"
 _SECRET = "a-secret-of-enough-characters-to-sign"
+_AZURE = {"AZURE_OPENAI_ENDPOINT": "https://x.openai.azure.com", "AZURE_OPENAI_DEPLOYMENT": "gpt-5.4"}
 _GOOD = {
     "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
     "OPENAI_MODEL": "m",
@@ -117,6 +120,28 @@ def test_only_a_laptop_speaks_plain_http_to_itself(environment: pytest.MonkeyPat
         ({"RATE_LIMIT_BURST": "0"}, "RATE_LIMIT_BURST"),
         ({"RATE_LIMIT_FAIL": "maybe"}, "RATE_LIMIT_FAIL"),
         ({"USER_DAILY_TOKENS": "many"}, "USER_DAILY_TOKENS"),
+        ({"USER_DAILY_COST_USD": "much"}, "USER_DAILY_COST_USD"),
+        ({"USER_DAILY_COST_USD": "-1"}, "USER_DAILY_COST_USD"),
+        ({"USER_DAILY_COST_USD": "5"}, "USER_DAILY_COST_USD"),  # and the model's price is not known
+        ({"USER_DAILY_COST_USD": "5", "MODELS": '{"m": {"input_usd": 1}}'}, "USER_DAILY_COST_USD"),
+        ({"MODEL_API": "completions"}, "MODEL_API"),
+        ({"MODEL_CONTEXT_TOKENS": "255"}, "MODEL_CONTEXT_TOKENS"),
+        ({"MODEL_CONTEXT_TOKENS": "4k"}, "MODEL_CONTEXT_TOKENS"),
+        ({"MODEL_REASONING_EFFORT": "enormous"}, "MODEL_REASONING_EFFORT"),
+        ({"MODEL_REASONING_EFFORT": "none", "OPENAI_MODEL": "o3"}, "MODEL_REASONING_EFFORT"),
+        ({"MODEL_REASONING_EFFORT": "low", "OPENAI_MODEL": "gpt-4o"}, "MODEL_REASONING_EFFORT"),
+        ({"MODEL_REASONING_EFFORT": "low", "MODELS": '{"m": {"efforts": ["high"]}}'}, "MODEL_REASONING_EFFORT"),
+        ({"MODELS": "{"}, "MODELS"),
+        ({"MODELS": '["gpt-5.4"]'}, "MODELS"),
+        ({"MODELS": '{"my-chat": {"model": "gpt-99"}}'}, "MODELS: my-chat"),
+        ({"MODELS": '{"my-chat": {"price": 3}}'}, "MODELS: my-chat.price"),
+        ({"AZURE_OPENAI_API_VERSION": "v1"}, "AZURE_OPENAI_API_VERSION"),
+        ({"AZURE_OPENAI_API_VERSION": "2024-10-21-beta"}, "AZURE_OPENAI_API_VERSION"),
+        ({**_AZURE, "AZURE_OPENAI_API_VERSION": "2024-10-21"}, "AZURE_OPENAI_API_VERSION"),  # responses has none
+        (
+            {**_AZURE, "AZURE_OPENAI_API_VERSION": "2024-10-21", "MODEL_API": "responses"},
+            "MODEL_API=chat",
+        ),
         ({"WEBSITE_AUTH_ENABLED": "perhaps"}, "WEBSITE_AUTH_ENABLED"),
     ],
     ids=str,
@@ -148,6 +173,63 @@ def test_azure_with_its_platform_in_front_starts(environment: pytest.MonkeyPatch
     environment.setenv("AZURE_OPENAI_DEPLOYMENT", "gpt")
 
     assert load_settings().model_name == "gpt"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {**_AZURE, "AZURE_OPENAI_API_VERSION": "2024-10-21", "MODEL_API": "chat"},
+        {**_AZURE, "AZURE_OPENAI_API_VERSION": "2025-04-01-preview", "MODELS": '{"gpt-5.4": {"api": "chat"}}'},
+        {**_AZURE, "AZURE_OPENAI_DEPLOYMENT": "deepseek-v4-pro", "AZURE_OPENAI_API_VERSION": "2024-10-21"},
+        {**_AZURE, "MODEL_REASONING_EFFORT": "xhigh"},
+        {"OPENAI_MODEL": "somebodys", "MODEL_REASONING_EFFORT": "minimal"},  # nobody knows what it takes
+        {"USER_DAILY_COST_USD": "0"},
+        {"USER_DAILY_COST_USD": "2.5", "MODELS": '{"m": {"input_usd": 1, "output_usd": 0}}'},
+        {**_AZURE, "USER_DAILY_COST_USD": "2.5"},
+        {"MODEL_API": "", "MODEL_CONTEXT_TOKENS": "", "MODEL_REASONING_EFFORT": "", "MODELS": ""},
+    ],
+    ids=str,
+)
+def test_what_fits_the_model_starts(environment: pytest.MonkeyPatch, changes: dict[str, str]) -> None:
+    for name, value in changes.items():
+        environment.setenv(name, value)
+
+    assert load_settings().model_name
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "api"),
+    [
+        # Azure: as the model's tools go, and responses where nobody knows.
+        (_AZURE, "gpt-5.4", ModelApi.RESPONSES),
+        (_AZURE, "GPT-4o", ModelApi.RESPONSES),
+        (_AZURE, "deepseek-v4-pro", ModelApi.CHAT),
+        (_AZURE, "my-deployment", ModelApi.RESPONSES),
+        # Another server: chat, which they all have.
+        ({}, "gpt-5.4", ModelApi.CHAT),
+        ({}, "qwen3:8b", ModelApi.CHAT),
+        # MODEL_API goes before both ...
+        ({**_AZURE, "MODEL_API": "chat"}, "gpt-5.4", ModelApi.CHAT),
+        ({**_AZURE, "MODEL_API": "responses"}, "deepseek-v4-pro", ModelApi.RESPONSES),
+        ({"MODEL_API": "responses"}, "m", ModelApi.RESPONSES),
+        # ... and what MODELS says of one model before MODEL_API.
+        ({"MODEL_API": "responses", "MODELS": '{"m": {"api": "chat"}}'}, "m", ModelApi.CHAT),
+        ({"MODEL_API": "responses", "MODELS": '{"m": {"api": "chat"}}'}, "n", ModelApi.RESPONSES),
+        ({"MODELS": '{"m": {"api": "responses"}}'}, "m", ModelApi.RESPONSES),
+        # An entry that is about something else says nothing of the API, whatever model it is of.
+        ({"MODELS": '{"m": {"model": "gpt-5.4", "input_usd": 1}}'}, "m", ModelApi.CHAT),
+        ({**_AZURE, "MODEL_API": "chat", "MODELS": '{"m": {"model": "gpt-5.4"}}'}, "m", ModelApi.CHAT),
+        ({**_AZURE, "MODELS": '{"m": {"model": "deepseek-v4-pro"}}'}, "m", ModelApi.CHAT),
+    ],
+    ids=str,
+)
+def test_over_which_api_a_model_is_asked(
+    environment: pytest.MonkeyPatch, changes: dict[str, str], model: str, api: ModelApi
+) -> None:
+    for name, value in changes.items():
+        environment.setenv(name, value)
+
+    assert load_settings().api_of(model) is api
 
 
 def test_azure_with_identities_and_keys_in_rotation_starts(environment: pytest.MonkeyPatch) -> None:

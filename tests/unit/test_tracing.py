@@ -60,7 +60,8 @@ async def test_without_a_tracer_a_turn_runs_as_if_nothing_were_there() -> None:
     async def call_model(payload: str) -> str:
         tracing.join_turn("turn", "session", Turn(traceparent=PARENT))
         with tracing.model_call("m", "session") as span:
-            tracing.answered(span, "stop", 1, 2)
+            tracing.first_chunk(span, 0.25)
+            tracing.answered(span, "stop", tracing.UsedTokens(1, 2), response_id="r", response_model=None)
         with tracing.tool_run("calculate", "call", "session"):
             return payload
 
@@ -235,7 +236,7 @@ async def test_the_span_of_a_turn_is_the_parent_its_activities_named_and_a_repea
             model="m",
             status="failed",
             error_code="TOKEN_LIMIT",
-            usage=(1, 2),
+            usage=tracing.UsedTokens(10, 20, cached_input=4, reasoning=5),
             began=now,
             ended=now,
         )
@@ -248,8 +249,43 @@ async def test_the_span_of_a_turn_is_the_parent_its_activities_named_and_a_repea
     assert {span.parent.span_id for span in activities} == {turns[0].context.span_id}
     assert turns[0].attributes["error.type"] == "TOKEN_LIMIT"
     assert (turns[0].attributes["gen_ai.agent.id"], turns[0].attributes["gen_ai.agent.version"]) == ("assistant", "3")
+    tokens = {name: value for name, value in (turns[0].attributes or {}).items() if name.startswith("gen_ai.usage.")}
+    assert tokens == {
+        "gen_ai.usage.input_tokens": 10,
+        "gen_ai.usage.output_tokens": 20,
+        "gen_ai.usage.cache_read.input_tokens": 4,
+        "gen_ai.usage.reasoning.output_tokens": 5,
+    }
     assert f"{turns[0].parent.span_id:016x}" == PARENT.split("-")[2]
     assert len({span.context.span_id for span in activities}) == 2  # only the turn's id is chosen
+
+
+def test_a_model_call_says_how_it_went_and_leaves_out_what_the_server_did_not_say(
+    exporter: InMemorySpanExporter,
+) -> None:
+    used = tracing.UsedTokens(10, 20, cached_input=4, reasoning=5)
+    with tracing.model_call("m", "session") as span:
+        tracing.first_chunk(span, 0.25)
+        tracing.answered(span, "length", used, response_id="resp-1", response_model="m-2026-01-01")
+    with tracing.model_call("m", "session") as span:
+        tracing.answered(span, "stop", tracing.UsedTokens(), response_id=None, response_model=None)
+
+    told, untold = [dict(span.attributes or {}) for span in exporter.get_finished_spans()]
+    expected = {
+        "gen_ai.request.model": "m",
+        "gen_ai.request.stream": True,
+        "gen_ai.response.time_to_first_chunk": 0.25,
+        "gen_ai.response.finish_reasons": ("length",),
+        "gen_ai.response.id": "resp-1",
+        "gen_ai.response.model": "m-2026-01-01",
+        "gen_ai.usage.input_tokens": 10,
+        "gen_ai.usage.output_tokens": 20,
+        "gen_ai.usage.cache_read.input_tokens": 4,
+        "gen_ai.usage.reasoning.output_tokens": 5,
+    }
+    assert expected.items() <= told.items()
+    assert untold["gen_ai.response.finish_reasons"] == ("stop",)
+    assert not {"gen_ai.response.id", "gen_ai.response.model", "gen_ai.response.time_to_first_chunk"} & untold.keys()
 
 
 def test_a_turn_that_began_untraced_stays_so(exporter: InMemorySpanExporter) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sessions.context import to_wire
+from shared.sessions.context import to_conversation
+from shared.sessions.llm.conversation import ToolAnswered, UserSaid
 from shared.sessions.models import MessageStatus
 from shared.sessions.records import ContextMessage
 from shared.sessions.visible import revealed, visible_text
@@ -90,7 +91,8 @@ def test_a_model_is_sent_what_is_seen_of_results_and_files_and_the_users_words_a
         ContextMessage("tool", result, 1, 1, 1, MessageStatus.COMPLETED, "c"),
     ]
 
-    asked, _, told = to_wire(stored)
+    asked, _, told = to_conversation(stored)
 
-    assert [part["text"] for part in asked["content"]] == [f"[Files] {clean}", dirty]
-    assert orjson.loads(told["content"])["untrusted_output"] == clean
+    assert asked == UserSaid(dirty, (f"[Files] {clean}",))
+    assert isinstance(told, ToolAnswered)
+    assert orjson.loads(told.text)["untrusted_output"] == clean

@@ -48,23 +48,33 @@ WITH picked AS MATERIALIZED (
     JOIN turn ON turn.id = c.turn_id
 ), copied_turns AS (
     INSERT INTO turns (id, session_id, number, message_id, requested_by, status, plan, steps, error_code, error_detail,
-                       created_at, started_at, ended_at, dispatched_at, cancel_requested_at)
+                       created_at, started_at, ended_at, dispatched_at, cancel_requested_at, finish_reason)
     SELECT turn.new_id, %(fork_id)s, t.number, asked.new_id, t.requested_by, t.status, t.plan, turn.steps, t.error_code,
-           t.error_detail, t.created_at, t.started_at, t.ended_at, t.dispatched_at, t.cancel_requested_at
+           t.error_detail, t.created_at, t.started_at, t.ended_at, t.dispatched_at, t.cancel_requested_at, t.finish_reason
     FROM turn JOIN turns t ON t.session_id = %(source_id)s AND t.id = turn.id JOIN picked asked ON asked.id = t.message_id
     ORDER BY t.number
 ), copied_messages AS (
     -- A question is of the turn that answers it here, which another one may have been where it was asked.
     INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tool_call_id,
-                          calls, attempt, tokens, created_at, attachments, attachment_note, sources)
+                          calls, attempt, tokens, created_at, attachments, attachment_note, sources, author,
+                          finish_reason, reasoning, output, left_out)
     SELECT picked.new_id, %(fork_id)s, coalesce(answering.new_id, saying.new_id), m.number, m.turn_number, m.step,
            m.ordinal, m.role, m.content, m.status, m.tool_call_id, m.calls, m.attempt, m.tokens, m.created_at,
-           m.attachments, m.attachment_note, m.sources
+           m.attachments, m.attachment_note, m.sources, coalesce(m.author, asking.requested_by), m.finish_reason,
+           m.reasoning, m.output, m.left_out
     FROM picked
     JOIN messages m ON m.session_id = %(source_id)s AND m.id = picked.id
     LEFT JOIN turn answering ON answering.message_id = picked.id AND picked.step = 0
     LEFT JOIN turn saying ON saying.id = picked.turn_id AND picked.step > 0
+    LEFT JOIN turns asking ON asking.id = m.turn_id AND m.role = 'user' AND m.author IS NULL
     ORDER BY m.number
+), copied_summaries AS (
+    -- Those of which all that they stand for is taken; a copy is one branch.
+    INSERT INTO conversation_summaries (session_id, branch, turn_number, content, tokens, sources, model, created_at)
+    SELECT %(fork_id)s, 0, s.turn_number, s.content, s.tokens, s.sources, s.model, s.created_at
+    FROM branch_path(%(source_id)s, %(branch)s, %(turn_number)s, %(step)s) part
+    JOIN conversation_summaries s ON s.session_id = %(source_id)s AND s.branch = part.branch
+                                 AND s.turn_number < part.turn_number
 ), copied_calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
                             argument_error, needs_approval, contained, declined, status, result, error_code, begun_at,

@@ -23,12 +23,13 @@ WHERE s.id = %(session_id)s
 
 -- name: session_for_posting
 SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access,
-       coalesce((SELECT u.input_tokens + u.output_tokens FROM token_usage u
-                 WHERE u.user_id = %(user_id)s AND u.day = %(day)s), 0) AS used_today,
+       usage.tokens AS used_today, usage.cost_usd AS cost_today_usd,
        (SELECT to_jsonb(a) FROM agents a WHERE a.id = coalesce(s.agent_id, 'assistant')
         ORDER BY a.version DESC LIMIT 1) AS agent
 FROM sessions s
 LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
+LEFT JOIN LATERAL (SELECT u.input_tokens + u.output_tokens AS tokens, u.cost_usd FROM token_usage u
+                   WHERE u.user_id = %(user_id)s AND u.day = %(day)s) usage ON true
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL)
 
 -- name: forget_token_usage

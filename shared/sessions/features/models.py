@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from shared.sessions import models
-from shared.sessions.models import JsonObject, SentJson, SessionConfig, Value
+from shared.sessions.models import JsonObject, SentJson, SessionConfig, Usage, Value
 
 MAX_SESSION_TAGS = 32
 """As many as `NewSession` takes."""
@@ -83,6 +83,18 @@ class MessageCounts(Value):
     system: int = 0
 
 
+class FinishReasonCounts(Value):
+    """Answers by how they ended; those that failed without a reason, or are older than this count, are in none."""
+
+    total: int = 0
+    stop: int = 0
+    tool_calls: int = 0
+    length: int = 0
+    content_filter: int = 0
+    refusal: int = 0
+    cancelled: int = 0
+
+
 class TurnCounts(Value):
     """Turns by status."""
 
@@ -127,12 +139,34 @@ class Durations(Value):
     max_seconds: float | None = None
 
 
+MAX_MODELS = 50
+"""Named in statistics; a session may ask for any model."""
+
+MAX_DAYS = 366
+"""Of a period, the last ones: a year."""
+
+
+class ModelUsage(Usage):
+    """What the turns of one model used, with all that was asked beside their answers."""
+
+    model: str | None = Field(description=f"As the turns asked for it; null: all beyond the {MAX_MODELS} most used")
+    turns: int = Field(description="Those of this model, open ones among them")
+
+
+class DayUsage(Usage):
+    """What the caller's own turns used on one day, in sessions of anybody; sessions deleted since are included."""
+
+    day: date = Field(description="UTC")
+
+
 class Figures(Value):
     """What is counted, of a session or of a period."""
 
     messages: MessageCounts
+    finish_reasons: FinishReasonCounts
     turns: TurnCounts
-    usage: models.Usage
+    usage: Usage = Field(description="`cost_usd` is of the turns whose price is known; null: of none it is")
+    models: list[ModelUsage] = Field(description="`usage` by model, the most used first")
     tool_calls: ToolCallCounts
     approvals: ApprovalCounts
     approval_waits: Durations = Field(description="From request to decision, of what a person approved or rejected")
@@ -146,7 +180,7 @@ class SessionStatistics(Figures):
 class PeriodStatistics(Figures):
     """Of the sessions the caller owns: what was created from `from` on and before `to`.
 
-    Tokens and tool calls count with their turn.
+    Tokens, costs and tool calls count with their turn.
     """
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
@@ -154,3 +188,7 @@ class PeriodStatistics(Figures):
     since: datetime | None = Field(alias="from", description="null: from the first")
     until: datetime | None = Field(alias="to", description="null: up to now")
     sessions: int = Field(description="Sessions opened in the period")
+    days: list[DayUsage] = Field(
+        description=f"Oldest first, the last {MAX_DAYS} at most, those in which nothing was used left out; a day that"
+        " lies in the period in part counts whole"
+    )

@@ -24,7 +24,7 @@ from shared.sessions.features.models import Figures, PeriodStatistics, SessionSt
 
 log = logging.getLogger(__name__)
 
-_SHAPE = 1
+_SHAPE = 2
 """Goes up with the models: another version of the app must not read what this one kept."""
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import orjson
+
 from shared.sessions.files.content import (
     Cell,
     Content,
@@ -19,7 +21,7 @@ from shared.sessions.files.content import (
     TextContent,
     text_of,
 )
-from shared.sessions.models import Message, MessageRole
+from shared.sessions.models import FinishReason, Message, MessageRole, MessageStatus
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -69,13 +71,29 @@ class Table:
     rows: Iterable[Sequence[Cell]]
 
 
-type Block = Heading | Paragraph | Code | Rule | Table
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What is there for those who look for it, behind its label; read once. Pdf and docx leave it out."""
+
+    label: str
+    blocks: Iterable[Block]
+
+
+type Block = Heading | Paragraph | Code | Rule | Table | Folded
 
 _ROLE_NAMES = {
     MessageRole.USER: "User",
     MessageRole.ASSISTANT: "Assistant",
     MessageRole.TOOL: "Tool",
 }
+_ENDS = {
+    FinishReason.LENGTH: "Cut at the output limit.",
+    FinishReason.CONTENT_FILTER: "Stopped by the content filter.",
+    FinishReason.REFUSAL: "The model declined.",
+    FinishReason.CANCELLED: "Cancelled.",
+}
+_LEFT_OUT = "No model reads this any more: the provider's content filter refused it."
+REASONING = "Reasoning"
 
 
 def blocks_of(content: Content) -> Iterator[Block]:
@@ -104,21 +122,48 @@ def _conversation(export: ConversationExport) -> Iterator[Block]:
 
 
 def _message(message: Message) -> Iterator[Block]:
-    yield Heading(3, [Run(f"{role_name(message)} · {message.created_at.isoformat()}")])
-    if message.role is MessageRole.TOOL:
+    yield Heading(3, [Run(f"{speaker(message)} · {message.created_at.isoformat()}")])
+    if message.reasoning:
+        yield Folded(REASONING, markdown_blocks(message.reasoning))
+    if message.output is not None:
+        yield Code(output_json(message))
+    elif message.role is MessageRole.TOOL:
         yield Code(message.content)
     elif message.role is MessageRole.ASSISTANT:
         yield from markdown_blocks(message.content)
     elif message.content:
         yield Paragraph([Run(message.content)])  # as typed: people do not write Markdown by intent
+    for note in notes(message):
+        yield Paragraph([Run(note, italic=True)])
     for call in message.tool_calls:
         yield Paragraph([Run("Tool call ", italic=True), Run(call.name, code=True), Run(f" ({call.status.value})")])
     for name in attachment_names(message):
         yield Paragraph([Run("Attachment: ", italic=True), Run(name)])
 
 
-def role_name(message: Message) -> str:
-    return _ROLE_NAMES.get(message.role, message.role.value.capitalize())
+def speaker(message: Message) -> str:
+    """The role, and of a user's message who wrote it, where that is known."""
+    role = _ROLE_NAMES.get(message.role, message.role.value.capitalize())
+    return role if message.author is None else f"{role} ({message.author})"
+
+
+def notes(message: Message) -> list[str]:
+    """What a reader has to know of a message beside its text: that it is no whole answer, or that no model reads it."""
+    found = []
+    if message.finish_reason in _ENDS:
+        found.append(_ENDS[message.finish_reason])
+    elif message.status is MessageStatus.CANCELLED:
+        found.append(_ENDS[FinishReason.CANCELLED])
+    elif message.status is MessageStatus.FAILED:
+        found.append("Failed: this is what had arrived.")
+    if message.left_out is not None:
+        found.append(_LEFT_OUT)
+    return found
+
+
+def output_json(message: Message) -> str:
+    """The answer to a schema, for people to read; it says what the content says, which it stands for."""
+    return orjson.dumps(message.output, option=orjson.OPT_INDENT_2).decode()
 
 
 def attachment_names(message: Message) -> list[str]:

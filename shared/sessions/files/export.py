@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from shared.errors import ErrorCode, InvalidInput, Transient
 from shared.principal import Principal
+from shared.sessions.files.blocks import output_json
 from shared.sessions.files.content import ConversationExport, FileFormat
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.names import display_name
@@ -91,7 +92,7 @@ def _bounded(messages: Iterator[Message]) -> Iterator[Message]:
     chars = 0
     for message in messages:
         found.append(message)
-        chars += len(message.content)
+        chars += len(message.content if message.output is None else output_json(message))
         if len(found) > MAX_LAID_OUT_MESSAGES or chars > MAX_LAID_OUT_CHARS:
             raise InvalidInput(
                 ErrorCode.MESSAGE_TOO_LONG,

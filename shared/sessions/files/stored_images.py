@@ -1,16 +1,17 @@
-"""Images for models that see, read from the store. Implements `ImageReader`."""
+"""Images and PDF files for models that see, read from the store. Implements `ImageReader`."""
 
 from __future__ import annotations
 
 from shared.errors import NotFound
 from shared.sessions.files.blobs import BlobStore
-from shared.sessions.llm import ModelImage
+from shared.sessions.llm.conversation import ModelImage
 from shared.sessions.repository import AttachmentReader
 
 MAX_IMAGE_BYTES = 5 * 1024 * 1024
 """What hosted models commonly take of one image; it travels as base64 within the request."""
 
 SEEN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+PDF = "application/pdf"
 
 
 class StoredImages:
@@ -23,7 +24,7 @@ class StoredImages:
     async def read(self, session_id: str, attachment_id: str) -> ModelImage | None:
         """Raises Transient."""
         record = (await self._rows.some(session_id, [attachment_id], max_chars=0)).get(attachment_id)
-        if record is None or record.attachment.media_type not in SEEN:
+        if record is None or record.attachment.media_type not in SEEN | {PDF}:
             return None
         if record.attachment.size_bytes > MAX_IMAGE_BYTES:
             return None
@@ -31,4 +32,4 @@ class StoredImages:
             data = b"".join([piece async for piece in self._blobs.open(record.blob_name)])
         except NotFound:
             return None
-        return ModelImage(record.attachment.media_type, data)
+        return ModelImage(record.attachment.media_type, data, record.attachment.name)

@@ -12,6 +12,8 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 
+import orjson
+
 from shared.sessions.files.blocks import Table, attachment_names, markdown_blocks, table_rows
 from shared.sessions.files.content import (
     Cell,
@@ -27,7 +29,8 @@ from shared.sessions.models import Message
 _FORMULA = re.compile(r"\s*[=+\-@|%＝＋－＠]|[\t\r\n]")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
 _MESSAGE_COLUMNS = (
-    "id", "turn_id", "role", "status", "created_at", "content", "tool_calls", "tool_call_id", "attachments",
+    "id", "turn_id", "role", "status", "created_at", "content", "tool_calls", "tool_call_id", "attachments", "author",
+    "finish_reason", "output", "left_out",
 )  # fmt: skip
 
 
@@ -88,4 +91,8 @@ def _message_row(message: Message) -> list[Cell]:
         "; ".join(call.name for call in message.tool_calls),
         message.tool_call_id,
         "; ".join(attachment_names(message)),
+        message.author,
+        message.finish_reason,
+        None if message.output is None else orjson.dumps(message.output).decode(),
+        message.left_out,
     ]

@@ -11,7 +11,18 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 from xml.sax.saxutils import escape
 
-from shared.sessions.files.blocks import Block, Code, Heading, Paragraph, Rule, Run, Table, blocks_of, table_rows
+from shared.sessions.files.blocks import (
+    Block,
+    Code,
+    Folded,
+    Heading,
+    Paragraph,
+    Rule,
+    Run,
+    Table,
+    blocks_of,
+    table_rows,
+)
 from shared.sessions.files.content import Content, clean
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that zip can say
@@ -94,6 +105,8 @@ def _block(block: Block) -> Iterator[str]:
             yield '<w:p><w:pPr><w:pBdr><w:bottom w:val="single" w:sz="6" w:space="1"/></w:pBdr></w:pPr></w:p>'
         case Table():
             yield from _table(block)
+        case Folded():
+            pass
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from shared.sessions.files.blocks import Block, Code, Heading, Paragraph, Rule, Run, Table, blocks_of, table_rows
+from shared.sessions.files.blocks import (
+    Block,
+    Code,
+    Folded,
+    Heading,
+    Paragraph,
+    Rule,
+    Run,
+    Table,
+    blocks_of,
+    table_rows,
+)
 from shared.sessions.files.content import Content, clean
 
 _STYLE = (
@@ -54,6 +65,11 @@ def _block(block: Block) -> Iterator[str]:
             for row in table_rows(block):
                 yield "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>\n"
             yield "</table>\n"
+        case Folded(label, blocks):
+            yield f'<details><summary dir="auto">{_text(label)}</summary>\n'
+            for folded in blocks:
+                yield from _block(folded)
+            yield "</details>\n"
 
 
 def _runs(runs: Sequence[Run]) -> str:

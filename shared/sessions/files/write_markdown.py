@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from shared.sessions.files.blocks import attachment_names, role_name
+from shared.sessions.files.blocks import REASONING, attachment_names, notes, output_json, speaker
 from shared.sessions.files.content import Content, ConversationExport, RowsContent, TextContent, clean, text_of
 from shared.sessions.models import Message, MessageRole
 
@@ -44,11 +44,17 @@ def _parts(content: Content) -> Iterator[str]:
 
 
 def _message(message: Message) -> Iterator[str]:
-    yield f"\n## {role_name(message)} · {message.created_at.isoformat()}\n\n"
-    if message.role is MessageRole.TOOL:
+    yield f"\n## {_line(speaker(message))} · {message.created_at.isoformat()}\n\n"
+    if message.reasoning:
+        yield _quoted(f"**{REASONING}**\n\n{message.reasoning}") + "\n"
+    if message.output is not None:
+        yield _fenced(output_json(message), "json")
+    elif message.role is MessageRole.TOOL:
         yield _fenced(message.content)
     elif message.content:
         yield message.content.rstrip("\n") + "\n"
+    for note in notes(message):
+        yield f"\n*{note}*\n"
     for call in message.tool_calls:
         yield f"\n*Tool call* `{call.name}` ({call.status.value})\n"
     for name in attachment_names(message):
@@ -60,8 +66,14 @@ def _line(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def _fenced(text: str) -> str:
+def _fenced(text: str, language: str = "") -> str:
     """A code block whose fence is longer than any run of backticks within."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}\n"
+    return f"{fence}{language}\n{text}\n{fence}\n"
+
+
+def _quoted(text: str) -> str:
+    """A block quote that ends where the text does: every line of it is marked."""
+    lines = clean(text).strip("\n").split("\n")  # cleaned before: it makes line breaks of what was none
+    return "".join(f"> {line}\n" if line else ">\n" for line in lines)

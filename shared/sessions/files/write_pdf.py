@@ -15,7 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from shared.sessions.files.blocks import Block, Code, Heading, Paragraph, Rule, Run, Table, blocks_of, table_rows
+from shared.sessions.files.blocks import (
+    Block,
+    Code,
+    Folded,
+    Heading,
+    Paragraph,
+    Rule,
+    Run,
+    Table,
+    blocks_of,
+    table_rows,
+)
 from shared.sessions.files.content import Content, ConversationExport, GenerationError, clean
 
 if TYPE_CHECKING:
@@ -113,6 +124,8 @@ class _Layout:
                 self._pdf.ln(3)
             case Table():
                 self._table(block)
+            case Folded():
+                pass
 
     def _write(self, runs: Sequence[Run], *, points: int = _BODY_POINTS, indent_mm: float = 0) -> None:
         pdf = self._pdf

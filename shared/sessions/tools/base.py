@@ -127,9 +127,9 @@ class Tool:
     arguments_model: type[ToolArguments]
     run: Callable[[Any, ToolContext], Awaitable[ToolOutput]] = field(repr=False)
     """Takes an instance of `arguments_model`. Raises ToolFailed (ToolRefused) with a message for the model."""
-    openai_schema: dict[str, Any] = field(repr=False)
-    """The tool as chat completions offer it."""
-    openai_schema_json: bytes = field(repr=False)
+    function_schema: dict[str, Any] = field(repr=False)
+    """The tool as models are offered it: its name, description and parameters."""
+    function_schema_json: bytes = field(repr=False)
     """The same, encoded: it goes out with every model request."""
 
 
@@ -159,10 +159,7 @@ def tool[A: ToolArguments](
         if outward_unless_quoted is not None and outward_unless_quoted not in model.model_fields:
             raise TypeError(f"the tool {name!r} has no argument {outward_unless_quoted!r}")
         parameters = schema_of(model)
-        schema = {
-            "type": "function",
-            "function": {"name": name, "description": description, "parameters": parameters},
-        }
+        schema = {"name": name, "description": description, "parameters": parameters}
         return Tool(
             name=name,
             description=description,
@@ -174,8 +171,8 @@ def tool[A: ToolArguments](
             timeout_s=timeout_s,
             arguments_model=model,
             run=function,
-            openai_schema=schema,
-            openai_schema_json=json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode(),
+            function_schema=schema,
+            function_schema_json=json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode(),
         )
 
     return declare

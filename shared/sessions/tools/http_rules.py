@@ -36,6 +36,8 @@ _FORBIDDEN = frozenset(
         "accept-encoding",
         # Identity and repetition are ours to state.
         "idempotency-key",
+        "traceparent",
+        "tracestate",
         "cookie",
         "cookie2",
         "forwarded",

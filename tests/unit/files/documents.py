@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from shared.sessions.models import (
     Message,
@@ -97,13 +98,14 @@ def session(name: str | None = "A talk") -> Session:
     )
 
 
-def message(content: str, role: MessageRole = MessageRole.USER, number: int = 1) -> Message:
-    return Message(
-        id=f"m-{number}",
-        session_id="s-1",
-        turn_id="t-1",
-        role=role,
-        content=content,
-        status=MessageStatus.COMPLETED,
-        created_at=NOW,
-    )
+def message(content: str, role: MessageRole = MessageRole.USER, number: int = 1, **changes: Any) -> Message:
+    values: dict[str, Any] = {
+        "id": f"m-{number}",
+        "session_id": "s-1",
+        "turn_id": "t-1",
+        "role": role,
+        "content": content,
+        "status": MessageStatus.COMPLETED,
+        "created_at": NOW,
+    }
+    return Message(**values | changes)

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.sessions.context import estimate_tokens, to_wire
+from shared.sessions.context import estimate_tokens, to_conversation
 from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.note import MAX_NOTE_CHARS, note_for, reference
+from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.models import Attachment, MessageStatus
 from shared.sessions.records import AttachmentRecord, ContextMessage
 from tests.unit.files.documents import NOW
@@ -97,8 +98,9 @@ def test_the_users_words_come_last() -> None:
         attachments=[reference(file).model_dump(mode="json")],
     )
     plain = ContextMessage("user", "hello", 5, 2, 0, MessageStatus.COMPLETED)
-    with_files, without = to_wire([message, plain])
-    assert [part["type"] for part in with_files["content"]] == ["text", "text"]
-    assert "notes.txt" in with_files["content"][0]["text"]
-    assert with_files["content"][1]["text"] == "what is in it?"
-    assert without == {"role": "user", "content": "hello"}
+    with_files, without = to_conversation([message, plain])
+    assert isinstance(with_files, UserSaid)
+    (note,) = with_files.before
+    assert "notes.txt" in note
+    assert with_files == UserSaid("what is in it?", (note,))
+    assert without == UserSaid("hello")

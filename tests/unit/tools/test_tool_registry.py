@@ -113,13 +113,17 @@ def test_the_schema_is_flat_closed_and_encoded_once() -> None:
             },
         },
     }
-    assert json.loads(paint.openai_schema_json) == paint.openai_schema
-    assert paint.openai_schema["function"]["parameters"] == paint.parameters
+    assert json.loads(paint.function_schema_json) == paint.function_schema
+    assert paint.function_schema == {
+        "name": "paint",
+        "description": "Paint some points.",
+        "parameters": paint.parameters,
+    }
 
 
 @pytest.mark.parametrize("shipped", all_tools(), ids=lambda t: t.name)
 def test_every_tool_has_a_schema_any_server_can_read(shipped: Tool) -> None:
-    text = shipped.openai_schema_json.decode()
+    text = shipped.function_schema_json.decode()
     assert "$ref" not in text
     assert shipped.parameters["additionalProperties"] is False
     assert all("description" in p or "enum" in p for p in shipped.parameters["properties"].values())

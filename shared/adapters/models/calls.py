@@ -1,0 +1,191 @@
+"""Tool calls as chat-completion servers stream them, put together from their pieces.
+
+Servers agree on little here: one sends every parallel call at `index: 0` with ids of their own, one sends neither index
+nor id, one repeats id and name with each piece, one sends a new id with each piece, one sends arguments as an object.
+A piece goes on with the call at its index, by its id, or with the last one; with a name in it, it begins another call
+where the name is another, or where it begins an object and that call has a whole one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from shared.adapters.models.text import as_text, joined, storable
+from shared.errors import ErrorCode, ModelFailed
+from shared.sessions.llm.conversation import ModelToolCall
+from shared.sessions.models import JsonObject
+
+MAX_TOOL_CALLS = 64
+MAX_ARGUMENT_CHARS = 2 * 1024 * 1024
+"""Of all calls of one answer together, with what hangs on them."""
+MAX_ID_CHARS = 256
+
+_MARKS = re.compile(r'[{}"\\]')
+_BEGINS = re.compile(r"\s*\{")
+
+
+class _Call:
+    __slots__ = (
+        "_depth",
+        "_is_escaped",
+        "_is_opened",
+        "_is_quoted",
+        "_scanned",
+        "extra",
+        "id",
+        "index",
+        "name",
+        "pieces",
+    )
+
+    def __init__(self, index: int | None) -> None:
+        self.index = index
+        self.id = ""
+        self.name = ""
+        self.extra: JsonObject | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Without arguments."""
+        self.pieces: list[str] = []
+        self._scanned = 0
+        self._depth = 0
+        self._is_opened = self._is_quoted = self._is_escaped = False
+
+    def is_closed(self) -> bool:
+        """Whether the arguments so far are one object with its end. Each piece is looked at once, whoever asks."""
+        for piece in self.pieces[self._scanned :]:
+            self._scan(piece)
+        self._scanned = len(self.pieces)
+        return self._is_opened and self._depth <= 0
+
+    def is_whole(self) -> bool:
+        try:
+            return isinstance(orjson.loads("".join(self.pieces)), dict)
+        except orjson.JSONDecodeError:
+            return False
+
+    def _scan(self, piece: str) -> None:
+        ignored = 0 if self._is_escaped else -1
+        """Where the character behind a backslash is."""
+        for mark in _MARKS.finditer(piece):
+            at = mark.start()
+            if at == ignored:
+                continue
+            sign = piece[at]
+            if sign == "\\":
+                ignored = at + 1
+            elif sign == '"':
+                self._is_quoted = not self._is_quoted
+            elif not self._is_quoted:
+                self._is_opened = True
+                self._depth += 1 if sign == "{" else -1
+        self._is_escaped = ignored == len(piece)
+
+
+class ToolCalls:
+    """Of one answer."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._at: dict[int, _Call] = {}
+        self._chars = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def take(self, part: dict[str, Any]) -> None:
+        """One element of a delta's `tool_calls`. Raises TypeError, ValueError for another shape, ModelFailed beyond
+        the bounds."""
+        given = part.get("index")
+        index = given if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else None
+        call_id = as_text(part.get("id") or "")[:MAX_ID_CHARS]
+        function = part.get("function") or {}
+        name = as_text(function.get("name") or "")
+        arguments = function.get("arguments")
+        is_object = isinstance(arguments, (dict, list))
+        text = orjson.dumps(arguments).decode() if is_object else as_text(arguments or "")
+        call = self._continued(index, call_id, name, text) or self._begun(index)
+        call.id = call.id or call_id
+        if name and not call.name:
+            call.name = name
+            self._count(len(name))
+        extra = part.get("extra_content")
+        if isinstance(extra, dict):
+            call.extra = storable(extra)
+            self._count(len(orjson.dumps(call.extra)))
+        if text:
+            self._count(len(text))
+            if is_object:
+                call.restart()
+            call.pieces.append(text)
+
+    def end(self, *, is_cut: bool) -> tuple[list[ModelToolCall], dict[str, JsonObject]]:
+        """The calls in order, each with an id of its own, and what servers want back with them, by id.
+
+        is_cut: the answer was not complete: a last call without whole arguments is not, either.
+        """
+        # Sorted by index where every call has one of its own, as they were meant; else as they came.
+        calls = self._calls
+        if all(call.index is not None for call in calls) and len(self._at) == len(calls):
+            calls = sorted(calls, key=lambda call: call.index or 0)
+        taken: set[str] = set()
+        found: list[ModelToolCall] = []
+        extras: dict[str, JsonObject] = {}
+        for place, call in enumerate(calls):
+            call_id = joined([call.id]).replace("\x00", "")
+            while not call_id or call_id in taken:
+                # Some servers leave ids out or name all calls alike; each result must find its own call.
+                call_id = f"call_{place}_{len(taken)}" if not call_id else f"{call_id}_{place}"
+            taken.add(call_id)
+            arguments = joined(call.pieces).replace("\x00", "")
+            name = joined([call.name]).replace("\x00", "")
+            cut = is_cut and call is self._calls[-1] and not call.is_whole()
+            found.append(ModelToolCall(call_id, name, arguments, is_cut=cut))
+            if call.extra is not None:
+                extras[call_id] = call.extra
+        return found, extras
+
+    def _begun(self, index: int | None) -> _Call:
+        if len(self._calls) >= MAX_TOOL_CALLS:
+            raise ModelFailed(ErrorCode.LLM_ERROR, "The model asked for too many tools at once.")
+        call = _Call(index)
+        self._calls.append(call)
+        if index is not None:
+            self._at[index] = call
+        return call
+
+    def _continued(self, index: int | None, call_id: str, name: str, text: str) -> _Call | None:
+        """The call that a piece goes on with; None: it begins one."""
+        call = self._meant(index, call_id, name)
+        if call is None or not name or not call.name:
+            # A call begins with its name; an id without one is a server that makes a new id for each piece.
+            return call
+        if name != call.name:
+            return None
+        begins_object = _BEGINS.match(text) is not None
+        if call_id and call.id and call_id != call.id:
+            # Another call, unless this is a server that makes new ids and repeats the name, too.
+            return call if call.pieces and not begins_object and not call.is_closed() else None
+        return None if begins_object and call.is_closed() else call
+
+    def _meant(self, index: int | None, call_id: str, name: str) -> _Call | None:
+        """The call that a piece is about, if it is about one that there is."""
+        if index is not None:
+            return self._at.get(index)
+        last = self._calls[-1] if self._calls else None
+        if not call_id:
+            return last
+        same = next((call for call in reversed(self._calls) if call.id == call_id), None)
+        if same is not None:
+            return same
+        # A new id: of a new call when it has a name, else of a server that makes new ids.
+        return last if not name or (last is not None and last.name == name) else None
+
+    def _count(self, chars: int) -> None:
+        self._chars += chars
+        if self._chars > MAX_ARGUMENT_CHARS:
+            raise ModelFailed(ErrorCode.LLM_ERROR, "The model's tool calls have no end.")

@@ -1,0 +1,249 @@
+"""ModelService: `LLMServiceProtocol` over HTTP.
+
+Which of the two APIs a request goes over, what is left out of it, and what an error means, is decided here; the modules
+`chat_*` and `responses_*` are the two wires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from shared.adapters.entra import token_for
+from shared.adapters.models import chat_request, responses_request
+from shared.adapters.models.chat_answer import ChatParser
+from shared.adapters.models.endpoint import ModelEndpoint, bytes_of
+from shared.adapters.models.meaning import Asked, meaning_of, needs_other_api, refuses_schema
+from shared.adapters.models.optional import LeftOut, refused_parameter
+from shared.adapters.models.overflow import output_cap, overflow_of
+from shared.adapters.models.refusals import Refusal
+from shared.adapters.models.responses_answer import ResponsesParser
+from shared.adapters.models.told import window_of
+from shared.errors import AppError, ErrorCode, ModelFailed, Transient
+from shared.sessions.llm.conversation import AssistantSaid, Said
+from shared.sessions.llm.protocol import ContextOverflow, ModelEvent, ModelRequest, PromptFiltered
+from shared.sessions.llm.registry import ModelApi
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx2
+
+log = logging.getLogger(__name__)
+
+_MAX_REFUSALS = 12
+"""Of one request: more than it has parameters that can be left out."""
+_DRAIN_S = 1.0
+"""How long an answer that has its end may go on: read to its end, its connection serves the next request."""
+
+_OTHERWISE = {
+    chat_request.BLANK_REASONING: re.compile(
+        r"reasoning_content.{0,80}(?:must be passed back|is missing)", re.IGNORECASE
+    ),
+    chat_request.SHORT_IDS: re.compile(r"tool call id was .{0,300}length of 9", re.IGNORECASE),
+    chat_request.SIGNED_CALLS: re.compile(r"missing a thought_signature", re.IGNORECASE),
+}
+"""What a chat-completion server wants in another way, by its words. Sources: DeepSeek and Kimi, Mistral, Gemini."""
+_EFFORT_NONE = re.compile(r"set reasoning_effort to '?none", re.IGNORECASE)
+_STALE_NOTES = re.compile(
+    r"encrypted content|items? (?:with id .{0,120}not found|are not persisted)"
+    r"|of type '(?:reasoning|function_call)' was provided without|\['content'\] is not an array",
+    re.IGNORECASE,
+)
+_STALE_CODES = frozenset({"invalid_encrypted_content"})
+
+
+class Parser(Protocol):
+    """One answer as it comes."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Anything has come that a reader sees, or a call."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """The server has said that nothing comes any more."""
+        ...
+
+    def feed(self, chunk: bytes) -> list[ModelEvent]: ...
+
+    def finish(self) -> list[ModelEvent]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One API."""
+
+    path: str
+    optional: Callable[[ModelRequest], frozenset[str]]
+    encode: Callable[[ModelRequest, frozenset[str]], bytes]
+    parser: Callable[[], Parser]
+
+
+WIRES = {
+    ModelApi.CHAT: Wire(chat_request.PATH, chat_request.optional, chat_request.encode, ChatParser),
+    ModelApi.RESPONSES: Wire(
+        responses_request.PATH, responses_request.optional, responses_request.encode, ResponsesParser
+    ),
+}
+
+
+class ModelService:
+    """The model endpoint of this deployment."""
+
+    def __init__(self, settings: Settings, token: Callable[[str], Awaitable[str]] = token_for) -> None:
+        self._settings = settings
+        self._endpoint = ModelEndpoint(settings, token)
+        self._left_out = LeftOut()
+        self._caps: dict[str, int] = {}
+        """Most output tokens by model, where a server said so."""
+
+    async def warm_up(self) -> None:
+        """Import and build the client now, so that the first turn does not wait for it."""
+        await self._endpoint.open()
+
+    async def aclose(self) -> None:
+        await self._endpoint.aclose()
+
+    async def context_tokens(self, model: str) -> int | None:
+        """The model's window, as its server tells it in the list of its models; None: it does not, or not just now."""
+        models = await self._endpoint.models()
+        limit = None if models is None else window_of(models, model)
+        if limit is not None:
+            log.info("model %s: its server says that its window is %d tokens", model, limit)
+        return limit
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+        """See `LLMServiceProtocol`."""
+        wire = WIRES[request.api]
+        response = await self._send(wire, request)
+        try:
+            parser = wire.parser()
+            try:
+                async with aclosing(bytes_of(response)) as chunks:
+                    async for chunk in chunks:
+                        for event in parser.feed(chunk):
+                            yield event
+                        if parser.is_done:
+                            await _drain(chunks)
+                            break
+                for event in parser.finish():
+                    yield event
+            except Refusal as refusal:
+                refusal = refusal.without(self._endpoint.secrets)
+                raise self._meaning(refusal, request, has_begun=parser.has_begun) from refusal
+        finally:
+            await response.aclose()
+
+    async def _send(self, wire: Wire, request: ModelRequest) -> httpx2.Response:
+        """Ask, and ask again without what is refused, as long as that can be left out."""
+        for _ in range(_MAX_REFUSALS):
+            request = self._capped(request)
+            left_out = self._left_out.of(request.api, request.model)
+            body = wire.encode(request, left_out)
+            try:
+                return await self._endpoint.send(
+                    request.api, wire.path, request.model, body, traceparent=request.traceparent
+                )
+            except Refusal as refusal:
+                again = self._again(refusal, wire, request, left_out)
+                if again is None:
+                    raise self._meaning(refusal, request) from refusal
+                request = again
+        raise ModelFailed(
+            ErrorCode.LLM_ERROR, "The model refused the request. The operator can see in the app's log why."
+        )
+
+    def _capped(self, request: ModelRequest) -> ModelRequest:
+        cap = self._caps.get(request.model)
+        if cap is None or request.max_output_tokens is None or request.max_output_tokens <= cap:
+            return request
+        return replace(request, max_output_tokens=cap)
+
+    def _again(
+        self, refusal: Refusal, wire: Wire, request: ModelRequest, left_out: frozenset[str]
+    ) -> ModelRequest | None:
+        """The request to send in the place of one that was refused, which is remembered; None: there is none."""
+        if overflow_of(refusal) is not None or (request.output_schema is not None and refuses_schema(refusal)):
+            return None  # it may name parameters, and is about none of them
+        model = request.model
+        most = output_cap(refusal)
+        if most is not None:
+            if most >= self._caps.get(model, most + 1):
+                return None
+            self._caps[model] = most
+            log.warning("model %s: answers are at most %d tokens: %s", model, most, refusal)
+            return request
+        sent = wire.optional(request) - left_out
+        if request.api is ModelApi.CHAT and request.tools and refusal.says(_EFFORT_NONE):
+            # An effort that somebody asked for is not quietly taken away.
+            name = chat_request.EFFORT_NONE if request.reasoning_effort is None else None
+        else:
+            name = _wanted(refusal, request.api) or refused_parameter(refusal, sent, effort=request.reasoning_effort)
+        if name is not None and name not in left_out:
+            self._left_out.add(request.api, model, name, refusal)
+            return request
+        if request.api is ModelApi.RESPONSES and _is_stale(refusal) and any(map(_kept, request.conversation)):
+            # Written by another model, or for another resource: the turn goes on without them.
+            log.warning("model %s: reasoning kept from an earlier step is left out: %s", model, refusal)
+            return replace(request, conversation=[_without_kept(said) for said in request.conversation])
+        return None
+
+    def _meaning(self, refusal: Refusal, request: ModelRequest, *, has_begun: bool = False) -> AppError:
+        log.warning("model %s (%s) refused: %s", request.model, request.api, refusal)
+        if request.output_schema is not None and refuses_schema(refusal):
+            return ModelFailed(
+                ErrorCode.LLM_ERROR,
+                f"The model {request.model!r} does not take this output_schema. A plainer one may do: the operator can"
+                " see in the app's log what it did not take.",
+            )
+        asked = self._asked(request)
+        if chat_request.EFFORT_NONE in self._left_out.of(request.api, request.model) and "effort" in refusal.param:
+            return needs_other_api(asked)  # nor does it take tools with that
+        error = meaning_of(refusal, asked)
+        if has_begun and isinstance(error, PromptFiltered):
+            return ModelFailed(ErrorCode.LLM_ERROR, "The model's content filter stopped the answer.")
+        if has_begun and isinstance(error, ContextOverflow):
+            return ModelFailed(ErrorCode.TOKEN_LIMIT, "The model's window was full before its answer came to an end.")
+        return error
+
+    def _asked(self, request: ModelRequest) -> Asked:
+        settings = self._settings
+        if settings.azure_openai_endpoint:
+            named, key = "AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_API_KEY" if settings.azure_openai_api_key else None
+        else:
+            named, key = "OPENAI_MODEL", "OPENAI_API_KEY"
+        if request.model != settings.model_name:
+            named = "the model of the agent or the session"
+        return Asked(request.model, request.api, model_setting=named, key_setting=key)
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    with suppress(TimeoutError, Transient):
+        async with asyncio.timeout(_DRAIN_S):
+            async for _ in chunks:
+                pass
+
+
+def _wanted(refusal: Refusal, api: ModelApi) -> str | None:
+    """What a chat-completion server wants in another way."""
+    if api is not ModelApi.CHAT:
+        return None
+    return next((name for name, words in _OTHERWISE.items() if refusal.says(words)), None)
+
+
+def _is_stale(refusal: Refusal) -> bool:
+    return refusal.is_any(_STALE_CODES) or refusal.says(_STALE_NOTES)
+
+
+def _kept(said: Said) -> bool:
+    return isinstance(said, AssistantSaid) and bool(said.kept)
+
+
+def _without_kept(said: Said) -> Said:
+    return said._replace(kept=()) if isinstance(said, AssistantSaid) else said

@@ -1,0 +1,173 @@
+"""The JSON of a streamed answer, as its bytes arrive: server-sent events in any legal form and some others.
+
+Source: HTML standard, section 9.2.6 "Interpreting an event stream": lines end in LF, CRLF or CR, a byte order mark may
+lead, an event's data lines are joined by LF, comments and other fields mean nothing here. Beyond it: a line that is
+whole JSON is an event by itself, since some servers end none with an empty line; and a body that begins with a bracket
+is no stream but the whole answer, or an error, as one JSON value.
+
+Invariant: however the bytes are split, the values are the same. No more than one event is held, no byte is looked at
+twice, and a body has an end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from shared.adapters.models.text import decode
+from shared.errors import ErrorCode, ModelFailed, Transient
+
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+"""A stream event longer than this is not a model's answer."""
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""About 250 bytes go with each token of a stream: 64 MiB are a quarter of a million tokens."""
+
+_BOM = b"\xef\xbb\xbf"
+_DONE = b"[DONE]"
+_CR = ord("\r")
+"""As a number: `in` is ten times as slow for bytes, and this is asked of every piece of every answer."""
+
+
+class EventStream:
+    """Of one response. skip: how lines begin that are not worth decoding."""
+
+    def __init__(self, *, skip: tuple[bytes, ...] = ()) -> None:
+        self.is_done = False
+        """`[DONE]` has come."""
+        self._skip = skip
+        self._received = 0
+        self._are_events = False
+        """Not before the first byte that tells."""
+        self._is_json = False
+        self._after_cr = False
+        self._rest: list[bytes] = []
+        """Of a line, or of what leads, that is not whole."""
+        self._rest_bytes = 0
+        self._held: list[bytes] = []
+        """Data lines of an event that has several."""
+        self._held_bytes = 0
+
+    def feed(self, chunk: bytes) -> list[Any]:
+        """The values that `chunk` completes. Raises Transient for what is no JSON, ModelFailed for what has no end."""
+        self._received += len(chunk)
+        if self._received > MAX_BODY_BYTES:
+            raise endless()
+        if not self._are_events:
+            chunk = self._begun(chunk)
+        if self._after_cr or _CR in chunk:
+            chunk = self._with_lf(chunk)
+        lines = chunk.split(b"\n")
+        rest = lines.pop()
+        if lines and self._rest:
+            lines[0] = b"".join((*self._rest, lines[0]))
+            self._rest.clear()
+            self._rest_bytes = 0
+        if rest:
+            self._hold_rest(rest)
+        return self._read(lines) if lines else lines
+
+    def end(self) -> list[Any]:
+        """What the last bytes hold, though nothing ended them: many servers leave that out."""
+        rest = b"".join(self._rest)
+        self._rest.clear()
+        if self._is_json:
+            return [_decoded(rest)]
+        found = self._read([rest])
+        if self._held:
+            found.append(self._joined())
+        return found
+
+    def _read(self, lines: list[bytes]) -> list[Any]:
+        found: list[Any] = []
+        held, skip = self._held, self._skip
+        for line in lines:
+            if line.startswith(b"data:"):
+                if held:
+                    self._hold(line)
+                elif not skip or not line.startswith(skip):
+                    try:
+                        found.append(orjson.loads(line[5:]))  # JSON takes the space that may lead
+                    except orjson.JSONDecodeError:
+                        self._take_odd(line, found)
+            elif held and not line:
+                found.append(self._joined())
+        return found
+
+    def _take_odd(self, line: bytes, found: list[Any]) -> None:
+        """A line that is no JSON, or the first of several that are together."""
+        bare = line[5:].strip()
+        if bare == _DONE:
+            self.is_done = True
+        elif b"\\u" in bare and bare.endswith(b"}"):
+            try:
+                found.append(decode(bare))
+            except ValueError:
+                self._hold(line)
+        elif bare:
+            self._hold(line)
+
+    def _hold(self, line: bytes) -> None:
+        self._held.append(line[5:])
+        self._held_bytes += len(line)
+        if self._held_bytes > MAX_EVENT_BYTES:
+            raise endless()
+
+    def _joined(self) -> Any:
+        payload = b"\n".join(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+        return _decoded(payload)
+
+    def _hold_rest(self, rest: bytes) -> None:
+        self._rest.append(rest)
+        self._rest_bytes += len(rest)
+        if self._rest_bytes > MAX_EVENT_BYTES:
+            raise endless()
+
+    def _begun(self, chunk: bytes) -> bytes:
+        """What of the first bytes are events: none of a body that is JSON, nor a byte order mark or white space."""
+        if self._is_json:
+            self._hold_rest(chunk)
+            return b""
+        data = b"".join((*self._rest, chunk))
+        self._rest.clear()
+        self._rest_bytes = 0
+        if len(data) < len(_BOM) and _BOM.startswith(data):
+            self._hold_rest(data)
+            return b""
+        data = data.removeprefix(_BOM).lstrip()
+        if data.startswith((b"{", b"[")):
+            self._is_json = True
+            self._hold_rest(data)
+            return b""
+        self._are_events = bool(data)
+        return data
+
+    def _with_lf(self, chunk: bytes) -> bytes:
+        """With every line end as LF. A CR that was the last byte ended its line; an LF behind it is no other end."""
+        if not chunk:
+            return chunk
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def unreadable() -> Transient:
+    return Transient(ErrorCode.LLM_ERROR, "The model's answer could not be read.")
+
+
+def broken_off() -> Transient:
+    return Transient(ErrorCode.LLM_ERROR, "The model's answer broke off.")
+
+
+def endless() -> ModelFailed:
+    return ModelFailed(ErrorCode.LLM_ERROR, "The model's answer has no end.")
+
+
+def _decoded(payload: bytes) -> Any:
+    try:
+        return decode(payload)
+    except ValueError as exc:
+        raise unreadable() from exc

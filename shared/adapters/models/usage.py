@@ -1,0 +1,58 @@
+"""What a model call used, in the words of either API and of the servers that count in their own way."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from shared.sessions.models import JsonObject, Usage
+
+_MAX_TOKENS = 10**9
+"""What a store takes of one call; no model comes near."""
+
+
+def chat_usage(usage: Any) -> Usage | None:
+    """None: the server did not say, which zeros are, too: no request is empty."""
+    if not isinstance(usage, dict):
+        return None
+    prompt = _tokens(usage, "prompt_tokens")
+    read, written = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
+    return _said(
+        input_tokens=prompt,
+        # Some count reasoning beside the completion (xAI, Gemini): what is billed is the total.
+        output_tokens=max(_tokens(usage, "completion_tokens"), _tokens(usage, "total_tokens") - prompt),
+        # Within the details, and where DeepSeek and Moonshot have it.
+        cached_input_tokens=_tokens(read, "cached_tokens")
+        or _tokens(usage, "prompt_cache_hit_tokens")
+        or _tokens(usage, "cached_tokens"),
+        reasoning_tokens=_tokens(written, "reasoning_tokens"),
+    )
+
+
+def responses_usage(usage: Any) -> Usage | None:
+    """None: the server did not say."""
+    if not isinstance(usage, dict):
+        return None
+    return _said(
+        input_tokens=_tokens(usage, "input_tokens"),
+        output_tokens=_tokens(usage, "output_tokens"),
+        cached_input_tokens=_tokens(_object(usage, "input_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_tokens(_object(usage, "output_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _said(**tokens: int) -> Usage | None:
+    return Usage(**tokens) if tokens["input_tokens"] or tokens["output_tokens"] else None
+
+
+def _object(usage: JsonObject, name: str) -> JsonObject:
+    found = usage.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _tokens(usage: JsonObject, name: str) -> int:
+    """A number of tokens; whatever is none counts as not said."""
+    value = usage.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        return 0
+    return int(max(0, min(value, _MAX_TOKENS)))

@@ -1,0 +1,156 @@
+"""The models there are, as data: which API takes their tools, their window, what they take, what they cost.
+
+`models.json` holds what is public, with sources; the setting MODELS adds to it or corrects it, by deployment or model.
+A model that is in neither works all the same: what it refuses is learned, and what it costs is not known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from functools import cache
+from importlib.resources import files
+
+import orjson
+from pydantic import Field, ValidationError
+
+from shared.errors import ConfigError
+from shared.sessions.models import ReasoningEffort, Usage, Value
+
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+_MILLION = 1_000_000
+
+
+class ModelApi(StrEnum):
+    RESPONSES = "responses"  # POST /responses
+    CHAT = "chat"  # POST /chat/completions
+
+
+class Model(Value):
+    """What is known of one model; null: not known."""
+
+    name: str = Field(min_length=1, max_length=128, description="As a deployment or a model is named")
+    api: ModelApi | None = Field(None, description="The one over which it takes function tools; null: either")
+    context_tokens: int | None = Field(None, ge=256, le=100_000_000, description="Read and written by one call")
+    max_output_tokens: int | None = Field(None, ge=1, le=100_000_000)
+    input_usd: float | None = Field(None, ge=0, description="US dollars per million tokens read")
+    cached_input_usd: float | None = Field(None, ge=0, description="The same, of those it had read before")
+    output_usd: float | None = Field(None, ge=0, description="The same, of those written, reasoning included")
+    long_from_tokens: int | None = Field(None, ge=1, description="A call that reads more costs more, as a whole")
+    long_input_factor: float = Field(1, ge=1)
+    long_output_factor: float = Field(1, ge=1)
+    images: bool | None = None
+    files: bool | None = Field(None, description="Reads PDF files as they are")
+    temperature: bool | None = Field(None, description="Takes `temperature`")
+    efforts: list[ReasoningEffort] | None = Field(None, description="Of `reasoning_effort`; empty: does not reason")
+    chosen_api: ModelApi | None = Field(None, description="The operator's own choice, over `api`")
+    source: str | None = None
+    seen: str | None = Field(None, description="Year and month of the source")
+
+    @property
+    def reasons(self) -> bool | None:
+        return None if self.efforts is None else bool(self.efforts)
+
+    @property
+    def is_priced(self) -> bool:
+        return self.input_usd is not None and self.output_usd is not None
+
+    def cost_usd(self, usage: Usage) -> Decimal | None:
+        """What one call costs; None: its price is not known. Exact: a token may cost a fraction of a millionth."""
+        if self.input_usd is None or self.output_usd is None:
+            return None
+        cached = min(usage.cached_input_tokens, usage.input_tokens)
+        cached_usd = self.input_usd if self.cached_input_usd is None else self.cached_input_usd
+        read = Decimal(str(self.input_usd)) * (usage.input_tokens - cached) + Decimal(str(cached_usd)) * cached
+        written = Decimal(str(self.output_usd)) * usage.output_tokens
+        if self.long_from_tokens is not None and usage.input_tokens > self.long_from_tokens:
+            read *= Decimal(str(self.long_input_factor))
+            written *= Decimal(str(self.long_output_factor))
+        return (read + written) / _MILLION
+
+
+class ModelRegistry:
+    """The public models under the operator's own words."""
+
+    def __init__(self, own: Mapping[str, Model] | None = None) -> None:
+        self._own = dict(own or {})
+
+    def find(self, name: str) -> Model:
+        """What is known of a model or deployment; one that is in no list knows nothing but its name."""
+        own = self._own.get(name)
+        if own is not None:
+            return own
+        found = _found(name)
+        return Model(name=name) if found is None else found
+
+    def api_of(self, name: str) -> ModelApi | None:
+        """What the operator says; None: nothing."""
+        own = self._own.get(name)
+        return None if own is None else own.chosen_api
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that the operator names."""
+        return frozenset(self._own)
+
+
+class ModelEntry(Value):
+    """One entry of the setting MODELS: a known model under another name, and what differs from it."""
+
+    model: str | None = Field(None, description="A model of models.json that this deployment is of")
+    api: ModelApi | None = None
+    context_tokens: int | None = Field(None, ge=256, le=100_000_000)
+    max_output_tokens: int | None = Field(None, ge=1, le=100_000_000)
+    input_usd: float | None = Field(None, ge=0)
+    cached_input_usd: float | None = Field(None, ge=0)
+    output_usd: float | None = Field(None, ge=0)
+    images: bool | None = None
+    files: bool | None = None
+    temperature: bool | None = None
+    efforts: list[ReasoningEffort] | None = None
+
+
+def parse_models(text: str) -> dict[str, Model]:
+    """The setting MODELS: `{"my-deployment": {"model": "gpt-5.4", "input_usd": 2.5}}`. Raises ConfigError."""
+    try:
+        given = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise ConfigError(f"is not valid JSON: {exc}") from None
+    if not isinstance(given, dict):
+        raise ConfigError('must be a JSON object by deployment: {"my-deployment": {"model": "gpt-5.4"}}')
+    found: dict[str, Model] = {}
+    for name, value in given.items():
+        try:
+            entry = ModelEntry.model_validate(value)
+            base = {}
+            if entry.model is not None:
+                known = _found(entry.model)
+                if known is None:
+                    raise ConfigError(f"{name}: there is no model {entry.model!r} in models.json; leave `model` out")
+                base = known.model_dump(exclude={"source", "seen"})
+            said = entry.model_dump(exclude={"model"}, exclude_unset=True)
+            found[name] = Model.model_validate(base | said | {"name": name, "chosen_api": entry.api})
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in (name, *first["loc"]))
+            raise ConfigError(" ".join(f"{where}: {first['msg']}".split())) from None
+    return found
+
+
+@cache
+def _public() -> dict[str, Model]:
+    """By lower-case name: deployments are named in any case."""
+    text = (files(__package__) / "models.json").read_bytes()
+    return {model["name"].lower(): Model.model_validate(model) for model in orjson.loads(text)["models"]}
+
+
+def _found(name: str) -> Model | None:
+    """Also under a date, a tag or a vendor: `gpt-5.4-2026-03-05`, `qwen3:8b`, `openai/gpt-oss-120b`."""
+    public = _public()
+    bare = name.lower().rpartition("/")[2]
+    for candidate in (name.lower(), bare, _DATED.sub("", bare), bare.partition(":")[0]):
+        if candidate in public:
+            return public[candidate]
+    return None

@@ -1,0 +1,112 @@
+"""What models read at most, as far as this process has learned it from their own words.
+
+A server that refuses a request for its length says what it takes, more or less. A number it names is kept per model
+while the process lives, so that one refused request, which costs nothing, is the price of a window nobody had written
+down. What was guessed, because it named none, or because one conversation had more tokens than we count, is forgotten
+after a while: what one conversation taught must not narrow all others for good.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from shared.sessions.llm.protocol import ContextOverflow
+
+_SHRINK = 0.6
+"""Of what was asked, where the server named no number."""
+
+_SLACK = 0.95
+"""A count of ours that met a limit exactly once may be a few tokens over it the next time."""
+
+_OVER = 1.1
+"""How far over a limit a refused request is taken to be, where the server named the limit and not the request."""
+
+_GROWTH = 1.6
+"""Of the ratio, when a request is refused that was made to fit: so that a ratio of 4 is found in three steps."""
+
+_LEAST_TOKENS = 128
+_LEAST_GUESS = 2_048
+"""No model that takes a conversation and tools reads less; one that does says so."""
+
+GUESS_SECONDS = 600.0
+MAX_RATIO = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """limit_tokens: read and written, in the server's own count; ratio: server's tokens for one of our estimate."""
+
+    limit_tokens: int
+    ratio: float = 1.0
+    said_tokens: int | None = None
+    """The limit in the server's own words; None: it named none."""
+    learned_at: float = 0.0
+    """By the clock of its `Windows`."""
+
+    def room(self, *, reserve: int) -> int:
+        """Tokens of our estimate that may be read when `reserve` of the server's are left for the answer."""
+        return max(_LEAST_TOKENS, int((self.limit_tokens - reserve) / self.ratio * _SLACK))
+
+    def left(self, *, reads: int) -> int:
+        """Tokens of the server's that are left for an answer to `reads` of our estimate."""
+        return int(self.limit_tokens - reads * self.ratio / _SLACK)
+
+
+class Windows:
+    """By model. One event loop; not for several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._learned: dict[str, Window] = {}
+
+    def of(self, model: str) -> Window | None:
+        """What is known now; None: nothing, or not any more."""
+        window = self._learned.get(model)
+        if window is None or self._clock() - window.learned_at < GUESS_SECONDS:
+            return window
+        if window.said_tokens is None:
+            del self._learned[model]
+            return None
+        if (window.limit_tokens, window.ratio) != (window.said_tokens, 1.0):
+            window = self._learned[model] = replace(window, limit_tokens=window.said_tokens, ratio=1.0)
+        return window
+
+    def note(self, model: str, limit_tokens: int) -> None:
+        """What a server says of itself, unless more is known."""
+        self._learned.setdefault(model, Window(limit_tokens, 1.0, limit_tokens, self._clock()))
+
+    def learn(
+        self, model: str, overflow: ContextOverflow, *, asked_tokens: int, answer_tokens: int | None = None
+    ) -> Window | None:
+        """What an overflow teaches: a window that is narrower than the one before, never wider. None: nothing, since
+        any model reads what was asked, and the server named no number.
+
+        asked_tokens: our estimate of what was refused; answer_tokens: what was to be left for the answer, which some
+        servers (vLLM) count in. A request that was known not to fit teaches nothing but what the server says.
+        """
+        known = self.of(model)
+        ratio = known.ratio if known is not None else 1.0
+        limit = overflow.limit_tokens
+        asked = max(1, asked_tokens)
+        if limit is None and known is None and max(asked, overflow.read_tokens or 0) <= _LEAST_GUESS:
+            return None
+        if overflow.read_tokens:
+            ratio = max(ratio, overflow.read_tokens / asked)
+        elif limit is not None and asked * ratio + (answer_tokens or 0) <= limit:
+            # It was too much, so a token of ours is more of theirs.
+            ratio = max((limit * _OVER - (answer_tokens or 0)) / asked, ratio * _GROWTH if known is not None else 1.0)
+        ratio = min(MAX_RATIO, ratio)
+        fitted = known is None or asked * known.ratio + (answer_tokens or 0) <= known.limit_tokens
+        said = limit if limit is not None else known.said_tokens if known is not None else None
+        if limit is None and fitted:
+            limit = max(_LEAST_GUESS, int(asked * ratio * _SHRINK))
+        if known is not None:
+            limit = min(limit or known.limit_tokens, known.limit_tokens)
+            if fitted and limit == known.limit_tokens and ratio == known.ratio:
+                limit = max(_LEAST_GUESS, int(limit * _SHRINK)) if said is None else int(limit * _SHRINK)
+        assert limit is not None  # known, said, or guessed
+        window = Window(max(_LEAST_TOKENS, limit), ratio, said, self._clock())
+        self._learned[model] = window
+        return window
