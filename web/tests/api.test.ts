@@ -27,3 +27,9 @@ describe('a list read up to a number', () => {
     expect(page.next_cursor !== null).toBe(hasMore)
   })
 })
+
+it('what the service says of a field is said once', async () => {
+  const problem = { code: 'VALIDATION_ERROR', status: 422, detail: 'config.effort: not taken.', errors: [{ field: 'config.effort', message: 'not taken' }, { field: 'name', message: 'too long' }] }
+  const api = new Api({ fetch: async () => new Response(JSON.stringify(problem), { status: 422 }) })
+  await expect(api.get('/things')).rejects.toThrow('config.effort: not taken. name: too long')
+})

@@ -46,6 +46,18 @@ describe('text', () => {
     expect(end.messages[0]?.tool_calls).toEqual([])
   })
 
+  it('of a message that nobody told of begins with its first frame, as long as its turn is open', () => {
+    const service = new Service()
+    service.emit('message.created', { id: 'm0', role: 'user', content: 'hi', status: 'completed' }, { turn_id: 't1', message_id: 'm0' })
+    service.frame('m1', { type: 'message_start', message_id: 'm1', attempt: 2 })
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'there' })
+    const open = played(service.log)
+    expect([textOf(open), openTurn(open)?.status]).toEqual(['there', 'running'])
+    service.emit('stream.ended', { status: 'completed' }, { turn_id: 't1' })
+    service.frame('m2', { type: 'message_start', message_id: 'm2', attempt: 2 })
+    expect(played(service.log).messages.map(({ id }) => id)).toEqual(['m0', 'm1'])
+  })
+
   it('takes nothing from an attempt that was overtaken', () => {
     const service = new Service()
     service.begin('m1', 2)
@@ -71,6 +83,93 @@ describe('text', () => {
     service.frame('m1', { type: 'content_delta', index: 0, text: 'again' })
     expect(textOf(played(service.log, stored))).toBe('kept')
   })
+})
+
+describe('reasoning', () => {
+  const reasoningOf = (conversation: Conversation): string | null | undefined => conversation.messages[0]?.reasoning
+
+  it('is the concatenation of its own deltas, counted apart from those of the text', () => {
+    const service = new Service()
+    service.begin('m1')
+    service.frame('m1', { type: 'reasoning_delta', index: 0, text: 'First ' })
+    service.frame('m1', { type: 'reasoning_delta', index: 1, text: 'this.' })
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'So ' })
+    service.frame('m1', { type: 'reasoning_delta', index: 2, text: ' Then that.' })
+    service.frame('m1', { type: 'content_delta', index: 1, text: 'be it.' })
+    const end = played(service.log)
+    expect([reasoningOf(end), textOf(end)]).toEqual(['First this. Then that.', 'So be it.'])
+  })
+
+  it('starts again with a higher attempt, and takes nothing from one that was overtaken', () => {
+    const service = new Service()
+    service.begin('m1')
+    service.frame('m1', { type: 'reasoning_delta', index: 0, text: 'first try' })
+    service.frame('m1', { type: 'message_start', message_id: 'm1', attempt: 2 })
+    expect(reasoningOf(played(service.log))).toBe(null)
+    service.frame('m1', { type: 'reasoning_delta', index: 0, text: 'second' })
+    service.frame('m1', { type: 'message_start', message_id: 'm1', attempt: 1 })
+    service.frame('m1', { type: 'reasoning_delta', index: 0, text: 'stale' })
+    expect(reasoningOf(played(service.log))).toBe('second')
+  })
+
+  it('is marked for reading from the store when a delta is missing', () => {
+    const service = new Service()
+    service.begin('m1')
+    service.frame('m1', { type: 'reasoning_delta', index: 1, text: 'b' })
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'text' })
+    service.finish('m1', 'text')
+    expect(unsettled(played(service.log))).toEqual(['m1'])
+  })
+})
+
+describe('what is told of a message later', () => {
+  it.each(['stop', 'length', 'content_filter', 'refusal', 'cancelled'])('says that it ended with %s', (finish_reason) => {
+    const service = new Service()
+    service.begin('m1')
+    service.finish('m1', '', { finish_reason })
+    expect(played(service.log).messages[0]).toMatchObject({ status: 'completed', finish_reason })
+  })
+
+  it('that it is left out changes neither its state nor its end', () => {
+    const stored = { ...empty(), messages: [fromStore(message('m1', { content: 'kept', finish_reason: 'length' }) as unknown as Message)] }
+    const service = new Service()
+    service.emit('message.updated', { id: 'm1', role: 'assistant', left_out: 'content_filter' }, { message_id: 'm1' })
+    expect(played(service.log, stored).messages[0]).toMatchObject({
+      status: 'completed', finish_reason: 'length', left_out: 'content_filter', content: 'kept', incomplete: false,
+    })
+  })
+
+  it('of a turn is how its last answer ended, and what it used and cost', () => {
+    const usage = { input_tokens: 5, output_tokens: 4, cached_input_tokens: 3, reasoning_tokens: 2, cost_usd: 0.001 }
+    const service = new Service()
+    service.begin('m1')
+    service.emit('stream.ended', { status: 'completed', usage, steps: 1, finish_reason: 'length' }, { turn_id: 't1' })
+    expect(played(service.log).turns['t1']).toMatchObject({ status: 'completed', usage, finish_reason: 'length' })
+  })
+
+  it('may be an answer to a schema: whatever looks like one is read from the store, and nothing else is', () => {
+    const isRead = (content: string, finish_reason = 'stop'): boolean => {
+      const service = new Service()
+      service.begin('m1')
+      service.frame('m1', { type: 'content_delta', index: 0, text: content })
+      service.finish('m1', content, { finish_reason })
+      return unsettled(played(service.log)).length === 1
+    }
+    expect(['{"a": 1}', '\n {"a": 1}', '```json\n{"a": 1}\n```', '```\n{}\n```'].map((content) => isRead(content))).toEqual([true, true, true, true])
+    expect(['Words {"a": 1}', '[1]', '```py\nx = {}\n```', ''].map((content) => isRead(content))).toEqual([false, false, false, false])
+    expect(isRead('{"a":', 'length')).toBe(false)
+    const stored = { ...empty(), messages: [fromStore(message('m1', { content: '{"a": 1}' }) as unknown as Message)] }
+    const service = new Service()
+    service.emit('message.updated', { id: 'm1', status: 'completed', finish_reason: 'stop' }, { message_id: 'm1' })
+    expect(unsettled(played(service.log, stored))).toEqual([])
+  })
+})
+
+it('of a message says who wrote it', () => {
+  const service = new Service()
+  service.emit('message.created', { id: 'm0', role: 'user', content: 'hi', author: 'ana', status: 'completed' }, { turn_id: 't1', message_id: 'm0' })
+  service.emit('message.created', { id: 'm2', role: 'user', content: 'hi', status: 'completed' }, { turn_id: 't1', message_id: 'm2' })
+  expect(played(service.log).messages.map(({ author }) => author)).toEqual(['ana', null])
 })
 
 describe('a tool call', () => {

@@ -51,6 +51,18 @@ describe('opening', () => {
     expect(text()).toBe('so far, so good')
   })
 
+  it('in mid-stream shows the reasoning so far, and goes on', async () => {
+    service.begin('m1')
+    service.frame('m1', { type: 'reasoning_delta', index: 0, text: 'Let me ' })
+    service.frame('m1', { type: 'reasoning_delta', index: 1, text: 'see' })
+    feed.start()
+    await pass()
+    expect(shown().messages[0]).toMatchObject({ reasoning: 'Let me see', content: '' })
+    line.send(service.frame('m1', { type: 'reasoning_delta', index: 2, text: ': yes.' }))
+    line.send(service.frame('m1', { type: 'content_delta', index: 0, text: 'Yes' }))
+    expect(shown().messages[0]).toMatchObject({ reasoning: 'Let me see: yes.', content: 'Yes' })
+  })
+
   it('reads turns and approvals as far back as the messages it shows, and no further', async () => {
     const of = (number: number): { id: string; at: string } => ({
       id: `t${String(number).padStart(4, '0')}`,
@@ -126,6 +138,29 @@ describe('following', () => {
     await pass(3_000)
     expect(text()).toBe('before')
     expect(shown().messages).toHaveLength(1)
+  })
+
+  it('ends with the stored reasoning when a part of it was not seen', async () => {
+    line.send(...service.begin('m1'))
+    line.send(service.frame('m1', { type: 'reasoning_delta', index: 0, text: 'be' }))
+    service.frame('m1', { type: 'reasoning_delta', index: 1, text: 'cause' })
+    service.lostUpTo = service.log.length
+    line.become('live')
+    await pass(1_000)
+    expect(shown().messages[0]?.reasoning).toBe('be')
+    line.send(...service.finish('m1', 'So.', { reasoning: 'because', finish_reason: 'length' }))
+    await pass(1_000)
+    expect(shown().messages[0]).toMatchObject({ reasoning: 'because', content: 'So.', finish_reason: 'length' })
+  })
+
+  it('reads the JSON of an answer to a schema once it has ended', async () => {
+    const content = '{"city": "Paris"}'
+    line.send(...service.begin('m1'))
+    line.send(service.frame('m1', { type: 'content_delta', index: 0, text: content }))
+    expect(shown().messages[0]?.output).toBe(null)
+    line.send(...service.finish('m1', content, { output: { city: 'Paris' } }))
+    await pass(1_000)
+    expect(shown().messages[0]).toMatchObject({ output: { city: 'Paris' }, incomplete: false })
   })
 
   it('loads everything again when the replay has lost a part', async () => {

@@ -1,9 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { diffLines } from '../src/ui/approvals/diff'
 import { approvalsSoFar } from '../src/ui/approvals/votes'
+import { authorName, isShared } from '../src/ui/chat/authors'
+import { problemsOf, valueOf } from '../src/ui/chat/settings'
+import { endingOf } from '../src/ui/endings'
 import { samples, total } from '../src/ui/insight/metrics'
 import { scaleOf, timelineOf } from '../src/ui/insight/timeline'
-import type { Approval, Envelope, Turn } from '../src/client'
+import { money, tokenWords } from '../src/ui/insight/usage'
+import { ApiError, jsonText, type Approval, type Envelope, type FinishReason, type MessageView, type Turn } from '../src/client'
 
 describe('a diff', () => {
   it('shows what was taken out and what was put in, and keeps the rest', () => {
@@ -35,6 +39,92 @@ it('metrics are summed over their labels', () => {
   expect(all[1]?.labels).toEqual({ role: 'a"b' })
 })
 
+it.each([
+  ['stop', 'completed', null],
+  ['tool_calls', 'completed', null],
+  ['length', 'completed', 'Cut at the output limit'],
+  ['content_filter', 'failed', 'Stopped by the content filter'],
+  ['refusal', 'completed', 'The model declined'],
+  ['cancelled', 'cancelled', 'Cancelled'],
+  [null, 'cancelled', 'Cancelled'], // of a service that gave no reasons
+  [null, 'failed', null],
+  ['length', 'streaming', null],
+  ['of_a_newer_service', 'completed', null],
+])('an answer that ended with %s (%s) says %s', (finish_reason, status, words) => {
+  expect(endingOf({ status: status as MessageView['status'], finish_reason: finish_reason as FinishReason | null })).toBe(words)
+})
+
+describe('the author of a message', () => {
+  const by = (...authors: (string | null)[]): MessageView[] => authors.map((author) => ({ role: 'user', author }) as MessageView)
+
+  it.each([
+    [by('olga', 'olga', null), 'olga', false],
+    [by('olga', 'ben'), 'olga', true],
+    [by('ben'), 'olga', true],
+    [by(null), 'olga', false],
+    [by('olga'), null, false],
+    [by('olga', 'ben'), null, true],
+    [[{ role: 'assistant', author: 'ben' } as MessageView], 'olga', false],
+  ])('is named where others write, too (%#)', (messages, me, expected) => {
+    expect(isShared(messages, me)).toBe(expected)
+  })
+
+  it('is one that the reader knows', () => {
+    expect(authorName('olga', 'olga', false)).toBe('You')
+    expect(authorName('olga', 'olga', true)).toBe('olga (you)')
+    expect(authorName('ben', 'olga', true)).toBe('ben')
+    expect(authorName(null, 'olga', true)).toBe('A participant')
+  })
+})
+
+describe('a setting', () => {
+  it('is sent as what it means, and null where it is taken away', () => {
+    expect(valueOf('reasoning_effort', '')).toEqual({ ok: true, value: null })
+    expect(valueOf('reasoning_effort', 'high')).toEqual({ ok: true, value: 'high' })
+    expect(valueOf('max_turn_cost_usd', '0.25')).toEqual({ ok: true, value: 0.25 })
+    expect(valueOf('output_schema', '{"type": "object"}')).toEqual({ ok: true, value: { type: 'object' } })
+  })
+
+  it('that is a schema keeps its numbers digit for digit', () => {
+    const read = valueOf('output_schema', '{"minimum":1.0,"maximum":9007199254740993}')
+    expect(read.ok && jsonText(read.value)).toBe('{"minimum":1.0,"maximum":9007199254740993}')
+  })
+
+  it.each(['{', '{"a": }', 'words'])('that is no JSON is not sent: %s', (text) => {
+    expect(valueOf('output_schema', text)).toMatchObject({ ok: false, problem: expect.stringContaining('This is no JSON') })
+  })
+
+  it.each(['[]', '"text"', '5', 'null'])('that is a schema is a JSON object: %s is not sent', (text) => {
+    expect(valueOf('output_schema', text)).toEqual({ ok: false, problem: 'A schema is a JSON object.' })
+  })
+
+  it('has what the service says of it at its field', () => {
+    const refused = (...errors: { field: string; message: string }[]): ApiError =>
+      new ApiError(422, 'VALIDATION_ERROR', 'It is not valid.', { errors } as never)
+    const both = refused(
+      { field: 'config.output_schema', message: 'is not a JSON Schema: no' },
+      { field: 'config.max_turn_cost_usd', message: 'Input should be greater than 0' },
+    )
+    expect(problemsOf(both)).toEqual({ output_schema: 'The schema is not a JSON Schema: no', max_turn_cost_usd: 'Input should be greater than 0' })
+    expect(problemsOf(refused({ field: 'name', message: 'too long' }))).toEqual({ all: 'It is not valid.' })
+    expect(problemsOf(new ApiError(0, 'OFFLINE', 'The service cannot be reached.'))).toEqual({ all: 'The service cannot be reached.' })
+  })
+})
+
+describe('what was used', () => {
+  it.each([
+    [0, '$0.00'], [0.00001, '< $0.0001'], [0.0123, '$0.0123'], [0.5, '$0.5000'], [1, '$1.00'], [1234.567, '$1,234.57'],
+  ])('and cost %s is %s', (usd, words) => {
+    expect(money(usd)).toBe(words)
+  })
+
+  it('is told with the kinds of tokens there were', () => {
+    const usage = { input_tokens: 1200, output_tokens: 300, cached_input_tokens: 800, reasoning_tokens: 120 }
+    expect(tokenWords(usage)).toEqual(['1.2k in (800 cached)', '300 out (120 reasoning)'])
+    expect(tokenWords({ input_tokens: 5, output_tokens: 0 })).toEqual(['5 in', '0 out'])
+  })
+})
+
 describe('a timeline', () => {
   const at = (seconds: number): string => new Date(Date.UTC(2030, 0, 1) + seconds * 1000).toISOString()
   const event = (seq: number, seconds: number, type: Envelope['type'], data: Record<string, unknown>, message_id?: string): Envelope => ({
@@ -60,6 +150,13 @@ describe('a timeline', () => {
     expect(segments.map(({ kind, from, to }) => [kind, (to - from) / 1000])).toEqual([
       ['model', 1], ['wait', 7199], ['tool', 1], ['model', 1],
     ])
+  })
+
+  it('says of each step of the model what it used, what it cost, and how it ended', () => {
+    const usage = { input_tokens: 1200, output_tokens: 30, cached_input_tokens: 800, reasoning_tokens: 20, cost_usd: 0.0042 }
+    const end = event(4, 1, 'stream.chunk', { frame: { type: 'message_end', finish_reason: 'length', usage } }, 'm1')
+    const { segments } = timelineOf(turn, [], [], [...events.slice(0, 2), end], 0)
+    expect(segments.map(({ note }) => note)).toEqual(['Cut at the output limit, 1.2k in (800 cached), 30 out (20 reasoning), $0.0042'])
   })
 
   it('draws a wait of hours so that the seconds beside it can be seen', () => {

@@ -41,11 +41,13 @@ export class Service {
     ]
   }
 
-  finish(id: string, content: string): Envelope[] {
-    Object.assign(this.messages.find((known) => known['id'] === id)!, { content, status: 'completed' })
+  /** more: what is stored of it beside its text. */
+  finish(id: string, content: string, more: { finish_reason?: string; reasoning?: string; output?: unknown } = {}): Envelope[] {
+    const finish_reason = more.finish_reason ?? 'stop'
+    Object.assign(this.messages.find((known) => known['id'] === id)!, { content, status: 'completed', ...more, finish_reason })
     return [
-      this.frame(id, { type: 'message_end', message_id: id, finish_reason: 'stop', usage: null }),
-      this.emit('message.updated', { id, role: 'assistant', status: 'completed' }, { turn_id: 't1', message_id: id }),
+      this.frame(id, { type: 'message_end', message_id: id, finish_reason, usage: null }),
+      this.emit('message.updated', { id, role: 'assistant', status: 'completed', finish_reason }, { turn_id: 't1', message_id: id }),
     ]
   }
 

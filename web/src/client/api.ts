@@ -152,9 +152,9 @@ async function failure(response: Response): Promise<ApiError> {
   if (problem === null || typeof problem.code !== 'string') {
     return new ApiError(response.status, 'HTTP', `The service answered ${response.status}.`)
   }
-  const fields = (problem.errors ?? []).map((error) => `${error.field}: ${error.message}`)
-  const detail = fields.length > 0 ? `${problem.detail} ${fields.join('; ')}` : problem.detail
-  return new ApiError(response.status, problem.code, detail, problem)
+  const said = problem.detail
+  const fields = (problem.errors ?? []).filter(({ message }) => !said.includes(message)).map(({ field, message }) => `${field}: ${message}`)
+  return new ApiError(response.status, problem.code, fields.length > 0 ? `${said} ${fields.join('; ')}` : said, problem)
 }
 
 function queryString(query: Query): string {

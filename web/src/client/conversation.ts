@@ -3,7 +3,7 @@
 // Invariants: an event is applied once and in order of `seq`; the text of a message is that of its newest attempt;
 // whatever cannot be known from the events alone is marked (`incomplete`), and its owner reads it from the store.
 
-import type { Approval, Envelope, Json, Message, Session, ToolCall, Turn, Usage } from './models'
+import type { Approval, Envelope, FinishReason, Json, Message, Session, ToolCall, Turn, Usage } from './models'
 
 export interface MessageView extends Omit<Message, 'tool_calls'> {
   tool_calls: ToolCall[]
@@ -11,6 +11,8 @@ export interface MessageView extends Omit<Message, 'tool_calls'> {
   attempt: number
   /** The next `content_delta` that fits; null while a lower attempt's frames are passed over. */
   nextIndex: number | null
+  /** The same of `reasoning_delta`, which is counted by itself. */
+  nextReasoning: number | null
   /** Something of it was not seen: its text must be read from the store once it has ended. */
   incomplete: boolean
 }
@@ -24,6 +26,8 @@ export interface TurnView {
   started_at: string | null
   ended_at: string | null
   message_id: string | null
+  /** How its last answer ended. */
+  finish_reason: FinishReason | null
 }
 
 export interface Conversation {
@@ -39,6 +43,12 @@ export interface Conversation {
   hasOlder: boolean
 }
 
+/** What an answer may carry beside its text; a service of an earlier version leaves it out. */
+const SAYS_NO_MORE = { author: null, finish_reason: null, reasoning: null, output: null, left_out: null } as const
+const NOTHING_USED: Usage = { input_tokens: 0, output_tokens: 0, cached_input_tokens: 0, reasoning_tokens: 0, cost_usd: null }
+/** An answer to a schema is a JSON object, which some models fence as Markdown. */
+const MAY_BE_OUTPUT = /^\s*(?:```(?:json)?\s*)?\{/
+
 const ENDED: ReadonlySet<string> = new Set(['completed', 'failed', 'cancelled'])
 
 export function isOver(status: string): boolean {
@@ -48,19 +58,21 @@ export function isOver(status: string): boolean {
 export function fromStore(message: Message): MessageView {
   const isOpen = message.status === 'streaming'
   return {
+    ...SAYS_NO_MORE,
     ...message,
     attachments: message.attachments ?? [],
     tool_calls: message.tool_calls ?? [],
     attempt: 0,
     nextIndex: null,
+    nextReasoning: null,
     // Its text so far is in the events only.
     incomplete: isOpen,
   }
 }
 
 export function turnFromStore(turn: Turn): TurnView {
-  const { id, status, usage, steps, error, started_at, ended_at, message_id } = turn
-  return { id, status, usage, steps, error: error ?? null, started_at, ended_at, message_id }
+  const { id, status, usage, steps, error, started_at, ended_at, message_id, finish_reason } = turn
+  return { id, status, usage, steps, error: error ?? null, started_at, ended_at, message_id, finish_reason: finish_reason ?? null }
 }
 
 /** The turn that is not over; the newest when several wait. */
@@ -109,10 +121,7 @@ function changed(state: Conversation, event: Envelope): Conversation {
     case 'message.created':
       return created(state, event)
     case 'message.updated':
-      return onMessage(state, String(data['id']), (message) => ({
-        ...message,
-        status: data['status'] as Message['status'],
-      }))
+      return onMessage(state, String(data['id']), (message) => updated(message, data as Partial<Message>))
     case 'stream.started':
       return onTurn(state, event, (turn) => ({ ...turn, status: 'running', started_at: turn.started_at ?? event.at }))
     case 'stream.chunk':
@@ -123,6 +132,7 @@ function changed(state: Conversation, event: Envelope): Conversation {
         status: data['status'] as Turn['status'],
         usage: (data['usage'] as Usage | undefined) ?? turn.usage,
         steps: Number(data['steps'] ?? turn.steps),
+        finish_reason: (data['finish_reason'] as FinishReason | null | undefined) ?? turn.finish_reason,
         ended_at: event.at,
       }))
     case 'error.occurred':
@@ -147,6 +157,7 @@ function created(state: Conversation, event: Envelope): Conversation {
   if (state.messages.some((message) => message.id === given.id)) return state
   const isStreaming = given.status === 'streaming'
   const message: MessageView = {
+    ...SAYS_NO_MORE,
     session_id: state.session.id,
     turn_id: event.turn_id ?? null,
     content: '',
@@ -158,6 +169,7 @@ function created(state: Conversation, event: Envelope): Conversation {
     ...given,
     attempt: 0,
     nextIndex: null,
+    nextReasoning: null,
     incomplete: isStreaming,
   } as MessageView
   const next = { ...state, messages: [...state.messages, message].sort(byId) }
@@ -165,14 +177,24 @@ function created(state: Conversation, event: Envelope): Conversation {
   return onTurn(next, event, (turn) => ({ ...turn, message_id: given.id }))
 }
 
+/** Only what the event tells: one of a message left out says nothing of its state. */
+function updated(message: MessageView, told: Partial<Message>): MessageView {
+  const { status = message.status, finish_reason = message.finish_reason, left_out = message.left_out } = told
+  // The JSON of what was followed here is in the store only.
+  const mayHaveOutput = message.attempt > 0 && status === 'completed' && finish_reason === 'stop' && MAY_BE_OUTPUT.test(message.content)
+  return { ...message, status, finish_reason, left_out, incomplete: message.incomplete || mayHaveOutput }
+}
+
 function framed(state: Conversation, event: Envelope): Conversation {
   const frame = event.data['frame'] as { type: string } & Record<string, unknown>
   const id = event.message_id ?? String(frame['message_id'] ?? '')
   switch (frame.type) {
     case 'message_start':
-      return onMessage(state, id, (message) => begun(message, Number(frame['attempt'])))
+      return onMessage(announced(state, event, id), id, (message) => begun(message, Number(frame['attempt'])))
     case 'content_delta':
       return onMessage(state, id, (message) => extended(message, Number(frame['index']), String(frame['text'])))
+    case 'reasoning_delta':
+      return onMessage(state, id, (message) => reasoned(message, Number(frame['index']), String(frame['text'])))
     case 'tool_call':
       return onMessage(state, id, (message) => {
         const callId = String(frame['id'])
@@ -192,17 +214,34 @@ function framed(state: Conversation, event: Envelope): Conversation {
   }
 }
 
+/** Who was to tell of a message may have been cut before it did: its text then begins without it. */
+function announced(state: Conversation, event: Envelope, id: string): Conversation {
+  const turn = event.turn_id === undefined ? undefined : state.turns[event.turn_id]
+  if (turn === undefined || isOver(turn.status) || state.messages.some((message) => message.id === id)) return state
+  const next = created(state, { ...event, data: { id, role: 'assistant', status: 'streaming' } })
+  return onTurn(next, event, (open) => (open.status === 'queued' ? { ...open, status: 'running', started_at: open.started_at ?? event.at } : open))
+}
+
+/** No further frame of the message is taken. */
+const PASSED_OVER = { nextIndex: null, nextReasoning: null } as const
+
 function begun(message: MessageView, attempt: number): MessageView {
   // What has ended is not written again: a repeat of it is only somebody who was told twice.
   if (message.status !== 'streaming' && !message.incomplete) return message
-  if (attempt < message.attempt) return { ...message, nextIndex: null }
-  return { ...message, attempt, content: '', tool_calls: [], nextIndex: 0, incomplete: false }
+  if (attempt < message.attempt) return { ...message, ...PASSED_OVER }
+  return { ...message, attempt, content: '', reasoning: null, tool_calls: [], nextIndex: 0, nextReasoning: 0, incomplete: false }
 }
 
 function extended(message: MessageView, index: number, text: string): MessageView {
   if (message.nextIndex === null) return message
-  if (index !== message.nextIndex) return { ...message, nextIndex: null, incomplete: true }
+  if (index !== message.nextIndex) return { ...message, ...PASSED_OVER, incomplete: true }
   return { ...message, content: message.content + text, nextIndex: index + 1 }
+}
+
+function reasoned(message: MessageView, index: number, text: string): MessageView {
+  if (message.nextReasoning === null) return message
+  if (index !== message.nextReasoning) return { ...message, ...PASSED_OVER, incomplete: true }
+  return { ...message, reasoning: (message.reasoning ?? '') + text, nextReasoning: index + 1 }
 }
 
 function called(state: Conversation, event: Envelope): Conversation {
@@ -257,12 +296,13 @@ function onTurn(state: Conversation, event: Envelope, change: (turn: TurnView) =
   const known = state.turns[event.turn_id] ?? {
     id: event.turn_id,
     status: 'queued' as const,
-    usage: { input_tokens: 0, output_tokens: 0 },
+    usage: NOTHING_USED,
     steps: 0,
     error: null,
     started_at: null,
     ended_at: null,
     message_id: null,
+    finish_reason: null,
   }
   return { ...state, turns: { ...state.turns, [event.turn_id]: change(known) } }
 }

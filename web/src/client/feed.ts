@@ -210,7 +210,7 @@ export class SessionFeed {
   private remembered(message: MessageView): MessageView {
     if (message.status !== 'streaming') return message
     const known = this.conversation?.messages.find(({ id }) => id === message.id)
-    return known === undefined ? message : { ...known, nextIndex: null, incomplete: true }
+    return known === undefined ? message : { ...known, nextIndex: null, nextReasoning: null, incomplete: true }
   }
 
   /** The text of a message that is being written is in the events only: from its start on. */
@@ -361,5 +361,5 @@ function frameType(event: Envelope): string {
 }
 
 function doubted<T extends Conversation['messages'][number]>(message: T): T {
-  return isOver(message.status) || message.role === 'user' ? message : { ...message, incomplete: true, nextIndex: null }
+  return isOver(message.status) || message.role === 'user' ? message : { ...message, incomplete: true, nextIndex: null, nextReasoning: null }
 }

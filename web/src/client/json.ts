@@ -1,7 +1,7 @@
 // JSON that keeps the digits of numbers: what a person approves must be what runs, and a double holds 53 bits.
 //
-// Invariants: in free-form values (arguments and results of tools, details, metadata) a number is written again exactly
-// as it was read; everywhere else a number is a number, as the wire's types say.
+// Invariants: in free-form values (arguments and results of tools, schemas and answers to them, details, metadata) a number
+// is written again exactly as it was read; everywhere else a number is a number, as the wire's types say.
 
 /** A number that would come back as another text: too long for a double, or written as 1.0 or 1e5. */
 export class ExactNumber {
@@ -22,7 +22,7 @@ const MARK = `${[...crypto.getRandomValues(new Uint32Array(4))].map((part) => pa
 const MARKED = new RegExp(`"${MARK}([^"]*)"`, 'g')
 /** Where strings begin and end, and numbers by the grammar of RFC 8259. Nothing in it can go back: texts may be long. */
 const QUOTE_OR_NUMBER = /\\[^]|"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/g
-const FREE_FORM: ReadonlySet<string> = new Set(['arguments', 'decided_arguments', 'result', 'details', 'metadata'])
+const FREE_FORM: ReadonlySet<string> = new Set(['arguments', 'decided_arguments', 'result', 'details', 'metadata', 'output', 'output_schema'])
 
 /** The same JSON with the numbers that a double cannot keep as marked strings, for a parser that knows no better. */
 export function marked(text: string): string {

@@ -13,6 +13,12 @@ export interface components {
          */
         Agent: {
             /**
+             * Compact At
+             * @description Share of the window from which on the model reads a summary of older turns; null: never
+             * @default 0.8
+             */
+            compact_at: number | null;
+            /**
              * @description What holds for calls that act outward from a conversation with what others wrote and private data
              * @default rule_of_two
              */
@@ -48,6 +54,17 @@ export interface components {
              * @default null
              */
             model: string | null;
+            /**
+             * @description Over which its model is asked; null: as the settings say
+             * @default null
+             */
+            model_api: components["schemas"]["ModelApi"] | null;
+            /**
+             * Model Context Tokens
+             * @description What its model reads and writes in one call; null: as is known
+             * @default null
+             */
+            model_context_tokens: number | null;
             /** Name */
             name: string;
             /**
@@ -529,6 +546,48 @@ export interface components {
          */
         Containment: "rule_of_two" | "off";
         /**
+         * DayUsage
+         * @description What the caller's own turns used on one day, in sessions of anybody; sessions deleted since are included.
+         */
+        DayUsage: {
+            /**
+             * Cached Input Tokens
+             * @description Of those read: the provider had them from earlier calls
+             * @default 0
+             */
+            cached_input_tokens: number;
+            /**
+             * Cost Usd
+             * @description By the registry's prices; null: a price is not known
+             * @default null
+             */
+            cost_usd: number | null;
+            /**
+             * Day
+             * Format: date
+             * @description UTC
+             */
+            day: string;
+            /**
+             * Input Tokens
+             * @description Read, the cached ones among them
+             * @default 0
+             */
+            input_tokens: number;
+            /**
+             * Output Tokens
+             * @description Written, those of reasoning among them
+             * @default 0
+             */
+            output_tokens: number;
+            /**
+             * Reasoning Tokens
+             * @description Of those written: the model's reasoning
+             * @default 0
+             */
+            reasoning_tokens: number;
+        };
+        /**
          * Decision
          * @enum {string}
          */
@@ -639,10 +698,57 @@ export interface components {
          */
         FileKind: "text" | "markdown" | "json" | "csv" | "xlsx" | "docx" | "pdf" | "image" | "binary";
         /**
+         * FinishReason
+         * @description How an answer ended.
+         * @enum {string}
+         */
+        FinishReason: "stop" | "tool_calls" | "length" | "content_filter" | "refusal" | "cancelled";
+        /**
+         * FinishReasonCounts
+         * @description Answers by how they ended; those that failed without a reason, or are older than this count, are in none.
+         */
+        FinishReasonCounts: {
+            /**
+             * Cancelled
+             * @default 0
+             */
+            cancelled: number;
+            /**
+             * Content Filter
+             * @default 0
+             */
+            content_filter: number;
+            /**
+             * Length
+             * @default 0
+             */
+            length: number;
+            /**
+             * Refusal
+             * @default 0
+             */
+            refusal: number;
+            /**
+             * Stop
+             * @default 0
+             */
+            stop: number;
+            /**
+             * Tool Calls
+             * @default 0
+             */
+            tool_calls: number;
+            /**
+             * Total
+             * @default 0
+             */
+            total: number;
+        };
+        /**
          * HealthAnswer
          * @enum {string}
          */
-        HealthAnswer: "ok" | "no answer" | "unavailable";
+        HealthAnswer: "ok" | "no answer" | "busy" | "unavailable";
         /**
          * HealthStatus
          * @enum {string}
@@ -682,6 +788,12 @@ export interface components {
              */
             attachments: components["schemas"]["AttachmentRef"][];
             /**
+             * Author
+             * @description For role `user`: the user who wrote it
+             * @default null
+             */
+            author: string | null;
+            /**
              * Branch
              * @default 0
              */
@@ -693,8 +805,31 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * @description For role `assistant`: how the answer ended
+             * @default null
+             */
+            finish_reason: components["schemas"]["FinishReason"] | null;
             /** Id */
             id: string;
+            /**
+             * Left Out
+             * @description Why no model reads it any more: the provider's filter refused it
+             * @default null
+             */
+            left_out: "content_filter" | null;
+            /**
+             * Output
+             * @description For role `assistant`: the answer as JSON, where a schema was set
+             * @default null
+             */
+            output: unknown | null;
+            /**
+             * Reasoning
+             * @description For role `assistant`: what the model told of its reasoning
+             * @default null
+             */
+            reasoning: string | null;
             role: components["schemas"]["MessageRole"];
             /** Session Id */
             session_id: string;
@@ -755,10 +890,85 @@ export interface components {
          */
         MessageStatus: "streaming" | "completed" | "cancelled" | "failed";
         /**
+         * ModelApi
+         * @enum {string}
+         */
+        ModelApi: "responses" | "chat";
+        /**
+         * ModelReady
+         * @description What came of asking the default model.
+         */
+        ModelReady: {
+            /** Answers */
+            answers: boolean;
+            /**
+             * May Pass
+             * @description Of one that does not answer: waiting may help; else an operator has to
+             */
+            may_pass: boolean;
+            /**
+             * Text
+             * @description Which model, over which API, how fast or why not
+             */
+            text: string;
+        };
+        /**
+         * ModelUsage
+         * @description What the turns of one model used, with all that was asked beside their answers.
+         */
+        ModelUsage: {
+            /**
+             * Cached Input Tokens
+             * @description Of those read: the provider had them from earlier calls
+             * @default 0
+             */
+            cached_input_tokens: number;
+            /**
+             * Cost Usd
+             * @description By the registry's prices; null: a price is not known
+             * @default null
+             */
+            cost_usd: number | null;
+            /**
+             * Input Tokens
+             * @description Read, the cached ones among them
+             * @default 0
+             */
+            input_tokens: number;
+            /**
+             * Model
+             * @description As the turns asked for it; null: all beyond the 50 most used
+             */
+            model: string | null;
+            /**
+             * Output Tokens
+             * @description Written, those of reasoning among them
+             * @default 0
+             */
+            output_tokens: number;
+            /**
+             * Reasoning Tokens
+             * @description Of those written: the model's reasoning
+             * @default 0
+             */
+            reasoning_tokens: number;
+            /**
+             * Turns
+             * @description Those of this model, open ones among them
+             */
+            turns: number;
+        };
+        /**
          * NewAgent
          * @description Body of `PUT /agents/{agent_id}`.
          */
         NewAgent: {
+            /**
+             * Compact At
+             * @description Share of the window from which on the model reads a summary of older turns; null: never
+             * @default 0.8
+             */
+            compact_at: number | null;
             /**
              * @description What holds for calls that act outward from a conversation with what others wrote and private data
              * @default rule_of_two
@@ -773,10 +983,14 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_cost_usd": null,
              *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_cost_usd": null,
              *       "max_turn_tokens": null,
              *       "model": null,
+             *       "output_schema": null,
+             *       "reasoning_effort": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
              *     }
@@ -798,6 +1012,17 @@ export interface components {
              * @default null
              */
             model: string | null;
+            /**
+             * @description Over which its model is asked; null: as the settings say
+             * @default null
+             */
+            model_api: components["schemas"]["ModelApi"] | null;
+            /**
+             * Model Context Tokens
+             * @description What its model reads and writes in one call; null: as is known
+             * @default null
+             */
+            model_context_tokens: number | null;
             /** Name */
             name: string;
             /**
@@ -902,6 +1127,11 @@ export interface components {
             concurrency: components["schemas"]["Concurrency"] | null;
             /** Content */
             content: string;
+            /**
+             * @description For the answer to this message alone
+             * @default null
+             */
+            output_schema: components["schemas"]["JsonObject"] | null;
         };
         /**
          * NewParticipant
@@ -932,10 +1162,14 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_cost_usd": null,
              *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_cost_usd": null,
              *       "max_turn_tokens": null,
              *       "model": null,
+             *       "output_schema": null,
+             *       "reasoning_effort": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
              *     }
@@ -1002,10 +1236,14 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_cost_usd": null,
              *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_cost_usd": null,
              *       "max_turn_tokens": null,
              *       "model": null,
+             *       "output_schema": null,
+             *       "reasoning_effort": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
              *     }
@@ -1047,18 +1285,29 @@ export interface components {
          * PeriodStatistics
          * @description Of the sessions the caller owns: what was created from `from` on and before `to`.
          *
-         *     Tokens and tool calls count with their turn.
+         *     Tokens, costs and tool calls count with their turn.
          */
         PeriodStatistics: {
             /** @description From request to decision, of what a person approved or rejected */
             approval_waits: components["schemas"]["Durations"];
             approvals: components["schemas"]["ApprovalCounts"];
             /**
+             * Days
+             * @description Oldest first, the last 366 at most, those in which nothing was used left out; a day that lies in the period in part counts whole
+             */
+            days: components["schemas"]["DayUsage"][];
+            finish_reasons: components["schemas"]["FinishReasonCounts"];
+            /**
              * From
              * @description null: from the first
              */
             from: string | null;
             messages: components["schemas"]["MessageCounts"];
+            /**
+             * Models
+             * @description `usage` by model, the most used first
+             */
+            models: components["schemas"]["ModelUsage"][];
             /**
              * Sessions
              * @description Sessions opened in the period
@@ -1073,6 +1322,7 @@ export interface components {
             /** @description From its start to its end, of turns that have both */
             turn_durations: components["schemas"]["Durations"];
             turns: components["schemas"]["TurnCounts"];
+            /** @description `cost_usd` is of the turns whose price is known; null: of none it is */
             usage: components["schemas"]["Usage"];
         };
         /**
@@ -1114,13 +1364,21 @@ export interface components {
         Ready: {
             /**
              * Dependencies
-             * @description `postgres`, `model` (its client; the model is not asked), `durable` (where turns stand), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)
+             * @description `postgres`, `model` (asked once in ten minutes, with a request of a few tokens), `durable` (where turns stand), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)
              */
             dependencies: {
                 [key: string]: components["schemas"]["HealthAnswer"];
             };
+            /** @description For admins; else null */
+            model: components["schemas"]["ModelReady"] | null;
             status: components["schemas"]["HealthStatus"];
         };
+        /**
+         * ReasoningEffort
+         * @description How long a model reasons before it answers. Which of these a model takes, models.json says.
+         * @enum {string}
+         */
+        ReasoningEffort: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
         /**
          * Recovery
          * @description Body of `POST /sessions/{id}/recover`.
@@ -1138,6 +1396,11 @@ export interface components {
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             /** @default null */
             concurrency: components["schemas"]["Concurrency"] | null;
+            /**
+             * @description For this answer alone
+             * @default null
+             */
+            output_schema: components["schemas"]["JsonObject"] | null;
         };
         /**
          * Role
@@ -1245,6 +1508,12 @@ export interface components {
              */
             max_output_tokens: number | null;
             /**
+             * Max Session Cost Usd
+             * @description The same of all turns together
+             * @default null
+             */
+            max_session_cost_usd: number | null;
+            /**
              * Max Session Tokens
              * @description Read and written by all turns together
              * @default null
@@ -1257,6 +1526,12 @@ export interface components {
              */
             max_steps: number;
             /**
+             * Max Turn Cost Usd
+             * @description What one turn's model calls may cost
+             * @default null
+             */
+            max_turn_cost_usd: number | null;
+            /**
              * Max Turn Tokens
              * @description Read and written by one turn
              * @default null
@@ -1268,6 +1543,16 @@ export interface components {
              * @default null
              */
             model: string | null;
+            /**
+             * @description JSON Schema of the final answer; it is stored as JSON in the message's `output`
+             * @default null
+             */
+            output_schema: components["schemas"]["JsonObject"] | null;
+            /**
+             * @description null: as the model does by itself
+             * @default null
+             */
+            reasoning_effort: components["schemas"]["ReasoningEffort"] | null;
             /**
              * Temperature
              * @default null
@@ -1299,10 +1584,14 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_cost_usd": null,
              *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_cost_usd": null,
              *       "max_turn_tokens": null,
              *       "model": null,
+             *       "output_schema": null,
+             *       "reasoning_effort": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
              *     }
@@ -1331,13 +1620,20 @@ export interface components {
             /** @description From request to decision, of what a person approved or rejected */
             approval_waits: components["schemas"]["Durations"];
             approvals: components["schemas"]["ApprovalCounts"];
+            finish_reasons: components["schemas"]["FinishReasonCounts"];
             messages: components["schemas"]["MessageCounts"];
+            /**
+             * Models
+             * @description `usage` by model, the most used first
+             */
+            models: components["schemas"]["ModelUsage"][];
             /** Session Id */
             session_id: string;
             tool_calls: components["schemas"]["ToolCallCounts"];
             /** @description From its start to its end, of turns that have both */
             turn_durations: components["schemas"]["Durations"];
             turns: components["schemas"]["TurnCounts"];
+            /** @description `cost_usd` is of the turns whose price is known; null: of none it is */
             usage: components["schemas"]["Usage"];
         };
         /**
@@ -1410,10 +1706,14 @@ export interface components {
              *       "expires_after_seconds": null,
              *       "max_context_tokens": 100000,
              *       "max_output_tokens": null,
+             *       "max_session_cost_usd": null,
              *       "max_session_tokens": null,
              *       "max_steps": 8,
+             *       "max_turn_cost_usd": null,
              *       "max_turn_tokens": null,
              *       "model": null,
+             *       "output_schema": null,
+             *       "reasoning_effort": null,
              *       "temperature": null,
              *       "tool_timeout_seconds": 60
              *     }
@@ -1555,6 +1855,11 @@ export interface components {
             /** Ended At */
             ended_at: string | null;
             error: components["schemas"]["TurnError"] | null;
+            /**
+             * @description How its last answer ended
+             * @default null
+             */
+            finish_reason: components["schemas"]["FinishReason"] | null;
             /** Id */
             id: string;
             /** Message Id */
@@ -1626,18 +1931,41 @@ export interface components {
          * @enum {string}
          */
         TurnStatus: "queued" | "running" | "waiting_approval" | "completed" | "failed" | "cancelled";
-        /** Usage */
+        /**
+         * Usage
+         * @description What model calls used.
+         */
         Usage: {
             /**
+             * Cached Input Tokens
+             * @description Of those read: the provider had them from earlier calls
+             * @default 0
+             */
+            cached_input_tokens: number;
+            /**
+             * Cost Usd
+             * @description By the registry's prices; null: a price is not known
+             * @default null
+             */
+            cost_usd: number | null;
+            /**
              * Input Tokens
+             * @description Read, the cached ones among them
              * @default 0
              */
             input_tokens: number;
             /**
              * Output Tokens
+             * @description Written, those of reasoning among them
              * @default 0
              */
             output_tokens: number;
+            /**
+             * Reasoning Tokens
+             * @description Of those written: the model's reasoning
+             * @default 0
+             */
+            reasoning_tokens: number;
         };
         /**
          * Vote

@@ -19,6 +19,9 @@ interface Loaded {
   tools: ToolInfo[]
 }
 
+/** Of the window; where one begins that summarises. */
+const COMPACT_AT = 0.8
+
 const BLANK: Draft = {
   name: '',
   description: null,
@@ -28,6 +31,9 @@ const BLANK: Draft = {
   policies: {},
   defaults: {},
   vision: false,
+  model_api: null,
+  model_context_tokens: null,
+  compact_at: COMPACT_AT,
   containment: 'rule_of_two',
 }
 
@@ -103,6 +109,7 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
           Model
           <input maxLength={128} placeholder="The app’s own" value={draft.model ?? ''} onInput={(event) => change({ model: event.currentTarget.value || null })} />
         </label>
+        <ModelFields draft={draft} change={change} />
         <label class="check">
           <input type="checkbox" checked={draft.vision} onChange={(event) => change({ vision: event.currentTarget.checked })} />
           Its model reads pictures
@@ -132,6 +139,56 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
         ) : null}
       </fieldset>
     </form>
+  )
+}
+
+/** Over which API its model is asked, what that holds, and from where on it reads a summary. */
+function ModelFields({ draft, change }: { draft: Draft; change: (part: Partial<Draft>) => void }) {
+  const { compact_at: compactAt } = draft
+  return (
+    <>
+      <div class="policy">
+        <label class="field">
+          Model API
+          <select value={draft.model_api ?? ''} onChange={(event) => change({ model_api: (event.currentTarget.value || null) as Draft['model_api'] })}>
+            <option value="">As the app is set</option>
+            <option value="responses">Responses</option>
+            <option value="chat">Chat completions</option>
+          </select>
+        </label>
+        <label class="field">
+          Window of the model, in tokens
+          <input
+            type="number"
+            min={256}
+            max={100_000_000}
+            placeholder="As is known of it"
+            value={draft.model_context_tokens ?? ''}
+            onInput={(event) => change({ model_context_tokens: event.currentTarget.valueAsNumber || null })}
+          />
+        </label>
+      </div>
+      <div class="check compaction">
+        <label class="check">
+          <input type="checkbox" checked={compactAt !== null} onChange={(event) => change({ compact_at: event.currentTarget.checked ? COMPACT_AT : null })} />
+          Summarise older turns{compactAt === null ? '' : ' at'}
+        </label>
+        {compactAt === null ? null : (
+          <label class="check">
+            <input
+              class="percent"
+              type="number"
+              min={1}
+              max={100}
+              required
+              defaultValue={String(Math.round(compactAt * 100))}
+              onInput={({ currentTarget: { valueAsNumber: percent } }) => (percent > 0 ? change({ compact_at: percent / 100 }) : undefined)}
+            />
+            % of the window
+          </label>
+        )}
+      </div>
+    </>
   )
 }
 

@@ -3,6 +3,7 @@ import { openTurn, type Bookmark, type Conversation, type MessageView, type Post
 import { Empty, Failed, Icon, Loading } from '../bits'
 import { useAction, useLoaded, useLiveState, useParley } from '../context'
 import { go, link } from '../router'
+import { authorName, isShared } from './authors'
 import { Composer } from './composer'
 import { MessageRow, type MessageActions } from './message'
 import { SessionHeader } from './session-header'
@@ -34,7 +35,7 @@ export function ConversationPage({ sessionId, at }: { sessionId: string; at: str
 }
 
 function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Conversation; at: string | null }) {
-  const { api, say, touchSessions } = useParley()
+  const { api, me, say, touchSessions } = useParley()
   const act = useAction()
   const liveState = useLiveState()
   const path = `/sessions/${encodeURIComponent(feed.sessionId)}`
@@ -79,19 +80,24 @@ function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Co
   )
 
   const shown = useMemo(() => withoutAnswered(conversation.messages), [conversation.messages])
+  const leftOut = useLeftOut(conversation.messages)
+  const myName = me?.name ?? null
+  const hasOthers = isShared(conversation.messages, myName)
   const row = useCallback(
     (message: MessageView) => (
       <MessageRow
         key={message.id}
         message={message}
+        author={authorName(message.author, myName, hasOthers)}
         approvals={conversation.approvals}
+        leftOut={leftOut}
         turn={message.turn_id === null ? undefined : conversation.turns[message.turn_id]}
         isMarked={marks.has(message.id)}
         mayWrite={conversation.session.status === 'ACTIVE'}
         actions={actions}
       />
     ),
-    [conversation.approvals, conversation.turns, conversation.session.status, marks, actions],
+    [conversation.approvals, conversation.turns, conversation.session.status, leftOut, myName, hasOthers, marks, actions],
   )
   useEffect(touchSessions, [conversation.session.status, turn === null])
 
@@ -124,15 +130,17 @@ function TurnState({ conversation }: { conversation: Conversation }) {
   const turn = openTurn(conversation)
   const last = conversation.messages.at(-1)
   if (turn === null) {
-    const failed = last === undefined || last.turn_id === null ? undefined : conversation.turns[last.turn_id]
-    if (failed?.status === 'failed' && failed.error !== null) {
+    const ended = last === undefined || last.turn_id === null ? undefined : conversation.turns[last.turn_id]
+    // A message that was begun says so itself.
+    if (last?.status === ended?.status) return null
+    if (ended?.status === 'failed' && ended.error !== null) {
       return (
         <p class="turn-state problem" role="alert">
-          {failed.error.detail} <code>{failed.error.code}</code>
+          {ended.error.detail} <code>{ended.error.code}</code>
         </p>
       )
     }
-    if (failed?.status === 'cancelled') return <p class="turn-state">Stopped.</p>
+    if (ended?.status === 'cancelled') return <p class="turn-state">Stopped.</p>
     return null
   }
   if (last?.status === 'streaming') return null
@@ -143,6 +151,12 @@ function TurnState({ conversation }: { conversation: Conversation }) {
       {words}…
     </p>
   )
+}
+
+/** The calls whose results a content filter refused; the same set until it grows, so that no message is drawn again. */
+function useLeftOut(messages: readonly MessageView[]): ReadonlySet<string> {
+  const calls = messages.flatMap(({ tool_call_id, left_out }) => (left_out === null || tool_call_id === null ? [] : [tool_call_id]))
+  return useMemo(() => new Set(calls), [calls.join('\n')])
 }
 
 /** The tool messages whose results stand in their call's card already are not said twice. */

@@ -1,9 +1,12 @@
 import type { Approval, MessageView, TurnView } from '../../client'
 import { Badge, IconButton, Time } from '../bits'
+import { endingOf, LEFT_OUT } from '../endings'
 import { link } from '../router'
 import { Markdown } from '../markdown'
 import { memo } from '../memo'
 import { AttachmentList } from './attachments'
+import { Output } from './output'
+import { Reasoning } from './reasoning'
 import { ToolCallCard } from './toolcall'
 
 export interface MessageActions {
@@ -15,7 +18,11 @@ export interface MessageActions {
 
 interface Props {
   message: MessageView
+  /** Of a user's message: whom it is from. */
+  author: string
   approvals: Record<string, Approval>
+  /** Calls whose results no model reads any more. */
+  leftOut: ReadonlySet<string>
   turn: TurnView | undefined
   isMarked: boolean
   mayWrite: boolean
@@ -23,25 +30,41 @@ interface Props {
 }
 
 /** The approvals of a message's own calls, so that another message's do not draw it again. */
-export const MessageRow = memo(function MessageRow({ message, approvals, turn, isMarked, mayWrite, actions }: Props) {
+export const MessageRow = memo(function MessageRow({ message, author, approvals, leftOut, turn, isMarked, mayWrite, actions }: Props) {
   const isUser = message.role === 'user'
   const isStreaming = message.status === 'streaming'
+  const isThinking = isStreaming && message.content === '' && message.tool_calls.length === 0
+  const who = isUser ? author : speaker(message.role)
+  const ending = endingOf(message)
   return (
-    <article id={`m-${message.id}`} class={`message ${message.role}`} aria-label={`${isUser ? 'You' : speaker(message.role)} said`} aria-busy={isStreaming}>
+    <article id={`m-${message.id}`} class={`message ${message.role}`} aria-label={`${who} said`} aria-busy={isStreaming}>
       <div class="who">
-        <span>{isUser ? 'You' : speaker(message.role)}</span>
+        <span>{who}</span>
         <Time at={message.created_at} />
-        {message.status === 'cancelled' || message.status === 'failed' ? <Badge status={message.status} /> : null}
+        {message.status === 'failed' ? <Badge status={message.status} /> : null}
       </div>
       <div class="said">
-        {isUser || message.role === 'tool' ? <p class="plain">{message.content}</p> : <Markdown text={message.content} />}
+        {message.reasoning === null ? null : <Reasoning text={message.reasoning} isThinking={isThinking} />}
+        {isUser || message.role === 'tool' ? (
+          <p class="plain">{message.content}</p>
+        ) : message.output === null ? (
+          <Markdown text={message.content} />
+        ) : (
+          <Output value={message.output} />
+        )}
         {isStreaming ? <Writing isEmpty={message.content === ''} /> : null}
         <AttachmentList attachments={message.attachments} />
         {message.tool_calls.map((call) => (
-          <ToolCallCard key={call.id} call={call} approval={approvals[call.id]} />
+          <ToolCallCard key={call.id} call={call} approval={approvals[call.id]} isLeftOut={leftOut.has(call.id)} />
         ))}
-        {turn?.error != null && !isUser && message.status === 'failed' ? <p class="problem">{turn.error.detail}</p> : null}
+        {turn?.error != null && !isUser && message.status === 'failed' ? (
+          <p class="problem">
+            {turn.error.detail} <code>{turn.error.code}</code>
+          </p>
+        ) : null}
       </div>
+      {ending === null ? null : <p class="ending">{ending}</p>}
+      {message.left_out === null ? null : <p class="ending">{LEFT_OUT}</p>}
       {isStreaming ? null : (
         <div class="actions" role="group" aria-label="Message actions">
           <IconButton label="Copy" icon="copy" onClick={() => actions.copy(message)} />

@@ -7,6 +7,7 @@ import { SessionAgent } from './agent'
 import { save } from './attachments'
 import { Menu } from './menu'
 import { BranchMenu, PlacesDialog } from './places'
+import { SettingsDialog } from './settings'
 
 const FORMATS = ['md', 'html', 'json', 'csv', 'pdf', 'docx'] as const
 
@@ -18,6 +19,7 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
   const [isNaming, setNaming] = useState(false)
   const [isDeleting, setDeleting] = useState(false)
   const [isGoingBack, setGoingBack] = useState(false)
+  const [isSetting, setSetting] = useState(false)
 
   const change = (work: () => Promise<Session>): Promise<boolean> =>
     act(async () => {
@@ -71,6 +73,9 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
           <button type="button" onClick={() => setGoingBack(true)}>
             Checkpoints and branches
           </button>
+          <button type="button" onClick={() => setSetting(true)}>
+            Settings
+          </button>
           {session.status === 'ACTIVE' ? <button type="button" onClick={() => move('suspend')}>Suspend</button> : null}
           {session.status === 'SUSPENDED' ? <button type="button" onClick={() => move('resume')}>Resume</button> : null}
           {session.status === 'ENDED' ? null : <button type="button" onClick={() => move('end')}>End for good</button>}
@@ -92,6 +97,7 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
         </Menu>
       </div>
       {isGoingBack ? <PlacesDialog feed={feed} conversation={conversation} close={() => setGoingBack(false)} /> : null}
+      {isSetting ? <SettingsDialog session={session} saved={(now) => feed.session(now)} close={() => setSetting(false)} /> : null}
       {isDeleting ? (
         <Dialog title="Delete this session?" close={() => setDeleting(false)}>
           <p>Everything that hangs on it is erased: messages, files, approvals. This cannot be undone.</p>

@@ -2,10 +2,11 @@ import { jsonText, type Approval, type ToolCall } from '../../client'
 import { Badge, Deadline, Icon, JsonText, Time, span } from '../bits'
 import { approvalsSoFar } from '../approvals/votes'
 import { useNow } from '../context'
+import { LEFT_OUT } from '../endings'
 import { memo } from '../memo'
 import { link } from '../router'
 
-export const ToolCallCard = memo(function ToolCallCard({ call, approval }: { call: ToolCall; approval: Approval | undefined }) {
+export const ToolCallCard = memo(function ToolCallCard({ call, approval, isLeftOut }: { call: ToolCall; approval: Approval | undefined; isLeftOut: boolean }) {
   const waits = approval?.status === 'pending'
   const status = waits ? 'pending' : call.status === 'pending' ? 'running' : call.status
   return (
@@ -33,6 +34,7 @@ export const ToolCallCard = memo(function ToolCallCard({ call, approval }: { cal
         )}
       </details>
       {approval === undefined ? null : <Waiting approval={approval} />}
+      {isLeftOut ? <p class="decided">{LEFT_OUT}</p> : null}
     </section>
   )
 })

@@ -1,15 +1,20 @@
-import type { PeriodStatistics, SessionStatistics } from '../../client'
+import type { ModelUsage, PeriodStatistics, SessionStatistics } from '../../client'
 import { compact, seconds, Shares } from './charts'
+import { money, tokensOf, tokenWords, type Used } from './usage'
+
+type Counted = SessionStatistics | PeriodStatistics
+/** A service of an earlier version does not count these. */
+type Later = 'models' | 'finish_reasons'
 
 /** What is counted, of a session or of a period. */
-export function Figures({ figures }: { figures: SessionStatistics | PeriodStatistics }) {
-  const { turns, usage, messages, approvals, tool_calls, approval_waits, turn_durations } = figures
+export function Figures({ figures }: { figures: Omit<Counted, Later> & Partial<Pick<Counted, Later>> }) {
+  const { turns, usage, messages, approvals, tool_calls, approval_waits, turn_durations, models = [], finish_reasons: ends } = figures
   return (
     <>
       <dl class="tiles">
         <Tile name="Messages" value={compact(messages.total)} />
         <Tile name="Turns" value={compact(turns.total)} note={`${compact(turns.completed)} completed`} />
-        <Tile name="Tokens" value={compact(usage.input_tokens + usage.output_tokens)} note={`${compact(usage.input_tokens)} in, ${compact(usage.output_tokens)} out`} />
+        <UsageTiles usage={usage} />
         <Tile name="A turn takes" value={seconds(turn_durations.p50_seconds)} {...within(turn_durations.p95_seconds)} />
         <Tile name="An approval waits" value={seconds(approval_waits.p50_seconds)} {...within(approval_waits.p95_seconds)} />
       </dl>
@@ -42,7 +47,62 @@ export function Figures({ figures }: { figures: SessionStatistics | PeriodStatis
             { name: 'timed out', value: approvals.timed_out + approvals.cancelled, tone: 'rest-2' },
           ]}
         />
+        {ends === undefined || ends.total === 0 ? null : (
+          <Shares
+            title="Answers"
+            parts={[
+              { name: 'complete', value: ends.stop + ends.tool_calls, tone: 'good' },
+              { name: 'cut', value: ends.length, tone: 'wait' },
+              { name: 'filtered', value: ends.content_filter, tone: 'bad' },
+              { name: 'declined', value: ends.refusal, tone: 'busy' },
+              { name: 'cancelled', value: ends.cancelled, tone: 'rest-2' },
+            ]}
+          />
+        )}
       </div>
+      {models.length === 0 ? null : <Models models={models} />}
+    </>
+  )
+}
+
+function Models({ models }: { models: readonly ModelUsage[] }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label="By model">
+      <table class="figures">
+        <thead>
+          <tr>
+            <th>Model</th>
+            {['Turns', 'In', 'Cached', 'Out', 'Reasoning', 'Cost'].map((name) => (
+              <th key={name} class="align-right">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {models.map(({ model, turns, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost_usd }) => (
+            <tr key={model}>
+              <td>{model ?? 'All others'}</td>
+              {[turns, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens].map((count, place) => (
+                <td key={place} class="align-right">
+                  {compact(count)}
+                </td>
+              ))}
+              <td class="align-right">{cost_usd === null ? '–' : money(cost_usd)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  )
+}
+
+/** Tokens, and what they cost where the price is known. */
+export function UsageTiles({ usage }: { usage: Used }) {
+  return (
+    <>
+      <Tile name="Tokens" value={compact(tokensOf(usage))} note={tokenWords(usage).join(',\n')} />
+      {usage.cost_usd == null ? null : <Tile name="Cost" value={money(usage.cost_usd)} />}
     </>
   )
 }

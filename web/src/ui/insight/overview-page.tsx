@@ -6,6 +6,7 @@ import { Bars, compact, seconds } from './charts'
 import { readDays } from './days'
 import { Figures, Tile } from './figures'
 import { samples, total } from './metrics'
+import { money } from './usage'
 
 const DAYS = 10
 
@@ -87,6 +88,7 @@ function DayByDay({ all }: { all: PeriodStatistics }) {
           const labels = read.map(({ start }) => start.toLocaleDateString([], { day: 'numeric', month: 'short' }))
           const series = (of: (figures: PeriodStatistics) => number | null): (number | null)[] =>
             read.map(({ figures }) => (figures === null ? null : of(figures)))
+          const costs = series(({ usage }) => usage.cost_usd ?? null)
           return (
             <div class="pairs two">
               <Bars
@@ -105,6 +107,7 @@ function DayByDay({ all }: { all: PeriodStatistics }) {
                   { name: 'other', tone: 'three', values: series(({ turns }) => turns.total - turns.completed) },
                 ]}
               />
+              {costs.some((cost) => cost !== null && cost > 0) ? <Bars title="Cost" labels={labels} format={money} series={[{ name: 'cost', tone: 'three', values: costs }]} /> : null}
               <Bars title="Approval waiting time, median" labels={labels} format={seconds} series={[{ name: 'median', tone: 'one', values: series(({ approval_waits }) => approval_waits.p50_seconds) }]} />
               <Bars title="Turn duration, median" labels={labels} format={seconds} series={[{ name: 'median', tone: 'two', values: series(({ turn_durations }) => turn_durations.p50_seconds) }]} />
             </div>

@@ -4,6 +4,7 @@ import { useLoaded, useParley } from '../context'
 import { link } from '../router'
 import { Bars, seconds } from './charts'
 import { Figures } from './figures'
+import { money } from './usage'
 
 interface AuditLine {
   number: number
@@ -76,6 +77,7 @@ function Turns({ turns, sessionId }: { turns: Turn[]; sessionId: string }) {
             </a>{' '}
             <Badge status={turn.status} /> {turn.steps} {turn.steps === 1 ? 'step' : 'steps'}
             {turn.started_at !== null && turn.ended_at !== null ? `, ${seconds((Date.parse(turn.ended_at) - Date.parse(turn.started_at)) / 1000)}` : ''}
+            {turn.usage.cost_usd == null ? '' : `, ${money(turn.usage.cost_usd)}`}
           </li>
         ))}
       </ul>

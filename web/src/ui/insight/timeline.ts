@@ -1,6 +1,8 @@
 // What a turn did when, read from its events: the model writing, tools running, people being waited for.
 
-import type { Approval, Envelope, Message, Turn } from '../../client'
+import type { Approval, Envelope, FinishReason, Message, Turn } from '../../client'
+import { endingWords } from '../endings'
+import { money, tokenWords, type Used } from './usage'
 
 export interface Segment {
   kind: 'model' | 'tool' | 'wait'
@@ -22,6 +24,16 @@ interface Open {
   name: string
   from: number
   note: string
+}
+
+/** What of a frame is read here. */
+interface Frame {
+  type?: string
+  attempt?: number
+  id?: string
+  name?: string
+  finish_reason?: FinishReason | null
+  usage?: Used | null
 }
 
 /** approvals: those of the turn. */
@@ -81,7 +93,7 @@ function fromEvents(events: readonly Envelope[], end: number): Segment[] {
   let steps = 0
   for (const event of events) {
     const at = Date.parse(event.at)
-    const frame = (event.data['frame'] ?? {}) as { type?: string; attempt?: number; id?: string; name?: string }
+    const frame = (event.data['frame'] ?? {}) as Frame
     const messageId = event.message_id ?? ''
     if (frame.type === 'message_start') {
       if (!writing.has(messageId)) steps += 1
@@ -89,7 +101,7 @@ function fromEvents(events: readonly Envelope[], end: number): Segment[] {
       writing.set(messageId, { name: `model, step ${steps}`, from: writing.get(messageId)?.from ?? at, note: again })
     } else if (frame.type === 'message_end') {
       const open = writing.get(messageId)
-      if (open !== undefined) segments.push({ kind: 'model', ...open, to: at })
+      if (open !== undefined) segments.push({ kind: 'model', ...open, to: at, note: noteOf(open.note, frame) })
       writing.delete(messageId)
     } else if (frame.type === 'tool_call' && frame.id !== undefined) {
       called.set(frame.id, { name: frame.name ?? 'tool', from: at, note: '' })
@@ -108,6 +120,13 @@ function fromEvents(events: readonly Envelope[], end: number): Segment[] {
   }
   for (const open of writing.values()) segments.push({ kind: 'model', ...open, to: end })
   return segments
+}
+
+/** What a step of the model was asked again for, used, cost and ended with. */
+function noteOf(attempt: string, { usage, finish_reason = null }: Frame): string {
+  const notes = [attempt, endingWords(finish_reason)]
+  if (usage != null) notes.push(...tokenWords(usage), usage.cost_usd == null ? null : money(usage.cost_usd))
+  return notes.filter((note) => note !== null && note !== '').join(', ')
 }
 
 function fromStored(turn: Turn, messages: readonly Message[], end: number): Segment[] {

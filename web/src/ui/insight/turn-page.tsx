@@ -1,10 +1,12 @@
 import type { Api, Approval, Envelope, Message, Turn } from '../../client'
 import { Badge, Empty, Icon, Time, When, span } from '../bits'
 import { useLoaded, useParley } from '../context'
+import { endingWords } from '../endings'
 import { link } from '../router'
-import { Tile } from './figures'
-import { compact, useWidth } from './charts'
+import { Tile, UsageTiles } from './figures'
+import { useWidth } from './charts'
 import { scaleOf, timelineOf, type Timeline } from './timeline'
+import { money } from './usage'
 
 const NAME = 170
 const ROW = 30
@@ -29,8 +31,9 @@ export function TurnPage({ sessionId, turnId }: { sessionId: string; turnId: str
               <Tile name="Began" value={new Date(turn.created_at).toLocaleTimeString()} />
               <Tile name="Took" value={short(timeline.to - timeline.from)} />
               <Tile name="Steps" value={String(turn.steps)} />
-              <Tile name="Tokens" value={compact(turn.usage.input_tokens + turn.usage.output_tokens)} note={`${compact(turn.usage.input_tokens)} in, ${compact(turn.usage.output_tokens)} out`} />
+              <UsageTiles usage={turn.usage} />
             </dl>
+            <Details turn={turn} />
             {turn.error === null ? null : (
               <p class="problem">
                 {turn.error.detail} <code>{turn.error.code}</code>
@@ -41,6 +44,32 @@ export function TurnPage({ sessionId, turnId }: { sessionId: string; turnId: str
         )}
       </When>
     </div>
+  )
+}
+
+function Details({ turn: { usage, finish_reason } }: { turn: Turn }) {
+  const tokens = (count = 0): string => `${count.toLocaleString('en-US')} tokens`
+  const ending = endingWords(finish_reason)
+  const lines: [string, string][] = [
+    ['Read', tokens(usage.input_tokens)],
+    ['Of those cached', tokens(usage.cached_input_tokens)],
+    ['Written', tokens(usage.output_tokens)],
+    ['Of those reasoning', tokens(usage.reasoning_tokens)],
+    ['Cost', usage.cost_usd == null ? 'price not known' : money(usage.cost_usd)],
+    ...(ending === null ? [] : [['Its last answer', ending] as [string, string]]),
+  ]
+  return (
+    <details class="fine-print">
+      <summary>Details</summary>
+      <dl class="arguments">
+        {lines.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </details>
   )
 }
 

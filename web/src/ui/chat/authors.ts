@@ -1,0 +1,19 @@
+// Who wrote a user's message, as whoever reads it needs to know.
+
+import type { MessageView } from '../../client'
+
+type Written = Pick<MessageView, 'role' | 'author'>
+
+/** Whether somebody else than the reader writes here. me: null while nobody has said who that is. */
+export function isShared(messages: readonly Written[], me: string | null): boolean {
+  const authors = new Set<string>()
+  for (const { role, author } of messages) if (role === 'user' && author !== null) authors.add(author)
+  return authors.size > 1 || (me !== null && authors.size === 1 && !authors.has(me))
+}
+
+/** author: null in messages of an earlier service. */
+export function authorName(author: string | null, me: string | null, isSharedSession: boolean): string {
+  if (!isSharedSession) return 'You'
+  if (author === null) return 'A participant'
+  return author === me ? `${author} (you)` : author
+}
