@@ -16,7 +16,6 @@ from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidSt
 from shared.ids import new_id
 from shared.sessions.branches import MAX_BRANCHES, Branch
 from shared.sessions.expiry import refuse_expired
-from shared.sessions.llm.output import kept_in_order
 from shared.sessions.models import Concurrency, MessageRole, SessionStatus, Turn
 from shared.sessions.pages import Page
 from shared.sessions.records import Idempotency, PostedMessage, SessionRecord, TurnPlan
@@ -69,7 +68,7 @@ class PostgresBranches:
                     "message_id": turn.message_id,
                     "checkpoint_id": new_id(),
                     "user_id": user_id,
-                    "plan": json(kept_in_order(plan.model_dump(mode="json", exclude_none=False))),
+                    "plan": json(plan.stored()),
                     "parent_branch": row["branch"],
                     "fork_turn_number": row["turn_number"],
                     "left_branch": admitted.session["active_branch"],

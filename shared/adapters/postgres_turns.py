@@ -30,7 +30,6 @@ from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import new_id
 from shared.sessions.budgets import usage_day
 from shared.sessions.events import EventTarget, feed_name
-from shared.sessions.llm.output import kept_in_order
 from shared.sessions.models import (
     Concurrency,
     FinishReason,
@@ -90,7 +89,7 @@ class PostgresTurns:
             "message_id": message.id,
             "checkpoint_id": new_id(),
             "user_id": user_id,
-            "plan": json(kept_in_order(plan.model_dump(mode="json", exclude_none=False))),
+            "plan": json(plan.stored()),
             "content": message.content,
             "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
             "note": note,

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from shared.sessions.budgets import NOTHING_SPENT, NOTHING_USED, MoneySpent, TokensUsed
 from shared.sessions.events import EventTarget
-from shared.sessions.llm.output import in_written_order
+from shared.sessions.llm.output import in_written_order, kept_in_order
 from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,
@@ -122,8 +122,26 @@ class TurnPlan(Value):
     max_session_cost_usd: float | None = None
     """As `max_session_tokens`."""
 
+    def stored(self) -> JsonObject:
+        """As JSON for the store. What later versions added and is not set takes no room in each turn's row."""
+        unset = {name for name in _LATER if getattr(self, name) is None}
+        return kept_in_order(self.model_dump(mode="json", exclude=unset))
+
     def policy_of(self, tool: str) -> ApprovalPolicy:
         return self.policies.get(tool, DEFAULT_POLICY)
+
+
+_LATER = frozenset(
+    {
+        "model_api",
+        "model_context_tokens",
+        "reasoning_effort",
+        "output_schema",
+        "compact_at",
+        "max_turn_cost_usd",
+        "max_session_cost_usd",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from shared.sessions.models import ReasoningEffort, Usage, Value
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 _MILLION = 1_000_000
+_MOST_FOUND = 1_000
 
 
 class ModelApi(StrEnum):
@@ -76,14 +77,18 @@ class ModelRegistry:
 
     def __init__(self, own: Mapping[str, Model] | None = None) -> None:
         self._own = dict(own or {})
+        self._found: dict[str, Model] = {}
+        """What was looked for; each step asks several times."""
 
     def find(self, name: str) -> Model:
         """What is known of a model or deployment; one that is in no list knows nothing but its name."""
-        own = self._own.get(name)
+        own = self._own.get(name) or self._found.get(name)
         if own is not None:
             return own
-        found = _found(name)
-        return Model(name=name) if found is None else found
+        if len(self._found) >= _MOST_FOUND:  # sessions may ask for any name
+            self._found.clear()
+        found = self._found[name] = _found(name) or Model(name=name)
+        return found
 
     def api_of(self, name: str) -> ModelApi | None:
         """What the operator says; None: nothing."""
