@@ -157,8 +157,11 @@ class PostgresSteps:
         assert row is not None  # a turn has a question as long as there is the turn
         return str(row["id"])
 
-    async def leave_out(self, turn_id: str, step: int) -> list[tuple[str, MessageRole]]:
-        rows = await self._pool.fetch_all(_Q["leave_out"], {"turn_id": turn_id, "step": step})
+    async def leave_out_before(self, turn_id: str, attempt: int) -> None:
+        await self._pool.execute(_Q["leave_out_before"], {"turn_id": turn_id, "attempt": attempt})
+
+    async def leave_out(self, turn_id: str, step: int, attempt: int) -> list[tuple[str, MessageRole]]:
+        rows = await self._pool.fetch_all(_Q["leave_out"], {"turn_id": turn_id, "step": step, "attempt": attempt})
         return [(row["id"], MessageRole(row["role"])) for row in rows]
 
 

@@ -1,8 +1,8 @@
 """Asking the model for one step's answer, and asking again where that is called for: without what the provider's filter
 refused, and once more where an answer does not fit its schema.
 
-Invariant: whatever a model used is counted, by its answer when that is stored, else here. What goes wrong is in the
-answer; only a cancelled activity raises.
+Invariant: what a model used is counted, by its answer when that is stored, else here; only what a process that was
+killed had begun is not. What goes wrong is in the answer; only a cancelled activity raises.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from shared.sessions.events import Event, EventType, FrameType, frame
 from shared.sessions.executor import AgentExecutor, Correction
 from shared.sessions.llm.protocol import ModelEnd, ModelReasoning, ModelText, PromptFiltered
 from shared.sessions.metrics import metrics
-from shared.sessions.models import MessageRole, Usage
+from shared.sessions.models import Usage
 from shared.sessions.realtime import StreamWriter
-from shared.sessions.records import ContextMessage, StepClosed, StepStart, StoredStep
+from shared.sessions.records import StepClosed, StepStart, StoredStep
 from shared.sessions.repository import StepRepository
 from shared.sessions.tools.registry import find_tool
 
@@ -75,26 +75,26 @@ class ModelAsker:
     async def _unfiltered(self, start: StepStart, writer: StreamWriter, deadline: float) -> Found:
         """An answer to as much as the provider's filter lets through.
 
-        What is new is what it refuses: results of tools, else the question. Before the question is given up it is asked
-        alone: what came before may have been let through once and be refused now.
+        What is new is what it refuses: results of tools, or the question. Where it is neither, the turn is asked without
+        what came before it, which may have been let through once and be refused now.
         """
         answer = await self._ask(start, writer, deadline)
-        while isinstance(answer.failure, PromptFiltered):
-            question = _question(start)
-            if start.step == 1 and question is not None and len(start.context) > 1:
-                alone = replace(start, context=[question])
-                answer = await self._ask(alone, writer, deadline)
-                if not isinstance(answer.failure, PromptFiltered):
-                    log.warning("turn %s: the filter refused its conversation, not its question", start.turn_id)
-                    return alone, answer
-            if MessageRole.TOOL not in await self._leave_out(start, writer):
-                break
-            # Without the results that the filter refused the model may have an answer all the same.
+        if isinstance(answer.failure, PromptFiltered) and _has_new_results(start):
+            await self._leave_out(start, writer)
             again = await self._begin_again(start, writer)
             if not isinstance(again, StepStart):
                 return again
             start = again
             answer = await self._ask(start, writer, deadline)
+        alone = _without_earlier_turns(start)
+        if isinstance(answer.failure, PromptFiltered) and len(alone.context) < len(start.context):
+            answer = await self._ask(alone, writer, deadline)
+            if not isinstance(answer.failure, PromptFiltered):
+                log.warning("turn %s: the filter refused what came before it; it is left out", start.turn_id)
+                await self._steps.leave_out_before(start.turn_id, start.attempt)
+                return alone, answer
+        if isinstance(answer.failure, PromptFiltered):
+            await self._leave_out(start, writer)
         return start, answer
 
     async def _ask(
@@ -138,13 +138,12 @@ class ModelAsker:
             answer.usage = self._executor.priced(plan.model, _usage_of_cut(start, answer))
         return answer
 
-    async def _leave_out(self, start: StepStart, writer: StreamWriter) -> set[MessageRole]:
+    async def _leave_out(self, start: StepStart, writer: StreamWriter) -> None:
         """Mark what the provider's filter refused, and tell who watches."""
-        marked = await self._steps.leave_out(start.turn_id, start.step)
+        marked = await self._steps.leave_out(start.turn_id, start.step, start.attempt)
         for message_id, role in marked:
             data = {"id": message_id, "role": role, "left_out": "content_filter"}
             writer.add(Event(EventType.MESSAGE_UPDATED, data, start.turn_id, message_id))
-        return {role for _, role in marked}
 
     async def _begin_again(self, start: StepStart, writer: StreamWriter) -> StepStart | StoredStep | StepClosed:
         """Another attempt of the step, in this activity: clients drop what they have of the one before."""
@@ -162,8 +161,23 @@ def attempt_started(start: StepStart) -> Event:
     return frame(FrameType.MESSAGE_START, start.turn_id, message_id, message_id=message_id, attempt=start.attempt)
 
 
-def _question(start: StepStart) -> ContextMessage | None:
-    return next((message for message in start.context if message.role == "user"), None)
+def _has_new_results(start: StepStart) -> bool:
+    """Results of the step before, which the model has not read yet and the filter has not refused."""
+    return any(
+        message.role == "tool" and message.step == start.step - 1 and message.left_out is None
+        for message in start.context[: _place_of_question(start)]
+    )
+
+
+def _without_earlier_turns(start: StepStart) -> StepStart:
+    """From the question on."""
+    return replace(start, context=start.context[: _place_of_question(start) + 1])
+
+
+def _place_of_question(start: StepStart) -> int:
+    """In the context, newest first."""
+    places = (place for place, message in enumerate(start.context) if message.role == "user")
+    return next(places, len(start.context))
 
 
 def _usage_of_cut(start: StepStart, answer: Answer) -> Usage:

@@ -51,7 +51,7 @@ def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[Cont
     are larger than the budget are cut then. So is a summary of what came before kept, as long as it leaves half of the
     budget, or what has to be kept fits beside it.
     """
-    messages = list(newest_first)
+    messages = readable(list(newest_first))
     summary = messages.pop() if messages and messages[-1].role == SUMMARY_ROLE else None
     groups = _groups(messages)
     pinned = _pinned(groups)
@@ -77,6 +77,19 @@ def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[Cont
         kept.append(summary)
     kept.reverse()
     return kept
+
+
+def readable(newest_first: Sequence[ContextMessage]) -> list[ContextMessage]:
+    """Without the turns whose question is left out; that of the newest question is read, since it is asked again."""
+    asked = next((message for message in newest_first if message.role == "user"), None)
+    left_out = {
+        message.turn_number
+        for message in newest_first
+        if message.role == "user" and message.left_out is not None and message is not asked
+    }
+    if not left_out:
+        return list(newest_first)
+    return [message for message in newest_first if message.role == SUMMARY_ROLE or message.turn_number not in left_out]
 
 
 def _groups(newest_first: Sequence[ContextMessage]) -> list[list[ContextMessage]]:

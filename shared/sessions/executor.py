@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, overload
 
 import orjson
@@ -17,7 +17,6 @@ from shared.sessions.budgets import (
     NO_DAILY_LIMITS,
     DailyLimits,
     MoneyBudgets,
-    Price,
     TokenBudgets,
     affordable_tokens,
     answer_allowance,
@@ -146,7 +145,7 @@ class AgentExecutor:
         if correction is not None:
             words = _corrected(correction.error)
             reserved += estimate_tokens(correction.answer) + estimate_tokens(words)
-        room = self._window(plan) - reserved
+        room = self._window(start) - reserved
         stored: Sequence[ContextMessage] = start.context
         sees = plan.vision and facts.images is not False
         if sees:
@@ -178,9 +177,10 @@ class AgentExecutor:
         cost = self._registry.find(model).cost_usd(usage)
         return usage if cost is None else usage.model_copy(update={"cost_usd": float(cost)})
 
-    def _window(self, plan: TurnPlan) -> int:
+    def _window(self, start: StepStart) -> int:
         """Tokens of our estimate that a call may read."""
-        learned = self._windows.of(plan.model)
+        plan = start.plan
+        learned = self._windows.of(plan.model, start.target.session_id)
         if learned is None:
             return plan.max_context_tokens
         reserve = min(plan.max_output_tokens or learned.limit_tokens // 4, learned.limit_tokens // 2, _MOST_RESERVED)
@@ -198,22 +198,27 @@ class AgentExecutor:
             plan.max_turn_cost_usd, start.max_session_cost_usd or plan.max_session_cost_usd, limits.daily_cost_usd
         )
         if money:
-            if facts.input_usd is None or facts.output_usd is None:
+            if not facts.is_priced:
                 raise ModelFailed(
                     ErrorCode.TOKEN_LIMIT,
                     f"There is a budget in money, and the price of {plan.model} is not known. An operator sets it in"
                     " MODELS.",
                 )
-            price = Price(facts.input_usd, facts.output_usd)
+            price = facts.price(reads=reads)
             most.append(affordable_tokens(money, start.spent, price, reads=reads))
         if any(limit is not None for limit in most):
             # A server refuses a request that asks for more than there is.
-            most += [facts.max_output_tokens, self._left(plan, reads)]
+            most += [facts.max_output_tokens, self._left(start, reads)]
         return min((limit for limit in most if limit is not None), default=None)
 
-    def _left(self, plan: TurnPlan, reads: int) -> int | None:
+    def _allowance(self, start: StepStart) -> int | None:
+        """Most tokens that budgets leave for anything the model writes. Raises BudgetExceeded."""
+        return self._most(start, reads=0)
+
+    def _left(self, start: StepStart, reads: int) -> int | None:
         """Tokens that the window holds beside what is read; None: it is not known."""
-        learned = self._windows.of(plan.model)
+        plan = start.plan
+        learned = self._windows.of(plan.model, start.target.session_id)
         if learned is not None:
             return max(_LEAST_ANSWER, learned.left(reads=reads))
         return None if plan.model_context_tokens is None else max(_LEAST_ANSWER, plan.model_context_tokens - reads)
@@ -228,8 +233,8 @@ class AgentExecutor:
         for _ in range(_MAX_FITS):
             if self._compactor is not None:
                 system, schemas = _instructions(start, tools)
-                room = self._window(start.plan) - _reserved(start.plan, system, schemas)
-                start = await self._compactor.compact(start, room=room, api_of=self._api_of)
+                room = self._window(start) - _reserved(start.plan, system, schemas)
+                start = await self._compactor.compact(start, room=room, api_of=self._api_of, allowance=self._allowance)
             request, asked = await self._request(start, tools, correction)
             written = 0
             try:
@@ -243,11 +248,21 @@ class AgentExecutor:
                 return
             except ContextOverflow as overflow:
                 most = request.max_output_tokens or 0
-                window = self._windows.learn(model, overflow, asked_tokens=asked, answer_tokens=most)
+                if not overflow.is_lasting and not written and _has_files(request):
+                    # It may be about the bytes of the body: once more without what has most of them.
+                    start = replace(start, plan=start.plan.model_copy(update={"vision": False}))
+                    continue
+                window = self._windows.learn(
+                    model,
+                    overflow,
+                    asked_tokens=asked,
+                    answer_tokens=most,
+                    session_id=start.target.session_id,
+                )
                 is_shorter = before is None or asked < before[0] or most < before[1]
                 if window is None or written or not is_shorter:
                     raise
-                log.warning("model %s: its window is taken for %d tokens from now on", model, window.limit_tokens)
+                log.warning("model %s: its window is taken for %d tokens", model, window.limit_tokens)
                 before = asked, most
         raise ModelFailed(
             ErrorCode.TOKEN_LIMIT, "What is asked is longer than the model can read. Send a shorter message."
@@ -289,6 +304,10 @@ def _instructions(start: StepStart, tools: Sequence[Tool]) -> tuple[str, list[by
     system = f"{plan.instructions}\n\n{UNTRUSTED_NOTE}" if reads_results else plan.instructions
     offered = tools if start.step < plan.max_steps else []
     return system, [tool.function_schema_json for tool in offered]
+
+
+def _has_files(request: ModelRequest) -> bool:
+    return any(isinstance(said, UserSaid) and said.images for said in request.conversation)
 
 
 def _reserved(plan: TurnPlan, system: str, schemas: Sequence[bytes]) -> int:

@@ -194,9 +194,15 @@ class StepRepository(Protocol):
         """What stands for older turns from now on. A second one for the same place changes nothing."""
         ...
 
-    async def leave_out(self, turn_id: str, step: int) -> list[tuple[str, MessageRole]]:
+    async def leave_out(self, turn_id: str, step: int, attempt: int) -> list[tuple[str, MessageRole]]:
         """Mark what the provider's filter refused when a step was asked: tool results of the step before that are not
-        marked yet, else the question of the turn. Returns (id, role) of what was marked now."""
+        marked yet, else the question of the turn. Returns (id, role) of what was marked now; nothing is when the attempt
+        is no longer the newest."""
+        ...
+
+    async def leave_out_before(self, turn_id: str, attempt: int) -> None:
+        """Mark the questions of all earlier turns that the turn reads, and forget what is summarised of them: no model
+        reads those turns any more. Nothing when the attempt is no longer the newest."""
         ...
 
     async def take_in(self, turn_id: str) -> str:

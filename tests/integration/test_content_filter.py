@@ -109,7 +109,7 @@ async def test_later_messages_are_answered_and_not_sent_with_the_refused_one(ben
     ]
 
 
-async def test_a_conversation_that_is_refused_later_on_does_not_take_the_question_with_it(
+async def test_a_conversation_that_is_refused_later_on_is_left_out_and_the_question_is_not(
     bench: Bench, stores: Stores
 ) -> None:
     first = await bench.say((await stores.session()).id, script(content="before"), tools=[])
@@ -119,7 +119,12 @@ async def test_a_conversation_that_is_refused_later_on_does_not_take_the_questio
 
     assert (ran.turn.status, (await bench.answer(ran.posted)).content) == (TurnStatus.COMPLETED, "alone")
     assert _questions(bench.model.requests[-1]) == [ran.posted.message.content]
-    assert [message.left_out for message in await bench.messages(session_id, MessageRole.USER)] == [None, None]
+    asked = len(bench.model.requests)
+    third = await bench.go_on(await _posted(bench, session_id, key=new_id(), content="and on"))
+    assert _questions(bench.model.requests[-1]) == [ran.posted.message.content, third.posted.message.content]
+    assert len(bench.model.requests) == asked + 1, "what was refused once is not sent again by each later turn"
+    left_out = [message.left_out for message in await bench.messages(session_id, MessageRole.USER)]
+    assert left_out == ["content_filter", None, None]
 
 
 async def test_asking_for_another_answer_sends_the_refused_message_again(bench: Bench, stores: Stores) -> None:
@@ -179,8 +184,9 @@ async def test_a_step_that_was_killed_after_it_marked_a_result_goes_on_without_i
     key = new_id()
     posted = await _posted(bench, key=key, fail=[{}, REFUSED], tool_calls=[[CALCULATE]], content="without it")
     await bench.run_calls(await bench.run(posted))
-    await stores.started(posted.turn.id, 2)
-    assert [role for _, role in await stores.steps.leave_out(posted.turn.id, 2)] == [MessageRole.TOOL]
+    begun = await stores.started(posted.turn.id, 2)
+    assert await stores.steps.leave_out(posted.turn.id, 2, begun.attempt - 1) == [], "only the newest attempt marks"
+    assert [role for _, role in await stores.steps.leave_out(posted.turn.id, 2, begun.attempt)] == [MessageRole.TOOL]
 
     await bench.run(posted, 2)
 

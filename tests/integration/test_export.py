@@ -135,8 +135,8 @@ async def test_file_tells_of_the_messages_what_the_store_holds(stores: Stores, e
         reasoning="One and one.",
         output={"n": 2},
     )
+    await stores.steps.leave_out(posted.turn.id, 1, start.attempt)
     assert await stores.steps.save_step(answer)
-    await stores.steps.leave_out(posted.turn.id, 1)
 
     document = orjson.loads(await whole((await exports.export(session.id, ANN, FileFormat.JSON)).pieces))
     asked, answered = document["messages"]

@@ -60,6 +60,7 @@ _WORDINGS = tuple(
 
 _RATE = re.compile(r"rate limit|too many requests|(?:tokens|requests) per (?:min|day)", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
+_FULL = re.compile(r"context size has been exceeded", re.IGNORECASE)
 _OTHER = re.compile(r"could not finish the message because|string_above_max_length", re.IGNORECASE)
 
 _CAPS = tuple(
@@ -86,7 +87,8 @@ def overflow_of(refusal: Refusal) -> ContextOverflow | None:
         limit, read = numbers.get("limit"), numbers.get("read")
     if limit is not None and read is not None and read <= limit:
         read = None
-    return ContextOverflow(limit_tokens=limit, read_tokens=read)
+    is_lasting = refusal.status != 413 and not refusal.says(_RATE)
+    return ContextOverflow(limit_tokens=limit, read_tokens=read, is_lasting=is_lasting)
 
 
 def output_cap(refusal: Refusal) -> int | None:
@@ -104,4 +106,6 @@ def _is_overflow(refusal: Refusal) -> bool:
         return True  # a body of that many bytes; what it holds is the conversation
     if refusal.says(_OTHER) or output_cap(refusal) is not None:
         return False
-    return refusal.status in {200, 400, 422, 500} and any(refusal.says(pattern) for pattern in _WORDINGS)
+    # llama.cpp says it with 500, too, when the window is full in mid-answer; then in just these words.
+    is_refused = refusal.status in {200, 400, 422} or refusal.says(_FULL)
+    return is_refused and any(refusal.says(pattern) for pattern in _WORDINGS)

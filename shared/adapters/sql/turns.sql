@@ -185,18 +185,40 @@ SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
 
 -- name: leave_out
 -- What the provider's filter refused: the results that the step before it left, or, where a model would read none of them
--- any more, the question of the turn.
-WITH results AS (
+-- any more, the question of the turn. Fenced by the attempt, as what an answer is stored by.
+WITH newest AS (
+    SELECT 1 FROM messages
+    WHERE turn_id = %(turn_id)s AND step = %(step)s AND ordinal = 0 AND status = 'streaming' AND attempt = %(attempt)s
+), results AS (
     UPDATE messages SET left_out = 'content_filter'
-    WHERE left_out IS NULL AND turn_id = %(turn_id)s AND step = %(step)s - 1 AND role = 'tool'
+    WHERE left_out IS NULL AND turn_id = %(turn_id)s AND step = %(step)s - 1 AND role = 'tool' AND EXISTS (SELECT 1 FROM newest)
     RETURNING id, role
 ), question AS (
     UPDATE messages SET left_out = 'content_filter'
     WHERE left_out IS NULL AND id = (SELECT message_id FROM turns WHERE id = %(turn_id)s)
-      AND NOT EXISTS (SELECT 1 FROM results)
+      AND NOT EXISTS (SELECT 1 FROM results) AND EXISTS (SELECT 1 FROM newest)
     RETURNING id, role
 )
 SELECT id, role FROM results UNION ALL SELECT id, role FROM question
+
+-- name: leave_out_before
+-- All that a turn reads of earlier ones, since its question is let through and they are not. A turn is not read whose
+-- question is left out; what is summarised of them goes, too.
+WITH turn AS (
+    SELECT t.session_id, t.branch, t.number, t.message_id FROM turns t
+    WHERE t.id = %(turn_id)s AND EXISTS (
+        SELECT 1 FROM messages WHERE turn_id = t.id AND status = 'streaming' AND attempt = %(attempt)s)
+), path AS MATERIALIZED (
+    SELECT part.* FROM turn CROSS JOIN LATERAL branch_path(turn.session_id, turn.branch, turn.number, 2147483647) part
+), marked AS (
+    UPDATE messages m SET left_out = 'content_filter'
+    FROM turn, path
+    WHERE m.session_id = turn.session_id AND m.branch = path.branch
+      AND (m.turn_number, m.step) <= (path.turn_number, path.step)
+      AND m.role = 'user' AND m.left_out IS NULL AND m.id <> turn.message_id AND m.turn_number < turn.number
+)
+DELETE FROM conversation_summaries s USING turn, path
+WHERE s.session_id = turn.session_id AND s.branch = path.branch AND s.turn_number < path.turn_number
 
 -- name: take_in
 UPDATE messages SET left_out = NULL WHERE id = (SELECT message_id FROM turns WHERE id = %(turn_id)s) RETURNING id

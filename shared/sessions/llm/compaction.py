@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from shared import tracing
-from shared.errors import AppError
+from shared.errors import AppError, BudgetExceeded
 from shared.sessions.containment import sources_read
-from shared.sessions.context import BYTES_PER_TOKEN, SUMMARY_HEAD, estimate_tokens
+from shared.sessions.context import BYTES_PER_TOKEN, SUMMARY_HEAD, estimate_tokens, readable
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import LLMServiceProtocol, ModelEnd, ModelRequest, ModelText
 from shared.sessions.llm.registry import ModelApi, ModelRegistry
@@ -85,31 +85,51 @@ class Compactor:
         self._given_up: OrderedDict[str, None] = OrderedDict()
         """Turns of which no summary could be had: their later steps do not ask again."""
 
-    async def compact(self, start: StepStart, *, room: int, api_of: Callable[[str], ModelApi]) -> StepStart:
+    async def compact(
+        self,
+        start: StepStart,
+        *,
+        room: int,
+        api_of: Callable[[str], ModelApi],
+        allowance: Callable[[StepStart], int | None] = lambda _: None,
+    ) -> StepStart:
         """The step with a summary in the place of older turns, when what it reads is too long; else as it is.
 
-        room: tokens of our estimate that the conversation may take.
+        room: tokens of our estimate that the conversation may take. allowance: most tokens that budgets leave for
+        writing, asked before each summary; raises BudgetExceeded, and then there is none.
         """
         share = start.plan.compact_at
         if share is None or start.turn_id in self._given_up or room < _LEAST_ROOM:
             return start
+        start = replace(start, context=readable(start.context))
         for _ in range(_MAX_ROUNDS):
             if sum(message.tokens for message in start.context) <= share * room:
                 return start
             older, kept = split(start.context, keep_tokens=int(min(KEPT_SHARE, share / 2) * room))
             if not older:
                 return start
-            summary, usage = await self._summarise(start, older, room, api_of)
+            try:
+                most = allowance(start)
+            except BudgetExceeded:
+                return start  # the answer itself will say so
+            if most is not None and most < MIN_SUMMARY_TOKENS:
+                return start
+            summary, usage = await self._summarise(start, older, room, api_of, most)
             start = replace(start, used=start.used.plus(usage), spent=start.spent.plus(usage))
             if summary is None:
                 self._give_up(start.turn_id)
                 return start
-            covered = [message for message in older if message.turn_number > summary.turn_number]
-            start = replace(start, context=[*kept, *covered, _as_message(summary)])
+            uncovered = [message for message in older if message.turn_number > summary.turn_number]
+            start = replace(start, context=[*kept, *uncovered, _as_message(summary)])
         return start
 
     async def _summarise(
-        self, start: StepStart, older: Sequence[ContextMessage], room: int, api_of: Callable[[str], ModelApi]
+        self,
+        start: StepStart,
+        older: Sequence[ContextMessage],
+        room: int,
+        api_of: Callable[[str], ModelApi],
+        allowance: int | None,
     ) -> tuple[Summary | None, Usage]:
         """Of as many of the older turns, from the beginning, as fit into one request, and what it used. older: newest
         first."""
@@ -118,6 +138,8 @@ class Compactor:
         facts = self._registry.find(plan.model)
         # One that reasons needs room for that, too; some servers refuse what reads and writes more than there is.
         written = min(most * _REASONING, max(most, room // 2)) if facts.reasons else most
+        if allowance is not None:
+            written = min(written, allowance)
         budget = room - written - estimate_tokens(INSTRUCTIONS) - estimate_tokens(_ASKED)
         texts, last = _transcript(older, budget)
         request = ModelRequest(
@@ -155,21 +177,31 @@ class Compactor:
     async def _ask(self, request: ModelRequest, start: StepStart, *, reads: int) -> tuple[str, ModelEnd, Usage]:
         texts: list[str] = []
         end: ModelEnd | None = None
-        async with aclosing(self._llm.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, ModelText):
-                    texts.append(event.text)
-                elif isinstance(event, ModelEnd):
-                    end = event
+        try:
+            async with aclosing(self._llm.stream(request)) as events:
+                async for event in events:
+                    if isinstance(event, ModelText):
+                        texts.append(event.text)
+                    elif isinstance(event, ModelEnd):
+                        end = event
+        except AppError:
+            if texts:  # it broke off, and was paid for all the same
+                await self._count(start, Usage(input_tokens=reads, output_tokens=estimate_tokens("".join(texts))))
+            raise
         assert end is not None  # a model stream ends with ModelEnd
         text = "".join(texts)
         usage = end.usage or Usage(input_tokens=reads, output_tokens=estimate_tokens(text))
-        cost = self._registry.find(request.model).cost_usd(usage)
+        return text, end, await self._count(start, usage)
+
+    async def _count(self, start: StepStart, usage: Usage) -> Usage:
+        """With what it cost, where that is known."""
+        model = start.plan.model
+        cost = self._registry.find(model).cost_usd(usage)
         if cost is not None:
             usage = usage.model_copy(update={"cost_usd": float(cost)})
         await self._summaries.add_usage(start.turn_id, usage, now=datetime.now(UTC))
-        metrics.model_used(request.model, usage)
-        return text, end, usage
+        metrics.model_used(model, usage)
+        return usage
 
     def _give_up(self, turn_id: str) -> None:
         self._given_up[turn_id] = None

@@ -74,23 +74,27 @@ class ModelAnswer:
 class ContextOverflow(ModelFailed):
     """The request was longer than the model reads; nothing was answered.
 
-    limit_tokens: the model's window, read_tokens: what the request came to; as far as the server said.
+    limit_tokens: the model's window, read_tokens: what the request came to; as far as the server said. is_lasting: it is
+    about the model, and not about a quota of today or the size of a body.
     """
 
-    def __init__(self, *, limit_tokens: int | None = None, read_tokens: int | None = None) -> None:
+    def __init__(
+        self, *, limit_tokens: int | None = None, read_tokens: int | None = None, is_lasting: bool = True
+    ) -> None:
         words = "The conversation is longer than the model can read"
         super().__init__(
             ErrorCode.TOKEN_LIMIT, f"{words}: its window is {limit_tokens} tokens." if limit_tokens else f"{words}."
         )
         self.limit_tokens = limit_tokens
         self.read_tokens = read_tokens
+        self.is_lasting = is_lasting
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _overflow, (self.limit_tokens, self.read_tokens)
+        return _overflow, (self.limit_tokens, self.read_tokens, self.is_lasting)
 
 
-def _overflow(limit_tokens: int | None, read_tokens: int | None) -> ContextOverflow:
-    return ContextOverflow(limit_tokens=limit_tokens, read_tokens=read_tokens)
+def _overflow(limit_tokens: int | None, read_tokens: int | None, is_lasting: bool) -> ContextOverflow:
+    return ContextOverflow(limit_tokens=limit_tokens, read_tokens=read_tokens, is_lasting=is_lasting)
 
 
 class PromptFiltered(ModelFailed):

@@ -17,6 +17,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from shared.errors import ConfigError
+from shared.sessions.budgets import Price
 from shared.sessions.models import ReasoningEffort, Usage, Value
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
@@ -57,6 +58,14 @@ class Model(Value):
     @property
     def is_priced(self) -> bool:
         return self.input_usd is not None and self.output_usd is not None
+
+    def price(self, *, reads: int) -> Price:
+        """Of one call that reads so many tokens. Only for one that `is_priced`."""
+        assert self.input_usd is not None
+        assert self.output_usd is not None
+        if self.long_from_tokens is None or reads <= self.long_from_tokens:
+            return Price(self.input_usd, self.output_usd)
+        return Price(self.input_usd * self.long_input_factor, self.output_usd * self.long_output_factor)
 
     def cost_usd(self, usage: Usage) -> Decimal | None:
         """What one call costs; None: its price is not known. Exact: a token may cost a fraction of a millionth."""

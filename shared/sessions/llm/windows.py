@@ -2,15 +2,16 @@
 
 A server that refuses a request for its length says what it takes, more or less. A number it names is kept per model
 while the process lives, so that one refused request, which costs nothing, is the price of a window nobody had written
-down. What was guessed, because it named none, or because one conversation had more tokens than we count, is forgotten
-after a while: what one conversation taught must not narrow all others for good.
+down. What was guessed, because it named none, or because a conversation has more tokens than we count, holds for that
+session alone and for a while: what one conversation taught must not narrow the others.
 """
 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shared.sessions.llm.protocol import ContextOverflow
 
@@ -34,16 +35,15 @@ GUESS_SECONDS = 600.0
 MAX_RATIO = 16.0
 
 
+_MOST_SESSIONS = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """limit_tokens: read and written, in the server's own count; ratio: server's tokens for one of our estimate."""
 
     limit_tokens: int
     ratio: float = 1.0
-    said_tokens: int | None = None
-    """The limit in the server's own words; None: it named none."""
-    learned_at: float = 0.0
-    """By the clock of its `Windows`."""
 
     def room(self, *, reserve: int) -> int:
         """Tokens of our estimate that may be read when `reserve` of the server's are left for the answer."""
@@ -55,30 +55,35 @@ class Window:
 
 
 class Windows:
-    """By model. One event loop; not for several threads."""
+    """By model, and by session what is a guess. One event loop; not for several threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._learned: dict[str, Window] = {}
+        self._said: dict[str, int] = {}
+        """By model: in its server's own words."""
+        self._guessed: OrderedDict[tuple[str, str], tuple[Window, float]] = OrderedDict()
+        """By model and session, with the time."""
 
-    def of(self, model: str) -> Window | None:
+    def of(self, model: str, session_id: str = "") -> Window | None:
         """What is known now; None: nothing, or not any more."""
-        window = self._learned.get(model)
-        if window is None or self._clock() - window.learned_at < GUESS_SECONDS:
-            return window
-        if window.said_tokens is None:
-            del self._learned[model]
-            return None
-        if (window.limit_tokens, window.ratio) != (window.said_tokens, 1.0):
-            window = self._learned[model] = replace(window, limit_tokens=window.said_tokens, ratio=1.0)
-        return window
+        said = self._said.get(model)
+        guess, learned_at = self._guessed.get((model, session_id), (None, 0.0))
+        if guess is not None and self._clock() - learned_at < GUESS_SECONDS:
+            return guess if said is None else Window(min(said, guess.limit_tokens), guess.ratio)
+        return None if said is None else Window(said)
 
     def note(self, model: str, limit_tokens: int) -> None:
         """What a server says of itself, unless more is known."""
-        self._learned.setdefault(model, Window(limit_tokens, 1.0, limit_tokens, self._clock()))
+        self._said.setdefault(model, limit_tokens)
 
     def learn(
-        self, model: str, overflow: ContextOverflow, *, asked_tokens: int, answer_tokens: int | None = None
+        self,
+        model: str,
+        overflow: ContextOverflow,
+        *,
+        asked_tokens: int,
+        answer_tokens: int | None = None,
+        session_id: str = "",
     ) -> Window | None:
         """What an overflow teaches: a window that is narrower than the one before, never wider. None: nothing, since
         any model reads what was asked, and the server named no number.
@@ -86,7 +91,7 @@ class Windows:
         asked_tokens: our estimate of what was refused; answer_tokens: what was to be left for the answer, which some
         servers (vLLM) count in. A request that was known not to fit teaches nothing but what the server says.
         """
-        known = self.of(model)
+        known = self.of(model, session_id)
         ratio = known.ratio if known is not None else 1.0
         limit = overflow.limit_tokens
         asked = max(1, asked_tokens)
@@ -99,14 +104,20 @@ class Windows:
             ratio = max((limit * _OVER - (answer_tokens or 0)) / asked, ratio * _GROWTH if known is not None else 1.0)
         ratio = min(MAX_RATIO, ratio)
         fitted = known is None or asked * known.ratio + (answer_tokens or 0) <= known.limit_tokens
-        said = limit if limit is not None else known.said_tokens if known is not None else None
+        if limit is not None and overflow.is_lasting:
+            self._said[model] = max(_LEAST_TOKENS, min(limit, self._said.get(model, limit)))
+        is_said = limit is not None or model in self._said
         if limit is None and fitted:
             limit = max(_LEAST_GUESS, int(asked * ratio * _SHRINK))
         if known is not None:
             limit = min(limit or known.limit_tokens, known.limit_tokens)
             if fitted and limit == known.limit_tokens and ratio == known.ratio:
-                limit = max(_LEAST_GUESS, int(limit * _SHRINK)) if said is None else int(limit * _SHRINK)
+                limit = int(limit * _SHRINK) if is_said else max(_LEAST_GUESS, int(limit * _SHRINK))
         assert limit is not None  # known, said, or guessed
-        window = Window(max(_LEAST_TOKENS, limit), ratio, said, self._clock())
-        self._learned[model] = window
+        window = Window(max(_LEAST_TOKENS, limit), ratio)
+        if window != Window(self._said.get(model, 0)):
+            self._guessed[model, session_id] = window, self._clock()
+            self._guessed.move_to_end((model, session_id))
+            if len(self._guessed) > _MOST_SESSIONS:
+                self._guessed.popitem(last=False)
         return window

@@ -237,7 +237,7 @@ async def test_below_its_share_or_without_one_nothing_is_asked(compact_at: float
 
     found = await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api_of=_chat)
 
-    assert found is begun
+    assert found == begun
     assert llm.asked == []
 
 
@@ -251,7 +251,7 @@ async def test_a_window_too_small_for_a_summary_gets_none() -> None:
 async def test_a_running_turn_that_fills_the_window_alone_is_left_as_it_is() -> None:
     llm, begun = Facts(), _start([*_turns(5, tokens=900), _summary(4)])
 
-    assert await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api_of=_chat) is begun
+    assert await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api_of=_chat) == begun
     assert llm.asked == []
 
 
@@ -280,10 +280,15 @@ async def test_without_a_summary_the_step_goes_on_as_it_is_and_its_turn_does_not
     await compactor.compact(replace(begun, step=2), room=ROOM, api_of=_chat)
 
     used = [event.usage for event in answer if isinstance(event, ModelEnd)]
+    is_cut = isinstance(answer[0], ModelText) and not used
     assert found.context == begun.context
     assert len(llm.asked) == 1
     assert kept.saved == []
-    assert kept.used == used, "what it used is counted all the same"
+    if is_cut:
+        ((reads, writes),) = [(usage.input_tokens, usage.output_tokens) for usage in kept.used]
+        assert (reads > 100, writes) == (True, estimate_tokens("It w")), "what it used is estimated"
+    else:
+        assert kept.used == used, "what it used is counted all the same"
     assert found.used.turn == begun.used.turn + 10 * len(used)
 
     await compactor.compact(replace(begun, turn_id="next"), room=ROOM, api_of=_chat)
