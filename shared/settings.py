@@ -170,8 +170,19 @@ class Settings(BaseSettings):
     @classmethod
     def _is_url(cls, value: str | None, info: ValidationInfo) -> str | None:
         schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))
-        if value is not None and (urlsplit(value).scheme not in schemes or not urlsplit(value).netloc):
+        if value is not None and not _has_host(value, schemes):
             raise ValueError(f"must be a URL starting with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    @field_validator("azure_openai_endpoint", "openai_base_url")
+    @classmethod
+    def _is_without_secrets(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # A key in a URL would stand in logs, and be sent to where redirects and errors name the URL.
+        if value is not None and urlsplit(value).username is not None:
+            raise ValueError("must not contain a user or a password: set the API key's own setting")
+        # Of Azure, the portal's addresses are taken as they are pasted, and their query is not used.
+        if value is not None and info.field_name == "openai_base_url" and set(value) & set("?#"):
+            raise ValueError("must end with the path, such as https://models.example.com/v1: no ? and no #")
         return value
 
     @model_validator(mode="before")
@@ -262,6 +273,8 @@ class Settings(BaseSettings):
         return self
 
     def _check_model(self) -> None:
+        if self.azure_openai_api_version and not self.azure_openai_endpoint:
+            raise ValueError("AZURE_OPENAI_API_VERSION goes with AZURE_OPENAI_ENDPOINT: take it out")
         if self.azure_openai_api_version and self.api_of(self.model_name) is not ModelApi.CHAT:
             raise ValueError("AZURE_OPENAI_API_VERSION is for chat completions: take it out, or set MODEL_API=chat")
         model = self.registry.find(self.model_name)
@@ -300,6 +313,14 @@ class Settings(BaseSettings):
     def model_name(self) -> str:
         """The default model or deployment of a turn."""
         return (self.azure_openai_deployment if self.azure_openai_endpoint else self.openai_model) or ""
+
+
+def _has_host(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or of an IPv6 address
+        return False
 
 
 def _is_https(url: str) -> bool:

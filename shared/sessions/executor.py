@@ -55,6 +55,9 @@ _MAX_FITS = 5
 _MOST_RESERVED = 8_192
 """Tokens left for an answer whose length nobody set, in a window that was learned."""
 
+_CROWDED = 512
+"""With less for the conversation it is lost after a message or two; nobody would see why."""
+
 _LEAST_ANSWER = 16
 """The floor of OpenAI's `max_output_tokens`."""
 
@@ -94,6 +97,8 @@ class AgentExecutor:
         self._api_of = api_of
         self._windows = windows or Windows()
         self._compactor = compactor
+        self._crowded: set[str] = set()
+        """Models of which it was said."""
 
     @overload
     async def execute(
@@ -146,6 +151,15 @@ class AgentExecutor:
             words = _corrected(correction.error)
             reserved += estimate_tokens(correction.answer) + estimate_tokens(words)
         room = self._window(start) - reserved
+        if room < _CROWDED and plan.model not in self._crowded:
+            self._crowded.add(plan.model)
+            log.warning(
+                "model %s: instructions, tools and schema take about %d tokens, and leave %d for a conversation: offer"
+                " fewer tools, or a model that reads more",
+                plan.model,
+                reserved,
+                max(0, room),
+            )
         stored: Sequence[ContextMessage] = start.context
         sees = plan.vision and facts.images is not False
         if sees:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
 import pytest
 from aiohttp import web
@@ -139,7 +140,10 @@ async def test_an_answer_is_complete_though_its_server_does_not_hang_up(api: Mod
     assert answer.text == "x"
 
 
-async def test_the_connection_is_kept_for_the_next_request(api: ModelApi) -> None:
+async def test_the_connection_is_kept_for_the_next_request_and_none_is_worth_a_line(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     ports: set[int] = set()
 
     async def answer(request: web.Request) -> web.Response:
@@ -157,3 +161,4 @@ async def test_the_connection_is_kept_for_the_next_request(api: ModelApi) -> Non
         await model.service.aclose()
 
     assert len(ports) == 1
+    assert [record.name for record in caplog.records if record.name.startswith(("httpx", "openai"))] == []

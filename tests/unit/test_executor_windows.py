@@ -63,6 +63,20 @@ async def test_what_had_been_read_by_a_person_is_not_answered_anew() -> None:
     assert windows.of("m") is not None, "the next turn is shorter all the same"
 
 
+async def test_a_window_that_tools_and_instructions_fill_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    begun = start()
+    crowded = begun.plan.model_copy(update={"instructions": "x" * 4_000, "max_context_tokens": 1_500})
+    executor = AgentExecutor(Told())
+
+    await executor.request(begun, [])
+    assert caplog.messages == []
+    for _ in range(2):
+        await executor.request(replace(begun, plan=crowded), [])
+
+    (said,) = caplog.messages
+    assert said.startswith("model m: instructions, tools and schema take about 1338 tokens, and leave 162 for")
+
+
 async def test_a_message_that_is_too_long_by_itself_is_not_sent_forever() -> None:
     question = "x" * 30_000
     begun = start()

@@ -147,6 +147,8 @@ class ModelEndpoint:
     def _build(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout, omit
 
+        # A line for each request would be most of what the app logs.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         settings = self._settings
         timeout = Timeout(settings.llm_timeout_seconds, connect=_CONNECT_S)
         more: dict[str, Any] = {

@@ -93,7 +93,7 @@ WHERE s.owner_id = %(user_id)s AND s.created_at >= %(since)s AND s.created_at < 
 
 -- name: period_days
 -- Days are UTC. One that begins before the period, or ends after it, is in it.
-SELECT day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, nullif(cost_usd, 0) AS cost_usd
+SELECT day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd
 FROM token_usage
 WHERE user_id = %(user_id)s
   AND (day + 1)::timestamp AT TIME ZONE 'UTC' > %(since)s AND day::timestamp AT TIME ZONE 'UTC' < %(until)s

@@ -174,14 +174,14 @@ WITH session AS (
 )
 INSERT INTO token_usage (user_id, day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd)
 SELECT requested_by, %(day)s, %(input_tokens)s, %(output_tokens)s, %(cached_input_tokens)s, %(reasoning_tokens)s,
-       coalesce(%(cost_usd)s, 0)
+       %(cost_usd)s::numeric
 FROM turn
 ON CONFLICT (user_id, day) DO UPDATE
 SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
     output_tokens = token_usage.output_tokens + excluded.output_tokens,
     cached_input_tokens = token_usage.cached_input_tokens + excluded.cached_input_tokens,
     reasoning_tokens = token_usage.reasoning_tokens + excluded.reasoning_tokens,
-    cost_usd = token_usage.cost_usd + excluded.cost_usd
+    cost_usd = coalesce(token_usage.cost_usd + excluded.cost_usd, token_usage.cost_usd, excluded.cost_usd)
 
 -- name: leave_out
 -- What the provider's filter refused: the results that the step before it left, or, where a model would read none of them
@@ -270,14 +270,14 @@ WITH session AS (
 ), usage AS (
     INSERT INTO token_usage (user_id, day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd)
     SELECT requested_by, %(day)s, %(input_tokens)s, %(output_tokens)s, %(cached_input_tokens)s, %(reasoning_tokens)s,
-           coalesce(%(cost_usd)s, 0)
+           %(cost_usd)s::numeric
     FROM turn WHERE %(input_tokens)s::bigint + %(output_tokens)s > 0
     ON CONFLICT (user_id, day) DO UPDATE
     SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
         output_tokens = token_usage.output_tokens + excluded.output_tokens,
         cached_input_tokens = token_usage.cached_input_tokens + excluded.cached_input_tokens,
         reasoning_tokens = token_usage.reasoning_tokens + excluded.reasoning_tokens,
-        cost_usd = token_usage.cost_usd + excluded.cost_usd
+        cost_usd = coalesce(token_usage.cost_usd + excluded.cost_usd, token_usage.cost_usd, excluded.cost_usd)
 ), calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
                             argument_error, needs_approval, contained, declined, status)

@@ -29,7 +29,7 @@ ALTER TABLE sessions ADD COLUMN used_cost_usd numeric NOT NULL DEFAULT 0;
 ALTER TABLE token_usage
     ADD COLUMN cached_input_tokens bigint NOT NULL DEFAULT 0,
     ADD COLUMN reasoning_tokens    bigint NOT NULL DEFAULT 0,
-    ADD COLUMN cost_usd            numeric NOT NULL DEFAULT 0;
+    ADD COLUMN cost_usd            numeric;
 
 ALTER TABLE agents
     ADD COLUMN model_api            text,
