@@ -5,7 +5,7 @@ from __future__ import annotations
 from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.sql.queries import load_queries
 from shared.sessions.agents import Agent
-from shared.sessions.llm.output import kept_in_order
+from shared.sessions.llm.structured_output.key_order import kept_in_order
 
 _Q = load_queries("agents")
 
@@ -62,4 +62,4 @@ class PostgresAgents:
 
 def agent_from_row(row: Row) -> Agent:
     """An agents row, or the same as a JSON object; a column that a newer version of the app added is left out."""
-    return Agent.model_validate({field: row[field] for field in _FIELDS})
+    return Agent.of_store({field: row[field] for field in _FIELDS})

@@ -14,7 +14,7 @@ from shared.adapters.postgres_sessions import locked_session, session_record
 from shared.adapters.sql.queries import load_queries
 from shared.errors import ErrorCode, NotFound, no_such_session
 from shared.sessions.branches import MAX_BRANCHES
-from shared.sessions.llm.output import kept_in_order
+from shared.sessions.llm.structured_output.key_order import kept_in_order
 from shared.sessions.models import SessionConfig, SessionStatus
 from shared.sessions.pages import Page
 from shared.sessions.records import SessionRecord
@@ -151,7 +151,7 @@ def checkpoint_state(row: Row) -> CheckpointState:
         name=row["name"],
         status=SessionStatus(row["status"]),
         agent_id=row["agent_id"],
-        config=SessionConfig.model_validate(row["config"]),
+        config=SessionConfig.of_store(row["config"]),
         tags=row["tags"],
         metadata=row["metadata"],
     )

@@ -6,7 +6,7 @@ from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode
 from shared.sessions.features.models import Tag, Template
-from shared.sessions.llm.output import kept_in_order
+from shared.sessions.llm.structured_output.key_order import kept_in_order
 from shared.sessions.models import SessionConfig
 
 _Q = load_queries("features")
@@ -95,7 +95,7 @@ def _template(row: Row) -> Template:
         description=row["description"],
         session_name=row["session_name"],
         agent_id=row["agent_id"],
-        config=SessionConfig.model_validate(row["config"]),
+        config=SessionConfig.of_store(row["config"]),
         tags=row["tags"],
         metadata=row["metadata"],
         created_at=row["created_at"],

@@ -17,7 +17,7 @@ from shared.durable_names import notification_instances
 from shared.errors import no_such_session
 from shared.sessions.expiry import refuse_expired
 from shared.sessions.lifecycle import Curtailed, Erasure, ErasureMark
-from shared.sessions.llm.output import kept_in_order
+from shared.sessions.llm.structured_output.key_order import kept_in_order
 from shared.sessions.models import Participant, Session, SessionStatus, Turn
 from shared.sessions.notices import reminders_until
 from shared.sessions.pages import Page

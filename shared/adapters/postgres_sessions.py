@@ -18,7 +18,7 @@ from shared.sessions.agents import Agent
 from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
 from shared.sessions.expiry import refuse_expired
-from shared.sessions.llm.output import kept_in_order
+from shared.sessions.llm.structured_output.key_order import kept_in_order
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
 from shared.sessions.pages import Page, SessionFilter
 from shared.sessions.records import DayUsed, Hold, Idempotency, Interruption, SessionRecord
@@ -44,7 +44,7 @@ def session_record(row: Row) -> SessionRecord:
         name=row["name"],
         status=SessionStatus(row["status"]),
         agent_id=row["agent_id"],
-        config=SessionConfig.model_validate(row["config"]),
+        config=SessionConfig.of_store(row["config"]),
         tags=row["tags"],
         metadata=row["metadata"],
         active_branch=row["active_branch"],

@@ -99,9 +99,7 @@ def effective_config(agent: Agent, config: SessionConfig) -> SessionConfig:
     """What the session set over what the agent sets; what neither set is the app's default."""
     if not agent.defaults.model_fields_set:
         return config
-    return SessionConfig.model_validate(
-        agent.defaults.model_dump(exclude_unset=True) | config.model_dump(exclude_unset=True)
-    )
+    return SessionConfig.of_store(agent.defaults.model_dump(exclude_unset=True) | config.model_dump(exclude_unset=True))
 
 
 @dataclass(frozen=True, slots=True)

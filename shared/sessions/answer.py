@@ -10,8 +10,8 @@ from typing import Any
 
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from shared.sessions.context import estimate_tokens
-from shared.sessions.llm.output import check_output
 from shared.sessions.llm.protocol import ModelEnd, ModelEvent, ModelReasoning, ModelText
+from shared.sessions.llm.structured_output.checks import check_output
 from shared.sessions.models import FinishReason, JsonObject, MessageStatus, Usage
 
 

@@ -75,8 +75,8 @@ class ModelAsker:
     async def _unfiltered(self, start: StepStart, writer: StreamWriter, deadline: float) -> Found:
         """An answer to as much as the provider's filter lets through.
 
-        What is new is what it refuses: results of tools, or the question. Where it is neither, the turn is asked without
-        what came before it, which may have been let through once and be refused now.
+        What is new is what it refuses: results of tools, or the question. Where it is neither, the turn is asked
+        without what came before it, which may have been let through once and be refused now.
         """
         answer = await self._ask(start, writer, deadline)
         if isinstance(answer.failure, PromptFiltered) and _has_new_results(start):

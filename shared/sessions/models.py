@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+)
 
 from shared.sessions.files.analysis import FileKind
-from shared.sessions.llm.output import checked_schema, in_written_order
+from shared.sessions.llm.structured_output.checks import checked_schema
+from shared.sessions.llm.structured_output.key_order import in_written_order
 from shared.sessions.policy import ApprovalPolicy
 
 type JsonObject = dict[str, Any]
@@ -107,10 +116,19 @@ class Decision(StrEnum):
     REJECT = "reject"
 
 
+_STORED: Final = {"is_stored": True}
+"""Validation context of what the store holds: it was checked when it came in, and by rules that may have changed."""
+
+
 class Value(BaseModel):
     """A frozen value; unknown fields are refused by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def of_store(cls, value: Any) -> Self:
+        """What was validated before, or is made of such; what newer code may have added to it is left."""
+        return cls.model_validate(value, extra="ignore", context=_STORED)
 
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s,][^,]*$")]
@@ -139,7 +157,11 @@ class ReasoningEffort(StrEnum):
     MAX = "max"
 
 
-OutputSchema = Annotated[JsonObject, BeforeValidator(in_written_order), AfterValidator(checked_schema)]
+def _new_schema(schema: JsonObject, info: ValidationInfo) -> JsonObject:
+    return schema if info.context == _STORED else checked_schema(schema)
+
+
+OutputSchema = Annotated[JsonObject, BeforeValidator(in_written_order), AfterValidator(_new_schema)]
 """A JSON Schema of the final answer."""
 
 

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from shared.sessions.budgets import NOTHING_SPENT, NOTHING_USED, MoneySpent, TokensUsed
 from shared.sessions.events import EventTarget
-from shared.sessions.llm.output import in_written_order, kept_in_order
+from shared.sessions.llm.structured_output.key_order import in_written_order, kept_in_order
 from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,

@@ -196,8 +196,8 @@ class StepRepository(Protocol):
 
     async def leave_out(self, turn_id: str, step: int, attempt: int) -> list[tuple[str, MessageRole]]:
         """Mark what the provider's filter refused when a step was asked: tool results of the step before that are not
-        marked yet, else the question of the turn. Returns (id, role) of what was marked now; nothing is when the attempt
-        is no longer the newest."""
+        marked yet, else the question of the turn. Returns (id, role) of what was marked now: nothing, when the attempt
+        is not the newest."""
         ...
 
     async def leave_out_before(self, turn_id: str, attempt: int) -> None:

@@ -6,9 +6,13 @@ import asyncio
 
 import pytest
 from psycopg import sql
+from pydantic import ValidationError
 
+from shared.adapters.postgres import json
+from shared.adapters.postgres_agents import PostgresAgents
 from shared.errors import ErrorCode, Transient
-from shared.sessions.models import SessionStatus
+from shared.sessions.agents import DEFAULT_AGENT, effective_config
+from shared.sessions.models import JsonObject, SessionConfig, SessionStatus
 from tests.integration.domain import OWNER, Stores
 
 pytestmark = pytest.mark.integration
@@ -68,3 +72,24 @@ async def test_several_statements_are_refused_once_as_what_passes(stores: Stores
     for status in (SessionStatus.SUSPENDED, SessionStatus.ACTIVE):
         await asyncio.gather(*(stores.move(session_id, status) for _ in range(AT_ONCE)))
     await asyncio.gather(*(_turn(stores) for _ in range(AT_ONCE)))
+
+
+async def test_what_newer_code_stored_in_a_config_is_left_by_this_code(stores: Stores) -> None:
+    """And a schema that was taken under other rules is not refused where it is only read."""
+    agents = PostgresAgents(stores.pool)
+    session = await stores.session()
+    agent = DEFAULT_AGENT.model_copy(update={"id": "newer", "created_at": session.created_at, "created_by": OWNER})
+    assert await agents.add(agent)
+    newer: JsonObject = {"max_steps": 3, "of_a_newer_version": {"x": 1}, "output_schema": {"$ref": "#/nowhere"}}
+    await stores.sql(b"UPDATE sessions SET config = %(config)s", config=json(newer))
+    await stores.sql(b"UPDATE agents SET defaults = %(config)s WHERE id = 'newer'", config=json(newer))
+
+    configs = [(await stores.sessions.get(session.id, OWNER)).session.config]
+    found = await agents.newest("newer")
+    assert found is not None
+    configs += [found.defaults, effective_config(found, SessionConfig())]
+
+    for config in configs:
+        assert config.model_dump(exclude_unset=True) == {"max_steps": 3, "output_schema": newer["output_schema"]}
+    with pytest.raises(ValidationError):
+        SessionConfig.model_validate(newer)

@@ -43,7 +43,7 @@ def _fits(output: Any) -> bool:
 @pytest.mark.parametrize("api", BOTH_APIS)
 async def test_a_schema_is_sent_as_the_api_has_it_and_the_answer_is_stored_as_json(bench: Bench, api: ModelApi) -> None:
     """The demo's rules answer in JSON only to a request that asks for it in its own parameter."""
-    posted = await _posted(bench, api, "Say hello.")
+    posted = await _posted(bench, api, "Say hello.", tools=[])
 
     ran = await bench.go_on(posted)
 
@@ -165,6 +165,16 @@ async def test_a_server_that_refuses_the_parameter_is_asked_in_words_and_once(
     answer = await bench.answer(posted)
     assert (answer.output, answer.content) == (BRNO, content)
     assert [frame["attempt"] for frame in bench.frames if frame["type"] == "message_start"] == [1]
+
+
+async def test_an_unknown_model_with_tools_is_asked_in_words_and_corrected_by_the_parameter(bench: Bench) -> None:
+    posted = await _posted(bench, ModelApi.CHAT, "Say hello.")
+
+    ran = await bench.go_on(posted)
+
+    assert (ran.turn.status, ran.turn.steps) == (TurnStatus.COMPLETED, 1)
+    assert _fits((await bench.answer(posted)).output)
+    assert [bool(request.tools) for request in bench.model.requests] == [True, False]
 
 
 async def test_the_words_hold_the_schema(benches: MakeBench) -> None:

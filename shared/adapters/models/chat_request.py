@@ -16,8 +16,9 @@ import orjson
 
 from shared.adapters.models.optional import takes_effort
 from shared.sessions.llm.conversation import AssistantSaid, ModelImage, ModelToolCall, Said, ToolAnswered
-from shared.sessions.llm.output import asked_in_words, is_strict
 from shared.sessions.llm.protocol import ModelRequest
+from shared.sessions.llm.structured_output.checks import asked_in_words
+from shared.sessions.llm.structured_output.strict import is_strict
 from shared.sessions.models import JsonObject
 
 PATH = "/chat/completions"
@@ -58,7 +59,7 @@ def optional(request: ModelRequest) -> frozenset[str]:
         names.update(_OUTPUT_LIMITS)
     if request.reasoning_effort is not None:
         names.add("reasoning_effort")
-    if request.output_schema is not None:
+    if request.output_schema is not None and not _is_told_in_words(request):
         names.add("response_format")
     for said in request.conversation:
         if isinstance(said, AssistantSaid):
@@ -68,11 +69,12 @@ def optional(request: ModelRequest) -> frozenset[str]:
 
 def encode(request: ModelRequest, left_out: frozenset[str] = frozenset()) -> bytes:
     """The request body. Tools are spliced in as they were encoded, once, at start."""
+    in_words = "response_format" in left_out or _is_told_in_words(request)
     body: dict[str, Any] = {
         "model": request.model,
         "stream": True,
         "messages": [
-            {"role": "system", "content": instructions(request, in_words="response_format" in left_out)},
+            {"role": "system", "content": instructions(request, in_words=in_words)},
             *_messages(request.conversation, left_out),
         ],
     }
@@ -89,7 +91,7 @@ def encode(request: ModelRequest, left_out: frozenset[str] = frozenset()) -> byt
         body["reasoning_effort"] = request.reasoning_effort
     elif EFFORT_NONE in left_out and request.tools:
         body["reasoning_effort"] = "none"
-    if request.output_schema is not None and "response_format" not in left_out:
+    if request.output_schema is not None and not in_words:
         schema = request.output_schema
         body["response_format"] = {
             "type": "json_schema",
@@ -98,6 +100,12 @@ def encode(request: ModelRequest, left_out: frozenset[str] = frozenset()) -> byt
     if request.tools:
         body["tools"] = [orjson.Fragment(b'{"type":"function","function":%b}' % tool) for tool in request.tools]
     return orjson.dumps(body)
+
+
+def _is_told_in_words(request: ModelRequest) -> bool:
+    """Of a model in no list: some servers (llama.cpp) hold every answer to a schema, and then none can be a call. What
+    it answers is checked, and a correction offers no tools."""
+    return request.output_schema is not None and bool(request.tools) and request.reasons is None
 
 
 def instructions(request: ModelRequest, *, in_words: bool) -> str:

@@ -131,7 +131,7 @@ def filled(body: NewSession, template: Template) -> NewSession:
         update={
             "name": body.name if "name" in sent else template.session_name,
             "agent_id": body.agent_id if "agent_id" in sent else template.agent_id,
-            "config": SessionConfig.model_validate(config),
+            "config": SessionConfig.of_store(config),
             "tags": tags,
             "metadata": template.metadata | body.metadata,
         }

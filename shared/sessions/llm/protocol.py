@@ -74,8 +74,8 @@ class ModelAnswer:
 class ContextOverflow(ModelFailed):
     """The request was longer than the model reads; nothing was answered.
 
-    limit_tokens: the model's window, read_tokens: what the request came to; as far as the server said. is_lasting: it is
-    about the model, and not about a quota of today or the size of a body.
+    limit_tokens: the model's window, read_tokens: what the request came to; as far as the server said. is_lasting: it
+    is about the model, and not about a quota of today or the size of a body.
     """
 
     def __init__(

@@ -58,6 +58,7 @@ def test_what_a_first_refusal_teaches(
 
     found = windows.learn("m", overflow, asked_tokens=asked, answer_tokens=answer)
 
+    assert found is not None
     assert found.limit_tokens == learned.limit_tokens
     assert found.ratio == pytest.approx(learned.ratio)
     assert windows.of("m") == found
@@ -157,6 +158,7 @@ def test_what_was_made_to_fit_and_is_refused_makes_it_narrower(
         assert before is not None
         reserve = min(before.limit_tokens // 4, MOST_RESERVED)
         after = windows.learn("m", overflow, asked_tokens=before.room(reserve=reserve))
+        assert after is not None
 
         is_least = before.room(reserve=0) == LEAST or before.ratio == MAX_RATIO
         assert is_least or after.room(reserve=0) < before.room(reserve=0)
@@ -202,6 +204,7 @@ def test_a_request_fits_within_five_tries_whatever_the_server_says(
         if reads <= true_window:
             break
         window = windows.learn("m", SAYS[says](true_window, reads), asked_tokens=asked)
+        assert window is not None
         asked = min(asked, window.room(reserve=min(window.limit_tokens // reserve_share, MOST_RESERVED)))
     else:
         pytest.fail(f"still {asked} tokens asked")

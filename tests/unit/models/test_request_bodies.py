@@ -164,6 +164,17 @@ def test_a_schema_is_strict_where_providers_take_it_so(schema: dict[str, Any], i
     assert _responses(request)["text"]["format"]["strict"] is is_strict
 
 
+def test_a_chat_server_nobody_knows_is_not_kept_from_calling_tools_by_a_schema() -> None:
+    for reasons, tools, is_parameter in ((None, [_TOOL], False), (None, [], True), (False, [_TOOL], True)):
+        request = _request(output_schema=_STRICT, tools=tools, reasons=reasons)
+        body = _chat(request)
+
+        assert ("response_format" in body) is is_parameter
+        assert ("response_format" in chat_request.optional(request)) is is_parameter
+        assert (orjson.dumps(_STRICT).decode() in body["messages"][0]["content"]) is not is_parameter
+    assert "text" in _responses(_request(output_schema=_STRICT, tools=[_TOOL]))
+
+
 @pytest.mark.parametrize(("asked", "responses", "reasoning_chat"), [(1, 16, 16), (16, 16, 16), (17, 17, 17)])
 def test_no_output_limit_is_below_the_floor_of_its_api(asked: int, responses: int, reasoning_chat: int) -> None:
     assert _responses(_request(max_output_tokens=asked))["max_output_tokens"] == responses
