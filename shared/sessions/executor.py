@@ -36,9 +36,10 @@ from shared.sessions.llm.protocol import (
     ModelText,
 )
 from shared.sessions.llm.registry import ModelApi, ModelRegistry
+from shared.sessions.llm.structured_output.checks import asked_in_words
 from shared.sessions.llm.windows import Windows
 from shared.sessions.metrics import track_time
-from shared.sessions.models import Usage
+from shared.sessions.models import JsonObject, Usage
 from shared.sessions.records import ContextMessage, StepStart, TurnPlan
 from shared.sessions.tools.registry import Tool
 
@@ -148,7 +149,7 @@ class AgentExecutor:
         system, schemas = _instructions(start, tools)
         reserved = _reserved(plan, system, schemas)
         if correction is not None:
-            words = _corrected(correction.error)
+            words = _corrected(correction.error, plan.output_schema)
             reserved += estimate_tokens(correction.answer) + estimate_tokens(words)
         room = self._window(start) - reserved
         if room < _CROWDED and plan.model not in self._crowded:
@@ -330,8 +331,10 @@ def _reserved(plan: TurnPlan, system: str, schemas: Sequence[bytes]) -> int:
     return estimate_tokens(system) + (sum(map(len, schemas)) + answer) // BYTES_PER_TOKEN
 
 
-def _corrected(error: str) -> str:
-    return f"That answer cannot be used. {error} Answer again, with the whole JSON object and nothing else."
+def _corrected(error: str, schema: JsonObject | None) -> str:
+    said = f"That answer cannot be used. {error} Answer again, with the whole JSON object and nothing else."
+    # Some servers take the parameter and do not act on it (llama.cpp, over the responses API).
+    return said if schema is None else f"{said}\n\n{asked_in_words(schema)}"
 
 
 async def _whole(events: AsyncIterator[ModelEvent]) -> ModelAnswer:

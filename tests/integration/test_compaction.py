@@ -26,7 +26,7 @@ from shared.sessions.pages import Page
 from shared.sessions.records import SUMMARY_ROLE, StepStart, Summary
 from tests.integration.bench import FETCH, Bench, MakeBench, Ran, read_by
 from tests.integration.branching import Conversation, conversation
-from tests.integration.domain import OWNER, Stores, erase_session, plan, script, until, utc_now
+from tests.integration.domain import OWNER, WRITER, Stores, erase_session, plan, script, until, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -384,6 +384,34 @@ async def test_a_page_that_was_read_in_a_summarised_turn_still_contains_a_call_o
     assert (summary.role, summary.sources) == (SUMMARY_ROLE, ["fetch_url"])
     assert [message for message in start.context if message.role == "tool"] == []
     assert [waits for _, waits in report.calls] == [True]
+
+
+async def test_a_summary_is_somebody_elses_words_to_whoever_did_not_write_all_of_them(stores: Stores) -> None:
+    """Whoever had it written: Ann's turn summarises what Ann said, and then Will's turn reads it."""
+    session = await stores.shared_session()
+
+    async def ask(user: str, *, summarised: int | None = None) -> bool:
+        posted = await stores.post(session.id, "what is said", user=user)
+        if summarised is not None:
+            await _summarise(stores, posted.turn.id, turn=summarised)
+        start = await stores.started(posted.turn.id)
+        await stores.answer(posted.turn.id)
+        await stores.finish(posted.turn.id)
+        return start.context[-1].by_other
+
+    await ask(OWNER)
+    assert await ask(OWNER, summarised=1) is False
+    assert await ask(WRITER) is True
+    assert await ask(OWNER) is False
+    assert await ask(OWNER, summarised=3) is True, "Will's message is in this one"
+
+    fork = await Conversation(stores, session.id).fork()
+    rows = await stores.rows(
+        b"SELECT authors FROM conversation_summaries WHERE session_id = ANY(%(s)s) ORDER BY session_id, turn_number",
+        s=[session.id, fork.id],
+    )
+    authors = [sorted(row["authors"]) for row in rows]
+    assert authors == [[OWNER], sorted([OWNER, WRITER])] * 2
 
 
 async def test_calls_of_summarised_turns_are_not_sent_and_nothing_is_parted_from_its_result(

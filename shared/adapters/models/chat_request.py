@@ -45,7 +45,7 @@ LEAST_OUTPUT_TOKENS = 16
 """Of reasoning models, over either API. Source: the servers' own refusal, `integer_below_min_value`."""
 
 _UNSIGNED: JsonObject = {"google": {"thought_signature": "skip_thought_signature_validator"}}
-_OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
+OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
 """The newer name first; servers that know but the older one say so."""
 _SHORT = re.compile(r"[A-Za-z0-9]{9}")
 
@@ -56,7 +56,7 @@ def optional(request: ModelRequest) -> frozenset[str]:
     if request.temperature is not None:
         names.add("temperature")
     if request.max_output_tokens is not None:
-        names.update(_OUTPUT_LIMITS)
+        names.update(OUTPUT_LIMITS)
     if request.reasoning_effort is not None:
         names.add("reasoning_effort")
     if request.output_schema is not None and not _is_told_in_words(request):
@@ -83,7 +83,7 @@ def encode(request: ModelRequest, left_out: frozenset[str] = frozenset()) -> byt
     if request.temperature is not None and "temperature" not in left_out:
         body["temperature"] = request.temperature
     if request.max_output_tokens is not None:
-        name = next((name for name in _OUTPUT_LIMITS if name not in left_out), None)
+        name = next((name for name in OUTPUT_LIMITS if name not in left_out), None)
         if name is not None:
             floor = LEAST_OUTPUT_TOKENS if request.reasons else 1
             body[name] = max(floor, request.max_output_tokens)

@@ -211,7 +211,14 @@ _BAD_IMAGE = _words(r"invalid image", r"unsupported image", r"(?:download|proces
 _IMAGE_CODE = re.compile(r"^(?:image_|invalid_image|failed_to_download_image|empty_image|unsupported_image)")
 _OTHER_API = _words("v1/responses", "v1/chat/completions instead", "operation is unsupported")
 _OTHER_API_CODES = frozenset({"OperationNotSupported"})
-_KEY_CODES = frozenset({"invalid_api_key", "authentication_error", "PermissionDenied"})
+_KEY_CODES = frozenset(
+    {
+        "invalid_api_key",
+        "authentication_error",
+        "PermissionDenied",
+        "no_db_connection",  # a LiteLLM proxy without a database, of any key but its master key
+    }
+)
 _BAD_KEY = _words(r"(?:incorrect|invalid) api key", "api key not valid", "authentication fails")
 _NO_KEYS = _words("key based authentication is disabled")
 _FIREWALL = _words("network/firewall rules", "public access is disabled")

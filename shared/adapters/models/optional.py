@@ -16,6 +16,8 @@ from shared.sessions.llm.protocol import ModelRequest
 log = logging.getLogger(__name__)
 
 _REFUSED = frozenset({400, 404, 415, 422})
+_VALIDATION = re.compile(r"validation errors?|input should be|extra_forbidden", re.IGNORECASE)
+"""Of pydantic: llama-cpp-python reports it with status 500."""
 _SIGNS = re.compile(
     r"unsupported|not (?:be )?supported|does(?:n't| not) (?:support|allow|accept)|unrecogni[sz]ed|unknown|unexpected"
     r"|not (?:permitted|allowed|implemented|compatible)|extra (?:inputs|fields)|extra_forbidden|must be verified"
@@ -53,10 +55,17 @@ class LeftOut:
         return self._names.get((api, model), frozenset())
 
     def add(self, api: str, model: str, name: str, refusal: Refusal) -> None:
+        self._add(api, model, name, f"its server refuses it: {refusal}")
+
+    def ignored(self, api: str, model: str, name: str) -> None:
+        """A parameter that the server takes without a word and does not act on, while it may know another name."""
+        self._add(api, model, name, "its server does not act on it")
+
+    def _add(self, api: str, model: str, name: str, why: str) -> None:
         known = self.of(api, model)
         if name not in known:  # requests that ran beside each other may find out the same
             self._names[api, model] = known | {name}
-            log.warning("model %s: %s is left out from now on, since its server refuses it: %s", model, name, refusal)
+            log.warning("model %s: %s is left out from now on, since %s", model, name, why)
 
 
 def takes_effort(request: ModelRequest, name: str, left_out: frozenset[str]) -> bool:
@@ -70,7 +79,8 @@ def refused_parameter(refusal: Refusal, sent: Iterable[str], *, effort: str | No
 
     sent: dotted names. effort: its value that was sent; refused alone it is named with it, `reasoning_effort=minimal`.
     """
-    if refusal.status not in _REFUSED or refusal.says(_RANGE):
+    is_refused = refusal.status in _REFUSED or (refusal.status == 500 and refusal.says(_VALIDATION))
+    if not is_refused or refusal.says(_RANGE):
         return None
     # The longest first, so that max_completion_tokens is not taken for max_tokens.
     names = sorted(sent, key=lambda name: (-len(name), name))

@@ -14,6 +14,8 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+import orjson
+
 from shared.adapters.entra import token_for
 from shared.adapters.models import chat_request, responses_request
 from shared.adapters.models.chat_answer import ChatParser
@@ -26,8 +28,9 @@ from shared.adapters.models.responses_answer import ResponsesParser
 from shared.adapters.models.told import window_of
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from shared.sessions.llm.conversation import AssistantSaid, Said
-from shared.sessions.llm.protocol import ContextOverflow, ModelEvent, ModelRequest, PromptFiltered
+from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelEvent, ModelRequest, PromptFiltered
 from shared.sessions.llm.registry import ModelApi
+from shared.sessions.models import FinishReason
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -121,31 +124,56 @@ class ModelService:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """See `LLMServiceProtocol`."""
         wire = WIRES[request.api]
-        response = await self._send(wire, request)
-        try:
-            parser = wire.parser()
-            try:
-                async with aclosing(bytes_of(response)) as chunks:
-                    async for chunk in chunks:
-                        for event in parser.feed(chunk):
-                            yield event
-                        if parser.is_done:
-                            await _drain(chunks)
-                            break
-                for event in parser.finish():
-                    yield event
-            except Refusal as refusal:
-                refusal = refusal.without(self._endpoint.secrets)
-                raise self._meaning(refusal, request, has_begun=parser.has_begun) from refusal
-        finally:
-            await response.aclose()
+        parser = wire.parser()
+        written = 0
+        async with aclosing(self._events(wire, request, parser)) as events:
+            async for event in events:
+                if isinstance(event, ModelEnd):
+                    yield _as_cut(event, self._capped(request))
+                    continue
+                yield event
+                written += len(event.text)
+                if request.max_output_tokens is not None and written > _most_chars(request.max_output_tokens):
+                    # It would go on as long as its window: budgets have to bind. It may know the older name.
+                    if request.api is ModelApi.CHAT:
+                        self._left_out.ignored(request.api, request.model, chat_request.OUTPUT_LIMITS[0])
+                    yield ModelEnd(FinishReason.LENGTH, None)
+                    return
 
-    async def _send(self, wire: Wire, request: ModelRequest) -> httpx2.Response:
+    async def _events(self, wire: Wire, request: ModelRequest, parser: Parser) -> AsyncGenerator[ModelEvent]:
+        """As the server sends them."""
+        try:
+            has_bytes = False
+            for is_streamed in (True, False):
+                response = await self._send(wire, request, is_streamed=is_streamed)
+                try:
+                    async with aclosing(bytes_of(response)) as chunks:
+                        async for chunk in chunks:
+                            has_bytes = True
+                            for event in parser.feed(chunk):
+                                yield event
+                            if parser.is_done:
+                                await _drain(chunks)
+                                break
+                finally:
+                    await response.aclose()
+                # One that finds out what is wrong behind its headers (llama-cpp-python) says so to a plain request.
+                if has_bytes or request.api is not ModelApi.CHAT:
+                    break
+            for event in parser.finish():
+                yield event
+        except Refusal as refusal:
+            refusal = refusal.without(self._endpoint.secrets)
+            raise self._meaning(refusal, request, has_begun=parser.has_begun) from refusal
+
+    async def _send(self, wire: Wire, request: ModelRequest, *, is_streamed: bool = True) -> httpx2.Response:
         """Ask, and ask again without what is refused, as long as that can be left out."""
         for _ in range(_MAX_REFUSALS):
             request = self._capped(request)
             left_out = self._left_out.of(request.api, request.model)
             body = wire.encode(request, left_out)
+            if not is_streamed:
+                body = _as_plain(body)
             try:
                 return await self._endpoint.send(
                     request.api, wire.path, request.model, body, traceparent=request.traceparent
@@ -221,6 +249,34 @@ class ModelService:
         if request.model != settings.model_name:
             named = "the model of the agent or the session"
         return Asked(request.model, request.api, model_setting=named, key_setting=key)
+
+
+def _as_cut(end: ModelEnd, request: ModelRequest) -> ModelEnd:
+    """An answer as long as it may be is cut, also where its server does not say so: llama.cpp, over the responses API.
+    Of a model in a list the provider's own word counts."""
+    most, usage = request.max_output_tokens, end.usage
+    if (
+        request.api is not ModelApi.RESPONSES
+        or request.reasons is not None
+        or end.finish_reason is not FinishReason.STOP
+        or most is None
+        or usage is None
+        or usage.output_tokens < max(most, chat_request.LEAST_OUTPUT_TOKENS)
+    ):
+        return end
+    return replace(end, finish_reason=FinishReason.LENGTH)
+
+
+def _most_chars(tokens: int) -> int:
+    """Of an answer of so many tokens, with room to spare: a server that goes on beyond does not count them."""
+    return 1_024 + 16 * tokens
+
+
+def _as_plain(body: bytes) -> bytes:
+    """The same request for an answer in one piece."""
+    plain = orjson.loads(body)
+    plain.pop("stream_options", None)
+    return orjson.dumps(plain | {"stream": False})
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

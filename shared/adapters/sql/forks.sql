@@ -70,8 +70,9 @@ WITH picked AS MATERIALIZED (
     ORDER BY m.number
 ), copied_summaries AS (
     -- Those of which all that they stand for is taken; a copy is one branch.
-    INSERT INTO conversation_summaries (session_id, branch, turn_number, content, tokens, sources, model, created_at)
-    SELECT %(fork_id)s, 0, s.turn_number, s.content, s.tokens, s.sources, s.model, s.created_at
+    INSERT INTO conversation_summaries (session_id, branch, turn_number, content, tokens, sources, authors, model,
+                                        created_at)
+    SELECT %(fork_id)s, 0, s.turn_number, s.content, s.tokens, s.sources, s.authors, s.model, s.created_at
     FROM branch_path(%(source_id)s, %(branch)s, %(turn_number)s, %(step)s) part
     JOIN conversation_summaries s ON s.session_id = %(source_id)s AND s.branch = part.branch
                                  AND s.turn_number < part.turn_number

@@ -138,8 +138,9 @@ CROSS JOIN LATERAL (
     LIMIT %(limit)s
 ) m
 UNION ALL
-SELECT 'summary', content, NULL, NULL, tokens, turn_number, 2147483647, 'completed', NULL, NULL, sources, false, NULL, NULL,
-       NULL, branch, 0
+SELECT 'summary', content, NULL, NULL, tokens, turn_number, 2147483647, 'completed', NULL, NULL, sources,
+       EXISTS (SELECT 1 FROM turn, unnest(authors) author WHERE author IS DISTINCT FROM turn.requested_by), NULL, NULL, NULL,
+       branch, 0
 FROM summary
 ORDER BY turn_number DESC, step DESC, ordinal DESC
 LIMIT %(limit)s + (SELECT count(*) FROM summary)
@@ -149,8 +150,16 @@ LIMIT %(limit)s + (SELECT count(*) FROM summary)
 WITH turn AS (
     SELECT id, session_id, requested_by FROM turns WHERE id = %(turn_id)s
 ), summary AS (
-    INSERT INTO conversation_summaries (session_id, branch, turn_number, content, tokens, sources, model, created_at)
-    SELECT session_id, %(branch)s, %(turn_number)s, %(content)s, %(tokens)s, %(sources)s, %(model)s, %(now)s FROM turn
+    INSERT INTO conversation_summaries (session_id, branch, turn_number, content, tokens, sources, authors, model,
+                                        created_at)
+    SELECT turn.session_id, %(branch)s, %(turn_number)s, %(content)s, %(tokens)s, %(sources)s,
+           ARRAY(SELECT DISTINCT coalesce(m.author, asking.requested_by)
+                 FROM branch_path(turn.session_id, %(branch)s::integer, %(turn_number)s::integer, 2147483647) path
+                 JOIN messages m ON m.session_id = turn.session_id AND m.branch = path.branch AND m.role = 'user'
+                                AND (m.turn_number, m.step) <= (path.turn_number, path.step)
+                 LEFT JOIN turns asking ON asking.id = m.turn_id),
+           %(model)s, %(now)s
+    FROM turn
     ON CONFLICT (session_id, branch, turn_number) DO NOTHING
 )
 SELECT 1

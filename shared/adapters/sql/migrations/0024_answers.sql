@@ -46,6 +46,8 @@ CREATE TABLE conversation_summaries (
     tokens      integer NOT NULL,
     -- Of all that it was written from (containment.py).
     sources     text[],
+    -- Whose messages it stands for; null is somebody who is not known.
+    authors     text[] NOT NULL,
     model       text NOT NULL,
     created_at  timestamptz NOT NULL,
     PRIMARY KEY (session_id, branch, turn_number)
