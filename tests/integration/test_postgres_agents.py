@@ -86,7 +86,7 @@ async def test_what_an_agent_says_of_its_model_comes_back_and_is_in_the_plans_of
         fields.get("model_context_tokens"),
         compact_at,
     )
-    assert (plan["model_api"], plan["model_context_tokens"], plan["compact_at"]) == (
+    assert (plan.get("model_api"), plan.get("model_context_tokens"), plan.get("compact_at")) == (
         fields.get("model_api"),
         fields.get("model_context_tokens"),
         compact_at,
@@ -111,7 +111,7 @@ async def test_what_an_agent_says_of_its_model_is_not_about_one_that_the_session
 
     plan = await _plan(stores, service, session.id)
 
-    assert (plan["model"], plan["model_api"], plan["model_context_tokens"]) == ("small", None, None)
+    assert (plan["model"], plan.get("model_api"), plan.get("model_context_tokens")) == ("small", None, None)
 
 
 async def test_of_many_writers_at_once_each_makes_a_version_of_its_own(catalog: AgentCatalog) -> None:

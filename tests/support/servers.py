@@ -145,7 +145,18 @@ def fresh_database(server_url: str, *, template: str) -> Iterator[str]:
         yield _with_path(server_url, name)
     finally:
         with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            _drop_database(connection, name)
+
+
+def _drop_database(connection: psycopg.Connection, name: str) -> None:
+    """Not WITH (FORCE): that may not end a worker of autovacuum, of which the plain statement takes care by itself."""
+    database = sql.Identifier(name)
+    connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(database))
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'",
+        [name],
+    )
+    connection.execute(sql.SQL("DROP DATABASE {}").format(database))
 
 
 def _create_database(server_url: str, name: str, template: str) -> None:
