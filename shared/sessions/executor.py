@@ -189,8 +189,7 @@ class AgentExecutor:
 
     def priced(self, model: str, usage: Usage) -> Usage:
         """With what it costs, where that is known."""
-        cost = self._registry.find(model).cost_usd(usage)
-        return usage if cost is None else usage.model_copy(update={"cost_usd": float(cost)})
+        return self._registry.find(model).priced(usage)
 
     def _window(self, start: StepStart) -> int:
         """Tokens of our estimate that a call may read."""

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.adapters.models.calls import ToolCalls
 from shared.adapters.models.chat_request import EXTRA, KEPT_LISTS, REASONING_FIELDS
 from shared.adapters.models.kept import KeptList
+from shared.adapters.models.parser import AnswerParser
 from shared.adapters.models.refusals import error_in
-from shared.adapters.models.sse import EventStream, broken_off, unreadable
-from shared.adapters.models.telling import Telling
+from shared.adapters.models.sse import EventStream, broken_off
 from shared.adapters.models.text import as_text, label
 from shared.adapters.models.usage import chat_usage
-from shared.sessions.llm.protocol import ModelEnd, ModelEvent
+from shared.sessions.llm.protocol import ModelEnd
 from shared.sessions.models import FinishReason, JsonObject, Usage
 
 _REASONS = {
@@ -39,13 +38,11 @@ _FAILED = frozenset(
 _COMPLETE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
 
 
-class ChatParser:
+class ChatParser(AnswerParser):
     """One answer."""
 
     def __init__(self) -> None:
-        self._events = EventStream()
-        self._telling = Telling()
-        self._calls = ToolCalls()
+        super().__init__(EventStream())
         self._finish = ""
         self._is_whole = False
         self._is_refusal = False
@@ -56,32 +53,8 @@ class ChatParser:
         self._model = ""
 
     @property
-    def has_begun(self) -> bool:
-        """Anything has come that a reader sees, or a call."""
-        return self._telling.has_begun or bool(self._calls)
-
-    @property
     def is_done(self) -> bool:
-        """The server has said that nothing comes any more."""
         return self._events.is_done
-
-    def feed(self, chunk: bytes) -> list[ModelEvent]:
-        """What `chunk` tells. Raises Transient, ModelFailed, Refusal."""
-        self._take_all(self._events.feed(chunk))
-        return self._telling.take()
-
-    def finish(self) -> list[ModelEvent]:
-        """The last words and the end. Raises Transient when the answer broke off before its end."""
-        self._take_all(self._events.end())
-        told = self._telling.end()
-        return [*told, self._end()]
-
-    def _take_all(self, events: list[Any]) -> None:
-        try:
-            for event in events:
-                self._take(event)
-        except (AttributeError, TypeError, ValueError, KeyError) as exc:  # valid JSON of another shape
-            raise unreadable() from exc
 
     def _take(self, event: Any) -> None:
         if "choices" not in event or "error" in event:
@@ -167,7 +140,7 @@ class ChatParser:
         for item in items:
             self._telling.count(held.take(item))
 
-    def _end(self) -> ModelEnd:
+    def _ending(self) -> ModelEnd:
         word = self._finish.lower()
         if word in _FAILED or not (word or self._is_whole or self._events.is_done):
             raise broken_off()

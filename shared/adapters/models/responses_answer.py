@@ -10,14 +10,13 @@ from typing import Any
 
 import orjson
 
-from shared.adapters.models.calls import ToolCalls
+from shared.adapters.models.parser import AnswerParser
 from shared.adapters.models.refusals import error_in, refusal_of
-from shared.adapters.models.sse import EventStream, broken_off, endless, unreadable
-from shared.adapters.models.telling import Telling
+from shared.adapters.models.sse import EventStream, broken_off, endless
 from shared.adapters.models.text import as_text, label, storable
 from shared.adapters.models.usage import responses_usage
 from shared.sessions.llm.conversation import ModelToolCall
-from shared.sessions.llm.protocol import ModelEnd, ModelEvent
+from shared.sessions.llm.protocol import ModelEnd
 from shared.sessions.models import FinishReason, JsonObject
 
 _MAX_ITEMS = 1_000
@@ -34,13 +33,11 @@ _ENDS = {
 }
 
 
-class ResponsesParser:
+class ResponsesParser(AnswerParser):
     """One answer."""
 
     def __init__(self) -> None:
-        self._events = EventStream(skip=_SKIPPED)
-        self._telling = Telling()
-        self._calls = ToolCalls()
+        super().__init__(EventStream(skip=_SKIPPED))
         self._texts_at: set[Any] = set()
         """Places of output whose text came in pieces; None for a server that tells no places."""
         self._thoughts_at: set[Any] = set()
@@ -55,32 +52,8 @@ class ResponsesParser:
         self._model = ""
 
     @property
-    def has_begun(self) -> bool:
-        """Anything has come that a reader sees, or a call."""
-        return self._telling.has_begun or bool(self._calls)
-
-    @property
     def is_done(self) -> bool:
-        """The server has said that nothing comes any more."""
         return self._end is not None
-
-    def feed(self, chunk: bytes) -> list[ModelEvent]:
-        """What `chunk` tells. Raises Transient, ModelFailed, Refusal."""
-        self._take_all(self._events.feed(chunk))
-        return self._telling.take()
-
-    def finish(self) -> list[ModelEvent]:
-        """The last words and the end. Raises Transient when the answer broke off before its end."""
-        self._take_all(self._events.end())
-        told = self._telling.end()
-        return [*told, self._ended()]
-
-    def _take_all(self, events: list[Any]) -> None:
-        try:
-            for event in events:
-                self._take(event)
-        except (AttributeError, TypeError, ValueError, KeyError) as exc:  # valid JSON of another shape
-            raise unreadable() from exc
 
     def _take(self, event: Any) -> None:
         kind = "" if isinstance(event, list) else event.get("type")
@@ -175,7 +148,7 @@ class ResponsesParser:
         self._telling.count(len(orjson.dumps(note)))
         self._kept.append(note)
 
-    def _ended(self) -> ModelEnd:
+    def _ending(self) -> ModelEnd:
         if self._end is None or self._status not in {"completed", "incomplete"}:
             raise broken_off()
         is_cut = self._status == "incomplete"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -23,6 +24,7 @@ from shared.adapters.models.endpoint import ModelEndpoint, bytes_of
 from shared.adapters.models.meaning import Asked, meaning_of, needs_other_api, refuses_schema
 from shared.adapters.models.optional import LeftOut, refused_parameter
 from shared.adapters.models.overflow import output_cap, overflow_of
+from shared.adapters.models.parser import AnswerParser
 from shared.adapters.models.refusals import Refusal
 from shared.adapters.models.responses_answer import ResponsesParser
 from shared.adapters.models.told import window_of
@@ -60,24 +62,6 @@ _STALE_NOTES = re.compile(
 _STALE_CODES = frozenset({"invalid_encrypted_content"})
 
 
-class Parser(Protocol):
-    """One answer as it comes."""
-
-    @property
-    def has_begun(self) -> bool:
-        """Anything has come that a reader sees, or a call."""
-        ...
-
-    @property
-    def is_done(self) -> bool:
-        """The server has said that nothing comes any more."""
-        ...
-
-    def feed(self, chunk: bytes) -> list[ModelEvent]: ...
-
-    def finish(self) -> list[ModelEvent]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Wire:
     """One API."""
@@ -85,7 +69,7 @@ class Wire:
     path: str
     optional: Callable[[ModelRequest], frozenset[str]]
     encode: Callable[[ModelRequest, frozenset[str]], bytes]
-    parser: Callable[[], Parser]
+    parser: Callable[[], AnswerParser]
 
 
 WIRES = {
@@ -125,6 +109,7 @@ class ModelService:
         """See `LLMServiceProtocol`."""
         wire = WIRES[request.api]
         parser = wire.parser()
+        most_chars = _most_chars(request.max_output_tokens)
         written = 0
         async with aclosing(self._events(wire, request, parser)) as events:
             async for event in events:
@@ -133,14 +118,14 @@ class ModelService:
                     continue
                 yield event
                 written += len(event.text)
-                if request.max_output_tokens is not None and written > _most_chars(request.max_output_tokens):
+                if written > most_chars:
                     # It would go on as long as its window: budgets have to bind. It may know the older name.
                     if request.api is ModelApi.CHAT:
                         self._left_out.ignored(request.api, request.model, chat_request.OUTPUT_LIMITS[0])
                     yield ModelEnd(FinishReason.LENGTH, None)
                     return
 
-    async def _events(self, wire: Wire, request: ModelRequest, parser: Parser) -> AsyncGenerator[ModelEvent]:
+    async def _events(self, wire: Wire, request: ModelRequest, parser: AnswerParser) -> AsyncGenerator[ModelEvent]:
         """As the server sends them."""
         try:
             has_bytes = False
@@ -267,9 +252,9 @@ def _as_cut(end: ModelEnd, request: ModelRequest) -> ModelEnd:
     return replace(end, finish_reason=FinishReason.LENGTH)
 
 
-def _most_chars(tokens: int) -> int:
+def _most_chars(tokens: int | None) -> float:
     """Of an answer of so many tokens, with room to spare: a server that goes on beyond does not count them."""
-    return 1_024 + 16 * tokens
+    return math.inf if tokens is None else 1_024 + 16 * tokens
 
 
 def _as_plain(body: bytes) -> bytes:

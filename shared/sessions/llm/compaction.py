@@ -196,9 +196,7 @@ class Compactor:
     async def _count(self, start: StepStart, usage: Usage) -> Usage:
         """With what it cost, where that is known."""
         model = start.plan.model
-        cost = self._registry.find(model).cost_usd(usage)
-        if cost is not None:
-            usage = usage.model_copy(update={"cost_usd": float(cost)})
+        usage = self._registry.find(model).priced(usage)
         await self._summaries.add_usage(start.turn_id, usage, now=datetime.now(UTC))
         metrics.model_used(model, usage)
         return usage

@@ -80,6 +80,11 @@ class Model(Value):
             written *= Decimal(str(self.long_output_factor))
         return (read + written) / _MILLION
 
+    def priced(self, usage: Usage) -> Usage:
+        """With what it costs, where that is known."""
+        cost = self.cost_usd(usage)
+        return usage if cost is None else usage.model_copy(update={"cost_usd": float(cost)})
+
 
 class ModelRegistry:
     """The public models under the operator's own words."""
