@@ -63,7 +63,7 @@ def configure_logging(*, verbose: bool, stream: TextIO | None = None) -> None:
     root.setLevel(logging.INFO)
     logging.getLogger("devhost").setLevel(logging.DEBUG if verbose else logging.INFO)
     # These narrate each request or poll at INFO, which would bury the app's own lines.
-    for name in ("uvicorn", "azure.functions", "azure.core", "httpx", "httpx2", "asyncio"):
+    for name in ("uvicorn", "azure.functions", "azure.core", "httpx", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

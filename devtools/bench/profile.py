@@ -25,7 +25,7 @@ _TOP = 40
 _LINE = re.compile(r":\d+\)$")
 _STANDARD = "standard library"
 _BARE_LOOP = "event loop"
-# anyio counts as the standard library: the HTTP server stands on it, and the openai client too.
+# anyio counts as the standard library: the HTTP server stands on it.
 _PARTS = (
     ("devhost: durable engine", r"devhost/durable/"),
     ("devhost: signalr", r"devhost/signalr/"),
@@ -36,7 +36,7 @@ _PARTS = (
     ("http server", r"uvicorn/|starlette/|fastapi/|websockets/"),
     ("postgres client", r"psycopg"),
     ("redis client", r"redis/"),
-    ("openai client", r"openai/|httpx|httpcore|h11/"),
+    ("openai client", r"openai/|httpx|httpcore|h11/"),  # of revisions that had it, in a comparison
     ("http client (aiohttp)", r"aiohttp/|yarl/|multidict/"),
     ("pydantic", r"pydantic"),
     ("date parsing", r"dateutil/"),

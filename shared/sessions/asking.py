@@ -79,22 +79,25 @@ class ModelAsker:
         without what came before it, which may have been let through once and be refused now.
         """
         answer = await self._ask(start, writer, deadline)
-        if isinstance(answer.failure, PromptFiltered) and _has_new_results(start):
+        if not isinstance(answer.failure, PromptFiltered):
+            return start, answer
+        if _has_new_results(start):
             await self._leave_out(start, writer)
             again = await self._begin_again(start, writer)
             if not isinstance(again, StepStart):
                 return again
             start = again
             answer = await self._ask(start, writer, deadline)
+            if not isinstance(answer.failure, PromptFiltered):
+                return start, answer
         alone = _without_earlier_turns(start)
-        if isinstance(answer.failure, PromptFiltered) and len(alone.context) < len(start.context):
+        if len(alone.context) < len(start.context):
             answer = await self._ask(alone, writer, deadline)
             if not isinstance(answer.failure, PromptFiltered):
                 log.warning("turn %s: the filter refused what came before it; it is left out", start.turn_id)
                 await self._steps.leave_out_before(start.turn_id, start.attempt)
                 return alone, answer
-        if isinstance(answer.failure, PromptFiltered):
-            await self._leave_out(start, writer)
+        await self._leave_out(start, writer)
         return start, answer
 
     async def _ask(

@@ -174,7 +174,7 @@ class AgentExecutor:
             conversation += [AssistantSaid(correction.answer), UserSaid(words)]
         request = ModelRequest(
             model=plan.model,
-            api=ModelApi(plan.model_api) if plan.model_api else self._api_of(plan.model),
+            api=self._api(plan),
             instructions=system,
             conversation=conversation,
             tools=schemas,
@@ -190,6 +190,9 @@ class AgentExecutor:
     def priced(self, model: str, usage: Usage) -> Usage:
         """With what it costs, where that is known."""
         return self._registry.find(model).priced(usage)
+
+    def _api(self, plan: TurnPlan) -> ModelApi:
+        return ModelApi(plan.model_api) if plan.model_api else self._api_of(plan.model)
 
     def _window(self, start: StepStart) -> int:
         """Tokens of our estimate that a call may read."""
@@ -248,7 +251,9 @@ class AgentExecutor:
             if self._compactor is not None:
                 system, schemas = _instructions(start, tools)
                 room = self._window(start) - _reserved(start.plan, system, schemas)
-                start = await self._compactor.compact(start, room=room, api_of=self._api_of, allowance=self._allowance)
+                start = await self._compactor.compact(
+                    start, room=room, api=self._api(start.plan), allowance=self._allowance
+                )
             request, asked = await self._request(start, tools, correction)
             written = 0
             try:

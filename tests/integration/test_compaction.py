@@ -344,7 +344,7 @@ async def test_a_summary_never_ends_where_a_branch_begins(stores: Stores, way: s
     compactor = Compactor(model, stores.steps, ModelRegistry())
 
     start = await stores.started(posted.turn.id)
-    compacted = await compactor.compact(start, room=1_500, api_of=lambda _: ModelApi.CHAT)
+    compacted = await compactor.compact(start, room=1_500, api=ModelApi.CHAT)
     again = await stores.started(posted.turn.id)
 
     def roles_and_words(step: StepStart) -> list[tuple[str, str]]:

@@ -53,7 +53,7 @@ async def test_an_answer_that_does_not_end_at_its_limit_is_cut_and_the_other_nam
         await asyncio.wait_for(closed.wait(), 10)
         await model.service.aclose()
 
-    assert (first.end.finish_reason, len(first.text)) == (FinishReason.LENGTH, 1_155)
+    assert (first.end.finish_reason, len(first.text)) == (FinishReason.LENGTH, 1_152)
     assert (second.end.finish_reason, second.text) == (FinishReason.LENGTH, "word " * 4)
     assert [{"max_completion_tokens", "max_tokens"} & set(body) for body in asked] == [
         {"max_completion_tokens"},

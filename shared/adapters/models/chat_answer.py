@@ -52,10 +52,6 @@ class ChatParser(AnswerParser):
         self._id = ""
         self._model = ""
 
-    @property
-    def is_done(self) -> bool:
-        return self._events.is_done
-
     def _take(self, event: Any) -> None:
         if "choices" not in event or "error" in event:
             error = error_in(event)

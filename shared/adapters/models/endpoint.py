@@ -1,7 +1,7 @@
-"""Where the model is, and how the app signs in there: one client per process, made on first use.
+"""Where the model is, and how the app signs in there: one HTTP session per process, made on first use.
 
-The `openai` client keeps what it is good at: authentication, token refresh, connections, time-outs. Its retries are
-off: what waits for a rate limit waits in a durable timer, which costs nothing meanwhile.
+Nothing here waits to ask again but for half a second: what waits for a rate limit waits in a durable timer, which costs
+nothing meanwhile. Why it is not the `openai` client: docs/decisions/0004.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+import ssl
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from typing import Any
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
 import orjson
+import truststore
 
 from shared.adapters.entra import OPENAI_SCOPE, TokenUnavailable, token_for
 from shared.adapters.models.refusals import MAX_BODY_BYTES, Refusal, read_refusal
 from shared.errors import ErrorCode, Transient
 from shared.sessions.llm.registry import ModelApi
 from shared.settings import Settings
-
-if TYPE_CHECKING:
-    import httpx2
-    from openai import AsyncOpenAI
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ _BLIP_S = 0.5
 _LIST_S = 5.0
 _REFUSAL_S = 10.0
 """How long an error's body may take."""
+_LONG_BODY = 256 * 1024
 _HEADERS = {
     "Content-Type": "application/json",
     "Accept": "text/event-stream",
@@ -50,11 +52,14 @@ class ModelEndpoint:
     """The endpoint that the settings name."""
 
     def __init__(self, settings: Settings, token: Callable[[str], Awaitable[str]] = token_for) -> None:
+        """token: of the app's identity, for a scope; asked for each request where no key is set."""
         self._settings = settings
         self._token = token
-        self._client: AsyncOpenAI | None = None
-        self._headers: dict[str, Any] = _HEADERS
+        self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
+        endpoint = settings.azure_openai_endpoint
+        self._root = f"{azure_root(endpoint)}/openai/v1" if endpoint else base_url(settings.openai_base_url or "")
+        self._key_header = _key_header(settings)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -62,36 +67,50 @@ class ModelEndpoint:
         settings = self._settings
         return tuple(key for key in (settings.azure_openai_api_key, settings.openai_api_key) if key and key != "none")
 
-    async def open(self) -> AsyncOpenAI:
-        """The client, made now if need be."""
+    async def open(self) -> aiohttp.ClientSession:
+        """The session, made now if need be."""
         async with self._opening:
-            if self._client is None:
-                # In a thread: the import reads some thousand modules and would hold up every other request.
-                self._client = await asyncio.to_thread(self._build)
-            return self._client
+            if self._session is None:
+                # In a thread: reading the certificates of the machine takes some milliseconds.
+                context, proxy = await asyncio.to_thread(lambda: (_tls(), _proxy_for(self._root)))
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=context, limit=0),  # as many as there are turns
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    headers=_HEADERS,
+                    timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=_CONNECT_S, sock_read=self._settings.llm_timeout_seconds
+                    ),
+                    proxy=proxy,
+                )
+            return self._session
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def models(self) -> Any:
         """The server's list of its models as JSON; None: it has none, or not just now."""
-        import httpx2
-        import openai
-
-        client = self._client or await self.open()
+        session = self._session or await self.open()
         try:
-            response: Any = await client.get("/models", cast_to=httpx2.Response, options={"timeout": _LIST_S})
-            return orjson.loads(response.content[:MAX_BODY_BYTES])
-        except (openai.OpenAIError, TokenUnavailable, Refusal, httpx2.HTTPError, ValueError) as exc:
+            async with (
+                asyncio.timeout(_LIST_S),
+                session.get(f"{self._root}/models", headers=await self._signed(), allow_redirects=False) as response,
+            ):
+                if not response.ok:
+                    raise await _refusal_in(response)
+                return orjson.loads(await _beginning(response))
+        except (TokenUnavailable, Refusal, aiohttp.ClientError, OSError, ValueError) as exc:
             log.info("the model server lists no models: %s", type(exc).__name__)
             return None
 
     async def send(
         self, api: ModelApi, path: str, model: str, body: bytes, *, traceparent: str | None
-    ) -> httpx2.Response:
-        """The answer, its headers read and its body not. Raises Refusal, Transient (LLM_TIMEOUT, LLM_ERROR)."""
+    ) -> aiohttp.ClientResponse:
+        """The answer, its headers read and its body not; whoever gets it closes it.
+
+        Raises Refusal, Transient (LLM_TIMEOUT, LLM_ERROR).
+        """
         try:
             return await self._try(api, path, model, body, traceparent)
         except Refusal as refusal:
@@ -108,66 +127,52 @@ class ModelEndpoint:
                 ErrorCode.LLM_ERROR, "The model endpoint cannot be reached. The operator can see in the app's log why."
             ) from exc
 
-    async def _try(self, api: ModelApi, path: str, model: str, body: bytes, traceparent: str | None) -> httpx2.Response:
-        import httpx2
-        import openai
-
-        client = self._client or await self.open()
-        headers = self._headers if traceparent is None else {**self._headers, "traceparent": traceparent}
+    async def _try(
+        self, api: ModelApi, path: str, model: str, body: bytes, traceparent: str | None
+    ) -> aiohttp.ClientResponse:
+        session = self._session or await self.open()
         try:
-            # The documented way to call an endpoint without the typed layer; cast_to gives back the raw response.
-            return await client.post(
-                self._path(api, path, model),
-                content=body,
-                cast_to=httpx2.Response,
-                stream=True,
-                stream_cls=openai.AsyncStream[Any],
-                options={"headers": headers},
-            )  # type: ignore[return-value]  # with cast_to=Response the client returns it as it is, stream or not
-        except Refusal as refusal:
-            # Without what led here: a trace in the log would show the server's words as they are.
-            raise refusal.without(self.secrets) from None
+            headers = await self._signed()
         except TokenUnavailable as exc:
             log.warning("the app could not sign in at the model endpoint: %s", exc)
             raise Transient(ErrorCode.LLM_ERROR, "The app could not sign in at the model endpoint.") from exc
-        except openai.APIConnectionError as exc:
-            cause = exc.__cause__
-            if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
-                raise Transient(ErrorCode.LLM_TIMEOUT, "The model did not answer in time.") from exc
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
+        try:
+            response = await session.post(
+                self._url(api, path, model),
+                # A long one goes in pieces: in one, it would hold up everything else meanwhile.
+                data=body if len(body) < _LONG_BODY else BytesIO(body),
+                headers=headers,
+                allow_redirects=False,  # not to another address with our key
+            )
+        except aiohttp.ConnectionTimeoutError as exc:
             raise _Unreachable(_cause(exc)) from exc
+        except TimeoutError as exc:
+            raise Transient(ErrorCode.LLM_TIMEOUT, "The model did not answer in time.") from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise _Unreachable(_cause(exc)) from exc
+        if response.ok and response.status < 300:
+            return response
+        try:
+            refusal = await _refusal_in(response)
+        finally:
+            response.close()
+        raise refusal.without(self.secrets)
 
-    def _path(self, api: ModelApi, path: str, model: str) -> str:
+    async def _signed(self) -> dict[str, str]:
+        """The header that says who asks. Raises TokenUnavailable."""
+        if self._key_header is not None:
+            return dict(self._key_header)
+        return {"Authorization": f"Bearer {await self._token(OPENAI_SCOPE)}"}
+
+    def _url(self, api: ModelApi, path: str, model: str) -> str:
         version = self._settings.azure_openai_api_version
         if version is None or not self._settings.azure_openai_endpoint or api is not ModelApi.CHAT:
-            return path
+            return f"{self._root}{path}"
         # Dated versions know chat completions alone, below the deployment.
         root = azure_root(self._settings.azure_openai_endpoint)
         return f"{root}/openai/deployments/{quote(model, safe='')}{path}?api-version={quote(version, safe='')}"
-
-    def _build(self) -> AsyncOpenAI:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout, omit
-
-        # A line for each request would be most of what the app logs.
-        logging.getLogger("httpx2").setLevel(logging.WARNING)
-        settings = self._settings
-        timeout = Timeout(settings.llm_timeout_seconds, connect=_CONNECT_S)
-        more: dict[str, Any] = {
-            "timeout": timeout,
-            "max_retries": 0,
-            # Not to another address with our key.
-            "http_client": DefaultAsyncHttpxClient(
-                timeout=timeout, follow_redirects=False, event_hooks={"response": [_read_refused]}
-            ),
-        }
-        if not settings.azure_openai_endpoint:
-            key = settings.openai_api_key or "none"
-            return AsyncOpenAI(base_url=base_url(settings.openai_base_url or ""), api_key=key, **more)
-        url = f"{azure_root(settings.azure_openai_endpoint)}/openai/v1/"
-        if settings.azure_openai_api_key:
-            # Both the v1 paths and the dated ones take the key in this header; as a bearer only v1 does.
-            self._headers = {**_HEADERS, "api-key": settings.azure_openai_api_key, "Authorization": omit}
-            return AsyncOpenAI(base_url=url, api_key="none", **more)
-        return AsyncOpenAI(base_url=url, api_key=lambda: self._token(OPENAI_SCOPE), **more)
 
 
 def azure_root(endpoint: str) -> str:
@@ -177,19 +182,16 @@ def azure_root(endpoint: str) -> str:
 
 def base_url(url: str) -> str:
     """Of a compatible server: up to and with its version, whatever was pasted behind that."""
-    return f"{_WIRE_PATH.sub('', url.rstrip('/'))}/"
+    return _WIRE_PATH.sub("", url.rstrip("/"))
 
 
-async def bytes_of(response: httpx2.Response) -> AsyncGenerator[bytes]:
-    """The body as it arrives, with network errors as ours."""
-    import httpx2
-
+async def read(response: aiohttp.ClientResponse) -> bytes:
+    """What has come of the body since; empty at its end. Raises Transient (LLM_TIMEOUT, LLM_ERROR)."""
     try:
-        async for chunk in response.aiter_bytes():
-            yield chunk
-    except httpx2.TimeoutException as exc:
+        return await response.content.readany()
+    except TimeoutError as exc:
         raise Transient(ErrorCode.LLM_TIMEOUT, "The model fell silent in mid-answer.") from exc
-    except httpx2.HTTPError as exc:
+    except (aiohttp.ClientError, OSError) as exc:
         raise Transient(ErrorCode.LLM_ERROR, "The model's answer broke off.") from exc
 
 
@@ -197,23 +199,45 @@ class _Unreachable(Exception):
     """The request never got there, or was dropped without an answer."""
 
 
-async def _read_refused(response: httpx2.Response) -> None:
-    """For each response: an error becomes a Refusal. The client would read the whole of its body, however long it is;
-    here its beginning is read, in bounded time."""
-    import httpx2
+def _key_header(settings: Settings) -> dict[str, str] | None:
+    """None: the app signs in with its identity."""
+    if not settings.azure_openai_endpoint:
+        return {"Authorization": f"Bearer {settings.openai_api_key or 'none'}"}
+    if settings.azure_openai_api_key:
+        # Both the v1 paths and the dated ones take the key in this header; as a bearer only v1 does.
+        return {"api-key": settings.azure_openai_api_key}
+    return None
 
-    if response.is_success:
-        return
-    body = bytearray()
+
+def _tls() -> ssl.SSLContext:
+    """With the certificates that the machine trusts: on macOS Python itself does not find them."""
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _proxy_for(url: str) -> str | None:
+    """As HTTPS_PROXY, HTTP_PROXY and NO_PROXY say. Looked up once: aiohttp would, in a thread, for each request."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+
+
+async def _refusal_in(response: aiohttp.ClientResponse) -> Refusal:
+    """From an error answer, of whose body the beginning is read, in bounded time."""
+    body = b""
     try:
         async with asyncio.timeout(_REFUSAL_S):
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    break
-    except (TimeoutError, httpx2.HTTPError) as exc:
-        log.warning("the model endpoint's error %d has no end: %s", response.status_code, type(exc).__name__)
-    raise read_refusal(response.status_code, bytes(body), response.headers)
+            body = await _beginning(response)
+    except (TimeoutError, aiohttp.ClientError, OSError) as exc:
+        log.warning("the model endpoint's error %d has no end: %s", response.status, type(exc).__name__)
+    return read_refusal(response.status, body, response.headers)
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    while len(body) <= MAX_BODY_BYTES and (chunk := await response.content.readany()):
+        body += chunk
+    return bytes(body[:MAX_BODY_BYTES])
 
 
 def _cause(exc: BaseException) -> str:

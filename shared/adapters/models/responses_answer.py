@@ -52,7 +52,7 @@ class ResponsesParser(AnswerParser):
         self._model = ""
 
     @property
-    def is_done(self) -> bool:
+    def _is_complete(self) -> bool:
         return self._end is not None
 
     def _take(self, event: Any) -> None:

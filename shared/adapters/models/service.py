@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+import aiohttp
 import orjson
 
 from shared.adapters.entra import token_for
 from shared.adapters.models import chat_request, responses_request
 from shared.adapters.models.chat_answer import ChatParser
-from shared.adapters.models.endpoint import ModelEndpoint, bytes_of
+from shared.adapters.models.endpoint import ModelEndpoint, read
 from shared.adapters.models.meaning import Asked, meaning_of, needs_other_api, refuses_schema
 from shared.adapters.models.optional import LeftOut, refused_parameter
 from shared.adapters.models.overflow import output_cap, overflow_of
@@ -34,9 +33,6 @@ from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelEvent, 
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason
 from shared.settings import Settings
-
-if TYPE_CHECKING:
-    import httpx2
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +87,7 @@ class ModelService:
         """Most output tokens by model, where a server said so."""
 
     async def warm_up(self) -> None:
-        """Import and build the client now, so that the first turn does not wait for it."""
+        """Make ready now what the first turn would wait for."""
         await self._endpoint.open()
 
     async def aclose(self) -> None:
@@ -109,21 +105,23 @@ class ModelService:
         """See `LLMServiceProtocol`."""
         wire = WIRES[request.api]
         parser = wire.parser()
-        most_chars = _most_chars(request.max_output_tokens)
-        written = 0
+        room = _most_chars(request.max_output_tokens)
         async with aclosing(self._events(wire, request, parser)) as events:
             async for event in events:
                 if isinstance(event, ModelEnd):
                     yield _as_cut(event, self._capped(request))
                     continue
-                yield event
-                written += len(event.text)
-                if written > most_chars:
-                    # It would go on as long as its window: budgets have to bind. It may know the older name.
-                    if request.api is ModelApi.CHAT:
-                        self._left_out.ignored(request.api, request.model, chat_request.OUTPUT_LIMITS[0])
-                    yield ModelEnd(FinishReason.LENGTH, None)
-                    return
+                if room is None or len(event.text) <= room:
+                    yield event
+                    room = None if room is None else room - len(event.text)
+                    continue
+                if room:
+                    yield replace(event, text=event.text[:room])
+                # It would go on as long as its window: budgets have to bind. It may know the older name.
+                if request.api is ModelApi.CHAT:
+                    self._left_out.ignored(request.api, request.model, chat_request.OUTPUT_LIMITS[0])
+                yield ModelEnd(FinishReason.LENGTH, None)
+                return
 
     async def _events(self, wire: Wire, request: ModelRequest, parser: AnswerParser) -> AsyncGenerator[ModelEvent]:
         """As the server sends them."""
@@ -132,16 +130,15 @@ class ModelService:
             for is_streamed in (True, False):
                 response = await self._send(wire, request, is_streamed=is_streamed)
                 try:
-                    async with aclosing(bytes_of(response)) as chunks:
-                        async for chunk in chunks:
-                            has_bytes = True
-                            for event in parser.feed(chunk):
-                                yield event
-                            if parser.is_done:
-                                await _drain(chunks)
-                                break
+                    while chunk := await read(response):
+                        has_bytes = True
+                        for event in parser.feed(chunk):
+                            yield event
+                        if parser.is_done:
+                            await _drain(response)
+                            break
                 finally:
-                    await response.aclose()
+                    response.close()
                 # One that finds out what is wrong behind its headers (llama-cpp-python) says so to a plain request.
                 if has_bytes or request.api is not ModelApi.CHAT:
                     break
@@ -151,7 +148,7 @@ class ModelService:
             refusal = refusal.without(self._endpoint.secrets)
             raise self._meaning(refusal, request, has_begun=parser.has_begun) from refusal
 
-    async def _send(self, wire: Wire, request: ModelRequest, *, is_streamed: bool = True) -> httpx2.Response:
+    async def _send(self, wire: Wire, request: ModelRequest, *, is_streamed: bool = True) -> aiohttp.ClientResponse:
         """Ask, and ask again without what is refused, as long as that can be left out."""
         for _ in range(_MAX_REFUSALS):
             request = self._capped(request)
@@ -252,9 +249,9 @@ def _as_cut(end: ModelEnd, request: ModelRequest) -> ModelEnd:
     return replace(end, finish_reason=FinishReason.LENGTH)
 
 
-def _most_chars(tokens: int | None) -> float:
+def _most_chars(tokens: int | None) -> int | None:
     """Of an answer of so many tokens, with room to spare: a server that goes on beyond does not count them."""
-    return math.inf if tokens is None else 1_024 + 16 * tokens
+    return None if tokens is None else 1_024 + 16 * tokens
 
 
 def _as_plain(body: bytes) -> bytes:
@@ -264,10 +261,12 @@ def _as_plain(body: bytes) -> bytes:
     return orjson.dumps(plain | {"stream": False})
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    if response.content.is_eof():
+        return
     with suppress(TimeoutError, Transient):
         async with asyncio.timeout(_DRAIN_S):
-            async for _ in chunks:
+            while await read(response):
                 pass
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from shared.adapters.models.text import decode
-from shared.errors import ErrorCode, ModelFailed, Transient
+from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """A stream event longer than this is not a model's answer."""
@@ -33,8 +33,9 @@ class EventStream:
     """Of one response. skip: how lines begin that are not worth decoding."""
 
     def __init__(self, *, skip: tuple[bytes, ...] = ()) -> None:
-        self.is_done = False
-        """`[DONE]` has come."""
+        self._is_done = False
+        self._failure: AppError | None = None
+        """Of an event that others had come before: they count."""
         self._skip = skip
         self._received = 0
         self._are_events = False
@@ -48,8 +49,16 @@ class EventStream:
         """Data lines of an event that has several."""
         self._held_bytes = 0
 
+    @property
+    def is_done(self) -> bool:
+        """`[DONE]` has come, or something that cannot be read."""
+        return self._is_done or self._failure is not None
+
     def feed(self, chunk: bytes) -> list[Any]:
-        """The values that `chunk` completes. Raises Transient for what is no JSON, ModelFailed for what has no end."""
+        """The values that `chunk` completes. Raises Transient for what is no JSON, ModelFailed for what has no end; of
+        what stands behind a value that is returned, the next call does."""
+        if self._failure is not None:
+            raise self._failure
         self._received += len(chunk)
         if self._received > MAX_BODY_BYTES:
             raise endless()
@@ -69,6 +78,8 @@ class EventStream:
 
     def end(self) -> list[Any]:
         """What the last bytes hold, though nothing ended them: many servers leave that out."""
+        if self._failure is not None:
+            raise self._failure
         rest = b"".join(self._rest)
         self._rest.clear()
         if self._is_json:
@@ -80,6 +91,15 @@ class EventStream:
 
     def _read(self, lines: list[bytes]) -> list[Any]:
         found: list[Any] = []
+        try:
+            self._read_into(found, lines)
+        except AppError as exc:
+            if not found:
+                raise
+            self._failure = exc
+        return found
+
+    def _read_into(self, found: list[Any], lines: list[bytes]) -> None:
         held, skip = self._held, self._skip
         for line in lines:
             if line.startswith(b"data:"):
@@ -92,13 +112,12 @@ class EventStream:
                         self._take_odd(line, found)
             elif held and not line:
                 found.append(self._joined())
-        return found
 
     def _take_odd(self, line: bytes, found: list[Any]) -> None:
         """A line that is no JSON, or the first of several that are together."""
         bare = line[5:].strip()
         if bare == _DONE:
-            self.is_done = True
+            self._is_done = True
         elif b"\\u" in bare and bare.endswith(b"}"):
             try:
                 found.append(decode(bare))

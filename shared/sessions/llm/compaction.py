@@ -90,13 +90,13 @@ class Compactor:
         start: StepStart,
         *,
         room: int,
-        api_of: Callable[[str], ModelApi],
+        api: ModelApi,
         allowance: Callable[[StepStart], int | None] = lambda _: None,
     ) -> StepStart:
         """The step with a summary in the place of older turns, when what it reads is too long; else as it is.
 
-        room: tokens of our estimate that the conversation may take. allowance: most tokens that budgets leave for
-        writing, asked before each summary; raises BudgetExceeded, and then there is none.
+        room: tokens of our estimate that the conversation may take. api: over which the turn is asked. allowance: most
+        tokens that budgets leave for writing, asked before each summary; raises BudgetExceeded, and then there is none.
         """
         share = start.plan.compact_at
         if share is None or start.turn_id in self._given_up or room < _LEAST_ROOM:
@@ -114,7 +114,7 @@ class Compactor:
                 return start  # the answer itself will say so
             if most is not None and most < MIN_SUMMARY_TOKENS:
                 return start
-            summary, usage = await self._summarise(start, older, room, api_of, most)
+            summary, usage = await self._summarise(start, older, room, api, most)
             start = replace(start, used=start.used.plus(usage), spent=start.spent.plus(usage))
             if summary is None:
                 self._give_up(start.turn_id)
@@ -128,7 +128,7 @@ class Compactor:
         start: StepStart,
         older: Sequence[ContextMessage],
         room: int,
-        api_of: Callable[[str], ModelApi],
+        api: ModelApi,
         allowance: int | None,
     ) -> tuple[Summary | None, Usage]:
         """Of as many of the older turns, from the beginning, as fit into one request, and what it used. older: newest
@@ -144,7 +144,7 @@ class Compactor:
         texts, last = _transcript(older, budget)
         request = ModelRequest(
             model=plan.model,
-            api=ModelApi(plan.model_api) if plan.model_api else api_of(plan.model),
+            api=api,
             instructions=INSTRUCTIONS,
             conversation=[UserSaid(_ASKED, tuple(texts))],
             max_output_tokens=written,

@@ -25,7 +25,6 @@ def _logging_as_it_was() -> Iterator[None]:
         "azure.functions",
         "azure.core",
         "httpx",
-        "httpx2",
         "asyncio",
     )
     before, handlers = {name: logging.getLogger(name).level for name in ("", *names)}, root.handlers[:]

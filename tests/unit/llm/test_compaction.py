@@ -63,10 +63,6 @@ def _start(context: Sequence[ContextMessage], *, compact_at: float | None = 0.8,
     )
 
 
-def _chat(_: str) -> ModelApi:
-    return ModelApi.CHAT
-
-
 class Facts:
     """A model that summarises as one hopes for: every line that tells a fact stays."""
 
@@ -217,7 +213,7 @@ async def test_older_turns_give_way_to_a_summary_of_them_and_the_last_ones_stay_
     llm, kept = Facts(), Summaries()
     context = [*_turns(5, 4, 3, 2), *_turns(1)[:-1], _message("user", 1, 0, content="FACT: the code is 7431")]
 
-    found = await Compactor(llm, kept, ModelRegistry()).compact(_start(context), room=ROOM, api_of=_chat)
+    found = await Compactor(llm, kept, ModelRegistry()).compact(_start(context), room=ROOM, api=ModelApi.CHAT)
 
     # 2000 tokens are more than 0.8 of the room; 0.4 of it stay: turns 5 and 4.
     summary = found.context[-1]
@@ -235,7 +231,7 @@ async def test_older_turns_give_way_to_a_summary_of_them_and_the_last_ones_stay_
 async def test_below_its_share_or_without_one_nothing_is_asked(compact_at: float | None) -> None:
     llm, begun = Facts(), _start(_turns(5, 4, 3, 2, 1), compact_at=compact_at)
 
-    found = await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api_of=_chat)
+    found = await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api=ModelApi.CHAT)
 
     assert found == begun
     assert llm.asked == []
@@ -244,14 +240,14 @@ async def test_below_its_share_or_without_one_nothing_is_asked(compact_at: float
 async def test_a_window_too_small_for_a_summary_gets_none() -> None:
     llm, begun = Facts(), _start(_turns(5, 4, 3, 2, 1))
 
-    assert await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=511, api_of=_chat) is begun
+    assert await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=511, api=ModelApi.CHAT) is begun
     assert llm.asked == []
 
 
 async def test_a_running_turn_that_fills_the_window_alone_is_left_as_it_is() -> None:
     llm, begun = Facts(), _start([*_turns(5, tokens=900), _summary(4)])
 
-    assert await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api_of=_chat) == begun
+    assert await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api=ModelApi.CHAT) == begun
     assert llm.asked == []
 
 
@@ -276,8 +272,8 @@ async def test_without_a_summary_the_step_goes_on_as_it_is_and_its_turn_does_not
     llm, kept = Told(answer), Summaries()
     compactor, begun = Compactor(llm, kept, ModelRegistry()), _start(_turns(5, 4, 3, 2, 1))
 
-    found = await compactor.compact(begun, room=ROOM, api_of=_chat)
-    await compactor.compact(replace(begun, step=2), room=ROOM, api_of=_chat)
+    found = await compactor.compact(begun, room=ROOM, api=ModelApi.CHAT)
+    await compactor.compact(replace(begun, step=2), room=ROOM, api=ModelApi.CHAT)
 
     used = [event.usage for event in answer if isinstance(event, ModelEnd)]
     is_cut = isinstance(answer[0], ModelText) and not used
@@ -291,7 +287,7 @@ async def test_without_a_summary_the_step_goes_on_as_it_is_and_its_turn_does_not
         assert kept.used == used, "what it used is counted all the same"
     assert found.used.turn == begun.used.turn + 10 * len(used)
 
-    await compactor.compact(replace(begun, turn_id="next"), room=ROOM, api_of=_chat)
+    await compactor.compact(replace(begun, turn_id="next"), room=ROOM, api=ModelApi.CHAT)
     assert len(llm.asked) == 2, "the next turn asks anew"
 
 
@@ -299,7 +295,7 @@ async def test_a_summary_that_was_cut_at_its_length_is_one() -> None:
     llm = Told([ModelText("They agreed on"), ModelEnd(FinishReason.LENGTH, None)])
 
     found = await Compactor(llm, Summaries(), ModelRegistry()).compact(
-        _start(_turns(5, 4, 3, 2, 1)), room=ROOM, api_of=_chat
+        _start(_turns(5, 4, 3, 2, 1)), room=ROOM, api=ModelApi.CHAT
     )
 
     assert found.context[-1].content == "They agreed on"
@@ -310,7 +306,7 @@ async def test_what_it_used_is_counted_with_its_price_and_estimated_where_nobody
     for end, usage in ((ModelEnd(FinishReason.STOP, known), known), (NO_END, None)):
         llm, kept = Told([ModelText("short"), end]), Summaries()
 
-        found = await Compactor(llm, kept, PRICED).compact(begun, room=ROOM, api_of=_chat)
+        found = await Compactor(llm, kept, PRICED).compact(begun, room=ROOM, api=ModelApi.CHAT)
 
         (used,) = kept.used
         (said,) = llm.asked[0].conversation
@@ -334,7 +330,7 @@ async def test_a_summary_carries_the_sources_of_all_it_was_written_from() -> Non
     ]
     kept = Summaries()
 
-    found = await Compactor(Facts(), kept, ModelRegistry()).compact(_start(context), room=ROOM, api_of=_chat)
+    found = await Compactor(Facts(), kept, ModelRegistry()).compact(_start(context), room=ROOM, api=ModelApi.CHAT)
 
     (saved,) = kept.saved
     assert saved.sources == {"fetch_url", "other people", "read_attachment", "search_history"}
@@ -345,7 +341,7 @@ async def test_sources_of_what_stays_are_not_the_summarys() -> None:
     context = [*_turns(9), *[m._replace(calls=None) for m in _turns(8, 7, 6, 5, 4) if m.role != "tool"]]
     kept = Summaries()
 
-    await Compactor(Facts(), kept, ModelRegistry()).compact(_start(context), room=ROOM, api_of=_chat)
+    await Compactor(Facts(), kept, ModelRegistry()).compact(_start(context), room=ROOM, api=ModelApi.CHAT)
 
     assert [saved.sources for saved in kept.saved] == [frozenset()]
 
@@ -359,7 +355,7 @@ async def test_of_a_long_history_that_does_not_fit_one_request_more_than_one_sum
         for message in _turns(*range(30, 0, -1))
     ]
 
-    found = await Compactor(llm, kept, ModelRegistry()).compact(_start(context), room=ROOM, api_of=_chat)
+    found = await Compactor(llm, kept, ModelRegistry()).compact(_start(context), room=ROOM, api=ModelApi.CHAT)
 
     assert len(llm.asked) > 1
     assert [saved.turn_number for saved in kept.saved] == sorted({saved.turn_number for saved in kept.saved})
@@ -387,7 +383,7 @@ async def test_a_model_reasons_over_a_summary_as_little_as_it_can_and_has_room_f
     llm = Facts()
 
     await Compactor(llm, Summaries(), ModelRegistry({"m": facts_of})).compact(
-        _start(_turns(5, 4, 3, 2, 1)), room=ROOM, api_of=_chat
+        _start(_turns(5, 4, 3, 2, 1)), room=ROOM, api=ModelApi.CHAT
     )
 
     (request,) = llm.asked
@@ -396,11 +392,10 @@ async def test_a_model_reasons_over_a_summary_as_little_as_it_can_and_has_room_f
     assert estimate_tokens(texts_of(said)) + estimate_tokens(INSTRUCTIONS) + most <= ROOM
 
 
-@pytest.mark.parametrize("plans", ["responses", None])
-async def test_it_is_asked_over_the_api_of_the_turn(plans: str | None) -> None:
-    llm, begun = Facts(), _start(_turns(5, 4, 3, 2, 1), model_api=plans)
+async def test_it_is_asked_over_the_api_of_the_turn() -> None:
+    llm, begun = Facts(), _start(_turns(5, 4, 3, 2, 1))
 
-    await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api_of=lambda _: ModelApi.RESPONSES)
+    await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=ROOM, api=ModelApi.RESPONSES)
 
     assert llm.asked[0].api is ModelApi.RESPONSES
 
@@ -409,7 +404,7 @@ async def test_a_model_that_does_not_keep_to_its_length_does_not_fill_the_window
     llm = Told([ModelText("w" * 50_000), NO_END])
 
     found = await Compactor(llm, Summaries(), ModelRegistry()).compact(
-        _start(_turns(5, 4, 3, 2, 1)), room=ROOM, api_of=_chat
+        _start(_turns(5, 4, 3, 2, 1)), room=ROOM, api=ModelApi.CHAT
     )
 
     # Twice an eighth of the room, and its head: less than the half that `fit` allows a summary.
@@ -422,7 +417,7 @@ async def test_a_step_reads_the_summary_of_a_long_session_that_was_never_summari
     llm = Facts()
     begun = long_start(400)
 
-    found = await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=4_000, api_of=_chat)
+    found = await Compactor(llm, Summaries(), ModelRegistry()).compact(begun, room=4_000, api=ModelApi.CHAT)
 
     assert sum(message.tokens for message in found.context) < sum(message.tokens for message in begun.context)
     assert len(llm.asked) <= 8, "no turn waits for more"

@@ -40,13 +40,13 @@ def test_a_project_may_be_called_anything(endpoint: str) -> None:
 @pytest.mark.parametrize(
     ("pasted", "url"),
     [
-        ("http://localhost:11434/v1", "http://localhost:11434/v1/"),
-        ("http://localhost:11434/v1/", "http://localhost:11434/v1/"),
-        ("http://localhost:8000/v1/chat/completions", "http://localhost:8000/v1/"),
-        ("https://x.example/api/v1/responses/", "https://x.example/api/v1/"),
+        ("http://localhost:11434/v1", "http://localhost:11434/v1"),
+        ("http://localhost:11434/v1/", "http://localhost:11434/v1"),
+        ("http://localhost:8000/v1/chat/completions", "http://localhost:8000/v1"),
+        ("https://x.example/api/v1/responses/", "https://x.example/api/v1"),
         (
             "https://generativelanguage.googleapis.com/v1beta/openai",
-            "https://generativelanguage.googleapis.com/v1beta/openai/",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
         ),
     ],
 )

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.adapters.models.chat_answer import ChatParser
+from shared.adapters.models.refusals import Refusal
 from shared.adapters.models.sse import MAX_BODY_BYTES, MAX_EVENT_BYTES, EventStream
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
+from shared.sessions.llm.protocol import ModelText
 from tests.unit.models.replay import (
     DONE,
     STREAMS,
@@ -228,11 +230,14 @@ def test_a_stream_cut_before_its_end_is_never_taken_for_an_answer(texts: list[st
         responses(sse(*map(text_delta, texts), item_done(message(*texts)))[:cut])
 
 
-@given(st.binary(max_size=200), st.booleans())
+@example(noise=b"[]", framed=False)
+@given(noise=st.binary(max_size=200), framed=st.booleans())
 def test_bytes_of_any_kind_end_in_an_answer_or_an_error_of_ours(noise: bytes, framed: bool) -> None:
     for parse in (chat, responses):
         try:
             parse(b"data: " + noise + b"\n\n" if framed else noise)
+        except Refusal:
+            pass
         except AppError as exc:
             assert exc.code is ErrorCode.LLM_ERROR  # noqa: PT017  # either outcome is right
 
@@ -243,3 +248,23 @@ def test_a_chat_stream_is_done_when_it_says_so_and_not_before() -> None:
     assert not parser.is_done
     parser.feed(b"data: [DONE]\n\n")
     assert parser.is_done
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (b'data: {"error":{"message":"filtered","code":"content_filter"}}\n\n', Refusal),
+        (b"data: {no json}\n\n", Transient),
+        (b'data: {"choices":[1]}\n\n', Transient),
+    ],
+    ids=["error", "no JSON", "another shape"],
+)
+def test_words_before_a_fault_are_told_though_both_come_together(fault: bytes, error: type[Exception]) -> None:
+    parser = ChatParser()
+
+    told = parser.feed(sse(delta(content="before")) + fault)
+
+    assert told == [ModelText("before")]
+    assert parser.is_done
+    with pytest.raises(error):
+        parser.finish()
