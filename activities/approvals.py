@@ -13,7 +13,7 @@ from shared import tracing
 from shared.durable_messages import GiveNoticeInput, NotifyApproversInput, RequestApprovalInput, RequestApprovalResult
 from shared.durable_names import GIVE_NOTICE, NOTIFY_APPROVERS, REQUEST_APPROVAL
 from shared.services import services
-from shared.sessions.notices import NoticeKind
+from shared.sessions.approvals.notices import NoticeKind
 
 bp = df.Blueprint()
 

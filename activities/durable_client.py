@@ -15,8 +15,8 @@ import azure.durable_functions as df
 
 from shared.durable_messages import NotifyApproversInput
 from shared.durable_names import CANCEL_EVENT, NOTIFICATION, TURN, approval_event, notification_instance
-from shared.sessions.notices import NoticeKind
-from shared.sessions.records import Interruption
+from shared.sessions.approvals.notices import NoticeKind
+from shared.sessions.records.steps import Interruption
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from shared.durable_messages import (
     RequestApprovalResult,
 )
 from shared.durable_names import APPROVAL, EXECUTE_TOOL, GIVE_NOTICE, REQUEST_APPROVAL, approval_event
-from shared.sessions.notices import Notice, NoticeSchedule
+from shared.sessions.approvals.notices import Notice, NoticeSchedule
 
 bp = df.Blueprint()
 

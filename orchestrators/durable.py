@@ -12,7 +12,7 @@ from typing import Any
 
 import azure.durable_functions as df
 
-from shared.sessions.retry import activity_delay_s
+from shared.sessions.turns.retry import activity_delay_s
 
 type Steps[Result] = Generator[Any, Any, Result]
 """A part of an orchestrator: yields durable tasks, returns a value; used with `yield from`."""

@@ -35,7 +35,7 @@ from shared.durable_names import (
     approval_instance,
 )
 from shared.sessions.models import TurnStatus
-from shared.sessions.records import StepOutcome
+from shared.sessions.records.steps import StepOutcome
 
 bp = df.Blueprint()
 

@@ -14,7 +14,7 @@ from shared.adapters.blob_store import AzureBlobStore
 from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, token_for
 from shared.adapters.models.service import ModelService
 from shared.adapters.realtime import RelaySender, RestSender
-from shared.sessions.realtime import RealtimeSender
+from shared.sessions.live.realtime import RealtimeSender
 from shared.settings import RealtimeDelivery, Settings, StoreAuth, without_user
 from shared.signing import RelayTokens
 

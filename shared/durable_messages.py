@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from pydantic import ConfigDict
 
+from shared.sessions.approvals.notices import NoticeKind
 from shared.sessions.models import Value
-from shared.sessions.notices import NoticeKind
-from shared.sessions.records import StepOutcome
+from shared.sessions.records.steps import StepOutcome
 
 
 class DurableMessage(Value):

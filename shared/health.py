@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.errors import AppError, ErrorCode, ModelFailed
-from shared.sessions.realtime import DeliveryFailed
+from shared.sessions.live.realtime import DeliveryFailed
 
 log = logging.getLogger(__name__)
 

@@ -11,47 +11,47 @@ from shared import tracing
 from shared.adapters.webhook import ApprovalNotifier
 from shared.health import Check, HealthChecks
 from shared.principal import AuthMode
-from shared.sessions.agent_catalog import AgentCatalog
-from shared.sessions.agents import KnownModels
+from shared.sessions.agents.agent import KnownModels
+from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approval import ToolApprovalManager
-from shared.sessions.audit import ChainedAudit
-from shared.sessions.branches import BranchService
+from shared.sessions.audit.trail import ChainedAudit
 from shared.sessions.bridge import SessionAgentBridge
-from shared.sessions.budgets import DailyLimits
 from shared.sessions.cache import SessionCache
-from shared.sessions.cancellation import CancelWatch
+from shared.sessions.context.compaction import Compactor
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.features.statistics import StatisticsService
 from shared.sessions.features.tags import TagService
 from shared.sessions.features.templates import TemplateService
-from shared.sessions.files.analysis import Limits
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
-from shared.sessions.files.export import ExportService
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.loose import LooseBlobs
+from shared.sessions.files.readers.analysis import Limits
 from shared.sessions.files.stored_images import StoredImages
-from shared.sessions.files.tool_files import ToolFiles
-from shared.sessions.forks import ForkService
 from shared.sessions.history.bookmarks import BookmarkService
+from shared.sessions.history.export import ExportService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchService
-from shared.sessions.lifecycle import SessionLifecycle
-from shared.sessions.llm.compaction import Compactor
+from shared.sessions.life.branches import BranchService
+from shared.sessions.life.forks import ForkService
+from shared.sessions.life.lifecycle import SessionLifecycle
+from shared.sessions.life.retention import RetentionPolicy, SessionRetention
+from shared.sessions.limits.budgets import DailyLimits
+from shared.sessions.limits.requests import RatePolicy, RequestLimiter
+from shared.sessions.live.subscriptions import SubscriptionService
 from shared.sessions.llm.probe import ModelProbe
 from shared.sessions.llm.windows import Windows
 from shared.sessions.metrics import SharedMetrics, metrics
-from shared.sessions.rate_limit import RatePolicy, RequestLimiter
 from shared.sessions.recovery import SessionRecoveryManager
-from shared.sessions.retention import RetentionPolicy, SessionRetention
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler
-from shared.sessions.subscriptions import SubscriptionService
 from shared.sessions.tool_handler import ToolCallHandler
+from shared.sessions.tools.files import ToolFiles
 from shared.sessions.tools.registry import ToolServices
-from shared.sessions.waiting import TurnWaiter
+from shared.sessions.turns.cancellation import CancelWatch
+from shared.sessions.turns.waiting import TurnWaiter
 from shared.settings import RateLimitFail, Settings, load_settings
 from shared.signing import ApprovalLinks, SigningKeys, derive_key
 from shared.stores import Stores

@@ -6,8 +6,8 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
-from shared.sessions.agent_catalog import agent_etag
-from shared.sessions.agents import Agent, NewAgent
+from shared.sessions.agents.agent import Agent, NewAgent
+from shared.sessions.agents.catalog import agent_etag
 from triggers.http import Call, Operation, endpoint, invalid_parameter, ok, page_of
 from triggers.parameters import PAGING, Parameter
 

@@ -12,7 +12,7 @@ from activities import durable_client
 from activities.approvals import tell_decision
 from shared.errors import ErrorCode
 from shared.sessions.models import Approval, ApprovalStatus, NewDecision
-from shared.sessions.pages import ApprovalFilter
+from shared.sessions.records.pages import ApprovalFilter
 from triggers.http import Call, Operation, endpoint, ok, page_of
 from triggers.parameters import PAGING, Parameter, text
 

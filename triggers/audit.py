@@ -6,7 +6,7 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
-from shared.sessions.audit import AuditPage
+from shared.sessions.audit.trail import AuditPage
 from triggers.http import Call, Operation, endpoint, ok
 from triggers.parameters import PAGING
 

@@ -6,9 +6,9 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
-from shared.sessions.branches import Branch
-from shared.sessions.forks import NewFork
-from shared.sessions.lifecycle import etag_of
+from shared.sessions.life.branches import Branch
+from shared.sessions.life.forks import NewFork
+from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import Session
 from triggers.http import Call, InvalidPath, Operation, endpoint, ok, page_of
 from triggers.parameters import IDEMPOTENCY_KEY, PAGING

@@ -6,8 +6,8 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response, StreamingResponse
 
 from shared.errors import ErrorCode
-from shared.sessions.files.content import FileFormat
 from shared.sessions.files.names import content_disposition
+from shared.sessions.files.writers.content import FileFormat
 from triggers.attachments import SAFE_HEADERS, begun
 from triggers.http import Call, Operation, endpoint
 from triggers.parameters import Parameter

@@ -7,7 +7,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
 from shared.sessions.features.models import NewTag, NewTemplate, PeriodStatistics, SessionStatistics, Tag, Template
-from shared.sessions.lifecycle import etag_of
+from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import Session
 from triggers.http import Call, Operation, endpoint, invalid_parameter, no_content, ok, page_of
 from triggers.parameters import SINCE_UNTIL, Parameter, text

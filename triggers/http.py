@@ -28,7 +28,7 @@ from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, principal_of
 from shared.services import Services, services
 from shared.sessions.error_handler import ErrorAnswer, SessionErrorHandler
-from shared.sessions.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
+from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
 from shared.settings import Settings
 
 log = logging.getLogger("parley.http")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.sessions.pages import DEFAULT_LIMIT, MAX_LIMIT
+from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT
 from triggers.http import Parameter
 
 __all__ = ["IDEMPOTENCY_KEY", "PAGING", "SINCE_UNTIL", "Parameter", "instant", "text"]

@@ -11,7 +11,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
 from shared.services import services
-from shared.sessions.lifecycle import etag_of
+from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import Session
 from shared.sessions.recovery import Checkpoint, NewCheckpoint, Recovery
 from triggers.branches import MOVE_ERRORS

@@ -13,8 +13,8 @@ import azure.functions as func
 
 from activities import durable_client, erasure
 from shared.services import Services, services
-from shared.sessions.budgets import usage_day
-from shared.sessions.realtime import DeliveryFailed
+from shared.sessions.limits.budgets import usage_day
+from shared.sessions.live.realtime import DeliveryFailed
 
 bp = df.Blueprint()
 

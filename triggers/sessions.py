@@ -9,9 +9,9 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from activities import durable_client, erasure, holding
 from shared.errors import ErrorCode
-from shared.sessions.lifecycle import etag_of
+from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import NewSession, Session, SessionPatch, SessionStatus
-from shared.sessions.pages import SESSION_SORTS, SessionFilter
+from shared.sessions.records.pages import SESSION_SORTS, SessionFilter
 from shared.sessions.service import Changed
 from triggers.http import Call, Operation, endpoint, invalid_parameter, no_content, ok, page_of
 from triggers.parameters import IDEMPOTENCY_KEY, PAGING, Parameter, text

@@ -19,7 +19,7 @@ from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.services import Services, services
 from shared.sessions.models import SessionStatus, TurnError, TurnStatus
-from shared.sessions.records import StuckTurn
+from shared.sessions.records.steps import StuckTurn
 
 bp = df.Blueprint()
 

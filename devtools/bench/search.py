@@ -37,7 +37,7 @@ from shared.principal import Principal, Role
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.search import SearchFilter, SearchService
 from shared.sessions.models import MessageRole
-from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.records.pages import MessageFilter, Page
 
 _WORDS = 30_000
 _WORDS_PER_MESSAGE = 40

@@ -25,7 +25,7 @@ from yarl import URL
 from shared import tracing
 from shared.adapters.http_guard import AllowList
 from shared.errors import ErrorCode, ToolFailed, ToolRefused
-from shared.sessions.tools.http_rules import check_headers, parse_url
+from shared.sessions.tools.builtin.http_rules import check_headers, parse_url
 from shared.sessions.tools.services import FetchRequest, FetchResponse
 
 MAX_REDIRECTS = 5

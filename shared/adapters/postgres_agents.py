@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.sql.queries import load_queries
-from shared.sessions.agents import Agent
-from shared.sessions.llm.structured_output.key_order import kept_in_order
+from shared.sessions.agents.agent import Agent
+from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("agents")
 

@@ -17,9 +17,9 @@ from shared.adapters.postgres_sessions import event_target
 from shared.adapters.sql.queries import load_queries
 from shared.principal import Principal
 from shared.sessions.models import ApprovalStatus, Vote
-from shared.sessions.pages import ApprovalFilter, Page
-from shared.sessions.policy import ApprovalPolicy
-from shared.sessions.records import ApprovalRecord, VoteEffect, VoteRecord
+from shared.sessions.records.pages import ApprovalFilter, Page
+from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.steps import ApprovalRecord, VoteEffect, VoteRecord
 
 _Q = load_queries("approvals")
 

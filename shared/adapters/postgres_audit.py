@@ -6,7 +6,7 @@ from datetime import datetime
 
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.sql.queries import load_queries
-from shared.sessions.audit_chain import Anchor, SealedLine
+from shared.sessions.audit.chain import Anchor, SealedLine
 
 _Q = load_queries("audit")
 

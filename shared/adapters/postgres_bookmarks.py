@@ -6,7 +6,7 @@ from shared.adapters.postgres import PostgresPool, Row
 from shared.adapters.sql.queries import load_queries
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.history.bookmarks import Bookmark
-from shared.sessions.pages import Page
+from shared.sessions.records.pages import Page
 
 _Q = load_queries("bookmarks")
 

@@ -14,11 +14,11 @@ from shared.adapters.postgres_sessions import locked_session, session_record
 from shared.adapters.sql.queries import load_queries
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, no_such_session
 from shared.ids import new_id
-from shared.sessions.branches import MAX_BRANCHES, Branch
-from shared.sessions.expiry import refuse_expired
+from shared.sessions.life.branches import MAX_BRANCHES, Branch
 from shared.sessions.models import Concurrency, MessageRole, SessionStatus, Turn
-from shared.sessions.pages import Page
-from shared.sessions.records import Idempotency, PostedMessage, SessionRecord, TurnPlan
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.pages import Page
+from shared.sessions.records.steps import Idempotency, PostedMessage, SessionRecord, TurnPlan
 
 _Q = load_queries("branches")
 _L = load_queries("lifecycle")

@@ -13,11 +13,10 @@ from shared.adapters.postgres_branches import refuse_open_turns, too_many_branch
 from shared.adapters.postgres_sessions import locked_session, session_record
 from shared.adapters.sql.queries import load_queries
 from shared.errors import ErrorCode, NotFound, no_such_session
-from shared.sessions.branches import MAX_BRANCHES
-from shared.sessions.llm.structured_output.key_order import kept_in_order
+from shared.sessions.life.branches import MAX_BRANCHES
 from shared.sessions.models import SessionConfig, SessionStatus
-from shared.sessions.pages import Page
-from shared.sessions.records import SessionRecord
+from shared.sessions.records.pages import Page
+from shared.sessions.records.steps import SessionRecord
 from shared.sessions.recovery import (
     KEPT_CHECKPOINTS,
     Checkpoint,
@@ -26,6 +25,7 @@ from shared.sessions.recovery import (
     recovered_state,
     refuse_recovery,
 )
+from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("checkpoints")
 

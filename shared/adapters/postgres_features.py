@@ -6,8 +6,8 @@ from shared.adapters.postgres import PostgresPool, Row, json
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode
 from shared.sessions.features.models import Tag, Template
-from shared.sessions.llm.structured_output.key_order import kept_in_order
 from shared.sessions.models import SessionConfig
+from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("features")
 

@@ -13,9 +13,9 @@ from shared.adapters.postgres_checkpoints import checkpoint_row, checkpoint_stat
 from shared.adapters.postgres_sessions import claim_idempotency, insert_session, session_made_before, session_record
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, NotFound, no_such_session
-from shared.sessions.forks import MAX_FORKED_MESSAGES, ForkPlace, fork_name, too_many_messages
+from shared.sessions.life.forks import MAX_FORKED_MESSAGES, ForkPlace, fork_name, too_many_messages
 from shared.sessions.models import Session, SessionStatus
-from shared.sessions.records import Idempotency, SessionRecord
+from shared.sessions.records.steps import Idempotency, SessionRecord
 
 _Q = load_queries("forks")
 

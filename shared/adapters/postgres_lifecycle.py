@@ -15,14 +15,14 @@ from shared.adapters.postgres_sessions import cancel_turns, locked_session, sess
 from shared.adapters.sql.queries import load_queries
 from shared.durable_names import notification_instances
 from shared.errors import no_such_session
-from shared.sessions.expiry import refuse_expired
-from shared.sessions.lifecycle import Curtailed, Erasure, ErasureMark
-from shared.sessions.llm.structured_output.key_order import kept_in_order
+from shared.sessions.approvals.notices import reminders_until
+from shared.sessions.life.lifecycle import Curtailed, Erasure, ErasureMark
 from shared.sessions.models import Participant, Session, SessionStatus, Turn
-from shared.sessions.notices import reminders_until
-from shared.sessions.pages import Page
-from shared.sessions.policy import ApprovalPolicy
-from shared.sessions.records import Interruption, SessionRecord
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.pages import Page
+from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.steps import Interruption, SessionRecord
+from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("lifecycle")
 _S = load_queries("sessions")

@@ -28,7 +28,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.records import Idempotency, Interruption, PostedMessage
+from shared.sessions.records.steps import Idempotency, Interruption, PostedMessage
 
 MAX_OPEN_TURNS = 32
 """Of one session, the running one among them: more than people type ahead, and what a client that runs wild leaves."""

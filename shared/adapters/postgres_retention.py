@@ -11,7 +11,7 @@ from datetime import datetime
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.postgres_sessions import session_record
 from shared.adapters.sql.queries import load_queries
-from shared.sessions.records import SessionRecord
+from shared.sessions.records.steps import SessionRecord
 
 _Q = load_queries("retention")
 

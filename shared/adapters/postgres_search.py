@@ -10,7 +10,7 @@ from shared.adapters.sql.queries import load_queries
 from shared.sessions.history.query import Term
 from shared.sessions.history.search import FoundMessage, SearchFilter
 from shared.sessions.models import MessageRole
-from shared.sessions.pages import Page
+from shared.sessions.records.pages import Page
 
 _Q = load_queries("search")
 

@@ -14,14 +14,14 @@ from shared.adapters.postgres import Connection, PostgresPool, Row, json
 from shared.adapters.postgres_agents import agent_from_row
 from shared.adapters.sql.queries import load_queries
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
-from shared.sessions.agents import Agent
+from shared.sessions.agents.agent import Agent
 from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
-from shared.sessions.expiry import refuse_expired
-from shared.sessions.llm.structured_output.key_order import kept_in_order
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
-from shared.sessions.pages import Page, SessionFilter
-from shared.sessions.records import DayUsed, Hold, Idempotency, Interruption, SessionRecord
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.pages import Page, SessionFilter
+from shared.sessions.records.steps import DayUsed, Hold, Idempotency, Interruption, SessionRecord
+from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("sessions")
 _T = load_queries("turns")

@@ -18,9 +18,9 @@ from shared.adapters.postgres_posting import turn_error
 from shared.adapters.postgres_sessions import event_target
 from shared.adapters.sql.queries import load_queries
 from shared.errors import ErrorCode, NotFound
-from shared.sessions.budgets import MoneySpent, TokensUsed, usage_day
+from shared.sessions.limits.budgets import MoneySpent, TokensUsed, usage_day
 from shared.sessions.models import FinishReason, MessageRole, MessageStatus, Usage
-from shared.sessions.records import (
+from shared.sessions.records.steps import (
     ContextMessage,
     StepClosed,
     StepResult,

@@ -8,7 +8,7 @@ from shared.adapters.postgres import PostgresPool
 from shared.adapters.sql.queries import load_queries
 from shared.errors import no_such_session
 from shared.sessions.events import feed_name
-from shared.sessions.subscriptions import EndedSubscription
+from shared.sessions.live.subscriptions import EndedSubscription
 
 _Q = load_queries("subscriptions")
 

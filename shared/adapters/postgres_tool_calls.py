@@ -13,7 +13,7 @@ from shared.adapters.postgres_sessions import event_target
 from shared.adapters.sql.queries import load_queries
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.models import ApprovalStatus, ToolCallStatus
-from shared.sessions.records import CallStart, ToolExecution, TurnPlan
+from shared.sessions.records.steps import CallStart, ToolExecution, TurnPlan
 
 _Q = load_queries("tool_calls")
 

@@ -28,8 +28,8 @@ from shared.adapters.postgres_sessions import cancel_turns, event_target
 from shared.adapters.sql.queries import load_queries
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import new_id
-from shared.sessions.budgets import usage_day
 from shared.sessions.events import EventTarget, feed_name
+from shared.sessions.limits.budgets import usage_day
 from shared.sessions.models import (
     Concurrency,
     FinishReason,
@@ -38,8 +38,8 @@ from shared.sessions.models import (
     TurnError,
     TurnStatus,
 )
-from shared.sessions.pages import MessageFilter, Page
-from shared.sessions.records import (
+from shared.sessions.records.pages import MessageFilter, Page
+from shared.sessions.records.steps import (
     FinishedTurn,
     Idempotency,
     Interruption,

@@ -16,7 +16,7 @@ import orjson
 
 from shared.adapters.entra import TokenUnavailable
 from shared.batching import Batcher
-from shared.sessions.realtime import DeliveryFailed
+from shared.sessions.live.realtime import DeliveryFailed
 from shared.signing import RelayTokens
 
 HUB = "parley"

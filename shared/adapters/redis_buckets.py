@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis.asyncio import Redis
 
 from shared.adapters.redis_guard import RedisGuard
-from shared.sessions.rate_limit import Grant, RatePolicy
+from shared.sessions.limits.requests import Grant, RatePolicy
 
 # KEYS: bucket. ARGV: tokens per second, capacity, wanted, given back. The server's clock is the one that all instances
 # share. Returns what was granted and, as text (Redis cuts numbers to integers), what is left.

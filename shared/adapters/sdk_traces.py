@@ -27,7 +27,7 @@ from opentelemetry.trace import SpanKind as SdkKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.errors import AppError
-from shared.sessions.cancellation import TurnCancelled
+from shared.sessions.turns.cancellation import TurnCancelled
 from shared.settings import Settings
 from shared.tracing import Attribute, Attributes, SpanKind
 

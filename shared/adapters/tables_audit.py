@@ -11,8 +11,8 @@ from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.entra import credential
-from shared.sessions.audit import AuditUnavailable
-from shared.sessions.audit_chain import SealedLine
+from shared.sessions.audit.chain import SealedLine
+from shared.sessions.audit.trail import AuditUnavailable
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient

@@ -13,11 +13,11 @@ from standardwebhooks import Webhook
 
 from shared import tracing
 from shared.errors import ErrorCode, Transient
-from shared.sessions.audit import AuditTrail
+from shared.sessions.approvals.notices import NoticeKind
+from shared.sessions.approvals.voting import public_approval
+from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.models import ApprovalStatus, JsonObject
-from shared.sessions.notices import NoticeKind
 from shared.sessions.repository import ApprovalRepository
-from shared.sessions.voting import public_approval
 from shared.signing import ApprovalLinks
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15)

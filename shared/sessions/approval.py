@@ -16,7 +16,9 @@ from shared import tracing
 from shared.errors import ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.approval_rules import (
+from shared.sessions.approvals.containment import private, reason, supervised, untrusted
+from shared.sessions.approvals.notices import NoticeKind, NoticeSchedule
+from shared.sessions.approvals.rules import (
     arguments_digest,
     deciding_roles,
     may_decide,
@@ -25,17 +27,15 @@ from shared.sessions.approval_rules import (
     refusal_to_approve,
     timeout_seconds,
 )
-from shared.sessions.audit import AuditTrail
+from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
+from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.cache import SessionReader
-from shared.sessions.containment import private, reason, supervised, untrusted
 from shared.sessions.events import Event, EventType, SessionEventPublisher, role_group
 from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
-from shared.sessions.notices import NoticeKind, NoticeSchedule
-from shared.sessions.pages import ApprovalFilter, Page
-from shared.sessions.policy import Containment
-from shared.sessions.records import ApprovalRecord, VoteEffect, VoteRecord
+from shared.sessions.records.pages import ApprovalFilter, Page
+from shared.sessions.records.policy import Containment
+from shared.sessions.records.steps import ApprovalRecord, VoteEffect, VoteRecord
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
-from shared.sessions.voting import checked_vote, public_approval, refuse_unless_same
 from shared.signing import ApprovalLinks
 
 log = logging.getLogger(__name__)

@@ -13,18 +13,15 @@ from datetime import UTC, datetime
 from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.answer import Answer, end_of
-from shared.sessions.asking import ModelAsker, attempt_started
-from shared.sessions.cancellation import CancelWatch
-from shared.sessions.containment import sources_read
-from shared.sessions.context import estimate_tokens
+from shared.sessions.approvals.containment import sources_read
+from shared.sessions.approvals.proposals import Standing, propose
+from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.executor import AgentExecutor
+from shared.sessions.live.realtime import RealtimeSender, StreamWriter
 from shared.sessions.metrics import metrics
 from shared.sessions.models import FinishReason, JsonObject, MessageRole, MessageStatus, TurnError, Usage
-from shared.sessions.proposals import Standing, propose
-from shared.sessions.realtime import RealtimeSender, StreamWriter
-from shared.sessions.records import (
+from shared.sessions.records.steps import (
     ProposedCall,
     StepClosed,
     StepOutcome,
@@ -34,7 +31,10 @@ from shared.sessions.records import (
     StoredStep,
 )
 from shared.sessions.repository import StepRepository
-from shared.sessions.retry import model_delay_s
+from shared.sessions.turns.answer import Answer, end_of
+from shared.sessions.turns.asking import ModelAsker, attempt_started
+from shared.sessions.turns.cancellation import CancelWatch
+from shared.sessions.turns.retry import model_delay_s
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from typing import Protocol
 import orjson
 
 from shared.errors import no_such_session
-from shared.sessions.records import Access
+from shared.sessions.records.steps import Access
 
 KEPT_S = 10.0
 """An entry's life. Also how long a removal waits when Redis is away, so not longer."""

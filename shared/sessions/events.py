@@ -240,7 +240,7 @@ class SessionEventPublisher:
     """Numbers events and makes the SignalR messages that carry them.
 
     Sending is the caller's: through its own output binding when it returns, or through the relay when it
-    must go out before (`realtime.py`).
+    must go out before (`live/realtime.py`).
     """
 
     def __init__(self, log: EventLog, leases: SequenceLeases) -> None:

@@ -13,7 +13,10 @@ import orjson
 
 from shared import tracing
 from shared.errors import ErrorCode, ModelFailed
-from shared.sessions.budgets import (
+from shared.sessions.context.compaction import Compactor
+from shared.sessions.context.images import with_images
+from shared.sessions.context.window import BYTES_PER_TOKEN, estimate_tokens, fit, to_conversation
+from shared.sessions.limits.budgets import (
     NO_DAILY_LIMITS,
     DailyLimits,
     MoneyBudgets,
@@ -21,9 +24,6 @@ from shared.sessions.budgets import (
     affordable_tokens,
     answer_allowance,
 )
-from shared.sessions.context import BYTES_PER_TOKEN, estimate_tokens, fit, to_conversation
-from shared.sessions.images import with_images
-from shared.sessions.llm.compaction import Compactor
 from shared.sessions.llm.conversation import AssistantSaid, ModelImage, UserSaid
 from shared.sessions.llm.protocol import (
     ContextOverflow,
@@ -36,11 +36,11 @@ from shared.sessions.llm.protocol import (
     ModelText,
 )
 from shared.sessions.llm.registry import ModelApi, ModelRegistry
-from shared.sessions.llm.structured_output.checks import asked_in_words
 from shared.sessions.llm.windows import Windows
 from shared.sessions.metrics import track_time
 from shared.sessions.models import JsonObject, Usage
-from shared.sessions.records import ContextMessage, StepStart, TurnPlan
+from shared.sessions.records.steps import ContextMessage, StepStart, TurnPlan
+from shared.sessions.structured_output.checks import asked_in_words
 from shared.sessions.tools.registry import Tool
 
 log = logging.getLogger(__name__)

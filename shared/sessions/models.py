@@ -1,7 +1,7 @@
 """The values of the sessions domain, as they stand in JSON.
 
 Invariant: every model here is frozen and is exactly what the wire contract shows; what only the
-stores need (event sequence leases, who owns a row) lives in `records.py`.
+stores need (event sequence leases, who owns a row) lives in `records/`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pydantic import (
     ValidationInfo,
 )
 
-from shared.sessions.files.analysis import FileKind
-from shared.sessions.llm.structured_output.checks import checked_schema
-from shared.sessions.llm.structured_output.key_order import in_written_order
-from shared.sessions.policy import ApprovalPolicy
+from shared.sessions.files.readers.analysis import FileKind
+from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.structured_output.checks import checked_schema
+from shared.sessions.structured_output.key_order import in_written_order
 
 type JsonObject = dict[str, Any]
 

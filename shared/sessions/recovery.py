@@ -22,13 +22,13 @@ from pydantic import Field
 from shared.errors import InvalidState
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.branches import branch_activated
 from shared.sessions.cache import SessionChanges, SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher
-from shared.sessions.expiry import refuse_expired
+from shared.sessions.life.branches import branch_activated
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus, Value
-from shared.sessions.pages import Page
-from shared.sessions.records import SessionRecord
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.pages import Page
+from shared.sessions.records.steps import SessionRecord
 
 KEPT_CHECKPOINTS = 100
 """Of a session, of each kind. The oldest go first."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from shared.errors import AppError
 from shared.principal import Principal
-from shared.sessions.agents import Agent
+from shared.sessions.agents.agent import Agent
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
@@ -27,9 +27,9 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
-from shared.sessions.policy import ApprovalPolicy
-from shared.sessions.records import (
+from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
+from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.steps import (
     ApprovalRecord,
     AttachmentRecord,
     CallStart,

@@ -18,9 +18,13 @@ from shared import tracing
 from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal
-from shared.sessions.agent_catalog import AgentCatalog, unknown_agent
-from shared.sessions.agents import DEFAULT_AGENT, KnownModels, effective_config, plan_turn
-from shared.sessions.budgets import (
+from shared.sessions.agents.agent import DEFAULT_AGENT, KnownModels, effective_config, plan_turn
+from shared.sessions.agents.catalog import AgentCatalog, unknown_agent
+from shared.sessions.context.note import MAX_NOTE_CHARS, note_for, reference
+from shared.sessions.context.window import estimate_tokens
+from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame, turn_end
+from shared.sessions.features.templates import TemplateService
+from shared.sessions.limits.budgets import (
     NO_DAILY_LIMITS,
     DailyLimits,
     MoneyBudgets,
@@ -30,11 +34,6 @@ from shared.sessions.budgets import (
     posting_refusal,
     usage_day,
 )
-from shared.sessions.context import estimate_tokens
-from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame, turn_end
-from shared.sessions.expiry import refuse_expired
-from shared.sessions.features.templates import TemplateService
-from shared.sessions.files.note import MAX_NOTE_CHARS, note_for, reference
 from shared.sessions.metrics import metrics
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
@@ -55,8 +54,9 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.pages import Page, SessionFilter
-from shared.sessions.records import (
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.pages import Page, SessionFilter
+from shared.sessions.records.steps import (
     AttachmentRecord,
     FinishedTurn,
     Idempotency,

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import orjson
 
 from shared.errors import NotFound, Transient
-from shared.sessions.answer import end_of
 from shared.sessions.cache import ReadableSession
 from shared.sessions.events import (
     EventLog,
@@ -30,8 +29,9 @@ from shared.sessions.events import (
     turn_end,
 )
 from shared.sessions.models import Message, MessageRole, Turn
-from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
+from shared.sessions.turns.answer import end_of
 
 log = logging.getLogger(__name__)
 

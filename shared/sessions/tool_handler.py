@@ -17,15 +17,14 @@ import orjson
 from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.approval_rules import arguments_digest, is_granted, requires_approval
-from shared.sessions.audit import AuditTrail
-from shared.sessions.cancellation import CancelWatch, TurnCancelled
-from shared.sessions.context import estimate_tokens
+from shared.sessions.approvals.rules import arguments_digest, is_granted, requires_approval
+from shared.sessions.audit.trail import AuditTrail
+from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.metrics import metrics, track_tool_time
 from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
-from shared.sessions.policy import Containment
-from shared.sessions.records import CallStart, ToolExecution
+from shared.sessions.records.policy import Containment
+from shared.sessions.records.steps import CallStart, ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
     MAX_ERROR_CHARS,
@@ -38,6 +37,7 @@ from shared.sessions.tools.registry import (
     find_tool,
     validate_arguments,
 )
+from shared.sessions.turns.cancellation import CancelWatch, TurnCancelled
 
 log = logging.getLogger(__name__)
 

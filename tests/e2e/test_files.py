@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.analyzer import FileAnalyzer
+from shared.sessions.files.readers.analysis import FileKind
 from tests.e2e.client import Api, call, script
 
 CSV = b"city,people\nBrno,400000\nPraha,1300000\n"

@@ -20,7 +20,7 @@ from shared.adapters.postgres_attachments import PostgresAttachments
 from shared.adapters.postgres_sessions import PostgresSessions
 from shared.adapters.postgres_turns import PostgresTurns
 from shared.ids import new_id
-from shared.sessions.agents import DEFAULT_AGENT, plan_turn
+from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
 from shared.sessions.models import (
     Concurrency,
     Decision,
@@ -31,7 +31,7 @@ from shared.sessions.models import (
     SessionStatus,
     TurnStatus,
 )
-from shared.sessions.records import VoteEffect, VoteRecord
+from shared.sessions.records.steps import VoteEffect, VoteRecord
 from shared.sessions.service import queued_turn
 from tests.contract.wire import WireContract
 from tests.e2e.client import Api, eventually, post_call, script

@@ -15,20 +15,20 @@ from shared.adapters.models.service import ModelService
 from shared.errors import ErrorCode, Transient
 from shared.principal import AuthMode
 from shared.sessions.bridge import SessionAgentBridge, StepReport
-from shared.sessions.budgets import NO_DAILY_LIMITS, DailyLimits
-from shared.sessions.cancellation import CancelWatch
+from shared.sessions.context.compaction import INSTRUCTIONS, Compactor
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.llm.compaction import INSTRUCTIONS, Compactor
+from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import ContextOverflow, ModelEvent, ModelRequest
 from shared.sessions.llm.registry import ModelApi, ModelRegistry
 from shared.sessions.models import Message, MessageRole, Turn, TurnError, TurnStatus
-from shared.sessions.pages import MessageFilter, Page
-from shared.sessions.records import FinishedTurn, PostedMessage, StepOutcome
+from shared.sessions.records.pages import MessageFilter, Page
+from shared.sessions.records.steps import FinishedTurn, PostedMessage, StepOutcome
 from shared.sessions.service import SessionService
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
+from shared.sessions.turns.cancellation import CancelWatch
 from shared.settings import Settings
 from tests.integration.domain import (
     WAIT_S,

@@ -11,11 +11,11 @@ from shared.adapters.postgres_checkpoints import PostgresCheckpoints
 from shared.adapters.postgres_forks import PostgresForks
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.forks import ForkPlace
 from shared.sessions.history.manager import HistoryManager
+from shared.sessions.life.forks import ForkPlace
 from shared.sessions.models import Concurrency, MessageRole, Session, ToolCallStatus, Turn, TurnStatus, Usage
-from shared.sessions.pages import MessageFilter, Page, decode_cursor
-from shared.sessions.records import Idempotency, PostedMessage
+from shared.sessions.records.pages import MessageFilter, Page, decode_cursor
+from shared.sessions.records.steps import Idempotency, PostedMessage
 from shared.sessions.recovery import Checkpoint
 from tests.integration.domain import OWNER, Stores, call, plan, result_of, utc_now
 

@@ -12,7 +12,7 @@ from shared.adapters.postgres import PostgresPool
 from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.redis_events import RedisEventLog
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.service import SessionService
 from tests.integration.bench import Bench, MakeBench, bench_maker
 from tests.integration.domain import RecordingAudit, Stores, connect_redis, session_lifecycle, session_service

@@ -28,17 +28,17 @@ from shared.adapters.postgres_turns import PostgresTurns
 from shared.errors import no_such_session
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.agent_catalog import AgentCatalog
-from shared.sessions.agents import KnownModels
-from shared.sessions.approval_rules import arguments_digest, grant_of
-from shared.sessions.audit import SYSTEM, TIMEOUT_S, AuditTrail
-from shared.sessions.budgets import DailyLimits
+from shared.sessions.agents.agent import KnownModels
+from shared.sessions.agents.catalog import AgentCatalog
+from shared.sessions.approvals.containment import sources_read
+from shared.sessions.approvals.rules import arguments_digest, grant_of
+from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
 from shared.sessions.cache import ReadableSession, SessionChanges
-from shared.sessions.containment import sources_read
-from shared.sessions.context import estimate_tokens
+from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import EventLog, EventTarget, SessionEventPublisher
 from shared.sessions.features.templates import TemplateService
-from shared.sessions.lifecycle import ErasableStore, SessionLifecycle
+from shared.sessions.life.lifecycle import ErasableStore, SessionLifecycle
+from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.llm.registry import ModelRegistry
 from shared.sessions.models import (
     ApprovalMode,
@@ -54,8 +54,8 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.policy import DEFAULT_POLICY, ApprovalPolicy
-from shared.sessions.records import (
+from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy
+from shared.sessions.records.steps import (
     ApprovalRecord,
     Idempotency,
     PostedMessage,

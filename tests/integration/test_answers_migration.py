@@ -13,10 +13,10 @@ import pytest
 from shared.adapters.postgres import PostgresPool
 from shared.adapters.postgres_agents import PostgresAgents
 from shared.adapters.sql.migrate import migrate, migrations
-from shared.sessions.budgets import TokensUsed, usage_day
+from shared.sessions.limits.budgets import TokensUsed, usage_day
 from shared.sessions.models import MessageRole, MessageStatus, ToolCallStatus, TurnStatus, Usage
-from shared.sessions.pages import MessageFilter, Page
-from shared.sessions.records import StoredStep
+from shared.sessions.records.pages import MessageFilter, Page
+from shared.sessions.records.steps import StoredStep
 from tests.integration.branching import Conversation
 from tests.integration.domain import OWNER, WRITER, Stores, utc_now
 from tests.support.servers import fresh_database

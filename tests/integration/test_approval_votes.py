@@ -15,10 +15,10 @@ from shared.errors import Conflict, ErrorCode, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
-from shared.sessions.approval_rules import grant_of
-from shared.sessions.cancellation import CancelWatch
+from shared.sessions.approvals.notices import NoticeKind
+from shared.sessions.approvals.rules import grant_of
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.forks import ForkService, NewFork
+from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.models import (
     ApprovalStatus,
     Decision,
@@ -27,12 +27,12 @@ from shared.sessions.models import (
     ToolCallStatus,
     TurnStatus,
 )
-from shared.sessions.notices import NoticeKind
-from shared.sessions.pages import ApprovalFilter, Page
-from shared.sessions.policy import ApprovalPolicy, TimeoutAction
-from shared.sessions.records import ApprovalRecord, ProposedCall, StepStart, VoteEffect
+from shared.sessions.records.pages import ApprovalFilter, Page
+from shared.sessions.records.policy import ApprovalPolicy, TimeoutAction
+from shared.sessions.records.steps import ApprovalRecord, ProposedCall, StepStart, VoteEffect
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
+from shared.sessions.turns.cancellation import CancelWatch
 from shared.signing import ApprovalLinks
 from tests.integration.domain import (
     OWNER,

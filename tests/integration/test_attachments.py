@@ -17,13 +17,13 @@ from shared.errors import ErrorCode, Gone, InvalidInput, InvalidState, NotFound,
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import MAX_FILES, MAX_SESSION_BYTES, WRITE_TIME, AttachmentService
 from shared.sessions.files.loose import LooseBlobs
-from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.files.readers.analysis import FileKind
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.models import AttachmentDetail, SessionConfig, SessionStatus
-from shared.sessions.pages import Page, decode_cursor
+from shared.sessions.records.pages import Page, decode_cursor
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, RecordingAudit, Stores, session_lifecycle, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]

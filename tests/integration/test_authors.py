@@ -6,12 +6,12 @@ import pytest
 
 from shared.adapters.postgres_forks import PostgresForks
 from shared.principal import Principal, Role
-from shared.sessions.containment import PEOPLE, sources_read
+from shared.sessions.approvals.containment import PEOPLE, sources_read
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.forks import ForkService, NewFork
 from shared.sessions.history.manager import HistoryManager
+from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.models import ApprovalMode, NewMessage
-from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.records.pages import MessageFilter, Page
 from tests.integration.bench import Bench
 from tests.integration.branching import Conversation
 from tests.integration.domain import OWNER, READER, WRITER, Stores, envelopes, plan, script

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from shared.sessions.containment import sources_read
+from shared.sessions.approvals.containment import sources_read
 from tests.integration.branching import Conversation, conversation, own_stores
 from tests.integration.domain import Stores
 

@@ -14,12 +14,12 @@ from shared.adapters.postgres_steps import PostgresSteps
 from shared.errors import AppError, Conflict, ErrorCode
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.branches import MAX_BRANCHES, BranchService
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.history.manager import HistoryManager
+from shared.sessions.life.branches import MAX_BRANCHES, BranchService
 from shared.sessions.models import Concurrency, Regeneration, SessionConfig, SessionStatus, TurnStatus
-from shared.sessions.pages import MessageFilter, Page, decode_cursor
-from shared.sessions.records import PostedMessage
+from shared.sessions.records.pages import MessageFilter, Page, decode_cursor
+from shared.sessions.records.steps import PostedMessage
 from tests.integration.branching import ANN, conversation
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, key, session_service
 

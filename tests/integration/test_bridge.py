@@ -13,11 +13,11 @@ from shared.adapters.realtime import RelaySender
 from shared.errors import ErrorCode
 from shared.ids import new_id
 from shared.sessions.bridge import ANSWER_SECONDS, MAX_ATTEMPTS, SessionAgentBridge
-from shared.sessions.cancellation import CancelWatch
-from shared.sessions.context import estimate_tokens
+from shared.sessions.context.window import estimate_tokens
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.models import MessageStatus, TurnStatus
-from shared.sessions.records import PostedMessage, StepOutcome
+from shared.sessions.records.steps import PostedMessage, StepOutcome
+from shared.sessions.turns.cancellation import CancelWatch
 from shared.signing import RelayTokens
 from tests.integration.bench import Bench, settings_for
 from tests.integration.domain import OWNER, WAIT_S, Stores, envelopes, script, text_of, until, utc_now

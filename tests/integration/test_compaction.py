@@ -10,20 +10,20 @@ import pytest
 from shared.adapters.postgres_search import PostgresSearch
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.context import SUMMARY_HEAD
-from shared.sessions.files.content import FileFormat
-from shared.sessions.files.export import ExportService
+from shared.sessions.context.compaction import Compactor
+from shared.sessions.context.window import SUMMARY_HEAD
 from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.writers.content import FileFormat
+from shared.sessions.history.export import ExportService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.search import SearchFilter, SearchService
-from shared.sessions.lifecycle import SessionLifecycle
-from shared.sessions.llm.compaction import Compactor
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.llm.conversation import AssistantSaid, UserSaid
 from shared.sessions.llm.protocol import ModelEnd, ModelRequest, ModelText
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
 from shared.sessions.models import ApprovalMode, FinishReason, MessageRole, TurnStatus, Usage
-from shared.sessions.pages import Page
-from shared.sessions.records import SUMMARY_ROLE, StepStart, Summary
+from shared.sessions.records.pages import Page
+from shared.sessions.records.steps import SUMMARY_ROLE, StepStart, Summary
 from tests.integration.bench import FETCH, Bench, MakeBench, Ran, read_by
 from tests.integration.branching import Conversation, conversation
 from tests.integration.domain import OWNER, WRITER, Stores, erase_session, plan, script, until, utc_now

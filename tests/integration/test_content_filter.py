@@ -10,13 +10,13 @@ from shared.adapters.postgres_branches import PostgresBranches
 from shared.errors import ErrorCode
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.branches import BranchService
-from shared.sessions.context import FILTERED_RESULT
+from shared.sessions.context.window import FILTERED_RESULT
+from shared.sessions.life.branches import BranchService
 from shared.sessions.llm.conversation import ToolAnswered, UserSaid
 from shared.sessions.llm.protocol import ModelRequest
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import MessageRole, MessageStatus, Regeneration, TurnStatus
-from shared.sessions.records import PostedMessage, StepOutcome
+from shared.sessions.records.steps import PostedMessage, StepOutcome
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench
 from tests.integration.branching import Conversation
 from tests.integration.domain import OWNER, Stores, Uncached, plan, script, text_of

@@ -32,10 +32,10 @@ from shared.adapters.redis_entra import EntraRedisCredentials
 from shared.adapters.redis_events import RedisEventLog
 from shared.errors import ErrorCode, Transient
 from shared.sessions.events import EventTarget
+from shared.sessions.live.realtime import DeliveryFailed
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import ModelEnd, ModelRequest, ModelText
 from shared.sessions.llm.registry import ModelApi
-from shared.sessions.realtime import DeliveryFailed
 from shared.settings import Settings, without_user
 from tests.integration.entra import SECRET, Identity, certificate, identity, serving
 

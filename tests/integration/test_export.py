@@ -13,12 +13,12 @@ import pytest
 
 from shared.errors import ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
-from shared.sessions.files.content import FileFormat
-from shared.sessions.files.export import MAX_LAID_OUT_MESSAGES, ExportService
 from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.writers.content import FileFormat
+from shared.sessions.history.export import MAX_LAID_OUT_MESSAGES, ExportService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.models import FinishReason, Message
-from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.records.pages import MessageFilter, Page
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, result_of
 
 pytestmark = pytest.mark.integration

@@ -13,7 +13,7 @@ from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.errors import AppError, Conflict, ErrorCode, Gone, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.agent_catalog import AgentCatalog
+from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.features.models import NewTag, NewTemplate, Tag
 from shared.sessions.features.presets import SYSTEM_TAGS, SYSTEM_TEMPLATES
 from shared.sessions.features.tags import MAX_OWN_TAGS, TagService

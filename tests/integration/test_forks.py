@@ -13,13 +13,13 @@ from shared.adapters.postgres_search import PostgresSearch
 from shared.errors import AppError, ErrorCode
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, Role
-from shared.sessions.context import fit, to_conversation
+from shared.sessions.context.window import fit, to_conversation
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.forks import ForkService, NewFork
 from shared.sessions.history.search import SearchFilter, SearchService
+from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.llm.conversation import AssistantSaid, ToolAnswered, UserSaid
 from shared.sessions.models import Message, Session, SessionStatus, TurnStatus
-from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.records.pages import MessageFilter, Page
 from tests.integration.branching import ANN, Conversation, conversation
 from tests.integration.domain import OWNER, READER, STRANGER, Stores, call, envelopes
 

@@ -16,7 +16,7 @@ from activities import durable_client
 from shared.adapters.blob_store import AzureBlobStore
 from shared.adapters.realtime import RestSender
 from shared.errors import Transient
-from shared.sessions.realtime import DeliveryFailed
+from shared.sessions.live.realtime import DeliveryFailed
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 

@@ -15,7 +15,7 @@ from shared.principal import Principal, Role
 from shared.sessions.history.bookmarks import BookmarkService, NewBookmark
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.models import Concurrency
-from shared.sessions.pages import MessageFilter, Page, decode_cursor
+from shared.sessions.records.pages import MessageFilter, Page, decode_cursor
 from tests.integration.domain import OWNER, READER, STRANGER, Stores
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,7 @@ from shared.errors import ErrorCode
 from shared.sessions.llm.conversation import ToolAnswered
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import MessageRole, TurnStatus
-from shared.sessions.records import StepOutcome
+from shared.sessions.records.steps import StepOutcome
 from tests.integration.bench import FETCH, Bench, MakeBench
 from tests.integration.domain import script
 

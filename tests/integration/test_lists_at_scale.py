@@ -14,7 +14,7 @@ from shared.principal import Principal, Role
 from shared.sessions.history.query import parse_query
 from shared.sessions.history.search import SearchFilter
 from shared.sessions.models import ApprovalStatus, SessionStatus
-from shared.sessions.pages import SESSION_SORTS, ApprovalFilter, MessageFilter, Page, SessionFilter
+from shared.sessions.records.pages import SESSION_SORTS, ApprovalFilter, MessageFilter, Page, SessionFilter
 from tests.integration.domain import Stores, utc_now
 
 pytestmark = pytest.mark.integration

@@ -14,21 +14,21 @@ from shared.adapters.postgres_attachments import PostgresAttachments
 from shared.errors import AppError, ErrorCode, InvalidInput, ToolFailed
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.context import estimate_tokens, to_conversation
-from shared.sessions.files.analysis import FileKind
+from shared.sessions.context.window import estimate_tokens, to_conversation
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.readers.analysis import FileKind
 from shared.sessions.files.stored_images import StoredImages
-from shared.sessions.files.tool_files import ToolFiles
 from shared.sessions.llm.conversation import ModelImage, UserSaid
 from shared.sessions.models import NewMessage, SessionConfig, TurnStatus
-from shared.sessions.pages import MessageFilter, Page
-from shared.sessions.records import StepStart
+from shared.sessions.records.pages import MessageFilter, Page
+from shared.sessions.records.steps import StepStart
 from shared.sessions.service import SessionService
 from shared.sessions.tools.base import ToolContext, ToolOutput, validate_arguments
-from shared.sessions.tools.generate_file import generate_file
-from shared.sessions.tools.read_attachment import read_attachment
+from shared.sessions.tools.builtin.generate_file import generate_file
+from shared.sessions.tools.builtin.read_attachment import read_attachment
+from shared.sessions.tools.files import ToolFiles
 from shared.sessions.tools.services import ToolServices
 from tests.integration.domain import OWNER, STRANGER, Stores, envelopes
 from tests.unit.files.documents import png

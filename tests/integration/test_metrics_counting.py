@@ -18,10 +18,9 @@ from shared.errors import Conflict
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.bridge import SessionAgentBridge
-from shared.sessions.cancellation import CancelWatch
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.forks import ForkService, NewFork
+from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.llm.registry import Model, ModelRegistry
 from shared.sessions.metrics import (
     MODEL_COST,
@@ -35,6 +34,7 @@ from shared.sessions.models import NewMessage, NewSession, SessionStatus, Usage
 from shared.sessions.service import SessionService
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
+from shared.sessions.turns.cancellation import CancelWatch
 from tests.integration.bench import settings_for
 from tests.integration.domain import OWNER, RecordingAudit, RecordingSender, Stores, call, script
 

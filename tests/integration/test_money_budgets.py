@@ -9,10 +9,10 @@ import pytest
 from shared.errors import BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.budgets import DailyLimits
+from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.llm.registry import Model, ModelRegistry
 from shared.sessions.models import NewMessage, SessionConfig, TurnStatus
-from shared.sessions.records import StepOutcome
+from shared.sessions.records.steps import StepOutcome
 from tests.integration.bench import CALCULATE, Bench, MakeBench
 from tests.integration.domain import OWNER, plan, script
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from shared.adapters.postgres import json
 from shared.adapters.postgres_agents import PostgresAgents
 from shared.errors import ErrorCode, Transient
-from shared.sessions.agents import DEFAULT_AGENT, effective_config
+from shared.sessions.agents.agent import DEFAULT_AGENT, effective_config
 from shared.sessions.models import JsonObject, SessionConfig, SessionStatus
 from tests.integration.domain import OWNER, Stores
 

@@ -12,14 +12,14 @@ from shared.adapters.postgres_features import PostgresTemplates
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.agent_catalog import AgentCatalog, agent_etag
-from shared.sessions.agents import DEFAULT_AGENT, NewAgent
+from shared.sessions.agents.agent import DEFAULT_AGENT, NewAgent
+from shared.sessions.agents.catalog import AgentCatalog, agent_etag
 from shared.sessions.features.models import NewTemplate
 from shared.sessions.features.templates import TemplateService
-from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.models import NewMessage, NewSession, SessionConfig, SessionPatch
-from shared.sessions.pages import Page
-from shared.sessions.policy import ApprovalPolicy
+from shared.sessions.records.pages import Page
+from shared.sessions.records.policy import ApprovalPolicy
 from shared.sessions.service import SessionService
 from tests.integration.domain import Stores
 

@@ -9,11 +9,11 @@ import pytest
 
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.approval_rules import arguments_digest
+from shared.sessions.approvals.rules import arguments_digest
 from shared.sessions.models import ApprovalStatus, Decision, ToolCallStatus, TurnStatus
-from shared.sessions.pages import ApprovalFilter, Page
-from shared.sessions.policy import DEFAULT_POLICY
-from shared.sessions.records import ApprovalRecord, ProposedCall
+from shared.sessions.records.pages import ApprovalFilter, Page
+from shared.sessions.records.policy import DEFAULT_POLICY
+from shared.sessions.records.steps import ApprovalRecord, ProposedCall
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, call, utc_now, vote_on
 
 pytestmark = pytest.mark.integration

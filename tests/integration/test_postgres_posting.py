@@ -11,7 +11,7 @@ from shared.adapters.postgres_posting import MAX_OPEN_TURNS
 from shared.errors import BudgetExceeded, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.sessions.models import Concurrency, SessionStatus, TurnError, TurnStatus
-from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.records.pages import MessageFilter, Page
 from tests.integration.domain import (
     OWNER,
     READER,

@@ -15,7 +15,7 @@ from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidSt
 from shared.ids import new_id
 from shared.sessions.events import SEQ_LEASE, EventTarget
 from shared.sessions.models import Concurrency, SessionConfig, SessionStatus, TurnStatus
-from shared.sessions.pages import SESSION_SORTS, Page, SessionFilter, decode_cursor, encode_cursor
+from shared.sessions.records.pages import SESSION_SORTS, Page, SessionFilter, decode_cursor, encode_cursor
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, key, new_session, utc_now
 
 pytestmark = pytest.mark.integration

@@ -9,11 +9,11 @@ import pytest
 
 from shared.errors import ErrorCode, InvalidInput, NotFound
 from shared.ids import new_id
-from shared.sessions.context import fit, to_conversation
+from shared.sessions.context.window import fit, to_conversation
 from shared.sessions.llm.conversation import AssistantSaid, ToolAnswered, UserSaid
 from shared.sessions.models import Concurrency, MessageRole, MessageStatus, ToolCallStatus, TurnStatus
-from shared.sessions.pages import MessageFilter, Page
-from shared.sessions.records import CallStart, StepClosed, StepStart, StoredStep
+from shared.sessions.records.pages import MessageFilter, Page
+from shared.sessions.records.steps import CallStart, StepClosed, StepStart, StoredStep
 from tests.integration.domain import OWNER, WRITER, Stores, call, result_of, utc_now
 
 pytestmark = pytest.mark.integration

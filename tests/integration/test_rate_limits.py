@@ -15,7 +15,7 @@ from shared.adapters.redis_buckets import RedisBuckets
 from shared.adapters.redis_guard import RedisGuard
 from shared.ids import new_id
 from shared.sessions.cache import CacheUnavailable
-from shared.sessions.rate_limit import RatePolicy, RequestLimiter
+from shared.sessions.limits.requests import RatePolicy, RequestLimiter
 from tests.integration.domain import connect_redis
 
 pytestmark = pytest.mark.integration

@@ -8,12 +8,12 @@ import pytest
 
 from shared.ids import new_id
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.llm.conversation import AssistantSaid
 from shared.sessions.llm.protocol import ModelRequest
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason, TurnStatus
-from shared.sessions.records import PostedMessage, StepOutcome
+from shared.sessions.records.steps import PostedMessage, StepOutcome
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench, MakeBench
 from tests.integration.branching import Conversation
 from tests.integration.domain import Stores, envelopes, erase_session, plan, result_of, script

@@ -13,12 +13,12 @@ from shared.adapters.postgres_checkpoints import PostgresCheckpoints
 from shared.errors import AppError, Conflict, ErrorCode
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.branches import MAX_BRANCHES
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.life.branches import MAX_BRANCHES
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.models import Concurrency, SessionConfig, SessionPatch, SessionStatus, TurnStatus
-from shared.sessions.pages import Page, decode_cursor
-from shared.sessions.records import PostedMessage
+from shared.sessions.records.pages import Page, decode_cursor
+from shared.sessions.records.steps import PostedMessage
 from shared.sessions.recovery import KEPT_CHECKPOINTS, KEPT_ON_DEMAND_FOR, SessionRecoveryManager
 from tests.integration.branching import ANN, Conversation, conversation
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, utc_now

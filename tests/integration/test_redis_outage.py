@@ -28,7 +28,7 @@ from shared.sessions.events import (
 )
 from shared.sessions.metrics import SESSION_CREATED, MetricsCollector, MetricsUnavailable, SharedMetrics
 from shared.sessions.models import TurnStatus
-from shared.sessions.records import StepStart
+from shared.sessions.records.steps import StepStart
 from shared.sessions.service import ended_event
 from tests.integration.domain import (
     WAIT_S,

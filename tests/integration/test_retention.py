@@ -12,11 +12,11 @@ from shared.adapters.postgres_retention import PostgresRetention
 from shared.errors import NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.audit import SYSTEM
+from shared.sessions.audit.trail import SYSTEM
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.lifecycle import CUT_AFTER, SessionLifecycle
+from shared.sessions.life.lifecycle import CUT_AFTER, SessionLifecycle
+from shared.sessions.life.retention import RetentionPolicy, SessionRetention
 from shared.sessions.models import SessionStatus, TurnStatus
-from shared.sessions.retention import RetentionPolicy, SessionRetention
 from tests.integration.domain import OWNER, RecordingAudit, Stores, call, envelopes, new_session, utc_now
 
 pytestmark = pytest.mark.integration

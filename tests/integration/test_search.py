@@ -17,9 +17,9 @@ from shared.principal import Principal, Role
 from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchFilter, SearchHit, SearchService
 from shared.sessions.models import Concurrency, MessageRole, MessageStatus
-from shared.sessions.pages import Page, decode_cursor
+from shared.sessions.records.pages import Page, decode_cursor
 from shared.sessions.tools.base import ToolContext
-from shared.sessions.tools.search_history import SearchHistoryArguments, search_history
+from shared.sessions.tools.builtin.search_history import SearchHistoryArguments, search_history
 from shared.sessions.tools.services import ToolServices
 from tests.integration.domain import READER, Stores, result_of, utc_now
 

@@ -14,10 +14,10 @@ from shared.adapters.redis_guard import RedisGuard
 from shared.adapters.redis_sessions import RedisSessionEntries
 from shared.errors import NotFound
 from shared.principal import Principal
-from shared.sessions.branches import BranchService
 from shared.sessions.cache import KEPT_S, SessionCache, SessionEntry
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.life.branches import BranchService
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.models import NewParticipant, Regeneration, Session
 from shared.sessions.recovery import SessionRecoveryManager
 from tests.integration.domain import (

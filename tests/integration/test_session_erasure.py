@@ -14,7 +14,7 @@ from shared.errors import AppError, Conflict, ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.events import Event, EventLogUnavailable, EventTarget, EventType, SessionEventPublisher
-from shared.sessions.lifecycle import CUT_AFTER, SessionLifecycle, etag_of
+from shared.sessions.life.lifecycle import CUT_AFTER, SessionLifecycle, etag_of
 from shared.sessions.models import (
     NewSession,
     SessionPatch,

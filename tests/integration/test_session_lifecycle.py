@@ -13,8 +13,7 @@ from shared.adapters.postgres_lifecycle import PostgresLifecycle
 from shared.adapters.redis_events import RedisEventLog
 from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, InvalidState, NotFound
 from shared.principal import Principal, Role
-from shared.sessions.expiry import expires_at, refuse_expired
-from shared.sessions.lifecycle import MAX_PARTICIPANTS, SessionLifecycle, etag_of
+from shared.sessions.life.lifecycle import MAX_PARTICIPANTS, SessionLifecycle, etag_of
 from shared.sessions.models import (
     ApprovalMode,
     Concurrency,
@@ -25,10 +24,11 @@ from shared.sessions.models import (
     SessionStatus,
     TurnStatus,
 )
-from shared.sessions.pages import Page
-from shared.sessions.records import Interruption, StepClosed, StepStart
+from shared.sessions.records.expiry import expires_at, refuse_expired
+from shared.sessions.records.pages import Page
+from shared.sessions.records.steps import Interruption, StepClosed, StepStart
 from shared.sessions.service import SessionService
-from shared.sessions.waiting import TurnWaiter
+from shared.sessions.turns.waiting import TurnWaiter
 from tests.integration.domain import (
     OWNER,
     READER,

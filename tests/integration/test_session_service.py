@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.approval_rules import arguments_digest
+from shared.sessions.approvals.rules import arguments_digest
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
     Concurrency,
@@ -28,7 +28,7 @@ from shared.sessions.models import (
     TurnError,
     TurnStatus,
 )
-from shared.sessions.pages import Page, SessionFilter
+from shared.sessions.records.pages import Page, SessionFilter
 from shared.sessions.service import SessionService
 from tests.integration.domain import OWNER, STRANGER, envelopes
 

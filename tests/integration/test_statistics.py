@@ -19,7 +19,7 @@ from shared.principal import Principal, Role
 from shared.sessions.features.models import PeriodStatistics, SessionStatistics
 from shared.sessions.features.statistics import StatisticsService
 from shared.sessions.models import Concurrency, Decision, ToolCallStatus, TurnStatus
-from shared.sessions.records import ProposedCall, StepStart
+from shared.sessions.records.steps import ProposedCall, StepStart
 from tests.integration.domain import READER, STRANGER, Stores, call, connect_redis, result_of, utc_now, vote_on
 
 pytestmark = pytest.mark.integration

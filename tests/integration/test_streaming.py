@@ -21,9 +21,9 @@ from shared.sessions.events import (
     frame,
     session_group,
 )
-from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.models import Concurrency, TurnStatus, Usage
-from shared.sessions.records import PostedMessage, StepStart
+from shared.sessions.records.steps import PostedMessage, StepStart
 from shared.sessions.service import ended_event
 from shared.sessions.streaming import StreamingHandler
 from tests.integration.domain import (

@@ -12,9 +12,9 @@ from shared.adapters.postgres_subscriptions import PostgresSubscriptions
 from shared.errors import NotFound
 from shared.principal import Principal, Role
 from shared.sessions.events import session_group
-from shared.sessions.lifecycle import SessionLifecycle
+from shared.sessions.life.lifecycle import SessionLifecycle
+from shared.sessions.live.subscriptions import SAID_AGAIN, SubscriptionService
 from shared.sessions.models import NewParticipant
-from shared.sessions.subscriptions import SAID_AGAIN, SubscriptionService
 from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, utc_now
 
 pytestmark = pytest.mark.integration

@@ -19,10 +19,10 @@ from shared.adapters.tables_audit import ERASED_PREFIX, TABLE, TablesAuditLines
 from shared.errors import NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.audit import AuditLines, AuditPage, ChainedAudit
-from shared.sessions.audit_chain import BEING_WRITTEN
+from shared.sessions.audit.chain import BEING_WRITTEN
+from shared.sessions.audit.trail import AuditLines, AuditPage, ChainedAudit
 from shared.sessions.events import EventLogUnavailable
-from shared.sessions.pages import Page, decode_cursor
+from shared.sessions.records.pages import Page, decode_cursor
 from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, session_lifecycle, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -334,7 +334,7 @@ async def test_storage_that_is_away_costs_the_line_and_not_the_turn(
             await _over(stores, lines).record(session_id, "approval.decided", details, within_s=1)
     await lines.aclose()
 
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "shared.sessions.audit"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "shared.sessions.audit.trail"]
     assert line.startswith(f"audit line lost: approval.decided of session {session_id}, number 1, tool_call_id=call-1,")
     assert hashlib.sha256(orjson.dumps(details)).hexdigest() in line
     for kept_out in ("what Ann said", "private letter", "text in the place", _ACCOUNT_KEY):

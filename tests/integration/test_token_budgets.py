@@ -13,10 +13,10 @@ from shared.adapters.postgres_branches import PostgresBranches
 from shared.errors import BudgetExceeded, ErrorCode, InvalidState
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.branches import BranchService
-from shared.sessions.budgets import DailyLimits, TokensUsed, usage_day
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
+from shared.sessions.life.branches import BranchService
+from shared.sessions.limits.budgets import DailyLimits, TokensUsed, usage_day
 from shared.sessions.models import (
     MessageStatus,
     NewMessage,
@@ -27,7 +27,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.records import StoredStep
+from shared.sessions.records.steps import StoredStep
 from shared.sessions.service import SessionService
 from tests.integration.domain import OWNER, Stores, Uncached, plan, result_of, session_service, utc_now
 

@@ -14,8 +14,7 @@ import pytest
 from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, NotFound, ToolFailed
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
-from shared.sessions.audit import SYSTEM
-from shared.sessions.cancellation import CancelWatch
+from shared.sessions.audit.trail import SYSTEM
 from shared.sessions.events import SessionEventPublisher, role_group, session_group
 from shared.sessions.models import (
     ApprovalMode,
@@ -26,11 +25,12 @@ from shared.sessions.models import (
     NewDecision,
     ToolCallStatus,
 )
-from shared.sessions.pages import ApprovalFilter, MessageFilter, Page, decode_cursor
-from shared.sessions.records import PostedMessage, ProposedCall
+from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, decode_cursor
+from shared.sessions.records.steps import PostedMessage, ProposedCall
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import MAX_ERROR_CHARS, FetchRequest, FetchResponse, ToolServices
 from shared.sessions.tools.services import HistoryAnswer, HistoryQuestion
+from shared.sessions.turns.cancellation import CancelWatch
 from shared.signing import ApprovalLinks
 from tests.integration.domain import (
     OWNER,

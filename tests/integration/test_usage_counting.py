@@ -12,10 +12,10 @@ import pytest
 from shared.errors import BudgetExceeded, ErrorCode
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.budgets import DailyLimits, TokensUsed, usage_day
 from shared.sessions.events import SessionEventPublisher
+from shared.sessions.limits.budgets import DailyLimits, TokensUsed, usage_day
 from shared.sessions.models import NewMessage, SessionConfig, ToolCallStatus, Usage
-from shared.sessions.records import PostedMessage, StepOutcome, StepResult, StepStart
+from shared.sessions.records.steps import PostedMessage, StepOutcome, StepResult, StepStart
 from tests.integration.bench import Bench, MakeBench
 from tests.integration.domain import Stores, call, plan, result_of, script, session_service, until, utc_now
 

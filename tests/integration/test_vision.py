@@ -13,8 +13,8 @@ from shared.adapters.postgres_agents import PostgresAgents
 from shared.adapters.postgres_attachments import PostgresAttachments
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.agent_catalog import AgentCatalog
-from shared.sessions.agents import NewAgent
+from shared.sessions.agents.agent import NewAgent
+from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.files.analyzer import FileAnalyzer
@@ -22,7 +22,7 @@ from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.stored_images import StoredImages
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import NewMessage, NewSession
-from shared.sessions.records import StepStart
+from shared.sessions.records.steps import StepStart
 from tests.integration.bench import BOTH_APIS, settings_for
 from tests.integration.domain import OWNER, Stores, session_service
 from tests.unit.files.documents import png

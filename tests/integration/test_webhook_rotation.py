@@ -9,7 +9,7 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.adapters.webhook import ApprovalNotifier
-from shared.sessions.notices import NoticeKind
+from shared.sessions.approvals.notices import NoticeKind
 from shared.signing import ApprovalLinks
 from tests.integration.domain import RecordingAudit, Stores, call
 

@@ -14,7 +14,7 @@ from shared.durable_names import (
     NOTIFY_APPROVERS,
     REQUEST_APPROVAL,
 )
-from shared.sessions.retry import MAX_NOTIFY_TRIES
+from shared.sessions.turns.retry import MAX_NOTIFY_TRIES
 from tests.orchestration.player import ActivityFailed, Json, Play, instant
 
 WAIT_S = 3600.0

@@ -10,7 +10,7 @@ import pytest
 from orchestrators import turn as turn_module
 from shared.durable_messages import CHANGED_DETAIL
 from shared.durable_names import APPROVAL, CALL_MODEL, CANCEL_EVENT, EXECUTE_TOOL, FINISH_TURN, TURN
-from shared.sessions.retry import MAX_ACTIVITY_TRIES
+from shared.sessions.turns.retry import MAX_ACTIVITY_TRIES
 from tests.orchestration.player import ActivityFailed, Json, Play
 
 FINAL = {"outcome": "final"}

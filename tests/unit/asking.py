@@ -7,15 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.sessions.agents import DEFAULT_AGENT, plan_turn
-from shared.sessions.budgets import NOTHING_USED, TokensUsed
-from shared.sessions.context import estimate_tokens
+from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
+from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import EventTarget
+from shared.sessions.limits.budgets import NOTHING_USED, TokensUsed
 from shared.sessions.llm.conversation import AssistantSaid, Said, ToolAnswered, UserSaid
 from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelEvent, ModelRequest, ModelText
 from shared.sessions.llm.registry import Model, ModelRegistry
 from shared.sessions.models import FinishReason, MessageStatus, SessionConfig, Usage
-from shared.sessions.records import ContextMessage, StepStart, Summary
+from shared.sessions.records.steps import ContextMessage, StepStart, Summary
 
 END = ModelEnd(FinishReason.STOP, Usage(input_tokens=7, output_tokens=2))
 PRICED = ModelRegistry({"m": Model(name="m", input_usd=1, cached_input_usd=0.1, output_usd=10)})

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from shared.errors import ErrorCode, ModelFailed, Transient
-from shared.sessions.answer import Answer
-from shared.sessions.context import estimate_tokens
+from shared.sessions.context.window import estimate_tokens
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.llm.protocol import ModelEnd, ModelEvent, ModelReasoning, ModelText
 from shared.sessions.models import FinishReason, Usage
+from shared.sessions.turns.answer import Answer
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 CALL = ModelToolCall("c", "calculate", '{"expression": "1"}')

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from shared.errors import AppError, Conflict, ErrorCode, Gone
 from shared.principal import Principal, Role
-from shared.sessions.agents import DEFAULT_AGENT, plan_turn
-from shared.sessions.approval_rules import (
+from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
+from shared.sessions.approvals.rules import (
     approvals_so_far,
     arguments_digest,
     deciding_roles,
@@ -24,12 +24,12 @@ from shared.sessions.approval_rules import (
     requires_approval,
     timeout_seconds,
 )
+from shared.sessions.approvals.voting import checked_vote, refuse_unless_same
 from shared.sessions.events import EventTarget
 from shared.sessions.models import ApprovalMode, ApprovalStatus, Decision, NewDecision, SessionConfig, Vote
-from shared.sessions.policy import ApprovalPolicy
-from shared.sessions.records import ApprovalRecord, TurnPlan
+from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.steps import ApprovalRecord, TurnPlan
 from shared.sessions.tools.registry import get_tool
-from shared.sessions.voting import checked_vote, refuse_unless_same
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ARGUMENTS = {"method": "POST", "url": "http://example.test/"}

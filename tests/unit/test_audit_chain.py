@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sessions.audit_chain import (
+from shared.sessions.audit.chain import (
     BEING_WRITTEN,
     MAX_PROBLEMS,
     Anchor,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import BudgetExceeded, ErrorCode
-from shared.sessions.budgets import (
+from shared.sessions.limits.budgets import (
     NOTHING_SPENT,
     NOTHING_USED,
     SHORT_ANSWER_TOKENS,

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from shared.errors import ErrorCode, Transient
-from shared.sessions.cancellation import CancelWatch, TurnCancelled
+from shared.sessions.turns.cancellation import CancelWatch, TurnCancelled
 
 pytestmark = pytest.mark.timeout(30)
 

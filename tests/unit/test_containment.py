@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sessions.agents import DEFAULT_AGENT, plan_turn
-from shared.sessions.approval_rules import arguments_digest, grant_of
-from shared.sessions.containment import (
+from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
+from shared.sessions.approvals.containment import (
     FILES,
     PEOPLE,
     is_contained,
@@ -21,11 +20,12 @@ from shared.sessions.containment import (
     supervised,
     untrusted,
 )
+from shared.sessions.approvals.proposals import Standing, propose
+from shared.sessions.approvals.rules import arguments_digest, grant_of
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, MessageStatus, SessionConfig
-from shared.sessions.policy import ApprovalPolicy, Containment, TimeoutAction
-from shared.sessions.proposals import Standing, propose
-from shared.sessions.records import ContextMessage, ProposedCall, TurnPlan
+from shared.sessions.records.policy import ApprovalPolicy, Containment, TimeoutAction
+from shared.sessions.records.steps import ContextMessage, ProposedCall, TurnPlan
 from shared.sessions.tools.registry import READS, ToolRisk, all_tools, get_tool
 
 POST = {"method": "POST", "url": "http://outside.test/"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sessions.context import (
+from shared.sessions.context.window import (
     FILTERED_RESULT,
     MESSAGE_OVERHEAD_TOKENS,
     NO_RESULT,
@@ -21,7 +21,7 @@ from shared.sessions.context import (
 )
 from shared.sessions.llm.conversation import AssistantSaid, ModelToolCall, ToolAnswered, UserSaid
 from shared.sessions.models import FinishReason, MessageStatus
-from shared.sessions.records import SUMMARY_ROLE, ContextMessage
+from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage
 from tests.unit.asking import check_valid
 
 LEAST_RESULT_TOKENS = 64

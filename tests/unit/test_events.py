@@ -28,7 +28,7 @@ from shared.sessions.events import (
     role_group,
     role_memberships,
 )
-from shared.sessions.realtime import DeliveryFailed, StreamWriter
+from shared.sessions.live.realtime import DeliveryFailed, StreamWriter
 
 pytestmark = pytest.mark.timeout(30)
 

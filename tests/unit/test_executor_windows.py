@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import BudgetExceeded, ErrorCode, ModelFailed
-from shared.sessions.budgets import TokensUsed
-from shared.sessions.context import SUMMARY_HEAD, estimate_tokens
+from shared.sessions.context.compaction import INSTRUCTIONS, Compactor
+from shared.sessions.context.window import SUMMARY_HEAD, estimate_tokens
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.llm.compaction import INSTRUCTIONS, Compactor
+from shared.sessions.limits.budgets import TokensUsed
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelText
 from shared.sessions.llm.registry import ModelRegistry

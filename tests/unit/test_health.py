@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import ErrorCode, Transient
 from shared.health import Check, Health, HealthAnswer, HealthChecks, HealthStatus
-from shared.sessions.realtime import DeliveryFailed
+from shared.sessions.live.realtime import DeliveryFailed
 
 
 async def _well() -> None:

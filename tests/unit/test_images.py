@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from shared.errors import ErrorCode, Transient
-from shared.sessions.agents import DEFAULT_AGENT, plan_turn
-from shared.sessions.context import to_conversation
+from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
+from shared.sessions.context.images import IMAGE_TOKENS, MAX_IMAGES, MAX_REQUEST_BYTES, with_images
+from shared.sessions.context.window import to_conversation
 from shared.sessions.events import EventTarget
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.images import IMAGE_TOKENS, MAX_IMAGES, MAX_REQUEST_BYTES, with_images
 from shared.sessions.llm.conversation import ModelImage, ModelToolCall, UserSaid
 from shared.sessions.llm.protocol import ModelAnswer, ModelEnd, ModelEvent, ModelRequest, ModelText
 from shared.sessions.models import FinishReason, MessageStatus, SessionConfig, Usage
-from shared.sessions.records import ContextMessage, StepStart
+from shared.sessions.records.steps import ContextMessage, StepStart
 
 PNG = b"\x89PNG\r\n\x1a\npixels"
 ROOM = 1_000_000

@@ -23,9 +23,9 @@ PURE_FOR_ORCHESTRATORS = {
     "shared.durable_messages",
     "shared.durable_names",
     "shared.sessions.models",
-    "shared.sessions.notices",
-    "shared.sessions.records",
-    "shared.sessions.retry",
+    "shared.sessions.approvals.notices",
+    "shared.sessions.records.steps",
+    "shared.sessions.turns.retry",
 }
 """What a deterministic generator may know of the domain: values and pure policy."""
 

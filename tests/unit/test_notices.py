@@ -8,9 +8,9 @@ import pytest
 
 from shared.adapters.webhook import webhook_id
 from shared.durable_names import notification_instance, notification_instances
-from shared.sessions.notices import MAX_REMINDERS, Notice, NoticeKind, NoticeSchedule, reminders_until
-from shared.sessions.policy import ApprovalPolicy
-from shared.sessions.retry import MAX_NOTIFY_TRIES, notify_delay_s
+from shared.sessions.approvals.notices import MAX_REMINDERS, Notice, NoticeKind, NoticeSchedule, reminders_until
+from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.turns.retry import MAX_NOTIFY_TRIES, notify_delay_s
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

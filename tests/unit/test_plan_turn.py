@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from shared.errors import ErrorCode, InvalidInput
-from shared.sessions.agents import Agent, KnownModels, plan_turn
+from shared.sessions.agents.agent import Agent, KnownModels, plan_turn
 from shared.sessions.llm.registry import Model, ModelRegistry
 from shared.sessions.models import ReasoningEffort, SessionConfig
-from shared.sessions.records import TurnPlan
+from shared.sessions.records.steps import TurnPlan
 
 
 def agent(**fields: Any) -> Agent:

@@ -26,9 +26,9 @@ from shared.errors import (
 from shared.ids import is_valid_id, new_id
 from shared.principal import AuthMode, Principal, Role, principal_of
 from shared.sessions.models import SessionStatus
-from shared.sessions.pages import decode_cursor, encode_cursor
-from shared.sessions.retry import MAX_MODEL_TRIES, MAX_RETRY_AFTER_S, backoff_s, model_delay_s
+from shared.sessions.records.pages import decode_cursor, encode_cursor
 from shared.sessions.service import ALLOWED_FROM, RESUME_FROM
+from shared.sessions.turns.retry import MAX_MODEL_TRIES, MAX_RETRY_AFTER_S, backoff_s, model_delay_s
 
 
 class TestRetry:

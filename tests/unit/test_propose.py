@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sessions.agents import DEFAULT_AGENT, plan_turn
-from shared.sessions.approval_rules import arguments_digest
+from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
+from shared.sessions.approvals.proposals import propose
+from shared.sessions.approvals.rules import arguments_digest
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, SessionConfig
-from shared.sessions.proposals import propose
-from shared.sessions.records import TurnPlan
+from shared.sessions.records.steps import TurnPlan
 
 
 def _plan(mode: ApprovalMode = ApprovalMode.POLICY, *, tools: list[str] | None = None) -> TurnPlan:

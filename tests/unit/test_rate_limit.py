@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import ErrorCode, Transient
 from shared.sessions.cache import CacheUnavailable
-from shared.sessions.rate_limit import LEASE_S, UNLIMITED, Grant, RatePolicy, RequestLimiter
+from shared.sessions.limits.requests import LEASE_S, UNLIMITED, Grant, RatePolicy, RequestLimiter
 
 POLICY = RatePolicy(per_minute=600, burst=100)
 

@@ -22,7 +22,7 @@ from shared import tracing
 from shared.adapters.insights_traces import LateExporter
 from shared.adapters.sdk_traces import SdkTracer
 from shared.errors import ErrorCode, Transient
-from shared.sessions.cancellation import TurnCancelled
+from shared.sessions.turns.cancellation import TurnCancelled
 from shared.settings import Settings
 from tests.support.least_settings import LEAST_SETTINGS
 

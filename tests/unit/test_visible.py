@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sessions.context import to_conversation
+from shared.sessions.context.visible import revealed, visible_text
+from shared.sessions.context.window import to_conversation
 from shared.sessions.llm.conversation import ToolAnswered, UserSaid
 from shared.sessions.models import MessageStatus
-from shared.sessions.records import ContextMessage
-from shared.sessions.visible import revealed, visible_text
+from shared.sessions.records.steps import ContextMessage
 
 
 def _as_tags(text: str) -> str:

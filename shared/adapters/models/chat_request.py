@@ -17,9 +17,9 @@ import orjson
 from shared.adapters.models.optional import takes_effort
 from shared.sessions.llm.conversation import AssistantSaid, ModelImage, ModelToolCall, Said, ToolAnswered
 from shared.sessions.llm.protocol import ModelRequest
-from shared.sessions.llm.structured_output.checks import asked_in_words
-from shared.sessions.llm.structured_output.strict import is_strict
 from shared.sessions.models import JsonObject
+from shared.sessions.structured_output.checks import asked_in_words
+from shared.sessions.structured_output.strict import is_strict
 
 PATH = "/chat/completions"
 

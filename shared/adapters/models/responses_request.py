@@ -15,8 +15,8 @@ from shared.adapters.models.chat_request import LEAST_OUTPUT_TOKENS, data_url, f
 from shared.adapters.models.optional import takes_effort
 from shared.sessions.llm.conversation import AssistantSaid, ModelImage, ModelToolCall, Said, ToolAnswered
 from shared.sessions.llm.protocol import ModelRequest
-from shared.sessions.llm.structured_output.strict import is_strict
 from shared.sessions.models import JsonObject
+from shared.sessions.structured_output.strict import is_strict
 
 PATH = "/responses"
 

@@ -1,1 +1,4 @@
-"""What sessions can do beside talking: tags, templates, statistics."""
+"""Tags, session templates and statistics.
+
+Not here: counters of the process (`metrics.py`).
+"""

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.principal import Principal
-from shared.sessions.expiry import refuse_expired
 from shared.sessions.features.models import MAX_SESSION_TAGS, NewTag, NewTagName, Tag
 from shared.sessions.features.presets import SYSTEM_TAGS
 from shared.sessions.models import Session, SessionStatus
 from shared.sessions.models import Tag as AnyTagName
-from shared.sessions.records import SessionRecord
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.steps import SessionRecord
 
 MAX_OWN_TAGS = 200
 

@@ -14,7 +14,7 @@ import orjson
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.agent_catalog import AgentCatalog
+from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.features.models import MAX_SESSION_TAGS, NewTemplate, Template
 from shared.sessions.features.presets import SYSTEM_TEMPLATES
 from shared.sessions.models import NewSession, SessionConfig

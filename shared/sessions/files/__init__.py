@@ -1,1 +1,4 @@
-"""Files of a conversation: what an attachment holds (`analyzer`), and files made from content (`generator`)."""
+"""Files of a session: attached, analysed, generated, kept as blobs, forgotten.
+
+Not here: what a model reads of them (`context/note.py`, `context/images.py`), the blob store (`adapters/`).
+"""

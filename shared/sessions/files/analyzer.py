@@ -12,14 +12,23 @@ import io
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from shared.sessions.files.analysis import Analysis, Deadline, FileKind, Job, Limits, Strategy, malformed, too_large
-from shared.sessions.files.read_csv import CsvStrategy
-from shared.sessions.files.read_docx import DocxStrategy
-from shared.sessions.files.read_image import ImageStrategy
-from shared.sessions.files.read_json import JsonStrategy
-from shared.sessions.files.read_pdf import PdfStrategy
-from shared.sessions.files.read_text import MarkdownStrategy, TextStrategy
-from shared.sessions.files.read_xlsx import XlsxStrategy
+from shared.sessions.files.readers.analysis import (
+    Analysis,
+    Deadline,
+    FileKind,
+    Job,
+    Limits,
+    Strategy,
+    malformed,
+    too_large,
+)
+from shared.sessions.files.readers.csv import CsvStrategy
+from shared.sessions.files.readers.docx import DocxStrategy
+from shared.sessions.files.readers.image import ImageStrategy
+from shared.sessions.files.readers.json import JsonStrategy
+from shared.sessions.files.readers.pdf import PdfStrategy
+from shared.sessions.files.readers.text import MarkdownStrategy, TextStrategy
+from shared.sessions.files.readers.xlsx import XlsxStrategy
 
 _DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
     # Signatures first; then what is text, from the strictest grammar to none.

@@ -15,15 +15,15 @@ from typing import Protocol
 from shared.errors import AppError, ErrorCode, InvalidInput, InvalidState, Transient, no_such_session
 from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.expiry import refuse_expired
-from shared.sessions.files.analysis import Analysis
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.blobs import BlobStore
 from shared.sessions.files.names import display_name
+from shared.sessions.files.readers.analysis import Analysis
 from shared.sessions.files.spool import Spool
 from shared.sessions.models import Attachment, AttachmentDetail, SessionStatus
-from shared.sessions.pages import Page
-from shared.sessions.records import AttachmentRecord
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.pages import Page
+from shared.sessions.records.steps import AttachmentRecord
 from shared.sessions.repository import SessionRepository
 from shared.storable import storable_json, storable_text
 

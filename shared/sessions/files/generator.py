@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import BinaryIO
 
-from shared.sessions.files.content import Content, FileFormat
-from shared.sessions.files.write_csv import write_csv
-from shared.sessions.files.write_docx import write_docx
-from shared.sessions.files.write_html import write_html
-from shared.sessions.files.write_json import write_json
-from shared.sessions.files.write_markdown import write_markdown
-from shared.sessions.files.write_pdf import write_pdf
+from shared.sessions.files.writers.content import Content, FileFormat
+from shared.sessions.files.writers.csv import write_csv
+from shared.sessions.files.writers.docx import write_docx
+from shared.sessions.files.writers.html import write_html
+from shared.sessions.files.writers.json import write_json
+from shared.sessions.files.writers.markdown import write_markdown
+from shared.sessions.files.writers.pdf import write_pdf
 
 type Chunks = Callable[[Content], Iterator[bytes]]
 type Whole = Callable[[Content, BinaryIO], None]

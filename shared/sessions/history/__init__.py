@@ -1,1 +1,4 @@
-"""What was said: listing it, finding it again, marking places in it."""
+"""What was said: pages of messages, search, bookmarks, exports.
+
+Not here: what a model reads of it (`context/`).
+"""

@@ -15,7 +15,7 @@ from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.cache import SessionReader
 from shared.sessions.models import Value
-from shared.sessions.pages import Page
+from shared.sessions.records.pages import Page
 
 
 class NewBookmark(Value):

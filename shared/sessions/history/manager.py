@@ -12,7 +12,7 @@ from shared.errors import ErrorCode, NotFound
 from shared.principal import Principal
 from shared.sessions.cache import SessionReader, SessionView
 from shared.sessions.models import Message
-from shared.sessions.pages import MessageFilter, Page
+from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
 
 

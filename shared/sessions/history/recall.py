@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from shared.principal import Principal, Role
 from shared.sessions.history.search import SearchFilter, SearchService
 from shared.sessions.models import MessageRole
-from shared.sessions.pages import Page
+from shared.sessions.records.pages import Page
 from shared.sessions.tools.services import FoundText, HistoryAnswer, HistoryQuestion
 
 _OF_ONE_TURN = 16

@@ -17,7 +17,7 @@ from shared.errors import ErrorCode, InvalidInput
 from shared.principal import Principal
 from shared.sessions.history.query import Term, parse_query, snippet_of
 from shared.sessions.models import MessageRole, Value
-from shared.sessions.pages import Page
+from shared.sessions.records.pages import Page
 
 MAX_QUERY_CHARS = 500
 

@@ -1,3 +1,4 @@
-"""What the domain asks of language models: the port, the conversation as it is asked, the models there are as data,
-windows and their learning, compaction, and answers in a schema. No HTTP: that is `shared/adapters/models/`.
+"""Models: the port that every adapter implements, its conversation format, the registry of models and their windows.
+
+Not here: HTTP and the two APIs (`adapters/models/`), what a model reads of a session (`context/`).
 """

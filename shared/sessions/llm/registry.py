@@ -17,7 +17,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from shared.errors import ConfigError
-from shared.sessions.budgets import Price
+from shared.sessions.limits.budgets import Price
 from shared.sessions.models import ReasoningEffort, Usage, Value
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")

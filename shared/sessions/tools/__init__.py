@@ -1,4 +1,4 @@
-"""The tools a model may call. One tool is one decorated async function in a module of this package.
+"""Tools that a model may call: the decorator and its types, the registry, the services that tools use.
 
-`base.py` holds what a tool is made of, `registry.py` finds the tools; every other module is a tool.
+Each tool is one module in `builtin/`. Not here: running a call (`tool_handler.py`), allowing it (`approvals/`).
 """

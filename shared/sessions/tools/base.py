@@ -45,7 +45,7 @@ class ToolApproval(StrEnum):
 
 
 class ToolRisk(StrEnum):
-    """What a tool adds to a conversation: A, B and C of the "Agents Rule of Two" (`containment.py`)."""
+    """What a tool adds to a conversation: A, B and C of the "Agents Rule of Two" (`approvals/containment.py`)."""
 
     READS_UNTRUSTED = "reads_untrusted"  # A: its results are what others wrote
     READS_PRIVATE = "reads_private"  # B: its results are what not everyone may know

@@ -1,4 +1,4 @@
-"""The tools there are: every `Tool` found in the modules of this package, by name.
+"""The tools there are: every `Tool` found in the modules of `builtin`, by name.
 
 Invariant: names are unique and the order is the same in every process, since the model's prompt
 cache and stored plans depend on it.
@@ -13,7 +13,7 @@ from functools import cache
 from types import MappingProxyType
 
 from shared.errors import ErrorCode, NotFound
-from shared.sessions import tools as package
+from shared.sessions.tools import builtin as package
 from shared.sessions.tools.base import (
     MAX_ERROR_CHARS,
     READS,

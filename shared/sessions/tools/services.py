@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from shared.sessions.files.content import Content, FileFormat
+from shared.sessions.files.writers.content import Content, FileFormat
 
 
 @dataclass(frozen=True, slots=True)

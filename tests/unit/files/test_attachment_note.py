@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.sessions.context import estimate_tokens, to_conversation
-from shared.sessions.files.analysis import FileKind
-from shared.sessions.files.note import MAX_NOTE_CHARS, note_for, reference
+from shared.sessions.context.note import MAX_NOTE_CHARS, note_for, reference
+from shared.sessions.context.window import estimate_tokens, to_conversation
+from shared.sessions.files.readers.analysis import FileKind
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.models import Attachment, MessageStatus
-from shared.sessions.records import AttachmentRecord, ContextMessage
+from shared.sessions.records.steps import AttachmentRecord, ContextMessage
 from tests.unit.files.documents import NOW
 
 

@@ -11,8 +11,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from shared.sessions.files.analyzer import FileAnalyzer
-from shared.sessions.files.content import ConversationExport, FileFormat
 from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.writers.content import ConversationExport, FileFormat
 from shared.sessions.models import FinishReason, Message, MessageRole, MessageStatus
 from tests.unit.files import documents
 

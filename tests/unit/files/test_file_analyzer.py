@@ -7,8 +7,8 @@ import tempfile
 
 import pytest
 
-from shared.sessions.files.analysis import Analysis, AnalysisError, FileKind, Limits
 from shared.sessions.files.analyzer import FileAnalyzer
+from shared.sessions.files.readers.analysis import Analysis, AnalysisError, FileKind, Limits
 from tests.unit.files import documents
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from shared.errors import InvalidInput
-from shared.sessions.files.analysis import AnalysisError, Limits
 from shared.sessions.files.analyzer import FileAnalyzer
+from shared.sessions.files.readers.analysis import AnalysisError, Limits
 from tests.unit.files import documents
 
 MIB = 1024 * 1024

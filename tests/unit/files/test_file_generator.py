@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.sessions.files.analysis import FileKind
 from shared.sessions.files.analyzer import FileAnalyzer
-from shared.sessions.files.content import (
+from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.readers.analysis import FileKind
+from shared.sessions.files.writers.content import (
     Content,
     ConversationExport,
     FileFormat,
@@ -29,9 +30,8 @@ from shared.sessions.files.content import (
     RowsContent,
     TextContent,
 )
-from shared.sessions.files.generator import FileGenerator
-from shared.sessions.files.write_csv import guarded
-from shared.sessions.files.write_pdf import MAX_CHARS, drawable
+from shared.sessions.files.writers.csv import guarded
+from shared.sessions.files.writers.pdf import MAX_CHARS, drawable
 from shared.sessions.models import Message, MessageRole
 from tests.unit.files import documents
 

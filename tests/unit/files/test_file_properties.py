@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.sessions.files.analysis import Analysis, AnalysisError, Limits
 from shared.sessions.files.analyzer import FileAnalyzer
-from shared.sessions.files.content import FileFormat, RowsContent
 from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.readers.analysis import Analysis, AnalysisError, Limits
+from shared.sessions.files.writers.content import FileFormat, RowsContent
 from tests.unit.files import documents
 
 LIMITS = Limits(max_text_chars=500, timeout_s=60)

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ErrorCode, ModelFailed, Transient
-from shared.sessions.budgets import MoneySpent, TokensUsed
-from shared.sessions.context import SUMMARY_HEAD, estimate_tokens
-from shared.sessions.llm.compaction import INSTRUCTIONS, Compactor, _transcript, split
+from shared.sessions.context.compaction import INSTRUCTIONS, Compactor, _transcript, split
+from shared.sessions.context.window import SUMMARY_HEAD, estimate_tokens
+from shared.sessions.limits.budgets import MoneySpent, TokensUsed
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelEvent, ModelRequest, ModelText, PromptFiltered
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
 from shared.sessions.models import FinishReason, MessageStatus, ReasoningEffort, Usage
-from shared.sessions.records import SUMMARY_ROLE, ContextMessage, StepStart
+from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage, StepStart
 from tests.unit.asking import PRICED, Summaries, Told, long_start, start
 
 ROOM = 2_000

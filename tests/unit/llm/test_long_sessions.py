@@ -8,16 +8,16 @@ from datetime import datetime
 
 import pytest
 
-from shared.sessions.containment import sources_read
-from shared.sessions.context import SUMMARY_HEAD, estimate_tokens
+from shared.sessions.approvals.containment import sources_read
+from shared.sessions.context.compaction import INSTRUCTIONS, Compactor
+from shared.sessions.context.window import SUMMARY_HEAD, estimate_tokens
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.llm.compaction import INSTRUCTIONS, Compactor
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelEvent, ModelRequest, ModelText
 from shared.sessions.llm.registry import ModelRegistry
 from shared.sessions.llm.windows import Windows
 from shared.sessions.models import FinishReason, MessageStatus, Usage
-from shared.sessions.records import SUMMARY_ROLE, ContextMessage, StepStart, Summary
+from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage, StepStart, Summary
 from tests.unit.asking import check_valid, start
 
 TURNS = 200

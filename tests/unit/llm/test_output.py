@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sessions.llm.structured_output import checks
-from shared.sessions.llm.structured_output.checks import (
+from shared.sessions.structured_output import checks
+from shared.sessions.structured_output.checks import (
     MAX_DEPTH,
     MAX_SCHEMA_BYTES,
     asked_in_words,
@@ -21,7 +21,7 @@ from shared.sessions.llm.structured_output.checks import (
     checked_schema,
     without_fence,
 )
-from shared.sessions.llm.structured_output.schema_size import MAX_PATTERNS
+from shared.sessions.structured_output.schema_size import MAX_PATTERNS
 
 PERSON: dict[str, Any] = {
     "type": "object",

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.sessions.llm.structured_output.answer_size import EXTREME_VALUES, AnswerSize, size_of_answer
-from shared.sessions.llm.structured_output.checks import MAX_ANSWER_BYTES, MAX_WORK, check_output, checked_schema
-from shared.sessions.llm.structured_output.pattern_size import places_of
-from shared.sessions.llm.structured_output.schema_size import (
+from shared.sessions.structured_output.answer_size import EXTREME_VALUES, AnswerSize, size_of_answer
+from shared.sessions.structured_output.checks import MAX_ANSWER_BYTES, MAX_WORK, check_output, checked_schema
+from shared.sessions.structured_output.pattern_size import places_of
+from shared.sessions.structured_output.schema_size import (
     FRACTION_PARTS,
     MAX_PARTS,
     MAX_PLACES,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.sessions.llm.structured_output.checks import checked_schema
-from shared.sessions.llm.structured_output.strict import is_strict
+from shared.sessions.structured_output.checks import checked_schema
+from shared.sessions.structured_output.strict import is_strict
 
 _CLOSED: dict[str, Any] = {
     "type": "object",

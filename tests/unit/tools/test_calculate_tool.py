@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.errors import ErrorCode, ToolFailed
 from shared.sessions.tools.base import ToolContext
-from shared.sessions.tools.calculate import (
+from shared.sessions.tools.builtin.calculate import (
     MAX_DIGITS,
     MAX_EXPRESSION_CHARS,
     CalculateArguments,

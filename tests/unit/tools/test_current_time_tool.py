@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import ToolFailed
 from shared.sessions.tools.base import ToolContext
-from shared.sessions.tools.current_time import CurrentTimeArguments, current_time, find_zone
+from shared.sessions.tools.builtin.current_time import CurrentTimeArguments, current_time, find_zone
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from shared.errors import ToolFailed, ToolRefused
 from shared.sessions.tools.base import InvalidToolArguments, ToolContext, validate_arguments
-from shared.sessions.tools.fetch_url import MAX_TEXT_CHARS, fetch_url
-from shared.sessions.tools.html_text import text_of_html
+from shared.sessions.tools.builtin.fetch_url import MAX_TEXT_CHARS, fetch_url
+from shared.sessions.tools.builtin.html_text import text_of_html
 from shared.sessions.tools.services import FetchRequest, FetchResponse, ToolServices
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.errors import ToolRefused
-from shared.sessions.tools.http_request import http_request
+from shared.sessions.tools.builtin.http_request import http_request
 from shared.sessions.tools.registry import (
     FetchRequest,
     FetchResponse,

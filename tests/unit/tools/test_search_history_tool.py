@@ -7,8 +7,8 @@ import pytest
 
 from shared.errors import ToolRefused
 from shared.sessions.tools.base import ToolContext, validate_arguments
+from shared.sessions.tools.builtin.search_history import search_history
 from shared.sessions.tools.registry import InvalidToolArguments
-from shared.sessions.tools.search_history import search_history
 from shared.sessions.tools.services import FoundText, HistoryAnswer, HistoryQuestion, ToolServices
 
 

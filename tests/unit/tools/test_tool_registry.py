@@ -173,8 +173,8 @@ def test_output_is_cut_cleaned_and_bounded() -> None:
 def test_the_registry_imports_no_tool_before_it_is_asked() -> None:
     code = (
         "import sys; import shared.sessions.tools.registry as r;"
-        "assert 'shared.sessions.tools.calculate' not in sys.modules;"
+        "assert 'shared.sessions.tools.builtin.calculate' not in sys.modules;"
         "assert not any(m.startswith('azure') for m in sys.modules);"
-        "assert r.find_tool('calculate') and 'shared.sessions.tools.calculate' in sys.modules"
+        "assert r.find_tool('calculate') and 'shared.sessions.tools.builtin.calculate' in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

@@ -541,7 +541,7 @@ export interface components {
         };
         /**
          * Containment
-         * @description What an agent's calls are held to once a conversation holds what others wrote (`containment.py`).
+         * @description What an agent's calls are held to once a conversation holds what others wrote.
          * @enum {string}
          */
         Containment: "rule_of_two" | "off";

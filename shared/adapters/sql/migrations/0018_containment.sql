@@ -1,4 +1,4 @@
--- The rule of two: what an answer was written from, and what follows for the calls it makes (shared/sessions/containment.py).
+-- The rule of two: what an answer was written from, and what follows for the calls it makes (shared/sessions/approvals/containment.py).
 
 -- Of an answer: names of tools with results that it read, and other sources; null: none, or written by code before this.
 ALTER TABLE messages ADD COLUMN sources text[];

@@ -1,4 +1,4 @@
--- An age limit on sessions, where the operator sets one (shared/sessions/retention.py). Each index is written when a
+-- An age limit on sessions, where the operator sets one (shared/sessions/life/retention.py). Each index is written when a
 -- session is made or ends, never when a message is posted.
 
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE status = 'ENDED';

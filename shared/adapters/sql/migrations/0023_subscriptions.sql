@@ -1,5 +1,5 @@
 -- Who joined which connection to a session's group. SignalR does not say whose a connection is, so what a user has joined
--- is written down, and taken out again when they lose the right to read (shared/sessions/subscriptions.py).
+-- is written down, and taken out again when they lose the right to read (shared/sessions/live/subscriptions.py).
 
 CREATE TABLE session_subscriptions (
     session_id    text NOT NULL REFERENCES sessions ON DELETE CASCADE,

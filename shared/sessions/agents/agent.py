@@ -1,0 +1,194 @@
+"""Agents: what a session talks to, as data. A turn keeps a frozen plan of the version it began with.
+
+Invariant: a version never changes; `plan_turn` is the one place where agent, session and message are weighed against
+each other: what is nearest to the message wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints, field_serializer
+
+from shared import tracing
+from shared.errors import ErrorCode, InvalidInput
+from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
+from shared.sessions.models import ApprovalMode, JsonObject, ReasoningEffort, SessionConfig, Value
+from shared.sessions.records.policy import ApprovalPolicy, Containment
+from shared.sessions.records.steps import TurnPlan
+from shared.sessions.tools.registry import all_tools
+
+MAX_INSTRUCTIONS_CHARS = 32_000
+MAX_TOOLS = 64
+
+
+def _distinct(names: list[str] | None) -> list[str] | None:
+    # Two functions of one name are a request that a model endpoint refuses.
+    return None if names is None else list(dict.fromkeys(names))
+
+
+def _said(text: str) -> str:
+    if not text.strip() or "\x00" in text:
+        raise ValueError("says nothing, or holds U+0000")
+    return text
+
+
+type ToolName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class NewAgent(Value):
+    """Body of `PUT /agents/{agent_id}`."""
+
+    name: str = Field(min_length=1, max_length=200)
+    description: str | None = Field(None, max_length=1_000)
+    instructions: Annotated[str, AfterValidator(_said)] = Field(
+        min_length=1, max_length=MAX_INSTRUCTIONS_CHARS, description="The system message"
+    )
+    model: str | None = Field(None, min_length=1, max_length=128, description="Deployment; null: the app's own")
+    model_api: ModelApi | None = Field(None, description="Over which its model is asked; null: as the settings say")
+    model_context_tokens: int | None = Field(
+        None, ge=256, le=100_000_000, description="What its model reads and writes in one call; null: as is known"
+    )
+    tools: Annotated[list[ToolName] | None, Field(max_length=MAX_TOOLS), AfterValidator(_distinct)] = Field(
+        None, description="Names; null: every tool there is"
+    )
+    policies: dict[ToolName, ApprovalPolicy] = Field({}, max_length=MAX_TOOLS, description="By tool name")
+    defaults: SessionConfig = Field(SessionConfig(), description="For what a session does not set; unset fields stay")
+    vision: bool = Field(False, description="Its model reads images")
+    compact_at: float | None = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of the window from which on the model reads a summary of older turns; null: never",
+    )
+    containment: Containment = Field(
+        Containment.RULE_OF_TWO,
+        description="What holds for calls that act outward from a conversation with what others wrote and private data",
+    )
+
+    @field_serializer("defaults")
+    def _only_set(self, defaults: SessionConfig) -> JsonObject:
+        # Sent back as it is shown, an agent must say the same: what its author left open stays open.
+        return defaults.model_dump(mode="json", exclude_unset=True)
+
+
+class Agent(NewAgent):
+    """One version of an agent."""
+
+    id: str
+    version: int
+    created_at: datetime | None = Field(None, description="null: comes with Parley")
+    created_by: str | None = None
+
+
+DEFAULT_AGENT = Agent(
+    id="assistant",
+    version=1,
+    name="Assistant",
+    instructions=(
+        "You are a helpful assistant. Be brief and exact. Use the tools you are offered when they help. "
+        "Some tool calls wait for a person's approval; when one is rejected or times out, say so and go on without it."
+    ),
+)
+"""Version 1 of `assistant`; what an admin stores under its id are the versions from 2 on."""
+
+
+def effective_config(agent: Agent, config: SessionConfig) -> SessionConfig:
+    """What the session set over what the agent sets; what neither set is the app's default."""
+    if not agent.defaults.model_fields_set:
+        return config
+    return SessionConfig.of_store(agent.defaults.model_dump(exclude_unset=True) | config.model_dump(exclude_unset=True))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModels:
+    """What is known of models when a turn is planned. The other fields are of the app's default model."""
+
+    registry: ModelRegistry = field(default_factory=ModelRegistry)
+    context_tokens: int | None = None
+    reasoning_effort: ReasoningEffort | None = None
+
+
+def plan_turn(
+    agent: Agent,
+    config: SessionConfig,
+    *,
+    model: str,
+    approval_mode: ApprovalMode | None,
+    output_schema: JsonObject | None = None,
+    known: KnownModels = KnownModels(),
+) -> TurnPlan:
+    """Freeze what a turn runs with.
+
+    config: the effective one; model: the app's default deployment; approval_mode, output_schema: the message's own.
+    Raises InvalidInput (VALIDATION_ERROR) for what the model is known not to take.
+    """
+    names = [tool.name for tool in all_tools()]
+    chosen = config.model or agent.model or model
+    is_agents = chosen == (agent.model or model)  # what the agent says of its model is not about another
+    is_default = chosen == model
+    facts = known.registry.find(chosen)
+    context_tokens = (
+        (agent.model_context_tokens if is_agents else None)
+        or (known.context_tokens if is_default else None)
+        or facts.context_tokens
+    )
+    effort = config.reasoning_effort or (known.reasoning_effort if is_default else None)
+    _check_takes(chosen, facts, config)
+    return TurnPlan(
+        agent_id=agent.id,
+        agent_version=agent.version,
+        instructions=agent.instructions,
+        model=chosen,
+        temperature=None if facts.temperature is False else config.temperature,
+        max_output_tokens=config.max_output_tokens,
+        max_steps=config.max_steps,
+        tools=names if agent.tools is None else [name for name in agent.tools if name in names],
+        approval_mode=approval_mode or config.approval_mode,
+        approval_timeout_seconds=config.approval_timeout_seconds,
+        tool_timeout_seconds=config.tool_timeout_seconds,
+        max_context_tokens=_readable(config.max_context_tokens, context_tokens, facts.max_output_tokens),
+        max_turn_tokens=config.max_turn_tokens,
+        traceparent=tracing.traceparent(),
+        correlation_id=tracing.correlation_id(),
+        max_session_tokens=config.max_session_tokens,
+        policies=agent.policies,
+        vision=agent.vision,
+        containment=agent.containment,
+        model_api=agent.model_api if is_agents else None,
+        model_context_tokens=context_tokens,
+        reasoning_effort=effort,
+        output_schema=output_schema or config.output_schema,
+        compact_at=agent.compact_at,
+        max_turn_cost_usd=config.max_turn_cost_usd,
+        max_session_cost_usd=config.max_session_cost_usd,
+    )
+
+
+def _readable(wanted: int, context_tokens: int | None, max_output_tokens: int | None) -> int:
+    """Most tokens that a call reads: what is wanted, as far as the window holds it beside an answer."""
+    if context_tokens is None:
+        return wanted
+    answer = min(max_output_tokens or context_tokens // 4, context_tokens // 2)
+    return min(wanted, context_tokens - answer)
+
+
+def _check_takes(name: str, facts: Model, config: SessionConfig) -> None:
+    """Raises InvalidInput."""
+    effort = config.reasoning_effort
+    if effort is not None and facts.efforts is not None and effort not in facts.efforts:
+        takes = ", ".join(facts.efforts) or "none of them"
+        raise _not_taken("reasoning_effort", f"the model {name} takes {takes}")
+    if (config.max_turn_cost_usd or config.max_session_cost_usd) and not facts.is_priced:
+        field_name = "max_turn_cost_usd" if config.max_turn_cost_usd else "max_session_cost_usd"
+        raise _not_taken(field_name, f"the price of the model {name} is not known; an operator sets it in MODELS")
+
+
+def _not_taken(name: str, message: str) -> InvalidInput:
+    return InvalidInput(
+        ErrorCode.VALIDATION_ERROR,
+        f"config.{name}: {message}.",
+        errors=[{"field": f"config.{name}", "message": message}],
+    )

@@ -1,0 +1,97 @@
+"""A model's tool call as our policy sees it, before anything of it is stored or run.
+
+Invariant: whatever a model writes can be stored, and a call that cannot run waits for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from shared.ids import new_id
+from shared.sessions.approvals.containment import is_contained
+from shared.sessions.approvals.rules import arguments_digest, is_granted, requires_approval
+from shared.sessions.llm.conversation import ModelToolCall
+from shared.sessions.records.policy import Containment
+from shared.sessions.records.steps import ContextMessage, ProposedCall, TurnPlan
+from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
+
+_MAX_NAME_CHARS = 64
+"""The chat-completions limit of a function name; a model may still write anything."""
+
+_MAX_DEPTH = 64
+"""Far below what the JSON encoder takes (254), since arguments travel inside events and rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What stood when a model wrote its calls."""
+
+    granted_tools: frozenset[str] = frozenset()
+    """Approved for the rest of the session."""
+    declined_digests: frozenset[str] = frozenset()
+    """Of calls of the same turn that were declined."""
+    sources: frozenset[str] = frozenset()
+    """Of what it had read."""
+    context: Sequence[ContextMessage] = ()
+    """What it had read, newest first."""
+
+
+NOTHING_STANDS = Standing()
+
+
+def propose(call: ModelToolCall, index: int, plan: TurnPlan, standing: Standing = NOTHING_STANDS) -> ProposedCall:
+    """A model's call as our policy sees it. A call that cannot run never waits for anyone."""
+    arguments: dict[str, object] = {}
+    error: str | None = None
+    tool = find_tool(call.name) if call.name in plan.tools else None
+    try:
+        parsed = orjson.loads(call.arguments or "{}")
+    except orjson.JSONDecodeError:
+        error = "The arguments are not valid JSON."
+    else:
+        if not isinstance(parsed, dict) or "\\u0000" in call.arguments:
+            error = "The arguments must be a JSON object without U+0000."
+        elif _is_deeper(parsed, _MAX_DEPTH):
+            error = "The arguments are nested too deeply."
+        else:
+            arguments = parsed
+    if call.is_cut:
+        error = "The call was cut at the output limit: make it again, shorter."
+    if tool is None:
+        error = f"There is no tool named {call.name[:_MAX_NAME_CHARS]!r}."
+    elif error is None:
+        try:
+            validate_arguments(tool, arguments)
+        except InvalidToolArguments as exc:
+            error = str(exc)
+    contained = declined = needs_approval = False
+    if tool is not None and error is None:
+        contained = is_contained(tool, arguments, plan, standing.sources, standing.context)
+        supervised = contained and plan.containment is not Containment.OFF
+        by_policy = requires_approval(tool, plan) and not is_granted(tool.name, plan, standing.granted_tools)
+        # A no is an answer: who is asked again until they tire has not agreed.
+        declined = (
+            bool(standing.declined_digests) and arguments_digest(tool.name, arguments) in standing.declined_digests
+        )
+        needs_approval = (supervised or by_policy) and not declined
+    return ProposedCall(
+        id=new_id(),
+        ordinal=index,
+        provider_call_id=call.id,
+        name=call.name[:_MAX_NAME_CHARS],
+        arguments=arguments,
+        argument_error=error,
+        needs_approval=needs_approval,
+        contained=contained,
+        declined=declined,
+    )
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)

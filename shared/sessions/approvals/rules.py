@@ -1,0 +1,132 @@
+"""What a policy means: which calls wait, who may decide, when, and what counts. Pure functions, no store, no clock.
+
+Invariant: everything here fails closed. Who is not named may not decide, what a policy does not allow is refused, and
+a right that begins later (escalation) begins by the clock of the approval, whether or not anybody was told of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import orjson
+
+from shared.principal import Principal, Role
+from shared.sessions.approvals.notices import NoticeSchedule
+from shared.sessions.models import ApprovalMode, Decision, JsonObject, Vote
+from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy
+from shared.sessions.records.steps import ApprovalRecord, TurnPlan
+from shared.sessions.tools.registry import Tool, ToolApproval
+
+
+def requires_approval(tool: Tool, plan: TurnPlan) -> bool:
+    """Whether a call of this tool waits for a person, session grants aside.
+
+    A policy that requires it stands above the mode, which whoever posts a message may choose.
+    """
+    required = plan.policy_of(tool.name).required
+    if required or plan.approval_mode is ApprovalMode.MANUAL:
+        return True
+    if plan.approval_mode is ApprovalMode.AUTO or required is False:
+        return False
+    return tool.approval is ToolApproval.MANUAL
+
+
+def default_policy(tool: Tool) -> ApprovalPolicy:
+    """What holds for a tool's calls in mode `policy` where an agent says nothing of it."""
+    return DEFAULT_POLICY.model_copy(update={"required": tool.approval is ToolApproval.MANUAL})
+
+
+def is_granted(tool: str, plan: TurnPlan, granted_tools: frozenset[str]) -> bool:
+    """Whether it was approved for the rest of the session, under the policy that this turn has too."""
+    policy = plan.policy_of(tool)
+    return policy.allow_for_session and grant_of(tool, policy) in granted_tools
+
+
+def grant_of(tool: str, policy: ApprovalPolicy) -> str:
+    """What approving a tool for the rest of a session leaves in it: who decided under one policy has not decided under
+    another, of another agent or of a later version."""
+    rules = orjson.dumps(policy.model_dump(mode="json", exclude_defaults=True), option=orjson.OPT_SORT_KEYS)
+    return f"{tool}:{hashlib.sha256(rules).hexdigest()[:32]}"
+
+
+def timeout_seconds(policy: ApprovalPolicy, plan: TurnPlan) -> int:
+    """How long an approval waits."""
+    return plan.approval_timeout_seconds if policy.timeout_seconds is None else policy.timeout_seconds
+
+
+def escalates_at(policy: ApprovalPolicy, requested_at: datetime) -> datetime | None:
+    """From when on the escalation role may decide too."""
+    if policy.escalate_after_seconds is None:
+        return None
+    return requested_at + timedelta(seconds=policy.escalate_after_seconds)
+
+
+def notice_schedule(record: ApprovalRecord) -> NoticeSchedule:
+    """When its people are reminded, and when others are asked."""
+    every = timedelta(seconds=record.policy.reminder_seconds or 0)
+    return NoticeSchedule(
+        record.expires_at,
+        record.requested_at + every if every else None,
+        every,
+        escalates_at(record.policy, record.requested_at),
+    )
+
+
+def deciding_roles(record: ApprovalRecord, now: datetime) -> list[Role]:
+    """Roles whose holders may decide by now."""
+    roles = list(record.policy.roles)
+    at = escalates_at(record.policy, record.requested_at)
+    if at is not None and at <= now and record.policy.escalation_role is not None:
+        roles.append(record.policy.escalation_role)
+    return roles
+
+
+def may_decide(record: ApprovalRecord, principal: Principal, now: datetime) -> bool:
+    """Whether the caller has a say at all; `refusal_to_approve` may still keep them from saying yes."""
+    if principal.user_id in record.policy.users:
+        return True
+    return any(role in principal.roles for role in deciding_roles(record, now))
+
+
+def may_see(record: ApprovalRecord, principal: Principal, now: datetime) -> bool:
+    """Those who may decide, and the people of its session."""
+    return may_decide(record, principal, now) or record.owner_id == principal.user_id or record.participates
+
+
+def refusal_to_approve(record: ApprovalRecord, user_id: str) -> str | None:
+    """Why somebody who may decide may not say yes, safe to show; None when they may."""
+    if record.policy.forbid_self_approval and record.requested_by == user_id:
+        return "You asked for this call yourself: somebody else has to approve it. You may reject it."
+    return None
+
+
+def approvals_so_far(tool: str, arguments: JsonObject, votes: Sequence[Vote]) -> int:
+    """The most people who approve the same arguments. arguments: those that were asked for."""
+    digests = [
+        arguments_digest(tool, arguments if vote.arguments is None else vote.arguments)
+        for vote in votes
+        if vote.decision is Decision.APPROVE
+    ]
+    return max(map(digests.count, digests), default=0)
+
+
+def arguments_digest(tool: str, arguments: JsonObject) -> str:
+    """SHA-256 over tool name and canonical JSON (sorted keys, whole numbers as integers), hex."""
+    canonical = orjson.dumps([tool, _canonical(arguments)], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def _canonical(value: object) -> object:
+    """JSON as it would come back from a jsonb column, which keeps a number's value and not how it was written."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        # From its shortest decimal form, which is what was sent to the database, not its binary value.
+        whole = int(Decimal(repr(value)))
+        return whole if -(2**63) <= whole < 2**64 else value
+    return value

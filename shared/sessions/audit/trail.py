@@ -1,0 +1,299 @@
+"""The audit trail: what was asked, who was told, who looked, voted and decided, and what then ran.
+
+Invariant: a line is claimed in the session's row before it is written to the trail's own store. One that is then lost
+leaves a gap that the next look at the trail reports; nothing is ever lost silently. A turn never waits long for a line
+and never fails for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Protocol
+
+import orjson
+from pydantic import Field
+
+from shared.errors import AppError, ErrorCode, Transient, no_such_session
+from shared.ids import is_valid_id, new_id
+from shared.principal import Principal, Role
+from shared.sessions.audit.chain import Anchor, ChainCheck, SealedLine, seal
+from shared.sessions.events import EventLogUnavailable
+from shared.sessions.models import JsonObject, Value
+from shared.sessions.records.pages import Page
+from shared.sessions.records.steps import SessionRecord
+
+log = logging.getLogger(__name__)
+
+SYSTEM = "system"
+"""Who did what no person did."""
+
+TIMEOUT_S = 5.0
+"""For one line, with all tries: the turn that it is about waits meanwhile."""
+
+READ_TIMEOUT_S = 30.0
+_TRIES = 50
+"""To claim a number that others of the session want too."""
+
+_MAX_HEADS = 4_096
+MAX_DETAILS_CHARS = 20_000
+"""A string property holds 32 Ki UTF-16 units (Azure Tables data model), and escaping may lengthen a cut text."""
+
+
+class AuditTrail(Protocol):
+    """Where audit lines go."""
+
+    async def record(
+        self, session_id: str, action: str, details: JsonObject, *, who: str = SYSTEM, within_s: float = TIMEOUT_S
+    ) -> None:
+        """Append one line. Never raises: a store that is away costs the line and is logged as an error.
+
+        who: the user id of the person who did it. within_s: how long the caller can wait for it.
+        """
+        ...
+
+    async def record_erasure(self, session_id: str, details: JsonObject, *, who: str) -> None:
+        """The one line that stays of an erased session. Never raises."""
+        ...
+
+
+class AuditUnavailable(Exception):
+    """The store of the lines cannot be reached, or holds something else in a line's place."""
+
+
+class AuditAnchors(Protocol):
+    """The session's row: where its trail ends."""
+
+    async def anchor(self, session_id: str) -> Anchor | None:
+        """None when there is no such session."""
+        ...
+
+    async def advance(self, session_id: str, line: SealedLine, *, now: datetime) -> bool:
+        """Claim the line's number; False when another has it."""
+        ...
+
+
+class AuditLines(Protocol):
+    """The store of the lines. Every method raises AuditUnavailable."""
+
+    async def append(self, session_id: str, line: SealedLine) -> None:
+        """Insert; never replaces."""
+        ...
+
+    def read(self, session_id: str) -> AsyncGenerator[SealedLine]:
+        """In the order of their row keys, but for what is left of erased sessions of that id."""
+        ...
+
+    async def erase(self, session_id: str) -> None:
+        """Delete what `read` finds."""
+        ...
+
+    async def append_erasure(self, session_id: str, line: SealedLine) -> None:
+        """A line that `read` does not show and `erase` leaves."""
+        ...
+
+
+class AuditLine(Value):
+    """One line of a session's audit trail."""
+
+    number: int
+    at: datetime | None = Field(description="null when it was altered beyond reading")
+    who: str = Field(description="A user id, or `system`")
+    action: str
+    details: JsonObject
+    previous_hash: str
+    hash: str
+
+
+class AuditProblem(Value):
+    line: int | None = Field(description="null for a row that is no line of the trail")
+    message: str
+
+
+class AuditPage(Value):
+    """Lines, oldest first, and what a look at the whole trail has found."""
+
+    items: list[AuditLine]
+    next_cursor: str | None
+    verified: bool = Field(description="No line of the trail is missing, altered, moved or added")
+    problems: list[AuditProblem]
+
+
+class ChainedAudit:
+    """`AuditTrail` as a chain of sealed lines."""
+
+    def __init__(
+        self,
+        anchors: AuditAnchors,
+        lines: AuditLines,
+        read: Callable[[str, str], Awaitable[SessionRecord]],
+        *,
+        keys: Sequence[bytes],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """read: a session for a user, raises NotFound. keys: for lines only; the first seals. clock: aware UTC."""
+        self._anchors = anchors
+        self._lines = lines
+        self._read = read
+        self._keys = keys
+        self._clock = clock
+        # What this process wrote last: saves a read per line, and a claim finds out when it is no longer so.
+        self._heads: dict[str, Anchor] = {}
+
+    async def record(
+        self, session_id: str, action: str, details: JsonObject, *, who: str = SYSTEM, within_s: float = TIMEOUT_S
+    ) -> None:
+        line: SealedLine | None = None
+        try:
+            async with asyncio.timeout(within_s):
+                line = await self._claim(session_id, action, _bounded(details), who)
+                if line is None:
+                    log.info("no audit line %s: session %s is gone", action, session_id)
+                    return
+                await self._lines.append(session_id, line)
+        except (AuditUnavailable, AppError, TimeoutError) as exc:
+            _log_lost(session_id, action, details, line, exc)
+
+    async def _claim(self, session_id: str, action: str, details: str, who: str) -> SealedLine | None:
+        """The next line of the trail, sealed; None when the session is gone. Raises AuditUnavailable."""
+        head = self._heads.get(session_id) or await self._anchors.anchor(session_id)
+        for _ in range(_TRIES):
+            if head is None:
+                self._heads.pop(session_id, None)
+                return None
+            now = self._clock()
+            line = seal(
+                self._keys[0],
+                session_id,
+                head.number + 1,
+                at=now,
+                who=who,
+                action=action,
+                details=details,
+                previous=head.hash,
+            )
+            if await self._anchors.advance(session_id, line, now=now):
+                if len(self._heads) >= _MAX_HEADS:
+                    self._heads.pop(next(iter(self._heads)))
+                self._heads[session_id] = Anchor(line.number, line.hash)
+                return line
+            head = await self._anchors.anchor(session_id)
+        raise AuditUnavailable(f"no number of its own after {_TRIES} tries")
+
+    async def record_erasure(self, session_id: str, details: JsonObject, *, who: str) -> None:
+        line = seal(
+            self._keys[0],
+            session_id,
+            0,
+            at=self._clock(),
+            who=who,
+            action="session.erased",
+            details=_bounded(details),
+            previous=new_id(),
+        )
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._lines.append_erasure(session_id, line)
+        except (AuditUnavailable, TimeoutError) as exc:
+            _log_lost(session_id, line.action, details, line, exc)
+
+    async def erase(self, session_id: str) -> None:
+        """Forget the trail of an erased session. Raises EventLogUnavailable while its store is away."""
+        self._heads.pop(session_id, None)
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                await self._lines.erase(session_id)
+        except (AuditUnavailable, TimeoutError) as exc:
+            raise EventLogUnavailable(f"the audit trail: {exc}") from exc
+
+    async def report(self, session_id: str, principal: Principal, page: Page) -> AuditPage:
+        """Lines behind `page.after`, and what is wrong with the whole trail; for its owner and for admins.
+
+        Raises NotFound, Transient(DATABASE_ERROR) while the trail cannot be read.
+        """
+        if Role.ADMIN not in principal.roles:
+            record = await self._read(session_id, principal.user_id)
+            if record.access != "owner":
+                raise no_such_session()
+        after = 0 if page.after is None else page.after[0]
+        check = ChainCheck(self._keys, session_id, self._clock())
+        kept: list[SealedLine] = []
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._lines.read(session_id)) as lines:
+                async for line in lines:
+                    check.look_at(line)
+                    if line.number > after and len(kept) <= page.limit:
+                        kept.append(line)
+        except (AuditUnavailable, TimeoutError) as exc:
+            raise Transient(ErrorCode.DATABASE_ERROR, "The audit trail cannot be read just now.") from exc
+        anchor = await self._anchors.anchor(session_id)
+        if anchor is None:
+            raise no_such_session()
+        problems = check.end(anchor)
+        kept, cursor = page.cut(kept, lambda line: (line.number, session_id))
+        return AuditPage(
+            items=[_public(line) for line in kept],
+            next_cursor=cursor,
+            verified=not problems,
+            problems=[AuditProblem(line=problem.line, message=problem.message) for problem in problems],
+        )
+
+
+def _bounded(details: JsonObject) -> str:
+    """As JSON that fits a property; what is too long is kept as far as it fits, as text."""
+    text = orjson.dumps(details).decode()
+    limit = MAX_DETAILS_CHARS
+    kept = text
+    while len(kept.encode("utf-16-le")) // 2 > MAX_DETAILS_CHARS:
+        kept = orjson.dumps({"cut": text[:limit]}).decode()
+        limit //= 2
+    return kept
+
+
+def _public(line: SealedLine) -> AuditLine:
+    """As far as it can be read: an altered line is shown too."""
+    try:
+        at = datetime.fromisoformat(line.at)
+    except ValueError:
+        at = None
+    try:
+        details = orjson.loads(line.details)
+    except orjson.JSONDecodeError:
+        details = None
+    return AuditLine(
+        number=line.number,
+        at=at if at is not None and at.tzinfo is not None else None,
+        who=line.who,
+        action=line.action,
+        details=details if isinstance(details, dict) else {"unreadable": line.details},
+        previous_hash=line.previous,
+        hash=line.hash,
+    )
+
+
+def _log_lost(session_id: str, action: str, details: JsonObject, line: SealedLine | None, exc: Exception) -> None:
+    """What an operator needs to find what was lost, and nothing that anybody wrote: comments and arguments stay out.
+
+    line: when its number had been claimed already. The digest tells whether a text found elsewhere is the lost one.
+    """
+    number = "no number" if line is None else f"number {line.number}"
+    ids = " ".join(
+        f"{name}={value}"
+        for name, value in details.items()
+        if name.endswith("_id") and isinstance(value, str) and is_valid_id(value)
+    )
+    digest = sha256(_bounded(details).encode()).hexdigest()
+    log.error(
+        "audit line lost: %s of session %s, %s, %s, details %s: %s: %s",
+        action,
+        session_id,
+        number,
+        ids or "no ids",
+        digest,
+        type(exc).__name__,
+        exc,
+    )

@@ -1,0 +1,71 @@
+"""PDF documents, read in a process of their own.
+
+Invariant: a PDF can make its reader loop or unpack without end in more ways than can be listed, and
+a thread cannot be stopped. So a child process with a bounded address space reads it and is killed
+when the time is over; this process only ever holds the capped text.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import orjson
+
+from shared.sessions.files.readers.analysis import Analysis, FileKind, Job, malformed, too_large
+
+_CHILD = Path(__file__).with_name("pdf_child.py")
+_HEADER_BYTES = 1024  # readers accept some bytes before the header: ISO 32000-1, annex H, note 13
+
+
+class PdfStrategy:
+    def recognise(self, job: Job) -> bool:
+        return b"%PDF-" in job.head(_HEADER_BYTES)
+
+    def analyze(self, job: Job) -> Analysis:
+        limits = job.limits
+        orders = orjson.dumps(
+            {
+                "max_pages": limits.max_pages,
+                "max_text_chars": limits.max_text_chars,
+                "max_memory_bytes": limits.max_child_memory_bytes,
+                "max_cpu_s": int(limits.timeout_s) + 1,
+            }
+        ).decode()
+        # A copy: it has a descriptor of its own, at the beginning, whatever kind of file the caller's is.
+        with tempfile.TemporaryFile() as file:
+            job.file.seek(0)
+            shutil.copyfileobj(job.file, file)
+            file.seek(0)
+            try:
+                done = subprocess.run(  # noqa: S603 - our own program, no shell, nothing of the user's in the arguments
+                    # The platform puts packages on the path at run time, so the child is told where they are.
+                    [sys.executable, "-I", "-X", "utf8", str(_CHILD), orders, *filter(None, sys.path)],
+                    stdin=file,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={},  # no secrets of this application
+                    timeout=job.deadline.remaining_s(),
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as exc:
+                raise job.deadline.expired() from exc
+        if done.returncode != 0 or not done.stdout:
+            raise too_large("The PDF needs more memory or time than a document may.")
+        return _analysis(job, done.stdout)
+
+
+def _analysis(job: Job, answer: bytes) -> Analysis:
+    found = orjson.loads(answer)
+    if "error" in found:
+        raise too_large(found["error"]) if found["is_too_large"] else malformed(found["error"])
+    return Analysis(
+        FileKind.PDF,
+        "application/pdf",
+        found["text"],
+        {"size_bytes": job.size_bytes, **found["facts"]},
+        tuple(found["warnings"]),
+    )

@@ -1,0 +1,102 @@
+"""ExportService: a conversation as a file, made while it is read.
+
+Invariant: of a long conversation one page of messages and one piece of the file are in memory. The formats that are
+laid out as a whole take a bounded conversation and refuse a longer one before the first byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from shared.errors import ErrorCode, InvalidInput, Transient
+from shared.principal import Principal
+from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.names import display_name
+from shared.sessions.files.writers.blocks import output_json
+from shared.sessions.files.writers.content import ConversationExport, FileFormat
+from shared.sessions.history.manager import HistoryManager
+from shared.sessions.models import Message
+from shared.sessions.records.pages import MAX_LIMIT, MessageFilter, Page, decode_cursor
+from shared.sessions.repository import SessionRepository
+
+MAX_LAID_OUT_MESSAGES = 1_000
+MAX_LAID_OUT_CHARS = 400_000
+"""Of a PDF or DOCX: some hundred pages, and seconds of work."""
+
+_LAID_OUT = frozenset({FileFormat.PDF, FileFormat.DOCX})
+_THREADS = 4
+_PAGE_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A file in the making. pieces: raises InvalidInput with the first one, if at all; Transient with any."""
+
+    name: str
+    media_type: str
+    pieces: AsyncGenerator[bytes]
+
+
+class ExportService:
+    """Checks access by reading through the history."""
+
+    def __init__(self, sessions: SessionRepository, history: HistoryManager, generator: FileGenerator) -> None:
+        self._sessions = sessions
+        self._history = history
+        self._generator = generator
+        # Threads of its own: they wait for pages that the loop reads, and must not keep it from what it needs for that.
+        self._threads = ThreadPoolExecutor(_THREADS, "export")
+
+    async def export(self, session_id: str, principal: Principal, file_format: FileFormat) -> Export:
+        """What a reader of the active branch reads. Raises NotFound."""
+        session = (await self._sessions.get(session_id, principal.user_id)).session
+        messages = self._messages(session_id, principal, asyncio.get_running_loop())
+        if file_format in _LAID_OUT:
+            messages = _bounded(messages)
+        content = ConversationExport(session, messages, exported_at=datetime.now(UTC))
+        name = display_name(f"{session.name or f'session {session_id}'}.{file_format.value}")
+        return Export(name, file_format.media_type, self._pieces(content, file_format))
+
+    async def _pieces(self, content: ConversationExport, file_format: FileFormat) -> AsyncGenerator[bytes]:
+        loop = asyncio.get_running_loop()
+        pieces = self._generator.chunks(content, file_format)
+        try:
+            while piece := await loop.run_in_executor(self._threads, next, pieces, b""):
+                yield piece
+        finally:
+            # In a thread too: a reader who went may have left one at work in it.
+            self._threads.submit(pieces.close)
+
+    def _messages(self, session_id: str, principal: Principal, loop: asyncio.AbstractEventLoop) -> Iterator[Message]:
+        """Page by page; runs in a thread, reads in the loop."""
+        page = Page(limit=MAX_LIMIT)
+        while True:
+            reading = self._history.list_messages(session_id, principal, MessageFilter(), page)
+            try:
+                items, cursor = asyncio.run_coroutine_threadsafe(reading, loop).result(_PAGE_TIMEOUT_S)
+            except TimeoutError as exc:
+                raise Transient(ErrorCode.DATABASE_ERROR, "Reading the conversation takes too long just now.") from exc
+            yield from items
+            if cursor is None:
+                return
+            page = Page(limit=MAX_LIMIT, after=decode_cursor(cursor, int))
+
+
+def _bounded(messages: Iterator[Message]) -> Iterator[Message]:
+    """All of them, read before the first is laid out. Raises InvalidInput (MESSAGE_TOO_LONG)."""
+    found: list[Message] = []
+    chars = 0
+    for message in messages:
+        found.append(message)
+        chars += len(message.content if message.output is None else output_json(message))
+        if len(found) > MAX_LAID_OUT_MESSAGES or chars > MAX_LAID_OUT_CHARS:
+            raise InvalidInput(
+                ErrorCode.MESSAGE_TOO_LONG,
+                f"pdf and docx take {MAX_LAID_OUT_MESSAGES} messages with {MAX_LAID_OUT_CHARS} characters together;"
+                " json, md, html and csv take conversations of any length.",
+            )
+    yield from found

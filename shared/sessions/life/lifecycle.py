@@ -1,0 +1,381 @@
+"""SessionLifecycle: what happens to a session beside its turns: revised, shared, expired, erased.
+
+Invariant: an erasure is on record before anything is erased, each of its steps may run again, and it is finished when
+every store has forgotten the session; one audit line is what remains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, Transient, no_such_session
+from shared.principal import Principal
+from shared.sessions.agents.catalog import AgentCatalog
+from shared.sessions.audit.trail import SYSTEM, AuditTrail
+from shared.sessions.cache import SessionChanges
+from shared.sessions.events import (
+    Event,
+    EventLogUnavailable,
+    EventTarget,
+    EventType,
+    SessionEventPublisher,
+    feed_name,
+)
+from shared.sessions.live.subscriptions import leave
+from shared.sessions.models import JsonObject, NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.pages import Page
+from shared.sessions.records.steps import Interruption, SessionRecord
+from shared.sessions.service import check_metadata, closed_turn_events
+
+log = logging.getLogger(__name__)
+
+MAX_PARTICIPANTS = 256
+CUT_AFTER = timedelta(seconds=30)
+"""An erasure that nobody has worked on for this long was cut."""
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Curtailed:
+    """A session in which somebody may do less than before."""
+
+    target: EventTarget
+    interruption: Interruption
+    """What ran for them."""
+    connection_ids: list[str] = field(default_factory=list)
+    """What they had joined to its group, when they may no longer read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessChange:
+    """Whom the caller must tell that a participant's access changed."""
+
+    interruption: Interruption
+    messages: list[bytes]
+    """Events and group actions to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureMark:
+    """An erasure on record, and who must hear that the session's turns are cancelled."""
+
+    record: SessionRecord
+    interruption: Interruption
+    ended_now: bool
+    """False when the session had ended before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an unfinished erasure has done and has left."""
+
+    session_id: str
+    owner_id: str
+    requested_at: datetime
+    instances: list[str]
+    """Durable instances that may still exist."""
+    messages: int
+    turns: int
+    by_retention: bool
+    """Nobody asked: it was too old."""
+    incarnation: str | None
+
+    @property
+    def feed(self) -> str:
+        return feed_name(self.session_id, self.incarnation)
+
+
+class LifecycleRepository(Protocol):
+    async def revise(
+        self, session_id: str, user_id: str, revise: Callable[[Session], Session], *, now: datetime
+    ) -> SessionRecord:
+        """Store what `revise` makes of the session, which is locked meanwhile. Raises NotFound, and what it raises."""
+        ...
+
+    async def list_turns(self, session_id: str, page: Page) -> list[tuple[int, Turn]]:
+        """(number, turn), newest first, one more than `page.limit` when there are more."""
+        ...
+
+    async def has_open_turns(self, session_id: str) -> bool: ...
+
+    async def expired(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+        """(session id, owner id) of sessions that have expired and not ended."""
+        ...
+
+    async def participant(self, session_id: str, user_id: str) -> Participant | None: ...
+
+    async def put_participant(
+        self, participant: Participant, owner_id: str, *, limit: int, now: datetime
+    ) -> Curtailed | None:
+        """None when the session has `limit` others. Raises NotFound, Gone."""
+        ...
+
+    async def remove_participant(self, session_id: str, user_id: str, by_user_id: str, *, now: datetime) -> Curtailed:
+        """Harmless when there is none. Raises NotFound when `by_user_id` takes no part in the session."""
+        ...
+
+    async def mark_erasure(
+        self, session_id: str, user_id: str, check: Callable[[Session], None], *, now: datetime
+    ) -> ErasureMark | None:
+        """End the session and put its erasure on record; None when that was done and its rows are gone.
+
+        Raises NotFound unless the user owns it or owned it, and what `check` raises.
+        """
+        ...
+
+    async def erase_rows(self, session_id: str) -> Erasure | None:
+        """Delete every row of the session; None when its erasure is finished or was never asked for."""
+        ...
+
+    async def note_erased_instances(self, session_id: str, gone: Sequence[str]) -> None: ...
+
+    async def finish_erasure(self, session_id: str, tell: Callable[[], Awaitable[None]], *, now: datetime) -> bool:
+        """Finish and, before it is committed, `tell`. False while instances are left or when it is finished."""
+        ...
+
+    async def cut_erasures(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
+        """Claim erasures that nobody has worked on since `before`."""
+        ...
+
+    async def forget_erasures(self, *, before: datetime) -> int: ...
+
+
+class ErasableStore(Protocol):
+    """A store beside the database that keeps something of a session."""
+
+    async def erase(self, session_id: str) -> None:
+        """Forget all of it; harmless when there is nothing.
+
+        Raises EventLogUnavailable or Transient while the store is away.
+        """
+        ...
+
+
+class SessionLifecycle:
+    """Checks access in every method that takes a principal."""
+
+    def __init__(
+        self,
+        rows: LifecycleRepository,
+        publisher: SessionEventPublisher,
+        read: Callable[[str, str], Awaitable[SessionRecord]],
+        stores: Sequence[ErasableStore],
+        audit: AuditTrail,
+        changes: SessionChanges,
+        *,
+        agents: AgentCatalog,
+    ) -> None:
+        """read: a session for a user, raises NotFound. stores: what beside the event log must forget an erased session.
+
+        changes: who is told of changed access. agents: those a session may be given.
+        """
+        self._rows = rows
+        self._publisher = publisher
+        self._read = read
+        self._stores = stores
+        self._audit = audit
+        self._changes = changes
+        self._agents = agents
+
+    async def patch(
+        self, session_id: str, body: SessionPatch, principal: Principal, *, if_match: str | None
+    ) -> SessionRecord:
+        """Revise a session. Raises NotFound, Conflict (stale), Gone, InvalidState, InvalidInput."""
+        check_metadata(body.metadata)
+        await self._agents.check(body.agent_id)
+        now = datetime.now(UTC)
+
+        def revised(session: Session) -> Session:
+            check_match(session, if_match)
+            refuse_expired(session, now)
+            if session.status is SessionStatus.ENDED:
+                raise InvalidState("A session that is ENDED does not change.")
+            changes = {field: getattr(body, field) for field in body.model_fields_set}
+            if "config" in changes:
+                given = {field: getattr(body.config, field) for field in body.config.model_fields_set}
+                changes["config"] = session.config.model_copy(update=given)
+            if "tags" in changes:
+                changes["tags"] = list(dict.fromkeys(body.tags))
+            return session.model_copy(update=changes)
+
+        return await self._rows.revise(session_id, principal.user_id, revised, now=now)
+
+    async def list_turns(self, session_id: str, principal: Principal, page: Page) -> tuple[list[Turn], str | None]:
+        """Newest first, and the next cursor. Raises NotFound."""
+        await self._read(session_id, principal.user_id)
+        found = await self._rows.list_turns(session_id, page)
+        found, cursor = page.cut(found, lambda row: (row[0], row[1].id))
+        return [turn for _, turn in found], cursor
+
+    async def expired(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+        """(session id, owner id) of sessions to end."""
+        return await self._rows.expired(now=now, limit=limit)
+
+    # Participants. -----------------------------------------------------------------------------
+
+    async def participant(self, session_id: str, user_id: str, principal: Principal) -> Participant:
+        """For everyone who may read the session. Raises NotFound."""
+        record = await self._read(session_id, principal.user_id)
+        if user_id == record.owner_id:
+            return Participant(session_id=session_id, user_id=user_id, access="owner")
+        found = await self._rows.participant(session_id, user_id)
+        if found is None:
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such participant.")
+        return found
+
+    async def put_participant(
+        self, session_id: str, user_id: str, body: NewParticipant, principal: Principal
+    ) -> tuple[Participant, AccessChange]:
+        """Let somebody in, or change what they may do; the owner's to do. Raises NotFound, Gone, InvalidInput."""
+        record = await self._owned(session_id, principal)
+        if user_id == record.owner_id:
+            raise InvalidInput(
+                ErrorCode.VALIDATION_ERROR,
+                "The owner has every access already.",
+                errors=[{"field": "user_id", "message": "is the owner"}],
+            )
+        participant = Participant(session_id=session_id, user_id=user_id, access=body.access)
+        now = datetime.now(UTC)
+        async with self._changes.changing(session_id):
+            curtailed = await self._rows.put_participant(
+                participant, principal.user_id, limit=MAX_PARTICIPANTS, now=now
+            )
+        if curtailed is None:
+            raise InvalidInput(
+                ErrorCode.VALIDATION_ERROR,
+                f"A session takes {MAX_PARTICIPANTS} participants.",
+                errors=[{"field": "user_id", "message": "too many participants"}],
+            )
+        return participant, await self._access_change(curtailed)
+
+    async def remove_participant(self, session_id: str, user_id: str, principal: Principal) -> AccessChange:
+        """The owner may remove anyone, others may leave; harmless when it was done. Raises NotFound, InvalidInput."""
+        record = await self._read(session_id, principal.user_id)
+        if user_id == record.owner_id and record.access == "owner":
+            raise InvalidInput(
+                ErrorCode.VALIDATION_ERROR,
+                "The owner stays until the session is deleted.",
+                errors=[{"field": "user_id", "message": "is the owner"}],
+            )
+        if record.access != "owner" and user_id != principal.user_id:
+            raise no_such_session()
+        async with self._changes.changing(session_id, takes_access=True):
+            curtailed = await self._rows.remove_participant(
+                session_id, user_id, principal.user_id, now=datetime.now(UTC)
+            )
+        change = await self._access_change(curtailed)
+        # All of the user's too, on record or not: nothing else holds for a connection that was joined by user.
+        left = leave(curtailed.target.feed, user_id, [None, *curtailed.connection_ids])
+        return replace(change, messages=[*change.messages, *left])
+
+    async def _access_change(self, curtailed: Curtailed) -> AccessChange:
+        events = closed_turn_events(curtailed.interruption.closed_turn_ids)
+        messages = await self._publisher.publish(curtailed.target, events) if events else []
+        return AccessChange(curtailed.interruption, messages)
+
+    async def _owned(self, session_id: str, principal: Principal) -> SessionRecord:
+        record = await self._read(session_id, principal.user_id)
+        if record.access != "owner":
+            raise no_such_session()
+        return record
+
+    # Erasure. ----------------------------------------------------------------------------------
+
+    async def mark_erasure(
+        self, session_id: str, principal: Principal, *, if_match: str | None
+    ) -> tuple[ErasureMark | None, list[bytes]]:
+        """End the session and cancel its turns, for good: from here on the sweep would erase it too.
+
+        Also the events to send; no mark when a request before this one erased the rows. Raises NotFound, Conflict.
+        """
+        mark = await self._rows.mark_erasure(
+            session_id, principal.user_id, lambda session: check_match(session, if_match), now=datetime.now(UTC)
+        )
+        if mark is None:
+            return None, []
+        events = closed_turn_events(mark.interruption.closed_turn_ids)
+        if mark.ended_now:
+            session = mark.record.session.model_dump(mode="json")
+            events.insert(0, Event(EventType.SESSION_ENDED, {"session": session}))
+        return mark, await self._publisher.publish(mark.record.target, events) if events else []
+
+    async def turns_over(self, session_id: str, *, within_s: float) -> bool:
+        """Wait until no turn is open: then nothing of the session runs and nothing more is started."""
+        try:
+            async with asyncio.timeout(within_s):
+                while await self._rows.has_open_turns(session_id):  # noqa: ASYNC110  # another process ends them
+                    await asyncio.sleep(_LOOK_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    async def erase_stores(self, session_id: str) -> tuple[Erasure, bool] | None:
+        """Rows first: without them no event can get a number, so what is erased next stays erased.
+
+        Returns what is left, and whether every store has forgotten the session; None when there is nothing to do.
+        """
+        async with self._changes.changing(session_id):
+            erasure = await self._rows.erase_rows(session_id)
+        if erasure is None:
+            return None
+        forgotten = await self._is_forgotten(session_id, self._publisher.forget(erasure.feed))
+        for store in self._stores:
+            forgotten &= await self._is_forgotten(session_id, store.erase(session_id))
+        return erasure, forgotten
+
+    @staticmethod
+    async def _is_forgotten(session_id: str, erasing: Awaitable[None]) -> bool:
+        try:
+            await erasing
+        except (EventLogUnavailable, Transient) as exc:
+            log.warning("erasing session %s waits for a store: %s", session_id, exc)
+            return False
+        return True
+
+    async def finish_erasure(self, erasure: Erasure, gone: Sequence[str], *, stores_forgot: bool) -> bool:
+        """Note which durable instances are gone; when all is, write the audit line. Whether it is finished."""
+        await self._rows.note_erased_instances(erasure.session_id, gone)
+        if not stores_forgot:
+            return False
+        details: JsonObject = {
+            "requested_at": erasure.requested_at.isoformat(),
+            "messages": erasure.messages,
+            "turns": erasure.turns,
+        }
+        if erasure.by_retention:
+            details["reason"] = "retention"
+        who = SYSTEM if erasure.by_retention else erasure.owner_id
+        return await self._rows.finish_erasure(
+            erasure.session_id,
+            lambda: self._audit.record_erasure(erasure.session_id, details, who=who),
+            now=datetime.now(UTC),
+        )
+
+    async def cut_erasures(self, *, now: datetime, limit: int) -> list[str]:
+        """Sessions whose erasure was cut; theirs is the sweep's to go on with."""
+        return await self._rows.cut_erasures(before=now - CUT_AFTER, now=now, limit=limit)
+
+    async def forget_erasures(self, *, before: datetime) -> int:
+        """Drop the records of erasures finished before then."""
+        return await self._rows.forget_erasures(before=before)
+
+
+def etag_of(session: Session) -> str:
+    """The strong validator of a session's representation."""
+    return f'"{hashlib.sha256(session.model_dump_json().encode()).hexdigest()[:32]}"'
+
+
+def check_match(session: Session, if_match: str | None) -> None:
+    """Raises Conflict when the caller's `If-Match` names another state of the session."""
+    if if_match is None:
+        return
+    known = [tag.strip() for tag in if_match.split(",")]
+    if "*" not in known and etag_of(session) not in known:
+        raise Conflict(ErrorCode.CONFLICT, "The session has changed since you read it.")

@@ -1,0 +1,203 @@
+"""How large a JSON Schema is once each `$ref` stands for what it names, and how much work an answer to it may be.
+
+A validator follows the same `$ref` again from each place it stands in, so a schema of 2 kB may take longer to check, or
+only to compile, than anybody waits: 30 definitions that each name the next one twice are a billion parts.
+
+Where a `$ref` leads back to what it stands in, the validator remembers for each list and object of the answer whether
+it fits. What is led back to is therefore counted once as a start of its own. For a number or a text it remembers
+nothing, so that what can be asked of one is counted at each way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from shared.sessions.structured_output.answer_size import AnswerSize, weight_of
+from shared.sessions.structured_output.pattern_size import places_of
+
+MAX_PARTS = 20_000
+MAX_PATTERNS = 200
+MAX_PLACES = 2_000
+"""Of all patterns together. Compiling one takes up to 50 microseconds for each of its places."""
+
+NUMBER_PARTS = 20
+"""Of each number that a number is compared with, `weight_of` it times: 0.45 microseconds, a usual part 30 ns."""
+UNIQUE_PARTS = 4
+"""Of uniqueItems, for each pair of an item and a value: numbers beyond 63 bits are all compared with one another."""
+FRACTION_PARTS = 2_000
+"""Of a multipleOf that is no whole number: 36 microseconds, since it is worked out exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaSize:
+    """parts: words, schemas, and values in them, those that take longer counted several times;
+    loops: how many `$ref`s lead back into what they stand in; places: of its patterns;
+    uniques: words uniqueItems; has_choices: whether an answer has to fit one schema of several.
+    """
+
+    parts: int
+    loops: int
+    places: int
+    uniques: int
+    has_choices: bool
+
+    def work(self, answer: AnswerSize) -> int:
+        """Upper bound of what deciding on an answer takes. One is about 30 nanoseconds.
+
+        Each part sees each value once at most, and each place of a pattern each byte.
+        """
+        parts = self.parts + self.uniques * UNIQUE_PARTS * answer.longest_list
+        return parts * answer.values + self.places * answer.text_bytes
+
+
+def size_of(schema: dict[str, Any]) -> SchemaSize:
+    """Raises ValueError when it is too large, or holds what cannot be counted here."""
+    _check_patterns(schema)
+    walk = _Walk(schema)
+    try:
+        walk.everything()
+    except RecursionError:
+        raise ValueError("is too large: its $refs go too deep") from None
+    return SchemaSize(walk.parts, walk.loops, walk.places, walk.uniques, walk.has_choices)
+
+
+_SCHEMAS_HERE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else"})
+_BY_NAME_HERE = frozenset({"dependentSchemas", "dependencies"})
+"""What these hold is asked of the same value; any other schema inside is asked of what is in the value."""
+_BY_NAME = frozenset({"properties", "patternProperties"}) | _BY_NAME_HERE
+_DEFINITIONS = frozenset({"$defs", "definitions"})
+"""They count where they are named."""
+_COMPARED = frozenset({"enum", "const"})
+_VALUES = frozenset({"default", "examples", "required", "type", "dependentRequired"})
+_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
+_UNFOLLOWED = ("$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef")
+_UNBOUNDED = ("unevaluatedProperties", "unevaluatedItems")
+"""They look again into all that was looked into, at each level: 20 levels took 16 seconds."""
+
+
+class _Walk:
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._patterns = 0
+        self._starts = ["#"]
+        self.parts = 0
+        self.loops = 0
+        self.places = 0
+        self.uniques = 0
+        self.has_choices = False
+
+    def everything(self) -> None:
+        """The schema, then each part that some `$ref` leads back to."""
+        for start in self._starts:  # grows
+            self._schema(self._target(start), frozenset({start}), frozenset({start}))
+
+    def _add(self, parts: int) -> None:
+        self.parts += parts
+        if self.parts > MAX_PARTS:
+            raise ValueError(f"is too large: it has more than {MAX_PARTS} parts when its $refs are followed")
+
+    def _schema(self, value: Any, within: frozenset[str], here: frozenset[str], *, flat: bool = False) -> None:
+        """within: the `$ref`s that led here; here: those of them for the same value of an answer.
+        flat: nothing is asked of what is in the value, as when it is a number."""
+        self._add(1)
+        if isinstance(value, list):
+            for item in value:
+                self._schema(item, within, here, flat=flat)
+        if not isinstance(value, dict):
+            return
+        self._refuse_uncounted(value)
+        self._count_words(value)
+        for word, part in value.items():
+            if word in _DEFINITIONS or word in _VALUES or word in _COMPARED or not isinstance(part, (dict, list)):
+                continue
+            is_here = word in _SCHEMAS_HERE or word in _BY_NAME_HERE
+            if flat and not is_here:
+                continue
+            inner = here if is_here else frozenset()
+            for item in part.values() if word in _BY_NAME and isinstance(part, dict) else [part]:
+                self._schema(item, within, inner, flat=flat)
+        reference = value.get("$ref")
+        if isinstance(reference, str):
+            self._follow(reference, within, here, flat=flat)
+
+    def _follow(self, reference: str, within: frozenset[str], here: frozenset[str], *, flat: bool) -> None:
+        target = self._target(reference)
+        if reference in here:
+            raise ValueError(f"asks {reference[:100]!r} of a value that it asks it of already")
+        if reference in within and not flat:
+            self.loops += 1
+            if reference not in self._starts:
+                self._starts.append(reference)
+            self._schema(target, within, frozenset({reference}), flat=True)
+            return
+        self._schema(target, within | {reference}, here | {reference}, flat=flat)
+
+    def _target(self, reference: str) -> Any:
+        if reference != "#" and not reference.startswith("#/"):
+            raise ValueError(f"refers to {reference[:100]!r}: only its own parts can be named, as in #/$defs/name")
+        target: Any = self._root
+        for step in reference.split("/")[1:]:
+            name = unquote(step).replace("~1", "/").replace("~0", "~")
+            try:
+                target = target[int(name)] if isinstance(target, list) else target[name]
+            except (KeyError, IndexError, TypeError, ValueError):
+                raise ValueError(f"refers to {reference[:100]!r}, which is not there") from None
+        return target
+
+    def _refuse_uncounted(self, value: dict[str, Any]) -> None:
+        for word in _UNFOLLOWED:
+            if word in value:
+                raise ValueError(f"holds {word}: name parts of it by their path, as in #/$defs/name")
+        for word in _UNBOUNDED:
+            if word in value:
+                raise ValueError(f"holds {word}, which takes too long to check: use additionalProperties or items")
+        if value is not self._root and isinstance(value.get("$id"), str):
+            raise ValueError("holds $id inside: name parts of it by their path, as in #/$defs/name")
+
+    def _count_words(self, value: dict[str, Any]) -> None:
+        self._add(len(value))
+        self.has_choices |= "anyOf" in value or "oneOf" in value
+        self._add(sum(_nodes(value[word]) for word in (_VALUES | _COMPARED | _NUMBERS) & value.keys()))
+        self.uniques += value.get("uniqueItems") is True
+        if isinstance(value.get("multipleOf"), float):
+            self._add(FRACTION_PARTS)
+        patterns = _patterns_in(value)
+        self._patterns += len(patterns)
+        self.places += sum(map(places_of, patterns))
+        if self._patterns > MAX_PATTERNS or self.places > MAX_PLACES:
+            raise ValueError(
+                f"has more than {MAX_PATTERNS} patterns, or {MAX_PLACES} places in them, when its $refs are followed"
+            )
+
+
+def _check_patterns(schema: dict[str, Any]) -> None:
+    """All are compiled when a schema is read, also those of definitions that nothing names."""
+    found: set[str] = set()
+    rest: list[Any] = [schema]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            found.update(_patterns_in(value))
+            rest.extend(value.values())
+        elif isinstance(value, list):
+            rest.extend(value)
+    if len(found) > MAX_PATTERNS or sum(map(places_of, found)) > MAX_PLACES:
+        raise ValueError(f"has more than {MAX_PATTERNS} patterns, or {MAX_PLACES} places in them")
+
+
+def _patterns_in(value: dict[str, Any]) -> list[str]:
+    by_pattern = value.get("patternProperties")
+    patterns = list(by_pattern) if isinstance(by_pattern, dict) else []
+    pattern = value.get("pattern")
+    return [*patterns, pattern] if isinstance(pattern, str) else patterns
+
+
+def _nodes(value: Any) -> int:
+    """Parts of a value in a schema, itself and names among them; it is not nested deeply."""
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(_nodes, value.values()))
+    if isinstance(value, list):
+        return 1 + sum(map(_nodes, value))
+    return NUMBER_PARTS * weight_of(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 1
