@@ -6,7 +6,7 @@ import azure.functions as func
 from activities import approvals as approval_activities
 from activities import model, tools, turns
 from orchestrators import approval, notification, turn
-from shared.services import services
+from shared.composition.services import services
 from triggers import (
     agents,
     approvals,

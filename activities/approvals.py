@@ -10,9 +10,9 @@ import azure.functions as func
 from activities.binding import send, sends_events
 from activities.durable_client import start_notification
 from shared import tracing
-from shared.durable_messages import GiveNoticeInput, NotifyApproversInput, RequestApprovalInput, RequestApprovalResult
-from shared.durable_names import GIVE_NOTICE, NOTIFY_APPROVERS, REQUEST_APPROVAL
-from shared.services import services
+from shared.composition.services import services
+from shared.durable.messages import GiveNoticeInput, NotifyApproversInput, RequestApprovalInput, RequestApprovalResult
+from shared.durable.names import GIVE_NOTICE, NOTIFY_APPROVERS, REQUEST_APPROVAL
 from shared.sessions.approvals.notices import NoticeKind
 
 bp = df.Blueprint()

@@ -8,7 +8,7 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared.adapters.realtime import HUB
+from shared.adapters.azure.signalr import HUB
 
 EVENTS = "events"
 """The binding's parameter name, the same in every function that sends."""

@@ -13,8 +13,8 @@ from enum import StrEnum
 
 import azure.durable_functions as df
 
-from shared.durable_messages import NotifyApproversInput
-from shared.durable_names import CANCEL_EVENT, NOTIFICATION, TURN, approval_event, notification_instance
+from shared.durable.messages import NotifyApproversInput
+from shared.durable.names import CANCEL_EVENT, NOTIFICATION, TURN, approval_event, notification_instance
 from shared.sessions.approvals.notices import NoticeKind
 from shared.sessions.records.steps import Interruption
 

@@ -11,7 +11,7 @@ import logging
 import azure.durable_functions as df
 
 from activities import durable_client
-from shared.services import Services
+from shared.composition.services import Services
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import azure.functions as func
 
 from activities.binding import send, sends_events
 from shared import tracing
-from shared.durable_messages import CallModelInput, CallModelResult
-from shared.durable_names import CALL_MODEL
-from shared.services import services
+from shared.composition.services import services
+from shared.durable.messages import CallModelInput, CallModelResult
+from shared.durable.names import CALL_MODEL
 
 bp = df.Blueprint()
 

@@ -8,9 +8,9 @@ import azure.functions as func
 from activities.approvals import tell_decision
 from activities.binding import send, sends_events
 from shared import tracing
-from shared.durable_messages import ExecuteToolInput, ExecuteToolResult
-from shared.durable_names import EXECUTE_TOOL
-from shared.services import services
+from shared.composition.services import services
+from shared.durable.messages import ExecuteToolInput, ExecuteToolResult
+from shared.durable.names import EXECUTE_TOOL
 
 bp = df.Blueprint()
 

@@ -10,9 +10,9 @@ import azure.functions as func
 from activities.binding import send, sends_events
 from activities.durable_client import start_turn
 from shared import tracing
-from shared.durable_messages import FinishTurnInput
-from shared.durable_names import FINISH_TURN
-from shared.services import services
+from shared.composition.services import services
+from shared.durable.messages import FinishTurnInput
+from shared.durable.names import FINISH_TURN
 from shared.sessions.models import TurnError, TurnStatus
 
 bp = df.Blueprint()

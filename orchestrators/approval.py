@@ -13,7 +13,7 @@ from typing import Any
 import azure.durable_functions as df
 
 from orchestrators.durable import Steps, call_activity, listen, parallel_activity, wait_for
-from shared.durable_messages import (
+from shared.durable.messages import (
     ApprovalInput,
     ExecuteToolInput,
     ExecuteToolResult,
@@ -21,7 +21,7 @@ from shared.durable_messages import (
     RequestApprovalInput,
     RequestApprovalResult,
 )
-from shared.durable_names import APPROVAL, EXECUTE_TOOL, GIVE_NOTICE, REQUEST_APPROVAL, approval_event
+from shared.durable.names import APPROVAL, EXECUTE_TOOL, GIVE_NOTICE, REQUEST_APPROVAL, approval_event
 from shared.sessions.approvals.notices import Notice, NoticeSchedule
 
 bp = df.Blueprint()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import azure.durable_functions as df
 
 from orchestrators.durable import Steps, call_activity
-from shared.durable_messages import NotifyApproversInput
-from shared.durable_names import NOTIFICATION, NOTIFY_APPROVERS
+from shared.durable.messages import NotifyApproversInput
+from shared.durable.names import NOTIFICATION, NOTIFY_APPROVERS
 from shared.sessions.turns.retry import notify_delay_s
 
 bp = df.Blueprint()

@@ -17,7 +17,7 @@ from typing import Any
 import azure.durable_functions as df
 
 from orchestrators.durable import Steps, all_of, call_activity, parallel_activity, sub_orchestration, wait
-from shared.durable_messages import (
+from shared.durable.messages import (
     ApprovalInput,
     CallModelInput,
     CallModelResult,
@@ -25,7 +25,7 @@ from shared.durable_messages import (
     FinishTurnInput,
     explain_failure,
 )
-from shared.durable_names import (
+from shared.durable.names import (
     APPROVAL,
     CALL_MODEL,
     CANCEL_EVENT,

@@ -19,7 +19,7 @@ import azure.durable_functions as df
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from shared.services import services
+from shared.composition.services import services
 from shared.settings import Settings
 from triggers.html import content_security_policy
 

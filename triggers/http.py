@@ -23,10 +23,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from activities.binding import send, sends_events
 from shared import tracing
+from shared.composition.services import Services, services
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, principal_of
-from shared.services import Services, services
 from shared.sessions.error_handler import ErrorAnswer, SessionErrorHandler
 from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
 from shared.settings import Settings

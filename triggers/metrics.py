@@ -38,7 +38,7 @@ async def metrics(call: Call, _: None) -> Response:
         # The contract's answer to who may not see a thing; its codes name no closer one.
         raise NotFound(ErrorCode.SESSION_NOT_FOUND, "Metrics are for callers with the role admin.")
     # Imported here: no other request needs it, and a cold start waits for imports.
-    from shared.adapters.prometheus import render
+    from shared.adapters.telemetry.prometheus import render
 
     totals, gauges = await asyncio.gather(_totals(call), _gauges(call))
     body, content_type = render(totals, gauges, call.request.headers.get("accept", ""))

@@ -11,9 +11,9 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from pydantic import BaseModel
 
 from activities.binding import send, sends_events
-from shared.adapters.realtime import HUB
+from shared.adapters.azure.signalr import HUB
+from shared.composition.services import services
 from shared.errors import AppError, ErrorCode, NotAuthenticated
-from shared.services import services
 from shared.sessions.events import group_action, role_memberships
 from shared.sessions.models import Subscription
 from triggers.http import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id

@@ -9,8 +9,8 @@ import azure.durable_functions as df
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Response
 
+from shared.composition.services import services
 from shared.errors import ErrorCode
-from shared.services import services
 from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import Session
 from shared.sessions.recovery import Checkpoint, NewCheckpoint, Recovery

@@ -10,8 +10,8 @@ import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
 
 from activities.binding import sends_events
-from shared.adapters.realtime import RELAY_ROUTE
-from shared.services import services
+from shared.adapters.azure.signalr import RELAY_ROUTE
+from shared.composition.services import services
 
 bp = df.Blueprint()
 

@@ -12,7 +12,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from activities import durable_client, erasure
-from shared.services import Services, services
+from shared.composition.services import Services, services
 from shared.sessions.limits.budgets import usage_day
 from shared.sessions.live.realtime import DeliveryFailed
 

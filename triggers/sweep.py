@@ -14,10 +14,10 @@ import azure.functions as func
 from activities import durable_client, erasure, holding
 from activities.binding import send, sends_events
 from activities.turns import FAILED_LINE
-from shared.durable_messages import explain_failure
+from shared.composition.services import Services, services
+from shared.durable.messages import explain_failure
 from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
-from shared.services import Services, services
 from shared.sessions.models import SessionStatus, TurnError, TurnStatus
 from shared.sessions.records.steps import StuckTurn
 

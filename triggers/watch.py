@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared.services import services
+from shared.composition.services import services
 
 bp = df.Blueprint()
 

@@ -27,10 +27,10 @@ import psycopg
 from devhost.servers import ServerError
 from devhost.servers.postgres import Postgres
 from devtools.bench.statistics import percentile
-from shared.adapters.postgres import PostgresPool
-from shared.adapters.postgres_search import PostgresSearch
-from shared.adapters.postgres_sessions import PostgresSessions
-from shared.adapters.postgres_turns import PostgresTurns
+from shared.adapters.postgres.history.search import PostgresSearch
+from shared.adapters.postgres.pool import PostgresPool
+from shared.adapters.postgres.sessions.sessions import PostgresSessions
+from shared.adapters.postgres.turns.turns import PostgresTurns
 from shared.adapters.sql.migrate import migrate
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from devhost.signalr.tokens import USER_CLAIM
-from shared.adapters.realtime import RELAY_ROUTE
+from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.ids import new_id
 from shared.signing import RELAY_TOKEN_SECONDS, ApprovalLinks, RelayTokens, derive_key
 from tests.e2e.client import Api, Json, call, eventually, post_call, script

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from devtools.package import build
-from shared.durable_messages import CHANGED_DETAIL
+from shared.durable.messages import CHANGED_DETAIL
 from tests.e2e.client import Api, Json, eventually, open_api, post_call, script
 from tests.e2e.processes import ROOT, AppHost, Sink
 from tests.e2e.stack import own_environment, own_stores
@@ -43,7 +43,7 @@ def incompatible(tmp_path: Path) -> Path:
     """This code, but that a turn asks for its model steps under another name: one that has begun cannot go on."""
     folder = tmp_path / "incompatible"
     build(folder)
-    names = folder / "shared" / "durable_names.py"
+    names = folder / "shared" / "durable" / "names.py"
     text = names.read_text("utf-8")
     assert text.count('"call_model"') == 1
     names.write_text(text.replace('"call_model"', '"ask_model"'), "utf-8")

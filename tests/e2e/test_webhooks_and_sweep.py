@@ -13,12 +13,12 @@ import psycopg
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from shared.adapters.blob_store import AzureBlobStore
-from shared.adapters.postgres import PostgresPool
-from shared.adapters.postgres_approvals import PostgresApprovals
-from shared.adapters.postgres_attachments import PostgresAttachments
-from shared.adapters.postgres_sessions import PostgresSessions
-from shared.adapters.postgres_turns import PostgresTurns
+from shared.adapters.azure.blobs import AzureBlobStore
+from shared.adapters.postgres.attachments import PostgresAttachments
+from shared.adapters.postgres.pool import PostgresPool
+from shared.adapters.postgres.sessions.sessions import PostgresSessions
+from shared.adapters.postgres.turns.approvals import PostgresApprovals
+from shared.adapters.postgres.turns.turns import PostgresTurns
 from shared.ids import new_id
 from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
 from shared.sessions.models import (

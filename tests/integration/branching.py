@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from shared.adapters.postgres_branches import PostgresBranches
-from shared.adapters.postgres_checkpoints import PostgresCheckpoints
-from shared.adapters.postgres_forks import PostgresForks
+from shared.adapters.postgres.branches.branches import PostgresBranches
+from shared.adapters.postgres.branches.checkpoints import PostgresCheckpoints
+from shared.adapters.postgres.branches.forks import PostgresForks
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.history.manager import HistoryManager
@@ -158,7 +158,7 @@ async def conversation(stores: Stores) -> Conversation:
 @asynccontextmanager
 async def own_stores(postgres_url: str) -> AsyncIterator[Stores]:
     """Stores for one example of a property, in the loop it runs in."""
-    from shared.adapters.postgres import PostgresPool
+    from shared.adapters.postgres.pool import PostgresPool
 
     pool = PostgresPool(postgres_url, size=2)
     try:

@@ -8,9 +8,9 @@ import pytest
 from redis.asyncio import Redis
 
 from devhost.model.server import ModelOptions, start_server
-from shared.adapters.postgres import PostgresPool
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
-from shared.adapters.redis_events import RedisEventLog
+from shared.adapters.postgres.pool import PostgresPool
+from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
+from shared.adapters.redis.events import RedisEventLog
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.service import SessionService

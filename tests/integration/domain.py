@@ -15,16 +15,16 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from shared.adapters.postgres import PostgresPool
-from shared.adapters.postgres_agents import PostgresAgents
-from shared.adapters.postgres_approvals import PostgresApprovals
-from shared.adapters.postgres_attachments import PostgresAttachments
-from shared.adapters.postgres_features import PostgresTemplates
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
-from shared.adapters.postgres_sessions import PostgresSessions
-from shared.adapters.postgres_steps import PostgresSteps
-from shared.adapters.postgres_tool_calls import PostgresToolCalls
-from shared.adapters.postgres_turns import PostgresTurns
+from shared.adapters.postgres.agents import PostgresAgents
+from shared.adapters.postgres.attachments import PostgresAttachments
+from shared.adapters.postgres.features.features import PostgresTemplates
+from shared.adapters.postgres.pool import PostgresPool
+from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
+from shared.adapters.postgres.sessions.sessions import PostgresSessions
+from shared.adapters.postgres.turns.approvals import PostgresApprovals
+from shared.adapters.postgres.turns.steps import PostgresSteps
+from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
+from shared.adapters.postgres.turns.turns import PostgresTurns
 from shared.errors import no_such_session
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from shared.adapters.postgres import PostgresPool
-from shared.adapters.postgres_agents import PostgresAgents
+from shared.adapters.postgres.agents import PostgresAgents
+from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.sql.migrate import migrate, migrations
 from shared.sessions.limits.budgets import TokensUsed, usage_day
 from shared.sessions.models import MessageRole, MessageStatus, ToolCallStatus, TurnStatus, Usage

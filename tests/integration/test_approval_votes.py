@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from shared import tracing
-from shared.adapters.postgres_forks import PostgresForks
-from shared.adapters.webhook import ApprovalNotifier
+from shared.adapters.http.webhook import ApprovalNotifier
+from shared.adapters.postgres.branches.forks import PostgresForks
 from shared.errors import Conflict, ErrorCode, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 import pytest
 
-from shared.adapters.blob_store import AzureBlobStore
-from shared.adapters.postgres_attachments import PostgresAttachments, PostgresLooseBlobs
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
+from shared.adapters.azure.blobs import AzureBlobStore
+from shared.adapters.postgres.attachments import PostgresAttachments, PostgresLooseBlobs
+from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
 from shared.errors import ErrorCode, Gone, InvalidInput, InvalidState, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role

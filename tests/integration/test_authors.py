@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.adapters.postgres_forks import PostgresForks
+from shared.adapters.postgres.branches.forks import PostgresForks
 from shared.principal import Principal, Role
 from shared.sessions.approvals.containment import PEOPLE, sources_read
 from shared.sessions.events import SessionEventPublisher

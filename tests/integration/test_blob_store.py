@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.adapters.blob_store import PIECE_BYTES, AzureBlobStore
+from shared.adapters.azure.blobs import PIECE_BYTES, AzureBlobStore
 from shared.errors import NotFound, Transient
 from shared.ids import new_id
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.postgres_branches import PostgresBranches
-from shared.adapters.postgres_steps import PostgresSteps
+from shared.adapters.postgres.branches.branches import PostgresBranches
+from shared.adapters.postgres.turns.steps import PostgresSteps
 from shared.errors import AppError, Conflict, ErrorCode
 from shared.ids import new_id
 from shared.principal import Principal, Role

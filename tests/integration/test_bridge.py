@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.azure.signalr import RelaySender
 from shared.adapters.models.service import ModelService
-from shared.adapters.realtime import RelaySender
 from shared.errors import ErrorCode
 from shared.ids import new_id
 from shared.sessions.bridge import ANSWER_SECONDS, MAX_ATTEMPTS, SessionAgentBridge

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.postgres_search import PostgresSearch
+from shared.adapters.postgres.history.search import PostgresSearch
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.context.compaction import Compactor

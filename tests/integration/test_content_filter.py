@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.postgres_branches import PostgresBranches
+from shared.adapters.postgres.branches.branches import PostgresBranches
 from shared.errors import ErrorCode
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -24,12 +24,12 @@ from psycopg import sql
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from shared.adapters.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, TokenUnavailable, token_for
+from shared.adapters.azure.entra import POSTGRES_SCOPE, SIGNALR_SCOPE, TokenUnavailable, token_for
+from shared.adapters.azure.signalr import RestSender
 from shared.adapters.models.service import ModelService
-from shared.adapters.postgres import PostgresPool
-from shared.adapters.realtime import RestSender
-from shared.adapters.redis_entra import EntraRedisCredentials
-from shared.adapters.redis_events import RedisEventLog
+from shared.adapters.postgres.pool import PostgresPool
+from shared.adapters.redis.entra import EntraRedisCredentials
+from shared.adapters.redis.events import RedisEventLog
 from shared.errors import ErrorCode, Transient
 from shared.sessions.events import EventTarget
 from shared.sessions.live.realtime import DeliveryFailed
@@ -242,8 +242,8 @@ async def test_no_token_is_a_failure_of_that_service_that_shows_nothing(identity
 
 _STORAGE = """
 import asyncio, sys
-from shared.adapters.blob_store import AzureBlobStore
-from shared.adapters.tables_audit import TablesAuditLines
+from shared.adapters.azure.blobs import AzureBlobStore
+from shared.adapters.azure.audit_tables import TablesAuditLines
 
 async def main():
     trail = TablesAuditLines(connection_string=None, endpoint=sys.argv[1])

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from shared.adapters.postgres_agents import PostgresAgents
-from shared.adapters.postgres_features import PostgresTags, PostgresTemplates
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
+from shared.adapters.postgres.agents import PostgresAgents
+from shared.adapters.postgres.features.features import PostgresTags, PostgresTemplates
+from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
 from shared.errors import AppError, Conflict, ErrorCode, Gone, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role

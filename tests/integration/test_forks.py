@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.postgres_forks import PostgresForks
-from shared.adapters.postgres_search import PostgresSearch
+from shared.adapters.postgres.branches.forks import PostgresForks
+from shared.adapters.postgres.history.search import PostgresSearch
 from shared.errors import AppError, ErrorCode
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, Role
@@ -348,7 +348,7 @@ async def test_files_come_with_what_they_were_sent_with_or_made_by(stores: Store
 
 async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(stores: Stores) -> None:
     """A migration that adds a column or a table to a session has to decide what a fork does with it."""
-    from shared.adapters.sql.queries import load_queries
+    from shared.adapters.postgres.queries import load_queries
 
     copying = load_queries("forks")["copy_history"].decode()
     left_out = {

@@ -13,8 +13,8 @@ from aiohttp import web
 from azure.durable_functions.models.utils import http_utils
 
 from activities import durable_client
-from shared.adapters.blob_store import AzureBlobStore
-from shared.adapters.realtime import RestSender
+from shared.adapters.azure.blobs import AzureBlobStore
+from shared.adapters.azure.signalr import RestSender
 from shared.errors import Transient
 from shared.sessions.live.realtime import DeliveryFailed
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.postgres_bookmarks import PostgresBookmarks
+from shared.adapters.postgres.history.bookmarks import PostgresBookmarks
 from shared.errors import ErrorCode, InvalidInput, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from shared.adapters.http_fetch import GuardedHttpFetcher, system_lookup
+from shared.adapters.http.fetch import GuardedHttpFetcher, system_lookup
 from shared.errors import ErrorCode, ToolFailed, ToolRefused
 from shared.sessions.tools.services import FetchRequest, FetchResponse
 

@@ -33,7 +33,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 APP = f"""
 import sys
 from shared import tracing
-from shared.services import tracer_of
+from shared.composition.services import tracer_of
 from shared.settings import load_settings
 
 settings = load_settings()

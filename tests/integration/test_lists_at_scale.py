@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from shared.adapters.postgres import PostgresPool
-from shared.adapters.postgres_features import PostgresTags, PostgresTemplates
-from shared.adapters.postgres_search import PostgresSearch
-from shared.adapters.postgres_statistics import PostgresStatistics
+from shared.adapters.postgres.features.features import PostgresTags, PostgresTemplates
+from shared.adapters.postgres.features.statistics import PostgresStatistics
+from shared.adapters.postgres.history.search import PostgresSearch
+from shared.adapters.postgres.pool import PostgresPool
 from shared.principal import Principal, Role
 from shared.sessions.history.query import parse_query
 from shared.sessions.history.search import SearchFilter

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from shared.adapters.blob_store import AzureBlobStore
-from shared.adapters.postgres_attachments import PostgresAttachments
+from shared.adapters.azure.blobs import AzureBlobStore
+from shared.adapters.postgres.attachments import PostgresAttachments
 from shared.errors import AppError, ErrorCode, InvalidInput, ToolFailed
 from shared.ids import new_id
 from shared.principal import Principal, Role

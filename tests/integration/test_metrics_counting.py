@@ -9,11 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.adapters.models.service import ModelService
-from shared.adapters.postgres_forks import PostgresForks
-from shared.adapters.postgres_metrics import PostgresGauges
-from shared.adapters.prometheus import render
-from shared.adapters.redis_metrics import RedisMetrics
-from shared.adapters.sql.queries import load_queries
+from shared.adapters.postgres.branches.forks import PostgresForks
+from shared.adapters.postgres.metrics import PostgresGauges
+from shared.adapters.postgres.queries import load_queries
+from shared.adapters.redis.metrics import RedisMetrics
+from shared.adapters.telemetry.prometheus import render
 from shared.errors import Conflict
 from shared.ids import new_id
 from shared.principal import Principal, Role

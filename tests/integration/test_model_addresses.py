@@ -7,7 +7,7 @@ import logging
 import pytest
 from aiohttp import web
 
-from shared.adapters.entra import token_for
+from shared.adapters.azure.entra import token_for
 from shared.adapters.models.service import ModelService
 from shared.errors import ModelFailed
 from shared.sessions.llm.conversation import UserSaid

@@ -8,8 +8,8 @@ import pytest
 from psycopg import sql
 from pydantic import ValidationError
 
-from shared.adapters.postgres import json
-from shared.adapters.postgres_agents import PostgresAgents
+from shared.adapters.postgres.agents import PostgresAgents
+from shared.adapters.postgres.pool import json
 from shared.errors import ErrorCode, Transient
 from shared.sessions.agents.agent import DEFAULT_AGENT, effective_config
 from shared.sessions.models import JsonObject, SessionConfig, SessionStatus

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.postgres_agents import PostgresAgents
-from shared.adapters.postgres_features import PostgresTemplates
+from shared.adapters.postgres.agents import PostgresAgents
+from shared.adapters.postgres.features.features import PostgresTemplates
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.adapters.postgres_posting import MAX_OPEN_TURNS
+from shared.adapters.postgres.turns.posting import MAX_OPEN_TURNS
 from shared.errors import BudgetExceeded, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.sessions.models import Concurrency, SessionStatus, TurnError, TurnStatus

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from shared.adapters.sql.queries import load_queries
+from shared.adapters.postgres.queries import load_queries
 from shared.sessions.models import Concurrency, SessionStatus, ToolCallStatus, TurnStatus
 from shared.sessions.records.steps import StepClosed
 from tests.integration.domain import OWNER, Stores, call, result_of, until, utc_now, vote_on

@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from devhost.servers import Valkey
-from shared.adapters.redis_buckets import RedisBuckets
-from shared.adapters.redis_guard import RedisGuard
+from shared.adapters.redis.buckets import RedisBuckets
+from shared.adapters.redis.guard import RedisGuard
 from shared.ids import new_id
 from shared.sessions.cache import CacheUnavailable
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.postgres_checkpoints import PostgresCheckpoints
+from shared.adapters.postgres.branches.checkpoints import PostgresCheckpoints
 from shared.errors import AppError, Conflict, ErrorCode
 from shared.ids import new_id
 from shared.principal import Principal, Role

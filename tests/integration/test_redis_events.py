@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 from redis.asyncio import Redis
 
-from shared.adapters.redis_events import RedisEventLog
+from shared.adapters.redis.events import RedisEventLog
 from shared.ids import new_id
 from shared.sessions.events import Event, EventTarget, EventType, SeqLeaseNeeded
 from tests.integration.domain import WAIT_S, connect_redis, until

@@ -14,8 +14,8 @@ import orjson
 import pytest
 
 from devhost.servers import Valkey
-from shared.adapters.redis_events import RedisEventLog
-from shared.adapters.redis_metrics import RedisMetrics
+from shared.adapters.redis.events import RedisEventLog
+from shared.adapters.redis.metrics import RedisMetrics
 from shared.sessions import models
 from shared.sessions.events import (
     Event,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from shared.adapters.postgres_retention import PostgresRetention
+from shared.adapters.postgres.sessions.retention import PostgresRetention
 from shared.errors import NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
-from shared.adapters.postgres_search import PostgresSearch
+from shared.adapters.postgres.history.search import PostgresSearch
+from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
 from shared.errors import ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal, Role
@@ -61,8 +61,8 @@ class TestWords:
             ("The annual report is due", '"annual report"'),
             ("The annual report is due", "rep* ann*"),
             ("The annual report is due", '"the annual" du*'),
-            ("see shared/adapters/postgres_search.py:42", "postgres_search.py"),
-            ("see shared/adapters/postgres_search.py:42", "adapters/post*"),
+            ("see shared/adapters/postgres/history/search.py:42", "postgres_search.py"),
+            ("see shared/adapters/postgres/history/search.py:42", "adapters/post*"),
             ("mail ann.lee@example.com today", "ann.lee@example.com"),
             ("call +420 777-123-456", '"777 123"'),
             ("version v1.2.3-rc1", "v1.2.3"),

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
-from shared.adapters.postgres_branches import PostgresBranches
-from shared.adapters.postgres_checkpoints import PostgresCheckpoints
-from shared.adapters.redis_guard import RedisGuard
-from shared.adapters.redis_sessions import RedisSessionEntries
+from shared.adapters.postgres.branches.branches import PostgresBranches
+from shared.adapters.postgres.branches.checkpoints import PostgresCheckpoints
+from shared.adapters.redis.guard import RedisGuard
+from shared.adapters.redis.sessions import RedisSessionEntries
 from shared.errors import NotFound
 from shared.principal import Principal
 from shared.sessions.cache import KEPT_S, SessionCache, SessionEntry

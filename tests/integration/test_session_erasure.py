@@ -8,8 +8,8 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from shared.adapters.redis_events import RedisEventLog
-from shared.durable_names import notification_instance
+from shared.adapters.redis.events import RedisEventLog
+from shared.durable.names import notification_instance
 from shared.errors import AppError, Conflict, ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role

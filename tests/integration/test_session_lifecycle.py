@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import ValidationError
 
-from shared.adapters.postgres_lifecycle import PostgresLifecycle
-from shared.adapters.redis_events import RedisEventLog
+from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
+from shared.adapters.redis.events import RedisEventLog
 from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, InvalidState, NotFound
 from shared.principal import Principal, Role
 from shared.sessions.life.lifecycle import MAX_PARTICIPANTS, SessionLifecycle, etag_of

@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from devhost.servers import Valkey
-from shared.adapters.postgres_statistics import PostgresStatistics
-from shared.adapters.redis_statistics import RedisStatisticsCache
+from shared.adapters.postgres.features.statistics import PostgresStatistics
+from shared.adapters.redis.statistics import RedisStatisticsCache
 from shared.errors import InvalidInput, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from shared.adapters.postgres_statistics import PostgresStatistics
-from shared.adapters.redis_statistics import RedisStatisticsCache
+from shared.adapters.postgres.features.statistics import PostgresStatistics
+from shared.adapters.redis.statistics import RedisStatisticsCache
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.features.models import MAX_DAYS, MAX_MODELS, PeriodStatistics, SessionStatistics

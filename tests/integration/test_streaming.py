@@ -10,7 +10,7 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from shared.adapters.redis_events import RedisEventLog
+from shared.adapters.redis.events import RedisEventLog
 from shared.ids import new_id
 from shared.sessions.events import (
     Event,

@@ -8,7 +8,7 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from shared.adapters.postgres_subscriptions import PostgresSubscriptions
+from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
 from shared.errors import NotFound
 from shared.principal import Principal, Role
 from shared.sessions.events import session_group

@@ -14,8 +14,8 @@ import orjson
 import pytest
 from azure.data.tables import TableClient, TableServiceClient, UpdateMode
 
-from shared.adapters.postgres_audit import PostgresAuditAnchors
-from shared.adapters.tables_audit import ERASED_PREFIX, TABLE, TablesAuditLines
+from shared.adapters.azure.audit_tables import ERASED_PREFIX, TABLE, TablesAuditLines
+from shared.adapters.postgres.audit import PostgresAuditAnchors
 from shared.errors import NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.adapters.blob_store import AzureBlobStore
+from shared.adapters.azure.blobs import AzureBlobStore
 from shared.adapters.models.service import ModelService
-from shared.adapters.postgres_agents import PostgresAgents
-from shared.adapters.postgres_attachments import PostgresAttachments
+from shared.adapters.postgres.agents import PostgresAgents
+from shared.adapters.postgres.attachments import PostgresAttachments
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.agents.agent import NewAgent

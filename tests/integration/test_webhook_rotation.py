@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from shared.adapters.webhook import ApprovalNotifier
+from shared.adapters.http.webhook import ApprovalNotifier
 from shared.sessions.approvals.notices import NoticeKind
 from shared.signing import ApprovalLinks
 from tests.integration.domain import RecordingAudit, Stores, call

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrators import approval as approval_module
 from orchestrators import notification as notification_module
-from shared.durable_names import (
+from shared.durable.names import (
     APPROVAL,
     EXECUTE_TOOL,
     GIVE_NOTICE,

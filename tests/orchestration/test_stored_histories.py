@@ -16,7 +16,7 @@ import pytest
 from devhost.durable.actions import SCHEDULES, Action, EpisodeOutput, leaf_name
 from devhost.durable.history import RETRY_OF, EventType
 from orchestrators import approval, notification, turn
-from shared.durable_names import APPROVAL, NOTIFICATION, TURN
+from shared.durable.names import APPROVAL, NOTIFICATION, TURN
 from tests.orchestration.player import Json, handle_of, run_handle
 
 HISTORIES = Path(__file__).parent / "histories"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrators import turn as turn_module
-from shared.durable_messages import CHANGED_DETAIL
-from shared.durable_names import APPROVAL, CALL_MODEL, CANCEL_EVENT, EXECUTE_TOOL, FINISH_TURN, TURN
+from shared.durable.messages import CHANGED_DETAIL
+from shared.durable.names import APPROVAL, CALL_MODEL, CANCEL_EVENT, EXECUTE_TOOL, FINISH_TURN, TURN
 from shared.sessions.turns.retry import MAX_ACTIVITY_TRIES
 from tests.orchestration.player import ActivityFailed, Json, Play
 

@@ -151,7 +151,7 @@ def test_a_turn_runs_from_the_package(package: Path, host_python: Path, tmp_path
         (".venv", True),
         ("shared/.hidden", True),
         ("local.settings.json", True),
-        ("shared/adapters/sql/turns.sql", False),
+        ("shared/adapters/postgres/turns/turns.sql", False),
     ],
 )
 def test_nothing_but_the_app_goes_into_the_package(path: str, ignored: bool) -> None:

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from shared import tracing
-from shared.adapters.sdk_traces import SdkTracer
+from shared.adapters.telemetry.sdk_traces import SdkTracer
 from shared.errors import BudgetExceeded, ErrorCode, ModelFailed, Transient
 from shared.sessions.agents.agent import DEFAULT_AGENT
 from shared.sessions.context.window import estimate_tokens

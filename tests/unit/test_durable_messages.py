@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from shared.durable_messages import CallModelInput, RequestApprovalResult
+from shared.durable.messages import CallModelInput, RequestApprovalResult
 
 
 def test_a_field_of_a_newer_version_is_left_aside() -> None:

@@ -20,8 +20,8 @@ MAY_IMPORT = {
 ROOMS = {*MAY_IMPORT, "devtools", "tests", "function_app"}
 
 PURE_FOR_ORCHESTRATORS = {
-    "shared.durable_messages",
-    "shared.durable_names",
+    "shared.durable.messages",
+    "shared.durable.names",
     "shared.sessions.models",
     "shared.sessions.approvals.notices",
     "shared.sessions.records.steps",

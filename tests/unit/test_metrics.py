@@ -12,7 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared import tracing
-from shared.adapters.prometheus import render
+from shared.adapters.telemetry.prometheus import render
 from shared.errors import ErrorCode, Transient
 from shared.sessions import metrics as module
 from shared.sessions.metrics import (

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.adapters.webhook import webhook_id
-from shared.durable_names import notification_instance, notification_instances
+from shared.adapters.http.webhook import webhook_id
+from shared.durable.names import notification_instance, notification_instances
 from shared.sessions.approvals.notices import MAX_REMINDERS, Notice, NoticeKind, NoticeSchedule, reminders_until
 from shared.sessions.records.policy import ApprovalPolicy
 from shared.sessions.turns.retry import MAX_NOTIFY_TRIES, notify_delay_s

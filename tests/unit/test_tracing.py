@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from shared import tracing
-from shared.adapters.insights_traces import LateExporter
-from shared.adapters.sdk_traces import SdkTracer
+from shared.adapters.telemetry.insights_traces import LateExporter
+from shared.adapters.telemetry.sdk_traces import SdkTracer
 from shared.errors import ErrorCode, Transient
 from shared.sessions.turns.cancellation import TurnCancelled
 from shared.settings import Settings
@@ -47,7 +47,7 @@ def settings(**changes: Any) -> Settings:
 def test_without_an_exporter_the_sdk_is_not_even_imported() -> None:
     """The API alone comes with the durable SDK."""
     code = (
-        "import sys, shared.services, shared.tracing;"
+        "import sys, shared.composition.services, shared.tracing;"
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter',"
         " 'prometheus_client'))])"
     )

@@ -1,4 +1,5 @@
-"""Model endpoints over HTTP: one client, two APIs (responses, chat completions), and what servers do differently.
+"""The model endpoint: the Responses API and chat completions behind `LLMServiceProtocol`.
 
-Start at `service.py`. What a model is asked is made in `shared/sessions/`; nothing here decides that.
+Start at `service.py`. Not here: which model is asked what (`shared/sessions/executor.py`), models as data
+(`shared/sessions/llm/`).
 """

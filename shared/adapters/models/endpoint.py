@@ -20,8 +20,8 @@ import aiohttp
 import orjson
 import truststore
 
-from shared.adapters.entra import OPENAI_SCOPE, TokenUnavailable, token_for
-from shared.adapters.models.refusals import MAX_BODY_BYTES, Refusal, read_refusal
+from shared.adapters.azure.entra import OPENAI_SCOPE, TokenUnavailable, token_for
+from shared.adapters.models.refusals.refusal import MAX_BODY_BYTES, Refusal, read_refusal
 from shared.errors import ErrorCode, Transient
 from shared.sessions.llm.registry import ModelApi
 from shared.settings import Settings

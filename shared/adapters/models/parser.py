@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from shared.adapters.models.calls import ToolCalls
-from shared.adapters.models.refusals import Refusal
+from shared.adapters.models.refusals.refusal import Refusal
 from shared.adapters.models.sse import EventStream, unreadable
 from shared.adapters.models.telling import Telling
 from shared.errors import AppError

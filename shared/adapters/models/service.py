@@ -16,16 +16,17 @@ from dataclasses import dataclass, replace
 import aiohttp
 import orjson
 
-from shared.adapters.entra import token_for
-from shared.adapters.models import chat_request, responses_request
-from shared.adapters.models.chat_answer import ChatParser
+from shared.adapters.azure.entra import token_for
+from shared.adapters.models.chat import request as chat_request
+from shared.adapters.models.chat.answer import ChatParser
 from shared.adapters.models.endpoint import ModelEndpoint, read
-from shared.adapters.models.meaning import Asked, meaning_of, needs_other_api, refuses_schema
-from shared.adapters.models.optional import LeftOut, refused_parameter
-from shared.adapters.models.overflow import output_cap, overflow_of
 from shared.adapters.models.parser import AnswerParser
-from shared.adapters.models.refusals import Refusal
-from shared.adapters.models.responses_answer import ResponsesParser
+from shared.adapters.models.refusals.meaning import Asked, meaning_of, needs_other_api, refuses_schema
+from shared.adapters.models.refusals.optional import LeftOut, refused_parameter
+from shared.adapters.models.refusals.overflow import output_cap, overflow_of
+from shared.adapters.models.refusals.refusal import Refusal
+from shared.adapters.models.responses import request as responses_request
+from shared.adapters.models.responses.answer import ResponsesParser
 from shared.adapters.models.told import window_of
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from shared.sessions.llm.conversation import AssistantSaid, Said

@@ -1,4 +1,4 @@
-"""Where the bytes of files are kept. Azure Blob Storage implements it in `shared/adapters/blob_store.py`."""
+"""Where the bytes of files are kept. Azure Blob Storage implements it in `shared/adapters/azure/blobs.py`."""
 
 from __future__ import annotations
 

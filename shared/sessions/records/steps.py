@@ -210,7 +210,7 @@ class ContextMessage(NamedTuple):
     attachments: list[JsonObject] | None = None
     """Those files, each as an `AttachmentRef`."""
     sources: list[str] | None = None
-    """Of an answer: what its model had read (`approvals/containment.py`). None: nothing that matters, or not kept yet."""
+    """Of an answer: what its model had read (`approvals/containment.py`). None: nothing that matters, or not kept."""
     by_other: bool = False
     """Of a user's message: somebody else's than the one the turn runs for, or nobody knows whose."""
     finish_reason: str | None = None

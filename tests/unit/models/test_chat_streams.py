@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.models.refusals import Refusal
+from shared.adapters.models.refusals.refusal import Refusal
 from shared.errors import ErrorCode, Transient
 from shared.sessions.models import Usage
 from tests.unit.models.replay import DONE, STREAMS, call_part, chat, chat_stream, delta, each_byte, finish, named, sse

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.adapters.models.kept import MAX_ENTRIES
-from shared.adapters.models.refusals import Refusal
+from shared.adapters.models.chat.kept import MAX_ENTRIES
+from shared.adapters.models.refusals.refusal import Refusal
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from tests.unit.models.replay import Parsed, call_part, chat, chat_stream, delta, ended, item_done, responses, sse
 

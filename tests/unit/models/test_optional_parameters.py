@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.adapters.models.optional import LeftOut, refused_parameter
-from shared.adapters.models.refusals import Refusal, read_refusal
+from shared.adapters.models.refusals.optional import LeftOut, refused_parameter
+from shared.adapters.models.refusals.refusal import Refusal, read_refusal
 from shared.sessions.llm.registry import ModelApi
 
 _CHAT = frozenset(

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.adapters.models.overflow import output_cap, overflow_of
-from shared.adapters.models.refusals import Refusal, read_refusal
+from shared.adapters.models.refusals.overflow import output_cap, overflow_of
+from shared.adapters.models.refusals.refusal import Refusal, read_refusal
 
 
 def _refused(status: int, body: Any) -> Refusal:

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.adapters.models.meaning import Asked, meaning_of, refuses_schema
-from shared.adapters.models.refusals import Refusal, read_refusal, refusal_of
+from shared.adapters.models.refusals.meaning import Asked, meaning_of, refuses_schema
+from shared.adapters.models.refusals.refusal import Refusal, read_refusal, refusal_of
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from shared.sessions.llm.protocol import ContextOverflow, PromptFiltered
 from shared.sessions.llm.registry import ModelApi

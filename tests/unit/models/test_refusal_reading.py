@@ -8,7 +8,14 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.adapters.models.refusals import MAX_BODY_BYTES, MAX_LOGGED, Refusal, error_in, read_refusal, refusal_of
+from shared.adapters.models.refusals.refusal import (
+    MAX_BODY_BYTES,
+    MAX_LOGGED,
+    Refusal,
+    error_in,
+    read_refusal,
+    refusal_of,
+)
 
 
 @pytest.mark.parametrize(

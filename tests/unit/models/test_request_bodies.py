@@ -11,7 +11,8 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from shared.adapters.models import chat_request, responses_request
+from shared.adapters.models.chat import request as chat_request
+from shared.adapters.models.responses import request as responses_request
 from shared.sessions.llm.conversation import AssistantSaid, ModelImage, ModelToolCall, Said, ToolAnswered, UserSaid
 from shared.sessions.llm.protocol import ModelRequest
 from shared.sessions.llm.registry import ModelApi

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 from yarl import URL
 
-from shared.adapters.http_guard import AllowList, is_public
+from shared.adapters.http.guard import AllowList, is_public
 from shared.errors import ConfigError, ToolRefused
 
 

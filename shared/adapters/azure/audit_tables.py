@@ -1,0 +1,161 @@
+"""`AuditLines` in Azure Tables: one partition per session, one entity per line; inserts only, until it is erased.
+
+A line's RowKey is its number, so the table itself refuses a second line in the same place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from shared.adapters.azure.entra import credential
+from shared.sessions.audit.chain import SealedLine
+from shared.sessions.audit.trail import AuditUnavailable
+
+if TYPE_CHECKING:
+    from azure.data.tables.aio import TableClient
+
+TABLE = "parleyaudit"
+
+ERASED_PREFIX = "erased-"
+"""Behind every number: what stays of erased sessions, and no line of the trail of a new session of that id."""
+
+_BATCH = 100
+"""Most entities of one transaction (Azure Tables)."""
+
+
+class TablesAuditLines:
+    """Opened on first use; an operator who sets no storage keeps no trail, and every line is logged as lost."""
+
+    def __init__(self, *, connection_string: str | None, endpoint: str | None) -> None:
+        self._connection_string = connection_string
+        self._endpoint = endpoint
+        self._table: TableClient | None = None
+        self._opening = asyncio.Lock()
+
+    async def append(self, session_id: str, line: SealedLine) -> None:
+        """Insert; fine when this very line is there, which a repeat of the driver's own finds."""
+        from azure.core.exceptions import ResourceExistsError
+
+        with _errors():
+            table = self._table or await self._open()
+            try:
+                await table.create_entity(_entity(session_id, line.row_key, line))
+            except ResourceExistsError:
+                there = await table.get_entity(session_id, line.row_key)
+                if there.get("hash") != line.hash:
+                    raise AuditUnavailable(f"line {line.row_key} is taken") from None
+
+    async def append_erasure(self, session_id: str, line: SealedLine) -> None:
+        """Outside of any trail: `read` does not show it and `erase` leaves it."""
+        with _errors():
+            table = self._table or await self._open()
+            await table.create_entity(_entity(session_id, f"{ERASED_PREFIX}{line.previous}", line))
+
+    async def read(self, session_id: str) -> AsyncGenerator[SealedLine]:
+        """In the order of their row keys."""
+        with _errors():
+            table = self._table or await self._open()
+            async for entity in table.query_entities(
+                # Spaces inside the brackets: the driver finds a parameter only as a word of its own.
+                "PartitionKey eq @session and ( RowKey lt @erased or RowKey gt @beyond )",
+                parameters=_bounds(session_id),
+            ):
+                yield _line(entity)
+
+    async def erase(self, session_id: str) -> None:
+        """Delete the trail; harmless when there is none, or no storage to keep one."""
+        if not (self._connection_string or self._endpoint):
+            return
+        with _errors():
+            table = self._table or await self._open()
+            keys: list[str] = []
+            async with aclosing(self.read(session_id)) as lines:
+                async for line in lines:
+                    keys.append(line.row_key)
+                    if len(keys) == _BATCH:
+                        await _delete(table, session_id, keys)
+                        keys = []
+            await _delete(table, session_id, keys)
+
+    async def ping(self) -> None:
+        """Raises AzureError or ValueError when the table cannot be read."""
+        table = self._table or await self._open()
+        async for _ in table.query_entities("PartitionKey eq 'ping'", results_per_page=1):
+            return
+
+    async def _open(self) -> TableClient:
+        from azure.core.exceptions import ResourceExistsError
+        from azure.data.tables.aio import TableClient
+
+        async with self._opening:
+            if self._table is None:
+                if self._endpoint:
+                    table = TableClient(self._endpoint, TABLE, credential=credential())
+                else:
+                    table = TableClient.from_connection_string(self._connection_string or "", TABLE)
+                try:
+                    with suppress(ResourceExistsError):
+                        await table.create_table()
+                except BaseException:
+                    await table.close()
+                    raise
+                self._table = table
+            return self._table
+
+    async def aclose(self) -> None:
+        table, self._table = self._table, None
+        if table is not None:
+            await table.close()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """The driver's errors, and a connection string it does not take, as ours, without their text: it may hold keys."""
+    from azure.core.exceptions import AzureError
+
+    try:
+        yield
+    except (AzureError, ValueError) as exc:
+        raise AuditUnavailable(type(exc).__name__) from exc
+
+
+def _bounds(session_id: str) -> dict[str, str]:
+    # "." comes after "-": everything that begins with the prefix, and nothing else, is between the two.
+    return {"session": session_id, "erased": ERASED_PREFIX, "beyond": f"{ERASED_PREFIX[:-1]}."}
+
+
+async def _delete(table: TableClient, session_id: str, keys: Sequence[str]) -> None:
+    from azure.core.exceptions import ResourceNotFoundError
+    from azure.data.tables import TableTransactionError
+
+    if not keys:
+        return
+    try:
+        await table.submit_transaction([("delete", {"PartitionKey": session_id, "RowKey": key}) for key in keys])
+    except (TableTransactionError, ResourceNotFoundError):
+        # Somebody else erases too: one that is gone fails all of the transaction.
+        for key in keys:
+            with suppress(ResourceNotFoundError):
+                await table.delete_entity(session_id, key)
+
+
+def _entity(session_id: str, row_key: str, line: SealedLine) -> dict[str, Any]:
+    return {
+        "PartitionKey": session_id,
+        "RowKey": row_key,
+        "at": line.at,
+        "who": line.who,
+        "action": line.action,
+        "details": line.details,
+        "previous": line.previous,
+        "hash": line.hash,
+    }
+
+
+def _line(entity: Mapping[str, Any]) -> SealedLine:
+    """Whatever somebody wrote there: what is no text cannot have been sealed, and shows as altered."""
+    fields = {name: str(entity.get(name, "")) for name in ("at", "who", "action", "details", "previous", "hash")}
+    return SealedLine(row_key=str(entity["RowKey"]), **fields)

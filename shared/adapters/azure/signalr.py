@@ -1,0 +1,141 @@
+"""Live delivery while a function runs: through the relay function's output binding, or the SignalR data plane.
+
+Both keep one connection alive. The relay takes what all streams of this process have to say in one call at a time,
+so its cost does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import quote
+
+import aiohttp
+import jwt
+import orjson
+
+from shared.adapters.azure.entra import TokenUnavailable
+from shared.batching import Batcher
+from shared.sessions.live.realtime import DeliveryFailed
+from shared.signing import RelayTokens
+
+HUB = "parley"
+
+RELAY_ROUTE = "internal/relay"
+
+_TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
+_TOKEN_SECONDS = 600
+_PING_GROUP = "health"
+
+
+class _Session:
+    """One lazily made client session."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._session: aiohttp.ClientSession | None = None
+
+    def get(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=60)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT)
+        return self._session
+
+    async def aclose(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+class RelaySender:
+    """`RealtimeSender` through our own relay function."""
+
+    def __init__(self, internal_base_url: str, tokens: RelayTokens) -> None:
+        self._url = f"{internal_base_url}/api/{RELAY_ROUTE}"
+        self._tokens = tokens
+        self._session = _Session(limit=1)
+        self._batcher = Batcher[Sequence[bytes], None](self._post)
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        await self._batcher.submit(messages)
+
+    async def _post(self, batch: Sequence[Sequence[bytes]]) -> Sequence[None]:
+        body = b"[" + b",".join(message for messages in batch for message in messages) + b"]"
+        headers = {"Authorization": f"Bearer {self._tokens.current()}", "Content-Type": "application/json"}
+        try:
+            async with self._session.get().post(self._url, data=body, headers=headers) as response:
+                if response.status >= 300:
+                    raise DeliveryFailed(f"the relay answered {response.status}")
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
+        return [None] * len(batch)
+
+    async def aclose(self) -> None:
+        await self._session.aclose()
+
+
+class RestSender:
+    """`RealtimeSender` straight to the SignalR data plane, one call per message.
+
+    token: the bearer token for a URL.
+    """
+
+    def __init__(self, endpoint: str, token: Callable[[str], Awaitable[str]]) -> None:
+        self._endpoint = endpoint.rstrip("/")
+        self._token = token
+        self._session = _Session(limit=32)
+
+    @classmethod
+    def with_key(cls, connection_string: str) -> RestSender:
+        """By a connection string with an access key, which signs a token per URL."""
+        parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+        endpoint = parts["Endpoint"].rstrip("/")
+        return cls(f"{endpoint}:{parts['Port']}" if "Port" in parts else endpoint, _KeyTokens(parts["AccessKey"]))
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        for message in messages:
+            fields = orjson.loads(message)
+            url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{quote(fields['groupName'], safe='')}"
+            body = orjson.dumps({"target": fields["target"], "arguments": fields["arguments"]})
+            try:
+                headers = {"Authorization": f"Bearer {await self._token(url)}", "Content-Type": "application/json"}
+                async with self._session.get().post(url, data=body, headers=headers) as response:
+                    if response.status >= 300:
+                        raise DeliveryFailed(f"the SignalR service answered {response.status}")
+                    await response.read()
+            except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
+                raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
+
+    async def ping(self) -> None:
+        """Ask whether anybody is in a group of our hub, which takes the key or the role. Raises DeliveryFailed."""
+        url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{_PING_GROUP}"
+        try:
+            headers = {"Authorization": f"Bearer {await self._token(url)}"}
+            async with self._session.get().head(url, headers=headers) as response:
+                # 404: nobody is.
+                if response.status not in {200, 404}:
+                    raise DeliveryFailed(f"the SignalR service answered {response.status}")
+        except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
+            raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
+
+    async def aclose(self) -> None:
+        await self._session.aclose()
+
+
+class _KeyTokens:
+    """Tokens signed with the service's access key, each kept for half its life."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._tokens: dict[str, tuple[str, float]] = {}
+
+    async def __call__(self, url: str) -> str:
+        token, renew_at = self._tokens.get(url, ("", 0.0))
+        now = time.time()
+        if now >= renew_at:
+            token = jwt.encode({"aud": url, "exp": int(now) + _TOKEN_SECONDS}, self._key, algorithm="HS256")
+            if len(self._tokens) > 10_000:
+                self._tokens.clear()
+            self._tokens[url] = (token, now + _TOKEN_SECONDS / 2)
+        return token

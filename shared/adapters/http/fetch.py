@@ -1,0 +1,281 @@
+"""The guarded HTTP client that tools reach the world through.
+
+A request is sent at most once: a connection is never reused and never retried. Names are looked up
+once per connection, every address is checked, and the connection goes to a checked address, so a
+name that changes its mind between check and use (DNS rebinding) gains nothing. Redirects are
+checked hop by hop.
+
+Invariant: memory, time and bytes of one fetch are bounded whatever the other side sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import re
+import socket
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from ipaddress import IPv4Address, ip_address
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from shared import tracing
+from shared.adapters.http.guard import AllowList
+from shared.errors import ErrorCode, ToolFailed, ToolRefused
+from shared.sessions.tools.builtin.http_rules import check_headers, parse_url
+from shared.sessions.tools.services import FetchRequest, FetchResponse
+
+MAX_REDIRECTS = 5
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""Ceiling of what a request may ask to read."""
+CONNECT_TIMEOUT_S = 5.0
+USER_AGENT = "Parley-tools/1"
+
+type Lookup = Callable[[str, int], Awaitable[list[str]]]
+"""Host and port to the addresses to try, in order."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+_SHOWN_HEADERS = (
+    "content-type content-length content-language content-location location date etag last-modified"
+    " retry-after cache-control link allow x-request-id"
+)
+_SHOWN = frozenset(_SHOWN_HEADERS.split(" "))
+_MAX_SHOWN_CHARS = 2_100  # above MAX_URL_CHARS: a cut Location is too long to be followed
+# Another origin gets no header that may have been meant as a secret for the first one.
+_KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-language", "content-type", "user-agent"})
+_TEXT_TYPE = re.compile(
+    r"text/.*|application/(?:.*[+/])?(?:json|xml|javascript|yaml|graphql|x-www-form-urlencoded|toml|sql|x-ndjson|ndjson)|image/svg\+xml|"
+)
+_CHARSETS = re.compile(
+    r"ascii|utf-(?:8|8-sig|16|16-le|16-be|32)|iso8859-\d+|cp\d+|mac-\w+|koi8-\w|shift_jis|euc_\w+|gb\w+|big5\w*|tis-620"
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SLACK_BYTES = 64 * 1024
+
+
+async def system_lookup(host: str, port: int) -> list[str]:
+    """The operating system's answer. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class GuardedHttpFetcher:
+    """Implements `HttpFetcher`. Holds nothing open between fetches."""
+
+    def __init__(self, allow: Iterable[str], *, lookup: Lookup = system_lookup) -> None:
+        """allow: `host[:port]` entries. Raises ConfigError naming the one that is wrong."""
+        self._allow = AllowList(allow)
+        self._lookup = lookup
+
+    async def fetch(self, request: FetchRequest) -> FetchResponse:
+        """Make the request. Raises ToolRefused (policy), ToolFailed (no answer, TOOL_TIMEOUT)."""
+        try:
+            url = parse_url(request.url)
+            check_headers(request.headers)
+        except ValueError as exc:
+            raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, f"Refused: {exc}.") from None
+        host = url.host
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                return await self._follow(request, url)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+            raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, f"No connection to {host} could be made.") from exc
+        except TimeoutError as exc:
+            raise ToolFailed(
+                ErrorCode.TOOL_TIMEOUT,
+                f"{host} did not finish answering within {request.timeout_s:g} seconds."
+                + _may_have_happened(request.method),
+            ) from exc
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise ToolFailed(
+                ErrorCode.TOOL_EXECUTION_FAILED,
+                f"The exchange with {host} broke off or was not valid HTTP." + _may_have_happened(request.method),
+            ) from exc
+
+    async def _follow(self, request: FetchRequest, url: URL) -> FetchResponse:
+        visited: list[str] = []
+        headers = dict(request.headers)
+        while True:
+            response = await self._once(request, url, headers, tuple(visited))
+            target = self._redirect_target(request.method, url, response)
+            if target is None:
+                return response
+            if len(visited) == MAX_REDIRECTS:
+                raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, f"More than {MAX_REDIRECTS} redirects.")
+            if target.origin() != url.origin():
+                headers = {name: value for name, value in headers.items() if name.lower() in _KEPT_ACROSS_ORIGINS}
+            visited.append(str(url))
+            url = target
+
+    def _redirect_target(self, method: str, url: URL, response: FetchResponse) -> URL | None:
+        """Where to go next, or None when the answer itself is the result.
+
+        A redirect we do not follow is returned as it is: its Location is a fact the model may use.
+        """
+        location = response.headers.get("location")
+        if response.status not in _REDIRECTS or not location:
+            return None
+        try:
+            target = parse_url(str(url.join(URL(location))))
+            self._allow.check_url(target)
+        except (ValueError, ToolRefused):
+            return None
+        if url.scheme == "https" and target.scheme == "http":
+            return None
+        if method in _SAFE_METHODS:
+            return target
+        # Whoever approved a request that changes things saw one origin, and one method.
+        return target if response.status in (307, 308) and target.origin() == url.origin() else None
+
+    async def _once(
+        self, request: FetchRequest, url: URL, headers: Mapping[str, str], visited: tuple[str, ...]
+    ) -> FetchResponse:
+        self._allow.check_url(url)
+        self._check_literal(url)
+        sent = {
+            **{"Accept": "*/*", "User-Agent": USER_AGENT},
+            **tracing.outgoing(),
+            **headers,
+            "Accept-Encoding": "gzip, deflate",
+        }
+        if request.idempotency_key is not None:
+            sent["Idempotency-Key"] = request.idempotency_key
+        connector = aiohttp.TCPConnector(
+            resolver=_CheckedResolver(self._allow, url, self._lookup),
+            use_dns_cache=False,
+            force_close=True,
+        )
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,  # a proxy would connect to addresses nobody checked
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                middlewares=(_SendOnce(),),
+            ) as session,
+            session.request(request.method, url, headers=sent, data=request.body, allow_redirects=False) as answer,
+        ):
+            return await _read(answer, request, visited)
+
+    def _check_literal(self, url: URL) -> None:
+        # aiohttp asks no resolver about a host that is already an address.
+        try:
+            address = ip_address(url.raw_host or "")
+        except ValueError:
+            return
+        self._allow.check_address(url, address)
+
+
+class _CheckedResolver(AbstractResolver):
+    """Answers only with addresses that may be connected to; one bad address spoils the name."""
+
+    def __init__(self, allow: AllowList, url: URL, lookup: Lookup) -> None:
+        self._allow = allow
+        self._url = url
+        self._lookup = lookup
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        addresses = [ip_address(text) for text in await self._lookup(host, port)]
+        if not addresses:
+            raise OSError(f"no address for {host}")
+        for address in addresses:
+            self._allow.check_address(self._url, address)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+class _SendOnce:
+    """aiohttp sends PUT, DELETE and others again when the server hangs up; a tool call must not run twice."""
+
+    def __init__(self) -> None:
+        self._sent = False
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if self._sent:
+            raise aiohttp.ServerDisconnectedError
+        self._sent = True
+        return await handler(request)
+
+
+async def _read(answer: aiohttp.ClientResponse, request: FetchRequest, visited: tuple[str, ...]) -> FetchResponse:
+    body, is_truncated = await _read_body(answer, min(request.max_body_bytes, MAX_BODY_BYTES))
+    content_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    is_binary = body is None or not _TEXT_TYPE.fullmatch(content_type) or _looks_binary(body, answer.charset)
+    return FetchResponse(
+        status=answer.status,
+        url=str(answer.url),
+        headers={
+            name.lower(): value[:_MAX_SHOWN_CHARS] for name, value in answer.headers.items() if name.lower() in _SHOWN
+        },
+        text="" if body is None or is_binary else _text(body, answer.charset),
+        body_bytes=len(body or b""),
+        is_truncated=is_truncated,
+        is_binary=is_binary,
+        redirects=visited,
+    )
+
+
+async def _read_body(answer: aiohttp.ClientResponse, limit: int) -> tuple[bytes | None, bool]:
+    """The decompressed body up to `limit` bytes, and whether more was left. None: an encoding we do not read."""
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        return None, True
+    inflate = None if encoding in ("identity", "") else zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    body = bytearray()
+    received = 0
+    async for chunk in answer.content.iter_any():
+        received += len(chunk)
+        # Never more output than the limit, however small the input that makes it.
+        body += chunk if inflate is None else _inflated(inflate, chunk, limit + 1 - len(body))
+        if len(body) > limit or received > limit + _SLACK_BYTES:
+            return bytes(body[:limit]), True
+    return bytes(body), False
+
+
+def _inflated(inflate: zlib._Decompress, chunk: bytes, most: int) -> bytes:
+    try:
+        return inflate.decompress(chunk, most)
+    except zlib.error as exc:
+        raise ValueError("the compressed body is damaged") from exc
+
+
+def _looks_binary(body: bytes, charset: str | None) -> bool:
+    """NUL bytes, whatever the content type says, unless the charset is one that has them."""
+    return b"\0" in body[:1024] and not (charset or "").lower().startswith(("utf-16", "utf-32", "utf16", "utf32"))
+
+
+def _text(body: bytes, charset: str | None) -> str:
+    try:
+        name = codecs.lookup(charset or "utf-8").name
+    except (LookupError, ValueError):
+        name = "utf-8"
+    if not _CHARSETS.fullmatch(name):  # some codecs are not about text at all, or decompress
+        name = "utf-8"
+    text = body.decode(name, "replace").removeprefix("\ufeff")
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _may_have_happened(method: str) -> str:
+    return "" if method in _SAFE_METHODS else " The request may have been carried out all the same."

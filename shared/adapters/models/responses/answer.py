@@ -1,0 +1,186 @@
+"""A streamed response of the Responses API: bytes in, events out.
+
+Of a tool call and of a note only the finished item is read, so that what streams a call is not even decoded. A server
+that sends no items one by one, or no pieces of text, has both in its last event.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from shared.adapters.models.parser import AnswerParser
+from shared.adapters.models.refusals.refusal import error_in, refusal_of
+from shared.adapters.models.sse import EventStream, broken_off, endless
+from shared.adapters.models.text import as_text, label, storable
+from shared.adapters.models.usage import responses_usage
+from shared.sessions.llm.conversation import ModelToolCall
+from shared.sessions.llm.protocol import ModelEnd
+from shared.sessions.models import FinishReason, JsonObject
+
+_MAX_ITEMS = 1_000
+_NOTE_KEYS = ("type", "id", "summary", "content", "encrypted_content")
+_SKIPPED = (
+    b'data: {"type":"response.function_call_arguments.delta"',
+    b'data: {"type": "response.function_call_arguments.delta"',
+)
+_ENDS = {
+    "response.completed": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+    "response.cancelled": "cancelled",
+}
+
+
+class ResponsesParser(AnswerParser):
+    """One answer."""
+
+    def __init__(self) -> None:
+        super().__init__(EventStream(skip=_SKIPPED))
+        self._texts_at: set[Any] = set()
+        """Places of output whose text came in pieces; None for a server that tells no places."""
+        self._thoughts_at: set[Any] = set()
+        self._kinds: set[str] = set()
+        """Of the items that came one by one."""
+        self._items = 0
+        self._kept: list[JsonObject] = []
+        self._is_refusal = False
+        self._end: JsonObject | None = None
+        self._status = ""
+        self._id = ""
+        self._model = ""
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._end is not None
+
+    def _take(self, event: Any) -> None:
+        kind = "" if isinstance(event, list) else event.get("type")
+        if kind == "response.output_text.delta":
+            self._telling.texts.append(as_text(event["delta"]))
+            self._texts_at.add(event.get("output_index"))
+        elif kind == "response.refusal.delta":
+            self._is_refusal = True
+            self._telling.texts.append(as_text(event["delta"]))
+            self._texts_at.add(event.get("output_index"))
+        elif kind in {"response.reasoning_summary_text.delta", "response.reasoning_text.delta"}:
+            self._telling.think(as_text(event["delta"]))
+            self._thoughts_at.add(event.get("output_index"))
+        elif kind == "response.reasoning_summary_part.added":
+            self._telling.break_thought()
+        elif kind == "response.output_item.done":
+            item = event["item"]
+            self._take_item(event.get("output_index"), item)
+            self._kinds.add(item.get("type"))
+        elif kind in {"response.created", "response.in_progress"}:
+            self._take_names(event.get("response") or {})
+        elif kind in _ENDS:
+            self._take_end(_ENDS[kind], event["response"])
+        elif not kind and not isinstance(event, list) and "output" in event and not event.get("error"):
+            # A server that answers at once though a stream was asked for.
+            self._take_end(event.get("status") or "completed", event)
+        else:
+            error = error_in(event)
+            if error is not None:
+                raise error
+
+    def _take_names(self, response: JsonObject) -> None:
+        self._id = label(response.get("id")) or self._id
+        self._model = label(response.get("model")) or self._model
+
+    def _take_end(self, status: str, response: JsonObject) -> None:
+        if self._end is not None:
+            return
+        self._take_names(response)
+        if status == "completed" and response.get("status") in _ENDS.values():
+            status = response["status"]  # some send the same event whatever the end is
+        if status == "failed":
+            raise refusal_of({"error": response.get("error") or {}})
+        is_told = bool(self._texts_at)
+        for place, item in enumerate(response.get("output") or ()):
+            # What came one by one is in it again.
+            if item.get("type") not in self._kinds:
+                if is_told and item.get("type") == "message":
+                    self._texts_at.add(place)
+                self._take_item(place, item)
+        self._status, self._end = status, response
+
+    def _take_item(self, place: Any, item: JsonObject) -> None:
+        self._items += 1
+        if self._items > _MAX_ITEMS:
+            raise endless()
+        match item.get("type"):
+            case "function_call":
+                call_id, name = item.get("call_id") or item.get("id"), as_text(item["name"])
+                function = {"name": name, "arguments": item.get("arguments")}
+                # Each item is a call of its own, whatever its id.
+                self._calls.take({"index": self._items, "id": call_id, "function": function})
+                self._kept.append({"type": "function_call"})
+            case "reasoning":
+                if not _was_streamed(place, self._thoughts_at):
+                    self._tell_note(item)
+                self._telling.break_thought()
+                self._keep_note(item)
+            case "message":
+                if not _was_streamed(place, self._texts_at):
+                    self._tell_message(item)
+                phase = item.get("phase")
+                self._kept.append({"type": "message", "phase": label(phase)} if phase else {"type": "message"})
+
+    def _tell_message(self, item: JsonObject) -> None:
+        for part in item.get("content") or ():
+            if part.get("type") == "refusal":
+                self._is_refusal = True
+            self._telling.texts.append(as_text(part.get("refusal") or part.get("text") or ""))
+
+    def _tell_note(self, item: JsonObject) -> None:
+        for part in item.get("summary") or item.get("content") or ():
+            self._telling.break_thought()
+            self._telling.think(as_text(part.get("text") or ""))
+
+    def _keep_note(self, item: JsonObject) -> None:
+        note = {key: item[key] for key in _NOTE_KEYS if item.get(key) is not None}
+        if not note.get("encrypted_content") and not note.get("content"):
+            return  # the server has kept nothing of it, and would not know it again
+        note.setdefault("summary", [])
+        note = storable(note)
+        self._telling.count(len(orjson.dumps(note)))
+        self._kept.append(note)
+
+    def _ending(self) -> ModelEnd:
+        if self._end is None or self._status not in {"completed", "incomplete"}:
+            raise broken_off()
+        is_cut = self._status == "incomplete"
+        calls, _ = self._calls.end(is_cut=is_cut)
+        if is_cut:
+            why = (self._end.get("incomplete_details") or {}).get("reason")
+            reason = FinishReason.CONTENT_FILTER if why == "content_filter" else FinishReason.LENGTH
+        elif calls:
+            reason = FinishReason.TOOL_CALLS
+        else:
+            reason = FinishReason.REFUSAL if self._is_refusal else FinishReason.STOP
+        return ModelEnd(
+            reason,
+            responses_usage(self._end.get("usage")),
+            calls,
+            self._named(calls),
+            response_id=self._id or None,
+            response_model=self._model or None,
+        )
+
+    def _named(self, calls: list[ModelToolCall]) -> list[JsonObject]:
+        """What goes back with the calls, in order; without any nothing does."""
+        ids = iter(calls)
+        return [
+            {**item, "call_id": next(ids).id} if item["type"] == "function_call" else item
+            for item in self._kept
+            if calls
+        ]
+
+
+def _was_streamed(place: Any, places: set[Any]) -> bool:
+    """Whether an item came in pieces; those without a place were of the first item that is done after them."""
+    found = place in places or None in places
+    places.discard(None)
+    return found

@@ -1,0 +1,65 @@
+"""Agents in PostgreSQL: versions that are added and never changed."""
+
+from __future__ import annotations
+
+from shared.adapters.postgres.pool import PostgresPool, Row, json
+from shared.adapters.postgres.queries import load_queries
+from shared.sessions.agents.agent import Agent
+from shared.sessions.structured_output.key_order import kept_in_order
+
+_Q = load_queries("agents")
+
+_FIELDS = tuple(Agent.model_fields)
+
+
+class PostgresAgents:
+    """`AgentRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def newest(self, agent_id: str) -> Agent | None:
+        row = await self._pool.fetch_one(_Q["newest_agent"], {"agent_id": agent_id})
+        return None if row is None else agent_from_row(row)
+
+    async def version(self, agent_id: str, version: int) -> Agent | None:
+        row = await self._pool.fetch_one(_Q["agent_version"], {"agent_id": agent_id, "version": version})
+        return None if row is None else agent_from_row(row)
+
+    async def list_newest(self, *, after: str, limit: int) -> list[Agent]:
+        rows = await self._pool.fetch_all(_Q["newest_agents"], {"after": after, "limit": limit})
+        return [agent_from_row(row) for row in rows]
+
+    async def add(self, agent: Agent) -> bool:
+        row = await self._pool.fetch_one(
+            _Q["insert_agent"],
+            {
+                "id": agent.id,
+                "version": agent.version,
+                "name": agent.name,
+                "description": agent.description,
+                "instructions": agent.instructions,
+                "model": agent.model,
+                "tools": agent.tools,
+                "policies": json(
+                    {
+                        name: policy.model_dump(mode="json", exclude_unset=True)
+                        for name, policy in agent.policies.items()
+                    }
+                ),
+                "defaults": json(kept_in_order(agent.defaults.model_dump(mode="json", exclude_unset=True))),
+                "vision": agent.vision,
+                "containment": agent.containment.value,
+                "model_api": agent.model_api,
+                "model_context_tokens": agent.model_context_tokens,
+                "compact_at": agent.compact_at,
+                "now": agent.created_at,
+                "created_by": agent.created_by,
+            },
+        )
+        return row is not None
+
+
+def agent_from_row(row: Row) -> Agent:
+    """An agents row, or the same as a JSON object; a column that a newer version of the app added is left out."""
+    return Agent.of_store({field: row[field] for field in _FIELDS})

@@ -1,0 +1,4 @@
+"""Tags, session templates and statistics.
+
+Not here: the presets, which are data of the domain.
+"""

@@ -1,0 +1,294 @@
+"""Sessions in PostgreSQL: create, read, list, change state, lease event numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from psycopg import sql
+
+from shared.adapters.postgres.agents import agent_from_row
+from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
+from shared.adapters.postgres.queries import load_queries
+from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
+from shared.sessions.agents.agent import Agent
+from shared.sessions.cache import SessionEntry
+from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
+from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
+from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.pages import Page, SessionFilter
+from shared.sessions.records.steps import DayUsed, Hold, Idempotency, Interruption, SessionRecord
+from shared.sessions.structured_output.key_order import kept_in_order
+
+_Q = load_queries("sessions/sessions")
+_T = load_queries("turns/turns")
+
+
+def event_target(row: Row, *, session_id: str | None = None) -> EventTarget:
+    """The event lease columns of any row that carries them."""
+    return EventTarget(
+        session_id or row["session_id"],
+        row["event_seq_floor"],
+        row["event_seq_ceiling"],
+        incarnation=row["incarnation"],
+    )
+
+
+def session_record(row: Row) -> SessionRecord:
+    """A sessions row with its `access` column."""
+    session = Session(
+        id=row["id"],
+        name=row["name"],
+        status=SessionStatus(row["status"]),
+        agent_id=row["agent_id"],
+        config=SessionConfig.of_store(row["config"]),
+        tags=row["tags"],
+        metadata=row["metadata"],
+        active_branch=row["active_branch"],
+        forked_from=row["forked_from"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+    target = event_target(row, session_id=row["id"])
+    return SessionRecord(
+        session,
+        row["owner_id"],
+        row["access"],
+        target,
+        row["last_branch"],
+        row["used_tokens"],
+        row["used_cost_usd"],
+    )
+
+
+async def locked_session(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
+    """The session as its user sees it, locked until the caller's transaction ends. Raises NotFound."""
+    cursor = await connection.execute(_Q["lock_session_for_user"], {"session_id": session_id, "user_id": user_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise no_such_session()
+    return session_record(row)
+
+
+async def insert_session(connection: Connection, session: Session, owner_id: str) -> Row | None:
+    """Inside the caller's transaction; None when its id is taken."""
+    cursor = await connection.execute(
+        _Q["insert_session"],
+        {
+            "id": session.id,
+            "owner_id": owner_id,
+            "name": session.name,
+            "agent_id": session.agent_id,
+            "config": json(kept_in_order(session.config.model_dump(mode="json", exclude_unset=True))),
+            "tags": session.tags,
+            "metadata": json(session.metadata),
+            "forked_from": session.forked_from,
+            "now": session.created_at,
+            "ceiling": SEQ_LEASE,
+        },
+    )
+    return await cursor.fetchone()
+
+
+async def session_made_before(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
+    """The session that an earlier request made. Raises NotFound."""
+    cursor = await connection.execute(_Q["session_for_user"], {"session_id": session_id, "user_id": user_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session of that request is gone.")
+    return session_record(row)
+
+
+async def claim_idempotency(connection: Connection, claim: Idempotency, outcome: JsonObject) -> JsonObject | None:
+    """Claim a key inside the caller's transaction.
+
+    Returns None when it is the caller's now, or the outcome of the request that had it.
+    Raises Conflict when that request had another body.
+    """
+    key = {"user_id": claim.user_id, "scope": claim.scope, "key": claim.key}
+    cursor = await connection.execute(
+        _Q["claim_idempotency_key"], {**key, "request_hash": claim.request_hash, "outcome": json(outcome)}
+    )
+    if await cursor.fetchone() is not None:
+        return None
+    cursor = await connection.execute(_Q["idempotency_key"], key)
+    earlier = await cursor.fetchone()
+    if earlier is None or earlier["request_hash"] != claim.request_hash:
+        raise Conflict(ErrorCode.CONFLICT, "This Idempotency-Key was used with a different request.")
+    found: JsonObject = earlier["outcome"]
+    return found
+
+
+class PostgresSessions:
+    """`SessionRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def create(
+        self, session: Session, owner_id: str, *, idempotency: Idempotency | None
+    ) -> tuple[SessionRecord, bool]:
+        async with self._pool.transaction() as connection:
+            if idempotency is not None:
+                earlier = await claim_idempotency(connection, idempotency, {"session_id": session.id})
+                if earlier is not None:
+                    return await session_made_before(connection, earlier["session_id"], owner_id), False
+            row = await insert_session(connection, session, owner_id)
+            if row is None:
+                raise Conflict(ErrorCode.SESSION_ALREADY_EXISTS, f"A session {session.id!r} exists already.")
+            return session_record(row), True
+
+    async def get(self, session_id: str, user_id: str) -> SessionRecord:
+        row = await self._pool.fetch_one(_Q["session_for_user"], {"session_id": session_id, "user_id": user_id})
+        if row is None:
+            raise no_such_session()
+        return session_record(row)
+
+    async def entry(self, session_id: str) -> SessionEntry | None:
+        """What the cache keeps of a session; None when there is none."""
+        row = await self._pool.fetch_one(_Q["session_entry"], {"session_id": session_id})
+        if row is None:
+            return None
+        feed = feed_name(session_id, row["incarnation"])
+        return SessionEntry(row["owner_id"], row["participants"], row["active_branch"], row["last_branch"], feed)
+
+    async def get_for_posting(
+        self, session_id: str, user_id: str, *, day: date
+    ) -> tuple[SessionRecord, Agent | None, DayUsed]:
+        row = await self._pool.fetch_one(
+            _Q["session_for_posting"], {"session_id": session_id, "user_id": user_id, "day": day}
+        )
+        if row is None:
+            raise no_such_session()
+        agent = None if row["agent"] is None else agent_from_row(row["agent"])
+        used = DayUsed(row["used_today"] or 0, row["cost_today_usd"] or Decimal(0))
+        return session_record(row), agent, used
+
+    async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
+        """One row more than `page.limit` when there are more."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(*list_query(user_id, wanted, page))
+            return [session_record(row).session for row in await cursor.fetchall()]
+
+    async def change_status(
+        self, session_id: str, user_id: str, *, allowed: Sequence[SessionStatus], to: SessionStatus, now: datetime
+    ) -> tuple[SessionRecord, Interruption]:
+        """Move a session along its state machine.
+
+        Returns it and, for ENDED, what was cancelled with it. Raises NotFound, InvalidState, and but for ENDED Gone.
+        """
+        async with self._pool.transaction() as connection:
+            cursor = await connection.execute(
+                _Q["lock_session_for_user"], {"session_id": session_id, "user_id": user_id}
+            )
+            row = await cursor.fetchone()
+            if row is None or row["access"] == "read":
+                raise no_such_session()
+            if to is not SessionStatus.ENDED:
+                refuse_expired(session_record(row).session, now)
+            if row["status"] not in allowed:
+                raise InvalidState(f"A session that is {row['status']} cannot become {to.value}.")
+            cursor = await connection.execute(
+                _Q["set_session_status"],
+                {"session_id": session_id, "status": to.value, "now": now, "access": row["access"]},
+            )
+            changed = await cursor.fetchone()
+            assert changed is not None  # locked above
+            interruption = Interruption()
+            if to is SessionStatus.ENDED:
+                cursor = await connection.execute(_T["open_turns"], {"session_id": session_id})
+                open_turns = [turn["id"] for turn in await cursor.fetchall()]
+                if open_turns:
+                    interruption = await cancel_turns(connection, open_turns, now=now)
+            return session_record(changed), interruption
+
+    async def hold(self, session_id: str) -> Hold | None:
+        """None when it is erased."""
+        row = await self._pool.fetch_one(_Q["hold"], {"session_id": session_id})
+        return None if row is None else Hold(**row)
+
+    async def settle_hold(self, session_id: str, version: int) -> bool:
+        """Note that its orchestrations were told. False when it has changed again meanwhile."""
+        return await self._pool.execute(_Q["settle_hold"], {"session_id": session_id, "version": version}) > 0
+
+    async def unsettle_hold(self, session_id: str) -> None:
+        """Have its orchestrations told once more."""
+        await self._pool.execute(_Q["unsettle_hold"], {"session_id": session_id})
+
+    async def unsettled_holds(self, *, limit: int) -> list[str]:
+        """Sessions whose orchestrations were not told, or cannot be said to have been."""
+        return [row["id"] for row in await self._pool.fetch_all(_Q["unsettled_holds"], {"limit": limit})]
+
+    async def lease(self, target: EventTarget, *, lost: bool) -> EventTarget:
+        return await self._leased(_Q["lease_lost" if lost else "lease_more"], target, {"lease": SEQ_LEASE}, seeds=lost)
+
+    async def allocate(self, target: EventTarget, count: int) -> EventTarget:
+        return await self._leased(_Q["allocate_seq"], target, {"count": count}, seeds=False)
+
+    async def _leased(self, query: bytes, target: EventTarget, wanted: dict[str, int], *, seeds: bool) -> EventTarget:
+        key = {"session_id": target.session_id, "incarnation": target.incarnation}
+        row = await self._pool.fetch_one(query, {**key, **wanted})
+        if row is None:
+            raise no_such_session()
+        return replace(target, seq_floor=row["event_seq_floor"], seq_ceiling=row["event_seq_ceiling"], may_seed=seeds)
+
+    async def forget_idempotency_keys(self, *, before: datetime) -> int:
+        return await self._pool.execute(_Q["forget_idempotency_keys"], {"before": before})
+
+    async def forget_token_usage(self, *, before: date) -> int:
+        return await self._pool.execute(_Q["forget_token_usage"], {"before": before})
+
+
+_LIST_SQL = sql.SQL(
+    "WITH found AS ("
+    "(SELECT s.* FROM sessions s WHERE s.owner_id = %(user_id)s{narrowed} {ordered})"
+    " UNION ALL "
+    "(SELECT s.* FROM session_participants p JOIN sessions s ON s.id = p.session_id"
+    " WHERE p.user_id = %(user_id)s AND s.owner_id <> %(user_id)s{narrowed} {ordered})"
+    ") SELECT s.*, 'read' AS access FROM found s {ordered}"
+)
+
+
+def list_query(user_id: str, wanted: SessionFilter, page: Page) -> tuple[sql.Composed, dict[str, Any]]:
+    """A page of what a user owns or takes part in, and its parameters.
+
+    The two apart, each through an index of its own: as one condition with OR no index serves it, and every list would
+    read the sessions of everybody.
+    """
+    column = sql.Identifier("s", wanted.sort.column)
+    narrowed: list[sql.Composable] = []
+    parameters: dict[str, Any] = {"user_id": user_id, "limit": page.limit + 1}
+    if wanted.status is not None:
+        narrowed.append(sql.SQL(" AND s.status = %(status)s"))
+        parameters["status"] = wanted.status
+    if wanted.tag is not None:
+        narrowed.append(sql.SQL(" AND s.tags @> ARRAY[%(tag)s]::text[]"))
+        parameters["tag"] = wanted.tag
+    if wanted.agent_id is not None:
+        narrowed.append(sql.SQL(" AND s.agent_id = %(agent_id)s"))
+        parameters["agent_id"] = wanted.agent_id
+    if wanted.q is not None:
+        narrowed.append(sql.SQL(" AND position(lower(%(q)s) IN lower(s.name)) > 0"))
+        parameters["q"] = wanted.q
+    if page.after is not None:
+        beyond = sql.SQL("<" if wanted.sort.descending else ">")
+        narrowed.append(sql.SQL(" AND ({}, s.id) {} (%(after_at)s, %(after_id)s)").format(column, beyond))
+        parameters["after_at"], parameters["after_id"] = page.after
+    direction = sql.SQL("DESC" if wanted.sort.descending else "ASC")
+    ordered = sql.SQL("ORDER BY {} {}, s.id {} LIMIT %(limit)s").format(column, direction, direction)
+    return _LIST_SQL.format(narrowed=sql.Composed(narrowed), ordered=ordered), parameters
+
+
+async def cancel_turns(connection: Connection, turn_ids: Sequence[str], *, now: datetime) -> Interruption:
+    """Ask dispatched turns to stop, close queued ones, release their approvals; inside the caller's transaction."""
+    cursor = await connection.execute(_T["request_cancel"], {"turn_ids": list(turn_ids), "now": now})
+    rows = await cursor.fetchall()
+    cursor = await connection.execute(_T["cancel_approvals"], {"turn_ids": list(turn_ids), "now": now})
+    return Interruption(
+        turn_ids=[row["id"] for row in rows if row["ended_at"] is None],
+        closed_turn_ids=[row["id"] for row in rows if row["ended_at"] is not None],
+        approvals=[(row["id"], row["instance_id"]) for row in await cursor.fetchall()],
+    )

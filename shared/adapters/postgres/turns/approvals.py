@@ -1,0 +1,182 @@
+"""Approvals in PostgreSQL.
+
+Invariant: votes of one approval are cast one after the other, under the lock of its turn, and each finds out by itself
+whether it was the one that was missing: of two last voters exactly one decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from shared.adapters.postgres.pool import PostgresPool, Row, json
+from shared.adapters.postgres.queries import load_queries
+from shared.adapters.postgres.sessions.sessions import event_target
+from shared.principal import Principal
+from shared.sessions.models import ApprovalStatus, Vote
+from shared.sessions.records.pages import ApprovalFilter, Page
+from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.steps import ApprovalRecord, VoteEffect, VoteRecord
+
+_Q = load_queries("turns/approvals")
+
+
+_MAY_DECIDE = sql.SQL(
+    # `approval_rules.may_decide`, said to the database.
+    "(a.policy -> 'roles' ?| %(roles)s::text[] OR a.policy -> 'users' ? %(user_id)s"
+    " OR (a.policy ->> 'escalation_role' = ANY (%(roles)s::text[])"
+    " AND a.requested_at + make_interval(secs => (a.policy ->> 'escalate_after_seconds')::float) <= %(now)s))"
+)
+
+
+class PostgresApprovals:
+    """`ApprovalRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def request(
+        self,
+        tool_call_id: str,
+        *,
+        approval_id: str,
+        digest: str,
+        instance_id: str,
+        policy: ApprovalPolicy,
+        reason: str | None = None,
+        expires_at: datetime,
+        now: datetime,
+    ) -> tuple[ApprovalRecord | None, bool]:
+        """Open the approval of a tool call, or return the one it has; the flag says whether it was opened now.
+
+        None when the call is over or its turn was cancelled.
+        """
+        async with self._pool.transaction() as connection:
+            cursor = await connection.execute(
+                _Q["request_approval"],
+                {
+                    "tool_call_id": tool_call_id,
+                    "approval_id": approval_id,
+                    "digest": digest,
+                    "instance_id": instance_id,
+                    "policy": json(policy.model_dump(mode="json")),
+                    "reason": reason,
+                    "expires_at": expires_at,
+                    "now": now,
+                },
+            )
+            opened = await cursor.fetchone()
+            cursor = await connection.execute(_Q["approval_of_tool_call"], {"tool_call_id": tool_call_id})
+            row = await cursor.fetchone()
+        return (None if row is None else _approval(row)), opened is not None
+
+    async def get(self, approval_id: str, user_id: str) -> ApprovalRecord | None:
+        row = await self._pool.fetch_one(_Q["approval"], {"approval_id": approval_id, "user_id": user_id})
+        return None if row is None else _approval(row)
+
+    async def list_for(
+        self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
+    ) -> list[ApprovalRecord]:
+        """What `decider` may decide by now; newest first, one more than `page.limit` when there are more."""
+        who = {"user_id": decider.user_id, "roles": [role.value for role in decider.roles], "now": now}
+        return await self._list(wanted, page, [_MAY_DECIDE], who)
+
+    async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
+        """Whoever may decide them; newest first, one more than `page.limit` when there are more."""
+        return await self._list(replace(wanted, session_id=session_id), page, [], {})
+
+    async def _list(
+        self, wanted: ApprovalFilter, page: Page, where: list[sql.Composable], parameters: dict[str, Any]
+    ) -> list[ApprovalRecord]:
+        given = {
+            "status": None if wanted.status is None else wanted.status.value,
+            "session_id": wanted.session_id,
+            "turn_id": wanted.turn_id,
+            "tool": wanted.tool,
+        }
+        equal = {column: value for column, value in given.items() if value is not None}
+        where = [*where, *(sql.SQL("a.{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in equal)]
+        parameters = {**parameters, **equal, "limit": page.limit + 1}
+        if page.after is not None:
+            where.append(sql.SQL("(a.requested_at, a.id) < (%(after_at)s, %(after_id)s)"))
+            parameters["after_at"], parameters["after_id"] = page.after
+        query = sql.SQL(
+            "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes"
+            " FROM approvals a JOIN sessions s ON s.id = a.session_id"
+            " WHERE {} ORDER BY a.requested_at DESC, a.id DESC LIMIT %(limit)s"
+        ).format(sql.SQL(" AND ").join(where))
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(query, parameters)
+            return [_approval(row) for row in await cursor.fetchall()]
+
+    async def vote(self, approval_id: str, vote: VoteRecord, *, now: datetime) -> VoteEffect:
+        """Cast a vote and, when it was the one that was missing, decide."""
+        parameters = {
+            "approval_id": approval_id,
+            "user_id": vote.user_id,
+            "decision": vote.decision.value,
+            "digest": vote.digest,
+            "arguments": json(vote.arguments),
+            "comment": vote.comment,
+            "for_session": vote.for_session,
+            "grant": vote.grant,
+            "now": now,
+        }
+        async with self._pool.pipelined() as connection:
+            # Session before turn before approval, as everywhere; and only a statement that starts with the locks held
+            # sees whether it decides the last of several.
+            if vote.for_session:
+                await connection.execute(_Q["lock_session_of_approval"], parameters)
+            await connection.execute(_Q["lock_turn_of_approval"], parameters)
+            cast = await connection.execute(_Q["cast_vote"], parameters)
+            decided = await connection.execute(_Q["decide_approval"], parameters)
+            if await decided.fetchone() is not None:
+                return VoteEffect.DECIDED
+            return VoteEffect.NOTHING if await cast.fetchone() is None else VoteEffect.COUNTED
+
+    async def expiring(self, *, now: datetime, before: datetime) -> int:
+        """How many wait and end between the two instants."""
+        row = await self._pool.fetch_one(_Q["count_expiring_approvals"], {"now": now, "before": before})
+        return 0 if row is None else int(row["expiring"])
+
+    async def undelivered(self, *, before: datetime, limit: int) -> list[tuple[str, str]]:
+        """(approval id, instance id) of what was decided before then and never reached its orchestration."""
+        rows = await self._pool.fetch_all(_Q["undelivered_approvals"], {"before": before, "limit": limit})
+        return [(row["id"], row["instance_id"]) for row in rows]
+
+    async def give_up_delivery(self, approval_id: str, *, now: datetime) -> None:
+        """Its orchestration has ended; nobody is left to tell."""
+        await self._pool.execute(_Q["give_up_delivery"], {"approval_id": approval_id, "now": now})
+
+
+def _approval(row: Row) -> ApprovalRecord:
+    return ApprovalRecord(
+        id=row["id"],
+        tool_call_id=row["tool_call_id"],
+        session_id=row["session_id"],
+        turn_id=row["turn_id"],
+        tool=row["tool"],
+        arguments=row["arguments"],
+        arguments_digest=row["arguments_digest"],
+        decided_arguments=row["decided_arguments"],
+        status=ApprovalStatus(row["status"]),
+        requested_by=row["requested_by"],
+        requested_at=row["requested_at"],
+        expires_at=row["expires_at"],
+        decided_by=row["decided_by"],
+        decided_at=row["decided_at"],
+        comment=row["comment"],
+        instance_id=row["instance_id"],
+        target=event_target(row),
+        policy=ApprovalPolicy.model_validate(row["policy"]),
+        votes=tuple(Vote.model_validate(vote) for vote in row["votes"]),
+        for_session=row["for_session"],
+        reason=row["reason"],
+        owner_id=row.get("owner_id"),
+        participates=bool(row.get("participates", False)),
+        traceparent=row.get("traceparent"),
+        correlation_id=row.get("correlation_id"),
+    )

@@ -1,0 +1,201 @@
+"""How rows become messages and turns, and the rules by which a session takes another turn.
+
+Invariant: a turn is admitted under its session's row lock, which is taken before any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from shared.adapters.postgres.pool import Connection, Row
+from shared.adapters.postgres.queries import load_queries
+from shared.adapters.postgres.sessions.sessions import cancel_turns, claim_idempotency, event_target
+from shared.errors import AppError, BudgetExceeded, Conflict, ErrorCode, InvalidState, NotFound, no_such_session
+from shared.sessions.events import EventTarget
+from shared.sessions.models import (
+    AttachmentRef,
+    Concurrency,
+    JsonObject,
+    Message,
+    MessageRole,
+    MessageStatus,
+    SessionStatus,
+    ToolCall,
+    Turn,
+    TurnError,
+    TurnStatus,
+    Usage,
+)
+from shared.sessions.records.steps import Idempotency, Interruption, PostedMessage
+
+MAX_OPEN_TURNS = 32
+"""Of one session, the running one among them: more than people type ahead, and what a client that runs wild leaves."""
+
+_FULL_RETRY_S = 5.0
+
+_S = load_queries("sessions/sessions")
+_Q = load_queries("turns/turns")
+
+
+def turn_from_row(row: Row) -> Turn:
+    """A turns row, with `tool_calls` aggregated when the query did so."""
+    return Turn(
+        id=row["id"],
+        session_id=row["session_id"],
+        message_id=row["message_id"],
+        branch=row["branch"],
+        status=TurnStatus(row["status"]),
+        steps=row["steps"],
+        tool_calls=[ToolCall.model_validate(call) for call in row.get("tool_calls", [])],
+        usage=usage_from_row(row),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        error=turn_error(row),
+        finish_reason=row["finish_reason"],
+    )
+
+
+def usage_from_row(row: Row) -> Usage:
+    """The columns of what a turn used."""
+    return Usage(
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        cached_input_tokens=row["cached_input_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+        cost_usd=None if row["cost_usd"] is None else float(row["cost_usd"]),
+    )
+
+
+def turn_error(row: Row) -> TurnError | None:
+    """Why a turn failed."""
+    return TurnError(code=row["error_code"], detail=row["error_detail"] or "") if row["error_code"] else None
+
+
+def message_from_row(row: Row) -> Message:
+    """A messages row with `tool_calls` aggregated."""
+    return Message(
+        id=row["id"],
+        session_id=row["session_id"],
+        turn_id=row["turn_id"],
+        branch=row["branch"],
+        role=MessageRole(row["role"]),
+        content=row["content"],
+        attachments=[AttachmentRef.model_validate(attachment) for attachment in row["attachments"] or ()],
+        tool_calls=[ToolCall.model_validate(call) for call in row["tool_calls"]],
+        tool_call_id=row["answers"],
+        author=row["author"],
+        finish_reason=row["finish_reason"],
+        reasoning=row["reasoning"],
+        output=row["output"],
+        left_out=row["left_out"],
+        status=MessageStatus(row["status"]),
+        created_at=row["created_at"],
+    )
+
+
+MESSAGE_SQL = sql.SQL(
+    "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
+    " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out,"
+    " CASE WHEN m.role = 'user' THEN"
+    "  coalesce(m.author, (SELECT t.requested_by FROM turns t WHERE t.id = m.turn_id)) END AS author,"
+    " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
+    "  AND c.ordinal = m.ordinal - 1) AS answers,"
+    " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("
+    "'id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments, 'status', c.status,"
+    " 'result', c.result) ORDER BY c.ordinal) FROM tool_calls c WHERE c.message_id = m.id), '[]') END AS tool_calls"
+    " FROM messages m WHERE m.session_id = %(session_id)s"
+)
+
+
+ON_BRANCH_SQL = sql.SQL(
+    " AND EXISTS (SELECT 1 FROM branch_path(%(session_id)s, %(branch)s, 2147483647, 2147483647) part"
+    " WHERE part.branch = m.branch AND (m.turn_number, m.step) <= (part.turn_number, part.step))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A session that takes a turn now, locked until the transaction ends."""
+
+    session: Row
+    target: EventTarget
+    interruption: Interruption | None
+
+    dispatch: bool
+    """No other turn is in the way."""
+
+    @property
+    def activates(self) -> bool:
+        return bool(self.session["status"] == SessionStatus.CREATED)
+
+
+async def admit_turn(
+    connection: Connection,
+    message_id: str,
+    turn: Turn,
+    *,
+    user_id: str,
+    concurrency: Concurrency,
+    idempotency: Idempotency | None,
+    refusal: AppError | None,
+) -> Admitted | PostedMessage:
+    """Lock the session and apply the rules for a new turn; or what the same request did when it came before.
+
+    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key),
+    BudgetExceeded (RATE_LIMITED: as many turns as a session may have open), and `refusal`.
+    """
+    key = {"session_id": turn.session_id, "user_id": user_id}
+    locked = await connection.execute(_S["lock_session_for_user"], key)
+    opened = await connection.execute(_Q["open_turns"], key)
+    session = await locked.fetchone()
+    if session is None or session["access"] == "read":
+        raise no_such_session()
+    target = event_target(session, session_id=turn.session_id)
+    if idempotency is not None:
+        outcome = {"message_id": message_id, "turn_id": turn.id}
+        earlier = await claim_idempotency(connection, idempotency, outcome)
+        if earlier is not None:
+            return await _posted_before(connection, turn.session_id, earlier, target)
+    status = SessionStatus(session["status"])
+    if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
+        raise InvalidState(f"A session that is {status} takes no messages.")
+    if refusal is not None:
+        raise refusal
+    open_turns = await opened.fetchall()
+    if open_turns and concurrency is Concurrency.REJECT:
+        raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
+    if len(open_turns) >= MAX_OPEN_TURNS and concurrency is Concurrency.ENQUEUE:
+        raise BudgetExceeded(
+            ErrorCode.RATE_LIMITED,
+            f"A session has {MAX_OPEN_TURNS} open turns at most; wait until one has ended.",
+            retry_after_s=_FULL_RETRY_S,
+        )
+    interruption: Interruption | None = None
+    if open_turns and concurrency is Concurrency.INTERRUPT:
+        interruption = await cancel_turns(
+            connection, [open_turn["id"] for open_turn in open_turns], now=turn.created_at
+        )
+    dispatch = not open_turns or (interruption is not None and not interruption.turn_ids)
+    return Admitted(session, target, interruption, dispatch)
+
+
+async def _posted_before(
+    connection: Connection, session_id: str, earlier: JsonObject, target: EventTarget
+) -> PostedMessage:
+    cursor = await connection.execute(_Q["turn"], {"session_id": session_id, "turn_id": earlier["turn_id"]})
+    turn = await cursor.fetchone()
+    message = await message_row(connection, session_id, earlier["message_id"])
+    if turn is None or message is None:
+        raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The message of that request is gone.")
+    return PostedMessage(message_from_row(message), turn_from_row(turn), target, replayed=True)
+
+
+async def message_row(connection: Connection, session_id: str, message_id: str) -> Row | None:
+    """One message with what `message_from_row` reads, and its place: `branch`, `turn_number`."""
+    cursor = await connection.execute(
+        MESSAGE_SQL + sql.SQL(" AND m.id = %(message_id)s"), {"session_id": session_id, "message_id": message_id}
+    )
+    return await cursor.fetchone()

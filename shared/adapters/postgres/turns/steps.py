@@ -1,0 +1,244 @@
+"""Model steps of a turn in PostgreSQL: begun, stored, told again.
+
+Invariant: each method is one transaction that may run again with the same arguments and changes nothing the second
+time; the unique index on (turn_id, step, ordinal) holds even if it were called twice at once. A step is fenced by its
+attempt: of two that answer it the newest is stored, and the other is told so.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from psycopg.rows import tuple_row
+
+from shared.adapters.postgres.pool import PostgresPool, Row, json
+from shared.adapters.postgres.queries import load_queries
+from shared.adapters.postgres.sessions.sessions import event_target
+from shared.adapters.postgres.turns.posting import turn_error
+from shared.errors import ErrorCode, NotFound
+from shared.sessions.limits.budgets import MoneySpent, TokensUsed, usage_day
+from shared.sessions.models import FinishReason, MessageRole, MessageStatus, Usage
+from shared.sessions.records.steps import (
+    ContextMessage,
+    StepClosed,
+    StepResult,
+    StepStart,
+    StoredCall,
+    StoredStep,
+    Summary,
+    TurnPlan,
+)
+
+_Q = load_queries("turns/turns")
+
+CONTEXT_ROWS = 1_000
+"""Messages read for one model call at most, whatever their size: bounds the read of an endless session."""
+
+
+class PostgresSteps:
+    """`StepRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool, *, context_rows: int = CONTEXT_ROWS) -> None:
+        self._pool = pool
+        self._context_rows = context_rows
+
+    async def begin_step(
+        self, turn_id: str, step: int, *, message_id: str, now: datetime
+    ) -> StepStart | StoredStep | StepClosed:
+        """Start (or start again) the model step `step`, counted from 1.
+
+        A step already stored comes back as it was; a step begun before gets a higher attempt.
+        """
+        async with self._pool.connection() as connection:
+            # A pipeline without BEGIN is one round trip and one transaction, which ends with the block.
+            async with connection.pipeline():
+                begun = await connection.execute(
+                    _Q["begin_step"],
+                    {"turn_id": turn_id, "step": step, "message_id": message_id, "now": now, "day": usage_day(now)},
+                )
+                read = connection.cursor(row_factory=tuple_row)
+                await read.execute(
+                    _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": self._context_rows}, binary=True
+                )
+            row = await begun.fetchone()
+            context = await read.fetchall()
+            if row is not None and row["message_id"] is not None:
+                return StepStart(
+                    turn_id=turn_id,
+                    step=step,
+                    target=event_target(row),
+                    requested_by=row["requested_by"],
+                    plan=TurnPlan.model_validate(row["plan"]),
+                    message_id=row["message_id"],
+                    message_created_at=row["message_created_at"],
+                    attempt=row["attempt"],
+                    context=[_context_message(item) for item in context],
+                    granted_tools=frozenset(row["granted_tools"]),
+                    used=_used(row),
+                    max_session_tokens=row["max_session_tokens"],
+                    spent=MoneySpent(
+                        row["turn_cost_usd"] or _NO_COST, row["session_cost_usd"], row["user_day_cost_usd"] or _NO_COST
+                    ),
+                    max_session_cost_usd=row["max_session_cost_usd"],
+                    declined_digests=frozenset(row["declined_digests"]),
+                )
+            key = {"turn_id": turn_id, "step": step}
+            stored = await (await connection.execute(_Q["restate_step"], key)).fetchone()
+            if stored is not None:
+                return _stored_step(stored)
+            state = await (await connection.execute(_Q["turn_state"], {"turn_id": turn_id})).fetchone()
+            if state is None:
+                raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+            return StepClosed(cancelled=state["cancel_requested_at"] is not None or state["status"] == "cancelled")
+
+    async def save_step(self, result: StepResult) -> bool:
+        """Store what a step made. False when another attempt of the step was stored or begun meanwhile."""
+        calls = [
+            {
+                "id": call.id,
+                "ordinal": call.ordinal,
+                "provider_call_id": call.provider_call_id,
+                "name": call.name,
+                "arguments": call.arguments,
+                "argument_error": call.argument_error,
+                "needs_approval": call.needs_approval,
+                "contained": call.contained,
+                "declined": call.declined,
+            }
+            for call in result.calls
+        ]
+        provider_calls = [
+            {"id": call.provider_call_id, "name": call.name, "arguments": call.arguments} for call in result.calls
+        ]
+        row = await self._pool.fetch_one(
+            _Q["save_step"],
+            {
+                "message_id": result.message_id,
+                "attempt": result.attempt,
+                "content": result.content,
+                "status": result.status.value,
+                "provider_calls": json(provider_calls or None),
+                "calls": json(calls),
+                "tokens": result.tokens,
+                "sources": sorted(result.sources) or None,
+                "finish_reason": result.finish_reason,
+                "reasoning": result.reasoning,
+                "kept": json(result.kept or None),
+                "output": json(result.output),
+                **_usage(result.usage, result.ended_at),
+                "error_code": result.error.code if result.error else None,
+                "error_detail": result.error.detail if result.error else None,
+            },
+        )
+        return row is not None
+
+    async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
+        await self._pool.execute(_Q["add_usage"], {"turn_id": turn_id, **_usage(usage, now)})
+
+    async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:
+        await self._pool.execute(
+            _Q["save_summary"],
+            {
+                "turn_id": turn_id,
+                "branch": summary.branch,
+                "turn_number": summary.turn_number,
+                "content": summary.content,
+                "tokens": summary.tokens,
+                "sources": sorted(summary.sources) or None,
+                "model": summary.model,
+                "now": now,
+            },
+        )
+
+    async def take_in(self, turn_id: str) -> str:
+        row = await self._pool.fetch_one(_Q["take_in"], {"turn_id": turn_id})
+        assert row is not None  # a turn has a question as long as there is the turn
+        return str(row["id"])
+
+    async def leave_out_before(self, turn_id: str, attempt: int) -> None:
+        await self._pool.execute(_Q["leave_out_before"], {"turn_id": turn_id, "attempt": attempt})
+
+    async def leave_out(self, turn_id: str, step: int, attempt: int) -> list[tuple[str, MessageRole]]:
+        rows = await self._pool.fetch_all(_Q["leave_out"], {"turn_id": turn_id, "step": step, "attempt": attempt})
+        return [(row["id"], MessageRole(row["role"])) for row in rows]
+
+
+_NO_COST = Decimal(0)
+_STATUSES = {status.value: status for status in MessageStatus}
+
+
+def _used(row: Row) -> TokensUsed:
+    # What older code stored of the turn, its session and its user's day have not counted.
+    uncounted = row["uncounted_tokens"]
+    return TokensUsed(row["turn_tokens"], row["session_tokens"] + uncounted, (row["user_day_tokens"] or 0) + uncounted)
+
+
+def _usage(usage: Usage, now: datetime) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": None if usage.cost_usd is None else Decimal(str(usage.cost_usd)),
+        "day": usage_day(now),
+    }
+
+
+def _context_message(row: tuple[Any, ...]) -> ContextMessage:
+    """Columns in the order of `context_messages`."""
+    (
+        role,
+        content,
+        tool_call_id,
+        calls,
+        tokens,
+        turn_number,
+        step,
+        status,
+        note,
+        attachments,
+        sources,
+        by_other,
+        finish_reason,
+        left_out,
+        kept,
+        branch,
+        _ordinal,
+    ) = row
+    return ContextMessage(
+        role,
+        content,
+        tokens,
+        turn_number,
+        step,
+        _STATUSES[status],
+        tool_call_id,
+        calls,
+        note,
+        attachments,
+        sources,
+        by_other,
+        finish_reason,
+        left_out,
+        kept,
+        branch,
+    )
+
+
+def _stored_step(row: Row) -> StoredStep:
+    return StoredStep(
+        target=event_target(row),
+        message_id=row["message_id"],
+        status=MessageStatus(row["status"]),
+        content=row["content"],
+        attempt=row["attempt"],
+        calls=[
+            StoredCall(call["id"], call["name"], call["arguments"], call["needs_approval"]) for call in row["calls"]
+        ],
+        error=turn_error(row),
+        finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),
+        reasoning=row["reasoning"],
+        output=row["output"],
+    )

@@ -1,0 +1,113 @@
+"""Tool calls in PostgreSQL: what is to run, that it began, how it ended.
+
+Invariant: a call is begun once and ends once; whoever comes second changes nothing and is told so.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from shared.adapters.postgres.pool import PostgresPool, Row, json
+from shared.adapters.postgres.queries import load_queries
+from shared.adapters.postgres.sessions.sessions import event_target
+from shared.errors import ErrorCode, NotFound
+from shared.sessions.models import ApprovalStatus, ToolCallStatus
+from shared.sessions.records.steps import CallStart, ToolExecution, TurnPlan
+
+_Q = load_queries("turns/tool_calls")
+
+
+class PostgresToolCalls:
+    """`ToolCallRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def tool_execution(self, tool_call_id: str) -> ToolExecution:
+        """Raises NotFound."""
+        row = await self._pool.fetch_one(_Q["tool_call_for_execution"], {"tool_call_id": tool_call_id})
+        if row is None:
+            raise NotFound(ErrorCode.TOOL_NOT_FOUND, "No such tool call.")
+        return _tool_execution(row)
+
+    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> CallStart:
+        """Mark that the tool is about to run."""
+        row = await self._pool.fetch_one(_Q["begin_tool_call"], {"tool_call_id": tool_call_id, "now": now})
+        if row is None or row["cancelled"]:
+            return CallStart.CANCELLED
+        return CallStart.NOW if row["begun_now"] else CallStart.BEFORE
+
+    async def save_tool_result(
+        self,
+        tool_call_id: str,
+        *,
+        status: ToolCallStatus,
+        result: Any,
+        error_code: str | None,
+        message_id: str,
+        content: str,
+        tokens: int,
+        now: datetime,
+    ) -> bool:
+        """Store a result and its tool message. False when one was stored before."""
+        row = await self._pool.fetch_one(
+            _Q["save_tool_result"],
+            {
+                "tool_call_id": tool_call_id,
+                "status": status.value,
+                "result": json(result),
+                "error_code": error_code,
+                "message_id": message_id,
+                "content": content,
+                "tokens": tokens,
+                "now": now,
+            },
+        )
+        return row is not None
+
+    async def time_out_approval(self, tool_call_id: str, *, now: datetime) -> bool:
+        """Close an approval that nobody decided. False when somebody was just in time."""
+        parameters = {"tool_call_id": tool_call_id, "now": now}
+        async with self._pool.pipelined() as connection:
+            # Locked first for the same two reasons as a decision's (PostgresApprovals.vote).
+            await connection.execute(_Q["lock_turn_of_tool_call"], parameters)
+            cursor = await connection.execute(_Q["time_out_approval"], parameters)
+            return await cursor.fetchone() is not None
+
+    async def mark_approval_delivered(self, tool_call_id: str, *, now: datetime) -> None:
+        await self._pool.execute(_Q["mark_approval_delivered"], {"tool_call_id": tool_call_id, "now": now})
+
+
+def _tool_execution(row: Row) -> ToolExecution:
+    return ToolExecution(
+        tool_call_id=row["id"],
+        session_id=row["session_id"],
+        turn_id=row["turn_id"],
+        message_id=row["message_id"],
+        provider_call_id=row["provider_call_id"],
+        name=row["name"],
+        arguments=row["arguments"],
+        argument_error=row["argument_error"],
+        needs_approval=row["needs_approval"],
+        status=ToolCallStatus(row["status"]),
+        result=row["result"],
+        begun_at=row["begun_at"],
+        ended_at=row["ended_at"],
+        plan=TurnPlan.model_validate(row["plan"]),
+        requested_by=row["requested_by"],
+        cancelled=row["cancel_requested_at"] is not None or row["turn_ended_at"] is not None,
+        target=event_target(row),
+        approval_id=row["approval_id"],
+        approval_status=ApprovalStatus(row["approval_status"]) if row["approval_status"] else None,
+        decided_by=row["decided_by"],
+        comment=row["comment"],
+        decided_arguments=row["decided_arguments"],
+        arguments_digest=row["arguments_digest"],
+        error_code=row["error_code"],
+        result_message_id=row["result_message_id"],
+        granted_tools=frozenset(row["granted_tools"]),
+        contained=row["contained"],
+        declined=row["declined"],
+        sources=frozenset(row["sources"] or ()),
+    )

@@ -1,0 +1,289 @@
+"""Messages and turns in PostgreSQL: posted, read, ended, handed over. What happens in between is in `steps.py`.
+
+Invariant: each method is one transaction that may run again with the same arguments and changes nothing the second
+time; at most one turn of a session is dispatched, by a unique index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+from psycopg.errors import UniqueViolation
+
+from shared.adapters.postgres.pool import PostgresPool, Row, json
+from shared.adapters.postgres.queries import load_queries
+from shared.adapters.postgres.sessions.sessions import cancel_turns, event_target
+from shared.adapters.postgres.turns.posting import (
+    MESSAGE_SQL,
+    ON_BRANCH_SQL,
+    admit_turn,
+    message_from_row,
+    message_row,
+    turn_error,
+    turn_from_row,
+    usage_from_row,
+)
+from shared.errors import AppError, ErrorCode, NotFound, no_such_session
+from shared.ids import new_id
+from shared.sessions.events import EventTarget, feed_name
+from shared.sessions.limits.budgets import usage_day
+from shared.sessions.models import (
+    Concurrency,
+    FinishReason,
+    Message,
+    Turn,
+    TurnError,
+    TurnStatus,
+)
+from shared.sessions.records.pages import MessageFilter, Page
+from shared.sessions.records.steps import (
+    FinishedTurn,
+    Idempotency,
+    Interruption,
+    PostedMessage,
+    ReadableTurn,
+    StuckTurn,
+    TurnPlan,
+)
+
+_Q = load_queries("turns/turns")
+
+
+def _on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
+    """Branch 0, where most are, is the default already."""
+    return item if branch == item.branch else item.model_copy(update={"branch": branch})
+
+
+class PostgresTurns:
+    """`TurnRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    # Posting and reading. ----------------------------------------------------------------------
+
+    async def post_message(
+        self,
+        message: Message,
+        turn: Turn,
+        plan: TurnPlan,
+        *,
+        user_id: str,
+        tokens: int,
+        concurrency: Concurrency,
+        idempotency: Idempotency | None,
+        refusal: AppError | None = None,
+        note: str | None = None,
+    ) -> PostedMessage:
+        """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next.
+
+        Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key), and `refusal`.
+        """
+        session_id = turn.session_id
+        row: dict[str, Any] = {
+            "session_id": session_id,
+            "turn_id": turn.id,
+            "message_id": message.id,
+            "checkpoint_id": new_id(),
+            "user_id": user_id,
+            "plan": json(plan.stored()),
+            "content": message.content,
+            "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
+            "note": note,
+            "tokens": tokens,
+            "now": turn.created_at,
+        }
+        if idempotency is None and refusal is None:
+            free = await self._post_if_free(row)
+            if free is not None:
+                return PostedMessage(
+                    _on_branch(message, free["active_branch"]),
+                    _on_branch(turn, free["active_branch"]),
+                    event_target(free, session_id=session_id),
+                    activated=free["activated"],
+                    dispatched=True,
+                )
+        async with self._pool.pipelined() as connection:
+            admitted = await admit_turn(
+                connection,
+                message.id,
+                turn,
+                user_id=user_id,
+                concurrency=concurrency,
+                idempotency=idempotency,
+                refusal=refusal,
+            )
+            if isinstance(admitted, PostedMessage):
+                return admitted
+            await connection.execute(_Q["insert_user_turn"], {**row, "dispatch": admitted.dispatch})
+        return PostedMessage(
+            _on_branch(message, admitted.session["active_branch"]),
+            _on_branch(turn, admitted.session["active_branch"]),
+            admitted.target,
+            activated=admitted.activates,
+            dispatched=admitted.dispatch,
+            interrupted=admitted.interruption,
+        )
+
+    async def _post_if_free(self, row: dict[str, Any]) -> Row | None:
+        """Post in one statement when nothing is in the way; None when something is."""
+        try:
+            return await self._pool.fetch_one(_Q["insert_user_turn_if_free"], row)
+        except UniqueViolation:
+            # Another message came at the same moment and has the place.
+            return None
+
+    async def get_turn(self, session_id: str, turn_id: str) -> Turn:
+        """Raises NotFound. The caller has checked access to the session."""
+        row = await self._pool.fetch_one(_Q["turn"], {"session_id": session_id, "turn_id": turn_id})
+        if row is None:
+            # The contract has no code of its own for turns: a turn is found through its message.
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+        return turn_from_row(row)
+
+    async def readable_turn(self, session_id: str, turn_id: str, user_id: str) -> ReadableTurn:
+        """A turn, and whether the user may read its session, in one look. Raises NotFound."""
+        row = await self._pool.fetch_one(
+            _Q["readable_turn"], {"session_id": session_id, "turn_id": turn_id, "user_id": user_id}
+        )
+        if row is None:
+            raise no_such_session()
+        if row["id"] is None:
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+        return ReadableTurn(turn_from_row(row), feed_name(session_id, row["incarnation"]))
+
+    async def get_message(self, session_id: str, message_id: str) -> Message:
+        """Raises NotFound."""
+        async with self._pool.connection() as connection:
+            row = await message_row(connection, session_id, message_id)
+        if row is None:
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such message.")
+        return message_from_row(row)
+
+    async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
+        """(number, message), one more than `page.limit` when there are more."""
+        where: list[sql.Composable] = []
+        parameters: dict[str, Any] = {"session_id": session_id, "limit": page.limit + 1}
+        if wanted.branch == 0:
+            where.append(sql.SQL(" AND m.branch = 0"))
+        elif wanted.branch is not None:
+            where.append(ON_BRANCH_SQL)
+            parameters["branch"] = wanted.branch
+        if wanted.role is not None:
+            where.append(sql.SQL(" AND m.role = %(role)s"))
+            parameters["role"] = wanted.role.value
+        if wanted.turn_id is not None:
+            where.append(sql.SQL(" AND m.turn_id = %(turn_id)s"))
+            parameters["turn_id"] = wanted.turn_id
+        if wanted.since is not None:
+            where.append(sql.SQL(" AND m.created_at >= %(since)s"))
+            parameters["since"] = wanted.since
+        if wanted.until is not None:
+            where.append(sql.SQL(" AND m.created_at < %(until)s"))
+            parameters["until"] = wanted.until
+        if wanted.q is not None:
+            where.append(sql.SQL(" AND position(lower(%(q)s) IN lower(m.content)) > 0"))
+            parameters["q"] = wanted.q
+        if page.after is not None:
+            where.append(sql.SQL(" AND m.number {} %(after)s").format(sql.SQL("<" if wanted.descending else ">")))
+            parameters["after"] = page.after[0]
+        order = sql.SQL(
+            " ORDER BY m.number DESC LIMIT %(limit)s" if wanted.descending else " ORDER BY m.number LIMIT %(limit)s"
+        )
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(MESSAGE_SQL + sql.Composed(where) + order, parameters)
+            return [(row["number"], message_from_row(row)) for row in await cursor.fetchall()]
+
+    # Ends. -------------------------------------------------------------------------------------
+
+    async def cancel_requested(self, turn_ids: Sequence[str]) -> set[str]:
+        """Which of these turns should stop."""
+        rows = await self._pool.fetch_all(_Q["cancel_requested"], {"turn_ids": list(turn_ids)})
+        return {row["id"] for row in rows}
+
+    async def cancel(
+        self, session_id: str, turn_id: str, user_id: str, *, now: datetime
+    ) -> tuple[Interruption, EventTarget]:
+        """Ask a turn to stop; harmless when it has ended. Raises NotFound."""
+        async with self._pool.transaction() as connection:
+            cursor = await connection.execute(
+                _Q["lock_turn_for_user"], {"session_id": session_id, "turn_id": turn_id, "user_id": user_id}
+            )
+            row = await cursor.fetchone()
+            if row is None or row["access"] == "read":
+                raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+            interruption = Interruption()
+            if row["ended_at"] is None:
+                interruption = await cancel_turns(connection, [turn_id], now=now)
+            return interruption, event_target(row)
+
+    async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
+        """Close a turn with all that hangs open in it and claim the session's next one. Safe to repeat."""
+        parameters = {
+            "turn_id": turn_id,
+            "status": status.value,
+            "error_code": error.code if error else None,
+            "error_detail": error.detail if error else None,
+            "now": now,
+            "day": usage_day(now),
+        }
+        async with self._pool.connection() as connection:
+            # One round trip and, without BEGIN, one transaction: the hand-over is part of the end.
+            async with connection.pipeline():
+                locked = await connection.execute(_Q["lock_session_of_turn"], parameters)
+                finished = await connection.execute(_Q["finish_turn"], parameters)
+                if status is not TurnStatus.COMPLETED:
+                    await connection.execute(_Q["close_open_messages"], parameters)
+                    await connection.execute(_Q["close_open_tool_calls"], parameters)
+                end = await connection.execute(_Q["turn_end"], parameters)
+                next_turn = await connection.execute(_Q["claim_next_turn"], {**parameters, "session_id": None})
+            session = await locked.fetchone()
+            closed_now = await finished.fetchone() is not None
+            row = await end.fetchone()
+            claimed = await next_turn.fetchone()
+        if session is None or row is None:
+            raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+        return FinishedTurn(
+            target=event_target(session, session_id=session["id"]),
+            closed_now=closed_now,
+            status=TurnStatus(row["status"]),
+            error=turn_error(row),
+            usage=usage_from_row(row),
+            steps=row["steps"],
+            next_turn_id=claimed["id"] if claimed else None,
+            agent_id=row["agent_id"],
+            agent_version=row["agent_version"],
+            model=row["model"],
+            traceparent=row["traceparent"],
+            correlation_id=row["correlation_id"],
+            began_at=row["began_at"],
+            ended_at=row["ended_at"],
+            finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),
+        )
+
+    async def claim_next(self, session_id: str, *, now: datetime) -> str | None:
+        """Claim the session's next queued turn, if none runs; the caller starts its orchestration."""
+        row = await self._pool.fetch_one(_Q["claim_next_turn"], {"session_id": session_id, "turn_id": None, "now": now})
+        return None if row is None else str(row["id"])
+
+    async def stuck(self, *, queued_before: datetime, running_before: datetime, limit: int) -> list[StuckTurn]:
+        """Open turns whose orchestration was asked for before then, queued and running ones apart."""
+        rows = await self._pool.fetch_all(
+            _Q["stuck_turns"],
+            {"queued_before": queued_before, "running_before": running_before, "limit": limit},
+        )
+        return [
+            StuckTurn(row["id"], row["session_id"], TurnStatus(row["status"]), row["dispatched_at"]) for row in rows
+        ]
+
+    async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
+        """Sessions with a queued turn and none that runs: a hand-over was cut."""
+        rows = await self._pool.fetch_all(_Q["idle_sessions_with_queue"], {"before": before, "limit": limit})
+        return [row["session_id"] for row in rows]
+
+    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
+        """Note that the orchestration was asked for again."""
+        await self._pool.execute(_Q["touch_dispatch"], {"turn_id": turn_id, "now": now})

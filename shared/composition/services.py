@@ -1,0 +1,363 @@
+"""The composition root: where the domain meets its adapters, once per process, lazily.
+
+Nothing here runs at import, and nothing connects until it is used; `services()` is what triggers and activities call.
+"""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+
+from shared import tracing
+from shared.adapters.http.webhook import ApprovalNotifier
+from shared.composition.stores import Stores
+from shared.health import Check, HealthChecks
+from shared.principal import AuthMode
+from shared.sessions.agents.agent import KnownModels
+from shared.sessions.agents.catalog import AgentCatalog
+from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.audit.trail import ChainedAudit
+from shared.sessions.bridge import SessionAgentBridge
+from shared.sessions.cache import SessionCache
+from shared.sessions.context.compaction import Compactor
+from shared.sessions.events import SessionEventPublisher
+from shared.sessions.executor import AgentExecutor
+from shared.sessions.features.statistics import StatisticsService
+from shared.sessions.features.tags import TagService
+from shared.sessions.features.templates import TemplateService
+from shared.sessions.files.analyzer import FileAnalyzer
+from shared.sessions.files.attachments import AttachmentService
+from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.loose import LooseBlobs
+from shared.sessions.files.readers.analysis import Limits
+from shared.sessions.files.stored_images import StoredImages
+from shared.sessions.history.bookmarks import BookmarkService
+from shared.sessions.history.export import ExportService
+from shared.sessions.history.manager import HistoryManager
+from shared.sessions.history.recall import HistorySearch
+from shared.sessions.history.search import SearchService
+from shared.sessions.life.branches import BranchService
+from shared.sessions.life.forks import ForkService
+from shared.sessions.life.lifecycle import SessionLifecycle
+from shared.sessions.life.retention import RetentionPolicy, SessionRetention
+from shared.sessions.limits.budgets import DailyLimits
+from shared.sessions.limits.requests import RatePolicy, RequestLimiter
+from shared.sessions.live.subscriptions import SubscriptionService
+from shared.sessions.llm.probe import ModelProbe
+from shared.sessions.llm.windows import Windows
+from shared.sessions.metrics import SharedMetrics, metrics
+from shared.sessions.recovery import SessionRecoveryManager
+from shared.sessions.service import SessionService
+from shared.sessions.streaming import StreamingHandler
+from shared.sessions.tool_handler import ToolCallHandler
+from shared.sessions.tools.files import ToolFiles
+from shared.sessions.tools.registry import ToolServices
+from shared.sessions.turns.cancellation import CancelWatch
+from shared.sessions.turns.waiting import TurnWaiter
+from shared.settings import RateLimitFail, Settings, load_settings
+from shared.signing import ApprovalLinks, SigningKeys, derive_key
+
+_MODEL_PROBE_SECONDS = 15.0
+
+
+class Services(Stores):
+    """Everything one process needs, each made on first use and kept."""
+
+    @cached_property
+    def limiter(self) -> RequestLimiter:
+        from shared.adapters.redis.buckets import RedisBuckets
+
+        settings = self.settings
+        policy = RatePolicy(settings.rate_limit_per_minute, settings.rate_limit_burst)
+        return RequestLimiter(
+            RedisBuckets(self.redis, self.redis_guard),
+            policy if policy.per_minute else None,
+            fail_open=settings.rate_limit_fail is RateLimitFail.OPEN,
+        )
+
+    @cached_property
+    def health(self) -> HealthChecks:
+        return HealthChecks(
+            [
+                Check("postgres", lambda: self.pool.ping(), needed=True),
+                # Longer than the others: a cold instance loads the client first, and some models think first.
+                Check("model", lambda: self.model_probe.check(), needed=True, limit_s=_MODEL_PROBE_SECONDS),
+                Check("redis", lambda: self.event_log.ping()),
+                Check("storage", lambda: self.audit_lines.ping()),
+                Check("blobs", lambda: self.blobs.ping()),
+                Check("signalr", lambda: self.signalr.ping()),
+            ]
+        )
+
+    @cached_property
+    def windows(self) -> Windows:
+        return Windows()
+
+    @cached_property
+    def model_probe(self) -> ModelProbe:
+        settings = self.settings
+        model = settings.model_name
+        return ModelProbe(
+            self.model,
+            model=model,
+            api=settings.api_of(model),
+            registry=settings.registry,
+            warm_up=lambda: self.model.warm_up(),
+            told_window=lambda: self._told_window(model),
+        )
+
+    async def _told_window(self, model: str) -> None:
+        """Where nobody has said what the default model reads, its server may."""
+        settings = self.settings
+        if settings.model_context_tokens is None and settings.registry.find(model).context_tokens is None:
+            limit = await self.model.context_tokens(model)
+            if limit is not None:
+                self.windows.note(model, limit)
+
+    @cached_property
+    def session_cache(self) -> SessionCache:
+        from shared.adapters.redis.sessions import RedisSessionEntries
+
+        return SessionCache(RedisSessionEntries(self.redis, self.redis_guard), self.session_rows.entry)
+
+    @cached_property
+    def publisher(self) -> SessionEventPublisher:
+        return SessionEventPublisher(self.event_log, self.session_rows)
+
+    @cached_property
+    def audit(self) -> ChainedAudit:
+        from shared.adapters.postgres.audit import PostgresAuditAnchors
+
+        signing = SigningKeys.parse(self.settings.approval_link_secret)
+        secrets = (*signing.secrets.values(), *signing.retired.values())
+        keys = tuple(derive_key(secret, "parley/audit") for secret in secrets)
+        return ChainedAudit(PostgresAuditAnchors(self.pool), self.audit_lines, self.session_rows.get, keys=keys)
+
+    @cached_property
+    def watch(self) -> CancelWatch:
+        return CancelWatch(self.turn_rows.cancel_requested)
+
+    @cached_property
+    def links(self) -> ApprovalLinks:
+        return ApprovalLinks(self.settings.approval_link_secret, self.settings.public_base_url)
+
+    @cached_property
+    def sessions(self) -> SessionService:
+        return SessionService(
+            self.session_rows,
+            self.turn_rows,
+            self.publisher,
+            default_model=self.settings.model_name,
+            agents=self.agents,
+            templates=self.templates,
+            attachments=self.attachment_rows,
+            limits=self.limits,
+            known=KnownModels(
+                self.settings.registry, self.settings.model_context_tokens, self.settings.model_reasoning_effort
+            ),
+        )
+
+    @cached_property
+    def limits(self) -> DailyLimits:
+        return DailyLimits(self.settings.user_daily_tokens or None, self.settings.user_daily_cost_usd or None)
+
+    @cached_property
+    def tags(self) -> TagService:
+        from shared.adapters.postgres.features.features import PostgresTags
+        from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
+
+        return TagService(PostgresTags(self.pool), PostgresLifecycle(self.pool))
+
+    @cached_property
+    def templates(self) -> TemplateService:
+        from shared.adapters.postgres.features.features import PostgresTemplates
+
+        return TemplateService(PostgresTemplates(self.pool), self.agents)
+
+    @cached_property
+    def agents(self) -> AgentCatalog:
+        from shared.adapters.postgres.agents import PostgresAgents
+
+        return AgentCatalog(PostgresAgents(self.pool))
+
+    @cached_property
+    def statistics(self) -> StatisticsService:
+        from shared.adapters.postgres.features.statistics import PostgresStatistics
+        from shared.adapters.redis.statistics import RedisStatisticsCache
+
+        return StatisticsService(PostgresStatistics(self.pool), RedisStatisticsCache(self.redis))
+
+    @cached_property
+    def branches(self) -> BranchService:
+        from shared.adapters.postgres.branches.branches import PostgresBranches
+
+        cache = self.session_cache
+        return BranchService(cache, PostgresBranches(self.pool), self.publisher, self.sessions, cache)
+
+    @cached_property
+    def forks(self) -> ForkService:
+        from shared.adapters.postgres.branches.forks import PostgresForks
+
+        return ForkService(PostgresForks(self.pool), self.publisher)
+
+    @cached_property
+    def recovery(self) -> SessionRecoveryManager:
+        from shared.adapters.postgres.branches.checkpoints import PostgresCheckpoints
+
+        cache = self.session_cache
+        return SessionRecoveryManager(cache, PostgresCheckpoints(self.pool), self.publisher, cache)
+
+    @cached_property
+    def lifecycle(self) -> SessionLifecycle:
+        from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
+
+        return SessionLifecycle(
+            PostgresLifecycle(self.pool),
+            self.publisher,
+            self.session_rows.get,
+            [self.statistics, self.loose_blobs, self.audit],
+            self.audit,
+            self.session_cache,
+            agents=self.agents,
+        )
+
+    @cached_property
+    def retention(self) -> SessionRetention:
+        from shared.adapters.postgres.sessions.retention import PostgresRetention
+
+        policy = RetentionPolicy(self.settings.session_idle_days, self.settings.session_retention_days)
+        return SessionRetention(PostgresRetention(self.pool), self.publisher, policy)
+
+    @cached_property
+    def subscriptions(self) -> SubscriptionService:
+        from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
+
+        return SubscriptionService(PostgresSubscriptions(self.pool))
+
+    @cached_property
+    def metrics(self) -> SharedMetrics:
+        from shared.adapters.redis.metrics import RedisMetrics
+
+        return SharedMetrics(metrics, RedisMetrics(self.redis))
+
+    @cached_property
+    def images(self) -> StoredImages:
+        return StoredImages(self.attachment_rows, self.blobs)
+
+    @cached_property
+    def loose_blobs(self) -> LooseBlobs:
+        from shared.adapters.postgres.attachments import PostgresLooseBlobs
+
+        return LooseBlobs(PostgresLooseBlobs(self.pool), self.blobs)
+
+    @cached_property
+    def attachments(self) -> AttachmentService:
+        max_bytes = self.settings.attachment_max_bytes
+        return AttachmentService(
+            self.session_rows,
+            self.attachment_rows,
+            self.blobs,
+            FileAnalyzer(Limits(max_bytes=max_bytes)),
+            max_bytes=max_bytes,
+        )
+
+    @cached_property
+    def waiter(self) -> TurnWaiter:
+        return TurnWaiter(self.event_log, self.turn_rows)
+
+    @cached_property
+    def history(self) -> HistoryManager:
+        return HistoryManager(self.session_cache, self.turn_rows)
+
+    @cached_property
+    def exports(self) -> ExportService:
+        return ExportService(self.session_rows, self.history, FileGenerator())
+
+    @cached_property
+    def search(self) -> SearchService:
+        from shared.adapters.postgres.history.search import PostgresSearch
+
+        return SearchService(PostgresSearch(self.pool))
+
+    @cached_property
+    def bookmarks(self) -> BookmarkService:
+        from shared.adapters.postgres.history.bookmarks import PostgresBookmarks
+
+        return BookmarkService(self.session_cache, PostgresBookmarks(self.pool))
+
+    @cached_property
+    def bridge(self) -> SessionAgentBridge:
+        registry = self.settings.registry
+        executor = AgentExecutor(
+            self.model,
+            images=self.images,
+            limits=self.limits,
+            registry=registry,
+            api_of=self.settings.api_of,
+            windows=self.windows,
+            compactor=Compactor(self.model, self.step_rows, registry),
+        )
+        return SessionAgentBridge(self.step_rows, executor, self.publisher, self.sender, self.watch)
+
+    @cached_property
+    def tool_calls(self) -> ToolCallHandler:
+        from shared.adapters.http.fetch import GuardedHttpFetcher
+        from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
+
+        fetcher = GuardedHttpFetcher(self.settings.tools_http_allow)
+        tool_services = ToolServices(
+            http=fetcher,
+            history=HistorySearch(self.search, PostgresLifecycle(self.pool).is_private),
+            files=ToolFiles(self.attachment_rows, self.attachments, FileGenerator()),
+        )
+        return ToolCallHandler(self.tool_call_rows, self.publisher, tool_services, self.watch, self.audit)
+
+    @cached_property
+    def approvals(self) -> ToolApprovalManager:
+        return ToolApprovalManager(
+            self.approval_rows,
+            self.tool_call_rows,
+            self.publisher,
+            self.session_cache,
+            self.links,
+            self.audit,
+            print_links=self.settings.auth_mode is AuthMode.DEV,
+        )
+
+    @cached_property
+    def notifier(self) -> ApprovalNotifier:
+        settings = self.settings
+        return ApprovalNotifier(
+            self.approval_rows,
+            self.links,
+            self.audit,
+            url=settings.approval_webhook_url or "",
+            secret=settings.approval_webhook_secret or "",
+        )
+
+    @cached_property
+    def streaming(self) -> StreamingHandler:
+        return StreamingHandler(self.event_log, self.turn_rows, self.session_cache)
+
+
+def tracer_of(settings: Settings) -> tracing.Tracer | None:
+    """Where spans go: to the collector of one's own that is set, else to Application Insights, else nowhere."""
+    if settings.otel_exporter_otlp_endpoint:
+        from shared.adapters.telemetry.otlp_traces import otlp_tracer
+
+        return otlp_tracer(settings)
+    if settings.applicationinsights_connection_string:
+        from shared.adapters.telemetry.insights_traces import insights_tracer
+
+        return insights_tracer(settings)
+    return None
+
+
+@cache
+def services() -> Services:
+    """This process's services. Raises ConfigError when the settings are not usable."""
+    everything = Services(load_settings())
+    tracing.correlate_log()
+    tracing.trace_with(tracer_of(everything.settings))
+    metrics.admit_models([everything.settings.model_name, *everything.settings.registry.names])
+    metrics.on_change = lambda: everything.metrics.wake()
+    return everything

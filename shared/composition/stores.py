@@ -1,0 +1,86 @@
+"""The stores of the domain, over the connections of this process."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from shared.adapters.azure.audit_tables import TablesAuditLines
+from shared.composition.connections import Connections
+
+if TYPE_CHECKING:
+    from shared.adapters.postgres.attachments import PostgresAttachments
+    from shared.adapters.postgres.metrics import PostgresGauges
+    from shared.adapters.postgres.sessions.sessions import PostgresSessions
+    from shared.adapters.postgres.turns.approvals import PostgresApprovals
+    from shared.adapters.postgres.turns.steps import PostgresSteps
+    from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
+    from shared.adapters.postgres.turns.turns import PostgresTurns
+    from shared.adapters.redis.events import RedisEventLog
+
+
+class Stores(Connections):
+    """The stores that several services share; one that belongs to a single service is made beside it."""
+
+    @cached_property
+    def session_rows(self) -> PostgresSessions:
+        from shared.adapters.postgres.sessions.sessions import PostgresSessions
+
+        return PostgresSessions(self.pool)
+
+    @cached_property
+    def turn_rows(self) -> PostgresTurns:
+        from shared.adapters.postgres.turns.turns import PostgresTurns
+
+        return PostgresTurns(self.pool)
+
+    @cached_property
+    def step_rows(self) -> PostgresSteps:
+        from shared.adapters.postgres.turns.steps import PostgresSteps
+
+        return PostgresSteps(self.pool)
+
+    @cached_property
+    def tool_call_rows(self) -> PostgresToolCalls:
+        from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
+
+        return PostgresToolCalls(self.pool)
+
+    @cached_property
+    def approval_rows(self) -> PostgresApprovals:
+        from shared.adapters.postgres.turns.approvals import PostgresApprovals
+
+        return PostgresApprovals(self.pool)
+
+    @cached_property
+    def attachment_rows(self) -> PostgresAttachments:
+        from shared.adapters.postgres.attachments import PostgresAttachments
+
+        return PostgresAttachments(self.pool)
+
+    @cached_property
+    def audit_lines(self) -> TablesAuditLines:
+        return TablesAuditLines(
+            connection_string=self.settings.azure_web_jobs_storage, endpoint=self.settings.tables_endpoint
+        )
+
+    @cached_property
+    def event_log(self) -> RedisEventLog:
+        from shared.adapters.redis.events import RedisEventLog
+
+        settings = self.settings
+        log = RedisEventLog(
+            self.redis,
+            self.listening_redis,
+            length=settings.event_buffer_length,
+            ttl_seconds=settings.event_buffer_seconds,
+        )
+        if self.redis_credentials is not None:
+            self.redis_credentials.on_next(lambda _token: log.renew())
+        return log
+
+    @cached_property
+    def gauges(self) -> PostgresGauges:
+        from shared.adapters.postgres.metrics import PostgresGauges
+
+        return PostgresGauges(self.pool)
