@@ -16,7 +16,7 @@ import azure.durable_functions as df
 from shared.durable.messages import NotifyApproversInput
 from shared.durable.names import CANCEL_EVENT, NOTIFICATION, TURN, approval_event, notification_instance
 from shared.sessions.approvals.notices import NoticeKind
-from shared.sessions.records.steps import Interruption
+from shared.sessions.records.turns import Interruption
 
 log = logging.getLogger(__name__)
 

@@ -190,3 +190,7 @@ class ConfigError(Exception):
 def no_such_session() -> NotFound:
     """One refusal for what is not there and for what is not the caller's: a stranger cannot tell them apart."""
     return NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
+
+
+class CacheUnavailable(Exception):
+    """The cache does not answer. No `AppError`: whoever asked it goes on without, and says so to nobody."""

@@ -11,7 +11,8 @@ from azurefunctions.extensions.http.fastapi import Response
 from activities import durable_client
 from activities.approvals import tell_decision
 from shared.errors import ErrorCode
-from shared.sessions.models import Approval, ApprovalStatus, NewDecision
+from shared.sessions.approvals.models import Approval, NewDecision
+from shared.sessions.models import ApprovalStatus
 from shared.sessions.records.pages import ApprovalFilter
 from triggers.http import Call, Operation, endpoint, ok, page_of
 from triggers.parameters import PAGING, Parameter, text

@@ -20,7 +20,8 @@ from activities.approvals import tell_decision
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import is_valid_id
 from shared.sessions.approval import ApprovalView
-from shared.sessions.models import ApprovalStatus, Decision, JsonObject, NewDecision
+from shared.sessions.approvals.models import NewDecision
+from shared.sessions.models import ApprovalStatus, Decision, JsonObject
 from shared.signing import TokenExpired, TokenInvalid
 from triggers import approve_page as page
 from triggers.http import Call, Operation, endpoint, is_cross_site

@@ -13,9 +13,10 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import AppError
 from shared.sessions.approval import ApprovalView
+from shared.sessions.approvals.models import Approval
 from shared.sessions.approvals.rules import approvals_so_far
 from shared.sessions.context.visible import revealed
-from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject
+from shared.sessions.models import ApprovalStatus, Decision, JsonObject
 from shared.sessions.records.policy import TimeoutAction
 from triggers.html import content_security_policy
 

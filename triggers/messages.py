@@ -14,7 +14,7 @@ from shared.errors import AppError, ErrorCode, NotFound
 from shared.sessions.live.realtime import DeliveryFailed
 from shared.sessions.models import Message, MessageRole, NewMessage, Regeneration, Turn, TurnStatus
 from shared.sessions.records.pages import MessageFilter
-from shared.sessions.records.steps import PostedMessage
+from shared.sessions.records.turns import PostedMessage
 from shared.sessions.service import Posted
 from triggers.http import Call, Operation, endpoint, invalid_parameter, ok, page_of, problem
 from triggers.parameters import IDEMPOTENCY_KEY, PAGING, SINCE_UNTIL, Parameter, text

@@ -19,7 +19,7 @@ from shared.durable.messages import explain_failure
 from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.sessions.models import SessionStatus, TurnError, TurnStatus
-from shared.sessions.records.steps import StuckTurn
+from shared.sessions.records.turns import StuckTurn
 
 bp = df.Blueprint()
 

@@ -6,7 +6,7 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.sessions.approvals.rules import default_policy
-from shared.sessions.models import ToolInfo
+from shared.sessions.tools.models import ToolInfo
 from shared.sessions.tools.registry import ToolRisk, all_tools
 from triggers.http import Call, Operation, endpoint, page_of
 

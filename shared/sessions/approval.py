@@ -17,6 +17,7 @@ from shared.errors import ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approvals.containment import private, reason, supervised, untrusted
+from shared.sessions.approvals.models import Approval, NewDecision
 from shared.sessions.approvals.notices import NoticeKind, NoticeSchedule
 from shared.sessions.approvals.rules import (
     arguments_digest,
@@ -31,10 +32,10 @@ from shared.sessions.approvals.voting import checked_vote, public_approval, refu
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.cache import SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher, role_group
-from shared.sessions.models import Approval, ApprovalStatus, Decision, JsonObject, NewDecision
+from shared.sessions.models import ApprovalStatus, Decision, JsonObject
+from shared.sessions.records.approvals import ApprovalRecord, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.policy import Containment
-from shared.sessions.records.steps import ApprovalRecord, VoteEffect, VoteRecord
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
 from shared.signing import ApprovalLinks
 

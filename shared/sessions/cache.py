@@ -21,8 +21,8 @@ from typing import Protocol
 
 import orjson
 
-from shared.errors import no_such_session
-from shared.sessions.records.steps import Access
+from shared.errors import CacheUnavailable, no_such_session
+from shared.sessions.records.sessions import Access
 
 KEPT_S = 10.0
 """An entry's life. Also how long a removal waits when Redis is away, so not longer."""
@@ -34,10 +34,6 @@ _TELL_AGAIN_S = 1.0
 
 _SHAPE = 2
 """Goes up with `SessionEntry`: another version of the app must not read what this one kept."""
-
-
-class CacheUnavailable(Exception):
-    """The cache does not answer."""
 
 
 @dataclass(frozen=True, slots=True)

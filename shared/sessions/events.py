@@ -22,7 +22,13 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from shared.principal import Role
-from shared.sessions.models import JsonObject, Usage, Value
+from shared.sessions.models import (
+    FinishReason,
+    JsonObject,
+    TurnStatus,
+    Usage,
+    Value,
+)
 
 SEQ_LEASE = 10_000
 """How many numbers Redis may assign before it must ask PostgreSQL for more."""
@@ -296,3 +302,15 @@ class SessionEventPublisher:
                 self._moved.pop(next(iter(self._moved)))
             self._moved[target.feed] = moved
             return moved.seq_floor - len(bodies) + 1
+
+
+def ended_event(
+    turn_id: str, status: TurnStatus, usage: Usage, steps: int, finish_reason: FinishReason | None = None
+) -> Event:
+    """`stream.ended`: the last event of a turn. finish_reason: of its last answer."""
+    return Event(EventType.STREAM_ENDED, turn_end(status, usage, steps, finish_reason), turn_id)
+
+
+def closed_turn_events(turn_ids: list[str]) -> list[Event]:
+    """Turns that were cancelled before they began end without having streamed."""
+    return [ended_event(turn_id, TurnStatus.CANCELLED, Usage(), 0) for turn_id in turn_ids]

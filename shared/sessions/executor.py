@@ -39,7 +39,8 @@ from shared.sessions.llm.registry import ModelApi, ModelRegistry
 from shared.sessions.llm.windows import Windows
 from shared.sessions.metrics import track_time
 from shared.sessions.models import JsonObject, Usage
-from shared.sessions.records.steps import ContextMessage, StepStart, TurnPlan
+from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.steps import ContextMessage, StepStart
 from shared.sessions.structured_output.checks import asked_in_words
 from shared.sessions.tools.registry import Tool
 

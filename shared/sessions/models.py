@@ -21,8 +21,6 @@ from pydantic import (
     ValidationInfo,
 )
 
-from shared.sessions.files.readers.analysis import FileKind
-from shared.sessions.records.policy import ApprovalPolicy
 from shared.sessions.structured_output.checks import checked_schema
 from shared.sessions.structured_output.key_order import in_written_order
 
@@ -143,6 +141,18 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"  # stopped by the provider's filter
     REFUSAL = "refusal"  # the model declined; the content says how
     CANCELLED = "cancelled"  # its turn was cancelled
+
+
+class FileKind(StrEnum):
+    TEXT = "text"  # plain text and program code
+    MARKDOWN = "markdown"
+    JSON = "json"
+    CSV = "csv"  # separated by comma, semicolon, tab or bar
+    XLSX = "xlsx"
+    DOCX = "docx"
+    PDF = "pdf"
+    IMAGE = "image"
+    BINARY = "binary"  # anything else: kept, but nothing can be read out of it
 
 
 class ReasoningEffort(StrEnum):
@@ -294,42 +304,6 @@ class Turn(Value):
     finish_reason: FinishReason | None = Field(None, description="How its last answer ended")
 
 
-class Vote(Value):
-    """What one person said of an approval; the newest counts."""
-
-    by: str
-    decision: Decision
-    at: datetime
-    comment: str | None = None
-    arguments: JsonObject | None = Field(None, description="What this person would allow instead of `arguments`")
-    for_session: bool = False
-
-
-class Approval(Value):
-    id: str
-    tool_call_id: str
-    session_id: str
-    turn_id: str
-    tool: str
-    arguments: JsonObject
-    decided_arguments: JsonObject | None = Field(None, description="What was approved instead of `arguments`")
-    status: ApprovalStatus
-    requested_by: str
-    requested_at: datetime
-    expires_at: datetime
-    decided_by: str | None = Field(None, description="null with a decision: nobody answered, and the policy decided")
-    decided_at: datetime | None = None
-    comment: str | None = None
-    policy: ApprovalPolicy = Field(description="As it was when the call was asked for")
-    quorum: int = Field(description="How many people have to approve the same arguments")
-    votes: list[Vote] = Field(description="In the order they were cast")
-    for_session: bool = Field(False, description="It also allows this tool for the rest of the session")
-    reason: str | None = Field(
-        None,
-        description="Why it takes a person whatever mode, policy and grants say: the rule of two; null: they say so",
-    )
-
-
 # What callers send. ----------------------------------------------------------------------------
 
 
@@ -385,29 +359,7 @@ class Regeneration(Value):
     output_schema: OutputSchema | None = Field(None, description="For this answer alone")
 
 
-class NewDecision(Value):
-    """Body of `POST /approvals/{approval_id}/decision`."""
-
-    decision: Decision
-    arguments: SentJson | None = Field(None, description="Approve with these arguments instead")
-    comment: str | None = Field(None, max_length=2_000)
-    for_session: bool = Field(False, description="Allow this tool for the rest of the session, where the policy does")
-
-
 class Subscription(Value):
     """Body of `POST /sessions/{id}/subscribe` and `/unsubscribe`."""
 
     connection_id: str | None = Field(None, max_length=256, pattern=r"^[!-~]*$")
-
-
-class ToolInfo(Value):
-    name: str
-    description: str
-    parameters: JsonObject
-    approval: Literal["auto", "manual"]
-    policy: ApprovalPolicy = Field(description="How its calls are allowed where an agent says nothing of them")
-    idempotent: bool
-    risks: list[Literal["reads_untrusted", "reads_private", "acts_outward"]] = Field(
-        description="What it adds to a conversation, for the rule of two"
-    )
-    timeout_seconds: float

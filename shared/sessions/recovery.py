@@ -28,7 +28,7 @@ from shared.sessions.life.branches import branch_activated
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus, Value
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import SessionRecord
+from shared.sessions.records.sessions import SessionRecord
 
 KEPT_CHECKPOINTS = 100
 """Of a session, of each kind. The oldest go first."""

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from shared.errors import AppError
 from shared.principal import Principal
-from shared.sessions.agents.agent import Agent
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
@@ -27,29 +26,27 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
+from shared.sessions.records.approvals import ApprovalRecord, VoteEffect, VoteRecord
+from shared.sessions.records.attachments import AttachmentRecord
+from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
+from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.steps import (
-    ApprovalRecord,
-    AttachmentRecord,
-    CallStart,
-    DayUsed,
-    FinishedTurn,
-    Idempotency,
-    Interruption,
-    PostedMessage,
-    ReadableTurn,
-    SessionRecord,
     StepClosed,
     StepResult,
     StepStart,
     StoredStep,
-    StuckTurn,
     Summary,
-    ToolExecution,
-    TurnPlan,
-    VoteEffect,
-    VoteRecord,
+)
+from shared.sessions.records.tool_calls import CallStart, ToolExecution
+from shared.sessions.records.turns import (
+    FinishedTurn,
+    Interruption,
+    PostedMessage,
+    ReadableTurn,
+    StuckTurn,
 )
 
 
@@ -65,13 +62,6 @@ class SessionRepository(Protocol):
 
     async def get(self, session_id: str, user_id: str) -> SessionRecord:
         """Raises NotFound when it does not exist or the user may not read it."""
-        ...
-
-    async def get_for_posting(
-        self, session_id: str, user_id: str, *, day: date
-    ) -> tuple[SessionRecord, Agent | None, DayUsed]:
-        """Also the newest version of its agent that is stored, and what the user's turns have used on that day. Raises
-        NotFound."""
         ...
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:

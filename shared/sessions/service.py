@@ -6,23 +6,28 @@ changes first; orchestrations are told afterwards, by the caller, and a sweep re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-
-import orjson
-from pydantic import BaseModel
+from datetime import UTC, date, datetime
+from typing import Protocol
 
 from shared import tracing
 from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal
-from shared.sessions.agents.agent import DEFAULT_AGENT, KnownModels, effective_config, plan_turn
+from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, KnownModels, effective_config, plan_turn
 from shared.sessions.agents.catalog import AgentCatalog, unknown_agent
 from shared.sessions.context.note import MAX_NOTE_CHARS, note_for, reference
 from shared.sessions.context.window import estimate_tokens
-from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame, turn_end
+from shared.sessions.events import (
+    Event,
+    EventType,
+    FrameType,
+    SessionEventPublisher,
+    closed_turn_events,
+    ended_event,
+    frame,
+)
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.limits.budgets import (
     NO_DAILY_LIMITS,
@@ -40,7 +45,6 @@ from shared.sessions.models import (
     ApprovalMode,
     AttachmentRef,
     Concurrency,
-    FinishReason,
     JsonObject,
     Message,
     MessageRole,
@@ -52,23 +56,21 @@ from shared.sessions.models import (
     Turn,
     TurnError,
     TurnStatus,
-    Usage,
 )
+from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.idempotency import idempotency
 from shared.sessions.records.pages import Page, SessionFilter
-from shared.sessions.records.steps import (
-    AttachmentRecord,
+from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.sessions import DayUsed, SessionRecord, check_metadata
+from shared.sessions.records.turns import (
     FinishedTurn,
-    Idempotency,
     Interruption,
     PostedMessage,
     ReadableTurn,
-    SessionRecord,
-    TurnPlan,
+    queued_turn,
 )
 from shared.sessions.repository import AttachmentReader, SessionRepository, TurnRepository
-
-MAX_METADATA_BYTES = 16 * 1024
 
 ALLOWED_FROM: Mapping[SessionStatus, tuple[SessionStatus, ...]] = {
     SessionStatus.ACTIVE: (SessionStatus.CREATED,),
@@ -119,12 +121,23 @@ class Posted:
         return self.result.dispatched and not self.result.replayed
 
 
+class PostedSessions(SessionRepository, Protocol):
+    """Sessions, and in one read all that posting to one takes."""
+
+    async def get_for_posting(
+        self, session_id: str, user_id: str, *, day: date
+    ) -> tuple[SessionRecord, Agent | None, DayUsed]:
+        """Also the newest version of its agent that is stored, and what the user's turns have used on that day. Raises
+        NotFound."""
+        ...
+
+
 class SessionService:
     """Everything a caller may do with sessions, messages and turns. Checks access in every method."""
 
     def __init__(
         self,
-        sessions: SessionRepository,
+        sessions: PostedSessions,
         turns: TurnRepository,
         publisher: SessionEventPublisher,
         *,
@@ -374,58 +387,6 @@ class SessionService:
             events.append(Event(EventType.ERROR_OCCURRED, data, turn_id))
         events.append(ended_event(turn_id, finished.status, finished.usage, finished.steps, finished.finish_reason))
         return finished, await self._publisher.publish(finished.target, events)
-
-
-def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime) -> Turn:
-    """A turn that nobody has begun."""
-    return Turn(
-        id=turn_id,
-        session_id=session_id,
-        message_id=message_id,
-        status=TurnStatus.QUEUED,
-        steps=0,
-        usage=Usage(),
-        created_at=now,
-        started_at=None,
-        ended_at=None,
-        error=None,
-    )
-
-
-def check_metadata(metadata: JsonObject) -> None:
-    """Raises InvalidInput when it is too large."""
-    if len(orjson.dumps(metadata)) > MAX_METADATA_BYTES:
-        raise InvalidInput(
-            ErrorCode.VALIDATION_ERROR,
-            f"metadata may hold {MAX_METADATA_BYTES} bytes of JSON.",
-            errors=[{"field": "metadata", "message": "too large"}],
-        )
-
-
-def ended_event(
-    turn_id: str, status: TurnStatus, usage: Usage, steps: int, finish_reason: FinishReason | None = None
-) -> Event:
-    """`stream.ended`: the last event of a turn. finish_reason: of its last answer."""
-    return Event(EventType.STREAM_ENDED, turn_end(status, usage, steps, finish_reason), turn_id)
-
-
-def closed_turn_events(turn_ids: list[str]) -> list[Event]:
-    """Turns that were cancelled before they began end without having streamed."""
-    return [ended_event(turn_id, TurnStatus.CANCELLED, Usage(), 0) for turn_id in turn_ids]
-
-
-def idempotency(principal: Principal, scope: str, key: str | None, body: BaseModel) -> Idempotency | None:
-    """The claim of an `Idempotency-Key`, or None without one. Raises InvalidInput for a key that is no key."""
-    if key is None:
-        return None
-    if not 1 <= len(key) <= 255 or not key.isprintable():
-        raise InvalidInput(
-            ErrorCode.VALIDATION_ERROR,
-            "Idempotency-Key takes 1 to 255 printable characters.",
-            errors=[{"field": "Idempotency-Key", "message": "1 to 255 printable characters"}],
-        )
-    digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-    return Idempotency(principal.user_id, scope, key, digest)
 
 
 def _checked_tokens(body: NewMessage, max_context_tokens: int) -> int:

@@ -24,7 +24,7 @@ from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.metrics import metrics, track_tool_time
 from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
 from shared.sessions.records.policy import Containment
-from shared.sessions.records.steps import CallStart, ToolExecution
+from shared.sessions.records.tool_calls import CallStart, ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
     MAX_ERROR_CHARS,

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from shared.sessions.files.analyzer import FileAnalyzer
-from shared.sessions.files.readers.analysis import FileKind
+from shared.sessions.models import FileKind
 from tests.e2e.client import Api, call, script
 
 CSV = b"city,people\nBrno,400000\nPraha,1300000\n"

@@ -31,8 +31,8 @@ from shared.sessions.models import (
     SessionStatus,
     TurnStatus,
 )
-from shared.sessions.records.steps import VoteEffect, VoteRecord
-from shared.sessions.service import queued_turn
+from shared.sessions.records.approvals import VoteEffect, VoteRecord
+from shared.sessions.records.turns import queued_turn
 from tests.contract.wire import WireContract
 from tests.e2e.client import Api, eventually, post_call, script
 from tests.e2e.processes import WEBHOOK_SECRET, AppHost, Received, Sink

@@ -24,7 +24,8 @@ from shared.sessions.llm.protocol import ContextOverflow, ModelEvent, ModelReque
 from shared.sessions.llm.registry import ModelApi, ModelRegistry
 from shared.sessions.models import Message, MessageRole, Turn, TurnError, TurnStatus
 from shared.sessions.records.pages import MessageFilter, Page
-from shared.sessions.records.steps import FinishedTurn, PostedMessage, StepOutcome
+from shared.sessions.records.steps import StepOutcome
+from shared.sessions.records.turns import FinishedTurn, PostedMessage
 from shared.sessions.service import SessionService
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices

@@ -14,8 +14,9 @@ from shared.principal import Principal, Role
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.life.forks import ForkPlace
 from shared.sessions.models import Concurrency, MessageRole, Session, ToolCallStatus, Turn, TurnStatus, Usage
+from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import MessageFilter, Page, decode_cursor
-from shared.sessions.records.steps import Idempotency, PostedMessage
+from shared.sessions.records.turns import PostedMessage
 from shared.sessions.recovery import Checkpoint
 from tests.integration.domain import OWNER, Stores, call, plan, result_of, utc_now
 

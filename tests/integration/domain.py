@@ -54,20 +54,14 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
+from shared.sessions.records.approvals import ApprovalRecord, VoteEffect, VoteRecord
+from shared.sessions.records.idempotency import Idempotency
+from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy
-from shared.sessions.records.steps import (
-    ApprovalRecord,
-    Idempotency,
-    PostedMessage,
-    ProposedCall,
-    SessionRecord,
-    StepResult,
-    StepStart,
-    TurnPlan,
-    VoteEffect,
-    VoteRecord,
-)
-from shared.sessions.service import SessionService, queued_turn
+from shared.sessions.records.sessions import SessionRecord
+from shared.sessions.records.steps import ProposedCall, StepResult, StepStart
+from shared.sessions.records.turns import PostedMessage, queued_turn
+from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler, Viewer
 
 OWNER = "ann"

@@ -15,6 +15,7 @@ from shared.errors import Conflict, ErrorCode, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approvals.models import NewDecision
 from shared.sessions.approvals.notices import NoticeKind
 from shared.sessions.approvals.rules import grant_of
 from shared.sessions.events import SessionEventPublisher
@@ -22,14 +23,14 @@ from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.models import (
     ApprovalStatus,
     Decision,
-    NewDecision,
     SessionStatus,
     ToolCallStatus,
     TurnStatus,
 )
+from shared.sessions.records.approvals import ApprovalRecord, VoteEffect
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.policy import ApprovalPolicy, TimeoutAction
-from shared.sessions.records.steps import ApprovalRecord, ProposedCall, StepStart, VoteEffect
+from shared.sessions.records.steps import ProposedCall, StepStart
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
 from shared.sessions.turns.cancellation import CancelWatch

@@ -20,9 +20,8 @@ from shared.sessions.events import SessionEventPublisher
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import MAX_FILES, MAX_SESSION_BYTES, WRITE_TIME, AttachmentService
 from shared.sessions.files.loose import LooseBlobs
-from shared.sessions.files.readers.analysis import FileKind
 from shared.sessions.life.lifecycle import SessionLifecycle
-from shared.sessions.models import AttachmentDetail, SessionConfig, SessionStatus
+from shared.sessions.models import AttachmentDetail, FileKind, SessionConfig, SessionStatus
 from shared.sessions.records.pages import Page, decode_cursor
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, RecordingAudit, Stores, session_lifecycle, utc_now
 

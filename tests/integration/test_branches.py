@@ -19,7 +19,7 @@ from shared.sessions.history.manager import HistoryManager
 from shared.sessions.life.branches import MAX_BRANCHES, BranchService
 from shared.sessions.models import Concurrency, Regeneration, SessionConfig, SessionStatus, TurnStatus
 from shared.sessions.records.pages import MessageFilter, Page, decode_cursor
-from shared.sessions.records.steps import PostedMessage
+from shared.sessions.records.turns import PostedMessage
 from tests.integration.branching import ANN, conversation
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, key, session_service
 

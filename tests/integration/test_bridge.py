@@ -16,7 +16,8 @@ from shared.sessions.bridge import ANSWER_SECONDS, MAX_ATTEMPTS, SessionAgentBri
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.models import MessageStatus, TurnStatus
-from shared.sessions.records.steps import PostedMessage, StepOutcome
+from shared.sessions.records.steps import StepOutcome
+from shared.sessions.records.turns import PostedMessage
 from shared.sessions.turns.cancellation import CancelWatch
 from shared.signing import RelayTokens
 from tests.integration.bench import Bench, settings_for

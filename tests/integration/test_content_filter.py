@@ -16,7 +16,8 @@ from shared.sessions.llm.conversation import ToolAnswered, UserSaid
 from shared.sessions.llm.protocol import ModelRequest
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import MessageRole, MessageStatus, Regeneration, TurnStatus
-from shared.sessions.records.steps import PostedMessage, StepOutcome
+from shared.sessions.records.steps import StepOutcome
+from shared.sessions.records.turns import PostedMessage
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench
 from tests.integration.branching import Conversation
 from tests.integration.domain import OWNER, Stores, Uncached, plan, script, text_of

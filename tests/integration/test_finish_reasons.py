@@ -12,7 +12,8 @@ from shared.ids import new_id
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason, MessageRole, MessageStatus, TurnStatus
-from shared.sessions.records.steps import PostedMessage, StepOutcome
+from shared.sessions.records.steps import StepOutcome
+from shared.sessions.records.turns import PostedMessage
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench, Ran
 from tests.integration.domain import OWNER, WAIT_S, envelopes, plan, script, text_of, utc_now
 

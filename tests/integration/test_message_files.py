@@ -18,10 +18,9 @@ from shared.sessions.context.window import estimate_tokens, to_conversation
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.generator import FileGenerator
-from shared.sessions.files.readers.analysis import FileKind
 from shared.sessions.files.stored_images import StoredImages
 from shared.sessions.llm.conversation import ModelImage, UserSaid
-from shared.sessions.models import NewMessage, SessionConfig, TurnStatus
+from shared.sessions.models import FileKind, NewMessage, SessionConfig, TurnStatus
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.steps import StepStart
 from shared.sessions.service import SessionService

@@ -13,7 +13,8 @@ from shared.principal import Principal
 from shared.sessions.llm.conversation import AssistantSaid, UserSaid
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason, MessageStatus, NewMessage, SessionConfig, TurnStatus
-from shared.sessions.records.steps import PostedMessage, StepOutcome
+from shared.sessions.records.steps import StepOutcome
+from shared.sessions.records.turns import PostedMessage
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench, MakeBench
 from tests.integration.branching import Conversation
 from tests.integration.domain import OWNER, envelopes, plan, script, text_of

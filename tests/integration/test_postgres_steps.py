@@ -13,7 +13,8 @@ from shared.sessions.context.window import fit, to_conversation
 from shared.sessions.llm.conversation import AssistantSaid, ToolAnswered, UserSaid
 from shared.sessions.models import Concurrency, MessageRole, MessageStatus, ToolCallStatus, TurnStatus
 from shared.sessions.records.pages import MessageFilter, Page
-from shared.sessions.records.steps import CallStart, StepClosed, StepStart, StoredStep
+from shared.sessions.records.steps import StepClosed, StepStart, StoredStep
+from shared.sessions.records.tool_calls import CallStart
 from tests.integration.domain import OWNER, WRITER, Stores, call, result_of, utc_now
 
 pytestmark = pytest.mark.integration

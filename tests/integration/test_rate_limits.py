@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from devhost.servers import Valkey
 from shared.adapters.redis.buckets import RedisBuckets
 from shared.adapters.redis.guard import RedisGuard
+from shared.errors import CacheUnavailable
 from shared.ids import new_id
-from shared.sessions.cache import CacheUnavailable
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
 from tests.integration.domain import connect_redis
 

@@ -13,7 +13,8 @@ from shared.sessions.llm.conversation import AssistantSaid
 from shared.sessions.llm.protocol import ModelRequest
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason, TurnStatus
-from shared.sessions.records.steps import PostedMessage, StepOutcome
+from shared.sessions.records.steps import StepOutcome
+from shared.sessions.records.turns import PostedMessage
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench, MakeBench
 from tests.integration.branching import Conversation
 from tests.integration.domain import Stores, envelopes, erase_session, plan, result_of, script

@@ -18,7 +18,7 @@ from shared.sessions.life.branches import MAX_BRANCHES
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.models import Concurrency, SessionConfig, SessionPatch, SessionStatus, TurnStatus
 from shared.sessions.records.pages import Page, decode_cursor
-from shared.sessions.records.steps import PostedMessage
+from shared.sessions.records.turns import PostedMessage
 from shared.sessions.recovery import KEPT_CHECKPOINTS, KEPT_ON_DEMAND_FOR, SessionRecoveryManager
 from tests.integration.branching import ANN, Conversation, conversation
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, utc_now

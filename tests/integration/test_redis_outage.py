@@ -24,12 +24,12 @@ from shared.sessions.events import (
     EventType,
     FrameType,
     SessionEventPublisher,
+    ended_event,
     frame,
 )
 from shared.sessions.metrics import SESSION_CREATED, MetricsCollector, MetricsUnavailable, SharedMetrics
 from shared.sessions.models import TurnStatus
 from shared.sessions.records.steps import StepStart
-from shared.sessions.service import ended_event
 from tests.integration.domain import (
     WAIT_S,
     Stores,

@@ -14,13 +14,19 @@ from shared.adapters.models.service import ModelService
 from shared.errors import InvalidInput
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approvals.models import Approval, NewDecision
 from shared.sessions.approvals.rules import grant_of
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
-from shared.sessions.models import Approval, ApprovalMode, ApprovalStatus, Decision, NewDecision, ToolCallStatus
+from shared.sessions.models import (
+    ApprovalMode,
+    ApprovalStatus,
+    Decision,
+    ToolCallStatus,
+)
 from shared.sessions.records.policy import ApprovalPolicy, Containment, TimeoutAction
-from shared.sessions.records.steps import PostedMessage
+from shared.sessions.records.turns import PostedMessage
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
 from shared.sessions.turns.cancellation import CancelWatch

@@ -26,7 +26,8 @@ from shared.sessions.models import (
 )
 from shared.sessions.records.expiry import expires_at, refuse_expired
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import Interruption, StepClosed, StepStart
+from shared.sessions.records.steps import StepClosed, StepStart
+from shared.sessions.records.turns import Interruption
 from shared.sessions.service import SessionService
 from shared.sessions.turns.waiting import TurnWaiter
 from tests.integration.domain import (

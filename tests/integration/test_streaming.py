@@ -18,13 +18,14 @@ from shared.sessions.events import (
     EventType,
     FrameType,
     SessionEventPublisher,
+    ended_event,
     frame,
     session_group,
 )
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.models import Concurrency, TurnStatus, Usage
-from shared.sessions.records.steps import PostedMessage, StepStart
-from shared.sessions.service import ended_event
+from shared.sessions.records.steps import StepStart
+from shared.sessions.records.turns import PostedMessage
 from shared.sessions.streaming import StreamingHandler
 from tests.integration.domain import (
     OWNER,

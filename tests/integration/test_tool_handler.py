@@ -14,6 +14,7 @@ import pytest
 from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, NotFound, ToolFailed
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approvals.models import NewDecision
 from shared.sessions.audit.trail import SYSTEM
 from shared.sessions.events import SessionEventPublisher, role_group, session_group
 from shared.sessions.models import (
@@ -22,11 +23,11 @@ from shared.sessions.models import (
     Decision,
     JsonObject,
     MessageRole,
-    NewDecision,
     ToolCallStatus,
 )
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, decode_cursor
-from shared.sessions.records.steps import PostedMessage, ProposedCall
+from shared.sessions.records.steps import ProposedCall
+from shared.sessions.records.turns import PostedMessage
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import MAX_ERROR_CHARS, FetchRequest, FetchResponse, ToolServices
 from shared.sessions.tools.services import HistoryAnswer, HistoryQuestion

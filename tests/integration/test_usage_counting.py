@@ -15,7 +15,8 @@ from shared.principal import Principal
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.limits.budgets import DailyLimits, TokensUsed, usage_day
 from shared.sessions.models import NewMessage, SessionConfig, ToolCallStatus, Usage
-from shared.sessions.records.steps import PostedMessage, StepOutcome, StepResult, StepStart
+from shared.sessions.records.steps import StepOutcome, StepResult, StepStart
+from shared.sessions.records.turns import PostedMessage
 from tests.integration.bench import Bench, MakeBench
 from tests.integration.domain import Stores, call, plan, result_of, script, session_service, until, utc_now
 

@@ -13,8 +13,8 @@ from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, NewAgent, effecti
 from shared.sessions.agents.catalog import AgentCatalog, agent_etag
 from shared.sessions.models import ApprovalMode, Concurrency, SessionConfig
 from shared.sessions.records.pages import Page, decode_cursor
+from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.policy import ApprovalPolicy, Containment
-from shared.sessions.records.steps import TurnPlan
 from shared.sessions.tools.registry import all_tools
 
 ADMIN = Principal("ada", frozenset({Role.USER, Role.ADMIN}))

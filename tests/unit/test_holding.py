@@ -10,7 +10,7 @@ import pytest
 from azure.durable_functions import OrchestrationRuntimeStatus
 
 from activities.holding import follow
-from shared.sessions.records.steps import Hold
+from shared.sessions.records.sessions import Hold
 
 
 class Rows:

@@ -11,7 +11,7 @@ from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.agents.agent import Agent, KnownModels, plan_turn
 from shared.sessions.llm.registry import Model, ModelRegistry
 from shared.sessions.models import ReasoningEffort, SessionConfig
-from shared.sessions.records.steps import TurnPlan
+from shared.sessions.records.plan import TurnPlan
 
 
 def agent(**fields: Any) -> Agent:

@@ -16,7 +16,7 @@ from shared.sessions.approvals.proposals import propose
 from shared.sessions.approvals.rules import arguments_digest
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, SessionConfig
-from shared.sessions.records.steps import TurnPlan
+from shared.sessions.records.plan import TurnPlan
 
 
 def _plan(mode: ApprovalMode = ApprovalMode.POLICY, *, tools: list[str] | None = None) -> TurnPlan:

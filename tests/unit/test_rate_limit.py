@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from shared.errors import ErrorCode, Transient
-from shared.sessions.cache import CacheUnavailable
+from shared.errors import CacheUnavailable, ErrorCode, Transient
 from shared.sessions.limits.requests import LEASE_S, UNLIMITED, Grant, RatePolicy, RequestLimiter
 
 POLICY = RatePolicy(per_minute=600, burst=100)

@@ -6,8 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from shared.errors import ErrorCode, NotFound
-from shared.sessions.cache import KEPT_S, LOAD_S, CacheUnavailable, SessionCache, SessionEntry
+from shared.errors import CacheUnavailable, ErrorCode, NotFound
+from shared.sessions.cache import (
+    KEPT_S,
+    LOAD_S,
+    SessionCache,
+    SessionEntry,
+)
 
 ENTRY = SessionEntry("ann", {"will": "write", "rita": "read"}, active_branch=2, last_branch=3, feed="s.1")
 

@@ -13,10 +13,9 @@ from shared.adapters.postgres.queries import load_queries
 from shared.errors import ErrorCode, NotFound, no_such_session
 from shared.sessions.files.attachments import NewAttachment, Usage, session_full
 from shared.sessions.files.loose import LooseBlob
-from shared.sessions.files.readers.analysis import FileKind
-from shared.sessions.models import Attachment
+from shared.sessions.models import Attachment, FileKind
+from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import AttachmentRecord
 
 _S = load_queries("sessions/sessions")
 _Q = load_queries("attachments")

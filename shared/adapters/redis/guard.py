@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from redis.exceptions import RedisError
 
-from shared.sessions.cache import CacheUnavailable
+from shared.errors import CacheUnavailable
 
 ANSWER_S = 1.0
 """Well above what a loaded Redis takes, well below what a caller minds."""

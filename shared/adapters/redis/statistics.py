@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.sessions.cache import CacheUnavailable
+from shared.errors import CacheUnavailable
 
 _KEPT_SECONDS = 3_600
 """Bounds what Redis holds, not how old an answer may be: the marker inside the entry decides that."""

@@ -25,7 +25,7 @@ from shared.sessions.audit.chain import Anchor, ChainCheck, SealedLine, seal
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.models import JsonObject, Value
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import SessionRecord
+from shared.sessions.records.sessions import SessionRecord
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import orjson
 
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.models import AttachmentRef
-from shared.sessions.records.steps import AttachmentRecord
+from shared.sessions.records.attachments import AttachmentRecord
 
 MAX_NOTE_CHARS = 24_000
 """Text of all files together, some 6,000 tokens: what is longer is read by the tool, piece by piece."""

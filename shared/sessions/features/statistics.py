@@ -16,9 +16,8 @@ from typing import Protocol
 import orjson
 from pydantic import ValidationError
 
-from shared.errors import ErrorCode, InvalidInput, no_such_session
+from shared.errors import CacheUnavailable, ErrorCode, InvalidInput, no_such_session
 from shared.principal import Principal
-from shared.sessions.cache import CacheUnavailable
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.features.models import Figures, PeriodStatistics, SessionStatistics
 

@@ -19,7 +19,7 @@ from shared.sessions.features.presets import SYSTEM_TAGS
 from shared.sessions.models import Session, SessionStatus
 from shared.sessions.models import Tag as AnyTagName
 from shared.sessions.records.expiry import refuse_expired
-from shared.sessions.records.steps import SessionRecord
+from shared.sessions.records.sessions import SessionRecord
 
 MAX_OWN_TAGS = 200
 

@@ -15,7 +15,6 @@ from typing import BinaryIO
 from shared.sessions.files.readers.analysis import (
     Analysis,
     Deadline,
-    FileKind,
     Job,
     Limits,
     Strategy,
@@ -29,6 +28,7 @@ from shared.sessions.files.readers.json import JsonStrategy
 from shared.sessions.files.readers.pdf import PdfStrategy
 from shared.sessions.files.readers.text import MarkdownStrategy, TextStrategy
 from shared.sessions.files.readers.xlsx import XlsxStrategy
+from shared.sessions.models import FileKind
 
 _DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
     # Signatures first; then what is text, from the strictest grammar to none.

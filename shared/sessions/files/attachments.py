@@ -21,9 +21,9 @@ from shared.sessions.files.names import display_name
 from shared.sessions.files.readers.analysis import Analysis
 from shared.sessions.files.spool import Spool
 from shared.sessions.models import Attachment, AttachmentDetail, SessionStatus
+from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import AttachmentRecord
 from shared.sessions.repository import SessionRepository
 from shared.storable import storable_json, storable_text
 

@@ -16,7 +16,7 @@ from shared.errors import AppError
 from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.cache import SessionChanges, SessionReader
-from shared.sessions.events import Event, EventType, SessionEventPublisher
+from shared.sessions.events import Event, EventType, SessionEventPublisher, closed_turn_events
 from shared.sessions.models import (
     Concurrency,
     Regeneration,
@@ -26,9 +26,12 @@ from shared.sessions.models import (
     Value,
 )
 from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.idempotency import Idempotency, idempotency
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import Idempotency, PostedMessage, SessionRecord, TurnPlan
-from shared.sessions.service import Posted, SessionService, closed_turn_events, idempotency, queued_turn
+from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.sessions import SessionRecord
+from shared.sessions.records.turns import PostedMessage, queued_turn
+from shared.sessions.service import Posted, SessionService
 
 MAX_BRANCHES = 1_000
 """Of one session: bounds how many forks lie between a reader and the beginning."""

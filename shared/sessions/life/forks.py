@@ -20,8 +20,8 @@ from shared.principal import Principal
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.metrics import metrics
 from shared.sessions.models import Session, Value
-from shared.sessions.records.steps import Idempotency, SessionRecord
-from shared.sessions.service import idempotency
+from shared.sessions.records.idempotency import Idempotency, idempotency
+from shared.sessions.records.sessions import SessionRecord
 
 MAX_FORKED_MESSAGES = 20_000
 """A fork is one transaction: this keeps it to a few seconds."""

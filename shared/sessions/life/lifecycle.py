@@ -25,14 +25,15 @@ from shared.sessions.events import (
     EventTarget,
     EventType,
     SessionEventPublisher,
+    closed_turn_events,
     feed_name,
 )
 from shared.sessions.live.subscriptions import leave
 from shared.sessions.models import JsonObject, NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import Interruption, SessionRecord
-from shared.sessions.service import check_metadata, closed_turn_events
+from shared.sessions.records.sessions import SessionRecord, check_metadata
+from shared.sessions.records.turns import Interruption
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from shared.sessions.events import Event, EventType, SessionEventPublisher
-from shared.sessions.records.steps import SessionRecord
+from shared.sessions.records.sessions import SessionRecord
 
 
 @dataclass(frozen=True, slots=True)

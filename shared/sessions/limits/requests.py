@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.errors import BudgetExceeded, ErrorCode, Transient
-from shared.sessions.cache import CacheUnavailable
+from shared.errors import BudgetExceeded, CacheUnavailable, ErrorCode, Transient
 
 LEASE_S = 1.0
 """How long tokens taken ahead may be spent."""

@@ -7,7 +7,7 @@ import asyncio
 from shared.sessions.files.attachments import AttachmentRepository, AttachmentService
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.spool import Spool
-from shared.sessions.records.steps import AttachmentRecord
+from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.tools.services import FileText, FileToMake, MadeFile
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from shared.sessions.context.note import MAX_NOTE_CHARS, note_for, reference
 from shared.sessions.context.window import estimate_tokens, to_conversation
-from shared.sessions.files.readers.analysis import FileKind
 from shared.sessions.llm.conversation import UserSaid
-from shared.sessions.models import Attachment, MessageStatus
-from shared.sessions.records.steps import AttachmentRecord, ContextMessage
+from shared.sessions.models import Attachment, FileKind, MessageStatus
+from shared.sessions.records.attachments import AttachmentRecord
+from shared.sessions.records.steps import ContextMessage
 from tests.unit.files.documents import NOW
 
 

@@ -8,7 +8,8 @@ import tempfile
 import pytest
 
 from shared.sessions.files.analyzer import FileAnalyzer
-from shared.sessions.files.readers.analysis import Analysis, AnalysisError, FileKind, Limits
+from shared.sessions.files.readers.analysis import Analysis, AnalysisError, Limits
+from shared.sessions.models import FileKind
 from tests.unit.files import documents
 
 

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.generator import FileGenerator
-from shared.sessions.files.readers.analysis import FileKind
 from shared.sessions.files.writers.content import (
     Content,
     ConversationExport,
@@ -32,7 +31,7 @@ from shared.sessions.files.writers.content import (
 )
 from shared.sessions.files.writers.csv import guarded
 from shared.sessions.files.writers.pdf import MAX_CHARS, drawable
-from shared.sessions.models import Message, MessageRole
+from shared.sessions.models import FileKind, Message, MessageRole
 from tests.unit.files import documents
 
 HOSTILE = (

@@ -17,8 +17,11 @@ from shared.ids import new_id
 from shared.sessions.life.branches import MAX_BRANCHES, Branch
 from shared.sessions.models import Concurrency, MessageRole, SessionStatus, Turn
 from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import Idempotency, PostedMessage, SessionRecord, TurnPlan
+from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.sessions import SessionRecord
+from shared.sessions.records.turns import PostedMessage
 
 _Q = load_queries("branches/branches")
 _L = load_queries("sessions/lifecycle")

@@ -16,7 +16,7 @@ from shared.errors import ErrorCode, NotFound, no_such_session
 from shared.sessions.life.branches import MAX_BRANCHES
 from shared.sessions.models import SessionConfig, SessionStatus
 from shared.sessions.records.pages import Page
-from shared.sessions.records.steps import SessionRecord
+from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.recovery import (
     KEPT_CHECKPOINTS,
     Checkpoint,

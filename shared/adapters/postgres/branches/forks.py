@@ -20,7 +20,8 @@ from shared.adapters.postgres.sessions.sessions import (
 from shared.errors import Conflict, ErrorCode, NotFound, no_such_session
 from shared.sessions.life.forks import MAX_FORKED_MESSAGES, ForkPlace, fork_name, too_many_messages
 from shared.sessions.models import Session, SessionStatus
-from shared.sessions.records.steps import Idempotency, SessionRecord
+from shared.sessions.records.idempotency import Idempotency
+from shared.sessions.records.sessions import SessionRecord
 
 _Q = load_queries("branches/forks")
 

@@ -21,7 +21,8 @@ from shared.sessions.models import Participant, Session, SessionStatus, Turn
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.pages import Page
 from shared.sessions.records.policy import ApprovalPolicy
-from shared.sessions.records.steps import Interruption, SessionRecord
+from shared.sessions.records.sessions import SessionRecord
+from shared.sessions.records.turns import Interruption
 from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("sessions/lifecycle")

@@ -19,8 +19,10 @@ from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
 from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
 from shared.sessions.records.expiry import refuse_expired
+from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import Page, SessionFilter
-from shared.sessions.records.steps import DayUsed, Hold, Idempotency, Interruption, SessionRecord
+from shared.sessions.records.sessions import DayUsed, Hold, SessionRecord
+from shared.sessions.records.turns import Interruption
 from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("sessions/sessions")

@@ -16,10 +16,10 @@ from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.sessions.sessions import event_target
 from shared.principal import Principal
-from shared.sessions.models import ApprovalStatus, Vote
+from shared.sessions.models import ApprovalStatus
+from shared.sessions.records.approvals import ApprovalRecord, Vote, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.policy import ApprovalPolicy
-from shared.sessions.records.steps import ApprovalRecord, VoteEffect, VoteRecord
 
 _Q = load_queries("turns/approvals")
 

@@ -28,7 +28,8 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
-from shared.sessions.records.steps import Idempotency, Interruption, PostedMessage
+from shared.sessions.records.idempotency import Idempotency
+from shared.sessions.records.turns import Interruption, PostedMessage
 
 MAX_OPEN_TURNS = 32
 """Of one session, the running one among them: more than people type ahead, and what a client that runs wild leaves."""

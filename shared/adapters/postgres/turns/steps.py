@@ -20,6 +20,7 @@ from shared.adapters.postgres.turns.posting import turn_error
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.limits.budgets import MoneySpent, TokensUsed, usage_day
 from shared.sessions.models import FinishReason, MessageRole, MessageStatus, Usage
+from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import (
     ContextMessage,
     StepClosed,
@@ -28,7 +29,6 @@ from shared.sessions.records.steps import (
     StoredCall,
     StoredStep,
     Summary,
-    TurnPlan,
 )
 
 _Q = load_queries("turns/turns")

@@ -13,7 +13,8 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.sessions.sessions import event_target
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.models import ApprovalStatus, ToolCallStatus
-from shared.sessions.records.steps import CallStart, ToolExecution, TurnPlan
+from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.tool_calls import CallStart, ToolExecution
 
 _Q = load_queries("turns/tool_calls")
 

@@ -38,15 +38,15 @@ from shared.sessions.models import (
     TurnError,
     TurnStatus,
 )
+from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import MessageFilter, Page
-from shared.sessions.records.steps import (
+from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.turns import (
     FinishedTurn,
-    Idempotency,
     Interruption,
     PostedMessage,
     ReadableTurn,
     StuckTurn,
-    TurnPlan,
 )
 
 _Q = load_queries("turns/turns")

@@ -10,22 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, BinaryIO, Protocol
 
 from shared.errors import ErrorCode, InvalidInput
-
-
-class FileKind(StrEnum):
-    TEXT = "text"  # plain text and program code
-    MARKDOWN = "markdown"
-    JSON = "json"
-    CSV = "csv"  # separated by comma, semicolon, tab or bar
-    XLSX = "xlsx"
-    DOCX = "docx"
-    PDF = "pdf"
-    IMAGE = "image"
-    BINARY = "binary"  # anything else: kept, but nothing can be read out of it
+from shared.sessions.models import FileKind
 
 
 @dataclass(frozen=True, slots=True)

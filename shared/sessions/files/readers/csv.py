@@ -9,9 +9,16 @@ import csv
 from collections.abc import Iterator
 from itertools import islice
 
-from shared.sessions.files.readers.analysis import Analysis, FileKind, Job, TextSink, malformed, too_large
+from shared.sessions.files.readers.analysis import (
+    Analysis,
+    Job,
+    TextSink,
+    malformed,
+    too_large,
+)
 from shared.sessions.files.readers.columns import Columns
 from shared.sessions.files.readers.encoding import Encoding, detect_encoding, lines, pieces
+from shared.sessions.models import FileKind
 
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE_CHARS = 16_000

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-from shared.sessions.files.readers.analysis import Analysis, FileKind, Job, TextSink
+from shared.sessions.files.readers.analysis import Analysis, Job, TextSink
 from shared.sessions.files.readers.zipped import Archive, holds_part
+from shared.sessions.models import FileKind
 
 _BODY = "word/document.xml"
 _MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"

@@ -10,7 +10,13 @@ import struct
 import warnings
 from typing import cast
 
-from shared.sessions.files.readers.analysis import Analysis, FileKind, Job, malformed, too_large
+from shared.sessions.files.readers.analysis import (
+    Analysis,
+    Job,
+    malformed,
+    too_large,
+)
+from shared.sessions.models import FileKind
 
 _MEDIA_TYPES = {
     "PNG": "image/png",

@@ -10,9 +10,15 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from shared.sessions.files.readers.analysis import Analysis, FileKind, Job, TextSink, too_large
+from shared.sessions.files.readers.analysis import (
+    Analysis,
+    Job,
+    TextSink,
+    too_large,
+)
 from shared.sessions.files.readers.encoding import Encoding, detect_encoding
 from shared.sessions.files.readers.text import read_plain
+from shared.sessions.models import FileKind
 
 # A string, or a bracket outside of one. Possessive: a missing quote must not make it try again and again.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)

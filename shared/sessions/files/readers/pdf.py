@@ -15,7 +15,13 @@ from pathlib import Path
 
 import orjson
 
-from shared.sessions.files.readers.analysis import Analysis, FileKind, Job, malformed, too_large
+from shared.sessions.files.readers.analysis import (
+    Analysis,
+    Job,
+    malformed,
+    too_large,
+)
+from shared.sessions.models import FileKind
 
 _CHILD = Path(__file__).with_name("pdf_child.py")
 _HEADER_BYTES = 1024  # readers accept some bytes before the header: ISO 32000-1, annex H, note 13

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from shared.sessions.files.readers.analysis import Analysis, FileKind, Job, TextSink
+from shared.sessions.files.readers.analysis import Analysis, Job, TextSink
 from shared.sessions.files.readers.encoding import Encoding, detect_encoding, pieces
+from shared.sessions.models import FileKind
 
 _MARKDOWN_SIGNS = (
     re.compile(r"^#{1,6} \S", re.MULTILINE),  # heading

@@ -12,9 +12,17 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.sessions.files.readers.analysis import Analysis, FileKind, Job, Limits, TextSink, malformed, too_large
+from shared.sessions.files.readers.analysis import (
+    Analysis,
+    Job,
+    Limits,
+    TextSink,
+    malformed,
+    too_large,
+)
 from shared.sessions.files.readers.columns import Columns, type_of
 from shared.sessions.files.readers.zipped import Archive, holds_part
+from shared.sessions.models import FileKind
 
 _WORKBOOK = "xl/workbook.xml"
 _RELATIONS = "xl/_rels/workbook.xml.rels"

@@ -1,0 +1,47 @@
+"""Approvals as the wire shows them, and the decision that a caller sends."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import (
+    Field,
+)
+
+from shared.sessions.models import ApprovalStatus, Decision, JsonObject, SentJson, Value
+from shared.sessions.records.approvals import Vote
+from shared.sessions.records.policy import ApprovalPolicy
+
+
+class Approval(Value):
+    id: str
+    tool_call_id: str
+    session_id: str
+    turn_id: str
+    tool: str
+    arguments: JsonObject
+    decided_arguments: JsonObject | None = Field(None, description="What was approved instead of `arguments`")
+    status: ApprovalStatus
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime
+    decided_by: str | None = Field(None, description="null with a decision: nobody answered, and the policy decided")
+    decided_at: datetime | None = None
+    comment: str | None = None
+    policy: ApprovalPolicy = Field(description="As it was when the call was asked for")
+    quorum: int = Field(description="How many people have to approve the same arguments")
+    votes: list[Vote] = Field(description="In the order they were cast")
+    for_session: bool = Field(False, description="It also allows this tool for the rest of the session")
+    reason: str | None = Field(
+        None,
+        description="Why it takes a person whatever mode, policy and grants say: the rule of two; null: they say so",
+    )
+
+
+class NewDecision(Value):
+    """Body of `POST /approvals/{approval_id}/decision`."""
+
+    decision: Decision
+    arguments: SentJson | None = Field(None, description="Approve with these arguments instead")
+    comment: str | None = Field(None, max_length=2_000)
+    for_session: bool = Field(False, description="Allow this tool for the rest of the session, where the policy does")

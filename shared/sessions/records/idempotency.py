@@ -1,0 +1,35 @@
+"""The claim of an `Idempotency-Key`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from shared.errors import ErrorCode, InvalidInput
+from shared.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's `Idempotency-Key` and what it stands for."""
+
+    user_id: str
+    scope: str
+    key: str
+    request_hash: str
+
+
+def idempotency(principal: Principal, scope: str, key: str | None, body: BaseModel) -> Idempotency | None:
+    """The claim of an `Idempotency-Key`, or None without one. Raises InvalidInput for a key that is no key."""
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255 or not key.isprintable():
+        raise InvalidInput(
+            ErrorCode.VALIDATION_ERROR,
+            "Idempotency-Key takes 1 to 255 printable characters.",
+            errors=[{"field": "Idempotency-Key", "message": "1 to 255 printable characters"}],
+        )
+    digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    return Idempotency(principal.user_id, scope, key, digest)

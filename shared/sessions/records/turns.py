@@ -1,0 +1,99 @@
+"""Turns between services and stores: posted, interrupted, stuck, finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from shared.sessions.events import EventTarget
+from shared.sessions.models import (
+    FinishReason,
+    Message,
+    Turn,
+    TurnError,
+    TurnStatus,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadableTurn:
+    """A turn as somebody who may read its session sees it. feed: where its events are."""
+
+    turn: Turn
+    feed: str
+
+
+@dataclass(frozen=True, slots=True)
+class PostedMessage:
+    """What posting a message did."""
+
+    message: Message
+    turn: Turn
+    target: EventTarget
+    activated: bool = False
+    dispatched: bool = False
+    """The turn is next: start its orchestration now."""
+    interrupted: Interruption | None = None
+    replayed: bool = False
+    """Answered from an earlier request with the same idempotency key; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """Orchestrations that must be told that their turn was cancelled."""
+
+    turn_ids: list[str] = field(default_factory=list)
+    """Dispatched turns that will end themselves."""
+    closed_turn_ids: list[str] = field(default_factory=list)
+    """Turns that had not started and are cancelled now."""
+    approvals: list[tuple[str, str]] = field(default_factory=list)
+    """(approval id, waiting instance id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTurn:
+    """A turn that is closed, and who runs next."""
+
+    target: EventTarget
+    closed_now: bool
+    """False for a repeat; status and error are then those it was closed with."""
+    status: TurnStatus
+    error: TurnError | None
+    usage: Usage
+    steps: int
+    next_turn_id: str | None
+    agent_id: str | None
+    agent_version: str | None
+    model: str
+    traceparent: str | None
+    correlation_id: str | None
+    began_at: datetime
+    """Its first step; when it had none, its posting."""
+    ended_at: datetime
+    finish_reason: FinishReason | None = None
+    """Of its last answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StuckTurn:
+    turn_id: str
+    session_id: str
+    status: TurnStatus
+    dispatched_at: datetime
+
+
+def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime) -> Turn:
+    """A turn that nobody has begun."""
+    return Turn(
+        id=turn_id,
+        session_id=session_id,
+        message_id=message_id,
+        status=TurnStatus.QUEUED,
+        steps=0,
+        usage=Usage(),
+        created_at=now,
+        started_at=None,
+        ended_at=None,
+        error=None,
+    )
