@@ -350,7 +350,7 @@ async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(s
     """A migration that adds a column or a table to a session has to decide what a fork does with it."""
     from shared.adapters.postgres.queries import load_queries
 
-    copying = load_queries("forks")["copy_history"].decode()
+    copying = load_queries("branches/forks")["copy_history"].decode()
     left_out = {
         "attachments": set[str](),
         # What they cost was spent there.

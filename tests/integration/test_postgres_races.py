@@ -184,7 +184,7 @@ async def test_a_cancel_does_not_deadlock_with_an_approval_that_is_asked_for(sto
     proposal = call("http_request", needs_approval=True)
     posted = await stores.proposed(proposal)
     turn_id = posted.turn.id
-    turns = load_queries("turns")
+    turns = load_queries("turns/turns")
     await holder.run(turns["lock_turn_for_user"], session_id=posted.turn.session_id, turn_id=turn_id, user_id=OWNER)
 
     assert await stores.request_approval(proposal)
@@ -198,7 +198,7 @@ async def test_a_step_that_is_stored_waits_for_a_cancel_and_is_not_killed(stores
     posted = await stores.turn()
     start = await stores.started(posted.turn.id)
     turn_id = posted.turn.id
-    turns = load_queries("turns")
+    turns = load_queries("turns/turns")
     await holder.run(turns["lock_turn_for_user"], session_id=posted.turn.session_id, turn_id=turn_id, user_id=OWNER)
     (saving,) = await holder.blocked(stores.steps.save_step(result_of(start, calls=[call("http_request")])))
 
