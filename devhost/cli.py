@@ -18,7 +18,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from devhost.extension import HostError
+from devhost.extensions.contract import HostError
 from devhost.logs import configure_logging
 
 logger = logging.getLogger("devhost.host")

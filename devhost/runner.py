@@ -22,11 +22,18 @@ from pathlib import Path
 
 import uvicorn
 
-from devhost import worker
-from devhost.admin import Admin
-from devhost.beside import SERVERS_SETTING, Beside
+from devhost.app import worker
+from devhost.app.dispatch import Dispatcher
+from devhost.app.indexing import IndexedApp, describe_functions, import_scope, index_app
 from devhost.clock import Clock, SystemClock
-from devhost.config import (
+from devhost.extensions.contract import Extension, HostContext, HostError
+from devhost.extensions.loading import KNOWN, ExtensionLoader, Known, offered_settings
+from devhost.http.admin import Admin
+from devhost.http.server import HttpApp, HttpPolicy
+from devhost.logs import apply_log_level
+from devhost.pages.beside import SERVERS_SETTING, Beside
+from devhost.pages.pages import Pages
+from devhost.settings.config import (
     DEFAULT_PORT,
     app_environment,
     body_limit_bytes,
@@ -34,17 +41,10 @@ from devhost.config import (
     http_options,
     load_local_settings,
 )
-from devhost.datadir import DataDir
-from devhost.dispatch import Dispatcher
-from devhost.extension import Extension, HostContext, HostError
-from devhost.extensions import KNOWN, ExtensionLoader, Known, offered_settings
-from devhost.host_json import load_host_json, lookup
-from devhost.http import HttpApp, HttpPolicy
-from devhost.indexing import IndexedApp, describe_functions, import_scope, index_app
-from devhost.keys import Keys
-from devhost.logs import apply_log_level
-from devhost.pages import Pages
-from devhost.timers import TimerService, find_timers
+from devhost.settings.datadir import DataDir
+from devhost.settings.host_json import load_host_json, lookup
+from devhost.settings.keys import Keys
+from devhost.timers.timers import TimerService, find_timers
 
 logger = logging.getLogger("devhost.host")
 

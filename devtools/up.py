@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from devhost.beside import SERVERS_SETTING
+from devhost.pages.beside import SERVERS_SETTING
 from devhost.servers import AzuriteMissing, Server, ServerError, enter_all, owned_folder, together
 from devhost.servers.folder import is_free
 from devhost.servers.process import run_to_end

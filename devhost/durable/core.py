@@ -12,12 +12,12 @@ import sqlite3
 from collections.abc import Callable
 from uuid import uuid4
 
-from devhost.durable.instance import Instance, InstanceCache
-from devhost.durable.records import Message, Unit
-from devhost.durable.registry import Registry
+from devhost.durable.replay.instance import Instance, InstanceCache
 from devhost.durable.settings import DurableSettings
-from devhost.durable.store import Store
-from devhost.extension import Host
+from devhost.durable.store.records import Message, Unit
+from devhost.durable.store.store import Store
+from devhost.durable.workers.registry import Registry
+from devhost.extensions.contract import Host
 
 logger = logging.getLogger("devhost.durable")
 

@@ -18,8 +18,8 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from devhost.durable.records import Unit
-from devhost.extension import HostError
+from devhost.durable.store.records import Unit
+from devhost.extensions.contract import HostError
 
 AFTER = "DEVHOST_CRASH_AFTER_COMMIT"
 BEFORE = "DEVHOST_CRASH_BEFORE_COMMIT"

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from devhost.durable import history
-from devhost.durable.activities import Activities
 from devhost.durable.core import Core, new_id
-from devhost.durable.entities import Entities
-from devhost.durable.episode import bad_instance_id
-from devhost.durable.history import EventType, now_us
-from devhost.durable.instance import Instance, start_message
-from devhost.durable.orchestrations import Orchestrations
-from devhost.durable.records import (
+from devhost.durable.replay import history
+from devhost.durable.replay.episode import bad_instance_id
+from devhost.durable.replay.history import EventType, now_us
+from devhost.durable.replay.instance import Instance, start_message
+from devhost.durable.settings import DurableSettings
+from devhost.durable.store.records import (
     TERMINAL,
     InstanceRow,
     Message,
@@ -29,10 +27,12 @@ from devhost.durable.records import (
     TaskKind,
     Unit,
 )
-from devhost.durable.registry import Registry
-from devhost.durable.settings import DurableSettings
-from devhost.durable.store import Store
-from devhost.extension import Host
+from devhost.durable.store.store import Store
+from devhost.durable.workers.activities import Activities
+from devhost.durable.workers.entities import Entities
+from devhost.durable.workers.orchestrations import Orchestrations
+from devhost.durable.workers.registry import Registry
+from devhost.extensions.contract import Host
 
 logger = logging.getLogger("devhost.durable")
 

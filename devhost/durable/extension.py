@@ -11,14 +11,14 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from devhost.durable.access import system_key
 from devhost.durable.binding import Links
-from devhost.durable.client_api import ClientApi
 from devhost.durable.engine import Engine
-from devhost.durable.registry import TRIGGERS, Registry
+from devhost.durable.management.access import system_key
+from devhost.durable.management.client_api import ClientApi
+from devhost.durable.management.tables import instance_list, instance_page, newest_instances
 from devhost.durable.settings import read_settings
-from devhost.durable.tables import instance_list, instance_page, newest_instances
-from devhost.extension import Binding, Host, HostContext, HostError, Shown, TriggerData
+from devhost.durable.workers.registry import TRIGGERS, Registry
+from devhost.extensions.contract import Binding, Host, HostContext, HostError, Shown, TriggerData
 
 CLIENT_INPUTS = frozenset({"durableClient", "orchestrationClient"})
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from devhost.extension import HostError
+from devhost.extensions.contract import HostError
 
 _NO_EFFECT = frozenset(
     {

@@ -9,20 +9,20 @@ from collections.abc import Awaitable, Callable, Mapping
 import orjson
 from aiohttp import web
 
-from devhost.model.calls import CallLog, CallLogs
 from devhost.model.chat.answer import ChatAnswer
 from devhost.model.chat.request import parse_chat
 from devhost.model.conversation import ModelRequest
-from devhost.model.demo import demo_reply
+from devhost.model.demo.demo import demo_reply
 from devhost.model.errors import Json, RequestRefused, read_object
 from devhost.model.options import ModelOptions
-from devhost.model.pacing import EventStream, Pace, scripted_pace, send_whole
-from devhost.model.played import PlayedAnswer
 from devhost.model.reply import MODEL_NAME, Answer, Reply, limited
 from devhost.model.responses.request import parse_responses
 from devhost.model.responses.stream import ResponsesAnswer
 from devhost.model.rules import check_key, check_model, check_parameters, check_tools, check_window
-from devhost.model.script import Fault, Script, find_script, scripted_reply
+from devhost.model.scripts.calls import CallLog, CallLogs
+from devhost.model.scripts.pacing import EventStream, Pace, scripted_pace, send_whole
+from devhost.model.scripts.played import PlayedAnswer
+from devhost.model.scripts.script import Fault, Script, find_script, scripted_reply
 
 __all__ = ["ModelOptions", "ModelServer", "start_server"]
 

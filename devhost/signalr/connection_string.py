@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
-from devhost.extension import HostError
+from devhost.extensions.contract import HostError
 
 DEFAULT_SETTING = "AzureSignalRConnectionString"
 

@@ -10,7 +10,7 @@ import re
 import uuid
 from collections.abc import Mapping
 
-from devhost.extension import TriggerData
+from devhost.extensions.contract import TriggerData
 
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
 _ROUTE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from devhost.extension import Binding, Function, Host, HostContext, HostError, Shown, Table, TriggerData
+from devhost.extensions.contract import Binding, Function, Host, HostContext, HostError, Shown, Table, TriggerData
 from devhost.signalr import tokens
 from devhost.signalr.clients import client_routes
 from devhost.signalr.connection import Limits
@@ -41,7 +41,7 @@ _OWN_PATHS = (("client",), ("api", "hubs"), ("api", "v1", "hubs"))
 
 
 class SignalRExtension:
-    """See `devhost.extension.Extension`. limits: for tests."""
+    """See `devhost.extensions.contract.Extension`. limits: for tests."""
 
     name = "signalR"
     trigger_types: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devhost.ncrontab import Schedule, parse_schedule
+from devhost.timers.ncrontab import Schedule, parse_schedule
 from devtools import costs, scale
 from devtools.figures import BLOCK, PAGES, TABLES, filled
 

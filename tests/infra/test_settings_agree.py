@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devhost.durable.settings import read_settings
-from devhost.host_json import load_host_json
+from devhost.settings.host_json import load_host_json
 from devtools import bicep
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.principal import Role

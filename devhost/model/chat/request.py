@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from devhost.model.conversation import JsonForm, Message, ModelRequest, OfferedTool, ToolCall
+from devhost.model.demo.forms import check_strict, read_json_schema
 from devhost.model.errors import Json, RequestRefused, boolean_at, check_sampling, choice_at, names, object_at
-from devhost.model.forms import check_strict, read_json_schema
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})

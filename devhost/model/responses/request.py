@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from devhost.model.conversation import JsonForm, Message, ModelRequest, OfferedTool
+from devhost.model.demo.forms import check_strict, read_json_schema
 from devhost.model.errors import (
     Json,
     RequestRefused,
@@ -22,7 +23,6 @@ from devhost.model.errors import (
     text_at,
     wrong_type,
 )
-from devhost.model.forms import check_strict, read_json_schema
 from devhost.model.responses.history import read_history
 from devhost.model.responses.items import read_item
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from devhost.beside import Beside
+from devhost.pages.beside import Beside
 
 
 def _logged(beside: Beside, message: str, *args: object) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from devhost.config import (
+from devhost.extensions.contract import HostError
+from devhost.runner import HostOptions, run_host
+from devhost.settings.config import (
     app_environment,
     function_timeout_s,
     http_options,
@@ -16,9 +18,7 @@ from devhost.config import (
     load_local_settings,
     replace_names,
 )
-from devhost.extension import HostError
-from devhost.host_json import load_host_json, section
-from devhost.runner import HostOptions, run_host
+from devhost.settings.host_json import load_host_json, section
 
 
 def host_json(tmp_path: Path, value: Any, settings: dict[str, str] | None = None) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from devhost.extension import FunctionFailed, HostError
-from devhost.extensions import Known
+from devhost.extensions.contract import FunctionFailed, HostError
+from devhost.extensions.loading import Known
 from devhost.runner import HostOptions, RunningHost, run_host
 
 EXTENSION = """

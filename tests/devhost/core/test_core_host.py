@@ -18,9 +18,9 @@ import httpx
 import psutil
 import pytest
 
-from devhost.datadir import DATA_VERSION, DataDir
-from devhost.extension import HostError
+from devhost.extensions.contract import HostError
 from devhost.runner import HostOptions, run_host
+from devhost.settings.datadir import DATA_VERSION, DataDir
 from devhost.testing import PROJECT_DIR, host_process
 
 APPS = PROJECT_DIR / "tests" / "devhost" / "apps"

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from devhost.keys import AuthLevel, Keys
+from devhost.settings.keys import AuthLevel, Keys
 from devhost.testing import PROJECT_DIR, HostProcess, host_process
 
 APP = PROJECT_DIR / "tests" / "devhost" / "apps" / "http_classic"

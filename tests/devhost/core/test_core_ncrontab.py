@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devhost.ncrontab import CronSchedule, IntervalSchedule, parse_schedule
+from devhost.timers.ncrontab import CronSchedule, IntervalSchedule, parse_schedule
 
 START = datetime(2026, 1, 31, 23, 59, 30, tzinfo=UTC)  # a Saturday
 PRAGUE = ZoneInfo("Europe/Prague")

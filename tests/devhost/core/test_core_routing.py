@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from devhost.extension import HostError
-from devhost.routing import Route, RouteTable, parse_template, request_path
+from devhost.extensions.contract import HostError
+from devhost.http.routing import Route, RouteTable, parse_template, request_path
 
 
 def table(*templates: str) -> RouteTable[str]:

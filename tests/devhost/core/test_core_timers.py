@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from devhost.extension import HostError
+from devhost.extensions.contract import HostError
 from devhost.runner import HostOptions, run_host
 from devhost.testing import PROJECT_DIR
 

@@ -21,7 +21,7 @@ from azure.functions._durable_functions import df_dumps, df_loads
 from starlette.applications import Starlette
 
 from devhost.durable.extension import DurableExtension
-from devhost.extension import Binding, Direction, Function, FunctionFailed, HostContext, TriggerData
+from devhost.extensions.contract import Binding, Direction, Function, FunctionFailed, HostContext, TriggerData
 
 APPS = Path(__file__).resolve().parent.parent / "apps"
 _DURABLE = ("orchestrationTrigger", "activityTrigger", "entityTrigger")

@@ -14,7 +14,7 @@ import pytest
 from azure.durable_functions.models.OrchestrationRuntimeStatus import OrchestrationRuntimeStatus
 from starlette.requests import Request
 
-from devhost.durable import access
+from devhost.durable.management import access
 from tests.devhost.durable.durable_harness import RunningHost
 
 WEBHOOK = "/runtime/webhooks/durabletask"

@@ -9,14 +9,14 @@ import sys
 import pytest
 
 from devhost.durable.crash import AFTER, BEFORE, CrashPoint
-from devhost.durable.records import EntityOp, Unit
-from devhost.extension import HostError
+from devhost.durable.store.records import EntityOp, Unit
+from devhost.extensions.contract import HostError
 
 ENTITY = Unit(entity_ops=[EntityOp(1, "@counter@a", "add", None)])
 
 COMMITS = """
 from devhost.durable.crash import CrashPoint
-from devhost.durable.records import Unit
+from devhost.durable.store.records import Unit
 point = CrashPoint({after}, {before})
 for number in range(1, 5):
     point.about_to_commit([Unit(drop_messages=[1]), Unit(drop_messages=[2])])

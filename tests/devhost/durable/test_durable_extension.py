@@ -12,11 +12,11 @@ import pytest
 
 from devhost.durable.binding import Links
 from devhost.durable.extension import DurableExtension
-from devhost.durable.history import now_us
-from devhost.durable.records import TaskKind, TaskRow
-from devhost.durable.registry import Registry
-from devhost.durable.timers import Timers
-from devhost.extension import Binding, Direction, Function, HostContext, HostError
+from devhost.durable.replay.history import now_us
+from devhost.durable.store.records import TaskKind, TaskRow
+from devhost.durable.workers.registry import Registry
+from devhost.durable.workers.timers import Timers
+from devhost.extensions.contract import Binding, Direction, Function, HostContext, HostError
 from tests.devhost.durable.durable_harness import RunningHost, load_app
 
 

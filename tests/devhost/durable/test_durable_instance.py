@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from devhost.durable.history import EventType
-from devhost.durable.instance import Instance
-from devhost.durable.records import InstanceRow, Message, MessageKind, Status
+from devhost.durable.replay.history import EventType
+from devhost.durable.replay.instance import Instance
+from devhost.durable.store.records import InstanceRow, Message, MessageKind, Status
 
 
 def instance(status: Status = Status.RUNNING) -> Instance:

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from devhost.durable.history import event_raised, now_us
-from devhost.durable.records import InstanceRow, Status, Unit
-from devhost.durable.tables import instance_list, instance_page
-from devhost.extension import Table
+from devhost.durable.management.tables import instance_list, instance_page
+from devhost.durable.replay.history import event_raised, now_us
+from devhost.durable.store.records import InstanceRow, Status, Unit
+from devhost.extensions.contract import Table
 from devhost.testing import PROJECT_DIR, HostProcess, host_process
 from tests.devhost.durable.durable_harness import RunningHost, load_app
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from devhost.durable.history import EventType, now_us, task_completed
-from devhost.durable.records import Message, MessageKind, Unit
+from devhost.durable.replay.history import EventType, now_us, task_completed
+from devhost.durable.store.records import Message, MessageKind, Unit
 from devhost.testing import host_process
 from tests.devhost.durable.durable_harness import APPS, RunningHost, load_app
 
@@ -112,7 +112,9 @@ async def test_duplicate_answers_are_dropped_at_intake(host: RunningHost) -> Non
 
 async def test_store_that_fails_for_a_while_loses_nothing(host: RunningHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer refuses a third of all groups for a while, as a full disk would."""
-    from devhost.durable import core, orchestrations, store
+    from devhost.durable import core
+    from devhost.durable.store import store
+    from devhost.durable.workers import orchestrations
 
     monkeypatch.setattr(core, "_COMMIT_RETRY_S", 0.01)
     monkeypatch.setattr(orchestrations, "_STORE_RETRY_S", 0.01)
@@ -157,7 +159,7 @@ async def test_client_that_hangs_up_during_a_start_does_not_lose_the_instance(ho
 async def test_defect_of_the_host_fails_the_instance_instead_of_hanging_it(
     host: RunningHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from devhost.durable import orchestrations
+    from devhost.durable.workers import orchestrations
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from devhost.durable import jsontext
-from devhost.durable.history import EventType
-from devhost.durable.records import InstanceRow, Message, MessageKind, Status, TaskKind, TaskRow, Unit
+from devhost.durable.replay.history import EventType
 from devhost.durable.settings import read_settings
-from devhost.durable.store import Store
-from devhost.extension import HostError
+from devhost.durable.store import jsontext
+from devhost.durable.store.records import InstanceRow, Message, MessageKind, Status, TaskKind, TaskRow, Unit
+from devhost.durable.store.store import Store
+from devhost.extensions.contract import HostError
 
 
 def row(gen: int, instance_id: str, status: Status = Status.RUNNING) -> InstanceRow:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from devhost.model.choose import forced_call, ids_in, plan_calls
 from devhost.model.conversation import OfferedTool
+from devhost.model.demo.choose import forced_call, ids_in, plan_calls
 
 TEXT = {"type": "string"}
 CALCULATE = OfferedTool("sums", "", {"type": "object", "properties": {"expression": TEXT}, "required": ["expression"]})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devhost.model.facts import asks_for_summary, facts_in, summary
+from devhost.model.demo.facts import asks_for_summary, facts_in, summary
 
 
 def user(text: str) -> Any:

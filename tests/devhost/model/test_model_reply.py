@@ -3,9 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devhost.model.calls import CallLogs
 from devhost.model.conversation import ToolCall
 from devhost.model.reply import Reply, limited, split_tokens
+from devhost.model.scripts.calls import CallLogs
 
 
 @given(st.text())

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from devhost.model.demo.forms import check_strict, instance_of
 from devhost.model.errors import RequestRefused
-from devhost.model.forms import check_strict, instance_of
 
 type Make = Callable[..., str]
 

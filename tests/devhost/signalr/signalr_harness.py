@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from devhost.extension import Binding, Direction, Function, HostContext, TriggerData
+from devhost.extensions.contract import Binding, Direction, Function, HostContext, TriggerData
 from devhost.signalr.connection import Limits
 from devhost.signalr.extension import SignalRExtension
 from tests.support.node import install, node_binary, node_environment

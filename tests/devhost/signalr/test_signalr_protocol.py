@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import pytest
 
-from devhost.extension import TriggerData
+from devhost.extensions.contract import TriggerData
 from devhost.signalr.connection import Limits
 from devhost.signalr.tokens import sign
 from tests.devhost.signalr.signalr_harness import PATIENCE_S, Endpoint, eventually, running_endpoint

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from devhost.extension import Binding, HostContext, HostError, TriggerData
+from devhost.extensions.contract import Binding, HostContext, HostError, TriggerData
 from devhost.signalr.connection_string import parse_connection_string, same_origin
 from devhost.signalr.expressions import resolve_expressions
 from devhost.signalr.extension import SignalRExtension

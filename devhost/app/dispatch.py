@@ -1,0 +1,212 @@
+"""One piece of code through which every invocation goes.
+
+Resolve inputs, call the worker, send outputs, log one line. Implements `extension.Host`.
+
+Invariant: outputs are sent before the caller learns the result, and an output that cannot be sent fails
+the invocation although user code has run, as in Azure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from azure_functions_runtime.bindings.datumdef import Datum
+
+from devhost.app.correlation import current_invocation, new_id
+from devhost.app.indexing import HTTP_OUTPUT, HTTP_TRIGGER, TIMER_TRIGGER, IndexedApp
+from devhost.app.worker import Call, Invocation, OutputValue, output_value, result_text
+from devhost.extensions.contract import (
+    Binding,
+    Extension,
+    Function,
+    FunctionFailed,
+    HostContext,
+    HostError,
+    TriggerData,
+)
+from devhost.logs import INVOCATIONS
+
+_NO_TRIGGER_DATA = TriggerData()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A function with everything its invocations need."""
+
+    function: Function
+    call: Call
+    inputs: tuple[tuple[Binding, Extension], ...]
+    outputs: Mapping[str, tuple[Binding, Extension]]
+    payload_kind: str
+    """Datum type of the trigger's text: the worker takes timers only as "json"."""
+    returns_to_extension: bool
+    log: logging.Logger
+
+
+class Dispatcher:
+    """Calls functions. The host makes one, extensions know it as `Host`."""
+
+    def __init__(
+        self, context: HostContext, app: IndexedApp, extensions: Sequence[Extension], timeout_s: float | None
+    ) -> None:
+        self.context = context
+        self._timeout_s = timeout_s
+        self._plans = {
+            function.function_id: _plan(function, extensions, streaming=app.streaming_http)
+            for function in app.functions
+        }
+
+    async def invoke(
+        self,
+        function: Function,
+        payload: str,
+        *,
+        correlation_id: str | None = None,
+        quiet: bool = False,
+        retry: tuple[int, int] = (0, 0),
+    ) -> str | None:
+        """See `extension.Host.invoke`. retry: (attempt so far, most attempts), for the function's context."""
+        plan = self._plans[function.function_id]
+        if function.disabled:
+            raise FunctionFailed(f"FunctionDisabled: function '{function.name}' is disabled")
+        correlation = correlation_id or new_id()
+        result = await self.run(
+            plan,
+            Datum(payload, plan.payload_kind),
+            _NO_TRIGGER_DATA,
+            Invocation(new_id(), retry=retry),
+            correlation,
+            quiet=quiet,
+        )
+        return None if plan.returns_to_extension else result_text(result)
+
+    def plan(self, function: Function) -> Plan:
+        """The plan of an indexed function."""
+        return self._plans[function.function_id]
+
+    async def run(
+        self,
+        plan: Plan,
+        payload: Datum | None,
+        trigger: TriggerData,
+        invocation: Invocation,
+        correlation_id: str,
+        *,
+        request: object | None = None,
+        quiet: bool = False,
+    ) -> Any:
+        """Run one invocation and return the worker's result (see `Call.run`).
+
+        Exactly one of payload (a Datum) and request (a starlette Request) is given.
+        """
+        name = plan.function.name
+        started = time.perf_counter()
+        token = current_invocation.set((name, correlation_id))
+        failure: FunctionFailed | None = None
+        finished = False
+        try:
+            if self._timeout_s is None:
+                result = await self._run(plan, payload, trigger, invocation, request)
+            else:
+                async with asyncio.timeout(self._timeout_s):
+                    result = await self._run(plan, payload, trigger, invocation, request)
+            finished = True
+            return result
+        except FunctionFailed as exc:
+            failure = exc
+            raise
+        except TimeoutError as exc:
+            failure = FunctionFailed(
+                f"FunctionTimeoutException: Timeout value of {self._timeout_s} s (functionTimeout) exceeded by "
+                f"function: Functions.{name}"
+            )
+            raise failure from exc
+        finally:
+            _log(plan, time.perf_counter() - started, correlation_id, failure, finished=finished, quiet=quiet)
+            current_invocation.reset(token)
+
+    async def _run(
+        self,
+        plan: Plan,
+        payload: Datum | None,
+        trigger: TriggerData,
+        invocation: Invocation,
+        request: object | None,
+    ) -> Any:
+        inputs = [] if payload is None else [(plan.function.trigger.name, payload)]
+        for binding, extension in plan.inputs:
+            try:
+                value = await extension.resolve_input(binding, trigger)
+            except Exception as exc:
+                raise FunctionFailed(f"input binding '{binding.name}' ({binding.type}): {exc}") from exc
+            inputs.append((binding.name, Datum(value, "string" if isinstance(value, str) else "bytes")))
+        http = None if request is None else (plan.function.trigger.name, request)
+        result, outputs = await plan.call.run(invocation, inputs, http)
+        for name, output in outputs.items():
+            await _send(plan, name, output)
+        if plan.returns_to_extension and result is not None and result.value is not None:
+            await _send(plan, "$return", output_value(result))
+        return result
+
+
+async def _send(plan: Plan, name: str, value: OutputValue) -> None:
+    binding, extension = plan.outputs[name]
+    try:
+        await extension.send_output(binding, value)
+    except Exception as exc:
+        raise FunctionFailed(f"output binding '{name}' ({binding.type}): {type(exc).__name__}: {exc}") from exc
+
+
+_ORCHESTRATOR_STATE = "$OutOfProcData$"
+
+
+def _log(
+    plan: Plan, seconds: float, correlation_id: str, failure: FunctionFailed | None, *, finished: bool, quiet: bool
+) -> None:
+    name, logger = plan.function.name, plan.log
+    if failure is not None:
+        detail = f"\n{failure.stack.rstrip()}" if failure.stack else ""
+        text = f"{failure.message}{detail}"
+        # A failed orchestrator's text carries its whole state behind this mark; that is for the engine, not a reader.
+        text = "\n".join(line for line in text.splitlines() if _ORCHESTRATOR_STATE not in line)
+        logger.error("%s failed in %.1f ms (%s): %s", name, seconds * 1000, correlation_id, text)
+    elif not finished:
+        logger.info("%s was cancelled after %.1f ms (%s)", name, seconds * 1000, correlation_id)
+    else:
+        level = logging.DEBUG if quiet else logging.INFO
+        logger.log(level, "%s ok in %.1f ms (%s)", name, seconds * 1000, correlation_id)
+
+
+def _plan(function: Function, extensions: Sequence[Extension], *, streaming: bool) -> Plan:
+    inputs = []
+    for binding in function.inputs:
+        source = next((ext for ext in extensions if binding.type in ext.input_types), None)
+        if source is None:
+            raise _unsupported(function, binding, "input")
+        inputs.append((binding, source))
+    outputs = {}
+    for binding in function.outputs:
+        if binding.type == HTTP_OUTPUT and function.trigger.type == HTTP_TRIGGER:
+            if binding.name != "$return":
+                raise HostError(f"function '{function.name}': an http output must be named $return")
+            continue
+        sink = next((ext for ext in extensions if binding.type in ext.output_types), None)
+        if sink is None:
+            raise _unsupported(function, binding, "output")
+        outputs[binding.name] = (binding, sink)
+    kind = "json" if function.trigger.type == TIMER_TRIGGER else "string"
+    call = Call(function, streaming_http=streaming)
+    log = logging.getLogger(f"{INVOCATIONS}.{function.name}")
+    return Plan(function, call, tuple(inputs), outputs, kind, "$return" in outputs, log)
+
+
+def _unsupported(function: Function, binding: Binding, what: str) -> HostError:
+    return HostError(
+        f"function '{function.name}': {what} binding type '{binding.type}' (parameter '{binding.name}') "
+        "is not supported by devhost"
+    )

@@ -1,0 +1,195 @@
+"""Invoke the app's functions through Microsoft's worker library, in this process.
+
+Argument conversion, `Out` parameters, return values and failure texts are the worker's: this module only
+calls its converters in the worker's order, with everything that depends on the function alone looked up
+once. (The worker's own entry point flushes stdout and looks every converter up again on each call.)
+
+Invariant: user code runs nowhere else — async functions on the event loop, the others in the worker's
+thread pool — and whatever it raises leaves here as FunctionFailed with the worker's text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from azure_functions_runtime import handle_event
+from azure_functions_runtime.bindings.context import get_context
+from azure_functions_runtime.bindings.datumdef import Datum
+from azure_functions_runtime.bindings.meta import get_binding, get_datum
+from azure_functions_runtime.bindings.out import Out
+from azure_functions_runtime.utils import threadpool
+from azure_functions_runtime.utils.executor import invocation_id_cv, run_sync_func
+from azure_functions_runtime.utils.tracing import serialize_exception
+
+from devhost.app.indexing import HTTP_TRIGGER, PROTOS
+from devhost.extensions.contract import Function, FunctionFailed
+
+_PLUMBING = tuple(
+    str(Path(*parts)) for parts in (("app", "worker.py"), ("futures", "thread.py"), ("utils", "executor.py"))
+)
+
+type OutputValue = str | bytes | dict[str, Any] | list[Any]
+
+
+class _TraceContext:
+    __slots__ = ("attributes", "trace_parent", "trace_state")
+
+    def __init__(self, trace_parent: str, trace_state: str) -> None:
+        self.trace_parent = trace_parent
+        self.trace_state = trace_state
+        self.attributes: dict[str, str] = {}
+
+
+class _RetryContext:
+    __slots__ = ("exception", "max_retry_count", "retry_count")
+
+    def __init__(self, retry_count: int = 0, max_retry_count: int = 0) -> None:
+        self.retry_count = retry_count
+        self.max_retry_count = max_retry_count
+        self.exception = None
+
+
+class Invocation:
+    """One call of a function, as the worker's context builder reads it."""
+
+    __slots__ = ("invocation_id", "retry_context", "trace_context")
+
+    def __init__(
+        self,
+        invocation_id: str,
+        trace_parent: str = "",
+        trace_state: str = "",
+        retry: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.invocation_id = invocation_id
+        self.trace_context = _TraceContext(trace_parent, trace_state)
+        self.retry_context = _RetryContext(*retry)
+
+
+class Call:
+    """One function, ready to be called: its converters and what they need, looked up once."""
+
+    def __init__(self, function: Function, *, streaming_http: bool) -> None:
+        info = handle_event._functions.get_function(function.function_id)
+        assert info is not None, f"the worker did not index {function.name}"
+        self.name = function.name
+        self.is_streaming = streaming_http and function.trigger.type == HTTP_TRIGGER
+        self._info = info
+        self._decoders: Mapping[str, Callable[..., Any]] = {
+            name: get_binding(kind.binding_name, kind.deferred_bindings_enabled).decode
+            for name, kind in info.input_types.items()
+        }
+        self._outputs: tuple[tuple[str, str, Any], ...] = tuple(
+            (name, kind.binding_name, kind.pytype) for name, kind in (info.output_types or {}).items()
+        )
+        self._return = info.return_type if not self.is_streaming else None
+
+    async def run(
+        self,
+        invocation: Invocation,
+        inputs: Sequence[tuple[str, Datum]],
+        request: tuple[str, object] | None = None,
+    ) -> tuple[Any, dict[str, OutputValue]]:
+        """Call the function.
+
+        request: parameter name and starlette Request, for streaming HTTP functions.
+        Returns (result, outputs): result is the worker's Datum of the return value or None, and for streaming
+        HTTP functions whatever the function returned; outputs holds what was set on `Out` parameters.
+        Raises FunctionFailed when conversion or user code raised.
+        """
+        try:
+            args = {name: self._decoders[name](datum, trigger_metadata={}) for name, datum in inputs}
+            if request is not None:
+                args[request[0]] = request[1]
+            result = await self._call(invocation, args)
+            if result is not None and not self._info.has_return:
+                raise RuntimeError(f"function {self.name!r} without a $return binding returned a non-None value")
+            outputs = {}
+            for name, kind, pytype in self._outputs:
+                value = args[name].get()
+                if value is not None:
+                    outputs[name] = output_value(get_datum(kind, value, pytype))
+            if self._return is not None:
+                result = get_datum(self._return.binding_name, result, self._return.pytype)
+            return result, outputs
+        except (Exception, SystemExit) as exc:
+            # SystemExit too: in one process with the host, a function's sys.exit() must not end the host.
+            exc.__traceback__ = _user_part(exc.__traceback__)
+            failure = serialize_exception(exc, PROTOS)
+            raise FunctionFailed(failure.message, failure.stack_trace) from exc
+
+    async def _call(self, invocation: Invocation, args: dict[str, Any]) -> Any:
+        info = self._info
+        context = get_context(invocation, info.name, info.directory)
+        for name, _, _ in self._outputs:
+            args[name] = Out()
+        if info.requires_context:
+            args["context"] = context
+        if info.is_async:
+            context.thread_local_storage.invocation_id = invocation.invocation_id
+            token = invocation_id_cv.set(invocation.invocation_id)
+            try:
+                return await info.func(**args)
+            finally:
+                invocation_id_cv.reset(token)
+        # The copy carries the log's correlation id into the thread.
+        run = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(
+            threadpool.get_threadpool_executor(),
+            run,
+            run_sync_func,
+            invocation.invocation_id,
+            context,
+            info.func,
+            args,
+        )
+
+
+def _user_part(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is not plumbing of this host, the worker or the thread pool."""
+    part = trace
+    while part is not None and part.tb_frame.f_code.co_filename.endswith(_PLUMBING):
+        part = part.tb_next
+    return part or trace
+
+
+def output_value(datum: Datum | None) -> OutputValue:
+    """What an extension is given for an output the function set."""
+    if datum is None or datum.value is None:
+        return ""
+    if isinstance(datum.value, str | bytes | dict | list):
+        return datum.value
+    return json.dumps(datum.value)
+
+
+def result_text(datum: Datum | None) -> str | None:
+    """The text of a return value, as the durable engine wants it."""
+    if datum is None or datum.value is None:
+        return None
+    if isinstance(datum.value, bytes):
+        return datum.value.decode("utf-8", "replace")
+    return datum.value if isinstance(datum.value, str) else json.dumps(datum.value)
+
+
+def start_threads() -> None:
+    """Make the thread pool for sync functions (`PYTHON_THREADPOOL_THREAD_COUNT`)."""
+    threadpool.start_threadpool_executor()
+
+
+def stop_threads() -> bool:
+    """Let the pool go without waiting for it. Returns whether a thread is still running user code."""
+    pool: ThreadPoolExecutor | None = threadpool.get_threadpool_executor()
+    if pool is None:
+        return False
+    pool.shutdown(wait=False, cancel_futures=True)
+    threadpool._threadpool_executor = None
+    for thread in pool._threads:
+        thread.join(timeout=0.2)
+    return any(thread.is_alive() for thread in pool._threads)

@@ -1,0 +1,88 @@
+"""Reading requests of the management API: bodies, flags, times, continuation tokens.
+
+Invariant: whatever a caller can get wrong ends as BadRequest with a sentence, never as a server error.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+from starlette.requests import Request
+
+from devhost.durable.engine import BadRequest
+from devhost.durable.replay.history import parse_timestamp
+from devhost.durable.store import jsontext
+from devhost.durable.store.records import Status
+
+PAGE_HEADER = "x-ms-continuation-token"
+
+
+async def json_body(request: Request, *, may_be_empty: bool) -> str | None:
+    """The body as the JSON text it is; None when it is empty and may be."""
+    try:
+        text = (await request.body()).decode("utf-8-sig").strip()
+        if not text and may_be_empty:
+            return None
+        jsontext.loads(text)
+    except ValueError as error:
+        raise BadRequest(f"The body is not valid JSON: {error}") from error
+    return text
+
+
+def flag(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    value = query.get(name, "").lower()
+    return default if value not in ("true", "false") else value == "true"
+
+
+def seconds_of(query: Mapping[str, str], name: str) -> float:
+    try:
+        return float(query[name])
+    except ValueError as error:
+        raise BadRequest(f"{name} must be a number.") from error
+
+
+def page_size(query: Mapping[str, str]) -> int | None:
+    """`top`, or None for everything."""
+    if not query.get("top"):
+        return None
+    if not query["top"].isdecimal() or int(query["top"]) < 1:
+        raise BadRequest("top must be a whole number of at least 1.")
+    return int(query["top"])
+
+
+def time_of(query: Mapping[str, str], name: str) -> int | None:
+    """Microseconds since the epoch, or None when it is not given."""
+    if not query.get(name):
+        return None
+    try:
+        # An unencoded "+00:00" reaches us as " 00:00".
+        return parse_timestamp(query[name].replace(" ", "+"))
+    except ValueError as error:
+        raise BadRequest(f"{name} is not an ISO 8601 time.") from error
+
+
+def statuses_of(query: Mapping[str, str]) -> list[Status]:
+    known = {status.value.lower(): status for status in Status}
+    wanted = [part.strip().lower() for part in query.get("runtimestatus", "").split(",") if part.strip()]
+    unknown = [part for part in wanted if part not in known]
+    if unknown:
+        raise BadRequest(f"'{unknown[0]}' is not a runtime status.")
+    return [known[part] for part in wanted]
+
+
+def token_after(last_id: str) -> str:
+    """The continuation token of a page that ends with an id."""
+    return base64.urlsafe_b64encode(last_id.encode()).decode()
+
+
+def start_after(request: Request) -> str:
+    """The id after which the wanted page begins; empty for the first page."""
+    token = request.headers.get(PAGE_HEADER)
+    if not token:
+        return ""
+    try:
+        return base64.urlsafe_b64decode(token.encode()).decode()
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest("The continuation token is not valid.") from error

@@ -1,0 +1,345 @@
+"""The decision of one episode: history and the handle's output in, what to persist and start out.
+
+Invariant: pure. Given the same ledger, answers and output it decides the same; clock and fresh ids are
+passed in. Ids are drawn exactly when the SDK draws them: first the steps a retry policy adds because of
+the event just processed, then the new leaves in depth-first order. That order is only known when an
+episode with an open retry processes one event at a time, which the engine sees to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from devhost.durable.replay import history
+from devhost.durable.replay.actions import (
+    HTTP_ACTIVITY,
+    RETRIED,
+    SCHEDULES,
+    Action,
+    ActionKind,
+    EpisodeOutput,
+    fire_at,
+    leaf_name,
+    retry_delay_us,
+)
+from devhost.durable.replay.history import DEAD_TIMER, FAILURES, LAST_TIMER, RETRY_OF, EventType
+from devhost.durable.replay.ledger import Ledger, Retry
+from devhost.durable.store import jsontext
+
+CUSTOM_STATUS_LIMIT_BYTES = 16 * 1024
+MAX_ID_LENGTH = 256
+_BAD_ID = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f]")
+_NON_DETERMINISM = "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A completion that entered the history in this episode."""
+
+    task_id: int
+    kind: EventType
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """The instance an episode belongs to."""
+
+    name: str
+    instance_id: str
+    execution_id: str
+    parent_instance_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decisions depend on besides the instance.
+
+    check_*: None when the name is registered, else the message to fail with.
+    new_guid: a fresh id for an entity call.
+    """
+
+    check_activity: Callable[[str], str | None]
+    check_orchestrator: Callable[[str], str | None]
+    check_entity: Callable[[str], str | None]
+    new_guid: Callable[[], str]
+    default_version: str = ""
+    max_actions: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityWork:
+    task_id: int
+    name: str
+    input: str
+    """JSON text; for the built-in HTTP activity the request object."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerWork:
+    task_id: int
+    fire_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildWork:
+    task_id: int
+    name: str
+    instance_id: str
+    version: str
+    input: str
+    """The child's raw input: one JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityWork:
+    """request_id is None for a signal."""
+
+    entity_id: str
+    operation: str
+    input: str
+    request_id: str | None
+
+
+@dataclass(slots=True)
+class Decision:
+    """events: encoded, to be appended in order (OrchestratorCompleted not included).
+
+    Exactly one of `completed`, `failed`, `continued` is set when the generation ends.
+    completed: JSON text of the output. failed: plain text. continued: JSON text of the next input.
+    custom_status: JSON text, or None when the SDK reported none.
+    """
+
+    events: list[str] = field(default_factory=list)
+    activities: list[ActivityWork] = field(default_factory=list)
+    timers: list[TimerWork] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    children: list[ChildWork] = field(default_factory=list)
+    entities: list[EntityWork] = field(default_factory=list)
+    custom_status: str | None = None
+    completed: str | None = None
+    failed: str | None = None
+    continued: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.completed is not None or self.failed is not None or self.continued is not None
+
+
+class _Refused(Exception):
+    """The orchestration fails with this text."""
+
+
+def decide(
+    me: Self, ledger: Ledger, answers: Sequence[Answer], output: EpisodeOutput, *, rules: Rules, now_us: int
+) -> Decision:
+    """Work out one episode. `ledger` has taken `answers` in already and is brought up to date."""
+    decision = Decision(custom_status=output.custom_status)
+    failure = None if output.error is None else _failed_text(me.name, output.error)
+    if output.leaves is not None:
+        mismatch = _mismatch(ledger, output.leaves)
+        if mismatch is not None:
+            decision.failed = mismatch
+            return decision
+        scheduler = _Scheduler(me, ledger, decision, rules, now_us)
+        try:
+            for answer in answers:
+                found = ledger.retry_of(answer.task_id)
+                if found is not None:
+                    scheduler.continue_retry(*found, output.leaves, failed=answer.kind in FAILURES)
+            scheduler.cancel_timers(output.leaves)
+            if len(output.leaves) > rules.max_actions:
+                raise _Refused(
+                    f"The orchestrator asked for more than {rules.max_actions} actions; the limit is "
+                    "maxOrchestrationActions in host.json."
+                )
+            for index in range(len(ledger.leaves), len(output.leaves)):
+                scheduler.schedule(output.leaves[index])
+        except _Refused as refusal:
+            failure = str(refusal)
+    if (
+        failure is None
+        and output.custom_status is not None
+        and len(output.custom_status.encode("utf-16-le")) > CUSTOM_STATUS_LIMIT_BYTES
+    ):
+        decision.custom_status = None
+        failure = _failed_text(me.name, "The custom status must not exceed 16 KB of UTF-16 JSON text; keep it small.")
+    if ledger.open:
+        # Nothing ends while an activity, a sub-orchestration or an uncancelled timer is outstanding.
+        return decision
+    if failure is not None:
+        decision.failed = failure
+    elif output.continue_with is not None:
+        decision.continued = output.continue_with
+    elif output.is_done:
+        decision.completed = output.output if output.output is not None else "null"
+    return decision
+
+
+def bad_instance_id(instance_id: str) -> str | None:
+    """Why an instance id is refused, or None."""
+    if not instance_id:
+        return "An instance id must not be empty."
+    if instance_id.startswith("@"):
+        return "Orchestration instance ids must not start with '@'."
+    if len(instance_id) > MAX_ID_LENGTH:
+        return f"Instance ids must not be longer than {MAX_ID_LENGTH} characters."
+    if _BAD_ID.search(instance_id):
+        return "Instance ids must not contain /, \\, #, ? or control characters."
+    return None
+
+
+def _failed_text(name: str, error: str) -> str:
+    return f"Orchestrator function '{name}' failed: {error}"
+
+
+def _mismatch(ledger: Ledger, leaves: Sequence[Action]) -> str | None:
+    """Why the replay does not match what was scheduled before, or None."""
+    for index, scheduled in enumerate(ledger.leaves):
+        was = f"{scheduled.kind.name} with id {scheduled.task_id} and name '{scheduled.name}'"
+        if index >= len(leaves):
+            return f"{_NON_DETERMINISM}{was}, but this replay did not. Was the orchestrator's code changed?"
+        leaf = leaves[index]
+        kind, name = SCHEDULES[leaf["actionType"]], leaf_name(leaf)
+        if kind != scheduled.kind or name.casefold() != scheduled.name.casefold():
+            return (
+                f"{_NON_DETERMINISM}{was}, but this replay produced {kind.name} with name '{name}' in its "
+                "place. Was the orchestrator's code changed?"
+            )
+    return None
+
+
+@dataclass(slots=True)
+class _Scheduler:
+    """Gives ids to leaves and retry steps, and writes their events and work."""
+
+    me: Self
+    ledger: Ledger
+    decision: Decision
+    rules: Rules
+    now_us: int
+
+    def cancel_timers(self, leaves: Sequence[Action]) -> None:
+        for scheduled, leaf in zip(self.ledger.leaves, leaves, strict=False):
+            if leaf.get("isCanceled") and self.ledger.open.pop(scheduled.task_id, None) is not None:
+                self.decision.cancelled.append(scheduled.task_id)
+
+    def schedule(self, leaf: Action) -> None:
+        kind = leaf["actionType"]
+        if kind == ActionKind.CREATE_TIMER:
+            try:
+                due_us = fire_at(leaf)
+            except ValueError as error:
+                text = f"the timer's time '{leaf.get('fireAt')}' is not valid"
+                raise _Refused(_failed_text(self.me.name, text)) from error
+            self._timer(due_us, is_dead=bool(leaf.get("isCanceled")))
+        elif kind in (ActionKind.CALL_ENTITY, ActionKind.SIGNAL_ENTITY):
+            self._entity(leaf)
+        else:
+            root = self.ledger.next_id if kind in RETRIED else None
+            self._call(leaf, root)
+
+    def continue_retry(self, root: int, retry: Retry, leaves: Sequence[Action], *, failed: bool) -> None:
+        """A failed attempt draws a timer; a fired timer draws the next attempt, or nothing after the last."""
+        leaf = leaves[retry.leaf]
+        options = leaf.get("retryOptions", {})
+        if not failed:
+            self._call(leaf, root)
+            return
+        is_last = retry.attempts >= options.get("maxNumberOfAttempts", 1)
+        delay_us = 0 if is_last else retry_delay_us(options, retry.attempts)
+        self._timer(self.now_us + delay_us, root=root, is_last=is_last)
+
+    def _call(self, leaf: Action, root: int | None) -> None:
+        if leaf["actionType"] in (ActionKind.CALL_SUB, ActionKind.CALL_SUB_RETRY):
+            self._child(leaf, root)
+        else:
+            self._activity(leaf, root)
+
+    def _activity(self, leaf: Action, root: int | None) -> None:
+        name = leaf_name(leaf)
+        if leaf["actionType"] == ActionKind.CALL_HTTP:
+            text = jsontext.dumps(leaf["httpRequest"])
+        else:
+            self._require(self.rules.check_activity(name))
+            text = leaf.get("input") or "null"
+        task_id = self.ledger.draw()
+        self.ledger.schedule(task_id, EventType.TASK_SCHEDULED, name, root=root)
+        self._event(EventType.TASK_SCHEDULED, task_id, root, Name=name, Version="", Input=jsontext.dumps([text]))
+        self.decision.activities.append(ActivityWork(task_id, name, text))
+
+    def _child(self, leaf: Action, root: int | None) -> None:
+        name = leaf_name(leaf)
+        self._require(self.rules.check_orchestrator(name))
+        child_id = leaf.get("instanceId")
+        if child_id:
+            self._require(bad_instance_id(child_id))
+            if child_id in (self.me.instance_id, self.me.parent_instance_id):
+                raise _Refused(
+                    _failed_text(
+                        self.me.name,
+                        f"The sub-orchestration id '{child_id}' is the id of its parent or grandparent.",
+                    )
+                )
+        task_id = self.ledger.draw()
+        child_id = child_id or f"{self.me.execution_id}:{task_id}"
+        # One level more than the action's text: the child's raw input is a JSON string holding JSON.
+        text = history.nested(leaf.get("input") or "null")
+        version = leaf.get("version") or self.rules.default_version
+        self.ledger.schedule(task_id, EventType.SUB_CREATED, name, root=root)
+        self._event(EventType.SUB_CREATED, task_id, root, Name=name, Version=version, InstanceId=child_id, Input=text)
+        self.decision.children.append(ChildWork(task_id, name, child_id, version, text))
+
+    def _timer(self, due_us: int, *, root: int | None = None, is_dead: bool = False, is_last: bool = False) -> None:
+        task_id = self.ledger.draw()
+        self.ledger.schedule(task_id, EventType.TIMER_CREATED, "", root=root, is_dead=is_dead, is_last=is_last)
+        marks = {DEAD_TIMER: True} if is_dead else {LAST_TIMER: True} if is_last else {}
+        self._event(EventType.TIMER_CREATED, task_id, root, FireAt=history.timestamp(due_us), **marks)
+        if not is_dead:
+            self.decision.timers.append(TimerWork(task_id, due_us))
+
+    def _entity(self, leaf: Action) -> None:
+        entity_id = leaf.get("instanceId") or ""
+        self._require(self.rules.check_entity(entity_id[1:].partition("@")[0]))
+        operation, text = leaf.get("operation") or "", leaf.get("input") or "null"
+        request_id = self.rules.new_guid() if leaf["actionType"] == ActionKind.CALL_ENTITY else None
+        task_id = self.ledger.draw()
+        self.ledger.schedule(task_id, EventType.EVENT_SENT, operation)
+        # "op" is the name the SDK reads back; the operation itself is in the input.
+        message = jsontext.dumps(
+            {
+                "op": operation,
+                "id": request_id or self.rules.new_guid(),
+                "signal": request_id is None,
+                "input": text,
+                "parent": self.me.instance_id,
+                "parentExecution": self.me.execution_id,
+            }
+        )
+        self._event(EventType.EVENT_SENT, task_id, None, InstanceId=entity_id, Name=operation, Input=message)
+        self.decision.entities.append(EntityWork(entity_id, operation, text, request_id))
+
+    def _event(self, kind: EventType, task_id: int, root: int | None, **fields: object) -> None:
+        if root is not None:
+            fields[RETRY_OF] = root
+        self.decision.events.append(history.encode(kind, self.now_us, task_id, **fields))
+
+    def _require(self, problem: str | None) -> None:
+        if problem is not None:
+            raise _Refused(problem)
+
+
+__all__ = [
+    "HTTP_ACTIVITY",
+    "ActivityWork",
+    "Answer",
+    "ChildWork",
+    "Decision",
+    "EntityWork",
+    "Rules",
+    "Self",
+    "TimerWork",
+    "bad_instance_id",
+    "decide",
+]

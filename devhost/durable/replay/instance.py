@@ -1,0 +1,226 @@
+"""One orchestration instance while the engine holds it in memory, and the bounded cache of them.
+
+Invariant: what is in memory is what the store will hold once pending commits are through. Only an
+instance that is idle (no messages, no episode, no pending commit) may leave memory, so loading it again
+from committed data gives the same state.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field, replace
+
+from devhost.durable.replay import history
+from devhost.durable.replay.history import EventType
+from devhost.durable.replay.ledger import Ledger
+from devhost.durable.store import jsontext
+from devhost.durable.store.records import InstanceRow, Message, MessageKind, Status
+from devhost.durable.store.store import Store
+
+_LONG_TIMERS = '"longRunningTimerIntervalDuration":"3.00:00:00","maximumShortTimerDuration":"6.00:00:00",'
+
+
+_LONGEST_TRIM = 32
+_REPLAY_S_PER_EVENT = 30e-6  # The SDK parses each event's timestamp; measured 25-30 µs an event.
+_CHEAP_REPLAY_S = 0.005
+_LONGEST_PAUSE_S = 0.25
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """chunks: encoded events of finished episodes; one chunk is one history row."""
+
+    row: InstanceRow
+    ledger: Ledger = field(default_factory=Ledger)
+    chunks: list[str] = field(default_factory=list)
+    size: int = 0
+    event_count: int = 0
+    inbox: deque[Message] = field(default_factory=deque)
+    is_busy: bool = False
+    """An episode runs, waits for a slot or commits."""
+    is_over: bool = False
+    """Ended or replaced; nothing more is taken in."""
+    known: frozenset[int] = frozenset()
+    """Messages read from the store when this object was made again after a failed commit."""
+    tail: str = ""
+
+    @property
+    def is_suspended(self) -> bool:
+        return self.row.status is Status.SUSPENDED
+
+    @property
+    def will_be_suspended(self) -> bool:
+        """As it will be once every message has been taken in."""
+        wanted = self.is_suspended
+        for message in self.inbox:
+            if message.kind is MessageKind.SUSPEND:
+                wanted = True
+            elif message.kind is MessageKind.RESUME:
+                wanted = False
+        return wanted
+
+    @property
+    def has_work(self) -> bool:
+        if not self.inbox or self.is_over:
+            return False
+        if not self.is_suspended:
+            # A generation begins with its START, whatever else is there already.
+            return bool(self.chunks) or self.inbox[0].kind in (MessageKind.START, MessageKind.TERMINATE)
+        return any(message.kind in (MessageKind.RESUME, MessageKind.TERMINATE) for message in self.inbox)
+
+    @property
+    def pause_s(self) -> float:
+        """How long to gather more answers before the next episode.
+
+        Replay costs grow with the history, so a wide fan-out that replayed for each single answer would
+        take quadratic time. While more answers are due, an instance replays at most half of the time.
+        """
+        replay_s = self.event_count * _REPLAY_S_PER_EVENT
+        if replay_s < _CHEAP_REPLAY_S:
+            return 0.0
+        due = sum(kind is not EventType.TIMER_CREATED for kind in self.ledger.open.values())
+        return min(replay_s, _LONGEST_PAUSE_S) if due > len(self.inbox) else 0.0
+
+    def take_in(self, message: Message) -> None:
+        """Queue a stored message in the order of arrival, however late its commit was noticed."""
+        if message.seq in self.known:
+            return
+        self.inbox.append(message)
+        index = len(self.inbox) - 1
+        while index > 0 and _order(self.inbox[index - 1]) > _order(message):
+            self.inbox[index], self.inbox[index - 1] = self.inbox[index - 1], self.inbox[index]
+            index -= 1
+
+    def append(self, events: list[str]) -> tuple[int, int, str]:
+        """Add the encoded events of an episode as one chunk; returns its history row."""
+        chunk = ",".join(events)
+        self.chunks.append(chunk)
+        self.size += len(chunk)
+        self.event_count += len(events)
+        return (self.row.gen, len(self.chunks) - 1, chunk)
+
+    def payload(self, new_events: list[str], *, splits_long_timers: bool, http_poll_ms: int) -> str:
+        """The orchestrator trigger's text: the whole history and the instance's facts."""
+        if not self.tail:
+            row = self.row
+            parent = jsontext.dumps(row.parent.instance_id if row.parent else None)
+            # The raw input is a JSON text, so inlining it here is "parsed one level", as the SDK expects.
+            # The misspelt last key is the protocol's.
+            self.tail = (
+                f'],"input":{row.input or "null"},"instanceId":{jsontext.dumps(row.instance_id)},'
+                f'"isReplaying":false,"parentInstanceId":{parent},'
+                f'{_LONG_TIMERS if splits_long_timers else ""}"upperSchemaVersion":1,'
+                f'"upperSchemaVersionNew":2,"defaultHttpAsyncRequestSleepTimeMillseconds":{http_poll_ms}}}'
+            )
+        return "".join(
+            [
+                '{"history":[',
+                ",".join(self.chunks),
+                "," if self.chunks else "",
+                history.as_new(new_events),
+                self.tail,
+            ]
+        )
+
+    def next_generation(self, *, gen: int, execution_id: str, input_text: str, at_us: int) -> None:
+        """Begin again with a new input, as continue-as-new does; created time and parent stay."""
+        self.row = replace(
+            self.row,
+            gen=gen,
+            execution_id=execution_id,
+            input=input_text,
+            status=Status.RUNNING,
+            updated_us=at_us,
+        )
+        self.ledger = Ledger(carried_status=self.row.custom_status)
+        self.chunks = []
+        self.size = 0
+        self.event_count = 0
+        self.tail = ""
+
+
+def _order(message: Message) -> tuple[bool, int]:
+    # The START of a continued generation is younger than the events it inherits, but comes first.
+    return (message.kind is not MessageKind.START, message.seq)
+
+
+def start_message(row: InstanceRow, seq: int, at_us: int, *, carried_status: str | None = None) -> Message:
+    """The message that begins a generation. carried_status: JSON text left by the generation before."""
+    return Message(
+        seq,
+        row.instance_id,
+        MessageKind.START,
+        execution_id=row.execution_id,
+        event_type=EventType.EXECUTION_STARTED,
+        event=history.execution_started(
+            at_us,
+            name=row.name,
+            version=row.version,
+            input_text=row.input,
+            instance_id=row.instance_id,
+            execution_id=row.execution_id,
+            parent_instance_id=row.parent.instance_id if row.parent else None,
+            carried_status=carried_status,
+        ),
+    )
+
+
+class InstanceCache:
+    """Live instances by id, least recently used first; idle ones are dropped beyond a budget of text."""
+
+    def __init__(self, store: Store, *, budget_chars: int = 64 * 1024 * 1024, budget_count: int = 5000) -> None:
+        self._store = store
+        self._budget_chars = budget_chars
+        self._budget_count = budget_count
+        self._live: OrderedDict[str, Instance] = OrderedDict()
+        self._chars = 0
+
+    def get(self, instance_id: str) -> Instance | None:
+        """The live instance of an id, loaded if need be; None when there is none or it has ended."""
+        found = self._live.get(instance_id)
+        if found is not None:
+            self._live.move_to_end(instance_id)
+            return found
+        row = self._store.instance(instance_id)
+        if row is None or row.status not in (Status.PENDING, Status.RUNNING, Status.SUSPENDED):
+            return None
+        chunks = self._store.history(row.gen)
+        loaded = Instance(
+            row,
+            Ledger.rebuild(chunks),
+            chunks,
+            size=sum(len(chunk) for chunk in chunks),
+            event_count=sum(chunk.count('"EventType":') for chunk in chunks),
+        )
+        self.add(loaded)
+        return loaded
+
+    def peek(self, instance_id: str) -> Instance | None:
+        """The live instance if it is in memory."""
+        return self._live.get(instance_id)
+
+    def add(self, instance: Instance) -> None:
+        self._live[instance.row.instance_id] = instance
+        self._live.move_to_end(instance.row.instance_id)
+        self._chars += instance.size
+
+    def grew(self, chars: int) -> None:
+        """Account for text appended to (or, negative, released by) a live instance."""
+        self._chars += chars
+
+    def forget(self, instance: Instance) -> None:
+        """Drop an instance that ended or whose state in memory must not be trusted."""
+        if self._live.get(instance.row.instance_id) is instance:
+            del self._live[instance.row.instance_id]
+            self._chars -= instance.size
+
+    def trim(self) -> None:
+        """Drop idle instances, least recently used first, until the budget holds or too many are busy."""
+        for _ in range(_LONGEST_TRIM):
+            if self._chars <= self._budget_chars and len(self._live) <= self._budget_count:
+                return
+            oldest = next(iter(self._live.values()))
+            if oldest.is_busy or oldest.inbox:
+                self._live.move_to_end(oldest.row.instance_id)
+            else:
+                self.forget(oldest)

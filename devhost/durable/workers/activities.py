@@ -1,0 +1,92 @@
+"""Runs activities: at least once each, at most so many at a time.
+
+Invariant: the stored task row disappears in the same transaction that stores the answer. A process that
+dies in between leaves the row, and the activity runs again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+
+from devhost.durable.core import Core
+from devhost.durable.replay import history
+from devhost.durable.replay.actions import HTTP_ACTIVITY
+from devhost.durable.replay.history import EventType, now_us
+from devhost.durable.replay.step import answer
+from devhost.durable.store.records import Parent, TaskRow, Unit
+from devhost.durable.workers.http_activity import HttpActivity, HttpActivityFailed
+from devhost.durable.workers.slots import Slots
+from devhost.extensions.contract import FunctionFailed
+
+logger = logging.getLogger("devhost.durable")
+
+
+class Activities:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._slots = Slots(core.settings.max_activities)
+        self._http = HttpActivity()
+        self._wanted: set[tuple[int, int]] = set()
+
+    def submit(self, task: TaskRow) -> None:
+        """Run a stored activity as soon as a slot is free."""
+        self._wanted.add((task.gen, task.task_id))
+        self._slots.submit(partial(self._run, task))
+
+    def forget(self, gen: int, task_id: int) -> None:
+        """Nobody waits for this one any more: if it has not begun, it will not."""
+        self._wanted.discard((gen, task_id))
+
+    async def close(self) -> None:
+        await self._slots.close()
+        await self._http.close()
+
+    async def _run(self, task: TaskRow) -> None:
+        if (task.gen, task.task_id) not in self._wanted:
+            return
+        kind = EventType.TASK_COMPLETED
+        try:
+            result = await self._call(task)
+            event = history.task_completed(now_us(), task.task_id, result)
+        except (FunctionFailed, HttpActivityFailed) as failure:
+            kind = EventType.TASK_FAILED
+            event = self._failed(task, str(failure), getattr(failure, "stack", ""))
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise  # The host stops; the task row stays, so it runs again at the next start.
+            kind = EventType.TASK_FAILED
+            event = self._failed(task, "CancelledError: the activity was cancelled", "")
+        except Exception as defect:
+            logger.exception("activity %s could not be run", task.name)
+            kind = EventType.TASK_FAILED
+            event = self._failed(task, f"{type(defect).__name__}: {defect}", "")
+        await self._finish(task, kind, event)
+
+    async def _call(self, task: TaskRow) -> str | None:
+        if task.name == HTTP_ACTIVITY:
+            return await self._http.call(task.input)
+        function = self._core.registry.activities.get(task.name.casefold())
+        if function is None:
+            raise FunctionFailed(self._core.registry.check_activity(task.name) or task.name)
+        return await self._core.host.invoke(function, task.input, correlation_id=task.instance_id)
+
+    def _failed(self, task: TaskRow, message: str, stack: str) -> str:
+        # The two spaces are the runtime's.
+        reason = f"Activity function '{task.name}' failed:  {message}"
+        return history.task_failed(now_us(), task.task_id, reason, history.failure_details(message, stack))
+
+    async def _finish(self, task: TaskRow, kind: EventType, event: str) -> None:
+        core = self._core
+        self._wanted.discard((task.gen, task.task_id))
+        unit = Unit(drop_tasks=[(task.gen, task.task_id)])
+        message = None
+        if core.live(task.instance_id, task.execution_id) is not None:
+            whose = Parent(task.instance_id, task.execution_id, task.task_id)
+            message = answer(core.next_seq(), whose, kind, event)
+            unit.messages.append(message)
+        await core.insist(unit)
+        if message is not None:
+            core.deliver(message)

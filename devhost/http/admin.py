@@ -1,0 +1,153 @@
+"""`/admin`: status, the list of functions, running a function by hand, and the pages for a person.
+
+Invariant: with auth on, every path here needs the master key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import platform
+import time
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from devhost import VERSION
+from devhost.app.dispatch import Dispatcher
+from devhost.app.indexing import HTTP_TRIGGER, TIMER_TRIGGER
+from devhost.extensions.contract import Function, FunctionFailed
+from devhost.http.asgi import BodyTooLarge, ClientGone, send_response
+from devhost.http.classic import header_values, query_values, read_body
+from devhost.pages.pages import Pages
+from devhost.settings.keys import Keys
+from devhost.timers.timers import TimerService
+
+logger = logging.getLogger("devhost.admin")
+
+_BODY_LIMIT_BYTES = 1 << 20
+
+
+class Admin:
+    """The admin API of one host."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, timers: TimerService, keys: Keys | None, route_prefix: str, pages: Pages
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._timers = timers
+        self._keys = keys
+        self._prefix = route_prefix
+        self._pages = pages
+        self._started = time.monotonic()
+        self._running: set[asyncio.Task[None]] = set()
+        self._functions = {function.name.lower(): function for function in dispatcher.context.functions}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._keys is not None:
+            given = header_values(scope).get("x-functions-key") or query_values(scope).get("code")
+            if not self._keys.is_master(given):
+                await send_response(send, 401)
+                return
+        parts = [part.lower() for part in scope["path"].strip("/").split("/")[1:]]
+        method = scope["method"]
+        if parts == ["host", "ping"] and method in {"GET", "POST"}:
+            await send_response(send, 200)
+        elif parts == ["host", "status"] and method == "GET":
+            await _send_json(send, self._status())
+        elif parts[:1] == ["pages"] and method == "GET":
+            await self._pages(scope, send)
+        elif parts == ["functions"] and method == "GET":
+            await _send_json(send, [self._describe(function) for function in self._functions.values()])
+        elif parts[:1] == ["functions"] and len(parts) in {2, 3} and parts[1] in self._functions:
+            await self._function(self._functions[parts[1]], parts[2:], scope, receive, send)
+        else:
+            await send_response(send, 404)
+
+    async def close(self) -> None:
+        """Cancel what was started by hand and still runs."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _function(self, function: Function, rest: list[str], scope: Scope, receive: Receive, send: Send) -> None:
+        if not rest and scope["method"] == "GET":
+            await _send_json(send, self._describe(function))
+        elif rest == ["status"] and scope["method"] == "GET":
+            await _send_json(send, {"errors": []})
+        elif not rest and scope["method"] == "POST":
+            await self._start(function, receive, send)
+        else:
+            await send_response(send, 404)
+
+    async def _start(self, function: Function, receive: Receive, send: Send) -> None:
+        """Run a function in the background: 202, whatever becomes of it."""
+        try:
+            body = await read_body(receive, _BODY_LIMIT_BYTES)
+            given = json.loads(body) if body else {}
+            if not isinstance(given, dict):
+                raise ValueError("the body must be an object")
+        except ClientGone:
+            return
+        except BodyTooLarge:
+            await send_response(send, 413)
+            return
+        except ValueError as exc:
+            await _send_json(send, {"error": f'send {{"input": "..."}}: {exc}'}, status=400)
+            return
+        if function.trigger.type == HTTP_TRIGGER:
+            await _send_json(send, {"error": f"{function.name} is an HTTP function: call its URL"}, status=400)
+            return
+        if function.disabled:
+            await send_response(send, 404)
+            return
+        given_input = given.get("input") or ""
+        text = given_input if isinstance(given_input, str) else json.dumps(given_input)
+        task = asyncio.create_task(self._run(function, text))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await send_response(send, 202)
+
+    async def _run(self, function: Function, text: str) -> None:
+        try:
+            if function.trigger.type == TIMER_TRIGGER:
+                await self._timers.run_by_hand(function)
+            else:
+                await self._dispatcher.invoke(function, text)
+        except FunctionFailed:
+            # The dispatcher has logged it, and nobody waits for the outcome.
+            logger.debug("%s, started by hand, failed", function.name)
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "id": platform.node().lower(),
+            "state": "Running",
+            "version": VERSION,
+            "versionDetails": f"devhost {VERSION}",
+            "instanceId": f"{platform.node()}-{os.getpid()}",
+            "computerName": platform.node(),
+            "processUptime": int((time.monotonic() - self._started) * 1000),
+        }
+
+    def _describe(self, function: Function) -> dict[str, Any]:
+        base = self._dispatcher.context.base_url
+        description: dict[str, Any] = {
+            "name": function.name,
+            "language": "python",
+            "href": f"{base}/admin/functions/{function.name}",
+            "isDisabled": function.disabled,
+            "config": {
+                "bindings": [dict(binding.raw) for binding in (function.trigger, *function.inputs, *function.outputs)]
+            },
+        }
+        if function.trigger.type == HTTP_TRIGGER:
+            route = str(function.trigger.raw.get("route") or function.name).strip("/")
+            description["invoke_url_template"] = "/".join(part for part in (base, self._prefix, route) if part)
+        return description
+
+
+async def _send_json(send: Send, value: Any, status: int = 200) -> None:
+    body = json.dumps(value).encode()
+    await send_response(send, status, [(b"content-type", b"application/json; charset=utf-8")], body)

@@ -1,0 +1,128 @@
+"""HTTP functions of the classic kind: `func.HttpRequest` in, `func.HttpResponse` out.
+
+Turns an ASGI request into what the worker's converter expects and its answer back into a response.
+Invariant: the body is read whole and bounded before user code runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from azure_functions_runtime.bindings.datumdef import Datum
+from starlette.types import Receive, Scope, Send
+
+from devhost.http.asgi import BodyTooLarge, ClientGone, send_response
+
+type HeaderList = list[tuple[bytes, bytes]]
+
+
+def header_values(scope: Scope) -> dict[str, str]:
+    """Lower-cased names; repeated headers joined by a comma, as the host hands them to the worker."""
+    values: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), _header_text(raw_value)
+        values[name] = f"{values[name]},{value}" if name in values else value
+    return values
+
+
+def query_values(scope: Scope) -> dict[str, str]:
+    """Query values; empty ones are dropped and repeated ones joined by a comma."""
+    values: dict[str, str] = {}
+    if not scope["query_string"]:
+        return values
+    for name, value in parse_qsl(scope["query_string"].decode("latin-1")):
+        values[name] = f"{values[name]},{value}" if name in values else value
+    return values
+
+
+async def read_body(receive: Receive, limit_bytes: int) -> bytes:
+    """The whole request body. Raises BodyTooLarge, or ClientGone when the caller left half-way."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit_bytes:
+            raise BodyTooLarge
+        if not message.get("more_body", False):
+            return chunk if not chunks else b"".join([*chunks, chunk])
+        chunks.append(chunk)
+
+
+def request_datum(
+    scope: Scope, headers: Mapping[str, str], query: Mapping[str, str], route: Mapping[str, str], body: bytes
+) -> Datum:
+    """The worker's form of a request."""
+    query_string = scope["query_string"].decode("latin-1")
+    raw_path = scope.get("raw_path") or scope["path"].encode()
+    url = f"{scope['scheme']}://{headers.get('host', 'localhost')}{raw_path.decode('latin-1').partition('?')[0]}"
+    return Datum(
+        {
+            "method": Datum(scope["method"], "string"),
+            "url": Datum(f"{url}?{query_string}" if query_string else url, "string"),
+            "headers": {name: Datum(value, "string") for name, value in headers.items()},
+            "query": {name: Datum(value, "string") for name, value in query.items()},
+            "params": {name: Datum(value, "string") for name, value in route.items()},
+            "body": Datum(body, "bytes"),
+        },
+        "http",
+    )
+
+
+async def send_datum(send: Send, result: Datum | None) -> None:
+    """Answer with what the function returned; 204 when it has no http output at all."""
+    if result is None:
+        await send_response(send, 204)
+        return
+    if result.type == "http":
+        await _send_http(send, result.value)
+    else:
+        await _send_text(send, str(result.value))
+
+
+async def _send_http(send: Send, value: Mapping[str, Any]) -> None:
+    headers: HeaderList = [
+        (name.lower().encode("latin-1"), datum.value.encode("utf-8"))
+        for name, datum in value["headers"].items()
+        if name.lower() not in {"content-length", "transfer-encoding"}
+    ]
+    for cookie in value.get("cookies") or ():
+        headers += [(b"set-cookie", morsel.OutputString().encode("utf-8")) for morsel in cookie.values()]
+    body = value["body"].value
+    await send_response(send, int(value["status_code"].value), headers, body)
+
+
+async def _send_text(send: Send, text: str) -> None:
+    """A bare string: the host reads JSON in it, and an object with a `body` describes a whole response."""
+    content_type = b"text/plain; charset=utf-8"
+    status, headers = 200, []
+    if text[:1] in {"{", "["}:
+        try:
+            parsed = json.loads(text)
+        except ValueError:
+            parsed = None
+        if parsed is not None:
+            content_type = b"application/json; charset=utf-8"
+        shape = {key.lower(): item for key, item in parsed.items()} if isinstance(parsed, dict) else {}
+        if "body" in shape:
+            status = int(shape.get("statuscode", shape.get("status", 200)))
+            given = shape.get("headers") or {}
+            headers = [(str(name).lower().encode(), str(item).encode()) for name, item in given.items()]
+            text = shape["body"] if isinstance(shape["body"], str) else json.dumps(shape["body"])
+            content_type = content_type if not isinstance(shape["body"], str) else b"text/plain; charset=utf-8"
+    if not any(name == b"content-type" for name, _ in headers):
+        headers.append((b"content-type", content_type))
+    await send_response(send, status, headers, text.encode("utf-8"))
+
+
+def _header_text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

@@ -1,0 +1,253 @@
+"""The ASGI application of the host: who answers a request.
+
+Order: routes of extensions, the admin API, the app's functions, the landing page, 404. Unknown route and
+wrong method are both 404 with an empty body, for the method is part of a route; an unhandled error is 500
+with an empty body, its story only in the log.
+
+Invariant: no response is started before a function's outputs are sent, and whatever fails before the
+response started is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.routing import BaseRoute, Match
+from starlette.types import Receive, Scope, Send
+
+from devhost.app.correlation import correlation_id_of, new_id
+from devhost.app.dispatch import Dispatcher, Plan
+from devhost.app.indexing import HTTP_TRIGGER
+from devhost.app.worker import Invocation
+from devhost.extensions.contract import Function, FunctionFailed, HostError, TriggerData
+from devhost.http.asgi import BodyTooLarge, ClientGone, ResponseWatch, declared_length, limited, send_response
+from devhost.http.classic import header_values, query_values, read_body, request_datum, send_datum
+from devhost.http.cors import with_cors
+from devhost.http.identity import add_principal
+from devhost.http.routing import Route, RouteTable, parse_template, request_path
+from devhost.http.streaming import as_response, error_response, make_request
+from devhost.pages.landing import LANDING_PAGE
+from devhost.settings.config import HttpOptions
+from devhost.settings.keys import AuthLevel, Keys
+
+logger = logging.getLogger("devhost.http")
+
+RESERVED_FIRST_SEGMENTS = frozenset({"admin", "runtime"})
+_KEY_HEADER = "x-functions-key"
+
+
+class AdminApi(Protocol):
+    """Answers `/admin/...`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An HTTP function behind a route."""
+
+    plan: Plan
+    level: AuthLevel
+    needs_trigger_data: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HttpPolicy:
+    """What the host was told about HTTP."""
+
+    options: HttpOptions
+    body_limit_bytes: int
+    keys: Keys | None
+    """None: keys are not enforced."""
+    dev_identity: bool
+    homepage: bool
+    cors_origins: tuple[str, ...] = ()
+    cors_credentials: bool = False
+
+
+class HttpApp:
+    """ASGI entry of the host."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, policy: HttpPolicy, extension_routes: Sequence[BaseRoute], admin: AdminApi
+    ) -> None:
+        self._behind_cors = with_cors(self._serve_host, policy.cors_origins, credentials=policy.cors_credentials)
+        self._dispatcher = dispatcher
+        self._policy = policy
+        self._admin = admin
+        self._routes = RouteTable(_function_routes(dispatcher, policy.options.route_prefix))
+        self._extension_routes = _ExtensionRoutes(extension_routes)
+        self._extra = [(name.lower().encode(), value.encode()) for name, value in policy.options.custom_headers.items()]
+        self._outstanding = 0
+        concurrent = policy.options.max_concurrent
+        self._turns: AbstractAsyncContextManager[object] = (
+            nullcontext() if concurrent is None else asyncio.Semaphore(concurrent)
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        first = scope["path"][1:].partition("/")[0].lower()
+        if first != "runtime" and await self._extension_routes.handle(first, scope, receive, send):
+            # Endpoints that are services of their own in Azure, with CORS rules of their own.
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        await self._behind_cors(scope, receive, send)
+
+    async def _serve_host(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = request_path(scope["path"], scope.get("raw_path"))
+        first = path[1:].partition("/")[0].lower()
+        if first == "runtime":
+            # Extensions guard their webhooks themselves, with system keys of their own.
+            if not await self._extension_routes.handle(first, scope, receive, send):
+                await send_response(send, 404)
+            return
+        if first == "admin":
+            await self._admin(scope, receive, send)
+            return
+        found = self._routes.match(scope["method"], path)
+        if found is not None:
+            if self._policy.dev_identity:
+                add_principal(scope, self._policy.cors_origins)
+            await self._serve(found[0], found[1], scope, receive, ResponseWatch(send, self._extra))
+        elif path == "/" and scope["method"] in {"GET", "HEAD"}:
+            status = 200 if self._policy.homepage else 204
+            await send_response(send, status, [(b"content-type", b"text/html; charset=utf-8")], LANDING_PAGE)
+        else:
+            await send_response(send, 404)
+
+    async def _serve(
+        self, endpoint: Endpoint, route: dict[str, str], scope: Scope, receive: Receive, send: ResponseWatch
+    ) -> None:
+        limit = self._policy.options.max_outstanding
+        if limit is not None and self._outstanding >= limit:
+            await send_response(send, 429)
+            return
+        self._outstanding += 1
+        try:
+            await self._answer(endpoint, route, scope, receive, send)
+        except BodyTooLarge:
+            await send_response(send, 413)
+        except ClientGone:
+            logger.debug("the caller of %s left before its request was complete", endpoint.plan.function.name)
+        except FunctionFailed as failure:
+            response = error_response(failure) if endpoint.plan.call.is_streaming else None
+            if response is not None:
+                await response(scope, receive, send)
+            else:
+                await send_response(send, 413 if isinstance(failure.__cause__, BodyTooLarge) else 500)
+        except Exception:
+            # The outermost edge: an answer that is no HTTP (a header or status that cannot be sent) ends here.
+            logger.exception("the answer of %s could not be sent", endpoint.plan.function.name)
+            if not send.started:
+                await send_response(send, 500)
+        finally:
+            self._outstanding -= 1
+
+    async def _answer(
+        self, endpoint: Endpoint, route: dict[str, str], scope: Scope, receive: Receive, send: ResponseWatch
+    ) -> None:
+        headers = header_values(scope)
+        if self._policy.keys is not None and endpoint.level is not AuthLevel.ANONYMOUS:
+            given = headers.get(_KEY_HEADER) or query_values(scope).get("code")
+            if not self._policy.keys.allows(endpoint.level, endpoint.plan.function.name, given):
+                await send_response(send, 401)
+                return
+        length = declared_length(scope)
+        if length is not None and length > self._policy.body_limit_bytes:
+            raise BodyTooLarge
+        streaming = endpoint.plan.call.is_streaming
+        query = query_values(scope) if endpoint.needs_trigger_data or not streaming else {}
+        trigger = TriggerData(headers, query, route)
+        invocation = Invocation(new_id(), headers.get("traceparent", ""), headers.get("tracestate", ""))
+        correlation = correlation_id_of(headers)
+        if streaming:
+            bounded = limited(receive, self._policy.body_limit_bytes) if length is None else receive
+            request = make_request(scope, bounded, send, route, invocation.invocation_id)
+            async with self._turns:
+                result = await self._dispatcher.run(
+                    endpoint.plan, None, trigger, invocation, correlation, request=request
+                )
+            await self._send_streaming(endpoint, result, scope, bounded, send)
+            return
+        body = await read_body(receive, self._policy.body_limit_bytes)
+        payload = request_datum(scope, headers, query, route, body)
+        async with self._turns:
+            result = await self._dispatcher.run(endpoint.plan, payload, trigger, invocation, correlation)
+        await send_datum(send, result)
+
+    async def _send_streaming(
+        self, endpoint: Endpoint, result: object, scope: Scope, receive: Receive, send: ResponseWatch
+    ) -> None:
+        try:
+            response = as_response(result)
+        except FunctionFailed as failure:
+            logger.error("%s failed: %s", endpoint.plan.function.name, failure.message)
+            raise
+        # When it fails half-way it is too late for a status: the connection closes early, and so the caller
+        # can tell that the body is cut.
+        await response(scope, receive, send)
+
+
+class _ExtensionRoutes:
+    """Routes of extensions, found by their first path segment so that other requests pay nothing."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        firsts = [(str(getattr(route, "path", "")).strip("/").partition("/")[0], route) for route in routes]
+        self._floating = [route for first, route in firsts if not first or "{" in first]
+        self._by_first = {
+            first.lower(): [route for other, route in firsts if other.lower() == first.lower() or "{" in other]
+            for first, _ in firsts
+        }
+
+    async def handle(self, first: str, scope: Scope, receive: Receive, send: Send) -> bool:
+        candidates = self._by_first.get(first, self._floating)
+        partial: tuple[BaseRoute, Scope] | None = None
+        for route in candidates:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(child)
+                await route.handle(scope, receive, send)
+                return True
+            if match is Match.PARTIAL and partial is None:
+                partial = route, child
+        if partial is None:
+            return False
+        scope.update(partial[1])
+        await partial[0].handle(scope, receive, send)
+        return True
+
+
+def _function_routes(dispatcher: Dispatcher, prefix: str) -> list[Route[Endpoint]]:
+    routes = []
+    for function in dispatcher.context.functions:
+        if function.trigger.type != HTTP_TRIGGER or function.disabled:
+            continue
+        raw = function.trigger.raw
+        where = f"function '{function.name}'"
+        route = str(raw.get("route") or function.name).strip("/")
+        if route.partition("/")[0].lower() in RESERVED_FIRST_SEGMENTS:
+            raise HostError(f"{where}: a route may not start with {route.partition('/')[0]!r}")
+        methods = raw.get("methods")
+        plan = dispatcher.plan(function)
+        routes.append(
+            Route(
+                parse_template(f"{prefix}/{route}", where),
+                None if not methods else frozenset(str(method).upper() for method in methods),
+                Endpoint(plan, _level(function), bool(plan.inputs)),
+            )
+        )
+    return routes
+
+
+def _level(function: Function) -> AuthLevel:
+    text = str(function.trigger.raw.get("authLevel") or AuthLevel.FUNCTION).upper()
+    try:
+        return AuthLevel(text)
+    except ValueError as exc:
+        raise HostError(f"function '{function.name}': auth level {text!r} is not supported") from exc
