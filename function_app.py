@@ -7,34 +7,32 @@ from activities import approvals as approval_activities
 from activities import model, tools, turns
 from orchestrators import approval, notification, turn
 from shared.composition.services import services
-from triggers import (
-    agents,
-    approvals,
-    approve_links,
-    attachments,
-    audit,
-    branches,
-    console,
-    documents,
-    export,
-    features,
+from triggers.approvals import approvals
+from triggers.approvals import links as approve_links
+from triggers.catalog import agents
+from triggers.catalog import tools as tool_list
+from triggers.live import realtime, relay, replay
+from triggers.operations import (
     health,
-    history,
-    me,
-    messages,
     metrics,
-    participants,
-    realtime,
-    recovery,
-    relay,
-    replay,
     retention,
-    sessions,
     sweep,
     watch,
 )
-from triggers import tools as tool_list
-from triggers import turns as turn_routes
+from triggers.sessions import (
+    attachments,
+    audit,
+    branches,
+    export,
+    features,
+    history,
+    messages,
+    participants,
+    recovery,
+    sessions,
+)
+from triggers.sessions import turns as turn_routes
+from triggers.site import console, documents, me
 
 # Settings are checked here so that a wrong one stops the start with one line, not the first request.
 services()

@@ -10,16 +10,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from devtools.bootstrap import HELP, ROOT
+from devtools.setup.bootstrap import HELP
+from devtools.setup.places import ROOT
 
 _MIGRATE = "shared.adapters.sql.migrate"
 _BENCH = "devtools.bench"
 _IN_PROCESS = {
-    "up": "devtools.up",
+    "up": "devtools.local.up",
     "test": "devtools.checks",
     "check": "devtools.checks",
-    "lock": "devtools.lock",
-    "infra": "devtools.infra",
+    "lock": "devtools.setup.lock",
+    "infra": "devtools.infra.scan",
     "package": "devtools.package",
 }
 """Commands by the module whose `main(arguments)` runs them; the others become a program of their own."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from devtools.bootstrap import ROOT as _ROOT
+from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
 WORKERS = 2

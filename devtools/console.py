@@ -22,7 +22,7 @@ from devhost.servers import ServerError
 from devhost.servers.node import node_environment, node_home, npm_ci
 from devhost.servers.process import run_to_end
 from devhost.servers.supervise import Report, ignore_reports
-from devtools.bootstrap import ROOT
+from devtools.setup.places import ROOT
 
 WEB = Path(ROOT, "web")
 DIST = WEB / "dist"
@@ -157,7 +157,7 @@ def _document() -> str:
     import pkgutil
 
     import triggers
-    from triggers.openapi import document
+    from triggers.http.openapi import document
 
     for module in sorted(pkgutil.iter_modules(triggers.__path__), key=lambda found: found.name):
         importlib.import_module(f"triggers.{module.name}")

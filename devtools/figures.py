@@ -9,8 +9,8 @@ import re
 import sys
 from collections.abc import Callable
 
-from devtools.costs import costs_table, prices_table
-from devtools.scale import ROOT, limits_table, measured_table, scale_table
+from devtools.sizing.costs import costs_table, prices_table
+from devtools.sizing.scale import ROOT, limits_table, measured_table, scale_table
 
 PAGES = (ROOT / "docs" / "operations.md", ROOT / "infra" / "README.md")
 BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n)(?:(?!<).*\n)*(<!-- end -->)")

@@ -28,9 +28,9 @@ from devhost.durable.replay.history import EventType
 from devhost.servers import enter_all
 from devhost.servers.azurite import Azurite
 from devhost.servers.process import Command
-from devtools.programs import AppHost
-from devtools.stack import ROOT, Stack
-from devtools.up import migrate
+from devtools.local.programs import AppHost
+from devtools.local.stack import ROOT, Stack
+from devtools.local.up import migrate
 
 RESULT = ROOT / "docs" / "measured-turn.json"
 TURNS = 20

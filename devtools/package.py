@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from devtools import console
-from devtools.bootstrap import ROOT as _ROOT
+from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*"

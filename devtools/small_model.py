@@ -35,8 +35,8 @@ from devhost.servers.folder import LOOPBACK, ServerFolder, is_free, owned_folder
 from devhost.servers.process import Command, ServerError, run_to_end
 from devhost.servers.supervise import Report, Server
 from devtools import checks
-from devtools.bootstrap import ROOT as _ROOT
-from devtools.setup import uv_environment
+from devtools.setup.install import uv_environment
+from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
 FOLDER = ROOT / "tests" / "smallmodel"

@@ -1,6 +1,6 @@
 """The console as a site of its own: for Azure Static Web Apps, or any server of files that can set headers.
 
-Invariant: the page is the one that the app serves, under the same headers and policy (`triggers/console.py`); what
+Invariant: the page is the one that the app serves, under the same headers and policy (`triggers/site/console.py`); what
 differs is where its API is, which is written into the page and into the policy.
 """
 
@@ -28,7 +28,7 @@ def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easy
     api, signalr: origins. Raises ValueError for anything else, and FileExistsError.
     """
     # The app's own module says what the page's headers are; importing it takes the app's packages.
-    from triggers.console import ASSET_CACHE, COMMON_HEADERS, PAGE_CACHE, console_policy, marked, signalr_origins
+    from triggers.site.console import ASSET_CACHE, COMMON_HEADERS, PAGE_CACHE, console_policy, marked, signalr_origins
 
     for url in (api, signalr):
         if _ORIGIN.fullmatch(url) is None:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from devhost.servers import ServerError
-from devtools.bench.client import Watch
+from devtools.bench.figures.profile import profile
+from devtools.bench.figures.report import tables
+from devtools.bench.load.client import Watch
 from devtools.bench.plan import ALL, SESSIONS, Case, Plan, make_plan
-from devtools.bench.profile import profile
-from devtools.bench.report import tables
 from devtools.bench.run import Outcome, Version, carry_out, running
 from devtools.bench.worktree import revision_of, worktree
-from devtools.bootstrap import ROOT
+from devtools.setup.places import ROOT
 
 _RESULTS = Path(ROOT) / "bench-results"
 _HERE = "here"

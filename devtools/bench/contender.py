@@ -23,7 +23,7 @@ from devhost.servers.folder import LOOPBACK, ServerFolder, free_port
 from devhost.servers.postgres import Postgres
 from devhost.servers.process import Command, run_to_end
 from devhost.servers.supervise import Report, Server
-from devtools.bootstrap import ROOT
+from devtools.setup.places import ROOT
 
 _MIGRATE = "shared.adapters.sql.migrate"
 _CLEARED = (

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from devtools.bootstrap import ROOT
+from devtools.setup.places import ROOT
 
 README = Path(ROOT, "README.md")
 TURNS = Path(ROOT, "docs", "bench.json")

@@ -14,10 +14,10 @@ from typing import Any
 
 from devhost.servers import Azurite, Postgres, Server, Valkey, enter_all
 from devtools.bench.contender import Contender, FastModel, make_database
-from devtools.bench.loader import Loader, Measured
+from devtools.bench.figures.results import CaseResult, GrowthResult, Round, growth_of, round_of
+from devtools.bench.figures.usage import MIB, Usage, usage_of
+from devtools.bench.load.loader import Loader, Measured
 from devtools.bench.plan import Case, Plan
-from devtools.bench.results import CaseResult, GrowthResult, Round, growth_of, round_of
-from devtools.bench.usage import MIB, Usage, usage_of
 
 type Say = Callable[[str], None]
 _WARM_UP_S = 2.0

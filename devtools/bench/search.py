@@ -26,7 +26,7 @@ import psycopg
 
 from devhost.servers import ServerError
 from devhost.servers.postgres import Postgres
-from devtools.bench.statistics import percentile
+from devtools.bench.figures.statistics import percentile
 from shared.adapters.postgres.history.search import PostgresSearch
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.sessions.sessions import PostgresSessions

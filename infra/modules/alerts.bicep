@@ -19,7 +19,7 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// Lines of activities/turns.py and triggers/watch.py, and requests as the host logs them: those with a correlation id of
+// Lines of activities/turns.py and triggers/operations/watch.py, and requests as the host logs them: those with a correlation id of
 // ours are the app's own spans of the same requests, and would count each twice. A rule counts rows in its window and tells when there are more than `most`.
 var lines = [
   {

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devhost.servers import ServerError
-from devtools.bench.loader import Measured
+from devtools.bench.figures.profile import summary
+from devtools.bench.figures.results import GrowthResult, growth_of, round_of
+from devtools.bench.figures.statistics import median, percentile, spread
+from devtools.bench.figures.usage import MIB, Usage
+from devtools.bench.load.loader import Measured
+from devtools.bench.load.view import SESSION_SSE, SIGNALR, TURN_SSE, Framing, TurnView, UnexpectedTurn
+from devtools.bench.load.workloads import workload
 from devtools.bench.plan import make_plan
-from devtools.bench.profile import summary
-from devtools.bench.results import GrowthResult, growth_of, round_of
-from devtools.bench.statistics import median, percentile, spread
-from devtools.bench.usage import MIB, Usage
-from devtools.bench.view import SESSION_SSE, SIGNALR, TURN_SSE, Framing, TurnView, UnexpectedTurn
-from devtools.bench.workloads import workload
 from devtools.bench.worktree import revision_of, worktree
 
 _SAMPLES = st.lists(st.floats(0, 1e6), min_size=1, max_size=50)
@@ -192,14 +192,14 @@ def test_a_profile_charges_the_standard_library_to_its_caller() -> None:
     root = "process 1:host;main (devhost/cli.py:1);Runner.run (asyncio/runners.py:118)"
     folded = (
         f"{root} 2\n"
-        f"{root};post (triggers/messages.py:9);connect (psycopg/a.py:1);enter (contextlib.py:3) 6\n"
-        f"{root};post (triggers/messages.py:7);dumps (json/encoder.py:1) 2\n"
+        f"{root};post (triggers/sessions/messages.py:9);connect (psycopg/a.py:1);enter (contextlib.py:3) 6\n"
+        f"{root};post (triggers/sessions/messages.py:7);dumps (json/encoder.py:1) 2\n"
     )
     lines = summary(folded, expected=20).splitlines()
     assert lines[0].endswith("50%")
     assert " 60.0%         60.0%  postgres client" in lines
     assert " 20.0%         20.0%  event loop" in lines
-    assert " 80.0%  post (triggers/messages.py)" in lines  # of two lines of that function
+    assert " 80.0%  post (triggers/sessions/messages.py)" in lines  # of two lines of that function
 
 
 def test_a_revision_is_checked_out_beside_the_checkout_and_removed(tmp_path: Path) -> None:

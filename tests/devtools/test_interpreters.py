@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from devtools.interpreters import Failure, find_python, good_python
+from devtools.setup.interpreters import Failure, find_python, good_python
 
 pytestmark = pytest.mark.timeout(60)
 

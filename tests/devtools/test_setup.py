@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from devtools import __main__ as commands
-from devtools import bootstrap
+from devtools.setup import bootstrap
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -129,6 +129,6 @@ def test_a_python_too_old_to_start_with_is_told_in_one_line(tmp_path: Path) -> N
         assert newer not in text
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "setup", "interpreters"])
+@pytest.mark.parametrize("name", ["bootstrap", "install", "interpreters", "places", "__init__"])
 def test_what_runs_before_the_set_up_is_valid_python_3_8(name: str) -> None:
-    ast.parse((ROOT / "devtools" / f"{name}.py").read_text(), feature_version=(3, 8))
+    ast.parse((ROOT / "devtools" / "setup" / f"{name}.py").read_text(), feature_version=(3, 8))

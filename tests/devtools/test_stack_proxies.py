@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devtools.stack import beside_the_proxy
+from devtools.local.stack import beside_the_proxy
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools import bicep, bicep_schema
+from devtools.infra import bicep
+from devtools.infra import schema as bicep_schema
 
 INFRA = Path(__file__).parents[2] / "infra"
 FILES = sorted(INFRA.rglob("*.bicep"))

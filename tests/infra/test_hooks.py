@@ -18,7 +18,7 @@ from psycopg import errors, sql
 from activities.turns import FAILED_LINE
 from shared.settings import Settings
 from shared.signing import ApprovalLinks, TokenInvalid
-from triggers.watch import EXPIRING_LINE
+from triggers.operations.watch import EXPIRING_LINE
 
 INFRA = Path(__file__).parents[2] / "infra"
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

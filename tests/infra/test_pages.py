@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from devhost.timers.ncrontab import Schedule, parse_schedule
-from devtools import costs, scale
 from devtools.figures import BLOCK, PAGES, TABLES, filled
+from devtools.sizing import costs, scale
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"

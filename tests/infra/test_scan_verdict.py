@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from devtools.infra import findings
+from devtools.infra.scan import findings
 
 
 def _report(**changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from devhost.durable.settings import read_settings
 from devhost.settings.host_json import load_host_json
-from devtools import bicep
+from devtools.infra import bicep
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.principal import Role
 from shared.settings import Settings

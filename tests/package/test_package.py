@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from devtools.package import PackageError, build, is_ignored, read_rules
-from devtools.setup import uv_environment
+from devtools.setup.install import uv_environment
 from tests.e2e.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
 from tests.e2e.stack import own_stores
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.settings import Settings
-from triggers.console import _not_built, page_policy
+from triggers.site.console import _not_built, page_policy
 
 SERVICE = "https://one.service.signalr.net wss://one.service.signalr.net"
 KEYED, IDENTITY = "AzureSignalRConnectionString", "AzureSignalRConnectionString__serviceUri"

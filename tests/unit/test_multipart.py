@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.files.spool import Spool
-from triggers.multipart import receive_file
+from triggers.http.multipart import receive_file
 
 MAX_BYTES = 100_000
 FORM = "multipart/form-data; boundary=XX"

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from shared.errors import NotAuthenticated
 from shared.principal import AuthMode, Principal, Role, principal_of
 from shared.settings import Settings
-from triggers.http import caller_of
+from triggers.http.endpoints import caller_of
 
 _OID = "5d1f9b7e-0000-4000-8000-000000000001"
 _LONG = "http://schemas.microsoft.com/identity/claims/"

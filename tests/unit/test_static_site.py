@@ -10,7 +10,7 @@ import pytest
 
 from devtools import console, static_site
 from shared.settings import Settings
-from triggers.console import COMMON_HEADERS, page_policy
+from triggers.site.console import COMMON_HEADERS, page_policy
 
 API = "https://func-parley.azurewebsites.net"
 

@@ -14,7 +14,7 @@ from azure.durable_functions import OrchestrationRuntimeStatus
 from shared.errors import ErrorCode, Transient
 from shared.sessions.models import TurnStatus
 from shared.sessions.records.turns import StuckTurn
-from triggers.sweep import Run
+from triggers.operations.sweep import Run
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

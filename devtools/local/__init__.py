@@ -1,0 +1,4 @@
+"""`./dev up`: what it runs, the environment that the app gets, start and stop.
+
+Not here: the servers themselves (`devhost/servers/`).
+"""

@@ -1,0 +1,117 @@
+"""What one `./dev up` runs, and the environment the app gets from it.
+
+Invariant: a setting its user made (environment, or local.settings.json) is never replaced, and what it
+points at is never started by us.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from devhost.servers import Azurite, Postgres, Report, Server, ServerError, Valkey
+from devhost.servers.folder import write_private
+from devtools.local.programs import Notes, OfflineModel
+from devtools.setup.places import ROOT as _ROOT
+
+ROOT = Path(_ROOT)
+_PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+_MODEL_SETTINGS = ("AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL")
+
+
+def user_settings() -> dict[str, str]:
+    """What is set already: the environment over local.settings.json; empty values count as not set.
+
+    Raises ServerError when local.settings.json cannot be read.
+    """
+    path = ROOT / "local.settings.json"
+    values: dict[str, str] = {}
+    try:
+        read = json.loads(path.read_text(encoding="utf-8-sig")).get("Values", {})
+        values = {str(name): str(value) for name, value in read.items()}
+    except FileNotFoundError:
+        pass
+    except (ValueError, AttributeError) as error:
+        raise ServerError(f"{path} is not valid: compare it with local.settings.sample.json ({error})") from error
+    return {name: value for name, value in (values | dict(os.environ)).items() if value}
+
+
+class Stack:
+    """The servers that `settings` leave to us, each with the settings it provides once it runs."""
+
+    def __init__(self, data: Path, settings: Mapping[str, str], *, port: int, report: Report) -> None:
+        self._settings = settings
+        self._data = data
+        self.postgres = None if "POSTGRES_URL" in settings else Postgres(data / "postgres", report=report)
+        self._provided: dict[str, Server] = {}
+        if self.postgres is not None:
+            self._provided["POSTGRES_URL"] = self.postgres
+        if "REDIS_URL" not in settings:
+            self._provided["REDIS_URL"] = Valkey(data / "valkey", report=report)
+        if "AzureWebJobsStorage" not in settings:
+            self._provided["AzureWebJobsStorage"] = Azurite(data / "azurite", report=report)
+        if not any(name in settings for name in _MODEL_SETTINGS):
+            self._provided["OPENAI_BASE_URL"] = OfflineModel(data / "model", report=report)
+        # Next to the app's port when that is free, so that the tour reads the same everywhere.
+        self.notes = (
+            None if "TOOLS_HTTP_ALLOW" in settings else Notes(data / "notes", report=report, wanted_port=port + 1)
+        )
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        return (*self._provided.values(), *([self.notes] if self.notes is not None else []))
+
+    def leave_out(self, server: Server) -> None:
+        """Go on without a server that cannot be had; its setting stays unset."""
+        self._provided = {setting: one for setting, one in self._provided.items() if one is not server}
+
+    @property
+    def uses_offline_model(self) -> bool:
+        return "OPENAI_BASE_URL" in self._provided
+
+    def app_environment(self, *, port: int) -> dict[str, str]:
+        """The app's environment; call it when the servers run."""
+        defaults = {
+            "AUTH_MODE": "dev",
+            "PUBLIC_BASE_URL": f"http://localhost:{port}",
+            **_secrets(self._data),
+            **{setting: server.url for setting, server in self._provided.items()},
+        }
+        if self.notes is not None:
+            defaults["TOOLS_HTTP_ALLOW"] = f"localhost:{self.notes.port}"
+        if self.uses_offline_model:
+            defaults |= {"OPENAI_API_KEY": "offline", "OPENAI_MODEL": "offline-demo"}
+        own = {name: value for name, value in defaults.items() if name not in self._settings}
+        return dict(os.environ) | own | beside_the_proxy(os.environ)
+
+
+def beside_the_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """What to set so that a proxy, where one is set, is not asked for this machine's own servers."""
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    if not any(environment.get(name) for name in _PROXIES) or given.strip() == "*":
+        return {}
+    named = [part.strip() for part in given.split(",") if part.strip()]
+    direct = ",".join([*named, *(name for name in _LOOPBACK_NAMES if name not in named)])
+    # Who reads both takes the lower-case one first.
+    return {"no_proxy": direct, "NO_PROXY": direct}
+
+
+def _secrets(data: Path) -> dict[str, str]:
+    """Made once per data folder: links and signatures stay valid over restarts."""
+    path = data / "secrets.json"
+    try:
+        read = json.loads(path.read_text())
+    except FileNotFoundError:
+        read = {
+            "APPROVAL_LINK_SECRET": secrets.token_urlsafe(48),
+            "APPROVAL_WEBHOOK_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
+        }
+        write_private(path, json.dumps(read))
+    except ValueError as error:
+        raise ServerError(f"{path} is damaged: remove it; links sent so far then stop working") from error
+    return {str(name): str(value) for name, value in read.items()}

@@ -1,0 +1,219 @@
+"""`./dev up`: the servers, the offline model, the migrations and the host, until Ctrl-C or SIGTERM.
+
+Invariants: `ready` is printed only when the app itself says a turn would work; however this ends, no process
+stays behind; a part that dies is named, then restarted, or everything stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from devhost.pages.beside import SERVERS_SETTING
+from devhost.servers import AzuriteMissing, Server, ServerError, enter_all, owned_folder, together
+from devhost.servers.folder import is_free
+from devhost.servers.process import run_to_end
+from devtools import console
+from devtools.local.programs import AppHost
+from devtools.local.stack import ROOT, Stack, user_settings
+
+DATA_VERSION = "parley-1"
+"""Of the data folder's layout; raised when an older folder cannot be read any more."""
+_HEALTH_PATH = "/api/v1/health/ready"
+_NPM_HINT = "run ./dev up again with a network, or set NPM_CONFIG_REGISTRY to a registry you reach"
+_ABOUT_FILES = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+)
+"""What is the matter with a folder that its owner changed, or with a full disk."""
+_MIGRATE = "shared.adapters.sql.migrate"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="./dev up", description="Start everything on this machine.")
+    parser.add_argument("--port", type=_port, default=7071, help="of the app (7071)")
+    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where all state stays (.data)")
+    parser.add_argument("--verbose", action="store_true", help="more of what the host does")
+    options = parser.parse_args(arguments)
+    try:
+        return asyncio.run(_main(options))
+    except ServerError as error:
+        print(f"dev: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in _ABOUT_FILES:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"dev: {where}{error.strerror}: put that right, or choose another --data", file=sys.stderr)
+        return 1
+
+
+async def _main(options: argparse.Namespace) -> int:
+    """Run `_up` until it ends or a signal arrives; then wait until all is stopped, whatever else arrives."""
+    running = asyncio.create_task(_up(options.port, options.data, verbose=options.verbose))
+    stopped_by: list[int] = []
+
+    def stop(number: int) -> None:
+        if stopped_by:
+            _say("still stopping; nothing is lost by waiting")
+            return
+        stopped_by.append(number)
+        running.cancel()
+        _say("stopping")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await running
+    except asyncio.CancelledError:
+        _say("stopped")
+    return 0
+
+
+async def _up(port: int, data: Path, *, verbose: bool) -> None:
+    """Returns never; raises ServerError when something cannot start or was given up."""
+    began = time.monotonic()
+    settings = user_settings()
+    if not is_free(port):
+        free = next((other for other in range(port + 1, 65536) if is_free(other)), 0)
+        raise ServerError(f"port {port} is taken: stop what listens there, or ./dev up --port {free}")
+    with owned_folder(data, version=DATA_VERSION) as folder:
+        async with contextlib.AsyncExitStack() as running:
+            stack = Stack(folder, settings, port=port, report=_report)
+            # Beside the servers: both take seconds the first time, and neither needs the other.
+            building = await running.enter_async_context(_beside(_build_console()))
+            await _start_servers(running, stack, settings)
+            has_console = await building
+            host = AppHost(
+                folder / "host",
+                port=port,
+                env=stack.app_environment(port=port)
+                | {SERVERS_SETTING: json.dumps([(server.name, _address(server)) for server in stack.servers])},
+                verbose=verbose,
+                report=_report,
+                health_path=_HEALTH_PATH,
+            )
+            await running.enter_async_context(host)
+            _say(_welcome(host, stack, data=folder, has_console=has_console))
+            _say(f"ready ({time.monotonic() - began:.1f} s)")
+            await _until_one_fails([*stack.servers, host])
+
+
+async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, settings: dict[str, str]) -> None:
+    """All at once; the migrations run as soon as PostgreSQL answers, while slower ones still start."""
+
+    async def migrate_when_ready() -> None:
+        if stack.postgres is not None:
+            await _timed(running, stack.postgres)
+        await migrate(stack.postgres.url if stack.postgres is not None else settings["POSTGRES_URL"])
+
+    async def start(server: Server) -> None:
+        try:
+            await _timed(running, server)
+        except AzuriteMissing as missing:
+            stack.leave_out(server)
+            _report(server.name, f"is left out, and so are files and the audit trail: {missing.reason}; {_NPM_HINT}")
+
+    others = [server for server in stack.servers if server is not stack.postgres]
+    await together(migrate_when_ready(), *(start(server) for server in others))
+
+
+@contextlib.asynccontextmanager
+async def _beside[T](work: Coroutine[None, None, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Work that ends with the block at the latest."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _build_console() -> bool:
+    """Whether there is one. Without the npm registry there is none the first time, and everything else works."""
+    try:
+        await console.build(_report)
+    except console.ConsoleNotBuilt as reason:
+        _report("console", f"is not built, all else works: {reason}; {_NPM_HINT}")
+        return False
+    return True
+
+
+async def _timed(running: contextlib.AsyncExitStack, server: Server) -> None:
+    began = time.monotonic()
+    await enter_all(running, [server])
+    _report(server.name, f"runs ({time.monotonic() - began:.1f} s) {_address(server)}")
+
+
+def _address(server: Server) -> str:
+    """Where it listens, without a password."""
+    if "=" in server.url:
+        return "see its folder for the connection string"
+    return urlsplit(server.url).netloc.rpartition("@")[2] if "://" in server.url else ""
+
+
+async def migrate(url: str) -> None:
+    began = time.monotonic()
+    code, output = await run_to_end(
+        [sys.executable, "-m", _MIGRATE], cwd=ROOT, env=dict(os.environ) | {"POSTGRES_URL": url}
+    )
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if code != 0:
+        raise ServerError(f"the migrations failed: {lines[-1] if lines else f'code {code}'}")
+    _report("schema", f"{lines[-1] if lines else 'up to date'} ({time.monotonic() - began:.1f} s)")
+
+
+async def _until_one_fails(servers: Sequence[Server]) -> None:
+    watches = [asyncio.create_task(server.failed.wait()) for server in servers]
+    try:
+        await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for watch in watches:
+            watch.cancel()
+    raise next(server.error for server in servers if server.error is not None)
+
+
+def _welcome(host: AppHost, stack: Stack, *, data: Path, has_console: bool) -> str:
+    url = host.url
+    model = host.health.model or "as set"
+    if stack.uses_offline_model:
+        model += "; it is a demo: set OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT for a real one"
+    notes = [] if stack.notes is None else [f"  notes   {stack.notes.url} (what the tool http_request may reach)"]
+    lines = [
+        "",
+        f"  console {url}/" if has_console else "  console not built: see above",
+        f"  app     {url}/api/v1",
+        f"  docs    {url}/api/docs",
+        f"  health  {url}{_HEALTH_PATH}",
+        f"  host    {url}/admin/pages (functions, orchestrations, clients, servers, approve links)",
+        f"  model   {model}",
+        *notes,
+        f"  state   {data}",
+        "  tour    README.md, five minutes",
+    ]
+    return "\n".join(lines)
+
+
+def _report(name: str, text: str) -> None:
+    _say(f"  {name:<9} {text}")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal was closed: no reason not to stop everything in order
+        print(text, flush=True)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number")
+    return int(text)

@@ -1,0 +1,65 @@
+"""From whatever Python started `./dev` to a complete `.venv`, then over into it.
+
+Written for Python 3.8, unlike the rest of the project. A run that finds the stamp of the present locks does
+nothing but re-execute itself; that path imports as little as it can.
+
+Invariant: the stamp is written last, so a set-up that was interrupted is done again.
+"""
+
+# pathlib alone would take as long to import as all the rest of the fast path.
+# ruff: noqa: PTH110, PTH123
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+
+from devtools.setup.places import LOCK, PYTHON, ROOT, STAMP
+
+HELP = """usage: ./dev COMMAND [arguments]
+
+  up [--port 7071] [--data DIR] [--verbose]   start everything, print the URLs and `ready`; Ctrl-C stops all
+  test [pytest arguments]                     run the test suite
+  bench [arguments]                           run the benchmark
+  host DIR [--port N] [--data DIR]            run any other Functions app on the local host, without the servers
+  check                                       lint, format and types, as CI does
+  migrate                                     apply the SQL migrations to POSTGRES_URL
+  lock                                        resolve the requirements anew and write the lock files
+  infra                                       security scan of the Bicep files (checkov, kept apart from .venv)
+  package [DIR]                               build the folder that is deployed
+
+The first run makes .venv (needs Python 3.13 or newer and the package registry)."""
+
+COMMANDS = ("up", "test", "bench", "host", "check", "migrate", "lock", "infra", "package")
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code, when it did not become `python -m devtools`."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if arguments[0] not in COMMANDS:  # not worth a set-up
+        print(f"dev: no command {arguments[0]!r}; ./dev lists them", file=sys.stderr)
+        return 2
+    if _stamp_found() != _stamp_wanted():
+        from devtools.setup import install
+
+        code = install.run(_stamp_found, _stamp_wanted)
+        if code != 0:
+            return code
+    # -P: whatever lies in the current folder must not be imported; a .pth file in .venv leads to the project.
+    return os.execv(PYTHON, [PYTHON, "-P", "-m", "devtools", *arguments])  # noqa: S606  # no shell is wanted
+
+
+def _stamp_wanted() -> str:
+    with open(LOCK, "rb") as lock:
+        return hashlib.sha256(lock.read() + b"\0" + ROOT.encode()).hexdigest()
+
+
+def _stamp_found() -> str:
+    try:
+        with open(STAMP, encoding="ascii") as stamp:
+            found = stamp.read().strip()
+    except OSError:
+        return ""
+    return found if os.path.exists(PYTHON) else ""  # a dangling link once its Python was removed

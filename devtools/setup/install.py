@@ -1,0 +1,201 @@
+"""The set-up itself: find a Python, make `.venv`, install uv by hash, and with uv everything in the lock.
+
+Written for Python 3.8. Every failure is one line that says what to do.
+
+Invariants: nothing is installed whose hash is not in the lock; one set-up at a time in a checkout; a set-up
+that is interrupted leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from devtools.setup import places
+from devtools.setup.interpreters import Failure, find_python, good_python
+
+ROOT, VENV, PYTHON, STAMP, LOCK = (
+    Path(path) for path in (places.ROOT, places.VENV, places.PYTHON, places.STAMP, places.LOCK)
+)
+_PROGRESS_EVERY_S = 5.0
+
+
+class _Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived; carries its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run(stamp_found: Callable[[], str], stamp_wanted: Callable[[], str]) -> int:
+    """Make .venv what the lock says; 0, or the exit code after the one line was printed."""
+
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
+        raise _Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    folder = os.open(ROOT, os.O_RDONLY)  # a folder can be locked: no lock file to leave behind
+    try:
+        _wait_for_lock(folder)
+        if stamp_found() != stamp_wanted():  # otherwise another ./dev has just done it
+            _set_up(stamp_wanted())
+    except Failure as failure:
+        print(f"dev: {failure}", file=sys.stderr)
+        return 1
+    except _Interrupted as interrupted:
+        before.clear()  # we end now, and a second signal that comes late must not change how
+        print("dev: set-up interrupted; the next run starts it again", file=sys.stderr)
+        return 128 + interrupted.number
+    finally:
+        os.close(folder)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _wait_for_lock(folder: int) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _say("another ./dev is setting up this checkout; waiting for it")
+        fcntl.flock(folder, fcntl.LOCK_EX)
+
+
+def _set_up(stamp: str) -> None:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="dev-setup-") as folder:
+        scratch = Path(folder)
+        uv = VENV / "bin" / "uv"
+        if not (good_python(PYTHON) and uv.exists()):
+            python = find_python(lambda: _install_uv_apart(scratch), _run)
+            _make_venv(python, scratch)
+        if STAMP.exists():
+            STAMP.unlink()
+        packages = len(re.findall(r"(?m)^[A-Za-z0-9]", LOCK.read_text(encoding="utf-8")))
+        _run(
+            f"installing {packages} packages",
+            [
+                *(str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON)),
+                # Where Python may not write bytecode, every start would compile all packages again.
+                *(["--compile-bytecode"] if sys.dont_write_bytecode else []),
+                str(LOCK),
+            ],
+            env=uv_environment(),
+        )
+    _lead_to_project()
+    STAMP.write_text(stamp + "\n", encoding="ascii")
+    _say(f"set-up done in {time.monotonic() - began:.1f} s")
+
+
+def _make_venv(python: Path, scratch: Path) -> None:
+    version = good_python(python)
+    _run(f"making .venv with Python {version} ({python})", [str(python), "-m", "venv", "--clear", str(VENV)])
+    _run("installing uv", [str(PYTHON), "-m", "pip", "install", *_uv_requirement(scratch)])
+
+
+def _install_uv_apart(scratch: Path) -> Path:
+    """uv for finding a Python, by the Python that started us, outside any environment."""
+    target = scratch / "uv"
+    _run(
+        "installing uv to look for Python 3.13",
+        [sys.executable, "-m", "pip", "install", "--target", str(target), *_uv_requirement(scratch)],
+    )
+    return target / "bin" / "uv"
+
+
+def _uv_requirement(scratch: Path) -> list[str]:
+    """pip's arguments for exactly the uv the lock names, checked by its hashes."""
+    block = re.search(r"(?m)^uv==.*\\\n(?:    --hash=\S+(?: \\)?\n)+", LOCK.read_text(encoding="utf-8"))
+    if block is None:
+        raise Failure(f"{LOCK.name} does not name uv with its hashes: take the file from the repository again")
+    path = scratch / "uv.txt"
+    path.write_text(block.group(), encoding="ascii")
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    return [*quiet, "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(path)]
+
+
+def _lead_to_project() -> None:
+    """The project's packages become importable from any folder, after everything else on the path."""
+    for packages in VENV.glob("lib/python*/site-packages"):
+        (packages / "checkout.pth").write_text(f"{ROOT}\n", encoding="utf-8")
+
+
+def uv_environment() -> dict[str, str]:
+    """uv does not read pip's settings; whoever set pip's index by environment means both."""
+    env = dict(os.environ)
+    for pip_name, uv_name in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):
+        if env.get(pip_name) and not env.get(uv_name):
+            env[uv_name] = env[pip_name]
+    return env
+
+
+def _run(what: str, argv: list[str], env: dict[str, str] | None = None) -> None:
+    """Run one step, telling now and then that it still runs. Raises Failure with the reason it gave."""
+    _say(what)
+    began = last = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        except OSError as error:
+            raise Failure(f"{what}: {argv[0]} cannot be run ({error.strerror})") from error
+        try:
+            while process.poll() is None:
+                time.sleep(0.02)
+                if time.monotonic() - last > _PROGRESS_EVERY_S:
+                    last = time.monotonic()
+                    _say(f"  still {what} ({last - began:.0f} s)")
+        except BaseException:
+            _end(process)
+            raise
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if process.returncode != 0:
+        raise Failure(f"{what} failed: {_reason(text)}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(seconds)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            return
+
+
+def _reason(output: str) -> str:
+    """The line that tells a person most, and what to do about it."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    told = lines[-1] if lines else "it gave no reason"
+    network = re.search(
+        r"(?i)\[Errno -?\d+\] [^'\"):]+|dns error|client error \(Connect\)|connection (?:refused|reset|broken|error)"
+        r"|timed out|name resolution|network is unreachable",
+        output,
+    )
+    if network:
+        return f"the package registry cannot be reached ({network.group()}): check network, proxy and index settings"
+    if re.search(r"(?i)no space left", output):
+        return "the disk is full"
+    if "ensurepip" in output:
+        return "this Python cannot make environments: on Debian or Ubuntu, apt install python3.13-venv"
+    return told[:300]
+
+
+def _say(text: str) -> None:
+    print(f"dev: {text}", file=sys.stderr, flush=True)

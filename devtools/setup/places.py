@@ -1,0 +1,13 @@
+"""Where things are in this checkout. Written for Python 3.8; nothing of the project is imported here."""
+
+# pathlib alone would take as long to import as all the rest of the fast path of `./dev`.
+# ruff: noqa: PTH118, PTH120
+from __future__ import annotations
+
+import os
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+VENV = os.path.join(ROOT, ".venv")
+PYTHON = os.path.join(VENV, "bin", "python")
+STAMP = os.path.join(VENV, "dev-stamp")
+LOCK = os.path.join(ROOT, "requirements-dev.lock")

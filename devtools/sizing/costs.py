@@ -1,0 +1,161 @@
+"""What the two sizes cost a month, without load and with it.
+
+In: `infra/prices.json` (what Azure asks for a unit of each, and where that was seen), and what a turn takes
+(`scale.py`).
+"""
+
+from __future__ import annotations
+
+import json
+
+from devtools.sizing.scale import POSTGRES_PROD_GB, ROOT, SIGNALR_PROD_UNITS, mean, measured, short, table
+
+HOURS, DAYS = 730, 365 / 12
+"""Of a month."""
+
+# What infra/main.bicep buys.
+READY_INSTANCES, READY_GROUPS, INSTANCE_GB = 2, 2, 2
+POSTGRES_DEV_GB, POSTGRES_PROD_VCORES = 32, 4
+LOGS_DEV_GB, LOGS_PROD_GB = 1, 20
+ENDPOINTS, ZONES = 11, 14
+COUNTED_TURNS = 100_000
+"""Turns a month whose use the last column shows."""
+TIMER_RUNS = HOURS * (240 + 12 + 6 + 2)
+"""Sweep, watch, retention, and the two hourly ones; a run is billed as a second at least."""
+FREE_GB_SECONDS, FREE_MILLION_EXECUTIONS = 100_000, 0.25
+
+
+def costs_table() -> str:
+    """A month of each size without load, and what COUNTED_TURNS turns add."""
+    turn, price = mean(measured()), _prices()
+    turns = COUNTED_TURNS
+    flex = _flex(TIMER_RUNS, TIMER_RUNS)
+    used_flex = _flex(TIMER_RUNS + turns * turn["functions"], TIMER_RUNS + turns * turn["work_seconds"]) - flex
+    ready = READY_INSTANCES * READY_GROUPS * INSTANCE_GB * HOURS * 3_600 * price["flex_ready_gb_second"]
+    actions = turns * turn["queue_messages"] * price["scheduler_action"]
+    hub = turns * (turn["hub_queue"] * price["queue_10k"] + turn["hub_table"] * price["table_10k"]) / 1e4
+    rows: list[tuple[str, float, float, str, str]] = [
+        (
+            "Flex Consumption",
+            flex,
+            flex + ready,
+            f"{_usd(used_flex)} at most",
+            "the timers, nearly all the sweep · and four always-ready instances; use: each turn alone on 2 GB",
+        ),
+        (
+            "PostgreSQL",
+            HOURS * price["postgres_b1ms_hour"] + POSTGRES_DEV_GB * price["postgres_gb_month"],
+            2
+            * (
+                HOURS * POSTGRES_PROD_VCORES * price["postgres_vcore_hour"]
+                + POSTGRES_PROD_GB * price["postgres_gb_month"]
+            ),
+            f"{turns * turn['postgres_bytes'] / 1e9:.1f} GB",
+            "B1ms, 32 GB · D4ds_v5 twice (zone standby), 256 GB; backups beyond the included size not counted",
+        ),
+        (
+            "Managed Redis",
+            HOURS * price["redis_b0_hour"],
+            2 * HOURS * price["redis_b5_hour"],
+            "0",
+            "B0 without replica · B5 with",
+        ),
+        (
+            "SignalR",
+            0,
+            SIGNALR_PROD_UNITS * DAYS * price["signalr_premium_day"],
+            "0",
+            "Free: 20 connections · Premium, 2 units; the messages are below a million a day",
+        ),
+        (
+            "Durable Task Scheduler",
+            0,
+            price["scheduler_unit_month"],
+            f"dev: {_usd(actions)} (!)",
+            "Consumption: per action · Dedicated, one unit, which is not redundant (three are)",
+        ),
+        (
+            "… or the hub in Storage",
+            0,
+            0,
+            _usd(hub),
+            "`durableBackend=storage`; polling is extra",
+        ),
+        (
+            "logs",
+            LOGS_DEV_GB * price["logs_gb"],
+            LOGS_PROD_GB * price["logs_gb"],
+            "in it",
+            f"{LOGS_DEV_GB} GB · {LOGS_PROD_GB} GB",
+        ),
+        (
+            "storage, vault, alerts",
+            8,
+            12,
+            "in it",
+            "from memory, rounded up: four log alerts are 1.50 each",
+        ),
+    ]
+    dev, prod = sum(row[1] for row in rows), sum(row[2] for row in rows)
+    endpoints = ENDPOINTS * HOURS * price["endpoint_hour"] + ZONES * price["zone_month"]
+    standard = DAYS * price["signalr_standard_day"]
+    shown = [[name, _usd(a), _usd(b), use, note] for name, a, b, use, note in rows]
+    shown.append(["**fixed sum**", f"**{_usd(dev)}**", f"**{_usd(prod)}**", "", ""])
+    shown.append(
+        [
+            "`private`",
+            f"+{_usd(endpoints + standard)}",
+            f"+{_usd(endpoints)}",
+            "0.01 a GB",
+            f"{ENDPOINTS} endpoints, {ZONES} zones; dev also needs SignalR Standard",
+        ]
+    )
+    shown.append(
+        [
+            "model",
+            "",
+            "",
+            f"{turns * turn['input_tokens'] / 1e6:.0f} M tokens in, {turns * turn['output_tokens'] / 1e6:.0f} M out",
+            "times your model's price; real conversations read ten times that",
+        ]
+    )
+    break_even = price["scheduler_unit_month"] / (turn["queue_messages"] * price["scheduler_action"])
+    note = (
+        f"**Look at the Scheduler's price first**; what is published contradicts itself. At {price['scheduler_action']}"
+        f" per action a turn costs"
+        f" {turn['queue_messages'] * price['scheduler_action'] * 100:.1f} cents on Consumption, and from"
+        f" {short(break_even)} turns a month on one Dedicated unit is cheaper."
+    )
+    shown_rows = table(["a month", "dev", "prod", f"{turns:,} turns add", "assumption"], shown)
+    return f"{shown_rows}\n\n{note}"
+
+
+def _flex(executions: float, seconds: float) -> float:
+    price = _prices()
+    return (
+        max(0.0, seconds * INSTANCE_GB - FREE_GB_SECONDS) * price["flex_gb_second"]
+        + max(0.0, executions / 1e6 - FREE_MILLION_EXECUTIONS) * price["flex_million_executions"]
+    )
+
+
+def prices_table() -> str:
+    """Each unit price and where it was seen."""
+    found = json.loads((ROOT / "infra" / "prices.json").read_text("utf-8"))["prices"]
+    rows = [
+        [f"{entry['usd']:.6f}".rstrip("0").rstrip("."), entry["per"], entry["source"], entry["seen"]]
+        for entry in found.values()
+    ]
+    return table(["US dollars", "for a", "seen", "when"], rows)
+
+
+def _price(usd: float) -> str:
+    return f"{usd:.6f}".rstrip("0").rstrip(".")
+
+
+def _prices() -> dict[str, float]:
+    found = json.loads((ROOT / "infra" / "prices.json").read_text("utf-8"))["prices"]
+    return {name: float(entry["usd"]) for name, entry in found.items()}
+
+
+def _usd(value: float) -> str:
+    return f"{value:.0f}" if value >= 1 or value == 0 else f"{value:.1f}"

@@ -1,0 +1,131 @@
+"""Approvals through the API: the inbox, one approval, the decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from activities import durable_client
+from activities.approvals import tell_decision
+from shared.errors import ErrorCode
+from shared.sessions.approvals.models import Approval, NewDecision
+from shared.sessions.models import ApprovalStatus
+from shared.sessions.records.pages import ApprovalFilter
+from triggers.http.endpoints import Call, Operation, endpoint, ok, page_of
+from triggers.http.parameters import PAGING, Parameter, text
+
+bp = df.Blueprint()
+
+_IN_STATE = Parameter("status", "Only in this state", {"type": "string", "enum": [*ApprovalStatus]})
+_OF_TOOL = Parameter("tool", "Only calls of this tool", text(64))
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/approvals",
+        "list_approvals",
+        "What the caller may decide",
+        "Approvals",
+        200,
+        returns=list[Approval],
+        parameters=(
+            _IN_STATE,
+            Parameter("session_id", "Only of this session", text(64)),
+            _OF_TOOL,
+            *PAGING,
+        ),
+    ),
+)
+async def list_approvals(call: Call, _: None) -> Response:
+    """Newest first; by the policy of each: its roles, its named people, and after a while who it escalates to."""
+    wanted = replace(_filter(call), session_id=call.query("session_id"))
+    items, cursor = await call.services.approvals.inbox(call.principal, wanted, call.page(datetime))
+    return page_of(items, cursor)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}/approvals",
+        "list_session_approvals",
+        "What a session asked people for",
+        "Approvals",
+        200,
+        returns=list[Approval],
+        parameters=(_IN_STATE, Parameter("turn_id", "Only of this turn", text(64)), _OF_TOOL, *PAGING),
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+    ),
+)
+async def list_session_approvals(call: Call, _: None) -> Response:
+    """Newest first, for everyone who may read the session, whether or not they may decide."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    wanted = replace(_filter(call), turn_id=call.query("turn_id"))
+    items, cursor = await call.services.approvals.of_session(session_id, call.principal, wanted, call.page(datetime))
+    return page_of(items, cursor)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/approvals/{approval_id}",
+        "get_approval",
+        "One approval",
+        "Approvals",
+        200,
+        returns=Approval,
+        errors=(ErrorCode.TOOL_NOT_FOUND,),
+    ),
+)
+async def get_approval(call: Call, _: None) -> Response:
+    """For those who may decide it, and for those who may read its session."""
+    return ok(await call.services.approvals.get(_approval_id(call), call.principal))
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/approvals/{approval_id}/decision",
+        "decide_approval",
+        "Approve or reject",
+        "Approvals",
+        200,
+        body=NewDecision,
+        returns=Approval,
+        errors=(
+            ErrorCode.TOOL_NOT_FOUND,
+            ErrorCode.CONFLICT,
+            ErrorCode.APPROVAL_TIMEOUT,
+            ErrorCode.INVALID_TOOL_ARGS,
+        ),
+    ),
+    sends=True,
+    durable=True,
+)
+async def decide_approval(call: Call, body: NewDecision) -> Response:
+    """The same again is fine, a decision against the one that stands is a CONFLICT; `arguments` approves with changes.
+
+    Where the policy takes several people, the answer shows the votes so far; until it is decided, a person's newest
+    vote replaces the one before.
+    """
+    decided = await call.services.approvals.decide(_approval_id(call), body, call.principal)
+    call.events = decided.messages
+    if decided.must_be_delivered:
+        await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
+        await tell_decision(call.durable, decided.approval.id)
+    return ok(decided.approval)
+
+
+def _filter(call: Call) -> ApprovalFilter:
+    return ApprovalFilter(status=call.query_as("status", ApprovalStatus), tool=call.query("tool"))
+
+
+def _approval_id(call: Call) -> str:
+    return call.id("approval_id", ErrorCode.TOOL_NOT_FOUND)

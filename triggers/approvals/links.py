@@ -1,0 +1,182 @@
+"""The approve link: a page that shows what would run, and the form that decides.
+
+GET changes nothing, however often a mail scanner follows the link; only the form's POST decides, as the signed-in
+caller. The token says which approval it is, never who decides; and since a browser sends the caller's cookies with
+any page's form, a form that is not ours is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import parse_qs
+
+import azure.durable_functions as df
+import orjson
+from azurefunctions.extensions.http.fastapi import Response
+from pydantic import ValidationError
+
+from activities import durable_client
+from activities.approvals import tell_decision
+from shared.errors import AppError, ErrorCode, InvalidInput
+from shared.ids import is_valid_id
+from shared.sessions.approval import ApprovalView
+from shared.sessions.approvals.models import NewDecision
+from shared.sessions.models import ApprovalStatus, Decision, JsonObject
+from shared.signing import TokenExpired, TokenInvalid
+from triggers.approvals import page
+from triggers.http.endpoints import Call, Operation, endpoint, is_cross_site
+
+bp = df.Blueprint()
+
+_PATH = "/api/approve/{token}"
+_MAX_FORM_BYTES = 256 * 1024
+"""Ten times what the page lets people edit: percent-encoding triples every byte, and UTF-8 has up to four."""
+
+_LOOK_SECONDS = 1.0
+"""How long a look waits for its audit line: the page is what the approver came for."""
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        _PATH,
+        "approve_page",
+        "The approver's page",
+        "Approvals",
+        200,
+        media_type="text/html",
+        also={410: "The link's time is over", 404: "No link of ours"},
+    ),
+)
+async def approve_page(call: Call, _: None) -> Response:
+    """What would run, with which arguments, until when. Changes nothing."""
+    view = await _view(call)
+    if isinstance(view, Response):
+        return view
+    approval = view.approval
+    await call.services.audit.record(
+        approval.session_id,
+        "approval.viewed",
+        {"approval_id": approval.id},
+        who=call.principal.user_id,
+        within_s=_LOOK_SECONDS,
+    )
+    if approval.status is not ApprovalStatus.PENDING:
+        return page.decided(approval)
+    return page.question(view, user_id=call.principal.user_id)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        _PATH,
+        "approve_decision",
+        "Decide by link (a form)",
+        "Approvals",
+        200,
+        media_type="text/html",
+        form={
+            "type": "object",
+            "required": ["decision"],
+            "properties": {
+                "decision": {"type": "string", "enum": [*Decision]},
+                "comment": {"type": "string", "maxLength": 2_000},
+                "arguments": {"type": "string", "description": "JSON: approve with these instead"},
+                "for_session": {"type": "string", "enum": ["true"]},
+            },
+        },
+        also={
+            400: "Not a decision",
+            401: "Not signed in",
+            403: "A form of another site",
+            404: "No link of ours, or not the caller's to decide",
+            409: "Already decided otherwise, or the caller's own request",
+            410: "The link's time is over",
+            422: "The policy or the tool does not take this",
+        },
+    ),
+    sends=True,
+    durable=True,
+)
+async def approve_decision(call: Call, _: None) -> Response:
+    """Raises the event that the waiting turn sleeps on."""
+    if is_cross_site(call.request, call.services.settings.public_base_url):
+        return page.note(403, "Not from here", "This form was sent by another site. Open the approval link itself.")
+    view = await _view(call)
+    if isinstance(view, Response):
+        return view
+    try:
+        body = await _form(call)
+        if body is None:
+            return page.note(400, "That was not a decision", "The form takes decision=approve or decision=reject.")
+        if view.refusal is not None and body.decision is Decision.APPROVE:
+            return page.note(409, "Not by you", view.refusal)
+        decided = await call.services.approvals.decide(view.approval.id, body, call.principal)
+    except AppError as exc:
+        return page.refusal(exc)
+    call.events = decided.messages
+    if not decided.must_be_delivered:
+        return page.voted(decided.approval)
+    await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
+    await tell_decision(call.durable, decided.approval.id)
+    return page.decided(decided.approval, just_now=decided.new)
+
+
+async def _view(call: Call) -> ApprovalView | Response:
+    """The approval a link names, or the page that says why there is none."""
+    token = str(call.request.path_params.get("token", ""))
+    try:
+        approval_id = call.services.links.approval_id(token, now=datetime.now(UTC))
+    except TokenExpired:
+        return page.note(410, "Too late", "The time to decide is over. The tool call was not run.")
+    except TokenInvalid:
+        return page.note(404, "No such link", "This approval link is not complete, or not one of ours.")
+    if not is_valid_id(approval_id):
+        return page.note(404, "No such link", "This approval link is not one of ours.")
+    try:
+        return await call.services.approvals.view(approval_id, call.principal)
+    except AppError as exc:
+        return page.refusal(exc)
+
+
+async def _form(call: Call) -> NewDecision | None:
+    """None for what is no decision. Raises InvalidInput(INVALID_TOOL_ARGS) for arguments that are no JSON object."""
+    data = bytearray()
+    async for chunk in call.request.stream():
+        data += chunk
+        if len(data) > _MAX_FORM_BYTES:
+            return None
+    try:
+        fields = parse_qs(bytes(data).decode(), max_num_fields=10)
+        decision = Decision(fields["decision"][0])
+    except (KeyError, ValueError, UnicodeDecodeError):
+        return None
+    comment = fields.get("comment", [""])[0].strip().replace("\x00", "")
+    # The page's fields come with both buttons, and who rejects has nothing to change or to extend.
+    approves = decision is Decision.APPROVE
+    arguments = fields.get("arguments", [""])[0].strip() if approves else ""
+    try:
+        return NewDecision(
+            decision=decision,
+            comment=comment[:2_000] or None,
+            arguments=_arguments(arguments) if arguments else None,
+            for_session=approves and fields.get("for_session") == ["true"],
+        )
+    except ValidationError:
+        raise _not_arguments() from None
+
+
+def _arguments(text: str) -> JsonObject:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _not_arguments() from None
+    if not isinstance(value, dict):
+        raise _not_arguments()
+    return value
+
+
+def _not_arguments() -> InvalidInput:
+    return InvalidInput(ErrorCode.INVALID_TOOL_ARGS, "The arguments are not a JSON object. Nothing was decided.")

@@ -1,0 +1,95 @@
+"""Agents: who a session can talk to, and new versions of them."""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from shared.errors import ErrorCode
+from shared.sessions.agents.agent import Agent, NewAgent
+from shared.sessions.agents.catalog import agent_etag
+from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, ok, page_of
+from triggers.http.parameters import PAGING, Parameter
+
+bp = df.Blueprint()
+
+_MAX_VERSION = 2**31 - 1
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/agents",
+        "list_agents",
+        "Agents to talk to",
+        "Agents",
+        200,
+        returns=list[Agent],
+        parameters=PAGING,
+    ),
+)
+async def list_agents(call: Call, _: None) -> Response:
+    """The newest version of each, by id; `assistant` is always among them."""
+    return page_of(*await call.services.agents.list_for(call.page(int)))
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/agents/{agent_id}",
+        "get_agent",
+        "One agent",
+        "Agents",
+        200,
+        returns=Agent,
+        parameters=(
+            Parameter("version", "The newest by default", {"type": "integer", "minimum": 1, "maximum": _MAX_VERSION}),
+        ),
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+    ),
+)
+async def get_agent(call: Call, _: None) -> Response:
+    """A version never changes."""
+    version = call.query_as("version", int)
+    if version is not None and not 1 <= version <= _MAX_VERSION:
+        raise invalid_parameter("version", f"must be 1 to {_MAX_VERSION}")
+    agent = await call.services.agents.get(_agent_id(call), version)
+    return ok(agent, headers={"ETag": agent_etag(agent)})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "PUT",
+        "/api/v1/agents/{agent_id}",
+        "put_agent",
+        "Make an agent, or a new version of one",
+        "Agents",
+        200,
+        body=NewAgent,
+        returns=Agent,
+        parameters=(
+            Parameter(
+                "If-Match",
+                "The `ETag` of the version that this one follows; CONFLICT when there is a newer one",
+                {"type": "string", "maxLength": 1024},
+                place="header",
+            ),
+        ),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT),
+        also={201: "There was no such agent"},
+    ),
+)
+async def put_agent(call: Call, body: NewAgent) -> Response:
+    """For admins. What is said already makes no new version; turns that were posted before keep theirs."""
+    agent, is_new = await call.services.agents.put(
+        _agent_id(call), body, call.principal, if_match=call.request.headers.get("if-match")
+    )
+    headers = {"ETag": agent_etag(agent), "Location": f"/api/v1/agents/{agent.id}"}
+    return ok(agent, 201 if is_new else 200, headers)
+
+
+def _agent_id(call: Call) -> str:
+    return call.id("agent_id", ErrorCode.SESSION_NOT_FOUND)

@@ -1,0 +1,35 @@
+"""The tools a model may call, for people and consoles."""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from shared.sessions.approvals.rules import default_policy
+from shared.sessions.tools.models import ToolInfo
+from shared.sessions.tools.registry import ToolRisk, all_tools
+from triggers.http.endpoints import Call, Operation, endpoint, page_of
+
+bp = df.Blueprint()
+
+
+@endpoint(
+    bp,
+    Operation("GET", "/api/v1/tools", "list_tools", "What a model may call", "Tools", 200, returns=list[ToolInfo]),
+)
+async def list_tools(call: Call, _: None) -> Response:
+    """Name, description, JSON schema, approval policy, idempotency, time limit."""
+    items = [
+        ToolInfo(
+            name=tool.name,
+            description=tool.description,
+            parameters=tool.parameters,
+            approval=tool.approval.value,
+            policy=default_policy(tool),
+            idempotent=tool.idempotent,
+            risks=[risk.value for risk in ToolRisk if risk in tool.risks],
+            timeout_seconds=tool.timeout_s,
+        )
+        for tool in all_tools()
+    ]
+    return page_of(items, None)

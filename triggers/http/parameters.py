@@ -1,0 +1,42 @@
+"""Query and header parameters that several routes share, as the OpenAPI document shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT
+from triggers.http.endpoints import Parameter
+
+__all__ = ["IDEMPOTENCY_KEY", "PAGING", "SINCE_UNTIL", "Parameter", "instant", "text"]
+
+
+def text(max_length: int) -> dict[str, Any]:
+    """A string schema."""
+    return {"type": "string", "maxLength": max_length}
+
+
+def instant() -> dict[str, Any]:
+    """An RFC 3339 time schema. An empty one counts as absent, as with every query parameter."""
+    return {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]}
+
+
+PAGING = (
+    Parameter(
+        "limit",
+        "Items of a page",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    ),
+    Parameter("cursor", "`next_cursor` of the page before", text(512)),
+)
+
+SINCE_UNTIL = (
+    Parameter("from", "Created at or after", instant()),
+    Parameter("to", "Created before", instant()),
+)
+
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    "A repeat with the same key and body gets the first answer; with another body CONFLICT",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+    place="header",
+)

@@ -1,0 +1,114 @@
+"""SignalR: negotiation, and who is in which group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import azure.durable_functions as df
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import Request, Response
+from pydantic import BaseModel
+
+from activities.binding import send, sends_events
+from shared.adapters.azure.signalr import HUB
+from shared.composition.services import services
+from shared.errors import AppError, ErrorCode, NotAuthenticated
+from shared.sessions.events import group_action, role_memberships
+from shared.sessions.models import Subscription
+from triggers.http.endpoints import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id
+
+bp = df.Blueprint()
+
+
+class ConnectionInfo(BaseModel):
+    """Where and how to connect; the shape the standard client follows."""
+
+    url: str
+    accessToken: str
+
+
+class Subscribed(BaseModel):
+    """The group a caller is in now, or no longer."""
+
+    session_id: str
+    connection_id: str | None
+
+
+NEGOTIATE = Operation(
+    "POST",
+    "/api/v1/realtime/negotiate",
+    "negotiate",
+    "Connect to SignalR",
+    "Realtime",
+    200,
+    returns=ConnectionInfo,
+)
+OPERATIONS.append(NEGOTIATE)
+
+
+@bp.route(route="api/v1/realtime/negotiate", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@bp.generic_input_binding(
+    arg_name="connection",
+    type="signalRConnectionInfo",
+    hub_name=HUB,
+    # The platform's own statement of who is calling; a client cannot set it.
+    user_id="{headers.x-ms-client-principal-id}",
+    connection_string_setting="AzureSignalRConnectionString",
+)
+@sends_events(bp)
+async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Response:
+    """Connection info for the standard client; the caller joins the groups of their roles, and leaves those of roles
+    they hold no longer, at once. Joining lasts until the end of tomorrow (UTC): who stays connected asks again."""
+    correlation_id = request_id(req)
+    limits: Mapping[str, str] = {}
+    try:
+        principal = caller_of(req, services().settings)
+        admission = await services().limiter.admit(principal.user_id)
+        limits = admission.headers
+        admission.check()
+        if principal.user_id != req.headers.get("x-ms-client-principal-id"):
+            raise NotAuthenticated("The connection would belong to someone else.")
+    except AppError as exc:
+        refused = problem(exc, correlation_id, doing=f"{NEGOTIATE.method} {NEGOTIATE.path}")
+        refused.headers.update(limits)
+        return refused
+    send(
+        events,
+        [
+            group_action("add" if is_member else "remove", group, user_id=principal.user_id)
+            for group, is_member in role_memberships(principal.roles, datetime.now(UTC))
+        ],
+    )
+    return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id, **limits})
+
+
+def _membership_of(verb: str, summary: str) -> Operation:
+    return Operation(
+        "POST",
+        f"/api/v1/sessions/{{session_id}}/{verb}",
+        verb,
+        summary,
+        "Realtime",
+        200,
+        body=Subscription,
+        returns=Subscribed,
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+        body_required=False,
+    )
+
+
+@endpoint(bp, _membership_of("subscribe", "See a session's events live"), sends=True)
+async def subscribe(call: Call, body: Subscription) -> Response:
+    """One connection, or every connection of the caller, for as long as the caller may read the session."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    call.events = await call.services.subscriptions.subscribe(session_id, body.connection_id or None, call.principal)
+    return raw_json({"session_id": session_id, "connection_id": body.connection_id})
+
+
+@endpoint(bp, _membership_of("unsubscribe", "Stop seeing a session's events"), sends=True)
+async def unsubscribe(call: Call, body: Subscription) -> Response:
+    """The counterpart of subscribe."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    call.events = await call.services.subscriptions.unsubscribe(session_id, body.connection_id or None, call.principal)
+    return raw_json({"session_id": session_id, "connection_id": body.connection_id})

@@ -1,0 +1,84 @@
+"""A session's events: replay as JSON, or replay and then live as Server-Sent Events."""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+import orjson
+from azurefunctions.extensions.http.fastapi import Response
+from pydantic import BaseModel, Field
+
+from shared.errors import ErrorCode
+from shared.sessions.events import Envelope
+from shared.sessions.streaming import Viewer
+from triggers.http.endpoints import Call, Operation, Parameter, endpoint, event_stream, invalid_parameter, raw_json
+from triggers.http.parameters import PAGING
+
+bp = df.Blueprint()
+
+_MAX_SEQ = 2**53 - 1
+"""Sequence numbers stay exact in JavaScript."""
+
+LAST_EVENT_ID = Parameter(
+    "Last-Event-ID", "The last number seen; what follows it is sent", {"type": "integer", "minimum": 0}, place="header"
+)
+
+
+class EventPage(BaseModel):
+    """Events after a number."""
+
+    items: list[Envelope] = Field(description="Ascending by seq")
+    next_cursor: str | None = Field(description="`after` of the next page; null when this one reaches the present")
+    last_seq: int = Field(description="The newest number of the session")
+    gap: bool = Field(description="Some events after `after` are lost: rebuild from the messages")
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}/events",
+        "read_events",
+        "Events after a number",
+        "Events",
+        200,
+        returns=EventPage,
+        parameters=(
+            Parameter("after", "The last number seen", {"type": "integer", "minimum": 0, "default": 0}),
+            LAST_EVENT_ID,
+            PAGING[0],
+        ),
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+        also={},
+    ),
+)
+async def read_events(call: Call, _: None) -> Response:
+    """JSON replay; with `Accept: text/event-stream` replay and then live, for as long as the caller may read."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    after = last_event_id(call) or 0
+    limit = call.page(int).limit
+    user_id = call.principal.user_id
+    feed = (await call.services.session_cache.get(session_id, user_id)).feed
+    if "text/event-stream" in call.request.headers.get("accept", ""):
+        return event_stream(call.services.streaming.session_events(Viewer(session_id, user_id, feed), after))
+    found = await call.services.streaming.replay(feed, after, limit)
+    return raw_json(
+        {
+            "items": [orjson.Fragment(item) for item in found.items],
+            "next_cursor": str(found.next_after) if found.more else None,
+            "last_seq": found.last_seq,
+            "gap": found.gap,
+        }
+    )
+
+
+def last_event_id(call: Call) -> int | None:
+    """`Last-Event-ID`, or `after`, or `cursor`. Raises InvalidInput(VALIDATION_ERROR)."""
+    given = (call.request.headers.get("last-event-id"), call.query("after"), call.query("cursor"))
+    numbers = [_number(text) for text in given if text]
+    return numbers[0] if numbers else None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= _MAX_SEQ):
+        raise invalid_parameter("after", "must be a whole number from 0")
+    return int(text)

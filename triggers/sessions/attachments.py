@@ -1,0 +1,206 @@
+"""Files: sent into a session, looked at, read back.
+
+What a file says of itself never decides how a browser treats it: content is served by the type the analyser found, is
+never run (`sandbox`, `nosniff`), and all but plain images is offered for saving.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import datetime
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response, StreamingResponse
+
+from shared.errors import ErrorCode
+from shared.sessions.files.names import content_disposition
+from shared.sessions.models import Attachment, AttachmentDetail
+from triggers.http.endpoints import Call, Operation, endpoint, ok, page_of
+from triggers.http.multipart import FILE_FIELD, receive_file
+from triggers.http.parameters import PAGING, Parameter
+
+bp = df.Blueprint()
+
+_OF_SESSION = "/api/v1/sessions/{session_id}/attachments"
+_ONE = "/api/v1/attachments/{attachment_id}"
+
+SERVED_AS = (
+    "application/json",
+    "application/octet-stream",
+    "application/pdf",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "image/bmp",
+    "image/gif",
+    "image/jpeg",
+    "image/png",
+    "image/tiff",
+    "image/webp",
+    "text/csv",
+    "text/markdown",
+    "text/plain",
+    "text/tab-separated-values",
+)
+"""The media types the analyser gives; none of them runs in a browser."""
+
+_SHOWN_INLINE = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # It may be kept, but who may read it is asked each time.
+    "Cache-Control": "private, no-cache",
+}
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        _OF_SESSION,
+        "add_attachment",
+        "Send a file into a session",
+        "Files",
+        201,
+        returns=AttachmentDetail,
+        form={
+            "type": "object",
+            "required": [FILE_FIELD],
+            "properties": {FILE_FIELD: {"type": "string", "format": "binary"}},
+            "additionalProperties": False,
+        },
+        form_type="multipart/form-data",
+        errors=(
+            ErrorCode.SESSION_NOT_FOUND,
+            ErrorCode.INVALID_STATE,
+            ErrorCode.SESSION_EXPIRED,
+            ErrorCode.INVALID_MESSAGE,
+            ErrorCode.MESSAGE_TOO_LONG,
+            ErrorCode.VALIDATION_ERROR,
+        ),
+    ),
+)
+async def add_attachment(call: Call, _: None) -> Response:
+    """Analysed by content; what cannot be read is kept with a warning. Use its id in `attachment_ids` of a message."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    attachments = call.services.attachments
+    await attachments.admit(session_id, call.principal)
+    with attachments.spool() as spool:
+        name = await receive_file(call.request, spool, attachments.max_bytes)
+        added = await attachments.add(session_id, call.principal, spool, name)
+    return ok(added, 201, {"Location": f"/api/v1/attachments/{added.id}"})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        _OF_SESSION,
+        "list_attachments",
+        "The files of a session, oldest first",
+        "Files",
+        200,
+        returns=list[Attachment],
+        parameters=PAGING,
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+    ),
+)
+async def list_attachments(call: Call, _: None) -> Response:
+    """Those that were sent and those that tools made."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    items, cursor = await call.services.attachments.list_for(session_id, call.principal, call.page(datetime))
+    return page_of(items, cursor)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        _ONE,
+        "get_attachment",
+        "What is known of a file",
+        "Files",
+        200,
+        returns=AttachmentDetail,
+        errors=(ErrorCode.MESSAGE_NOT_FOUND,),
+    ),
+)
+async def get_attachment(call: Call, _: None) -> Response:
+    """Its kind, its facts, and the beginning of its text."""
+    attachment_id = call.id("attachment_id", ErrorCode.MESSAGE_NOT_FOUND)
+    return ok(await call.services.attachments.get(attachment_id, call.principal))
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        f"{_ONE}/content",
+        "get_attachment_content",
+        "The bytes of a file",
+        "Files",
+        200,
+        media_type=SERVED_AS[0],
+        also_as=SERVED_AS[1:],
+        parameters=(
+            Parameter("Range", "One range of bytes; anything else gets the whole", {"type": "string"}, place="header"),
+            Parameter("If-None-Match", "An `ETag` it came with before", {"type": "string"}, place="header"),
+            Parameter("If-Range", "The `ETag` that `Range` is of", {"type": "string"}, place="header"),
+        ),
+        errors=(ErrorCode.MESSAGE_NOT_FOUND,),
+        also={206: "The range of it that was asked for", 304: "It is what the caller has"},
+    ),
+)
+async def get_attachment_content(call: Call, _: None) -> Response:
+    """Streamed from the store."""
+    attachment_id = call.id("attachment_id", ErrorCode.MESSAGE_NOT_FOUND)
+    stored = await call.services.attachments.open(attachment_id, call.principal)
+    about = stored.record.attachment
+    etag = f'"{about.sha256}"'
+    headers = {**SAFE_HEADERS, "ETag": etag}
+    asked = call.request.headers
+    if etag in re.findall(r'"[^"]*"', asked.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    start, end = 0, about.size_bytes
+    if asked.get("if-range", etag) == etag:
+        start, end = _range(asked.get("range", ""), about.size_bytes)
+    is_part = end - start < about.size_bytes
+    media_type = about.media_type if about.media_type in SERVED_AS else "application/octet-stream"
+    headers |= {
+        "Content-Disposition": content_disposition(about.name, inline=media_type in _SHOWN_INLINE),
+        "Content-Length": str(end - start),
+        "Accept-Ranges": "bytes",
+    }
+    if is_part:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{about.size_bytes}"
+    body = await begun(stored.read(start, end - start if is_part else None))
+    return StreamingResponse(body, status_code=206 if is_part else 200, media_type=media_type, headers=headers)
+
+
+async def begun(pieces: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """The same pieces, the first of them fetched: what fails by then can still be told as an error."""
+    first = await anext(pieces, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        async with aclosing(pieces):
+            if first:
+                yield first
+            async for piece in pieces:
+                yield piece
+
+    return whole()
+
+
+def _range(header: str, size_bytes: int) -> tuple[int, int]:
+    """The bytes from and up to where the header asks; all of them where it cannot be met (RFC 9110, 14.2)."""
+    found = _RANGE.fullmatch(header.strip())
+    if found is None or not (found[1] or found[2]):
+        return 0, size_bytes
+    if found[1]:
+        start, end = int(found[1]), min(int(found[2] or size_bytes) + 1, size_bytes)
+    else:
+        start, end = max(0, size_bytes - int(found[2])), size_bytes
+    return (start, end) if start < end else (0, size_bytes)

@@ -1,0 +1,33 @@
+"""The audit trail of a session, for those who answer for it."""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from shared.errors import ErrorCode
+from shared.sessions.audit.trail import AuditPage
+from triggers.http.endpoints import Call, Operation, endpoint, ok
+from triggers.http.parameters import PAGING
+
+bp = df.Blueprint()
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}/audit",
+        "get_audit",
+        "The audit trail of a session, and whether it is whole",
+        "Sessions",
+        200,
+        returns=AuditPage,
+        parameters=PAGING,
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.DATABASE_ERROR),
+    ),
+)
+async def get_audit(call: Call, _: None) -> Response:
+    """For its owner and for admins; oldest first. Every answer judges the whole trail, not only its page."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    return ok(await call.services.audit.report(session_id, call.principal, call.page(int)))

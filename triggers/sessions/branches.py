@@ -1,0 +1,105 @@
+"""Branches: the other answers of a session, which of them new messages follow, and a session copied from another."""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from shared.errors import ErrorCode
+from shared.sessions.life.branches import Branch
+from shared.sessions.life.forks import NewFork
+from shared.sessions.life.lifecycle import etag_of
+from shared.sessions.models import Session
+from triggers.http.endpoints import Call, InvalidPath, Operation, endpoint, ok, page_of
+from triggers.http.parameters import IDEMPOTENCY_KEY, PAGING
+
+bp = df.Blueprint()
+
+_BRANCHES = "/api/v1/sessions/{session_id}/branches"
+
+MOVE_ERRORS = (
+    ErrorCode.SESSION_NOT_FOUND,
+    ErrorCode.MESSAGE_NOT_FOUND,
+    ErrorCode.INVALID_STATE,
+    ErrorCode.CONFLICT,
+    ErrorCode.SESSION_EXPIRED,
+)
+"""What keeps a session from going on at another place, be it named by a branch or by a checkpoint."""
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        _BRANCHES,
+        "list_branches",
+        "The branches of a session, oldest first",
+        "Branches",
+        200,
+        returns=list[Branch],
+        parameters=PAGING,
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+    ),
+)
+async def list_branches(call: Call, _: None) -> Response:
+    """Branch 0 is what a session begins with; those with the same `fork_message_id` are answers to choose from."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    return page_of(*await call.services.branches.list_for(session_id, call.principal, call.page(int)))
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        f"{_BRANCHES}/{{branch}}/activate",
+        "activate_branch",
+        "Go on from another branch",
+        "Branches",
+        200,
+        returns=Session,
+        errors=MOVE_ERRORS,
+    ),
+    sends=True,
+)
+async def activate_branch(call: Call, _: None) -> Response:
+    """Idempotent. CONFLICT while a turn of the session is open."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    session, call.events = await call.services.branches.activate(session_id, _branch(call), call.principal)
+    return ok(session, headers={"ETag": etag_of(session)})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/fork",
+        "fork_session",
+        "Copy a session, up to a message or a checkpoint, into one of the caller's own",
+        "Branches",
+        201,
+        body=NewFork,
+        returns=Session,
+        parameters=(IDEMPOTENCY_KEY,),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND, ErrorCode.CONFLICT),
+        body_required=False,
+    ),
+    sends=True,
+)
+async def fork_session(call: Call, body: NewFork) -> Response:
+    """Whoever may read a session may copy it. The copy has one branch; `forked_from` says where it came from.
+
+    Taken are messages, turns, tool calls and the session's own settings; not participants, bookmarks or approvals.
+    """
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    session, call.events = await call.services.forks.fork(
+        session_id, body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
+    )
+    return ok(session, 201, {"Location": f"/api/v1/sessions/{session.id}", "ETag": etag_of(session)})
+
+
+def _branch(call: Call) -> int:
+    """The number in the path. Raises MESSAGE_NOT_FOUND for what cannot be one."""
+    text = str(call.request.path_params.get("branch", ""))
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidPath(ErrorCode.MESSAGE_NOT_FOUND)
+    return int(text)

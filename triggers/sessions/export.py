@@ -1,0 +1,44 @@
+"""A conversation as a file to save."""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response, StreamingResponse
+
+from shared.errors import ErrorCode
+from shared.sessions.files.names import content_disposition
+from shared.sessions.files.writers.content import FileFormat
+from triggers.http.endpoints import Call, Operation, endpoint
+from triggers.http.parameters import Parameter
+from triggers.sessions.attachments import SAFE_HEADERS, begun
+
+bp = df.Blueprint()
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}/export",
+        "export_session",
+        "The conversation as a file",
+        "Files",
+        200,
+        media_type="application/json",
+        also_as=tuple(kind.media_type.partition(";")[0] for kind in FileFormat if kind is not FileFormat.JSON),
+        parameters=(
+            Parameter("format", "json by default", {"type": "string", "enum": [*FileFormat], "default": "json"}),
+        ),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_TOO_LONG),
+    ),
+)
+async def export_session(call: Call, _: None) -> Response:
+    """Its active branch, oldest message first; streamed, but for pdf and docx, which take a bounded conversation."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    file_format = call.query_as("format", FileFormat) or FileFormat.JSON
+    export = await call.services.exports.export(session_id, call.principal, file_format)
+    return StreamingResponse(
+        await begun(export.pieces),
+        media_type=export.media_type,
+        headers={**SAFE_HEADERS, "Content-Disposition": content_disposition(export.name)},
+    )

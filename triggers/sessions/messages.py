@@ -1,0 +1,228 @@
+"""Messages: post one (which queues a turn) and read the history."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+from pydantic import BaseModel
+
+from activities import durable_client
+from shared.errors import AppError, ErrorCode, NotFound
+from shared.sessions.live.realtime import DeliveryFailed
+from shared.sessions.models import Message, MessageRole, NewMessage, Regeneration, Turn, TurnStatus
+from shared.sessions.records.pages import MessageFilter
+from shared.sessions.records.turns import PostedMessage
+from shared.sessions.service import Posted
+from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, ok, page_of, problem
+from triggers.http.parameters import IDEMPOTENCY_KEY, PAGING, SINCE_UNTIL, Parameter, text
+
+bp = df.Blueprint()
+
+
+log = logging.getLogger("parley.messages")
+
+MAX_WAIT_SECONDS = 60
+"""Well below what the platform's front end gives a request."""
+
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+PREFER = Parameter(
+    "Prefer",
+    f"`wait=SECONDS`, {MAX_WAIT_SECONDS} at most: answer when the turn has ended or waits for a person",
+    text(256),
+    place="header",
+)
+
+
+class PostedTurn(BaseModel):
+    """What a posted message began."""
+
+    message: Message
+    turn: Turn
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/messages",
+        "post_message",
+        "Post a message and start its turn",
+        "Messages",
+        202,
+        body=NewMessage,
+        returns=PostedTurn,
+        parameters=(IDEMPOTENCY_KEY, PREFER),
+        errors=(
+            ErrorCode.SESSION_NOT_FOUND,
+            ErrorCode.INVALID_STATE,
+            ErrorCode.INVALID_MESSAGE,
+            ErrorCode.MESSAGE_TOO_LONG,
+            ErrorCode.CONFLICT,
+            ErrorCode.SESSION_EXPIRED,
+            ErrorCode.APPROVAL_REQUIRED,
+            ErrorCode.TOKEN_LIMIT,
+        ),
+        also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
+    ),
+    sends=True,
+    durable=True,
+)
+async def post_message(call: Call, body: NewMessage) -> Response:
+    """202 once it is stored; the answer streams (`Location` names the turn).
+
+    With `Prefer: wait=SECONDS`: 200 when the turn ends in that time, APPROVAL_REQUIRED once it waits for a person.
+    """
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    posted = await call.services.sessions.post_message(
+        session_id, body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
+    )
+    return await _begun(call, posted)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/messages/{message_id}/regenerate",
+        "regenerate_message",
+        "Answer a user's message again, on a new branch",
+        "Messages",
+        202,
+        body=Regeneration,
+        returns=PostedTurn,
+        parameters=(IDEMPOTENCY_KEY, PREFER),
+        errors=(
+            ErrorCode.SESSION_NOT_FOUND,
+            ErrorCode.MESSAGE_NOT_FOUND,
+            ErrorCode.INVALID_STATE,
+            ErrorCode.INVALID_MESSAGE,
+            ErrorCode.CONFLICT,
+            ErrorCode.SESSION_EXPIRED,
+            ErrorCode.APPROVAL_REQUIRED,
+            ErrorCode.TOKEN_LIMIT,
+        ),
+        also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
+        body_required=False,
+    ),
+    sends=True,
+    durable=True,
+)
+async def regenerate_message(call: Call, body: Regeneration) -> Response:
+    """The new branch becomes the active one; what followed the message stays, as the branch it is on.
+
+    Otherwise as posting a message: 202, `Location` names the turn, and the choice of concurrency holds.
+    """
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    message_id = call.id("message_id", ErrorCode.MESSAGE_NOT_FOUND)
+    posted = await call.services.branches.regenerate(
+        session_id, message_id, body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
+    )
+    return await _begun(call, posted)
+
+
+async def _begun(call: Call, posted: Posted) -> Response:
+    """Start the turn if it is next, and answer."""
+    session_id = posted.result.turn.session_id
+    call.events = posted.messages
+    result = posted.result
+    if result.interrupted is not None:
+        await durable_client.interrupt(call.durable, result.interrupted)
+    if posted.start:
+        await durable_client.start_or_leave(call.durable, result.turn.id)
+    headers = {"Location": f"/api/v1/sessions/{session_id}/turns/{result.turn.id}"}
+    wait_s = _wait_seconds(call)
+    if wait_s is None:
+        return ok(PostedTurn(message=result.message, turn=result.turn), 202, headers)
+    return await _when_settled(call, result, wait_s, headers | {"Preference-Applied": f"wait={wait_s}"})
+
+
+async def _when_settled(call: Call, result: PostedMessage, wait_s: int, headers: dict[str, str]) -> Response:
+    """The answer to a caller who waits for the turn."""
+    # What leaves through the output binding leaves when this returns: too late for those who watch live.
+    messages, call.events = call.events, []
+    try:
+        if messages:
+            await call.services.sender.send(messages)
+    except DeliveryFailed as exc:
+        log.warning("live delivery failed for turn %s: %s", result.turn.id, exc)
+    try:
+        turn = await call.services.waiter.settled(result.target, result.turn.id, call.principal.user_id, wait_s)
+    except NotFound as exc:
+        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session was deleted or closed to you meanwhile.") from exc
+    if turn.status is TurnStatus.WAITING_APPROVAL:
+        waiting = AppError(ErrorCode.APPROVAL_REQUIRED, "The turn waits until a tool call is approved or rejected.")
+        response = problem(waiting, call.correlation_id, doing="waiting for a turn")
+        response.headers.update(headers)
+        return response
+    return ok(PostedTurn(message=result.message, turn=turn), 200 if turn.status.is_terminal else 202, headers)
+
+
+def _wait_seconds(call: Call) -> int | None:
+    """The `wait` of `Prefer` (RFC 7240), at most MAX_WAIT_SECONDS; None without one that can be understood."""
+    found = _WAIT.search(",".join(call.request.headers.getlist("prefer")))
+    return None if found is None else min(int(found[1]), MAX_WAIT_SECONDS)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}/messages",
+        "list_messages",
+        "The history of a session",
+        "Messages",
+        200,
+        returns=list[Message],
+        parameters=(
+            Parameter("role", "Only of this role", {"type": "string", "enum": [*MessageRole]}),
+            *SINCE_UNTIL,
+            Parameter("q", "Only with this in the text", text(200)),
+            Parameter("order", "Oldest first by default", {"type": "string", "enum": ["asc", "desc"]}),
+            Parameter(
+                "branch", "As this branch reads it; the active one by default", {"type": "integer", "minimum": 0}
+            ),
+            *PAGING,
+        ),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND),
+    ),
+)
+async def list_messages(call: Call, _: None) -> Response:
+    """In order of arrival; a page stays valid while messages arrive and branches change."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    order = call.query("order") or "asc"
+    if order not in {"asc", "desc"}:
+        raise invalid_parameter("order", "must be asc or desc")
+    wanted = MessageFilter(
+        role=call.query_as("role", MessageRole),
+        since=call.instant("from"),
+        until=call.instant("to"),
+        q=call.query("q"),
+        descending=order == "desc",
+        branch=call.query_as("branch", int),
+    )
+    items, cursor = await call.services.history.list_messages(session_id, call.principal, wanted, call.page(int))
+    return page_of(items, cursor)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}/messages/{message_id}",
+        "get_message",
+        "One message",
+        "Messages",
+        200,
+        returns=Message,
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND),
+    ),
+)
+async def get_message(call: Call, _: None) -> Response:
+    """With its tool calls."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    message_id = call.id("message_id", ErrorCode.MESSAGE_NOT_FOUND)
+    return ok(await call.services.history.get_message(session_id, message_id, call.principal))

@@ -1,0 +1,228 @@
+"""Sessions: create, read, list, change, move along the state machine, erase."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import azure.durable_functions as df
+from azurefunctions.extensions.http.fastapi import Response
+
+from activities import durable_client, erasure, holding
+from shared.errors import ErrorCode
+from shared.sessions.life.lifecycle import etag_of
+from shared.sessions.models import NewSession, Session, SessionPatch, SessionStatus
+from shared.sessions.records.pages import SESSION_SORTS, SessionFilter
+from shared.sessions.service import Changed
+from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, no_content, ok, page_of
+from triggers.http.parameters import IDEMPOTENCY_KEY, PAGING, Parameter, text
+
+bp = df.Blueprint()
+
+_NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND,)
+
+_CANCEL_SECONDS = 3.0
+"""How long an erasure waits for a running turn to notice that it is cancelled, before it is ended the hard way."""
+
+IF_MATCH = Parameter(
+    "If-Match",
+    "An `ETag` of this session; CONFLICT when it has changed since",
+    {"type": "string", "maxLength": 1024},
+    place="header",
+)
+
+
+def _transition(verb: str, summary: str) -> Operation:
+    """One arrow of the state machine. What has expired can still be ended."""
+    expires = () if verb == "end" else (ErrorCode.SESSION_EXPIRED,)
+    return Operation(
+        "POST",
+        f"/api/v1/sessions/{{session_id}}/{verb}",
+        f"{verb}_session",
+        summary,
+        "Sessions",
+        200,
+        returns=Session,
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.INVALID_STATE, *expires),
+    )
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions",
+        "create_session",
+        "Open a session",
+        "Sessions",
+        201,
+        body=NewSession,
+        returns=Session,
+        parameters=(IDEMPOTENCY_KEY,),
+        errors=(ErrorCode.SESSION_ALREADY_EXISTS, ErrorCode.CONFLICT),
+        body_required=False,
+    ),
+    sends=True,
+)
+async def create_session(call: Call, body: NewSession) -> Response:
+    """A repeat with the same Idempotency-Key gets the same session again; `template` fills what the body leaves out."""
+    session, _, call.events = await call.services.sessions.create(
+        body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
+    )
+    return ok(session, 201, {"Location": f"/api/v1/sessions/{session.id}", "ETag": etag_of(session)})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions",
+        "list_sessions",
+        "The caller's sessions",
+        "Sessions",
+        200,
+        returns=list[Session],
+        parameters=(
+            Parameter("status", "Only in this state", {"type": "string", "enum": [*SessionStatus]}),
+            Parameter("tag", "Only with this tag", text(64)),
+            Parameter("agent_id", "Only with this agent", text(64)),
+            Parameter("q", "Only with this in the name", text(200)),
+            Parameter("sort", "Order; newest first by default", {"type": "string", "enum": [*SESSION_SORTS]}),
+            *PAGING,
+        ),
+    ),
+)
+async def list_sessions(call: Call, _: None) -> Response:
+    """Those the caller owns or takes part in."""
+    sort = call.query("sort") or "-created_at"
+    if sort not in SESSION_SORTS:
+        raise invalid_parameter("sort", f"must be one of {', '.join(SESSION_SORTS)}")
+    wanted = SessionFilter(
+        status=call.query_as("status", SessionStatus),
+        tag=call.query("tag"),
+        agent_id=call.query("agent_id"),
+        q=call.query("q"),
+        sort=SESSION_SORTS[sort],
+    )
+    items, cursor = await call.services.sessions.list_for(call.principal, wanted, call.page(datetime))
+    return page_of(items, cursor)
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/sessions/{session_id}",
+        "get_session",
+        "One session",
+        "Sessions",
+        200,
+        returns=Session,
+        errors=_NOT_FOUND,
+    ),
+)
+async def get_session(call: Call, _: None) -> Response:
+    """For its owner and participants; anyone else finds nothing."""
+    record = await call.services.sessions.get(_session_id(call), call.principal)
+    return ok(record.session, headers={"ETag": etag_of(record.session)})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "PATCH",
+        "/api/v1/sessions/{session_id}",
+        "update_session",
+        "Change a session's name, configuration, tags or metadata",
+        "Sessions",
+        200,
+        body=SessionPatch,
+        returns=Session,
+        parameters=(IF_MATCH,),
+        errors=(
+            ErrorCode.SESSION_NOT_FOUND,
+            ErrorCode.INVALID_STATE,
+            ErrorCode.SESSION_EXPIRED,
+            ErrorCode.CONFLICT,
+        ),
+    ),
+)
+async def update_session(call: Call, body: SessionPatch) -> Response:
+    """What is absent stays. Turns that were posted before keep the configuration they were posted under."""
+    record = await call.services.lifecycle.patch(
+        _session_id(call), body, call.principal, if_match=call.request.headers.get("if-match")
+    )
+    return ok(record.session, headers={"ETag": etag_of(record.session)})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "DELETE",
+        "/api/v1/sessions/{session_id}",
+        "delete_session",
+        "Erase a session and all that hangs on it",
+        "Sessions",
+        204,
+        parameters=(IF_MATCH,),
+        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT),
+    ),
+    sends=True,
+    durable=True,
+)
+async def delete_session(call: Call, _: None) -> Response:
+    """The owner's to do, and safe to repeat. A running turn is cancelled first; the sweep repeats what is cut."""
+    session_id = _session_id(call)
+    lifecycle = call.services.lifecycle
+    mark, call.events = await lifecycle.mark_erasure(
+        session_id, call.principal, if_match=call.request.headers.get("if-match")
+    )
+    if mark is not None:
+        await holding.follow(call.services, call.durable, session_id)
+        await durable_client.interrupt(call.durable, mark.interruption)
+        await lifecycle.turns_over(session_id, within_s=_CANCEL_SECONDS)
+    await erasure.erase(call.services, call.durable, session_id)
+    return no_content()
+
+
+@endpoint(bp, _transition("activate", "CREATED to ACTIVE"), sends=True, durable=True)
+async def activate_session(call: Call, _: None) -> Response:
+    """A first message does the same."""
+    changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ACTIVE)
+    return _answer(call, changed)
+
+
+@endpoint(bp, _transition("suspend", "ACTIVE to SUSPENDED"), sends=True, durable=True)
+async def suspend_session(call: Call, _: None) -> Response:
+    """A running turn is held where it is, its waits included."""
+    changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.SUSPENDED)
+    await holding.follow(call.services, call.durable, changed.session.id)
+    return _answer(call, changed)
+
+
+@endpoint(bp, _transition("resume", "SUSPENDED to ACTIVE"), sends=True, durable=True)
+async def resume_session(call: Call, _: None) -> Response:
+    """A held turn goes on; a queued one starts."""
+    changed = await call.services.sessions.resume(_session_id(call), call.principal)
+    await holding.follow(call.services, call.durable, changed.session.id)
+    if changed.next_turn_id is not None:
+        await durable_client.start_or_leave(call.durable, changed.next_turn_id)
+    return _answer(call, changed)
+
+
+@endpoint(bp, _transition("end", "To ENDED, for good"), sends=True, durable=True)
+async def end_session(call: Call, _: None) -> Response:
+    """A running turn is cancelled first."""
+    changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ENDED)
+    # Held orchestrations must run to learn that they were cancelled.
+    await holding.follow(call.services, call.durable, changed.session.id)
+    await durable_client.interrupt(call.durable, changed.interruption)
+    return _answer(call, changed)
+
+
+def _session_id(call: Call) -> str:
+    return call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+
+
+def _answer(call: Call, changed: Changed) -> Response:
+    call.events = changed.messages
+    return ok(changed.session, headers={"ETag": etag_of(changed.session)})

@@ -1,0 +1,158 @@
+"""The web console's built files: one page and its assets, below the site's root.
+
+Invariant: only files that the build wrote are served, under a policy that lets no inline script or style run and
+nothing be loaded from elsewhere; a file whose name carries its hash never changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from functools import cache
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import azure.durable_functions as df
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import Request, Response
+
+from shared.composition.services import services
+from shared.settings import Settings
+from triggers.http.html import content_security_policy
+
+bp = df.Blueprint()
+
+DIST = Path(__file__).parents[2] / "web" / "dist"
+"""What `web/` is built to; part of the deployed package."""
+
+_ASSET = re.compile(r"[A-Za-z0-9_-]{1,80}-[A-Za-z0-9_-]{8}\.(?P<kind>js|css|svg)")
+_MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_META = '<meta name="parley-{name}" content="{value}"'
+COMMON_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+PAGE_CACHE = "no-cache"
+ASSET_CACHE = "public, max-age=31536000, immutable"
+
+
+class _File(NamedTuple):
+    plain: bytes
+    gzipped: bytes | None
+
+
+# A route of "" would become the function's name; an optional segment of no length is the site's root.
+@bp.route(route="{root:maxlength(0)?}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
+async def console(req: Request) -> Response:
+    """The page. It holds no data of anybody: what it shows comes through the API."""
+    settings = services().settings
+    headers = COMMON_HEADERS | {"Content-Security-Policy": page_policy(settings), "Cache-Control": PAGE_CACHE}
+    found = await asyncio.to_thread(_read, DIST / "index.html")
+    if found is None:
+        return _not_built(headers)
+    page = marked(found.plain, auth=settings.auth_mode)
+    etag = f'"{sha256(page).hexdigest()[:32]}"'
+    headers["ETag"] = etag
+    if req.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+
+
+@bp.route(route="assets/{name}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
+async def console_asset(req: Request) -> Response:
+    """A script or style sheet of the page."""
+    name = str(req.path_params.get("name", ""))
+    match = _ASSET.fullmatch(name)
+    found = await asyncio.to_thread(_asset, name) if match is not None else None
+    if match is None or found is None:
+        return Response(status_code=404, headers=COMMON_HEADERS | {"Cache-Control": "no-store"})
+    headers = COMMON_HEADERS | {"Cache-Control": ASSET_CACHE, "Vary": "Accept-Encoding"}
+    body = found.plain
+    # The platform compresses nothing by itself, so the build did.
+    if found.gzipped is not None and "gzip" in req.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        body = found.gzipped
+    return Response(body, media_type=_MEDIA_TYPES[match["kind"]], headers=headers)
+
+
+def page_policy(settings: Settings) -> str:
+    """The page's Content-Security-Policy where this app serves it: this API, and the SignalR service it is sent to."""
+    endpoint = settings.signalr_service_uri
+    for part in (settings.signalr_connection_string or "").split(";"):
+        key, _, value = part.partition("=")
+        if key.strip().lower() == "endpoint":
+            endpoint = value.strip()
+    return console_policy("'self'", *(signalr_origins(endpoint) if endpoint else []))
+
+
+def console_policy(*origins: str) -> str:
+    """A policy that allows the page its own files, and scripts to talk to these origins; wherever it is served."""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self';"
+        f" connect-src {' '.join(origins)}; form-action 'none'; frame-ancestors 'none'; base-uri 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def signalr_origins(endpoint: str) -> list[str]:
+    """Where negotiation sends the client, for HTTP and for WebSockets."""
+    url = urlsplit(endpoint)
+    secure = "s" if url.scheme == "https" else ""
+    return [f"http{secure}://{url.netloc}", f"ws{secure}://{url.netloc}"]
+
+
+def marked(page: bytes, **facts: str) -> bytes:
+    """The built page told where it is: `auth`, how callers sign in, and `api`, the API's origin when it is another."""
+    for name, value in facts.items():
+        start = _META.format(name=name, value="").removesuffix('"').encode()
+        head, found, rest = page.partition(start)
+        if not found:
+            raise ValueError(f"the page has no place for {name!r}")
+        page = head + start + escape(value).encode() + rest[rest.index(b'"') :]
+    return page
+
+
+@cache
+def _cached(path: Path) -> _File:
+    compressed = path.with_name(f"{path.name}.gz")
+    return _File(path.read_bytes(), compressed.read_bytes() if compressed.exists() else None)
+
+
+def _asset(name: str) -> _File | None:
+    try:
+        return _cached(DIST / "assets" / name)
+    except FileNotFoundError:
+        return None
+
+
+def _read(path: Path) -> _File | None:
+    try:
+        return _File(path.read_bytes(), None)
+    except FileNotFoundError:
+        return None
+
+
+_STYLE = """:root{color-scheme:light dark}
+body{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}"""
+
+
+def _not_built(headers: dict[str, str]) -> Response:
+    page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>Parley</title><style>{_STYLE}</style></head>
+<body><main><h1>The console is not built</h1>
+<p>All else works: the API is described at <a href="/api/docs">/api/docs</a>.</p>
+<p>Its packages come from the npm registry. Run <code>./dev up</code> again when that can be reached, or set
+<code>NPM_CONFIG_REGISTRY</code> to one that can; its line <code>console</code> says what was wrong.</p>
+</main></body>
+</html>"""
+    return Response(
+        page,
+        status_code=503,
+        media_type="text/html; charset=utf-8",
+        headers=headers | {"Content-Security-Policy": content_security_policy(_STYLE), "Retry-After": "30"},
+    )
