@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared.errors import HTTP_STATUS, ErrorCode
 from tests.contract.wire import EVENTS, WireContract
-from tests.e2e.client import Api
+from tests.e2e.support.client import Api
 
 ROUTES = (
     "POST /api/v1/sessions",

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from tests.contract.wire import WireContract
-from tests.e2e.client import Api, call, post_call, script
-from tests.e2e.processes import AppHost, Sink
+from tests.e2e.support.client import Api, call, post_call, script
+from tests.e2e.support.processes import AppHost, Sink
 
 _RUN_LIMIT_S = 170
 

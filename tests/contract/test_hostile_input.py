@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.client import Api, post_call, script
-from tests.e2e.processes import Sink
+from tests.e2e.support.client import Api, post_call, script
+from tests.e2e.support.processes import Sink
 
 NUL = "a\u0000b"
 HUGE = 10**400

@@ -14,8 +14,8 @@ import pytest
 
 from shared.signing import ApprovalLinks
 from tests.contract.wire import WireContract
-from tests.e2e.client import Api, call, post_call, script
-from tests.e2e.processes import LINK_SECRET, AppHost, Sink, app_environment, free_port, running_host
+from tests.e2e.support.client import Api, call, post_call, script
+from tests.e2e.support.processes import LINK_SECRET, AppHost, Sink, app_environment, free_port, running_host
 
 NOBODY = "0190aaaa-0000-7000-8000-000000000000"
 

@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests; `stack.py` says what they are."""
+"""Fixtures of the end-to-end tests; `support/stack.py` says what they are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.signalr import Console, running_console
-from tests.e2e.stack import api, contract, model_url, own_host, parley, sink
+from tests.e2e.support.signalr import Console, running_console
+from tests.e2e.support.stack import api, contract, model_url, own_host, parley, sink
 
 __all__ = ["api", "contract", "model_url", "own_host", "parley", "sink"]
 

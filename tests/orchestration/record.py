@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.client import Api, call, post_call, script
-from tests.e2e.processes import WEBHOOK_SECRET, Sink, running_host, running_sink, scripted_model
-from tests.e2e.stack import WEBHOOK_PATH, own_environment, own_stores
+from tests.e2e.support.client import Api, call, post_call, script
+from tests.e2e.support.processes import WEBHOOK_SECRET, Sink, running_host, running_sink, scripted_model
+from tests.e2e.support.stack import WEBHOOK_PATH, own_environment, own_stores
 
 HERE = Path(__file__).parent / "histories"
 COMPLETED = "Completed"

@@ -19,8 +19,8 @@ import pytest
 
 from devtools.package import PackageError, build, is_ignored, read_rules
 from devtools.setup.install import uv_environment
-from tests.e2e.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
-from tests.e2e.stack import own_stores
+from tests.e2e.support.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
+from tests.e2e.support.stack import own_stores
 
 ROOT = Path(__file__).parents[2]
 _SAID = "a platypus numbered 7431"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Api, open_api
-from tests.e2e.processes import AppHost
+from tests.e2e.support.client import Api, open_api
+from tests.e2e.support.processes import AppHost
 from tests.smallmodel.stack import RunningModel, app_with, running_model
 
 _HERE = Path(__file__).parent

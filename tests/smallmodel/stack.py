@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 
 from devtools.small_model import MODEL_NAME
-from tests.e2e.client import ENDED, Api, Json, eventually
-from tests.e2e.processes import ROOT, STOP_LIMIT_S, AppHost, free_port, running_host, running_sink, wait_for
-from tests.e2e.sse import Transcript
-from tests.e2e.stack import own_environment, own_stores
+from tests.e2e.support.client import ENDED, Api, Json, eventually
+from tests.e2e.support.processes import ROOT, STOP_LIMIT_S, AppHost, free_port, running_host, running_sink, wait_for
+from tests.e2e.support.sse import Transcript
+from tests.e2e.support.stack import own_environment, own_stores
 
 INSTALL_LIMIT_S = 900.0
 """The first run downloads 130 MB."""

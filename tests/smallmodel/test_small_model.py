@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from devtools.small_model import CONTEXT_TOKENS
-from tests.e2e.client import Api
+from tests.e2e.support.client import Api
 from tests.smallmodel.stack import RunningModel, answer_of, ended, long_message
 
 

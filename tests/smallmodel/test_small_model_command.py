@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.processes import ROOT, STOP_LIMIT_S, free_port, wait_for
+from tests.e2e.support.processes import ROOT, STOP_LIMIT_S, free_port, wait_for
 from tests.smallmodel.stack import RunningModel
 
 _COMMAND = [sys.executable, "-P", "-m", "devtools.small_model"]

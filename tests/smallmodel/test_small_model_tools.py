@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from devtools.small_model import CONTEXT_TOKENS
-from tests.e2e.client import Api, open_api
-from tests.e2e.processes import AppHost
+from tests.e2e.support.client import Api, open_api
+from tests.e2e.support.processes import AppHost
 from tests.smallmodel.stack import RunningModel, answer_of, app_with, long_message, running_model
 
 

@@ -10,9 +10,9 @@ from playwright.sync_api import Browser
 
 from devtools import console as console_build
 from devtools.checks import NO_CHROMIUM, chromium
-from tests.e2e.processes import AppHost
-from tests.e2e.stack import api, contract, model_url, own_host, parley, sink
-from tests.web.browsing import Http, Visitor, running_browser
+from tests.e2e.support.processes import AppHost
+from tests.e2e.support.stack import api, contract, model_url, own_host, parley, sink
+from tests.web.support.browsing import Http, Visitor, running_browser
 
 __all__ = ["api", "contract", "model_url", "own_host", "parley", "sink"]
 

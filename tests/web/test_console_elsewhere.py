@@ -13,11 +13,11 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from devtools import static_site
-from tests.e2e.client import script
-from tests.e2e.processes import ROOT, AppHost, Sink, free_port
-from tests.e2e.stack import own_environment, own_stores
-from tests.web import static_server
-from tests.web.browsing import Visitor
+from tests.e2e.support.client import script
+from tests.e2e.support.processes import ROOT, AppHost, Sink, free_port
+from tests.e2e.support.stack import own_environment, own_stores
+from tests.web.support import static_server
+from tests.web.support.browsing import Visitor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("built")]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.client import call, post_call, script
-from tests.e2e.processes import ROOT, AppHost, Sink
-from tests.web.browsing import PHONE, Http, Visitor
+from tests.e2e.support.client import call, post_call, script
+from tests.e2e.support.processes import ROOT, AppHost, Sink
+from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
 

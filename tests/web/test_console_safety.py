@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Request, expect
 
 from shared.signing import ApprovalLinks
-from tests.e2e.client import call, post_call, script
-from tests.e2e.processes import LINK_SECRET, AppHost, Sink
-from tests.web.axe import serious
-from tests.web.browsing import PHONE, Http, Visitor
+from tests.e2e.support.client import call, post_call, script
+from tests.e2e.support.processes import LINK_SECRET, AppHost, Sink
+from tests.web.support.axe import serious
+from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
 

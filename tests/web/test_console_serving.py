@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from devtools import console
-from tests.e2e.processes import AppHost
+from tests.e2e.support.processes import AppHost
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("built")]
 

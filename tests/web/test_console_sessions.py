@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.client import script
-from tests.e2e.processes import AppHost
-from tests.web.browsing import Http, Visitor
+from tests.e2e.support.client import script
+from tests.e2e.support.processes import AppHost
+from tests.web.support.browsing import Http, Visitor
 
 pytestmark = pytest.mark.e2e
 

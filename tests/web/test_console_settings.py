@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.client import call, script
-from tests.e2e.processes import AppHost, Sink, running_host
-from tests.e2e.stack import own_environment, own_stores
-from tests.web.axe import serious
-from tests.web.browsing import PHONE, Http, Visitor
+from tests.e2e.support.client import call, script
+from tests.e2e.support.processes import AppHost, Sink, running_host
+from tests.e2e.support.stack import own_environment, own_stores
+from tests.web.support.axe import serious
+from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.processes import AppHost, Sink
-from tests.web.browsing import PHONE, Http, Visitor
-from tests.web.cutting import begin_a_slow_answer, expect_the_stored_text, forgive_cut_connections
+from tests.e2e.support.processes import AppHost, Sink
+from tests.web.support.browsing import PHONE, Http, Visitor
+from tests.web.support.cutting import begin_a_slow_answer, expect_the_stored_text, forgive_cut_connections
 
 pytestmark = pytest.mark.e2e
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.client import post_call, script
-from tests.e2e.processes import AppHost, Sink
-from tests.web.axe import serious
-from tests.web.browsing import PHONE, Http, Visitor
+from tests.e2e.support.client import post_call, script
+from tests.e2e.support.processes import AppHost, Sink
+from tests.web.support.axe import serious
+from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
 

@@ -21,7 +21,7 @@ from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelEvent, 
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
 from shared.sessions.models import FinishReason, MessageStatus, ReasoningEffort, Usage
 from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage, StepStart
-from tests.unit.asking import PRICED, Summaries, Told, long_start, start
+from tests.unit.turns.asking import PRICED, Summaries, Told, long_start, start
 
 ROOM = 2_000
 NO_END = ModelEnd(FinishReason.STOP, None)

@@ -18,7 +18,7 @@ from shared.sessions.llm.registry import ModelRegistry
 from shared.sessions.llm.windows import Windows
 from shared.sessions.models import FinishReason, MessageStatus, Usage
 from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage, StepStart, Summary
-from tests.unit.asking import check_valid, start
+from tests.unit.turns.asking import check_valid, start
 
 TURNS = 200
 FACT = "FACT: the vault's code is 7431."
