@@ -24,7 +24,7 @@ import httpx
 import psycopg
 from redis.asyncio import Redis
 
-from devhost.durable.replay.history import EventType
+from devhost.durable.store.history import EventType
 from devhost.servers import enter_all
 from devhost.servers.azurite import Azurite
 from devhost.servers.process import Command

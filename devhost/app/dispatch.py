@@ -17,10 +17,13 @@ from typing import Any
 
 from azure_functions_runtime.bindings.datumdef import Datum
 
-from devhost.app.correlation import current_invocation, new_id
-from devhost.app.indexing import HTTP_OUTPUT, HTTP_TRIGGER, TIMER_TRIGGER, IndexedApp
+from devhost.app.indexing import IndexedApp
 from devhost.app.worker import Call, Invocation, OutputValue, output_value, result_text
+from devhost.correlation import current_invocation, new_id
 from devhost.extensions.contract import (
+    HTTP_OUTPUT,
+    HTTP_TRIGGER,
+    TIMER_TRIGGER,
     Binding,
     Extension,
     Function,

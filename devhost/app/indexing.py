@@ -27,10 +27,6 @@ from azure_functions_runtime.http_v2 import HttpV2Registry
 from devhost.extensions.contract import Binding, Direction, Function, HostError
 from devhost.settings.config import is_disabled, replace_names
 
-HTTP_TRIGGER = "httpTrigger"
-HTTP_OUTPUT = "http"
-TIMER_TRIGGER = "timerTrigger"
-
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:

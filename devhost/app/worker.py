@@ -28,8 +28,8 @@ from azure_functions_runtime.utils import threadpool
 from azure_functions_runtime.utils.executor import invocation_id_cv, run_sync_func
 from azure_functions_runtime.utils.tracing import serialize_exception
 
-from devhost.app.indexing import HTTP_TRIGGER, PROTOS
-from devhost.extensions.contract import Function, FunctionFailed
+from devhost.app.indexing import PROTOS
+from devhost.extensions.contract import HTTP_TRIGGER, Function, FunctionFailed
 
 _PLUMBING = tuple(
     str(Path(*parts)) for parts in (("app", "worker.py"), ("futures", "thread.py"), ("utils", "executor.py"))

@@ -10,23 +10,17 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
-from uuid import uuid4
 
+from devhost.durable.registry import Registry
 from devhost.durable.replay.instance import Instance, InstanceCache
 from devhost.durable.settings import DurableSettings
 from devhost.durable.store.records import Message, Unit
 from devhost.durable.store.store import Store
-from devhost.durable.workers.registry import Registry
 from devhost.extensions.contract import Host
 
 logger = logging.getLogger("devhost.durable")
 
 _COMMIT_RETRY_S = 1.0
-
-
-def new_id() -> str:
-    """32 hex digits, as generated instance and execution ids are."""
-    return uuid4().hex
 
 
 class Core:

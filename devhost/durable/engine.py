@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from devhost.durable.core import Core, new_id
-from devhost.durable.replay import history
+from devhost.durable.core import Core
+from devhost.durable.ids import new_id
+from devhost.durable.registry import Registry
 from devhost.durable.replay.episode import bad_instance_id
-from devhost.durable.replay.history import EventType, now_us
 from devhost.durable.replay.instance import Instance, start_message
 from devhost.durable.settings import DurableSettings
+from devhost.durable.store import history
+from devhost.durable.store.history import EventType, now_us
 from devhost.durable.store.records import (
     TERMINAL,
     InstanceRow,
@@ -31,7 +33,6 @@ from devhost.durable.store.store import Store
 from devhost.durable.workers.activities import Activities
 from devhost.durable.workers.entities import Entities
 from devhost.durable.workers.orchestrations import Orchestrations
-from devhost.durable.workers.registry import Registry
 from devhost.extensions.contract import Host
 
 logger = logging.getLogger("devhost.durable")

@@ -16,8 +16,8 @@ from devhost.durable.engine import Engine
 from devhost.durable.management.access import system_key
 from devhost.durable.management.client_api import ClientApi
 from devhost.durable.management.tables import instance_list, instance_page, newest_instances
+from devhost.durable.registry import TRIGGERS, Registry
 from devhost.durable.settings import read_settings
-from devhost.durable.workers.registry import TRIGGERS, Registry
 from devhost.extensions.contract import Binding, Host, HostContext, HostError, Shown, TriggerData
 
 CLIENT_INPUTS = frozenset({"durableClient", "orchestrationClient"})

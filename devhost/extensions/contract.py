@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from devhost.pages.timeline import Timeline
+from devhost.extensions.timeline import Timeline
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute  # `./dev up` reads names here, and serves nothing itself
@@ -207,3 +207,12 @@ class ShowsPages(Protocol):
         query: untrusted; what is malformed is taken as absent.
         """
         ...
+
+
+HTTP_TRIGGER = "httpTrigger"
+
+
+HTTP_OUTPUT = "http"
+
+
+TIMER_TRIGGER = "timerTrigger"

@@ -12,8 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from devhost.app.indexing import HTTP_OUTPUT, HTTP_TRIGGER, TIMER_TRIGGER
-from devhost.extensions.contract import Extension, Function, HostError, OffersSettings
+from devhost.extensions.contract import (
+    HTTP_OUTPUT,
+    HTTP_TRIGGER,
+    TIMER_TRIGGER,
+    Extension,
+    Function,
+    HostError,
+    OffersSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from devhost import VERSION
 from devhost.app.dispatch import Dispatcher
-from devhost.app.indexing import HTTP_TRIGGER, TIMER_TRIGGER
-from devhost.extensions.contract import Function, FunctionFailed
-from devhost.http.asgi import BodyTooLarge, ClientGone, send_response
+from devhost.asgi.replies import BodyTooLarge, ClientGone, send_response
+from devhost.extensions.contract import HTTP_TRIGGER, TIMER_TRIGGER, Function, FunctionFailed
 from devhost.http.classic import header_values, query_values, read_body
 from devhost.pages.pages import Pages
 from devhost.settings.keys import Keys

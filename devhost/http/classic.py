@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from azure_functions_runtime.bindings.datumdef import Datum
 from starlette.types import Receive, Scope, Send
 
-from devhost.http.asgi import BodyTooLarge, ClientGone, send_response
+from devhost.asgi.replies import BodyTooLarge, ClientGone, send_response
 
 type HeaderList = list[tuple[bytes, bytes]]
 

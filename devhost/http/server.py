@@ -20,15 +20,14 @@ from typing import Protocol
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from devhost.app.correlation import correlation_id_of, new_id
 from devhost.app.dispatch import Dispatcher, Plan
-from devhost.app.indexing import HTTP_TRIGGER
 from devhost.app.worker import Invocation
-from devhost.extensions.contract import Function, FunctionFailed, HostError, TriggerData
-from devhost.http.asgi import BodyTooLarge, ClientGone, ResponseWatch, declared_length, limited, send_response
+from devhost.asgi.cors import with_cors
+from devhost.asgi.identity import add_principal
+from devhost.asgi.replies import BodyTooLarge, ClientGone, ResponseWatch, declared_length, limited, send_response
+from devhost.correlation import correlation_id_of, new_id
+from devhost.extensions.contract import HTTP_TRIGGER, Function, FunctionFailed, HostError, TriggerData
 from devhost.http.classic import header_values, query_values, read_body, request_datum, send_datum
-from devhost.http.cors import with_cors
-from devhost.http.identity import add_principal
 from devhost.http.routing import Route, RouteTable, parse_template, request_path
 from devhost.http.streaming import as_response, error_response, make_request
 from devhost.pages.landing import LANDING_PAGE

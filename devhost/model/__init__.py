@@ -5,4 +5,6 @@ and it plays scripts (`--scripted`) for tests and benchmarks. `python -m devhost
 
 Invariant: it never pretends. Its answers say that no language model wrote them, and a request it
 cannot serve as OpenAI would is refused with an OpenAI-shaped error.
+
+Not here: anything of Parley: it is a model endpoint like another.
 """

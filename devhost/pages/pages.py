@@ -14,11 +14,20 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from starlette.types import Scope, Send
 
-from devhost.app.indexing import HTTP_TRIGGER, TIMER_TRIGGER
-from devhost.extensions.contract import Cell, Extension, Function, Link, Shown, ShowsPages, Table
-from devhost.http.asgi import send_response
-from devhost.http.identity import is_own_name
-from devhost.pages import timeline
+from devhost.asgi.identity import is_own_name
+from devhost.asgi.replies import send_response
+from devhost.extensions import timeline
+from devhost.extensions.contract import (
+    HTTP_TRIGGER,
+    TIMER_TRIGGER,
+    Cell,
+    Extension,
+    Function,
+    Link,
+    Shown,
+    ShowsPages,
+    Table,
+)
 from devhost.pages.beside import Beside
 
 PATH = "/admin/pages"

@@ -2,6 +2,8 @@
 
 `async with Postgres(folder) as pg: pg.url`; likewise Valkey and Azurite. See README.md beside this file.
 Invariant: whatever happens to the program that started one, the server does not outlive it.
+
+Not here: what a stack of them is made of (`devtools/local/`).
 """
 
 from __future__ import annotations

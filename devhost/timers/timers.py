@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from devhost.app.correlation import new_id
 from devhost.app.dispatch import Dispatcher
-from devhost.app.indexing import TIMER_TRIGGER, RetryPolicy
+from devhost.app.indexing import RetryPolicy
 from devhost.clock import Clock
-from devhost.extensions.contract import Function, FunctionFailed, HostError
+from devhost.correlation import new_id
+from devhost.extensions.contract import TIMER_TRIGGER, Function, FunctionFailed, HostError
 from devhost.settings.datadir import read_json, write_json
 from devhost.timers.ncrontab import IntervalSchedule, Schedule, parse_schedule
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from devhost.durable.replay import history
 from devhost.durable.replay.actions import EpisodeOutput, parse_failure, parse_output
 from devhost.durable.replay.episode import ActivityWork, Answer, ChildWork, Decision, Rules, Self, TimerWork, decide
-from devhost.durable.replay.history import EventType
 from devhost.durable.replay.ledger import Ledger
+from devhost.durable.store import history
+from devhost.durable.store.history import EventType
 
 type Json = dict[str, Any]
 

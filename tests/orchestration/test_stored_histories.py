@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from devhost.durable.replay.actions import SCHEDULES, Action, EpisodeOutput, leaf_name
-from devhost.durable.replay.history import RETRY_OF, EventType
+from devhost.durable.store.history import RETRY_OF, EventType
 from orchestrators import approval, notification, turn
 from shared.durable.names import APPROVAL, NOTIFICATION, TURN
 from tests.orchestration.player import Json, handle_of, run_handle

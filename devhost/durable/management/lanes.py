@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from devhost.durable.replay.history import DEAD_TIMER, RETRY_OF, EventType, parse_timestamp
 from devhost.durable.store import jsontext
-from devhost.pages.timeline import MOST_LANES, Bar, Lane, Timeline, Tone
-from devhost.pages.timescale import span
+from devhost.durable.store.history import DEAD_TIMER, RETRY_OF, EventType, parse_timestamp
+from devhost.extensions.timeline import MOST_LANES, Bar, Lane, Timeline, Tone
+from devhost.extensions.timescale import span
 
 type Event = Mapping[str, jsontext.Json]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from starlette.requests import Request
 
 from devhost.durable.engine import BadRequest
-from devhost.durable.replay.history import parse_timestamp
 from devhost.durable.store import jsontext
+from devhost.durable.store.history import parse_timestamp
 from devhost.durable.store.records import Status
 
 PAGE_HEADER = "x-ms-continuation-token"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import cast
 
-from devhost.durable.replay.history import ENGINE_KEYS, EventType
 from devhost.durable.store import jsontext
+from devhost.durable.store.history import ENGINE_KEYS, EventType
 from devhost.durable.store.jsontext import Json
 from devhost.durable.store.records import InstanceRow, Status
 

@@ -14,11 +14,11 @@ from typing import cast
 from devhost.durable.engine import Engine
 from devhost.durable.management.lanes import Event, timeline
 from devhost.durable.management.status import history_events, seconds
-from devhost.durable.replay.history import EventType, now_us
 from devhost.durable.store import jsontext
+from devhost.durable.store.history import EventType, now_us
 from devhost.durable.store.records import TERMINAL, InstanceRow, Status
 from devhost.extensions.contract import Cell, Link, Shown, Table
-from devhost.pages.timescale import span
+from devhost.extensions.timescale import span
 
 _NEWEST = 20
 _PAGE = 100

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypedDict, cast
 
-from devhost.durable.replay.history import EventType, parse_timestamp
 from devhost.durable.store import jsontext
+from devhost.durable.store.history import EventType, parse_timestamp
 
 HTTP_ACTIVITY = "BuiltIn::HttpActivity"
 _MARKER = "$OutOfProcData$:"

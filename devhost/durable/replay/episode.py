@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from devhost.durable.replay import history
 from devhost.durable.replay.actions import (
     HTTP_ACTIVITY,
     RETRIED,
@@ -24,9 +23,9 @@ from devhost.durable.replay.actions import (
     leaf_name,
     retry_delay_us,
 )
-from devhost.durable.replay.history import DEAD_TIMER, FAILURES, LAST_TIMER, RETRY_OF, EventType
 from devhost.durable.replay.ledger import Ledger, Retry
-from devhost.durable.store import jsontext
+from devhost.durable.store import history, jsontext
+from devhost.durable.store.history import DEAD_TIMER, FAILURES, LAST_TIMER, RETRY_OF, EventType
 
 CUSTOM_STATUS_LIMIT_BYTES = 16 * 1024
 MAX_ID_LENGTH = 256

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 
-from devhost.durable.replay import history
-from devhost.durable.replay.history import EventType
 from devhost.durable.replay.ledger import Ledger
-from devhost.durable.store import jsontext
+from devhost.durable.store import history, jsontext
+from devhost.durable.store.history import EventType
 from devhost.durable.store.records import InstanceRow, Message, MessageKind, Status
 from devhost.durable.store.store import Store
 

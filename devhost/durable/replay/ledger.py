@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-from devhost.durable.replay.history import CARRIED_STATUS, DEAD_TIMER, FAILURES, LAST_TIMER, RETRY_OF, EventType
 from devhost.durable.store import jsontext
+from devhost.durable.store.history import CARRIED_STATUS, DEAD_TIMER, FAILURES, LAST_TIMER, RETRY_OF, EventType
 
 _SCHEDULING = frozenset(
     {EventType.TASK_SCHEDULED, EventType.SUB_CREATED, EventType.TIMER_CREATED, EventType.EVENT_SENT}

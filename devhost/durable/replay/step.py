@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from devhost.durable.core import new_id
+from devhost.durable.ids import new_id
 from devhost.durable.replay.episode import ChildWork
-from devhost.durable.replay.history import EventType
+from devhost.durable.store.history import EventType
 from devhost.durable.store.records import (
     EntityOp,
     InstanceRow,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 
-from devhost.durable.replay.history import EventType
+from devhost.durable.store.history import EventType
 
 
 class Status(StrEnum):

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from devhost.durable.crash import CrashPoint
-from devhost.durable.replay.history import EventType
 from devhost.durable.store import schema
 from devhost.durable.store.checkpoint import Checkpointer
+from devhost.durable.store.crash import CrashPoint
+from devhost.durable.store.history import EventType
 from devhost.durable.store.records import (
     EntityOp,
     EntityRow,

@@ -11,10 +11,10 @@ import logging
 from functools import partial
 
 from devhost.durable.core import Core
-from devhost.durable.replay import history
 from devhost.durable.replay.actions import HTTP_ACTIVITY
-from devhost.durable.replay.history import EventType, now_us
 from devhost.durable.replay.step import answer
+from devhost.durable.store import history
+from devhost.durable.store.history import EventType, now_us
 from devhost.durable.store.records import Parent, TaskRow, Unit
 from devhost.durable.workers.http_activity import HttpActivity, HttpActivityFailed
 from devhost.durable.workers.slots import Slots

@@ -13,10 +13,9 @@ from functools import partial
 from typing import cast
 
 from devhost.durable.core import Core
-from devhost.durable.replay import history
 from devhost.durable.replay.episode import EntityWork
-from devhost.durable.replay.history import now_us
-from devhost.durable.store import jsontext
+from devhost.durable.store import history, jsontext
+from devhost.durable.store.history import now_us
 from devhost.durable.store.records import EntityOp, EntityRow, Message, MessageKind, Unit
 from devhost.durable.workers.slots import Slots
 from devhost.extensions.contract import FunctionFailed

@@ -12,13 +12,14 @@ import logging
 import sqlite3
 from functools import partial
 
-from devhost.durable.core import Core, new_id
-from devhost.durable.replay import history
+from devhost.durable.core import Core
+from devhost.durable.ids import new_id
 from devhost.durable.replay.actions import EpisodeOutput, parse_failure, parse_output
 from devhost.durable.replay.episode import Answer, ChildWork, Decision, Rules, Self, decide
-from devhost.durable.replay.history import EventType, now_us
 from devhost.durable.replay.instance import Instance, start_message
 from devhost.durable.replay.step import Step, answer, child_row, log_end
+from devhost.durable.store import history
+from devhost.durable.store.history import EventType, now_us
 from devhost.durable.store.records import (
     InstanceRow,
     Message,

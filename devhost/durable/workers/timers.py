@@ -11,7 +11,7 @@ import asyncio
 import heapq
 from collections.abc import Callable
 
-from devhost.durable.replay.history import now_us
+from devhost.durable.store.history import now_us
 from devhost.durable.store.records import TaskRow
 
 _LONGEST_ALARM_S = 60.0

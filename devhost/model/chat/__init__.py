@@ -1,1 +1,4 @@
-"""Chat completions: the request and the answer on the wire."""
+"""Chat completions: the request and the answer on the wire.
+
+Not here: what is answered (`../reply.py`).
+"""

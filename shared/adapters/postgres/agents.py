@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from shared.adapters.postgres.pool import PostgresPool, Row, json
+from shared.adapters.postgres.pool import PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
+from shared.adapters.postgres.rows import agent_from_row
 from shared.sessions.agents.agent import Agent
 from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("agents")
-
-_FIELDS = tuple(Agent.model_fields)
 
 
 class PostgresAgents:
@@ -58,8 +57,3 @@ class PostgresAgents:
             },
         )
         return row is not None
-
-
-def agent_from_row(row: Row) -> Agent:
-    """An agents row, or the same as a JSON object; a column that a newer version of the app added is left out."""
-    return Agent.of_store({field: row[field] for field in _FIELDS})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from devhost.app.correlation import current_invocation
+from devhost.correlation import current_invocation
 from devhost.logs import apply_log_level, configure_logging
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devhost.pages.timeline import MOST_LANES, Bar, Lane, Timeline, Tone, draw
-from devhost.pages.timescale import Scale, span
+from devhost.extensions.timeline import MOST_LANES, Bar, Lane, Timeline, Tone, draw
+from devhost.extensions.timescale import Scale, span
 
 _MS, _S, _DAY = 1_000, 1_000_000, 86_400_000_000
 _SVG = "{http://www.w3.org/2000/svg}"

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from devhost.durable.replay.history import EventType
+from devhost.durable.store.history import EventType
 from tests.devhost.durable.durable_harness import RunningHost, load_app
 
 

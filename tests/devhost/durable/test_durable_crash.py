@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from devhost.durable.crash import AFTER, BEFORE, CrashPoint
+from devhost.durable.store.crash import AFTER, BEFORE, CrashPoint
 from devhost.durable.store.records import EntityOp, Unit
 from devhost.extensions.contract import HostError
 
 ENTITY = Unit(entity_ops=[EntityOp(1, "@counter@a", "add", None)])
 
 COMMITS = """
-from devhost.durable.crash import CrashPoint
+from devhost.durable.store.crash import CrashPoint
 from devhost.durable.store.records import Unit
 point = CrashPoint({after}, {before})
 for number in range(1, 5):

@@ -12,9 +12,9 @@ import pytest
 
 from devhost.durable.binding import Links
 from devhost.durable.extension import DurableExtension
-from devhost.durable.replay.history import now_us
+from devhost.durable.registry import Registry
+from devhost.durable.store.history import now_us
 from devhost.durable.store.records import TaskKind, TaskRow
-from devhost.durable.workers.registry import Registry
 from devhost.durable.workers.timers import Timers
 from devhost.extensions.contract import Binding, Direction, Function, HostContext, HostError
 from tests.devhost.durable.durable_harness import RunningHost, load_app

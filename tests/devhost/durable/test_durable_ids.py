@@ -20,12 +20,12 @@ from azure.durable_functions.orchestrator import Orchestrator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devhost.durable.replay import history
 from devhost.durable.replay.actions import parse_failure, parse_output
 from devhost.durable.replay.episode import Answer, Decision, Rules, Self, decide
-from devhost.durable.replay.history import EventType
 from devhost.durable.replay.instance import Instance
 from devhost.durable.replay.ledger import Ledger
+from devhost.durable.store import history
+from devhost.durable.store.history import EventType
 from devhost.durable.store.records import InstanceRow, Status
 
 START_US = 1_800_000_000_000_000

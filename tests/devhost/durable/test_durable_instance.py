@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from devhost.durable.replay.history import EventType
 from devhost.durable.replay.instance import Instance
+from devhost.durable.store.history import EventType
 from devhost.durable.store.records import InstanceRow, Message, MessageKind, Status
 
 

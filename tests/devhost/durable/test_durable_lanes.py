@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from devhost.durable.management.lanes import timeline
-from devhost.durable.replay.history import (
+from devhost.durable.store import jsontext
+from devhost.durable.store.history import (
     DEAD_TIMER,
     RETRY_OF,
     EventType,
@@ -20,8 +21,7 @@ from devhost.durable.replay.history import (
     timer_fired,
     timestamp,
 )
-from devhost.durable.store import jsontext
-from devhost.pages.timeline import MOST_LANES, Bar, Lane, Timeline, Tone, draw
+from devhost.extensions.timeline import MOST_LANES, Bar, Lane, Timeline, Tone, draw
 
 _T0 = 1_770_000_000_000_000
 _S, _DAY = 1_000_000, 86_400_000_000

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from devhost.durable.management.tables import instance_list, instance_page
-from devhost.durable.replay.history import event_raised, now_us
+from devhost.durable.store.history import event_raised, now_us
 from devhost.durable.store.records import InstanceRow, Status, Unit
 from devhost.extensions.contract import Table
 from devhost.testing import PROJECT_DIR, HostProcess, host_process

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from devhost.durable.replay.history import EventType, now_us, task_completed
+from devhost.durable.store.history import EventType, now_us, task_completed
 from devhost.durable.store.records import Message, MessageKind, Unit
 from devhost.testing import host_process
 from tests.devhost.durable.durable_harness import APPS, RunningHost, load_app

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from devhost.durable.replay.history import EventType
 from devhost.durable.settings import read_settings
 from devhost.durable.store import jsontext
+from devhost.durable.store.history import EventType
 from devhost.durable.store.records import InstanceRow, Message, MessageKind, Status, TaskKind, TaskRow, Unit
 from devhost.durable.store.store import Store
 from devhost.extensions.contract import HostError

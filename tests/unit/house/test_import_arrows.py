@@ -19,6 +19,150 @@ MAY_IMPORT = {
 }
 ROOMS = {*MAY_IMPORT, "devtools", "tests", "function_app"}
 
+ARROWS = {
+    "shared": {
+        "batching": "",
+        "errors": "",
+        "ids": "",
+        "signing": "",
+        "storable": "",
+        "tracing": "",
+        "principal": "errors",
+        "sessions": "errors ids principal signing storable tracing",
+        "durable": "sessions",
+        "health": "errors sessions",
+        "settings": "errors principal sessions signing",
+        "adapters": "batching durable errors ids principal sessions settings signing tracing",
+        "composition": "adapters health principal sessions settings signing tracing",
+    },
+    "shared.sessions": {
+        "error_handler": "",
+        "structured_output": "",
+        "models": "structured_output",
+        "events": "models",
+        "limits": "models",
+        "live": "events",
+        "llm": "limits models",
+        "records": "events limits models structured_output",
+        "audit": "events models records",
+        "cache": "records",
+        "repository": "events models records",
+        "files": "llm models records repository",
+        "tools": "files models records",
+        "agents": "llm models records tools",
+        "approvals": "llm models records tools",
+        "history": "cache files models records repository tools",
+        "metrics": "models tools",
+        "approval": "approvals audit cache events models records repository",
+        "context": "approvals files llm metrics models records",
+        "features": "agents events models records",
+        "executor": "context limits llm metrics models records structured_output tools",
+        "service": "agents context events features limits metrics models records repository",
+        "life": "agents audit cache events live metrics models records service",
+        "turns": "context events executor live llm metrics models records repository structured_output tools",
+        "bridge": "approvals context events executor live metrics models records repository turns",
+        "recovery": "cache events life models records",
+        "streaming": "cache events models records repository turns",
+        "tool_handler": "approvals audit context events metrics models records repository tools turns",
+    },
+    "shared.adapters": {
+        "azure": "",
+        "http": "",
+        "postgres": "",
+        "sql": "",
+        "models": "azure",
+        "redis": "azure",
+        "telemetry": "azure",
+    },
+    "shared.adapters.postgres": {
+        "pool": "",
+        "queries": "",
+        "attachments": "pool queries",
+        "audit": "pool queries",
+        "features": "pool queries",
+        "history": "pool queries",
+        "metrics": "pool queries",
+        "rows": "pool",
+        "agents": "pool queries rows",
+        "sessions": "pool queries rows",
+        "turns": "pool queries rows sessions",
+        "branches": "pool queries rows sessions turns",
+    },
+    "shared.adapters.models": {
+        "refusals": "",
+        "text": "",
+        "told": "",
+        "usage": "",
+        "calls": "text",
+        "endpoint": "refusals",
+        "sse": "text",
+        "telling": "sse text",
+        "parser": "calls refusals sse telling",
+        "chat": "parser refusals sse text usage",
+        "responses": "chat parser refusals sse text usage",
+        "service": "chat endpoint parser refusals responses told",
+    },
+    "triggers": {
+        "http": "",
+        "approvals": "http",
+        "catalog": "http",
+        "live": "http",
+        "operations": "http",
+        "site": "http",
+        "sessions": "http live",
+    },
+    "devhost": {
+        "asgi": "",
+        "clock": "",
+        "correlation": "",
+        "extensions": "",
+        "model": "",
+        "servers": "",
+        "testing": "",
+        "durable": "extensions",
+        "pages": "asgi extensions",
+        "settings": "extensions",
+        "signalr": "extensions",
+        "logs": "correlation settings",
+        "app": "correlation extensions logs settings",
+        "timers": "app clock correlation extensions settings",
+        "http": "app asgi correlation extensions pages settings timers",
+        "runner": "app clock extensions http logs pages settings timers",
+        "cli": "extensions logs runner",
+        "__main__": "cli",
+    },
+    "devhost.durable": {
+        "ids": "",
+        "registry": "",
+        "settings": "",
+        "store": "",
+        "binding": "store",
+        "replay": "ids store",
+        "core": "registry replay settings store",
+        "workers": "core ids replay store",
+        "engine": "core ids registry replay settings store workers",
+        "management": "binding engine store workers",
+        "extension": "binding engine management registry settings",
+    },
+    "devtools": {
+        "notes": "",
+        "setup": "",
+        "__main__": "setup",
+        "bench": "setup",
+        "checks": "setup",
+        "console": "setup",
+        "infra": "setup",
+        "sizing": "setup",
+        "figures": "sizing",
+        "local": "console setup",
+        "package": "console setup",
+        "small_model": "checks setup",
+        "static_site": "console",
+        "measure_turn": "local",
+    },
+}
+"""What each part of a room imports of the others there. It imports only what stands above it: no arrow runs back."""
+
 PURE_FOR_ORCHESTRATORS = {
     "shared.durable.messages",
     "shared.durable.names",
@@ -49,6 +193,21 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+def arrows(room: str) -> dict[str, set[str]]:
+    """What each module or package right below `room` imports of the others there."""
+    depth = room.count(".") + 1
+    paths = modules(room.replace(".", "/"))
+    parts = {path.relative_to(ROOT).with_suffix("").parts[depth] for path in paths} - {"__init__"}
+    found: dict[str, set[str]] = {part: set() for part in parts}
+    for path in paths:
+        part = path.relative_to(ROOT).with_suffix("").parts[depth]
+        for name in imports(path):
+            other = name.removeprefix(f"{room}.").partition(".")[0] if name.startswith(f"{room}.") else ""
+            if part in parts and other in parts and other != part:
+                found[part].add(other)
+    return found
+
+
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_a_room_imports_only_what_its_arrow_allows(room: str) -> None:
     wrong = [
@@ -58,6 +217,33 @@ def test_a_room_imports_only_what_its_arrow_allows(room: str) -> None:
         if (first := name.partition(".")[0]) in ROOMS and first not in MAY_IMPORT[room]
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_the_parts_of_a_room_import_of_each_other_what_the_table_says(room: str) -> None:
+    found = arrows(room)
+
+    assert {part: " ".join(sorted(others)) for part, others in found.items()} == ARROWS[room]
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_no_arrow_of_the_table_runs_back(room: str) -> None:
+    above: set[str] = set()
+    for part, others in ARROWS[room].items():
+        assert set(others.split()) <= above, part
+        above.add(part)
+
+
+def test_every_package_says_what_lives_there_and_what_does_not() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for room in ("shared", "triggers", "devhost", "devtools")
+        for path in modules(room)
+        if path.name == "__init__.py"
+        and len(path.relative_to(ROOT).parts) > 2
+        and "Not here:" not in path.read_text("utf-8")
+    ]
+    assert silent == []
 
 
 def test_the_domain_does_not_know_azure_functions() -> None:

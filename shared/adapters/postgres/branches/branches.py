@@ -10,8 +10,9 @@ from datetime import datetime
 
 from shared.adapters.postgres.pool import Connection, PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import locked_session, session_record
-from shared.adapters.postgres.turns.posting import admit_turn, message_from_row, message_row
+from shared.adapters.postgres.rows import message_from_row, session_record
+from shared.adapters.postgres.sessions.sessions import locked_session
+from shared.adapters.postgres.turns.posting import admit_turn, message_row
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, no_such_session
 from shared.ids import new_id
 from shared.sessions.life.branches import MAX_BRANCHES, Branch

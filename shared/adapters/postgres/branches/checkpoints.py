@@ -11,7 +11,8 @@ from datetime import datetime
 from shared.adapters.postgres.branches.branches import refuse_open_turns, too_many_branches
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import locked_session, session_record
+from shared.adapters.postgres.rows import session_record
+from shared.adapters.postgres.sessions.sessions import locked_session
 from shared.errors import ErrorCode, NotFound, no_such_session
 from shared.sessions.life.branches import MAX_BRANCHES
 from shared.sessions.models import SessionConfig, SessionStatus

@@ -11,12 +11,8 @@ from typing import Any
 from shared.adapters.postgres.branches.checkpoints import checkpoint_row, checkpoint_state
 from shared.adapters.postgres.pool import Connection, PostgresPool
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import (
-    claim_idempotency,
-    insert_session,
-    session_made_before,
-    session_record,
-)
+from shared.adapters.postgres.rows import session_record
+from shared.adapters.postgres.sessions.sessions import claim_idempotency, insert_session, session_made_before
 from shared.errors import Conflict, ErrorCode, NotFound, no_such_session
 from shared.sessions.life.forks import MAX_FORKED_MESSAGES, ForkPlace, fork_name, too_many_messages
 from shared.sessions.models import Session, SessionStatus

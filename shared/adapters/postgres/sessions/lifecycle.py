@@ -11,8 +11,8 @@ from datetime import datetime
 
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import cancel_turns, locked_session, session_record
-from shared.adapters.postgres.turns.posting import turn_from_row
+from shared.adapters.postgres.rows import session_record, turn_from_row
+from shared.adapters.postgres.sessions.sessions import cancel_turns, locked_session
 from shared.durable.names import notification_instances
 from shared.errors import no_such_session
 from shared.sessions.approvals.notices import reminders_until

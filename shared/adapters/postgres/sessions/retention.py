@@ -10,7 +10,7 @@ from datetime import datetime
 
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import session_record
+from shared.adapters.postgres.rows import session_record
 from shared.sessions.records.sessions import SessionRecord
 
 _Q = load_queries("sessions/retention")

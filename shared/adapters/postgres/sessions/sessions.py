@@ -10,14 +10,14 @@ from typing import Any
 
 from psycopg import sql
 
-from shared.adapters.postgres.agents import agent_from_row
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
+from shared.adapters.postgres.rows import agent_from_row, session_record
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.sessions.agents.agent import Agent
 from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
-from shared.sessions.models import JsonObject, Session, SessionConfig, SessionStatus
+from shared.sessions.models import JsonObject, Session, SessionStatus
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import Page, SessionFilter
@@ -27,43 +27,6 @@ from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("sessions/sessions")
 _T = load_queries("turns/turns")
-
-
-def event_target(row: Row, *, session_id: str | None = None) -> EventTarget:
-    """The event lease columns of any row that carries them."""
-    return EventTarget(
-        session_id or row["session_id"],
-        row["event_seq_floor"],
-        row["event_seq_ceiling"],
-        incarnation=row["incarnation"],
-    )
-
-
-def session_record(row: Row) -> SessionRecord:
-    """A sessions row with its `access` column."""
-    session = Session(
-        id=row["id"],
-        name=row["name"],
-        status=SessionStatus(row["status"]),
-        agent_id=row["agent_id"],
-        config=SessionConfig.of_store(row["config"]),
-        tags=row["tags"],
-        metadata=row["metadata"],
-        active_branch=row["active_branch"],
-        forked_from=row["forked_from"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
-    target = event_target(row, session_id=row["id"])
-    return SessionRecord(
-        session,
-        row["owner_id"],
-        row["access"],
-        target,
-        row["last_branch"],
-        row["used_tokens"],
-        row["used_cost_usd"],
-    )
 
 
 async def locked_session(connection: Connection, session_id: str, user_id: str) -> SessionRecord:

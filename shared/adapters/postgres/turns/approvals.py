@@ -14,7 +14,7 @@ from psycopg import sql
 
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import event_target
+from shared.adapters.postgres.rows import event_target
 from shared.principal import Principal
 from shared.sessions.models import ApprovalStatus
 from shared.sessions.records.approvals import ApprovalRecord, Vote, VoteEffect, VoteRecord

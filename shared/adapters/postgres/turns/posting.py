@@ -11,22 +11,15 @@ from psycopg import sql
 
 from shared.adapters.postgres.pool import Connection, Row
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import cancel_turns, claim_idempotency, event_target
+from shared.adapters.postgres.rows import event_target, message_from_row, turn_from_row
+from shared.adapters.postgres.sessions.sessions import cancel_turns, claim_idempotency
 from shared.errors import AppError, BudgetExceeded, Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
-    AttachmentRef,
     Concurrency,
     JsonObject,
-    Message,
-    MessageRole,
-    MessageStatus,
     SessionStatus,
-    ToolCall,
     Turn,
-    TurnError,
-    TurnStatus,
-    Usage,
 )
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.turns import Interruption, PostedMessage
@@ -38,63 +31,6 @@ _FULL_RETRY_S = 5.0
 
 _S = load_queries("sessions/sessions")
 _Q = load_queries("turns/turns")
-
-
-def turn_from_row(row: Row) -> Turn:
-    """A turns row, with `tool_calls` aggregated when the query did so."""
-    return Turn(
-        id=row["id"],
-        session_id=row["session_id"],
-        message_id=row["message_id"],
-        branch=row["branch"],
-        status=TurnStatus(row["status"]),
-        steps=row["steps"],
-        tool_calls=[ToolCall.model_validate(call) for call in row.get("tool_calls", [])],
-        usage=usage_from_row(row),
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        error=turn_error(row),
-        finish_reason=row["finish_reason"],
-    )
-
-
-def usage_from_row(row: Row) -> Usage:
-    """The columns of what a turn used."""
-    return Usage(
-        input_tokens=row["input_tokens"],
-        output_tokens=row["output_tokens"],
-        cached_input_tokens=row["cached_input_tokens"],
-        reasoning_tokens=row["reasoning_tokens"],
-        cost_usd=None if row["cost_usd"] is None else float(row["cost_usd"]),
-    )
-
-
-def turn_error(row: Row) -> TurnError | None:
-    """Why a turn failed."""
-    return TurnError(code=row["error_code"], detail=row["error_detail"] or "") if row["error_code"] else None
-
-
-def message_from_row(row: Row) -> Message:
-    """A messages row with `tool_calls` aggregated."""
-    return Message(
-        id=row["id"],
-        session_id=row["session_id"],
-        turn_id=row["turn_id"],
-        branch=row["branch"],
-        role=MessageRole(row["role"]),
-        content=row["content"],
-        attachments=[AttachmentRef.model_validate(attachment) for attachment in row["attachments"] or ()],
-        tool_calls=[ToolCall.model_validate(call) for call in row["tool_calls"]],
-        tool_call_id=row["answers"],
-        author=row["author"],
-        finish_reason=row["finish_reason"],
-        reasoning=row["reasoning"],
-        output=row["output"],
-        left_out=row["left_out"],
-        status=MessageStatus(row["status"]),
-        created_at=row["created_at"],
-    )
 
 
 MESSAGE_SQL = sql.SQL(

@@ -15,8 +15,7 @@ from psycopg.rows import tuple_row
 
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import event_target
-from shared.adapters.postgres.turns.posting import turn_error
+from shared.adapters.postgres.rows import event_target, turn_error
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.limits.budgets import MoneySpent, TokensUsed, usage_day
 from shared.sessions.models import FinishReason, MessageRole, MessageStatus, Usage

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import event_target
+from shared.adapters.postgres.rows import event_target
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.models import ApprovalStatus, ToolCallStatus
 from shared.sessions.records.plan import TurnPlan

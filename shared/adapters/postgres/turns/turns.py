@@ -15,16 +15,19 @@ from psycopg.errors import UniqueViolation
 
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.sessions.sessions import cancel_turns, event_target
+from shared.adapters.postgres.rows import (
+    event_target,
+    message_from_row,
+    turn_error,
+    turn_from_row,
+    usage_from_row,
+)
+from shared.adapters.postgres.sessions.sessions import cancel_turns
 from shared.adapters.postgres.turns.posting import (
     MESSAGE_SQL,
     ON_BRANCH_SQL,
     admit_turn,
-    message_from_row,
     message_row,
-    turn_error,
-    turn_from_row,
-    usage_from_row,
 )
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import new_id

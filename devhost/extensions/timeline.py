@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 
-from devhost.pages.timescale import Scale, span
+from devhost.extensions.timescale import Scale, span
 
 MOST_LANES = 60
 _MOST_BARS = 3_000
