@@ -1,8 +1,8 @@
-// Parley on Azure, top to bottom: one resource group, one identity for the app, and every resource that identity may use.
-// Nothing here holds a key: local authentication is off wherever Azure allows it, and roles are given per resource.
+// Parley on Azure: one resource group, one identity for the app, and every resource that this identity may use.
+// There are no keys: local authentication is off wherever Azure allows it, and roles are assigned per resource.
 targetScope = 'subscription'
 
-// ---------------------------------------------------------------------------------------------------- what you choose
+// ---------------------------------------------------------------------------------------------------------- parameters
 
 @description('Name of this deployment; part of the resource group\'s name and of every resource\'s unique token.')
 @minLength(1)
@@ -13,91 +13,92 @@ param environmentName string
 @metadata({ azd: { type: 'location' } })
 param location string
 
-@description('What is bought: dev costs little and may be lost, prod survives a zone (the Scheduler only with three units). The table is in infra/README.md.')
+@description('Size of the resources: dev is cheap and not redundant, prod survives the loss of a zone (the Scheduler only with three units). The table is in infra/README.md.')
 @allowed(['dev', 'prod'])
 param size string = 'dev'
 
-@description('Whether everything is reached only inside the virtual network; but for reading logs, which takes a role and not a place.')
+@description('Whether all resources are reachable only inside the virtual network, but for reading logs, which needs a role instead.')
 param private bool = false
 
-@description('Where durable state lives. The app does not know: the setting of the host changes, its code does not.')
+@description('Durable backend: the Durable Task Scheduler or Azure Storage. Only host settings differ; the app\'s code does not.')
 @allowed(['scheduler', 'storage'])
 param durableBackend string = 'scheduler'
 
-@description('Units of the Scheduler in prod: one is as fast as most need, three are redundant, and three times the price.')
+@description('Units of the Scheduler in prod: one is fast enough for most, three are redundant at three times the price.')
 @allowed([1, 2, 3])
 param schedulerUnits int = 1
 
-@description('Application (client) id of the Entra app registration that callers sign in to (infra/hooks/register.sh makes it). There is no deployment without one.')
+@description('Application (client) id of the Entra app registration that callers sign in to (made by infra/hooks/register.sh). Required.')
 @minLength(36)
 @maxLength(36)
 param authClientId string
 
-@description('Origins of web consoles other than the app\'s own that may call it and SignalR: https://chat.example.com.')
+@description('Origins of other web consoles that may call the app and SignalR: https://chat.example.com.')
 param consoleOrigins array = []
 
 @description('Chat model to deploy.')
 param modelName string = 'gpt-5.4'
 
-@description('Its version.')
+@description('Version of the chat model.')
 param modelVersion string = '2026-03-05'
 
-@description('How the model is billed and where it runs: GlobalStandard, DataZoneStandard or Standard.')
+@description('Deployment type of the model, which decides its price and location: GlobalStandard, DataZoneStandard or Standard.')
 param modelSku string = 'GlobalStandard'
 
-@description('Thousands of tokens a minute the model may take.')
+@description('Quota of the model in thousands of tokens per minute.')
 @minValue(1)
 param modelCapacity int = 100
 
-@description('Who runs this deployment: becomes the database\'s Entra administrator, and may write the vault\'s secrets.')
+@description('Object id of the operator, who becomes the database\'s Entra administrator and may write the vault\'s secrets.')
 param principalId string
 
-@description('Display name or user principal name of principalId: PostgreSQL signs an administrator in by it.')
+@description('Display name or user principal name of principalId, with which the administrator signs in to PostgreSQL.')
 param principalName string
 
 @description('Kind of principalId: ServicePrincipal in a pipeline.')
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param principalType string = 'User'
 
-@description('Public address of whoever runs the hooks, let through the database\'s firewall; empty: none.')
+@description('Public IP address of the machine that runs the hooks, allowed by the database\'s firewall; empty: none.')
 param deployerIp string = ''
 
-@description('Who is told of alerts and of the budget.')
+@description('Email address for alerts and the budget.')
 param alertEmail string
 
-@description('Money a month, in the currency of the subscription, of which 80 % and the forecast of 100 % are told.')
+@description('Monthly budget in the currency of the subscription. Emails are sent at 80 % and when 100 % is forecast.')
 @minValue(1)
 param monthlyBudget int = 200
 
-@description('First day of the month the budget starts in; by default the month of the deployment.')
+@description('First day of the month in which the budget starts; by default the month of the deployment.')
 param budgetStart string = utcNow('yyyy-MM-01')
 
-@description('Hosts that the fetching tools may reach, comma-separated host[:port]; empty: none.')
+@description('Hosts that the HTTP tools may reach, comma-separated host[:port]; empty: none.')
 param toolsHttpAllow string = ''
 
-@description('Where approvals are announced (Standard Webhooks); empty: nowhere.')
+@description('URL of the webhook for approvals (Standard Webhooks); empty: none.')
 param approvalWebhookUrl string = ''
 
-@description('Days after which a session in which nothing happens is ended; 0: never.')
+@description('Days without activity after which a session is ended; 0: never.')
 @minValue(0)
 param sessionIdleDays int = 0
 
-@description('Days after which a session that ended is erased, from every store and for good; 0: never.')
+@description('Days after its end when a session is permanently erased from all stores; 0: never.')
 @minValue(0)
 param sessionRetentionDays int = 0
 
-// --------------------------------------------------------------------------------------------------- what follows
+// ----------------------------------------------------------------------------------------------------------- variables
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = { 'azd-env-name': environmentName }
 
-// The two sizes; infra/README.md has what each costs a month and why these.
+// The two sizes; infra/README.md has their monthly cost and the reasons.
 var sizes = {
   dev: {
     zoneRedundant: false
     storageSku: 'Standard_LRS'
     instanceMemoryMB: 2048
-    // Three a group times three connections each, and the timers': what B1ms has room for. tests/infra counts.
+    // Three instances per function group with three connections each, and the timers': as many as B1ms allows. Checked
+    // by tests/infra.
     maximumInstances: 3
     alwaysReady: 0
     postgresSku: 'Standard_B1ms'
@@ -139,7 +140,7 @@ var sizes = {
 }
 var bought = sizes[size]
 
-// --------------------------------------------------------------------------------------------------- the resources
+// ----------------------------------------------------------------------------------------------------------- resources
 
 resource group 'Microsoft.Resources/resourceGroups@2024-11-01' = {
   name: 'rg-parley-${environmentName}'
@@ -147,15 +148,15 @@ resource group 'Microsoft.Resources/resourceGroups@2024-11-01' = {
   tags: tags
 }
 
-// Who the app is: the one principal that every role below is given to.
-module identity 'modules/identity.bicep' = {
+// The app's identity: the one principal of all role assignments below.
+module identity 'modules/app/identity.bicep' = {
   name: 'identity'
   scope: group
   params: { name: 'id-parley-${token}', location: location, tags: tags }
 }
 
-// Where it logs, counts and traces to.
-module logs 'modules/logs.bicep' = {
+// Logs, metrics and traces.
+module logs 'modules/observability/logs.bicep' = {
   name: 'logs'
   scope: group
   params: {
@@ -168,7 +169,7 @@ module logs 'modules/logs.bicep' = {
   }
 }
 
-module insights 'modules/insights.bicep' = {
+module insights 'modules/observability/insights.bicep' = {
   name: 'insights'
   scope: group
   params: {
@@ -181,8 +182,8 @@ module insights 'modules/insights.bicep' = {
   }
 }
 
-// The host's own state, the deployment package, the audit table, attachments; durable state too when it is the backend.
-module storage 'modules/storage.bicep' = {
+// The host's own state, the deployment package, the audit table, attachments; also durable state if it is the backend.
+module storage 'modules/data/storage.bicep' = {
   name: 'storage'
   scope: group
   params: {
@@ -195,8 +196,8 @@ module storage 'modules/storage.bicep' = {
   }
 }
 
-// The truth: sessions, messages, turns, approvals.
-module postgres 'modules/postgres.bicep' = {
+// The system of record: sessions, messages, turns, approvals.
+module postgres 'modules/data/postgres.bicep' = {
   name: 'postgres'
   scope: group
   params: {
@@ -217,8 +218,8 @@ module postgres 'modules/postgres.bicep' = {
   }
 }
 
-// Event numbers, live events, caches, rate limits: all of it may be lost.
-module redis 'modules/redis.bicep' = {
+// Event numbers, live events, caches, rate limits: all of this may be lost.
+module redis 'modules/data/redis.bicep' = {
   name: 'redis'
   scope: group
   params: {
@@ -232,18 +233,18 @@ module redis 'modules/redis.bicep' = {
   }
 }
 
-// The way to browsers.
-module signalr 'modules/signalr.bicep' = {
+// Live delivery to browsers.
+module signalr 'modules/services/signalr.bicep' = {
   name: 'signalr'
   scope: group
   params: {
     name: 'sigr-parley-${token}'
     location: location
     tags: tags
-    // A private endpoint needs a paid tier.
+    // Private endpoints need a paid tier.
     sku: private && size == 'dev' ? 'Standard_S1' : bought.signalrSku
     units: bought.signalrUnits
-    // The app serves the console itself; others only where named.
+    // The app's own console, and the named other ones.
     allowedOrigins: concat(consoleOrigins, ['https://func-parley-${token}.azurewebsites.net'])
     private: private
     appPrincipalId: identity.outputs.principalId
@@ -251,7 +252,7 @@ module signalr 'modules/signalr.bicep' = {
 }
 
 // The model.
-module openai 'modules/openai.bicep' = {
+module openai 'modules/services/openai.bicep' = {
   name: 'openai'
   scope: group
   params: {
@@ -267,8 +268,8 @@ module openai 'modules/openai.bicep' = {
   }
 }
 
-// The two secrets there are: what approval links and what webhooks are signed with. A hook makes them.
-module vault 'modules/vault.bicep' = {
+// The two secrets, which sign approval links and webhooks. A hook makes them.
+module vault 'modules/data/vault.bicep' = {
   name: 'vault'
   scope: group
   params: {
@@ -283,8 +284,8 @@ module vault 'modules/vault.bicep' = {
   }
 }
 
-// Where each turn stands, unless the storage account is to keep it.
-module scheduler 'modules/scheduler.bicep' = if (durableBackend == 'scheduler') {
+// The durable backend, unless it is the storage account.
+module scheduler 'modules/services/scheduler.bicep' = if (durableBackend == 'scheduler') {
   name: 'scheduler'
   scope: group
   params: {
@@ -298,15 +299,15 @@ module scheduler 'modules/scheduler.bicep' = if (durableBackend == 'scheduler') 
   }
 }
 
-// The network, only when it is to be private: one subnet for the app, one for the endpoints it reaches.
-module network 'modules/network.bicep' = if (private) {
+// The network, only with `private`: one subnet for the app, one for the private endpoints.
+module network 'modules/network/network.bicep' = if (private) {
   name: 'network'
   scope: group
   params: { name: 'vnet-parley-${token}', location: location, tags: tags }
 }
 
-// What the app's logs and traces go through when they may not go through the open network.
-module monitor 'modules/monitor-scope.bicep' = if (private) {
+// The private path of logs and traces, only with `private`.
+module monitor 'modules/network/monitor-scope.bicep' = if (private) {
   name: 'monitor'
   scope: group
   params: {
@@ -317,15 +318,15 @@ module monitor 'modules/monitor-scope.bicep' = if (private) {
   }
 }
 
-// The machines the app runs on.
-module plan 'modules/plan.bicep' = {
+// The plan that the app runs on.
+module plan 'modules/app/plan.bicep' = {
   name: 'plan'
   scope: group
   params: { name: 'plan-parley-${token}', location: location, tags: tags, zoneRedundant: bought.zoneRedundant }
 }
 
-// The app: its runtime, scale, settings, and sign-in.
-module app 'modules/app.bicep' = {
+// The app: runtime, scale, settings, and sign-in.
+module app 'modules/app/app.bicep' = {
   name: 'app'
   scope: group
   params: {
@@ -368,14 +369,14 @@ module app 'modules/app.bicep' = {
   }
 }
 
-module auth 'modules/auth.bicep' = {
+module auth 'modules/app/auth.bicep' = {
   name: 'auth'
   scope: group
   params: { appName: app.outputs.name, clientId: authClientId, consoleOrigins: consoleOrigins }
 }
 
-// One private endpoint and one name zone for each thing the app reaches, and for the app itself.
-module endpoints 'modules/private-endpoints.bicep' = if (private) {
+// One private endpoint and one DNS zone for each resource that the app reaches, and for the app itself.
+module endpoints 'modules/network/private-endpoints.bicep' = if (private) {
   name: 'endpoints'
   scope: group
   params: {
@@ -396,8 +397,8 @@ module endpoints 'modules/private-endpoints.bicep' = if (private) {
   }
 }
 
-// What wakes somebody, and what tells of money.
-module alerts 'modules/alerts.bicep' = {
+// Alerts and the budget.
+module alerts 'modules/observability/alerts.bicep' = {
   name: 'alerts'
   scope: group
   params: {
@@ -412,7 +413,7 @@ module alerts 'modules/alerts.bicep' = {
   }
 }
 
-module budget 'modules/budget.bicep' = {
+module budget 'modules/observability/budget.bicep' = {
   name: 'budget'
   scope: group
   params: {
@@ -423,7 +424,7 @@ module budget 'modules/budget.bicep' = {
   }
 }
 
-// ------------------------------------------------------------------------ what the hooks read; no secret among them
+// ----------------------------------------------------------------------------- outputs for the hooks; none is a secret
 
 output AZURE_RESOURCE_GROUP string = group.name
 output AZURE_FUNCTION_APP string = app.outputs.name

@@ -1,4 +1,4 @@
-"""Checks of `infra/`: the security scan, and Bicep held to the facts in `infra/schemas`.
+"""Checks of `infra/`: the security scan, and Bicep checked against `infra/schemas`.
 
 Not here: costs (`../sizing/`).
 """

@@ -1,7 +1,7 @@
-"""Bicep files as data, for checks: what each declares, and the literal part of every body.
+"""Parses Bicep files for checks: their declarations, and the literal part of every body.
 
-Not a compiler: expressions stay text (`Expression`), of a condition `a ? b : c` both branches are kept (`Either`).
-Invariant: a file that the grammar cannot read whole is refused, never read in part.
+Not a compiler: expressions stay text (`Expression`), and both branches of a condition `a ? b : c` are kept (`Either`).
+Invariant: a file that the grammar cannot parse completely is refused.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tree_sitter import Language, Node, Parser
 
 
 class BicepError(Exception):
-    """A file the grammar cannot read; the message says where."""
+    """A file that the grammar cannot parse; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Anything that is only known at deployment."""
+    """A value that is only known at deployment."""
 
     text: str
 
@@ -39,13 +39,13 @@ type Value = str | int | bool | list[Value] | dict[str, Value] | Expression | Ei
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One `resource` declaration. `body` is what every copy has when it is declared in a loop."""
+    """One `resource` declaration. For a loop, `body` is the body of every copy."""
 
     file: Path
     line: int
     symbol: str
     type: str
-    """With its API version: `Microsoft.Web/sites@2025-03-01`."""
+    """Type and API version: `Microsoft.Web/sites@2025-03-01`."""
     existing: bool
     body: dict[str, Value]
 
@@ -70,7 +70,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """All a file declares."""
+    """All declarations of a file."""
 
     file: Path
     text: str
@@ -86,7 +86,7 @@ def _parser() -> Parser:
 
 
 def read(file: Path) -> Document:
-    """Parse one file. Raises BicepError naming the first place the grammar does not accept."""
+    """Parse one file. Raises BicepError naming the first place that the grammar does not accept."""
     source = file.read_bytes()
     root = _parser().parse(source).root_node
     wrong = next((node for node in _walk(root) if node.is_error or node.is_missing), None)
@@ -136,7 +136,7 @@ def _declare(document: Document, node: Node, decorators: str = "") -> None:
 
 
 def _body(node: Node) -> dict[str, Value]:
-    """The object of a declaration, inside a loop and a condition too."""
+    """The object of a declaration, also inside a loop or a condition."""
     found = next((child for child in _walk(node) if child.type == "object"), None)
     value = _value(found) if found is not None else {}
     return value if isinstance(value, dict) else {}

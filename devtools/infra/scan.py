@@ -1,9 +1,9 @@
-"""`./dev infra`: the security scan of `infra/`, by checkov in an environment of its own.
+"""`./dev infra`: the security scan of `infra/` with checkov, in a separate environment.
 
-checkov pins half the world's packages, so it never enters `.venv`: uv keeps it apart, at the version that
-`infra/checkov.json` names. What that file accepts, it accepts with a reason.
+checkov pins very many packages, so it is never installed in `.venv`: uv runs it separately, at the version in
+`infra/checkov.json`. That file also lists the accepted findings, each with a reason.
 
-Invariant: a scan that could not read a file, or looked at nothing, is a failure and not a pass.
+Invariant: a scan that could not read a file, or saw no resource, fails.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIMEOUT_S = 300
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 when nothing is found that is not accepted."""
+    """0 when every finding is accepted."""
     if arguments:
         print("dev: infra takes no arguments", file=sys.stderr)
         return 2
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def findings(report: dict[str, Any], accepted: dict[str, str]) -> list[str]:
-    """What makes the scan fail: files not read, nothing seen, checks not accepted, acceptances nobody needs."""
+    """Reasons to fail: unreadable files, no resources, findings that are not accepted, accepted checks without use."""
     summary, results = report["summary"], report["results"]
     lines = [f"{path}: the scanner cannot read it" for path in results.get("parsing_errors", [])]
     if summary["parsing_errors"] and not lines:
@@ -72,7 +72,7 @@ def _scan(version: str) -> subprocess.CompletedProcess[str]:
     uv = Path(sys.executable).with_name("uv")
     command = [
         *(str(uv), "tool", "run", "--quiet", "--python", sys.executable, "--from", f"checkov=={version}", "checkov"),
-        # Without --skip-download it asks its maker's server for advice texts, and waits for it.
+        # Without --skip-download it waits for advice texts from its vendor's server.
         *("--directory", str(FOLDER), "--framework", "bicep", "--output", "json", "--skip-download", "--soft-fail"),
     ]
     environment = uv_environment() | {"LOG_LEVEL": "CRITICAL"}

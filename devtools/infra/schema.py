@@ -1,6 +1,6 @@
-"""Holds resource bodies to the facts in `infra/schemas`: names, what is required, closed lists, kinds of literals.
+"""Checks resource bodies against `infra/schemas`: property names, required properties, enums, types of literals.
 
-What is only known at deployment passes; `infra/schemas/README.md` describes the notation.
+Values that are only known at deployment are not checked. `infra/schemas/README.md` describes the notation.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from devtools.infra.bicep import Either, Expression, Resource, Value
 
 _KINDS: Mapping[str, type] = {"string": str, "int": int, "bool": bool}
 _OF_BICEP = frozenset({"name", "parent", "scope", "dependsOn"})
-"""Written in Bicep and not part of what is sent."""
+"""Keys that are part of Bicep and not sent to Azure."""
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """Every known type with its shape. A type described twice is a mistake in the folder: raises ValueError."""
+    """Every known type with its shape. Raises ValueError when a type is described twice."""
     known: dict[str, Any] = {}
     for path in sorted(folder.glob("*.json")):
         for name, shape in json.loads(path.read_text("utf-8"))["types"].items():
@@ -29,10 +29,10 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def problems(resource: Resource, known: Mapping[str, Any]) -> list[str]:
-    """Each thing the schema says against this declaration, in one line."""
+    """Each violation of the schema by this declaration, in one line."""
     if resource.existing:
         return []
-    # `sites/config` is many types in one: the name tells which.
+    # `sites/config` is several types in one; the name selects which.
     shape = known.get(resource.type) or known.get(f"{resource.type}#{resource.body.get('name')}")
     where = f"{resource.file.name}:{resource.line} {resource.symbol}"
     if shape is None:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 LINK, WEBHOOK = "approval-link", "approval-webhook"
-"""As infra/modules/app.bicep names them."""
+"""As infra/modules/app/app.bicep names them."""
 ROLE_TRIES, ROLE_WAIT_S = 20, 15.0
 
 

@@ -100,12 +100,12 @@ def test_nothing_reads_or_hands_out_a_key() -> None:
 @pytest.mark.parametrize(
     ("module", "settings"),
     [
-        ("storage", {"allowSharedKeyAccess": False, "allowBlobPublicAccess": False}),
-        ("signalr", {"disableLocalAuth": True, "disableAadAuth": False}),
-        ("openai", {"disableLocalAuth": True}),
-        ("insights", {"DisableLocalAuth": True}),
-        ("vault", {"enableRbacAuthorization": True, "enablePurgeProtection": True}),
-        ("app", {"httpsOnly": True}),
+        ("data/storage", {"allowSharedKeyAccess": False, "allowBlobPublicAccess": False}),
+        ("services/signalr", {"disableLocalAuth": True, "disableAadAuth": False}),
+        ("services/openai", {"disableLocalAuth": True}),
+        ("observability/insights", {"DisableLocalAuth": True}),
+        ("data/vault", {"enableRbacAuthorization": True, "enablePurgeProtection": True}),
+        ("app/app", {"httpsOnly": True}),
     ],
 )
 def test_local_authentication_is_off(module: str, settings: dict[str, bool]) -> None:
@@ -116,8 +116,8 @@ def test_local_authentication_is_off(module: str, settings: dict[str, bool]) -> 
 
 
 def test_database_and_cache_take_entra_tokens_only() -> None:
-    postgres = bicep.read(INFRA / "modules/postgres.bicep").resources[0].body["properties"]
-    redis = bicep.read(INFRA / "modules/redis.bicep").resources[1].body["properties"]
+    postgres = bicep.read(INFRA / "modules/data/postgres.bicep").resources[0].body["properties"]
+    redis = bicep.read(INFRA / "modules/data/redis.bicep").resources[1].body["properties"]
 
     assert isinstance(postgres, dict)
     assert isinstance(redis, dict)
@@ -156,9 +156,9 @@ def test_each_is_closed_to_the_open_network_when_private() -> None:
     assert set(closed["publicNetworkAccess"]) == {"storage", "postgres", "redis", "signalr", "openai", "vault", "app"}
     # The two that telemetry goes to share one way in.
     assert closed["publicNetworkAccessForIngestion"] == ["insights", "logs"]
-    scope = bicep.read(INFRA / "modules/monitor-scope.bicep").resources
+    scope = bicep.read(INFRA / "modules/network/monitor-scope.bicep").resources
     assert {str(resource.body["name"]) for resource in scope[1:]} == {"insights", "logs"}
-    entries = (INFRA / "modules/private-endpoints.bicep").read_text("utf-8")
+    entries = (INFRA / "modules/network/private-endpoints.bicep").read_text("utf-8")
     targets = set(re.findall(r"target: (\w+)Id", entries))
     assert targets == set(closed["publicNetworkAccess"]) | {"scheduler", "monitor"}
 
@@ -195,7 +195,7 @@ def test_all_instances_of_a_size_find_room_in_its_database(size: str) -> None:
     main = (INFRA / "main.bicep").read_text("utf-8")
     table = main.split(f"\n  {size}: {{")[1].split("\n  }")[0]
     bought = dict(re.findall(r"^    (\w+): '?(\w+)'?$", table, re.MULTILINE))
-    triggers = "".join(path.read_text("utf-8") for path in (INFRA.parent / "triggers").glob("*.py"))
+    triggers = "".join(path.read_text("utf-8") for path in (INFRA.parent / "triggers").rglob("*.py"))
     # Flex Consumption counts the maximum for each group that scales by itself, beside what is always ready: HTTP,
     # durable, and each timer, which runs once at a time. A pool is a process's, and an instance has one process.
     instances = 2 * (int(bought["maximumInstances"]) + int(bought["alwaysReady"])) + triggers.count(".timer_trigger(")

@@ -70,7 +70,7 @@ def test_what_the_hook_makes_is_what_the_settings_take() -> None:
     )
 
     assert settings.approval_link_secret == link
-    vault = (INFRA / "modules/app.bicep").read_text("utf-8")
+    vault = (INFRA / "modules/app/app.bicep").read_text("utf-8")
     assert all(f"secrets/{name})" in vault for name in secrets_hook.MAKERS)
 
 
@@ -93,7 +93,7 @@ def test_a_command_it_does_not_know_changes_nothing(arguments: list[str]) -> Non
 
 
 def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
-    rules = (INFRA / "modules/alerts.bicep").read_text("utf-8")
+    rules = (INFRA / "modules/observability/alerts.bicep").read_text("utf-8")
 
     assert f'startswith "{FAILED_LINE}"' in rules
     assert f'startswith "{EXPIRING_LINE}"' in rules
@@ -101,7 +101,7 @@ def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
 
 def test_the_alerts_count_each_request_once() -> None:
     """The host tells of a request, and so does the app's own span."""
-    rules = (INFRA / "modules/alerts.bicep").read_text("utf-8")
+    rules = (INFRA / "modules/observability/alerts.bicep").read_text("utf-8")
 
     assert rules.count("AppRequests | ") == 2
     assert rules.count('AppRequests | where isempty(tostring(Properties["parley.correlation_id"])) and') == 2

@@ -65,7 +65,7 @@ def test_the_costs_are_those_of_what_is_bought() -> None:
         (prod, [f"alwaysReady: {costs.READY_INSTANCES}", f"instanceMemoryMB: {costs.INSTANCE_GB * 1024}"]),
     ):
         assert [each for each in wanted if each not in bought] == []
-    endpoints = (ROOT / "infra/modules/private-endpoints.bicep").read_text("utf-8")
+    endpoints = (ROOT / "infra/modules/network/private-endpoints.bicep").read_text("utf-8")
     assert len(re.findall(r"\{ name: '", endpoints)) == costs.ENDPOINTS
     quota = scale.MODEL_TOKENS_MINUTE // 1_000
     assert f"param modelCapacity int = {quota}\n" in bicep
@@ -74,7 +74,7 @@ def test_the_costs_are_those_of_what_is_bought() -> None:
 def test_the_timers_that_are_paid_for_are_those_there_are() -> None:
     schedules = [
         parse_schedule(text)
-        for path in sorted((ROOT / "triggers").glob("*.py"))
+        for path in sorted((ROOT / "triggers").rglob("*.py"))
         for text in re.findall(r'schedule="([^"]+)"', path.read_text("utf-8"))
     ]
     start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -89,7 +89,7 @@ def test_the_timers_that_are_paid_for_are_those_there_are() -> None:
 
 
 def test_the_operations_page_says_of_every_alert_what_to_do() -> None:
-    alerts = (ROOT / "infra/modules/alerts.bicep").read_text("utf-8")
+    alerts = (ROOT / "infra/modules/observability/alerts.bicep").read_text("utf-8")
     named = set(re.findall(r"name: '([a-z]+-[a-z-]+|throttling)'", alerts))
     section = (ROOT / "docs/operations.md").read_text("utf-8").split("## Alerts")[1].split("\n## ")[0]
     rows = [row.split(" | ")[0].removeprefix("| ") for row in section.splitlines() if row.startswith("| ")][2:]

@@ -51,7 +51,7 @@ INSIGHTS = (
 
 
 def _infra() -> dict[str, bicep.Value]:
-    resources = bicep.read(ROOT / "infra/modules/app.bicep").resources
+    resources = bicep.read(ROOT / "infra/modules/app/app.bicep").resources
     found = next(resource.body["properties"] for resource in resources if resource.body["name"] == "appsettings")
     assert isinstance(found, dict)
     return found
@@ -124,7 +124,7 @@ def test_the_durable_backend_is_a_setting_of_the_host(backend: str, splits_long_
 
 def test_the_platform_lets_the_relay_through_and_little_else() -> None:
     """Without this the app's own calls to its relay would be sent to sign in."""
-    auth = bicep.read(ROOT / "infra/modules/auth.bicep").resources[1].body["properties"]
+    auth = bicep.read(ROOT / "infra/modules/app/auth.bicep").resources[1].body["properties"]
     assert isinstance(auth, dict)
     validation = auth["globalValidation"]
     assert isinstance(validation, dict)

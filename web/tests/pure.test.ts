@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { diffLines } from '../src/ui/approvals/diff'
 import { approvalsSoFar } from '../src/ui/approvals/votes'
-import { authorName, isShared } from '../src/ui/chat/authors'
-import { problemsOf, valueOf } from '../src/ui/chat/settings'
+import { authorName, isShared } from '../src/ui/chat/messages/authors'
+import { problemsOf, valueOf } from '../src/ui/chat/session/settings'
 import { endingOf } from '../src/ui/endings'
 import { samples, total } from '../src/ui/insight/metrics'
 import { scaleOf, timelineOf } from '../src/ui/insight/timeline'
@@ -90,8 +90,8 @@ describe('a setting', () => {
     expect(read.ok && jsonText(read.value)).toBe('{"minimum":1.0,"maximum":9007199254740993}')
   })
 
-  it.each(['{', '{"a": }', 'words'])('that is no JSON is not sent: %s', (text) => {
-    expect(valueOf('output_schema', text)).toMatchObject({ ok: false, problem: expect.stringContaining('This is no JSON') })
+  it.each(['{', '{"a": }', 'words'])('that is not valid JSON is not sent: %s', (text) => {
+    expect(valueOf('output_schema', text)).toMatchObject({ ok: false, problem: expect.stringContaining('This is not valid JSON') })
   })
 
   it.each(['[]', '"text"', '5', 'null'])('that is a schema is a JSON object: %s is not sent', (text) => {

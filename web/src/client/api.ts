@@ -1,5 +1,5 @@
-// Requests to the API. Every failure is an ApiError with the wire contract's code, so that callers can tell
-// "nobody answers" (code OFFLINE) from what the service says.
+// Requests to the API. Every failure is an ApiError with the wire contract's code, or OFFLINE when the service cannot
+// be reached.
 
 import { jsonText, parsedJson } from './json'
 import type { EventPage, Page, Problem } from './models'
@@ -15,7 +15,7 @@ export class ApiError extends Error {
     this.name = 'ApiError'
   }
 
-  /** Whether the same request may well succeed a little later. */
+  /** Whether the same request may succeed a little later. */
   get isPassing(): boolean {
     return this.code === 'OFFLINE' || this.status === 429 || this.status >= 502
   }
@@ -24,14 +24,14 @@ export class ApiError extends Error {
 export interface ApiOptions {
   /** Where the API is, without a slash at its end; by default this page's own origin. */
   baseUrl?: string
-  /** Headers of every request, asked for anew each time: who is calling may change. */
+  /** Headers of every request, computed each time, since the caller may change. */
   headers?: () => Record<string, string>
   fetch?: typeof fetch
 }
 
 export type Query = Record<string, string | number | null | undefined>
 
-/** What the service gives at once. */
+/** Largest page size of the service. */
 const MOST_OF_A_PAGE = 200
 
 export class Api {
@@ -53,7 +53,7 @@ export class Api {
     return this.request<T>('POST', path, body, headers)
   }
 
-  /** A value with its validator, for `If-Match`; null where another origin's page may not read it. */
+  /** A value with its ETag, for `If-Match`; null when a page of another origin may not read it. */
   async tagged<T>(path: string): Promise<{ value: T; etag: string | null }> {
     const response = await this.raw('GET', path, undefined)
     return { value: parsedJson(await response.text()) as T, etag: response.headers.get('etag') }
@@ -71,12 +71,12 @@ export class Api {
     return this.request<void>('DELETE', path)
   }
 
-  /** Every item of a list, page after page; `most` bounds what is asked for. */
+  /** Every item of a list, page by page, at most `most` items. */
   async all<T>(path: string, query: Query = {}, most = 1000): Promise<T[]> {
     return (await this.upTo<T>(path, query, most)).items
   }
 
-  /** A list from its beginning, as one page however long it is. */
+  /** The first `count` items of a list as one page. */
   async upTo<T>(path: string, query: Query, count: number): Promise<Page<T>> {
     const items: T[] = []
     let cursor: string | null = null
@@ -93,7 +93,7 @@ export class Api {
     return this.get(`/sessions/${encodeURIComponent(sessionId)}/events`, { after, limit })
   }
 
-  /** The bytes of a file. */
+  /** The content of a file. */
   async blob(path: string): Promise<Blob> {
     return (await this.raw('GET', path, undefined)).blob()
   }
@@ -123,7 +123,7 @@ export class Api {
       response = await this.send(this.baseUrl + path, {
         method,
         headers: {
-          // A header of our own makes a browser ask leave before it sends this from another site's page.
+          // With a custom header, browsers send this from another site's page only after a CORS preflight.
           ...(method === 'GET' ? {} : { 'x-requested-with': 'parley' }),
           ...this.headers(),
           ...headers,
@@ -147,7 +147,7 @@ async function failure(response: Response): Promise<ApiError> {
   try {
     problem = parsedJson(await response.text()) as Problem
   } catch {
-    // A proxy answered, not the service; its words are of no use to anybody.
+    // A proxy answered, not the service; its text is not useful.
   }
   if (problem === null || typeof problem.code !== 'string') {
     return new ApiError(response.status, 'HTTP', `The service answered ${response.status}.`)

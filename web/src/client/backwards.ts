@@ -1,4 +1,4 @@
-// A list whose newest items come first, read page by page only as far back as somebody needs it.
+// A list with the newest items first, read page by page only as far back as needed.
 
 import type { Api } from './api'
 import type { Page } from './models'
@@ -13,7 +13,7 @@ export class Backwards<T> {
     private readonly limit: number,
   ) {}
 
-  /** Whether there is nothing older to read. */
+  /** Whether everything has been read. */
   get isAtEnd(): boolean {
     return this.cursor === null
   }
@@ -23,7 +23,7 @@ export class Backwards<T> {
     return this.last
   }
 
-  /** The next older page; the newest at first. */
+  /** The next older page; the first call returns the newest. */
   async older(): Promise<T[]> {
     if (this.isAtEnd) return []
     const page: Page<T> = await this.api.get(this.path, { limit: this.limit, cursor: this.cursor })

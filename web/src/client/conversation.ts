@@ -1,19 +1,19 @@
-// What a session looks like, as a pure function of what was loaded and the events since.
+// The state of a session, as a pure function of the loaded data and the events since.
 //
-// Invariants: an event is applied once and in order of `seq`; the text of a message is that of its newest attempt;
-// whatever cannot be known from the events alone is marked (`incomplete`), and its owner reads it from the store.
+// Invariants: an event is applied once and in order of `seq`. The text of a message is that of its newest attempt.
+// A message that the events do not fully describe is marked `incomplete`; SessionFeed then reads it from the store.
 
 import type { Approval, Envelope, FinishReason, Json, Message, Session, ToolCall, Turn, Usage } from './models'
 
 export interface MessageView extends Omit<Message, 'tool_calls'> {
   tool_calls: ToolCall[]
-  /** Of the text shown; 0 when it came from the store. */
+  /** Attempt number of the shown text; 0 when the text came from the store. */
   attempt: number
-  /** The next `content_delta` that fits; null while a lower attempt's frames are passed over. */
+  /** Index of the next `content_delta`; null while frames are ignored. */
   nextIndex: number | null
-  /** The same of `reasoning_delta`, which is counted by itself. */
+  /** Index of the next `reasoning_delta`, which is counted separately. */
   nextReasoning: number | null
-  /** Something of it was not seen: its text must be read from the store once it has ended. */
+  /** A part of it was missed: its text must be read from the store once it has ended. */
   incomplete: boolean
 }
 
@@ -32,21 +32,21 @@ export interface TurnView {
 
 export interface Conversation {
   session: Session
-  /** The last event that is part of this. */
+  /** Sequence number of the last applied event. */
   seq: number
   /** Oldest first. */
   messages: MessageView[]
   turns: Record<string, TurnView>
   /** By tool call id. */
   approvals: Record<string, Approval>
-  /** Whether older messages are still to be loaded. */
+  /** Whether there are older messages to load. */
   hasOlder: boolean
 }
 
-/** What an answer may carry beside its text; a service of an earlier version leaves it out. */
+/** Fields of an answer that a service of an earlier version leaves out. */
 const SAYS_NO_MORE = { author: null, finish_reason: null, reasoning: null, output: null, left_out: null } as const
 const NOTHING_USED: Usage = { input_tokens: 0, output_tokens: 0, cached_input_tokens: 0, reasoning_tokens: 0, cost_usd: null }
-/** An answer to a schema is a JSON object, which some models fence as Markdown. */
+/** An answer to a schema is a JSON object, which some models put into a Markdown code block. */
 const MAY_BE_OUTPUT = /^\s*(?:```(?:json)?\s*)?\{/
 
 const ENDED: ReadonlySet<string> = new Set(['completed', 'failed', 'cancelled'])
@@ -65,7 +65,7 @@ export function fromStore(message: Message): MessageView {
     attempt: 0,
     nextIndex: null,
     nextReasoning: null,
-    // Its text so far is in the events only.
+    // Only the events have its text so far.
     incomplete: isOpen,
   }
 }
@@ -75,20 +75,20 @@ export function turnFromStore(turn: Turn): TurnView {
   return { id, status, usage, steps, error: error ?? null, started_at, ended_at, message_id, finish_reason: finish_reason ?? null }
 }
 
-/** The turn that is not over; the newest when several wait. */
+/** The turn that has not ended; the newest if there are several. */
 export function openTurn(conversation: Conversation): TurnView | null {
   const open = Object.values(conversation.turns).filter((turn) => !isOver(turn.status))
   return open.find((turn) => turn.status !== 'queued') ?? open[0] ?? null
 }
 
-/** Messages that ended although a part of them was not seen. */
+/** Ended messages of which a part was missed. */
 export function unsettled(conversation: Conversation): string[] {
   return conversation.messages
     .filter((message) => message.incomplete && message.status !== 'streaming')
     .map((message) => message.id)
 }
 
-/** Put in what was read from the store: it is the truth for what has ended. */
+/** Merge messages from the store, which is authoritative for ended messages. */
 export function withStored(conversation: Conversation, stored: readonly Message[]): Conversation {
   const messages = new Map(conversation.messages.map((message) => [message.id, message]))
   for (const message of stored) {
@@ -99,7 +99,7 @@ export function withStored(conversation: Conversation, stored: readonly Message[
   return { ...conversation, messages: [...messages.values()].sort(byId) }
 }
 
-// Ids are UUIDv7: they sort by creation.
+// Ids are UUIDv7, so they sort by creation time.
 function byId(one: MessageView, other: MessageView): number {
   return one.id < other.id ? -1 : one.id > other.id ? 1 : 0
 }
@@ -147,7 +147,7 @@ function changed(state: Conversation, event: Envelope): Conversation {
     case 'tool_call.failed':
       return called(state, event)
     default:
-      // A newer service may tell more than this client knows.
+      // A newer service may send events that this client does not know.
       return state
   }
 }
@@ -177,10 +177,10 @@ function created(state: Conversation, event: Envelope): Conversation {
   return onTurn(next, event, (turn) => ({ ...turn, message_id: given.id }))
 }
 
-/** Only what the event tells: one of a message left out says nothing of its state. */
+/** Only the event's own fields: the event of a left-out message does not contain its status. */
 function updated(message: MessageView, told: Partial<Message>): MessageView {
   const { status = message.status, finish_reason = message.finish_reason, left_out = message.left_out } = told
-  // The JSON of what was followed here is in the store only.
+  // The events have the text only; the parsed JSON is in the store.
   const mayHaveOutput = message.attempt > 0 && status === 'completed' && finish_reason === 'stop' && MAY_BE_OUTPUT.test(message.content)
   return { ...message, status, finish_reason, left_out, incomplete: message.incomplete || mayHaveOutput }
 }
@@ -214,7 +214,7 @@ function framed(state: Conversation, event: Envelope): Conversation {
   }
 }
 
-/** Who was to tell of a message may have been cut before it did: its text then begins without it. */
+/** Add a message whose creation event is missing, as after a crash before it was sent. */
 function announced(state: Conversation, event: Envelope, id: string): Conversation {
   const turn = event.turn_id === undefined ? undefined : state.turns[event.turn_id]
   if (turn === undefined || isOver(turn.status) || state.messages.some((message) => message.id === id)) return state
@@ -222,11 +222,11 @@ function announced(state: Conversation, event: Envelope, id: string): Conversati
   return onTurn(next, event, (open) => (open.status === 'queued' ? { ...open, status: 'running', started_at: open.started_at ?? event.at } : open))
 }
 
-/** No further frame of the message is taken. */
+/** Ignores all further frames of a message. */
 const PASSED_OVER = { nextIndex: null, nextReasoning: null } as const
 
 function begun(message: MessageView, attempt: number): MessageView {
-  // What has ended is not written again: a repeat of it is only somebody who was told twice.
+  // An ended message is not written again: this is a repeated event.
   if (message.status !== 'streaming' && !message.incomplete) return message
   if (attempt < message.attempt) return { ...message, ...PASSED_OVER }
   return { ...message, attempt, content: '', reasoning: null, tool_calls: [], nextIndex: 0, nextReasoning: 0, incomplete: false }
@@ -278,7 +278,7 @@ function stillWaits(state: Conversation, turnId: string): boolean {
 }
 
 function onMessage(state: Conversation, id: string, change: (message: MessageView) => MessageView): Conversation {
-  // From the end: it is nearly always the last one.
+  // Search from the end, since it is nearly always the last one.
   for (let index = state.messages.length - 1; index >= 0; index--) {
     const message = state.messages[index]
     if (message === undefined || message.id !== id) continue

@@ -1,8 +1,8 @@
-// A session as it is now: loads it, follows its events, repairs what was missed.
+// The current state of a session: loads it, follows its events, recovers missed ones.
 //
-// Invariants: events enter the conversation in order of `seq` and once; a hole is filled from the replay before
-// anything after it is shown; where the replay has lost a part (`gap`), everything is loaded again. When a turn is
-// over, every message shown is what the store holds.
+// Invariants: events are applied once and in order of `seq`. A missing event is read from the replay before later ones
+// are shown. If the replay has lost events (`gap`), everything is loaded again. When a turn is over, every shown
+// message equals the stored one.
 
 import { ApiError, type Api } from './api'
 import { Backwards } from './backwards'
@@ -32,7 +32,7 @@ const OLDER_MESSAGES = 200
 const TURNS = 100
 const APPROVALS = 200
 const LOOK_BACK = [400, 2_000, 10_000]
-/** How often the replay is asked although nothing seems missing: the last event of all leaves no hole behind. */
+/** How often the replay is read although nothing seems missing, since a missed last event leaves no gap in `seq`. */
 const CHECK_MS = 12_000
 const POLL_MS = 1_500
 const REORDER_MS = 120
@@ -88,12 +88,12 @@ export class SessionFeed {
     await this.leave?.()
   }
 
-  /** Load it all again, as after a failure or a switch of branches. */
+  /** Load everything again, as after a failure or a switch of branches. */
   reload(): Promise<void> {
     return this.queue(() => this.load())
   }
 
-  /** Put in what this page itself just did; the event about it may come before or after. */
+  /** Add the result of this page's own request; its event may arrive before or after. */
   posted(posted: { message: Message; turn: Turn }): void {
     const conversation = this.conversation
     if (conversation === null) return
@@ -108,7 +108,7 @@ export class SessionFeed {
     if (this.conversation !== null) this.show({ ...this.conversation, session })
   }
 
-  /** Older messages, one page; whether there are still more. */
+  /** Load one page of older messages; returns whether there are more. */
   async older(): Promise<boolean> {
     const conversation = this.conversation
     const oldest = conversation?.messages[0]
@@ -120,7 +120,7 @@ export class SessionFeed {
     if (this.conversation === null) return false
     const whole = await this.withTheirTurns(withStored(this.conversation, page.items))
     const now = this.conversation
-    // Only what was read is put in: events may have come meanwhile.
+    // Only merge what was read, since events may have arrived meanwhile.
     this.show({
       ...withStored(now, page.items),
       turns: { ...whole.turns, ...now.turns },
@@ -134,7 +134,7 @@ export class SessionFeed {
     return this.state.phase === 'ready' ? this.state.conversation : null
   }
 
-  /** Whether asking again is of no use. */
+  /** Whether the service refused, so that a retry is useless. */
   private get isRefused(): boolean {
     return this.state.phase === 'failed' && !this.state.error.isPassing
   }
@@ -149,14 +149,14 @@ export class SessionFeed {
         this.tell({ phase: 'failed', error })
         return
       }
-      // The connection joins again when it is back.
+      // The connection joins again when it is restored.
     }
     await this.load()
   }
 
   private async load(): Promise<void> {
     try {
-      // The position first: what happens while the rest is read is then still to come.
+      // Read the position first, so that events during the following reads are applied afterwards.
       const position = await this.api.events(this.sessionId, 0, 1)
       this.fromTheNewest()
       const [session, newest, turns, approvals] = await Promise.all([
@@ -190,15 +190,15 @@ export class SessionFeed {
     this.approvals = new Backwards(this.api, `${this.path}/approvals`, APPROVALS)
   }
 
-  /** With the turns and approvals of all its messages, however far back those go. */
+  /** Add the turns and approvals of all loaded messages, however far back those go. */
   private async withTheirTurns(conversation: Conversation): Promise<Conversation> {
     const { messages } = conversation
     let { turns, approvals } = conversation
-    // Ids are UUIDv7: they sort by creation. One that is newer than all that was read comes with the events.
+    // Ids are UUIDv7, so they sort by creation time. A turn newer than all that were read arrives with the events.
     while (!this.turns.isAtEnd && messages.some(({ turn_id }) => turn_id !== null && turn_id < (this.turns.oldest?.id ?? ''))) {
       turns = { ...turnsById(await this.turns.older()), ...turns }
     }
-    // A call is asked about after the message that makes it was begun.
+    // The approval of a call is requested after the call's message began.
     const begun = Date.parse(messages[0]?.created_at ?? '')
     while (!this.approvals.isAtEnd && Date.parse(this.approvals.oldest?.requested_at ?? '') >= begun) {
       approvals = { ...approvalsByCall(await this.approvals.older()), ...approvals }
@@ -206,14 +206,14 @@ export class SessionFeed {
     return { ...conversation, turns, approvals }
   }
 
-  /** What this page has seen of a message that is still being written, for as long as the store has nothing. */
+  /** What this page has seen of a streaming message, which the store does not have yet. */
   private remembered(message: MessageView): MessageView {
     if (message.status !== 'streaming') return message
     const known = this.conversation?.messages.find(({ id }) => id === message.id)
     return known === undefined ? message : { ...known, nextIndex: null, nextReasoning: null, incomplete: true }
   }
 
-  /** The text of a message that is being written is in the events only: from its start on. */
+  /** Add the text so far of a streaming message, which only the events since its start contain. */
   private async withTextSoFar(conversation: Conversation, messageId: string): Promise<Conversation> {
     for (const back of LOOK_BACK) {
       const from = Math.max(0, conversation.seq - back)
@@ -229,7 +229,7 @@ export class SessionFeed {
     return conversation
   }
 
-  /** The events after a number up to another, or up to now. */
+  /** The events after one sequence number up to another, or up to now. */
   private async range(after: number, until = Infinity): Promise<Envelope[]> {
     const events: Envelope[] = []
     let from = after
@@ -248,11 +248,11 @@ export class SessionFeed {
     if (conversation !== null && event.seq <= conversation.seq) return
     this.early.set(event.seq, event)
     this.drain()
-    // Two senders may overtake one another by a moment; only what stays away is asked for.
+    // Events of two senders may arrive out of order, so only those that stay missing are requested.
     if (this.early.size > 0) this.catchUpSoon(REORDER_MS)
   }
 
-  /** Apply what waits and fits. */
+  /** Apply the waiting events that are next in order. */
   private drain(): void {
     let conversation = this.conversation
     if (conversation === null) return
@@ -264,7 +264,7 @@ export class SessionFeed {
       if (event !== undefined) conversation = apply(conversation, event)
     }
     if (conversation !== before) this.show(conversation)
-    // Somebody went on from another place: what was said there is not in the events.
+    // Another branch became active: its messages are not in the events.
     if (conversation.session.active_branch !== before.session.active_branch) void this.reload()
   }
 
@@ -282,7 +282,7 @@ export class SessionFeed {
     }, pauseMs)
   }
 
-  /** Read what follows `seq` until the present. */
+  /** Read the events after `seq` up to now. */
   private async catchUp(): Promise<void> {
     try {
       for (;;) {
@@ -290,7 +290,7 @@ export class SessionFeed {
         if (conversation === null) return this.isRefused ? undefined : await this.open()
         const page = await this.api.events(this.sessionId, conversation.seq)
         if (page.gap) {
-          // The log is away or has lost a part: the store is read again, and what is heard goes on from where it is.
+          // The event log is down or has lost events: read the store again, and go on with the events heard so far.
           const heard = [...this.early.keys()]
           const next = heard.length > 0 ? Math.min(...heard) - 1 : 0
           const seq = Math.max(conversation.seq, page.last_seq, next)
@@ -309,7 +309,7 @@ export class SessionFeed {
     }
   }
 
-  /** Read from the store what ended although a part of it was not seen. */
+  /** Read ended messages of which a part was missed from the store. */
   private async settle(): Promise<void> {
     const conversation = this.conversation
     if (conversation === null) return
@@ -330,7 +330,7 @@ export class SessionFeed {
     }, pause)
   }
 
-  /** One thing at a time: two readers at once would apply each other's events out of order. */
+  /** Run work one at a time, since two concurrent readers would apply events out of order. */
   private queue(work: () => Promise<void>): Promise<void> {
     this.work = this.work.then(() => (this.closed ? undefined : work()))
     return this.work

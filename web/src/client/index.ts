@@ -1,4 +1,4 @@
-// The streaming client: everything a user interface needs, and nothing of one.
+// The streaming client: everything that a user interface needs, without any user interface.
 
 export { Api, ApiError, type ApiOptions, type Query } from './api'
 export * from './conversation'

@@ -1,9 +1,9 @@
-// JSON that keeps the digits of numbers: what a person approves must be what runs, and a double holds 53 bits.
+// JSON that keeps the digits of numbers: a person must approve exactly what runs, and a double has only 53 bits.
 //
 // Invariants: in free-form values (arguments and results of tools, schemas and answers to them, details, metadata) a number
 // is written again exactly as it was read; everywhere else a number is a number, as the wire's types say.
 
-/** A number that would come back as another text: too long for a double, or written as 1.0 or 1e5. */
+/** A number that a double would write as another text: too long, or written as 1.0 or 1e5. */
 export class ExactNumber {
   constructor(readonly source: string) {}
 
@@ -11,20 +11,20 @@ export class ExactNumber {
     return this.source
   }
 
-  /** For `jsonText`, which puts the digits in its place. */
+  /** For `jsonText`, which replaces it by the digits. */
   toJSON(): string {
     return MARK + this.source
   }
 }
 
-/** Stands before digits that are, for a moment, a string. Nobody else's text can hold it. */
+/** Prefix of digits that are temporarily a string. It is random, so that no other text contains it. */
 const MARK = `${[...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join('-')}:`
 const MARKED = new RegExp(`"${MARK}([^"]*)"`, 'g')
-/** Where strings begin and end, and numbers by the grammar of RFC 8259. Nothing in it can go back: texts may be long. */
+/** Delimiters of strings, and numbers by the grammar of RFC 8259. It cannot backtrack, since texts may be long. */
 const QUOTE_OR_NUMBER = /\\[^]|"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/g
 const FREE_FORM: ReadonlySet<string> = new Set(['arguments', 'decided_arguments', 'result', 'details', 'metadata', 'output', 'output_schema'])
 
-/** The same JSON with the numbers that a double cannot keep as marked strings, for a parser that knows no better. */
+/** The same JSON with numbers that a double cannot keep as marked strings, for a plain JSON parser. */
 export function marked(text: string): string {
   let isInString = false
   return text.replace(QUOTE_OR_NUMBER, (token) => {
@@ -34,7 +34,7 @@ export function marked(text: string): string {
   })
 }
 
-/** What was parsed of `marked` text, with its numbers in their places. The value is changed, not copied. */
+/** A value parsed from `marked` text, with its numbers restored in place. */
 export function unmarked(value: unknown, isFreeForm = false): unknown {
   if (typeof value === 'string') {
     if (!value.startsWith(MARK)) return value
@@ -49,15 +49,15 @@ export function unmarked(value: unknown, isFreeForm = false): unknown {
   return value
 }
 
-/** isFreeForm: the whole of it, not only the fields that always are. Throws SyntaxError as JSON.parse does. */
+/** isFreeForm: the whole value is free-form, not only some fields. Throws SyntaxError like JSON.parse. */
 export function parsedJson(text: string, isFreeForm = false): unknown {
-  // First as it is: marking a wrong text could make it right.
+  // Parse the original first, since marking could make an invalid text valid.
   const value: unknown = JSON.parse(text)
   const safe = marked(text)
   return safe === text ? value : unmarked(JSON.parse(safe), isFreeForm)
 }
 
-/** As JSON.stringify, with exact numbers as they were written. */
+/** Like JSON.stringify, with exact numbers as they were written. */
 export function jsonText(value: unknown, indent?: number): string {
   return JSON.stringify(value, null, indent).replace(MARKED, '$1')
 }

@@ -1,7 +1,7 @@
-// One SignalR connection for a whole page: joins the sessions that are looked at, comes back by itself.
+// One SignalR connection for the whole page: joins the groups of open sessions and reconnects by itself.
 //
-// Invariant: after every (re)connection the groups are joined before listeners hear `live`, so that whoever then
-// asks for what it missed has no hole left between the answer and the next event.
+// Invariant: after every (re)connection the groups are joined before listeners get `live`. A listener that then reads
+// the missed events has no gap before the next live event.
 
 import {
   DefaultHttpClient,
@@ -27,7 +27,7 @@ export interface LiveListener {
   state?(state: LiveState): void
 }
 
-/** Says who is calling to the API alone: negotiation sends the client on to a service that is somebody else. */
+/** Sends the caller's headers only to the API: negotiation redirects the client to another service. */
 class OwnHeaders extends DefaultHttpClient {
   constructor(private readonly api: Api) {
     super(NullLogger.instance)
@@ -40,7 +40,7 @@ class OwnHeaders extends DefaultHttpClient {
   }
 }
 
-/** The client's own protocol, over a text in which no number loses digits. */
+/** The JSON protocol with exact numbers. */
 class ExactProtocol extends JsonHubProtocol {
   override parseMessages(input: string, logger: ILogger): HubMessage[] {
     return super.parseMessages(marked(input), logger)
@@ -49,8 +49,8 @@ class ExactProtocol extends JsonHubProtocol {
 
 const PAUSES_MS = [0, 300, 1000, 2000, 3000]
 
-// Who may decide approvals hears of them until the end of the day after they negotiated, whatever becomes of the
-// connection: a page that stays open for longer asks again.
+// Approvers are in their role's group until the end of the day after they negotiated, so a page that stays open longer
+// negotiates again.
 const RENEW_MS = 6 * 3600 * 1000
 
 export class Live {
@@ -99,7 +99,7 @@ export class Live {
     await connection?.stop()
   }
 
-  /** See a session's events from now on, whatever happens to the connection. Call the result to stop. */
+  /** Receive a session's events from now on, also after reconnections. Call the result to stop. */
   async join(sessionId: string): Promise<() => Promise<void>> {
     const wanted = (this.sessions.get(sessionId) ?? 0) + 1
     this.sessions.set(sessionId, wanted)
@@ -113,7 +113,7 @@ export class Live {
         return
       }
       this.sessions.delete(sessionId)
-      // Who cannot leave any more hears a little too much, until the connection ends.
+      // If this fails, the connection receives unneeded events until it ends.
       await this.membership(sessionId, 'unsubscribe').catch(() => undefined)
     }
     if (wanted === 1 && this.state === 'live') {
@@ -128,7 +128,7 @@ export class Live {
   }
 
   private async renew(): Promise<void> {
-    // Without an answer there is another try in time, and a new connection negotiates anyway.
+    // After a failure the next interval tries again, and a new connection negotiates anyway.
     if (this.state === 'live') await this.api.post('/realtime/negotiate').catch(() => undefined)
   }
 
@@ -144,11 +144,11 @@ export class Live {
       .withUrl(`${this.api.baseUrl}/realtime`, {
         httpClient: new OwnHeaders(this.api),
         transport: HttpTransportType.WebSockets,
-        // A cookie is of use to an API of this page's own origin only; another would have to allow it.
+        // Cookies only help with an API on this page's origin; another origin would have to allow them.
         withCredentials: new URL(this.api.baseUrl, globalThis.location?.href).origin === globalThis.location?.origin,
       })
       .withHubProtocol(new ExactProtocol())
-      // What goes wrong is told through `state`; a page that waits for its server is not an error.
+      // Failures are reported through `state`; a page that waits for its server is not an error.
       .configureLogging(LogLevel.None)
       .build()
     connection.on('event', (told: unknown) => {
@@ -181,7 +181,7 @@ export class Live {
     try {
       await this.membership(sessionId, 'subscribe')
     } catch (error) {
-      // Deleted, or no longer ours: its own reader will say so. Anything else is a connection that is not one yet.
+      // 404: the session is deleted or not readable any more, as its feed reports. Other errors fail the connection.
       if ((error as { status?: number }).status !== 404) throw error
     }
   }
@@ -192,12 +192,12 @@ export class Live {
     const pause = PAUSES_MS[Math.min(this.tries, PAUSES_MS.length - 1)] ?? 0
     this.tries += 1
     if (this.timer !== null) clearTimeout(this.timer)
-    // Spread, so that a restarted server is not met by everybody in the same instant.
+    // Jitter, so that not all clients reconnect to a restarted server at once.
     this.timer = setTimeout(() => void this.connect(), pause * (0.75 + Math.random() / 2))
   }
 
   private readonly lost = (): void => {
-    // A socket over a dead network looks alive for half a minute; the browser knows better.
+    // A socket on a dead network looks alive for half a minute; the browser's event is faster.
     const connection = this.connection
     this.generation += 1
     this.connection = null

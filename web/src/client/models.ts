@@ -1,4 +1,4 @@
-// The wire's values under short names. `wire.ts` is generated; nothing else here may describe what the API sends.
+// Short names for the wire types. `wire.ts` is generated; no other module may define types of the API.
 
 import type { ExactNumber } from './json'
 import type { components } from './wire'
@@ -35,7 +35,7 @@ export type Turn = Schemas['Turn']
 export type Usage = Schemas['Usage']
 export type Vote = Schemas['Vote']
 
-/** JSON as it may come from a tool or a model: never trusted to have a shape. */
+/** JSON from a tool or a model: untrusted input without a known shape. */
 export type Json = null | boolean | number | ExactNumber | string | Json[] | { [key: string]: Json }
 
 export interface Page<T> {

@@ -14,18 +14,18 @@ export interface components {
         Agent: {
             /**
              * Compact At
-             * @description Share of the window from which on the model reads a summary of older turns; null: never
+             * @description Share of the window above which a summary replaces older turns; null: never
              * @default 0.8
              */
             compact_at: number | null;
             /**
-             * @description What holds for calls that act outward from a conversation with what others wrote and private data
+             * @description Rule for calls with external side effects, once untrusted input and private data come together
              * @default rule_of_two
              */
             containment: components["schemas"]["Containment"];
             /**
              * Created At
-             * @description null: comes with Parley
+             * @description null: built in
              * @default null
              */
             created_at: string | null;
@@ -34,7 +34,7 @@ export interface components {
              * @default null
              */
             created_by: string | null;
-            /** @description For what a session does not set; unset fields stay */
+            /** @description Used where a session sets nothing */
             defaults?: components["schemas"]["JsonObject"];
             /**
              * Description
@@ -50,18 +50,18 @@ export interface components {
             instructions: string;
             /**
              * Model
-             * @description Deployment; null: the app's own
+             * @description Deployment; null: the app's default
              * @default null
              */
             model: string | null;
             /**
-             * @description Over which its model is asked; null: as the settings say
+             * @description API to call its model over; null: as the settings say
              * @default null
              */
             model_api: components["schemas"]["ModelApi"] | null;
             /**
              * Model Context Tokens
-             * @description What its model reads and writes in one call; null: as is known
+             * @description Context window of its model; null: from settings or registry
              * @default null
              */
             model_context_tokens: number | null;
@@ -77,7 +77,7 @@ export interface components {
             };
             /**
              * Tools
-             * @description Names; null: every tool there is
+             * @description Tool names; null: all tools
              * @default null
              */
             tools: components["schemas"]["ToolName"][] | null;
@@ -107,7 +107,7 @@ export interface components {
              */
             comment: string | null;
             /**
-             * @description What was approved instead of `arguments`
+             * @description Approved instead of `arguments`
              * @default null
              */
             decided_arguments: components["schemas"]["JsonObject"] | null;
@@ -118,7 +118,7 @@ export interface components {
             decided_at: string | null;
             /**
              * Decided By
-             * @description null with a decision: nobody answered, and the policy decided
+             * @description null after a timeout: the policy decided
              * @default null
              */
             decided_by: string | null;
@@ -135,7 +135,7 @@ export interface components {
             for_session: boolean;
             /** Id */
             id: string;
-            /** @description As it was when the call was asked for */
+            /** @description As it was when the approval was requested */
             policy: components["schemas"]["ApprovalPolicy"];
             /**
              * Quorum
@@ -144,7 +144,7 @@ export interface components {
             quorum: number;
             /**
              * Reason
-             * @description Why it takes a person whatever mode, policy and grants say: the rule of two; null: they say so
+             * @description Set when the rule of two requires approval, whatever mode, policy and grants say; else null
              * @default null
              */
             reason: string | null;
@@ -213,7 +213,7 @@ export interface components {
         ApprovalMode: "auto" | "manual" | "policy";
         /**
          * ApprovalPolicy
-         * @description How one tool's calls are allowed, for one agent.
+         * @description The approval rules for one tool's calls by one agent.
          */
         ApprovalPolicy: {
             /**
@@ -224,13 +224,13 @@ export interface components {
             allow_changes: boolean;
             /**
              * Allow For Session
-             * @description May be approved for the rest of the session
+             * @description An approver may approve the tool for the rest of the session
              * @default false
              */
             allow_for_session: boolean;
             /**
              * Escalate After Seconds
-             * @description When `escalation_role` is told and may decide too; null: never
+             * @description When `escalation_role` is notified and may decide too; null: never
              * @default null
              */
             escalate_after_seconds: number | null;
@@ -238,7 +238,7 @@ export interface components {
             escalation_role: components["schemas"]["Role"] | null;
             /**
              * Forbid Self Approval
-             * @description Who asked for the turn may not allow its calls
+             * @description The user who started the turn may not approve its calls
              * @default false
              */
             forbid_self_approval: boolean;
@@ -246,19 +246,19 @@ export interface components {
             on_timeout: components["schemas"]["TimeoutAction"];
             /**
              * Quorum
-             * @description How many different people have to approve; one may reject
+             * @description How many people have to approve; one can reject
              * @default 1
              */
             quorum: number;
             /**
              * Reminder Seconds
-             * @description Between two reminders; null: none
+             * @description Time between reminders; null: none
              * @default null
              */
             reminder_seconds: number | null;
             /**
              * Required
-             * @description Whether its calls wait for a person; null: the tool's own rule
+             * @description Whether its calls need approval; null: the tool's default
              * @default null
              */
             required: boolean | null;
@@ -278,7 +278,7 @@ export interface components {
             timeout_seconds: number | null;
             /**
              * Users
-             * @description Further people who may decide, by user id
+             * @description Ids of further users who may decide
              * @default []
              */
             users: string[];
@@ -301,13 +301,13 @@ export interface components {
             facts: components["schemas"]["JsonObject"];
             /** Id */
             id: string;
-            /** @description By content, as is `media_type` */
+            /** @description Detected from the content, like `media_type` */
             kind: components["schemas"]["FileKind"];
             /** Media Type */
             media_type: string;
             /**
              * Name
-             * @description For people: never a path, nothing is decided by it
+             * @description For display only; never a path
              */
             name: string;
             /** Session Id */
@@ -318,7 +318,7 @@ export interface components {
             size_bytes: number;
             /**
              * Text Chars
-             * @description Characters of text that could be read out of it, at most 200,000
+             * @description Length of the extracted text in characters, at most 200,000
              */
             text_chars: number;
             /**
@@ -343,13 +343,13 @@ export interface components {
             facts: components["schemas"]["JsonObject"];
             /** Id */
             id: string;
-            /** @description By content, as is `media_type` */
+            /** @description Detected from the content, like `media_type` */
             kind: components["schemas"]["FileKind"];
             /** Media Type */
             media_type: string;
             /**
              * Name
-             * @description For people: never a path, nothing is decided by it
+             * @description For display only; never a path
              */
             name: string;
             /** Session Id */
@@ -360,12 +360,12 @@ export interface components {
             size_bytes: number;
             /**
              * Text
-             * @description The first 20,000 characters; null if its kind holds no text
+             * @description The first 20,000 characters; null if its kind has no text
              */
             text: string | null;
             /**
              * Text Chars
-             * @description Characters of text that could be read out of it, at most 200,000
+             * @description Length of the extracted text in characters, at most 200,000
              */
             text_chars: number;
             /**
@@ -398,7 +398,7 @@ export interface components {
             action: string;
             /**
              * At
-             * @description null when it was altered beyond reading
+             * @description null when it was altered and is unreadable
              */
             at: string | null;
             details: components["schemas"]["JsonObject"];
@@ -416,7 +416,7 @@ export interface components {
         };
         /**
          * AuditPage
-         * @description Lines, oldest first, and what a look at the whole trail has found.
+         * @description Lines, oldest first, and the result of verifying the whole trail.
          */
         AuditPage: {
             /** Items */
@@ -435,7 +435,7 @@ export interface components {
         AuditProblem: {
             /**
              * Line
-             * @description null for a row that is no line of the trail
+             * @description null for a row that is not a line of the trail
              */
             line: number | null;
             /** Message */
@@ -510,7 +510,7 @@ export interface components {
         };
         /**
          * CheckpointState
-         * @description What the session was like.
+         * @description The state of the session at the checkpoint.
          */
         CheckpointState: {
             /** Agent Id */
@@ -525,13 +525,13 @@ export interface components {
         };
         /**
          * Concurrency
-         * @description What a message does while a turn of its session runs.
+         * @description What happens to a message that is posted while a turn of its session runs.
          * @enum {string}
          */
         Concurrency: "reject" | "enqueue" | "interrupt";
         /**
          * ConnectionInfo
-         * @description Where and how to connect; the shape the standard client follows.
+         * @description Where and how to connect, in the shape that the standard SignalR client expects.
          */
         ConnectionInfo: {
             /** Accesstoken */
@@ -541,24 +541,24 @@ export interface components {
         };
         /**
          * Containment
-         * @description What an agent's calls are held to once a conversation holds what others wrote.
+         * @description The rule for an agent's calls once a conversation holds untrusted input.
          * @enum {string}
          */
         Containment: "rule_of_two" | "off";
         /**
          * DayUsage
-         * @description What the caller's own turns used on one day, in sessions of anybody; sessions deleted since are included.
+         * @description Usage of the caller's own turns on one day, in all sessions, shared and deleted ones included.
          */
         DayUsage: {
             /**
              * Cached Input Tokens
-             * @description Of those read: the provider had them from earlier calls
+             * @description Input tokens that the provider read from its cache
              * @default 0
              */
             cached_input_tokens: number;
             /**
              * Cost Usd
-             * @description By the registry's prices; null: a price is not known
+             * @description At the model registry's prices; null: a price is unknown
              * @default null
              */
             cost_usd: number | null;
@@ -570,19 +570,19 @@ export interface components {
             day: string;
             /**
              * Input Tokens
-             * @description Read, the cached ones among them
+             * @description Including cached input tokens
              * @default 0
              */
             input_tokens: number;
             /**
              * Output Tokens
-             * @description Written, those of reasoning among them
+             * @description Including reasoning tokens
              * @default 0
              */
             output_tokens: number;
             /**
              * Reasoning Tokens
-             * @description Of those written: the model's reasoning
+             * @description Output tokens of the model's reasoning
              * @default 0
              */
             reasoning_tokens: number;
@@ -594,7 +594,7 @@ export interface components {
         Decision: "approve" | "reject";
         /**
          * Durations
-         * @description How long something took, in seconds; null where nothing was measured.
+         * @description Durations in seconds; null when nothing was measured.
          */
         Durations: {
             /**
@@ -656,12 +656,12 @@ export interface components {
         ErrorCode: "SESSION_NOT_FOUND" | "SESSION_ALREADY_EXISTS" | "INVALID_STATE" | "SESSION_EXPIRED" | "MESSAGE_NOT_FOUND" | "INVALID_MESSAGE" | "MESSAGE_TOO_LONG" | "TOOL_NOT_FOUND" | "TOOL_EXECUTION_FAILED" | "TOOL_TIMEOUT" | "INVALID_TOOL_ARGS" | "APPROVAL_REQUIRED" | "APPROVAL_TIMEOUT" | "APPROVAL_REJECTED" | "LLM_ERROR" | "LLM_TIMEOUT" | "RATE_LIMITED" | "TOKEN_LIMIT" | "INTERNAL_ERROR" | "DATABASE_ERROR" | "CACHE_ERROR" | "VALIDATION_ERROR" | "UNAUTHENTICATED" | "CONFLICT";
         /**
          * EventPage
-         * @description Events after a number.
+         * @description A session's events after a sequence number.
          */
         EventPage: {
             /**
              * Gap
-             * @description Some events after `after` are lost: rebuild from the messages
+             * @description Some events after `after` are lost: read the stored messages instead
              */
             gap: boolean;
             /**
@@ -671,12 +671,12 @@ export interface components {
             items: components["schemas"]["Envelope"][];
             /**
              * Last Seq
-             * @description The newest number of the session
+             * @description The session's newest sequence number
              */
             last_seq: number;
             /**
              * Next Cursor
-             * @description `after` of the next page; null when this one reaches the present
+             * @description `after` of the next page; null on the last page
              */
             next_cursor: string | null;
         };
@@ -705,7 +705,7 @@ export interface components {
         FinishReason: "stop" | "tool_calls" | "length" | "content_filter" | "refusal" | "cancelled";
         /**
          * FinishReasonCounts
-         * @description Answers by how they ended; those that failed without a reason, or are older than this count, are in none.
+         * @description Answers by finish reason; not counted: failed answers without one, and answers older than this field.
          */
         FinishReasonCounts: {
             /**
@@ -756,7 +756,7 @@ export interface components {
         HealthStatus: "ok" | "degraded" | "unavailable";
         /**
          * Highlight
-         * @description A hit in a snippet: characters (code points) from `start` to before `end`.
+         * @description A hit in a snippet: code points from `start` (inclusive) to `end` (exclusive).
          */
         Highlight: {
             /** End */
@@ -769,12 +769,12 @@ export interface components {
         };
         /**
          * Me
-         * @description The caller. What they may do is decided at each request, never from this.
+         * @description The caller. For display: each request is authorised on its own, never from this.
          */
         Me: {
             /**
              * Roles
-             * @description In the order of their names; everyone signed in is a `user`
+             * @description Sorted by name; everyone signed in is a `user`
              */
             roles: components["schemas"]["Role"][];
             /** User Id */
@@ -814,19 +814,19 @@ export interface components {
             id: string;
             /**
              * Left Out
-             * @description Why no model reads it any more: the provider's filter refused it
+             * @description Why models no longer read it: the provider's content filter refused it
              * @default null
              */
             left_out: "content_filter" | null;
             /**
              * Output
-             * @description For role `assistant`: the answer as JSON, where a schema was set
+             * @description For role `assistant`: the answer as JSON, when a schema was set
              * @default null
              */
             output: unknown | null;
             /**
              * Reasoning
-             * @description For role `assistant`: what the model told of its reasoning
+             * @description For role `assistant`: the reasoning that the model shows
              * @default null
              */
             reasoning: string | null;
@@ -896,65 +896,65 @@ export interface components {
         ModelApi: "responses" | "chat";
         /**
          * ModelReady
-         * @description What came of asking the default model.
+         * @description The result of probing the default model.
          */
         ModelReady: {
             /** Answers */
             answers: boolean;
             /**
              * May Pass
-             * @description Of one that does not answer: waiting may help; else an operator has to
+             * @description A failure may pass by itself; else an operator has to act
              */
             may_pass: boolean;
             /**
              * Text
-             * @description Which model, over which API, how fast or why not
+             * @description The model, its API, and the response time or the failure
              */
             text: string;
         };
         /**
          * ModelUsage
-         * @description What the turns of one model used, with all that was asked beside their answers.
+         * @description Usage of one model's turns, including model calls other than their answers.
          */
         ModelUsage: {
             /**
              * Cached Input Tokens
-             * @description Of those read: the provider had them from earlier calls
+             * @description Input tokens that the provider read from its cache
              * @default 0
              */
             cached_input_tokens: number;
             /**
              * Cost Usd
-             * @description By the registry's prices; null: a price is not known
+             * @description At the model registry's prices; null: a price is unknown
              * @default null
              */
             cost_usd: number | null;
             /**
              * Input Tokens
-             * @description Read, the cached ones among them
+             * @description Including cached input tokens
              * @default 0
              */
             input_tokens: number;
             /**
              * Model
-             * @description As the turns asked for it; null: all beyond the 50 most used
+             * @description As requested by the turns; null: all beyond the 50 most used
              */
             model: string | null;
             /**
              * Output Tokens
-             * @description Written, those of reasoning among them
+             * @description Including reasoning tokens
              * @default 0
              */
             output_tokens: number;
             /**
              * Reasoning Tokens
-             * @description Of those written: the model's reasoning
+             * @description Output tokens of the model's reasoning
              * @default 0
              */
             reasoning_tokens: number;
             /**
              * Turns
-             * @description Those of this model, open ones among them
+             * @description Turns with this model, open ones included
              */
             turns: number;
         };
@@ -965,17 +965,17 @@ export interface components {
         NewAgent: {
             /**
              * Compact At
-             * @description Share of the window from which on the model reads a summary of older turns; null: never
+             * @description Share of the window above which a summary replaces older turns; null: never
              * @default 0.8
              */
             compact_at: number | null;
             /**
-             * @description What holds for calls that act outward from a conversation with what others wrote and private data
+             * @description Rule for calls with external side effects, once untrusted input and private data come together
              * @default rule_of_two
              */
             containment: components["schemas"]["Containment"];
             /**
-             * @description For what a session does not set; unset fields stay
+             * @description Used where a session sets nothing
              * @default {
              *       "approval_mode": "policy",
              *       "approval_timeout_seconds": 86400,
@@ -1008,18 +1008,18 @@ export interface components {
             instructions: string;
             /**
              * Model
-             * @description Deployment; null: the app's own
+             * @description Deployment; null: the app's default
              * @default null
              */
             model: string | null;
             /**
-             * @description Over which its model is asked; null: as the settings say
+             * @description API to call its model over; null: as the settings say
              * @default null
              */
             model_api: components["schemas"]["ModelApi"] | null;
             /**
              * Model Context Tokens
-             * @description What its model reads and writes in one call; null: as is known
+             * @description Context window of its model; null: from settings or registry
              * @default null
              */
             model_context_tokens: number | null;
@@ -1035,7 +1035,7 @@ export interface components {
             };
             /**
              * Tools
-             * @description Names; null: every tool there is
+             * @description Tool names; null: all tools
              * @default null
              */
             tools: components["schemas"]["ToolName"][] | null;
@@ -1088,7 +1088,7 @@ export interface components {
             decision: components["schemas"]["Decision"];
             /**
              * For Session
-             * @description Allow this tool for the rest of the session, where the policy does
+             * @description Allow this tool for the rest of the session, if the policy permits
              * @default false
              */
             for_session: boolean;
@@ -1128,7 +1128,7 @@ export interface components {
             /** Content */
             content: string;
             /**
-             * @description For the answer to this message alone
+             * @description Only for the answer to this message
              * @default null
              */
             output_schema: components["schemas"]["JsonObject"] | null;
@@ -1194,7 +1194,7 @@ export interface components {
             tags: string[];
             /**
              * Template
-             * @description Id of a template that fills what is left out
+             * @description Id of a template that fills in missing fields
              * @default null
              */
             template: string | null;
@@ -1283,23 +1283,23 @@ export interface components {
         };
         /**
          * PeriodStatistics
-         * @description Of the sessions the caller owns: what was created from `from` on and before `to`.
+         * @description Statistics of the sessions that the caller owns, for items created at or after `from` and before `to`.
          *
-         *     Tokens, costs and tool calls count with their turn.
+         *     Tokens, costs and tool calls count in the period of their turn.
          */
         PeriodStatistics: {
-            /** @description From request to decision, of what a person approved or rejected */
+            /** @description From request to decision, for decisions by a person */
             approval_waits: components["schemas"]["Durations"];
             approvals: components["schemas"]["ApprovalCounts"];
             /**
              * Days
-             * @description Oldest first, the last 366 at most, those in which nothing was used left out; a day that lies in the period in part counts whole
+             * @description Oldest first, at most the last 366, without days of no usage; a day that is only partly in the period counts as a whole
              */
             days: components["schemas"]["DayUsage"][];
             finish_reasons: components["schemas"]["FinishReasonCounts"];
             /**
              * From
-             * @description null: from the first
+             * @description null: no lower bound
              */
             from: string | null;
             messages: components["schemas"]["MessageCounts"];
@@ -1310,7 +1310,7 @@ export interface components {
             models: components["schemas"]["ModelUsage"][];
             /**
              * Sessions
-             * @description Sessions opened in the period
+             * @description Sessions created in the period
              */
             sessions: number;
             /**
@@ -1319,15 +1319,15 @@ export interface components {
              */
             to: string | null;
             tool_calls: components["schemas"]["ToolCallCounts"];
-            /** @description From its start to its end, of turns that have both */
+            /** @description From start to end, for turns that have both */
             turn_durations: components["schemas"]["Durations"];
             turns: components["schemas"]["TurnCounts"];
-            /** @description `cost_usd` is of the turns whose price is known; null: of none it is */
+            /** @description `cost_usd` covers the turns with a known price; null: no price is known */
             usage: components["schemas"]["Usage"];
         };
         /**
          * PostedTurn
-         * @description What a posted message began.
+         * @description A posted message and the turn that it began.
          */
         PostedTurn: {
             message: components["schemas"]["Message"];
@@ -1357,14 +1357,14 @@ export interface components {
         };
         /**
          * Ready
-         * @description Whether a turn would work, and what answers.
+         * @description Whether a turn would work, and the state of each dependency.
          *
-         *     Without `postgres`, `model` or `durable` no turn works; without one of the others something beside turns is missing.
+         *     Turns need `postgres`, `model` and `durable`. Without one of the others, turns work but some other feature does not.
          */
         Ready: {
             /**
              * Dependencies
-             * @description `postgres`, `model` (asked once in ten minutes, with a request of a few tokens), `durable` (where turns stand), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)
+             * @description `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable` (running turns), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)
              */
             dependencies: {
                 [key: string]: components["schemas"]["HealthAnswer"];
@@ -1375,7 +1375,7 @@ export interface components {
         };
         /**
          * ReasoningEffort
-         * @description How long a model reasons before it answers. Which of these a model takes, models.json says.
+         * @description How long a model reasons before it answers. models.json lists the values that each model supports.
          * @enum {string}
          */
         ReasoningEffort: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
@@ -1397,7 +1397,7 @@ export interface components {
             /** @default null */
             concurrency: components["schemas"]["Concurrency"] | null;
             /**
-             * @description For this answer alone
+             * @description Only for this answer
              * @default null
              */
             output_schema: components["schemas"]["JsonObject"] | null;
@@ -1409,7 +1409,7 @@ export interface components {
         Role: "user" | "approver" | "admin";
         /**
          * SearchHit
-         * @description A message that was found.
+         * @description A message that matches.
          */
         SearchHit: {
             /**
@@ -1426,7 +1426,7 @@ export interface components {
             message_id: string;
             /**
              * Rank
-             * @description How well it fits, from 0; comparable within one search only
+             * @description Relevance, from 0; comparable only within one search
              */
             rank: number;
             role: components["schemas"]["MessageRole"];
@@ -1460,7 +1460,7 @@ export interface components {
             created_at: string;
             /**
              * Forked From
-             * @description The session it was copied from, which may be gone by now
+             * @description The session it was copied from; it may be deleted
              * @default null
              */
             forked_from: string | null;
@@ -1509,13 +1509,13 @@ export interface components {
             max_output_tokens: number | null;
             /**
              * Max Session Cost Usd
-             * @description The same of all turns together
+             * @description Cost of all turns' model calls
              * @default null
              */
             max_session_cost_usd: number | null;
             /**
              * Max Session Tokens
-             * @description Read and written by all turns together
+             * @description Input and output tokens of all turns
              * @default null
              */
             max_session_tokens: number | null;
@@ -1527,13 +1527,13 @@ export interface components {
             max_steps: number;
             /**
              * Max Turn Cost Usd
-             * @description What one turn's model calls may cost
+             * @description Cost of one turn's model calls
              * @default null
              */
             max_turn_cost_usd: number | null;
             /**
              * Max Turn Tokens
-             * @description Read and written by one turn
+             * @description Input and output tokens of one turn
              * @default null
              */
             max_turn_tokens: number | null;
@@ -1549,7 +1549,7 @@ export interface components {
              */
             output_schema: components["schemas"]["JsonObject"] | null;
             /**
-             * @description null: as the model does by itself
+             * @description null: the model's default
              * @default null
              */
             reasoning_effort: components["schemas"]["ReasoningEffort"] | null;
@@ -1566,7 +1566,7 @@ export interface components {
         };
         /**
          * SessionPatch
-         * @description Body of `PATCH /sessions/{id}`: what is absent stays as it is.
+         * @description Body of `PATCH /sessions/{id}`: absent fields stay unchanged.
          */
         SessionPatch: {
             /**
@@ -1604,7 +1604,7 @@ export interface components {
             metadata: components["schemas"]["JsonObject"];
             /**
              * Name
-             * @description null takes the name away
+             * @description null removes the name
              * @default null
              */
             name: string | null;
@@ -1617,7 +1617,7 @@ export interface components {
         };
         /** SessionStatistics */
         SessionStatistics: {
-            /** @description From request to decision, of what a person approved or rejected */
+            /** @description From request to decision, for decisions by a person */
             approval_waits: components["schemas"]["Durations"];
             approvals: components["schemas"]["ApprovalCounts"];
             finish_reasons: components["schemas"]["FinishReasonCounts"];
@@ -1630,10 +1630,10 @@ export interface components {
             /** Session Id */
             session_id: string;
             tool_calls: components["schemas"]["ToolCallCounts"];
-            /** @description From its start to its end, of turns that have both */
+            /** @description From start to end, for turns that have both */
             turn_durations: components["schemas"]["Durations"];
             turns: components["schemas"]["TurnCounts"];
-            /** @description `cost_usd` is of the turns whose price is known; null: of none it is */
+            /** @description `cost_usd` covers the turns with a known price; null: no price is known */
             usage: components["schemas"]["Usage"];
         };
         /**
@@ -1643,7 +1643,7 @@ export interface components {
         SessionStatus: "CREATED" | "ACTIVE" | "SUSPENDED" | "ENDED";
         /**
          * Subscribed
-         * @description The group a caller is in now, or no longer.
+         * @description The session whose group the caller joined or left.
          */
         Subscribed: {
             /** Connection Id */
@@ -1684,13 +1684,13 @@ export interface components {
             name: string;
             /**
              * System
-             * @description A preset that everybody has and nobody can delete
+             * @description A preset: all users have it, nobody can delete it
              */
             system: boolean;
         };
         /**
          * Template
-         * @description A session to be: `name` and `description` are the template's own, the rest is what the session gets.
+         * @description A session template: `name` and `description` are the template's own, the other fields go to the session.
          */
         Template: {
             /**
@@ -1743,7 +1743,7 @@ export interface components {
             session_name: string | null;
             /**
              * System
-             * @description One that everybody has and nobody can delete
+             * @description Built in: all users have it, nobody can delete it
              */
             system: boolean;
             /**
@@ -1754,7 +1754,7 @@ export interface components {
         };
         /**
          * TimeoutAction
-         * @description What it means that nobody decided in time.
+         * @description The result of an approval that nobody decided in time.
          * @enum {string}
          */
         TimeoutAction: "reject" | "approve";
@@ -1776,7 +1776,7 @@ export interface components {
         };
         /**
          * ToolCallCounts
-         * @description Tool calls by outcome; `pending` and `approved` ones have none yet.
+         * @description Tool calls by status; `pending` and `approved` ones have not run yet.
          */
         ToolCallCounts: {
             /**
@@ -1829,11 +1829,11 @@ export interface components {
             /** Name */
             name: string;
             parameters: components["schemas"]["JsonObject"];
-            /** @description How its calls are allowed where an agent says nothing of them */
+            /** @description Approval policy of its calls, if the agent sets none */
             policy: components["schemas"]["ApprovalPolicy"];
             /**
              * Risks
-             * @description What it adds to a conversation, for the rule of two
+             * @description Its risks under the rule of two
              */
             risks: ("reads_untrusted" | "reads_private" | "acts_outward")[];
             /** Timeout Seconds */
@@ -1933,47 +1933,47 @@ export interface components {
         TurnStatus: "queued" | "running" | "waiting_approval" | "completed" | "failed" | "cancelled";
         /**
          * Usage
-         * @description What model calls used.
+         * @description Tokens and cost of model calls.
          */
         Usage: {
             /**
              * Cached Input Tokens
-             * @description Of those read: the provider had them from earlier calls
+             * @description Input tokens that the provider read from its cache
              * @default 0
              */
             cached_input_tokens: number;
             /**
              * Cost Usd
-             * @description By the registry's prices; null: a price is not known
+             * @description At the model registry's prices; null: a price is unknown
              * @default null
              */
             cost_usd: number | null;
             /**
              * Input Tokens
-             * @description Read, the cached ones among them
+             * @description Including cached input tokens
              * @default 0
              */
             input_tokens: number;
             /**
              * Output Tokens
-             * @description Written, those of reasoning among them
+             * @description Including reasoning tokens
              * @default 0
              */
             output_tokens: number;
             /**
              * Reasoning Tokens
-             * @description Of those written: the model's reasoning
+             * @description Output tokens of the model's reasoning
              * @default 0
              */
             reasoning_tokens: number;
         };
         /**
          * Vote
-         * @description What one person said of an approval; the newest counts.
+         * @description One person's vote on an approval; the newest counts.
          */
         Vote: {
             /**
-             * @description What this person would allow instead of `arguments`
+             * @description Arguments that this person approves instead
              * @default null
              */
             arguments: components["schemas"]["JsonObject"] | null;

@@ -46,12 +46,12 @@ export function App() {
   return isSignedIn ? <Console /> : <SignIn />
 }
 
-/** Where the API has another origin: the platform there asks who one is, and sends back here. */
+/** When the API has another origin: its platform signs the caller in and redirects back here. */
 function SignIn() {
   return (
     <main class="sign-in">
       <Empty title="Sign in to go on">
-        <p>You come back to where you are now.</p>
+        <p>You will return to this page.</p>
         <button type="button" class="primary" autofocus onClick={signIn}>
           Sign in
         </button>
@@ -183,7 +183,7 @@ function ThemeButton() {
 
 const PEOPLE = [DEV_DEFAULT, 'ana;approver', 'ben', 'cleo;approver,admin']
 
-/** Who is calling; on a laptop, a switch of who one acts as. */
+/** The caller; in development, a switch of the user to act as. */
 function Me() {
   const { me } = useParley()
   const [isOpen, setOpen] = useState(false)
@@ -205,7 +205,7 @@ function Me() {
       </button>
       {isOpen ? (
         <Dialog title="Acting as" close={() => setOpen(false)}>
-          <p class="hint">Only on a developer's machine: there, callers name themselves. Nothing is verified.</p>
+          <p class="hint">Only in development: callers name themselves, and nothing is verified.</p>
           <div class="people">
             {PEOPLE.map((user) => (
               <button key={user} type="button" aria-pressed={user === devUser()} onClick={() => change(user)}>
@@ -221,7 +221,7 @@ function Me() {
             }}
           >
             <label class="field">
-              Somebody else, as NAME;role,role
+              Another user, as NAME;role,role
               <input name="user" defaultValue={devUser()} />
             </label>
             <footer>

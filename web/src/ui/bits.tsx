@@ -1,4 +1,4 @@
-// Small pieces that all pages share.
+// Small components shared by all pages.
 
 import type { ComponentChildren, JSX } from 'preact'
 import { useLayoutEffect, useRef } from 'preact/hooks'
@@ -36,14 +36,14 @@ export function Empty({ title, children }: { title: string; children?: Component
   )
 }
 
-/** One of the three states of what is loaded. */
+/** Shows one of the three states of loaded data. */
 export function When<T>({ state, what, retry, children }: { state: Loaded<T>; what: string; retry?: () => void; children: (value: T) => ComponentChildren }) {
   if (state.phase === 'loading') return <Loading what={what} />
   if (state.phase === 'failed') return <Failed error={state.error} retry={retry} />
   return <>{children(state.value)}</>
 }
 
-/** The end of a list that has more pages. */
+/** The end of a list with more pages. */
 export function ShowMore({ more }: { more: (() => void) | null }) {
   if (more === null) return null
   return (
@@ -75,7 +75,7 @@ export function Time({ at }: { at: string }) {
   )
 }
 
-/** A deadline: the day and the hour both matter. */
+/** A deadline, with day and hour. */
 export function Deadline({ at }: { at: string }) {
   const date = new Date(at)
   const isToday = date.toDateString() === new Date().toDateString()
@@ -124,12 +124,12 @@ export function Dialog({ title, close, children }: { title: string; close: () =>
     <dialog
       ref={element}
       aria-label={title}
-      // Escape. Left to the browser it would be hidden at once and heard of later, and a click in between be lost.
+      // Escape. The browser would hide it at once and report it later, and a click in between would be lost.
       onCancel={(event) => {
         event.preventDefault()
         close()
       }}
-      // The browser closes all the same at a second Escape. After the cleanup above it is nobody's any more.
+      // The browser closes it anyway at a second Escape. After the clean-up above this handler is removed.
       onClose={() => {
         if (element.current !== null) close()
       }}

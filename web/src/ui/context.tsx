@@ -1,4 +1,4 @@
-// What every page needs: the API, the live connection, who is calling, and a place for short messages.
+// Shared by all pages: the API, the live connection, the caller, and short notifications.
 
 import { createContext } from 'preact'
 import { useContext, useEffect, useState } from 'preact/hooks'
@@ -12,7 +12,7 @@ export interface Parley {
   inbox: Inbox
   me: Identity | null
   say: (text: string, kind?: 'info' | 'error') => void
-  /** Rises when the list of sessions may have changed. */
+  /** Increases when the list of sessions may have changed. */
   touchSessions: () => void
   sessionsTouched: number
 }
@@ -37,7 +37,7 @@ export function words(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** Run something a person asked for; what goes wrong is said. Tells whether it went well. */
+/** Run a user's action and show its error. Returns whether it succeeded. */
 export function useAction(): (work: () => Promise<unknown>) => Promise<boolean> {
   const { say } = useParley()
   return async (work) => {
@@ -53,7 +53,7 @@ export function useAction(): (work: () => Promise<unknown>) => Promise<boolean> 
 
 export type Loaded<T> = { phase: 'loading' } | { phase: 'failed'; error: unknown } | { phase: 'ready'; value: T }
 
-/** Load something, again whenever a dependency changes; what was shown stays until there is something newer. */
+/** Load data, again whenever a dependency changes; the old data stays until the new data has arrived. */
 export function useLoaded<T>(load: () => Promise<T>, dependencies: unknown[]): [Loaded<T>, () => void] {
   const [state, setState] = useState<Loaded<T>>({ phase: 'loading' })
   const [round, setRound] = useState(0)
@@ -73,13 +73,13 @@ export function useLoaded<T>(load: () => Promise<T>, dependencies: unknown[]): [
 export interface Pages<T> {
   state: Loaded<Page<T>>
   retry: () => void
-  /** Asks for one page more; null when there is none. */
+  /** Loads one more page; null when there is none. */
   more: (() => void) | null
 }
 
 /**
- * A list that grows page by page as somebody asks for more. When one of `again` changes it is read again as far as it was
- * shown, in one go: a list whose order changes meanwhile shows nothing twice.
+ * A list that grows page by page on request. When one of `again` changes, the whole shown part is read again at once,
+ * so that a changed order shows no item twice.
  */
 export function usePages<T>(path: string, query: Query, size: number, again: unknown[]): Pages<T> {
   const { api } = useParley()
@@ -88,14 +88,14 @@ export function usePages<T>(path: string, query: Query, size: number, again: unk
   const count = wanted.asked === asked ? wanted.count : size
   const [state, retry] = useLoaded(() => api.upTo<T>(path, query, count), [api, asked, count, ...again])
   const hasMore = state.phase === 'ready' && state.value.next_cursor !== null
-  // A second click while the first is answered asks for nothing more.
+  // A second click while a page is loading has no effect.
   const more = (): void => {
     if (hasMore && state.value.items.length >= count) setWanted({ asked, count: count + size })
   }
   return { state, retry, more: hasMore ? more : null }
 }
 
-/** The time, once a second: for what counts down. */
+/** The current time, updated every second, for countdowns. */
 export function useNow(isOn: boolean): number {
   const [now, setNow] = useState(Date.now())
   useEffect(() => {

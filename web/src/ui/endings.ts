@@ -1,4 +1,4 @@
-// How an answer ended, in words. One that is complete, or goes on after its calls, needs none.
+// How an answer ended, as text. An answer that is complete or continues after its calls has no text.
 
 import type { FinishReason, MessageView } from '../client'
 
@@ -9,13 +9,13 @@ const WORDS: Partial<Record<FinishReason, string>> = {
   cancelled: 'Cancelled',
 }
 
-export const LEFT_OUT = 'Left out from now on: the content filter refused it'
+export const LEFT_OUT = 'The model no longer reads this: the content filter refused it'
 
 export function endingWords(reason: FinishReason | null): string | null {
   return reason === null ? null : (WORDS[reason] ?? null)
 }
 
-/** Of an answer that has ended. A cancelled one of an older service has no reason. */
+/** The text for an ended answer. A cancelled answer of an older service has no reason. */
 export function endingOf({ status, finish_reason }: Pick<MessageView, 'status' | 'finish_reason'>): string | null {
   if (status === 'streaming') return null
   return endingWords(finish_reason ?? (status === 'cancelled' ? 'cancelled' : null))

@@ -1,7 +1,7 @@
-// Who is using the console. In Azure the platform knows; on a laptop callers name themselves.
+// The user of the console. In Azure the platform identifies them; in development callers name themselves.
 //
-// Where the API has another origin than this page, the platform's cookie does not travel. Its sign-in then hands out a
-// token, in the part of the address that no server sees; it is kept for this tab alone and sent as a header.
+// If the API has another origin than this page, the platform's cookie is not sent. Its sign-in then returns a token in
+// the URL fragment, which no server sees; the token is stored for this tab only and sent as a header.
 
 import { parsedJson, type Api, type Me } from '../client'
 
@@ -15,7 +15,7 @@ function fact(name: string): string {
 }
 
 export const isDev = fact('auth') === 'dev'
-/** Where the API is; empty: where this page is. */
+/** Origin of the API; empty: this page's origin. */
 export const apiOrigin = fact('api')
 const usesToken = !isDev && apiOrigin !== ''
 
@@ -24,7 +24,7 @@ export interface Identity {
   roles: string[]
 }
 
-/** Take what a sign-in has just brought out of the address, before anything reads that. */
+/** Remove the result of a sign-in from the URL, before anything reads the URL. */
 export function arrive(): void {
   const brought = usesToken ? /^#token=(.+)$/.exec(window.location.hash)?.[1] : undefined
   if (brought === undefined) return
@@ -34,7 +34,7 @@ export function arrive(): void {
   if (token !== null) sessionStorage.setItem(TOKEN_KEY, token)
 }
 
-/** How long the caller is signed in, in milliseconds; null: not at all. */
+/** How long the caller stays signed in, in milliseconds; null: not signed in. */
 export function signedInFor(now = Date.now()): number | null {
   if (!usesToken) return Infinity
   const token = sessionStorage.getItem(TOKEN_KEY)
@@ -49,7 +49,7 @@ export function signIn(): void {
   window.location.assign(`${apiOrigin}/.auth/login/aad?session_mode=token&post_login_redirect_url=${back}`)
 }
 
-/** Only of this page: the platform's token has no end before its own. Null where there is none to forget. */
+/** Sign out of this page only: the platform's token stays valid until it expires. Null when there is no token. */
 export const signOut = usesToken
   ? (): void => {
       sessionStorage.removeItem(TOKEN_KEY)
@@ -62,11 +62,11 @@ function tokenOf(text: string): string | null {
     const { authenticationToken } = parsedJson(text) as { authenticationToken?: unknown }
     return typeof authenticationToken === 'string' ? authenticationToken : null
   } catch {
-    return null // a link that somebody made up
+    return null // a forged link
   }
 }
 
-/** When a JSON Web Token ends. Only to ask for the next in time: whether it is good is for the service to say. */
+/** When a JSON Web Token expires. Only used to renew it in time; the service validates it. */
 function expiryOf(token: string): number {
   try {
     const claims = parsedJson(atob((token.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/'))) as { exp?: unknown }
@@ -80,7 +80,7 @@ export function devUser(): string {
   return localStorage.getItem(USER_KEY) ?? DEV_DEFAULT
 }
 
-/** Become somebody else; the page starts afresh, so that nothing of the former is left on it. */
+/** Switch to another user; the page reloads, so that no data of the former user stays. */
 export function becomeDevUser(user: string): void {
   localStorage.setItem(USER_KEY, user)
   window.location.reload()
@@ -97,13 +97,13 @@ export function parsedUser(user: string): Identity {
   return { name: name.trim(), roles: roles.split(',').map((role) => role.trim()).filter(Boolean) }
 }
 
-/** The caller as the service sees them; null when it does not say. */
+/** The caller as the service sees them; null when unknown. */
 export async function identity(api: Api): Promise<Identity | null> {
   if (isDev) return parsedUser(devUser())
   try {
     const { user_id, roles } = await api.get<Me>('/me')
     return { name: user_id, roles }
   } catch {
-    return null // what it may not do, the service refuses all the same
+    return null // the service authorises every request anyway
   }
 }

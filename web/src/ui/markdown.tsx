@@ -1,7 +1,7 @@
-// Markdown as elements. The parser's tokens become nodes one by one; no HTML is ever written.
+// Markdown as elements. Each token of the parser becomes a node; HTML is never inserted.
 //
 // Invariants: markup in the text is shown as text; an image is never loaded; a link leads only to http(s) or mailto,
-// and its target stands beside its words.
+// and its target is shown beside its text.
 
 import { lexer, type Token, type Tokens } from 'marked'
 import type { ComponentChildren, JSX } from 'preact'
@@ -11,14 +11,14 @@ export const Markdown = memo(function Markdown({ text }: { text: string }) {
   return (
     <div class="markdown">
       {lexer(text, { gfm: true }).map((token, index) => (
-        // By place: while an answer streams, only its last block changes.
+        // Keyed by position: while an answer streams, only its last block changes.
         <Block key={index} raw={token.raw} token={token} />
       ))}
     </div>
   )
 })
 
-/** A block that is drawn again only when its source is another. */
+/** A block that re-renders only when its source changes. */
 const Block = memo(
   function Block({ token }: { raw: string; token: Token }) {
     return <>{block(token, 0)}</>
@@ -32,7 +32,7 @@ function block(token: Token, key: number): ComponentChildren {
     case 'def':
       return null
     case 'heading': {
-      // The page has its own headings above.
+      // The page's own headings are above these.
       const Tag = `h${Math.min(6, (token as Tokens.Heading).depth + 2)}` as 'h3'
       return <Tag key={key}>{inline(token)}</Tag>
     }
@@ -152,7 +152,7 @@ function part(token: Token, key: number): ComponentChildren {
     case 'text':
       return (token as Tokens.Text).tokens === undefined ? decoded((token as Tokens.Text).text) : inline(token)
     default:
-      // html, and whatever a newer parser knows: as it was written.
+      // HTML and unknown tokens are shown as they were written.
       return token.raw
   }
 }
@@ -182,13 +182,13 @@ function Link({ href, children }: { href: string; children: ComponentChildren })
   )
 }
 
-/** A target that may be followed, or null. */
+/** A safe link target, or null. */
 export function safeTarget(href: string): string | null {
   let url: URL
   try {
     url = new URL(href)
   } catch {
-    return null // relative: it would lead into this console
+    return null // relative: it would point into this console
   }
   return ['http:', 'https:', 'mailto:'].includes(url.protocol) ? url.href : null
 }
@@ -200,7 +200,7 @@ function plainText(children: ComponentChildren): string {
 
 const ENTITIES: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: ' ' }
 
-/** Entities as a Markdown reader expects them: the characters they mean. */
+/** Replace HTML entities by their characters, as Markdown does. */
 function decoded(text: string): string {
   if (!text.includes('&')) return text
   return text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|(\w{2,5}));/gi, (whole, decimal, hex, name) => {

@@ -1,6 +1,6 @@
 import { Component, h, type ComponentChildren, type ComponentType } from 'preact'
 
-/** A component that renders again only when one of its properties (by default: any) is another value. */
+/** A component that re-renders only when one of the watched properties (by default all) changes. */
 export function memo<P extends object>(inner: ComponentType<P>, watched?: readonly (keyof P & string)[]): ComponentType<P> {
   return class Memo extends Component<P> {
     override shouldComponentUpdate(next: Readonly<P>): boolean {

@@ -1,4 +1,4 @@
-// Where the page is: behind the #, so that any static server serves every address of the console.
+// The current page is in the URL fragment, so that any static server serves every address of the console.
 
 import { useEffect, useState } from 'preact/hooks'
 

@@ -1,25 +1,25 @@
-// One agent: what it is, and for an admin a form that makes the next version. Versions never change; whoever saves a
-// form that somebody else was faster with is told so.
+// One agent, and for an admin a form that saves the next version. Versions never change; a concurrent change by someone
+// else is reported.
 
 import { useState } from 'preact/hooks'
 import type { Agent, Api, Approval, Page, ToolInfo } from '../../client'
 import { Icon, Time, When } from '../bits'
-import { whom } from '../chat/toolcall'
+import { whom } from '../chat/messages/toolcall'
 import { useAction, useLoaded, useParley } from '../context'
 import { link } from '../router'
 
 type Policy = Approval['policy']
-/** What an admin writes; the rest of an agent is the service's. */
+/** The fields that an admin writes; the service sets the others. */
 type Draft = Omit<Agent, 'id' | 'version' | 'created_at' | 'created_by'>
 
 interface Loaded {
-  /** null: there is none of this id yet. */
+  /** null: this agent does not exist yet. */
   agent: Agent | null
   etag: string | null
   tools: ToolInfo[]
 }
 
-/** Of the window; where one begins that summarises. */
+/** Share of the context window; the default when compaction is switched on. */
 const COMPACT_AT = 0.8
 
 const BLANK: Draft = {
@@ -67,7 +67,7 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
     await act(async () => {
       const headers: Record<string, string> = etag === null ? {} : { 'if-match': etag }
       const now = await api.put<Agent>(`/agents/${encodeURIComponent(agentId)}`, draft, headers)
-      say(now.version === agent?.version ? 'It says the same: there is no new version.' : `Saved as version ${now.version}.`)
+      say(now.version === agent?.version ? 'Nothing changed: no new version was saved.' : `Saved as version ${now.version}.`)
       saved()
     })
     setSending(false)
@@ -90,7 +90,7 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
           {agent === null ? ', not saved yet' : `, version ${agent.version}`}
           {agent?.created_by == null ? null : ` by ${agent.created_by}`} {agent?.created_at == null ? null : <Time at={agent.created_at} />}
         </p>
-        {isAdmin ? null : <p class="hint">Only an admin changes agents.</p>}
+        {isAdmin ? null : <p class="hint">Only an admin can change agents.</p>}
       </header>
       <fieldset disabled={!isAdmin}>
         <label class="field">
@@ -98,7 +98,7 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
           <input required maxLength={200} value={draft.name} onInput={(event) => change({ name: event.currentTarget.value })} />
         </label>
         <label class="field">
-          What it is for
+          Description
           <input maxLength={1000} value={draft.description ?? ''} onInput={(event) => change({ description: event.currentTarget.value || null })} />
         </label>
         <label class="field">
@@ -112,17 +112,17 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
         <ModelFields draft={draft} change={change} />
         <label class="check">
           <input type="checkbox" checked={draft.vision} onChange={(event) => change({ vision: event.currentTarget.checked })} />
-          Its model reads pictures
+          The model accepts images
         </label>
         <label class="check">
           <input type="checkbox" checked={draft.containment === 'rule_of_two'} onChange={(event) => change({ containment: event.currentTarget.checked ? 'rule_of_two' : 'off' })} />
-          What acts outward takes a person, once others’ words and private data have come together
+          Side effects need an approval once untrusted input and private data come together (rule of two)
         </label>
         <section aria-label="Tools">
           <h2>Tools</h2>
           <label class="check">
             <input type="checkbox" checked={draft.tools === null} onChange={(event) => change({ tools: event.currentTarget.checked ? null : tools.map(({ name }) => name) })} />
-            Every tool there is, also those to come
+            All tools, also future ones
           </label>
           <ul class="places">
             {tools.map((tool) => (
@@ -133,7 +133,7 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
         {isAdmin ? (
           <footer>
             <button type="submit" class="primary" disabled={isSending}>
-              {agent === null ? 'Make it' : 'Save as a new version'}
+              {agent === null ? 'Create' : 'Save as a new version'}
             </button>
           </footer>
         ) : null}
@@ -142,7 +142,7 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
   )
 }
 
-/** Over which API its model is asked, what that holds, and from where on it reads a summary. */
+/** The API of its model, the context window, and when older turns are summarised. */
 function ModelFields({ draft, change }: { draft: Draft; change: (part: Partial<Draft>) => void }) {
   const { compact_at: compactAt } = draft
   return (
@@ -151,18 +151,18 @@ function ModelFields({ draft, change }: { draft: Draft; change: (part: Partial<D
         <label class="field">
           Model API
           <select value={draft.model_api ?? ''} onChange={(event) => change({ model_api: (event.currentTarget.value || null) as Draft['model_api'] })}>
-            <option value="">As the app is set</option>
+            <option value="">The app’s default</option>
             <option value="responses">Responses</option>
             <option value="chat">Chat completions</option>
           </select>
         </label>
         <label class="field">
-          Window of the model, in tokens
+          Context window, in tokens
           <input
             type="number"
             min={256}
             max={100_000_000}
-            placeholder="As is known of it"
+            placeholder="From the model registry"
             value={draft.model_context_tokens ?? ''}
             onInput={(event) => change({ model_context_tokens: event.currentTarget.valueAsNumber || null })}
           />
@@ -192,7 +192,7 @@ function ModelFields({ draft, change }: { draft: Draft; change: (part: Partial<D
   )
 }
 
-/** Whether the agent has a tool, and how its calls are allowed. */
+/** Whether the agent has a tool, and the approval policy of its calls. */
 function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change: (part: Partial<Draft>) => void }) {
   const { name } = tool
   const isOffered = draft.tools === null || draft.tools.includes(name)
@@ -217,12 +217,12 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
         <small>{tool.description.split('. ')[0]}</small>
         {isOffered ? (
           <details open={own !== undefined}>
-            <summary>{own === undefined ? `As it comes: ${tool.approval === 'manual' ? 'a person allows each call' : 'runs by itself'}` : 'A policy of this agent'}</summary>
+            <summary>{own === undefined ? `The tool’s default: ${tool.approval === 'manual' ? 'each call needs an approval' : 'runs automatically'}` : 'A policy of this agent'}</summary>
             <div class="policy">
               <label class="field">
-                A person allows its calls
+                Calls need an approval
                 <select value={asks} onChange={(event) => put({ required: { own: null, yes: true, no: false }[event.currentTarget.value as 'own'] })}>
-                  <option value="own">as it comes</option>
+                  <option value="own">the tool’s default</option>
                   <option value="yes">always</option>
                   <option value="no">never</option>
                 </select>
@@ -238,11 +238,11 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
                 </label>
               ))}
               <p class="hint">
-                Decided by {whom({ policy })}. Who that is, time limits and reminders are set through the API, and kept here.
+                Decided by {whom({ policy })}. Roles, users, time limits and reminders are set through the API and kept here.
               </p>
               {own === undefined ? null : (
                 <button type="button" onClick={drop}>
-                  Drop this policy
+                  Remove this policy
                 </button>
               )}
             </div>
@@ -254,7 +254,7 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
 }
 
 const CHOICES = [
-  { field: 'forbid_self_approval', words: 'Not who asked for the turn' },
+  { field: 'forbid_self_approval', words: 'Not by the user who asked for the turn' },
   { field: 'allow_changes', words: 'They may change the arguments' },
   { field: 'allow_for_session', words: 'They may allow it for the rest of a session' },
 ] as const

@@ -1,9 +1,9 @@
 import { Empty, When } from '../bits'
-import { useAgents } from '../chat/agent'
+import { useAgents } from '../chat/session/agent'
 import { useParley } from '../context'
 import { go, link } from '../router'
 
-/** Who there is to talk to. Everybody may look; an admin makes new ones and new versions. */
+/** The agents. Everyone may read them; an admin creates agents and versions. */
 export function AgentsPage() {
   const { me } = useParley()
   const [agents, retry] = useAgents()
@@ -14,7 +14,7 @@ export function AgentsPage() {
       <When state={agents} what="agents" retry={retry}>
         {(all) =>
           all.length === 0 ? (
-            <Empty title="There is none" />
+            <Empty title="No agents" />
           ) : (
             <ul class="cards">
               {all.map(({ id, name, version, description }) => (

@@ -2,7 +2,7 @@ import { useEffect, useState } from 'preact/hooks'
 import { ExactNumber, jsonText, parsedJson, type Approval, type Vote } from '../../client'
 import { Badge, Deadline, Icon, JsonText, ShowMore, Time, When, span } from '../bits'
 import { useAction, useLoaded, useNow, usePages, useParley } from '../context'
-import { whom } from '../chat/toolcall'
+import { whom } from '../chat/messages/toolcall'
 import type { Identity } from '../identity'
 import { link } from '../router'
 import { diffLines } from './diff'
@@ -11,7 +11,7 @@ import { approvalsSoFar } from './votes'
 
 type Policy = Approval['policy']
 
-/** How often it is asked for while it is open: who is calling is not always known, nor every event heard. */
+/** How often an open approval is read again, since the caller may be unknown and events may be missed. */
 const ASK_MS = 15_000
 
 export function ApprovalPage({ approvalId }: { approvalId: string }) {
@@ -58,17 +58,17 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
   const [forSession, setForSession] = useState(false)
   const [isSending, setSending] = useState(false)
   const edited = isEditing && text !== given ? parsed(text) : null
-  // Whoever may not decide is told so by the service; the buttons only spare the obvious attempts.
+  // The service checks who may decide; the buttons only prevent obvious attempts.
   const mayDecide = me === null || named(me, approval.policy)
   const isOwn = approval.policy.forbid_self_approval && me?.name === approval.requested_by
   const mayChange = isPending && mayDecide && !isOwn && approval.policy.allow_changes
   const ownVote = approval.votes.findLast(({ by }) => by === me?.name)
 
-  // Those who may decide are told of it wherever they are; who only watches hears it in its session.
+  // Approvers get its events through their role's group; other readers through the session's group.
   useEffect(() => {
     if (!isPending || mayDecide) return undefined
     const joined = live.join(approval.session_id)
-    joined.then(reload, () => undefined) // then it is asked for, as below
+    joined.then(reload, () => undefined) // without the group, the interval below reads it
     return () => void joined.then((leave) => leave(), () => undefined)
   }, [live, approval.session_id, isPending, mayDecide])
   useEffect(() => {
@@ -89,7 +89,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
       }),
     )
     setSending(false)
-    // Also after a refusal: somebody else may have been faster.
+    // Also after an error: someone else may have decided first.
     reload()
     inbox.soon(0)
   }
@@ -142,9 +142,9 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
               Arguments as JSON
               <textarea class="code" rows={Math.min(18, text.split('\n').length + 1)} spellcheck={false} value={text} onInput={(event) => setText(event.currentTarget.value)} />
             </label>
-            {edited === null ? <p class="hint">Nothing is changed yet.</p> : edited.ok ? <Diff before={given} after={asShown(edited.value)} /> : <p class="problem" role="alert">{edited.problem}</p>}
+            {edited === null ? <p class="hint">No changes yet.</p> : edited.ok ? <Diff before={given} after={asShown(edited.value)} /> : <p class="problem" role="alert">{edited.problem}</p>}
             <button type="button" class="quiet" onClick={() => { setEditing(false); setText(given) }}>
-              Leave them as they were
+              Discard the changes
             </button>
           </div>
         ) : null}
@@ -166,8 +166,8 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
           <p class="hint">You may look at this, but an approver decides.</p>
         ) : (
           <form class="decision" aria-label="Decision" onSubmit={(event) => event.preventDefault()}>
-            {isOwn ? <p class="hint">You asked for this yourself, and its policy wants somebody else to approve it. You may reject it.</p> : null}
-            {ownVote === undefined ? null : <p class="hint">You said {ownVote.decision}. Until it is decided you may still say something else.</p>}
+            {isOwn ? <p class="hint">You asked for this yourself, so its policy requires someone else to approve it. You may reject it.</p> : null}
+            {ownVote === undefined ? null : <p class="hint">You voted {ownVote.decision}. You may change your vote until it is decided.</p>}
             <label class="field">
               Comment
               <textarea rows={2} maxLength={2000} placeholder="Optional; the model reads it" value={comment} onInput={(event) => setComment(event.currentTarget.value)} />
@@ -175,7 +175,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
             {approval.policy.allow_for_session && !isOwn ? (
               <label class="check">
                 <input type="checkbox" checked={forSession} onChange={(event) => setForSession(event.currentTarget.checked)} />
-                And this tool for the rest of the session
+                Also approve this tool for the rest of the session
               </label>
             ) : null}
             <div class="buttons">
@@ -210,18 +210,18 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
   )
 }
 
-/** Whether a policy names somebody, by role or in person. */
+/** Whether a policy names the caller, by role or by user id. */
 function named(me: Identity, policy: Policy): boolean {
   const roles: string[] = [...policy.roles, policy.escalation_role ?? '']
   return policy.users.includes(me.name) || roles.includes('user') || me.roles.some((role) => roles.includes(role))
 }
 
-/** A value as JSON in which everything can be seen. */
+/** A value as JSON with invisible characters escaped. */
 function asShown(value: unknown): string {
   return revealed(jsonText(value, 2))
 }
 
-/** take: puts a vote's arguments into the editor, for whoever wants to approve the same. */
+/** take: copies a vote's arguments into the editor, to approve the same. */
 function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['arguments']) => void }) {
   const { quorum, votes } = approval
   if (quorum < 2 && votes.length < 2) return null
@@ -230,12 +230,12 @@ function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['a
       <h2>
         {approvalsSoFar(approval)} of {quorum} approvals
       </h2>
-      {quorum > 1 && votes.some((vote) => vote.arguments !== null) ? <p class="hint">Only approvals of the same arguments add up.</p> : null}
+      {quorum > 1 && votes.some((vote) => vote.arguments !== null) ? <p class="hint">Only approvals of the same arguments are counted together.</p> : null}
       <ul class="votes">
         {votes.map((vote) => (
           <li key={vote.by}>
             <p>
-              <strong>{vote.by}</strong> said {vote.decision} <Time at={vote.at} />
+              <strong>{vote.by}</strong> voted {vote.decision} <Time at={vote.at} />
               {vote.comment === null ? null : <q>{vote.comment}</q>}
             </p>
             {vote.arguments === null ? null : (
@@ -243,7 +243,7 @@ function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['a
                 <Diff before={asShown(approval.arguments)} after={asShown(vote.arguments)} />
                 {take === undefined ? null : (
                   <button type="button" onClick={() => take(vote.arguments)}>
-                    Take over {vote.by}’s arguments
+                    Use {vote.by}’s arguments
                   </button>
                 )}
               </>
@@ -269,7 +269,7 @@ function Diff({ before, after }: { before: string; after: string }) {
   )
 }
 
-/** What became of earlier calls of the same tool: all that the caller had a say in, else those of the session. */
+/** Earlier approvals of the same tool: all that the caller may decide, or else those of the session. */
 function History({ approval, mayDecide }: { approval: Approval; mayDecide: boolean }) {
   const list = mayDecide ? '/approvals' : `/sessions/${encodeURIComponent(approval.session_id)}/approvals`
   const past = usePages<Approval>(list, { tool: approval.tool }, 20, [approval.status])
@@ -279,7 +279,7 @@ function History({ approval, mayDecide }: { approval: Approval; mayDecide: boole
       <When state={past.state} what="earlier calls" retry={past.retry}>
         {(page) => {
           const others = page.items.filter(({ id, status }) => id !== approval.id && status !== 'pending')
-          if (others.length === 0 && past.more === null) return <p class="hint">None was asked for before.</p>
+          if (others.length === 0 && past.more === null) return <p class="hint">No earlier approvals.</p>
           return (
             <>
               <ul class="history">
@@ -303,7 +303,7 @@ function History({ approval, mayDecide }: { approval: Approval; mayDecide: boole
   )
 }
 
-/** What a value is when it is not text: 5 and "5" look alike otherwise, and are not the same to a tool. */
+/** The type of a value that is not text: otherwise 5 and "5", which differ for a tool, look alike. */
 function kindOf(value: unknown): string {
   if (value === null) return 'null'
   if (value instanceof ExactNumber) return 'number'

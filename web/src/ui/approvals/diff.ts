@@ -1,4 +1,4 @@
-// A line diff of two texts, by their longest common subsequence: small texts, exact result.
+// A line diff of two texts by their longest common subsequence: exact, for small texts.
 
 export interface DiffLine {
   kind: 'same' | 'added' | 'removed'

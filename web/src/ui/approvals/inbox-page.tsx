@@ -28,8 +28,8 @@ export function InboxPage() {
         {error !== null ? <Failed error={error} retry={() => inbox.soon(0)} /> : null}
         {!isLoaded && error === null ? <Loading what="the inbox" /> : null}
         {isLoaded && pending.length === 0 ? (
-          <Empty title="Nothing waits for you">
-            <p>When a tool call needs a person, it appears here by itself.</p>
+          <Empty title="No pending approvals">
+            <p>Tool calls that need your approval appear here automatically.</p>
           </Empty>
         ) : null}
         <ul class="cards">
@@ -54,7 +54,7 @@ export function InboxPage() {
         <When state={decided.state} what="decided approvals" retry={decided.retry}>
           {(page) => {
             const past = page.items.filter((approval) => approval.status !== 'pending')
-            if (past.length === 0 && decided.more === null) return <Empty title="Nothing was decided yet" />
+            if (past.length === 0 && decided.more === null) return <Empty title="No decisions yet" />
             return (
               <div class="scroll" tabIndex={0} role="region" aria-label="Decided approvals">
                 <table class="decided-table">

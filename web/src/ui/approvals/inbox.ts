@@ -1,4 +1,4 @@
-// The approver's inbox, live. Events only say that something changed; what is shown is what the API then answers.
+// The approver's inbox, live. An event only triggers a read; the shown data always comes from the API.
 
 import { ApiError, type Api, type Approval, type Live } from '../../client'
 
@@ -61,7 +61,7 @@ export class Inbox {
       if (!(error instanceof ApiError)) throw error
       this.tell({ ...this.state, error })
     }
-    // Without a live connection nobody tells us.
+    // Without a live connection, poll.
     if (this.live.current !== 'live' && this.timer === null && this.stopListening !== null) this.timer = setTimeout(() => void this.load(), POLL_MS)
   }
 

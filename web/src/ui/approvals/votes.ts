@@ -1,8 +1,8 @@
-// How far a vote is: only those who approve the same arguments add up, as the service counts them.
+// The progress of a vote: only approvals of the same arguments count together, as in the service.
 
 import type { Approval } from '../../client'
 
-/** The most people who approve the same arguments. */
+/** The largest number of people who approve the same arguments. */
 export function approvalsSoFar({ arguments: asked, votes }: Approval): number {
   const counts = new Map<string, number>()
   for (const vote of votes) {
@@ -13,7 +13,7 @@ export function approvalsSoFar({ arguments: asked, votes }: Approval): number {
   return Math.max(0, ...counts.values())
 }
 
-/** The same text for the same value, in whatever order its keys stand. */
+/** The same text for equal values, whatever the order of their keys. */
 function canonical(value: unknown): string {
   return JSON.stringify(value, (_, inner: unknown) =>
     typeof inner === 'object' && inner !== null && !Array.isArray(inner)

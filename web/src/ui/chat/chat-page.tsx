@@ -1,6 +1,6 @@
 import { Empty } from '../bits'
 import { ConversationPage } from './conversation-page'
-import { SessionList } from './session-list'
+import { SessionList } from './session/session-list'
 
 export function ChatPage({ sessionId, at }: { sessionId: string | null; at: string | null }) {
   return (

@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { isOver, jsonText, type Attachment, type Conversation, type PostedTurn, type SessionFeed, type TurnView } from '../../client'
 import { Icon, IconButton } from '../bits'
 import { useAction, useParley, words } from '../context'
-import { size } from './attachments'
+import { size } from './messages/attachments'
 
 const MAX_FILES = 16
 
@@ -21,7 +21,7 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
   const [files, setFiles] = useState<Pending[]>([])
   const [isSending, setSending] = useState(false)
   const field = useRef<HTMLTextAreaElement>(null)
-  // The same key for the same words until they are taken: a send that was cut may be repeated without a second message.
+  // Keep the idempotency key for the same text until it is accepted, so that a retry does not post a second message.
   const attempt = useRef<{ of: string; key: string } | null>(null)
   const path = `/sessions/${encodeURIComponent(feed.sessionId)}`
   const { status } = conversation.session
@@ -71,14 +71,14 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
     setSending(false)
     if (!went) return
     attempt.current = null
-    // What was typed or attached while it was being sent stays for the next one.
+    // Text and files added while it was being sent stay for the next message.
     setText((now) => (now.startsWith(text) ? now.slice(text.length).trimStart() : now))
     setFiles((now) => now.filter(({ key }) => !files.some((shown) => shown.key === key)))
     field.current?.focus()
   }
 
-  if (status === 'ENDED') return <p class="composer closed">This session has ended. It can be read, and forked.</p>
-  if (status === 'SUSPENDED') return <p class="composer closed">This session is suspended. Resume it to go on.</p>
+  if (status === 'ENDED') return <p class="composer closed">This session has ended. You can read and fork it.</p>
+  if (status === 'SUSPENDED') return <p class="composer closed">This session is suspended. Resume it to continue.</p>
   return (
     <form
       class="composer"
@@ -114,7 +114,7 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
           ref={field}
           rows={1}
           aria-label="Message"
-          placeholder={isOpen ? 'Write ahead: it is answered next' : 'Message'}
+          placeholder={isOpen ? 'Message, answered after the current turn' : 'Message'}
           value={text}
           onInput={(event) => setText(event.currentTarget.value)}
           onPaste={(event) => {
@@ -145,6 +145,6 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
 }
 
 function randomKey(): string {
-  // randomUUID is missing where the page is not served over TLS.
+  // randomUUID does not exist on pages without TLS.
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')
 }

@@ -3,12 +3,12 @@ import { openTurn, type Bookmark, type Conversation, type MessageView, type Post
 import { Empty, Failed, Icon, Loading } from '../bits'
 import { useAction, useLoaded, useLiveState, useParley } from '../context'
 import { go, link } from '../router'
-import { authorName, isShared } from './authors'
 import { Composer } from './composer'
-import { MessageRow, type MessageActions } from './message'
-import { SessionHeader } from './session-header'
+import { authorName, isShared } from './messages/authors'
+import { MessageRow, type MessageActions } from './messages/message'
+import { Windowed } from './messages/windowed'
+import { SessionHeader } from './session/session-header'
 import { useFeed } from './use-feed'
-import { Windowed } from './windowed'
 
 const NEAR_END_PX = 80
 
@@ -107,13 +107,13 @@ function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Co
       {liveState === 'live' ? null : (
         <p class="notice" role="status">
           <span class="spinner" aria-hidden="true" />
-          {liveState === 'connecting' ? 'Connecting…' : 'Reconnecting… nothing is lost; what was missed will follow.'}
+          {liveState === 'connecting' ? 'Connecting…' : 'Reconnecting… nothing is lost; missed events will follow.'}
         </p>
       )}
       <Scroller feed={feed} conversation={conversation} at={at}>
         {shown.length === 0 ? (
-          <Empty title="Nothing said yet">
-            <p>Ask something. A risky tool call will wait here until somebody approves it.</p>
+          <Empty title="No messages yet">
+            <p>Ask something. A risky tool call waits here until someone approves it.</p>
           </Empty>
         ) : (
           <Windowed items={shown} keyOf={(message) => message.id} row={row} />
@@ -125,13 +125,13 @@ function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Co
   )
 }
 
-/** What the turn does while no message shows it. */
+/** The state of the turn while no message shows it. */
 function TurnState({ conversation }: { conversation: Conversation }) {
   const turn = openTurn(conversation)
   const last = conversation.messages.at(-1)
   if (turn === null) {
     const ended = last === undefined || last.turn_id === null ? undefined : conversation.turns[last.turn_id]
-    // A message that was begun says so itself.
+    // A streaming message shows it itself.
     if (last?.status === ended?.status) return null
     if (ended?.status === 'failed' && ended.error !== null) {
       return (
@@ -153,13 +153,13 @@ function TurnState({ conversation }: { conversation: Conversation }) {
   )
 }
 
-/** The calls whose results a content filter refused; the same set until it grows, so that no message is drawn again. */
+/** Calls whose results a content filter refused. The set stays identical until it grows, so messages do not re-render. */
 function useLeftOut(messages: readonly MessageView[]): ReadonlySet<string> {
   const calls = messages.flatMap(({ tool_call_id, left_out }) => (left_out === null || tool_call_id === null ? [] : [tool_call_id]))
   return useMemo(() => new Set(calls), [calls.join('\n')])
 }
 
-/** The tool messages whose results stand in their call's card already are not said twice. */
+/** The messages without tool messages whose results are already shown in their call's card. */
 function withoutAnswered(messages: readonly MessageView[]): MessageView[] {
   const calls = new Set(messages.flatMap((message) => message.tool_calls.map((call) => call.id)))
   return messages.filter(
@@ -188,7 +188,7 @@ function Scroller({ feed, conversation, at, children }: { feed: SessionFeed; con
     if (box.current !== null) observer.observe(box.current)
     return () => observer.disconnect()
   }, [])
-  // Older messages come in above: the view stays where it was. The browser sees to it except at the very top.
+  // Older messages are inserted above, and the view must not move. The browser ensures that, except at the very top.
   const oldest = conversation.messages[0]?.id
   const heightBefore = useRef(0)
   useLayoutEffect(() => {
@@ -198,7 +198,7 @@ function Scroller({ feed, conversation, at, children }: { feed: SessionFeed; con
     if (heightBefore.current > 0 && added > 0 && element.scrollTop < added / 2) element.scrollTop += added
     heightBefore.current = 0
   }, [oldest])
-  // What one says oneself is always shown.
+  // Scroll to the user's own messages.
   const lastUser = conversation.messages.findLast((message) => message.role === 'user')?.id
   useEffect(() => {
     if (at !== null) return

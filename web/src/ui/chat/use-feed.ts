@@ -2,7 +2,7 @@ import { useEffect, useState } from 'preact/hooks'
 import { SessionFeed, type FeedState } from '../../client'
 import { useParley } from '../context'
 
-/** A session's feed for as long as the page shows it; drawn once per frame however fast events arrive. */
+/** A session's feed while the page shows it; renders at most once per frame, however fast events arrive. */
 export function useFeed(sessionId: string): [SessionFeed | null, FeedState] {
   const { api, live } = useParley()
   const [feed, setFeed] = useState<SessionFeed | null>(null)
@@ -18,7 +18,7 @@ export function useFeed(sessionId: string): [SessionFeed | null, FeedState] {
         frame = null
         setState(opened.current)
       }
-      // A hidden page gets no frames, and must still be right when somebody looks at it again.
+      // A hidden page gets no frames, but must be current when it is visible again.
       frame = document.hidden ? window.setTimeout(now, 250) : requestAnimationFrame(now)
     }
     const unsubscribe = opened.subscribe(draw)

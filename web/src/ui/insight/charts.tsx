@@ -1,21 +1,20 @@
-// Charts drawn by hand: a few bars, as SVG that the theme colours, with the same figures as a table for whoever
-// cannot see them.
+// Simple bar charts as SVG in the theme's colours, with the same figures as text for people who cannot see them.
 
 import type { RefObject } from 'preact'
 import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 
-/** Of the bar of shares, which is stretched; and of a chart until it is measured. */
+/** Width of the bar of shares, which is stretched, and of a chart until it is measured. */
 const WIDTH = 460
 const HEIGHT = 160
 const FOOT = 22
 const HEAD = 16
 
 const WIDEST_BAR = 56
-/** Of a label under the bars, and of a figure on one. */
+/** Width of a label under the bars, and of a figure on a bar. */
 const LABEL = 56
 const VALUE = 30
 
-/** How wide a chart stands on the page: drawn in pixels, its letters are as large as others'. */
+/** The chart's width on the page. It is drawn in pixels, so that its text has the normal size. */
 export function useWidth(): [RefObject<HTMLElement | null>, number] {
   const element = useRef<HTMLElement>(null)
   const [width, setWidth] = useState(WIDTH)
@@ -37,7 +36,7 @@ export interface Series {
   values: readonly (number | null)[]
 }
 
-/** Stacked bars; one place per label. */
+/** Stacked bars, one per label. */
 export function Bars({ title, labels, series, format = compact }: { title: string; labels: readonly string[]; series: readonly Series[]; format?: (value: number) => string }) {
   const sums = labels.map((_, place) => series.reduce((sum, { values }) => sum + (values[place] ?? 0), 0))
   const top = Math.max(...sums, 0)
@@ -105,7 +104,7 @@ function summary(labels: readonly string[], series: readonly Series[], format: (
     .join('; ')
 }
 
-/** Parts of a whole, as one bar and words. */
+/** Parts of a whole, as one bar and text. */
 export function Shares({ title, parts }: { title: string; parts: readonly { name: string; value: number; tone: string }[] }) {
   const total = parts.reduce((sum, { value }) => sum + value, 0)
   const shown = parts.filter(({ value }) => value > 0)

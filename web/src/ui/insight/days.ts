@@ -1,18 +1,18 @@
-// Statistics day by day, with few questions: from today backwards until nothing is left of the sum, and a past day in
-// which nothing is open any more only once per page, since it does not change.
+// Daily statistics with few requests: reads from today backwards until the total is accounted for, and reads a past day
+// without open turns only once per page, since it no longer changes.
 
 import type { Api, PeriodStatistics } from '../../client'
 
 export interface Day {
   start: Date
-  /** null: nothing happened, so nobody was asked. */
+  /** null: nothing happened, so the service was not asked. */
   figures: PeriodStatistics | null
 }
 
 const AT_ONCE = 3
 const settled = new WeakMap<Api, Map<string, PeriodStatistics>>()
 
-/** The last days, oldest first. all: the figures of all time, as they are now. */
+/** The last days, oldest first. all: the current figures of all time. */
 export async function readDays(api: Api, all: PeriodStatistics, count: number, now = new Date()): Promise<Day[]> {
   const kept = settled.get(api) ?? new Map<string, PeriodStatistics>()
   settled.set(api, kept)
@@ -35,12 +35,12 @@ export async function readDays(api: Api, all: PeriodStatistics, count: number, n
 }
 
 function readDay(api: Api, start: Date): Promise<PeriodStatistics> {
-  // Not 24 hours later: there are days of 23 and 25.
+  // Not 24 hours later, since days can have 23 or 25 hours.
   const end = new Date(start.getFullYear(), start.getMonth(), start.getDate() + 1)
   return api.get('/statistics', { from: start.toISOString(), to: end.toISOString() })
 }
 
-/** What adds up over days to what is counted of all time. */
+/** A count that adds up over the days to the count of all time. */
 function happened({ messages, turns, approvals }: PeriodStatistics): number {
   return messages.total + turns.total + approvals.total
 }

@@ -3,10 +3,10 @@ import { compact, seconds, Shares } from './charts'
 import { money, tokensOf, tokenWords, type Used } from './usage'
 
 type Counted = SessionStatistics | PeriodStatistics
-/** A service of an earlier version does not count these. */
+/** Fields that a service of an earlier version does not count. */
 type Later = 'models' | 'finish_reasons'
 
-/** What is counted, of a session or of a period. */
+/** The statistics of a session or of a period. */
 export function Figures({ figures }: { figures: Omit<Counted, Later> & Partial<Pick<Counted, Later>> }) {
   const { turns, usage, messages, approvals, tool_calls, approval_waits, turn_durations, models = [], finish_reasons: ends } = figures
   return (
@@ -97,7 +97,7 @@ function Models({ models }: { models: readonly ModelUsage[] }) {
   )
 }
 
-/** Tokens, and what they cost where the price is known. */
+/** Tokens, and their cost if the price is known. */
 export function UsageTiles({ usage }: { usage: Used }) {
   return (
     <>

@@ -1,4 +1,4 @@
-// Prometheus text as numbers: only what the page shows of it.
+// Parses Prometheus text, only as far as the page needs it.
 
 export interface Sample {
   name: string

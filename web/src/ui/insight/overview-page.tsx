@@ -53,7 +53,7 @@ export function OverviewPage() {
         </When>
       </section>
       <p>
-        <a href={link('agents')}>The agents, and how their tools are allowed</a>
+        <a href={link('agents')}>The agents and the approval policies of their tools</a>
       </p>
       <section aria-label="Sessions">
         <h2>Look into a session</h2>
@@ -118,7 +118,7 @@ function DayByDay({ all }: { all: PeriodStatistics }) {
   )
 }
 
-/** The metrics' text; null for callers who may not see them. */
+/** The metrics as text; null for callers without access. */
 async function readMetrics(api: Api): Promise<string | null> {
   try {
     return await (await api.blob('/metrics')).text()

@@ -57,7 +57,7 @@ export function SessionInsightPage({ sessionId }: { sessionId: string }) {
 
 function Turns({ turns, sessionId }: { turns: Turn[]; sessionId: string }) {
   const ordered = [...turns].reverse()
-  if (ordered.length === 0) return <Empty title="No turn yet" />
+  if (ordered.length === 0) return <Empty title="No turns yet" />
   return (
     <section aria-label="Turns">
       <h2>Turns</h2>
@@ -94,7 +94,7 @@ function Trail({ trail }: { trail: Audit }) {
         </p>
       ) : (
         <div class="problem" role="alert">
-          The trail is not whole:
+          The trail is not intact:
           <ul>
             {trail.problems.map(({ line, message }, index) => (
               <li key={index}>

@@ -1,4 +1,4 @@
-// What a turn did when, read from its events: the model writing, tools running, people being waited for.
+// The timeline of a turn, read from its events: model calls, tool runs, waits for approvals.
 
 import type { Approval, Envelope, FinishReason, Message, Turn } from '../../client'
 import { endingWords } from '../endings'
@@ -16,7 +16,7 @@ export interface Timeline {
   from: number
   to: number
   segments: Segment[]
-  /** The events of the turn are no longer kept; times are those of what is stored. */
+  /** The turn's events are no longer kept, so the times are those of the stored messages. */
   isCoarse: boolean
 }
 
@@ -26,7 +26,7 @@ interface Open {
   note: string
 }
 
-/** What of a frame is read here. */
+/** The fields of a frame that are used here. */
 interface Frame {
   type?: string
   attempt?: number
@@ -36,7 +36,7 @@ interface Frame {
   usage?: Used | null
 }
 
-/** approvals: those of the turn. */
+/** approvals: the turn's approvals. */
 export function timelineOf(turn: Turn, messages: readonly Message[], approvals: readonly Approval[], events: readonly Envelope[], now: number): Timeline {
   const own = events.filter((event) => event.turn_id === turn.id)
   const start = Date.parse(turn.started_at ?? turn.created_at)
@@ -58,12 +58,12 @@ export function timelineOf(turn: Turn, messages: readonly Message[], approvals: 
   return { from, to: Math.max(end, from + 1, ...segments.map((segment) => segment.to)), segments, isCoarse }
 }
 
-/** Most of the picture that one stretch of mere waiting may take. */
+/** Largest share of the picture for one wait. */
 const LONGEST_WAIT = 0.35
-/** Shorter pauses are drawn as they were. */
+/** Shorter waits are drawn to scale. */
 const SHORT_MS = 5_000
 
-/** Where in the picture (0 to 1) a time stands: to scale, but a long stretch in which only people were waited for is cut. */
+/** The position of a time in the picture (0 to 1): to scale, except that long waits for people are shortened. */
 export function scaleOf({ from, to, segments }: Timeline): { place: (at: number) => number; isShortened: boolean } {
   const edges = [...new Set([from, to, ...segments.flatMap((segment) => [segment.from, segment.to])])].sort((one, other) => one - other)
   const works = (start: number, end: number): boolean =>
@@ -107,7 +107,7 @@ function fromEvents(events: readonly Envelope[], end: number): Segment[] {
       called.set(frame.id, { name: frame.name ?? 'tool', from: at, note: '' })
     } else if (event.type === 'tool_call.approved') {
       const open = called.get(String(event.data['tool_call_id']))
-      // It ran only from here on; before that it waited.
+      // The tool runs from here on; before, the call waited.
       if (open !== undefined) open.from = at
     } else if (event.type === 'tool_call.completed' || event.type === 'tool_call.failed') {
       const told = event.data['tool_call'] as { id?: string; status?: string } | undefined
@@ -122,7 +122,7 @@ function fromEvents(events: readonly Envelope[], end: number): Segment[] {
   return segments
 }
 
-/** What a step of the model was asked again for, used, cost and ended with. */
+/** Retries, usage, cost and finish reason of a model step. */
 function noteOf(attempt: string, { usage, finish_reason = null }: Frame): string {
   const notes = [attempt, endingWords(finish_reason)]
   if (usage != null) notes.push(...tokenWords(usage), usage.cost_usd == null ? null : money(usage.cost_usd))

@@ -52,9 +52,9 @@ function Details({ turn: { usage, finish_reason } }: { turn: Turn }) {
   const ending = endingWords(finish_reason)
   const lines: [string, string][] = [
     ['Read', tokens(usage.input_tokens)],
-    ['Of those cached', tokens(usage.cached_input_tokens)],
+    ['Cached input tokens', tokens(usage.cached_input_tokens)],
     ['Written', tokens(usage.output_tokens)],
-    ['Of those reasoning', tokens(usage.reasoning_tokens)],
+    ['Reasoning tokens', tokens(usage.reasoning_tokens)],
     ['Cost', usage.cost_usd == null ? 'price not known' : money(usage.cost_usd)],
     ...(ending === null ? [] : [['Its last answer', ending] as [string, string]]),
   ]
@@ -76,7 +76,7 @@ function Details({ turn: { usage, finish_reason } }: { turn: Turn }) {
 function Picture({ timeline }: { timeline: Timeline }) {
   const { segments, from, to } = timeline
   const [figure, width] = useWidth()
-  if (segments.length === 0) return <Empty title="Nothing has happened in it yet" />
+  if (segments.length === 0) return <Empty title="Nothing has happened yet" />
   const height = segments.length * ROW + 26
   const scale = scaleOf(timeline)
   const start = Math.min(NAME, width * 0.36)
@@ -85,7 +85,7 @@ function Picture({ timeline }: { timeline: Timeline }) {
   return (
     <figure class="chart timeline" ref={figure}>
       <figcaption>
-        What it did
+        Timeline
         <span class="legend" aria-hidden="true">
           <span class="one">model</span>
           <span class="two">tool</span>
@@ -136,8 +136,8 @@ function Picture({ timeline }: { timeline: Timeline }) {
           </li>
         ))}
       </ol>
-      {scale.isShortened ? <p class="hint">Long waits are drawn shorter than they were.</p> : null}
-      {timeline.isCoarse ? <p class="hint">Its events are no longer kept: the times are those of its stored messages.</p> : null}
+      {scale.isShortened ? <p class="hint">Long waits are shortened.</p> : null}
+      {timeline.isCoarse ? <p class="hint">The turn’s events are no longer kept, so the times are those of the stored messages.</p> : null}
     </figure>
   )
 }
@@ -161,7 +161,7 @@ function later(at: string): string {
   return new Date(Date.parse(at) + 1000).toISOString()
 }
 
-/** The kept events from the turn's beginning to its end: from the newest backwards, by ever larger steps. */
+/** The turn's events, as far as they are kept. They are searched from the newest backwards, in growing steps. */
 async function eventsOf(api: Api, sessionId: string, turn: Turn): Promise<Envelope[]> {
   const newest = (await api.events(sessionId, 0, 1)).last_seq
   for (const back of [500, 2_500, 10_000]) {

@@ -1,12 +1,12 @@
-// What model calls used, in words.
+// The token usage and cost of model calls, as text.
 
 import type { Usage } from '../../client'
 import { compact } from './charts'
 
-/** Statistics of an earlier service know the two sums only. */
+/** Statistics of an earlier service have only the two sums. */
 export type Used = Partial<Usage>
 
-/** "$0.0123"; below a dollar the cents are too coarse. */
+/** "$0.0123": amounts below a dollar have more decimals. */
 export function money(usd: number): string {
   if (usd > 0 && usd < 0.0001) return '< $0.0001'
   const digits = usd !== 0 && usd < 1 ? 4 : 2

@@ -1,0 +1,187 @@
+// The function app: runtime, scale, and all settings.
+param name string
+param location string
+param tags object
+param planId string
+param identityId string
+param identityClientId string
+param identityName string
+param identityPrincipalId string
+param packageContainerUrl string
+param instanceMemoryMB int
+param maximumInstances int
+param alwaysReady int
+param private bool
+param subnetId string
+param consoleOrigins array
+param blobEndpoint string
+param queueEndpoint string
+param tableEndpoint string
+param postgresHost string
+param postgresDatabase string
+param postgresPoolSize int
+param redisHost string
+param redisPort int
+param signalrHost string
+param openaiEndpoint string
+param openaiDeployment string
+param vaultUri string
+param durableBackend string
+param schedulerEndpoint string
+param schedulerHub string
+param insightsConnectionString string
+param toolsHttpAllow string
+param approvalWebhookUrl string
+param authClientId string
+param sessionIdleDays int
+param sessionRetentionDays int
+
+resource app 'Microsoft.Web/sites@2025-03-01' = {
+  name: name
+  location: location
+  // The name by which `azd deploy` finds the app.
+  tags: union(tags, { 'azd-service-name': 'app' })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {} }
+  }
+  properties: {
+    serverFarmId: planId
+    httpsOnly: true
+    clientAffinityEnabled: false
+    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    virtualNetworkSubnetId: private ? subnetId : null
+    keyVaultReferenceIdentity: identityId
+    siteConfig: {
+      minTlsVersion: '1.2'
+      ftpsState: 'Disabled'
+      http20Enabled: true
+      cors: { allowedOrigins: consoleOrigins, supportCredentials: false }
+    }
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: packageContainerUrl
+          authentication: { type: 'UserAssignedIdentity', userAssignedIdentityResourceId: identityId }
+        }
+      }
+      runtime: { name: 'python', version: '3.13' }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemoryMB
+        maximumInstanceCount: maximumInstances
+        alwaysReady: alwaysReady == 0 ? [] : [
+          { name: 'http', instanceCount: alwaysReady }
+          { name: 'durable', instanceCount: alwaysReady }
+        ]
+        // A turn's event stream (SSE) keeps a request open without using the processor.
+        triggers: { http: { perInstanceConcurrency: 100 } }
+      }
+    }
+  }
+}
+
+// All settings: the next deployment deletes any setting that is not here. tests/infra compares these names with
+// shared/settings.py and local.settings.sample.json.
+resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
+  parent: app
+  name: 'appsettings'
+  properties: {
+    // ---- the host: its identity, its state, its telemetry. The worker's own telemetry stays off (no
+    // PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY), so the host forwards the app's logs, which the alerts read.
+    AZURE_CLIENT_ID: identityClientId
+    AZURE_TOKEN_CREDENTIALS: 'ManagedIdentityCredential'
+    AzureWebJobsStorage__credential: 'managedidentity'
+    AzureWebJobsStorage__clientId: identityClientId
+    AzureWebJobsStorage__blobServiceUri: blobEndpoint
+    AzureWebJobsStorage__queueServiceUri: queueEndpoint
+    AzureWebJobsStorage__tableServiceUri: tableEndpoint
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+    // The app's exporter sends Microsoft no statistics about itself and reads no remote configuration, which a private
+    // network would block.
+    APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL: 'true'
+    APPLICATIONINSIGHTS_SDKSTATS_DISABLED: 'true'
+    APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED: 'true'
+    // No additional metric row per batch of spans with the resource's attributes: each span has them.
+    APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED: 'true'
+    // ---- the durable backend: host.json names none, so only these decide
+    AzureFunctionsJobHost__extensions__durableTask__hubName: schedulerHub
+    AzureFunctionsJobHost__extensions__durableTask__storageProvider__type: durableBackend == 'scheduler' ? 'azureManaged' : 'AzureStorage'
+    AzureFunctionsJobHost__extensions__durableTask__storageProvider__connectionStringName: durableBackend == 'scheduler' ? 'DURABLE_TASK_SCHEDULER_CONNECTION_STRING' : 'AzureWebJobsStorage'
+    DURABLE_TASK_SCHEDULER_CONNECTION_STRING: 'Endpoint=${schedulerEndpoint};Authentication=ManagedIdentity;ClientID=${identityClientId}'
+    // ---- sign-in: the app registration trusts this identity instead of a client secret
+    OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identityClientId
+    // ---- SignalR, for the bindings and for the app itself
+    AzureSignalRConnectionString__credential: 'managedidentity'
+    AzureSignalRConnectionString__clientId: identityClientId
+    AzureSignalRConnectionString__serviceUri: 'https://${signalrHost}'
+    REALTIME_DELIVERY: 'binding'
+    // ---- the model: with the app's identity, without a key
+    AZURE_OPENAI_ENDPOINT: openaiEndpoint
+    AZURE_OPENAI_DEPLOYMENT: openaiDeployment
+    AZURE_OPENAI_API_KEY: ''
+    AZURE_OPENAI_API_VERSION: ''
+    MODEL_API: ''
+    MODEL_CONTEXT_TOKENS: ''
+    MODEL_REASONING_EFFORT: ''
+    MODELS: ''
+    OPENAI_BASE_URL: ''
+    OPENAI_API_KEY: ''
+    OPENAI_MODEL: ''
+    LLM_TIMEOUT_SECONDS: '120'
+    // ---- stores: with the app's identity, without a password
+    POSTGRES_URL: 'postgresql://${identityName}@${postgresHost}:5432/${postgresDatabase}?sslmode=verify-full&sslrootcert=system'
+    POSTGRES_AUTH: 'entra'
+    POSTGRES_POOL_SIZE: string(postgresPoolSize)
+    REDIS_URL: 'rediss://${identityPrincipalId}@${redisHost}:${redisPort}/0'
+    REDIS_AUTH: 'entra'
+    TABLES_ENDPOINT: tableEndpoint
+    BLOBS_ENDPOINT: blobEndpoint
+    ATTACHMENT_MAX_BYTES: '26214400'
+    EVENT_BUFFER_LENGTH: '10000'
+    EVENT_BUFFER_SECONDS: '86400'
+    TURN_HISTORY_DAYS: '7'
+    SESSION_IDLE_DAYS: string(sessionIdleDays)
+    SESSION_RETENTION_DAYS: string(sessionRetentionDays)
+    // ---- callers and links
+    AUTH_MODE: 'easyauth'
+    AUTH_TENANT_ID: tenant().tenantId
+    AUTH_AUDIENCES: '${authClientId},api://${authClientId}'
+    PUBLIC_BASE_URL: 'https://${app.properties.defaultHostName}'
+    APPROVAL_LINK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-link)'
+    APPROVAL_WEBHOOK_URL: approvalWebhookUrl
+    APPROVAL_WEBHOOK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-webhook)'
+    // ---- limits
+    RATE_LIMIT_PER_MINUTE: '600'
+    RATE_LIMIT_BURST: '100'
+    RATE_LIMIT_FAIL: 'open'
+    USER_DAILY_TOKENS: '0'
+    USER_DAILY_COST_USD: '0'
+    // ---- tools
+    TOOLS_HTTP_ALLOW: toolsHttpAllow
+    // ---- traces: to Application Insights with the app's identity, where the host also reports every function; or to
+    // an OTLP collector, if set here
+    APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
+    OTEL_EXPORTER_OTLP_ENDPOINT: ''
+    OTEL_EXPORTER_OTLP_HEADERS: ''
+    OTEL_SERVICE_NAME: 'parley'
+  }
+}
+
+// Deployments use Entra; publishing passwords stay off.
+resource scm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'scm'
+  properties: { allow: false }
+}
+
+resource ftp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'ftp'
+  properties: { allow: false }
+}
+
+output id string = app.id
+output name string = app.name
+output host string = app.properties.defaultHostName

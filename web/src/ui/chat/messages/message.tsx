@@ -1,0 +1,98 @@
+import type { Approval, MessageView, TurnView } from '../../../client'
+import { Badge, IconButton, Time } from '../../bits'
+import { endingOf, LEFT_OUT } from '../../endings'
+import { link } from '../../router'
+import { Markdown } from '../../markdown'
+import { memo } from '../../memo'
+import { AttachmentList } from './attachments'
+import { Output } from './output'
+import { Reasoning } from './reasoning'
+import { ToolCallCard } from './toolcall'
+
+export interface MessageActions {
+  copy: (message: MessageView) => void
+  bookmark: (message: MessageView) => void
+  regenerate: (message: MessageView) => void
+  fork: (message: MessageView) => void
+}
+
+interface Props {
+  message: MessageView
+  /** The author of a user's message. */
+  author: string
+  approvals: Record<string, Approval>
+  /** Calls whose results models no longer read. */
+  leftOut: ReadonlySet<string>
+  turn: TurnView | undefined
+  isMarked: boolean
+  mayWrite: boolean
+  actions: MessageActions
+}
+
+/** The approvals of a message's own calls, so that other approvals do not re-render it. */
+export const MessageRow = memo(function MessageRow({ message, author, approvals, leftOut, turn, isMarked, mayWrite, actions }: Props) {
+  const isUser = message.role === 'user'
+  const isStreaming = message.status === 'streaming'
+  const isThinking = isStreaming && message.content === '' && message.tool_calls.length === 0
+  const who = isUser ? author : speaker(message.role)
+  const ending = endingOf(message)
+  return (
+    <article id={`m-${message.id}`} class={`message ${message.role}`} aria-label={`${who} said`} aria-busy={isStreaming}>
+      <div class="who">
+        <span>{who}</span>
+        <Time at={message.created_at} />
+        {message.status === 'failed' ? <Badge status={message.status} /> : null}
+      </div>
+      <div class="said">
+        {message.reasoning === null ? null : <Reasoning text={message.reasoning} isThinking={isThinking} />}
+        {isUser || message.role === 'tool' ? (
+          <p class="plain">{message.content}</p>
+        ) : message.output === null ? (
+          <Markdown text={message.content} />
+        ) : (
+          <Output value={message.output} />
+        )}
+        {isStreaming ? <Writing isEmpty={message.content === ''} /> : null}
+        <AttachmentList attachments={message.attachments} />
+        {message.tool_calls.map((call) => (
+          <ToolCallCard key={call.id} call={call} approval={approvals[call.id]} isLeftOut={leftOut.has(call.id)} />
+        ))}
+        {turn?.error != null && !isUser && message.status === 'failed' ? (
+          <p class="problem">
+            {turn.error.detail} <code>{turn.error.code}</code>
+          </p>
+        ) : null}
+      </div>
+      {ending === null ? null : <p class="ending">{ending}</p>}
+      {message.left_out === null ? null : <p class="ending">{LEFT_OUT}</p>}
+      {isStreaming ? null : (
+        <div class="actions" role="group" aria-label="Message actions">
+          <IconButton label="Copy" icon="copy" onClick={() => actions.copy(message)} />
+          <IconButton label={isMarked ? 'Remove bookmark' : 'Bookmark'} icon="star" aria-pressed={isMarked} onClick={() => actions.bookmark(message)} />
+          {isUser && mayWrite ? <IconButton label="Answer again" icon="again" onClick={() => actions.regenerate(message)} /> : null}
+          <IconButton label="Fork from here" icon="fork" onClick={() => actions.fork(message)} />
+          {message.role === 'assistant' && message.turn_id !== null ? (
+            <a class="quiet small" href={link('sessions', message.session_id, 'turns', message.turn_id)}>
+              Timeline
+            </a>
+          ) : null}
+        </div>
+      )}
+    </article>
+  )
+})
+
+function Writing({ isEmpty }: { isEmpty: boolean }) {
+  return (
+    <span class={`writing ${isEmpty ? 'alone' : ''}`}>
+      <i />
+      <i />
+      <i />
+      <span class="hidden">is writing</span>
+    </span>
+  )
+}
+
+function speaker(role: string): string {
+  return role === 'assistant' ? 'Parley' : role === 'tool' ? 'Tool' : 'System'
+}
