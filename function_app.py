@@ -1,4 +1,4 @@
-"""The function app: every function there is, by blueprint. No logic here."""
+"""The function app: registers every blueprint. No logic here."""
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -34,13 +34,13 @@ from triggers.sessions import (
 from triggers.sessions import turns as turn_routes
 from triggers.site import console, documents, me
 
-# Settings are checked here so that a wrong one stops the start with one line, not the first request.
+# Settings are checked here so that a wrong setting fails the start with one line, not the first request.
 services()
 
 app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 for blueprint in (
-    # What callers see.
+    # Routes.
     sessions.bp,
     participants.bp,
     messages.bp,
@@ -63,12 +63,12 @@ for blueprint in (
     metrics.bp,
     documents.bp,
     console.bp,
-    # What runs by itself.
+    # The internal relay, and timers.
     relay.bp,
     sweep.bp,
     retention.bp,
     watch.bp,
-    # The turn.
+    # Orchestrators and activities.
     turn.bp,
     approval.bp,
     notification.bp,

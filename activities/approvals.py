@@ -1,4 +1,4 @@
-"""request_approval, give_notice and notify_approvers: putting a question to people, and putting it again."""
+"""request_approval, give_notice and notify_approvers: ask people for a decision, and remind them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 @bp.durable_client_input(client_name="client")
 @tracing.activity(REQUEST_APPROVAL)
 async def request_approval(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> object:
-    """Open the approval of a tool call, tell who may decide, and start the webhook where one is set."""
+    """Open the approval of a tool call, tell those who may decide, and start the webhook if one is configured."""
     request = RequestApprovalInput.load(payload)
     asked = await services().approvals.request(request.tool_call_id, instance_id=request.instance_id)
     if asked is None:
@@ -47,7 +47,7 @@ async def request_approval(payload: object, events: func.Out[str], client: df.Du
 @bp.durable_client_input(client_name="client")
 @tracing.activity(GIVE_NOTICE)
 async def give_notice(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
-    """Remind whoever may decide, or tell those it escalates to; nothing when it is decided."""
+    """Remind those who may decide, or tell those it escalates to. Does nothing once the approval is decided."""
     notice = GiveNoticeInput.load(payload)
     try:
         messages = await services().approvals.give_notice(notice.approval_id, notice.kind, notice.number)
@@ -56,7 +56,7 @@ async def give_notice(payload: object, events: func.Out[str], client: df.Durable
         send(events, messages)
         await tell_receiver(client, notice.approval_id, notice.kind, notice.number)
     except Exception:
-        # Said here, since the orchestrator goes on without it.
+        # Logged here, since the orchestrator goes on without the notice.
         log.exception("%s of approval %s could not be given", notice.kind, notice.approval_id)
         raise
 
@@ -64,7 +64,7 @@ async def give_notice(payload: object, events: func.Out[str], client: df.Durable
 @bp.activity_trigger(input_name="payload", activity=NOTIFY_APPROVERS)
 @tracing.activity(NOTIFY_APPROVERS)
 async def notify_approvers(payload: object) -> None:
-    """Send the signed webhook. Raises while the receiver does not take it; the orchestrator tries again."""
+    """Send the signed webhook. Raises while the receiver does not accept it; the orchestrator retries."""
     request = NotifyApproversInput.load(payload)
     await services().notifier.notify(request.approval_id, request.kind, request.number)
 
@@ -72,13 +72,13 @@ async def notify_approvers(payload: object) -> None:
 async def tell_receiver(
     client: df.DurableOrchestrationClient, approval_id: str, kind: NoticeKind, number: int = 0
 ) -> None:
-    """Start a webhook, where a receiver is set; once, however often it is asked for."""
+    """Start a webhook if a receiver is configured. Idempotent."""
     if services().settings.approval_webhook_url:
         await start_notification(client, approval_id, kind, number)
 
 
 async def tell_decision(client: df.DurableOrchestrationClient, approval_id: str) -> None:
-    """Start the webhook of a decision. Never raises: what was decided happens whether or not a receiver hears of it."""
+    """Start the webhook of a decision. Never raises: the decision takes effect even if no receiver hears of it."""
     try:
         await tell_receiver(client, approval_id, NoticeKind.DECIDED)
     except Exception:

@@ -15,7 +15,7 @@ EVENTS = "events"
 
 
 def sends_events(bp: df.Blueprint) -> Callable[[Any], Any]:
-    """Give a function the output parameter `events`: what it sets leaves when it returns."""
+    """Give a function the output parameter `events`. Its messages are sent when the function returns."""
     decorate: Callable[[Any], Any] = bp.generic_output_binding(
         arg_name=EVENTS, type="signalR", hub_name=HUB, connection_string_setting="AzureSignalRConnectionString"
     )

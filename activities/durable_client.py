@@ -1,6 +1,6 @@
-"""What the app asks of the durable client: start, raise, suspend, resume, look.
+"""A thin wrapper around the durable client: start, raise an event, suspend, resume, look up, purge.
 
-One thin wrapper, as `orchestrators/durable.py` is for orchestrators: the coming 2.x of the SDK touches these two files.
+`orchestrators/durable.py` is the same for orchestrators: the coming 2.x of the SDK changes only these two files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENDED = [
     df.OrchestrationRuntimeStatus.Terminated,
 ]
 _NO_INSTANCE = "health-probe"
-"""What no instance id begins with."""
+"""A prefix that no instance id has."""
 
 _LOOKS = 10
 _LOOK_SECONDS = 0.05
@@ -36,7 +36,7 @@ _LIVE = frozenset({"Pending", "Running", "ContinuedAsNew"})
 
 
 async def start_turn(client: df.DurableOrchestrationClient, turn_id: str) -> None:
-    """Start the orchestration of a queued turn; harmless when it runs already.
+    """Start the orchestration of a queued turn. Idempotent while it runs.
 
     Raises Exception (the SDK's own) when the durable backend refuses or cannot be reached.
     """
@@ -48,7 +48,7 @@ async def start_turn(client: df.DurableOrchestrationClient, turn_id: str) -> Non
 
 
 async def start_or_leave(client: df.DurableOrchestrationClient, turn_id: str) -> None:
-    """Start a queued turn, or leave it to the sweep: the turn is on record, so its caller has its answer either way."""
+    """Start a queued turn, or leave it to the sweep. The turn is stored, so a failure here is not the caller's."""
     try:
         await start_turn(client, turn_id)
     except Exception:
@@ -58,22 +58,22 @@ async def start_or_leave(client: df.DurableOrchestrationClient, turn_id: str) ->
 async def ping(client: df.DurableOrchestrationClient) -> None:
     """Raises Exception (the SDK's own) when the durable backend does not answer.
 
-    A list and not one status: of that the SDK takes an error of the backend for an instance that failed.
+    Lists instances instead of reading one status: there the SDK reports an error of the backend as a failed instance.
     """
     await client.get_status_by(instance_id_prefix=_NO_INSTANCE)
 
 
 class Found(StrEnum):
-    """What became of an instance."""
+    """The state of an instance."""
 
     NOWHERE = "nowhere"  # never started, or purged
     LIVE = "live"  # waits or runs
-    HELD = "held"  # suspended: hears nothing until it is resumed
+    HELD = "held"  # suspended: receives nothing until it is resumed
     ENDED = "ended"
 
 
 async def look(client: df.DurableOrchestrationClient, instance_id: str) -> Found:
-    """Whether an instance exists and has ended."""
+    """The state of an instance, as the backend reports it."""
     status = await client.get_status(instance_id)
     if not status or status.runtime_status is None:
         return Found.NOWHERE
@@ -83,7 +83,7 @@ async def look(client: df.DurableOrchestrationClient, instance_id: str) -> Found
 
 
 async def last_words(client: df.DurableOrchestrationClient, instance_id: str) -> str:
-    """What an instance that failed said last; empty when it did not fail or is not there."""
+    """The error text of a failed instance; empty when it did not fail or does not exist."""
     status = await client.get_status(instance_id)
     failed = status and status.runtime_status is df.OrchestrationRuntimeStatus.Failed
     return str(status.output) if failed else ""
@@ -95,7 +95,7 @@ async def is_live(client: df.DurableOrchestrationClient, instance_id: str) -> bo
 
 
 async def purge_ended(client: df.DurableOrchestrationClient, *, before: datetime) -> int:
-    """Forget the histories of instances that were created before then and have ended; returns how many."""
+    """Purge the histories of ended instances that were created before then; returns how many."""
     purged = await client.purge_instance_history_by(
         created_time_from=_EPOCH, created_time_to=before, runtime_status=_ENDED
     )
@@ -103,14 +103,14 @@ async def purge_ended(client: df.DurableOrchestrationClient, *, before: datetime
 
 
 async def erase(client: df.DurableOrchestrationClient, instance_ids: Sequence[str]) -> list[str]:
-    """End these instances and purge their histories; returns those of which nothing is left."""
+    """Terminate these instances and purge their histories; returns those that are gone."""
     gone: list[str] = []
     for instance_id in instance_ids:
         try:
             if await _erase(client, instance_id):
                 gone.append(instance_id)
         except Exception:
-            # The backend refuses or is away: the record of the erasure keeps the id, and the sweep comes back to it.
+            # The backend refused or is down. The stored erasure keeps the id, and the sweep retries it.
             log.exception("instance %s could not be purged now", instance_id)
     return gone
 
@@ -119,7 +119,7 @@ async def _erase(client: df.DurableOrchestrationClient, instance_id: str) -> boo
     found = await look(client, instance_id)
     if found in {Found.LIVE, Found.HELD}:
         await _terminate(client, instance_id)
-        for _ in range(_LOOKS):  # ending is a message: it takes a moment
+        for _ in range(_LOOKS):  # termination is asynchronous
             found = await look(client, instance_id)
             if found not in {Found.LIVE, Found.HELD}:
                 break
@@ -134,7 +134,7 @@ async def _erase(client: df.DurableOrchestrationClient, instance_id: str) -> boo
 async def start_notification(
     client: df.DurableOrchestrationClient, approval_id: str, kind: NoticeKind, number: int = 0
 ) -> None:
-    """Send a webhook of an approval, durably, beside the turn; nothing when it is being sent or was."""
+    """Send a webhook of an approval durably, beside the turn. Idempotent."""
     instance_id = notification_instance(approval_id, kind, number)
     if await look(client, instance_id) is Found.NOWHERE:
         request = NotifyApproversInput(approval_id=approval_id, kind=kind, number=number)
@@ -142,17 +142,17 @@ async def start_notification(
 
 
 async def raise_decision(client: df.DurableOrchestrationClient, instance_id: str, approval_id: str) -> bool:
-    """Tell a waiting approval that it is decided. False when nobody waits any more or the backend is away."""
+    """Tell a waiting approval that it is decided. False when nothing waits any more or the backend is down."""
     return await _raise(client, instance_id, approval_event(approval_id))
 
 
 async def raise_cancel(client: df.DurableOrchestrationClient, turn_id: str) -> bool:
-    """Tell a turn that its cancel is on record."""
+    """Tell a turn that its cancel is stored."""
     return await _raise(client, turn_id, CANCEL_EVENT)
 
 
 async def interrupt(client: df.DurableOrchestrationClient, interruption: Interruption) -> None:
-    """Tell everyone who waits that their turn was cancelled."""
+    """Tell every waiting instance that its turn was cancelled."""
     for approval_id, instance_id in interruption.approvals:
         await raise_decision(client, instance_id, approval_id)
     for turn_id in interruption.turn_ids:
@@ -163,24 +163,24 @@ async def _raise(client: df.DurableOrchestrationClient, instance_id: str, event:
     try:
         await client.raise_event(instance_id, event, {})
     except Exception as exc:
-        # Unknown, ended or unreachable: the store already holds the truth and the sweep raises again.
+        # Unknown, ended or unreachable: the store already holds the decision, and the sweep raises the event again.
         log.info("event %s was not delivered to %s: %s", event, instance_id, exc)
         return False
     return True
 
 
 async def suspend(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
-    """Hold an instance; False when it may not be held. Harmless when it has ended or is held."""
+    """Suspend an instance; False when it may still be running. Idempotent, also for an ended instance."""
     try:
         await client.suspend(instance_id, "session suspended")
     except Exception as exc:
-        # One that is nowhere may be about to be started.
+        # An instance that does not exist may be about to start.
         return await _stands(client, instance_id, "suspend", exc, as_wanted={Found.HELD, Found.ENDED})
     return True
 
 
 async def resume(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
-    """Let an instance go on; False when it may still be held. Harmless when it runs or has ended."""
+    """Resume an instance; False when it may still be suspended. Idempotent, also for an ended instance."""
     try:
         await client.resume(instance_id, "session resumed")
     except Exception as exc:
@@ -191,8 +191,8 @@ async def resume(client: df.DurableOrchestrationClient, instance_id: str) -> boo
 async def _stands(
     client: df.DurableOrchestrationClient, instance_id: str, verb: str, refused: Exception, *, as_wanted: set[Found]
 ) -> bool:
-    """Suspending what is suspended and resuming what runs are a 500 of the extension, as an unknown id is: after a
-    refusal, whether the instance is as it was wanted all the same."""
+    """Whether an instance is in a wanted state although the extension refused the call. The extension answers 500 to
+    suspending a suspended instance, to resuming a running one, and to an unknown id."""
     try:
         found = await look(client, instance_id)
     except Exception as exc:
@@ -207,5 +207,5 @@ async def _terminate(client: df.DurableOrchestrationClient, instance_id: str) ->
     try:
         await client.terminate(instance_id, "session erased")
     except Exception as exc:
-        # It may have ended in this moment: whoever asked looks at it again.
+        # It may have ended just now: the caller looks again.
         log.info("terminate of %s: %s", instance_id, exc)

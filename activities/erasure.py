@@ -12,18 +12,18 @@ from shared.composition.services import Services
 log = logging.getLogger(__name__)
 
 _INSTANCES_AT_ONCE = 200
-"""Instances purged by one caller; the sweep does the rest of a very long session."""
+"""Instances purged per call; for a very long session the sweep does the rest."""
 
 
 async def erase(everything: Services, client: df.DurableOrchestrationClient, session_id: str) -> bool:
-    """Do all that is left of an erasure on record. False when something must wait; the sweep then goes on."""
-    lifecycle = everything.lifecycle
-    found = await lifecycle.erase_stores(session_id)
+    """Do the remaining steps of a stored erasure. False when some are left, which the sweep then does."""
+    erasing = everything.erasure
+    found = await erasing.erase_stores(session_id)
     if found is None:
         return True
     erasure, stores_forgot = found
     gone = await durable_client.erase(client, erasure.instances[:_INSTANCES_AT_ONCE])
-    finished = await lifecycle.finish_erasure(erasure, gone, stores_forgot=stores_forgot)
+    finished = await erasing.finish(erasure, gone, stores_forgot=stores_forgot)
     if not finished:
         left = len(erasure.instances) - len(gone)
         log.info("session %s is not erased everywhere yet; %d durable instances are left", session_id, left)

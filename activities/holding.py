@@ -1,7 +1,7 @@
-"""Makes the orchestrations of a session follow its row: held while it is suspended, else not.
+"""Suspends and resumes the orchestrations of a session as its row says.
 
-Invariant: what a session's instances were told last is what its row says, whoever changed it in between and wherever
-this was cut: a version is settled only after all of them took it, and the sweep finds those that are not.
+Invariant: the last command that a session's instances received agrees with its row, also after concurrent changes and
+crashes. A version is settled only after all instances accepted it, and the sweep finds sessions that are not settled.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from shared.composition.services import Services
 log = logging.getLogger(__name__)
 
 _ROUNDS = 5
-"""Changes of one session that may overtake each other here; beyond, the sweep goes on."""
+"""Concurrent changes of one session that are handled here; after that the sweep goes on."""
 
 
 async def follow(services: Services, client: df.DurableOrchestrationClient, session_id: str) -> None:
-    """Suspend or resume what belongs to a session; harmless to repeat, nothing when nothing has changed."""
+    """Suspend or resume a session's instances. Idempotent; does nothing when nothing has changed."""
     rows = services.session_rows
     for round_number in range(_ROUNDS):
         hold = await rows.hold(session_id)
-        # Settled by another, after we told something older: only telling it again makes it true.
+        # In a later round another caller may have settled it after we sent an older command: send the new one as well.
         if hold is None or (hold.is_settled and round_number == 0):
             return
         tell = durable_client.suspend if hold.is_held else durable_client.resume

@@ -18,7 +18,7 @@ bp = df.Blueprint()
 @sends_events(bp)
 @tracing.activity(CALL_MODEL)
 async def call_model(payload: object, events: func.Out[str]) -> object:
-    """Run one model step. A model's failure is a result; only a database that is away raises."""
+    """Run one model step. A model's failure is a result; this raises only when the database is unavailable."""
     request = CallModelInput.load(payload)
     report = await services().bridge.run_step(request.turn_id, request.step, tries=request.tries)
     send(events, report.messages)

@@ -20,11 +20,11 @@ bp = df.Blueprint()
 @bp.durable_client_input(client_name="client")
 @tracing.activity(EXECUTE_TOOL)
 async def execute_tool(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> object:
-    """Run an allowed call, or record why it does not run. What a tool did wrong is a result."""
+    """Run an allowed call, or record why it does not run. A tool's failure is a result."""
     request = ExecuteToolInput.load(payload)
     report = await services().tool_calls.handle_tool_call(request.tool_call_id, deadline_passed=request.deadline_passed)
     send(events, report.messages)
     if report.approval_id is not None and not report.pending:
-        # Whoever decided has told it already, unless nobody did or was cut.
+        # The one who decided has usually sent this already; it is missing after a timeout or a crash.
         await tell_decision(client, report.approval_id)
     return ExecuteToolResult(status=report.status, pending=report.pending).dump()

@@ -1,4 +1,4 @@
-"""finish_turn: close a turn and hand over to the session's next one."""
+"""finish_turn: close a turn and start the session's next one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ bp = df.Blueprint()
 log = logging.getLogger("parley.turns")
 
 FAILED_LINE = "turn failed:"
-"""How the line begins that the alert in infra/modules/alerts.bicep counts."""
+"""Beginning of the log line that the alert in infra/modules/observability/alerts.bicep counts."""
 
 
 @bp.activity_trigger(input_name="payload", activity=FINISH_TURN)
@@ -28,7 +28,7 @@ FAILED_LINE = "turn failed:"
 @bp.durable_client_input(client_name="client")
 @tracing.activity(FINISH_TURN)
 async def finish_turn(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
-    """Close the turn once; starting the next is repeated by the sweep if this is cut in between."""
+    """Close the turn once and start the next; after a crash in between, the sweep starts it."""
     request = FinishTurnInput.load(payload)
     error = TurnError(code=request.code, detail=request.detail) if request.code else None
     finished, messages = await services().sessions.finish_turn(

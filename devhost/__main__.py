@@ -6,7 +6,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from devhost.cli import exit_process, main  # takes long enough for somebody to change their mind
+        from devhost.cli import exit_process, main  # slow enough for a Ctrl-C during the import
     except KeyboardInterrupt:
         sys.exit(130)
     exit_process(main())

@@ -1,7 +1,7 @@
 """The command line: `python -m devhost DIR`.
 
-Invariant: whatever a person can put right is told in one line on stderr and ends with status 1 (2 for wrong
-arguments); a stop by Ctrl-C or SIGTERM ends with status 0 and leaves no process.
+Invariant: an error that the user can fix is one line on stderr and exit status 1 (2 for wrong arguments). A stop by
+Ctrl-C or SIGTERM ends with status 0 and leaves no process behind.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     configure_logging(verbose=parsed.verbose)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # The app's print() must show at once also when the output goes to a file or pipe.
+        # The app's print() must show at once, even when the output goes to a file or pipe.
         sys.stdout.reconfigure(line_buffering=True)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def exit_process(status: int) -> None:
-    """Leave, also when a sync function still sits in a thread that Python would wait for."""
+    """Exit even while a sync function still runs in a thread that Python would wait for."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -54,7 +54,7 @@ def exit_process(status: int) -> None:
 
 
 async def _serve(parsed: argparse.Namespace) -> None:
-    # Imported late: `--help` and wrong arguments answer at once.
+    # Imported late, so that `--help` and wrong arguments answer at once.
     from devhost.runner import HostOptions, run_host
 
     stop = asyncio.Event()
@@ -76,7 +76,7 @@ async def _serve(parsed: argparse.Namespace) -> None:
             host.context.data_dir,
         )
         if parsed.dev_identity:
-            logger.warning("--dev-identity: every caller is whom it says it is (header x-dev-user)")
+            logger.warning("--dev-identity: callers name themselves, unverified (header x-dev-user)")
         if parsed.ready_file is not None:
             _write_ready_file(parsed.ready_file, host.base_url, host.port)
         await stop.wait()
@@ -97,7 +97,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
 def _on_signal(stop: asyncio.Event) -> None:
     if stop.is_set():
-        # A second Ctrl-C: the person does not want to wait.
+        # A second Ctrl-C: stop without waiting.
         os._exit(1)
     stop.set()
 

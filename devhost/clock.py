@@ -1,4 +1,4 @@
-"""Time as a value: what waits for an instant asks a clock, so tests pass their own."""
+"""Time as a value: code that waits for an instant uses a clock, so tests can pass their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Protocol
 
-# Long sleeps are cut, because a laptop that was suspended or whose clock was set must notice within a minute.
+# Long sleeps are split, so that a suspended laptop or a changed system clock is noticed within a minute.
 _LONGEST_SLEEP_S = 60.0
 
 

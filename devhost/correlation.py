@@ -1,6 +1,6 @@
-"""The correlation id of the invocation at hand.
+"""The correlation id of the current invocation.
 
-Invariant: an id that came from outside is only kept when it is short and printable, for it goes into logs.
+Invariant: an id from outside is only kept when it is short and printable, since it goes into logs.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ def correlation_id_of(headers: Mapping[str, str]) -> str:
 
 
 def new_id() -> str:
-    """32 random hex digits. They only have to differ, so no secure (and slower) source is asked."""
+    """32 random hex digits. They only have to be unique, so the slower secure source is not needed."""
     return f"{random.getrandbits(128):032x}"

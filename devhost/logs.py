@@ -1,7 +1,7 @@
-"""Log lines a person can read.
+"""Readable log lines.
 
-Invariant: colour only on a terminal, one line per record unless it carries a traceback, and nothing here
-formats a message that the level filters out.
+Invariant: colour only on a terminal; one line per record, unless it has a traceback; a message that the level
+filters out is never formatted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from devhost.settings.host_json import section
 _COLOURS = {logging.DEBUG: "\x1b[2m", logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _RESET = "\x1b[0m"
 INVOCATIONS = "devhost.invoke"
-"""The logger of the line that the host writes per invocation; each function has one of its own below it."""
+"""The logger of the host's line per invocation; each function has its own child logger."""
 # .NET level names of host.json -> Python's.
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -56,21 +56,21 @@ def configure_logging(*, verbose: bool, stream: TextIO | None = None) -> None:
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)
     handler.setFormatter(HostFormatter(colour=target.isatty()))
-    # Our lines show none of these, and asking the system for them is half the cost of a log line.
+    # Our lines show none of these, and reading them is half the cost of a log line.
     logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.getLogger("devhost").setLevel(logging.DEBUG if verbose else logging.INFO)
-    # These narrate each request or poll at INFO, which would bury the app's own lines.
+    # These log each request or poll at INFO, which would bury the app's own lines.
     for name in ("uvicorn", "azure.functions", "azure.core", "httpx", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def apply_log_level(host_json: Mapping[str, Any]) -> None:
-    """`logging.logLevel` of host.json: `default` for the app's loggers, `Function.<name>` for the line of one function.
+    """Apply `logging.logLevel` of host.json: `default` for the app's loggers, `Function.<name>` for a function's line.
 
-    Other categories belong to machinery that is not here.
+    Other categories belong to parts that this host does not have.
     """
     for category, level in section(host_json, "logging", "logLevel").items():
         if not isinstance(level, str) or level.lower() not in _LEVELS:

@@ -1,9 +1,9 @@
 """Start and stop a whole host: `async with run_host(HostOptions(...)) as host`.
 
 Order of start: data folder, settings, socket (so that the port is known), index the app, extensions,
-timers, serving. Stop runs the other way round and is bounded in time.
+timers, serving. Stop uses the reverse order and is bounded in time.
 
-Invariant: whatever fails while starting leaves nothing behind — no socket, no lock, no changed environment.
+Invariant: a failed start leaves nothing behind: no socket, no lock, no changed environment.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ logger = logging.getLogger("devhost.host")
 
 ADDRESS = "127.0.0.1"
 DEFAULT_DATA_DIR = Path(".data") / "devhost"
-# Streams and long calls get this long to end by themselves before they are cut.
+# Streams and long calls have this long to end by themselves before they are cut.
 STOP_GRACE_S = 2
 KEEP_ALIVE_S = 120
 _EXTENSION_STOP_LIMIT_S = 10.0
 _BACKLOG = 2048
 _one_per_process = threading.Lock()
-# Settings of the real worker that would change how an app runs, and do not here.
+# Settings that change how an app runs in the real worker, but have no effect here.
 _WITHOUT_EFFECT = (
     "FUNCTIONS_WORKER_PROCESS_COUNT",
     "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY",
@@ -137,8 +137,8 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         dispatcher = Dispatcher(context, app, extensions, function_timeout_s(host_json))
         found = find_timers(app.functions, app.retries, settings, options.clock.now())
         timers = TimerService(dispatcher, found, options.clock)
-        # Twice, for stopping is idempotent: here for a start that fails half-way, and again after serving
-        # began, so that a running host lets go of its work before its own endpoints vanish under it.
+        # Registered twice, since stopping is idempotent: here for a start that fails half-way, and again after
+        # serving began, so that a running host stops its work before its own endpoints disappear.
         stack.push_async_callback(_stop_extensions, extensions)
         for extension in extensions:
             extension.bind(dispatcher)
@@ -164,7 +164,7 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         stack.push_async_callback(_close_durable_client)
         await stack.enter_async_context(_serving(server, listener))
         stack.push_async_callback(_stop_extensions, extensions)
-        # Extensions' engines may call functions, and functions may call this host, as soon as they start.
+        # As soon as extensions start, their engines may call functions, and functions may call this host.
         for extension in extensions:
             await extension.start()
         stack.push_async_callback(admin.close)
@@ -192,7 +192,7 @@ def _beside(port: int, settings: Mapping[str, str]) -> Beside:
 def _listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if sys.platform != "win32":
-        # Lets a restarted host take its port back at once. (On Windows it would let two hosts share it.)
+        # Lets a restarted host reuse its port at once. (On Windows it would let two hosts share it.)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((ADDRESS, port))
@@ -207,7 +207,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _host_settings(port: int) -> dict[str, str]:
-    """What Core Tools sets for an app."""
+    """The settings that Core Tools sets for an app."""
     return {
         "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
         "FUNCTIONS_WORKER_RUNTIME": "python",
@@ -216,7 +216,7 @@ def _host_settings(port: int) -> dict[str, str]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: who runs the host decides when it stops."""
+    """uvicorn without its signal handlers, since the caller of `run_host` decides when it stops."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -229,17 +229,17 @@ def _server(app: HttpApp) -> _Server:
             app,
             http="httptools",
             ws="websockets-sansio",
-            # SignalR pings by itself; and compressing each small message costs four times what sending it does.
+            # SignalR has its own pings. Compressing each small message would cost four times as much as sending it.
             ws_ping_interval=None,
             ws_per_message_deflate=False,
             lifespan="off",
             access_log=False,
             log_config=None,
             server_header=False,
-            # Longer than clients keep an idle connection (aiohttp 15 s), so that none is closed under a request.
+            # Longer than clients keep idle connections (aiohttp 15 s), so that none is closed during a request.
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_GRACE_S,
-            # The dev host is reached directly; forwarded headers of a caller are just headers.
+            # There is no proxy in front, so forwarded headers of a caller are not trusted.
             proxy_headers=False,
         )
     )
@@ -257,11 +257,11 @@ async def _serving(server: _Server, listener: socket.socket) -> AsyncIterator[No
         yield
     finally:
         server.should_exit = True
-        # It would report each open stream that is cut at the end of the grace time as an error.
+        # uvicorn would log each stream that is cut after the grace period as an error.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await task
         if cut := set(server.server_state.tasks):
-            # Cancelled but not yet ended; user code must be done before the app's environment goes.
+            # Cancelled but not yet ended; user code must end before the app's environment is removed.
             await asyncio.wait(cut, timeout=STOP_GRACE_S)
         logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
 
@@ -274,7 +274,7 @@ async def _stop_extensions(extensions: Sequence[Extension]) -> None:
         except TimeoutError:
             logger.error("extension %s did not stop within %g s", extension.name, _EXTENSION_STOP_LIMIT_S)
         except Exception:
-            # Outermost edge of a stop: the other parts must still be stopped.
+            # The other parts must still be stopped.
             logger.exception("extension %s failed to stop", extension.name)
 
 
@@ -284,7 +284,7 @@ def _stop_threads() -> None:
 
 
 async def _close_durable_client() -> None:
-    """Close the session the Durable client keeps for the process; it has no shutdown of its own."""
+    """Close the Durable client's session of this process, since the client has no shutdown of its own."""
     http_utils = sys.modules.get("azure.durable_functions.models.utils.http_utils")
     if http_utils is not None:
         await http_utils._close_session()

@@ -1,6 +1,6 @@
-"""A host in a process of its own, for tests and tools.
+"""A host in its own process, for tests and tools.
 
-Invariant: the process is gone when the block ends, whatever happened inside it.
+Invariant: the process has ended when the block ends, whatever happened inside it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class HostProcess:
     log_file: Path
 
     def log(self) -> str:
-        """All it wrote so far."""
+        """The process's output so far."""
         return self.log_file.read_text("utf-8", "replace")
 
     def stop(self) -> int:

@@ -1,4 +1,4 @@
-"""`python -m devtools COMMAND`: what `./dev` becomes once `.venv` is complete."""
+"""`python -m devtools COMMAND`: runs the commands of `./dev` inside `.venv`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IN_PROCESS = {
     "infra": "devtools.infra.scan",
     "package": "devtools.package",
 }
-"""Commands by the module whose `main(arguments)` runs them; the others become a program of their own."""
+"""Commands by the module whose `main(arguments)` runs them; other commands replace this process."""
 _PROGRAMS = {"host": "devhost", "migrate": _MIGRATE, "bench": _BENCH}
 
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _become(command: str, module: str, arguments: Sequence[str]) -> int:
-    """Replace this process, so that signals reach the program itself; returns only when it is missing."""
+    """Replace this process, so that signals reach the program itself; returns only when the program is missing."""
     if command == "migrate" and not os.environ.get("POSTGRES_URL"):
         print("dev: set POSTGRES_URL to the database to migrate", file=sys.stderr)
         return 2
@@ -58,5 +58,5 @@ def _become(command: str, module: str, arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:  # before a command handles it itself, or in one that has nothing to clean up
+    except KeyboardInterrupt:  # before a command handles signals itself, or in one without clean-up
         sys.exit(128 + signal.SIGINT)

@@ -1,6 +1,6 @@
-"""`./dev test` and `./dev check`: what CI runs, the same way on a laptop.
+"""`./dev test` and `./dev check`: the same tests and checks as in CI.
 
-Invariant: a check that fails does not hide the next one; the exit code says whether all passed.
+Invariant: a failed check does not stop the next one; the exit code says whether all passed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     """`./dev test [pytest arguments]`; the real servers are started by the fixtures that need them."""
     options = [f"--timeout={_TEST_TIMEOUT_S}", "--durations=5"]
     if not _one_process(arguments):
-        # By file: the fixtures make one database per module.
+        # Distributed by file, since the fixtures make one database per module.
         options += ["-n", str(WORKERS), "--dist", "loadfile"]
     if chromium() is None and _wants_browser(arguments):
         print(f"dev: {NO_CHROMIUM}; --ignore=tests/web leaves them out", file=sys.stderr, flush=True)
@@ -35,12 +35,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def chromium() -> str | None:
-    """The machine's own Chromium, for the tests of the pages."""
+    """The machine's Chromium, for the browser tests."""
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def _wants_browser(arguments: Sequence[str]) -> bool:
-    """Whether the tests of the pages are among those chosen, as far as the arguments tell."""
+    """Whether the arguments select browser tests, as far as can be told."""
     if any(argument.startswith("--ignore") and argument.endswith("tests/web") for argument in arguments):
         return False
     places = [argument for argument in arguments if argument.partition("/")[0] == "tests"]
@@ -48,13 +48,13 @@ def _wants_browser(arguments: Sequence[str]) -> bool:
 
 
 def _one_process(arguments: Sequence[str]) -> bool:
-    """Whether the caller chose the workers, or wants to talk to the tests, or names single ones."""
+    """Whether the arguments set the number of workers, make tests interactive, or select single tests."""
     chosen = ("-n", "--numprocesses", "--pdb", "--trace", "--collect-only", "--co", "-s", "--capture=no")
     return any(argument.startswith(chosen) or "::" in argument for argument in arguments)
 
 
 def check(arguments: Sequence[str]) -> int:
-    """`./dev check`: ruff, its formatter and mypy --strict; 0 when all are content."""
+    """`./dev check`: ruff, its formatter and mypy --strict; 0 when all pass."""
     if arguments:
         print("dev: check takes no arguments", file=sys.stderr)
         return 2

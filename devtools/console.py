@@ -1,7 +1,7 @@
 """The web console: installs its packages, builds it, and writes its wire types from the OpenAPI document.
 
-Invariants: `web/dist` with its stamp is what the present sources build to; a build that fails leaves the former
-one in place and unstamped, so the next run tries again; no package's install script is run.
+Invariants: a stamped `web/dist` was built from the current sources. A failed build leaves the former one in place
+without a stamp, so the next run tries again. No package's install script is run.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _SOURCES = ("src", "index.html", "tsconfig.json", "vite.config.ts")
 
 
 class ConsoleNotBuilt(Exception):
-    """Why there is no console; the text is one line."""
+    """The console could not be built; the text is one line."""
 
 
 async def build(report: Report = ignore_reports) -> None:
-    """Make `web/dist` what the sources say; nothing to do when it is. Raises ConsoleNotBuilt.
+    """Build `web/dist` unless it is current. Raises ConsoleNotBuilt.
 
     Safe to run from several processes at once.
     """
@@ -58,7 +58,7 @@ async def build(report: Report = ignore_reports) -> None:
 
 
 async def install(report: Report = ignore_reports) -> None:
-    """Make `web/node_modules` what the lock says. Raises ConsoleNotBuilt."""
+    """Install `web/node_modules` from the lock unless it is current. Raises ConsoleNotBuilt."""
     async with _locked():
         await _install(report)
 
@@ -92,7 +92,7 @@ def _home() -> Path:
 
 def _is_current() -> bool:
     if not WEB.is_dir():
-        return True  # a checkout without a console has none to build
+        return True  # a checkout without the console's sources has nothing to build
     try:
         return _STAMP.read_text(encoding="ascii") == _wanted() and (DIST / "index.html").exists()
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def _files(names: Sequence[str]) -> Iterator[Path]:
 
 @asynccontextmanager
 async def _locked() -> AsyncIterator[None]:
-    folder = os.open(WEB, os.O_RDONLY)  # a folder can be locked: no lock file to leave behind
+    folder = os.open(WEB, os.O_RDONLY)  # locking the folder itself leaves no lock file behind
     try:
         await asyncio.to_thread(fcntl.flock, folder, fcntl.LOCK_EX)
         yield
@@ -152,15 +152,15 @@ async def wire_types() -> str:
 
 
 def _document() -> str:
-    """The document's models, without starting the app; what a route takes and gives is told by its name."""
+    """The models of the document, without its paths: the console names the model of each route itself."""
     import importlib  # only this sub-command needs the app
     import pkgutil
 
     import triggers
     from triggers.http.openapi import document
 
-    for module in sorted(pkgutil.iter_modules(triggers.__path__), key=lambda found: found.name):
-        importlib.import_module(f"triggers.{module.name}")
+    for module in pkgutil.walk_packages(triggers.__path__, "triggers."):
+        importlib.import_module(module.name)
     return json.dumps({**document(), "paths": {}, "security": []}, sort_keys=True)
 
 

@@ -1,6 +1,6 @@
 """`python -m devtools.figures`: writes the computed tables into `docs/operations.md` and `infra/README.md`.
 
-A table stands between `<!-- figures: NAME -->` and `<!-- end -->`; a test compares the pages with what this computes.
+A table is between `<!-- figures: NAME -->` and `<!-- end -->`. A test compares the pages with the computed tables.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """The page with every block as it is computed now."""
+    """The page with every block recomputed."""
     return BLOCK.sub(lambda block: f"{block[1]}{block[2]}{TABLES[block[1]]()}\n{block[3]}", page)
 
 

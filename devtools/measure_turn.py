@@ -1,9 +1,9 @@
-"""`python -m devtools.measure_turn`: what one turn costs in calls, rows and bytes, counted and not estimated.
+"""`python -m devtools.measure_turn`: counts what one turn costs in calls, rows and bytes.
 
-Runs the app on the local host with servers of its own, one kind of turn at a time, and reads the servers' own counters
-before and after: PostgreSQL's transactions, Redis' commands (those inside scripts too), the requests in Azurite's
-access log, the functions the host ran and the histories it kept. `devtools.figures` computes the tables of
-`docs/operations.md` and `infra/README.md` from what this writes to `docs/measured-turn.json`.
+Runs the app on the local host with its own servers, one kind of turn at a time, and reads the servers' own counters
+before and after: PostgreSQL's transactions, Redis' commands (also inside scripts), the requests in Azurite's access
+log, the functions that the host ran and the histories that it stored. The result is `docs/measured-turn.json`, from
+which `devtools.figures` computes the tables of `docs/operations.md` and `infra/README.md`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ KINDS = {
     "one tool": "What is 17 * 23?",
     "approved tool": 'POST {{"n": 1}} to http://localhost:{notes_port}/notes',
 }
-"""What the offline demo model answers by text alone, with a tool call that needs nobody, and with one that a person has
-to approve (here at once)."""
+"""Messages that the offline demo model answers with text only, with an automatic tool call, and with a tool call that
+needs an approval (given at once here)."""
 _EVENT_TYPE = re.compile(r'"EventType": ?(\d+)')
 _QUEUED = {
     EventType.EXECUTION_STARTED,
@@ -52,8 +52,8 @@ _QUEUED = {
     EventType.TIMER_FIRED,
     EventType.EVENT_RAISED,
 }
-"""Events that reach an orchestration or an activity as a message of a queue, where the hub is in Azure Storage. What a
-parent schedules arrives as its child's start."""
+"""Events that are a queue message to an orchestration or an activity when the task hub is in Azure Storage. A
+sub-orchestration counts once, as the start of the child."""
 _WORK = {"turn", "approval", "call_model", "execute_tool", "request_approval", "finish_turn", "relay"}
 _REQUEST = re.compile(r'"(?:GET|HEAD|PUT|POST|PATCH|MERGE|DELETE) /\S+ HTTP/1')
 
@@ -67,7 +67,7 @@ async def main() -> int:
             await enter_all(running, list(stack.servers))
             assert stack.postgres is not None
             await migrate(stack.postgres.url)
-            # Each relay is counted by its line, which host.json silences.
+            # Relay calls are counted by their log lines, which host.json silences.
             loud = {"AzureFunctionsJobHost__logging__logLevel__Function.relay": "Information"}
             environment = stack.app_environment(port=7171) | {"AzureWebJobsStorage": storage.url} | loud
             assert stack.notes is not None
@@ -91,7 +91,7 @@ async def main() -> int:
 async def _measure(text: str, host: AppHost, storage: Azurite, environment: dict[str, str]) -> dict[str, float]:
     """Averages over TURNS turns, one after another, each in a session of its own."""
     async with httpx.AsyncClient(base_url=f"{host.url}/api/v1", trust_env=False, timeout=120) as client:
-        await _turn(client, text)  # connections, prepared statements and imports are not a turn's
+        await _turn(client, text)  # warm-up: connections, prepared statements and imports do not count
         before = await _counters(host, storage, environment)
         usage = {"input_tokens": 0, "output_tokens": 0}
         events = 0
@@ -120,12 +120,12 @@ async def _turn(client: httpx.AsyncClient, text: str) -> tuple[dict[str, Any], i
 
 
 async def _approved(client: httpx.AsyncClient, session_id: str, location: str) -> dict[str, Any]:
-    """Approve what the turn waits for; the turn when it has ended."""
+    """Approve the pending call; returns the turn when it has ended."""
     url = client.base_url.join(location)
     pending = await client.get("/approvals", params={"session_id": session_id, "status": "pending"})
     [approval] = pending.raise_for_status().json()["items"]
     (await client.post(f"/approvals/{approval['id']}/decision", json={"decision": "approve"})).raise_for_status()
-    # The stream ends with the turn; asking again and again would be counted.
+    # Watch the stream, which ends with the turn: polling would be counted.
     (await client.get(f"{url}/stream")).raise_for_status()
     ended: dict[str, Any] = (await client.get(url)).raise_for_status().json()
     return ended
@@ -137,7 +137,7 @@ async def _counters(host: AppHost, storage: Azurite, environment: dict[str, str]
         memory = await redis.info("memory")
         streams = [await redis.memory_usage(key) or 0 async for key in redis.scan_iter("parley:*")]
     with psycopg.connect(environment["POSTGRES_URL"], autocommit=True) as connection:
-        # The statistics of other connections arrive when they are idle.
+        # Other connections report their statistics when they are idle.
         connection.execute("SELECT pg_stat_force_next_flush()")
         row = connection.execute(
             "SELECT xact_commit, pg_database_size(datname) FROM pg_stat_database WHERE datname = current_database()"
@@ -156,7 +156,7 @@ async def _counters(host: AppHost, storage: Azurite, environment: dict[str, str]
 
 
 def _history(folder: Path) -> dict[str, float]:
-    """What the durable engine wrote down: each event is a row of the hub, each scheduled task an activity to run."""
+    """Counts from the durable engine's history: each event is a row of the hub, each scheduled task an activity."""
     rows: list[str] = []
     for path in folder.glob("durable-*.sqlite3"):
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
@@ -173,14 +173,14 @@ def _history(folder: Path) -> dict[str, float]:
 
 
 def _functions(log: Path) -> dict[str, float]:
-    """Functions the host says it ran, those of the measuring itself and the timers left out."""
+    """Functions that the host ran, by its log, without timers and those of the measurement itself."""
     runs = re.findall(r"INFO +(\w+) ok in ([\d.]+) ms", log.read_text("utf-8"))
     names = Counter(name for name, _ in runs)
     mine = {"create_session", "read_events", "ready", "live", "sweep", "watch", "purge_histories", "retire_sessions"}
     return {
         "functions": float(sum(count for name, count in names.items() if name not in mine)),
         "functions_relay": float(names["relay"]),
-        # Of those that make the turn: what callers wait with (their request, the stream) costs no processor.
+        # Only functions that do the turn's work: a caller's waiting request or stream uses no processor.
         "work_seconds": sum(float(ms) for name, ms in runs if name in _WORK) / 1000,
     }
 
@@ -194,7 +194,7 @@ class _Azurite(Azurite):
 
 
 class _Host(AppHost):
-    """The app's host with its output in a file, where it can be counted."""
+    """The app's host with its output in a file, so that log lines can be counted."""
 
     def command(self) -> Command:
         return replace(super().command(), log_file=self.folder.log_file)

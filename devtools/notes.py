@@ -1,6 +1,6 @@
-"""`python -m devtools.notes --port N`: a pin board that takes notes, so that the tour's tool call has somewhere to go.
+"""`python -m devtools.notes --port N`: a small HTTP service for notes, as a target of the tour's tool call.
 
-POST /notes keeps a JSON note with its Idempotency-Key; GET /notes lists them. In memory, on loopback, at most 1,000.
+POST /notes stores a JSON note with its Idempotency-Key; GET /notes lists them. In memory, on loopback, at most 1,000.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class _Board(BaseHTTPRequestHandler):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m devtools.notes", description="A place for the tour's notes.")
+    parser = argparse.ArgumentParser(prog="python -m devtools.notes", description="A service for the tour's notes.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ready-file", type=Path, required=True, help="written once it listens")
     options = parser.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", options.port), _Board)
     server.daemon_threads = True
     for number in (signal.SIGINT, signal.SIGTERM):
-        # shutdown() waits for the loop it stops, so it may not run in the thread of that loop.
+        # shutdown() waits for the loop that it stops, so it must not run in that loop's thread.
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     options.ready_file.write_text("ready")
     server.serve_forever(poll_interval=0.1)

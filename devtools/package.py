@@ -1,8 +1,8 @@
-"""`./dev package [DIR]`: builds the console, then the folder that is deployed, as `.funcignore` leaves it.
+"""`./dev package [DIR]`: builds the console, then the deployed folder, without the files in `.funcignore`.
 
-`azd` and Core Tools read `.funcignore` with the rules of `.gitignore`. Ours keeps to the plain ones (a name or a glob,
-at the top with a leading `/`, anywhere without; a whole path), and this refuses every other, so that both read it the
-same way.
+`azd` and Core Tools read `.funcignore` with the rules of `.gitignore`. This program supports only the simple rules (a
+name or a glob, at the top with a leading `/`, otherwise anywhere; a whole path) and refuses all others, so that every
+reader interprets the file in the same way.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / ".data" / "package")
     folder: Path = parser.parse_args(arguments).folder
     try:
-        # The console is part of what is deployed: never one of older sources, never none.
+        # The package must contain the console, built from the current sources.
         asyncio.run(console.build())
         files = build(folder)
     except (PackageError, console.ConsoleNotBuilt) as error:
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def build(target: Path, source: Path = ROOT) -> list[Path]:
-    """Copy what is deployed from `source` to `target`, emptied first; the files, relative. Raises PackageError."""
+    """Empty `target` and copy the deployed files from `source`; returns their relative paths. Raises PackageError."""
     rules = read_rules(source / ".funcignore")
     files = sorted(_kept(source, rules))
     try:
         if target.exists() and any(target.iterdir()) and not (target / "host.json").exists():
-            raise PackageError(f"{target} holds something that is no package: name another folder")
+            raise PackageError(f"{target} contains other files than a package: name another folder")
         shutil.rmtree(target, ignore_errors=True)
         for file in files:
             (target / file).parent.mkdir(parents=True, exist_ok=True)
@@ -60,12 +60,12 @@ def build(target: Path, source: Path = ROOT) -> list[Path]:
 
 
 def read_rules(path: Path) -> list[str]:
-    """The patterns of a `.funcignore`. Raises PackageError for one that is not plain."""
+    """The patterns of a `.funcignore`. Raises PackageError for an unsupported one."""
     lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     rules = [line for line in lines if line and not line.startswith("#")]
     for rule in rules:
         name = rule.removeprefix("/")
-        # Below the top only whole paths: in a glob over several folders the two readers could differ.
+        # Only whole paths below the top: readers could differ on globs over several folders.
         plain = set(name) <= set(_PLAIN) or (rule != name and "*" not in name and set(name) <= {*_PLAIN, "/"})
         if not name or name.endswith("/") or not plain:
             raise PackageError(f"{path.name}: {rule!r} is not a plain name or glob")
@@ -73,7 +73,7 @@ def read_rules(path: Path) -> list[str]:
 
 
 def is_ignored(path: str, rules: Sequence[str]) -> bool:
-    """Whether a file or folder, named from the top with `/`, stays out."""
+    """Whether a file or folder is excluded. path: relative to the top, with `/`."""
     name = path.rpartition("/")[2]
     return any(
         fnmatch.fnmatchcase(path, rule[1:]) if rule.startswith("/") else fnmatch.fnmatchcase(name, rule)
@@ -85,7 +85,7 @@ def _kept(source: Path, rules: Sequence[str]) -> list[Path]:
     kept: list[Path] = []
     for folder, folders, files in os.walk(source):
         inside = Path(folder).relative_to(source)
-        # A folder that is out is not looked into: .venv alone has some ten thousand files.
+        # Excluded folders are not searched: .venv alone has about ten thousand files.
         folders[:] = [name for name in folders if not is_ignored((inside / name).as_posix(), rules)]
         kept += [inside / name for name in files if not is_ignored((inside / name).as_posix(), rules)]
     return kept

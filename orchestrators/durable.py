@@ -1,7 +1,7 @@
-"""What orchestrators ask of azure-functions-durable, in one thin wrapper.
+"""A thin wrapper around azure-functions-durable for orchestrators.
 
-The coming 2.x changes how tasks are cancelled and events decoded; then this file changes and no orchestrator does.
-Its other face, the client, is wrapped in `activities/durable_client.py`.
+The coming 2.x changes how tasks are cancelled and events decoded; then only this file changes, no orchestrator.
+The durable client is wrapped in `activities/durable_client.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import azure.durable_functions as df
 from shared.sessions.turns.retry import activity_delay_s
 
 type Steps[Result] = Generator[Any, Any, Result]
-"""A part of an orchestrator: yields durable tasks, returns a value; used with `yield from`."""
+"""A part of an orchestrator: yields durable tasks and returns a value; used with `yield from`."""
 
 _PARALLEL_RETRY = df.RetryOptions(2_000, 30)
 """For activities that run side by side, where the loop below cannot be used: every 2 s for a minute."""
@@ -28,7 +28,7 @@ def call_activity(
     *,
     delay_s: Callable[[int], float | None] = activity_delay_s,
 ) -> Steps[Any]:
-    """Call an activity; when infrastructure fails under it, again after a durable back-off.
+    """Call an activity; after an infrastructure failure, retry with a durable back-off.
 
     Raises the last exception when `delay_s` gives up.
     """
@@ -38,8 +38,8 @@ def call_activity(
         try:
             return (yield context.call_activity(name, payload))
         except Exception:
-            # The SDK gives every failure as a bare Exception. Our activities raise only for infrastructure and bugs;
-            # what a model or a tool did wrong is a result.
+            # The SDK raises every failure as a bare Exception. Our activities raise only for infrastructure and bugs;
+            # a failure of a model or a tool is a result.
             delay = delay_s(tries)
             if delay is None:
                 raise
@@ -66,20 +66,20 @@ def all_of(context: df.DurableOrchestrationContext, tasks: Sequence[Any]) -> Any
 def wait(context: df.DurableOrchestrationContext, event: str, until: datetime) -> Steps[bool]:
     """Wait for an external event or a time (aware UTC). True when the event came.
 
-    The losing timer is cancelled before anything else is yielded: an open timer keeps an instance Running until it
-    fires. The event's payload is not used: the store says what was decided.
+    The losing timer is cancelled before anything else is yielded, since an open timer keeps an instance Running until
+    it fires. The event's payload is not used: the decision is in the store.
     """
     return (yield from wait_for(context, listen(context, event), until))
 
 
 def listen(context: df.DurableOrchestrationContext, event: str) -> Any:
-    """A task for an external event. Listened to once and waited for as often as needed: two tasks of one name would
-    share its events, and the first of them might be one that nobody looks at any more."""
+    """A task for an external event. Make one task per event name and wait for it as often as needed: of two tasks with
+    the same name, an abandoned one could receive the event."""
     return context.wait_for_external_event(event)
 
 
 def wait_for(context: df.DurableOrchestrationContext, arrived: Any, until: datetime) -> Steps[bool]:
-    """Wait for a task of `listen` or a time. True when the event came, also when it came before this was called."""
+    """Wait for a task of `listen` or a time. True when the event came, also when it came before this call."""
     if arrived.is_completed:
         return True
     deadline = context.create_timer(until)

@@ -1,4 +1,4 @@
-"""One webhook of an approval, retried for hours beside the turn: a slow receiver must not delay a decision."""
+"""One webhook of an approval, retried for hours beside the turn, so that a slow receiver delays no decision."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ bp = df.Blueprint()
 
 @bp.orchestration_trigger(context_name="context", orchestration=NOTIFICATION)
 def notification(context: df.DurableOrchestrationContext) -> Steps[None]:
-    """Send until the receiver has it; gives up (and fails visibly) after MAX_NOTIFY_TRIES."""
+    """Send until the receiver accepts it. Gives up after MAX_NOTIFY_TRIES, and the instance then shows as failed."""
     request = NotifyApproversInput.load(context.get_input())
     yield from call_activity(context, NOTIFY_APPROVERS, request.dump(), delay_s=notify_delay_s)

@@ -1,12 +1,12 @@
-"""One turn: the model answers, its tool calls run (some after a person allowed them), until an answer needs no tool.
+"""One turn: the model answers and its tool calls run (some after an approval), until an answer has no tool calls.
 
     call_model -> no tool calls? -> finish_turn
         ^      -> tool calls, all side by side:  needs approval -> approval (sub-orchestration)
         |                                        otherwise      -> execute_tool
         +--------------------------------------- all ended
 
-Deterministic: only its input, the clock of its context and results of yielded tasks. A kill between any two yields
-costs nothing but time, since every activity finds what it did before.
+Deterministic: it uses only its input, the clock of its context and results of yielded tasks. A crash between any two
+yields only costs time, since every activity is idempotent.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ bp = df.Blueprint()
 
 @bp.orchestration_trigger(context_name="context", orchestration=TURN)
 def turn(context: df.DurableOrchestrationContext) -> Steps[str]:
-    """Run one turn to its end. The instance id is the turn id; it takes no other input."""
+    """Run one turn to its end. The instance id is the turn id; there is no other input."""
     turn_id: str = context.instance_id
     try:
         ending = yield from _converse(context, turn_id)
     except Exception as exc:
-        # Retries are used up. The turn must still end, or its session could never go on.
+        # Retries are exhausted. The turn must still end, or its session could never go on.
         code, detail = explain_failure(str(exc))
         ending = FinishTurnInput(turn_id=turn_id, status=TurnStatus.FAILED, code=code, detail=detail)
     yield from call_activity(context, FINISH_TURN, ending.dump())
@@ -55,7 +55,7 @@ def turn(context: df.DurableOrchestrationContext) -> Steps[str]:
 
 
 def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[FinishTurnInput]:
-    """Model steps and tool calls until the turn is over. The step limit is the model step's own to enforce."""
+    """Model steps and tool calls until the turn is over. The `call_model` activity enforces the step limit."""
     step = 0
     while True:
         step += 1
@@ -74,7 +74,7 @@ def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[Fi
 
 
 def _model_step(context: df.DurableOrchestrationContext, turn_id: str, step: int) -> Steps[CallModelResult]:
-    """One answer of the model. A model that is busy or down is asked again after a durable pause."""
+    """One answer of the model. A model that is busy or down is called again after a durable timer."""
     tries = 0
     while True:
         tries += 1
@@ -82,7 +82,7 @@ def _model_step(context: df.DurableOrchestrationContext, turn_id: str, step: int
         result = CallModelResult.load((yield from call_activity(context, CALL_MODEL, request.dump())))
         if result.outcome is not StepOutcome.RETRY:
             return result
-        # A cancel ends the pause early; the next try then finds the turn cancelled.
+        # A cancel ends the wait early; the next try then finds the turn cancelled.
         yield from wait(context, CANCEL_EVENT, context.current_utc_datetime + timedelta(seconds=result.delay_s))
 
 

@@ -2,7 +2,7 @@
 
     AppError(code, safe_message, retryable=False)
       InvalidInput        the caller fixes the request                     400 / 413 / 422
-        InvalidState      ... or brings the session into another state     400
+        InvalidState      ... or changes the session's state first         400
       NotAuthenticated    the caller signs in                              401
       NotFound            it does not exist, or not for this caller        404
       Conflict            a race was lost                                  409
@@ -14,8 +14,8 @@
       Transient           infrastructure; the same call may work later     503 / 429 / 502 / 504
       ConfigError         the operator fixes a setting; raised at start only
 
-Invariant: `safe_message` may be read by a user or by a model, so it never holds SQL, a stack or a
-secret; what helps an operator goes to the log through `__cause__`.
+Invariant: `safe_message` may be read by a user or by a model, so it never holds SQL, a stack trace or a
+secret; details for operators go to the log through `__cause__`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _rebuild(
 
 
 class InvalidInput(AppError):
-    """The request is wrong and would be wrong again."""
+    """The request is invalid; repeating it would fail again."""
 
 
 class InvalidState(InvalidInput):
@@ -140,7 +140,7 @@ class InvalidState(InvalidInput):
 
 
 class NotAuthenticated(AppError):
-    """No caller identity that may be believed."""
+    """The request has no trusted caller identity."""
 
     def __init__(self, safe_message: str = "Sign in first.") -> None:
         super().__init__(ErrorCode.UNAUTHENTICATED, safe_message)
@@ -150,7 +150,7 @@ class NotAuthenticated(AppError):
 
 
 class NotFound(AppError):
-    """It does not exist, or the caller may not know that it does."""
+    """It does not exist, or the caller is not allowed to know that it does."""
 
 
 class Conflict(AppError):
@@ -170,7 +170,7 @@ class ToolRefused(ToolFailed):
 
 
 class ModelFailed(AppError):
-    """The model endpoint refused for good; trying again would not help."""
+    """The model endpoint refused permanently; a retry would not help."""
 
 
 class BudgetExceeded(AppError):
@@ -188,9 +188,9 @@ class ConfigError(Exception):
 
 
 def no_such_session() -> NotFound:
-    """One refusal for what is not there and for what is not the caller's: a stranger cannot tell them apart."""
+    """The same error for a missing session and for someone else's, so that a caller cannot tell them apart."""
     return NotFound(ErrorCode.SESSION_NOT_FOUND, "No such session.")
 
 
 class CacheUnavailable(Exception):
-    """The cache does not answer. No `AppError`: whoever asked it goes on without, and says so to nobody."""
+    """The cache does not answer. Not an `AppError`: callers go on without the cache, and users see nothing of it."""

@@ -1,9 +1,9 @@
-"""Whether what a turn needs answers: each dependency is asked once, side by side, within seconds.
+"""Health checks: probes every dependency of a turn once, in parallel, within seconds.
 
-Invariant: an answer is never kept, but for the model's, which costs money (`llm/probe.py`). Who asks while a round is
-under way gets that round's answer, so that a thousand callers cost the dependencies one question; the next round begins
-with the next caller. What a driver says goes to the
-log, and there its kind alone: whoever may ask is told that something is away, not what it is made of.
+Invariant: results are not cached, except the model's, since probing it costs money (`shared/sessions/llm/probe.py`).
+Callers who arrive during a round share its result, so a thousand callers cost each dependency one probe; the next
+caller after that starts a new round. Callers learn that a dependency is down, never why: only the classes of a
+driver's error go to the log.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ PROBE_SECONDS = 3.0
 class HealthAnswer(StrEnum):
     OK = "ok"
     NO_ANSWER = "no answer"  # within its time
-    BUSY = "busy"  # it asks for patience, which turns have
+    BUSY = "busy"  # it asks to retry later, which turns do
     UNAVAILABLE = "unavailable"  # it answered with an error, or cannot be reached
 
 
 class HealthStatus(StrEnum):
     OK = "ok"
-    DEGRADED = "degraded"  # turns work, something beside them does not
+    DEGRADED = "degraded"  # turns work, something else does not
     UNAVAILABLE = "unavailable"  # a turn would not work
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One dependency. needed: no turn works without it. limit_s: how long its answer is waited for; None: for ever."""
+    """One dependency. needed: no turn works without it. limit_s: timeout in seconds; None: no timeout."""
 
     name: str
     ask: Callable[[], Awaitable[object]]
@@ -60,11 +60,11 @@ class HealthChecks:
         self._last: dict[str, HealthAnswer] = {}
 
     async def look(self, *more: Check) -> Health:
-        """Ask them all. more: those that only the caller can ask; a round under way is joined as it is."""
+        """Check them all. more: checks that only the caller can make; joining a running round ignores them."""
         if self._round is None:
             self._round = asyncio.create_task(self._look((*self._checks, *more)))
             self._round.add_done_callback(self._over)
-        # A caller who gives up must not take the answer from the others.
+        # A caller who gives up must not cancel the round for the others.
         return await asyncio.shield(self._round)
 
     def _over(self, _round: asyncio.Task[Health]) -> None:
@@ -87,7 +87,7 @@ class HealthChecks:
         except TimeoutError as exc:
             answer, why = HealthAnswer.NO_ANSWER, _kind(exc)
         except Exception as exc:
-            # Whatever a driver raises means the same here.
+            # Any error of a driver means that the dependency is unavailable.
             answer, why = HealthAnswer.UNAVAILABLE, _kind(exc)
             if isinstance(exc, AppError) and exc.code is ErrorCode.RATE_LIMITED and exc.retryable:
                 answer = HealthAnswer.BUSY
@@ -95,7 +95,7 @@ class HealthChecks:
         return answer
 
     def _tell(self, name: str, answer: HealthAnswer, why: str) -> None:
-        """Log what has changed, not every probe."""
+        """Log changes only, not every probe."""
         before, self._last[name] = self._last.get(name, HealthAnswer.OK), answer
         if answer is before:
             return
@@ -106,7 +106,7 @@ class HealthChecks:
 
 
 def _kind(exc: BaseException) -> str:
-    """The classes of an error and of what caused it. Texts of drivers may hold addresses and keys; ours do not."""
+    """The classes of an error and its cause. Drivers' texts may hold addresses and keys; our own texts do not."""
     if isinstance(exc, (DeliveryFailed, ModelFailed)):
         return str(exc)
     cause = exc.__cause__

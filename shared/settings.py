@@ -1,6 +1,6 @@
 """Every setting of the app, typed, checked once at start.
 
-Nothing else of the app reads `os.environ`; the commands beside the SQL take the database's address from there.
+Nothing else in the app reads `os.environ`, except the commands in `shared/adapters/sql/`, which read POSTGRES_URL.
 `local.settings.sample.json` and `infra/` name exactly these settings.
 """
 
@@ -24,8 +24,8 @@ from shared.signing import SigningKeys
 
 
 class RateLimitFail(StrEnum):
-    OPEN = "open"  # requests go on uncounted while Redis is away
-    CLOSED = "closed"  # they are refused
+    OPEN = "open"  # while Redis is down, requests are served and not counted
+    CLOSED = "closed"  # while Redis is down, requests are refused
 
 
 class RealtimeDelivery(StrEnum):
@@ -35,7 +35,7 @@ class RealtimeDelivery(StrEnum):
 
 class StoreAuth(StrEnum):
     URL = "url"  # user and password as the URL says
-    ENTRA = "entra"  # the app's identity: tokens in the place of the password
+    ENTRA = "entra"  # the app's managed identity: tokens replace the password
 
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -61,71 +61,71 @@ class Settings(BaseSettings):
     azure_openai_api_version: str | None = Field(
         None, alias="AZURE_OPENAI_API_VERSION", pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$"
     )
-    """Only for the dated chat-completions paths; absent: the v1 API, which has no versions."""
+    """Only for the dated chat-completions paths; absent: the v1 API, which has no version."""
     # ... or any server that speaks OpenAI's APIs.
     openai_base_url: str | None = Field(None, alias="OPENAI_BASE_URL")
     openai_api_key: str | None = Field(None, alias="OPENAI_API_KEY", repr=False)
     openai_model: str | None = Field(None, alias="OPENAI_MODEL")
     model_api: ModelApi | None = Field(None, alias="MODEL_API")
-    """Absent: responses with Azure, chat with OPENAI_BASE_URL."""
+    """Absent: `responses` for Azure OpenAI, `chat` for OPENAI_BASE_URL."""
     model_context_tokens: int | None = Field(None, alias="MODEL_CONTEXT_TOKENS", ge=256, le=100_000_000)
-    """What the default model reads and writes in one call; absent: as models.json says, else learned."""
+    """The default model's context window; absent: taken from models.json, else learned from the server."""
     model_reasoning_effort: ReasoningEffort | None = Field(None, alias="MODEL_REASONING_EFFORT")
-    """Of the default model; absent: as it does by itself."""
+    """Reasoning effort of the default model; absent: the model's own default."""
     models: str | None = Field(None, alias="MODELS")
-    """JSON by deployment: what models.json does not know, or says otherwise (`shared/sessions/llm/registry.py`)."""
+    """JSON by deployment: adds to models.json or overrides it (`shared/sessions/llm/registry.py`)."""
     llm_timeout_seconds: float = Field(120, alias="LLM_TIMEOUT_SECONDS", gt=0, le=600)
-    """Longest silence of the model's stream; the function's own limit bounds the whole."""
+    """Longest gap between two chunks of the model's stream; the function's own timeout bounds the whole call."""
 
     # Stores.
     postgres_url: str = Field(alias="POSTGRES_URL", repr=False)
     postgres_pool_size: int = Field(10, alias="POSTGRES_POOL_SIZE", ge=1, le=100)
-    """Connections of one process; instances times this must stay below the server's limit."""
+    """Connections per process; the sum over all instances must stay below the server's limit."""
     postgres_auth: StoreAuth = Field(StoreAuth.URL, alias="POSTGRES_AUTH")
     redis_url: str = Field(alias="REDIS_URL", repr=False)
     redis_auth: StoreAuth = Field(StoreAuth.URL, alias="REDIS_AUTH")
     azure_web_jobs_storage: str | None = Field(None, alias="AzureWebJobsStorage", repr=False)
     tables_endpoint: str | None = Field(None, alias="TABLES_ENDPOINT")
-    """With managed identity instead of the connection string above."""
+    """Table storage of the audit trail, with managed identity instead of the connection string above."""
     blobs_endpoint: str | None = Field(None, alias="BLOBS_ENDPOINT")
-    """The same for files."""
+    """Blob storage of files, in the same way."""
     attachment_max_bytes: int = Field(25 * 1024 * 1024, alias="ATTACHMENT_MAX_BYTES", ge=1, le=100 * 1024 * 1024)
-    """Of one file; more costs its analysis more time than a caller waits for."""
+    """Size limit of one file; analysing a larger one takes longer than a caller waits."""
     event_buffer_length: int = Field(10_000, alias="EVENT_BUFFER_LENGTH", ge=100)
     """Events kept per session for replay."""
     event_buffer_seconds: int = Field(86_400, alias="EVENT_BUFFER_SECONDS", ge=60)
-    """How long after its last event a session's buffer stays."""
+    """A session's buffer expires this long after its last event."""
 
     turn_history_days: int = Field(7, alias="TURN_HISTORY_DAYS", ge=0)
-    """How long the durable history of an ended turn is kept for looking at; it grows the task hub, nothing else."""
+    """How long the durable history of an ended turn is kept for inspection; it only takes space in the task hub."""
     session_idle_days: int = Field(0, alias="SESSION_IDLE_DAYS", ge=0, le=36_500)
-    """A session in which nothing happened for so long is ended, unless a turn is open; 0: never."""
+    """A session is ended after this long without activity, unless a turn is open; 0: never."""
     session_retention_days: int = Field(0, alias="SESSION_RETENTION_DAYS", ge=0, le=36_500)
-    """A session that ended so long ago is erased as if its owner had deleted it; 0: never."""
+    """A session is erased this long after it ended, as if its owner had deleted it; 0: never."""
 
     # Callers and links.
     auth_mode: AuthMode = Field(AuthMode.EASYAUTH, alias="AUTH_MODE")
     auth_tenant_id: str | None = Field(None, alias="AUTH_TENANT_ID")
-    """With easyauth: the only Entra tenant whose users are let in; absent: the platform's own check is enough."""
+    """With easyauth: only users of this Entra tenant are let in; absent: the platform's own check is enough."""
     auth_audiences: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field((), alias="AUTH_AUDIENCES")
-    """With easyauth: whom a token must have been issued for, one of these; empty: the platform's check is enough."""
+    """With easyauth: a token's audience must be one of these; empty: the platform's own check is enough."""
     public_base_url: str = Field(alias="PUBLIC_BASE_URL")
     approval_link_secret: str = Field(alias="APPROVAL_LINK_SECRET", repr=False)
-    """One secret, or `id:secret,id:secret`: the first signs, all verify but retired ones (see `SigningKeys`)."""
+    """One secret, or `id:secret,id:secret`: the first signs; all except retired ones verify (see `SigningKeys`)."""
     approval_webhook_url: str | None = Field(None, alias="APPROVAL_WEBHOOK_URL")
     approval_webhook_secret: str | None = Field(None, alias="APPROVAL_WEBHOOK_SECRET", repr=False)
-    """As Standard Webhooks write it: `whsec_` and base64 of 24-64 bytes. Several, with commas: each signs."""
+    """In Standard Webhooks format: `whsec_` and base64 of 24-64 bytes. Of several, separated by commas, each signs."""
 
     # Limits.
     rate_limit_per_minute: int = Field(600, alias="RATE_LIMIT_PER_MINUTE", ge=0, le=1_000_000)
     """Requests of one user, over all instances; 0: no limit."""
     rate_limit_burst: int = Field(100, alias="RATE_LIMIT_BURST", ge=1, le=1_000_000)
-    """Requests that may come at once after a pause."""
+    """Requests that a user may send at once after a pause."""
     rate_limit_fail: RateLimitFail = Field(RateLimitFail.OPEN, alias="RATE_LIMIT_FAIL")
     user_daily_tokens: int = Field(0, alias="USER_DAILY_TOKENS", ge=0, le=10**15)
-    """Model tokens, read and written, of one user's turns in a day (UTC); 0: no limit."""
+    """Input and output tokens of one user's turns per day (UTC); 0: no limit."""
     user_daily_cost_usd: float = Field(0, alias="USER_DAILY_COST_USD", ge=0, le=10**9)
-    """What one user's turns may cost in a day (UTC), by the prices of models.json and MODELS; 0: no limit."""
+    """Cost of one user's turns per day (UTC), by the prices in models.json and MODELS; 0: no limit."""
 
     # Realtime.
     signalr_connection_string: str | None = Field(None, alias="AzureSignalRConnectionString", repr=False)
@@ -137,20 +137,20 @@ class Settings(BaseSettings):
     tools_http_allow: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), alias="TOOLS_HTTP_ALLOW"
     )
-    """`host[:port]` that the fetching tools may reach; empty: none."""
+    """Each `host[:port]` that the HTTP tools may reach; empty: none."""
 
-    # Traces; see docs/decisions/0010. The SDK's other standard variables (OTEL_TRACES_SAMPLER, ...) hold as well.
+    # Traces; see docs/decisions/0010. The SDK's other standard variables (OTEL_TRACES_SAMPLER, ...) apply as well.
     otel_exporter_otlp_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    """Base URL of an OTLP/HTTP collector; it goes before Application Insights. Without either nothing is traced."""
+    """Base URL of an OTLP/HTTP collector; used instead of Application Insights. Without either, nothing is traced."""
     otel_exporter_otlp_headers: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_HEADERS", repr=False)
     """`name=value,...` sent with every export, such as the collector's key."""
     otel_service_name: str = Field("parley", alias="OTEL_SERVICE_NAME")
     applicationinsights_connection_string: str | None = Field(
         None, alias="APPLICATIONINSIGHTS_CONNECTION_STRING", repr=False
     )
-    """Where spans go without a collector, signed in with the app's identity; the host reads the same name."""
+    """Where spans go without a collector, using the app's managed identity; the host reads the same name."""
 
-    # What the platform says of itself (not for operators to set).
+    # Set by the platform, not by operators.
     website_site_name: str = Field("", alias="WEBSITE_SITE_NAME")
     website_instance_id: str = Field("", alias="WEBSITE_INSTANCE_ID")
     region_name: str = Field("", alias="REGION_NAME")
@@ -177,10 +177,10 @@ class Settings(BaseSettings):
     @field_validator("azure_openai_endpoint", "openai_base_url")
     @classmethod
     def _is_without_secrets(cls, value: str | None, info: ValidationInfo) -> str | None:
-        # A key in a URL would stand in logs, and be sent to where redirects and errors name the URL.
+        # A key in a URL would leak into logs, redirects and error messages.
         if value is not None and urlsplit(value).username is not None:
             raise ValueError("must not contain a user or a password: set the API key's own setting")
-        # Of Azure, the portal's addresses are taken as they are pasted, and their query is not used.
+        # Azure endpoints are accepted as the portal shows them; their query is ignored.
         if value is not None and info.field_name == "openai_base_url" and set(value) & set("?#"):
             raise ValueError("must end with the path, such as https://models.example.com/v1: no ? and no #")
         return value
@@ -188,7 +188,8 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _is_resolved(cls, values: dict[str, object]) -> dict[str, object]:
-        # What the platform leaves in place when it cannot read the vault: anybody could sign with such a "secret".
+        # The platform leaves the reference in place when it cannot read the vault. The reference is public, so anybody
+        # could sign with such a "secret".
         for name, value in values.items():
             if isinstance(value, str) and value.startswith("@Microsoft.KeyVault("):
                 raise ValueError(
@@ -290,11 +291,11 @@ class Settings(BaseSettings):
 
     @cached_property
     def registry(self) -> ModelRegistry:
-        """The models there are. Raises ConfigError."""
+        """The configured models. Raises ConfigError."""
         return ModelRegistry(parse_models(self.models) if self.models else None)
 
     def api_of(self, model: str) -> ModelApi:
-        """Over which API a model is asked, unless its agent says."""
+        """The API a model is called over, unless its agent names one."""
         said = self.registry.api_of(model) or self.model_api
         if said is not None:
             return said
@@ -304,7 +305,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def internal_base_url(self) -> str:
-        """Where this app reaches its own functions: `https` but on a laptop."""
+        """Base URL of this app's own functions: `https`, except on localhost."""
         host = self.website_hostname
         scheme = "http" if host.split(":")[0] in {"localhost", "127.0.0.1"} else "https"
         return f"{scheme}://{host}"
@@ -329,7 +330,7 @@ def _is_https(url: str) -> bool:
 
 
 def without_user(url: str) -> str:
-    """A URL without user and password, for clients that get them from elsewhere."""
+    """A URL without user and password, for clients that get their credentials separately."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 

@@ -1,7 +1,7 @@
 """Signed tokens: approval links, and the app's own calls to its relay.
 
-Each purpose signs with a key of its own, derived from the one secret, so that a token of one kind can never be taken
-for the other. Tokens are JWTs (HS256): a maintained library checks algorithm, audience and expiry.
+Each purpose has its own signing key, derived from the one secret, so a token of one kind is never valid as the other.
+Tokens are JWTs (HS256): a maintained library checks algorithm, audience and expiry.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ _RELAY_AUDIENCE = "parley/relay"
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 MIN_SECRET = 32
-"""Characters of a secret; 24 random bytes in base64 are as many."""
+"""Minimum length of a secret in characters: 24 random bytes in base64."""
 
 RELAY_TOKEN_SECONDS = 60
-"""Long enough for one kept-alive connection's bursts, short enough to be worthless in a log."""
+"""Long enough for a burst of calls, short enough that a token in a log is worthless."""
 
 
 class TokenInvalid(Exception):
-    """Not a token of ours, or tampered with."""
+    """The token is not ours, or was tampered with."""
 
 
 class TokenExpired(Exception):
-    """Once ours, now too old."""
+    """The token is genuine but has expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """The secrets there are, by id, newest first: the first signs, every one verifies.
+    """The secrets by id, newest first: the first signs, every one verifies.
 
-    Rotation is adding one in front and, when no token of the last one can be alive any more, retiring that. What is
-    retired verifies no token; it still shows that an old seal of the audit trail is genuine.
+    To rotate, add a secret in front; when every token of the old one has expired, retire the old one. A retired secret
+    verifies no token; it only verifies old seals of the audit trail.
     """
 
     secrets: Mapping[str, str] = field(repr=False)
@@ -49,10 +49,10 @@ class SigningKeys:
 
     @classmethod
     def parse(cls, text: str) -> SigningKeys:
-        """`secret`, or `id:secret,id:secret`; a secret without an id is of the time before there were ids.
-        `!` before one says that it is retired.
+        """`secret`, or `id:secret,id:secret`. A secret without an id verifies tokens that name no key.
+        A leading `!` marks a retired secret.
 
-        Raises ValueError, which shows no secret.
+        Raises ValueError, whose text contains no secret.
         """
         secrets: dict[str, str] = {}
         retired: dict[str, str] = {}
@@ -73,13 +73,13 @@ class SigningKeys:
         return cls(secrets, retired)
 
     def sign(self, claims: Mapping[str, object], purpose: str) -> str:
-        """A token by the newest key; its header names the key."""
+        """A token signed with the newest key; its header names the key."""
         key_id, secret = next(iter(self.secrets.items()))
         headers = {"kid": key_id} if key_id else None
         return jwt.encode(dict(claims), derive_key(secret, purpose), algorithm=_ALGORITHM, headers=headers)
 
     def key_of(self, token: str, purpose: str) -> bytes:
-        """The key a token says it was signed with. Raises jwt.InvalidTokenError when it is not there (any more)."""
+        """The key named in the token's header. Raises jwt.InvalidTokenError when that key is unknown or retired."""
         key_id = jwt.get_unverified_header(token).get("kid", "")
         secret = self.secrets.get(key_id) if isinstance(key_id, str) else None
         if secret is None:
@@ -88,13 +88,13 @@ class SigningKeys:
 
 
 def derive_key(secret: str, purpose: str) -> bytes:
-    """A 32-byte key for one purpose (HMAC-SHA256 as a KDF; the secret itself signs nothing)."""
+    """A 32-byte key for one purpose (HMAC-SHA256 as KDF; the secret itself signs nothing)."""
     return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).digest()
 
 
 @dataclass(frozen=True)
 class ApprovalLinks:
-    """Makes and reads the tokens of approve links. A token says which approval, never who decides."""
+    """Makes and reads the tokens of approve links. A token names the approval, never who decides."""
 
     secret: str
     public_base_url: str
@@ -110,14 +110,14 @@ class ApprovalLinks:
         return f"{self.public_base_url.rstrip('/')}/api/approve/{token}"
 
     def approval_id(self, token: str, *, now: datetime) -> str:
-        """The approval a token names. Raises TokenExpired (genuine, but its time is over), TokenInvalid."""
+        """The approval a token names. Raises TokenExpired (genuine but expired), TokenInvalid."""
         try:
             claims = jwt.decode(
                 token,
                 SigningKeys.parse(self.secret).key_of(token, _LINK_AUDIENCE),
                 algorithms=[_ALGORITHM],
                 audience=_LINK_AUDIENCE,
-                # The clock is passed in, so expiry is compared below, after the signature was found genuine.
+                # The clock is passed in, so expiry is checked below, after the signature.
                 options={"verify_exp": False, "require": ["exp", "sub", "aud"]},
             )
             expires = int(claims["exp"])

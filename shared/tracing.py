@@ -1,12 +1,12 @@
 """One trace per turn, and the correlation id in every log line of ours.
 
-The request that posts a message hands its context to the turn, frozen in the turn's plan; each activity of the turn
-takes it up from there, on whichever machine it runs, and whatever was killed before it. So no orchestrator, which has
-to be deterministic, knows of traces. The turn's own span is made when the turn is over, under an id that follows from
-the turn's, so that its children could name it as their parent all along.
+The request that posts a message stores its trace context in the turn's plan. Each activity of the turn reads it from
+there, on whichever machine it runs and whatever crashed before. Orchestrators, which must be deterministic, therefore
+know nothing of traces. The turn's own span is made when the turn is over. Its id is derived from the turn's id, so its
+children can name it as their parent before it exists.
 
-Invariant: a span holds names, ids, counts and codes: never a text, an argument, a result or a message of an exception.
-Without a tracer (no exporter is configured) everything here is a few nanoseconds and imports nothing.
+Invariant: a span holds names, ids, counts and codes, never a text, an argument, a result or an exception's message.
+Without a tracer (no exporter is configured) everything here costs a few nanoseconds and imports nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ type Attributes = Mapping[str, Attribute]
 
 class SpanKind(StrEnum):
     SERVER = "server"  # answers a request
-    CLIENT = "client"  # asks another service
+    CLIENT = "client"  # calls another service
     INTERNAL = "internal"
 
 
@@ -44,7 +44,7 @@ class Span(Protocol):
     def set(self, name: str, value: Attribute) -> None: ...
 
     def fail(self, error_type: str) -> None:
-        """It ended in an error that is not an exception here."""
+        """Mark the span as failed, where no exception leaves it."""
         ...
 
 
@@ -74,11 +74,11 @@ class Tracer(Protocol):
         ended: datetime,
         error_type: str | None,
     ) -> None:
-        """The span of a whole turn, a child of the request that began it. Made again, it is the same span."""
+        """The span of a whole turn, a child of the request that began it. Idempotent: its id is derived."""
         ...
 
     def model_attributes(self) -> Attributes:
-        """Which model endpoint this deployment asks."""
+        """The model endpoint that this deployment calls."""
         ...
 
     def traceparent(self) -> str | None:
@@ -87,7 +87,7 @@ class Tracer(Protocol):
 
 
 class TracedTurn(Protocol):
-    """What a turn's plan says of the request that began it."""
+    """What a turn's plan stores of the request that began it."""
 
     @property
     def traceparent(self) -> str | None: ...
@@ -97,7 +97,7 @@ class TracedTurn(Protocol):
 
 
 class _NoSpan:
-    """What is open when nobody traces."""
+    """The span when tracing is off."""
 
     __slots__ = ()
 
@@ -124,32 +124,32 @@ _activity: ContextVar[_Activity | None] = ContextVar("activity", default=None)
 
 
 def trace_with(tracer: Tracer | None) -> None:
-    """Where this process's spans go from now on; None: nowhere. Called by the composition root."""
+    """Set this process's tracer; None turns tracing off. Called by the composition root."""
     global _tracer
     _tracer = tracer
 
 
 def correlation_id() -> str | None:
-    """The id of the request at hand, in a turn the id of the request that began it."""
+    """The id of the current request; within a turn, of the request that began it."""
     return _correlation_id.get()
 
 
 def traceparent() -> str | None:
-    """The context that a turn is to be begun with; None when nobody traces."""
+    """The trace context for a new turn; None when tracing is off."""
     return None if _tracer is None else _tracer.traceparent()
 
 
 def outgoing() -> dict[str, str]:
-    """Headers that tell another service which trace its work belongs to; none when nobody traces."""
+    """Headers that pass the trace context to another service; empty when tracing is off."""
     parent = traceparent()
     return {} if parent is None else {"traceparent": parent}
 
 
-# The spans there are. ----------------------------------------------------------------------------
+# The spans. ----------------------------------------------------------------------------
 
 
 class request:
-    """Answering one HTTP request: its span, and its correlation id for the log."""
+    """One HTTP request: its span, and its correlation id for the log."""
 
     __slots__ = ("_correlation_id", "_span", "_token")
 
@@ -180,7 +180,7 @@ class request:
 
 
 class _Activity:
-    """One run of an activity. Its span begins here, and knows its turn once `join_turn` has read it."""
+    """One run of an activity. Its span begins here and gets its turn from `join_turn`."""
 
     __slots__ = ("_began_ns", "_name", "_span", "_tokens")
 
@@ -215,7 +215,7 @@ class _Activity:
 def activity[**Parameters, Result](
     name: str,
 ) -> Callable[[Callable[Parameters, Awaitable[Result]]], Callable[Parameters, Awaitable[Result]]]:
-    """An activity of a turn: what it calls may `join_turn`."""
+    """Decorates an activity of a turn: code that it calls may use `join_turn`."""
 
     def decorate(function: Callable[Parameters, Awaitable[Result]]) -> Callable[Parameters, Awaitable[Result]]:
         @wraps(function)
@@ -229,14 +229,14 @@ def activity[**Parameters, Result](
 
 
 def join_turn(turn_id: str, session_id: str, turn: TracedTurn) -> None:
-    """The running activity belongs to this turn. Outside an activity nothing happens."""
+    """Attach the running activity to this turn. Does nothing outside an activity."""
     running = _activity.get()
     if running is not None:
         running.join(turn_id, session_id, turn)
 
 
 def model_call(model: str, session_id: str) -> Span:
-    """Asking the model once. `answered` tells how it went.
+    """The span of one model call. `answered` adds the outcome.
 
     Source: OpenTelemetry semantic conventions for generative AI (development), inference span.
     """
@@ -257,7 +257,7 @@ def model_call(model: str, session_id: str) -> Span:
 
 @dataclass(frozen=True, slots=True)
 class UsedTokens:
-    """Cached ones are part of those read, reasoning ones of those written."""
+    """Cached tokens are part of the input, reasoning tokens of the output."""
 
     input: int = 0
     output: int = 0
@@ -266,14 +266,14 @@ class UsedTokens:
 
 
 def first_chunk(span: Span, seconds: float) -> None:
-    """The first of the model's answer has come, so long after it was asked."""
+    """Record the time from the model call to the first chunk of its answer."""
     span.set("gen_ai.response.time_to_first_chunk", seconds)
 
 
 def answered(
     span: Span, finish_reason: str, used: UsedTokens, *, response_id: str | None, response_model: str | None
 ) -> None:
-    """The model's answer is whole. Source: the same conventions, v0.1.0 (autumn 2026)."""
+    """Record the complete answer of the model. Source: the same conventions, v0.1.0 (autumn 2026)."""
     span.set("gen_ai.response.finish_reasons", (finish_reason,))
     for name, value in (("gen_ai.response.id", response_id), ("gen_ai.response.model", response_model)):
         if value is not None:
@@ -292,7 +292,7 @@ def _token_attributes(used: UsedTokens) -> dict[str, Attribute]:
 
 
 def tool_run(tool: str, tool_call_id: str, session_id: str) -> Span:
-    """Running a tool. Source: as above, execute tool span."""
+    """The span of one tool run. Source: as above, execute tool span."""
     if _tracer is None:
         return _NO_SPAN
     return _tracer.span(
@@ -321,7 +321,7 @@ def turn_ended(
     began: datetime,
     ended: datetime,
 ) -> None:
-    """The turn as a whole, from its first step to its end. agent: its id and version.
+    """Make the span of the whole turn, from its first step to its end. agent: its id and version.
 
     Source: as above, invoke agent internal span.
     """
@@ -353,7 +353,7 @@ _OURS = ("parley", "shared", "activities", "triggers")
 
 
 def correlate_log() -> None:
-    """From now on each log line of ours says which request it belongs to, whatever formats it. Safe to repeat."""
+    """Add the correlation id to every log line of ours from now on, whatever the formatter. Idempotent."""
     make = logging.getLogRecordFactory()
     if getattr(make, "correlates", False):
         return
@@ -362,7 +362,7 @@ def correlate_log() -> None:
         record = make(*args, **kwargs)
         current = _correlation_id.get()
         if current is not None and record.name.partition(".")[0] in _OURS:
-            # An id of ours or one that was checked: it has no per cent sign, which would be a place for an argument.
+            # Ids are generated or validated, so they contain no % that the formatter would take for a placeholder.
             record.msg = f"{record.msg} [correlation id {current}]"
         return record
 

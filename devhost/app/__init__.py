@@ -1,4 +1,4 @@
-"""The app: found by Microsoft's worker library, its functions called, each invocation with its correlation id.
+"""The app: Microsoft's worker library finds its functions and calls them, each invocation with a correlation id.
 
-Not here: what calls them (`http/`, `timers/`, extensions).
+Not here: the triggers (`../http/`, `../timers/`, extensions).
 """

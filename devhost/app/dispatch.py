@@ -1,9 +1,9 @@
-"""One piece of code through which every invocation goes.
+"""The single path of every invocation.
 
-Resolve inputs, call the worker, send outputs, log one line. Implements `extension.Host`.
+Resolve inputs, call the worker, send outputs, log one line. Implements `Host` of `devhost/extensions/contract.py`.
 
-Invariant: outputs are sent before the caller learns the result, and an output that cannot be sent fails
-the invocation although user code has run, as in Azure.
+Invariant: outputs are sent before the caller gets the result. An output that cannot be sent fails the
+invocation although user code has run, as in Azure.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _NO_TRIGGER_DATA = TriggerData()
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A function with everything its invocations need."""
+    """A function with everything that its invocations need."""
 
     function: Function
     call: Call
     inputs: tuple[tuple[Binding, Extension], ...]
     outputs: Mapping[str, tuple[Binding, Extension]]
     payload_kind: str
-    """Datum type of the trigger's text: the worker takes timers only as "json"."""
+    """Datum type of the trigger's text; the worker accepts timers only as "json"."""
     returns_to_extension: bool
     log: logging.Logger
 
 
 class Dispatcher:
-    """Calls functions. The host makes one, extensions know it as `Host`."""
+    """Calls functions. The host makes one; extensions see it as `Host`."""
 
     def __init__(
         self, context: HostContext, app: IndexedApp, extensions: Sequence[Extension], timeout_s: float | None
@@ -73,7 +73,7 @@ class Dispatcher:
         quiet: bool = False,
         retry: tuple[int, int] = (0, 0),
     ) -> str | None:
-        """See `extension.Host.invoke`. retry: (attempt so far, most attempts), for the function's context."""
+        """See `Host.invoke`. retry: (attempts so far, most attempts), for the function's context."""
         plan = self._plans[function.function_id]
         if function.disabled:
             raise FunctionFailed(f"FunctionDisabled: function '{function.name}' is disabled")
@@ -175,7 +175,7 @@ def _log(
     if failure is not None:
         detail = f"\n{failure.stack.rstrip()}" if failure.stack else ""
         text = f"{failure.message}{detail}"
-        # A failed orchestrator's text carries its whole state behind this mark; that is for the engine, not a reader.
+        # A failed orchestrator's text carries its whole state after this marker, for the engine and not for the log.
         text = "\n".join(line for line in text.splitlines() if _ORCHESTRATOR_STATE not in line)
         logger.error("%s failed in %.1f ms (%s): %s", name, seconds * 1000, correlation_id, text)
     elif not finished:

@@ -1,6 +1,6 @@
-"""Let Microsoft's worker library index an app, and turn what it found into `Function`s.
+"""Let Microsoft's worker library index an app, and convert the result into `Function`s.
 
-Invariant: a function the worker would refuse in Azure is refused here with the worker's own words, and a
+Invariant: a function that the worker would refuse in Azure is refused here with the worker's own words. A
 binding that no extension of this host serves is refused by name before anything starts.
 """
 
@@ -54,7 +54,7 @@ class IndexedApp:
 
 
 class _Protos(SimpleNamespace):
-    """Stands in for the worker's protobuf classes; in one process nothing goes over a wire."""
+    """Replaces the worker's protobuf classes, since nothing goes over a wire within one process."""
 
     class BindingInfo(SimpleNamespace):
         # The worker compares these with azure.functions' BindingDirection and DataType, which are ints.
@@ -74,8 +74,8 @@ PROTOS = _Protos()
 def index_app(app_dir: Path) -> tuple[list[Any], bool]:
     """Import the app and index it with the worker's code.
 
-    Returns the worker's metadata and whether the app uses the streaming HTTP types. Raises HostError: its
-    first line says what is wrong, further lines are the part of the traceback that lies in the app.
+    Returns the worker's metadata and whether the app uses the streaming HTTP types. Raises HostError whose
+    first line says what is wrong; further lines are the app's part of the traceback.
     """
     _check_script(app_dir)
     handle_event.protos = PROTOS
@@ -126,10 +126,10 @@ def describe_functions(
 
 @contextmanager
 def import_scope(app_dir: Path) -> Iterator[None]:
-    """Put `app_dir` first on sys.path, and forget the modules it brought in afterwards.
+    """Put `app_dir` first on sys.path, and afterwards drop the modules imported from it.
 
-    A process serves one app; tests serve several one after another, and both Python and the worker keep
-    what they loaded in globals (modules, function registry, whether a streaming extension was imported).
+    A process serves one app, but tests serve several one after another, and both Python and the worker keep
+    loaded state in globals (modules, function registry, whether a streaming extension was imported).
     """
     before = frozenset(sys.modules)
     _forget({Path(_script_name()).stem})
@@ -148,7 +148,7 @@ def _is_module_of(name: str, app_dir: Path) -> bool:
 
 
 def _forget(names: set[str]) -> None:
-    # Importing a streaming extension marks the whole process; drop it so that the next app decides anew.
+    # Importing a streaming extension marks the whole process, so it is dropped for the next app.
     for name in names | {name for name in sys.modules if name.startswith("azurefunctions.extensions.http")}:
         sys.modules.pop(name, None)
     base = sys.modules.get("azurefunctions.extensions.base.web")
@@ -179,7 +179,7 @@ def _check_script(app_dir: Path) -> None:
 
 @contextmanager
 def _quiet_worker() -> Iterator[None]:
-    """Indexing errors are reported once, by this host; the worker would log them several times over."""
+    """Silence the worker's log: this host reports an indexing error once, the worker would log it several times."""
     worker_log = logging.getLogger("azure.functions")
     before = worker_log.level
     worker_log.setLevel(logging.CRITICAL + 1)
@@ -190,7 +190,7 @@ def _quiet_worker() -> Iterator[None]:
 
 
 def _index_error(app_dir: Path, exc: BaseException) -> HostError:
-    # The worker re-raises import errors with a page of advice added; the plain one is its context.
+    # The worker re-raises import errors with much added advice; the original error is its context.
     cause = exc.__context__ if isinstance(exc, ImportError) and exc.__context__ is not None else exc
     what = traceback.format_exception_only(cause)[-1].strip()
     if isinstance(cause, FunctionLoadError):

@@ -1,11 +1,11 @@
 """Invoke the app's functions through Microsoft's worker library, in this process.
 
-Argument conversion, `Out` parameters, return values and failure texts are the worker's: this module only
-calls its converters in the worker's order, with everything that depends on the function alone looked up
-once. (The worker's own entry point flushes stdout and looks every converter up again on each call.)
+The worker library does argument conversion, `Out` parameters, return values and failure texts. This module calls
+its converters in the worker's order, and looks up once what depends only on the function. (The worker's own entry
+point flushes stdout and looks up every converter on each call.)
 
-Invariant: user code runs nowhere else — async functions on the event loop, the others in the worker's
-thread pool — and whatever it raises leaves here as FunctionFailed with the worker's text.
+Invariant: user code runs nowhere else: async functions on the event loop, the others in the worker's
+thread pool. Whatever it raises leaves here as FunctionFailed with the worker's text.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Invocation:
 
 
 class Call:
-    """One function, ready to be called: its converters and what they need, looked up once."""
+    """One function ready to be called, with its converters and their arguments looked up once."""
 
     def __init__(self, function: Function, *, streaming_http: bool) -> None:
         info = handle_event._functions.get_function(function.function_id)
@@ -120,7 +120,7 @@ class Call:
                 result = get_datum(self._return.binding_name, result, self._return.pytype)
             return result, outputs
         except (Exception, SystemExit) as exc:
-            # SystemExit too: in one process with the host, a function's sys.exit() must not end the host.
+            # SystemExit too: the function shares a process with the host, so its sys.exit() must not end the host.
             exc.__traceback__ = _user_part(exc.__traceback__)
             failure = serialize_exception(exc, PROTOS)
             raise FunctionFailed(failure.message, failure.stack_trace) from exc
@@ -153,7 +153,7 @@ class Call:
 
 
 def _user_part(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that is not plumbing of this host, the worker or the thread pool."""
+    """The traceback from the first frame outside this host, the worker and the thread pool."""
     part = trace
     while part is not None and part.tb_frame.f_code.co_filename.endswith(_PLUMBING):
         part = part.tb_next
@@ -161,7 +161,7 @@ def _user_part(trace: TracebackType | None) -> TracebackType | None:
 
 
 def output_value(datum: Datum | None) -> OutputValue:
-    """What an extension is given for an output the function set."""
+    """The value that an extension gets for an output of the function."""
     if datum is None or datum.value is None:
         return ""
     if isinstance(datum.value, str | bytes | dict | list):
@@ -170,7 +170,7 @@ def output_value(datum: Datum | None) -> OutputValue:
 
 
 def result_text(datum: Datum | None) -> str | None:
-    """The text of a return value, as the durable engine wants it."""
+    """The text of a return value, as the durable engine expects it."""
     if datum is None or datum.value is None:
         return None
     if isinstance(datum.value, bytes):
@@ -184,7 +184,7 @@ def start_threads() -> None:
 
 
 def stop_threads() -> bool:
-    """Let the pool go without waiting for it. Returns whether a thread is still running user code."""
+    """Shut the pool down without waiting. Returns whether a thread is still running user code."""
     pool: ThreadPoolExecutor | None = threadpool.get_threadpool_executor()
     if pool is None:
         return False

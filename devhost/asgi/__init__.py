@@ -1,4 +1,4 @@
-"""What every ASGI part of the host shares: replies, CORS, the principal headers that Azure's front end adds.
+"""Shared by all ASGI parts of the host: replies, CORS, the principal headers that Azure's front end adds.
 
-Not here: who answers which request (`http/`).
+Not here: the routing of requests (`../http/`).
 """

@@ -1,4 +1,4 @@
-"""CORS as `Host.CORS` / `Host.CORSCredentials` of local.settings.json ask for it.
+"""CORS according to `Host.CORS` and `Host.CORSCredentials` in local.settings.json.
 
 Preflights are answered here, before any function sees them; starlette's middleware does the rest.
 Invariant: without configured origins no CORS header is ever sent.

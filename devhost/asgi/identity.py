@@ -1,9 +1,9 @@
-"""An App Service Authentication emulator: the principal headers Azure's front end would add.
+"""An App Service Authentication emulator: adds the principal headers of Azure's front end.
 
-Off unless asked for. A caller names itself with `x-dev-user: NAME[;role,role]`; nothing is verified, so
-this is for development only.
+Off by default. A caller names itself with `x-dev-user: NAME[;role,role]`; nothing is verified, so this is for
+development only.
 
-Invariant: with the emulator on, `x-ms-client-principal*` headers that a caller sent never reach the app.
+Invariant: with the emulator on, a caller's own `x-ms-client-principal*` headers never reach the app.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ type Headers = list[tuple[bytes, bytes]]
 def add_principal(scope: Scope, allowed_origins: Sequence[str] = ()) -> None:
     """Replace the principal headers of a request scope, in place.
 
-    A page of a foreign site can make a browser post to this machine. Its requests carry its Origin (or, with
-    a rebound name, its Host), and get no principal: to the app they come from somebody not signed in.
+    A page of another site can make a browser post to this machine. Such requests carry that site's Origin (or,
+    with DNS rebinding, its Host) and get no principal, so the app sees an unauthenticated caller.
     """
     given = DEFAULT_USER.encode()
     kept: Headers = []
@@ -51,7 +51,7 @@ def add_principal(scope: Scope, allowed_origins: Sequence[str] = ()) -> None:
 
 @lru_cache(maxsize=1024)
 def is_own_name(origin_or_host: bytes) -> bool:
-    """Whether an Origin or a Host header names this machine."""
+    """Whether an Origin or Host header names this machine."""
     text = origin_or_host.decode("latin-1")
     try:
         name = urlsplit(text if "//" in text else f"//{text}").hostname or ""

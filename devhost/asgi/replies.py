@@ -1,4 +1,4 @@
-"""Small pieces every ASGI part of the host shares."""
+"""Small helpers shared by all ASGI parts of the host."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class BodyTooLarge(Exception):
 
 
 class ClientGone(Exception):
-    """The caller disconnected before its request was complete; nobody is left to answer."""
+    """The caller disconnected before its request was complete."""
 
 
 async def send_response(
     send: Send, status: int, headers: Iterable[tuple[bytes, bytes]] = (), body: bytes = b""
 ) -> None:
-    """One complete response. No body and no Content-Length for 204 and 304."""
+    """Send one complete response, without body and Content-Length for 204 and 304."""
     all_headers = list(headers)
     if status in {204, 304} or status < 200:
         body = b""
@@ -52,7 +52,7 @@ def limited(receive: Receive, limit_bytes: int) -> Receive:
 
 
 class ResponseWatch:
-    """Wraps `send` and remembers whether a response was started; adds the host's custom headers."""
+    """Wraps `send`: records whether a response was started, and adds the host's custom headers."""
 
     __slots__ = ("_extra", "_send", "started")
 

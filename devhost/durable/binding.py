@@ -1,7 +1,7 @@
-"""What the `durableClient` binding hands to the SDK, and the management links of an instance.
+"""The payload of the `durableClient` binding for the SDK, and the management links of an instance.
 
-Invariant: links for users carry the system key and the public origin; the SDK's own calls go to the rpc
-prefix on loopback, which no link ever names.
+Invariant: links for users carry the system key and the public origin. The SDK's own calls go to the rpc
+prefix on loopback, which appears in no link.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Links:
     key: str
 
     def management(self, instance_id: str) -> dict[str, str]:
-        """Links of one instance, as the 202 answer to a start shows them."""
+        """Links of one instance, as in the 202 response to a start."""
         instance = f"{self._webhook}/instances/{quote(instance_id, safe='@:')}"
         query = self._query
         return {

@@ -1,7 +1,7 @@
-"""What every part of the durable engine shares: the store, the live instances, numbers and the app.
+"""Shared state of the durable engine: the store, the live instances, sequence numbers and the app.
 
-Invariant: a message is delivered to an instance in memory only after it is stored. Whatever is in an
-inbox therefore survives the process.
+Invariant: a message is delivered to an instance in memory only after it is stored, so every message in an
+inbox survives the process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COMMIT_RETRY_S = 1.0
 
 
 class Core:
-    """wake is called with an instance that may have something to do."""
+    """wake is called with an instance that may have work."""
 
     def __init__(self, host: Host, store: Store, registry: Registry, settings: DurableSettings) -> None:
         self.host = host
@@ -45,7 +45,7 @@ class Core:
         return self._seq
 
     def live(self, instance_id: str, execution_id: str = "") -> Instance | None:
-        """The running instance of an id; with execution_id only if that generation still runs."""
+        """The running instance of an id; with execution_id, only if that generation still runs."""
         instance = self.cache.get(instance_id)
         if instance is None or instance.is_over:
             return None
@@ -54,7 +54,7 @@ class Core:
         return instance
 
     def deliver(self, message: Message) -> None:
-        """Hand a stored message to its instance; one that has ended meanwhile drops it."""
+        """Deliver a stored message to its instance; an instance that has ended drops it."""
         instance = self.live(message.instance_id)
         if instance is None:
             self._discard(message)
@@ -63,10 +63,9 @@ class Core:
         self.wake(instance)
 
     async def send(self, message: Message, unit: Unit | None = None) -> None:
-        """Store a message (with what else changes) and deliver it. Raises sqlite3.Error.
+        """Store a message (with the rest of the unit) and deliver it. Raises sqlite3.Error.
 
-        A caller that is cancelled meanwhile (a client that hung up) changes nothing: what is stored is
-        delivered.
+        A stored message is delivered even if the caller is cancelled meanwhile (a client disconnected).
         """
         unit = unit or Unit()
         unit.messages.append(message)
@@ -84,7 +83,7 @@ class Core:
         await asyncio.shield(future)
 
     async def insist(self, unit: Unit) -> None:
-        """Store a unit, trying again for as long as the store fails."""
+        """Store a unit, and retry as long as the store fails."""
         while True:
             try:
                 await self.store.commit(unit)
@@ -115,11 +114,11 @@ class Core:
                 future.set_result(None)
 
     def release_waiters(self) -> None:
-        """Nobody waits for an end any longer: the host stops."""
+        """Release everyone who waits for an instance to end, since the host is stopping."""
         for instance_id in list(self._waiters):
             self.announce_end(instance_id)
 
     def _discard(self, message: Message) -> None:
         future = self.store.commit(Unit(drop_messages=[message.seq]))
-        # A row left behind by a failure here is dropped when the store is next opened.
+        # If this fails, the row is dropped when the store is opened next.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())

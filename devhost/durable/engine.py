@@ -1,7 +1,7 @@
-"""The durable engine: recovery at start, and what clients may ask of it.
+"""The durable engine: recovery at start, and the commands of clients.
 
-Invariant: every command is stored before it is acknowledged, and start() brings back exactly what was
-stored: queued messages, unanswered activities, armed timers and waiting entity operations.
+Invariant: every command is stored before it is acknowledged, and start() restores exactly the stored state:
+queued messages, unanswered activities, armed timers and waiting entity operations.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Engine:
         self._closed = False
 
     def start(self) -> None:
-        """Go on with everything that was in flight."""
+        """Resume everything that was in flight."""
         core = self.core
         tasks = self.store.tasks()
         messages = self.store.messages()
@@ -92,7 +92,7 @@ class Engine:
             )
 
     async def stop(self) -> None:
-        """Let go of what runs (it runs again at the next start), finish commits, release the file."""
+        """Abandon running work (it runs again at the next start), finish commits, release the file."""
         if self._closed:
             return
         self._closed = True
@@ -116,7 +116,7 @@ class Engine:
         if problem is not None:
             raise BadRequest(problem)
         if instance_id is None:
-            # Nobody has a fresh id yet: nothing to look up.
+            # A new id cannot exist yet, so it is not looked up.
             instance_id = new_id()
             await self._start(name, instance_id, input_text, version, None)
             return instance_id
@@ -209,7 +209,7 @@ class Engine:
         if replaced is not None:
             unit.drop_gens.append(replaced.gen)
         instance = Instance(row)
-        # From here on a second start of the same id is refused, although nothing is stored yet.
+        # From here on, a second start of the same id is refused, although nothing is stored yet.
         core.cache.add(instance)
         try:
             await core.send(start_message(row, core.next_seq(), now), unit)

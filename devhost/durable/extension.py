@@ -1,7 +1,7 @@
 """Durable Functions as a binding extension of the dev host.
 
-Invariant: everything that can be wrong with the app's durable functions, settings or data folder is
-reported by `bind`, before anything runs.
+Invariant: `bind` reports every error in the app's durable functions, settings or data folder before
+anything runs.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DurableExtension:
         return instance_list(self._engine, query) if detail is None else instance_page(self._engine, detail, query)
 
     async def start(self) -> None:
-        """Go on with whatever was in flight when the data folder was last used."""
+        """Resume the work that was in flight when the data folder was last used."""
         assert self._engine is not None, "bind comes first"
         self._engine.start()
 

@@ -1,6 +1,6 @@
-"""The app's durable functions by the name they are called with.
+"""The app's durable functions by name.
 
-Invariant: names are compared without case, as the real extension does; disabled functions do not exist.
+Invariant: names are case-insensitive, as in the real extension; disabled functions do not exist.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAME_KEY = {ORCHESTRATION_TRIGGER: "orchestration", ACTIVITY_TRIGGER: "activity
 
 
 class Registry:
-    """Raises HostError when two functions of one kind carry the same durable name."""
+    """Raises HostError when two functions of one kind have the same durable name."""
 
     def __init__(self, functions: Iterable[Function]) -> None:
         self.orchestrators: dict[str, Function] = {}

@@ -1,7 +1,7 @@
-"""The `extensions.durableTask` section of host.json, as far as it changes what an app sees.
+"""The `extensions.durableTask` section of host.json, as far as it changes an app's behaviour.
 
-Invariant: a setting that is not understood is an error that names it, never a silent guess. Settings
-that only tune the cloud's storage or its telemetry are accepted and have no effect here.
+Invariant: an unknown setting is an error that names it, never a silent guess. Settings that only tune the
+cloud's storage or telemetry are accepted and have no effect here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STORAGES = _WITHOUT_LONG_TIMERS | {"azurestorage", "netherite"}
 
 @dataclass(frozen=True, slots=True)
 class DurableSettings:
-    """Limits are numbers of functions running at the same time."""
+    """Limits are numbers of functions that run at the same time."""
 
     hub: str
     max_activities: int

@@ -1,4 +1,4 @@
-"""Binding extensions: what one looks like, and how those that an app needs are found.
+"""Binding extensions: their interface, and the loading of those that an app needs.
 
-Not here: the extensions themselves (`durable/`, `signalr/`).
+Not here: the extensions themselves (`../durable/`, `../signalr/`).
 """

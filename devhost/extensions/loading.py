@@ -1,7 +1,7 @@
 """Find and load the binding extensions an app needs.
 
-Invariant: an extension's package is imported only when it may be used; when a function needs one that is
-not installed, the host says which function and does not start.
+Invariant: an extension's package is imported only when it may be used. When a function needs one that is
+not installed, the host names the function and does not start.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from devhost.extensions.contract import (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An extension this host ships with, and the binding types that call for it."""
+    """An extension that this host ships with, and the binding types that need it."""
 
     module: str
     attribute: str
     types: frozenset[str]
     always: bool = False
-    """Load it even when no function uses it: it serves an endpoint that apps reach without bindings."""
+    """Load it even when no function uses it, since it serves an endpoint that apps reach without bindings."""
 
 
 KNOWN = (
@@ -57,11 +57,11 @@ class ExtensionLoader:
         self._loaded: dict[str, Extension] = {}
 
     def load_always(self) -> list[Extension]:
-        """Those that serve an endpoint whatever the app's bindings are, as far as they are installed."""
+        """The installed extensions that serve an endpoint whatever the app's bindings are."""
         return [self._load(known) for known in self._known if known.always and _is_installed(known.module)]
 
     def load_for(self, functions: Sequence[Function]) -> list[Extension]:
-        """Every extension the functions need, and those already loaded.
+        """Every extension that the functions need, and those already loaded.
 
         Raises HostError for a binding type nobody serves, or a needed extension that is not installed.
         """
@@ -98,7 +98,7 @@ class ExtensionLoader:
 
 
 def offered_settings(extensions: Sequence[Extension], base_url: str) -> Mapping[str, str]:
-    """Settings that extensions would set for the app, such as the address of an endpoint they serve."""
+    """The extensions' defaults for app settings, such as the address of an endpoint that they serve."""
     offered: dict[str, str] = {}
     for extension in extensions:
         if isinstance(extension, OffersSettings):

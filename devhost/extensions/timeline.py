@@ -1,10 +1,10 @@
-"""A timeline as a picture: lanes of bars and marks, drawn as SVG without a script, a style attribute or a fixed width.
+"""A timeline as an SVG picture: lanes of bars and marks, without scripts, style attributes or a fixed width.
 
-Positions are percentages, so that text keeps its size on a phone while bars shrink. The picture is for the eye; whoever
-shows it shows the same facts as a table, too.
+Positions are percentages, so that text keeps its size on a phone while bars shrink. The picture is not accessible by
+itself; a page that shows it also shows the same facts as a table.
 
-Invariants: whatever the names hold is escaped; everything lies within the picture; its size is bounded, however many
-bars there are: those too close to be told apart become one, and lanes beyond the limit are counted, not drawn.
+Invariants: all names are escaped. Everything lies within the picture. Its size is bounded: bars too close to tell apart
+are merged, and lanes beyond the limit are counted, not drawn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from devhost.extensions.timescale import Scale, span
 MOST_LANES = 60
 _MOST_BARS = 3_000
 _FINEST = 0.3
-"""Percent: bars of one lane closer than this become one."""
+"""Bars of one lane that are closer than this are merged, in percent."""
 _SHORTEST = 0.6
 _MOST_CHARS = 48
 _TOP = 40
@@ -32,26 +32,26 @@ _LABEL_WIDTH = 17.0
 
 
 class Tone(StrEnum):
-    """How something ended; never told by colour alone."""
+    """How something ended; colour is never the only sign."""
 
     DONE = "done"
     FAILED = "failed"
     OPEN = "open"
-    """It goes on; drawn up to the present."""
+    """Still running; drawn up to now."""
     IDLE = "idle"
-    """Nothing ran: somebody was waited for."""
+    """Nothing ran; the instance waited."""
 
 
 _MEANINGS = (
     (Tone.FAILED, "Red with ✕: failed."),
     (Tone.OPEN, "Pale with a dashed edge: still open."),
-    (Tone.IDLE, "Pale: nothing ran, something was waited for."),
+    (Tone.IDLE, "Pale: nothing ran, the instance waited."),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Microseconds since the epoch; start and end may be the same."""
+    """Times are microseconds since the epoch; start and end may be the same."""
 
     start_us: int
     end_us: int
@@ -60,9 +60,9 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """kind: `orchestrator`, `activity`, `sub`, `timer`, `event` or `entity`. note: told after the label.
+    """kind: `orchestrator`, `activity`, `sub`, `timer`, `event` or `entity`. note: shown after the label.
 
-    marks: instants of things that take no time, such as an event that arrived.
+    marks: instants of things without a duration, such as the arrival of an event.
     """
 
     kind: str
@@ -74,7 +74,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Lanes in the order they are drawn. summary: the picture in words, for who does not see it."""
+    """Lanes in drawing order. summary: the picture in words, for people who cannot see it."""
 
     title: str
     summary: str
@@ -99,7 +99,7 @@ STYLE = """.timeline{margin:1rem 0}.timeline svg{display:block;overflow:visible;
 
 
 def draw(timeline: Timeline) -> str:
-    """HTML of a figure; empty when there is nothing to draw. Its look is STYLE."""
+    """HTML of a figure; empty when there is nothing to draw. The page must include STYLE."""
     lanes = list(timeline.lanes[:MOST_LANES])
     left_out = len(timeline.lanes) - len(lanes)
     instants = [at for lane in lanes for bar in lane.bars for at in (bar.start_us, bar.end_us)]
@@ -113,7 +113,7 @@ def draw(timeline: Timeline) -> str:
     height = _TOP + _ROW * len(lanes)
     finest = max(_FINEST, 100.0 * len(lanes) / _MOST_BARS)
     rows = "".join(_lane(lane, scale, _TOP + _ROW * index, finest) for index, lane in enumerate(lanes))
-    # Last, so that neither a cut nor a bar covers them.
+    # Drawn last, so that neither a cut nor a bar covers the labels.
     labels = "".join(
         f'<text x="0%" y="{_TOP + _ROW * index + 14}">{escape(_short(_label(lane)))}</text>'
         for index, lane in enumerate(lanes)
@@ -147,7 +147,7 @@ def _grid(scale: Scale, height: int) -> str:
 
 
 def _axis(scale: Scale) -> str:
-    """Lengths of what is cut above, times since the start below; those without room are not told."""
+    """Above, the lengths of cut stretches; below, times since the start. Labels without room are left out."""
     texts = [((cut.left + cut.right) / 2, span(cut.length_us), _LENGTHS_Y) for cut in scale.cuts]
     firsts = [(x, f"+{span(since)}" if since else "0", _TIMES_Y) for x, since, is_first in scale.grid() if is_first]
     others = [(x, f"+{span(since)}", _TIMES_Y) for x, since, is_first in scale.grid() if not is_first]
@@ -156,7 +156,7 @@ def _axis(scale: Scale) -> str:
         taken: list[float] = []
         told: set[str] = set()
         for x, text, y in row:
-            # Days later, milliseconds do not change the text.
+            # After days, times that differ by milliseconds have the same text.
             if (y == _LENGTHS_Y or text not in told) and all(abs(x - other) >= _LABEL_WIDTH for other in taken):
                 taken.append(x)
                 told.add(text)
@@ -166,7 +166,7 @@ def _axis(scale: Scale) -> str:
 
 
 def _cut(left: float, right: float, height: int, told: str) -> str:
-    """A gap through all lanes, in the middle of the stretch, so that what goes on through it is seen on both sides."""
+    """A gap through all lanes in the middle of the stretch, so that bars that cross it show on both sides."""
     third = (right - left) / 3
     start, end = left + third, right - third
     edges = "".join(
@@ -187,7 +187,7 @@ def _lane(lane: Lane, scale: Scale, top: int, finest: float) -> str:
 
 
 def _merged(bars: Iterable[Bar], scale: Scale, finest: float) -> list[tuple[float, float, Tone]]:
-    """(left, right, tone) in percent; bars of one tone that touch, or nearly so, become one."""
+    """(left, right, tone) in percent; bars of one tone that touch or nearly touch are merged."""
     drawn: list[tuple[float, float, Tone]] = []
     for tone in Tone:
         places = sorted((scale.at(bar.start_us), scale.at(bar.end_us)) for bar in bars if bar.tone is tone)

@@ -1,9 +1,9 @@
-"""Where an instant lies on a picture whose times differ by orders of magnitude.
+"""The time scale of a timeline whose durations differ by orders of magnitude.
 
-Between cuts the scale is linear. A stretch that would press everything else into nothing (a wait of three days beside
-an activity of 5 ms) is cut: it gets a small fixed width, and its true length is told.
+Between cuts the scale is linear. A stretch so long that everything else would be too small to see (a wait of three days
+beside an activity of 5 ms) is cut: it gets a small fixed width, and its true length is shown.
 
-Invariant: order is kept, and every instant lies within 0..100, whatever the times are.
+Invariant: positions keep the order of the instants and lie within 0..100.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _FLOOR_US = 500_000
-"""Nothing is cut for being longer than less than this."""
+"""Counted in addition to the stretches that are kept, so that short timelines are not cut."""
 _IDLE_TIMES = 10
-"""A stretch in which nothing runs is cut when it is so many times as long as everything shorter together."""
+"""A stretch in which nothing runs is cut when it is this many times as long as all kept stretches together."""
 _BUSY_TIMES = 30
 _MOST_CUTS = 40
 _CUT_WIDTH = 6.0
 _CUTS_SHARE = 50.0
-"""Of the width, at most, for all cuts together."""
+"""Largest share of the width for all cuts together, in percent."""
 _STEPS_US = tuple(
     unit * count
     for unit, counts in (
@@ -49,7 +49,7 @@ class Cut:
 class Scale:
     """Positions in percent of the width.
 
-    instants: whatever is drawn, at least one. busy: (start, end) of what runs, which is cut more reluctantly.
+    instants: the times to draw, at least one. busy: (start, end) of running work; such stretches are cut less readily.
     """
 
     def __init__(self, instants: Iterable[int], busy: Iterable[tuple[int, int]]) -> None:
@@ -71,7 +71,7 @@ class Scale:
         self._stretches = _stretches(is_cut)
 
     def at(self, instant_us: int) -> float:
-        """Instants before the first and after the last lie on the edges."""
+        """The position of an instant. Instants before the first or after the last lie on the edges."""
         index = bisect_right(self._instants, instant_us) - 1
         if index < 0:
             return 0.0
@@ -83,11 +83,11 @@ class Scale:
 
     @property
     def step_us(self) -> int:
-        """Between two lines of the grid."""
+        """Time between two lines of the grid."""
         return next((step for step in _STEPS_US if self.linear_us <= step * _MOST_STEPS), _STEPS_US[-1])
 
     def grid(self) -> list[tuple[float, int, bool]]:
-        """(position, time since the first instant, whether a stretch to scale begins there), left to right."""
+        """Grid lines, left to right: (position, time since the first instant, whether it is the first after a cut)."""
         lines = []
         origin = self._instants[0]
         for first, last in self._stretches:
@@ -100,7 +100,7 @@ class Scale:
 
 
 def span(length_us: int) -> str:
-    """A length of time for a person: `5 ms`, `1.25 s`, `3 d 4 h`."""
+    """A duration as text: `5 ms`, `1.25 s`, `3 d 4 h`."""
     if length_us < 1_000:
         return f"{length_us / 1_000:.1f} ms" if length_us else "0 ms"
     if length_us < 999_500:
@@ -116,7 +116,7 @@ def span(length_us: int) -> str:
 
 
 def _busy(instants: Sequence[int], intervals: Iterable[tuple[int, int]]) -> list[bool]:
-    """By stretch between two instants: whether something runs all through it."""
+    """For each stretch between two instants: whether something runs during all of it."""
     found = []
     waiting = sorted(intervals)
     until, index = instants[0], 0
@@ -129,7 +129,7 @@ def _busy(instants: Sequence[int], intervals: Iterable[tuple[int, int]]) -> list
 
 
 def _cuts(lengths: Sequence[int], busy: Sequence[bool]) -> list[bool]:
-    """Which stretches to cut: walking up from the shortest, those far longer than all kept so far together."""
+    """Which stretches to cut. Going from the shortest up, a stretch far longer than all kept so far is cut."""
     kept = _FLOOR_US
     candidates = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -142,7 +142,7 @@ def _cuts(lengths: Sequence[int], busy: Sequence[bool]) -> list[bool]:
 
 
 def _stretches(is_cut: Sequence[bool]) -> list[tuple[int, int]]:
-    """Indexes of the first and last instant of each run without a cut."""
+    """Index of the first and last instant of each range without a cut."""
     found = []
     first = 0
     for index, cut in enumerate([*is_cut, True]):

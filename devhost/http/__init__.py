@@ -1,4 +1,4 @@
-"""The ASGI application: routes as ASP.NET reads them, identity headers, CORS, functions of both kinds, `/admin`.
+"""The ASGI application: ASP.NET routes, identity headers, CORS, both kinds of HTTP functions, `/admin`.
 
-Not here: pages for a person (`pages/`), calling a function (`app/`).
+Not here: HTML pages (`../pages/`), calling a function (`../app/`).
 """

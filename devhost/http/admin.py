@@ -1,4 +1,4 @@
-"""`/admin`: status, the list of functions, running a function by hand, and the pages for a person.
+"""`/admin`: status, the list of functions, starting a function manually, and the HTML pages.
 
 Invariant: with auth on, every path here needs the master key.
 """
@@ -66,7 +66,7 @@ class Admin:
             await send_response(send, 404)
 
     async def close(self) -> None:
-        """Cancel what was started by hand and still runs."""
+        """Cancel manually started functions that still run."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -82,7 +82,7 @@ class Admin:
             await send_response(send, 404)
 
     async def _start(self, function: Function, receive: Receive, send: Send) -> None:
-        """Run a function in the background: 202, whatever becomes of it."""
+        """Run a function in the background; answers 202 whatever its outcome."""
         try:
             body = await read_body(receive, _BODY_LIMIT_BYTES)
             given = json.loads(body) if body else {}
@@ -116,7 +116,7 @@ class Admin:
             else:
                 await self._dispatcher.invoke(function, text)
         except FunctionFailed:
-            # The dispatcher has logged it, and nobody waits for the outcome.
+            # The dispatcher has logged the failure, and nobody waits for the outcome.
             logger.debug("%s, started by hand, failed", function.name)
 
     def _status(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Route constraints of ASP.NET: `{id:int}`, `{name:length(2,8)}` and their kin.
 
-Invariant: a constraint looks at the decoded text of one route value, ignores culture, and never raises.
+Invariant: a constraint checks the decoded text of one route value, ignores culture, and never raises.
 """
 
 from __future__ import annotations

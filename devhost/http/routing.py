@@ -1,8 +1,8 @@
 """ASP.NET route templates: parse, rank, match.
 
-Invariant: of the functions whose template and method fit a path, the most specific one answers — a literal
-segment beats a constrained parameter, that beats a plain one, that beats a catch-all — and a template this
-parser does not understand is refused when the app is indexed, not when a request arrives.
+Invariant: of the functions whose template and method fit a path, the most specific one answers. A literal segment beats
+a constrained parameter, which beats a plain one, which beats a catch-all. A template that this parser does not
+understand is refused when the app is indexed, not when a request arrives.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Template:
     """Lower-cased first segment when it is literal."""
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Route values of `path` (no slashes at its ends), or None. Unmatched optional ones are absent."""
+        """Route values of `path` (without slashes at its ends), or None. Unmatched optional parameters are absent."""
         found = self.pattern.fullmatch(path)
         if found is None:
             return None
@@ -61,7 +61,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Route[T]:
-    """A template and the methods (None = every one) that lead to `target`."""
+    """A template, its methods (None = all) and the `target` that they lead to."""
 
     template: Template
     methods: frozenset[str] | None
@@ -93,7 +93,7 @@ class RouteTable[T]:
 
 
 def request_path(path: str, raw_path: bytes | None) -> str:
-    """The path to match: percent-decoded, except that an encoded slash stays encoded as in ASP.NET."""
+    """The path to match: percent-decoded, except that an encoded slash stays encoded, as in ASP.NET."""
     if raw_path is None or b"%2" not in raw_path or b"%2f" not in raw_path.lower():
         return path
     text = raw_path.decode("latin-1").partition("?")[0]

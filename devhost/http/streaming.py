@@ -1,10 +1,10 @@
 """HTTP functions of the streaming kind: a starlette request in, a starlette response out.
 
-In Azure the worker's own FastAPI server receives these; here the request is handed over in process. What a
-function returns means what it would mean there: a Response as it is, anything else as FastAPI encodes it.
+In Azure the worker's own FastAPI server receives these; here the request is handed over in process. A return value
+means the same as there: a Response is sent as it is, anything else as FastAPI encodes it.
 
-Invariant: nothing of a response is buffered here, and a caller that leaves cancels the body's generator
-(starlette's StreamingResponse watches for the disconnect).
+Invariant: no part of a response is buffered here, and a disconnect of the caller cancels the body's generator
+(starlette's StreamingResponse watches for it).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ INVOCATION_HEADER = b"x-ms-invocation-id"
 
 
 def make_request(scope: Scope, receive: Receive, send: Send, route: dict[str, str], invocation_id: str) -> Request:
-    """The request as the function sees it: route values in `path_params`, the invocation id in a header."""
+    """The function's request, with route values in `path_params` and the invocation id in a header."""
     scope["path_params"] = route
     scope["headers"] = [*scope["headers"], (INVOCATION_HEADER, invocation_id.encode())]
     return Request(scope, receive, send)
 
 
 def as_response(value: Any) -> Response:
-    """What FastAPI makes of a route's return value. Raises FunctionFailed when it cannot be encoded."""
+    """A return value as FastAPI would send it. Raises FunctionFailed when it cannot be encoded."""
     if isinstance(value, Response):
         return value
     if value is None:
-        # The worker waits for a response that is not None and fails the request when it is.
+        # The worker fails a request whose response is None.
         raise FunctionFailed("ValueError: the function returned None; a streaming HTTP function returns a response")
     try:
         return JSONResponse(jsonable_encoder(value))

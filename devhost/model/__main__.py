@@ -14,7 +14,7 @@ from devhost.model.server import start_server
 
 try:
     import uvloop
-except ImportError:  # not made for Windows; the standard loop serves as well, only slower
+except ImportError:  # uvloop does not exist for Windows; the standard loop also works, only slower
     new_event_loop = asyncio.new_event_loop
 else:
     new_event_loop = uvloop.new_event_loop
@@ -54,16 +54,16 @@ def main() -> int:
 
 
 def _add_refusals(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what it refuses, as other servers do")
-    group.add_argument("--context-tokens", type=int, default=128_000, metavar="N", help="the window")
-    group.add_argument("--overflow", choices=OVERFLOWS, default="openai", help="whose words tell that it is too small")
-    group.add_argument("--model", action="append", default=[], metavar="NAME", help="no other model or deployment")
-    group.add_argument("--api-key", metavar="KEY", help="nobody without it")
+    group = parser.add_argument_group("refusals, as on real servers")
+    group.add_argument("--context-tokens", type=int, default=128_000, metavar="N", help="size of the context window")
+    group.add_argument("--overflow", choices=OVERFLOWS, default="openai", help="server whose overflow error is used")
+    group.add_argument("--model", action="append", default=[], metavar="NAME", help="accept only this name; repeatable")
+    group.add_argument("--api-key", metavar="KEY", help="refuse requests without this key")
     group.add_argument(
         "--refuse-parameter", action="append", default=[], metavar="NAME", help="dotted when nested: reasoning.summary"
     )
-    group.add_argument("--tools-need-responses", action="store_true", help="no tools through chat completions")
-    group.add_argument("--no-tool-choice", action="store_true", help="no tools unless one is named, as vLLM may")
+    group.add_argument("--tools-need-responses", action="store_true", help="refuse tools in chat completions")
+    group.add_argument("--no-tool-choice", action="store_true", help="refuse tools unless one is named, as vLLM may")
 
 
 async def _serve(options: ModelOptions, host: str, port: int, ready_file: Path | None) -> None:
@@ -84,7 +84,7 @@ async def _serve(options: ModelOptions, host: str, port: int, ready_file: Path |
 
 
 def _write_at_once(path: Path, text: str) -> None:
-    # Renamed into place, so that whoever waits for the file never reads half of it.
+    # Renamed into place, so that a reader never sees half a file.
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

@@ -1,7 +1,7 @@
-"""What a request asks of the model, the same for both APIs: messages, tools and how to answer.
+"""A request to the model, the same for both APIs: messages, tools and options of the answer.
 
-Invariant: one assistant message is one answer of the model, with all the calls it made; a tool
-message is the result of one call. Messages are oldest first.
+Invariant: one assistant message is one answer of the model with all its calls; a tool message is the
+result of one call. Messages are oldest first.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from devhost.model.errors import Json
 type JsonForm = Mapping[str, Json]
 """The JSON schema that an answer has to satisfy; `{}` is any object."""
 
-_CHARS_PER_TOKEN = 4  # the usual rule of thumb; usage is an estimate and is only ever compared with itself
+_CHARS_PER_TOKEN = 4  # the usual rule of thumb; usage is an estimate and is only compared with itself
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call as the wire has it: `arguments` is JSON text, not always valid."""
+    """A call as sent on the wire: `arguments` is JSON text, not always valid."""
 
     id: str
     name: str
     arguments: str
     item_id: str = ""
-    """How the Responses API names the item; empty where there is none."""
+    """The item's id in the Responses API; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Message:
     role: str
     text: str
     attachments: int = 0
-    """Parts that are not text: images, audio, files."""
+    """Number of parts that are not text: images, audio, files."""
     words: str = ""
-    """The last text part: where there are several, what was said stands after what came with it."""
+    """The last text part. Of several parts, the user's own text comes last, after attached texts."""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     thoughts: str | None = None
-    """The reasoning that led to this answer, where the client sent it back; None when it did not."""
+    """The reasoning of this answer, if the client sent it back; else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ class ModelRequest:
     parallel_tool_calls: bool = True
     stream: bool = False
     max_tokens: int | None = None
-    """Of the answer, reasoning included."""
+    """Token limit of the answer, reasoning included."""
     effort: str | None = None
-    """How much to reason; None when the request does not say."""
+    """Reasoning effort; None when the request names none."""
     form: JsonForm | None = None
     """None: plain text."""
     raw: Mapping[str, Json] = field(default_factory=dict, repr=False)
@@ -87,17 +87,17 @@ class ModelRequest:
 
     @property
     def turn(self) -> tuple[Message, ...]:
-        """What came after the newest user message."""
+        """The messages after the newest user message."""
         return self.messages[self.last_user_index + 1 :]
 
     @property
     def step(self) -> int:
-        """How many times the model has already answered since the newest user message."""
+        """How many times the model has answered since the newest user message."""
         return sum(message.role == "assistant" for message in self.turn)
 
 
 def count_prompt_tokens(request: ModelRequest) -> int:
-    """An estimate: characters by four, and the few tokens each message and each tool costs."""
+    """An estimate: a quarter of the characters, and a few tokens for each message and tool."""
     chars = 0
     for message in request.messages:
         chars += len(message.text) + 16 + 400 * message.attachments + len(message.thoughts or "")

@@ -1,7 +1,7 @@
-"""The error answer of OpenAI's API, and the narrowing of JSON that ends in one.
+"""The error response of OpenAI's API, and JSON validation that raises it.
 
-Invariant: what a client did wrong is said in OpenAI's words where they are known, with the
-parameter named, so that a client that reads messages is tried on the true ones.
+Invariant: an error uses OpenAI's own words where they are known and names the parameter, so that clients
+that parse messages are tested against the real ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def names(text: str) -> frozenset[str]:
 class RequestRefused(Exception):
     """The request gets an error answer; the fields are those of OpenAI's error object.
 
-    raw: the whole JSON of the answer instead, for servers that word it in another way.
+    raw: the whole JSON of the response instead, for servers with another error format.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RequestRefused(Exception):
 
 
 def read_object(body: bytes) -> Mapping[str, Json]:
-    """The JSON object a body holds. Raises RequestRefused."""
+    """Parse a body as a JSON object. Raises RequestRefused."""
     try:
         raw: Json = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
@@ -107,7 +107,7 @@ def text_at(raw: Json, where: str) -> str:
 
 
 def choice_at(raw: Json, where: str, supported: Collection[str]) -> str:
-    """A required string out of a few."""
+    """A required string with one of the supported values."""
     if raw is None:
         raise missing(where)
     if not isinstance(raw, str) or raw not in supported:
@@ -124,7 +124,7 @@ def boolean_at(raw: Json, where: str, *, default: bool) -> bool:
 
 
 def refuse_unknown(raw: Mapping[str, Json], known: Collection[str], where: str = "") -> None:
-    """Refuse names the API does not have. where: the path of the object, empty for the whole request."""
+    """Refuse field names that the API does not have. where: the object's path; empty for the whole request."""
     unknown = [name for name in raw if name not in known]
     if unknown:
         path = f"{where}.{min(unknown)}" if where else min(unknown)
@@ -132,7 +132,7 @@ def refuse_unknown(raw: Mapping[str, Json], known: Collection[str], where: str =
 
 
 def check_sampling(raw: Mapping[str, Json]) -> None:
-    """`temperature` and `top_p`, alike in both APIs."""
+    """Check `temperature` and `top_p`, which both APIs have."""
     for name, upper in (("temperature", 2.0), ("top_p", 1.0)):
         value = raw.get(name)
         if value is None:

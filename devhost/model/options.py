@@ -1,4 +1,4 @@
-"""How a server of the offline model behaves: its pace, and what it refuses as other servers do."""
+"""Options of the offline model: its pace, and refusals as on real servers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ModelOptions:
     token_s: float = 0.015
     context_tokens: int = 128_000
     overflow: Overflow = "openai"
-    """Whose words tell that a request is longer than the window."""
+    """The server whose error is used when a request exceeds the context window."""
     models: tuple[str, ...] = ()
-    """The models or deployments there are; empty: whatever is asked for."""
+    """The existing models or deployments; empty: any name is accepted."""
     api_key: str | None = None
-    """None: no key is looked at."""
+    """None: keys are not checked."""
     refused_parameters: tuple[str, ...] = ()
     """Names in the request, dotted where they are nested (`reasoning.summary`)."""
     tools_need_responses: bool = False
-    """Chat completions with tools are refused, as the newest reasoning models do."""
+    """Refuse tools in chat completions, as the newest reasoning models do."""
     no_tool_choice: bool = False
-    """Tools are refused unless one is named, as vLLM does without a parser for calls."""
+    """Refuse tools unless one is named, as vLLM does without a tool-call parser."""

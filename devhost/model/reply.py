@@ -1,7 +1,7 @@
-"""What to answer, and how it is cut into tokens: the same for both APIs.
+"""The content of an answer, split into tokens: the same for both APIs.
 
-Invariant: the concatenated deltas of a stream are the same text, and the same argument texts, as
-the non-streaming body of the same reply.
+Invariant: the concatenated deltas of a stream equal the text and the argument texts in the
+non-streaming body of the same reply.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CACHED_TOKENS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The model breaks down after what it said."""
+    """The model fails after its text."""
 
     code: str
     message: str
@@ -34,17 +34,17 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Reply:
     tokens: tuple[str, ...]
-    """The text, cut; its concatenation is the content."""
+    """The text, split into tokens; their concatenation is the content."""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
-    """In the words of chat completions: stop, length, tool_calls, content_filter."""
+    """As in chat completions: stop, length, tool_calls, content_filter."""
     thoughts: tuple[str, ...] = ()
-    """The reasoning before the answer, cut like the text."""
+    """The reasoning before the answer, split like the text."""
     is_refusal: bool = False
     """The text is a refusal."""
     failure: Failure | None = None
     cached_tokens: int = 0
-    """How much of the prompt is said to have come from a cache."""
+    """The reported number of cached prompt tokens."""
     tells_usage: bool = True
 
     @property
@@ -57,13 +57,13 @@ class Reply:
 
     @property
     def completion_tokens(self) -> int:
-        """Of reasoning, text and calls; a call costs a few more than its arguments."""
+        """Tokens of reasoning, text and calls; a call costs a few more than its arguments."""
         calls = sum(len(split_tokens(call.arguments)) + 4 for call in self.tool_calls)
         return len(self.thoughts) + len(self.tokens) + calls
 
 
 class Answer(Protocol):
-    """One reply on its way out in the words of an API: whole, or as a stream of bytes."""
+    """One reply in the format of an API: as a whole, or as a stream of bytes."""
 
     @property
     def completion_tokens(self) -> int: ...
@@ -75,17 +75,17 @@ class Answer(Protocol):
         """Events before the first token."""
 
     def units(self) -> list[bytes]:
-        """One entry per token; the last event of an entry carries it."""
+        """One entry per token; the last event of an entry carries the token."""
 
     def tail(self) -> bytes:
         """Events after the last token."""
 
     def error_event(self, sent: int, error: RequestRefused) -> bytes:
-        """What ends the stream when the model breaks down after that many units."""
+        """The last event of a stream whose model fails after that many units."""
 
 
 def split_tokens(text: str) -> tuple[str, ...]:
-    """Cut a text into pieces about as long as a tokenizer would; nothing is lost."""
+    """Split a text into pieces about as long as tokens; nothing is lost."""
     return _cut(text) if len(text) <= _CACHED_CHARS else tuple(_PIECE.findall(text))
 
 
@@ -95,7 +95,7 @@ def _cut(text: str) -> tuple[str, ...]:
 
 
 def limited(reply: Reply, max_tokens: int | None) -> Reply:
-    """Cut a reply at max_tokens as a model does: `length`, and a half-written call is still sent."""
+    """Cut a reply at max_tokens as a model does: the finish reason is `length`, an unfinished call is still sent."""
     if max_tokens is None:
         return reply
     if len(reply.thoughts) > max_tokens:
@@ -116,13 +116,13 @@ def limited(reply: Reply, max_tokens: int | None) -> Reply:
 
 
 def new_call_id() -> str:
-    """A call id as OpenAI makes them: unique, never derived from the conversation."""
+    """A call id like OpenAI's: unique, never derived from the conversation."""
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
 def encoded(tokens: tuple[str, ...]) -> tuple[bytes, ...]:
     """Each token as JSON text."""
-    # Scripted and demo answers repeat; encoding each token again would be most of a stream's cost.
+    # Cached: answers repeat, and encoding each token again would be most of a stream's cost.
     return _encode(tokens) if len(tokens) <= _CACHED_TOKENS else tuple(map(orjson.dumps, tokens))
 
 

@@ -1,6 +1,6 @@
-"""What a server with certain options refuses, in the words of the server that does the same.
+"""Optional refusals, in the words of the real server that refuses the same.
 
-Invariant: every rule here is off unless an option asks for it, but for the window.
+Invariant: every rule is off unless an option turns it on, except the check of the context window.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AZURE_NO_DEPLOYMENT = (
 
 
 def check_key(headers: Mapping[str, str], options: ModelOptions, *, is_azure: bool) -> None:
-    """The key of `Authorization: Bearer` or `api-key`. Raises RequestRefused (401)."""
+    """Check the key in `Authorization: Bearer` or `api-key`. Raises RequestRefused (401)."""
     if options.api_key is None:
         return
     bearer = headers.get("Authorization", "").removeprefix("Bearer ").strip()
@@ -44,7 +44,7 @@ def check_key(headers: Mapping[str, str], options: ModelOptions, *, is_azure: bo
 
 
 def check_model(name: str, options: ModelOptions, *, is_azure: bool) -> None:
-    """A model or deployment that there is. Raises RequestRefused (404)."""
+    """Check that the model or deployment exists. Raises RequestRefused (404)."""
     if not options.models or name in options.models:
         return
     if is_azure:
@@ -55,7 +55,7 @@ def check_model(name: str, options: ModelOptions, *, is_azure: bool) -> None:
 
 
 def check_parameters(raw: Mapping[str, Json], options: ModelOptions) -> None:
-    """What this model does not take although the API has it. Raises RequestRefused (400)."""
+    """Refuse parameters that the API has but this model does not support. Raises RequestRefused (400)."""
     for name in options.refused_parameters:
         found: Json = raw
         for step in name.split("."):
@@ -69,7 +69,7 @@ def check_parameters(raw: Mapping[str, Json], options: ModelOptions) -> None:
 
 
 def check_tools(request: ModelRequest, options: ModelOptions) -> None:
-    """Whether this model calls tools through this API. Raises RequestRefused (400)."""
+    """Check that this model calls tools through this API. Raises RequestRefused (400)."""
     if not request.tools:
         return
     if options.no_tool_choice and request.raw.get("tool_choice") in (None, "auto"):
@@ -91,7 +91,7 @@ def check_tools(request: ModelRequest, options: ModelOptions) -> None:
 
 
 def check_window(request: ModelRequest, options: ModelOptions) -> None:
-    """Whether the request fits the window; vLLM counts the answer as well. Raises RequestRefused (400)."""
+    """Check that the request fits the context window; vLLM counts the answer as well. Raises RequestRefused (400)."""
     window = options.context_tokens
     prompt = count_prompt_tokens(request)
     answer = (request.max_tokens or 0) if options.overflow == "vllm" else 0
@@ -148,7 +148,7 @@ def _vllm_error(message: str) -> RequestRefused:
 
 
 def _flat_error(message: str, *, kind: str, code: str | int) -> RequestRefused:
-    """Without OpenAI's `error` around it."""
+    """An error object without OpenAI's enclosing `error` key."""
     error = {"object": "error", "message": message, "type": kind, "param": None, "code": code}
     return RequestRefused(message, raw=orjson.dumps(error))
 

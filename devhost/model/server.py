@@ -1,4 +1,4 @@
-"""HTTP side of the offline model: routes, and the way of a request to its answer in either API."""
+"""The HTTP server of the offline model: routes, and the handling of a request in either API."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _JSON = "application/json"
 _NO_FAULT = Fault.model_validate({})
 
 type _Encoder = Callable[[Reply], Answer]
-"""A reply in the words of an API."""
+"""A reply in the format of an API."""
 
 
 class ModelServer:
-    """The application object; `app` is what aiohttp serves."""
+    """The application object; aiohttp serves its `app`."""
 
     def __init__(self, options: ModelOptions) -> None:
         self._options = options
@@ -88,7 +88,7 @@ class ModelServer:
 
     async def _azure_chat(self, request: web.Request) -> web.StreamResponse:
         if "api-version" not in request.query:
-            # Azure answers a missing api-version as it does an unknown path.
+            # Azure answers a missing api-version like an unknown path.
             raise RequestRefused("Resource not found", status=404, code="404")
         deployment = request.match_info["deployment"]
         raw = await self._admitted(request, deployment)
@@ -104,7 +104,7 @@ class ModelServer:
         return await self._answer(request, asked, lambda reply: ResponsesAnswer(asked, reply))
 
     async def _admitted(self, request: web.Request, deployment: str | None = None) -> Mapping[str, Json]:
-        """The JSON of a request from somebody with a key for a model that there is."""
+        """The JSON of a request, after the checks of its key and its model."""
         is_azure = _is_azure(request)
         check_key(request.headers, self._options, is_azure=is_azure)
         raw = read_object(await request.read())
@@ -130,7 +130,7 @@ class ModelServer:
         fault = script.fail[log.calls - 1] if 0 < log.calls <= len(script.fail) else _NO_FAULT
         try:
             if fault.hang:
-                await asyncio.Event().wait()  # until the client leaves: the server cancels its handler
+                await asyncio.Event().wait()  # until the client disconnects and the server cancels the handler
             if fault.status is not None:
                 raise _fault_error(fault)
             pace = scripted_pace(script, fault)

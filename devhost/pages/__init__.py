@@ -1,4 +1,4 @@
-"""Pages for a person: what the host runs, instances as pictures, the landing page.
+"""HTML pages: the host's functions and extensions, and the landing page.
 
-Not here: the data behind them, which each extension gives (`extensions/contract.py`).
+Not here: the data of extensions' pages (`../extensions/contract.py`).
 """

@@ -1,7 +1,7 @@
-"""What stands beside the app on a developer's machine: the servers somebody started for it, and links to this host that
-functions logged, such as those that a deployment would mail.
+"""Shows what is beside the app on a developer's machine: the servers started for it, and links to this host that
+functions logged, such as links that a deployment would mail.
 
-Invariant: only links to this very host are kept, by their path: a log line may hold anything.
+Invariant: only the paths of links to this host are kept, since log lines are untrusted input.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import orjson
 from devhost.extensions.contract import Table
 
 SERVERS_SETTING = "DEVHOST_SERVERS"
-"""JSON `[[name, address], ...]` of the servers beside this host, from whoever started them."""
+"""JSON `[[name, address], ...]` of the servers beside this host, set by the program that started them."""
 
 _KEPT = 50
 _LINK = re.compile(r"https?://(?:localhost|127\.0\.0\.1):(\d{1,5})(/[^\s\"'<>]+)")
 
 
 class Beside(logging.Handler):
-    """Shows servers and logged links. A logging handler: add it to the root logger, and remove it."""
+    """Shows servers and logged links. It is a logging handler: add it to the root logger, and remove it."""
 
     def __init__(self, port: int, servers: str) -> None:
-        """port: this host's; servers: the setting's value. Raises ValueError when it is malformed."""
+        """port: this host's port. servers: the setting's value. Raises ValueError when it is malformed."""
         super().__init__(logging.INFO)
         self._port = str(port)
         self._servers = _pairs(servers)
@@ -40,7 +40,7 @@ class Beside(logging.Handler):
                 self._links.append((at, path))
 
     def tables(self) -> Sequence[Table]:
-        """The servers, and the links, as far as there are any."""
+        """Tables of the servers and of the links; empty ones are left out."""
         shown = []
         if self._servers:
             rows = [((name, None), (address, None)) for name, address in self._servers]

@@ -1,4 +1,4 @@
-"""The page at `/`: tells a person that the host is up."""
+"""The page at `/`, which shows that the host is up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LANDING_PAGE = b"""<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 4rem auto; max-width: 40rem; padding: 0 1rem }
 </style>
 <h1>Your function app is up and running</h1>
-<p>It is served by devhost, a local host for Azure Functions. <a href="/admin/pages">What it runs</a>,
-<a href="/admin/functions">its functions</a>, <a href="/admin/host/status">its status</a>.</p>
+<p>It is served by devhost, a local host for Azure Functions. See its <a href="/admin/pages">pages</a>,
+<a href="/admin/functions">functions</a> and <a href="/admin/host/status">status</a>.</p>
 </html>
 """

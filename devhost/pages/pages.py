@@ -1,7 +1,7 @@
-"""`/admin/pages`: what this host runs, as pages for a person: functions, and whatever extensions have to show.
+"""`/admin/pages`: HTML pages about this host: its functions, and the tables of its extensions.
 
-Invariants: a page only looks, it changes nothing; it is drawn without a script; a browser that came by another name
-than this machine's (DNS rebinding) gets nothing.
+Invariants: a page is read-only and has no script. A request whose Host is not this machine's name (DNS rebinding)
+gets a 404.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from devhost.pages.beside import Beside
 
 PATH = "/admin/pages"
 _LONG = 34
-"""Characters; longer cells are broken into lines, shorter ones stay whole."""
+"""Cells with more characters than this are wrapped."""
 
 _STYLE = (
     """:root{color-scheme:light dark;background:Canvas;color:CanvasText}*{box-sizing:border-box}
@@ -62,7 +62,7 @@ class Pages:
     def __init__(
         self, functions: Sequence[Function], extensions: Sequence[Extension], route_prefix: str, beside: Beside
     ) -> None:
-        """beside: what is shown last, of the machine around the app."""
+        """beside: tables about the machine around the app, shown last."""
         self._functions = functions
         self._prefix = route_prefix
         self._beside = beside
@@ -81,12 +81,12 @@ class Pages:
             (b"x-content-type-options", b"nosniff"),
             (b"cache-control", b"no-store"),
         ]
-        # A name from a request may hold half a character pair, which no encoding has.
+        # A name from a request may contain a lone surrogate, which cannot be encoded.
         await send_response(send, 200, headers, _html(*shown).encode(errors="replace"))
 
     def _page(self, scope: Scope) -> tuple[str, list[tuple[str, Shown]]] | None:
-        """The title, and what is shown, each with the extension its links lead to; None when there is no such page."""
-        # From the raw path: an id of an instance may hold a slash.
+        """The title, and the content with the extension that its links lead to; None when the page does not exist."""
+        # From the raw path, since an instance id may contain a slash.
         raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
         parts = [unquote(part) for part in raw.strip("/").split("/")[2:]]
         if not parts:
@@ -126,7 +126,7 @@ def _name_of(function: Function) -> str:
 
 
 def _html(title: str, shown: Sequence[tuple[str, Shown]]) -> str:
-    """The title becomes the page's heading, and is not repeated above what is first when that is called the same."""
+    """The whole page. A section with the same title as the page gets no heading of its own."""
     body = "".join(_section(name, one, heads=one.title != title) for name, one in shown)
     way = f'<a href="{PATH}">This host</a>'
     names = {name for name, _ in shown if name}
@@ -178,13 +178,13 @@ def _table(table: Table, name: str) -> str:
     if has_head:
         head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
         head = f"<thead><tr>{head}</tr></thead>"
-    # Focusable: whoever has no mouse must be able to scroll it, too.
+    # Focusable, so that it can be scrolled by keyboard.
     opening = f'<div class="wide" role="region" tabindex="0" aria-label="{escape(table.title)}"><table>'
     return f"{opening}{head}<tbody>{rows}</tbody></table></div>"
 
 
 def _row(name: str, row: Sequence[Cell], *, is_named: bool) -> str:
-    """is_named: the first cell says what the others are."""
+    """is_named: the first cell is the row's header."""
     first = f'<th scope="row">{escape(row[0][0])}</th>' if is_named else _cell(name, *row[0])
     return first + "".join(_cell(name, *cell) for cell in row[1:])
 

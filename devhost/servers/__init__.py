@@ -1,9 +1,9 @@
-"""The real servers a newcomer lacks, started from Python packages: PostgreSQL, Valkey (Redis), Azurite.
+"""Real servers for development, started from Python packages: PostgreSQL, Valkey (Redis), Azurite.
 
 `async with Postgres(folder) as pg: pg.url`; likewise Valkey and Azurite. See README.md beside this file.
-Invariant: whatever happens to the program that started one, the server does not outlive it.
+Invariant: a server never outlives the program that started it, whatever happens to that program.
 
-Not here: what a stack of them is made of (`devtools/local/`).
+Not here: the local stack of them (`devtools/local/`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`python -m devhost.servers --data DIR`: the servers alone, until Ctrl-C or SIGTERM.
 
-Prints one `NAME=URL` line per server once all are ready. Tests share servers between processes with it:
-`--ready-file` gets the URLs as JSON, and with `--while-locked FILE` it stops by itself as soon as nobody
-holds a (shared) lock on FILE, so that no count of users can go wrong when one of them is killed.
+Prints one `NAME=URL` line per server once all are ready. Tests use it to share servers between processes:
+`--ready-file` gets the URLs as JSON, and with `--while-locked FILE` it stops as soon as no process holds a
+(shared) lock on FILE, which works even when a user is killed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from devhost.servers.supervise import Server, enter_all
 from devhost.servers.valkey import Valkey
 
 SETTINGS = {"postgres": "POSTGRES_URL", "valkey": "REDIS_URL", "azurite": "AzureWebJobsStorage"}
-"""The setting each server's URL belongs in."""
+"""The app setting for each server's URL."""
 _LOCK_POLL_S = 0.5
 
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m devhost.servers", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder for their data")
     parser.add_argument("--only", choices=list(SETTINGS), action="append", help="start just this one (repeatable)")
-    parser.add_argument("--fast", action="store_true", help="give up durability for speed, for tests")
+    parser.add_argument("--fast", action="store_true", help="no durability, for tests")
     parser.add_argument("--ready-file", type=Path, help="write the URLs there as JSON when all are ready")
     parser.add_argument("--while-locked", type=Path, help="stop when nobody holds a lock on this file")
     options = parser.parse_args(arguments)
@@ -75,7 +75,7 @@ def _servers(data: Path, names: list[str], *, fast: bool) -> list[Server]:
 
 
 async def _keep(servers: list[Server], ready_file: Path | None) -> None:
-    """Start all at once, tell the URLs, and wait; raises the error of a server that was given up."""
+    """Start all concurrently, print the URLs, and wait; raises the error of a server that was given up."""
     async with contextlib.AsyncExitStack() as stack:
         await enter_all(stack, servers)
         urls = {SETTINGS[server.name]: server.url for server in servers}
@@ -96,7 +96,7 @@ def _admin_url(servers: Sequence[Server]) -> dict[str, str]:
 
 
 async def _until_unlocked(lock_file: Path, ready_file: Path | None) -> object:
-    """Returns once we hold the lock alone, and keeps it: whoever comes next waits until we have stopped."""
+    """Returns once we hold the lock exclusively, and keeps it, so that new users wait until we have stopped."""
     descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o600)
     while True:
         try:
@@ -104,7 +104,7 @@ async def _until_unlocked(lock_file: Path, ready_file: Path | None) -> object:
         except BlockingIOError:
             await asyncio.sleep(_LOCK_POLL_S)
             continue
-        if ready_file is not None:  # removed before anybody can take the lock again
+        if ready_file is not None:  # removed before any process can take the lock again
             ready_file.unlink(missing_ok=True)  # noqa: ASYNC240  # one system call, at the end
         return None
 

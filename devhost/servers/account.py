@@ -1,7 +1,7 @@
-"""PostgreSQL refuses to run as root: the account it gets then, and places that account can reach.
+"""PostgreSQL refuses to run as root: the account used instead, and folders that this account can reach.
 
-Invariant: nothing of the caller's is made more readable than it was. What `nobody` cannot reach is
-copied to, or kept in, a folder of ours below /var/tmp; no permission of an existing folder changes.
+Invariant: none of the caller's files becomes more readable. Files that `nobody` cannot reach are copied to,
+or kept in, our own folder below /var/tmp; permissions of existing folders do not change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SHARED_ROOT = Path("/var/tmp")  # noqa: S108  # survives reboots; what we make 
 
 
 def unprivileged() -> RunAs | None:
-    """`nobody` when we are root, otherwise None: run as who we are."""
+    """`nobody` when we are root; None: run as the current user."""
     if os.geteuid() != 0:
         return None
     try:
@@ -38,10 +38,10 @@ def is_reachable(path: Path) -> bool:
 
 
 def place_for_data(wanted: Path) -> Path:
-    """`wanted` itself when `nobody` can reach it, otherwise a folder of its own below /var/tmp.
+    """`wanted` itself when `nobody` can reach it, otherwise a separate folder below /var/tmp.
 
-    The name below /var/tmp comes from an id stored in `wanted`, so data follow a moved folder and
-    deleting the folder means a fresh start.
+    The name below /var/tmp comes from an id stored in `wanted`, so the data follow a moved folder, and
+    deleting `wanted` means a new start.
     """
     if is_reachable(wanted):
         return wanted
@@ -55,7 +55,7 @@ def place_for_data(wanted: Path) -> Path:
 
 
 def place_for_programs(folder: Path, *, label: str) -> Path:
-    """`folder` itself when `nobody` can run what is in it, otherwise a copy; made once per label."""
+    """`folder` itself when `nobody` can run the programs in it, otherwise a copy, made once per label."""
     if is_reachable(folder):
         return folder
     source = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
@@ -67,14 +67,14 @@ def place_for_programs(folder: Path, *, label: str) -> Path:
         try:
             (unfinished / "tree").rename(copy)
         except OSError:
-            if not copy.exists():  # otherwise another start was quicker with the same copy
+            if not copy.exists():  # otherwise another process made the same copy first
                 raise
         shutil.rmtree(unfinished)
     return copy
 
 
 def _own_root() -> Path:
-    """Made below /var/tmp; refused when somebody else made it first."""
+    """Our folder below /var/tmp; refused when another account owns it."""
     root = _SHARED_ROOT / f"devhost-{os.geteuid()}"
     root.mkdir(mode=0o711, exist_ok=True)
     found = root.lstat()

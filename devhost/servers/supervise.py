@@ -1,7 +1,7 @@
-"""A supervised server: prepared, started, waited for, restarted when it dies, stopped with its owner.
+"""A supervised server: prepared, started, awaited, restarted when it crashes, stopped with its owner.
 
-Invariant: between `async with` entry and exit either the server answers, or it is being restarted and
-`report` was told so by name, or `failed` is set with the error to show.
+Invariant: between `async with` entry and exit, the server answers, or it is being restarted and `report` was
+told, or `failed` is set and `error` holds the reason.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from devhost.servers.folder import ServerFolder
 from devhost.servers.process import Child, Command, ServerError, stop_leftover
 
 Report = Callable[[str, str], None]
-"""Told (server name, what happened) in words for a person."""
+"""Called with (server name, a text for a person)."""
 
 RESTART_DELAYS_S = (0.2, 1.0, 3.0, 10.0)
-"""Back-off; a server that ends once more after these, without a calm stretch between, is given up."""
+"""Back-off. A server that fails again after all of these, without a calm period in between, is given up."""
 CALM_AFTER_S = 30.0
-"""A server that ran this long is trusted again: the next death starts the back-off from its beginning."""
+"""After a run of this length, the next crash starts the back-off from its beginning."""
 _POLL_S = 0.02
 
 
 def ignore_reports(name: str, text: str) -> None:
-    """The default `report`: a library does not print."""
+    """The default `report`, which prints nothing."""
 
 
 class Server:
-    """Base of the servers; a subclass says how to prepare, run and probe one.
+    """Base class; a subclass says how to prepare, run and probe its server.
 
     Use as `async with`: on entry it is ready, on exit it has ended.
     """
@@ -38,7 +38,7 @@ class Server:
     name = "server"
     ready_timeout_s = 60.0
     stop_signal = signal.SIGTERM
-    """What makes it shut down in order."""
+    """The signal that makes it shut down in order."""
     stop_timeout_s = 10.0
     """After this it is killed."""
 
@@ -46,25 +46,25 @@ class Server:
         self.folder = folder
         self.report = report
         self.failed: asyncio.Event = asyncio.Event()
-        """Set when the server was given up."""
+        """Set when the server is given up."""
         self.error: ServerError | None = None
         """Why it was given up."""
         self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
-        """Make what the server needs before its first start (folders, a database cluster, packages)."""
+        """Create what the server needs before its first start (folders, a database cluster, packages)."""
 
     def command(self) -> Command:
-        """How to run it; asked for before every start. A restart must keep the port: the URL is in use."""
+        """How to run it; called before every start. A restart must keep the port, since the URL is in use."""
         raise NotImplementedError
 
     async def is_ready(self) -> bool:
-        """Whether the child that runs now (and not some other program) answers."""
+        """Whether the current child (and not another program) answers."""
         raise NotImplementedError
 
     def silence(self) -> str:
-        """What is known when it did not become ready, to end a sentence; empty: the log's last line is told."""
+        """Why it did not become ready, as the end of a sentence; empty: the log's last line is used."""
         return ""
 
     async def after_first_start(self) -> None:
@@ -72,7 +72,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where the running server is reached, credentials included."""
+        """The address of the running server, with credentials."""
         raise NotImplementedError
 
     @property
@@ -98,8 +98,8 @@ class Server:
         await self._stop_child()
 
     async def _start(self) -> None:
-        """One start. Raises ServerError when it ends or stays silent instead of becoming ready."""
-        leftover = await asyncio.to_thread(  # before the port is chosen: it may still hold ours
+        """Start once. Raises ServerError when it ends or does not become ready in time."""
+        leftover = await asyncio.to_thread(  # before the port is chosen, which a leftover may still use
             stop_leftover,
             self.folder.pid_file,
             stop_signal=self.stop_signal,
@@ -122,7 +122,7 @@ class Server:
     async def _answers(self) -> bool:
         try:
             return await self.is_ready()
-        except (OSError, EOFError):  # nobody listens yet, or it hung up while starting
+        except (OSError, EOFError):  # nothing listens yet, or it closed the connection while starting
             return False
 
     async def _keep_running(self) -> None:
@@ -158,7 +158,7 @@ class Server:
         self.failed.set()
 
     async def _stop_child(self) -> None:
-        """Runs to its end even when we are cancelled meanwhile: leaving a server behind is worse."""
+        """Runs to its end even when we are cancelled, since a leftover server would be worse."""
         if self._child is None:
             return
         stopping = asyncio.ensure_future(self._child.stop())
@@ -183,7 +183,7 @@ async def enter_all(stack: contextlib.AsyncExitStack, servers: Sequence[Server])
 
 
 async def together(*work: Coroutine[None, None, None]) -> None:
-    """Do all of it at once; when one part fails, the others are cancelled and over before its error is raised."""
+    """Run all concurrently; when one fails, the others are cancelled and have ended before its error is raised."""
     tasks = [asyncio.create_task(part) for part in work]
     try:
         await asyncio.gather(*tasks)

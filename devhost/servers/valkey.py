@@ -22,7 +22,7 @@ DATABASES = 64
 class Valkey(Server):
     """`async with Valkey(folder) as valkey: valkey.url`.
 
-    fast: keep nothing on disk, for tests. Otherwise at most the last second is lost in a crash.
+    fast: keep nothing on disk, for tests. Otherwise a crash loses at most the last second.
     """
 
     name = "valkey"
@@ -55,7 +55,7 @@ class Valkey(Server):
             f"requirepass {self.folder.secret('password')}",
             f'dir "{self.folder.path}"',
             f"databases {DATABASES}",
-            "set-proc-title no",  # keeps the command line, by which a leftover is recognised
+            "set-proc-title no",  # keeps the command line, which identifies a leftover process
             'save ""',
             f"appendonly {'no' if self.fast else 'yes'}",
             "appendfsync everysec",
@@ -76,7 +76,7 @@ class Valkey(Server):
         reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
         try:
             writer.write(f"AUTH {self.folder.secret('password')}\r\nPING\r\n".encode())
-            # +OK proves that it is ours: nobody else knows the password. -LOADING until its file is read.
+            # +OK proves that it is our server, since no other has this password. -LOADING until its file is read.
             return await reader.readline() == b"+OK\r\n" and await reader.readline() == b"+PONG\r\n"
         finally:
             writer.close()

@@ -1,9 +1,9 @@
-"""The parent's side of `reaper.py`: one watcher process that outlives us just long enough to clean up.
+"""The parent's side of `reaper.py`: one watcher process that outlives this one just long enough to clean up.
 
 A watcher on a pipe instead of PR_SET_PDEATHSIG: it works on macOS too, does not depend on which thread
 started the child, and stops servers gently (PostgreSQL gets its fast shutdown) before it kills.
 
-Invariant: from `guard(pid)` until `release(pid)` the process cannot outlive this one, whatever ends us.
+Invariant: from `guard(pid)` until `release(pid)` the process cannot outlive this one, however this one ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REAPER = Path(__file__).with_name("reaper.py")
 
 
 class Watcher:
-    """Starts its process on first use and again should that be killed."""
+    """Starts its process on first use, and again if that was killed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,13 +28,13 @@ class Watcher:
         self._guarded: dict[int, str] = {}
 
     def guard(self, pid: int, *, stop_signal: int, stop_timeout_s: float) -> None:
-        """Have `pid` (a session leader) stopped with `stop_signal` when this process is gone."""
+        """Stop `pid` (a session leader) with `stop_signal` when this process is gone."""
         with self._lock:
             self._guarded[pid] = f"+ {pid} {int(stop_signal)} {stop_timeout_s}\n"
             self._send(self._guarded[pid])
 
     def release(self, pid: int) -> None:
-        """`pid` has ended; its number may be reused from now on."""
+        """Stop guarding `pid`, which has ended; its number may be reused."""
         with self._lock:
             if self._guarded.pop(pid, None) is not None:
                 self._send(f"- {pid}\n")
@@ -59,7 +59,7 @@ class Watcher:
                 self._start()
 
     def _start(self) -> None:
-        """A new watcher, told of everything that is guarded now."""
+        """Start a watcher process and tell it every guarded process."""
         if not self._guarded:
             return
         self._process = subprocess.Popen(
@@ -68,7 +68,7 @@ class Watcher:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            start_new_session=True,  # a Ctrl-C or kill of our process group must not reach it
+            start_new_session=True,  # signals to our process group, such as Ctrl-C, must not reach it
         )
         for line in self._guarded.values():
             self._write(line)

@@ -1,4 +1,4 @@
-"""What a host runs with: app settings, host.json, function keys, the data folder.
+"""The settings of a host: app settings, host.json, function keys, the data folder.
 
-Not here: the command line (`cli.py`).
+Not here: the command line (`../cli.py`).
 """

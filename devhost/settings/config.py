@@ -1,7 +1,7 @@
 """The settings of an app: local.settings.json, the environment, and `%NAME%` in bindings.
 
-Invariant: a variable of the real environment always wins over local.settings.json, and what the app reads
-from `os.environ` is exactly what extensions see in `HostContext.settings`.
+Invariant: a variable of the real environment always wins over local.settings.json, and the app's
+`os.environ` equals the `HostContext.settings` of extensions.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class HttpOptions:
     route_prefix: str = "api"
     """Without slashes at its ends; may be empty."""
     max_outstanding: int | None = None
-    """Requests at once beyond which 429 is answered; None = no limit."""
+    """More concurrent requests than this are answered with 429; None = no limit."""
     max_concurrent: int | None = None
-    """HTTP functions running at once; the others wait. None = no limit."""
+    """HTTP functions that run concurrently; further ones wait. None = no limit."""
     custom_headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -116,11 +116,11 @@ def replace_names(raw: Mapping[str, Any], settings: Mapping[str, str], where: st
 
 @contextmanager
 def app_environment(app_dir: Path, settings: Mapping[str, str], offered: Mapping[str, str]) -> Iterator[None]:
-    """Give the process the app's environment and working folder; put both back afterwards.
+    """Give the process the app's environment and working folder, and restore both afterwards.
 
-    Only settings absent from the environment are added, so the real environment wins, with an empty value too. What
-    the host offers is different: a settings file copied from a sample names every setting, and there empty means that
-    nobody chose.
+    A setting is only added if the environment does not have it, so the real environment wins, even with an empty value.
+    A default offered by the host also replaces an empty value, since a settings file copied from a sample names every
+    setting, most of them empty.
     """
     additions = {name: value for name, value in settings.items() if name not in os.environ}
     chosen = {**settings, **os.environ}

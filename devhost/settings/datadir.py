@@ -1,6 +1,6 @@
 """The data folder of a host: version, lock, small JSON files.
 
-Invariant: one host at a time writes to a data folder, and only if it was written by the same data version.
+Invariant: only one host at a time writes to a data folder, and only one with the same data version.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class DataDir:
             raise
 
     def close(self) -> None:
-        """Let the folder go. Idempotent."""
+        """Release the folder. Idempotent."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -89,19 +89,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace a small state file in one step; a crash leaves the old or the new one."""
+    """Replace a small state file atomically."""
     scratch = path.with_name(path.name + ".new")
     scratch.write_text(json.dumps(value, indent=1), "utf-8")
     scratch.replace(path)
 
 
 def _try_lock(file: IO[str]) -> bool:
-    """An advisory lock that the system drops with the process, however it ends."""
+    """Take an advisory lock, which the system releases when the process ends in any way."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            file.seek(0x7FFF)  # a byte beyond the text, so that others can still read who holds it
+            file.seek(0x7FFF)  # a byte beyond the text, so that other processes can still read the holder's id
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             import fcntl

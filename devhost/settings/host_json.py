@@ -1,8 +1,7 @@
 """host.json: read, override, check.
 
-Invariant: a section or key that would change behaviour in Azure and that this host does not know is
-refused by name. What only tunes Azure's own machinery (health monitor, extension bundle, telemetry) is
-accepted and ignored.
+Invariant: an unknown section or key that would change behaviour in Azure is refused by name. Keys that only tune
+Azure's own machinery (health monitor, extension bundle, telemetry) are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ KNOWN_TOP_LEVEL = frozenset(
     }
 )
 SERVED_EXTENSIONS = frozenset({"http", "durabletask", "signalr"})
-# Sections of extensions whose triggers and bindings this host refuses anyway: without a function that uses
-# them they have no effect, so an app may carry them.
+# Sections of extensions whose triggers and bindings this host does not support. Without a function that uses them
+# they have no effect, so an app may have them.
 INERT_EXTENSIONS = frozenset(
     {
         "blobs",
@@ -73,7 +72,7 @@ _TIMESPAN = re.compile(r"(?:(?P<d>\d+)\.)?(?P<h>\d{1,2}):(?P<m>\d{1,2}):(?P<s>\d
 
 
 def load_host_json(app_dir: Path, settings: Mapping[str, str]) -> dict[str, Any]:
-    """host.json of `app_dir` with the `AzureFunctionsJobHost__a__b` settings laid over it.
+    """host.json of `app_dir` with the overrides from `AzureFunctionsJobHost__a__b` settings.
 
     Raises HostError when it is missing, is not JSON, or holds something unsupported.
     """
@@ -102,7 +101,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def section(config: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """A nested object of host.json, {} when absent. Names are matched as .NET does, ignoring case."""
+    """A nested object of host.json, {} when absent. Names are case-insensitive, as in .NET."""
     current: Mapping[str, Any] = config
     for name in names:
         value = lookup(current, name)
@@ -149,7 +148,7 @@ def _existing_key(config: Mapping[str, Any], name: str) -> str:
 
 
 def _parse_value(text: str) -> Any:
-    """Settings are text; numbers and booleans become what host.json would have held."""
+    """Convert the text of a setting to the number or boolean that host.json would contain."""
     if text.lower() in {"true", "false"}:
         return text.lower() == "true"
     if re.fullmatch(r"-?\d+", text):

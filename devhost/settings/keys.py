@@ -1,7 +1,7 @@
-"""Function keys: made on first start, kept in the data folder, checked when auth is on.
+"""Function keys: made at the first start, stored in the data folder, checked when auth is on.
 
-Invariant: fail closed — with auth on, a request without the right key never reaches user code, and keys
-are compared in constant time.
+Invariant: fail closed. With auth on, a request without the right key never reaches user code. Keys are compared in
+constant time.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Keys:
     def _matches(given: str | None, accepted: Sequence[str]) -> bool:
         if not given:
             return False
-        # Compare with all of them: the time taken tells nothing about which one was close.
+        # Compare with all keys, so that the time does not reveal which one was close.
         return sum(hmac.compare_digest(given.encode(), key.encode()) for key in accepted) > 0
 
 

@@ -1,4 +1,4 @@
 """An Azure SignalR Service (serverless mode) inside the dev host, and the two bindings that use it.
 
-Not here: which function sends what; a client library.
+Not here: a client library, and what an app sends.
 """

@@ -1,7 +1,7 @@
-"""What SignalR clients call: `POST /client/negotiate` and the WebSocket at `/client/`.
+"""The endpoints for SignalR clients: `POST /client/negotiate` and the WebSocket at `/client/`.
 
-Invariant: a client is in its hub only between a valid handshake and the end of its socket. Serverless clients
-listen; one that sends is told so and closed, as Azure does when no upstream is configured.
+Invariant: a client is in its hub only between a valid handshake and the end of its socket. In serverless mode clients
+only listen; a client that sends gets an error and is closed, as in Azure without an upstream.
 Source: ASP.NET Core "Transport Protocols"; behaviour checked against @microsoft/signalr 10.
 """
 
@@ -35,7 +35,7 @@ def client_routes(service: SignalRService) -> list[BaseRoute]:
 
 
 class _Refused(Exception):
-    """The request is answered with `status`; the text says why."""
+    """The request is refused with `status`; the text is the reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class _Refused(Exception):
 
 
 class _Negotiate:
-    """The service's half of the negotiation: hands out a connection id."""
+    """The service's part of the negotiation: issues a connection id."""
 
     def __init__(self, service: SignalRService) -> None:
         self._service = service
@@ -56,7 +56,7 @@ class _Negotiate:
             response = Response(str(exc), status_code=exc.status, media_type="text/plain")
         origin = request.headers.get("origin")
         if origin is not None:
-            # The service answers any origin: what protects it is the token, and no cookie is ever read.
+            # Any origin is allowed: the token protects the service, and cookies are never read.
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Credentials"] = "true"
             response.headers["Vary"] = "Origin"
@@ -71,7 +71,7 @@ class _Negotiate:
         if request.query_params.get("negotiateVersion") != "1":
             return JSONResponse({"error": "The dev host's SignalR endpoint needs negotiateVersion=1."})
         connection_id = new_connection_id()
-        # `useStatefulReconnect` is left out: clients that asked for it fall back to a plain reconnect.
+        # `useStatefulReconnect` is left out, so clients that asked for it fall back to a plain reconnect.
         return JSONResponse(
             {
                 "negotiateVersion": 1,
@@ -101,7 +101,7 @@ class _Socket:
             await send({"type": "websocket.accept"})
             rest = await self._handshake(receive, send)
         except OSError:
-            return  # the client went away in between
+            return  # the client disconnected in between
         if rest is None:
             return
         connection = Connection(
@@ -128,7 +128,7 @@ class _Socket:
         return connection_id
 
     async def _handshake(self, receive: Receive, send: Send) -> str | None:
-        """Returns the text that followed the handshake in its frame, or None when it failed."""
+        """Returns the text after the handshake in the same frame, or None when the handshake failed."""
         try:
             async with asyncio.timeout(self._service.limits.handshake_timeout_s):
                 message = await receive()
@@ -166,7 +166,7 @@ class _Socket:
 
 
 def _obey(connection: Connection, text: str) -> bool:
-    """Act on a client's messages; False once it said goodbye."""
+    """Handle a client's messages; False after its close message."""
     for kind, message in protocol.read_messages(text):
         if kind == protocol.CLOSE:
             return False
@@ -176,8 +176,8 @@ def _obey(connection: Connection, text: str) -> bool:
                 f"Client called {target!r}, but in serverless mode clients cannot send to the hub; "
                 "call an HTTP function instead."
             )
-        # Pings count by arriving at all. Completions, stream items and cancellations answer calls that are
-        # never made from here.
+        # A ping needs no answer: its arrival counts. Completions, stream items and cancellations answer calls
+        # that this service never makes.
     return True
 
 
@@ -185,7 +185,7 @@ def _identify(service: SignalRService, request: HTTPConnection) -> tuple[Hub, st
     """The hub and the user of a request. Raises _Refused."""
     if service.is_stopping:
         raise _Refused(503, "The dev host is stopping.")
-    # Read by hand: the hub must be given once, as the audience of the token names it once.
+    # Parsed here, since exactly one hub must be given, as in the token's audience.
     hubs = parse_qs(request.url.query).get("hub", [])
     if len(hubs) != 1 or not is_hub_name(hubs[0]):
         raise _Refused(400, "The query must name one hub.")

@@ -1,8 +1,8 @@
-"""One connected client: what waits to be sent to it, and how it is let go.
+"""One connected client: its send queue, and how it is closed.
 
-Invariant: `enqueue` never waits. A client that does not read fills its own queue, which is bounded;
-when it overflows that client alone is closed (it may reconnect) and nobody else notices. Text leaves in
-the order it was enqueued; what is queued when the socket is free leaves as one WebSocket frame.
+Invariant: `enqueue` never waits. A client that does not read fills its own bounded queue; on overflow only
+that client is closed (it may reconnect), and others are not affected. Text is sent in the order it was
+enqueued; all text that is queued when the socket is free is sent as one WebSocket frame.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Limits:
     """Times in seconds and sizes in bytes; tests shorten them."""
 
     ping_interval_s: float = 15.0
-    """A client that heard nothing for so long is sent a ping."""
+    """A client is sent a ping after this long without a message."""
     client_timeout_s: float = 30.0
-    """A client that said nothing for so long is gone (it pings every 15 s)."""
+    """A client that sent nothing for this long counts as gone (clients ping every 15 s)."""
     handshake_timeout_s: float = 15.0
     close_grace_s: float = 5.0
-    """How long a closing client may take to read what is left before the socket is cut."""
+    """How long a closing client may take to read the rest of its queue before the socket is cut."""
     queue_bytes: int = 4 * 1024 * 1024
     frame_bytes: int = 256 * 1024
     """Queued messages are joined into frames of about this size (some clients refuse frames over 1 MiB)."""
@@ -34,10 +34,10 @@ class Limits:
 
 
 class Flusher:
-    """Starts the sending of all connections that got something in this round of the event loop.
+    """Starts sending for all connections that got messages in this iteration of the event loop.
 
     One callback serves them all, so a message to many clients costs no task and no wake-up per client,
-    and messages that arrive in the same round share frames.
+    and messages of the same iteration share frames.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Flusher:
         waiting, self._waiting = self._waiting, []
         loop = asyncio.get_running_loop()
         for connection in waiting:
-            # Eager: unless the socket is full the whole send happens here and nothing is scheduled.
+            # Eager: unless the socket is full, the whole send happens here and no task is scheduled.
             task = asyncio.Task(connection.drain(), loop=loop, eager_start=True)
             if not task.done():
                 connection.sending = task
@@ -87,7 +87,7 @@ class Connection:
         self.groups: set[str] = set()
         self.heard_at = self.sent_at = loop.time()
         self.cut: asyncio.Future[None] = loop.create_future()
-        """Done when the socket is to be dropped without waiting for the client."""
+        """Done when the socket must be dropped without waiting for the client."""
         self.sending: asyncio.Task[None] | None = None
         self._send = send
         self._flusher = flusher
@@ -112,7 +112,7 @@ class Connection:
             self.close("The client reads too slowly; its queue is full.", allow_reconnect=True)
 
     def close(self, error: str | None = None, *, allow_reconnect: bool = False) -> None:
-        """Say goodbye after what is queued, then close the socket; cut it if the client does not read.
+        """Send the queue and a close message, then close the socket; cut it if the client does not read.
 
         allow_reconnect: whether the client may connect again by itself.
         """
@@ -123,7 +123,7 @@ class Connection:
         asyncio.get_running_loop().call_later(self._limits.close_grace_s, self.drop)
 
     def drop(self) -> None:
-        """Let go of the socket now. Idempotent."""
+        """Drop the socket now. Idempotent."""
         self._closing = True
         self._queue.clear()
         if not self.cut.done():
@@ -132,7 +132,7 @@ class Connection:
             self.sending.cancel()
 
     async def drain(self) -> None:
-        """Send what is queued until nothing is left; only the flusher calls it, never twice at once."""
+        """Send until the queue is empty. Only the flusher calls it, never concurrently."""
         try:
             while self._queue:
                 await self._send({"type": "websocket.send", "text": self._next_frame()})
@@ -140,8 +140,8 @@ class Connection:
             if self._closing:
                 await self._send({"type": "websocket.close", "code": 1000})
         except (OSError, RuntimeError):
-            # ASGI servers report a vanished client by OSError, and by RuntimeError when they had closed the
-            # socket themselves (their own keep-alive). The receiving side ends the connection either way.
+            # ASGI servers raise OSError for a vanished client, and RuntimeError when they closed the socket
+            # themselves (their own keep-alive). The receiving side ends the connection in both cases.
             self.drop()
         finally:
             self.sending = None

@@ -1,7 +1,7 @@
 """SignalR connection strings: `Endpoint=https://NAME;AccessKey=KEY;Version=1.0;`.
 
-Invariant: what this module returns can sign tokens. A string that names another way to authenticate
-(managed identity) is refused here, with the setting's name, and never half understood.
+Invariant: a parsed connection string can sign tokens. A string with another kind of authentication
+(managed identity) is refused with the setting's name.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ class ConnectionString:
     """One SignalR service, by its addresses (origin and optional path, no trailing slash) and its key."""
 
     endpoint: str
-    """What REST calls are sent to when there is no `server_endpoint`, and what tokens are issued for."""
+    """The audience of tokens, and the address of REST calls when there is no `server_endpoint`."""
     client_endpoint: str
-    """What clients connect to; the endpoint unless the string says otherwise."""
+    """The address that clients connect to; by default the endpoint."""
     server_endpoint: str
-    """What REST calls are sent to; the endpoint unless the string says otherwise."""
+    """The address of REST calls; by default the endpoint."""
     access_key: str = field(repr=False)
 
     def client_url(self, hub: str) -> str:
-        """The address handed to clients of a hub, which is also the audience of their tokens."""
+        """The address for clients of a hub, which is also the audience of their tokens."""
         return f"{self.client_endpoint}/client/?hub={hub}"
 
 
 def parse_connection_string(text: str, *, setting: str) -> ConnectionString:
     """Read a connection string.
 
-    setting: the name of the app setting, for messages; its value is never shown, as it holds a key.
+    setting: the name of the app setting, for messages. Its value is never shown, since it contains a key.
     Raises HostError when a part is missing, unknown or not supported here.
     """
     parts: dict[str, str] = {}
@@ -87,7 +87,7 @@ def parse_connection_string(text: str, *, setting: str) -> ConnectionString:
 
 
 def connection_string_of(settings: Mapping[str, str], setting: str) -> ConnectionString:
-    """The service an app setting names. Raises HostError when it is absent or wrong."""
+    """The service named by an app setting. Raises HostError when it is absent or wrong."""
     text = settings.get(setting, "")
     if text.strip():
         return parse_connection_string(text, setting=setting)

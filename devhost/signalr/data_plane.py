@@ -1,7 +1,7 @@
-"""The REST API by which servers send and manage groups: version 1 and api-version 2022-06-01.
+"""The REST API for sending messages and managing groups: version 1 and api-version 2022-06-01.
 
-Invariant: every call carries a token for exactly its own address. Health probes are absent on purpose:
-`/api/health` belongs to the function app that shares this origin.
+Invariant: every call carries a token for exactly its own address. Intentionally absent: health probes, since
+`/api/health` belongs to the function app on the same origin.
 Source: Azure SignalR Service data plane REST API, v1 and 2022-06-01.
 """
 

@@ -1,7 +1,7 @@
 """The SignalR binding extension: `signalRConnectionInfo` and `signalR` on the embedded or another service.
 
-Invariant: which service a binding speaks to is decided by its connection string alone. One that points at
-the dev host itself is served in the process; any other is reached as Azure would reach it.
+Invariant: only its connection string decides which service a binding uses. A string that points at the dev
+host itself is served in process; any other service is called as Azure would call it.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class SignalRExtension:
 
     @property
     def service(self) -> SignalRService:
-        """The embedded service; there is none before `bind`."""
+        """The embedded service; it does not exist before `bind`."""
         if self._service is None:
             raise RuntimeError("SignalRExtension.bind was not called")
         return self._service
 
     def default_settings(self, base_url: str) -> Mapping[str, str]:
-        """The connection string of the embedded endpoint, for apps that bring none."""
+        """The connection string of the embedded endpoint, for apps without one."""
         return {DEFAULT_SETTING: f"Endpoint={base_url};AccessKey={self._settings_key};Version=1.0;"}
 
     def bind(self, host: Host) -> None:
@@ -91,7 +91,7 @@ class SignalRExtension:
         return [*client_routes(service), *data_plane_routes(service)]
 
     def overview(self) -> Sequence[Shown]:
-        """Who is connected, and in which groups."""
+        """The connections and their groups."""
         rows = [
             [
                 (connection.connection_id, None),
@@ -105,7 +105,7 @@ class SignalRExtension:
         return [Table("Connected clients", ("Connection", "User", "Hub", "Groups"), rows)]
 
     def page(self, detail: str | None, query: Mapping[str, str]) -> Sequence[Shown]:
-        """The overview says all there is."""
+        """No further pages: the overview shows everything."""
         return []
 
     async def start(self) -> None:
@@ -131,13 +131,13 @@ class SignalRExtension:
             id_token = resolve_expressions(str(fields["idtoken"]), trigger)
             claims = tokens.unverified_claims(id_token, fields["claimtypelist"])
         url = service.client_url(hub)
-        # Signed with the endpoint's own lasting key, not with the one in the settings, which is new each start.
+        # Signed with the endpoint's stored key, not with the key in the settings, which is new at each start.
         key = self.service.keys[0] if self._is_embedded(service) else service.access_key
         token = tokens.sign(key, audience=url, user_id=user_id or None, claims=claims)
         return json.dumps({"url": url, "accessToken": token})
 
     async def send_output(self, binding: Binding, value: Any) -> None:
-        """Send messages and group actions, in their order; a malformed value sends nothing of it."""
+        """Send messages and group actions in order; of a malformed value nothing is sent."""
         sender = self._sender(_setting_of(binding), str(_fields(binding)["hubname"]))
         actions = read_output(value)
         for action in actions:
@@ -155,8 +155,8 @@ class SignalRExtension:
         own = context.settings.get(DEFAULT_SETTING, "")
         services = list(self._services.values())
         if own.strip() and DEFAULT_SETTING not in self._services:
-            # No binding uses it, but the app's own code may: hand-made tokens and REST calls.
-            # One that the dev host does not understand is no error here: no binding needs it.
+            # No binding uses this string, but the app's own code may (hand-made tokens, REST calls). So a string
+            # that the dev host does not understand is not an error.
             with contextlib.suppress(HostError):
                 services.append(parse_connection_string(own, setting=DEFAULT_SETTING))
         keys += [service.access_key for service in services if same_origin(service.endpoint, context.base_url)]
@@ -181,7 +181,7 @@ class SignalRExtension:
     def _check_size(self, message: HubMessage, value: Any) -> None:
         limit = self._limits.message_bytes
         if isinstance(value, str | bytes | bytearray) and len(value) * 4 <= limit:
-            return  # cannot be too long, whatever the encoding: the usual case costs nothing
+            return  # cannot be too long in any encoding, so the usual case costs nothing
         size = len(json.dumps(message.arguments, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         if size > limit:
             raise ValueError(f"a SignalR message of {size} bytes is over the service's limit of {limit}")
@@ -219,7 +219,7 @@ def _check_binding(function: Function, binding: Binding) -> None:
 
 
 def _refuse_collisions(context: HostContext) -> None:
-    """An app route at an address of the SignalR endpoint would be shadowed silently: say so instead."""
+    """Refuse app routes at addresses of the SignalR endpoint, which would be shadowed silently."""
     http = context.host_json.get("extensions", {}).get("http", {})
     prefix = str(http.get("routePrefix", "api"))
     for function in context.functions:

@@ -15,7 +15,7 @@ from devhost.signalr.protocol import encode_invocation
 
 
 class Hub:
-    """Everything one hub knows; hub names are lower case."""
+    """The state of one hub; hub names are lower case."""
 
     def __init__(self, name: str, user_groups: UserGroups) -> None:
         self.name = name
@@ -24,10 +24,10 @@ class Hub:
         self.groups: dict[str, set[Connection]] = {}
         self._user_groups = user_groups
 
-    # -- who is here
+    # -- connections
 
     def connect(self, connection: Connection) -> None:
-        """Add a client; it joins the groups remembered for its user."""
+        """Add a client; it joins the stored groups of its user."""
         self.connections[connection.connection_id] = connection
         if connection.user_id is not None:
             self.users.setdefault(connection.user_id, set()).add(connection)
@@ -49,7 +49,7 @@ class Hub:
     # -- groups
 
     def add_connection_to_group(self, connection_id: str, group: str) -> bool:
-        """Until it disconnects. False when there is no such connection."""
+        """Add a connection until it disconnects. False when there is no such connection."""
         connection = self.connections.get(connection_id)
         if connection is None:
             return False
@@ -70,9 +70,9 @@ class Hub:
             self.remove_connection_from_group(connection_id, group)
 
     def add_user_to_group(self, user_id: str, group: str, *, ttl_s: float | None = None) -> None:
-        """The user's connections now, and the later ones too: for `ttl_s` seconds, or for good without.
+        """Add the user's current and later connections, for `ttl_s` seconds or without a time limit.
 
-        ttl_s 0: only the connections of now.
+        ttl_s 0: only the current connections.
         """
         if ttl_s is None or ttl_s > 0:
             self._user_groups.add(self.name, user_id, group, ttl_s=ttl_s)
@@ -95,7 +95,7 @@ class Hub:
     def receivers(
         self, *, connection_id: str | None = None, user_id: str | None = None, group: str | None = None
     ) -> Collection[Connection]:
-        """The connections an address names; everyone without one. An unknown address names nobody."""
+        """The connections at an address; all connections without one. An unknown address has none."""
         if connection_id is not None:
             connection = self.connections.get(connection_id)
             return () if connection is None else (connection,)
@@ -123,7 +123,7 @@ class Hub:
                 connection.enqueue(text)
 
     def close(self, receivers: Iterable[Connection], *, reason: str | None, excluded: Collection[str] = ()) -> None:
-        """Close connections for good: their clients do not reconnect by themselves."""
+        """Close connections permanently: their clients do not reconnect by themselves."""
         for connection in tuple(receivers):
             if connection.connection_id not in excluded:
                 connection.close(reason)

@@ -1,7 +1,7 @@
-"""Which groups a user's later connections join, kept across restarts of the host.
+"""The groups that a user's later connections join, kept across restarts of the host.
 
-In Azure this list belongs to the SignalR service, which outlives every restart of the function app, so it
-is on disk here. Invariant: memory and file agree after each call; memory answers, the file is for the next start.
+In Azure this list belongs to the SignalR service, which outlives restarts of the function app, so it is on disk
+here. Invariant: memory and file agree after each call. Reads use memory; the file is for the next start.
 Source: Azure SignalR Service data plane REST API 2022-06-01, "Add a user to the target group".
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 YEAR_S = 365 * 24 * 3600.0
 LASTING_GROUPS_PER_USER = 100
-"""Of the groups a user joined without a time limit, the service keeps only the most recent ones."""
+"""The service keeps only this many of the latest groups that a user joined without a time limit."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS user_group (
@@ -35,7 +35,7 @@ class UserGroups:
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
-        # A membership lost in a power cut is joined again by the app; an fsync per join would cost more.
+        # After a power failure the app joins a lost membership again; an fsync per join would cost more.
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(_SCHEMA)
         self._db.execute("DELETE FROM user_group WHERE expires_at <= ?", (time.time(),))
@@ -53,7 +53,7 @@ class UserGroups:
         return [group for group, (until, _) in self._groups.get((hub, user_id), {}).items() if until > now]
 
     def add(self, hub: str, user_id: str, group: str, *, ttl_s: float | None = None) -> None:
-        """Remember a membership for `ttl_s` seconds, or for a year among the user's latest 100."""
+        """Store a membership for `ttl_s` seconds, or for a year as one of the user's latest 100."""
         now = time.time()
         is_lasting = ttl_s is None
         expires_at = now + (YEAR_S if ttl_s is None else ttl_s)
@@ -69,7 +69,7 @@ class UserGroups:
             self.remove(hub, user_id, name)
 
     def remove(self, hub: str, user_id: str, group: str) -> None:
-        """Forget one membership; an unknown one is no error."""
+        """Delete one membership; an unknown one is not an error."""
         groups = self._groups.get((hub, user_id), {})
         if groups.pop(group, None) is None:
             return
@@ -84,7 +84,7 @@ class UserGroups:
             self._db.execute("DELETE FROM user_group WHERE hub = ? AND user_id = ?", (hub, user_id))
 
     def take_expired(self) -> Iterator[tuple[str, str, str]]:
-        """Forget what has run out, yielding (hub, user, group) of each."""
+        """Delete expired memberships and yield (hub, user, group) of each."""
         now = time.time()
         expired = [
             (hub, user_id, group)

@@ -1,8 +1,8 @@
-"""What a function may set on a `signalR` output binding, as values.
+"""The values that a function may set on a `signalR` output binding.
 
 The shape decides: an object with `target` and `arguments` is a message, one with `action` changes a group.
-Invariant: a value that is neither, or that names nobody where it must name somebody, is refused whole before
-anything of it is sent.
+Invariant: a value that is neither, or that lacks a required address, is refused as a whole before any part
+of it is sent.
 Source: Azure Functions, "SignalR Service output binding".
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class HubMessage:
-    """A call of a client method; to everyone when no address is set, else to the first that is."""
+    """A call of a client method, sent to the first address that is set, or to everyone."""
 
     target: str
     arguments: list[Any]
@@ -34,7 +34,7 @@ class GroupVerb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GroupChange:
-    """A connection's or a user's membership; the connection goes first when both are set."""
+    """A change of a connection's or a user's membership; the connection is used when both are set."""
 
     verb: GroupVerb
     group: str | None
@@ -51,7 +51,7 @@ _VERBS = {verb.value.lower(): verb for verb in GroupVerb}
 def read_output(value: Any) -> list[HubAction]:
     """The actions of an output value: text or bytes of JSON, or the parsed object or list.
 
-    Raises ValueError saying what is wrong with which item.
+    Raises ValueError naming the item and its error.
     """
     if isinstance(value, str | bytes | bytearray):
         try:
@@ -102,6 +102,6 @@ def _name(fields: Mapping[str, Any], key: str, where: str) -> str | None:
     if not isinstance(value, str):
         raise ValueError(f"{where}: {key} must be a string")
     if not value:
-        # Azure treats an empty address as absent, and a message meant for one user goes to everybody.
+        # Azure treats an empty address as absent and would send a message for one user to everybody.
         raise ValueError(f"{where}: {key} is empty; leave it out to address everybody")
     return value

@@ -1,7 +1,7 @@
 """SignalR's JSON hub protocol, version 1: text messages that each end with the record separator.
 
-Invariant: everything this module encodes is plain ASCII text that ends with the separator, so messages
-can be joined into one WebSocket frame by concatenation and their length in characters is their size in bytes.
+Invariant: every encoded message is ASCII text that ends with the separator, so messages can be concatenated
+into one WebSocket frame, and their length in characters is their size in bytes.
 Source: ASP.NET Core, "SignalR Hub Protocol" (TransportProtocols.md and HubProtocol.md).
 """
 
@@ -23,7 +23,7 @@ class ProtocolError(Exception):
 
 
 def encode_invocation(target: str, arguments: Sequence[Any]) -> str:
-    """A call of a client method, no answer expected. Raises ValueError for NaN and infinities."""
+    """A call of a client method without a result. Raises ValueError for NaN and infinities."""
     return _encode({"type": INVOCATION, "target": target, "arguments": arguments})
 
 
@@ -43,7 +43,7 @@ def encode_handshake_error(error: str) -> str:
 def read_handshake(text: str) -> str:
     """Check the client's first record; returns the text after it.
 
-    Raises ProtocolError when it asks for a protocol that is not spoken here.
+    Raises ProtocolError when it asks for a protocol that is not supported.
     """
     record, separator, rest = text.partition(SEPARATOR)
     if not separator:

@@ -1,6 +1,6 @@
-"""Two ways for an action to reach a hub: into the embedded service, or to another one by REST.
+"""Two ways to perform an action on a hub: in the embedded service, or by REST on another one.
 
-Invariant: an action has been taken over by the service, in order, when `perform` returns.
+Invariant: when `perform` returns, the service has accepted the action; actions keep their order.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ API_VERSION = "2022-06-01"
 
 
 class SendFailed(Exception):
-    """The SignalR service did not take an action; the text says which and what it answered."""
+    """The SignalR service did not accept an action; the text names the action and the answer."""
 
 
 class Sender(Protocol):
     """Sends to one hub of one service."""
 
     async def perform(self, action: HubAction) -> None:
-        """Raises ValueError for what the service would refuse, SendFailed when it cannot be reached."""
+        """Raises ValueError for an invalid action, SendFailed when the service cannot be reached."""
         ...
 
 
 class EmbeddedSender:
-    """Straight into the hub: no HTTP, no copy."""
+    """Calls the embedded hub directly, without HTTP or copies."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -47,7 +47,7 @@ class EmbeddedSender:
 
 
 def change_group(hub: Hub, change: GroupChange) -> None:
-    """Apply a change; an unknown connection is no error, it may just have left."""
+    """Apply a change. An unknown connection is not an error, since it may have just disconnected."""
     connection_id, user_id, group = change.connection_id, change.user_id, change.group
     if connection_id is not None:
         if group is None:
@@ -77,7 +77,7 @@ class RestClient:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30, connect=10))
         url = f"{service.server_endpoint}{path}"
-        # The audience names the service by its own endpoint, also when calls pass through a proxy.
+        # The audience is the service's own endpoint, even when calls go through a proxy.
         token = tokens.sign(service.access_key, audience=f"{service.endpoint}{path}")
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body, separators=(",", ":"), allow_nan=False).encode()

@@ -1,6 +1,6 @@
-"""The embedded SignalR service: its keys, its hubs and the care of its connections.
+"""The embedded SignalR service: its keys, its hubs and the keep-alive of its connections.
 
-Invariant: after `stop` has begun nobody is let in, and everybody who was connected has been told to come back.
+Invariant: once `stop` has begun, new clients are refused and connected clients are told to reconnect later.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 
 
 def is_hub_name(name: str) -> bool:
-    """Letters, digits and underscores, beginning with a letter, as Azure asks."""
+    """Letters, digits and underscores, beginning with a letter, as Azure requires."""
     return _HUB_NAME.fullmatch(name) is not None
 
 
 def load_access_key(folder: Path) -> str:
-    """The service's own key, made at the first start, so that tokens outlive restarts."""
+    """The service's own key. It is stored at the first start, so that tokens stay valid after a restart."""
     path = folder / "access-key"
     try:
         return path.read_text("ascii").strip()
@@ -49,8 +49,8 @@ def load_access_key(folder: Path) -> str:
 class SignalRService:
     """One endpoint. Lives on the host's event loop.
 
-    endpoint: the address tokens are issued for.
-    keys: what tokens may be signed with; the first one signs.
+    endpoint: the audience of tokens.
+    keys: keys that verify tokens; the first one signs.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SignalRService:
         return self._stopping
 
     def hub(self, name: str) -> Hub:
-        """Hubs exist as soon as somebody names them; upper and lower case are the same."""
+        """The hub of a name, created on first use. Case does not matter."""
         name = name.lower()
         hub = self._hubs.get(name)
         if hub is None:
@@ -81,14 +81,14 @@ class SignalRService:
         return hub
 
     def hubs(self) -> list[Hub]:
-        """Those that somebody has named so far."""
+        """The hubs used so far."""
         return list(self._hubs.values())
 
     def start(self) -> None:
         self._carer = asyncio.create_task(self._care(), name="signalr-keepalive")
 
     async def stop(self) -> None:
-        """Tell everybody to come back later and wait until they have gone. Idempotent."""
+        """Tell all clients to reconnect later, and wait until they have disconnected. Idempotent."""
         self._stopping = True
         if self._carer is not None:
             self._carer.cancel()
@@ -98,7 +98,7 @@ class SignalRService:
         for hub in self._hubs.values():
             for connection in hub.connections.values():
                 connection.close("The dev host is stopping.", allow_reconnect=True)
-        # Each closing connection is cut after its grace, so this wait ends.
+        # Each closing connection is cut after its grace period, so this wait ends.
         await self.nobody.wait()
 
     # -- clients
@@ -113,7 +113,7 @@ class SignalRService:
             self.nobody.set()
 
     def client_claims(self, token: str | None, *, hub: str, origin: str) -> Mapping[str, Any]:
-        """Check a client's token. origin: where the request came to, which may be another name of ours.
+        """Check a client's token. origin: the origin that the request used, which may be an alias of ours.
 
         Raises TokenRefused.
         """
@@ -123,7 +123,7 @@ class SignalRService:
         return tokens.verify(token, keys=self.keys, audiences=audiences)
 
     def connection_token(self, hub: Hub, connection_id: str) -> str:
-        """What a client shows to open the connection it negotiated; signed, so nothing is kept meanwhile."""
+        """The token with which a client opens its negotiated connection. It is signed, so no state is kept."""
         message = f"{hub.name}\n{connection_id}".encode()
         digest = hmac.digest(self.keys[0].encode(), message, hashlib.sha256)
         return f"{connection_id}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
@@ -136,7 +136,7 @@ class SignalRService:
         return connection_id if is_ours else None
 
     async def _care(self) -> None:
-        """Ping the quiet, drop the silent, end memberships that ran out."""
+        """Ping idle clients, drop silent ones, end expired memberships."""
         limits = self.limits
         loop = asyncio.get_running_loop()
         while True:

@@ -1,7 +1,7 @@
 """The JWTs of SignalR: HS256 over the access key's UTF-8 bytes.
 
-Invariant: a token is good for exactly one audience. A client token names the hub's client address, a
-REST token the address of the one call, so that a client's token can never send.
+Invariant: a token is valid for exactly one audience. A client token names the hub's client address, a
+REST token the address of its one call, so that a client's token can never send.
 Source: Azure SignalR Service, "Data plane REST API", section on authentication via AccessKey.
 """
 
@@ -26,7 +26,7 @@ class TokenRefused(Exception):
 def sign(key: str, *, audience: str, user_id: str | None = None, claims: Mapping[str, Any] | None = None) -> str:
     """A token for `audience`, valid for an hour from now.
 
-    claims: extra claims for the client; one that clashes with a reserved name travels under a prefix.
+    claims: extra claims for the client; one with a reserved name gets a prefix.
     """
     now = int(time.time())
     payload: dict[str, Any] = {
@@ -51,7 +51,7 @@ def verify(token: str | None, *, keys: Sequence[str], audiences: Collection[str]
                 algorithms=["HS256"],
                 audience=audiences,
                 leeway=5,
-                # `exp` and `aud` are the whole protection; hand-made tokens may lack the other claims.
+                # Only `exp` and `aud` protect; hand-made tokens may lack the other claims.
                 options={"require": ["exp", "aud"], "verify_iat": False},
             )
         except jwt.InvalidSignatureError as exc:
@@ -62,7 +62,7 @@ def verify(token: str | None, *, keys: Sequence[str], audiences: Collection[str]
 
 
 def user_id_of(claims: Mapping[str, Any]) -> str | None:
-    """The user a client token speaks for; hand-made tokens use `nameid` or `sub`."""
+    """The user id in a client token; hand-made tokens use `nameid` or `sub`."""
     for name in (USER_CLAIM, "nameid", "sub"):
         value = claims.get(name)
         if isinstance(value, str) and value:
@@ -73,8 +73,8 @@ def user_id_of(claims: Mapping[str, Any]) -> str | None:
 def unverified_claims(id_token: str, names: Collection[str]) -> dict[str, Any]:
     """The claims called `names` of an identity token.
 
-    The signature is not checked, as in Azure: the platform did that before the function ran.
-    Raises ValueError when the text is no JWT.
+    The signature is not checked: in Azure the platform has done that before the function runs.
+    Raises ValueError when the text is not a JWT.
     """
     try:
         claims = jwt.decode(id_token, options={"verify_signature": False})

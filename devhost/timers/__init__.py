@@ -1,4 +1,4 @@
 """Timer triggers and their NCRONTAB schedules.
 
-Not here: durable timers (`durable/workers/timers.py`).
+Not here: durable timers (`../durable/workers/timers.py`).
 """

@@ -23,7 +23,7 @@ _FIELDS = (
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _INTERVAL = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2})")
-# 29 February can be eight years off (1896-1904, 2096-2104), and one on a given weekday forty.
+# The next 29 February can be eight years away (1896-1904, 2096-2104), and one on a given weekday forty.
 _SEARCH_YEARS = 41
 
 
@@ -37,7 +37,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IntervalSchedule:
-    """Every so often, counted from the last run."""
+    """A fixed interval, counted from the last run."""
 
     every: timedelta
 
@@ -61,8 +61,8 @@ class CronSchedule:
     def next_after(self, moment: datetime) -> datetime | None:
         local = moment.astimezone(self.zone)
         if len(self.hours) == 24:
-            # Step on at the offset of now: so it runs through the hour that autumn repeats. Where the offset
-            # changes on the way, the instant found still counts if its own local time matches.
+            # Step with the current UTC offset, so that it also runs in the hour that autumn repeats. If the
+            # offset changes on the way, the found instant still counts when its own local time matches.
             offset = local.utcoffset() or timedelta()
             found = self._next_local(local.replace(tzinfo=None))
             if found is not None:
@@ -71,7 +71,7 @@ class CronSchedule:
                     return instant
         wall: datetime | None = local.replace(tzinfo=None)
         while wall is not None and (wall := self._next_local(wall)) is not None:
-            # A local time that spring skips is read with the offset before the change: it fires that much later.
+            # A local time that spring skips is read with the offset before the change, so it fires that much later.
             instant = wall.replace(tzinfo=self.zone).astimezone(UTC)
             if instant > moment:
                 return instant

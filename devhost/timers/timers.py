@@ -1,7 +1,7 @@
 """Timer triggers.
 
-A timer's status (last and next run) is kept in the data folder, so that a run missed while the host was
-down happens at the next start, marked past due.
+A timer's status (last and next run) is stored in the data folder, so that a run missed while the host was
+down happens at the next start, marked as past due.
 Invariant: a timer never overlaps itself; its next due time is computed when a run has ended.
 """
 
@@ -28,8 +28,7 @@ from devhost.timers.ncrontab import IntervalSchedule, Schedule, parse_schedule
 logger = logging.getLogger("devhost.timers")
 
 STATUS_FILE = "timers.json"
-# Schedules closer together than this are not monitored in Azure either: by the time a host is back up, the
-# next run is due anyway.
+# Azure does not monitor more frequent schedules either: when the host is up again, the next run is due anyway.
 _SHORTEST_MONITORED = timedelta(minutes=1)
 
 
@@ -46,7 +45,7 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is remembered of a timer. Aware UTC instants."""
+    """The stored status of a timer. Aware UTC instants."""
 
     last: datetime | None
     next: datetime | None
@@ -74,7 +73,7 @@ class TimerService:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to watch every enabled timer."""
+        """Start watching every enabled timer."""
         for timer in self._timers.values():
             if not timer.function.disabled:
                 self._tasks.append(asyncio.create_task(self._watch(timer), name=f"timer {timer.function.name}"))
@@ -109,7 +108,7 @@ class TimerService:
         logger.warning("%s has no further run: its schedule never matches again", name)
 
     def _check_past_due(self, timer: Timer, now: datetime) -> bool:
-        """Whether a run was missed while the host was down, by the schedule as it is written today."""
+        """Whether a run was missed while the host was down, by the current schedule."""
         known = self._store.get(timer.function.name)
         if known is None:
             return False
@@ -120,7 +119,7 @@ class TimerService:
         now = self._clock.now()
         if isinstance(schedule, IntervalSchedule):
             return schedule.next_after(now)
-        # The clock may wake us a little early; counting from `due` never runs the same instant twice.
+        # The clock may wake us slightly early; counting from `due` avoids running the same instant twice.
         return schedule.next_after(max(now, due))
 
     async def _run(self, timer: Timer, *, is_past_due: bool, due: datetime | None = None) -> None:

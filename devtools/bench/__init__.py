@@ -1,6 +1,6 @@
-"""`./dev bench`: how fast turns are, measured on the real servers with a fast fake model. See README.md beside this.
+"""`./dev bench`: measures the speed of turns on the real servers with a fast fake model. See README.md beside this.
 
-`main(arguments)` is the command; `load.py` is the load generator, a process of its own.
+`main(arguments)` is the command; `load/generator.py` is the load generator, a separate process.
 
 Not here: exact counts (`devtools/measure_turn.py`).
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the benchmark; the exit status."""
-    from devtools.bench.command import main as run  # costs seconds of imports that the load generator must not pay
+    """Run the benchmark; returns the exit status."""
+    from devtools.bench.command import main as run  # takes seconds to import, which the load generator must not pay
 
     return run(arguments)

@@ -29,7 +29,7 @@ from devtools.setup.places import ROOT
 _RESULTS = Path(ROOT) / "bench-results"
 _HERE = "here"
 _APIS = ("responses", "chat")
-"""The model's; the ratio is of the first to the second."""
+"""The model's APIs; the ratio is first to second."""
 _PROFILE_S = 15.0
 
 
@@ -43,12 +43,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _until_signal(options: argparse.Namespace) -> int:
-    """A signal ends the run in order: nothing stays behind."""
+    """Run until done or a signal arrives; either way no process is left behind."""
     work = asyncio.create_task(_bench(options))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        if not work.cancelling():  # a second one must not cut the stopping short
+        if not work.cancelling():  # a second signal must not interrupt the clean-up
             work.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -97,7 +97,7 @@ async def _bench(options: argparse.Namespace) -> None:
 
 def _temporary_folder(stack: contextlib.ExitStack) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    # PostgreSQL runs under another account when we are root, and must be able to pass.
+    # When we are root, PostgreSQL runs under another account, which must be able to reach the folder.
     folder.chmod(0o711)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -141,12 +141,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=_names, default=(), metavar="NAME,...", help=f"of {', '.join(ALL)}")
     parser.add_argument("--sessions", type=_counts, default=SESSIONS, metavar="N,...", help="at once (1,16,64)")
     parser.add_argument("--rounds", type=_count, help="how often each case is measured (3; quick: 1)")
-    parser.add_argument("--seconds", type=_seconds, help="of one measured window (5; quick: 1.5)")
-    parser.add_argument("--watch", choices=list(Watch), default=Watch.SSE.value, help="how clients see the answer")
-    parser.add_argument("--compare", metavar="REV", help="measure this git revision too, in turns, and print ratios")
-    parser.add_argument("--apis", action="store_true", help="measure the model over both of its APIs, in turns")
+    parser.add_argument("--seconds", type=_seconds, help="length of a measured window (5; quick: 1.5)")
+    parser.add_argument("--watch", choices=list(Watch), default=Watch.SSE.value, help="how clients watch the answer")
+    parser.add_argument("--compare", metavar="REV", help="also measure this git revision, and print ratios")
+    parser.add_argument("--apis", action="store_true", help="measure the model over both of its APIs, and print ratios")
     parser.add_argument("--profile", action="store_true", help="then profile the host with py-spy")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go (bench-results/<time>.json)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures (bench-results/<time>.json)")
     return parser
 
 

@@ -1,8 +1,8 @@
-"""What is measured: a checkout's host with a database, a Redis database and a data folder of its own.
+"""The system under test: a checkout's host with its own database, Redis database and data folder.
 
-The servers and the fake model are shared, so that two revisions can be measured in turns under equal conditions.
+The servers and the fake model are shared, so that two revisions can be measured alternately under equal conditions.
 
-Invariant: no setting of the person who runs the benchmark reaches the app; it never talks to a real model.
+Invariant: the app gets no setting of the user who runs the benchmark, and never talks to a real model.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _CLEARED = (
     "APPROVAL_WEBHOOK_SECRET",
     "REALTIME_DELIVERY",
 )
-"""Set to nothing: a variable of the environment wins over local.settings.json even when it is empty."""
+"""Set to empty values: an environment variable wins over local.settings.json even when it is empty."""
 _SIGNALR = "AzureSignalRConnectionString"
 
 
 class FastModel(Server):
-    """The offline model without delays of its own, obeying scripts."""
+    """The offline model without delays, with scripts."""
 
     name = "model"
 
@@ -83,7 +83,7 @@ class Contender(Server):
     def __init__(
         self, label: str, checkout: Path, folder: Path, *, settings: Mapping[str, str], report: Report
     ) -> None:
-        """settings: where its servers are; the rest is set here."""
+        """settings: the addresses of its servers; all other settings are made here."""
         super().__init__(ServerFolder(folder), report=report)
         self.label = label
         self.checkout = checkout
@@ -125,19 +125,19 @@ class Contender(Server):
         self.started_at_pid = self.pid
 
     def check_alive(self) -> None:
-        """Raises ServerError when the host was restarted meanwhile: what was measured then is worth nothing."""
+        """Raises ServerError when the host was restarted meanwhile, which invalidates the measurement."""
         if self.pid != self.started_at_pid:
             raise ServerError(f"{self.label}: the host ended while it was measured (log: {self.folder.log_file})")
 
     async def tools(self) -> list[dict[str, object]]:
-        """The tools the app offers a model, as chat completions want them."""
+        """The app's tools, in the format of chat completions."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.url}/tools") as response:
             items = (await response.json())["items"]
         names = ("name", "description", "parameters")
         return [{"type": "function", "function": {name: item[name] for name in names}} for item in items]
 
     def _refuse_other_signalr(self) -> None:
-        """An empty setting would not do here: the host then takes it for a mistake."""
+        """Refuse a SignalR setting in local.settings.json. The host does not accept an empty value to override it."""
         path = self.checkout / "local.settings.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8-sig")).get("Values", {})
@@ -156,7 +156,7 @@ class Contender(Server):
             **dict.fromkeys(_CLEARED, ""),
             "AUTH_MODE": "dev",
             "PUBLIC_BASE_URL": address,
-            "RATE_LIMIT_PER_MINUTE": "0",  # one user asks all
+            "RATE_LIMIT_PER_MINUTE": "0",  # no limit: one user sends all requests
             "APPROVAL_LINK_SECRET": "only-for-the-benchmark-" + "0" * 32,
             "OPENAI_API_KEY": "bench",
             "OPENAI_MODEL": "offline-demo",
@@ -169,7 +169,7 @@ class Contender(Server):
 
 
 async def make_database(postgres: Postgres, number: int) -> str:
-    """The URL of a fresh database for contender `number`, owned by the app's role."""
+    """The URL of a new database for contender `number`, owned by the app's role."""
     if number == 0:
         return postgres.url
     name = f"{postgres.database}_{number}"

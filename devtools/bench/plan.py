@@ -1,4 +1,4 @@
-"""Which cases are measured, how long, how often."""
+"""The measured cases, their length and number of rounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GROWTH = "growth"
 ALL = (*WORKLOADS, REALISTIC, GROWTH)
 SESSIONS = (1, 16, 64)
 _REALISTIC_SESSIONS = 16
-"""The most sessions of the realistic workload: beyond, it would measure what the others do."""
+"""Most sessions of the realistic workload; beyond, it would measure the same as the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Case:
     workload: str
     sessions: int
     seconds: float
-    """Of the measured window."""
+    """Length of the measured window."""
     max_turns: int
-    """Per session: with a longer history a turn costs more."""
+    """Limit per session, since a turn costs more with a longer history."""
 
     @property
     def name(self) -> str:
@@ -31,7 +31,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Turns late in a session against first turns. turns: before the late one."""
+    """Turns late in a session compared with first turns. turns: number of turns before the late one."""
 
     sessions: int
     turns: int
@@ -56,7 +56,7 @@ def make_plan(
     seconds: float | None,
     watch: str,
 ) -> Plan:
-    """only: names from ALL; empty means all. rounds and seconds: None takes those of the quick or the full plan."""
+    """only: names from ALL; empty means all. rounds, seconds: None takes the value of the quick or the full plan."""
     wanted = only or ALL
     window_s = seconds or (1.5 if quick else 5.0)
     cases = []

@@ -1,7 +1,7 @@
-"""`python -m devtools.bench.readme`: writes the tables of README's "Speed" from the figures kept under `docs/`.
+"""`python -m devtools.bench.readme`: writes the tables of README's "Speed" from the figures in `docs/`.
 
-Those are what `./dev bench --json docs/bench.json` and `python -m devtools.bench.search --json docs/bench-search.json`
-wrote; a test holds README to them, so that no figure there is older than its file or written by hand.
+The figures are the output of `./dev bench --json docs/bench.json` and of
+`python -m devtools.bench.search --json docs/bench-search.json`. A test compares README with these files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SERVERS = ("postgres", "valkey", "azurite")
 
 
 def turns_table(document: Mapping[str, Any]) -> str:
-    """document: what `./dev bench` wrote, of one checkout and of every workload."""
+    """document: the output of `./dev bench` for one checkout and every workload."""
     machine, cases = document["machine"], document["cases"]
     lines = [
         f"{machine['cores']} cores ({machine['processor']}), Python {machine['python']}, everything on the same "
@@ -71,7 +71,7 @@ def turns_table(document: Mapping[str, Any]) -> str:
 
 
 def search_table(document: Mapping[str, Any]) -> str:
-    """document: what the search benchmark wrote."""
+    """document: the output of the search benchmark."""
     lines = [
         f"Search and history over {document['messages']:,} messages, one request at a time, ms:",
         "",
@@ -86,7 +86,7 @@ def search_table(document: Mapping[str, Any]) -> str:
 
 
 def rewritten(readme: str, turns: Mapping[str, Any], search: Mapping[str, Any]) -> str:
-    """README with both tables as the figures say. Raises ValueError where a place for one is missing."""
+    """README with both tables recomputed. Raises ValueError when the place of a table is missing."""
     for name, table in (("turns", turns_table(turns)), ("search", search_table(search))):
         place = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
         readme, found = place.subn(lambda match, table=table: match[1] + table + match[2], readme)  # type: ignore[misc]
@@ -106,7 +106,7 @@ def _span(case: Mapping[str, Any], name: str, sign: str) -> str:
 
 
 def _short(value: float) -> str:
-    """Two digits at least, and no more than a reader needs."""
+    """A number with at least two digits and few decimals."""
     return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 

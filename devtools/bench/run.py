@@ -1,7 +1,7 @@
-"""One run: servers, fake model, load generator and contenders up; all rounds; everything down again.
+"""One run: start servers, fake model, load generator and contenders; measure all rounds; stop everything.
 
-Rounds go through all cases in turn and, in each case, through all contenders, so that a slow minute of the machine
-hits everything alike; every other round takes the contenders in reverse.
+Each round goes through all cases and, in each case, through all contenders, so that a slow minute of the machine
+affects all alike. Every other round takes the contenders in reverse order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WARM_UP_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Code, and settings of its own, to be measured."""
+    """A checkout to measure, with its own settings."""
 
     checkout: Path
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Bench:
 
     async def measure_bare(self, case: Case, seconds: float) -> Measured:
         order = self._order("bare", case)
-        # A bare turn of the realistic model is as slow as one of ours; a few are enough, they hardly vary.
+        # A bare turn of the realistic model is as slow as ours; a few are enough, since they hardly vary.
         order["seconds"] = max(seconds, 2.0) if case.workload == "realistic" else seconds
         order["max_turns"] = 10_000
         return await self.loader.order(order, _no_usage)
@@ -84,7 +84,7 @@ def _no_usage() -> dict[str, Usage]:
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, versions: Mapping[str, Version], say: Say) -> AsyncIterator[Bench]:
-    """Start everything in `folder`. versions: label → what to measure. Raises ServerError."""
+    """Start everything in `folder`. versions: by label. Raises ServerError."""
 
     def report(name: str, text: str) -> None:
         say(f"  {name}: {text}")
@@ -153,7 +153,7 @@ async def carry_out(bench: Bench, plan: Plan, say: Say) -> Outcome:
 
 
 async def _warm_up(bench: Bench, plan: Plan) -> None:
-    """Imports, pools and caches fill; nothing is kept of it."""
+    """Fill imports, pools and caches; the results are discarded."""
     for workload in dict.fromkeys(case.workload for case in plan.cases if case.workload != "realistic") or ("W1",):
         for contender in bench.contenders:
             await bench.measure(Case(workload, 8, _WARM_UP_S / 2, 1000), contender, plan.watch)

@@ -1,9 +1,9 @@
 """Search and history over many messages: `python -m devtools.bench.search [--messages 1000000]`.
 
-Fills a database of its own with generated messages and measures the app's own services, as a request does after
-authentication: full-text search by a user with ordinary and by one with very much history, and a page of history.
+Fills its own database with generated messages and measures the app's own services, as called by a request after
+authentication: full-text search by a user with an ordinary and by one with a very long history, and a page of history.
 
-Invariant: the rows are what the app would have stored, the index is the migration's own; only the filling is in bulk.
+Invariant: the rows are as the app stores them, and the index is the migration's own; only the rows are loaded in bulk.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _WORDS_PER_MESSAGE = 40
 _PER_SESSION = 100
 _LONG_SESSION = 10_000
 _HEAVY_SHARE = 0.3
-"""Of all messages belongs to one user; the others share the rest evenly."""
+"""Share of all messages that belongs to one user; the others share the rest evenly."""
 _PER_USER = 2_000
 _HEAVY, _USER = "heavy", "user-7"
 _DEADLINE_S = 60.0
 
 type _Figures = dict[str, dict[str, float]]
-"""Milliseconds by the name of what was asked: p50, p95, max."""
+"""Milliseconds by the name of the query: p50, p95, max."""
 
 _COPY = (
     b"COPY messages (id, session_id, number, turn_number, step, ordinal, role, content, status, tokens, created_at)"
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m devtools.bench.search")
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=200, help="of each kind")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     try:
         figures = asyncio.run(_bench(options.messages, options.requests))
@@ -99,7 +99,7 @@ async def _bench(messages: int, requests: int) -> _Figures:
 
 def _temporary_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="bench-search-"))
-    # PostgreSQL runs under another account when we are root, and must be able to pass.
+    # When we are root, PostgreSQL runs under another account, which must be able to reach the folder.
     folder.chmod(0o711)
     return folder
 
@@ -108,7 +108,7 @@ async def _measure(pool: PostgresPool, requests: int) -> _Figures:
     figures: _Figures = {}
     search = SearchService(PostgresSearch(pool))
     history = HistoryManager(PostgresSessions(pool), PostgresTurns(pool))
-    chooser = random.Random(2)  # noqa: S311  # the same questions every time
+    chooser = random.Random(2)  # noqa: S311  # the same queries every time
     vocabulary = _vocabulary()
     questions: dict[str, Callable[[], str]] = {
         "one of the 20 commonest words": lambda: chooser.choice(vocabulary[:20]),
@@ -152,7 +152,7 @@ async def _measure(pool: PostgresPool, requests: int) -> _Figures:
 
 
 async def _timed(figures: _Figures, name: str, ask: Callable[[], Awaitable[None]], requests: int) -> list[float]:
-    """Milliseconds of each request, after a few unmeasured ones."""
+    """Milliseconds of each request, after a few warm-up requests."""
     took: list[float] = []
     stop_at = time.perf_counter() + _DEADLINE_S
     for number in range(requests + 5):
@@ -181,7 +181,7 @@ def _row(figures: _Figures, name: str, took: Sequence[float]) -> None:
 
 
 def _vocabulary() -> list[str]:
-    """Made-up words, commonest first, none twice."""
+    """Distinct made-up words, most common first."""
     maker = random.Random(1)  # noqa: S311  # the same words every time
     syllables = [consonant + vowel for consonant in "bdfghklmnprstvz" for vowel in "aeiou"]
     words = dict.fromkeys("".join(maker.choices(syllables, k=maker.choice((2, 3, 3, 4)))) for _ in range(_WORDS * 2))
@@ -189,7 +189,7 @@ def _vocabulary() -> list[str]:
 
 
 def _contents(count: int) -> Iterator[str]:
-    """Messages whose words are as unevenly common as in a language (Zipf's law)."""
+    """Messages with word frequencies as in a natural language (Zipf's law)."""
     maker = random.Random(3)  # noqa: S311  # the same messages every time
     vocabulary = _vocabulary()
     weights = list(accumulate(1 / (rank + 2.7) for rank in range(len(vocabulary))))
@@ -214,7 +214,7 @@ def _fill(superuser_url: str, database: str, messages: int) -> None:
     sessions = list(_sessions(messages))
     url = superuser_url.rpartition("/")[0] + f"/{database}"
     with psycopg.connect(url, autocommit=True) as connection:
-        # Bulk: neither the trigger nor the foreign keys; the index is made at the end, from its own definition.
+        # In bulk, without the trigger and foreign keys; the index is made at the end from its own definition.
         connection.execute("SET session_replication_role = replica")
         connection.execute("SET maintenance_work_mem = '256MB'")
         row = connection.execute("SELECT pg_get_indexdef('message_search_words'::regclass)").fetchone()

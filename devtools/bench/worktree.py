@@ -1,4 +1,4 @@
-"""Another revision of a checkout in a folder of its own, for `--compare`."""
+"""Another revision of a checkout in its own folder, for `--compare`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from devhost.servers import ServerError
 
 
 def revision_of(checkout: Path) -> str:
-    """Short commit id, with `+` when files differ from it; "unknown" outside git."""
+    """Short commit id, with `+` when files are changed; "unknown" outside git."""
     try:
         commit = _git(checkout, "rev-parse", "--short", "HEAD")
         return commit + ("+" if _git(checkout, "status", "--porcelain") else "")

@@ -1,4 +1,4 @@
-"""`./dev up`: what it runs, the environment that the app gets, start and stop.
+"""`./dev up`: its programs, the environment of the app, start and stop.
 
 Not here: the servers themselves (`devhost/servers/`).
 """

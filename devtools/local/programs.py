@@ -1,6 +1,6 @@
-"""Programs of this project that `./dev up` runs beside the servers, supervised like them: host and offline model.
+"""Programs of this project that `./dev up` runs and supervises like the servers: host, offline model, notes.
 
-Invariant: one is ready only when the process we started says so, never because something answers on its port.
+Invariant: a program is ready only when our own process says so, never because something answers on its port.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from devtools.setup.places import ROOT
 
 
 class Health(NamedTuple):
-    """What the app says of itself."""
+    """The app's answer to a health check."""
 
     is_ready: bool
     text: str
-    """Its answer in one line, for the message when it does not get ready."""
+    """The answer in one line, for the message when the app does not become ready."""
     model: str = ""
-    """What it says of its model; empty: nothing."""
+    """The state of the model as text; empty when unknown."""
     model_may_pass: bool = True
-    """Of one that does not answer: waiting may help."""
+    """Waiting may help when the model does not answer."""
     lacks_model_alone: bool = False
-    """Nothing else that a turn needs is missing."""
+    """Only the model is missing for a turn."""
 
 
 class _Program(Server):
-    """A program of ours on a port of its own, ready when it has written its ready file."""
+    """A program of ours on its own port. It is ready when it has written its ready file."""
 
     module: str
 
@@ -49,7 +49,7 @@ class _Program(Server):
         self.folder.make()
 
     def command(self) -> Command:
-        # Kept over a restart, since the app has been told.
+        # A restart keeps the port, since the app has been told.
         self.port = self.folder.port("port", fixed=self.port or self._free_wanted_port())
         self._ready_file.unlink(missing_ok=True)
         return _python(
@@ -72,7 +72,7 @@ class _Program(Server):
 
 
 class OfflineModel(_Program):
-    """The model that answers when no endpoint is set."""
+    """The model that is used when no endpoint is set."""
 
     name = "model"
     module = "devhost.model"
@@ -83,7 +83,7 @@ class OfflineModel(_Program):
 
 
 class Notes(_Program):
-    """Somewhere for `http_request` to go when no host is allow-listed."""
+    """A target for the tool `http_request` when no host is on the allow-list."""
 
     name = "notes"
     module = "devtools.notes"
@@ -96,7 +96,7 @@ class Notes(_Program):
 class AppHost(Server):
     """The local Functions host with the app of this checkout; its output goes to the terminal.
 
-    env: the whole environment. A restart keeps port and data, so that turns go on where they stood.
+    env: the whole environment. A restart keeps port and data, so that turns go on where they were.
     """
 
     name = "host"
@@ -137,7 +137,7 @@ class AppHost(Server):
         )
 
     async def is_ready(self) -> bool:
-        """The host serves, and the app says that each of its dependencies answers."""
+        """Whether the host serves and the app reports that it is ready."""
         try:
             written = await asyncio.to_thread(self._ready_file.read_text)
         except FileNotFoundError:
@@ -146,13 +146,13 @@ class AppHost(Server):
             return False
         self.health = await self._ask_health()
         if self.health.lacks_model_alone and self.has_been_ready:
-            return True  # started again after it had died: a model that is away meanwhile is no reason to stop
+            return True  # after a restart, a model that is down is no reason to stop
         self._tell_of_model()
         self.has_been_ready = self.has_been_ready or self.health.is_ready
         return self.health.is_ready
 
     def _tell_of_model(self) -> None:
-        """Once, while it is waited for. Raises ServerError when waiting would not help."""
+        """Report a model that does not answer, once. Raises ServerError when waiting would not help."""
         if not self.health.lacks_model_alone or not self.health.model:
             return
         if not self.health.model_may_pass:

@@ -1,7 +1,7 @@
-"""What one `./dev up` runs, and the environment the app gets from it.
+"""The servers of one `./dev up`, and the environment that the app gets from them.
 
-Invariant: a setting its user made (environment, or local.settings.json) is never replaced, and what it
-points at is never started by us.
+Invariant: a user's own setting (environment or local.settings.json) is never replaced, and a server that it
+points to is never started by us.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MODEL_SETTINGS = ("AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL")
 
 
 def user_settings() -> dict[str, str]:
-    """What is set already: the environment over local.settings.json; empty values count as not set.
+    """The user's settings: local.settings.json, overridden by the environment; empty values count as not set.
 
     Raises ServerError when local.settings.json cannot be read.
     """
@@ -42,7 +42,7 @@ def user_settings() -> dict[str, str]:
 
 
 class Stack:
-    """The servers that `settings` leave to us, each with the settings it provides once it runs."""
+    """The servers for settings that the user did not set; each provides its setting once it runs."""
 
     def __init__(self, data: Path, settings: Mapping[str, str], *, port: int, report: Report) -> None:
         self._settings = settings
@@ -57,7 +57,7 @@ class Stack:
             self._provided["AzureWebJobsStorage"] = Azurite(data / "azurite", report=report)
         if not any(name in settings for name in _MODEL_SETTINGS):
             self._provided["OPENAI_BASE_URL"] = OfflineModel(data / "model", report=report)
-        # Next to the app's port when that is free, so that the tour reads the same everywhere.
+        # The port after the app's if it is free, so that the tour is the same everywhere.
         self.notes = (
             None if "TOOLS_HTTP_ALLOW" in settings else Notes(data / "notes", report=report, wanted_port=port + 1)
         )
@@ -67,7 +67,7 @@ class Stack:
         return (*self._provided.values(), *([self.notes] if self.notes is not None else []))
 
     def leave_out(self, server: Server) -> None:
-        """Go on without a server that cannot be had; its setting stays unset."""
+        """Go on without a server that cannot be installed; its setting stays unset."""
         self._provided = {setting: one for setting, one in self._provided.items() if one is not server}
 
     @property
@@ -75,7 +75,7 @@ class Stack:
         return "OPENAI_BASE_URL" in self._provided
 
     def app_environment(self, *, port: int) -> dict[str, str]:
-        """The app's environment; call it when the servers run."""
+        """The app's environment. Call it when the servers run."""
         defaults = {
             "AUTH_MODE": "dev",
             "PUBLIC_BASE_URL": f"http://localhost:{port}",
@@ -91,18 +91,18 @@ class Stack:
 
 
 def beside_the_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """What to set so that a proxy, where one is set, is not asked for this machine's own servers."""
+    """Environment variables that keep requests to this machine's own servers away from a configured proxy."""
     given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     if not any(environment.get(name) for name in _PROXIES) or given.strip() == "*":
         return {}
     named = [part.strip() for part in given.split(",") if part.strip()]
     direct = ",".join([*named, *(name for name in _LOOPBACK_NAMES if name not in named)])
-    # Who reads both takes the lower-case one first.
+    # Programs that read both prefer the lower-case one.
     return {"no_proxy": direct, "NO_PROXY": direct}
 
 
 def _secrets(data: Path) -> dict[str, str]:
-    """Made once per data folder: links and signatures stay valid over restarts."""
+    """The secrets of a data folder, made once, so that links and signatures stay valid after a restart."""
     path = data / "secrets.json"
     try:
         read = json.loads(path.read_text())

@@ -1,7 +1,7 @@
 """`./dev up`: the servers, the offline model, the migrations and the host, until Ctrl-C or SIGTERM.
 
-Invariants: `ready` is printed only when the app itself says a turn would work; however this ends, no process
-stays behind; a part that dies is named, then restarted, or everything stops.
+Invariants: `ready` is printed only when the app itself reports that a turn would work. However this ends, no process is
+left behind. A part that crashes is named and restarted, or everything stops.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from devtools.local.programs import AppHost
 from devtools.local.stack import ROOT, Stack, user_settings
 
 DATA_VERSION = "parley-1"
-"""Of the data folder's layout; raised when an older folder cannot be read any more."""
+"""Version of the data folder's layout; raised when older folders can no longer be read."""
 _HEALTH_PATH = "/api/v1/health/ready"
-_NPM_HINT = "run ./dev up again with a network, or set NPM_CONFIG_REGISTRY to a registry you reach"
+_NPM_HINT = "run ./dev up again with a network, or set NPM_CONFIG_REGISTRY to a registry that you can reach"
 _ABOUT_FILES = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 )
-"""What is the matter with a folder that its owner changed, or with a full disk."""
+"""Error numbers of a data folder that the user can fix, such as wrong permissions or a full disk."""
 _MIGRATE = "shared.adapters.sql.migrate"
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev up", description="Start everything on this machine.")
-    parser.add_argument("--port", type=_port, default=7071, help="of the app (7071)")
-    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where all state stays (.data)")
-    parser.add_argument("--verbose", action="store_true", help="more of what the host does")
+    parser.add_argument("--port", type=_port, default=7071, help="port of the app (7071)")
+    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="folder for all state (.data)")
+    parser.add_argument("--verbose", action="store_true", help="log what the host does in detail")
     options = parser.parse_args(arguments)
     try:
         return asyncio.run(_main(options))
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _main(options: argparse.Namespace) -> int:
-    """Run `_up` until it ends or a signal arrives; then wait until all is stopped, whatever else arrives."""
+    """Run `_up` until it ends or a signal arrives, then wait until everything is stopped; ignores further signals."""
     running = asyncio.create_task(_up(options.port, options.data, verbose=options.verbose))
     stopped_by: list[int] = []
 
@@ -81,7 +81,7 @@ async def _main(options: argparse.Namespace) -> int:
 
 
 async def _up(port: int, data: Path, *, verbose: bool) -> None:
-    """Returns never; raises ServerError when something cannot start or was given up."""
+    """Never returns; raises ServerError when something cannot start or was given up."""
     began = time.monotonic()
     settings = user_settings()
     if not is_free(port):
@@ -90,7 +90,7 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
     with owned_folder(data, version=DATA_VERSION) as folder:
         async with contextlib.AsyncExitStack() as running:
             stack = Stack(folder, settings, port=port, report=_report)
-            # Beside the servers: both take seconds the first time, and neither needs the other.
+            # In parallel with the servers: both take seconds the first time, and neither needs the other.
             building = await running.enter_async_context(_beside(_build_console()))
             await _start_servers(running, stack, settings)
             has_console = await building
@@ -110,7 +110,7 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
 
 
 async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, settings: dict[str, str]) -> None:
-    """All at once; the migrations run as soon as PostgreSQL answers, while slower ones still start."""
+    """Start all servers concurrently; the migrations run as soon as PostgreSQL answers."""
 
     async def migrate_when_ready() -> None:
         if stack.postgres is not None:
@@ -130,7 +130,7 @@ async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, setti
 
 @contextlib.asynccontextmanager
 async def _beside[T](work: Coroutine[None, None, T]) -> AsyncIterator[asyncio.Task[T]]:
-    """Work that ends with the block at the latest."""
+    """Run work in the background; it ends with the block at the latest."""
     task = asyncio.create_task(work)
     try:
         yield task
@@ -140,7 +140,7 @@ async def _beside[T](work: Coroutine[None, None, T]) -> AsyncIterator[asyncio.Ta
 
 
 async def _build_console() -> bool:
-    """Whether there is one. Without the npm registry there is none the first time, and everything else works."""
+    """Whether the console is built. The first time it needs the npm registry; everything else works without it."""
     try:
         await console.build(_report)
     except console.ConsoleNotBuilt as reason:
@@ -156,7 +156,7 @@ async def _timed(running: contextlib.AsyncExitStack, server: Server) -> None:
 
 
 def _address(server: Server) -> str:
-    """Where it listens, without a password."""
+    """The server's address, without a password."""
     if "=" in server.url:
         return "see its folder for the connection string"
     return urlsplit(server.url).netloc.rpartition("@")[2] if "://" in server.url else ""
@@ -209,7 +209,7 @@ def _report(name: str, text: str) -> None:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal was closed: no reason not to stop everything in order
+    with contextlib.suppress(OSError):  # even with a closed terminal, stop everything in order
         print(text, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""From whatever Python started `./dev` to a complete `.venv`; the lock files. Written for Python 3.8 but for `lock.py`.
+"""Makes a complete `.venv` with any Python that started `./dev`; the lock files. For Python 3.8, except `lock.py`.
 
-Not here: the commands that run in it.
+Not here: the commands that run in `.venv`.
 """

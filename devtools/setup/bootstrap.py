@@ -1,12 +1,12 @@
-"""From whatever Python started `./dev` to a complete `.venv`, then over into it.
+"""Makes a complete `.venv` with any Python that started `./dev`, then re-executes in it.
 
-Written for Python 3.8, unlike the rest of the project. A run that finds the stamp of the present locks does
-nothing but re-execute itself; that path imports as little as it can.
+Written for Python 3.8, unlike the rest of the project. If the stamp matches the current locks, it only re-executes
+itself; that path imports as little as possible.
 
-Invariant: the stamp is written last, so a set-up that was interrupted is done again.
+Invariant: the stamp is written last, so an interrupted set-up is repeated.
 """
 
-# pathlib alone would take as long to import as all the rest of the fast path.
+# Importing pathlib alone would take as long as the rest of the fast path.
 # ruff: noqa: PTH110, PTH123
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ COMMANDS = ("up", "test", "bench", "host", "check", "migrate", "lock", "infra", 
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code, when it did not become `python -m devtools`."""
+    """Replace this process by `python -m devtools`; returns the exit code when that is not possible."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0
-    if arguments[0] not in COMMANDS:  # not worth a set-up
+    if arguments[0] not in COMMANDS:  # fails without a set-up
         print(f"dev: no command {arguments[0]!r}; ./dev lists them", file=sys.stderr)
         return 2
     if _stamp_found() != _stamp_wanted():
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         code = install.run(_stamp_found, _stamp_wanted)
         if code != 0:
             return code
-    # -P: whatever lies in the current folder must not be imported; a .pth file in .venv leads to the project.
+    # -P: nothing in the current folder may be imported; a .pth file in .venv adds the project.
     return os.execv(PYTHON, [PYTHON, "-P", "-m", "devtools", *arguments])  # noqa: S606  # no shell is wanted
 
 
@@ -62,4 +62,4 @@ def _stamp_found() -> str:
             found = stamp.read().strip()
     except OSError:
         return ""
-    return found if os.path.exists(PYTHON) else ""  # a dangling link once its Python was removed
+    return found if os.path.exists(PYTHON) else ""  # a dangling link if its Python was removed

@@ -2,8 +2,8 @@
 
 Written for Python 3.8. Every failure is one line that says what to do.
 
-Invariants: nothing is installed whose hash is not in the lock; one set-up at a time in a checkout; a set-up
-that is interrupted leaves no process behind.
+Invariants: only packages whose hash is in the lock are installed; one set-up at a time per checkout; an
+interrupted set-up leaves no process behind.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ class _Interrupted(BaseException):
 
 
 def run(stamp_found: Callable[[], str], stamp_wanted: Callable[[], str]) -> int:
-    """Make .venv what the lock says; 0, or the exit code after the one line was printed."""
+    """Make .venv from the lock. Returns 0, or the exit code after the one error line was printed."""
 
     def interrupt(number: int, _frame: object) -> NoReturn:
         for again in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(again, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
+            signal.signal(again, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean-up
         raise _Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    folder = os.open(ROOT, os.O_RDONLY)  # a folder can be locked: no lock file to leave behind
+    folder = os.open(ROOT, os.O_RDONLY)  # locking the folder itself leaves no lock file behind
     try:
         _wait_for_lock(folder)
-        if stamp_found() != stamp_wanted():  # otherwise another ./dev has just done it
+        if stamp_found() != stamp_wanted():  # otherwise another ./dev has just finished it
             _set_up(stamp_wanted())
     except Failure as failure:
         print(f"dev: {failure}", file=sys.stderr)
         return 1
     except _Interrupted as interrupted:
-        before.clear()  # we end now, and a second signal that comes late must not change how
+        before.clear()  # the process ends now; a late second signal must not change its exit code
         print("dev: set-up interrupted; the next run starts it again", file=sys.stderr)
         return 128 + interrupted.number
     finally:
@@ -88,7 +88,7 @@ def _set_up(stamp: str) -> None:
             f"installing {packages} packages",
             [
                 *(str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON)),
-                # Where Python may not write bytecode, every start would compile all packages again.
+                # If Python cannot write bytecode later, every start would compile all packages again.
                 *(["--compile-bytecode"] if sys.dont_write_bytecode else []),
                 str(LOCK),
             ],
@@ -106,7 +106,7 @@ def _make_venv(python: Path, scratch: Path) -> None:
 
 
 def _install_uv_apart(scratch: Path) -> Path:
-    """uv for finding a Python, by the Python that started us, outside any environment."""
+    """Install uv with the Python that started us, outside any environment, to look for a newer Python."""
     target = scratch / "uv"
     _run(
         "installing uv to look for Python 3.13",
@@ -116,7 +116,7 @@ def _install_uv_apart(scratch: Path) -> Path:
 
 
 def _uv_requirement(scratch: Path) -> list[str]:
-    """pip's arguments for exactly the uv the lock names, checked by its hashes."""
+    """pip's arguments for exactly the uv in the lock, checked by its hashes."""
     block = re.search(r"(?m)^uv==.*\\\n(?:    --hash=\S+(?: \\)?\n)+", LOCK.read_text(encoding="utf-8"))
     if block is None:
         raise Failure(f"{LOCK.name} does not name uv with its hashes: take the file from the repository again")
@@ -127,13 +127,13 @@ def _uv_requirement(scratch: Path) -> list[str]:
 
 
 def _lead_to_project() -> None:
-    """The project's packages become importable from any folder, after everything else on the path."""
+    """Make the project's packages importable from any folder, after everything else on the path."""
     for packages in VENV.glob("lib/python*/site-packages"):
         (packages / "checkout.pth").write_text(f"{ROOT}\n", encoding="utf-8")
 
 
 def uv_environment() -> dict[str, str]:
-    """uv does not read pip's settings; whoever set pip's index by environment means both."""
+    """The environment for uv, with pip's index settings, which uv does not read by itself."""
     env = dict(os.environ)
     for pip_name, uv_name in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):
         if env.get(pip_name) and not env.get(uv_name):
@@ -142,7 +142,7 @@ def uv_environment() -> dict[str, str]:
 
 
 def _run(what: str, argv: list[str], env: dict[str, str] | None = None) -> None:
-    """Run one step, telling now and then that it still runs. Raises Failure with the reason it gave."""
+    """Run one step and report now and then that it still runs. Raises Failure with the step's own reason."""
     _say(what)
     began = last = time.monotonic()
     with tempfile.TemporaryFile() as output:
@@ -180,7 +180,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(output: str) -> str:
-    """The line that tells a person most, and what to do about it."""
+    """The most informative line of the output, or a known cause with its fix."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     told = lines[-1] if lines else "it gave no reason"
     network = re.search(

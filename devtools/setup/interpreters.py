@@ -1,9 +1,9 @@
 """Find a Python that is new enough and really runs. Written for Python 3.8.
 
-A candidate is believed only after it was run: a pyenv shim named `python3.13` exists, and fails, whenever
-any pyenv version holds that name but none is selected; it also makes `uv python find` fail.
+A candidate counts only after it was run: a pyenv shim named `python3.13` exists, but fails, when a pyenv version has
+that name and none is selected. Such a shim also makes `uv python find` fail.
 
-Invariant: an interpreter is returned only after it told its version itself.
+Invariant: an interpreter is returned only after it reported its own version.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def good_python(path: Path) -> str:
 
 
 def find_python(install_uv: Callable[[], Path], run: Callable[[str, list[str]], None]) -> Path:
-    """PATH first, then pyenv's versions, then uv; 3.13 is preferred to newer ones, as it is what runs in Azure.
+    """Search PATH, then pyenv's versions, then uv. 3.13 is preferred to newer versions, since Azure runs 3.13.
 
     install_uv: makes uv available and returns its path. run: runs a step with progress.
-    Raises Failure when there is none and none can be had.
+    Raises Failure when there is none and none can be installed.
     """
     for candidate in _candidates():
         if good_python(candidate):
@@ -73,7 +73,7 @@ def _pyenv_versions(folder: Path) -> list[tuple[tuple[int, ...], Path]]:
     """(version, interpreter), newest first."""
     try:
         versions = [entry for entry in folder.iterdir() if re.match(r"\d+(\.\d+)+$", entry.name)]
-    except OSError:  # none, or one we may not look into
+    except OSError:  # missing or not readable
         return []
     found = [(tuple(int(part) for part in entry.name.split(".")), entry / "bin" / "python3") for entry in versions]
     return sorted(found, reverse=True)
@@ -89,14 +89,14 @@ def _from_uv(install_uv: Callable[[], Path], run: Callable[[str, list[str]], Non
             run("downloading Python 3.13 with uv", [str(uv), "python", "install", "3.13"])
             found = _uv_find(uv)
     except Failure as failure:
-        raise Failure(f"no Python 3.13 found, and uv could not bring one ({failure}): {hint}") from failure
+        raise Failure(f"no Python 3.13 found, and uv could not install one ({failure}): {hint}") from failure
     if found is None:
         raise Failure(f"no Python 3.13 found on PATH, under pyenv or by uv: {hint}")
     return found
 
 
 def _uv_find(uv: Path) -> Path | None:
-    """Among the interpreters uv installed itself: with the system's, a broken shim would end its search."""
+    """A Python that uv installed itself. System interpreters are excluded, since a broken shim would end the search."""
     probe = subprocess.run(
         [str(uv), "python", "find", "--managed-python", "3.13"],
         stdin=subprocess.DEVNULL,

@@ -1,10 +1,10 @@
 """`./dev lock`: resolve requirements.txt and requirements-dev.txt into constraints.txt and requirements-dev.lock.
 
-Two forms, since the build that Azure runs is a plain `pip install -r requirements.txt`: constraints.txt pins
-what the app pulls in, without hashes (older pips refuse hashed constraints when a requirement has none);
+Two forms, since Azure's build runs a plain `pip install -r requirements.txt`: constraints.txt pins the app's
+dependencies without hashes (older pips refuse hashed constraints when a requirement has none);
 requirements-dev.lock pins and hashes everything, the app included, at the same versions.
 
-Invariant: no registry address and no path of this machine gets into either file.
+Invariant: neither file contains a registry address or a path of this machine.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _lock(*, upgrade: bool) -> None:
 
 
 def _requirements(name: str) -> str:
-    """The file's requirements alone, without `-r` and `-c` lines: those would name the locks we are making."""
+    """The file's requirements without its `-r` and `-c` lines, which would name the locks that are being made."""
     lines = (ROOT / name).read_text().splitlines()
     return "\n".join(line for line in lines if not line.startswith("-")) + "\n"
 
@@ -76,7 +76,7 @@ def _resolve(
     source, output = scratch / "in.txt", scratch / "out.txt"
     source.write_text(requirements)
     if previous is not None and previous.exists():
-        output.write_text(previous.read_text())  # uv keeps the versions it finds there
+        output.write_text(previous.read_text())  # uv keeps the versions in this file
     else:
         output.unlink(missing_ok=True)
     done = subprocess.run(
@@ -97,5 +97,5 @@ def _resolve(
     text = _HEADER.format(sources=header) + output.read_text()
     found = _FORBIDDEN.search("\n".join(line for line in text.splitlines() if not line.startswith("    --hash=")))
     if found is not None:
-        raise LockError(f"the lock would hold an address or an option of this machine: {found.group()!r}")
+        raise LockError(f"the lock would contain an address or an option of this machine: {found.group()!r}")
     return text

@@ -1,6 +1,6 @@
-"""Where things are in this checkout. Written for Python 3.8; nothing of the project is imported here."""
+"""Paths in this checkout. Written for Python 3.8; imports nothing of the project."""
 
-# pathlib alone would take as long to import as all the rest of the fast path of `./dev`.
+# Importing pathlib alone would take as long as the rest of the fast path of `./dev`.
 # ruff: noqa: PTH118, PTH120
 from __future__ import annotations
 

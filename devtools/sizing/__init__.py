@@ -1,4 +1,4 @@
-"""What a deployment costs and where its limits are, computed from counts and prices.
+"""The costs and limits of a deployment, computed from measured turns and prices.
 
-Not here: the counting (`../measure_turn.py`).
+Not here: the measurement (`../measure_turn.py`).
 """

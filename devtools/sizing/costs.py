@@ -1,7 +1,6 @@
-"""What the two sizes cost a month, without load and with it.
+"""Monthly cost of the two sizes, without load and with load.
 
-In: `infra/prices.json` (what Azure asks for a unit of each, and where that was seen), and what a turn takes
-(`scale.py`).
+Input: `infra/prices.json` (Azure's unit prices with their sources), and the resources of a turn (`scale.py`).
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ from devtools.sizing.scale import POSTGRES_PROD_GB, ROOT, SIGNALR_PROD_UNITS, me
 HOURS, DAYS = 730, 365 / 12
 """Of a month."""
 
-# What infra/main.bicep buys.
+# Resources in infra/main.bicep.
 READY_INSTANCES, READY_GROUPS, INSTANCE_GB = 2, 2, 2
 POSTGRES_DEV_GB, POSTGRES_PROD_VCORES = 32, 4
 LOGS_DEV_GB, LOGS_PROD_GB = 1, 20
 ENDPOINTS, ZONES = 11, 14
 COUNTED_TURNS = 100_000
-"""Turns a month whose use the last column shows."""
+"""Turns per month in the last column."""
 TIMER_RUNS = HOURS * (240 + 12 + 6 + 2)
-"""Sweep, watch, retention, and the two hourly ones; a run is billed as a second at least."""
+"""Runs of sweep, watch, retention, and the two hourly timers; each run is billed as at least one second."""
 FREE_GB_SECONDS, FREE_MILLION_EXECUTIONS = 100_000, 0.25
 
 
 def costs_table() -> str:
-    """A month of each size without load, and what COUNTED_TURNS turns add."""
+    """The monthly cost of each size without load, and the added cost of COUNTED_TURNS turns."""
     turn, price = mean(measured()), _prices()
     turns = COUNTED_TURNS
     flex = _flex(TIMER_RUNS, TIMER_RUNS)
@@ -139,7 +138,7 @@ def _flex(executions: float, seconds: float) -> float:
 
 
 def prices_table() -> str:
-    """Each unit price and where it was seen."""
+    """Each unit price with its source."""
     found = json.loads((ROOT / "infra" / "prices.json").read_text("utf-8"))["prices"]
     rows = [
         [f"{entry['usd']:.6f}".rstrip("0").rstrip("."), entry["per"], entry["source"], entry["seen"]]

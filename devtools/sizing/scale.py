@@ -1,6 +1,6 @@
-"""What Parley takes of each resource: per turn as counted, per day by the number of sessions, and where limits lie.
+"""The resources that Parley uses: per turn, per day by number of sessions, and the limits.
 
-In: `docs/measured-turn.json`, counted by `devtools.measure_turn`. Everything that is assumed stands here, by name.
+Input: `docs/measured-turn.json`, written by `devtools.measure_turn`. All assumptions are named constants here.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
 
-# How people use it. -----------------------------------------------------------------------------
+# Assumed usage. ---------------------------------------------------------------------------------
 MIX = {"answer": 0.5, "one tool": 0.4, "approved tool": 0.1}
-"""Which turns."""
+"""Share of each kind of turn."""
 TURNS_OF_SESSION = 4
 BUSIEST_HOUR = 0.1
-"""Its part of the day."""
+"""Share of a day's turns in the busiest hour."""
 LISTENING_MINUTES = 20
 SESSIONS = (10, 1_000, 10_000, 100_000, 1_000_000)
-"""A day; the first is one user."""
+"""Sessions per day; the first is one user."""
 
-# What Azure gives. -------------------------------------------------------------------------------
+# Limits of Azure. -------------------------------------------------------------------------------
 HUB_QUEUE_REQUESTS, HUB_EPISODE_REQUESTS, HUB_START_REQUESTS = 3, 3, 2
 """Storage transactions of DurableTask.AzureStorage: a message is put, got and deleted; an episode reads the history,
-writes it as one batch and merges the instance's row; a client's start looks the instance up and inserts it."""
+writes it as one batch and merges the instance's row; starting an instance looks it up and inserts it."""
 SIGNALR_FREE_MESSAGES = 20_000
 SIGNALR_UNIT_MESSAGES, SIGNALR_UNIT_CONNECTIONS = 1_000_000, 1_000
 SCHEDULER_CONSUMPTION, SCHEDULER_UNIT = 500, 2_000
-"""Actions a second."""
+"""Actions per second."""
 MODEL_TOKENS_MINUTE = 100_000
 """`modelCapacity` of infra/main.bicep, in tokens."""
 REDIS_B0, REDIS_B5 = 0.5e9, 6e9
 
 SIGNALR_PROD_UNITS, POSTGRES_PROD_GB = 2, 256
-"""What infra/main.bicep buys for `prod`."""
+"""As in infra/main.bicep for `prod`."""
 
 type Turn = dict[str, float]
 
 
 def measured() -> dict[str, Turn]:
-    """Per kind of turn, with what follows from the counts alone."""
+    """The counts per kind of turn, with values derived from them."""
     kinds: dict[str, Turn] = json.loads((ROOT / "docs" / "measured-turn.json").read_text("utf-8"))["per_turn"]
     for turn in kinds.values():
         turn["hub_queue"] = HUB_QUEUE_REQUESTS * turn["queue_messages"]
@@ -53,12 +53,12 @@ def measured() -> dict[str, Turn]:
 
 
 def mean(kinds: dict[str, Turn]) -> Turn:
-    """The turn of MIX."""
+    """The average turn, weighted by MIX."""
     return {name: sum(part * kinds[kind][name] for kind, part in MIX.items()) for name in kinds["answer"]}
 
 
 def measured_table() -> str:
-    """What one turn takes."""
+    """The resources of one turn."""
     kinds = measured()
     columns = [kinds[kind] for kind in MIX] + [mean(kinds)]
     rows: list[tuple[str, Callable[[Turn], str]]] = [
@@ -90,11 +90,11 @@ def _hub(turn: Turn) -> str:
 
 
 def scale_table() -> str:
-    """What a day takes, by sessions a day."""
+    """The resources of a day, by sessions per day."""
     turn = mean(measured())
 
     def row(name: str, show: Callable[[float, float], str]) -> list[str]:
-        """show: of turns a day and turns a second in the busiest hour."""
+        """show: takes turns per day and turns per second in the busiest hour."""
         days = [TURNS_OF_SESSION * sessions for sessions in SESSIONS]
         return [name, *(show(turns, turns * BUSIEST_HOUR / 3_600) for turns in days)]
 
@@ -149,7 +149,7 @@ def scale_table() -> str:
 
 
 def limits_table() -> str:
-    """Which limit is met at how many sessions a day, the lowest first: the first bottleneck at each size."""
+    """The number of sessions per day at which each limit is reached, lowest first."""
     turn = mean(measured())
 
     def by_day(limit: float, each: str) -> float:
@@ -199,7 +199,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def short(value: float) -> str:
-    """Two figures, or three where they say more."""
+    """A number with two or three significant digits."""
     for unit, size in (("B", 1e9), ("M", 1e6)):
         if value >= size:
             return f"{value / size:.1f} {unit}"

@@ -1,4 +1,4 @@
 """The composition root: where the domain meets its adapters, once per process, lazily.
 
-`services.py` over `stores.py` over `connections.py`. Not here: any rule.
+`services.py` builds on `stores.py`, which builds on `connections.py`. Not here: any rule.
 """

@@ -1,7 +1,7 @@
-"""The clients of other processes, each made once per process and signed in as the settings say.
+"""The clients of other services, each made once per process and authenticated as the settings say.
 
-Nothing connects until it is used. With Entra a client asks for tokens by itself; without, the URL or the connection
-string has what it needs.
+Nothing connects until it is used. With Entra a client gets its own tokens; without, the URL or the connection string
+holds the credentials.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from shared.adapters.redis.entra import EntraRedisCredentials
     from shared.adapters.redis.guard import RedisGuard
 
-# Drivers are imported where they are made, here and in the two modules built on this one: together they take longer
-# than everything else the app imports, and indexing (which a cold start waits for) needs none of them.
+# Drivers are imported where they are used, here and in the two modules built on this one. Together they import more
+# slowly than the rest of the app, and indexing (which a cold start waits for) needs none of them.
 
 _REDIS_TIMEOUT_S = 2.0
-"""A Redis that takes longer is treated as away: the turn goes on without it."""
+"""A slower Redis is treated as down: the turn goes on without it."""
 
 
 @dataclass(frozen=True)
 class Connections:
-    """What one process talks through."""
+    """The connections of one process."""
 
     settings: Settings
 
@@ -69,8 +69,8 @@ class Connections:
 
         credentials = self.redis_credentials
         url = self.settings.redis_url
-        # RESP2 pinned: the reply shapes of streams differ between protocol versions. One retry, at once: it covers a
-        # connection that went stale in the pool, and anything longer is the fallback's business.
+        # RESP2 is pinned, since the reply shapes of streams differ between protocol versions. One immediate retry
+        # covers a stale connection in the pool; longer outages are handled by the fallback.
         client = Redis.from_url(
             url if credentials is None else without_user(url),
             credential_provider=credentials,
@@ -103,7 +103,7 @@ class Connections:
 
     @cached_property
     def signalr(self) -> RestSender:
-        """The service itself: who delivers through the binding asks it only whether it answers."""
+        """The SignalR data plane. With delivery through the binding it is used only for the health check."""
         if self.settings.signalr_service_uri:
             return RestSender(self.settings.signalr_service_uri, lambda _url: token_for(SIGNALR_SCOPE))
         return RestSender.with_key(self.settings.signalr_connection_string or "")

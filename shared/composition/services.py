@@ -36,6 +36,7 @@ from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchService
 from shared.sessions.life.branches import BranchService
+from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.life.forks import ForkService
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.life.retention import RetentionPolicy, SessionRetention
@@ -44,7 +45,9 @@ from shared.sessions.limits.requests import RatePolicy, RequestLimiter
 from shared.sessions.live.subscriptions import SubscriptionService
 from shared.sessions.llm.probe import ModelProbe
 from shared.sessions.llm.windows import Windows
-from shared.sessions.metrics import SharedMetrics, metrics
+from shared.sessions.measuring.sharing import SharedMetrics
+from shared.sessions.metrics import metrics
+from shared.sessions.posting.planner import TurnPlanner
 from shared.sessions.recovery import SessionRecoveryManager
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler
@@ -60,7 +63,7 @@ _MODEL_PROBE_SECONDS = 15.0
 
 
 class Services(Stores):
-    """Everything one process needs, each made on first use and kept."""
+    """All services of one process, each made on first use and kept."""
 
     @cached_property
     def limiter(self) -> RequestLimiter:
@@ -79,7 +82,7 @@ class Services(Stores):
         return HealthChecks(
             [
                 Check("postgres", lambda: self.pool.ping(), needed=True),
-                # Longer than the others: a cold instance loads the client first, and some models think first.
+                # Longer than the others: a cold instance loads the client first, and some models reason first.
                 Check("model", lambda: self.model_probe.check(), needed=True, limit_s=_MODEL_PROBE_SECONDS),
                 Check("redis", lambda: self.event_log.ping()),
                 Check("storage", lambda: self.audit_lines.ping()),
@@ -106,7 +109,7 @@ class Services(Stores):
         )
 
     async def _told_window(self, model: str) -> None:
-        """Where nobody has said what the default model reads, its server may."""
+        """Ask the server for the default model's context window where neither settings nor registry name it."""
         settings = self.settings
         if settings.model_context_tokens is None and settings.registry.find(model).context_tokens is None:
             limit = await self.model.context_tokens(model)
@@ -146,10 +149,17 @@ class Services(Stores):
             self.session_rows,
             self.turn_rows,
             self.publisher,
-            default_model=self.settings.model_name,
+            self.planner,
             agents=self.agents,
             templates=self.templates,
             attachments=self.attachment_rows,
+        )
+
+    @cached_property
+    def planner(self) -> TurnPlanner:
+        return TurnPlanner(
+            self.session_rows,
+            default_model=self.settings.model_name,
             limits=self.limits,
             known=KnownModels(
                 self.settings.registry, self.settings.model_context_tokens, self.settings.model_reasoning_effort
@@ -191,7 +201,7 @@ class Services(Stores):
         from shared.adapters.postgres.branches.branches import PostgresBranches
 
         cache = self.session_cache
-        return BranchService(cache, PostgresBranches(self.pool), self.publisher, self.sessions, cache)
+        return BranchService(cache, PostgresBranches(self.pool), self.publisher, self.planner, cache)
 
     @cached_property
     def forks(self) -> ForkService:
@@ -214,10 +224,20 @@ class Services(Stores):
             PostgresLifecycle(self.pool),
             self.publisher,
             self.session_rows.get,
+            self.session_cache,
+            agents=self.agents,
+        )
+
+    @cached_property
+    def erasure(self) -> SessionErasure:
+        from shared.adapters.postgres.sessions.erasure import PostgresErasures
+
+        return SessionErasure(
+            PostgresErasures(self.pool),
+            self.publisher,
             [self.statistics, self.loose_blobs, self.audit],
             self.audit,
             self.session_cache,
-            agents=self.agents,
         )
 
     @cached_property
@@ -340,7 +360,7 @@ class Services(Stores):
 
 
 def tracer_of(settings: Settings) -> tracing.Tracer | None:
-    """Where spans go: to the collector of one's own that is set, else to Application Insights, else nowhere."""
+    """The configured tracer: an OTLP collector, else Application Insights, else None."""
     if settings.otel_exporter_otlp_endpoint:
         from shared.adapters.telemetry.otlp_traces import otlp_tracer
 
@@ -354,7 +374,7 @@ def tracer_of(settings: Settings) -> tracing.Tracer | None:
 
 @cache
 def services() -> Services:
-    """This process's services. Raises ConfigError when the settings are not usable."""
+    """This process's services. Raises ConfigError when the settings are invalid."""
     everything = Services(load_settings())
     tracing.correlate_log()
     tracing.trace_with(tracer_of(everything.settings))

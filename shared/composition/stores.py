@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Stores(Connections):
-    """The stores that several services share; one that belongs to a single service is made beside it."""
+    """The stores that several services share; a store of a single service is made beside that service."""
 
     @cached_property
     def session_rows(self) -> PostgresSessions:

@@ -1,4 +1,4 @@
 """What crosses the durable boundary: names of functions and events, and the inputs and outputs of each.
 
-Instances that wait hold them: renaming breaks them. Not here: the orchestrators, which may import nothing else of this.
+Waiting instances hold these names, so renaming one breaks them. Not here: the orchestrators.
 """

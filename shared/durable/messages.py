@@ -1,7 +1,7 @@
 """What crosses the durable boundary: ids and small facts, never transcripts.
 
-One model per activity input and result, each with a schema_version, so that an instance that waited for days can be
-read by newer code.
+One model per activity input and result, each with a schema_version, so that newer code can read an instance that waited
+for days.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from shared.sessions.records.steps import StepOutcome
 
 
 class DurableMessage(Value):
-    """Base of all. `load` and `dump` are the only ways in and out.
+    """Base class. `load` and `dump` are the only ways in and out.
 
-    What a newer version has added is left aside: while an upgrade rolls, an older process may read it, and a turn must
-    not fail of that.
+    Unknown fields are ignored: during a rolling upgrade an older process may read a newer message, and the turn must
+    not fail because of that.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -29,11 +29,11 @@ class DurableMessage(Value):
 
     @classmethod
     def load(cls, value: Any) -> Self:
-        """From what the durable SDK hands over: a dict, or its JSON text. Raises pydantic.ValidationError."""
+        """Parse a dict or JSON text from the durable SDK. Raises pydantic.ValidationError."""
         return cls.model_validate_json(value) if isinstance(value, str) else cls.model_validate(value)
 
     def dump(self) -> dict[str, Any]:
-        """JSON-safe, without defaults: every byte is stored in the history and read again in each replay."""
+        """JSON-safe, without defaults: every byte is stored in the history and read again by each replay."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -59,20 +59,20 @@ class RequestApprovalInput(DurableMessage):
 
 class RequestApprovalResult(DurableMessage):
     approval_id: str | None = None
-    """None: its turn was cancelled before; there is nothing to wait for."""
+    """None: the turn was cancelled first, so there is nothing to wait for."""
     expires_at: datetime | None = None
     remind_at: datetime | None = None
-    """The first reminder; None: there are none."""
+    """Time of the first reminder; None: no reminders."""
     remind_every_s: int = 0
     escalate_at: datetime | None = None
-    """None: it is not handed on."""
+    """None: no escalation."""
 
 
 class GiveNoticeInput(DurableMessage):
     approval_id: str
     kind: NoticeKind
     number: int = 0
-    """Of a reminder, from 1."""
+    """Number of the reminder, from 1."""
 
 
 class NotifyApproversInput(DurableMessage):
@@ -105,16 +105,16 @@ class ApprovalInput(DurableMessage):
 
 
 CHANGED_DETAIL = (
-    "This turn began under an older version of the app, and this one cannot go on with it. Send the message again."
+    "This turn began under an older version of the app, and the current one cannot continue it. Send the message again."
 )
 
 
 def explain_failure(words: str) -> tuple[str, str]:
-    """Code and text, safe to show, of an orchestration or an activity that failed for good.
+    """Error code and user-safe text for an orchestration or activity that failed permanently.
 
-    words: the durable backend's. Of an exception it keeps only the text; our activities raise `CODE: safe message`, and
-    a replay that asks for other things than the history holds is the backend's own failure (DurableTask.Core's
-    NonDeterministicOrchestrationException begins like that).
+    words: the failure text of the durable backend, which keeps only the text of an exception. Our activities raise
+    `CODE: safe message`. A replay that deviates from the history fails in the backend itself, with the text of
+    DurableTask.Core's NonDeterministicOrchestrationException.
     """
     if "Non-Deterministic workflow detected" in words:
         return "INTERNAL_ERROR", CHANGED_DETAIL

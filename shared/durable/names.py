@@ -1,6 +1,6 @@
 """Names that live in durable histories. Renaming one breaks every instance that is running.
 
-Orchestrations, activities and external events, in one place; the function of that name is in the module beside it.
+Orchestrations, activities and external events in one place; the comment beside a name says where its function is.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ EXECUTE_TOOL: Final = "execute_tool"  # activities/tools.py
 FINISH_TURN: Final = "finish_turn"  # activities/turns.py
 
 CANCEL_EVENT: Final = "cancel"
-"""Raised on a turn whose cancel is on record. The record is the truth; the event only ends a wait early."""
+"""Raised on a turn whose cancel is stored. The stored cancel decides; the event only ends a wait early."""
 
 
 def approval_event(approval_id: str) -> str:
-    """The external event that says an approval is decided: a name of its own per approval.
+    """The external event for the decision of one approval. Each approval has its own event name.
 
     azure-functions-durable 1.7 lets an early event of a name satisfy every later wait for that name.
     """
@@ -38,7 +38,7 @@ def approval_instance(turn_id: str, tool_call_id: str) -> str:
 
 
 def notification_instance(approval_id: str, kind: NoticeKind = NoticeKind.REQUESTED, number: int = 0) -> str:
-    """The instance that sends one webhook of an approval. number: of a reminder."""
+    """The instance that sends one webhook of an approval. number: which reminder, from 1."""
     if kind is NoticeKind.REQUESTED:
         return f"{approval_id}:notification"
     return f"{approval_id}:{kind}-{number}" if number else f"{approval_id}:{kind}"

@@ -31,9 +31,10 @@ from shared.sessions.approvals.rules import (
 from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.cache import SessionReader
-from shared.sessions.events import Event, EventType, SessionEventPublisher, role_group
+from shared.sessions.events import Event, EventType, SessionEventPublisher
+from shared.sessions.live.groups import role_group
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject
-from shared.sessions.records.approvals import ApprovalRecord, VoteEffect, VoteRecord
+from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.policy import Containment
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
@@ -113,14 +114,16 @@ class ToolApprovalManager:
             policy = supervised(policy)
         now = datetime.now(UTC)
         record, _ = await self._approvals.request(
-            tool_call_id,
-            approval_id=new_id(),
-            digest=arguments_digest(call.name, call.arguments),
-            instance_id=instance_id,
-            policy=policy,
-            reason=reason(call.sources, call.plan) if is_contained else None,
-            expires_at=now + timedelta(seconds=timeout_seconds(policy, call.plan)),
-            now=now,
+            NewApproval(
+                new_id(),
+                tool_call_id,
+                digest=arguments_digest(call.name, call.arguments),
+                instance_id=instance_id,
+                policy=policy,
+                requested_at=now,
+                expires_at=now + timedelta(seconds=timeout_seconds(policy, call.plan)),
+                reason=reason(call.sources, call.plan) if is_contained else None,
+            )
         )
         if record is None:
             return None

@@ -1,7 +1,7 @@
 """SessionAgentBridge: one model step of a turn, from the stored conversation to the stored answer.
 
-Invariant: a step is stored once, under (turn_id, step). Run again after a crash it returns what is stored and calls
-nobody; run again before it was stored it streams as a higher attempt, and only the newest attempt may store.
+Invariant: a step is stored once, under (turn_id, step). A repeat of a stored step returns what is stored and calls no
+model. A repeat of a step that was not stored streams as a higher attempt, and only the newest attempt may store.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from shared.sessions.turns.retry import model_delay_s
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 540.0
-"""The longest answer. Below `functionTimeout` of host.json, at which the host ends the activity: it would be begun
-again, paid for again and never stored."""
+"""Longest time for one answer. It is below `functionTimeout` in host.json: when the host stops the activity, the answer
+is not stored, and the retry pays for it again."""
 MAX_ATTEMPTS = 20
-"""Of one step, tries and restarts together: what cuts it each time is not cured by another."""
+"""Most attempts of one step, retries and restarts together. A step that fails this often would fail again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step came to, and the last events to send."""
+    """The outcome of a step, and the last events to send."""
 
     outcome: StepOutcome
     calls: list[tuple[str, bool]]
@@ -80,7 +80,8 @@ class SessionAgentBridge:
     async def run_step(self, turn_id: str, step: int, *, tries: int) -> StepReport:
         """Run the model step `step` (from 1). tries: how often it has been tried, this time included.
 
-        Raises Transient(DATABASE_ERROR) when the database is away; a model's failure is an outcome, not an exception.
+        Raises Transient(DATABASE_ERROR) when the database is unavailable. A model's failure is an outcome, not an
+        exception.
         """
         started = await self._steps.begin_step(turn_id, step, message_id=new_id(), now=datetime.now(UTC))
         if isinstance(started, StepClosed):
@@ -91,7 +92,7 @@ class SessionAgentBridge:
         return await self._stream(started, tries)
 
     async def _restate(self, turn_id: str, stored: StoredStep) -> StepReport:
-        """A step on record is sent whole once more: whoever stored it was cut before the durable engine knew."""
+        """Send a stored step again, as a whole: the run that stored it ended before Durable Functions recorded it."""
         message_id = stored.message_id
         events = [frame(FrameType.MESSAGE_START, turn_id, message_id, message_id=message_id, attempt=stored.attempt)]
         if stored.reasoning:
@@ -106,7 +107,7 @@ class SessionAgentBridge:
         if stored.status is MessageStatus.CANCELLED:
             return StepReport(StepOutcome.CANCELLED, [], messages)
         if stored.status is MessageStatus.FAILED:
-            # A step stored by a version that did not keep the reason has none.
+            # A step stored by an older version has no error.
             error = stored.error or TurnError(code=ErrorCode.LLM_ERROR, detail="The model failed.")
             return StepReport(StepOutcome.FAILED, [], messages, code=ErrorCode(error.code), detail=error.detail)
         return StepReport(StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL, calls, messages)
@@ -116,15 +117,15 @@ class SessionAgentBridge:
             self._publisher, self._sender, start.target, turn_id=start.turn_id, message_id=start.message_id
         )
         if tries == 1:
-            # Again, when the first try is repeated: who was cut may have been cut before it could say so.
+            # Also when the first try is repeated: the run before it may have crashed before it sent these events.
             if start.step == 1:
                 writer.add(Event(EventType.STREAM_STARTED, {}, start.turn_id))
             writer.add(_created(start))
         writer.add(attempt_started(start))
         if start.attempt > MAX_ATTEMPTS:
-            log.error("model step %s/%d was cut %d times", start.turn_id, start.step, MAX_ATTEMPTS)
+            log.error("model step %s/%d was interrupted %d times", start.turn_id, start.step, MAX_ATTEMPTS)
             answer = Answer()
-            answer.fail(ErrorCode.LLM_ERROR, f"The answer was begun {MAX_ATTEMPTS} times and never came to its end.")
+            answer.fail(ErrorCode.LLM_ERROR, f"The answer was started {MAX_ATTEMPTS} times and never completed.")
             return await self._close(start, writer, answer)
         found = await self._asker.answer(start, writer)
         if isinstance(found, StepClosed):
@@ -195,7 +196,7 @@ class SessionAgentBridge:
         return await self._close(start, writer, answer)
 
     async def _close(self, start: StepStart, writer: StreamWriter, answer: Answer) -> StepReport:
-        """Keep what had arrived of an answer that will not be completed."""
+        """Store the partial answer of a step that failed or was cancelled."""
         failure = answer.failure
         status = MessageStatus.CANCELLED if failure is None else MessageStatus.FAILED
         reason = FinishReason.CANCELLED if failure is None else answer.finish_reason
@@ -225,7 +226,7 @@ class SessionAgentBridge:
         )
 
     async def _take_in_again(self, start: StepStart, writer: StreamWriter) -> None:
-        """A question that was left out, and has an answer now, because somebody asked again, is read from now on."""
+        """Put a question back into the context: it was left out, was asked again, and now has an answer."""
         question = next((message for message in start.context if message.role == "user"), None)
         if question is None or question.left_out is None:
             return
@@ -235,7 +236,7 @@ class SessionAgentBridge:
 
     async def _save(self, start: StepStart, result: StepResult) -> bool:
         if not await self._steps.save_step(result):
-            # Its model has read and written all the same.
+            # The tokens were used although the step was not stored.
             await self._asker.count(start, result.usage)
             return False
         metrics.message_stored(MessageRole.ASSISTANT)
@@ -243,7 +244,7 @@ class SessionAgentBridge:
         return True
 
     async def _overtaken(self, writer: StreamWriter) -> StepReport:
-        """Another attempt of this step stored first, or is still running: look again in a moment."""
+        """Another attempt of this step stored it first, or is still running: try again in a second."""
         return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=1.0)
 
 
@@ -274,7 +275,7 @@ def _ended(
     *,
     output: JsonObject | None = None,
 ) -> list[Event]:
-    """finish_reason: None: it failed before it came to an end. output: the answer as JSON, where a schema was set."""
+    """finish_reason: None when the answer failed before it ended. output: the answer as JSON, when a schema was set."""
     updated: JsonObject = {
         "id": message_id,
         "role": MessageRole.ASSISTANT,

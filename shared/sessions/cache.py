@@ -1,13 +1,13 @@
-"""SessionCache: who may read a session, and which of its branches are there, kept beside the database for a moment.
+"""SessionCache: a short-lived cache of who may read a session and which branches it has.
 
-Reads of a session's parts (messages, events, bookmarks) begin with this question; one entry answers it for all callers
-of the session. What changes with every message (status, times, tokens) is not kept: it would cost the write path, and
-`GET /sessions/{id}` answers with an ETag that must be exact.
+Every read of a session's parts (messages, events, bookmarks) needs this first; one entry serves all users of the
+session. Fields that change with every message (status, times, tokens) are not cached: each message would have to
+invalidate them, and `GET /sessions/{id}` needs an exact ETag.
 
-Invariant: a read that begins after a change was answered sees the change. A change is announced before its transaction
-and again after it; what a reader loaded in between, or before, is not kept. One that was cut in the middle leaves its
-announcement, under which nothing is kept for as long as a transaction could last. Where nobody could be told, a change
-that takes access away is not answered before every entry that may still name it is too old.
+Invariant: a read that begins after a change was answered sees the change. A writer invalidates the entry before its
+transaction and again after it; an entry loaded before or during the transaction is not cached. If the writer crashes
+in between, the open change stops caching for longer than a transaction can last. If the cache is unavailable, a change
+that takes access away is answered only after every older entry has expired.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from shared.errors import CacheUnavailable, no_such_session
 from shared.sessions.records.sessions import Access
 
 KEPT_S = 10.0
-"""An entry's life. Also how long a removal waits when Redis is away, so not longer."""
+"""Lifetime of an entry. Kept short, since a removal of access waits this long when Redis is unavailable."""
 
 LOAD_S = 2.0
-"""A reader that took longer to load does not keep what it read."""
+"""A reader that takes longer to load does not cache the result."""
 
 _TELL_AGAIN_S = 1.0
 
 _SHAPE = 2
-"""Goes up with `SessionEntry`: another version of the app must not read what this one kept."""
+"""Format version; raise it when `SessionEntry` changes, so that no app version reads another's entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
-    """What is kept of a session. participants: access by user."""
+    """The cached part of a session. participants: access by user id."""
 
     owner_id: str
     participants: Mapping[str, Access]
     active_branch: int
     last_branch: int
     feed: str
-    """Where its events are."""
+    """Key of its event log."""
 
     def seen_by(self, user_id: str) -> ReadableSession:
         """Raises NotFound when the user may not read it."""
@@ -61,7 +61,7 @@ class SessionEntry:
 
     @classmethod
     def load(cls, data: bytes) -> SessionEntry | None:
-        """None for what another version of the app kept."""
+        """None for an entry of another format version."""
         shape, *fields = orjson.loads(data)
         return cls(*fields) if shape == _SHAPE else None
 
@@ -97,37 +97,37 @@ class SessionReader(Protocol):
 
 
 class SessionChanges(Protocol):
-    """Whom to tell of a change to what is kept."""
+    """Invalidates the cache when a session changes."""
 
     def changing(self, session_id: str, *, takes_access: bool = False) -> AbstractAsyncContextManager[None]:
-        """Around the transaction. takes_access: the block does not end before the change holds for every reader."""
+        """Wraps the transaction. takes_access: the block ends only when every reader sees the change."""
         ...
 
 
 class EntryStore(Protocol):
-    """Where entries are kept. Every method raises CacheUnavailable."""
+    """Storage of the entries. Every method raises CacheUnavailable."""
 
     async def find(self, session_id: str) -> bytes | None: ...
 
     async def ticket(self, session_id: str) -> str | None:
-        """Taken before a session is loaded; None while it is being changed."""
+        """Version of the entry, read before a session is loaded; None while a change is open."""
         ...
 
     async def keep(self, session_id: str, ticket: str, entry: bytes) -> None:
-        """Keep for KEPT_S what was loaded under the ticket, unless a change was announced since."""
+        """Store an entry for KEPT_S, unless a change has begun or ended since the ticket was read."""
         ...
 
     async def begin_change(self, session_id: str) -> None:
-        """Drop what is kept, and keep nothing until the change ends."""
+        """Delete the entry; store none until the change ends."""
         ...
 
     async def end_change(self, session_id: str) -> None:
-        """Drop what is kept; tickets from before are void."""
+        """Delete the entry; earlier tickets become invalid."""
         ...
 
 
 class SessionCache:
-    """`SessionReader` and `SessionChanges` over a store of entries that may be away at any time."""
+    """`SessionReader` and `SessionChanges` over an entry store that may be unavailable at any time."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class SessionCache:
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """load: a session from the database, None when there is none."""
+        """load: reads a session from the database; None when it does not exist."""
         self._entries = entries
         self._load = load
         self._pause = pause
@@ -163,30 +163,30 @@ class SessionCache:
             ticket = None
         entry = await self._load(session_id)
         if entry is not None and ticket is not None and time.monotonic() - began < LOAD_S:
-            with suppress(CacheUnavailable):  # the next reader loads it again
+            with suppress(CacheUnavailable):  # the next reader loads from the database again
                 await self._entries.keep(session_id, ticket, entry.dump())
         return entry
 
     @asynccontextmanager
     async def changing(self, session_id: str, *, takes_access: bool = False) -> AsyncIterator[None]:
         """See `SessionChanges`."""
-        with suppress(CacheUnavailable):  # the end tells what this could not
+        with suppress(CacheUnavailable):  # `end_change` invalidates the entry too
             await self._entries.begin_change(session_id)
         told = False
         try:
             yield
         finally:
-            with suppress(CacheUnavailable):  # waited for below, or bounded by the life of an entry
+            with suppress(CacheUnavailable):  # waited for below, or bounded by the lifetime of an entry
                 await self._entries.end_change(session_id)
                 told = True
         if takes_access and not told:
             await self._outlived(session_id)
 
     async def _outlived(self, session_id: str) -> None:
-        """Wait until nobody can read from before the change: told after all, or entries too old.
+        """Wait until no reader can see the state before the change: it was invalidated after all, or has expired.
 
-        A reader that does reach Redis may have loaded just before the change, so that is their life and the longest
-        load.
+        A reader that reaches Redis may have loaded just before the change and store its entry after it. So entries
+        expire only after their lifetime plus the longest load.
         """
         left_s = KEPT_S + LOAD_S
         while left_s > 0:

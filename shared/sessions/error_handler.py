@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from shared.errors import AppError, ErrorCode, NotAuthenticated
 
 TYPE_BASE = "urn:parley:error:"
-"""Error types are named, not located: a name stays true wherever Parley is deployed."""
+"""Error types are URNs, not URLs: they are the same wherever Parley is deployed."""
 
 
 class FieldProblem(BaseModel):
@@ -35,7 +35,7 @@ class Problem(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """An error as it leaves: RFC 9457 problem document, status and headers."""
+    """An error as an HTTP response: status, RFC 9457 problem document and headers."""
 
     status: int
     document: dict[str, Any]
@@ -43,29 +43,29 @@ class ErrorAnswer:
 
 
 class SessionErrorHandler:
-    """The one place where what was raised becomes what is told.
+    """The one place that turns exceptions into responses.
 
-    Invariant: a caller reads the code and what was written to be read; the cause, and everything nobody foresaw, goes
-    to the log alone. Who may try again is told when.
+    Invariant: a caller reads only the code and the `safe_message`; causes and unexpected exceptions go to the log. A
+    retryable error carries `Retry-After`.
     """
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
 
     def handle(self, exc: Exception, *, doing: str, correlation_id: str) -> ErrorAnswer:
-        """The answer to a request that failed. doing: for the log. What an operator must look at is logged."""
+        """The response to a request that failed; logs what an operator has to look at. doing: names it in the log."""
         if not isinstance(exc, AppError):
             self._log.error("%s failed", doing, exc_info=exc)
-            exc = AppError(ErrorCode.INTERNAL_ERROR, "Something went wrong here.")
+            exc = AppError(ErrorCode.INTERNAL_ERROR, "An unexpected error occurred.")
         elif exc.status >= 500:
             self._log.warning("%s: %s", doing, exc, exc_info=exc.__cause__)
         elif isinstance(exc, NotAuthenticated):
-            # The platform signs callers in before they get here: somebody went around it, or a setting is wrong.
-            self._log.warning("%s: refused, no caller that may be believed", doing)
+            # The platform authenticates callers first: somebody went around it, or a setting is wrong.
+            self._log.warning("%s: refused, no trusted caller identity", doing)
         return self.answer(exc, correlation_id)
 
     def answer(self, exc: AppError, correlation_id: str) -> ErrorAnswer:
-        """How an error reads."""
+        """The response for a known error."""
         document: dict[str, Any] = {
             "type": TYPE_BASE + exc.code.lower().replace("_", "-"),
             "title": HTTPStatus(exc.status).phrase,
@@ -78,6 +78,6 @@ class SessionErrorHandler:
             document["errors"] = exc.errors
         headers = {"x-correlation-id": correlation_id}
         if exc.code is ErrorCode.RATE_LIMITED or exc.retryable:
-            # Rounded up: who comes back when told must not be refused for the same reason.
+            # Rounded up: a caller that waits exactly this long must not be refused again.
             headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s or 1)))
         return ErrorAnswer(exc.status, document, headers)

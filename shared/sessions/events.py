@@ -11,9 +11,9 @@ named after its `feed`, which no two sessions share.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -21,7 +21,6 @@ import orjson
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from shared.principal import Role
 from shared.sessions.models import (
     FinishReason,
     JsonObject,
@@ -131,34 +130,6 @@ def feed_name(session_id: str, incarnation: str | None) -> str:
 def session_group(feed: str) -> str:
     """The SignalR group that sees a session's events."""
     return f"session-{feed}"
-
-
-_ROLE_GROUPS = {Role.USER: "users", Role.APPROVER: "approvers", Role.ADMIN: "admins"}
-
-
-def group_action(verb: str, group: str, *, user_id: str | None = None, connection_id: str | None = None) -> bytes:
-    """A SignalRGroupAction of the output binding. verb: add or remove."""
-    value = {"action": verb, "groupName": group}
-    if connection_id is not None:
-        value["connectionId"] = connection_id
-    if user_id is not None:
-        value["userId"] = user_id
-    return orjson.dumps(value)
-
-
-def role_group(role: Role, at: datetime) -> str:
-    """The SignalR group of those who hold a role that day (UTC): they hear of approvals that it may decide.
-
-    A user's membership outlives connections, and nobody tells us when a role is taken away: so the group ends instead.
-    """
-    return f"{_ROLE_GROUPS[role]}-{at.astimezone(UTC):%Y-%m-%d}"
-
-
-def role_memberships(roles: Collection[Role], now: datetime) -> Iterator[tuple[str, bool]]:
-    """The groups of every role, today's and tomorrow's, and whether one who holds `roles` belongs in them."""
-    for role in Role:
-        for day in (now, now + timedelta(days=1)):
-            yield role_group(role, day), role in roles
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The values of the sessions domain, as they stand in JSON.
+"""The values of the sessions domain as JSON models.
 
-Invariant: every model here is frozen and is exactly what the wire contract shows; what only the
-stores need (event sequence leases, who owns a row) lives in `records/`.
+Invariant: every model here is frozen and is exactly what the wire contract shows. Fields that only the stores need
+(event sequence leases, the owner of a row) are in `records/`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def _encodable(value: JsonObject) -> JsonObject:
 
 
 SentJson = Annotated[JsonObject, AfterValidator(_encodable)]
-"""A JSON object from a caller, as far as every reader of JSON can take it."""
+"""A JSON object from a caller that every JSON reader can parse."""
 
 MAX_CONTENT_CHARS = 400_000
-"""Upper bound of one message whatever the model's window: keeps a request and a row bounded."""
+"""Upper bound of one message, whatever the model's window. It bounds requests and rows."""
 
 
 class SessionStatus(StrEnum):
@@ -59,8 +59,8 @@ class MessageRole(StrEnum):
 class MessageStatus(StrEnum):
     STREAMING = "streaming"  # the model is writing it; content is still empty
     COMPLETED = "completed"
-    CANCELLED = "cancelled"  # content is what had arrived when the turn was cancelled
-    FAILED = "failed"  # the model gave up on it; content is what had arrived
+    CANCELLED = "cancelled"  # the turn was cancelled; content is the partial answer
+    FAILED = "failed"  # the model call failed; content is the partial answer
 
 
 class ToolCallStatus(StrEnum):
@@ -102,7 +102,7 @@ class ApprovalMode(StrEnum):
 
 
 class Concurrency(StrEnum):
-    """What a message does while a turn of its session runs."""
+    """What happens to a message that is posted while a turn of its session runs."""
 
     REJECT = "reject"
     ENQUEUE = "enqueue"
@@ -115,7 +115,7 @@ class Decision(StrEnum):
 
 
 _STORED: Final = {"is_stored": True}
-"""Validation context of what the store holds: it was checked when it came in, and by rules that may have changed."""
+"""Validation context for stored values: they were validated on input, by rules that may have changed since."""
 
 
 class Value(BaseModel):
@@ -125,7 +125,7 @@ class Value(BaseModel):
 
     @classmethod
     def of_store(cls, value: Any) -> Self:
-        """What was validated before, or is made of such; what newer code may have added to it is left."""
+        """A value from validated data; ignores fields that newer code may have added."""
         return cls.model_validate(value, extra="ignore", context=_STORED)
 
 
@@ -136,10 +136,10 @@ class FinishReason(StrEnum):
     """How an answer ended."""
 
     STOP = "stop"  # it is complete
-    TOOL_CALLS = "tool_calls"  # it goes on when its calls have results
+    TOOL_CALLS = "tool_calls"  # the turn continues with the results of its calls
     LENGTH = "length"  # cut at the output limit
     CONTENT_FILTER = "content_filter"  # stopped by the provider's filter
-    REFUSAL = "refusal"  # the model declined; the content says how
+    REFUSAL = "refusal"  # the model declined; the content is its refusal
     CANCELLED = "cancelled"  # its turn was cancelled
 
 
@@ -152,11 +152,11 @@ class FileKind(StrEnum):
     DOCX = "docx"
     PDF = "pdf"
     IMAGE = "image"
-    BINARY = "binary"  # anything else: kept, but nothing can be read out of it
+    BINARY = "binary"  # anything else: stored, but not readable
 
 
 class ReasoningEffort(StrEnum):
-    """How long a model reasons before it answers. Which of these a model takes, models.json says."""
+    """How long a model reasons before it answers. models.json lists the values that each model supports."""
 
     NONE = "none"
     MINIMAL = "minimal"
@@ -188,11 +188,11 @@ class SessionConfig(Value):
     max_context_tokens: int = Field(100_000, ge=256, le=2_000_000)
     concurrency: Concurrency = Concurrency.REJECT
     expires_after_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
-    max_turn_tokens: int | None = Field(None, ge=1, le=10**12, description="Read and written by one turn")
-    max_session_tokens: int | None = Field(None, ge=1, le=10**12, description="Read and written by all turns together")
-    max_turn_cost_usd: float | None = Field(None, gt=0, le=10**9, description="What one turn's model calls may cost")
-    max_session_cost_usd: float | None = Field(None, gt=0, le=10**9, description="The same of all turns together")
-    reasoning_effort: ReasoningEffort | None = Field(None, description="null: as the model does by itself")
+    max_turn_tokens: int | None = Field(None, ge=1, le=10**12, description="Input and output tokens of one turn")
+    max_session_tokens: int | None = Field(None, ge=1, le=10**12, description="Input and output tokens of all turns")
+    max_turn_cost_usd: float | None = Field(None, gt=0, le=10**9, description="Cost of one turn's model calls")
+    max_session_cost_usd: float | None = Field(None, gt=0, le=10**9, description="Cost of all turns' model calls")
+    reasoning_effort: ReasoningEffort | None = Field(None, description="null: the model's default")
     output_schema: OutputSchema | None = Field(
         None, description="JSON Schema of the final answer; it is stored as JSON in the message's `output`"
     )
@@ -207,7 +207,7 @@ class Session(Value):
     tags: list[str]
     metadata: JsonObject
     active_branch: int = Field(0, description="The branch that new messages go to and that is listed by default")
-    forked_from: str | None = Field(None, description="The session it was copied from, which may be gone by now")
+    forked_from: str | None = Field(None, description="The session it was copied from; it may be deleted")
     created_at: datetime
     updated_at: datetime
 
@@ -234,12 +234,12 @@ class AttachmentRef(Value):
 class Attachment(Value):
     id: str
     session_id: str
-    name: str = Field(description="For people: never a path, nothing is decided by it")
-    kind: FileKind = Field(description="By content, as is `media_type`")
+    name: str = Field(description="For display only; never a path")
+    kind: FileKind = Field(description="Detected from the content, like `media_type`")
     media_type: str
     size_bytes: int
     sha256: str
-    text_chars: int = Field(description="Characters of text that could be read out of it, at most 200,000")
+    text_chars: int = Field(description="Length of the extracted text in characters, at most 200,000")
     facts: JsonObject = Field(description="By kind: pages, sheets, rows, columns, width, height, encoding, ...")
     warnings: list[str] = Field(description="What was cut, guessed or left out")
     created_by: str
@@ -249,7 +249,7 @@ class Attachment(Value):
 class AttachmentDetail(Attachment):
     """An attachment with the beginning of its text."""
 
-    text: str | None = Field(description="The first 20,000 characters; null if its kind holds no text")
+    text: str | None = Field(description="The first 20,000 characters; null if its kind has no text")
 
 
 class Message(Value):
@@ -264,23 +264,23 @@ class Message(Value):
     tool_call_id: str | None = Field(None, description="For role `tool`: the call it answers")
     author: str | None = Field(None, description="For role `user`: the user who wrote it")
     finish_reason: FinishReason | None = Field(None, description="For role `assistant`: how the answer ended")
-    reasoning: str | None = Field(None, description="For role `assistant`: what the model told of its reasoning")
-    output: Any | None = Field(None, description="For role `assistant`: the answer as JSON, where a schema was set")
+    reasoning: str | None = Field(None, description="For role `assistant`: the reasoning that the model shows")
+    output: Any | None = Field(None, description="For role `assistant`: the answer as JSON, when a schema was set")
     left_out: Literal["content_filter"] | None = Field(
-        None, description="Why no model reads it any more: the provider's filter refused it"
+        None, description="Why models no longer read it: the provider's content filter refused it"
     )
     status: MessageStatus
     created_at: datetime
 
 
 class Usage(Value):
-    """What model calls used."""
+    """Tokens and cost of model calls."""
 
-    input_tokens: int = Field(0, description="Read, the cached ones among them")
-    output_tokens: int = Field(0, description="Written, those of reasoning among them")
-    cached_input_tokens: int = Field(0, description="Of those read: the provider had them from earlier calls")
-    reasoning_tokens: int = Field(0, description="Of those written: the model's reasoning")
-    cost_usd: float | None = Field(None, description="By the registry's prices; null: a price is not known")
+    input_tokens: int = Field(0, description="Including cached input tokens")
+    output_tokens: int = Field(0, description="Including reasoning tokens")
+    cached_input_tokens: int = Field(0, description="Input tokens that the provider read from its cache")
+    reasoning_tokens: int = Field(0, description="Output tokens of the model's reasoning")
+    cost_usd: float | None = Field(None, description="At the model registry's prices; null: a price is unknown")
 
 
 class TurnError(Value):
@@ -304,7 +304,7 @@ class Turn(Value):
     finish_reason: FinishReason | None = Field(None, description="How its last answer ended")
 
 
-# What callers send. ----------------------------------------------------------------------------
+# Request bodies. ----------------------------------------------------------------------------
 
 
 class NewSession(Value):
@@ -313,16 +313,16 @@ class NewSession(Value):
     id: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     name: str | None = Field(None, max_length=200)
     agent_id: str | None = Field(None, max_length=64)
-    template: str | None = Field(None, max_length=64, description="Id of a template that fills what is left out")
+    template: str | None = Field(None, max_length=64, description="Id of a template that fills in missing fields")
     config: SessionConfig = SessionConfig()
     tags: list[Tag] = Field([], max_length=32)
     metadata: SentJson = {}
 
 
 class SessionPatch(Value):
-    """Body of `PATCH /sessions/{id}`: what is absent stays as it is."""
+    """Body of `PATCH /sessions/{id}`: absent fields stay unchanged."""
 
-    name: str | None = Field(None, max_length=200, description="null takes the name away")
+    name: str | None = Field(None, max_length=200, description="null removes the name")
     agent_id: str | None = Field(None, max_length=64, description="From the next message on; null: `assistant`")
     config: SessionConfig = Field(SessionConfig(), description="Only the fields given change")
     tags: list[Tag] = Field([], max_length=32, description="Replaces all tags")
@@ -348,7 +348,7 @@ class NewMessage(Value):
     attachment_ids: list[str] = Field([], max_length=16)
     approval_mode: ApprovalMode | None = None
     concurrency: Concurrency | None = None
-    output_schema: OutputSchema | None = Field(None, description="For the answer to this message alone")
+    output_schema: OutputSchema | None = Field(None, description="Only for the answer to this message")
 
 
 class Regeneration(Value):
@@ -356,7 +356,7 @@ class Regeneration(Value):
 
     approval_mode: ApprovalMode | None = None
     concurrency: Concurrency | None = None
-    output_schema: OutputSchema | None = Field(None, description="For this answer alone")
+    output_schema: OutputSchema | None = Field(None, description="Only for this answer")
 
 
 class Subscription(Value):

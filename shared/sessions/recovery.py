@@ -1,14 +1,14 @@
-"""SessionRecoveryManager: places in a session to come back to.
+"""SessionRecoveryManager: checkpoints of a session, and recovery to one of them.
 
-A checkpoint stands behind a turn of a branch and holds what the session itself was like there: name, configuration,
-tags, metadata, agent, status. One is stored with every turn, before it, and more on demand. Recovering loses nothing:
-what came after the checkpoint stays, as a branch.
+A checkpoint marks a place between two turns of a branch. It holds the session's state there: name, configuration, tags,
+metadata, agent, status. One is stored automatically before every turn; users create more on demand. Recovery loses
+nothing: messages after the checkpoint stay in their branch.
 
-Invariant: the state machine holds. What has ended stays ended, and a status is recovered only where an arrow leads to
-it.
+Invariant: recovery follows the state machine. An ended session stays ended, and a status is restored only by a legal
+transition.
 
-What a connection missed while it was away is not recovered here: events are kept and replayed by number
-(`events.py`, `streaming.py`), and a client that is told of a gap reads the stored messages, which are always complete.
+Not here: events that a connection missed. They are stored and replayed by number (`events.py`, `streaming.py`); a
+client that is told of a gap reads the stored messages, which are always complete.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from shared.sessions.records.pages import Page
 from shared.sessions.records.sessions import SessionRecord
 
 KEPT_CHECKPOINTS = 100
-"""Of a session, of each kind. The oldest go first."""
+"""Most automatic checkpoints, and most on demand, of one session. The oldest are deleted first."""
 KEPT_FOR = timedelta(days=90)
-"""How long those that nobody asked for are kept."""
+"""Retention of automatic checkpoints."""
 KEPT_ON_DEMAND_FOR = timedelta(days=365)
-"""How long the others are."""
+"""Retention of checkpoints on demand."""
 LOOKED_BACK = timedelta(hours=3)
-"""Sessions with a turn in this time are looked at for too many; the sweep for them runs every hour."""
+"""The sweep for surplus checkpoints looks at sessions with a turn in this time. It runs every hour."""
 
 
 class NewCheckpoint(Value):
@@ -53,7 +53,7 @@ class Recovery(Value):
 
 
 class CheckpointState(Value):
-    """What the session was like."""
+    """The state of the session at the checkpoint."""
 
     name: str | None
     status: SessionStatus
@@ -76,7 +76,7 @@ class Checkpoint(Value):
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A session as it was found and as it is now; the same when there was nothing to recover."""
+    """A session before and after recovery; equal when there was nothing to recover."""
 
     before: Session
     record: SessionRecord
@@ -86,7 +86,7 @@ class CheckpointRepository(Protocol):
     async def create(
         self, checkpoint_id: str, session_id: str, user_id: str, label: str | None, *, now: datetime
     ) -> Checkpoint:
-        """Behind everything that the active branch holds, with what its open turns will still say.
+        """Store a checkpoint at the end of the active branch, after its open turns.
 
         Raises NotFound, InvalidState, Gone.
         """
@@ -104,9 +104,10 @@ class CheckpointRepository(Protocol):
         ...
 
     async def forget(self, *, before: datetime, on_demand_before: datetime, since: datetime, kept: int) -> int:
-        """Drop those made before then, the ones on demand later than the others.
+        """Delete automatic checkpoints made before `before`, and those on demand made before `on_demand_before`.
 
-        And of automatic ones all but the newest `kept`, in sessions with one made since.
+        In sessions with a checkpoint made after `since`, also all automatic ones but the newest `kept`. Returns how
+        many were deleted.
         """
         ...
 
@@ -121,14 +122,14 @@ class SessionRecoveryManager:
         publisher: SessionEventPublisher,
         changes: SessionChanges,
     ) -> None:
-        """changes: who is told of another active branch."""
+        """changes: the cache to invalidate when the active branch changes."""
         self._sessions = sessions
         self._checkpoints = checkpoints
         self._publisher = publisher
         self._changes = changes
 
     async def create_checkpoint(self, session_id: str, principal: Principal, *, label: str | None = None) -> Checkpoint:
-        """One on demand. While a turn runs it stands behind that turn. Raises NotFound, InvalidState, Gone."""
+        """Create one on demand; if a turn is open, it is placed after it. Raises NotFound, InvalidState, Gone."""
         return await self._checkpoints.create(new_id(), session_id, principal.user_id, label, now=datetime.now(UTC))
 
     async def list_checkpoints(
@@ -142,10 +143,10 @@ class SessionRecoveryManager:
     async def recover_from_checkpoint(
         self, session_id: str, checkpoint_id: str, principal: Principal
     ) -> tuple[Session, list[bytes]]:
-        """The session as it was there, its conversation going on from there; harmless to repeat.
+        """Restore the session's state at the checkpoint and continue the conversation from there. Idempotent.
 
-        Clients hear of a change of status, and `session.activated` with the branch that is the active one now.
-        Raises NotFound, InvalidState, Gone, Conflict.
+        Clients receive `session.activated` with the now active branch, and `session.suspended` if that is the restored
+        status. Raises NotFound, InvalidState, Gone, Conflict.
         """
         now = datetime.now(UTC)
         async with self._changes.changing(session_id):
@@ -159,7 +160,7 @@ class SessionRecoveryManager:
         return session, await self._publisher.publish(recovered.record.target, events)
 
     async def forget_checkpoints(self, *, now: datetime) -> int:
-        """Drop what is too old or too many; returns how many."""
+        """Delete expired and surplus checkpoints; returns how many."""
         return await self._checkpoints.forget(
             before=now - KEPT_FOR,
             on_demand_before=now - KEPT_ON_DEMAND_FOR,
@@ -169,14 +170,14 @@ class SessionRecoveryManager:
 
 
 def refuse_recovery(session: Session, now: datetime) -> None:
-    """What has ended or expired is only read. Raises InvalidState, Gone."""
+    """An ended or expired session is read-only. Raises InvalidState, Gone."""
     refuse_expired(session, now)
     if session.status is SessionStatus.ENDED:
         raise InvalidState("A session that is ENDED does not change.")
 
 
 def recovered_state(session: Session, state: CheckpointState) -> Session:
-    """The session with what the checkpoint holds of it."""
+    """The session with the checkpoint's state; its status only if the transition is legal."""
     arrows = {(SessionStatus.ACTIVE, SessionStatus.SUSPENDED), (SessionStatus.SUSPENDED, SessionStatus.ACTIVE)}
     reachable = (session.status, state.status) in arrows
     return session.model_copy(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from shared.errors import AppError
 from shared.principal import Principal
@@ -20,18 +20,16 @@ from shared.sessions.models import (
     MessageRole,
     Session,
     SessionStatus,
-    ToolCallStatus,
     Turn,
     TurnError,
     TurnStatus,
     Usage,
 )
-from shared.sessions.records.approvals import ApprovalRecord, VoteEffect, VoteRecord
+from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
 from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import ApprovalPolicy
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.steps import (
     StepClosed,
@@ -40,7 +38,7 @@ from shared.sessions.records.steps import (
     StoredStep,
     Summary,
 )
-from shared.sessions.records.tool_calls import CallStart, ToolExecution
+from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.records.turns import (
     FinishedTurn,
     Interruption,
@@ -209,18 +207,7 @@ class ToolCallRepository(Protocol):
         """Mark that its tool is about to run, unless it may not any more."""
         ...
 
-    async def save_tool_result(
-        self,
-        tool_call_id: str,
-        *,
-        status: ToolCallStatus,
-        result: Any,
-        error_code: str | None,
-        message_id: str,
-        content: str,
-        tokens: int,
-        now: datetime,
-    ) -> bool:
+    async def save_tool_result(self, result: ToolCallResult) -> bool:
         """False when it has a result already."""
         ...
 
@@ -234,18 +221,7 @@ class ToolCallRepository(Protocol):
 
 
 class ApprovalRepository(Protocol):
-    async def request(
-        self,
-        tool_call_id: str,
-        *,
-        approval_id: str,
-        digest: str,
-        instance_id: str,
-        policy: ApprovalPolicy,
-        reason: str | None = None,
-        expires_at: datetime,
-        now: datetime,
-    ) -> tuple[ApprovalRecord | None, bool]:
+    async def request(self, new: NewApproval) -> tuple[ApprovalRecord | None, bool]:
         """The approval of a call, and whether it was opened now; None when the call or its turn is over."""
         ...
 

@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
-from typing import Protocol
+from datetime import UTC, datetime
 
 from shared import tracing
-from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
-from shared.ids import is_valid_id, new_id
+from shared.ids import new_id
 from shared.principal import Principal
-from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, KnownModels, effective_config, plan_turn
-from shared.sessions.agents.catalog import AgentCatalog, unknown_agent
-from shared.sessions.context.note import MAX_NOTE_CHARS, note_for, reference
-from shared.sessions.context.window import estimate_tokens
+from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.events import (
     Event,
     EventType,
@@ -29,23 +24,8 @@ from shared.sessions.events import (
     frame,
 )
 from shared.sessions.features.templates import TemplateService
-from shared.sessions.limits.budgets import (
-    NO_DAILY_LIMITS,
-    DailyLimits,
-    MoneyBudgets,
-    MoneySpent,
-    TokenBudgets,
-    TokensUsed,
-    posting_refusal,
-    usage_day,
-)
 from shared.sessions.metrics import metrics
 from shared.sessions.models import (
-    MAX_CONTENT_CHARS,
-    ApprovalMode,
-    AttachmentRef,
-    Concurrency,
-    JsonObject,
     Message,
     MessageRole,
     MessageStatus,
@@ -57,16 +37,16 @@ from shared.sessions.models import (
     TurnError,
     TurnStatus,
 )
-from shared.sessions.records.attachments import AttachmentRecord
+from shared.sessions.posting.content import check_content
+from shared.sessions.posting.models import Posted
+from shared.sessions.posting.planner import TurnPlanner
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.idempotency import idempotency
 from shared.sessions.records.pages import Page, SessionFilter
-from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.sessions import DayUsed, SessionRecord, check_metadata
+from shared.sessions.records.sessions import SessionRecord, check_metadata
 from shared.sessions.records.turns import (
     FinishedTurn,
     Interruption,
-    PostedMessage,
     ReadableTurn,
     queued_turn,
 )
@@ -99,62 +79,24 @@ class Changed:
     """A turn to start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """A session that somebody posts to. refusal: why no turn may be added to it now."""
-
-    record: SessionRecord
-    plan: TurnPlan
-    concurrency: Concurrency
-    refusal: BudgetExceeded | None
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """A message on record. start: its turn is next; messages: events to send."""
-
-    result: PostedMessage
-    messages: list[bytes]
-
-    @property
-    def start(self) -> bool:
-        return self.result.dispatched and not self.result.replayed
-
-
-class PostedSessions(SessionRepository, Protocol):
-    """Sessions, and in one read all that posting to one takes."""
-
-    async def get_for_posting(
-        self, session_id: str, user_id: str, *, day: date
-    ) -> tuple[SessionRecord, Agent | None, DayUsed]:
-        """Also the newest version of its agent that is stored, and what the user's turns have used on that day. Raises
-        NotFound."""
-        ...
-
-
 class SessionService:
     """Everything a caller may do with sessions, messages and turns. Checks access in every method."""
 
     def __init__(
         self,
-        sessions: PostedSessions,
+        sessions: SessionRepository,
         turns: TurnRepository,
         publisher: SessionEventPublisher,
+        planner: TurnPlanner,
         *,
-        default_model: str,
         agents: AgentCatalog,
         templates: TemplateService,
         attachments: AttachmentReader,
-        limits: DailyLimits = NO_DAILY_LIMITS,
-        known: KnownModels | None = None,
     ) -> None:
-        """known: what is known of the models that turns are planned for."""
         self._sessions = sessions
         self._turns = turns
         self._publisher = publisher
-        self._default_model = default_model
-        self._limits = limits
-        self._known = known or KnownModels()
+        self._planner = planner
         self._agents = agents
         self._attachments = attachments
         self._templates = templates
@@ -230,60 +172,17 @@ class SessionService:
 
     # Messages and turns. -----------------------------------------------------------------------
 
-    async def for_posting(
-        self,
-        session_id: str,
-        principal: Principal,
-        approval_mode: ApprovalMode | None,
-        *,
-        now: datetime,
-        output_schema: JsonObject | None = None,
-    ) -> Posting:
-        """What a turn that is posted now runs with, and why it may not. Raises NotFound, InvalidInput."""
-        record, agent, today = await self._sessions.get_for_posting(session_id, principal.user_id, day=usage_day(now))
-        if agent is None:
-            if record.session.agent_id not in {None, DEFAULT_AGENT.id}:
-                raise unknown_agent(record.session.agent_id)
-            agent = DEFAULT_AGENT
-        config = effective_config(agent, record.session.config)
-        plan = plan_turn(
-            agent,
-            config,
-            model=self._default_model,
-            approval_mode=approval_mode,
-            output_schema=output_schema,
-            known=self._known,
-        )
-        limits = self._limits
-        refusal = posting_refusal(
-            TokenBudgets(session=config.max_session_tokens, user_day=limits.daily_tokens),
-            TokensUsed(session=record.used_tokens, user_day=today.tokens),
-            now=now,
-            money=MoneyBudgets(session=config.max_session_cost_usd, user_day=limits.daily_cost_usd),
-            spent=MoneySpent(session=record.used_cost_usd, user_day=today.cost_usd),
-        )
-        return Posting(record, plan, config.concurrency, refusal)
-
     async def post_message(
         self, session_id: str, body: NewMessage, principal: Principal, *, idempotency_key: str | None
     ) -> Posted:
         """Store a message and queue its turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict,
         BudgetExceeded."""
         now = datetime.now(UTC)
-        posting = await self.for_posting(
+        posting = await self._planner.plan(
             session_id, principal, body.approval_mode, now=now, output_schema=body.output_schema
         )
         record, plan = posting.record, posting.plan
-        tokens = _checked_tokens(body, plan.max_context_tokens)
-        attachments: list[AttachmentRef] = []
-        note: str | None = None
-        if body.attachment_ids:
-            files = await self._attached(session_id, body.attachment_ids)
-            attachments = [reference(file) for file in files]
-            note = note_for(files, max_tokens=plan.max_context_tokens - tokens)
-            tokens += estimate_tokens(note)
-            if tokens > plan.max_context_tokens:
-                raise _too_long(tokens, plan.max_context_tokens)
+        content = await check_content(session_id, body, self._attachments, max_context_tokens=plan.max_context_tokens)
         refuse_expired(record.session, now)
         turn_id, message_id = new_id(), new_id()
         message = Message(
@@ -292,7 +191,7 @@ class SessionService:
             turn_id=turn_id,
             role=MessageRole.USER,
             content=body.content,
-            attachments=attachments,
+            attachments=content.attachments,
             author=principal.user_id,
             status=MessageStatus.COMPLETED,
             created_at=now,
@@ -303,11 +202,11 @@ class SessionService:
             turn,
             plan,
             user_id=principal.user_id,
-            tokens=tokens,
+            tokens=content.tokens,
             concurrency=body.concurrency or posting.concurrency,
             idempotency=idempotency(principal, f"POST /sessions/{session_id}/messages", idempotency_key, body),
             refusal=posting.refusal,
-            note=note,
+            note=content.note,
         )
         if result.replayed:
             return Posted(result, [])
@@ -327,16 +226,6 @@ class SessionService:
             )
         )
         return Posted(result, await self._publisher.publish(result.target, events))
-
-    async def _attached(self, session_id: str, ids: list[str]) -> list[AttachmentRecord]:
-        """The files a message comes with, in its order, each once. Raises InvalidInput (INVALID_MESSAGE)."""
-        found = {}
-        if all(is_valid_id(item) for item in ids):
-            found = await self._attachments.some(session_id, ids, max_chars=MAX_NOTE_CHARS)
-        for item in ids:
-            if item not in found:
-                raise _unknown_attachment(item)
-        return [found[item] for item in dict.fromkeys(ids)]
 
     async def get_turn(self, session_id: str, turn_id: str, principal: Principal) -> Turn:
         """Raises NotFound."""
@@ -387,31 +276,3 @@ class SessionService:
             events.append(Event(EventType.ERROR_OCCURRED, data, turn_id))
         events.append(ended_event(turn_id, finished.status, finished.usage, finished.steps, finished.finish_reason))
         return finished, await self._publisher.publish(finished.target, events)
-
-
-def _checked_tokens(body: NewMessage, max_context_tokens: int) -> int:
-    if not body.content.strip():
-        raise InvalidInput(ErrorCode.INVALID_MESSAGE, "A message needs content.")
-    if "\x00" in body.content:
-        raise InvalidInput(ErrorCode.INVALID_MESSAGE, "A message cannot hold the character U+0000.")
-    if len(body.content) > MAX_CONTENT_CHARS:
-        raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A message may have {MAX_CONTENT_CHARS} characters.")
-    tokens = estimate_tokens(body.content)
-    if tokens > max_context_tokens:
-        raise _too_long(tokens, max_context_tokens)
-    return tokens
-
-
-def _too_long(tokens: int, max_context_tokens: int) -> AppError:
-    return InvalidInput(
-        ErrorCode.MESSAGE_TOO_LONG,
-        f"The message is about {tokens} tokens; this session's model reads {max_context_tokens}.",
-    )
-
-
-def _unknown_attachment(attachment_id: str) -> AppError:
-    return InvalidInput(
-        ErrorCode.INVALID_MESSAGE,
-        f"This session has no attachment {attachment_id[:64]!r}.",
-        errors=[{"field": "attachment_ids", "message": "unknown attachment"}],
-    )

@@ -14,50 +14,30 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
 from shared.errors import NotFound, Transient
 from shared.sessions.cache import ReadableSession
-from shared.sessions.events import (
-    EventLog,
-    EventLogUnavailable,
-    EventType,
-    FrameType,
-    envelope,
-    turn_end,
-)
+from shared.sessions.events import EventLog, EventLogUnavailable, EventType, FrameType, envelope
+from shared.sessions.live.following import READ_BATCH, Followed, follow_from, kept_from
+from shared.sessions.live.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, sse
 from shared.sessions.models import Message, MessageRole, Turn
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
-from shared.sessions.turns.answer import end_of
+from shared.sessions.turns.frames import end_frame, live_frame, stored_frames
 
 log = logging.getLogger(__name__)
 
-READ_BATCH = 500
 START_BATCH = 32
 """Events looked at first when a turn's beginning is sought: a reader mostly comes right after its message."""
-KEEP_ALIVE_SECONDS = 15.0
-"""Proxies cut connections that are silent for a minute or so."""
 RECHECK_S = 10.0
 """An open stream asks again whether its reader may read the session, at most this long after it last did."""
 DEGRADED_POLL_SECONDS = 1.0
 """How often the database is asked while the log is away."""
 
-KEEP_ALIVE = b": keep-alive\n\n"
-
 _ASKED = frozenset({EventType.MESSAGE_CREATED.value, EventType.MESSAGE_UPDATED.value})
-
-STORED_ATTEMPT = 1_000
-"""The `attempt` of a message sent from the store: above any live one, so that it replaces what a client has."""
-
-
-def sse(event: str, data: bytes, event_id: int | None = None) -> bytes:
-    """One server-sent event. data: JSON, so it holds no line break."""
-    if event_id is None:
-        return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event_id, event.encode(), data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +135,7 @@ class StreamingHandler:
                 return
         # What has ended brings no more events: reading what is kept is enough.
         over = turn.status.is_terminal
-        source = self._kept(viewer.feed, start) if over else self._live(viewer.feed, start)
+        source = kept_from(self._log, viewer.feed, start) if over else self._live(viewer.feed, start)
         async with aclosing(self._while_readable(viewer, source)) as events:
             async for seq, body in events:
                 if body is None:
@@ -170,18 +150,21 @@ class StreamingHandler:
                 if event.get("turn_id") != turn.id:
                     continue
                 if event["type"] == EventType.STREAM_CHUNK:
-                    yield _frame(seq, event)
+                    yield live_frame(seq, event)
                 elif event["type"] == EventType.STREAM_ENDED:
                     yield sse("end", orjson.dumps(event["data"]), seq)
                     return
             else:
                 if over and after is not None and await self._is_newest(viewer.feed, start):
                     # Nothing was lost and nothing is left: the reader had seen the end before.
-                    yield _end(turn)
+                    yield end_frame(turn)
                     return
         # The log went away or lost a part: what is stored is the truth. It answers its readers only.
         async for frame in self._from_store(turn, viewer):
             yield frame
+
+    def _live(self, feed: str, after: int) -> AsyncGenerator[Followed]:
+        return follow_from(self._log, feed, after, heartbeat_s=self._keep_alive_s)
 
     async def _while_readable[Item](self, viewer: Viewer, source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
         """`source` until its reader may no longer read the session; nothing is passed on that was not asked lately."""
@@ -203,24 +186,6 @@ class StreamingHandler:
                     asked = time.monotonic()
                 yield item
 
-    async def _is_newest(self, feed: str, seq: int) -> bool:
-        try:
-            return (await self._log.read(feed, seq, 1)).last_seq == seq
-        except EventLogUnavailable:
-            return False
-
-    async def _current(self, turn: Turn, viewer: Viewer) -> Turn | None:
-        """The turn as it is now; None for one who may no longer read it."""
-        try:
-            return (await self._turns.readable_turn(turn.session_id, turn.id, viewer.user_id)).turn
-        except NotFound:
-            return None
-
-    async def _ended_unseen(self, turn: Turn, viewer: Viewer) -> bool:
-        """Whether the turn is over, for this reader at least, although its end has not come by."""
-        current = await self._current(turn, viewer)
-        return current is None or current.status.is_terminal
-
     async def _start_of(self, turn: Turn, feed: str) -> int | None:
         """A number before the turn's first frame; None when the log does not hold it (any more)."""
         before: int | None = None
@@ -240,6 +205,17 @@ class StreamingHandler:
             pass
         return None
 
+    async def _ended_unseen(self, turn: Turn, viewer: Viewer) -> bool:
+        """Whether the turn is over, for this reader at least, although its end has not come by."""
+        current = await self._current(turn, viewer)
+        return current is None or current.status.is_terminal
+
+    async def _is_newest(self, feed: str, seq: int) -> bool:
+        try:
+            return (await self._log.read(feed, seq, 1)).last_seq == seq
+        except EventLogUnavailable:
+            return False
+
     async def _from_store(self, turn: Turn, viewer: Viewer) -> AsyncIterator[bytes]:
         """The turn as frames made from its stored messages; waits for its end when it still runs."""
         while True:
@@ -251,11 +227,18 @@ class StreamingHandler:
             yield KEEP_ALIVE
             await asyncio.sleep(DEGRADED_POLL_SECONDS)
         async for message in self._messages_of(current):
-            for frame in _stored_frames(message):
+            for frame in stored_frames(message):
                 yield frame
         if current.error is not None:
             yield sse(FrameType.ERROR, orjson.dumps(current.error.model_dump()))
-        yield _end(current)
+        yield end_frame(current)
+
+    async def _current(self, turn: Turn, viewer: Viewer) -> Turn | None:
+        """The turn as it is now; None for one who may no longer read it."""
+        try:
+            return (await self._turns.readable_turn(turn.session_id, turn.id, viewer.user_id)).turn
+        except NotFound:
+            return None
 
     async def _messages_of(self, turn: Turn) -> AsyncIterator[Message]:
         page = Page(limit=200)
@@ -268,75 +251,6 @@ class StreamingHandler:
             if len(found) <= page.limit:
                 return
             page = Page(limit=page.limit, after=(found[page.limit - 1][0], ""))
-
-    async def _live(self, feed: str, after: int) -> AsyncGenerator[tuple[int, bytes | None]]:
-        """Events after `after`, then live ones; (after, None) as a heartbeat. Ends when the log cannot be reached."""
-        try:
-            async with aclosing(_with_heartbeat(self._log.follow(feed), self._keep_alive_s)) as live:
-                async for items in live:
-                    if isinstance(items, _Heartbeat):
-                        yield after, None
-                        continue
-                    if items is None or (items and items[0][0] > after + 1):
-                        # Just subscribed, interrupted, or something was missed: the stream has it, or it is lost.
-                        async for seq, body in self._read_all(feed, after):
-                            after = seq
-                            yield seq, body
-                    for seq, body in items or ():
-                        if seq > after:
-                            after = seq
-                            yield seq, body
-        except EventLogUnavailable:
-            return
-
-    async def _kept(self, feed: str, after: int) -> AsyncGenerator[tuple[int, bytes | None]]:
-        """Events after `after` that the log holds now. Ends when the log cannot be reached."""
-        try:
-            async for seq, body in self._read_all(feed, after):
-                yield seq, body
-        except EventLogUnavailable:
-            return
-
-    async def _read_all(self, feed: str, after: int) -> AsyncIterator[tuple[int, bytes]]:
-        while True:
-            found = await self._log.read(feed, after, READ_BATCH)
-            for seq, body in found.items:
-                yield seq, body
-            if len(found.items) < READ_BATCH:
-                return
-            after = found.items[-1][0]
-
-
-class _Heartbeat:
-    """Nothing happened for a while."""
-
-
-async def _with_heartbeat[Item](source: AsyncGenerator[Item], seconds: float) -> AsyncGenerator[Item | _Heartbeat]:
-    """`source` with a heartbeat whenever it is silent for `seconds`; closes `source` with itself."""
-    pending: asyncio.Task[Item] | None = None
-    try:
-        while True:
-            if pending is None:
-                pending = asyncio.ensure_future(_next(source))
-            done, _ = await asyncio.wait({pending}, timeout=seconds)
-            if not done:
-                yield _Heartbeat()
-                continue
-            task, pending = pending, None
-            try:
-                item = task.result()
-            except StopAsyncIteration:
-                return
-            yield item
-    finally:
-        if pending is not None:
-            pending.cancel()
-            await asyncio.wait({pending})
-        await source.aclose()
-
-
-async def _next[Item](source: AsyncIterator[Item]) -> Item:
-    return await anext(source)
 
 
 def _type_of(body: bytes) -> str:
@@ -351,34 +265,3 @@ def _has_gap(after: int, items: list[tuple[int, bytes]], last_seq: int | None) -
         return last_seq > after
     numbers = [after, *(seq for seq, _ in items)]
     return any(later != earlier + 1 for earlier, later in pairwise(numbers))
-
-
-def _frame(seq: int, event: dict[str, Any]) -> bytes:
-    """A stream.chunk as one SSE frame: the envelope, with the frame's own fields lifted beside it."""
-    frame = dict(event["data"]["frame"])
-    kind = frame.pop("type")
-    return sse(kind, orjson.dumps({"seq": seq, **event, **frame}), seq)
-
-
-def _end(turn: Turn) -> bytes:
-    """The last frame of a turn, from what is stored."""
-    return sse("end", orjson.dumps(turn_end(turn.status, turn.usage, turn.steps, turn.finish_reason)))
-
-
-def _stored_frames(message: Message) -> list[bytes]:
-    """message_start, reasoning_delta, content_delta, tool_call..., message_end of a stored message. Without ids: they
-    are not events."""
-    start = {"message_id": message.id, "attempt": STORED_ATTEMPT}
-    frames = [sse(FrameType.MESSAGE_START, orjson.dumps(start))]
-    if message.reasoning:
-        frames.append(sse(FrameType.REASONING_DELTA, orjson.dumps({"index": 0, "text": message.reasoning})))
-    if message.content:
-        frames.append(sse(FrameType.CONTENT_DELTA, orjson.dumps({"index": 0, "text": message.content})))
-    frames.extend(
-        sse(FrameType.TOOL_CALL, orjson.dumps({"id": call.id, "name": call.name, "arguments": call.arguments}))
-        for call in message.tool_calls
-    )
-    reason = end_of(message.status, message.finish_reason, has_calls=bool(message.tool_calls))
-    end = {"message_id": message.id, "finish_reason": reason or message.status.value, "usage": None}
-    frames.append(sse(FrameType.MESSAGE_END, orjson.dumps(end)))
-    return frames

@@ -24,7 +24,7 @@ from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.metrics import metrics, track_tool_time
 from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
 from shared.sessions.records.policy import Containment
-from shared.sessions.records.tool_calls import CallStart, ToolExecution
+from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
     MAX_ERROR_CHARS,
@@ -174,14 +174,16 @@ class ToolCallHandler:
         content = orjson.dumps(outcome.content).decode().replace("\\u0000", "\\ufffd")
         message_id = new_id()
         stored = await self._tool_calls.save_tool_result(
-            call.tool_call_id,
-            status=outcome.status,
-            result=outcome.result,
-            error_code=outcome.code,
-            message_id=message_id,
-            content=content,
-            tokens=estimate_tokens(content),
-            now=datetime.now(UTC),
+            ToolCallResult(
+                call.tool_call_id,
+                outcome.status,
+                result=outcome.result,
+                error_code=outcome.code,
+                message_id=message_id,
+                content=content,
+                tokens=estimate_tokens(content),
+                ended_at=datetime.now(UTC),
+            )
         )
         if not stored:
             # Another attempt runs beside this one and has it; it says so itself.

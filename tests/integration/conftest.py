@@ -12,10 +12,18 @@ from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
 from shared.adapters.redis.events import RedisEventLog
 from shared.sessions.events import SessionEventPublisher
+from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.service import SessionService
 from tests.integration.bench import Bench, MakeBench, bench_maker
-from tests.integration.domain import RecordingAudit, Stores, connect_redis, session_lifecycle, session_service
+from tests.integration.domain import (
+    RecordingAudit,
+    Stores,
+    connect_redis,
+    session_erasure,
+    session_lifecycle,
+    session_service,
+)
 
 
 @pytest.fixture
@@ -79,8 +87,13 @@ def rows(stores: Stores) -> PostgresLifecycle:
 
 
 @pytest.fixture
-def lifecycle(stores: Stores, publisher: SessionEventPublisher, audit: RecordingAudit) -> SessionLifecycle:
-    return session_lifecycle(stores, publisher, audit=audit)
+def lifecycle(stores: Stores, publisher: SessionEventPublisher) -> SessionLifecycle:
+    return session_lifecycle(stores, publisher)
+
+
+@pytest.fixture
+def erasing(stores: Stores, publisher: SessionEventPublisher, audit: RecordingAudit) -> SessionErasure:
+    return session_erasure(stores, publisher, audit=audit)
 
 
 @pytest.fixture

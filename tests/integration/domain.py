@@ -19,6 +19,7 @@ from shared.adapters.postgres.agents import PostgresAgents
 from shared.adapters.postgres.attachments import PostgresAttachments
 from shared.adapters.postgres.features.features import PostgresTemplates
 from shared.adapters.postgres.pool import PostgresPool
+from shared.adapters.postgres.sessions.erasure import PostgresErasures
 from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
 from shared.adapters.postgres.sessions.sessions import PostgresSessions
 from shared.adapters.postgres.turns.approvals import PostgresApprovals
@@ -37,7 +38,8 @@ from shared.sessions.cache import ReadableSession, SessionChanges
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import EventLog, EventTarget, SessionEventPublisher
 from shared.sessions.features.templates import TemplateService
-from shared.sessions.life.lifecycle import ErasableStore, SessionLifecycle
+from shared.sessions.life.erasure import ErasableStore, SessionErasure
+from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.llm.registry import ModelRegistry
 from shared.sessions.models import (
@@ -50,16 +52,19 @@ from shared.sessions.models import (
     Session,
     SessionConfig,
     SessionStatus,
+    ToolCallStatus,
     Turn,
     TurnStatus,
     Usage,
 )
-from shared.sessions.records.approvals import ApprovalRecord, VoteEffect, VoteRecord
+from shared.sessions.posting.planner import TurnPlanner
+from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.steps import ProposedCall, StepResult, StepStart
+from shared.sessions.records.tool_calls import ToolCallResult
 from shared.sessions.records.turns import PostedMessage, queued_turn
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import StreamingHandler, Viewer
@@ -222,6 +227,19 @@ class Stores:
         assert await self.steps.save_step(replace(result, **changes))
         return start
 
+    async def tool_result(self, tool_call_id: str, **changes: Any) -> bool:
+        """Store how a tool call ended; whether it had no result before. changes: of its `ToolCallResult`."""
+        values: dict[str, Any] = {
+            "status": ToolCallStatus.COMPLETED,
+            "result": {},
+            "error_code": None,
+            "message_id": new_id(),
+            "content": "{}",
+            "tokens": 3,
+            "ended_at": utc_now(),
+        }
+        return await self.tool_calls.save_tool_result(ToolCallResult(tool_call_id, **values | changes))
+
     async def finish(self, turn_id: str, status: TurnStatus = TurnStatus.COMPLETED) -> Any:
         return await self.turns.finish(turn_id, status=status, error=None, now=utc_now())
 
@@ -241,13 +259,15 @@ class Stores:
     ) -> ApprovalRecord:
         now = utc_now()
         record, _ = await self.approvals.request(
-            proposal.id,
-            approval_id=new_id(),
-            digest=arguments_digest(proposal.name, proposal.arguments),
-            instance_id=instance_id or f"instance-{proposal.id}",
-            policy=policy,
-            expires_at=now + expires_in,
-            now=now,
+            NewApproval(
+                new_id(),
+                proposal.id,
+                digest=arguments_digest(proposal.name, proposal.arguments),
+                instance_id=instance_id or f"instance-{proposal.id}",
+                policy=policy,
+                requested_at=now,
+                expires_at=now + expires_in,
+            )
         )
         assert record is not None
         return record
@@ -312,48 +332,64 @@ def session_service(
         stores.sessions,
         stores.turns,
         publisher,
-        default_model="scripted",
+        turn_planner(stores, limits=limits or DailyLimits(user_daily_tokens), registry=registry),
         agents=agents,
         templates=TemplateService(PostgresTemplates(stores.pool), agents),
         attachments=PostgresAttachments(stores.pool),
-        limits=limits or DailyLimits(user_daily_tokens),
+    )
+
+
+def turn_planner(
+    stores: Stores, *, limits: DailyLimits | None = None, registry: ModelRegistry | None = None
+) -> TurnPlanner:
+    return TurnPlanner(
+        stores.sessions,
+        default_model="scripted",
+        limits=limits or DailyLimits(),
         known=KnownModels(registry or ModelRegistry()),
     )
 
 
 def session_lifecycle(
+    stores: Stores, publisher: SessionEventPublisher, *, changes: SessionChanges | None = None
+) -> SessionLifecycle:
+    """The lifecycle over the database."""
+    return SessionLifecycle(
+        PostgresLifecycle(stores.pool),
+        publisher,
+        stores.sessions.get,
+        changes or Uncached(),
+        agents=AgentCatalog(PostgresAgents(stores.pool)),
+    )
+
+
+def session_erasure(
     stores: Stores,
     publisher: SessionEventPublisher,
     erased: Sequence[ErasableStore] = (),
     *,
     audit: AuditTrail | None = None,
     changes: SessionChanges | None = None,
-) -> SessionLifecycle:
-    """The lifecycle over the database; erased: the stores beside it that forget a session too."""
-    return SessionLifecycle(
-        PostgresLifecycle(stores.pool),
-        publisher,
-        stores.sessions.get,
-        erased,
-        audit or RecordingAudit(),
-        changes or Uncached(),
-        agents=AgentCatalog(PostgresAgents(stores.pool)),
+) -> SessionErasure:
+    """The erasure over the database; erased: the stores beside it that forget a session too."""
+    return SessionErasure(
+        PostgresErasures(stores.pool), publisher, erased, audit or RecordingAudit(), changes or Uncached()
     )
 
 
-async def finish_erasure(lifecycle: SessionLifecycle, session_id: str) -> bool:
+async def finish_erasure(erasing: SessionErasure, session_id: str) -> bool:
     """What `activities/erasure.py` does, with every durable instance gone at once."""
-    found = await lifecycle.erase_stores(session_id)
+    found = await erasing.erase_stores(session_id)
     if found is None:
         return True
     erasure, forgot = found
-    return await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=forgot)
+    return await erasing.finish(erasure, erasure.instances, stores_forgot=forgot)
 
 
-async def erase_session(lifecycle: SessionLifecycle, session_id: str, owner: str = OWNER) -> None:
+async def erase_session(erasing: SessionErasure, session_id: str, owner: str = OWNER) -> None:
     """From the request to its end."""
-    await lifecycle.mark_erasure(session_id, Principal(owner, frozenset({Role.USER})), if_match=None)
-    assert await finish_erasure(lifecycle, session_id)
+    await erasing.mark(session_id, Principal(owner, frozenset({Role.USER})), if_match=None)
+    assert await finish_erasure(erasing, session_id)
 
 
 def new_session(**fields: Any) -> Session:

@@ -52,12 +52,12 @@ def test_two_approve_the_same_changed_arguments_while_the_requester_watches(
     ana.get_by_label("Arguments as JSON").fill(orjson.dumps(changed).decode())
     ana.get_by_role("button", name="Approve with changes").click()
     expect(ana.get_by_role("heading", name="1 of 2 approvals")).to_be_visible()
-    expect(ana.get_by_text("You said approve.")).to_be_visible()
+    expect(ana.get_by_text("You voted approve.")).to_be_visible()
     expect(call).to_contain_text("1 of 2 have approved")
     assert sink.at("/quorum") == []
 
     votes = ben.get_by_role("region", name="Votes")
-    expect(votes).to_contain_text("ana said approve")
+    expect(votes).to_contain_text("ana voted approve")
     diff = votes.get_by_role("region", name="What is changed")
     expect(diff.locator(".removed")).to_contain_text("100")
     expect(diff.locator(".added")).to_contain_text("1")
@@ -67,7 +67,7 @@ def test_two_approve_the_same_changed_arguments_while_the_requester_watches(
     assert after is not None
     assert before["y"] < after["y"]
     assert after["x"] + after["width"] < PHONE["width"]
-    votes.get_by_role("button", name="Take over ana’s arguments").click()
+    votes.get_by_role("button", name="Use ana’s arguments").click()
     ben.get_by_role("button", name="Approve with changes").click()
     expect(ben.get_by_role("heading", name="2 of 2 approvals")).to_be_visible()
     expect(ana.locator(".outcome")).to_contain_text("approved by ben")
@@ -116,7 +116,7 @@ def test_a_tool_approved_for_the_session_waits_no_more(
     twice = [[post_call(sink.url("/for-session"), '{"n": 1}')], [post_call(sink.url("/for-session"), '{"n": 2}')]]
     http.say(session_id, script(content="Both sent.", tool_calls=twice))
     requester.get_by_role("link", name="Review").click()
-    requester.get_by_label("And this tool for the rest of the session").check()
+    requester.get_by_label("Also approve this tool for the rest of the session").check()
     requester.get_by_role("button", name="Approve").click()
     expect(requester.locator(".outcome")).to_contain_text("for the rest of the session")
     requester.get_by_role("link", name="its session").click()

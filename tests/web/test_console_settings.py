@@ -41,15 +41,15 @@ def test_settings_are_checked_saved_shown_and_taken_away(parley: AppHost, http: 
     expect(dialog.get_by_label("Reasoning effort")).to_be_focused()
     dialog.get_by_label("Reasoning effort").select_option("high")
 
-    # What is no JSON is not sent.
+    # Invalid JSON is not sent.
     schema.fill('{"type": ')
     save.click()
-    expect(dialog.get_by_role("alert")).to_contain_text("This is no JSON")
-    expect(schema).to_have_accessible_description(re.compile("This is no JSON"))
+    expect(dialog.get_by_role("alert")).to_contain_text("This is not valid JSON")
+    expect(schema).to_have_accessible_description(re.compile("This is not valid JSON"))
     assert http.get(f"/sessions/{session_id}")["config"] == before
     # What the service refuses stands at its field, and goes with the next letter.
     schema.fill('{"type": "array"}')
-    turn_cost = dialog.get_by_label("Most that one turn may cost")
+    turn_cost = dialog.get_by_label("Cost limit of one turn")
     turn_cost.fill("0")
     save.click()
     expect(schema).to_have_accessible_description(re.compile('The schema must have "type": "object"'))
@@ -71,7 +71,7 @@ def test_settings_are_checked_saved_shown_and_taken_away(parley: AppHost, http: 
     dialog.get_by_label("Reasoning effort").select_option("Not set")
     schema.fill("")
     turn_cost.fill("")
-    dialog.get_by_label("Most that the session may cost").fill("5")
+    dialog.get_by_label("Cost limit of the session").fill("5")
     save.click()
     expect(dialog).to_have_count(0)
     assert http.get(f"/sessions/{session_id}")["config"] == before | {"max_session_cost_usd": 5.0}
@@ -97,7 +97,7 @@ def test_an_agents_model_is_described_and_its_older_turns_are_summarised_or_not(
     expect(page.get_by_label("Summarise older turns at")).to_be_checked()
     expect(share).to_have_value("80")
     page.get_by_label("Model API").select_option("Responses")
-    page.get_by_label("Window of the model").fill("64000")
+    page.get_by_label("Context window").fill("64000")
     share.fill("65")
     save.click()
     expect(page.get_by_text("Saved as version 2.")).to_be_visible()
@@ -107,8 +107,8 @@ def test_an_agents_model_is_described_and_its_older_turns_are_summarised_or_not(
     page.reload()
     expect(share).to_have_value("65")
     expect(page.get_by_label("Model API")).to_have_value("responses")
-    page.get_by_label("Model API").select_option("As the app is set")
-    page.get_by_label("Window of the model").fill("")
+    page.get_by_label("Model API").select_option("The app’s default")
+    page.get_by_label("Context window").fill("")
     page.get_by_label("Summarise older turns at").uncheck()
     expect(share).to_have_count(0)
     save.click()
@@ -154,8 +154,8 @@ def test_a_turn_tells_its_tokens_and_their_cost(priced: AppHost, visit: Visit) -
     step = page.locator(".timeline li").filter(has_text="model, step 1")
     expect(step).to_have_text(re.compile(r"in \(30 cached\), \d+ out \(\d+ reasoning\), \$0\.\d{4}"))
     page.get_by_text("Details", exact=True).click()
-    expect(_line(page, "Of those cached")).to_have_text("60 tokens")
-    expect(_line(page, "Of those reasoning")).to_have_text(f"{usage['reasoning_tokens']} tokens")
+    expect(_line(page, "Cached input tokens")).to_have_text("60 tokens")
+    expect(_line(page, "Reasoning tokens")).to_have_text(f"{usage['reasoning_tokens']} tokens")
     expect(_line(page, "Cost")).to_have_text(cost)
 
     page.goto(f"/#/insight/{session_id}")

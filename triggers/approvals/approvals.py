@@ -29,7 +29,7 @@ _OF_TOOL = Parameter("tool", "Only calls of this tool", text(64))
         "GET",
         "/api/v1/approvals",
         "list_approvals",
-        "What the caller may decide",
+        "The approvals that the caller may decide",
         "Approvals",
         200,
         returns=list[Approval],
@@ -42,7 +42,7 @@ _OF_TOOL = Parameter("tool", "Only calls of this tool", text(64))
     ),
 )
 async def list_approvals(call: Call, _: None) -> Response:
-    """Newest first; by the policy of each: its roles, its named people, and after a while who it escalates to."""
+    """Newest first. An approval is listed for its policy's roles and users, and later for its escalation role."""
     wanted = replace(_filter(call), session_id=call.query("session_id"))
     items, cursor = await call.services.approvals.inbox(call.principal, wanted, call.page(datetime))
     return page_of(items, cursor)
@@ -54,7 +54,7 @@ async def list_approvals(call: Call, _: None) -> Response:
         "GET",
         "/api/v1/sessions/{session_id}/approvals",
         "list_session_approvals",
-        "What a session asked people for",
+        "The approvals of a session",
         "Approvals",
         200,
         returns=list[Approval],
@@ -63,7 +63,7 @@ async def list_approvals(call: Call, _: None) -> Response:
     ),
 )
 async def list_session_approvals(call: Call, _: None) -> Response:
-    """Newest first, for everyone who may read the session, whether or not they may decide."""
+    """Newest first. For everyone who may read the session, whether or not they may decide."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     wanted = replace(_filter(call), turn_id=call.query("turn_id"))
     items, cursor = await call.services.approvals.of_session(session_id, call.principal, wanted, call.page(datetime))
@@ -110,10 +110,10 @@ async def get_approval(call: Call, _: None) -> Response:
     durable=True,
 )
 async def decide_approval(call: Call, body: NewDecision) -> Response:
-    """The same again is fine, a decision against the one that stands is a CONFLICT; `arguments` approves with changes.
+    """Repeating a decision is fine; a different one is a CONFLICT. `arguments` approves with changed arguments.
 
-    Where the policy takes several people, the answer shows the votes so far; until it is decided, a person's newest
-    vote replaces the one before.
+    When the policy needs several people, the response shows the votes so far. Until the approval is decided, a person's
+    newest vote replaces the one before.
     """
     decided = await call.services.approvals.decide(_approval_id(call), body, call.principal)
     call.events = decided.messages

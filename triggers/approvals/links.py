@@ -1,8 +1,8 @@
 """The approve link: a page that shows what would run, and the form that decides.
 
-GET changes nothing, however often a mail scanner follows the link; only the form's POST decides, as the signed-in
-caller. The token says which approval it is, never who decides; and since a browser sends the caller's cookies with
-any page's form, a form that is not ours is refused.
+GET changes nothing, so mail scanners may follow the link; only the form's POST decides, as the signed-in caller. The
+token names the approval, never who decides. A browser sends the caller's cookies with any site's form, so forms of
+other sites are refused (CSRF).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ bp = df.Blueprint()
 
 _PATH = "/api/approve/{token}"
 _MAX_FORM_BYTES = 256 * 1024
-"""Ten times what the page lets people edit: percent-encoding triples every byte, and UTF-8 has up to four."""
+"""More than ten times MAX_EDITED_CHARS: UTF-8 takes up to 4 bytes a character, percent-encoding 3 characters a byte."""
 
 _LOOK_SECONDS = 1.0
-"""How long a look waits for its audit line: the page is what the approver came for."""
+"""How long a view waits for its audit line; after that the page is shown anyway."""
 
 
 @endpoint(
@@ -46,11 +46,11 @@ _LOOK_SECONDS = 1.0
         "Approvals",
         200,
         media_type="text/html",
-        also={410: "The link's time is over", 404: "No link of ours"},
+        also={410: "The link has expired", 404: "Not a valid approval link"},
     ),
 )
 async def approve_page(call: Call, _: None) -> Response:
-    """What would run, with which arguments, until when. Changes nothing."""
+    """Shows what would run, with which arguments, and until when. Changes nothing."""
     view = await _view(call)
     if isinstance(view, Response):
         return view
@@ -83,25 +83,25 @@ async def approve_page(call: Call, _: None) -> Response:
             "properties": {
                 "decision": {"type": "string", "enum": [*Decision]},
                 "comment": {"type": "string", "maxLength": 2_000},
-                "arguments": {"type": "string", "description": "JSON: approve with these instead"},
+                "arguments": {"type": "string", "description": "JSON object: approve with these arguments instead"},
                 "for_session": {"type": "string", "enum": ["true"]},
             },
         },
         also={
             400: "Not a decision",
             401: "Not signed in",
-            403: "A form of another site",
-            404: "No link of ours, or not the caller's to decide",
+            403: "The form was sent by another site",
+            404: "Not a valid approval link, or the caller may not decide",
             409: "Already decided otherwise, or the caller's own request",
-            410: "The link's time is over",
-            422: "The policy or the tool does not take this",
+            410: "The link has expired",
+            422: "The policy or the tool does not allow this",
         },
     ),
     sends=True,
     durable=True,
 )
 async def approve_decision(call: Call, _: None) -> Response:
-    """Raises the event that the waiting turn sleeps on."""
+    """Decides, and raises the external event that the turn waits for."""
     if is_cross_site(call.request, call.services.settings.public_base_url):
         return page.note(403, "Not from here", "This form was sent by another site. Open the approval link itself.")
     view = await _view(call)
@@ -125,16 +125,16 @@ async def approve_decision(call: Call, _: None) -> Response:
 
 
 async def _view(call: Call) -> ApprovalView | Response:
-    """The approval a link names, or the page that says why there is none."""
+    """The approval that a link names, or a page with the reason why it cannot be shown."""
     token = str(call.request.path_params.get("token", ""))
     try:
         approval_id = call.services.links.approval_id(token, now=datetime.now(UTC))
     except TokenExpired:
         return page.note(410, "Too late", "The time to decide is over. The tool call was not run.")
     except TokenInvalid:
-        return page.note(404, "No such link", "This approval link is not complete, or not one of ours.")
+        return page.note(404, "No such link", "This approval link is incomplete or invalid.")
     if not is_valid_id(approval_id):
-        return page.note(404, "No such link", "This approval link is not one of ours.")
+        return page.note(404, "No such link", "This approval link is invalid.")
     try:
         return await call.services.approvals.view(approval_id, call.principal)
     except AppError as exc:
@@ -142,7 +142,7 @@ async def _view(call: Call) -> ApprovalView | Response:
 
 
 async def _form(call: Call) -> NewDecision | None:
-    """None for what is no decision. Raises InvalidInput(INVALID_TOOL_ARGS) for arguments that are no JSON object."""
+    """The decision; None when the form holds none. Raises InvalidInput(INVALID_TOOL_ARGS) for invalid arguments."""
     data = bytearray()
     async for chunk in call.request.stream():
         data += chunk
@@ -154,7 +154,7 @@ async def _form(call: Call) -> NewDecision | None:
     except (KeyError, ValueError, UnicodeDecodeError):
         return None
     comment = fields.get("comment", [""])[0].strip().replace("\x00", "")
-    # The page's fields come with both buttons, and who rejects has nothing to change or to extend.
+    # Both buttons send all fields of the page; a rejection ignores changed arguments and the session's grant.
     approves = decision is Decision.APPROVE
     arguments = fields.get("arguments", [""])[0].strip() if approves else ""
     try:
@@ -179,4 +179,4 @@ def _arguments(text: str) -> JsonObject:
 
 
 def _not_arguments() -> InvalidInput:
-    return InvalidInput(ErrorCode.INVALID_TOOL_ARGS, "The arguments are not a JSON object. Nothing was decided.")
+    return InvalidInput(ErrorCode.INVALID_TOOL_ARGS, "The arguments are not a JSON object. No decision was made.")

@@ -1,7 +1,7 @@
 """The approver's HTML: readable on a phone, no script, nothing loaded from anywhere.
 
-Everything from a model or a person is escaped text inside an element; never an attribute, a link or markup. The page
-offers what the policy allows this person and no more; whether it holds is decided again when the form arrives.
+Everything from a model or a person is escaped text inside an element, never an attribute, a link or markup. The page
+offers only what the policy allows this person, and the policy is checked again when the form arrives.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ button:focus-visible,textarea:focus-visible,input:focus-visible,summary:focus-vi
 """
 
 MAX_EDITED_CHARS = 20_000
-"""Longer arguments are shown and not edited here; the API takes them changed."""
+"""Longer arguments are shown but cannot be edited here; the API accepts changed ones of any length."""
 
 _CSP = content_security_policy(_STYLE, forms=True)
 
 
 def question(view: ApprovalView, *, user_id: str) -> Response:
-    """The page of an approval that waits."""
+    """The page of a pending approval."""
     approval = view.approval
     until = f"{approval.expires_at:%Y-%m-%d %H:%M:%S} UTC"
     runs = approval.policy.on_timeout is TimeoutAction.APPROVE
@@ -57,12 +57,12 @@ Without a decision by {until} {otherwise}.</small>""",
 
 
 def _form(view: ApprovalView, user_id: str) -> str:
-    """What this person may do about it."""
+    """The form with what this person may do."""
     if not view.may_decide:
-        return f"<section>You may see this, but deciding takes {_deciders(view.approval)}.</section>"
+        return f"<section>You may see this, but only {_deciders(view.approval)} can decide.</section>"
     policy = view.approval.policy
     given = next((vote for vote in view.approval.votes if vote.by == user_id), None)
-    said = "" if given is None else f"<p>You said {given.decision} already; what you say now replaces it.</p>"
+    said = "" if given is None else f"<p>You voted {given.decision} already; a new vote replaces it.</p>"
     approve = '<button name="decision" value="approve">Approve</button>'
     more = ""
     if view.refusal is not None:
@@ -74,21 +74,21 @@ def _form(view: ApprovalView, user_id: str) -> str:
 aria-label="Arguments as JSON" rows="8" spellcheck="false">{escape(text)}</textarea></details>"""
         if policy.allow_for_session:
             more += """<label class="check"><input type="checkbox" name="for_session" value="true">
-For the rest of this session: this tool does not ask again, except by the rule of two</label>"""
+Do not ask again for this tool in this session, unless the rule of two requires it</label>"""
     return f"""<form method="post"><section>{said}<label for="comment">Comment (optional)</label>
 <textarea id="comment" name="comment" maxlength="2000"></textarea>{more}
 <div class="actions">{approve}<button name="decision" value="reject">Reject</button></div></section></form>"""
 
 
 def voted(approval: Approval) -> Response:
-    """The page after a vote that was not the last one needed."""
+    """The page after a vote, while more votes are needed."""
     return _page(
         200, "Your vote counts", f"<section>{_progress(approval)}</section>{_votes(approval)}{_facts(approval)}"
     )
 
 
 def decided(approval: Approval, *, just_now: bool = False) -> Response:
-    """The page of an approval that waits no more."""
+    """The page of an approval that is no longer pending."""
     title = {
         ApprovalStatus.APPROVED: "Approved",
         ApprovalStatus.REJECTED: "Rejected",
@@ -101,7 +101,7 @@ def decided(approval: Approval, *, just_now: bool = False) -> Response:
     elif approval.decided_by:
         what = f"{escape(approval.decided_by)} decided at {approval.decided_at:%Y-%m-%d %H:%M:%S} UTC."
     elif approval.status is ApprovalStatus.APPROVED:
-        what = "Nobody decided in time; its policy lets it run then."
+        what = "Nobody decided in time. Its policy then lets the tool run."
     else:
         what = "Nobody decided in time, or the turn was cancelled. The tool was not run."
     status = 410 if approval.status is ApprovalStatus.TIMED_OUT else 200
@@ -109,13 +109,13 @@ def decided(approval: Approval, *, just_now: bool = False) -> Response:
 
 
 def refusal(exc: AppError) -> Response:
-    """An error of ours as a page."""
+    """An AppError as a page."""
     titles = {401: "Sign in first", 404: "No such approval", 409: "Already decided", 410: "Too late"}
     return note(exc.status, titles.get(exc.status, "That did not work"), exc.safe_message)
 
 
 def note(status: int, title: str, text: str) -> Response:
-    """A page that only says something."""
+    """A page with only a text."""
     return _page(status, title, f"<section>{escape(text)}</section>")
 
 
@@ -153,7 +153,7 @@ def _deciders(approval: Approval) -> str:
 
 
 def _votes(approval: Approval) -> str:
-    """Who said what so far; nothing where one decision is all there is."""
+    """The votes so far; empty when a single decision was enough."""
     if not approval.votes or (approval.quorum == 1 and approval.decided_by):
         return ""
     lines = []
@@ -170,11 +170,11 @@ def _votes(approval: Approval) -> str:
 
 def _progress(approval: Approval) -> str:
     so_far = approvals_so_far(approval.tool, approval.arguments, approval.votes)
-    return f"{so_far} of {approval.quorum} needed have approved so far."
+    return f"{so_far} of {approval.quorum} required approvals so far."
 
 
 def _pretty(arguments: JsonObject) -> str:
-    # What shows nothing would run all the same: here it is seen, and read back it is the same.
+    # Invisible characters would run unseen, so they are shown escaped; parsed back, the arguments are the same.
     return revealed(json.dumps(arguments, indent=2, ensure_ascii=False))
 
 
@@ -190,7 +190,7 @@ def _page(status: int, title: str, body: str) -> Response:
         headers={
             "Content-Security-Policy": _CSP,
             "Cache-Control": "no-store",
-            # Not no-referrer: the form would then say `Origin: null`, as a foreign page's does.
+            # Not no-referrer: the form would then send `Origin: null`, as another site's form does.
             "Referrer-Policy": "same-origin",
             "X-Content-Type-Options": "nosniff",
         },

@@ -1,4 +1,4 @@
-"""What a session can talk to and call: agents and their versions, tools.
+"""Routes of the catalog: agents with their versions, and tools.
 
 Not here: the tools (`shared/sessions/tools/`).
 """

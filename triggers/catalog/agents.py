@@ -1,4 +1,4 @@
-"""Agents: who a session can talk to, and new versions of them."""
+"""Agents: list them, read one, store a new version."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def get_agent(call: Call, _: None) -> Response:
         "PUT",
         "/api/v1/agents/{agent_id}",
         "put_agent",
-        "Make an agent, or a new version of one",
+        "Create an agent, or a new version of one",
         "Agents",
         200,
         body=NewAgent,
@@ -73,17 +73,17 @@ async def get_agent(call: Call, _: None) -> Response:
         parameters=(
             Parameter(
                 "If-Match",
-                "The `ETag` of the version that this one follows; CONFLICT when there is a newer one",
+                "The `ETag` of the version that the new one replaces; CONFLICT when there is a newer version",
                 {"type": "string", "maxLength": 1024},
                 place="header",
             ),
         ),
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT),
-        also={201: "There was no such agent"},
+        also={201: "The agent is new"},
     ),
 )
 async def put_agent(call: Call, body: NewAgent) -> Response:
-    """For admins. What is said already makes no new version; turns that were posted before keep theirs."""
+    """For admins. An unchanged agent gets no new version. Turns posted earlier keep the version they began with."""
     agent, is_new = await call.services.agents.put(
         _agent_id(call), body, call.principal, if_match=call.request.headers.get("if-match")
     )

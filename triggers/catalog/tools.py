@@ -1,4 +1,4 @@
-"""The tools a model may call, for people and consoles."""
+"""The tools that a model may call, for people and consoles."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ bp = df.Blueprint()
 
 @endpoint(
     bp,
-    Operation("GET", "/api/v1/tools", "list_tools", "What a model may call", "Tools", 200, returns=list[ToolInfo]),
+    Operation("GET", "/api/v1/tools", "list_tools", "Tools a model may call", "Tools", 200, returns=list[ToolInfo]),
 )
 async def list_tools(call: Call, _: None) -> Response:
-    """Name, description, JSON schema, approval policy, idempotency, time limit."""
+    """Each with name, description, JSON schema, approval policy, idempotency and time limit."""
     items = [
         ToolInfo(
             name=tool.name,

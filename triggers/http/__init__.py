@@ -1,4 +1,4 @@
-"""How an HTTP function of ours is declared: parse, authenticate, call, answer; and the API's description made of that.
+"""How HTTP functions are declared (parse, authenticate, call, answer), and the OpenAPI document built from that.
 
 Not here: any route.
 """

@@ -1,8 +1,8 @@
-"""How an HTTP function of ours is declared: parse, authenticate, call, answer, and describe itself.
+"""How HTTP functions are declared: parse, authenticate, call, answer, and describe.
 
-`endpoint` declares one route once: the function app gets its trigger and bindings, the OpenAPI document its entry.
+`endpoint` declares a route once: the function app gets its trigger and bindings, the OpenAPI document its entry.
 Invariant: every response carries `x-correlation-id`, every error is a problem document of the wire contract, and
-nothing that was not meant for a caller reaches one.
+internal details never reach a caller.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger("parley.http")
 _ERRORS = SessionErrorHandler(log)
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
-"""JSON bodies only; files have routes of their own."""
+"""For JSON bodies; files have their own routes and limit."""
 
 _JSON = "application/json"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
@@ -44,7 +44,7 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query or header parameter, for the document."""
+    """A query or header parameter, for the OpenAPI document."""
 
     name: str
     description: str
@@ -71,12 +71,12 @@ class Operation:
     public: bool = False
     body_required: bool = True
     form: Mapping[str, Any] | None = None
-    """The schema of a form body, which the handler reads itself."""
+    """The schema of a form body; the handler parses the form itself."""
     form_type: str = "application/x-www-form-urlencoded"
     also: Mapping[int, str] = field(default_factory=dict)
     """Further successful statuses and what they mean."""
     also_as: Sequence[str] = ()
-    """Further media types of the success, when the request asks for them or what is served is one."""
+    """Further media types of the successful response."""
 
 
 OPERATIONS: list[Operation] = []
@@ -93,10 +93,10 @@ class Call:
     principal: Principal
     client: df.DurableOrchestrationClient | None = None
     events: list[bytes] = field(default_factory=list)
-    """Encoded SignalR messages; they leave through the function's output binding after the handler returned."""
+    """Encoded SignalR messages; the function's output binding sends them after the handler returns."""
 
     def id(self, name: str, missing: ErrorCode) -> str:
-        """An id from the path. Raises the given 404 for text that cannot be an id of ours."""
+        """An id from the path. Raises the given 404 for text that is not a valid id."""
         value = str(self.request.path_params.get(name, ""))
         if not is_valid_id(value):
             raise InvalidPath(missing)
@@ -143,7 +143,7 @@ class Call:
 
 
 class InvalidPath(AppError):
-    """A path segment that cannot name anything of ours: not found, like every other id that does not exist."""
+    """A malformed path segment; answered as not found, like an id that does not exist."""
 
     def __init__(self, code: ErrorCode) -> None:
         super().__init__(code, "No such resource.")
@@ -180,7 +180,7 @@ def endpoint[Body: BaseModel | None](
         if sends:
             function = sends_events(bp)(function)
         route = operation.path.removeprefix("/")
-        # The app authenticates callers itself: the platform's principal, or the development header.
+        # The app authenticates callers itself, by the platform's principal or the development header.
         bp.route(route=route, methods=[operation.method], auth_level=func.AuthLevel.ANONYMOUS)(function)
         return handler
 
@@ -188,7 +188,7 @@ def endpoint[Body: BaseModel | None](
 
 
 def _shaped(run: Callable[..., Awaitable[Response]], *, sends: bool, durable: bool) -> Any:
-    """A function with exactly the parameters its bindings have: the worker compares names."""
+    """A function with exactly the parameters of its bindings, since the worker compares their names."""
     if sends and durable:
 
         async def with_both(req: Request, client: df.DurableOrchestrationClient, events: func.Out[str]) -> Response:
@@ -215,7 +215,7 @@ def _shaped(run: Callable[..., Awaitable[Response]], *, sends: bool, durable: bo
 
 
 def caller_of(req: Request, settings: Settings) -> Principal:
-    """Who sent a request. Raises NotAuthenticated."""
+    """The authenticated caller of a request. Raises NotAuthenticated."""
     return principal_of(
         req.headers, settings.auth_mode, tenant_id=settings.auth_tenant_id, audiences=settings.auth_audiences
     )
@@ -225,7 +225,7 @@ async def _serve(
     operation: Operation, handler: Handler[Any], req: Request, client: Any, events: func.Out[str] | None
 ) -> Response:
     correlation_id = request_id(req)
-    # Probes and scrapers ask all day long: nobody looks for them in traces.
+    # Health probes and scrapers call constantly; their traces would only be noise.
     traced = operation.tag != "Operations"
     with tracing.request(operation.method, operation.path, req.headers, correlation_id, traced=traced) as span:
         response = await _answer(operation, handler, req, client, events, correlation_id)
@@ -251,7 +251,7 @@ async def _answer(
         _refuse_forged(req, operation, everything.settings.public_base_url)
         if not operation.public:
             principal = caller_of(req, everything.settings)
-            # Before the body is read: refusing must cost less than serving.
+            # Before the body is read, so that a refused request stays cheap.
             admission = await everything.limiter.admit(principal.user_id)
             limits = admission.headers
             admission.check()
@@ -275,15 +275,15 @@ _ANONYMOUS = Principal("", frozenset())
 def request_id(req: Request) -> str:
     """The request's `x-correlation-id`, or a new one."""
     given = str(req.headers.get("x-correlation-id", ""))
-    # Taken over only when it is harmless in logs and headers.
+    # Only a valid id is safe in logs and headers.
     return given if is_valid_id(given) else new_id()
 
 
 def is_cross_site(request: Request, public_base_url: str) -> bool:
-    """Whether a browser says that another site sent this request.
+    """Whether a browser sent this request for another site.
 
-    As Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` decides where it is sent, else `Origin`; every browser
-    sends at least one of the two with a POST. Without either it is no browser, and has no cookies of anyone's.
+    As Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` decides if present, else `Origin`. Every browser sends at
+    least one of them with a POST. A request without either is not from a browser and carries no user's cookies.
     """
     site = request.headers.get("sec-fetch-site", "")
     if site:
@@ -294,10 +294,10 @@ def is_cross_site(request: Request, public_base_url: str) -> bool:
 
 
 def _refuse_forged(req: Request, operation: Operation, public_base_url: str) -> None:
-    """Refuse what a browser sends for another site without asking leave: the caller's cookies go along with it.
+    """Refuse cross-site requests that a browser sends without a CORS preflight (CSRF): they carry the caller's cookies.
 
-    Forms and bare POSTs are sent unasked; JSON, and whatever carries a header of one's own, only after a preflight that
-    the platform's CORS answers. The approve page answers for its own form, with a page.
+    Browsers send forms and bare POSTs without a preflight. JSON and requests with a custom header need one, which the
+    platform's CORS answers. The approve page checks its own form, since it answers with a page.
     """
     if operation.method in {"GET", "HEAD"} or operation.media_type == "text/html":
         return
@@ -309,17 +309,18 @@ def _refuse_forged(req: Request, operation: Operation, public_base_url: str) -> 
     if not asks_leave and is_cross_site(req, public_base_url):
         raise InvalidInput(
             ErrorCode.VALIDATION_ERROR,
-            "A page of another site sent this; from there send content-type application/json, or x-requested-with.",
+            "This request was sent by another site. Such requests need content-type application/json or the header"
+            " x-requested-with.",
             errors=[{"field": "Origin", "message": "is another site"}],
         )
 
 
 def _check_lengths(req: Request, operation: Operation) -> None:
-    """Refuse query text beyond its declared length once, here; what else is declared is checked where it is read."""
+    """Refuse query parameters beyond their declared length. Other constraints are checked where a value is read."""
     for parameter in operation.parameters:
         limit = parameter.schema.get("maxLength")
         if limit and parameter.place == "query" and len(req.query_params.get(parameter.name) or "") > limit:
-            raise invalid_parameter(parameter.name, f"may have {limit} characters")
+            raise invalid_parameter(parameter.name, f"may have at most {limit} characters")
 
 
 async def _body(req: Request, operation: Operation) -> Any:
@@ -329,11 +330,11 @@ async def _body(req: Request, operation: Operation) -> Any:
     async for chunk in req.stream():
         data += chunk
         if len(data) > MAX_BODY_BYTES:
-            raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A body may hold {MAX_BODY_BYTES} bytes.")
+            raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A body may have at most {MAX_BODY_BYTES} bytes.")
     if not data and not operation.body_required:
         return operation.body()
     try:
-        # Strict: JSON has types of its own, so "8" is no number and false is not 0.0.
+        # Strict: JSON has its own types, so "8" is not a number and false is not 0.0.
         return operation.body.model_validate_json(bytes(data), strict=True)
     except ValidationError as exc:
         errors = [
@@ -363,12 +364,12 @@ def ok(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = 
 
 
 def no_content() -> Response:
-    """It is done, and there is nothing to say about it."""
+    """204: success without a body."""
     return Response(status_code=204)
 
 
 def raw_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Plain JSON; `orjson.Fragment` may carry what is already encoded."""
+    """Plain JSON; `orjson.Fragment` inserts parts that are already encoded."""
     return Response(orjson.dumps(value, option=orjson.OPT_UTC_Z), status_code=status, media_type=_JSON, headers=headers)
 
 
@@ -379,7 +380,7 @@ def page_of(items: Sequence[BaseModel], next_cursor: str | None) -> Response:
 
 
 def event_stream(source: AsyncIterator[bytes]) -> Response:
-    """Server-sent events, unbuffered by proxies."""
+    """Server-Sent Events, with headers that stop proxies from buffering."""
     return StreamingResponse(
         source,
         media_type="text/event-stream",
@@ -388,7 +389,7 @@ def event_stream(source: AsyncIterator[bytes]) -> Response:
 
 
 def problem(exc: AppError, correlation_id: str, *, doing: str) -> Response:
-    """The problem document of an error that a handler answers with instead of raising it. doing: for the log."""
+    """The problem document for a handler that returns an error instead of raising it. doing: for the log."""
     return _problem(_ERRORS.handle(exc, doing=doing, correlation_id=correlation_id))
 
 

@@ -1,4 +1,4 @@
-"""What our HTML pages share: inline style and nothing else, allowed by its hash."""
+"""The Content-Security-Policy of our HTML pages: one inline style, allowed by its hash, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hashlib import sha256
 
 
 def content_security_policy(style: str, *, forms: bool = False) -> str:
-    """A policy under which only this `<style>` applies and nothing is loaded; forms: they may post to this origin."""
+    """A policy that allows only this `<style>` and loads nothing. forms: the page may post to its own origin."""
     digest = b64encode(sha256(style.encode()).digest()).decode()
     form_action = "'self'" if forms else "'none'"
     return (

@@ -1,7 +1,7 @@
-"""Reading one file out of a `multipart/form-data` body as it arrives (RFC 7578).
+"""Reads one file from a `multipart/form-data` body as it arrives (RFC 7578).
 
-Invariant: only the piece that has just come is in memory; what is no form with exactly one file is refused where that
-shows, and nothing of the request but its file and the name of that is believed.
+Invariant: only the current chunk is in memory. A body that is not a form with exactly one file is refused as soon as
+that shows. Only the file's bytes and its name are used.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from shared.sessions.files.spool import Spool
 FILE_FIELD = "file"
 
 _FORM_BYTES = 64 * 1024
-"""Allowed around the file: boundaries, headers, what stands before and after."""
+"""Bytes allowed around the file: boundaries, headers, preamble and epilogue."""
 
 _PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
 
 
 async def receive_file(req: Request, spool: Spool, max_bytes: int) -> str | None:
-    """Collect the form's one file; the name its sender gave it.
+    """Write the form's one file to the spool and return the file name that the sender gave.
 
     Raises InvalidInput: INVALID_MESSAGE, MESSAGE_TOO_LONG.
     """
@@ -32,7 +32,7 @@ async def receive_file(req: Request, spool: Spool, max_bytes: int) -> str | None
         async for chunk in req.stream():
             received += len(chunk)
             if received > max_bytes + _FORM_BYTES:
-                raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A file may have {max_bytes} bytes.")
+                raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A file may have at most {max_bytes} bytes.")
             form.parser.write(chunk)
     except FormParserError:
         raise _malformed("The body is not valid multipart/form-data.") from None
@@ -47,7 +47,7 @@ def _boundary(req: Request) -> bytes:
 
 
 class _OneFile:
-    """What a parser's callbacks have seen of the form."""
+    """The state of the form, kept by the parser's callbacks."""
 
     def __init__(self, spool: Spool, boundary: bytes) -> None:
         self._spool = spool
@@ -74,7 +74,7 @@ class _OneFile:
             raise _malformed("The boundary of the form is too long.") from None
 
     def file_name(self) -> str | None:
-        """After the last piece. Raises InvalidInput for a form that broke off or holds no file."""
+        """Call after the last chunk. Raises InvalidInput for a form that is cut off or holds no file."""
         if not self._is_complete:
             raise _malformed("The body ends before the form does.")
         if not self._has_file:
@@ -112,7 +112,7 @@ class _OneFile:
 
 
 def _text(name: bytes) -> str:
-    """UTF-8, as browsers send it, else the one encoding that reads anything."""
+    """UTF-8, as browsers send it; otherwise Latin-1, which decodes any bytes."""
     try:
         return name.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, built from the declared operations and the models that validate requests."""
+"""The OpenAPI 3.1 document, built from the declared operations and their pydantic models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PATH_SCHEMAS = {
     "token": {"type": "string", "minLength": 1, "maxLength": 2048},
     "user_id": {"type": "string", "minLength": 1, "maxLength": 200},
 }
-"""Path parameters that are not ids of ours or names as short."""
+"""Path parameters whose limits differ from `_ID`."""
 _CORRELATION = {"x-correlation-id": {"description": "Names this request in our logs", "schema": {"type": "string"}}}
 
 
@@ -108,7 +108,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     success: dict[str, Any] = {"description": operation.summary, "headers": _CORRELATION}
     schema = _returned(operation.returns)
     if operation.media_type != "application/json":
-        # Of one event, for readers that look into a stream; what they hold is in the description of the events.
+        # The schema of one event of a stream: any JSON, since the fields depend on the event's type.
         schema = {} if operation.media_type == "text/event-stream" else {"type": "string"}
     content = {kind: {"schema": schema} for kind in (operation.media_type, *operation.also_as)}
     if operation.status not in _WITHOUT_CONTENT:

@@ -16,17 +16,17 @@ def text(max_length: int) -> dict[str, Any]:
 
 
 def instant() -> dict[str, Any]:
-    """An RFC 3339 time schema. An empty one counts as absent, as with every query parameter."""
+    """The schema of an RFC 3339 time. An empty value counts as absent, as in every query parameter."""
     return {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]}
 
 
 PAGING = (
     Parameter(
         "limit",
-        "Items of a page",
+        "Items per page",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
-    Parameter("cursor", "`next_cursor` of the page before", text(512)),
+    Parameter("cursor", "`next_cursor` of the previous page", text(512)),
 )
 
 SINCE_UNTIL = (
@@ -36,7 +36,7 @@ SINCE_UNTIL = (
 
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
-    "A repeat with the same key and body gets the first answer; with another body CONFLICT",
+    "A repeat with the same key and body gets the first response; with another body CONFLICT",
     {"type": "string", "minLength": 1, "maxLength": 255},
     place="header",
 )

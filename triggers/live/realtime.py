@@ -11,10 +11,10 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from pydantic import BaseModel
 
 from activities.binding import send, sends_events
-from shared.adapters.azure.signalr import HUB
+from shared.adapters.azure.signalr import HUB, user_of_connection
 from shared.composition.services import services
 from shared.errors import AppError, ErrorCode, NotAuthenticated
-from shared.sessions.events import group_action, role_memberships
+from shared.sessions.live.groups import group_action, role_memberships
 from shared.sessions.models import Subscription
 from triggers.http.endpoints import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id
 
@@ -22,14 +22,14 @@ bp = df.Blueprint()
 
 
 class ConnectionInfo(BaseModel):
-    """Where and how to connect; the shape the standard client follows."""
+    """Where and how to connect, in the shape that the standard SignalR client expects."""
 
     url: str
     accessToken: str
 
 
 class Subscribed(BaseModel):
-    """The group a caller is in now, or no longer."""
+    """The session whose group the caller joined or left."""
 
     session_id: str
     connection_id: str | None
@@ -52,14 +52,15 @@ OPERATIONS.append(NEGOTIATE)
     arg_name="connection",
     type="signalRConnectionInfo",
     hub_name=HUB,
-    # The platform's own statement of who is calling; a client cannot set it.
+    # In Azure a caller can put another value here: expressions read a JSON body before the headers. So whoever gets
+    # the connection is compared with the user of its token.
     user_id="{headers.x-ms-client-principal-id}",
     connection_string_setting="AzureSignalRConnectionString",
 )
 @sends_events(bp)
 async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Response:
-    """Connection info for the standard client; the caller joins the groups of their roles, and leaves those of roles
-    they hold no longer, at once. Joining lasts until the end of tomorrow (UTC): who stays connected asks again."""
+    """Connection info for the standard client. The caller joins the groups of their roles at once and leaves those of
+    former roles. A membership lasts until the end of tomorrow (UTC); clients that stay connected negotiate again."""
     correlation_id = request_id(req)
     limits: Mapping[str, str] = {}
     try:
@@ -67,8 +68,8 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
         admission = await services().limiter.admit(principal.user_id)
         limits = admission.headers
         admission.check()
-        if principal.user_id != req.headers.get("x-ms-client-principal-id"):
-            raise NotAuthenticated("The connection would belong to someone else.")
+        if principal.user_id != user_of_connection(connection):
+            raise NotAuthenticated("The connection would belong to another user.")
     except AppError as exc:
         refused = problem(exc, correlation_id, doing=f"{NEGOTIATE.method} {NEGOTIATE.path}")
         refused.headers.update(limits)
@@ -100,7 +101,7 @@ def _membership_of(verb: str, summary: str) -> Operation:
 
 @endpoint(bp, _membership_of("subscribe", "See a session's events live"), sends=True)
 async def subscribe(call: Call, body: Subscription) -> Response:
-    """One connection, or every connection of the caller, for as long as the caller may read the session."""
+    """For one connection or all connections of the caller, as long as the caller may read the session."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     call.events = await call.services.subscriptions.subscribe(session_id, body.connection_id or None, call.principal)
     return raw_json({"session_id": session_id, "connection_id": body.connection_id})

@@ -1,6 +1,6 @@
-"""The relay: sends on what a running activity has to say, because a binding sends only when its function returns.
+"""The relay: sends SignalR messages for running activities, since a binding sends only when its function returns.
 
-Takes the app's own short-lived signature and nothing else; not part of the public contract.
+Accepts only the app's own short-lived token; not part of the public contract.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_BYTES = 8 * 1024 * 1024
 @bp.route(route=f"api/{RELAY_ROUTE}", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 @sends_events(bp)
 async def relay(req: Request, events: func.Out[str]) -> Response:
-    """Body: a JSON array of SignalR messages, passed on as it is."""
+    """Body: a JSON array of SignalR messages, passed on unchanged."""
     if not services().relay_tokens.check(req.headers.get("authorization", "")):
         return Response(status_code=404)
     body = await req.body()

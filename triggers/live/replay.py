@@ -16,20 +16,20 @@ from triggers.http.parameters import PAGING
 bp = df.Blueprint()
 
 _MAX_SEQ = 2**53 - 1
-"""Sequence numbers stay exact in JavaScript."""
+"""The largest integer that is exact in JavaScript."""
 
 LAST_EVENT_ID = Parameter(
-    "Last-Event-ID", "The last number seen; what follows it is sent", {"type": "integer", "minimum": 0}, place="header"
+    "Last-Event-ID", "Sequence number of the last event seen", {"type": "integer", "minimum": 0}, place="header"
 )
 
 
 class EventPage(BaseModel):
-    """Events after a number."""
+    """A session's events after a sequence number."""
 
     items: list[Envelope] = Field(description="Ascending by seq")
-    next_cursor: str | None = Field(description="`after` of the next page; null when this one reaches the present")
-    last_seq: int = Field(description="The newest number of the session")
-    gap: bool = Field(description="Some events after `after` are lost: rebuild from the messages")
+    next_cursor: str | None = Field(description="`after` of the next page; null on the last page")
+    last_seq: int = Field(description="The session's newest sequence number")
+    gap: bool = Field(description="Some events after `after` are lost: read the stored messages instead")
 
 
 @endpoint(
@@ -38,12 +38,12 @@ class EventPage(BaseModel):
         "GET",
         "/api/v1/sessions/{session_id}/events",
         "read_events",
-        "Events after a number",
+        "Events after a sequence number",
         "Events",
         200,
         returns=EventPage,
         parameters=(
-            Parameter("after", "The last number seen", {"type": "integer", "minimum": 0, "default": 0}),
+            Parameter("after", "The last sequence number seen", {"type": "integer", "minimum": 0, "default": 0}),
             LAST_EVENT_ID,
             PAGING[0],
         ),
@@ -52,7 +52,7 @@ class EventPage(BaseModel):
     ),
 )
 async def read_events(call: Call, _: None) -> Response:
-    """JSON replay; with `Accept: text/event-stream` replay and then live, for as long as the caller may read."""
+    """Replay as JSON. With `Accept: text/event-stream`: replay, then live, as long as the caller may read."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     after = last_event_id(call) or 0
     limit = call.page(int).limit

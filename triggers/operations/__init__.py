@@ -1,4 +1,4 @@
-"""For operators: health, metrics, the sweep, the timers that forget, the lines that alerts look for.
+"""For operators: health, metrics, the sweep, the retention timers, the log lines that alerts look for.
 
-Not here: what the sweep repeats, which is the domain's.
+Not here: the work that the sweep repeats, which is in `shared/sessions/`.
 """

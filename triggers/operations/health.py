@@ -1,4 +1,4 @@
-"""Health: alive, and ready with each dependency by name."""
+"""Health: liveness, and readiness with each dependency by name."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Alive(BaseModel):
 
 
 class ModelReady(BaseModel):
-    """What came of asking the default model."""
+    """The result of probing the default model."""
 
     answers: bool
-    may_pass: bool = Field(description="Of one that does not answer: waiting may help; else an operator has to")
-    text: str = Field(description="Which model, over which API, how fast or why not")
+    may_pass: bool = Field(description="A failure may pass by itself; else an operator has to act")
+    text: str = Field(description="The model, its API, and the response time or the failure")
 
 
 class Ready(BaseModel):
-    """Whether a turn would work, and what answers.
+    """Whether a turn would work, and the state of each dependency.
 
-    Without `postgres`, `model` or `durable` no turn works; without one of the others something beside turns is missing.
+    Turns need `postgres`, `model` and `durable`. Without one of the others, turns work but some other feature does not.
     """
 
     status: HealthStatus
@@ -45,8 +45,8 @@ class Ready(BaseModel):
     dependencies: Annotated[
         dict[str, HealthAnswer],
         Field(
-            description="`postgres`, `model` (asked once in ten minutes, with a request of a few tokens), `durable`"
-            " (where turns stand), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)"
+            description="`postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable`"
+            " (running turns), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery)"
         ),
     ]
 
@@ -56,7 +56,7 @@ class Ready(BaseModel):
     Operation("GET", "/api/v1/health/live", "health_live", "Alive", "Operations", 200, returns=Alive, public=True),
 )
 async def health_live(call: Call, _: None) -> Response:
-    """200 while the process can answer at all."""
+    """200 while the process can answer."""
     return ok(Alive(status="ok"), headers=_FRESH)
 
 
@@ -76,7 +76,7 @@ async def health_live(call: Call, _: None) -> Response:
     durable=True,
 )
 async def health_ready(call: Call, _: None) -> Response:
-    """200 when a turn would work. Asked anew each time, within seconds; callers at once share one round."""
+    """200 when a turn would work. Checked anew each time, within seconds; concurrent callers share one round."""
     durable = Check("durable", lambda: durable_client.ping(call.durable), needed=True)
     health = await call.services.health.look(durable)
     ready = health.status is not HealthStatus.UNAVAILABLE
@@ -86,7 +86,7 @@ async def health_ready(call: Call, _: None) -> Response:
 
 
 async def _model(call: Call, answers: Mapping[str, HealthAnswer]) -> ModelReady | None:
-    """Nothing that a stranger is told."""
+    """The details of the model's probe; None for callers without the role admin."""
     try:
         caller = caller_of(call.request, call.services.settings)
     except NotAuthenticated:

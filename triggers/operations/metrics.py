@@ -1,4 +1,4 @@
-"""Metrics: what a Prometheus server scrapes, for the whole deployment from any instance."""
+"""Metrics for a Prometheus server: any instance answers for the whole deployment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode, NotFound, Transient
 from shared.principal import Role
-from shared.sessions.metrics import Gauges, MetricsUnavailable
+from shared.sessions.measuring.catalogue import Gauges
+from shared.sessions.measuring.sharing import MetricsUnavailable
 from triggers.http.endpoints import Call, Operation, endpoint
 
 bp = df.Blueprint()
@@ -33,11 +34,11 @@ log = logging.getLogger("parley.metrics")
     ),
 )
 async def metrics(call: Call, _: None) -> Response:
-    """For callers with the role admin. What a store that is away would tell is left out; `metrics_source_up` is 0."""
+    """For callers with the role admin. Metrics of an unavailable store are left out; its `metrics_source_up` is 0."""
     if Role.ADMIN not in call.principal.roles:
-        # The contract's answer to who may not see a thing; its codes name no closer one.
+        # The contract answers 404 to callers without access, and has no closer code than this.
         raise NotFound(ErrorCode.SESSION_NOT_FOUND, "Metrics are for callers with the role admin.")
-    # Imported here: no other request needs it, and a cold start waits for imports.
+    # Imported here, since only this route needs it and a cold start waits for imports.
     from shared.adapters.telemetry.prometheus import render
 
     totals, gauges = await asyncio.gather(_totals(call), _gauges(call))

@@ -1,5 +1,5 @@
-"""The timers that forget: sessions beyond their time, histories of turns that ended, users' days that no budget asks
-about. Each run is bounded; what it leaves is the next one's."""
+"""Retention timers: end and erase old sessions, purge durable histories of ended turns, delete old daily usage.
+Each run is bounded; the next run does the rest."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ log = logging.getLogger("parley.retention")
 
 _IDLE_AT_ONCE = 50
 _ERASED_AT_ONCE = 8
-"""Side by side: an erasure waits for stores most of its time."""
+"""Erased in parallel, since an erasure mostly waits for stores."""
 _RETIRING_SECONDS = 8 * 60
-"""At most: the host ends a function after ten minutes, and then the next run is due."""
+"""Time limit of one run: the host ends a function after ten minutes, and the next run is due then."""
 _USAGE_KEPT = timedelta(days=90)
-"""Only today counts; the rest is for looking at."""
+"""Only today's usage counts for budgets; older days are kept for inspection."""
 
 
 @bp.timer_trigger(arg_name="timer", schedule="20 */10 * * * *")
 @bp.durable_client_input(client_name="client")
 async def retire_sessions(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
-    """End sessions that are idle and erase those that ended long ago, where SESSION_IDLE_DAYS and
-    SESSION_RETENTION_DAYS say so."""
+    """End idle sessions (SESSION_IDLE_DAYS) and erase sessions that ended long ago (SESSION_RETENTION_DAYS)."""
     everything = services()
     now = datetime.now(UTC)
     idle = erased = 0
@@ -53,7 +52,7 @@ async def _end_idle(everything: Services, now: datetime) -> int:
     ended, messages = await everything.retention.end_idle(now=now, limit=_IDLE_AT_ONCE)
     if messages:
         try:
-            # Not through an output binding: it would keep the events of the whole run until its end.
+            # Not through an output binding, which would hold all events until the end of the run.
             await everything.sender.send(messages)
         except DeliveryFailed as exc:
             log.warning("live delivery failed for %d idle sessions: %s", ended, exc)
@@ -61,7 +60,7 @@ async def _end_idle(everything: Services, now: datetime) -> int:
 
 
 async def _erase_old(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> tuple[int, int]:
-    """How many were claimed, and how many of them are erased everywhere; the sweep goes on with the others."""
+    """How many sessions were claimed, and how many of them are completely erased; the sweep continues the others."""
     claimed = await everything.retention.claim_old(now=now, limit=_ERASED_AT_ONCE)
     outcomes = await asyncio.gather(
         *(erasure.erase(everything, client, session_id) for session_id in claimed), return_exceptions=True
@@ -75,8 +74,8 @@ async def _erase_old(everything: Services, client: df.DurableOrchestrationClient
 @bp.timer_trigger(arg_name="timer", schedule="0 7 * * * *")
 @bp.durable_client_input(client_name="client")
 async def purge_histories(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
-    """Forget the durable histories of turns that ended long ago (what they said and did is in the database), and what
-    users used on days that no budget asks about any more."""
+    """Purge the durable histories of turns that ended long ago (their results are in the database), and delete the
+    users' daily usage of old days."""
     now = datetime.now(UTC)
     before = now - timedelta(days=services().settings.turn_history_days)
     purged = await durable_client.purge_ended(client, before=before)

@@ -1,4 +1,4 @@
-"""The sweep: repeats what a crash cut between two stores. Each thing it does is harmless when it was not needed."""
+"""The sweep: repeats work that a crash interrupted between two stores. Every part of it is idempotent."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ bp = df.Blueprint()
 log = logging.getLogger("parley.sweep")
 
 QUEUED_SECONDS = 10
-"""A queued turn is started again when nothing came of it for this long."""
+"""A queued turn that has not started after this long is started again."""
 RUNNING_SECONDS = 600
-"""How often the orchestration of a long turn is looked at."""
+"""How often the orchestration of a running turn is checked."""
 DECIDED_SECONDS = 5
 _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
@@ -38,8 +38,8 @@ _KEYS_KEPT = timedelta(days=1)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
-    """Start what was queued, deliver what was decided, close what has lost its orchestration, end what has expired,
-    take out of a session's group what has ended there, and go on erasing what was deleted."""
+    """Start queued turns, close turns without an orchestration, deliver decisions, end expired sessions, remove ended
+    subscriptions from their groups, and continue erasures."""
     run = Run(services(), client, datetime.now(UTC), [])
     await run.everything()
     send(events, run.messages)
@@ -47,7 +47,7 @@ async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.Dura
 
 @contextmanager
 def _alone(failed: str, *of: object) -> Iterator[None]:
-    """What fails in it is logged as `failed`, and hinders nothing that comes after it."""
+    """Log an exception in the block as `failed` and go on after it."""
     try:
         yield
     except Exception:
@@ -56,17 +56,16 @@ def _alone(failed: str, *of: object) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the sweep. What fails, a part or one item of it, is logged and hinders no other: the next run tries
-    it again."""
+    """One run of the sweep. A failed part or item is logged and does not stop the others; the next run retries it."""
 
     app: Services
     client: df.DurableOrchestrationClient
     now: datetime
     messages: list[bytes]
-    """Encoded SignalR messages that the parts leave."""
+    """Encoded SignalR messages of all parts."""
 
     async def everything(self) -> None:
-        """Each part in turn."""
+        """Run all parts, one after the other."""
         for part in (
             self._idle_queues,
             self._stuck_turns,
@@ -104,7 +103,7 @@ class Run:
             try:
                 await self._stuck_turn(turn)
             except Exception:
-                # To the back of the line: a hundred of these must not keep all others from being looked at.
+                # Move it to the end of the queue: a hundred failing turns must not keep the others from a check.
                 await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
                 log.exception("turn %s could not be looked after now", turn.turn_id)
 
@@ -113,7 +112,7 @@ class Run:
         if found is durable_client.Found.LIVE:
             await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
         elif found is durable_client.Found.HELD:
-            # Its session is not suspended, or it would not be here.
+            # Turns of suspended sessions are not listed here, so this one should not be suspended.
             log.warning("turn %s is held and should not be", turn.turn_id)
             await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
             await self.app.session_rows.unsettle_hold(turn.session_id)
@@ -122,7 +121,7 @@ class Run:
             await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
             await durable_client.start_or_leave(self.client, turn.turn_id)
         else:
-            # Its orchestration ended without closing it, or is gone: starting it again could go on for ever.
+            # Its orchestration ended without closing the turn, or is gone. A restart could repeat this endlessly.
             words = await durable_client.last_words(self.client, turn.turn_id)
             code, detail = explain_failure(words) if words else ("INTERNAL_ERROR", "The turn was lost.")
             why = words[:500] or f"its orchestration is {found}"
@@ -151,7 +150,7 @@ class Run:
         for session_id, owner_id in await self.app.lifecycle.expired(now=self.now, limit=_LIMIT):
             with (
                 _alone("session %s has expired and could not be ended now", session_id),
-                suppress(NotFound, InvalidState),  # ended or erased in this very moment
+                suppress(NotFound, InvalidState),  # ended or erased meanwhile
             ):
                 changed = await self.app.sessions.change_status(
                     session_id, Principal(owner_id, frozenset()), SessionStatus.ENDED
@@ -165,11 +164,11 @@ class Run:
         self.messages.extend(await self.app.subscriptions.ended(now=self.now))
 
     async def _erasures(self) -> None:
-        for session_id in await self.app.lifecycle.cut_erasures(now=self.now, limit=_LIMIT):
+        for session_id in await self.app.erasure.claim_cut(now=self.now, limit=_LIMIT):
             with _alone("session %s could not be erased now", session_id):
                 if await erasure.erase(self.app, self.client, session_id):
                     log.info("session %s is erased", session_id)
-        await self.app.lifecycle.forget_erasures(before=self.now - _KEYS_KEPT)
+        await self.app.erasure.forget_finished(before=self.now - _KEYS_KEPT)
 
     async def _loose_blobs(self) -> None:
         swept = await self.app.loose_blobs.sweep(now=self.now)

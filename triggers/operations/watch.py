@@ -1,4 +1,4 @@
-"""What operators are woken for and no request would show: lines that the alerts in infra/ look for."""
+"""Log lines for alerts in infra/ on conditions that no request would show."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ bp = df.Blueprint()
 log = logging.getLogger("parley.watch")
 
 EXPIRING_LINE = "approvals about to expire:"
-"""How the line begins; infra/modules/alerts.bicep has the same words."""
+"""Beginning of the log line; the alert in `infra/` looks for the same words."""
 SOON = timedelta(minutes=15)
 
 
 @bp.timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
 async def watch(timer: func.TimerRequest) -> None:
-    """Say how many approvals end undecided if nobody acts in the next minutes."""
+    """Log how many approvals will time out within minutes if nobody decides."""
     now = datetime.now(UTC)
     expiring = await services().approval_rows.expiring(now=now, before=now + SOON)
     if expiring:

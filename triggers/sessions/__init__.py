@@ -1,4 +1,4 @@
-"""Routes of sessions and what is in them: messages, turns, branches, checkpoints, files, history, exports, audit.
+"""Routes of sessions and their content: messages, turns, branches, checkpoints, files, history, exports, audit.
 
 Not here: live events (`../live/`), approvals (`../approvals/`).
 """

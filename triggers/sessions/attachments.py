@@ -1,7 +1,7 @@
-"""Files: sent into a session, looked at, read back.
+"""Files of a session: upload, inspect, download.
 
-What a file says of itself never decides how a browser treats it: content is served by the type the analyser found, is
-never run (`sandbox`, `nosniff`), and all but plain images is offered for saving.
+A file's own claims never decide how a browser treats it. Content is served with the media type that the analyser found,
+never runs (`sandbox`, `nosniff`), and is a download unless it is a plain image.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ SERVED_AS = (
     "text/plain",
     "text/tab-separated-values",
 )
-"""The media types the analyser gives; none of them runs in a browser."""
+"""The media types that the analyser returns; no browser executes any of them."""
 
 _SHOWN_INLINE = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # It may be kept, but who may read it is asked each time.
+    # A browser may cache it, but access is checked each time.
     "Cache-Control": "private, no-cache",
 }
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
@@ -62,7 +62,7 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
         "POST",
         _OF_SESSION,
         "add_attachment",
-        "Send a file into a session",
+        "Upload a file to a session",
         "Files",
         201,
         returns=AttachmentDetail,
@@ -84,7 +84,8 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
     ),
 )
 async def add_attachment(call: Call, _: None) -> Response:
-    """Analysed by content; what cannot be read is kept with a warning. Use its id in `attachment_ids` of a message."""
+    """The file's type is detected from its content. An unreadable file is kept with a warning. Put its id into
+    `attachment_ids` of a message."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     attachments = call.services.attachments
     await attachments.admit(session_id, call.principal)
@@ -109,7 +110,7 @@ async def add_attachment(call: Call, _: None) -> Response:
     ),
 )
 async def list_attachments(call: Call, _: None) -> Response:
-    """Those that were sent and those that tools made."""
+    """Uploaded files and files that tools made."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     items, cursor = await call.services.attachments.list_for(session_id, call.principal, call.page(datetime))
     return page_of(items, cursor)
@@ -121,7 +122,7 @@ async def list_attachments(call: Call, _: None) -> Response:
         "GET",
         _ONE,
         "get_attachment",
-        "What is known of a file",
+        "One file",
         "Files",
         200,
         returns=AttachmentDetail,
@@ -129,7 +130,7 @@ async def list_attachments(call: Call, _: None) -> Response:
     ),
 )
 async def get_attachment(call: Call, _: None) -> Response:
-    """Its kind, its facts, and the beginning of its text."""
+    """Its media type, its properties, and the beginning of its text."""
     attachment_id = call.id("attachment_id", ErrorCode.MESSAGE_NOT_FOUND)
     return ok(await call.services.attachments.get(attachment_id, call.principal))
 
@@ -140,22 +141,22 @@ async def get_attachment(call: Call, _: None) -> Response:
         "GET",
         f"{_ONE}/content",
         "get_attachment_content",
-        "The bytes of a file",
+        "The content of a file",
         "Files",
         200,
         media_type=SERVED_AS[0],
         also_as=SERVED_AS[1:],
         parameters=(
-            Parameter("Range", "One range of bytes; anything else gets the whole", {"type": "string"}, place="header"),
-            Parameter("If-None-Match", "An `ETag` it came with before", {"type": "string"}, place="header"),
-            Parameter("If-Range", "The `ETag` that `Range` is of", {"type": "string"}, place="header"),
+            Parameter("Range", "One byte range; other ranges get the whole file", {"type": "string"}, place="header"),
+            Parameter("If-None-Match", "The `ETag` of a cached copy", {"type": "string"}, place="header"),
+            Parameter("If-Range", "The `ETag` that `Range` refers to", {"type": "string"}, place="header"),
         ),
         errors=(ErrorCode.MESSAGE_NOT_FOUND,),
-        also={206: "The range of it that was asked for", 304: "It is what the caller has"},
+        also={206: "The requested range", 304: "The cached copy is current"},
     ),
 )
 async def get_attachment_content(call: Call, _: None) -> Response:
-    """Streamed from the store."""
+    """Streamed from blob storage."""
     attachment_id = call.id("attachment_id", ErrorCode.MESSAGE_NOT_FOUND)
     stored = await call.services.attachments.open(attachment_id, call.principal)
     about = stored.record.attachment
@@ -181,7 +182,7 @@ async def get_attachment_content(call: Call, _: None) -> Response:
 
 
 async def begun(pieces: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """The same pieces, the first of them fetched: what fails by then can still be told as an error."""
+    """The same stream with its first piece already read, so that an early failure still gets an error response."""
     first = await anext(pieces, b"")
 
     async def whole() -> AsyncIterator[bytes]:
@@ -195,7 +196,7 @@ async def begun(pieces: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _range(header: str, size_bytes: int) -> tuple[int, int]:
-    """The bytes from and up to where the header asks; all of them where it cannot be met (RFC 9110, 14.2)."""
+    """Start and end of the requested byte range; the whole file if the range is not satisfiable (RFC 9110, 14.2)."""
     found = _RANGE.fullmatch(header.strip())
     if found is None or not (found[1] or found[2]):
         return 0, size_bytes

@@ -1,4 +1,4 @@
-"""The audit trail of a session, for those who answer for it."""
+"""The audit trail of a session, for its owner and for admins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ bp = df.Blueprint()
         "GET",
         "/api/v1/sessions/{session_id}/audit",
         "get_audit",
-        "The audit trail of a session, and whether it is whole",
+        "The audit trail of a session, and whether it is intact",
         "Sessions",
         200,
         returns=AuditPage,
@@ -28,6 +28,6 @@ bp = df.Blueprint()
     ),
 )
 async def get_audit(call: Call, _: None) -> Response:
-    """For its owner and for admins; oldest first. Every answer judges the whole trail, not only its page."""
+    """For its owner and for admins, oldest first. Every response verifies the whole trail, not only its page."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     return ok(await call.services.audit.report(session_id, call.principal, call.page(int)))

@@ -1,4 +1,4 @@
-"""Branches: the other answers of a session, which of them new messages follow, and a session copied from another."""
+"""Branches: alternative answers in a session, the choice of the active one, and forks of a session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOVE_ERRORS = (
     ErrorCode.CONFLICT,
     ErrorCode.SESSION_EXPIRED,
 )
-"""What keeps a session from going on at another place, be it named by a branch or by a checkpoint."""
+"""Errors of moving a session to another branch or checkpoint."""
 
 
 @endpoint(
@@ -42,7 +42,7 @@ MOVE_ERRORS = (
     ),
 )
 async def list_branches(call: Call, _: None) -> Response:
-    """Branch 0 is what a session begins with; those with the same `fork_message_id` are answers to choose from."""
+    """A session begins with branch 0. Branches with the same `fork_message_id` are alternative answers."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     return page_of(*await call.services.branches.list_for(session_id, call.principal, call.page(int)))
 
@@ -53,7 +53,7 @@ async def list_branches(call: Call, _: None) -> Response:
         "POST",
         f"{_BRANCHES}/{{branch}}/activate",
         "activate_branch",
-        "Go on from another branch",
+        "Make another branch the active one",
         "Branches",
         200,
         returns=Session,
@@ -74,7 +74,7 @@ async def activate_branch(call: Call, _: None) -> Response:
         "POST",
         "/api/v1/sessions/{session_id}/fork",
         "fork_session",
-        "Copy a session, up to a message or a checkpoint, into one of the caller's own",
+        "Copy a session, up to a message or a checkpoint, into a new session of the caller",
         "Branches",
         201,
         body=NewFork,
@@ -86,9 +86,9 @@ async def activate_branch(call: Call, _: None) -> Response:
     sends=True,
 )
 async def fork_session(call: Call, body: NewFork) -> Response:
-    """Whoever may read a session may copy it. The copy has one branch; `forked_from` says where it came from.
+    """Everyone who may read a session may copy it. The copy has one branch; `forked_from` names the original.
 
-    Taken are messages, turns, tool calls and the session's own settings; not participants, bookmarks or approvals.
+    Messages, turns, tool calls and the session's settings are copied; participants, bookmarks and approvals are not.
     """
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     session, call.events = await call.services.forks.fork(
@@ -98,7 +98,7 @@ async def fork_session(call: Call, body: NewFork) -> Response:
 
 
 def _branch(call: Call) -> int:
-    """The number in the path. Raises MESSAGE_NOT_FOUND for what cannot be one."""
+    """The branch number in the path. Raises MESSAGE_NOT_FOUND when it is malformed."""
     text = str(call.request.path_params.get("branch", ""))
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise InvalidPath(ErrorCode.MESSAGE_NOT_FOUND)

@@ -33,7 +33,7 @@ bp = df.Blueprint()
     ),
 )
 async def export_session(call: Call, _: None) -> Response:
-    """Its active branch, oldest message first; streamed, but for pdf and docx, which take a bounded conversation."""
+    """The active branch, oldest message first. Streamed, except pdf and docx, which limit a conversation's length."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     file_format = call.query_as("format", FileFormat) or FileFormat.JSON
     export = await call.services.exports.export(session_id, call.principal, file_format)

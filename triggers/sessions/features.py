@@ -19,7 +19,7 @@ bp = df.Blueprint()
 
 @endpoint(bp, Operation("GET", "/api/v1/tags", "list_tags", "Tags to choose from", "Tags", 200, returns=list[Tag]))
 async def list_tags(call: Call, _: None) -> Response:
-    """The presets, then the caller's own; one page."""
+    """The presets, then the caller's own tags, on one page."""
     return page_of(await call.services.tags.list_for(call.principal), None)
 
 
@@ -29,7 +29,7 @@ async def list_tags(call: Call, _: None) -> Response:
         "POST",
         "/api/v1/tags",
         "create_tag",
-        "Make a tag of one's own",
+        "Create a tag",
         "Tags",
         201,
         body=NewTag,
@@ -38,7 +38,7 @@ async def list_tags(call: Call, _: None) -> Response:
     ),
 )
 async def create_tag(call: Call, body: NewTag) -> Response:
-    """A name the caller has already, or a preset's, is a CONFLICT."""
+    """CONFLICT when the name is a preset or already the caller's."""
     return ok(await call.services.tags.create(body, call.principal), 201)
 
 
@@ -48,15 +48,15 @@ async def create_tag(call: Call, body: NewTag) -> Response:
         "DELETE",
         "/api/v1/tags",
         "delete_tag",
-        "Delete a tag of one's own",
+        "Delete a tag",
         "Tags",
         204,
-        parameters=(Parameter("name", "Which", text(64), required=True),),
+        parameters=(Parameter("name", "The tag", text(64), required=True),),
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT),
     ),
 )
 async def delete_tag(call: Call, _: None) -> Response:
-    """Sessions keep what they carry; a preset is a CONFLICT."""
+    """Sessions keep their tags. CONFLICT for a preset."""
     name = call.query("name")
     if name is None:
         raise invalid_parameter("name", "is required")
@@ -70,14 +70,14 @@ async def delete_tag(call: Call, _: None) -> Response:
         "DELETE",
         "/api/v1/tags/{name}",
         "delete_named_tag",
-        "Delete a tag of one's own, named in the path",
+        "Delete a tag, named in the path",
         "Tags",
         204,
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT, ErrorCode.VALIDATION_ERROR),
     ),
 )
 async def delete_named_tag(call: Call, _: None) -> Response:
-    """The same as with `?name=`."""
+    """The same as with the query parameter `name`."""
     await call.services.tags.delete(_name(call), call.principal)
     return no_content()
 
@@ -100,15 +100,15 @@ def _session_tag(method: str, name: str, summary: str) -> Operation:
     )
 
 
-@endpoint(bp, _session_tag("PUT", "tag_session", "Put a tag on a session"))
+@endpoint(bp, _session_tag("PUT", "tag_session", "Add a tag to a session"))
 async def tag_session(call: Call, _: None) -> Response:
-    """Any name will do; a repeat changes nothing."""
+    """Any name is allowed. Idempotent."""
     return _session(await call.services.tags.put_on(_session_id(call), _name(call), call.principal))
 
 
-@endpoint(bp, _session_tag("DELETE", "untag_session", "Take a tag off a session"))
+@endpoint(bp, _session_tag("DELETE", "untag_session", "Remove a tag from a session"))
 async def untag_session(call: Call, _: None) -> Response:
-    """A repeat changes nothing."""
+    """Idempotent."""
     return _session(await call.services.tags.take_off(_session_id(call), _name(call), call.principal))
 
 
@@ -121,14 +121,14 @@ async def untag_session(call: Call, _: None) -> Response:
         "GET",
         "/api/v1/templates",
         "list_templates",
-        "Templates to open sessions from",
+        "Session templates",
         "Templates",
         200,
         returns=list[Template],
     ),
 )
 async def list_templates(call: Call, _: None) -> Response:
-    """The system's, then the caller's own; one page. `POST /sessions` with `template` opens a session from one."""
+    """The built-in templates, then the caller's own, on one page. `POST /sessions` takes one as `template`."""
     return page_of(await call.services.templates.list_for(call.principal), None)
 
 
@@ -138,7 +138,7 @@ async def list_templates(call: Call, _: None) -> Response:
         "POST",
         "/api/v1/templates",
         "create_template",
-        "Make a template of one's own",
+        "Create a template",
         "Templates",
         201,
         body=NewTemplate,
@@ -147,7 +147,7 @@ async def list_templates(call: Call, _: None) -> Response:
     ),
 )
 async def create_template(call: Call, body: NewTemplate) -> Response:
-    """A name the caller has already is a CONFLICT."""
+    """CONFLICT when the caller already has a template of that name."""
     template = await call.services.templates.create(body, call.principal)
     return ok(template, 201, {"Location": f"/api/v1/templates/{template.id}"})
 
@@ -166,7 +166,7 @@ async def create_template(call: Call, body: NewTemplate) -> Response:
     ),
 )
 async def get_template(call: Call, _: None) -> Response:
-    """One of the system's, or of the caller's own."""
+    """A built-in template, or one of the caller's own."""
     return ok(await call.services.templates.get(_template_id(call), call.principal))
 
 
@@ -176,14 +176,14 @@ async def get_template(call: Call, _: None) -> Response:
         "DELETE",
         "/api/v1/templates/{template_id}",
         "delete_template",
-        "Delete a template of one's own",
+        "Delete a template",
         "Templates",
         204,
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT),
     ),
 )
 async def delete_template(call: Call, _: None) -> Response:
-    """Sessions made from it stay as they are; one of the system's is a CONFLICT."""
+    """Sessions made from it stay as they are. CONFLICT for a built-in template."""
     await call.services.templates.delete(_template_id(call), call.principal)
     return no_content()
 
@@ -197,7 +197,7 @@ async def delete_template(call: Call, _: None) -> Response:
         "GET",
         "/api/v1/sessions/{session_id}/statistics",
         "get_session_statistics",
-        "What a session amounts to",
+        "Statistics of a session",
         "Statistics",
         200,
         returns=SessionStatistics,
@@ -205,7 +205,7 @@ async def delete_template(call: Call, _: None) -> Response:
     ),
 )
 async def get_session_statistics(call: Call, _: None) -> Response:
-    """Messages, turns, tokens, tool calls, approvals and how long they took; as of now."""
+    """Messages, turns, tokens, tool calls, approvals and durations, as of now."""
     return ok(await call.services.statistics.of_session(_session_id(call), call.principal))
 
 
@@ -215,7 +215,7 @@ async def get_session_statistics(call: Call, _: None) -> Response:
         "GET",
         "/api/v1/statistics",
         "get_statistics",
-        "What the caller's sessions amount to in a period",
+        "Statistics of the caller's sessions in a period",
         "Statistics",
         200,
         returns=PeriodStatistics,
@@ -223,7 +223,7 @@ async def get_session_statistics(call: Call, _: None) -> Response:
     ),
 )
 async def get_statistics(call: Call, _: None) -> Response:
-    """Of the sessions the caller owns; without bounds, of all time."""
+    """Over the sessions that the caller owns; without bounds, over all time."""
     found = await call.services.statistics.of_period(call.principal, call.instant("from"), call.instant("to"))
     return ok(found)
 
@@ -241,5 +241,5 @@ def _template_id(call: Call) -> str:
 
 
 def _name(call: Call) -> str:
-    """A tag in the path, where a slash inside a segment arrives still encoded."""
+    """The tag in the path; a slash inside a path segment arrives percent-encoded."""
     return str(call.request.path_params.get("name", "")).replace("%2F", "/").replace("%2f", "/")

@@ -1,4 +1,4 @@
-"""Finding one's way in what was said: full-text search, and bookmarks."""
+"""Full-text search over messages, and bookmarks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _ERRORS = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND)
         "GET",
         "/api/v1/search",
         "search",
-        "Search the messages of every session the caller may read, best match first",
+        "Search the messages of all sessions that the caller may read, best match first",
         "History",
         200,
         returns=list[SearchHit],
         parameters=(
             Parameter(
                 "q",
-                'Words that must all be there; "words in a row" in quotes; prefix*',
+                'Words, all required; a "phrase" in quotes; prefix*',
                 {"type": "string", "minLength": 1, "maxLength": MAX_QUERY_CHARS},
                 required=True,
             ),
@@ -47,13 +47,13 @@ _ERRORS = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND)
     ),
 )
 async def search(call: Call, _: None) -> Response:
-    """A session that is not the caller's holds nothing for them."""
+    """Naming a session that the caller may not read finds nothing."""
     question = call.query("q")
     if question is None:
         raise invalid_parameter("q", "is required")
     session_id = call.query("session_id")
     if session_id is not None and not is_valid_id(session_id):
-        raise invalid_parameter("session_id", "is not an id")
+        raise invalid_parameter("session_id", "is not a valid id")
     wanted = SearchFilter(
         session_id=session_id,
         role=call.query_as("role", MessageRole),
@@ -76,11 +76,11 @@ async def search(call: Call, _: None) -> Response:
         body=NewBookmark,
         returns=Bookmark,
         errors=_ERRORS,
-        also={200: "The message was bookmarked before; its note is the new one"},
+        also={200: "The message was already bookmarked; its note is replaced"},
     ),
 )
 async def put_bookmark(call: Call, body: NewBookmark) -> Response:
-    """Bookmarks are the caller's own; whoever may read a session may have some in it."""
+    """Bookmarks are private to the caller. Everyone who may read a session can bookmark its messages."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     bookmark, is_new = await call.services.bookmarks.put(session_id, body, call.principal)
     location = f"/api/v1/sessions/{session_id}/bookmarks/{bookmark.id}"
@@ -102,7 +102,7 @@ async def put_bookmark(call: Call, body: NewBookmark) -> Response:
     ),
 )
 async def list_bookmarks(call: Call, _: None) -> Response:
-    """In order of making."""
+    """By creation time."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     return page_of(*await call.services.bookmarks.list_for(session_id, call.principal, call.page(datetime)))
 

@@ -13,9 +13,9 @@ from activities import durable_client
 from shared.errors import AppError, ErrorCode, NotFound
 from shared.sessions.live.realtime import DeliveryFailed
 from shared.sessions.models import Message, MessageRole, NewMessage, Regeneration, Turn, TurnStatus
+from shared.sessions.posting.models import Posted
 from shared.sessions.records.pages import MessageFilter
 from shared.sessions.records.turns import PostedMessage
-from shared.sessions.service import Posted
 from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, ok, page_of, problem
 from triggers.http.parameters import IDEMPOTENCY_KEY, PAGING, SINCE_UNTIL, Parameter, text
 
@@ -25,20 +25,20 @@ bp = df.Blueprint()
 log = logging.getLogger("parley.messages")
 
 MAX_WAIT_SECONDS = 60
-"""Well below what the platform's front end gives a request."""
+"""Well below the request timeout of the platform's front end."""
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 PREFER = Parameter(
     "Prefer",
-    f"`wait=SECONDS`, {MAX_WAIT_SECONDS} at most: answer when the turn has ended or waits for a person",
+    f"`wait=SECONDS`, at most {MAX_WAIT_SECONDS}: respond when the turn has ended or waits for an approval",
     text(256),
     place="header",
 )
 
 
 class PostedTurn(BaseModel):
-    """What a posted message began."""
+    """A posted message and the turn that it began."""
 
     message: Message
     turn: Turn
@@ -72,9 +72,9 @@ class PostedTurn(BaseModel):
     durable=True,
 )
 async def post_message(call: Call, body: NewMessage) -> Response:
-    """202 once it is stored; the answer streams (`Location` names the turn).
+    """202 once the message is stored; the answer is streamed (`Location` names the turn).
 
-    With `Prefer: wait=SECONDS`: 200 when the turn ends in that time, APPROVAL_REQUIRED once it waits for a person.
+    With `Prefer: wait=SECONDS`: 200 if the turn ends in that time, APPROVAL_REQUIRED once it waits for an approval.
     """
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     posted = await call.services.sessions.post_message(
@@ -89,7 +89,7 @@ async def post_message(call: Call, body: NewMessage) -> Response:
         "POST",
         "/api/v1/sessions/{session_id}/messages/{message_id}/regenerate",
         "regenerate_message",
-        "Answer a user's message again, on a new branch",
+        "Regenerate the answer to a user's message, on a new branch",
         "Messages",
         202,
         body=Regeneration,
@@ -112,9 +112,9 @@ async def post_message(call: Call, body: NewMessage) -> Response:
     durable=True,
 )
 async def regenerate_message(call: Call, body: Regeneration) -> Response:
-    """The new branch becomes the active one; what followed the message stays, as the branch it is on.
+    """The new branch becomes the active one; the former answer stays on its own branch.
 
-    Otherwise as posting a message: 202, `Location` names the turn, and the choice of concurrency holds.
+    The rest is as in posting a message: 202, `Location` names the turn, and `concurrency` applies.
     """
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     message_id = call.id("message_id", ErrorCode.MESSAGE_NOT_FOUND)
@@ -125,7 +125,7 @@ async def regenerate_message(call: Call, body: Regeneration) -> Response:
 
 
 async def _begun(call: Call, posted: Posted) -> Response:
-    """Start the turn if it is next, and answer."""
+    """Start the turn if it is next, and respond."""
     session_id = posted.result.turn.session_id
     call.events = posted.messages
     result = posted.result
@@ -141,8 +141,8 @@ async def _begun(call: Call, posted: Posted) -> Response:
 
 
 async def _when_settled(call: Call, result: PostedMessage, wait_s: int, headers: dict[str, str]) -> Response:
-    """The answer to a caller who waits for the turn."""
-    # What leaves through the output binding leaves when this returns: too late for those who watch live.
+    """The response to a caller who waits for the turn."""
+    # The output binding sends only when this function returns, which is too late for live clients.
     messages, call.events = call.events, []
     try:
         if messages:
@@ -152,7 +152,7 @@ async def _when_settled(call: Call, result: PostedMessage, wait_s: int, headers:
     try:
         turn = await call.services.waiter.settled(result.target, result.turn.id, call.principal.user_id, wait_s)
     except NotFound as exc:
-        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session was deleted or closed to you meanwhile.") from exc
+        raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session was deleted, or you lost access to it.") from exc
     if turn.status is TurnStatus.WAITING_APPROVAL:
         waiting = AppError(ErrorCode.APPROVAL_REQUIRED, "The turn waits until a tool call is approved or rejected.")
         response = problem(waiting, call.correlation_id, doing="waiting for a turn")
@@ -162,7 +162,7 @@ async def _when_settled(call: Call, result: PostedMessage, wait_s: int, headers:
 
 
 def _wait_seconds(call: Call) -> int | None:
-    """The `wait` of `Prefer` (RFC 7240), at most MAX_WAIT_SECONDS; None without one that can be understood."""
+    """The `wait` of `Prefer` (RFC 7240), at most MAX_WAIT_SECONDS; None when it is absent or malformed."""
     found = _WAIT.search(",".join(call.request.headers.getlist("prefer")))
     return None if found is None else min(int(found[1]), MAX_WAIT_SECONDS)
 
@@ -180,18 +180,16 @@ def _wait_seconds(call: Call) -> int | None:
         parameters=(
             Parameter("role", "Only of this role", {"type": "string", "enum": [*MessageRole]}),
             *SINCE_UNTIL,
-            Parameter("q", "Only with this in the text", text(200)),
+            Parameter("q", "Only with this text in the content", text(200)),
             Parameter("order", "Oldest first by default", {"type": "string", "enum": ["asc", "desc"]}),
-            Parameter(
-                "branch", "As this branch reads it; the active one by default", {"type": "integer", "minimum": 0}
-            ),
+            Parameter("branch", "The branch to read; the active one by default", {"type": "integer", "minimum": 0}),
             *PAGING,
         ),
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND),
     ),
 )
 async def list_messages(call: Call, _: None) -> Response:
-    """In order of arrival; a page stays valid while messages arrive and branches change."""
+    """In order of arrival. A cursor stays valid while messages arrive and branches change."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     order = call.query("order") or "asc"
     if order not in {"asc", "desc"}:

@@ -1,4 +1,4 @@
-"""Participants: who else may read a session or write to it."""
+"""Participants: users other than the owner who may read a session or write to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ bp = df.Blueprint()
 
 _PATH = "/api/v1/sessions/{session_id}/participants/{user_id}"
 _USER = re.compile(r"[^\s;,\x00-\x1f]{1,200}")
-"""What can be a caller's name at all."""
+"""A valid user id."""
 
 
 @endpoint(
@@ -33,7 +33,7 @@ _USER = re.compile(r"[^\s;,\x00-\x1f]{1,200}")
     ),
 )
 async def get_participant(call: Call, _: None) -> Response:
-    """For everyone who may read the session; who takes no part is not found."""
+    """For everyone who may read the session. 404 for a user who is not a participant."""
     session_id, user_id = _ids(call)
     return ok(await call.services.lifecycle.participant(session_id, user_id, call.principal))
 
@@ -55,7 +55,7 @@ async def get_participant(call: Call, _: None) -> Response:
     durable=True,
 )
 async def put_participant(call: Call, body: NewParticipant) -> Response:
-    """The owner's to do. Replaces what the user was allowed before; who may no longer write loses their open turns."""
+    """For the owner. Replaces the user's former access; a user who loses write access loses their open turns."""
     session_id, user_id = _ids(call)
     participant, change = await call.services.lifecycle.put_participant(session_id, user_id, body, call.principal)
     await durable_client.interrupt(call.durable, change.interruption)
@@ -69,7 +69,7 @@ async def put_participant(call: Call, body: NewParticipant) -> Response:
         "DELETE",
         _PATH,
         "remove_participant",
-        "Take a user out of a session",
+        "Remove a user from a session",
         "Sessions",
         204,
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
@@ -78,8 +78,8 @@ async def put_participant(call: Call, body: NewParticipant) -> Response:
     durable=True,
 )
 async def remove_participant(call: Call, _: None) -> Response:
-    """The owner removes anyone, others leave. The user's turns are cancelled and live delivery to them ends: at once
-    through SignalR, within seconds in an event stream that is open."""
+    """The owner removes anyone; others can remove themselves. The user's turns are cancelled. Live delivery to them
+    ends at once through SignalR, and within seconds in an open event stream."""
     session_id, user_id = _ids(call)
     change = await call.services.lifecycle.remove_participant(session_id, user_id, call.principal)
     await durable_client.interrupt(call.durable, change.interruption)

@@ -1,4 +1,4 @@
-"""Checkpoints: places in a session to come back to, and coming back."""
+"""Checkpoints of a session, and recovery from them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHECKPOINTS = "/api/v1/sessions/{session_id}/checkpoints"
         "POST",
         _CHECKPOINTS,
         "create_checkpoint",
-        "Keep this place in a session",
+        "Create a checkpoint of a session",
         "Recovery",
         201,
         body=NewCheckpoint,
@@ -41,7 +41,7 @@ _CHECKPOINTS = "/api/v1/sessions/{session_id}/checkpoints"
     ),
 )
 async def create_checkpoint(call: Call, body: NewCheckpoint) -> Response:
-    """Beside those that are taken before each turn. While a turn runs it stands behind that turn.
+    """In addition to the automatic ones before each turn. While a turn runs, the checkpoint is placed after that turn.
 
     The newest hundred are kept, for a year.
     """
@@ -63,7 +63,7 @@ async def create_checkpoint(call: Call, body: NewCheckpoint) -> Response:
     ),
 )
 async def list_checkpoints(call: Call, _: None) -> Response:
-    """The newest hundred of each kind; those taken before a turn for ninety days."""
+    """The newest hundred of each kind; automatic ones are kept for ninety days."""
     return page_of(
         *await call.services.recovery.list_checkpoints(_session_id(call), call.principal, call.page(datetime))
     )
@@ -75,7 +75,7 @@ async def list_checkpoints(call: Call, _: None) -> Response:
         "POST",
         "/api/v1/sessions/{session_id}/recover",
         "recover_session",
-        "Bring a session back to a checkpoint",
+        "Recover a session from a checkpoint",
         "Recovery",
         200,
         body=Recovery,
@@ -85,9 +85,9 @@ async def list_checkpoints(call: Call, _: None) -> Response:
     sends=True,
 )
 async def recover_session(call: Call, body: Recovery) -> Response:
-    """Its own state is the checkpoint's, and the conversation goes on from there; what came after stays as a branch.
+    """The session takes the checkpoint's state and goes on from there. Later messages stay on their own branch.
 
-    Repeating it changes nothing. CONFLICT while a turn is open; a session that is ENDED stays so.
+    Idempotent. CONFLICT while a turn is open; an ENDED session stays ENDED.
     """
     session, call.events = await call.services.recovery.recover_from_checkpoint(
         _session_id(call), body.checkpoint_id, call.principal

@@ -21,7 +21,7 @@ bp = df.Blueprint()
 _NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND,)
 
 _CANCEL_SECONDS = 3.0
-"""How long an erasure waits for a running turn to notice that it is cancelled, before it is ended the hard way."""
+"""How long an erasure waits for a cancelled turn to end, before its orchestration is terminated."""
 
 IF_MATCH = Parameter(
     "If-Match",
@@ -32,7 +32,7 @@ IF_MATCH = Parameter(
 
 
 def _transition(verb: str, summary: str) -> Operation:
-    """One arrow of the state machine. What has expired can still be ended."""
+    """One transition of the state machine. An expired session can still be ended."""
     expires = () if verb == "end" else (ErrorCode.SESSION_EXPIRED,)
     return Operation(
         "POST",
@@ -64,7 +64,7 @@ def _transition(verb: str, summary: str) -> Operation:
     sends=True,
 )
 async def create_session(call: Call, body: NewSession) -> Response:
-    """A repeat with the same Idempotency-Key gets the same session again; `template` fills what the body leaves out."""
+    """A repeat with the same Idempotency-Key returns the same session. `template` fills in missing fields."""
     session, _, call.events = await call.services.sessions.create(
         body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
     )
@@ -85,14 +85,14 @@ async def create_session(call: Call, body: NewSession) -> Response:
             Parameter("status", "Only in this state", {"type": "string", "enum": [*SessionStatus]}),
             Parameter("tag", "Only with this tag", text(64)),
             Parameter("agent_id", "Only with this agent", text(64)),
-            Parameter("q", "Only with this in the name", text(200)),
+            Parameter("q", "Only with this text in the name", text(200)),
             Parameter("sort", "Order; newest first by default", {"type": "string", "enum": [*SESSION_SORTS]}),
             *PAGING,
         ),
     ),
 )
 async def list_sessions(call: Call, _: None) -> Response:
-    """Those the caller owns or takes part in."""
+    """The sessions that the caller owns or participates in."""
     sort = call.query("sort") or "-created_at"
     if sort not in SESSION_SORTS:
         raise invalid_parameter("sort", f"must be one of {', '.join(SESSION_SORTS)}")
@@ -121,7 +121,7 @@ async def list_sessions(call: Call, _: None) -> Response:
     ),
 )
 async def get_session(call: Call, _: None) -> Response:
-    """For its owner and participants; anyone else finds nothing."""
+    """For its owner and participants; everyone else gets 404."""
     record = await call.services.sessions.get(_session_id(call), call.principal)
     return ok(record.session, headers={"ETag": etag_of(record.session)})
 
@@ -147,7 +147,7 @@ async def get_session(call: Call, _: None) -> Response:
     ),
 )
 async def update_session(call: Call, body: SessionPatch) -> Response:
-    """What is absent stays. Turns that were posted before keep the configuration they were posted under."""
+    """Absent fields stay as they are. Turns posted earlier keep the configuration they were posted under."""
     record = await call.services.lifecycle.patch(
         _session_id(call), body, call.principal, if_match=call.request.headers.get("if-match")
     )
@@ -160,7 +160,7 @@ async def update_session(call: Call, body: SessionPatch) -> Response:
         "DELETE",
         "/api/v1/sessions/{session_id}",
         "delete_session",
-        "Erase a session and all that hangs on it",
+        "Erase a session and everything that belongs to it",
         "Sessions",
         204,
         parameters=(IF_MATCH,),
@@ -170,30 +170,28 @@ async def update_session(call: Call, body: SessionPatch) -> Response:
     durable=True,
 )
 async def delete_session(call: Call, _: None) -> Response:
-    """The owner's to do, and safe to repeat. A running turn is cancelled first; the sweep repeats what is cut."""
+    """For the owner; idempotent. A running turn is cancelled first; the sweep completes an interrupted erasure."""
     session_id = _session_id(call)
-    lifecycle = call.services.lifecycle
-    mark, call.events = await lifecycle.mark_erasure(
-        session_id, call.principal, if_match=call.request.headers.get("if-match")
-    )
+    erasing = call.services.erasure
+    mark, call.events = await erasing.mark(session_id, call.principal, if_match=call.request.headers.get("if-match"))
     if mark is not None:
         await holding.follow(call.services, call.durable, session_id)
         await durable_client.interrupt(call.durable, mark.interruption)
-        await lifecycle.turns_over(session_id, within_s=_CANCEL_SECONDS)
+        await erasing.turns_over(session_id, within_s=_CANCEL_SECONDS)
     await erasure.erase(call.services, call.durable, session_id)
     return no_content()
 
 
 @endpoint(bp, _transition("activate", "CREATED to ACTIVE"), sends=True, durable=True)
 async def activate_session(call: Call, _: None) -> Response:
-    """A first message does the same."""
+    """The first message does the same."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ACTIVE)
     return _answer(call, changed)
 
 
 @endpoint(bp, _transition("suspend", "ACTIVE to SUSPENDED"), sends=True, durable=True)
 async def suspend_session(call: Call, _: None) -> Response:
-    """A running turn is held where it is, its waits included."""
+    """A running turn is paused where it is, its waits included."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.SUSPENDED)
     await holding.follow(call.services, call.durable, changed.session.id)
     return _answer(call, changed)
@@ -201,7 +199,7 @@ async def suspend_session(call: Call, _: None) -> Response:
 
 @endpoint(bp, _transition("resume", "SUSPENDED to ACTIVE"), sends=True, durable=True)
 async def resume_session(call: Call, _: None) -> Response:
-    """A held turn goes on; a queued one starts."""
+    """A paused turn goes on; a queued one starts."""
     changed = await call.services.sessions.resume(_session_id(call), call.principal)
     await holding.follow(call.services, call.durable, changed.session.id)
     if changed.next_turn_id is not None:
@@ -209,11 +207,11 @@ async def resume_session(call: Call, _: None) -> Response:
     return _answer(call, changed)
 
 
-@endpoint(bp, _transition("end", "To ENDED, for good"), sends=True, durable=True)
+@endpoint(bp, _transition("end", "To ENDED, permanently"), sends=True, durable=True)
 async def end_session(call: Call, _: None) -> Response:
     """A running turn is cancelled first."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ENDED)
-    # Held orchestrations must run to learn that they were cancelled.
+    # Suspended orchestrations must run to see that they were cancelled.
     await holding.follow(call.services, call.durable, changed.session.id)
     await durable_client.interrupt(call.durable, changed.interruption)
     return _answer(call, changed)

@@ -1,4 +1,4 @@
-"""Turns: list, look, cancel, and watch one as Server-Sent Events."""
+"""Turns: list, read, cancel, and watch one as Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND)
     ),
 )
 async def list_turns(call: Call, _: None) -> Response:
-    """Newest first; a page stays valid while turns are added."""
+    """Newest first. A cursor stays valid while turns are added."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     items, cursor = await call.services.lifecycle.list_turns(session_id, call.principal, call.page(int))
     return page_of(items, cursor)
@@ -69,13 +69,13 @@ async def get_turn(call: Call, _: None) -> Response:
         202,
         returns=Turn,
         errors=_NOT_FOUND,
-        also={200: "It had ended before"},
+        also={200: "The turn had already ended"},
     ),
     sends=True,
     durable=True,
 )
 async def cancel_turn(call: Call, _: None) -> Response:
-    """Idempotent. 202 while it winds down, 200 when it is over."""
+    """Idempotent. 202 while the turn is stopping, 200 once it has ended."""
     session_id, turn_id = _ids(call)
     turn, interruption, call.events = await call.services.sessions.cancel_turn(session_id, turn_id, call.principal)
     await durable_client.interrupt(call.durable, interruption)
@@ -97,9 +97,9 @@ async def cancel_turn(call: Call, _: None) -> Response:
     ),
 )
 async def stream_turn(call: Call, _: None) -> Response:
-    """Its frames from the beginning, or after `Last-Event-ID`; an `end` event, then the stream ends.
+    """The turn's frames from the beginning, or after `Last-Event-ID`. The stream closes after an `end` event.
 
-    Event names are the frame types; `data` is the envelope with the frame's fields beside it.
+    Event names are the frame types; `data` is the envelope together with the frame's fields.
     """
     session_id, turn_id = _ids(call)
     after = last_event_id(call)

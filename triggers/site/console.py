@@ -1,7 +1,7 @@
-"""The web console's built files: one page and its assets, below the site's root.
+"""The web console's built files: one page and its assets, at the site's root.
 
-Invariant: only files that the build wrote are served, under a policy that lets no inline script or style run and
-nothing be loaded from elsewhere; a file whose name carries its hash never changes.
+Invariant: only files that the build wrote are served. Their Content-Security-Policy forbids inline scripts and styles
+and anything loaded from elsewhere. An asset's name contains its hash, so its content never changes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from triggers.http.html import content_security_policy
 bp = df.Blueprint()
 
 DIST = Path(__file__).parents[2] / "web" / "dist"
-"""What `web/` is built to; part of the deployed package."""
+"""The build output of `web/`; part of the deployed package."""
 
 _ASSET = re.compile(r"[A-Za-z0-9_-]{1,80}-[A-Za-z0-9_-]{8}\.(?P<kind>js|css|svg)")
 _MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -46,10 +46,10 @@ class _File(NamedTuple):
     gzipped: bytes | None
 
 
-# A route of "" would become the function's name; an optional segment of no length is the site's root.
+# An empty route would become the function's name; an optional segment of length 0 matches the site's root.
 @bp.route(route="{root:maxlength(0)?}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
 async def console(req: Request) -> Response:
-    """The page. It holds no data of anybody: what it shows comes through the API."""
+    """The page. It contains no user data; everything it shows comes from the API."""
     settings = services().settings
     headers = COMMON_HEADERS | {"Content-Security-Policy": page_policy(settings), "Cache-Control": PAGE_CACHE}
     found = await asyncio.to_thread(_read, DIST / "index.html")
@@ -73,7 +73,7 @@ async def console_asset(req: Request) -> Response:
         return Response(status_code=404, headers=COMMON_HEADERS | {"Cache-Control": "no-store"})
     headers = COMMON_HEADERS | {"Cache-Control": ASSET_CACHE, "Vary": "Accept-Encoding"}
     body = found.plain
-    # The platform compresses nothing by itself, so the build did.
+    # The platform does not compress responses, so the build did.
     if found.gzipped is not None and "gzip" in req.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"
         body = found.gzipped
@@ -81,7 +81,7 @@ async def console_asset(req: Request) -> Response:
 
 
 def page_policy(settings: Settings) -> str:
-    """The page's Content-Security-Policy where this app serves it: this API, and the SignalR service it is sent to."""
+    """The page's Content-Security-Policy when this app serves it: it may connect to this API and to SignalR."""
     endpoint = settings.signalr_service_uri
     for part in (settings.signalr_connection_string or "").split(";"):
         key, _, value = part.partition("=")
@@ -91,7 +91,7 @@ def page_policy(settings: Settings) -> str:
 
 
 def console_policy(*origins: str) -> str:
-    """A policy that allows the page its own files, and scripts to talk to these origins; wherever it is served."""
+    """A policy under which the page loads only its own files and connects only to these origins."""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self';"
         f" connect-src {' '.join(origins)}; form-action 'none'; frame-ancestors 'none'; base-uri 'none';"
@@ -100,14 +100,14 @@ def console_policy(*origins: str) -> str:
 
 
 def signalr_origins(endpoint: str) -> list[str]:
-    """Where negotiation sends the client, for HTTP and for WebSockets."""
+    """The origins that negotiation sends the client to, for HTTP and for WebSockets."""
     url = urlsplit(endpoint)
     secure = "s" if url.scheme == "https" else ""
     return [f"http{secure}://{url.netloc}", f"ws{secure}://{url.netloc}"]
 
 
 def marked(page: bytes, **facts: str) -> bytes:
-    """The built page told where it is: `auth`, how callers sign in, and `api`, the API's origin when it is another."""
+    """The built page with its settings: `auth` (how callers sign in) and `api` (the API's origin, if another)."""
     for name, value in facts.items():
         start = _META.format(name=name, value="").removesuffix('"').encode()
         head, found, rest = page.partition(start)
@@ -145,9 +145,9 @@ def _not_built(headers: dict[str, str]) -> Response:
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>Parley</title><style>{_STYLE}</style></head>
 <body><main><h1>The console is not built</h1>
-<p>All else works: the API is described at <a href="/api/docs">/api/docs</a>.</p>
-<p>Its packages come from the npm registry. Run <code>./dev up</code> again when that can be reached, or set
-<code>NPM_CONFIG_REGISTRY</code> to one that can; its line <code>console</code> says what was wrong.</p>
+<p>Everything else works. The API is described at <a href="/api/docs">/api/docs</a>.</p>
+<p>The console's packages come from the npm registry. Run <code>./dev up</code> again when the registry can be reached,
+or set <code>NPM_CONFIG_REGISTRY</code> to another one. The line <code>console</code> in its output shows the error.</p>
 </main></body>
 </html>"""
     return Response(

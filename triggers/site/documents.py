@@ -1,4 +1,4 @@
-"""The API's own description: as OpenAPI, and as a page to read."""
+"""The API's description: as an OpenAPI document, and as an HTML page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ bp = df.Blueprint()
     ),
 )
 async def openapi(call: Call, _: None) -> Response:
-    """Generated from what validates requests, so it cannot drift."""
+    """Generated from the models that validate requests, so it cannot drift."""
     return raw_json(document(), headers={"Cache-Control": "no-cache"})
 
 
@@ -39,7 +39,7 @@ async def openapi(call: Call, _: None) -> Response:
     Operation("GET", "/api/docs", "docs", "This API as a page", "Operations", 200, media_type="text/html", public=True),
 )
 async def docs(call: Call, _: None) -> Response:
-    """Rendered on the server: nothing to load, works offline."""
+    """Rendered on the server; loads nothing and works offline."""
     return Response(
         _page(document()),
         media_type="text/html; charset=utf-8",

@@ -1,4 +1,4 @@
-"""Who is calling, as the service sees them: for a console that shows what its reader may do."""
+"""The caller as the service sees them, so that a console can show what they may do."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ bp = df.Blueprint()
 
 
 class Me(Value):
-    """The caller. What they may do is decided at each request, never from this."""
+    """The caller. For display: each request is authorised on its own, never from this."""
 
     user_id: str
-    roles: list[Role] = Field(description="In the order of their names; everyone signed in is a `user`")
+    roles: list[Role] = Field(description="Sorted by name; everyone signed in is a `user`")
 
 
 @endpoint(
@@ -25,6 +25,6 @@ class Me(Value):
     Operation("GET", "/api/v1/me", "get_me", "Who is calling", "Operations", 200, returns=Me),
 )
 async def get_me(call: Call, _: None) -> Response:
-    """The platform's own page about the caller needs its token store, and says nothing to another origin."""
+    """Needed since the platform's own `/.auth/me` requires its token store and answers no other origin."""
     me = Me(user_id=call.principal.user_id, roles=sorted(call.principal.roles))
     return ok(me, headers={"Cache-Control": "no-store"})

@@ -1,4 +1,4 @@
-"""The management API as the SDK's client and the links call it, and instances as the host's pages show them.
+"""The management API for the SDK's client and the management links, and instances on the host's pages.
 
-Not here: the engine it asks (`../engine.py`).
+Not here: the engine (`../engine.py`).
 """

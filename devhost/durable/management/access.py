@@ -1,8 +1,8 @@
 """Who may call the management API.
 
-Two doors: the rpc prefix, which the SDK inside this host uses without a key, and the public webhook
-prefix, whose links carry the system key. Invariant: without the key nobody gets in but a program on this
-machine. A browser is not such a program: a web page can make it send requests to 127.0.0.1, so requests
+Two prefixes: the rpc prefix, which the SDK inside this host uses without a key, and the public webhook
+prefix, whose links carry the system key. Invariant: without the key, only programs on this machine have
+access. A browser does not count as one, since a web page can make it send requests to 127.0.0.1: requests
 with browser headers, or with a Host that is not a loopback name (DNS rebinding), need the key as well.
 """
 
@@ -22,7 +22,7 @@ _FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", 
 
 
 def system_key(data_dir: Path) -> str:
-    """The extension's system key, made at the first start and kept in the data folder."""
+    """The extension's system key, made at the first start and stored in the data folder."""
     path = data_dir / "durabletask.key"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -38,7 +38,7 @@ def system_key(data_dir: Path) -> str:
 
 
 def is_local_program(request: Request) -> bool:
-    """The caller is a program on this machine, not a proxy's client and not a web page."""
+    """Whether the caller is a program on this machine, not a proxy's client and not a web page."""
     headers = request.headers
     if request.client is None or not _is_loopback(request.client.host):
         return False
@@ -52,7 +52,7 @@ def is_local_program(request: Request) -> bool:
 
 
 def has_key(request: Request, key: str) -> bool:
-    """The request carries the system key, in the header or the query."""
+    """Whether the request carries the system key, in the header or the query."""
     given = request.headers.get("x-functions-key") or request.query_params.get("code") or ""
     return hmac.compare_digest(given.encode(), key.encode())
 

@@ -1,8 +1,8 @@
 """The HTTP management API that the Durable SDK's client and the management links call.
 
-Invariant: one set of handlers behind two prefixes; who may use which is decided before anything is read.
-A wrong argument is 400, an instance whose state forbids the command is 500, both with the runtime's error
-body: the SDK reads it.
+Invariant: one set of handlers serves both prefixes; access is checked before a request is read. A wrong
+argument is 400, an instance whose state forbids the command is 500. Both carry the runtime's error body,
+which the SDK parses.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class ClientApi:
             return Response(status_code=404)
         engine, instance_id, verb, reason = self._engine, path[0], path[1].lower(), query.get("reason", "")
         if verb == "raiseevent" and len(path) == 3:
-            # Whether there is somebody to hear it comes first, as in the real API.
+            # As in the real API, the instance is checked first.
             engine.require_live(instance_id)
             if not request.headers.get("content-type", "").lower().startswith("application/json"):
                 raise BadRequest("Only application/json request content is supported")
@@ -194,7 +194,7 @@ class ClientApi:
             raise NotFound(instance_id)
         if row.status in (Status.COMPLETED, Status.TERMINATED, Status.CANCELED):
             raise Gone(instance_id)
-        # A bare JSON string: the SDK raises it as the message of its exception.
+        # A bare JSON string, which the SDK raises as its exception's message.
         if row.status is Status.FAILED:
             return json_reply(501, "Rewind is not supported by the dev host; use restart instead.")
         return json_reply(500, "The rewind operation is only supported on failed orchestration instances.")
@@ -217,7 +217,7 @@ class ClientApi:
 
 
 class _Door:
-    """An ASGI app, so that the route takes every method: a wrong one is 404 here, never 405."""
+    """An ASGI app, so that the route accepts every method: a wrong method is 404, never 405."""
 
     def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
         self._answer = answer

@@ -1,4 +1,4 @@
-"""Entities over the management API: read, list, signal.
+"""Entities in the management API: read, list, signal.
 
 Invariant: reads show stored state only; a signal is stored before it is acknowledged.
 """

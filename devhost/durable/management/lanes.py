@@ -1,9 +1,9 @@
-"""From an instance's history to the lanes of its timeline.
+"""Converts an instance's history into the lanes of its timeline.
 
-What a history does not say is not drawn: when a timer was cancelled, and which event an orchestrator waits for before
-it came. An event's lane therefore begins where the orchestrator last fell asleep before it.
+A history does not record when a timer was cancelled or which event an orchestrator waits for, so neither is drawn. An
+event's lane begins where the orchestrator last went idle before it.
 
-Invariant: pure, and any number of events becomes a bounded number of lanes: beyond that, calls of one name share one.
+Invariant: pure. The number of lanes is bounded: if there are too many, calls of the same name share one lane.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class _Row:
 
 @dataclass(slots=True)
 class _Reading:
-    """What has been read of a history so far."""
+    """State while a history is read."""
 
     rows: list[_Row] = field(default_factory=list)
     open: dict[int, _Row] = field(default_factory=dict)
     asked: dict[str, _Row] = field(default_factory=dict)
-    """Entity calls by the request their answer names."""
+    """Entity calls by the request id that their answer names."""
     attempts: Counter[int] = field(default_factory=Counter)
     episodes: list[Bar] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
@@ -137,7 +137,7 @@ def _schedule(reading: _Reading, event: Event, row: _Row) -> None:
 
 
 def _send(reading: _Reading, event: Event, at: int) -> None:
-    """A call of an entity, which is answered by an event named by the request; or a signal, which is not."""
+    """Read a call of an entity, which an event named after the request answers, or a signal, which has no answer."""
     row = _Row("entity", f"{event.get('InstanceId')} {event.get('Name')}", at)
     reading.rows.append(row)
     sent = jsontext.loads(str(event.get("Input") or "null"))
@@ -166,7 +166,7 @@ def _lane(row: _Row, *, now_us: int, is_over: bool, armed: Collection[int]) -> L
         note = f"failed after {took}" if row.tone is Tone.FAILED else took
         return Lane(row.kind, row.label, [Bar(row.start_us, row.end_us, row.tone)], note=note)
     if row.kind == "timer" and (is_over or row.is_dead or row.task_id not in armed):
-        # When it was cancelled no event tells.
+        # No event records when it was cancelled.
         due = "" if row.due_us is None else f" (due after {span(max(0, row.due_us - row.start_us))})"
         return Lane("timer", row.label, marks=[row.start_us], note=f"cancelled{due}")
     if is_over:
@@ -179,7 +179,7 @@ def _lane(row: _Row, *, now_us: int, is_over: bool, armed: Collection[int]) -> L
 
 
 def _grouped(lanes: Sequence[Lane]) -> tuple[list[Lane], list[str]]:
-    """One lane for all of one kind and name, in order of the first."""
+    """One lane for all lanes of the same kind and name, in order of the first."""
     groups: dict[tuple[str, str], list[Lane]] = {}
     for lane in lanes:
         groups.setdefault((lane.kind, lane.label.partition(" (attempt ")[0]), []).append(lane)

@@ -1,6 +1,6 @@
-"""Reading requests of the management API: bodies, flags, times, continuation tokens.
+"""Parses requests of the management API: bodies, flags, times, continuation tokens.
 
-Invariant: whatever a caller can get wrong ends as BadRequest with a sentence, never as a server error.
+Invariant: every mistake of a caller raises BadRequest with a message, never a server error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAGE_HEADER = "x-ms-continuation-token"
 
 
 async def json_body(request: Request, *, may_be_empty: bool) -> str | None:
-    """The body as the JSON text it is; None when it is empty and may be."""
+    """The body as JSON text; None when it is empty and may be."""
     try:
         text = (await request.body()).decode("utf-8-sig").strip()
         if not text and may_be_empty:
@@ -78,7 +78,7 @@ def token_after(last_id: str) -> str:
 
 
 def start_after(request: Request) -> str:
-    """The id after which the wanted page begins; empty for the first page."""
+    """The id after which the requested page begins; empty for the first page."""
     token = request.headers.get(PAGE_HEADER)
     if not token:
         return ""

@@ -1,4 +1,4 @@
-"""JSON answers of the management API. Invariant: error bodies have the four keys the SDK may read."""
+"""JSON responses of the management API. Invariant: error bodies have the four keys that the SDK may read."""
 
 from __future__ import annotations
 

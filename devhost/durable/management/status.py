@@ -1,7 +1,7 @@
-"""Instances and their histories as the management API shows them.
+"""Instances and their histories as the management API returns them.
 
-Invariant: every key of the status body is present, nulls included; times have seconds precision; the
-engine's own history keys never leave this module.
+Invariant: every key of the status body is present, nulls included. Times have a precision of seconds. The
+engine's own history keys are never returned.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def status_body(row: InstanceRow, *, show_input: bool = True) -> dict[str, Json]
 
 
 def output_value(row: InstanceRow) -> Json:
-    """Native JSON of a completed instance, plain text of a failed or terminated one."""
+    """The JSON value of a completed instance, plain text of a failed or terminated one."""
     return _parsed(row.output) if row.status is Status.COMPLETED else row.output
 
 
 def history_events(chunks: list[str], *, show_input: bool, show_output: bool) -> list[Json]:
-    """The readable history: answers carry what they answer, bookkeeping is left out."""
+    """The readable history: completions include data of their scheduling events, internal events are left out."""
     events = cast("list[_Event]", jsontext.loads(f"[{','.join(chunks)}]"))
     shown: list[_Event | None] = []
     scheduled: dict[int, int] = {}
@@ -133,7 +133,7 @@ def _simplify(event: _Event, kind: EventType, *, show_input: bool, show_output: 
 
 
 def _parsed(text: str | None) -> Json:
-    """The value of a JSON text; text that is not JSON (a failure) as it is."""
+    """The value of a JSON text; other text (a failure) as it is."""
     if text is None:
         return None
     try:

@@ -1,7 +1,6 @@
-"""Orchestration instances for the host's pages: the newest, all by status, and one with its timeline and history.
+"""Orchestration instances on the host's pages: the newest, all by status, and one with its timeline and history.
 
-Invariant: every page is bounded, however many instances or events there are; what a query holds that is no position or
-status is taken as absent.
+Invariant: every page is bounded, however many instances or events there are. Invalid query values count as absent.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def instance_list(engine: Engine, query: Mapping[str, str]) -> Sequence[Shown]:
 
 
 def instance_page(engine: Engine, instance_id: str, query: Mapping[str, str]) -> Sequence[Shown]:
-    """Empty when there is no such instance. `from`: number of the first event shown."""
+    """One instance; empty when it does not exist. Query `from`: number of the first event to show."""
     row = engine.status(instance_id)
     if row is None:
         return []
@@ -125,7 +124,7 @@ def _children(events: Sequence[Event]) -> list[Table]:
 
 
 def _history(row: InstanceRow, chunks: list[str], first: int) -> Table:
-    """Each event with the time since the instance began and what it took."""
+    """Each event with the time since the instance began and its duration."""
     shown = history_events(chunks, show_input=True, show_output=True)
     events = [cast("Mapping[str, object]", event) for event in shown]
     began = _at(events[0]["Timestamp"]) if events else None

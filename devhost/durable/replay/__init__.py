@@ -1,4 +1,4 @@
-"""One episode of an orchestration: history in, decisions out, one transaction and what follows from it.
+"""One episode of an orchestration: from the history to a decision, one transaction and its effects.
 
 Not here: when an episode runs (`../workers/`).
 """

@@ -1,6 +1,6 @@
-"""What an orchestrator handle returned: decoded once, here, and flattened to leaves.
+"""Decodes the result of an orchestrator handle and flattens its actions to leaves.
 
-Invariant: leaves come in depth-first order, the order in which the SDK draws their ids. The list is
+Invariant: leaves are in depth-first order, the order in which the SDK draws their ids. The list is
 cumulative: each episode returns every action since the start of the generation.
 """
 
@@ -68,7 +68,7 @@ SCHEDULES: dict[int, EventType] = {
     ActionKind.CALL_ENTITY: EventType.EVENT_SENT,
     ActionKind.SIGNAL_ENTITY: EventType.EVENT_SENT,
 }
-"""The event that scheduling a leaf writes; exactly these kinds draw an id."""
+"""The event written when a leaf is scheduled; exactly these kinds draw an id."""
 
 RETRIED = frozenset({ActionKind.CALL_ACTIVITY_RETRY, ActionKind.CALL_SUB_RETRY})
 
@@ -77,7 +77,7 @@ RETRIED = frozenset({ActionKind.CALL_ACTIVITY_RETRY, ActionKind.CALL_SUB_RETRY})
 class EpisodeOutput:
     """One episode's result.
 
-    leaves: actions that draw an id, oldest first; None when the handle died without saying what it did.
+    leaves: actions that draw an id, oldest first; None when the handle failed without a list of actions.
     output, custom_status: JSON text; None when the SDK left the key out.
     continue_with: JSON text of the new input when the orchestrator continues as new.
     error: what the orchestrator raised, or None.
@@ -92,7 +92,7 @@ class EpisodeOutput:
 
 
 def parse_output(text: str) -> EpisodeOutput:
-    """Decode the handle's return text. Raises ValueError when it is not what an SDK handle returns."""
+    """Decode the handle's return text. Raises ValueError when it is not a result of an SDK handle."""
     state = jsontext.loads(text)
     if not isinstance(state, dict) or not isinstance(state.get("actions"), list):
         raise ValueError("the orchestrator did not return an orchestrator state; is it a Durable orchestrator?")
@@ -119,7 +119,7 @@ def parse_output(text: str) -> EpisodeOutput:
 
 
 def parse_failure(message: str) -> EpisodeOutput:
-    """Decode the failure of a handle: the SDK puts its state behind a marker in the message.
+    """Decode the failure of a handle: the SDK puts its state after a marker in the message.
 
     message: the worker's text, "ExcType: message".
     """
@@ -134,7 +134,7 @@ def parse_failure(message: str) -> EpisodeOutput:
 
 
 def leaf_name(leaf: Action) -> str:
-    """The function, operation or built-in a leaf names; empty for timers."""
+    """The name of a leaf's function, operation or built-in; empty for timers."""
     if leaf["actionType"] == ActionKind.CALL_HTTP:
         return HTTP_ACTIVITY
     return leaf.get("functionName") or leaf.get("operation") or ""

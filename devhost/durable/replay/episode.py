@@ -1,9 +1,9 @@
-"""The decision of one episode: history and the handle's output in, what to persist and start out.
+"""The decision of one episode: from the history and the handle's output to what is stored and started.
 
-Invariant: pure. Given the same ledger, answers and output it decides the same; clock and fresh ids are
-passed in. Ids are drawn exactly when the SDK draws them: first the steps a retry policy adds because of
-the event just processed, then the new leaves in depth-first order. That order is only known when an
-episode with an open retry processes one event at a time, which the engine sees to.
+Invariant: pure. The same ledger, answers and output give the same decision; the clock and new ids are passed
+in. Ids are drawn exactly when the SDK draws them: first for the steps that a retry policy adds because of the
+event just processed, then for the new leaves in depth-first order. That order is only known if an episode with
+an open retry processes one event at a time, which the engine ensures.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NON_DETERMINISM = "Non-Deterministic workflow detected: A previous execution of
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A completion that entered the history in this episode."""
+    """A completion that was added to the history in this episode."""
 
     task_id: int
     kind: EventType
@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Self:
-    """The instance an episode belongs to."""
+    """The instance of an episode."""
 
     name: str
     instance_id: str
@@ -55,8 +55,8 @@ class Self:
 class Rules:
     """What decisions depend on besides the instance.
 
-    check_*: None when the name is registered, else the message to fail with.
-    new_guid: a fresh id for an entity call.
+    check_*: None when the name is registered, else the failure message.
+    new_guid: makes a new id for an entity call.
     """
 
     check_activity: Callable[[str], str | None]
@@ -72,7 +72,7 @@ class ActivityWork:
     task_id: int
     name: str
     input: str
-    """JSON text; for the built-in HTTP activity the request object."""
+    """JSON text; for the built-in HTTP activity, the request object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class _Refused(Exception):
 def decide(
     me: Self, ledger: Ledger, answers: Sequence[Answer], output: EpisodeOutput, *, rules: Rules, now_us: int
 ) -> Decision:
-    """Work out one episode. `ledger` has taken `answers` in already and is brought up to date."""
+    """Decide one episode. `ledger` already includes `answers` and is updated."""
     decision = Decision(custom_status=output.custom_status)
     failure = None if output.error is None else _failed_text(me.name, output.error)
     if output.leaves is not None:
@@ -165,7 +165,7 @@ def decide(
         decision.custom_status = None
         failure = _failed_text(me.name, "The custom status must not exceed 16 KB of UTF-16 JSON text; keep it small.")
     if ledger.open:
-        # Nothing ends while an activity, a sub-orchestration or an uncancelled timer is outstanding.
+        # An instance does not end while an activity, a sub-orchestration or an uncancelled timer is outstanding.
         return decision
     if failure is not None:
         decision.failed = failure
@@ -211,7 +211,7 @@ def _mismatch(ledger: Ledger, leaves: Sequence[Action]) -> str | None:
 
 @dataclass(slots=True)
 class _Scheduler:
-    """Gives ids to leaves and retry steps, and writes their events and work."""
+    """Assigns ids to leaves and retry steps, and writes their events and work."""
 
     me: Self
     ledger: Ledger
@@ -283,7 +283,7 @@ class _Scheduler:
                 )
         task_id = self.ledger.draw()
         child_id = child_id or f"{self.me.execution_id}:{task_id}"
-        # One level more than the action's text: the child's raw input is a JSON string holding JSON.
+        # Encoded once more than the action's text: the child's raw input is a JSON string that holds JSON.
         text = history.nested(leaf.get("input") or "null")
         version = leaf.get("version") or self.rules.default_version
         self.ledger.schedule(task_id, EventType.SUB_CREATED, name, root=root)

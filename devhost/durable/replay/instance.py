@@ -1,8 +1,8 @@
 """One orchestration instance while the engine holds it in memory, and the bounded cache of them.
 
-Invariant: what is in memory is what the store will hold once pending commits are through. Only an
-instance that is idle (no messages, no episode, no pending commit) may leave memory, so loading it again
-from committed data gives the same state.
+Invariant: the state in memory equals the stored state after all pending commits. Only an idle instance (no
+messages, no episode, no pending commit) may leave memory, so loading it again from committed data gives the
+same state.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LONG_TIMERS = '"longRunningTimerIntervalDuration":"3.00:00:00","maximumShortTim
 
 
 _LONGEST_TRIM = 32
-_REPLAY_S_PER_EVENT = 30e-6  # The SDK parses each event's timestamp; measured 25-30 µs an event.
+_REPLAY_S_PER_EVENT = 30e-6  # The SDK parses each event's timestamp; measured 25-30 µs per event.
 _CHEAP_REPLAY_S = 0.005
 _LONGEST_PAUSE_S = 0.25
 
@@ -36,11 +36,11 @@ class Instance:
     event_count: int = 0
     inbox: deque[Message] = field(default_factory=deque)
     is_busy: bool = False
-    """An episode runs, waits for a slot or commits."""
+    """An episode is running, waiting for a slot or committing."""
     is_over: bool = False
-    """Ended or replaced; nothing more is taken in."""
+    """Ended or replaced; it accepts no more messages."""
     known: frozenset[int] = frozenset()
-    """Messages read from the store when this object was made again after a failed commit."""
+    """Messages read from the store when this object was rebuilt after a failed commit."""
     tail: str = ""
 
     @property
@@ -49,7 +49,7 @@ class Instance:
 
     @property
     def will_be_suspended(self) -> bool:
-        """As it will be once every message has been taken in."""
+        """Whether it is suspended once every queued message is processed."""
         wanted = self.is_suspended
         for message in self.inbox:
             if message.kind is MessageKind.SUSPEND:
@@ -63,16 +63,16 @@ class Instance:
         if not self.inbox or self.is_over:
             return False
         if not self.is_suspended:
-            # A generation begins with its START, whatever else is there already.
+            # A generation begins with its START, even if other messages are already queued.
             return bool(self.chunks) or self.inbox[0].kind in (MessageKind.START, MessageKind.TERMINATE)
         return any(message.kind in (MessageKind.RESUME, MessageKind.TERMINATE) for message in self.inbox)
 
     @property
     def pause_s(self) -> float:
-        """How long to gather more answers before the next episode.
+        """How long to collect more answers before the next episode.
 
-        Replay costs grow with the history, so a wide fan-out that replayed for each single answer would
-        take quadratic time. While more answers are due, an instance replays at most half of the time.
+        Replay cost grows with the history, so a wide fan-out with one replay per answer would take quadratic
+        time. While more answers are due, an instance replays at most half of the time.
         """
         replay_s = self.event_count * _REPLAY_S_PER_EVENT
         if replay_s < _CHEAP_REPLAY_S:
@@ -81,7 +81,7 @@ class Instance:
         return min(replay_s, _LONGEST_PAUSE_S) if due > len(self.inbox) else 0.0
 
     def take_in(self, message: Message) -> None:
-        """Queue a stored message in the order of arrival, however late its commit was noticed."""
+        """Queue a stored message in order of arrival, however late its commit was reported."""
         if message.seq in self.known:
             return
         self.inbox.append(message)
@@ -99,12 +99,12 @@ class Instance:
         return (self.row.gen, len(self.chunks) - 1, chunk)
 
     def payload(self, new_events: list[str], *, splits_long_timers: bool, http_poll_ms: int) -> str:
-        """The orchestrator trigger's text: the whole history and the instance's facts."""
+        """The orchestrator trigger's text: the whole history and the instance's properties."""
         if not self.tail:
             row = self.row
             parent = jsontext.dumps(row.parent.instance_id if row.parent else None)
             # The raw input is a JSON text, so inlining it here is "parsed one level", as the SDK expects.
-            # The misspelt last key is the protocol's.
+            # The protocol misspells the last key.
             self.tail = (
                 f'],"input":{row.input or "null"},"instanceId":{jsontext.dumps(row.instance_id)},'
                 f'"isReplaying":false,"parentInstanceId":{parent},'
@@ -122,7 +122,7 @@ class Instance:
         )
 
     def next_generation(self, *, gen: int, execution_id: str, input_text: str, at_us: int) -> None:
-        """Begin again with a new input, as continue-as-new does; created time and parent stay."""
+        """Start over with a new input (continue-as-new); created time and parent stay."""
         self.row = replace(
             self.row,
             gen=gen,
@@ -144,7 +144,7 @@ def _order(message: Message) -> tuple[bool, int]:
 
 
 def start_message(row: InstanceRow, seq: int, at_us: int, *, carried_status: str | None = None) -> Message:
-    """The message that begins a generation. carried_status: JSON text left by the generation before."""
+    """The message that begins a generation. carried_status: custom status (JSON text) of the generation before."""
     return Message(
         seq,
         row.instance_id,
@@ -165,7 +165,7 @@ def start_message(row: InstanceRow, seq: int, at_us: int, *, carried_status: str
 
 
 class InstanceCache:
-    """Live instances by id, least recently used first; idle ones are dropped beyond a budget of text."""
+    """Live instances by id, least recently used first. Idle ones are dropped beyond a budget of characters."""
 
     def __init__(self, store: Store, *, budget_chars: int = 64 * 1024 * 1024, budget_count: int = 5000) -> None:
         self._store = store
@@ -175,7 +175,7 @@ class InstanceCache:
         self._chars = 0
 
     def get(self, instance_id: str) -> Instance | None:
-        """The live instance of an id, loaded if need be; None when there is none or it has ended."""
+        """The live instance of an id, loaded if necessary; None when there is none or it has ended."""
         found = self._live.get(instance_id)
         if found is not None:
             self._live.move_to_end(instance_id)
@@ -208,7 +208,7 @@ class InstanceCache:
         self._chars += chars
 
     def forget(self, instance: Instance) -> None:
-        """Drop an instance that ended or whose state in memory must not be trusted."""
+        """Drop an instance that ended or whose state in memory is unreliable."""
         if self._live.get(instance.row.instance_id) is instance:
             del self._live[instance.row.instance_id]
             self._chars -= instance.size

@@ -1,7 +1,7 @@
-"""What one generation of an instance has scheduled and what is still open.
+"""The scheduled and the open tasks of one generation of an instance.
 
-Invariant: a ledger is a function of the history alone. It is kept in memory while the instance is hot,
-and `Ledger.rebuild` of the stored events gives an equal one after a restart.
+Invariant: a ledger is a function of the history alone. It stays in memory with its instance, and
+`Ledger.rebuild` makes an equal one from the stored events.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COMPLETING = {
 
 @dataclass(slots=True)
 class Scheduled:
-    """One leaf that was given an id."""
+    """One leaf with its id."""
 
     task_id: int
     kind: EventType
@@ -36,7 +36,7 @@ class Scheduled:
 
 @dataclass(slots=True)
 class Retry:
-    """A call with a retry policy: its place among the leaves and how far it got."""
+    """A call with a retry policy: its index among the leaves and its progress."""
 
     leaf: int
     attempts: int = 0
@@ -50,7 +50,7 @@ class Ledger:
     """Ids drawn so far and open tasks.
 
     leaves: one entry per id-drawing leaf of the action list, in order.
-    open: id -> scheduling event type, of activities, sub-orchestrations and timers not yet answered.
+    open: id -> scheduling event type, for unanswered activities, sub-orchestrations and timers.
     """
 
     next_id: int = 0
@@ -59,7 +59,7 @@ class Ledger:
     retries: dict[int, Retry] = field(default_factory=dict)
     roots: dict[int, int] = field(default_factory=dict)
     carried_status: str | None = None
-    """Custom status (JSON text) taken over from the generation before a continue-as-new."""
+    """Custom status (JSON text) of the generation before a continue-as-new."""
 
     @classmethod
     def rebuild(cls, chunks: Iterable[str]) -> Ledger:
@@ -104,7 +104,7 @@ class Ledger:
         """
         self.next_id = max(self.next_id, task_id + 1)
         if kind != EventType.EVENT_SENT and not is_dead:
-            # Entity messages are answered by events, which never hold an instance open.
+            # Entity messages are answered by events, which do not keep an instance open.
             self.open[task_id] = kind
         if root is None or root == task_id:
             self.leaves.append(Scheduled(task_id, kind, name))
@@ -118,7 +118,7 @@ class Ledger:
             retry.last_timer = task_id
 
     def complete(self, task_id: int, kind: EventType) -> bool:
-        """Record an answer; False (and no change) when nothing of that id is open: a duplicate."""
+        """Record an answer; False (and no change) when no such task is open, so the answer is a duplicate."""
         if self.open.pop(task_id, None) is None:
             return False
         root = self.roots.get(task_id)
@@ -129,7 +129,7 @@ class Ledger:
         return True
 
     def retry_of(self, task_id: int) -> tuple[int, Retry] | None:
-        """The unfinished retried call a task belongs to, with the id of its first attempt."""
+        """The unfinished retried call of a task, with the id of its first attempt."""
         root = self.roots.get(task_id)
         if root is None or self.retries[root].is_finished:
             return None

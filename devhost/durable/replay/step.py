@@ -1,7 +1,7 @@
-"""One transaction of an instance and what follows from it once it is stored.
+"""One transaction of an instance, and its effects once it is stored.
 
 Invariant: nothing in a Step has happened yet. Its unit is committed first; only then are its messages
-delivered, its work dispatched and its cancellations carried out.
+delivered, its work dispatched and its cancellations made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger("devhost.durable")
 
 @dataclass(slots=True)
 class Step:
-    """forget: (gen, task id) of timers and activities nobody waits for any more."""
+    """forget: (gen, task id) of timers and activities that nothing waits for any more."""
 
     unit: Unit = field(default_factory=Unit)
     deliver: list[Message] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Step:
 
 
 def answer(seq: int, whose: Parent, kind: EventType, event: str) -> Message:
-    """The completion of a task, for the generation that waits for it."""
+    """The completion message of a task, for the generation that waits for it."""
     return Message(seq, whose.instance_id, MessageKind.ANSWER, event, whose.execution_id, whose.task_id, kind)
 
 
@@ -62,7 +62,7 @@ def child_row(work: ChildWork, parent: Parent, *, gen: int, now_us: int) -> Inst
 
 
 def log_end(row: InstanceRow) -> None:
-    """One line for an orchestration that ended; quiet when all went well."""
+    """Log one line for an ended orchestration; at DEBUG level when it completed."""
     seconds = (row.updated_us - row.created_us) / 1e6
     if row.status is Status.COMPLETED:
         logger.debug("orchestration %s completed in %.3f s (%s)", row.name, seconds, row.instance_id)

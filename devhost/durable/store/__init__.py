@@ -1,4 +1,4 @@
 """The durable store: one SQLite file in WAL mode, one writer, group commit; its schema, rows and JSON.
 
-Not here: what is stored when (`../replay/`).
+Not here: the decisions what to store (`../replay/`).
 """

@@ -1,8 +1,8 @@
-"""Moves committed pages from the write-ahead log into the database file, off the writer's path.
+"""Moves committed pages from the write-ahead log into the database file, in a thread of its own.
 
-A checkpoint waits for the disk; done inside a commit, it would hold up every twentieth turn by that long.
-Invariant: the log stays bounded. Passive checkpoints normally keep it small; if it grows past the limit
-because commits never pause, one that makes writers wait restarts it.
+A checkpoint waits for the disk; inside a commit it would delay about every twentieth turn.
+Invariant: the log stays bounded. Passive checkpoints normally keep it small. If it grows past the limit because
+commits never pause, a checkpoint that blocks writers restarts it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LONGEST_LOG_PAGES = 16_384  # 64 MB of 4 KB pages
 
 
 class Checkpointer:
-    """Owns its connection and its thread."""
+    """Has its own connection and thread."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -52,5 +52,5 @@ class Checkpointer:
                 if pages > _LONGEST_LOG_PAGES:
                     self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             except sqlite3.Error:
-                # Nothing is lost: the log keeps every commit until a later checkpoint succeeds.
+                # Nothing is lost, since the log keeps every commit until a later checkpoint succeeds.
                 logger.warning("the durable store could not checkpoint its log", exc_info=True)

@@ -1,14 +1,14 @@
-"""Dying at an exact place, for tests of what an app makes of it.
+"""Fault injection: kills the host at an exact commit, to test an app's recovery.
 
-Two variables of the environment, each a whole number from 1; the host then kills itself (SIGKILL, nothing is tidied
-up) at a commit of this process that touches an orchestration:
+Two environment variables, each a whole number from 1. The host kills itself (SIGKILL, without cleanup) at a commit of
+this process that touches an orchestration:
 
-- `DEVHOST_CRASH_AFTER_COMMIT=N`: right after the N-th, before anything else learns of it. Started again and again
-  with N=1, a host dies once between every two steps of an orchestration that it takes over.
-- `DEVHOST_CRASH_BEFORE_COMMIT=N`: in place of the N-th. Started again and again with N=2, it loses every step once,
-  so every activity is called a second time.
+- `DEVHOST_CRASH_AFTER_COMMIT=N`: right after the N-th commit, before anything else learns of it. A host restarted
+  repeatedly with N=1 crashes once between every two steps of an orchestration.
+- `DEVHOST_CRASH_BEFORE_COMMIT=N`: instead of the N-th commit. A host restarted repeatedly with N=2 loses every step
+  once, so every activity is called a second time.
 
-Invariant: off unless asked for, and then the writer makes two cheap tests per commit.
+Invariant: off by default; when it is on, the writer makes two cheap checks per commit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BEFORE = "DEVHOST_CRASH_BEFORE_COMMIT"
 
 @dataclass(slots=True)
 class CrashPoint:
-    """Counts commits. after, before: the number of the fatal one; 0: none is."""
+    """Counts commits. after, before: the number of the fatal commit; 0: none."""
 
     after: int
     before: int
@@ -35,19 +35,19 @@ class CrashPoint:
 
     @classmethod
     def from_environment(cls) -> CrashPoint | None:
-        """None when nothing was asked for. Raises HostError for what is no number."""
+        """None when neither variable is set. Raises HostError for a value that is not a number."""
         after, before = _number(AFTER), _number(BEFORE)
         return cls(after, before) if after or before else None
 
     def about_to_commit(self, units: Sequence[Unit]) -> None:
-        """Does not return when these units must not be stored."""
+        """Does not return when the process must crash before this commit."""
         if any(_touches_orchestration(unit) for unit in units):
             self._commits += 1
             if self._commits == self.before:
                 _die()
 
     def committed(self) -> None:
-        """Does not return when this commit was the last."""
+        """Does not return when the process must crash after this commit."""
         if self._commits and self._commits == self.after:
             _die()
 
@@ -66,7 +66,7 @@ def _number(setting: str) -> int:
 
 
 def _touches_orchestration(unit: Unit) -> bool:
-    """Whether a unit holds more than operations of entities."""
+    """Whether a unit contains more than entity operations."""
     return bool(
         unit.instances
         or unit.updates

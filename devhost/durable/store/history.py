@@ -1,8 +1,8 @@
-"""History events as the Durable SDK reads them: PascalCase JSON objects with integer event types.
+"""History events in the format of the Durable SDK: PascalCase JSON objects with integer event types.
 
-Invariant: an encoded event starts with `{"EventType":n,"EventId":n,"IsPlayed":true`, so the events of the
-running episode are marked as new by replacing one known token, without decoding anything. Events are
-encoded once, when they happen; from then on an instance's history only grows by appending text.
+Invariant: an encoded event starts with `{"EventType":n,"EventId":n,"IsPlayed":true`, so events of the running
+episode can be marked as new by replacing one token, without decoding. Events are encoded once, when they happen;
+after that a history only grows by appending text.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # naive on purpose: isoformat() o
 _PLAYED = '"IsPlayed":true'
 _NEW = '"IsPlayed":false'
 
-# Keys of the engine's own, so that a ledger can be rebuilt from history alone. The SDK ignores unknown
-# keys and the status API leaves them out.
+# The engine's own keys, which allow rebuilding a ledger from the history alone. The SDK ignores unknown keys and
+# the status API leaves them out.
 RETRY_OF = "RetryOf"
-"""The id of the first attempt, on every event that a retry policy scheduled (the first attempt included)."""
+"""On every event scheduled by a retry policy, also the first attempt: the id of the first attempt."""
 LAST_TIMER = "RetryLast"
 """True on the timer that follows the last allowed attempt."""
 DEAD_TIMER = "NeverArmed"
 """True on a timer that was cancelled before it was armed."""
 CARRIED_STATUS = "CarriedStatus"
-"""On ExecutionStarted: the custom status of the generation before, as JSON text."""
+"""On ExecutionStarted: the custom status of the previous generation, as JSON text."""
 ENGINE_KEYS = (RETRY_OF, LAST_TIMER, DEAD_TIMER, CARRIED_STATUS)
 
 
@@ -87,7 +87,7 @@ def encode(kind: EventType, at_us: int, event_id: int = -1, **fields: object) ->
 
 
 def nested(text: str) -> str:
-    """A JSON string that holds a JSON text: the form in which the runtime keeps inputs of SDK callers."""
+    """A JSON string that holds a JSON text: the runtime stores inputs of SDK callers like this."""
     return jsontext.dumps(text)
 
 
@@ -166,7 +166,7 @@ def event_raised(at_us: int, name: str, input_text: str | None) -> str:
 
 
 def failure_details(message: str, stack: str = "") -> str:
-    """The `Details` of a failure: an exception object as JSON, as the real runtime serialises one."""
+    """The `Details` of a failure: an exception object as JSON, in the real runtime's format."""
     return jsontext.dumps(
         {
             "ClassName": "Microsoft.Azure.WebJobs.Script.Workers.Rpc.RpcException",

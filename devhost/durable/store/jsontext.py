@@ -1,8 +1,7 @@
-"""JSON text in and out, fast when it can be and exact when it must be.
+"""Reads and writes JSON text, fast where possible and exact where necessary.
 
-Invariant: what a user's code wrote as JSON is never changed by passing through the engine. orjson is
-used for speed; text that it would refuse or round (lone surrogates, NaN, integers beyond 64 bits) goes
-through the standard library, which keeps it.
+Invariant: the engine never changes JSON from user code. orjson is used for speed; text that it would refuse
+or round (lone surrogates, NaN, integers beyond 64 bits) goes through the standard library, which preserves it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _LONG_NUMBER = re.compile(r"\d{19}")
 
 
 def dumps(value: object) -> str:
-    """JSON text of a value made of JSON types, without spaces."""
+    """Compact JSON text of a value made of JSON types."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
@@ -27,7 +26,7 @@ def dumps(value: object) -> str:
 
 
 def dumps_like(text: str, value: object) -> str:
-    """JSON text of a value that was read from `text`: keeps NaN and infinities, which orjson makes null."""
+    """JSON text of a value read from `text`. Keeps NaN and infinities, which orjson would turn into null."""
     if "NaN" in text or "Infinity" in text:
         return json.dumps(value, separators=(",", ":"))
     return dumps(value)

@@ -1,4 +1,4 @@
-"""Rows of the durable store, as the engine passes them around."""
+"""Rows of the durable store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Status(StrEnum):
     CANCELED = "Canceled"
     """Never set by this engine; accepted in filters."""
     CONTINUED_AS_NEW = "ContinuedAsNew"
-    """Never visible: a generation and the next one change in one transaction."""
+    """Never visible, since one transaction replaces a generation by the next."""
 
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.TERMINATED, Status.CANCELED})
@@ -43,7 +43,7 @@ class TaskKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """Who waits for a sub-orchestration."""
+    """The parent that waits for a sub-orchestration."""
 
     instance_id: str
     execution_id: str
@@ -54,7 +54,7 @@ class Parent:
 class InstanceRow:
     """The current generation of an instance.
 
-    gen: number of the generation, unique in the store; history and tasks hang on it.
+    gen: number of the generation, unique in the store; history and tasks refer to it.
     input: raw input, one JSON text or None. output: JSON text when completed, plain text otherwise.
     Times are microseconds since the epoch.
     """
@@ -80,10 +80,10 @@ class InstanceRow:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something an instance has to take in.
+    """A message to an instance.
 
-    seq: order of arrival, unique in the store. event: the encoded history event it becomes ("" for START).
-    execution_id: the generation meant, or "" when it concerns whichever runs (events, suspend ...).
+    seq: order of arrival, unique in the store. event: the encoded history event that it becomes ("" for START).
+    execution_id: the target generation, or "" for the current one (events, suspend ...).
     """
 
     seq: int
@@ -132,7 +132,7 @@ class EntityOp:
     entity_id: str
     operation: str
     input: str | None
-    """Text of a JSON string that holds JSON text, as the entity's `get_input` expects; None: no payload."""
+    """A JSON string that holds JSON text, as the entity's `get_input` expects; None: no payload."""
     caller: str = ""
     request_id: str = ""
 
@@ -141,13 +141,13 @@ class EntityOp:
 class Unit:
     """One atomic change of the store. Puts happen before drops.
 
-    Generations and sequence numbers are never reused while a unit that names them is pending, so units may
-    be merged into one transaction.
+    Generations and sequence numbers are never reused while a unit with them is pending, so units can be merged
+    into one transaction.
     """
 
     instances: list[InstanceRow] = field(default_factory=list)
     updates: list[InstanceRow] = field(default_factory=list)
-    """Status, custom status, output and time of existing rows."""
+    """New status, custom status, output and time of existing rows."""
     history: list[tuple[int, int, str]] = field(default_factory=list)
     """(gen, position, encoded events joined by commas)."""
     messages: list[Message] = field(default_factory=list)
@@ -157,5 +157,5 @@ class Unit:
     drop_messages: list[int] = field(default_factory=list)
     drop_tasks: list[tuple[int, int]] = field(default_factory=list)
     drop_gens: list[int] = field(default_factory=list)
-    """History and tasks of these generations, and their instance rows if they still carry them."""
+    """Deletes history and tasks of these generations, and instance rows that still have these generations."""
     drop_entity_ops: list[int] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """Tables of the durable store.
 
-Invariant: a data folder written by another version of the schema is refused, never guessed at.
+Invariant: a data folder with another version of the schema is refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""SQL of the durable store: units to statements, rows to records.
+"""SQL of the durable store: converts units to statements and rows to records.
 
-Invariant: puts come before drops, and everything a group of units changes goes through one statement per
-table, so that a commit costs a few statements however many units it carries.
+Invariant: puts come before drops. All changes of a group of units use one statement per table, so a commit
+costs few statements however many units it contains.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ type _Rows = list[tuple[str | int | None, ...]]
 
 
 def _statements(units: list[Unit]) -> Iterable[tuple[str, _Rows]]:
-    """Everything the units change, merged by table; puts first, so a later unit may drop an earlier put."""
+    """All changes of the units, merged by table; puts first, so that a later unit can drop an earlier put."""
     yield (
         f"INSERT OR REPLACE INTO instances ({INSTANCE_COLUMNS}) VALUES ({','.join('?' * 14)})",  # noqa: S608  # constants
         [_instance_values(row) for unit in units for row in unit.instances],

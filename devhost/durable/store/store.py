@@ -1,9 +1,9 @@
 """The durable store: one SQLite file in WAL mode, one writer thread, group commit.
 
 Invariant: each Unit is atomic and durable before its future resolves. Units that wait together share one
-transaction; if that fails, each is tried alone, so that one bad unit cannot take others with it.
-`synchronous=NORMAL` in WAL mode survives the death of the process at any point; a power failure may lose
-the last commits (never consistency), which is right for a development host.
+transaction; if that fails, each is tried alone, so that one bad unit does not fail others.
+`synchronous=NORMAL` in WAL mode survives a crash of the process at any point. A power failure may lose the last
+commits (never consistency), which is acceptable for a development host.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ type _Job = tuple[Unit, asyncio.Future[None]]
 
 
 class Store:
-    """Reads run on the caller's thread and see committed data only."""
+    """Reads run on the caller's thread and see only committed data."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises HostError when it is in use or of another version."""
@@ -244,13 +244,13 @@ class Store:
                     except sqlite3.Error as alone:
                         failures[index] = alone
         if self._crash_point is not None:
-            # Before anybody learns that it is stored: that is the moment a test is after.
+            # Before anything learns that it is stored, which is the moment that tests need.
             self._crash_point.committed()
         loop = group[0][1].get_loop()
         try:
             loop.call_soon_threadsafe(_resolve, group, failures)
         except RuntimeError:
-            return  # The loop is closed: nobody waits any more, and the units are stored.
+            return  # The loop is closed, so nothing waits any more; the units are stored.
 
 
 def _resolve(group: list[_Job], failures: list[BaseException | None]) -> None:
@@ -273,7 +273,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _lock(path: Path) -> sqlite3.Connection:
-    """A lock that the operating system releases when the process dies, on every platform."""
+    """A lock that the operating system releases when the process ends, on every platform."""
     connection = sqlite3.connect(f"{path}.lock", isolation_level=None, check_same_thread=False, timeout=0)
     try:
         connection.execute("BEGIN EXCLUSIVE")

@@ -1,4 +1,4 @@
-"""What runs: orchestrations, activities, entities, timers, each with its limit of how many at a time.
+"""Workers for orchestrations, activities, entities and timers, each with a concurrency limit.
 
-Not here: what an episode decides (`../replay/`).
+Not here: the decision of an episode (`../replay/`).
 """

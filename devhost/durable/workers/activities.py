@@ -1,7 +1,7 @@
-"""Runs activities: at least once each, at most so many at a time.
+"""Runs activities at least once each, with a concurrency limit.
 
-Invariant: the stored task row disappears in the same transaction that stores the answer. A process that
-dies in between leaves the row, and the activity runs again.
+Invariant: one transaction deletes the task row and stores the answer. After a crash before it the row is
+still there, and the activity runs again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Activities:
         self._slots.submit(partial(self._run, task))
 
     def forget(self, gen: int, task_id: int) -> None:
-        """Nobody waits for this one any more: if it has not begun, it will not."""
+        """Drop an activity that nothing waits for any more, if it has not begun."""
         self._wanted.discard((gen, task_id))
 
     async def close(self) -> None:
@@ -56,7 +56,7 @@ class Activities:
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
-                raise  # The host stops; the task row stays, so it runs again at the next start.
+                raise  # The host is stopping; the task row stays, so the activity runs again at the next start.
             kind = EventType.TASK_FAILED
             event = self._failed(task, "CancelledError: the activity was cancelled", "")
         except Exception as defect:
@@ -74,7 +74,7 @@ class Activities:
         return await self._core.host.invoke(function, task.input, correlation_id=task.instance_id)
 
     def _failed(self, task: TaskRow, message: str, stack: str) -> str:
-        # The two spaces are the runtime's.
+        # The real runtime also writes two spaces.
         reason = f"Activity function '{task.name}' failed:  {message}"
         return history.task_failed(now_us(), task.task_id, reason, history.failure_details(message, stack))
 

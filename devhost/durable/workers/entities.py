@@ -1,7 +1,7 @@
 """Durable entities: one piece of state per id, one batch of operations at a time per entity.
 
-Invariant: an entity's new state, the removal of the operations that led to it and the answers to their
-callers are one transaction. Operations of one entity never overlap and keep the order of their arrival.
+Invariant: one transaction contains an entity's new state, the removal of the processed operations and the
+answers to their callers. Operations of one entity never overlap and keep their order of arrival.
 """
 
 from __future__ import annotations

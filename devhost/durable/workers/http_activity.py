@@ -1,7 +1,7 @@
 """The built-in activity behind `context.call_http`: one HTTP request made by the host.
 
-Answers whatever the first response is. (The cloud's extension also polls 202 answers with a Location, but
-the 1.7 SDK completes on the first response and would disagree about task ids, so this host does not.)
+Returns the first response, whatever it is. (The cloud's extension also polls after a 202 with a Location. The 1.7
+SDK completes on the first response and would disagree about task ids, so this host does not poll.)
 """
 
 from __future__ import annotations

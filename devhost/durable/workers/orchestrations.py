@@ -1,8 +1,8 @@
-"""Runs orchestration instances, one episode at a time each, at most so many at a time in all.
+"""Runs orchestration instances: one episode at a time per instance, with a limit over all instances.
 
-Invariant: an episode's effects exist only once its transaction is through: history, status, consumed
-messages, work items, children and answers to a parent change together, and only then is anything
-dispatched. An episode that is cut off leaves no trace and is simply run again.
+Invariant: an episode takes effect only with its transaction. History, status, consumed messages, work items,
+children and answers to a parent change together, and only then is work dispatched. An interrupted episode
+leaves no trace and is run again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Orchestrations:
         core.wake = self.wake
 
     def wake(self, instance: Instance) -> None:
-        """Run the instance's next step as soon as a slot is free, if it has one."""
+        """Run the instance's next step, if it has one, as soon as a slot is free."""
         if not instance.is_busy and instance.has_work:
             instance.is_busy = True
             work = partial(self._step, instance)
@@ -92,7 +92,7 @@ class Orchestrations:
         self._core.cache.trim()
 
     async def _give_up(self, instance: Instance, defect: Exception) -> Instance:
-        """A defect of this host must not leave an instance hanging: it fails, with the defect's text."""
+        """Fail an instance with the text of a defect in this host, so that it does not hang."""
         if not instance.is_over:
             text = f"The dev host failed to run '{instance.row.name}': {type(defect).__name__}: {defect}"
             number = history.STATUS_NUMBERS[Status.FAILED]
@@ -101,7 +101,7 @@ class Orchestrations:
         return instance
 
     async def _reload(self, instance: Instance) -> Instance:
-        """Read an instance again whose state in memory ran ahead of the store."""
+        """Reload an instance whose state in memory is ahead of the store."""
         instance.is_over = True
         self._core.cache.forget(instance)
         while True:
@@ -117,12 +117,12 @@ class Orchestrations:
         fresh = self._core.cache.get(instance_id)
         if fresh is None:
             return instance
-        fresh.is_busy = True  # Until the step that reads it again is through.
+        fresh.is_busy = True  # Until the step that reloads it has finished.
         queued = {message.seq for message in fresh.inbox}
         for message in stored:
             if message.seq not in queued:
                 fresh.take_in(message)
-        # What the writer stored may still be on its way here; it must not be taken in twice.
+        # Messages that the writer stored may still be in delivery; they must not be queued twice.
         fresh.known = frozenset(message.seq for message in stored)
         return fresh
 
@@ -139,7 +139,7 @@ class Orchestrations:
             await self._episode(instance)
 
     async def _switch(self, instance: Instance, message: Message, status: Status) -> None:
-        """Suspend or resume: one event, no user code. A suspend overtaken by its resume is void."""
+        """Suspend or resume: one event, no user code. A suspend that was already resumed has no effect."""
         step = Step()
         for queued in list(instance.inbox):
             void = queued.kind is MessageKind.SUSPEND and queued.seq < message.seq
@@ -155,7 +155,7 @@ class Orchestrations:
         await self._end_now(instance, Status.TERMINATED, message.text, [*events, message.event])
 
     async def _end_now(self, instance: Instance, status: Status, output: str, events: list[str]) -> None:
-        """End at once, whatever is open; activities that run are not waited for."""
+        """End at once, with tasks still open; running activities are not awaited."""
         now = now_us()
         step = Step()
         row = instance.row.changed(at_us=now, status=status, custom_status=instance.row.custom_status, output=output)
@@ -193,10 +193,10 @@ class Orchestrations:
         await self._commit(instance, step)
 
     def _take(self, instance: Instance, step: Step) -> list[Message]:
-        """The messages of the next episode; duplicates and strays go to the step's drops.
+        """The messages of the next episode; duplicates and stray messages are dropped with the step.
 
-        While a retry is open one message makes one episode: ids drawn by the retry and ids drawn by the
-        orchestrator would otherwise be in an unknown order.
+        While a retry is open, each message gets its own episode. Otherwise the order of ids drawn by the retry and
+        by the orchestrator would be unknown.
         """
         ledger = instance.ledger
         is_single = ledger.has_open_retry
@@ -255,7 +255,7 @@ class Orchestrations:
     def _start_child(self, instance: Instance, step: Step, work: ChildWork, now: int) -> None:
         core, row = self._core, instance.row
         parent = Parent(row.instance_id, row.execution_id, work.task_id)
-        # A generated id carries this generation's own: nobody else can have it.
+        # A generated id contains this generation's id, so no other instance can have it.
         is_fresh = work.instance_id == f"{row.execution_id}:{work.task_id}"
         existing = None if is_fresh else core.cache.get(work.instance_id)
         if existing is not None:
@@ -274,7 +274,7 @@ class Orchestrations:
         step.deliver.append(start)
 
     def _conclude(self, instance: Instance, step: Step, decision: Decision, new_events: list[str], now: int) -> None:
-        """History and status of the episode; the end of the generation if it is one."""
+        """Write the history and status of the episode, and end the generation if it is over."""
         custom_status = decision.custom_status
         carried = instance.ledger.carried_status
         if custom_status is None and carried is not None and instance.row.custom_status == carried:
@@ -304,7 +304,7 @@ class Orchestrations:
             self._end(instance, step, now)
 
     def _continue_as_new(self, instance: Instance, step: Step, row: InstanceRow, input_text: str, now: int) -> None:
-        """Next generation of the same instance; queued events stay for it, history does not."""
+        """Begin the next generation of the instance; it keeps queued events but no history."""
         core = self._core
         step.unit.drop_gens.append(row.gen)
         core.cache.grew(-instance.size)
@@ -315,7 +315,7 @@ class Orchestrations:
         start = start_message(instance.row, core.next_seq(), now, carried_status=instance.ledger.carried_status)
         step.unit.instances.append(instance.row)
         step.unit.messages.append(start)
-        # Before what is queued: a generation begins with its START.
+        # Before queued messages, since a generation begins with its START.
         instance.inbox.appendleft(start)
 
     def _record(self, instance: Instance, step: Step, row: InstanceRow, events: list[str]) -> None:
@@ -326,7 +326,7 @@ class Orchestrations:
         self._core.cache.grew(instance.size - before)
 
     def _end(self, instance: Instance, step: Step, now: int) -> None:
-        """Nothing is taken in any more; the parent learns the outcome."""
+        """End the instance: it accepts no more messages, and its parent gets the outcome."""
         row = instance.row
         instance.is_over = True
         step.unit.drop_messages += [message.seq for message in instance.inbox]
@@ -338,7 +338,7 @@ class Orchestrations:
             event = history.sub_completed(now, parent.task_id, output)
             self._answer_parent(step, parent, EventType.SUB_COMPLETED, event)
         else:
-            # The reason says everything; repeated in the details it would double at each level.
+            # The details are left empty: repeating the reason there would double the text at each level.
             details = history.failure_details(output.partition("\n")[0])
             event = history.sub_failed(now, parent.task_id, output, details)
             self._answer_parent(step, parent, EventType.SUB_FAILED, event)
@@ -349,7 +349,7 @@ class Orchestrations:
         step.deliver.append(message)
 
     async def _commit(self, instance: Instance, step: Step) -> None:
-        """Make the step durable, then let its effects out."""
+        """Store the step, then apply its effects."""
         core = self._core
         try:
             await core.store.commit(step.unit)

@@ -1,6 +1,6 @@
-"""Concurrency limits: at most so many pieces of work of one kind run at the same time, in order of asking.
+"""Concurrency limits: at most N pieces of work of one kind run at the same time, first come, first served.
 
-Invariant: no polling; work starts when it is asked for or when a slot becomes free.
+Invariant: no polling. Work starts when it is submitted or when a slot becomes free.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ type Work = Callable[[], Coroutine[None, None, None]]
 
 
 class Slots:
-    """A queue with a limit. Work must handle its own errors; what escapes is logged as a defect."""
+    """A queue with a limit. Work must handle its own errors; an escaped exception is logged as a defect."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -33,7 +33,7 @@ class Slots:
             self._waiting.append(work)
 
     async def close(self) -> None:
-        """Cancel what runs and forget what waits."""
+        """Cancel running work and drop waiting work."""
         self._closed = True
         self._waiting.clear()
         running = list(self._running)

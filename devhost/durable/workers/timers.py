@@ -1,8 +1,7 @@
 """Durable timers in memory: one heap, one alarm for the earliest.
 
-Invariant: a timer fires once, not before its due time by the wall clock. The alarm is set on the loop's
-monotonic clock but never for longer than a minute, so that a laptop that slept, or a clock that was set,
-is noticed within a minute.
+Invariant: a timer fires once, not before its due time by the wall clock. The alarm uses the loop's monotonic
+clock for at most a minute at a time, so a suspended laptop or a changed clock is noticed within a minute.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Timers:
             self._set_alarm()
 
     def cancel(self, gen: int, task_id: int) -> None:
-        """Forget a timer; unknown ones are ignored. Its heap entry is skipped when it comes up."""
+        """Drop a timer; unknown ones are ignored. Its heap entry is skipped later."""
         self._armed.pop((gen, task_id), None)
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._armed):
             self._heap = [(timer.fire_at_us, *key) for key, timer in self._armed.items()]

@@ -1,4 +1,4 @@
 """Chat completions: the request and the answer on the wire.
 
-Not here: what is answered (`../reply.py`).
+Not here: the content of the answer (`../reply.py`).
 """

@@ -21,7 +21,7 @@ _PROMPT_FILTER = (
 
 
 class ChatAnswer:
-    """One answer on its way out. Raises RequestRefused (500) when the model is to break down before it."""
+    """One answer being sent. Raises RequestRefused (500) when the model fails before its text."""
 
     def __init__(self, request: ChatRequest, reply: Reply, *, is_azure: bool = False) -> None:
         self._reply = reply
@@ -71,7 +71,7 @@ class ChatAnswer:
         return orjson.dumps(whole)
 
     def head(self) -> bytes:
-        """Events before the first token. Azure opens with one that has no choice at all."""
+        """Events before the first token. Azure begins with one that has no choices."""
         reply = self._reply
         content = b'""' if (reply.tokens and not reply.is_refusal) or not reply.tool_calls else b"null"
         first = self._delta(b'{"role":"assistant","content":' + content + b',"refusal":null}')
@@ -100,7 +100,7 @@ class ChatAnswer:
         return b"data: " + error.body() + b"\n\n"
 
     def _breakdown(self) -> RequestRefused:
-        # Chat completions know no failed answer: what stands for it is an error.
+        # Chat completions have no failed status, so a failure is sent as an error.
         failure = self._reply.failure
         code, message = (failure.code, failure.message) if failure else ("server_error", "The model failed.")
         return RequestRefused(message, status=500, code=code, kind="server_error")

@@ -1,8 +1,7 @@
-"""A chat completion request, narrowed once from JSON and checked the way OpenAI's API checks it.
+"""A chat completion request, parsed once from JSON and checked as OpenAI's API checks it.
 
-Invariant: what gets past `parse_chat` is well formed, including the pairing rule that clients
-break most easily: every tool message answers a call of the assistant message before it, and every
-such call is answered before anything else is said.
+Invariant: a parsed request is well formed. That includes the pairing rule that clients break most easily: every tool
+message answers a call of the assistant message before it, and every such call is answered before any other message.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MAX_TOOLS = 128
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(ModelRequest):
     include_usage: bool = False
-    """A stream ends with a chunk of usage."""
+    """The stream ends with a usage chunk."""
 
 
 def parse_chat(raw: Mapping[str, Json], *, model_in_path: str | None = None) -> ChatRequest:
@@ -224,7 +223,7 @@ def _message(item: Json, where: str) -> Message:
 
 
 def _content(content: Json, where: str) -> tuple[list[str], int]:
-    """The text parts and how many others there are."""
+    """The text parts, and the number of other parts."""
     if isinstance(content, str):
         return [content], 0
     if not isinstance(content, list):

@@ -1,4 +1,4 @@
-"""The offline model's own answers: rules that choose a tool, facts that were stated, JSON of a schema.
+"""The offline model's own answers: rules that choose a tool, facts that the user stated, JSON for a schema.
 
-Not here: answers that a script spells out (`../scripts/`).
+Not here: scripted answers (`../scripts/`).
 """

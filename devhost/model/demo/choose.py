@@ -1,11 +1,9 @@
-"""Which offered tools a message asks for, found with a few plain rules.
+"""Chooses which offered tools a message asks for, by a few simple rules.
 
-A rule recognises a wish in the user's words (arithmetic, the time somewhere, an HTTP request, a
-tool named outright) and looks for an offered tool whose *schema* can take it: nothing here knows
-any tool by name.
+A rule recognises a request in the user's words (arithmetic, the time somewhere, an HTTP request, a tool named
+explicitly) and looks for an offered tool whose *schema* fits it. No rule knows a tool by name.
 
-Invariant: a call is only made when an offered schema fits; a wish without a tool is reported, not
-answered.
+Invariant: a call is only made when an offered schema fits. A request without a fitting tool is reported, not answered.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from devhost.model.errors import Json
 
 MAX_CALLS = 8
 _MAX_CHARS_READ = 8_000
-"""Wishes further on are not looked for: the rules are not made for pasted books."""
+"""Only this much of a message is searched, since the rules are not made for long pasted texts."""
 
 _URL = re.compile(r"https?://[^\s<>\"'`]+", re.IGNORECASE)
 _METHOD = re.compile(r"\b(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)\b")
@@ -59,7 +57,7 @@ _ATOM = re.compile(
     r"|(?P<operator>\*\*|//|[-+*/%^])|(?P<mark>[(),])"
 )
 _RANGE = re.compile(r"\d+[-/]\d+")
-"""Rather a range, a phone number or a ratio than a sum, unless ..."""
+"""More likely a range, a phone number or a ratio than arithmetic, unless ..."""
 _ASKS_SUM = re.compile(r"(?:\b(?:is|are|calculate|compute|evaluate|much)|^|[=:])\s*$", re.IGNORECASE)
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}/\d{1,2}/\d{2,4}\b")
 _OTHER_NAMES = {
@@ -93,13 +91,13 @@ class PlannedCall:
 class Plan:
     calls: tuple[PlannedCall, ...] = ()
     unmet: tuple[str, ...] = ()
-    """Wishes no offered tool fits, as "a tool that ...", each once."""
+    """Requests that no offered tool fits, as "a tool that ...", each once."""
 
 
 def plan_calls(text: str, tools: Sequence[OfferedTool], *, ids: Sequence[str] = ()) -> Plan:
-    """The calls a message asks for, in the order of its words, at most MAX_CALLS.
+    """The calls that a message asks for, in the order of its words, at most MAX_CALLS.
 
-    ids: what was named in the conversation and may be meant, newest last.
+    ids: ids named in the conversation that the message may refer to, newest last.
     """
     found: list[tuple[int, PlannedCall | str]] = []
     rest = text[:_MAX_CHARS_READ]
@@ -107,7 +105,7 @@ def plan_calls(text: str, tools: Sequence[OfferedTool], *, ids: Sequence[str] = 
         hits = list(rule(rest, tools))
         for start, end, call in hits:
             found.append((start, call))
-            # Blanked with as many characters, so that later rules neither see the words nor lose the order.
+            # Overwritten with as many characters, so that later rules do not match these words and offsets stay valid.
             rest = rest[:start] + "\0" * (end - start) + rest[end:]
     found.sort(key=lambda hit: hit[0])
     calls = [hit for _, hit in found if isinstance(hit, PlannedCall)]
@@ -116,7 +114,7 @@ def plan_calls(text: str, tools: Sequence[OfferedTool], *, ids: Sequence[str] = 
 
 
 def forced_call(text: str, tool: OfferedTool) -> PlannedCall:
-    """A call of a tool the request insists on: by a rule when one fits, else with made-up values."""
+    """A call of the tool that the request requires: by a rule when one fits, else with made-up values."""
     planned = plan_calls(text, (tool,)).calls
     if planned:
         return planned[0]
@@ -127,7 +125,7 @@ type _Hit = tuple[int, int, PlannedCall | str]
 
 
 def _named(text: str, tools: Sequence[OfferedTool]) -> Iterator[_Hit]:
-    """`call NAME {…}`, `use NAME with {…}`: the user spells the call out."""
+    """`call NAME {…}`, `use NAME with {…}`: an explicit call."""
     for tool in tools:
         for match in re.finditer(rf"\b{re.escape(tool.name)}\b[^{{}}\n]{{0,12}}(?=\{{)", text):
             body = _json_at(text, match.end())
@@ -176,12 +174,12 @@ def _http_call(method: str, url: str, body: Json, tools: Sequence[OfferedTool]) 
 
 
 def _fitting_order(method: str, tools: Sequence[OfferedTool]) -> list[OfferedTool]:
-    # A tool that can only read is the humbler choice for GET.
+    # For GET, prefer a tool that can only read.
     return sorted(tools, key=lambda tool: method == "GET" and "method" in tool.properties)
 
 
 def _files(text: str, tools: Sequence[OfferedTool]) -> Iterator[_Hit]:
-    """`make a pdf with …`: a tool with a choice of formats, one of which is named, and content to put into it."""
+    """`make a pdf with …`: a tool that takes a content and one of several formats, with the format named."""
     for match in _MAKE.finditer(text):
         kind, content = match["kind"].lower(), match["content"].strip().strip("\"“”'").strip()
         if content:
@@ -203,7 +201,7 @@ def _choices(schema: Json) -> Sequence[Json]:
 
 
 def _documents(text: str, tools: Sequence[OfferedTool], *, ids: Sequence[str]) -> Iterator[_Hit]:
-    """`read the attachment`: a tool that takes the id of one, with the id in the words or the newest one named."""
+    """`read the attachment`: a tool that takes an attachment id; uses the id in the message, or else the newest one."""
     match = _READ.search(text)
     if match is None:
         return
@@ -223,7 +221,7 @@ def _document_call(target: str, tools: Sequence[OfferedTool]) -> PlannedCall | s
 
 
 def ids_in(text: str) -> list[str]:
-    """The ids of things that JSON in the text names."""
+    """The ids in JSON inside the text."""
     return [match[1] for match in _NAMED_ID.finditer(text)]
 
 
@@ -234,19 +232,19 @@ def _times(text: str, tools: Sequence[OfferedTool]) -> Iterator[_Hit]:
         for place in _PLACES.split(match.group(1)):
             zone = find_zone(place)
             if zone is None and not zones and _ASKS_TIME.search(match.group()):
-                zone = place.strip()[:64]  # the tool knows best whether there is such a place
+                zone = place.strip()[:64]  # the tool decides whether the place exists
             if zone is None:
                 break
             zones.append(zone)
         for i, zone in enumerate(zones):
-            # One hit per zone; offsets differ by one so that several keep their order.
+            # One hit per zone; offsets differ by one, so that several zones keep their order.
             yield match.start() + i, (match.start(1) if i == 0 else match.start() + i), _time_call(zone, tools)
     if not matches and (bare := _TIME.search(text)):
         yield bare.start(), bare.end(), _time_call("UTC", tools)
 
 
 def find_zone(place: str) -> str | None:
-    """The IANA zone that the first words of `place` name, by zone or by city."""
+    """The IANA zone named by the first words of `place`, as a zone or as a city."""
     explicit = _ZONE.match(place.strip())
     if explicit and explicit.group() in available_timezones():
         return explicit.group()
@@ -262,7 +260,7 @@ def find_zone(place: str) -> str | None:
 @lru_cache(maxsize=1)
 def _cities() -> Mapping[str, str]:
     cities: dict[str, str] = {}
-    # "Europe/…" and the like before the legacy names that the same city may also have.
+    # "Europe/…" and the like come before legacy names of the same city.
     for zone in sorted(available_timezones(), key=lambda name: (name.count("/") != 1, name)):
         if "/" in zone and not zone.startswith(("Etc/", "SystemV/", "US/", "posix/", "right/")):
             cities.setdefault(zone.rpartition("/")[2].replace("_", " ").casefold(), zone)
@@ -292,7 +290,7 @@ def _arithmetic(text: str, tools: Sequence[OfferedTool]) -> Iterator[_Hit]:
 
 
 def _run_of_atoms(text: str, position: int) -> tuple[int, int]:
-    """The next stretch of arithmetic signs; spoken operators ("6 times 7") count as signs."""
+    """The next span of arithmetic symbols; operators in words ("6 times 7") count as symbols."""
     first = _ATOM.search(text, position)
     if first is None:
         return len(text), len(text)
@@ -342,7 +340,7 @@ def _property(tool: OfferedTool, names: Sequence[str], *, kinds: Sequence[str] =
 
 
 def _kinds(schema: Json) -> set[str]:
-    """The JSON types a property's schema allows; {""} when it does not say."""
+    """The JSON types that a property's schema allows; {""} when it names none."""
     if not isinstance(schema, Mapping):
         return {""}
     kind = schema.get("type")

@@ -1,7 +1,7 @@
-"""The offline model's own answers: a few rules, the user's words, and an honest label.
+"""The offline model's own answers: a few rules, the user's words, and a label.
 
-Invariant: deterministic in its text, and never mistaken for a language model: every answer says
-what wrote it, but for JSON, which has no place for it. Text from tools is quoted, never followed.
+Invariant: texts are deterministic, and every answer says that no language model wrote it (except JSON, which has no
+place for that). Text from tools is untrusted input: it is quoted, never followed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EXAMPLES = (
 
 
 def demo_reply(request: ModelRequest) -> Reply:
-    """Answer like the offline model: call fitting tools, or answer in text or JSON; think aloud where wanted."""
+    """The demo answer: calls of fitting tools, or text or JSON; with reasoning where the request asks for it."""
     reply = _answer(request)
     text = _last_user(request).words
     is_wanted = request.effort in _DEEP or (_THINK.search(text) and request.effort != "none")
@@ -80,7 +80,7 @@ def _plan(request: ModelRequest, text: str) -> Plan:
 
 
 def _ids(request: ModelRequest) -> list[str]:
-    """Of what came with the user's messages, or was made or found by tools, oldest first."""
+    """The ids in the user's messages and in tool results, oldest first."""
     return [found for message in request.messages if message.role != "system" for found in ids_in(message.text)]
 
 
@@ -89,7 +89,7 @@ def _wire_call(call: PlannedCall) -> ToolCall:
 
 
 def _in_form(request: ModelRequest) -> Reply | None:
-    """The JSON a request asks for."""
+    """The JSON answer that the request's schema asks for; None without a schema."""
     if request.form is None:
         return None
     words = _quoted(_last_user(request).words, _QUOTE_CHARS)
@@ -98,7 +98,7 @@ def _in_form(request: ModelRequest) -> Reply | None:
 
 
 def _summary(request: ModelRequest) -> str:
-    """As many of the newest statements as the limit of the answer takes."""
+    """A summary of the newest statements, as many as fit the token limit of the answer."""
     facts = facts_in(message.text for message in request.messages if message.role != "system")[-MAX_KEPT:]
     while facts and request.max_tokens is not None and len(split_tokens(summary(facts))) > request.max_tokens:
         facts = facts[1:]
@@ -112,14 +112,14 @@ def _thoughts(text: str, reply: Reply) -> str:
 
 
 def _recalled(request: ModelRequest, text: str) -> Iterator[str]:
-    """What was said before, where it is asked for."""
+    """Earlier statements, when the user asks for them."""
     question = asked_for(text)
     if question is None and not asks_for_notes(text):
         return
     facts = facts_in(message.text for message in request.messages)
     if question is None:
         notes = [fact.line for fact in facts if fact.line.startswith("remember")]
-        yield "This I was to " + " ".join(notes) if notes else "Nothing was to be remembered in what I was shown."
+        yield "You asked me to " + " ".join(notes) if notes else "You did not ask me to remember anything."
         return
     owner = "Your" if question.owner == "my" else "The"
     fact = find_fact(facts, question.subject)
@@ -173,7 +173,7 @@ def _about_result(name: str, content: str) -> str:
 
 
 def _read_result(content: str) -> tuple[str, str]:
-    """The status a JSON tool message states ("" when it states none), and the part meant for reading."""
+    """The status in a JSON tool message ("" when there is none), and its readable part."""
     try:
         value: Json = json.loads(content)
     except (ValueError, RecursionError):
@@ -183,7 +183,7 @@ def _read_result(content: str) -> tuple[str, str]:
     status = value.get("status")
     named = [value[key] for key in ("error", "message", "detail", "comment", "content", "result") if key in value]
     texts = [text for text in named if isinstance(text, str)]
-    # Otherwise whatever is text, except what only labels it.
+    # Otherwise all texts, except mere labels.
     texts = texts or [text for key, text in value.items() if isinstance(text, str) and key not in ("status", "id")]
     return status if isinstance(status, str) else "", " ".join(texts) or content
 

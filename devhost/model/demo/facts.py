@@ -1,7 +1,7 @@
-"""What was stated in a conversation ("my X is Y", "remember that …"), found again and kept in a summary.
+"""Facts stated in a conversation ("my X is Y", "remember that …"), found again and kept in a summary.
 
-Invariant: nothing is made up: a value is always a piece of a text the model was shown, and of two
-statements about the same thing the later one counts.
+Invariant: nothing is made up. A value is always part of a text that the model was shown, and of two statements about
+the same thing the later one counts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_KEPT = 40
-"""Statements in a summary."""
+"""Most statements in a summary."""
 _MAX_VALUE_CHARS = 200
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’)]*\s+|[\n\r;]+|\\n")
 _OWNER = r"(?:my|(?:the )?user[’']s)"  # "your" may mean the model, "our" anybody
@@ -36,10 +36,10 @@ _FRAME = " \t\"'“”‘’.,!*`"
 @dataclass(frozen=True, slots=True)
 class Fact:
     subject: str
-    """Lower case, without "my" and the like; empty for a note that says nothing of the kind "X is Y"."""
+    """Lower case, without "my" and the like; empty for a note that is not of the form "X is Y"."""
     value: str
     line: str
-    """The statement on its own, as it goes into a summary."""
+    """The statement as a line of a summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Question:
 
 
 def facts_in(texts: Iterable[str]) -> list[Fact]:
-    """What the texts state, oldest first; a later statement takes the place of an earlier one about the same."""
+    """The facts in the texts, oldest first; a later statement replaces an earlier one about the same thing."""
     found: dict[str, Fact] = {}
     for text in texts:
         for fact in _stated(text):
@@ -61,13 +61,13 @@ def facts_in(texts: Iterable[str]) -> list[Fact]:
 
 
 def asked_for(text: str) -> Question | None:
-    """The thing that "what is my X?" asks for."""
+    """The subject of a "what is my X?" question."""
     match = _ASKED.search(text)
     return Question(match["owner"].lower(), match["subject"]) if match else None
 
 
 def asks_for_notes(text: str) -> bool:
-    """Whether it is asked what was to be remembered."""
+    """Whether the text asks for the remembered notes."""
     return _ASKED_NOTES.search(text) is not None
 
 
@@ -82,7 +82,7 @@ def find_fact(facts: Iterable[Fact], subject: str) -> Fact | None:
 
 
 def summary(facts: list[Fact]) -> str:
-    """A few lines that `facts_in` reads again."""
+    """A summary that `facts_in` can read again."""
     lines = [f"- {fact.line}" for fact in facts] or ["- Nothing was stated."]
     return "\n".join(["Summary by the offline demo model, made by a rule:", *lines])
 
@@ -90,7 +90,7 @@ def summary(facts: list[Fact]) -> str:
 def _stated(text: str) -> Iterator[Fact]:
     for sentence in _SENTENCE_END.split(text):
         if not sentence or sentence.rstrip().rstrip(_FRAME).endswith(("?", "…")):
-            continue  # a question states nothing, and half a quotation states the wrong thing
+            continue  # a question is no statement, and half a quotation is misleading
         note = _REMEMBERED.search(sentence)
         if note is not None:
             yield _noted(note["note"].strip(_FRAME))

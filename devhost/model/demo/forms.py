@@ -1,7 +1,7 @@
 """Structured output: the check of a `strict` schema, and an instance of a schema made by rules.
 
-Invariant: an instance satisfies its schema for the keywords named in `instance_of`; what would need
-a language model (a fitting value) is filled with the user's words.
+Invariant: an instance satisfies its schema for the keywords named in `instance_of`. Texts that would need a language
+model are filled with the user's words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from devhost.model.errors import Json, RequestRefused, missing, object_at, text_
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FREE_DEPTH = 5
-"""From here on only what a schema insists on is made, so that recursive schemas end."""
+"""Below this depth only required properties are made, so that recursive schemas end."""
 _MAX_DEPTH = 40
 _SAMPLES = {
     "date-time": "2026-01-02T03:04:05Z",
@@ -31,9 +31,9 @@ _SAMPLES = {
 
 
 def read_json_schema(raw: Mapping[str, Json], where: str, *, param: str) -> Mapping[str, Json]:
-    """The schema of a `json_schema` format, given by its fields name, schema and strict.
+    """The schema of a `json_schema` format with the fields name, schema and strict.
 
-    where: path of the object that has these fields. param: what OpenAI blames for a wrong schema.
+    where: path of the object with these fields. param: the parameter that OpenAI names for a wrong schema.
     """
     name = text_at(raw.get("name"), f"{where}.name")
     if not _NAME.fullmatch(name):
@@ -49,10 +49,10 @@ def read_json_schema(raw: Mapping[str, Json], where: str, *, param: str) -> Mapp
 
 
 def check_strict(schema: Mapping[str, Json], what: str, *, param: str, code: str | None) -> None:
-    """Refuse a schema that strict mode does not take. what: as in "response_format 'answer'".
+    """Refuse a schema that strict mode does not support. what: as in "response_format 'answer'".
 
-    Source: OpenAI's guide to structured outputs: every property required, no additional ones, an
-    object at the root, `anyOf` but neither `oneOf` nor `allOf`.
+    Source: OpenAI's guide to structured outputs: all properties required, no additional properties, an object at the
+    root, `anyOf` but neither `oneOf` nor `allOf`.
     """
     fault = next(_faults(schema, ()), None)
     kind = schema.get("type")
@@ -105,7 +105,7 @@ def instance_of(schema: Mapping[str, Json], words: str) -> Json:
     """A value that satisfies a schema: types, required, enum, const, items, minItems, maxItems, minLength,
     maxLength, minimum, maximum, multipleOf, format, nested objects, `$ref` and the first of `anyOf`.
 
-    words: what texts are made of. Raises RequestRefused when the schema refers to itself without end.
+    words: source of all texts. Raises RequestRefused when the schema refers to itself without end.
     """
     return _Maker(schema, words).value(schema, 0)
 

@@ -1,4 +1,4 @@
 """The Responses API: the request, the whole answer, and the stream of its events.
 
-Not here: what is answered (`../reply.py`).
+Not here: the content of the answer (`../reply.py`).
 """

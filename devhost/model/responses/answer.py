@@ -1,6 +1,6 @@
-"""The answer of the Responses API as one object: its items, its status and what it echoes of the request.
+"""The response object of the Responses API: its items, its status and the echoed fields of the request.
 
-Invariant: every field that OpenAI always sends is there, null where there is nothing to say.
+Invariant: every field that OpenAI always sends is present, null where it has no value.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from devhost.model.responses.sealed import Sealed, seal
 type Item = dict[str, Json]
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Finish reasons of chat completions that make an answer incomplete, and what they are called here."""
+"""Finish reasons of chat completions that make an answer incomplete, and their names in the Responses API."""
 
 
 class ResponseObject:
-    """The `response` of an answer at its beginning and at its end."""
+    """The `response` object at the beginning and at the end of an answer."""
 
     def __init__(self, request: ResponsesRequest, reply: Reply) -> None:
         self.reply = reply
@@ -34,16 +34,16 @@ class ResponseObject:
         self._incomplete = _INCOMPLETE.get(reply.finish_reason)
         self._prompt_tokens = count_prompt_tokens(request)
         self.items: tuple[Item, ...] = tuple(self._items())
-        """As they are when they are done: reasoning, the message, the calls."""
-        # Encoded once: tools and instructions are the bulk of it, and a stream sends it three times.
+        """The finished items: reasoning, the message, the calls."""
+        # Encoded once, since tools and instructions are large and a stream sends them three times.
         self._echo = orjson.dumps(self._echoed())[:-1]
 
     def begun(self) -> bytes:
-        """Its JSON before the first item."""
+        """The JSON before the first item."""
         return self._json({"status": "in_progress", "output": [], "usage": None, "error": None})
 
     def ended(self) -> bytes:
-        """Its JSON at the end; a failed one has lost its output."""
+        """The JSON at the end; a failed response has no output."""
         failure = self.reply.failure
         if failure is not None:
             error: Json = {"code": failure.code, "message": failure.message}
@@ -124,7 +124,7 @@ class ResponseObject:
             "reasoning": {"effort": thinking.get("effort"), "summary": thinking.get("summary")},
             "safety_identifier": raw.get("safety_identifier"),
             "service_tier": "default",
-            "store": False,  # whatever was asked for: nothing is kept
+            "store": False,  # whatever the request says, since nothing is stored
             "temperature": _or(raw.get("temperature"), 1.0),
             "text": {
                 "format": _or(texts.get("format"), {"type": "text"}),

@@ -1,7 +1,7 @@
-"""Items become messages, with the pairing rules of the Responses API checked on the way.
+"""Converts items to messages and checks the pairing rules of the Responses API.
 
-Invariant: what `read_history` returns has an output for every call before anything else is said, a
-call for every output, and behind every piece of reasoning what came of it.
+Invariant: in the result of `read_history`, every call has its output before the next message, every output has its
+call, and every reasoning item is followed by the item that it led to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from devhost.model.responses.items import CallItem, Item, MessageItem, OutputIte
 
 
 def read_history(items: Iterable[Item]) -> tuple[Message, ...]:
-    """The messages of a conversation: items of one answer of the model become one message. Raises RequestRefused."""
+    """The messages of a conversation. The items of one answer become one message. Raises RequestRefused."""
     history = _History()
     for item in items:
         history.add(item)
@@ -24,14 +24,14 @@ def read_history(items: Iterable[Item]) -> tuple[Message, ...]:
 
 @dataclass(slots=True)
 class _Draft:
-    """An answer of the model whose items still come in."""
+    """An answer of the model that is still incomplete."""
 
     texts: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
-    """What was reasoned before the first call."""
+    """Reasoning before the first call."""
     accounted: set[str] = field(default_factory=set)
-    """The calls that this reasoning led to."""
+    """Ids of the calls that this reasoning led to."""
 
     def message(self) -> Message:
         covered = all(call.id in self.accounted for call in self.calls)
@@ -51,7 +51,7 @@ class _History:
         self._calls: set[str] = set()
         self._unanswered: dict[str, None] = {}
         self._reasoning: ReasoningItem | None = None
-        """Reasoning that still lacks what came of it."""
+        """Reasoning whose following item is still missing."""
         self._reasoning_ids: set[str] = set()
 
     def add(self, item: Item) -> None:
@@ -133,7 +133,7 @@ class _History:
             self._draft = None
 
     def _refuse_unanswered_after_outputs(self) -> None:
-        # While the answer that made the calls still comes in, they need no output yet.
+        # Calls need no output while the answer that made them is incomplete.
         if self._draft is None:
             self._refuse_unanswered()
 

@@ -1,6 +1,6 @@
-"""The input items of a Responses request, checked one by one and narrowed to the fields that matter.
+"""The input items of a Responses request, checked one by one and reduced to the relevant fields.
 
-Invariant: an item that gets past `read_item` has the fields its type requires, and no others.
+Invariant: a parsed item has all fields that its type requires and no others.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ID_STARTS = {"message": "msg", "function_call": "fc", "reasoning": "rs"}
 class Content:
     texts: tuple[str, ...]
     attachments: int = 0
-    """Parts that are not text."""
+    """Number of parts that are not text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ type Item = MessageItem | CallItem | OutputItem | ReasoningItem
 
 
 def read_item(raw: Json, where: str) -> Item:
-    """One item of `input`. Raises RequestRefused (400; 404 for what a server would have to have kept)."""
+    """Parse one item of `input`. Raises RequestRefused (400; 404 when it refers to stored state)."""
     item = object_at(raw, where)
     kind = item.get("type") or ("message" if "role" in item else None)
     if kind == "item_reference":

@@ -1,6 +1,6 @@
-"""A request of the Responses API, narrowed once from JSON and checked the way OpenAI's API checks it.
+"""A request of the Responses API, parsed once from JSON and checked as OpenAI's API checks it.
 
-Invariant: what gets past `parse_responses` needs nothing that a server would have to have kept.
+Invariant: a parsed request needs no state stored by the server.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _TOOL_FIELDS = names("type name description parameters strict allowed_callers as
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponsesRequest(ModelRequest):
     wants_summary: bool = False
-    """Reasoning is to be told as a summary."""
+    """The answer includes a summary of its reasoning."""
     wants_encrypted: bool = False
-    """Reasoning is to be given as `encrypted_content`."""
+    """The answer includes its reasoning as `encrypted_content`."""
 
 
 def parse_responses(raw: Mapping[str, Json]) -> ResponsesRequest:
-    """Check a request. Raises RequestRefused (400, or 404 for what was never kept)."""
+    """Check a request. Raises RequestRefused (400; 404 when it refers to stored state)."""
     refuse_unknown(raw, _ARGUMENTS)
     model = text_at(raw.get("model"), "model")
     _refuse_what_is_not_served(raw)
@@ -194,7 +194,7 @@ def _tool(raw: Json, where: str) -> OfferedTool:
             param=f"{where}.type",
             code="invalid_value",
         )
-    name = text_at(tool.get("name"), f"{where}.name")  # the nested form of chat completions ends here
+    name = text_at(tool.get("name"), f"{where}.name")  # refuses the nested form of chat completions
     refuse_unknown(tool, _TOOL_FIELDS, where)
     if not _NAME.fullmatch(name):
         raise RequestRefused(

@@ -1,6 +1,6 @@
-"""`encrypted_content`: the reasoning that a client carries for a server that keeps nothing.
+"""`encrypted_content`: the reasoning that a client stores for a stateless server.
 
-Invariant: only what `seal` made is opened again; a changed text, id or call is told from the true one.
+Invariant: `unseal` only accepts texts made by `seal`; a changed text, id or call is detected.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Sealed:
     item_id: str
     text: str
     call_ids: tuple[str, ...]
-    """The calls that came of it."""
+    """The calls that the reasoning led to."""
 
 
 def seal(content: Sealed) -> str:
-    """The text for `encrypted_content`. It is signed, not encrypted: nothing in a demo is secret."""
+    """The text for `encrypted_content`. It is signed, not encrypted, since a demo has no secrets."""
     body = orjson.dumps([content.item_id, content.text, content.call_ids])
     return base64.urlsafe_b64encode(_mac(body) + body).decode()
 
 
 def unseal(text: str) -> Sealed | None:
-    """What was sealed; None when `seal` did not make this text."""
+    """The sealed content; None when `seal` did not make this text."""
     try:
         data = base64.b64decode(text, b"-_", validate=True)
     except (ValueError, binascii.Error):

@@ -1,4 +1,4 @@
-"""The events of a streamed answer, in the order and with the fields OpenAI gives them.
+"""The events of a streamed answer, in OpenAI's order and with OpenAI's fields.
 
     response.created, response.in_progress
       reasoning  output_item.added, per paragraph reasoning_summary_part.added, reasoning_summary_text.delta …,
@@ -24,11 +24,11 @@ from devhost.model.responses.request import ResponsesRequest
 from devhost.model.responses.sealed import Sealed, seal
 
 _NUMBERS = tuple(b"%d" % number for number in range(4096))
-"""Sequence numbers as bytes: making them anew would be a third of a stream's cost."""
+"""Sequence numbers as bytes, cached since formatting them would be a third of a stream's cost."""
 
 
 class ResponsesAnswer:
-    """One answer on its way out; the stream is only made when it is asked for."""
+    """One answer being sent; the stream is only built when requested."""
 
     def __init__(self, request: ResponsesRequest, reply: Reply) -> None:
         self._response = ResponseObject(request, reply)
@@ -39,7 +39,7 @@ class ResponsesAnswer:
         return self._response.reply.completion_tokens
 
     def body(self) -> bytes:
-        """The whole answer as one JSON object; a failed one is a body, too."""
+        """The whole answer as one JSON object, also a failed one."""
         return self._response.ended()
 
     def head(self) -> bytes:
@@ -55,7 +55,7 @@ class ResponsesAnswer:
         return self._made().tail
 
     def error_event(self, sent: int, error: RequestRefused) -> bytes:
-        """An `error` event in the place of the unit with that index."""
+        """An `error` event instead of the unit with that index."""
         made = self._made()
         number = made.head.count(b"\n\n") + sum(unit.count(b"\n\n") for unit in made.units[:sent])
         return _frame("error", number, {"code": error.code, "message": error.message, "param": error.param})
@@ -71,7 +71,7 @@ class _Events:
         self.units: list[bytes] = []
         self._number = 0
         self._waiting = b""
-        """Events that go out with the next token."""
+        """Events to send with the next token."""
         self._response = response
         begun = response.begun()
         self._lifecycle("response.created", begun)
@@ -167,7 +167,7 @@ def _frame(kind: str, number: int, fields: Mapping[str, Json]) -> bytes:
 
 
 def _as_begun(item: Item) -> Item:
-    """An item as it is announced: still empty. What counts of reasoning is only in the finished item."""
+    """An item as it is announced, still empty. The content of a reasoning item is only in the finished item."""
     match item["type"]:
         case "reasoning":
             begun = {**item, "summary": []}

@@ -1,4 +1,4 @@
-"""Scripts: a message whose first line says how the model is to answer, at which pace, and where it breaks off.
+"""Scripts: a message whose first line says what the model answers, at which pace, and where it breaks off.
 
 Not here: the two APIs (`../chat/`, `../responses/`).
 """

@@ -1,4 +1,4 @@
-"""What was seen of each script's key: how often it was called and how those calls ended."""
+"""The call log of each script key: how often it was called and how those calls ended."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _ARRIVALS_KEPT = 64
 
 @dataclass(slots=True)
 class CallLog:
-    """What was seen of one key."""
+    """The calls of one key."""
 
     calls: int = 0
     completed: int = 0
     failed: int = 0
-    """Answered with a fault."""
+    """Calls that got a fault."""
     abandoned: int = 0
-    """The client went away before the end."""
+    """Calls whose client disconnected before the end."""
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=_ARRIVALS_KEPT))
     """Times of the newest calls, seconds on a monotonic clock."""
 
 
 class CallLogs:
-    """Logs by key; the key unused for longest is forgotten first."""
+    """Logs by key; the least recently used key is dropped first."""
 
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
         self._max_keys = max_keys

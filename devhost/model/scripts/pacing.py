@@ -1,7 +1,7 @@
-"""How fast an answer leaves, and where it breaks off.
+"""The pace of an answer, and where it breaks off.
 
-Invariant: one SSE event per token, always; a stream without pacing leaves in as few writes as
-possible, because the model shares its machine with the system it is used to measure.
+Invariant: one SSE event per token, always. A stream without pacing is sent in as few writes as possible,
+since the model shares its machine with the system that it helps to measure.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Pace:
 
     @property
     def stop_after(self) -> int | None:
-        """The token after which something goes wrong."""
+        """The token after which the fault happens."""
         stops = [n for n in (self.cut_after, self.hang_after, self.error_after) if n is not None]
         return min(stops, default=None)
 
 
 def scripted_pace(script: Script, fault: Fault) -> Pace:
-    """The pace of a script, or what the fault of this call makes of it."""
+    """The pace of a script, changed by the fault of this call."""
     first_ms = script.first_ms if fault.first_ms is None else fault.first_ms
     token_ms = script.token_ms if fault.token_ms is None else fault.token_ms
     pace = Pace(
@@ -63,7 +63,7 @@ def scripted_pace(script: Script, fault: Fault) -> Pace:
 
 
 async def send_whole(answer: Answer, pace: Pace) -> web.StreamResponse:
-    """One JSON body, once all tokens are due. Raises RequestRefused (502) when it is to break off."""
+    """Send one JSON body once all tokens are due. Raises RequestRefused (502) when the script breaks it off."""
     body = answer.body()
     wait_s = pace.first_s + pace.token_s * answer.completion_tokens
     if wait_s:
@@ -97,7 +97,7 @@ class EventStream:
         pending = self._answer.head()
         sent = 0
         while pace.token_s and sent < len(units):
-            # By the clock, not by sleeps: a late loop sends all tokens that are due and keeps the rate.
+            # Paced by the clock, not by sleeps: a late loop sends all due tokens and keeps the rate.
             due = min(len(units), int((loop.time() - started) / pace.token_s) + 1)
             if due > sent:
                 await self._write(pending + b"".join(units[sent:due]))
@@ -127,7 +127,7 @@ class EventStream:
             await asyncio.Event().wait()
         transport = self._request.transport
         if transport is not None:
-            transport.close()  # what was written still leaves; the closing chunk never does
+            transport.close()  # written data is still sent; the closing chunk never is
         return self._response
 
     async def _write(self, data: bytes) -> None:

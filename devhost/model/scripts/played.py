@@ -1,4 +1,4 @@
-"""A stream that a script spells out, sent as it stands: any server's, right or wrong."""
+"""A stream given literally by a script and sent unchanged: any server's format, valid or not."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from devhost.model.errors import Json, RequestRefused
 
 
 class PlayedAnswer:
-    """stream: the raw text of the body; or one event an entry, text for what is no JSON ("[DONE]").
+    """stream: the raw text of the body, or one entry per event; a text entry is sent as it is ("[DONE]").
 
-    An event of an object with a `type` gets an `event:` line, as in the Responses API; others do not.
+    An event that is an object with a `type` gets an `event:` line, as in the Responses API.
     """
 
     def __init__(self, stream: str | Sequence[Json]) -> None:

@@ -1,12 +1,12 @@
-"""Scripts: a user message whose first line says exactly how the model is to answer, in either API.
+"""Scripts: a user message whose first line says exactly what the model answers, in either API.
 
     #script {"key": "k1", "tokens": 64, "fail": [{"status": 429, "retry_after": 1}, {}, {"cut_after": 20}],
              "tool_calls": [[{"name": "calculate", "arguments": {"expression": "1 + 1"}}], []]}
 
-(on one line). All state a script needs travels in the request, but for `fail`: its entries are used
-up once each, in order, per `key`. The newest user message is the one that counts.
+(on one line). A script's state is all in the request, except for `fail`: each of its entries is used
+once, in order, per `key`. Only the newest user message counts.
 
-Invariant: a malformed script is a 400 that names the mistake, never an ordinary answer that would
+Invariant: a malformed script gets a 400 that names the mistake, never an ordinary answer that could
 let a test pass for the wrong reason.
 """
 
@@ -39,7 +39,7 @@ class _Strict(BaseModel):
 
 
 class Fault(_Strict):
-    """What goes wrong with one call. Counts are in tokens; times in ms and seconds as named."""
+    """The fault of one call. Counts are in tokens; times in the unit of their name, `retry_after` in seconds."""
 
     status: int | None = Field(None, ge=400, le=599)
     retry_after: float | str | None = None
@@ -51,13 +51,13 @@ class Fault(_Strict):
     type: str | None = None
     """The kind of error, as in `invalid_request_error`."""
     body: JsonValue = None
-    """The whole JSON of the error answer, in any server's wording."""
+    """The whole JSON of the error response, in any server's format."""
     hang: bool = False
-    """Take the request and never answer."""
+    """Accept the request and never answer."""
     cut_after: int | None = Field(None, ge=0)
     """Drop the connection after that many tokens."""
     hang_after: int | None = Field(None, ge=0)
-    """Fall silent after that many tokens, connection open."""
+    """Send nothing more after that many tokens, with the connection open."""
     error_after: int | None = Field(None, ge=0)
     """Send an error event after that many tokens and end the stream."""
     first_ms: float | None = Field(None, ge=0)
@@ -67,9 +67,9 @@ class Fault(_Strict):
 class ScriptedCall(_Strict):
     name: str
     arguments: dict[str, JsonValue] | str = {}
-    """Text goes out as it is, so that broken JSON can be sent."""
+    """A text is sent as it is, so that broken JSON can be sent."""
     id: str | None = None
-    """Fresh when absent."""
+    """Absent: a new id."""
 
 
 class ScriptedFailure(_Strict):
@@ -83,34 +83,34 @@ class Script(_Strict):
     content: str | None = None
     """The exact text instead of `tokens` filler words."""
     echo: bool = False
-    """The content is the JSON of the messages, or of the input, that the model was sent."""
+    """The content is the JSON of the `messages` or `input` that the model received."""
     refusal: str | None = None
     """The model refuses with this text."""
     reasoning: str = ""
-    """What each answer of the turn is reasoned with, before anything else of it; paragraphs become summary parts."""
+    """The reasoning at the beginning of each answer of the turn; paragraphs become summary parts."""
     needs_reasoning: bool = False
-    """Later calls of the turn have to send that reasoning back, before the calls it led to."""
+    """Later requests of the turn must send that reasoning back, before the calls that it led to."""
     first_ms: float = Field(0, ge=0)
     token_ms: float = Field(0, ge=0)
     tool_calls: tuple[tuple[ScriptedCall, ...], ...] = ()
-    """Entry i is what the i-th answer of the turn calls; past the end, or empty: it answers in text."""
+    """Entry i holds the calls of the turn's i-th answer; an empty or missing entry is an answer in text."""
     preamble: str = ""
-    """Text that goes before the calls."""
+    """Text before the calls."""
     finish_reason: str | None = None
-    """In the words of chat completions; `length` and `content_filter` make an answer incomplete."""
+    """As in chat completions; `length` and `content_filter` make an answer incomplete."""
     response_failed: ScriptedFailure | None = None
-    """The model breaks down after what it says."""
+    """The model fails after its text."""
     cached_tokens: int = Field(0, ge=0)
     usage: Literal["none"] | None = None
-    """`none`: usage is left out."""
+    """`none`: the response has no usage."""
     stream: str | tuple[JsonValue, ...] | None = None
-    """The body of the turn's first stream: raw text, or one event an entry (text for what is no JSON: "[DONE]")."""
+    """The body of the turn's first stream: raw text, or one entry per event (a text entry as it is: "[DONE]")."""
     fail: tuple[Fault, ...] = ()
-    """Entry i befalls the i-th call seen for `key`; `{}` lets one through."""
+    """Entry i is the fault of the i-th call for `key`; `{}` is no fault."""
     cut_after: int | None = Field(None, ge=0)
     hang_after: int | None = Field(None, ge=0)
     split_bytes: int | None = Field(None, ge=1)
-    """Write the stream in pieces of that many bytes, wherever they fall."""
+    """Write the stream in pieces of that many bytes, wherever the boundaries fall."""
 
 
 def find_script(request: ModelRequest) -> Script | None:
@@ -141,9 +141,9 @@ def _bad(problem: str) -> RequestRefused:
 
 
 def scripted_reply(script: Script, request: ModelRequest) -> Reply:
-    """The answer the script asks for at this step of the turn.
+    """The scripted answer at this step of the turn.
 
-    Raises RequestRefused (400) when the request lacks the reasoning it needs.
+    Raises RequestRefused (400) when the request lacks required reasoning.
     """
     if script.needs_reasoning:
         _refuse_without_reasoning(script, request)
@@ -151,7 +151,7 @@ def scripted_reply(script: Script, request: ModelRequest) -> Reply:
     planned = script.tool_calls[step] if step < len(script.tool_calls) else ()
     if request.raw.get("tool_choice") == "none":
         planned = ()
-    calls = tuple(_call(call) for call in planned)  # even a tool that nobody offered
+    calls = tuple(_call(call) for call in planned)  # even of tools that were not offered
     is_refusal = script.refusal is not None and not calls
     failure = script.response_failed
     return Reply(
@@ -170,7 +170,7 @@ def _refuse_without_reasoning(script: Script, request: ModelRequest) -> None:
     for message in request.turn:
         if not message.tool_calls or message.thoughts == script.reasoning:
             continue
-        if request.api == "chat":  # DeepSeek's words
+        if request.api == "chat":  # DeepSeek's wording
             raise RequestRefused(
                 "The reasoning_content in the thinking mode must be passed back to the API.",
                 code="invalid_request_error",
@@ -196,7 +196,7 @@ def _content(script: Script, request: ModelRequest) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def filler(tokens: int) -> tuple[str, ...]:
-    """That many words, the same every time; some of them are not ASCII."""
+    """That many words, the same every time, some of them not ASCII."""
     return tuple(f"{word} " for word in islice(cycle(_WORDS), tokens))
 
 

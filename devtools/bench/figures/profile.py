@@ -1,8 +1,8 @@
 """A profile of the host under load: py-spy's stacks, and a summary by part of the program and by function.
 
-Taken in a window of its own after the measuring, as a profiler slows what it watches. Only threads that hold the
-interpreter are seen: it is what runs out first, and their share of all samples tells how busy it is. What runs beside
-it (SQLite's commits, for one) is the rest of the host's processor time.
+It is taken in a separate window after the measurement, since a profiler slows the host. It only sees threads that hold
+the GIL, which is the first bottleneck; their share of all samples is its utilisation. Work without the GIL (such as
+SQLite's commits) is the rest of the host's processor time.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from devtools.bench.plan import Case
 from devtools.bench.run import Bench
 
 _RATE_HZ = 100
-"""Each sample stops the host for a moment; twice as many halve what it can do."""
+"""Each sample stops the host for a moment; twice this rate halves its throughput."""
 _TOP = 40
 _LINE = re.compile(r":\d+\)$")
 _STANDARD = "standard library"
 _BARE_LOOP = "event loop"
-# anyio counts as the standard library: the HTTP server stands on it.
+# anyio counts as the standard library, since the HTTP server is built on it.
 _PARTS = (
     ("devhost: durable engine", r"devhost/durable/"),
     ("devhost: signalr", r"devhost/signalr/"),
@@ -36,7 +36,7 @@ _PARTS = (
     ("http server", r"uvicorn/|starlette/|fastapi/|websockets/"),
     ("postgres client", r"psycopg"),
     ("redis client", r"redis/"),
-    ("openai client", r"openai/|httpx|httpcore|h11/"),  # of revisions that had it, in a comparison
+    ("openai client", r"openai/|httpx|httpcore|h11/"),  # only in older revisions, for comparisons
     ("http client (aiohttp)", r"aiohttp/|yarl/|multidict/"),
     ("pydantic", r"pydantic"),
     ("date parsing", r"dateutil/"),
@@ -77,7 +77,7 @@ async def _record(pid: int | None, seconds: float, stacks: Path) -> None:
             *("--duration", f"{seconds:.0f}", "--rate", str(_RATE_HZ), "--format", "raw", "--output", str(stacks)),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C is ours to handle
+            start_new_session=True,  # this process handles Ctrl-C
         )
     except FileNotFoundError:
         raise ServerError("py-spy is not installed: run without --profile") from None
@@ -123,7 +123,7 @@ def _top(
 
 
 def _stacks(folded: str) -> Iterator[tuple[list[str], int]]:
-    """(frames `function (file)` from what the event loop, or a thread, called; samples)."""
+    """(frames `function (file)` below the event loop or the thread's start; samples)."""
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
         if not count.isdigit():
@@ -135,12 +135,12 @@ def _stacks(folded: str) -> Iterator[tuple[list[str], int]]:
 
 
 def _owner(frames: list[str]) -> str:
-    """The part that is to blame for a sample: the innermost one that is not the standard library."""
+    """The part that a sample is charged to: the innermost one outside the standard library."""
     return next((part for part in map(part_of, reversed(frames)) if part != _STANDARD), _STANDARD)
 
 
 def part_of(frame: str) -> str:
-    """The part of the program a frame `function (file)` belongs to."""
+    """The part of the program of a frame `function (file)`."""
     if frame == _BARE_LOOP:
         return _BARE_LOOP
     place = frame.rpartition("(")[2]

@@ -1,4 +1,4 @@
-"""The tables a person reads."""
+"""The result as text tables."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _growth_lines(outcome: Outcome) -> str:
 
 
 def _comparison(outcome: Outcome, new: str, old: str) -> str:
-    """Ratios new / old of the medians; the cases were measured in turns."""
+    """Ratios new / old of the medians; the contenders were measured alternately."""
     by_key = {(result.contender, result.case.name): result for result in outcome.cases}
     head = (f"{new} / {old}", *(title for title, _ in _COMPARED), "host cpu", "host mem")
     rows = []

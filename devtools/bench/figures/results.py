@@ -1,6 +1,6 @@
-"""What was measured, put together: rounds of a case, their medians, and the JSON form of it all.
+"""The results: rounds of a case, their medians, and the JSON form of all.
 
-Invariant: every printed figure is in the JSON too, beside the figures of each round it came from.
+Invariant: the JSON contains every printed figure and the figures of each round that it was computed from.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def latencies(samples: Mapping[str, Any]) -> dict[str, float]:
 
 
 def turns_per_s(measured: Measured) -> float:
-    """Turns that ended in the window, by its length."""
+    """Turns that ended in the window, divided by its length."""
     return len(measured.samples["total_s"]) / float(measured.samples["window_s"])
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One window of one case, and the bare model's window just before it."""
+    """One window of a case, and the bare model's window just before it."""
 
     figures: dict[str, float]
     cpu_ms_per_turn: dict[str, float]
     cpu_share: dict[str, float]
-    """Of one core, by group of processes."""
+    """Processor use by group of processes, in cores."""
     memory_mib: dict[str, float]
     turns: int
 
@@ -79,7 +79,7 @@ class CaseResult:
         return median([one.cpu_share[group] for one in self.rounds])
 
     def memory(self, group: str) -> float:
-        """The most of all rounds, MiB."""
+        """The maximum over all rounds, MiB."""
         return max(one.memory_mib[group] for one in self.rounds)
 
     def as_json(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True)
 class GrowthResult:
-    """A late turn of a session against a first turn; milliseconds."""
+    """A late turn of a session compared with a first turn, in milliseconds."""
 
     contender: str
     turn: int

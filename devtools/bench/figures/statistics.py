@@ -1,6 +1,6 @@
-"""The few statistics the benchmark prints.
+"""The statistics that the benchmark prints.
 
-Invariant: nothing is averaged away in silence; an empty sample is an error, never a zero.
+Invariant: an empty sample is an error, never a zero.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 def percentile(samples: Sequence[float], share: float) -> float:
     """The smallest sample that at least `share` (0 to 1) of all samples do not exceed (nearest rank).
 
-    Always a value that was measured. Raises ValueError for an empty sample or a share outside 0..1.
+    Always a measured value. Raises ValueError for an empty sample or a share outside 0..1.
     """
     if not samples:
         raise ValueError("no samples")
@@ -32,6 +32,6 @@ def median(samples: Sequence[float]) -> float:
 
 
 def spread(samples: Sequence[float]) -> float:
-    """(largest - smallest) / median: how far rounds lie apart. 0 for one sample. Raises ValueError when empty."""
+    """(largest - smallest) / median: the variation between rounds. 0 for one sample. Raises ValueError when empty."""
     centre = median(samples)
     return (max(samples) - min(samples)) / centre if centre else 0.0

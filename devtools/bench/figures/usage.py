@@ -1,6 +1,6 @@
 """Processor time and memory of groups of processes, each with all its descendants.
 
-Invariant: time of children that ended meanwhile counts too, as their parent has collected it.
+Invariant: the time of ended children counts too, since their parent has collected it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Usage:
 def usage_of(groups: Mapping[str, int]) -> dict[str, Usage]:
     """groups: name → pid of the group's root process.
 
-    Memory is the proportional set size where the system tells it (Linux), since PostgreSQL's processes share most
-    of theirs; elsewhere the resident set size.
+    Memory is the proportional set size where available (Linux), since PostgreSQL's processes share most of their
+    memory; elsewhere the resident set size.
     """
     return {name: _tree(pid) for name, pid in groups.items()}
 

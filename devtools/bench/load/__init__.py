@@ -1,4 +1,4 @@
-"""The load generator, a process of its own, seen from inside and outside; one client, one turn, what is asked.
+"""The load generator (a separate process) and its parent's side; clients, turns and workloads.
 
-Not here: what is measured when (`../run.py`).
+Not here: the order of measurements (`../run.py`).
 """

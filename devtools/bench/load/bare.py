@@ -1,4 +1,4 @@
-"""The same work straight to the model, with the same client: what the system's figures are compared with."""
+"""The baseline: the same work sent directly to the model with the same HTTP client."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _CONTENT = b'"content":"'
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One turn. Seconds from the sending of the first request."""
+    """Times of one turn, in seconds after its first request was sent."""
 
     first_s: float
-    """To the first token of text."""
+    """Time to the first token of text."""
     total_s: float
 
 
 async def bare_turn(http: aiohttp.ClientSession, model_url: str, bodies: Sequence[bytes]) -> Timing:
-    """Make a turn's model calls one after the other; the first token is the last call's."""
+    """Make a turn's model calls one after the other; the time to the first token is that of the last call."""
     began = perf_counter()
     first = ended = began
     for body in bodies:
@@ -35,7 +35,7 @@ async def bare_turn(http: aiohttp.ClientSession, model_url: str, bodies: Sequenc
 
 
 async def bare_text(http: aiohttp.ClientSession, model_url: str, body: bytes) -> str:
-    """The text the model streams for one request."""
+    """The text that the model streams for one request."""
     _, _, data = await _call(http, model_url, body)
     events = [orjson.loads(line[6:]) for line in data.split(b"\n\n") if line.startswith(b"data: {")]
     deltas = [choice["delta"] for event in events for choice in event["choices"]]
@@ -43,7 +43,7 @@ async def bare_text(http: aiohttp.ClientSession, model_url: str, body: bytes) ->
 
 
 async def _call(http: aiohttp.ClientSession, model_url: str, body: bytes) -> tuple[float, float, bytes]:
-    """When its first token came, when it ended, and what came. A call of tools has no first token: then its end."""
+    """Time of the first token, time of the end, and the data. Without text (tool calls), the first time is the end."""
     first = 0.0
     data = bytearray()
     async with http.post(f"{model_url}/chat/completions", data=body, headers=_HEADERS) as response:
@@ -59,7 +59,7 @@ async def _call(http: aiohttp.ClientSession, model_url: str, body: bytes) -> tup
 
 
 def _has_token(data: bytearray) -> bool:
-    """Whether a delta with text is in there; the opening one carries empty text."""
+    """Whether the data contains a delta with text; the text of the first delta is empty."""
     position = data.find(_CONTENT)
     while position >= 0:
         following = data[position + len(_CONTENT) : position + len(_CONTENT) + 1]

@@ -1,9 +1,9 @@
-"""One client with one session: posts a message, watches the answer, approves when asked, posts the next.
+"""One client with one session: posts a message, watches the answer, approves if needed, posts the next.
 
-Three ways to watch. `sse`: one request per turn for that turn's stream. `events`: one stream of the session's
-events, kept open. `signalr`: one WebSocket, as the standard client would hold it.
+Three ways to watch. `sse`: one request per turn for that turn's stream. `events`: one open stream of the session's
+events. `signalr`: one WebSocket, like the standard client's.
 
-Invariant: the clock of a turn starts when its message is sent and stops when the bytes that end it have arrived.
+Invariant: a turn is timed from the sending of its message to the arrival of the bytes that end it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Watch(StrEnum):
 
 
 class Client:
-    """`async with Client(...)`: a fresh session that is being watched. base_url: of the app, with `/api/v1`."""
+    """`async with Client(...)`: a new session that is being watched. base_url: the app's, with `/api/v1`."""
 
     def __init__(self, http: aiohttp.ClientSession, base_url: str, message: str, watch: Watch) -> None:
         self._http = http
         self._base_url = base_url
         self._message = orjson.dumps({"content": message})
         self._watch = watch
-        # Each client is a user of its own, without roles: an approver would see all sessions' approvals.
+        # Each client is its own user without roles, since an approver would see all sessions' approvals.
         self._headers = {"x-dev-user": f"bench-{next(_numbers)}", "Content-Type": "application/json"}
         self._session_id = ""
         self._stack = contextlib.AsyncExitStack()
@@ -67,7 +67,7 @@ class Client:
         await self._stack.aclose()
 
     async def turn(self, *, expected_text: str | None = None) -> Timing:
-        """One turn. expected_text: what it must stream, if that is to be checked. Raises UnexpectedTurn."""
+        """One turn. expected_text: the text that it must stream; None: not checked. Raises UnexpectedTurn."""
         try:
             async with asyncio.timeout(TURN_TIMEOUT_S):
                 began = perf_counter()
@@ -86,14 +86,14 @@ class Client:
         posted = await self._post(f"/sessions/{self._session_id}/messages", self._message, expect=202)
         url = f"{self._base_url}/sessions/{self._session_id}/turns/{posted['turn']['id']}/stream"
         async with self._http.get(url, headers=self._headers) as response:
-            async for chunk in response.content.iter_any():  # to its end, so that the connection is used again
+            async for chunk in response.content.iter_any():  # to its end, so that the connection is reused
                 view.feed(chunk, perf_counter())
         if view.ended_at is None:
             raise UnexpectedTurn(f"the stream of a turn answered {response.status} and ended before the turn")
         return view
 
     async def _turn_on_open_one(self) -> TurnView:
-        """Watch on the stream that is open all the time; approve what asks for it."""
+        """Watch on the stream that stays open; approve pending calls."""
         view = self._view = TurnView(SIGNALR if self._watch is Watch.SIGNALR else SESSION_SSE)
         await self._post(f"/sessions/{self._session_id}/messages", self._message, expect=202)
         while view.ended_at is None:

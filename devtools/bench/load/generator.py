@@ -1,11 +1,11 @@
-"""The load generator, a process of its own: `python -m devtools.bench.load.generator`, driven by `loader.py`.
+"""The load generator, a separate process: `python -m devtools.bench.load.generator`, controlled by `loader.py`.
 
-One JSON order per line on stdin; on stdout `{"mark": ...}` lines when the measured window opens and closes, then one
-line with the samples or `{"error": ...}`. The first line it prints tells where its sink (the target of tool calls)
-listens.
+It reads one JSON order per line from stdin. On stdout it writes `{"mark": ...}` lines when the measured window opens
+and closes, then one line with the samples or `{"error": ...}`. Its first line gives the address of its sink, the target
+of tool calls.
 
-The clock is perf_counter: the event loop's own stands still while it is busy, and counts whole milliseconds.
-Invariant: closed loop: a client posts its next message only when its last turn has ended. Warm-up is not counted.
+The clock is perf_counter, since the event loop's clock stands still while the loop is busy and has whole milliseconds.
+Invariant: closed loop. A client posts its next message only when its last turn has ended. Warm-up is not counted.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Load:
         self._texts: dict[str, str] = {}
 
     async def sink(self, request: web.Request) -> web.Response:
-        """What approved tools call."""
+        """The target of approved tool calls."""
         await request.read()
         self._sunk += 1
         return web.Response(text="ok")
 
     async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        """One order; the answer is its samples."""
+        """Carry out one order and return its samples."""
         what = workload(order["workload"], sink_url=self.sink_url)
         match order["do"]:
             case "bare":
@@ -73,10 +73,10 @@ class Load:
         return result
 
     async def _window(self, warm: list[Turn], turns: list[Turn], order: dict[str, Any]) -> dict[str, Any]:
-        """Every client turns once to warm up; when the last has done so the window opens.
+        """Every client makes one warm-up turn; when the last of them has ended, the window opens.
 
-        It closes after `seconds`, but not before as many turns have ended in it as there are clients; or as soon as
-        one client has made `max_turns`. Counted are turns that end in it.
+        The window closes after `seconds`, but not before it contains as many ended turns as there are clients, or as
+        soon as one client has made `max_turns`. Turns that end in the window are counted.
         """
         samples: list[Timing] = []
         opened = closed = 0.0
@@ -117,7 +117,7 @@ class Load:
         }
 
     async def _growth(self, what: Workload, order: dict[str, Any]) -> dict[str, Any]:
-        """Sessions with `turns` turns behind them against fresh ones, turn by turn, nothing else running."""
+        """Compare sessions after `turns` turns with new ones, one turn at a time without other load."""
         expected = await self._expected(what, order)
         early: list[float] = []
         late: list[float] = []
@@ -145,11 +145,11 @@ class Load:
     def _client(self, what: Workload, order: dict[str, Any]) -> Client:
         watch = Watch(order["watch"])
         if what.needs_approval and watch is Watch.SSE:
-            watch = Watch.EVENTS  # a turn's own stream does not tell of approvals
+            watch = Watch.EVENTS  # a turn's own stream has no approval events
         return Client(self._http, order["app_url"], what.message, watch)
 
     async def _expected(self, what: Workload, order: dict[str, Any]) -> str:
-        """What a turn must stream: the text the model gives the last request of its bare form."""
+        """The text that a turn must stream: the model's text for the last request of the bare form."""
         if what.name not in self._texts:
             body = what.bare_requests(order["tools"])[-1]
             self._texts[what.name] = await bare_text(self._http, order["model_url"], body)
@@ -157,7 +157,7 @@ class Load:
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all; the first failure ends the others."""
+    """Wait for all; the first failure cancels the others."""
     async with asyncio.TaskGroup() as group:
         for work in works:
             group.create_task(work)

@@ -1,4 +1,4 @@
-"""The load generator seen from outside: starts it, gives it orders, samples the machine while it measures."""
+"""The parent's side of the load generator: starts it, sends it orders, samples the machine while it measures."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LINE_LIMIT = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One order carried out."""
+    """The result of one order."""
 
     samples: dict[str, Any]
     begin: dict[str, Usage]
-    """What each group of processes had used when the window opened; empty for orders without a window."""
+    """Usage of each group of processes when the window opened; empty for orders without a window."""
     end: dict[str, Usage]
 
 
 class Loader:
-    """`async with Loader() as loader`. sink: `host:port` that approved tool calls reach."""
+    """`async with Loader() as loader`. sink: `host:port` of the target of approved tool calls."""
 
     def __init__(self) -> None:
         self.sink = ""
@@ -42,7 +42,7 @@ class Loader:
             stdout=asyncio.subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": ROOT},
             limit=_LINE_LIMIT,
-            start_new_session=True,  # a Ctrl-C is ours to handle
+            start_new_session=True,  # this process handles Ctrl-C
         )
         self.sink = str((await self._line())["sink"])
         return self
@@ -51,7 +51,7 @@ class Loader:
         process = self._process
         if process is None or process.stdin is None:
             return
-        process.stdin.close()  # it ends by itself, unless it is in mid-order
+        process.stdin.close()  # ends it, unless an order is running
         try:
             async with asyncio.timeout(1):
                 await process.wait()
@@ -65,9 +65,9 @@ class Loader:
         return self._process.pid
 
     async def order(self, order: dict[str, Any], sample: Callable[[], dict[str, Usage]]) -> Measured:
-        """Give an order and wait for its samples. sample: called when the window opens and closes.
+        """Send an order and wait for its samples. sample: called when the window opens and closes.
 
-        Raises ServerError when a turn did not do what its workload says.
+        Raises ServerError when a turn did not behave as its workload says.
         """
         assert self._process is not None
         assert self._process.stdin is not None

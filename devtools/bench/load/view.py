@@ -1,9 +1,9 @@
-"""One turn as bytes arrive: when its first token came, when it ended, who must approve.
+"""Reads one turn from arriving bytes: the time of the first token, the time of the end, pending approvals.
 
-Searches for a few markers and parses nothing, so that watching 64 sessions costs the machine next to nothing;
-`text()` parses it all, for the turns whose content is checked.
+It only searches for a few markers, so that watching 64 sessions costs almost nothing. `text()` parses everything, for
+turns whose content is checked.
 
-Invariant: the times are those at which the bytes with the marker had arrived, never later ones.
+Invariant: a time is the arrival time of the bytes with the marker, never later.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _APPROVAL = b'"approval":{"id":"'
 
 
 class UnexpectedTurn(Exception):
-    """A turn that did not do what its workload says: the measurement would be worth nothing."""
+    """A turn that did not behave as its workload says, which invalidates the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How messages of a stream end, and what the last one of a turn contains."""
+    """How messages of a stream end, and how the last message of a turn is recognised."""
 
     separator: bytes
     end: bytes
     prefix: bytes
-    """What precedes the JSON in a message."""
+    """The text before the JSON in a message."""
 
 
 TURN_SSE = Framing(b"\n\n", b"event: end\n", b"data: ")
@@ -37,7 +37,7 @@ SIGNALR = Framing(b"\x1e", b'"type":"stream.ended"', b"")
 
 
 class TurnView:
-    """Feed it chunks; times are seconds of one clock of the caller's."""
+    """Feed it chunks. Times are seconds of the caller's clock."""
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
@@ -61,7 +61,7 @@ class TurnView:
         self._searched = len(self._data)
 
     def new_approval(self) -> str | None:
-        """The id of an approval that is asked for, once per approval."""
+        """The id of a new pending approval, once per approval."""
         if self._pending_from < 0:
             self._pending_from = self._data.find(_PENDING, max(0, self._pending_searched - 32))
             self._pending_searched = len(self._data)
@@ -77,14 +77,14 @@ class TurnView:
         return self._data[start : self._data.index(b'"', start)].decode()
 
     def check_completed(self) -> None:
-        """Raises UnexpectedTurn when the turn ended otherwise, or without a token."""
+        """Raises UnexpectedTurn when the turn did not complete or had no token."""
         if self._end_from < 0 or self._data.find(b'"status":"completed"', self._end_from) < 0:
             raise UnexpectedTurn(f"the turn did not complete: {bytes(self._data[self._end_from :][:500])!r}")
         if self.first_at is None:
             raise UnexpectedTurn("the turn completed without a token")
 
     def text(self) -> str:
-        """The streamed text of all messages of the turn, attempts that were begun anew left out."""
+        """The streamed text of all messages of the turn, without attempts that were restarted."""
         texts: dict[str, str] = {}
         for message in bytes(self._data).split(self._framing.separator):
             position = message.find(b"{", max(0, message.find(self._framing.prefix)))

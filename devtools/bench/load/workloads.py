@@ -1,6 +1,6 @@
-"""What is measured: the workloads, and the same work as plain requests to the model.
+"""The workloads, and the same work as direct requests to the model (the bare form).
 
-Invariant: a workload and its bare form ask the model for the same answers, so that their difference is ours.
+Invariant: a workload and its bare form request the same answers, so their difference is the system's overhead.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Workload:
 
     name: str
     message: str
-    """What the user posts; its first line tells the fake model what to do."""
+    """The user's message; its first line is a script for the fake model."""
     tool: str | None = None
     needs_approval: bool = False
 
     def bare_requests(self, tools: list[dict[str, Any]], *, history: int = 0) -> list[bytes]:
-        """Bodies of the model calls one turn makes, as chat completions. history: turns before this one."""
+        """Chat completion bodies of one turn's model calls. history: number of turns before this one."""
         messages: list[dict[str, Any]] = []
         for _ in range(history):
             messages.append({"role": "user", "content": self.message})
@@ -49,26 +49,26 @@ class Workload:
 
 
 def plain(*, first_ms: float = 0, token_ms: float = 0) -> Workload:
-    """W1: one answer of 64 streamed tokens; with a pace, that of a real model."""
+    """W1: one answer of 64 streamed tokens. first_ms, token_ms: the pace, as of a real model."""
     script = {"tokens": TOKENS, "first_ms": first_ms, "token_ms": token_ms}
     return Workload("realistic" if first_ms else "W1", _message(script))
 
 
 def automatic_tool() -> Workload:
-    """W2: one call of a tool that needs nobody's leave, then 64 tokens."""
+    """W2: one call of a tool that needs no approval, then 64 tokens."""
     call = {"name": "calculate", "arguments": _CALCULATION}
     return Workload("W2", _message({"tokens": TOKENS, "tool_calls": [[call], []]}), tool="calculate")
 
 
 def approved_tool(url: str) -> Workload:
-    """W3: one call that waits for a person, who approves at once, then 64 tokens. url: where the tool posts to."""
+    """W3: one call that waits for an approval, given at once, then 64 tokens. url: target of the tool call."""
     call = {"name": "http_request", "arguments": {"method": "POST", "url": url, "body": "{}"}}
     script = {"tokens": TOKENS, "tool_calls": [[call], []]}
     return Workload("W3", _message(script), tool="http_request", needs_approval=True)
 
 
 def workload(name: str, *, sink_url: str) -> Workload:
-    """By name: W1, W2, W3, realistic (200 ms to the first token, 10 ms per token)."""
+    """A workload by name: W1, W2, W3, realistic (200 ms to the first token, 10 ms per token)."""
     match name:
         case "W1":
             return plain()

@@ -1,6 +1,7 @@
-"""`AuditLines` in Azure Tables: one partition per session, one entity per line; inserts only, until it is erased.
+"""The audit trail in Azure Tables: one partition per session, one entity per line. Implements `AuditLines`.
 
-A line's RowKey is its number, so the table itself refuses a second line in the same place.
+Lines are only inserted, never changed; they are deleted only when the session is erased. A line's RowKey is its number,
+so the table itself refuses a second line with the same number.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 TABLE = "parleyaudit"
 
 ERASED_PREFIX = "erased-"
-"""Behind every number: what stays of erased sessions, and no line of the trail of a new session of that id."""
+"""RowKey prefix of erasure lines. It sorts after all numbers, and a new session with the same id does not read them."""
 
 _BATCH = 100
 """Most entities of one transaction (Azure Tables)."""
 
 
 class TablesAuditLines:
-    """Opened on first use; an operator who sets no storage keeps no trail, and every line is logged as lost."""
+    """Opened on first use. If no storage is configured, there is no trail, and every line is logged as lost."""
 
     def __init__(self, *, connection_string: str | None, endpoint: str | None) -> None:
         self._connection_string = connection_string
@@ -36,7 +37,7 @@ class TablesAuditLines:
         self._opening = asyncio.Lock()
 
     async def append(self, session_id: str, line: SealedLine) -> None:
-        """Insert; fine when this very line is there, which a repeat of the driver's own finds."""
+        """Insert the line. It is no error if the same line exists already: the driver's own retry can find it."""
         from azure.core.exceptions import ResourceExistsError
 
         with _errors():
@@ -49,7 +50,7 @@ class TablesAuditLines:
                     raise AuditUnavailable(f"line {line.row_key} is taken") from None
 
     async def append_erasure(self, session_id: str, line: SealedLine) -> None:
-        """Outside of any trail: `read` does not show it and `erase` leaves it."""
+        """Insert a line outside of any trail: `read` does not return it and `erase` does not delete it."""
         with _errors():
             table = self._table or await self._open()
             await table.create_entity(_entity(session_id, f"{ERASED_PREFIX}{line.previous}", line))
@@ -59,14 +60,14 @@ class TablesAuditLines:
         with _errors():
             table = self._table or await self._open()
             async for entity in table.query_entities(
-                # Spaces inside the brackets: the driver finds a parameter only as a word of its own.
+                # Spaces inside the brackets: the driver recognises a parameter only as a separate word.
                 "PartitionKey eq @session and ( RowKey lt @erased or RowKey gt @beyond )",
                 parameters=_bounds(session_id),
             ):
                 yield _line(entity)
 
     async def erase(self, session_id: str) -> None:
-        """Delete the trail; harmless when there is none, or no storage to keep one."""
+        """Delete the trail. Idempotent; does nothing if no storage is configured."""
         if not (self._connection_string or self._endpoint):
             return
         with _errors():
@@ -113,7 +114,7 @@ class TablesAuditLines:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """The driver's errors, and a connection string it does not take, as ours, without their text: it may hold keys."""
+    """Translate the driver's errors, including an invalid connection string, without their text: it may hold keys."""
     from azure.core.exceptions import AzureError
 
     try:
@@ -123,7 +124,7 @@ def _errors() -> Iterator[None]:
 
 
 def _bounds(session_id: str) -> dict[str, str]:
-    # "." comes after "-": everything that begins with the prefix, and nothing else, is between the two.
+    # "." sorts directly after "-", so exactly the keys with the prefix are between the two bounds.
     return {"session": session_id, "erased": ERASED_PREFIX, "beyond": f"{ERASED_PREFIX[:-1]}."}
 
 
@@ -136,7 +137,7 @@ async def _delete(table: TableClient, session_id: str, keys: Sequence[str]) -> N
     try:
         await table.submit_transaction([("delete", {"PartitionKey": session_id, "RowKey": key}) for key in keys])
     except (TableTransactionError, ResourceNotFoundError):
-        # Somebody else erases too: one that is gone fails all of the transaction.
+        # A concurrent erasure: one missing row fails the whole transaction.
         for key in keys:
             with suppress(ResourceNotFoundError):
                 await table.delete_entity(session_id, key)
@@ -156,6 +157,6 @@ def _entity(session_id: str, row_key: str, line: SealedLine) -> dict[str, Any]:
 
 
 def _line(entity: Mapping[str, Any]) -> SealedLine:
-    """Whatever somebody wrote there: what is no text cannot have been sealed, and shows as altered."""
+    """Reads any row, also one that somebody altered: a value that is not text fails verification later."""
     fields = {name: str(entity.get(name, "")) for name in ("at", "who", "action", "details", "previous", "hash")}
     return SealedLine(row_key=str(entity["RowKey"]), **fields)

@@ -1,4 +1,4 @@
-"""Files in Azure Blob Storage: one container, one blob per file.
+"""Files in Azure Blob Storage: one container, one blob per file. Implements `BlobStore`.
 
 Invariant: never more than one piece of a file is in memory, in either direction.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONTAINER = "parleyfiles"
 
 PIECE_BYTES = 1024 * 1024
-"""Small enough for many transfers side by side; a request to the store costs some ten milliseconds."""
+"""Small enough for many concurrent transfers; a request to the store takes about ten milliseconds."""
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 20
@@ -30,7 +30,7 @@ class AzureBlobStore:
     """`BlobStore` over one container, which is made on first use."""
 
     def __init__(self, *, connection_string: str | None, endpoint: str | None, container: str = CONTAINER) -> None:
-        """endpoint: with managed identity instead of the connection string."""
+        """endpoint: for access with a managed identity, instead of the connection string."""
         self._connection_string = connection_string
         self._endpoint = endpoint
         self._name = container
@@ -83,7 +83,7 @@ class AzureBlobStore:
         from azure.core.exceptions import ResourceExistsError
         from azure.storage.blob.aio import ContainerClient, LinearRetry
 
-        # Beyond a piece a transfer is split: by its own defaults the driver holds 64 MB, and tries again for a minute.
+        # Transfers are split into pieces. By default the driver buffers 64 MB and retries for a minute.
         options: dict[str, Any] = {
             "max_single_put_size": PIECE_BYTES,
             "max_block_size": PIECE_BYTES,
@@ -118,13 +118,13 @@ class AzureBlobStore:
 
 @contextmanager
 def _storage_errors() -> Iterator[None]:
-    """Translate the driver's errors: NotFound for a blob that is not there, Transient for all else."""
+    """Translate the driver's errors: NotFound for a missing blob, Transient for all others."""
     from azure.core.exceptions import AzureError, ResourceNotFoundError
 
     try:
         yield
     except ResourceNotFoundError as exc:
-        raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The content of this file is gone.") from exc
+        raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The content of this file no longer exists.") from exc
     except (AzureError, TimeoutError, ValueError) as exc:
-        # ValueError: a connection string that is none, which is as good as no storage.
-        raise Transient(ErrorCode.DATABASE_ERROR, "The file store cannot be reached just now.") from exc
+        # ValueError: an invalid connection string, which has the same effect as no storage.
+        raise Transient(ErrorCode.DATABASE_ERROR, "The file store cannot be reached at the moment.") from exc

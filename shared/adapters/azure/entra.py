@@ -1,7 +1,9 @@
-"""Entra tokens in the place of passwords and keys: one credential per process.
+"""Entra tokens instead of passwords and keys: one credential per process.
 
-`AZURE_CLIENT_ID` picks the identity where a machine has several. A token is a secret for about an hour: it goes to its
-service over TLS and nowhere else, and no message here shows one.
+Implements no port: the other adapters take their tokens here.
+
+`AZURE_CLIENT_ID` selects the identity if a machine has several. A token is a secret for about an hour: it is sent only
+to its service over TLS, and no message here contains one.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ POSTGRES_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
 REDIS_SCOPE = "https://redis.azure.com/.default"
 SIGNALR_SCOPE = "https://signalr.azure.com/.default"
 OPENAI_SCOPE = "https://ai.azure.com/.default"
-"""Of the v1 API, on every kind of account. Source: Microsoft's troubleshooting page for Azure OpenAI, 2026-09."""
+"""Scope of the v1 API on every kind of account. Source: Microsoft's troubleshooting page for Azure OpenAI, 2026-09."""
 
 
 class TokenUnavailable(Exception):
-    """No token can be had just now; the message names the reason's class and never a token."""
+    """No token is available; the message contains only the class of the error, never a token."""
 
 
 @cache
@@ -35,14 +37,14 @@ def credential() -> AsyncTokenCredential:
 
 @cache
 def blocking_credential() -> TokenCredential:
-    """The same for threads that have no event loop."""
+    """The same, for threads without an event loop."""
     from azure.identity import DefaultAzureCredential
 
     return DefaultAzureCredential()
 
 
 async def token_for(scope: str, made: Callable[[], AsyncTokenCredential] = credential) -> str:
-    """A token that is good for some minutes at least. The credential keeps it, so this is cheap to call.
+    """A token that is valid for at least some minutes. The credential caches it, so calls are cheap.
 
     Raises TokenUnavailable.
     """

@@ -1,7 +1,7 @@
 """Live delivery while a function runs: through the relay function's output binding, or the SignalR data plane.
 
-Both keep one connection alive. The relay takes what all streams of this process have to say in one call at a time,
-so its cost does not grow with their number.
+Both senders implement `RealtimeSender` and keep one connection alive. The relay sender batches the messages of all
+streams of this process into one call at a time, so its cost does not grow with their number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PING_GROUP = "health"
 
 
 class _Session:
-    """One lazily made client session."""
+    """A client session, created on first use."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -76,9 +76,9 @@ class RelaySender:
 
 
 class RestSender:
-    """`RealtimeSender` straight to the SignalR data plane, one call per message.
+    """`RealtimeSender` directly to the SignalR data plane, one call per message.
 
-    token: the bearer token for a URL.
+    token: returns the bearer token for a URL.
     """
 
     def __init__(self, endpoint: str, token: Callable[[str], Awaitable[str]]) -> None:
@@ -88,7 +88,7 @@ class RestSender:
 
     @classmethod
     def with_key(cls, connection_string: str) -> RestSender:
-        """By a connection string with an access key, which signs a token per URL."""
+        """From a connection string with an access key, which signs a token per URL."""
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
         endpoint = parts["Endpoint"].rstrip("/")
         return cls(f"{endpoint}:{parts['Port']}" if "Port" in parts else endpoint, _KeyTokens(parts["AccessKey"]))
@@ -108,12 +108,12 @@ class RestSender:
                 raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
 
     async def ping(self) -> None:
-        """Ask whether anybody is in a group of our hub, which takes the key or the role. Raises DeliveryFailed."""
+        """Ask whether a group of our hub has members, which requires a valid key or role. Raises DeliveryFailed."""
         url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{_PING_GROUP}"
         try:
             headers = {"Authorization": f"Bearer {await self._token(url)}"}
             async with self._session.get().head(url, headers=headers) as response:
-                # 404: nobody is.
+                # 404: the group is empty.
                 if response.status not in {200, 404}:
                     raise DeliveryFailed(f"the SignalR service answered {response.status}")
         except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
@@ -124,7 +124,7 @@ class RestSender:
 
 
 class _KeyTokens:
-    """Tokens signed with the service's access key, each kept for half its life."""
+    """Tokens signed with the service's access key, each cached for half of its lifetime."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -139,3 +139,17 @@ class _KeyTokens:
                 self._tokens.clear()
             self._tokens[url] = (token, now + _TOKEN_SECONDS / 2)
         return token
+
+
+def user_of_connection(connection: str) -> str | None:
+    """The SignalR user id in a client's connection info; None if there is none or it cannot be read.
+
+    connection: `{"url", "accessToken"}` as JSON, as the `signalRConnectionInfo` binding gives it. The signature is not
+    checked: the text comes from our own host. Source: the claim's name is that of the Azure SignalR management SDK.
+    """
+    try:
+        claims = jwt.decode(orjson.loads(connection)["accessToken"], options={"verify_signature": False})
+    except (ValueError, KeyError, TypeError, jwt.PyJWTError):
+        return None
+    user = claims.get("asrs.s.uid")
+    return user if isinstance(user, str) else None

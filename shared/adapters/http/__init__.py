@@ -1,4 +1,4 @@
-"""HTTP to addresses that others choose: the guarded client of tools, and webhooks.
+"""Outgoing HTTP: the guarded client of tools, and webhooks.
 
-Not here: requests to the model (`../models/`), which go to one address that the operator set.
+Not here: requests to the model (`../models/`), which go to one address set by the operator.
 """

@@ -1,11 +1,10 @@
-"""The guarded HTTP client that tools reach the world through.
+"""The guarded HTTP client of tools. Implements `HttpFetcher`.
 
-A request is sent at most once: a connection is never reused and never retried. Names are looked up
-once per connection, every address is checked, and the connection goes to a checked address, so a
-name that changes its mind between check and use (DNS rebinding) gains nothing. Redirects are
-checked hop by hop.
+A request is sent at most once: connections are never reused and requests never retried. A name is looked up once per
+connection, every address is checked, and the connection goes to a checked address. So a DNS answer that changes between
+check and use (DNS rebinding) has no effect. Every redirect is checked.
 
-Invariant: memory, time and bytes of one fetch are bounded whatever the other side sends.
+Invariant: memory, time and bytes of one fetch are bounded, whatever the other side sends.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from shared.sessions.tools.services import FetchRequest, FetchResponse
 
 MAX_REDIRECTS = 5
 MAX_BODY_BYTES = 2 * 1024 * 1024
-"""Ceiling of what a request may ask to read."""
+"""Upper bound of a request's `max_body_bytes`."""
 CONNECT_TIMEOUT_S = 5.0
 USER_AGENT = "Parley-tools/1"
 
 type Lookup = Callable[[str, int], Awaitable[list[str]]]
-"""Host and port to the addresses to try, in order."""
+"""Returns the addresses of a host and port, in the order to try them."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -45,7 +44,7 @@ _SHOWN_HEADERS = (
 )
 _SHOWN = frozenset(_SHOWN_HEADERS.split(" "))
 _MAX_SHOWN_CHARS = 2_100  # above MAX_URL_CHARS: a cut Location is too long to be followed
-# Another origin gets no header that may have been meant as a secret for the first one.
+# After a redirect to another origin only these are sent: others may hold secrets for the first origin.
 _KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 _TEXT_TYPE = re.compile(
     r"text/.*|application/(?:.*[+/])?(?:json|xml|javascript|yaml|graphql|x-www-form-urlencoded|toml|sql|x-ndjson|ndjson)|image/svg\+xml|"
@@ -68,7 +67,7 @@ class GuardedHttpFetcher:
     """Implements `HttpFetcher`. Holds nothing open between fetches."""
 
     def __init__(self, allow: Iterable[str], *, lookup: Lookup = system_lookup) -> None:
-        """allow: `host[:port]` entries. Raises ConfigError naming the one that is wrong."""
+        """allow: `host[:port]` entries. Raises ConfigError, which names the invalid entry."""
         self._allow = AllowList(allow)
         self._lookup = lookup
 
@@ -113,9 +112,9 @@ class GuardedHttpFetcher:
             url = target
 
     def _redirect_target(self, method: str, url: URL, response: FetchResponse) -> URL | None:
-        """Where to go next, or None when the answer itself is the result.
+        """The URL of a redirect to follow, or None when this response is the result.
 
-        A redirect we do not follow is returned as it is: its Location is a fact the model may use.
+        A redirect that is not followed is returned unchanged, so that the model can see its Location.
         """
         location = response.headers.get("location")
         if response.status not in _REDIRECTS or not location:
@@ -129,7 +128,7 @@ class GuardedHttpFetcher:
             return None
         if method in _SAFE_METHODS:
             return target
-        # Whoever approved a request that changes things saw one origin, and one method.
+        # A request with side effects was approved for one origin and one method.
         return target if response.status in (307, 308) and target.origin() == url.origin() else None
 
     async def _once(
@@ -155,7 +154,7 @@ class GuardedHttpFetcher:
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                trust_env=False,  # a proxy would connect to addresses nobody checked
+                trust_env=False,  # a proxy would connect to unchecked addresses
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
                 middlewares=(_SendOnce(),),
             ) as session,
@@ -164,7 +163,7 @@ class GuardedHttpFetcher:
             return await _read(answer, request, visited)
 
     def _check_literal(self, url: URL) -> None:
-        # aiohttp asks no resolver about a host that is already an address.
+        # aiohttp does not call the resolver for a host that is an IP address.
         try:
             address = ip_address(url.raw_host or "")
         except ValueError:
@@ -173,7 +172,7 @@ class GuardedHttpFetcher:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Answers only with addresses that may be connected to; one bad address spoils the name."""
+    """Returns only allowed addresses; a name with one forbidden address is refused as a whole."""
 
     def __init__(self, allow: AllowList, url: URL, lookup: Lookup) -> None:
         self._allow = allow
@@ -205,7 +204,7 @@ class _CheckedResolver(AbstractResolver):
 
 
 class _SendOnce:
-    """aiohttp sends PUT, DELETE and others again when the server hangs up; a tool call must not run twice."""
+    """Stops aiohttp from resending PUT, DELETE and others on a disconnect: a tool call must not run twice."""
 
     def __init__(self) -> None:
         self._sent = False
@@ -238,7 +237,7 @@ async def _read(answer: aiohttp.ClientResponse, request: FetchRequest, visited: 
 
 
 async def _read_body(answer: aiohttp.ClientResponse, limit: int) -> tuple[bytes | None, bool]:
-    """The decompressed body up to `limit` bytes, and whether more was left. None: an encoding we do not read."""
+    """The decompressed body up to `limit` bytes, and whether it was longer. None: an unsupported encoding."""
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
         return None, True
@@ -247,7 +246,7 @@ async def _read_body(answer: aiohttp.ClientResponse, limit: int) -> tuple[bytes 
     received = 0
     async for chunk in answer.content.iter_any():
         received += len(chunk)
-        # Never more output than the limit, however small the input that makes it.
+        # Bounds the output too, since a small input can inflate to a large one.
         body += chunk if inflate is None else _inflated(inflate, chunk, limit + 1 - len(body))
         if len(body) > limit or received > limit + _SLACK_BYTES:
             return bytes(body[:limit]), True
@@ -262,7 +261,7 @@ def _inflated(inflate: zlib._Decompress, chunk: bytes, most: int) -> bytes:
 
 
 def _looks_binary(body: bytes, charset: str | None) -> bool:
-    """NUL bytes, whatever the content type says, unless the charset is one that has them."""
+    """Whether the body has NUL bytes, whatever its content type, unless its charset uses them."""
     return b"\0" in body[:1024] and not (charset or "").lower().startswith(("utf-16", "utf-32", "utf16", "utf32"))
 
 
@@ -271,11 +270,11 @@ def _text(body: bytes, charset: str | None) -> str:
         name = codecs.lookup(charset or "utf-8").name
     except (LookupError, ValueError):
         name = "utf-8"
-    if not _CHARSETS.fullmatch(name):  # some codecs are not about text at all, or decompress
+    if not _CHARSETS.fullmatch(name):  # some codecs are not text encodings, or decompress
         name = "utf-8"
     text = body.decode(name, "replace").removeprefix("\ufeff")
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _may_have_happened(method: str) -> str:
-    return "" if method in _SAFE_METHODS else " The request may have been carried out all the same."
+    return "" if method in _SAFE_METHODS else " The request may have been carried out anyway."

@@ -1,11 +1,13 @@
-"""Where outgoing tool requests may go: the allow-list of names and the rules about addresses.
+"""Where tools may send HTTP requests: the allow-list of names, and the rules for addresses.
 
-Two gates, both must open: the URL's host and port are on the allow-list, and every address the host
-resolves to is a public one. An entry that is itself an address (or `localhost`) opens exactly that
-address, private or not: an operator who writes it means it.
+Implements no port: `fetch.py` asks it before it connects.
 
-Invariant: an address is judged in the form the connection uses, after name lookup; IPv6 forms that
-carry another address inside are refused, never unwrapped into trust.
+A request has to pass two checks: the URL's host and port are on the allow-list, and all addresses of the host are
+public. An entry that is itself an address (or `localhost`) allows exactly that address, even a private one, since the
+operator named it explicitly.
+
+Invariant: the address checked is the one that the connection uses, after name lookup. IPv6 addresses that embed another
+address are refused, not unwrapped.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from shared.errors import ConfigError, ErrorCode, ToolRefused
 
 type Address = IPv4Address | IPv6Address
 
-# Services that hand credentials to whoever asks from the right machine: never opened, even when listed.
+# Metadata services give credentials to any process on the machine: refused, even when listed.
 _METADATA = frozenset(
     ip_address(text)
     for text in (
         "169.254.169.254",  # Azure IMDS, AWS, Google, DigitalOcean, OpenStack
-        "168.63.129.16",  # Azure's wire server: a public address that only a guest can reach
+        "168.63.129.16",  # Azure's wire server: a public address that only virtual machines can reach
         "169.254.170.2",  # AWS container credentials
         "169.254.170.23",  # AWS EKS pod identity
         "fd00:ec2::254",  # AWS over IPv6
@@ -36,7 +38,7 @@ _METADATA = frozenset(
         "192.0.0.192",  # Oracle
     )
 )
-# What `is_global` of the standard library lets through.
+# Non-public networks that the standard library's `is_global` accepts.
 _NOT_PUBLIC_V4 = (IPv4Network("192.88.99.0/24"), IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32"))
 _PUBLIC_V6 = IPv6Network("2000::/3")
 _NOT_PUBLIC_V6 = (
@@ -50,13 +52,13 @@ _NUMBER_LABEL = re.compile(r"\d+|0x[0-9a-f]*", re.IGNORECASE)
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is ordinary public unicast, reachable for anyone on the Internet."""
+    """Whether an address is public unicast, reachable from anywhere on the Internet."""
     if isinstance(address, IPv4Address):
         return (
             address.is_global and not address.is_multicast and not any(address in network for network in _NOT_PUBLIC_V4)
         )
     if address.scope_id is not None or address not in _PUBLIC_V6 or not address.is_global:
-        # Outside 2000::/3 lie loopback, link-local, unique-local, multicast, IPv4-mapped and -compatible and NAT64.
+        # Outside 2000::/3 are loopback, link-local, unique-local, multicast, IPv4-mapped, IPv4-compatible and NAT64.
         return False
     if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
         return False
@@ -77,11 +79,11 @@ class AllowList:
     """The parsed setting TOOLS_HTTP_ALLOW."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        """entries: `host[:port]`, IPv6 in brackets. Raises ConfigError naming the entry that is wrong."""
+        """entries: `host[:port]`, IPv6 in brackets. Raises ConfigError, which names the invalid entry."""
         self._entries = tuple(_parse(entry) for entry in entries)
 
     def check_url(self, url: URL) -> None:
-        """Raises ToolRefused when no entry opens the URL's host and port."""
+        """Raises ToolRefused when no entry allows the URL's host and port."""
         if self._entry_for(url) is None:
             raise ToolRefused(
                 ErrorCode.TOOL_EXECUTION_FAILED,
@@ -134,7 +136,7 @@ def _parse(text: str) -> _Entry:
     if address is None and _NUMBER_LABEL.fullmatch(host.rpartition(".")[2]):
         raise ConfigError(f"{problem}: write an IPv4 address in full, as four numbers")
     if address is not None and (address in _METADATA or _carries_metadata(address)):
-        raise ConfigError(f"{problem}: metadata services are never opened to tools")
+        raise ConfigError(f"{problem}: tools may never reach metadata services")
     return _Entry(host, port, address)
 
 

@@ -1,4 +1,4 @@
-"""Approval notifications by webhook, signed as Standard Webhooks define.
+"""Approval notifications by webhook, signed as Standard Webhooks define. Implements no port: an activity calls it.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -25,7 +25,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=15)
 
 
 class ApprovalNotifier:
-    """Tells a configured receiver what becomes of approvals: `approval.requested`, and every further `NoticeKind`."""
+    """Sends an approval's notices to a configured receiver, as events `approval.requested`, `approval.reminder`, ..."""
 
     def __init__(
         self, approvals: ApprovalRepository, links: ApprovalLinks, audit: AuditTrail, *, url: str, secret: str
@@ -37,9 +37,9 @@ class ApprovalNotifier:
         self._webhooks = [Webhook(one) for one in secret.split(",")]
 
     async def notify(self, approval_id: str, kind: NoticeKind, number: int) -> None:
-        """Send it, unless it is no longer so: nobody is asked for what is decided. number: of a reminder.
+        """Send a notice, unless it is outdated: no requests and reminders for a decided approval.
 
-        Raises Transient until the receiver answers 2xx.
+        number: of a reminder. Raises Transient unless the receiver answers 2xx.
         """
         record = await self._approvals.get(approval_id, "")
         now = datetime.now(UTC)
@@ -58,7 +58,7 @@ class ApprovalNotifier:
             "content-type": "application/json",
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            # One signature per secret: while secrets change, the receiver may know only the old one or the new one.
+            # One signature per secret: during a rotation the receiver may know only the old or the new one.
             "webhook-signature": " ".join(one.sign(message_id, now, body.decode()) for one in self._webhooks),
             **tracing.outgoing(),
         }
@@ -76,7 +76,7 @@ class ApprovalNotifier:
 
 
 def webhook_id(approval_id: str, kind: NoticeKind, number: int) -> str:
-    """The same on every try, which is how a receiver knows a repeat, and another for every notice."""
+    """The id of a notice: the same for every retry, so that a receiver recognises repeats."""
     if kind is NoticeKind.REQUESTED:
         return approval_id
     return f"{approval_id}.{kind}.{number}" if number else f"{approval_id}.{kind}"

@@ -1,9 +1,9 @@
-"""Tool calls as chat-completion servers stream them, put together from their pieces.
+"""Assembles tool calls from the pieces that chat-completion servers stream.
 
-Servers agree on little here: one sends every parallel call at `index: 0` with ids of their own, one sends neither index
-nor id, one repeats id and name with each piece, one sends a new id with each piece, one sends arguments as an object.
-A piece goes on with the call at its index, by its id, or with the last one; with a name in it, it begins another call
-where the name is another, or where it begins an object and that call has a whole one.
+Servers differ: some send all parallel calls at `index: 0` with different ids, some send neither index nor id, some
+repeat id and name in each piece, some send a new id with each piece, some send the arguments as an object. A piece
+continues the call at its index, else the call with its id, else the last call. A piece with a name begins a new call if
+the name differs, or if its text begins an object while the arguments of that call are complete.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.sessions.models import JsonObject
 
 MAX_TOOL_CALLS = 64
 MAX_ARGUMENT_CHARS = 2 * 1024 * 1024
-"""Of all calls of one answer together, with what hangs on them."""
+"""Of all calls of one answer together, names and extra content included."""
 MAX_ID_CHARS = 256
 
 _MARKS = re.compile(r'[{}"\\]')
@@ -49,14 +49,14 @@ class _Call:
         self.restart()
 
     def restart(self) -> None:
-        """Without arguments."""
+        """Discard the arguments."""
         self.pieces: list[str] = []
         self._scanned = 0
         self._depth = 0
         self._is_opened = self._is_quoted = self._is_escaped = False
 
     def is_closed(self) -> bool:
-        """Whether the arguments so far are one object with its end. Each piece is looked at once, whoever asks."""
+        """Whether the arguments so far are a closed object. Each piece is scanned only once."""
         for piece in self.pieces[self._scanned :]:
             self._scan(piece)
         self._scanned = len(self.pieces)
@@ -70,7 +70,7 @@ class _Call:
 
     def _scan(self, piece: str) -> None:
         ignored = 0 if self._is_escaped else -1
-        """Where the character behind a backslash is."""
+        """Position of the character after a backslash."""
         for mark in _MARKS.finditer(piece):
             at = mark.start()
             if at == ignored:
@@ -87,7 +87,7 @@ class _Call:
 
 
 class ToolCalls:
-    """Of one answer."""
+    """The tool calls of one answer."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
@@ -98,8 +98,8 @@ class ToolCalls:
         return bool(self._calls)
 
     def take(self, part: dict[str, Any]) -> None:
-        """One element of a delta's `tool_calls`. Raises TypeError, ValueError for another shape, ModelFailed beyond
-        the bounds."""
+        """Add one element of a delta's `tool_calls`. Raises TypeError or ValueError for an unknown shape, ModelFailed
+        beyond the bounds."""
         given = part.get("index")
         index = given if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else None
         call_id = as_text(part.get("id") or "")[:MAX_ID_CHARS]
@@ -124,11 +124,11 @@ class ToolCalls:
             call.pieces.append(text)
 
     def end(self, *, is_cut: bool) -> tuple[list[ModelToolCall], dict[str, JsonObject]]:
-        """The calls in order, each with an id of its own, and what servers want back with them, by id.
+        """The calls in order, each with a unique id, and by id the extra content that servers want back with them.
 
-        is_cut: the answer was not complete: a last call without whole arguments is not, either.
+        is_cut: the answer was not complete, so a last call without complete arguments is cut too.
         """
-        # Sorted by index where every call has one of its own, as they were meant; else as they came.
+        # In order of their indexes if each call has a unique one, else in order of arrival.
         calls = self._calls
         if all(call.index is not None for call in calls) and len(self._at) == len(calls):
             calls = sorted(calls, key=lambda call: call.index or 0)
@@ -138,7 +138,7 @@ class ToolCalls:
         for place, call in enumerate(calls):
             call_id = joined([call.id]).replace("\x00", "")
             while not call_id or call_id in taken:
-                # Some servers leave ids out or name all calls alike; each result must find its own call.
+                # Some servers send no ids or the same id for all calls, but each result must name its own call.
                 call_id = f"call_{place}_{len(taken)}" if not call_id else f"{call_id}_{place}"
             taken.add(call_id)
             arguments = joined(call.pieces).replace("\x00", "")
@@ -151,7 +151,7 @@ class ToolCalls:
 
     def _begun(self, index: int | None) -> _Call:
         if len(self._calls) >= MAX_TOOL_CALLS:
-            raise ModelFailed(ErrorCode.LLM_ERROR, "The model asked for too many tools at once.")
+            raise ModelFailed(ErrorCode.LLM_ERROR, "The model made too many tool calls at once.")
         call = _Call(index)
         self._calls.append(call)
         if index is not None:
@@ -159,21 +159,21 @@ class ToolCalls:
         return call
 
     def _continued(self, index: int | None, call_id: str, name: str, text: str) -> _Call | None:
-        """The call that a piece goes on with; None: it begins one."""
+        """The call that a piece continues; None: it begins a new call."""
         call = self._meant(index, call_id, name)
         if call is None or not name or not call.name:
-            # A call begins with its name; an id without one is a server that makes a new id for each piece.
+            # A new call begins with its name; a server that sends an id without a name makes a new id per piece.
             return call
         if name != call.name:
             return None
         begins_object = _BEGINS.match(text) is not None
         if call_id and call.id and call_id != call.id:
-            # Another call, unless this is a server that makes new ids and repeats the name, too.
+            # A new call, unless this server makes a new id per piece and repeats the name too.
             return call if call.pieces and not begins_object and not call.is_closed() else None
         return None if begins_object and call.is_closed() else call
 
     def _meant(self, index: int | None, call_id: str, name: str) -> _Call | None:
-        """The call that a piece is about, if it is about one that there is."""
+        """The existing call that a piece refers to, if any."""
         if index is not None:
             return self._at.get(index)
         last = self._calls[-1] if self._calls else None
@@ -182,10 +182,10 @@ class ToolCalls:
         same = next((call for call in reversed(self._calls) if call.id == call_id), None)
         if same is not None:
             return same
-        # A new id: of a new call when it has a name, else of a server that makes new ids.
+        # An unknown id: with a name it is a new call, without one the server makes a new id per piece.
         return last if not name or (last is not None and last.name == name) else None
 
     def _count(self, chars: int) -> None:
         self._chars += chars
         if self._chars > MAX_ARGUMENT_CHARS:
-            raise ModelFailed(ErrorCode.LLM_ERROR, "The model's tool calls have no end.")
+            raise ModelFailed(ErrorCode.LLM_ERROR, "The model's tool calls are too long.")

@@ -1,7 +1,7 @@
-"""Where the model is, and how the app signs in there: one HTTP session per process, made on first use.
+"""The model endpoint's address and authentication, with one HTTP session per process, made on first use.
 
-Nothing here waits to ask again but for half a second: what waits for a rate limit waits in a durable timer, which costs
-nothing meanwhile. Why it is not the `openai` client: docs/decisions/0004.
+It retries at most once, after half a second. Longer waits, such as for a rate limit, use a durable timer, which costs
+nothing while it waits. Why this is not the `openai` client: docs/decisions/0004-lean-parsing-of-the-model-stream.md.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 
 _CONNECT_S = 10.0
 _BLIP_S = 0.5
-"""A request that never started, or that a server broke down over, is sent once more after this."""
+"""Delay before a request is sent once more that did not reach the server, or failed with a server error."""
 _LIST_S = 5.0
 _REFUSAL_S = 10.0
-"""How long an error's body may take."""
+"""Timeout for reading an error's body."""
 _LONG_BODY = 256 * 1024
 _HEADERS = {
     "Content-Type": "application/json",
     "Accept": "text/event-stream",
-    "Accept-Encoding": "identity",  # compression holds a stream's events back, and hides how long a body is
+    "Accept-Encoding": "identity",  # compression delays a stream's events and hides the body's length
 }
 
 _AZURE_PATH = re.compile(
@@ -49,10 +49,10 @@ _WIRE_PATH = re.compile(r"/+(?:responses|chat/completions)/*$")
 
 
 class ModelEndpoint:
-    """The endpoint that the settings name."""
+    """The model endpoint of the settings."""
 
     def __init__(self, settings: Settings, token: Callable[[str], Awaitable[str]] = token_for) -> None:
-        """token: of the app's identity, for a scope; asked for each request where no key is set."""
+        """token: gets the app's identity token for a scope; called for each request if no key is set."""
         self._settings = settings
         self._token = token
         self._session: aiohttp.ClientSession | None = None
@@ -63,18 +63,18 @@ class ModelEndpoint:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not stand in a log, though a server may repeat it."""
+        """Keys that must not appear in a log, even if a server's error repeats them."""
         settings = self._settings
         return tuple(key for key in (settings.azure_openai_api_key, settings.openai_api_key) if key and key != "none")
 
     async def open(self) -> aiohttp.ClientSession:
-        """The session, made now if need be."""
+        """The HTTP session, created if necessary."""
         async with self._opening:
             if self._session is None:
-                # In a thread: reading the certificates of the machine takes some milliseconds.
+                # In a thread: reading the system's certificates takes some milliseconds.
                 context, proxy = await asyncio.to_thread(lambda: (_tls(), _proxy_for(self._root)))
                 self._session = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(ssl=context, limit=0),  # as many as there are turns
+                    connector=aiohttp.TCPConnector(ssl=context, limit=0),  # bounded by the number of concurrent turns
                     cookie_jar=aiohttp.DummyCookieJar(),
                     headers=_HEADERS,
                     timeout=aiohttp.ClientTimeout(
@@ -90,7 +90,7 @@ class ModelEndpoint:
             await session.close()
 
     async def models(self) -> Any:
-        """The server's list of its models as JSON; None: it has none, or not just now."""
+        """The server's list of models as JSON; None: it has no list, or it failed."""
         session = self._session or await self.open()
         try:
             async with (
@@ -101,13 +101,13 @@ class ModelEndpoint:
                     raise await _refusal_in(response)
                 return orjson.loads(await _beginning(response))
         except (TokenUnavailable, Refusal, aiohttp.ClientError, OSError, ValueError) as exc:
-            log.info("the model server lists no models: %s", type(exc).__name__)
+            log.info("the model server's list of models is not available: %s", type(exc).__name__)
             return None
 
     async def send(
         self, api: ModelApi, path: str, model: str, body: bytes, *, traceparent: str | None
     ) -> aiohttp.ClientResponse:
-        """The answer, its headers read and its body not; whoever gets it closes it.
+        """Send a request; returns the response with its body unread. The caller closes it.
 
         Raises Refusal, Transient (LLM_TIMEOUT, LLM_ERROR).
         """
@@ -124,7 +124,7 @@ class ModelEndpoint:
         except _Unreachable as exc:
             log.warning("the model endpoint cannot be reached: %s", exc)
             raise Transient(
-                ErrorCode.LLM_ERROR, "The model endpoint cannot be reached. The operator can see in the app's log why."
+                ErrorCode.LLM_ERROR, "The model endpoint cannot be reached. The operator can see why in the app's log."
             ) from exc
 
     async def _try(
@@ -141,10 +141,10 @@ class ModelEndpoint:
         try:
             response = await session.post(
                 self._url(api, path, model),
-                # A long one goes in pieces: in one, it would hold up everything else meanwhile.
+                # A long body is sent in pieces; sent at once, it would block the event loop.
                 data=body if len(body) < _LONG_BODY else BytesIO(body),
                 headers=headers,
-                allow_redirects=False,  # not to another address with our key
+                allow_redirects=False,  # never send our key to another address
             )
         except aiohttp.ConnectionTimeoutError as exc:
             raise _Unreachable(_cause(exc)) from exc
@@ -161,7 +161,7 @@ class ModelEndpoint:
         raise refusal.without(self.secrets)
 
     async def _signed(self) -> dict[str, str]:
-        """The header that says who asks. Raises TokenUnavailable."""
+        """The authentication header. Raises TokenUnavailable."""
         if self._key_header is not None:
             return dict(self._key_header)
         return {"Authorization": f"Bearer {await self._token(OPENAI_SCOPE)}"}
@@ -170,66 +170,66 @@ class ModelEndpoint:
         version = self._settings.azure_openai_api_version
         if version is None or not self._settings.azure_openai_endpoint or api is not ModelApi.CHAT:
             return f"{self._root}{path}"
-        # Dated versions know chat completions alone, below the deployment.
+        # Dated API versions have only chat completions, under the deployment's path.
         root = azure_root(self._settings.azure_openai_endpoint)
         return f"{root}/openai/deployments/{quote(model, safe='')}{path}?api-version={quote(version, safe='')}"
 
 
 def azure_root(endpoint: str) -> str:
-    """The resource, or the project in it, whatever path was pasted behind it."""
+    """The URL of the resource, or of the project in it, without any API path after it."""
     return _AZURE_PATH.sub("", endpoint.partition("?")[0].rstrip("/"))
 
 
 def base_url(url: str) -> str:
-    """Of a compatible server: up to and with its version, whatever was pasted behind that."""
+    """The URL of a compatible server, up to and including its version, without any API path after it."""
     return _WIRE_PATH.sub("", url.rstrip("/"))
 
 
 async def read(response: aiohttp.ClientResponse) -> bytes:
-    """What has come of the body since; empty at its end. Raises Transient (LLM_TIMEOUT, LLM_ERROR)."""
+    """The next bytes of the body; empty at its end. Raises Transient (LLM_TIMEOUT, LLM_ERROR)."""
     try:
         return await response.content.readany()
     except TimeoutError as exc:
-        raise Transient(ErrorCode.LLM_TIMEOUT, "The model fell silent in mid-answer.") from exc
+        raise Transient(ErrorCode.LLM_TIMEOUT, "The model stopped sending in the middle of its answer.") from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise Transient(ErrorCode.LLM_ERROR, "The model's answer broke off.") from exc
 
 
 class _Unreachable(Exception):
-    """The request never got there, or was dropped without an answer."""
+    """The request did not reach the server, or the connection was dropped without a response."""
 
 
 def _key_header(settings: Settings) -> dict[str, str] | None:
-    """None: the app signs in with its identity."""
+    """None: the app uses its identity."""
     if not settings.azure_openai_endpoint:
         return {"Authorization": f"Bearer {settings.openai_api_key or 'none'}"}
     if settings.azure_openai_api_key:
-        # Both the v1 paths and the dated ones take the key in this header; as a bearer only v1 does.
+        # Both v1 and dated paths accept the key in this header; only v1 accepts it as a bearer token.
         return {"api-key": settings.azure_openai_api_key}
     return None
 
 
 def _tls() -> ssl.SSLContext:
-    """With the certificates that the machine trusts: on macOS Python itself does not find them."""
+    """A TLS context with the system's trusted certificates, which Python itself does not find on macOS."""
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def _proxy_for(url: str) -> str | None:
-    """As HTTPS_PROXY, HTTP_PROXY and NO_PROXY say. Looked up once: aiohttp would, in a thread, for each request."""
+    """The proxy from HTTPS_PROXY, HTTP_PROXY and NO_PROXY. Read once: aiohttp would read it for each request."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def _refusal_in(response: aiohttp.ClientResponse) -> Refusal:
-    """From an error answer, of whose body the beginning is read, in bounded time."""
+    """The refusal in an error response; reads the beginning of its body, in bounded time."""
     body = b""
     try:
         async with asyncio.timeout(_REFUSAL_S):
             body = await _beginning(response)
     except (TimeoutError, aiohttp.ClientError, OSError) as exc:
-        log.warning("the model endpoint's error %d has no end: %s", response.status, type(exc).__name__)
+        log.warning("the body of the model endpoint's error %d is incomplete: %s", response.status, type(exc).__name__)
     return read_refusal(response.status, body, response.headers)
 
 
@@ -241,7 +241,7 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _cause(exc: BaseException) -> str:
-    """What a connection failed of, without the address: `ConnectError: [Errno 111] ...`."""
+    """The root cause of a connection error, without the address: `ConnectError: [Errno 111] ...`."""
     deepest: BaseException = exc
     while deepest.__cause__ is not None:
         deepest = deepest.__cause__

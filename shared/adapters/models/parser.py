@@ -1,4 +1,4 @@
-"""What the parsers of both APIs share: bytes in, events out, whatever an event holds."""
+"""The base of both APIs' parsers: bytes in, events out."""
 
 from __future__ import annotations
 
@@ -6,69 +6,69 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from shared.adapters.models.calls import ToolCalls
+from shared.adapters.models.pending_text import PendingText
 from shared.adapters.models.refusals.refusal import Refusal
 from shared.adapters.models.sse import EventStream, unreadable
-from shared.adapters.models.telling import Telling
 from shared.errors import AppError
 from shared.sessions.llm.protocol import ModelEnd, ModelEvent
 
 
 class AnswerParser(ABC):
-    """One answer as it comes."""
+    """Parses one answer stream."""
 
     def __init__(self, events: EventStream) -> None:
         self._events = events
-        self._telling = Telling()
+        self._pending = PendingText()
         self._calls = ToolCalls()
         self._failure: Refusal | AppError | None = None
-        """Of an event that words had come before: they are told first."""
+        """An error that arrived together with text: the text is returned first."""
 
     @property
     def has_begun(self) -> bool:
-        """Anything has come that a reader sees, or a call."""
-        return self._telling.has_begun or bool(self._calls)
+        """Whether text, reasoning or a tool call has arrived."""
+        return self._pending.has_begun or bool(self._calls)
 
     @property
     def is_done(self) -> bool:
-        """The server has said that nothing comes any more, or nothing more is read."""
+        """Whether the server has ended the stream, or an error has."""
         return self._events.is_done or self._failure is not None or self._is_complete
 
     def feed(self, chunk: bytes) -> list[ModelEvent]:
-        """What `chunk` tells. Raises Transient, ModelFailed, Refusal; behind words that are returned, `finish` does."""
+        """The events in `chunk`. Raises Transient, ModelFailed, Refusal; if text came first, `finish` raises it."""
         try:
             self._take_all(self._events.feed(chunk))
         except (Refusal, AppError) as exc:
-            told = self._telling.take()
+            told = self._pending.take()
             if not told:
                 raise
             self._failure = exc
             return told
-        return self._telling.take()
+        return self._pending.take()
 
     def finish(self) -> list[ModelEvent]:
-        """The last words and the end. Raises Transient when the answer broke off before its end, and as `feed`."""
+        """The last events and the end. Raises Transient when the answer broke off, and errors as in `feed`."""
         if self._failure is not None:
             raise self._failure
         self._take_all(self._events.end())
-        told = self._telling.end()
+        told = self._pending.end()
         return [*told, self._ending()]
 
     @property
     def _is_complete(self) -> bool:
-        """An event has said that it is the last."""
+        """Whether the last event has arrived."""
         return False
 
     @abstractmethod
     def _take(self, event: Any) -> None:
-        """One event. Raises Transient, ModelFailed, Refusal; what it raises for JSON of another shape is wrapped."""
+        """Read one event. Raises Transient, ModelFailed, Refusal; other errors mean JSON of an unknown shape."""
 
     @abstractmethod
     def _ending(self) -> ModelEnd:
-        """Once all has come. Raises Transient when its end is missing."""
+        """The end of the answer, after all events. Raises Transient when the stream had no end."""
 
     def _take_all(self, events: list[Any]) -> None:
         try:
             for event in events:
                 self._take(event)
-        except (AttributeError, TypeError, ValueError, KeyError) as exc:  # valid JSON of another shape
+        except (AttributeError, TypeError, ValueError, KeyError) as exc:  # valid JSON of an unknown shape
             raise unreadable() from exc

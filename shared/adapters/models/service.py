@@ -1,7 +1,7 @@
-"""ModelService: `LLMServiceProtocol` over HTTP.
+"""ModelService: the model endpoint, over HTTP. Implements `LLMServiceProtocol`.
 
-Which of the two APIs a request goes over, what is left out of it, and what an error means, is decided here; the modules
-`chat_*` and `responses_*` are the two wires.
+It encodes each request for its API, leaves out what the server refuses, and maps errors. The two APIs are the packages
+`chat/` and `responses/`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from shared.adapters.azure.entra import token_for
 from shared.adapters.models.chat import request as chat_request
 from shared.adapters.models.chat.answer import ChatParser
 from shared.adapters.models.endpoint import ModelEndpoint, read
+from shared.adapters.models.model_list import window_of
 from shared.adapters.models.parser import AnswerParser
 from shared.adapters.models.refusals.meaning import Asked, meaning_of, needs_other_api, refuses_schema
 from shared.adapters.models.refusals.optional import LeftOut, refused_parameter
@@ -27,7 +28,6 @@ from shared.adapters.models.refusals.overflow import output_cap, overflow_of
 from shared.adapters.models.refusals.refusal import Refusal
 from shared.adapters.models.responses import request as responses_request
 from shared.adapters.models.responses.answer import ResponsesParser
-from shared.adapters.models.told import window_of
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from shared.sessions.llm.conversation import AssistantSaid, Said
 from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelEvent, ModelRequest, PromptFiltered
@@ -38,9 +38,9 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 _MAX_REFUSALS = 12
-"""Of one request: more than it has parameters that can be left out."""
+"""Most refusals of one request; more than the number of parameters that can be left out."""
 _DRAIN_S = 1.0
-"""How long an answer that has its end may go on: read to its end, its connection serves the next request."""
+"""How long to read on after the end of an answer, so that its connection can be reused."""
 
 _OTHERWISE = {
     chat_request.BLANK_REASONING: re.compile(
@@ -49,7 +49,8 @@ _OTHERWISE = {
     chat_request.SHORT_IDS: re.compile(r"tool call id was .{0,300}length of 9", re.IGNORECASE),
     chat_request.SIGNED_CALLS: re.compile(r"missing a thought_signature", re.IGNORECASE),
 }
-"""What a chat-completion server wants in another way, by its words. Sources: DeepSeek and Kimi, Mistral, Gemini."""
+"""Differences of chat-completion servers, by the wording of their errors. Sources: DeepSeek and Kimi, Mistral, Gemini.
+"""
 _EFFORT_NONE = re.compile(r"set reasoning_effort to '?none", re.IGNORECASE)
 _STALE_NOTES = re.compile(
     r"encrypted content|items? (?:with id .{0,120}not found|are not persisted)"
@@ -85,21 +86,21 @@ class ModelService:
         self._endpoint = ModelEndpoint(settings, token)
         self._left_out = LeftOut()
         self._caps: dict[str, int] = {}
-        """Most output tokens by model, where a server said so."""
+        """Output limit by model, if its server has named one."""
 
     async def warm_up(self) -> None:
-        """Make ready now what the first turn would wait for."""
+        """Open the HTTP session, which the first turn would otherwise wait for."""
         await self._endpoint.open()
 
     async def aclose(self) -> None:
         await self._endpoint.aclose()
 
     async def context_tokens(self, model: str) -> int | None:
-        """The model's window, as its server tells it in the list of its models; None: it does not, or not just now."""
+        """The model's window from the server's list of models; None: not listed, or the list is not available."""
         models = await self._endpoint.models()
         limit = None if models is None else window_of(models, model)
         if limit is not None:
-            log.info("model %s: its server says that its window is %d tokens", model, limit)
+            log.info("model %s: its server reports a window of %d tokens", model, limit)
         return limit
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
@@ -118,14 +119,14 @@ class ModelService:
                     continue
                 if room:
                     yield replace(event, text=event.text[:room])
-                # It would go on as long as its window: budgets have to bind. It may know the older name.
+                # The server ignores the limit; without this cut it could exceed budgets. It may know the older name.
                 if request.api is ModelApi.CHAT:
                     self._left_out.ignored(request.api, request.model, chat_request.OUTPUT_LIMITS[0])
                 yield ModelEnd(FinishReason.LENGTH, None)
                 return
 
     async def _events(self, wire: Wire, request: ModelRequest, parser: AnswerParser) -> AsyncGenerator[ModelEvent]:
-        """As the server sends them."""
+        """The events as the server sends them."""
         try:
             has_bytes = False
             for is_streamed in (True, False):
@@ -140,7 +141,7 @@ class ModelService:
                             break
                 finally:
                     response.close()
-                # One that finds out what is wrong behind its headers (llama-cpp-python) says so to a plain request.
+                # A server that fails after it sent the headers (llama-cpp-python) names the error without streaming.
                 if has_bytes or request.api is not ModelApi.CHAT:
                     break
             for event in parser.finish():
@@ -150,7 +151,7 @@ class ModelService:
             raise self._meaning(refusal, request, has_begun=parser.has_begun) from refusal
 
     async def _send(self, wire: Wire, request: ModelRequest, *, is_streamed: bool = True) -> aiohttp.ClientResponse:
-        """Ask, and ask again without what is refused, as long as that can be left out."""
+        """Send the request, and send it again without each part that is refused and can be left out."""
         for _ in range(_MAX_REFUSALS):
             request = self._capped(request)
             left_out = self._left_out.of(request.api, request.model)
@@ -167,7 +168,7 @@ class ModelService:
                     raise self._meaning(refusal, request) from refusal
                 request = again
         raise ModelFailed(
-            ErrorCode.LLM_ERROR, "The model refused the request. The operator can see in the app's log why."
+            ErrorCode.LLM_ERROR, "The model refused the request. The operator can see why in the app's log."
         )
 
     def _capped(self, request: ModelRequest) -> ModelRequest:
@@ -179,9 +180,9 @@ class ModelService:
     def _again(
         self, refusal: Refusal, wire: Wire, request: ModelRequest, left_out: frozenset[str]
     ) -> ModelRequest | None:
-        """The request to send in the place of one that was refused, which is remembered; None: there is none."""
+        """The request to send after a refusal, which is remembered for later requests; None: it cannot be fixed."""
         if overflow_of(refusal) is not None or (request.output_schema is not None and refuses_schema(refusal)):
-            return None  # it may name parameters, and is about none of them
+            return None  # the error may mention parameters, but is not about them
         model = request.model
         most = output_cap(refusal)
         if most is not None:
@@ -192,7 +193,7 @@ class ModelService:
             return request
         sent = wire.optional(request) - left_out
         if request.api is ModelApi.CHAT and request.tools and refusal.says(_EFFORT_NONE):
-            # An effort that somebody asked for is not quietly taken away.
+            # An effort that was set explicitly is not removed silently.
             name = chat_request.EFFORT_NONE if request.reasoning_effort is None else None
         else:
             name = _wanted(refusal, request.api) or refused_parameter(refusal, sent, effort=request.reasoning_effort)
@@ -200,7 +201,7 @@ class ModelService:
             self._left_out.add(request.api, model, name, refusal)
             return request
         if request.api is ModelApi.RESPONSES and _is_stale(refusal) and any(map(_kept, request.conversation)):
-            # Written by another model, or for another resource: the turn goes on without them.
+            # The notes are of another model or resource: the turn continues without them.
             log.warning("model %s: reasoning kept from an earlier step is left out: %s", model, refusal)
             return replace(request, conversation=[_without_kept(said) for said in request.conversation])
         return None
@@ -210,17 +211,17 @@ class ModelService:
         if request.output_schema is not None and refuses_schema(refusal):
             return ModelFailed(
                 ErrorCode.LLM_ERROR,
-                f"The model {request.model!r} does not take this output_schema. A plainer one may do: the operator can"
-                " see in the app's log what it did not take.",
+                f"The model {request.model!r} does not support this output_schema. A simpler schema may work; the"
+                " operator can find the reason in the app's log.",
             )
         asked = self._asked(request)
         if chat_request.EFFORT_NONE in self._left_out.of(request.api, request.model) and "effort" in refusal.param:
-            return needs_other_api(asked)  # nor does it take tools with that
+            return needs_other_api(asked)  # effort `none` does not work with tools either
         error = meaning_of(refusal, asked)
         if has_begun and isinstance(error, PromptFiltered):
             return ModelFailed(ErrorCode.LLM_ERROR, "The model's content filter stopped the answer.")
         if has_begun and isinstance(error, ContextOverflow):
-            return ModelFailed(ErrorCode.TOKEN_LIMIT, "The model's window was full before its answer came to an end.")
+            return ModelFailed(ErrorCode.TOKEN_LIMIT, "The model's window was full before its answer was complete.")
         return error
 
     def _asked(self, request: ModelRequest) -> Asked:
@@ -235,8 +236,8 @@ class ModelService:
 
 
 def _as_cut(end: ModelEnd, request: ModelRequest) -> ModelEnd:
-    """An answer as long as it may be is cut, also where its server does not say so: llama.cpp, over the responses API.
-    Of a model in a list the provider's own word counts."""
+    """Marks an answer as cut if it is as long as its limit, since llama.cpp does not report that over the Responses
+    API. For listed models the provider's finish reason counts."""
     most, usage = request.max_output_tokens, end.usage
     if (
         request.api is not ModelApi.RESPONSES
@@ -251,12 +252,12 @@ def _as_cut(end: ModelEnd, request: ModelRequest) -> ModelEnd:
 
 
 def _most_chars(tokens: int | None) -> int | None:
-    """Of an answer of so many tokens, with room to spare: a server that goes on beyond does not count them."""
+    """A generous limit in characters for an answer of this many tokens. A server that exceeds it ignores the limit."""
     return None if tokens is None else 1_024 + 16 * tokens
 
 
 def _as_plain(body: bytes) -> bytes:
-    """The same request for an answer in one piece."""
+    """The same request without streaming."""
     plain = orjson.loads(body)
     plain.pop("stream_options", None)
     return orjson.dumps(plain | {"stream": False})
@@ -272,7 +273,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 
 def _wanted(refusal: Refusal, api: ModelApi) -> str | None:
-    """What a chat-completion server wants in another way."""
+    """The difference that a chat-completion server's error is about, if any."""
     if api is not ModelApi.CHAT:
         return None
     return next((name for name, words in _OTHERWISE.items() if refusal.says(words)), None)

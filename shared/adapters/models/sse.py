@@ -1,12 +1,12 @@
-"""The JSON of a streamed answer, as its bytes arrive: server-sent events in any legal form and some others.
+"""Parses the JSON values of a streamed answer: server-sent events in any valid form, and some invalid ones.
 
 Source: HTML standard, section 9.2.6 "Interpreting an event stream": lines end in LF, CRLF or CR, a byte order mark may
-lead, an event's data lines are joined by LF, comments and other fields mean nothing here. Beyond it: a line that is
-whole JSON is an event by itself, since some servers end none with an empty line; and a body that begins with a bracket
-is no stream but the whole answer, or an error, as one JSON value.
+come first, and an event's data lines are joined by LF; comments and other fields are ignored here. Beyond the standard,
+a line of complete JSON is an event by itself, since some servers send no empty line after an event. A body that begins
+with a bracket is not a stream, but the whole answer or an error as one JSON value.
 
-Invariant: however the bytes are split, the values are the same. No more than one event is held, no byte is looked at
-twice, and a body has an end.
+Invariant: the values do not depend on how the bytes are split. At most one event is buffered, no byte is scanned twice,
+and the body's length is bounded.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """A stream event longer than this is not a model's answer."""
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""About 250 bytes go with each token of a stream: 64 MiB are a quarter of a million tokens."""
+"""A stream has about 250 bytes per token: 64 MiB are a quarter of a million tokens."""
 
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
 _CR = ord("\r")
-"""As a number: `in` is ten times as slow for bytes, and this is asked of every piece of every answer."""
+"""As an integer: `in` takes ten times as long with bytes, and this is checked for every chunk of every answer."""
 
 
 class EventStream:
-    """Of one response. skip: how lines begin that are not worth decoding."""
+    """The stream of one response. skip: prefixes of lines that are not decoded."""
 
     def __init__(self, *, skip: tuple[bytes, ...] = ()) -> None:
         self._is_done = False
         self._failure: AppError | None = None
-        """Of an event that others had come before: they count."""
+        """An error that followed valid events in a chunk; the events are returned first."""
         self._skip = skip
         self._received = 0
         self._are_events = False
-        """Not before the first byte that tells."""
+        """False until the first significant byte has shown that the body is a stream."""
         self._is_json = False
         self._after_cr = False
         self._rest: list[bytes] = []
-        """Of a line, or of what leads, that is not whole."""
+        """The pieces of an incomplete line, or of the beginning."""
         self._rest_bytes = 0
         self._held: list[bytes] = []
-        """Data lines of an event that has several."""
+        """Data lines of an event with several."""
         self._held_bytes = 0
 
     @property
     def is_done(self) -> bool:
-        """`[DONE]` has come, or something that cannot be read."""
+        """Whether `[DONE]` or unreadable data has arrived."""
         return self._is_done or self._failure is not None
 
     def feed(self, chunk: bytes) -> list[Any]:
-        """The values that `chunk` completes. Raises Transient for what is no JSON, ModelFailed for what has no end; of
-        what stands behind a value that is returned, the next call does."""
+        """The values that `chunk` completes. Raises Transient for invalid JSON, ModelFailed beyond the size limits. If
+        valid values came first, they are returned and the next call raises."""
         if self._failure is not None:
             raise self._failure
         self._received += len(chunk)
@@ -77,7 +77,7 @@ class EventStream:
         return self._read(lines) if lines else lines
 
     def end(self) -> list[Any]:
-        """What the last bytes hold, though nothing ended them: many servers leave that out."""
+        """The values in the last bytes, also without a final line end, which many servers leave out."""
         if self._failure is not None:
             raise self._failure
         rest = b"".join(self._rest)
@@ -107,14 +107,14 @@ class EventStream:
                     self._hold(line)
                 elif not skip or not line.startswith(skip):
                     try:
-                        found.append(orjson.loads(line[5:]))  # JSON takes the space that may lead
+                        found.append(orjson.loads(line[5:]))  # JSON allows a leading space
                     except orjson.JSONDecodeError:
                         self._take_odd(line, found)
             elif held and not line:
                 found.append(self._joined())
 
     def _take_odd(self, line: bytes, found: list[Any]) -> None:
-        """A line that is no JSON, or the first of several that are together."""
+        """Read a line that is not JSON, or the first of an event's several lines."""
         bare = line[5:].strip()
         if bare == _DONE:
             self._is_done = True
@@ -145,7 +145,7 @@ class EventStream:
             raise endless()
 
     def _begun(self, chunk: bytes) -> bytes:
-        """What of the first bytes are events: none of a body that is JSON, nor a byte order mark or white space."""
+        """The part of the first bytes that is events, without byte order mark and white space; none if it is JSON."""
         if self._is_json:
             self._hold_rest(chunk)
             return b""
@@ -164,7 +164,7 @@ class EventStream:
         return data
 
     def _with_lf(self, chunk: bytes) -> bytes:
-        """With every line end as LF. A CR that was the last byte ended its line; an LF behind it is no other end."""
+        """The chunk with all line ends as LF. An LF at its start after a CR at the last chunk's end is dropped."""
         if not chunk:
             return chunk
         if self._after_cr and chunk.startswith(b"\n"):
@@ -182,7 +182,7 @@ def broken_off() -> Transient:
 
 
 def endless() -> ModelFailed:
-    return ModelFailed(ErrorCode.LLM_ERROR, "The model's answer has no end.")
+    return ModelFailed(ErrorCode.LLM_ERROR, "The model's answer is too long.")
 
 
 def _decoded(payload: bytes) -> Any:

@@ -1,7 +1,6 @@
-"""Text as models stream it, put together so that it can be stored and shown.
+"""Joins the text that models stream, so that it can be stored and shown.
 
-Invariant: what comes out is the model's, character for character, but for U+0000 and half characters that never got
-their other half, which no store of ours takes: each becomes U+FFFD.
+Invariant: the text is unchanged, except that U+0000 and unpaired surrogates, which our stores refuse, become U+FFFD.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from typing import Any
 import orjson
 
 _MAX_DEPTH = 64
-"""Of JSON that is kept: the encoder takes 254 levels, and it lies inside rows and requests."""
+"""Of stored JSON: the encoder's limit is 254 levels, and the JSON is nested in rows and requests."""
 _MAX_LABEL = 200
 
 
 def decode(payload: bytes) -> Any:
     """The JSON of one event. Raises ValueError.
 
-    The fast decoder refuses half of a surrogate pair, which is what an emoji cut into two events is.
+    The fast decoder refuses an unpaired surrogate, which occurs when an emoji is split between two events.
     """
     try:
         return orjson.loads(payload)
@@ -41,7 +40,7 @@ class Joiner:
         self._high = ""
 
     def take(self, text: str) -> str:
-        """What can be shown of it now; half a character waits for the other half."""
+        """The text that can be shown now; half a surrogate pair is held until the other half arrives."""
         if self._high:
             text, self._high = self._high + text, ""
         if not text.isascii():
@@ -51,18 +50,18 @@ class Joiner:
         return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
     def end(self) -> str:
-        """What is left: a half that waited in vain."""
+        """U+FFFD for a half whose other half never came, else empty."""
         left, self._high = self._high, ""
         return "\ufffd" if left else ""
 
 
 def joined(parts: list[str]) -> str:
-    """Pieces of one text, all at hand."""
+    """All pieces of one text, joined."""
     return _whole("".join(parts))
 
 
 def storable(value: Any, depth: int = 0) -> Any:
-    """JSON of a server's own that is kept and sent back to it, fit for a store. Raises ValueError for a monster."""
+    """A server's JSON made safe for the store, to be sent back to it later. Raises ValueError if nested too deeply."""
     if isinstance(value, str):
         return _whole(value).replace("\x00", "\ufffd")
     if depth > _MAX_DEPTH:

@@ -1,4 +1,4 @@
-"""What a model call used, in the words of either API and of the servers that count in their own way."""
+"""Reads the usage of a model call from both APIs, with the differences between servers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from shared.sessions.models import JsonObject, Usage
 
 _MAX_TOKENS = 10**9
-"""What a store takes of one call; no model comes near."""
+"""Upper bound stored for one call; far above any model's usage."""
 
 
 def chat_usage(usage: Any) -> Usage | None:
-    """None: the server did not say, which zeros are, too: no request is empty."""
+    """None: the server reported none. Zeros count as none too, since no request is empty."""
     if not isinstance(usage, dict):
         return None
     prompt = _tokens(usage, "prompt_tokens")
     read, written = _object(usage, "prompt_tokens_details"), _object(usage, "completion_tokens_details")
     return _said(
         input_tokens=prompt,
-        # Some count reasoning beside the completion (xAI, Gemini): what is billed is the total.
+        # xAI and Gemini do not count reasoning as completion tokens, but the total is billed.
         output_tokens=max(_tokens(usage, "completion_tokens"), _tokens(usage, "total_tokens") - prompt),
-        # Within the details, and where DeepSeek and Moonshot have it.
+        # From the details, else from the fields of DeepSeek and Moonshot.
         cached_input_tokens=_tokens(read, "cached_tokens")
         or _tokens(usage, "prompt_cache_hit_tokens")
         or _tokens(usage, "cached_tokens"),
@@ -30,7 +30,7 @@ def chat_usage(usage: Any) -> Usage | None:
 
 
 def responses_usage(usage: Any) -> Usage | None:
-    """None: the server did not say."""
+    """None: the server reported none."""
     if not isinstance(usage, dict):
         return None
     return _said(
@@ -51,7 +51,7 @@ def _object(usage: JsonObject, name: str) -> JsonObject:
 
 
 def _tokens(usage: JsonObject, name: str) -> int:
-    """A number of tokens; whatever is none counts as not said."""
+    """A number of tokens; 0 for a value that is not a number."""
     value = usage.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         return 0

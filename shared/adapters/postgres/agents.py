@@ -1,4 +1,4 @@
-"""Agents in PostgreSQL: versions that are added and never changed."""
+"""Agents in PostgreSQL: versions that are added and never changed. Implements `AgentRepository`."""
 
 from __future__ import annotations
 

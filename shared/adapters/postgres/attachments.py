@@ -1,5 +1,7 @@
 """Attachments and loose blobs in PostgreSQL.
 
+Implements `AttachmentRepository`, `AttachmentReader` and `LooseBlobRepository`.
+
 Invariant: a session's limits are checked under its row lock, so that two files at once cannot exceed them together.
 """
 

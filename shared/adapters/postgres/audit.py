@@ -1,4 +1,4 @@
-"""Where the audit trail of a session ends, in the session's own row: `AuditAnchors` over PostgreSQL."""
+"""Where the audit trail of a session ends, in the session's row in PostgreSQL. Implements `AuditAnchors`."""
 
 from __future__ import annotations
 

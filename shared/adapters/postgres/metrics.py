@@ -1,10 +1,13 @@
-"""The two gauges, counted in PostgreSQL over partial indexes when somebody asks."""
+"""The two gauges, counted in PostgreSQL over partial indexes when somebody asks.
+
+Implements no port: `GET /metrics` reads it.
+"""
 
 from __future__ import annotations
 
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.queries import load_queries
-from shared.sessions.metrics import Gauges
+from shared.sessions.measuring.catalogue import Gauges
 
 _Q = load_queries("metrics")
 

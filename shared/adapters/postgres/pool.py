@@ -1,4 +1,4 @@
-"""The PostgreSQL pool, and the one place that knows psycopg's errors.
+"""The PostgreSQL pool, and the one place that knows psycopg's errors. Implements no port: every store asks it.
 
 Opened once per process, lazily; prepared statements and pipelines keep a turn to a handful of round trips.
 """

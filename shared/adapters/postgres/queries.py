@@ -1,4 +1,4 @@
-"""Loads named queries from the `.sql` files beside the stores.
+"""Loads named queries from the `.sql` files beside the stores. Implements no port.
 
 A file is a list of `-- name: query_name` lines, each followed by one statement. Parameters are psycopg's
 `%(name)s`. Text stays bytes, so that nothing can be formatted into it by accident.

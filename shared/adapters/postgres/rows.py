@@ -1,4 +1,4 @@
-"""Rows as the domain's values: the one place that knows which column is which field."""
+"""Rows as the domain's values: the one place that knows which column is which field. Implements no port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis, which may be away at any time: event log, session entries, token buckets, totals, computed statistics.
+"""Redis, which may be unavailable at any time: event log, session cache, token buckets, metric totals, statistics.
 
-Not here: anything that exists nowhere else.
+Not here: data that exists only once; Redis never holds the only copy.
 """

@@ -1,4 +1,4 @@
-"""Token buckets in Redis, one per user; a full one is not kept."""
+"""Token buckets in Redis, one per user; a full one is not kept. Implements `TokenBuckets`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 from shared.adapters.redis.guard import RedisGuard
 from shared.sessions.limits.requests import Grant, RatePolicy
 
-# KEYS: bucket. ARGV: tokens per second, capacity, wanted, given back. The server's clock is the one that all instances
-# share. Returns what was granted and, as text (Redis cuts numbers to integers), what is left.
+# KEYS: bucket. ARGV: tokens per second, capacity, wanted, given back. Uses the server's clock, which all instances
+# share. Returns the tokens granted and, as text (Redis truncates numbers to integers), the tokens left.
 _TAKE = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -16,7 +16,7 @@ local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens = tonumber(kept[1] or ARGV[2]) + math.max(0, now - tonumber(kept[2] or now)) * rate + tonumber(ARGV[4])
 tokens = math.min(burst, tokens)
--- A millionth of a token: what waited exactly long enough must not fail by a rounding.
+-- Tolerance of a millionth of a token: a request that waited exactly long enough must not fail by rounding.
 local granted = math.min(tonumber(ARGV[3]), math.floor(tokens + 0.000001))
 tokens = math.max(0, tokens - granted)
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.6f', now))

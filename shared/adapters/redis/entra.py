@@ -1,4 +1,7 @@
-"""Redis with Entra tokens: who each connection is, and how it stays that while tokens end."""
+"""Entra authentication of Redis connections, renewed before tokens expire.
+
+Implements no port of the domain: it is the credential provider of the Redis client.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RENEW_BEFORE_S = 240.0
-"""Managed Redis wants a new AUTH three minutes before a token ends; azure-identity gives a new one from five on."""
+"""Managed Redis requires a new AUTH three minutes before a token expires; azure-identity renews it from five on."""
 _TRY_AGAIN_S = 30.0
 
 
 class EntraRedisCredentials(StreamingCredentialProvider):
-    """User and password of every Redis connection, and their renewal while connections live.
+    """User and password of every Redis connection, renewed while connections are open.
 
-    The user is the identity's object id, as the token states it. A client given to `keep` says AUTH again on all its
-    connections when a new token is there. A connection that is subscribed cannot say AUTH (RESP2): who owns one
-    registers with `on_next`, and moves to a new connection.
+    The user is the identity's object id from the token. A client passed to `keep` sends AUTH again on all its
+    connections when there is a new token. A subscribed connection cannot send AUTH (RESP2), so its owner registers
+    with `on_next` and moves to a new connection.
     """
 
     def __init__(self, made: Callable[[], AsyncTokenCredential] = credential) -> None:
@@ -47,7 +50,7 @@ class EntraRedisCredentials(StreamingCredentialProvider):
         raise NotImplementedError("the app's Redis clients are asynchronous")
 
     def keep(self, client: Redis) -> Redis:
-        """Renew this client's connections; made from a URL, it does not ask for that by itself."""
+        """Renew this client's connections; a client made from a URL does not register for that itself."""
         self._callbacks.append(client.connection_pool.re_auth_callback)
         return client
 
@@ -55,7 +58,7 @@ class EntraRedisCredentials(StreamingCredentialProvider):
         self._callbacks.append(callback)
 
     def on_error(self, callback: Callable[[Exception], Any]) -> None:
-        """Not used: a renewal that fails is tried again here, and a connection that was dropped connects anew."""
+        """Not used: failed renewals are retried here, and a dropped connection reconnects."""
 
     def is_streaming(self) -> bool:
         return True
@@ -75,12 +78,12 @@ class EntraRedisCredentials(StreamingCredentialProvider):
             try:
                 fresh = await self._token()
                 if fresh.get_value() == token.get_value():
-                    # azure-identity hides a refresh that failed while the old token still holds.
+                    # azure-identity hides a failed refresh while the old token is still valid.
                     await asyncio.sleep(_TRY_AGAIN_S)
                     continue
                 token = fresh
                 for callback in self._callbacks:
                     await callback(token)
-            except Exception as exc:  # whatever it was, giving up would end in a dead cache within the hour
+            except Exception as exc:  # never give up: without renewal all connections fail within the hour
                 log.warning("Redis credentials could not be renewed, trying again: %s", type(exc).__name__)
                 await asyncio.sleep(_TRY_AGAIN_S)

@@ -1,5 +1,7 @@
 """The event log in Redis: one stream and one counter per session, both under the same cluster slot.
 
+Implements `EventLog`.
+
 One script numbers, appends, trims and announces a batch atomically; batches of different sessions share a
 pipeline. Readers follow through pub/sub, one connection per process however many streams it serves.
 """
@@ -24,14 +26,14 @@ from shared.sessions.events import EventLogUnavailable, EventTarget, LogSlice, S
 log = logging.getLogger(__name__)
 
 _COUNTER_SECONDS = 90 * 86_400
-"""A counter outlives its stream by far: without it the next event leaves a hole in the numbers."""
+"""A counter lives much longer than its stream: without it, the next event would leave a gap in the numbers."""
 
 _QUEUE_LIMIT = 1_000
-"""Batches a slow follower may lag behind before it is told to catch up from the stream."""
+"""Batches that a slow follower may lag behind before it is told to catch up from the stream."""
 
 # KEYS: counter hash, stream. ARGV: floor, ceiling, may_seed, max length, stream ttl, counter ttl, channel, append id,
-# body... Returns the first number, or -1: no counter (lost), or -2: the ceiling is reached. The client sends a call
-# again whose answer it missed; the append id is how the second run knows that the first one was done.
+# body... Returns the first number, or -1: no counter (lost), or -2: the ceiling is reached. The client repeats a call
+# when it missed the answer; by the append id the script recognises the repeat.
 _APPEND = """
 local kept = redis.call('HMGET', KEYS[1], 'seq', 'ceiling', 'append', 'first')
 if kept[3] == ARGV[8] then return tonumber(kept[4]) end
@@ -75,9 +77,10 @@ def _channel(feed: str) -> str:
 class RedisEventLog:
     """`EventLog` over Redis streams.
 
-    listening: a client without a read time-out, for the one connection that waits for live events.
+    listening: a client without a read timeout, for the one connection that waits for live events.
 
-    length: events kept per session (approximately); ttl_seconds: how long a session's stream stays after its last.
+    length: events kept per session (approximately). ttl_seconds: how long a session's stream is kept after its last
+    event.
     """
 
     def __init__(self, redis: Redis, listening: Redis, *, length: int, ttl_seconds: int) -> None:
@@ -104,7 +107,7 @@ class RedisEventLog:
                 self._sha = await self._redis.script_load(_APPEND)
             results = await self._run(self._sha, batch)
             if any(isinstance(result, NoScriptError) for result in results):
-                # The server restarted and forgot its scripts; none of those calls ran.
+                # The server restarted and lost its scripts; none of these calls ran.
                 self._sha = await self._redis.script_load(_APPEND)
                 again = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
                 redone = await self._run(self._sha, [batch[index] for index in again])
@@ -165,7 +168,7 @@ class RedisEventLog:
     async def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         queue: _Queue = asyncio.Queue(_QUEUE_LIMIT)
         try:
-            # Shielded: a reader that leaves just now must not leave the shared connection half subscribed.
+            # Shielded: a reader that is cancelled here must not leave the shared connection half subscribed.
             await asyncio.shield(self._followers.add(_channel(feed), queue))
             while True:
                 item = await queue.get()
@@ -189,7 +192,7 @@ class RedisEventLog:
             raise EventLogUnavailable(str(exc)) from exc
 
     async def renew(self) -> None:
-        """Follow over a new connection from here on; for credentials that a subscribed connection cannot renew."""
+        """Move live following to a new connection, since a subscribed connection cannot renew its credentials."""
         await self._followers.renew()
 
     async def aclose(self) -> None:
@@ -217,7 +220,7 @@ class _Followers:
         self._lock = asyncio.Lock()
 
     async def add(self, channel: str, queue: _Queue) -> None:
-        """Feed `queue` from now on, until it is removed; its first item is None, once the subscription stands."""
+        """Feed `queue` until it is removed. Its first item is None, when the subscription is confirmed."""
         name = channel.encode()
         async with self._lock:
             waiting = self._queues.setdefault(name, set())
@@ -225,20 +228,20 @@ class _Followers:
             try:
                 if self._pubsub is None:
                     self._pubsub = self._redis.pubsub()
-                    # `listen` ends when nothing is subscribed; this keeps it going between followers.
+                    # `listen` ends without any subscription; this one keeps it running between followers.
                     await self._pubsub.subscribe("parley:idle")
-                # Subscribing again to a channel is answered again, which is what tells this queue it stands.
+                # A repeated subscription is confirmed again, so this queue gets its None too.
                 await self._pubsub.subscribe(channel)
             except (RedisError, OSError) as exc:
                 waiting.discard(queue)
                 await self._reset(exc)
                 raise EventLogUnavailable(str(exc)) from exc
             if self._task is None:
-                # For all followers: what it logs is not about the request of the first.
+                # In an empty context, since its logs concern all followers, not the first one's request.
                 self._task = asyncio.create_task(self._pump(self._pubsub), context=Context())
 
     async def remove(self, channel: str, queue: _Queue) -> None:
-        """Also for a queue whose adding was cut short."""
+        """Remove a queue, also one whose `add` was cancelled."""
         name = channel.encode()
         async with self._lock:
             waiting = self._queues.get(name)
@@ -252,8 +255,8 @@ class _Followers:
                         await self._pubsub.unsubscribe(channel)
 
     async def renew(self) -> None:
-        """Move to a new connection. What passes meanwhile is in the stream: each subscription's answer sends its
-        followers there."""
+        """Move to a new connection. Each new confirmation (None) makes its followers read the stream, which has the
+        events missed meanwhile."""
         async with self._lock:
             if self._pubsub is None:
                 return
@@ -289,7 +292,7 @@ class _Followers:
         log.warning("live events interrupted: %s", reason)
         async with self._lock:
             if self._pubsub is pubsub:
-                self._task = None  # this very task: it must not cancel itself below
+                self._task = None  # this task itself: `_reset` must not cancel it
                 await self._reset(reason)
 
     def _hand(self, channel: bytes, item: list[tuple[int, bytes]] | None) -> None:
@@ -297,13 +300,13 @@ class _Followers:
             try:
                 queue.put_nowait(item)
             except asyncio.QueueFull:
-                # The follower is too slow: drop what it has queued and tell it to read the stream instead.
+                # The follower is too slow: drop its queued items and tell it to read the stream instead.
                 while not queue.empty():
                     queue.get_nowait()
                 queue.put_nowait(None)
 
     async def _reset(self, exc: BaseException) -> None:
-        """Give up the connection; every follower is told and decides whether to come back."""
+        """Close the connection and send every follower an error; each decides whether to follow again."""
         gone, self._queues = self._queues, {}
         for queues in gone.values():
             for queue in queues:

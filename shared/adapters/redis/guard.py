@@ -1,6 +1,8 @@
-"""Redis as something one can do without: asked for a moment only, and not at all for a second after it was away.
+"""A circuit breaker for calls to Redis: short timeout, and no calls for a second after a failure.
 
-Invariant: an absent or frozen Redis costs one caller the time-out now and then, never every caller.
+Implements no port: other stores in Redis make their calls through it.
+
+Invariant: while Redis is down or frozen, only one caller at a time waits for the timeout, never all.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from redis.exceptions import RedisError
 from shared.errors import CacheUnavailable
 
 ANSWER_S = 1.0
-"""Well above what a loaded Redis takes, well below what a caller minds."""
+"""Timeout of a call: well above a loaded Redis's response time, and short enough for callers."""
 
 AWAY_S = 1.0
 
 
 class RedisGuard:
-    """Runs calls to Redis, or refuses at once while it is known to be away."""
+    """Runs calls to Redis, or fails at once while Redis is known to be unavailable."""
 
     def __init__(self, *, answer_s: float = ANSWER_S, away_s: float = AWAY_S) -> None:
         self._answer_s = answer_s
@@ -31,9 +33,9 @@ class RedisGuard:
         """Raises CacheUnavailable."""
         now = time.monotonic()
         if now < self._away_until:
-            raise CacheUnavailable("Redis was away a moment ago")
+            raise CacheUnavailable("Redis was unavailable a moment ago")
         if self._away_until:
-            # One caller finds out whether it is back; the others need not wait for that.
+            # One caller probes whether Redis is back; the others fail at once meanwhile.
             self._away_until = now + self._answer_s
         try:
             async with asyncio.timeout(self._answer_s):

@@ -1,7 +1,9 @@
-"""The totals of all processes in Redis: one hash, and per process the number of its last flush.
+"""The metric totals of all processes in Redis: one hash, and per process the number of its last flush.
 
-Invariant: a flush is added whole and once. The client sends a call again whose answer it missed; the flush's number,
-kept by the same script, is how the second run knows that the first one was done.
+Implements `MetricsStore`.
+
+Invariant: a flush is added completely and exactly once. The client repeats a call when it missed the answer; the script
+recognises the repeat by the flush's number, which it stores.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.sessions.metrics import MetricsUnavailable, Totals
+from shared.sessions.measuring.catalogue import Totals
+from shared.sessions.measuring.sharing import MetricsUnavailable
 
 _TOTALS = "parley:{metrics}:totals"
 _WRITER_SECONDS = 7 * 86_400
-"""How long a process's last flush is remembered: longer than anyone waits for the answer to it."""
+"""How long a process's last flush number is stored: much longer than a client retries."""
 
-# KEYS: totals, the writer's last flush. ARGV: flush number, seconds to remember it, then field and delta by turns.
+# KEYS: totals, the writer's last flush. ARGV: flush number, seconds to remember it, then pairs of field and delta.
 _ADD = """
 if redis.call('GET', KEYS[2]) == ARGV[1] then return 0 end
 for i = 3, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end

@@ -1,4 +1,7 @@
-"""Session entries in Redis: one string per session, and beside it a count of the changes that may make it wrong."""
+"""Cached session entries in Redis: one string per session, and a counter of the changes that invalidate it.
+
+Implements `EntryStore`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from shared.adapters.redis.guard import RedisGuard
 from shared.sessions.cache import KEPT_S
 
 _CHANGES_MS = 30_000
-"""How long a change is remembered: longer than a transaction or a reader's load lasts. One that was cut keeps readers
-from keeping anything for that time."""
+"""How long a change is remembered: longer than any transaction or load. If a writer crashes, nothing is cached for this
+time."""
 
-# KEYS: entry, changes. ARGV: ticket, life, entry.
+# KEYS: entry, changes. ARGV: ticket, lifetime in ms, entry.
 _KEEP = """
 local kept = redis.call('HMGET', KEYS[2], 'n', 'open')
 if (kept[1] or '0') == ARGV[1] and tonumber(kept[2] or '0') <= 0 then
@@ -19,8 +22,8 @@ if (kept[1] or '0') == ARGV[1] and tonumber(kept[2] or '0') <= 0 then
 end
 """
 
-# KEYS: entry, changes. ARGV: 1 for a beginning, -1 for an end, how long it is remembered. The count goes up for either:
-# what was loaded before is not kept after.
+# KEYS: entry, changes. ARGV: 1 for a beginning or -1 for an end, how long to remember it in ms. Both increase the
+# count, so that an entry loaded before is not stored after.
 _CHANGE = """
 redis.call('DEL', KEYS[1])
 redis.call('HINCRBY', KEYS[2], 'n', 1)

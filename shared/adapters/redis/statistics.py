@@ -1,4 +1,4 @@
-"""A cache of computed statistics in Redis; entries go by themselves."""
+"""A cache of computed statistics in Redis; entries expire. Implements `Cache` (of `StatisticsService`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from shared.errors import CacheUnavailable
 
 _KEPT_SECONDS = 3_600
-"""Bounds what Redis holds, not how old an answer may be: the marker inside the entry decides that."""
+"""Bounds memory use only; whether an entry is current is decided by its marker."""
 
 
 class RedisStatisticsCache:

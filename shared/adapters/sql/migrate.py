@@ -1,5 +1,7 @@
 """Applies the numbered migrations: `python -m shared.adapters.sql.migrate`, with POSTGRES_URL set.
 
+Implements no port: a command.
+
 Forward-only, each file once, each in its own transaction, under one advisory lock so that two deployments cannot
 interleave. Never called by a request.
 

@@ -1,5 +1,7 @@
 """After a restore to an earlier instant: `python -m shared.adapters.sql.restored`, with POSTGRES_URL set.
 
+Implements no port: a command.
+
 Event numbers given since that instant are known to clients and to Redis, and the rows do not know of them any more. So
 every session goes on far above: clients see a hole, and read the session again. Run it once, before the app starts.
 """

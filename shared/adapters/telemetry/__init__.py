@@ -1,4 +1,4 @@
-"""Spans and metrics on their way out: OpenTelemetry exporters and the Prometheus text format.
+"""Export of spans and metrics: OpenTelemetry exporters and the Prometheus text format.
 
-Not here: what is traced (`shared/tracing.py`) and counted (`shared/sessions/metrics.py`).
+Not here: what is traced (`shared/tracing.py`) and counted (`shared/sessions/metrics.py`, `shared/sessions/measuring/`).
 """

@@ -1,8 +1,10 @@
-"""Spans to Application Insights, as the app's identity. Imported only where that is what is configured.
+"""Exports spans to Application Insights with the app's identity. Imported only if that is configured.
 
-Invariant: neither indexing nor a request waits for it. The exporter is Microsoft's, and takes longer to import than the
-rest of the app: the thread that sends imports it, with the first batch. A process that ends before that takes its spans
-along: while Python ends, nothing of that size can be imported.
+Implements no port: makes an exporter for `SdkTracer`.
+
+Invariant: neither indexing nor a request waits for the exporter. Microsoft's exporter takes longer to import than the
+rest of the app, so the sending thread imports it with the first batch. A process that ends before that loses its spans,
+since Python cannot import it during shutdown.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _RETRIES = 1
 
 
 def insights_tracer(settings: Settings, credential: Callable[[], TokenCredential] = blocking_credential) -> SdkTracer:
-    """A tracer to the Application Insights that the connection string names."""
+    """A tracer that exports to the connection string's Application Insights."""
     connection = settings.applicationinsights_connection_string or ""
     exporter = LateExporter(lambda: _exporter(connection, credential(), tracer.provider))
     tracer = batching_tracer(settings, exporter, is_away=lambda: exporter.is_away)
@@ -35,14 +37,14 @@ def insights_tracer(settings: Settings, credential: Callable[[], TokenCredential
 
 
 class LateExporter(SpanExporter):
-    """An exporter that is made with the first batch, by the thread that sends it."""
+    """An exporter that is created with the first batch, by the sending thread."""
 
     def __init__(self, make: Callable[[], SpanExporter]) -> None:
         self._make = make
         self._made: SpanExporter | None = None
         self._is_over = False
         self.is_away = True
-        """Until it is made, and while the last batch could not be sent."""
+        """True until the exporter is created, and after a batch that could not be sent."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         if self._is_over:
@@ -51,7 +53,7 @@ class LateExporter(SpanExporter):
             try:
                 self._made = self._make()
             except Exception:
-                # Nothing of it can be had, and nothing will come of asking with each batch.
+                # Creating the exporter would fail again with every batch, so it is not retried.
                 log.exception("spans cannot be sent to Application Insights")
                 self._is_over = True
                 return SpanExportResult.FAILURE
@@ -70,14 +72,14 @@ def _exporter(connection: str, credential: TokenCredential, provider: TracerProv
     from azure.core.pipeline.policies import SansIOHTTPPolicy
     from azure.monitor.opentelemetry.exporter import AzureMonitorTraceExporter
 
-    # A line for each batch, here and in the client's own log, would be most of what the app logs.
+    # One line per batch, here and in the client's own log, would dominate the app's log.
     logging.getLogger("azure.monitor.opentelemetry.exporter").setLevel(logging.WARNING)
     return AzureMonitorTraceExporter(
         connection_string=connection,
         credential=credential,
-        # Else it looks for the global one, which is not ours.
+        # Otherwise it uses the global provider, which is not ours.
         tracer_provider=provider,
-        # What cannot be sent is dropped, as everywhere here: the disk of an instance goes with it.
+        # Spans that cannot be sent are dropped, as everywhere here: an instance's disk does not outlive it.
         disable_offline_storage=True,
         timeout=EXPORT_TIMEOUT_S,
         retry_total=_RETRIES,

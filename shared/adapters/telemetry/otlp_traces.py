@@ -1,4 +1,7 @@
-"""Spans to an OTLP/HTTP collector. Imported only where one is configured."""
+"""Spans to an OTLP/HTTP collector. Imported only where one is configured.
+
+Implements no port: makes an exporter for `SdkTracer`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from shared.settings import Settings
 
 
 def otlp_tracer(settings: Settings) -> SdkTracer:
-    """A tracer to the collector that is set."""
+    """A tracer that exports to the configured collector."""
     exporter = _Exporter(
         endpoint=f"{(settings.otel_exporter_otlp_endpoint or '').rstrip('/')}/v1/traces",
         headers=_headers(settings.otel_exporter_otlp_headers or ""),
@@ -24,7 +27,7 @@ def otlp_tracer(settings: Settings) -> SdkTracer:
 
 
 class _Exporter(OTLPSpanExporter):
-    """The SDK's, which tries each batch for some seconds; this one knows how the last one went."""
+    """The SDK's exporter, which retries each batch for some seconds; records whether the last batch was sent."""
 
     is_away = False
 

@@ -1,7 +1,9 @@
-"""Totals and gauges as the text that Prometheus scrapes, OpenMetrics for those who ask for it.
+"""Totals and gauges in the Prometheus text format, or in OpenMetrics if the client accepts it.
 
-Invariant: what cannot be read is left out, never shown as zero. A counter that falls to zero and comes back looks like
-a restart followed by a burst; one that is missing from a scrape looks like what it is.
+Implements no port: `GET /metrics` renders with it.
+
+Invariant: a value that cannot be read is left out, never shown as zero. A counter that falls to zero and comes back
+looks like a restart followed by a burst; a missing one is recognised as missing.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from shared.sessions.metrics import (
+from shared.sessions.measuring.catalogue import (
     ACTIVE_SESSIONS,
     COUNTED,
     INFINITE,
@@ -38,19 +40,19 @@ _FROM_ZERO: dict[Metric, tuple[tuple[str, ...], ...]] = {
     SESSION_CREATED: ((),),
     MESSAGE_COUNT: tuple((role.value,) for role in _ROLES),
 }
-"""Series shown before the first count, so that the first one is seen as an increase."""
+"""Series shown as 0 before the first count, so that the first count is seen as an increase."""
 
 _COST_NAME = "model_cost_usd_total"
-_COST_HELP = "What model calls cost by the registry's prices, in US dollars; models without a price are missing."
+_COST_HELP = "Cost of model calls at the registry's prices, in US dollars; models without a price are missing."
 _NANO = 1_000_000_000
-"""Of what is summed as whole billionths of a dollar, so that it adds up exactly; a scraper reads dollars."""
+"""Costs are summed as integers of 1e-9 dollars, so that sums are exact; scrapers read dollars."""
 
 
 def render(totals: Totals | None, gauges: Gauges | None, accept: str) -> tuple[bytes, str]:
-    """The exposition and its content type. None: that source is away, and its metrics are left out."""
+    """The exposition and its content type. None: that source is unavailable, and its metrics are left out."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(totals, gauges))
-    # Not the library's own choice: that trips over a version that is no number, and promises back any that is.
+    # Not the library's own negotiation: it fails on a version that is not a number, and echoes any other.
     kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
     if OPENMETRICS in kinds:
         text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
@@ -59,7 +61,7 @@ def render(totals: Totals | None, gauges: Gauges | None, accept: str) -> tuple[b
 
 
 class _Snapshot(Collector):
-    """One answer; registered in a registry of its own."""
+    """The metrics of one response; registered in its own registry."""
 
     def __init__(self, totals: Totals | None, gauges: Gauges | None) -> None:
         self._totals = totals
@@ -74,7 +76,7 @@ class _Snapshot(Collector):
             yield GaugeMetricFamily(PENDING_APPROVALS.name, PENDING_APPROVALS.help, self._gauges.pending_approvals)
         sources = GaugeMetricFamily(
             "metrics_source_up",
-            "Whether the source of a part of these metrics answered; without it that part is left out.",
+            "Whether a source of these metrics is available; without it, its metrics are left out.",
             labels=("source",),
         )
         sources.add_metric(("redis",), self._totals is not None)
@@ -112,7 +114,7 @@ def _histogram(metric: Metric, totals: Totals) -> Family:
         sum_us = parts.pop(SUM_FIELD, 0)
         buckets: list[tuple[str, float]] = []
         below = 0
-        # All bounds on record, not only today's: after a change of buckets both old and new values stay in place.
+        # All stored bounds, not only the current ones: after a change of buckets, old values keep their bounds.
         for bound in sorted({*map(repr, metric.buckets), INFINITE, *parts}, key=float):
             below += parts.get(bound, 0)
             buckets.append((bound, below))
@@ -121,9 +123,9 @@ def _histogram(metric: Metric, totals: Totals) -> Family:
 
 
 def _series(metric: Metric, totals: Totals) -> Iterator[tuple[tuple[str, ...], int]]:
-    """(what stands behind the metric's name, value) of its fields.
+    """Pairs of (label values, value) of the metric's fields; for a histogram the last "label" is the part.
 
-    A field that another version of the app wrote, with other labels, is not ours to show.
+    Fields with other labels were written by another version of the app and are skipped.
     """
     parts = len(metric.labels) + (metric.kind is Kind.HISTOGRAM)
     for field, value in totals.items():

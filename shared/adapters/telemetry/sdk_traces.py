@@ -1,7 +1,7 @@
-"""Spans through the OpenTelemetry SDK. Imported only where an exporter is configured.
+"""Spans through the OpenTelemetry SDK. Imported only where an exporter is configured. Implements `Tracer` and `Span`.
 
-Invariant: whoever takes the spans may be slow or away and costs the app nothing: they leave in batches from a thread of
-their own, and are dropped when its queue is full.
+Invariant: a slow or unavailable receiver of spans does not affect the app. Spans are sent in batches by a separate
+thread, and are dropped when its queue is full.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _W3C = TraceContextTextMapPropagator()
 
 
 def batching_tracer(settings: Settings, exporter: SpanExporter, *, is_away: Callable[[], bool]) -> SdkTracer:
-    """A tracer whose spans leave in batches; what is left leaves when the process ends.
+    """A tracer that sends spans in batches, and the remaining ones when the process ends.
 
     is_away: whether the last batch could not be sent.
     """
     tracer = SdkTracer(settings, BatchSpanProcessor(exporter))
 
     def leave() -> None:
-        # Who was away just now is not waited for.
+        # Do not wait for a receiver that was just unavailable.
         if is_away():
             exporter.shutdown()
         tracer.shutdown()
@@ -54,9 +54,9 @@ def batching_tracer(settings: Settings, exporter: SpanExporter, *, is_away: Call
 
 
 class SdkTracer:
-    """`Tracer` over the SDK, with a provider of its own: whatever else in the process traces keeps the global one.
+    """`Tracer` over the SDK, with its own provider; the global one is left to other code in the process.
 
-    What is not here is read by the SDK from its standard variables: OTEL_TRACES_SAMPLER, OTEL_BSP_..., and so on.
+    The SDK reads all other options from its standard variables: OTEL_TRACES_SAMPLER, OTEL_BSP_..., and so on.
     """
 
     def __init__(self, settings: Settings, processor: SpanProcessor) -> None:
@@ -109,12 +109,12 @@ class SdkTracer:
         return carrier.get("traceparent")
 
     def shutdown(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self.provider.shutdown()
 
 
 class _Span:
-    """`Span` over the SDK's; the current one while it is open."""
+    """`Span` over the SDK's span; it is the current span while it is open."""
 
     def __init__(self, span: SdkSpan) -> None:
         self._span = span
@@ -139,7 +139,7 @@ class _Span:
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, but for the one span whose id its children knew before it was made."""
+    """Random ids, except for a span whose id was fixed before it was created, because its children needed it."""
 
     next_span_id = 0
 
@@ -150,7 +150,7 @@ class _Ids(RandomIdGenerator):
 
 def _fail(span: SdkSpan, error_type: str) -> None:
     span.set_attribute("error.type", error_type)
-    # Without a description: an exception's text may hold what somebody said.
+    # Without a description: an exception's text may contain user content.
     span.set_status(Status(StatusCode.ERROR))
 
 

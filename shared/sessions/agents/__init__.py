@@ -1,4 +1,4 @@
-"""Agents as data: what a session talks to, in versions that never change, and the plan a turn gets from one.
+"""Agents as data, in immutable versions, and the turn plans made from them.
 
-Not here: what a model may call (`tools/`), how its calls are allowed (`records/policy.py`, `approvals/`).
+Not here: tools (`tools/`), approval policies (`records/policy.py`, `approvals/`).
 """

@@ -1,7 +1,7 @@
-"""Agents: what a session talks to, as data. A turn keeps a frozen plan of the version it began with.
+"""Agents as data. A turn keeps a frozen plan of the agent version it began with.
 
-Invariant: a version never changes; `plan_turn` is the one place where agent, session and message are weighed against
-each other: what is nearest to the message wins.
+Invariant: a version never changes. `plan_turn` is the one place that merges the settings of agent, session and message:
+the message's win over the session's, and the session's over the agent's.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MAX_TOOLS = 64
 
 
 def _distinct(names: list[str] | None) -> list[str] | None:
-    # Two functions of one name are a request that a model endpoint refuses.
+    # Model endpoints refuse a request with two functions of the same name.
     return None if names is None else list(dict.fromkeys(names))
 
 
 def _said(text: str) -> str:
     if not text.strip() or "\x00" in text:
-        raise ValueError("says nothing, or holds U+0000")
+        raise ValueError("is blank or contains U+0000")
     return text
 
 
@@ -46,31 +46,31 @@ class NewAgent(Value):
     instructions: Annotated[str, AfterValidator(_said)] = Field(
         min_length=1, max_length=MAX_INSTRUCTIONS_CHARS, description="The system message"
     )
-    model: str | None = Field(None, min_length=1, max_length=128, description="Deployment; null: the app's own")
-    model_api: ModelApi | None = Field(None, description="Over which its model is asked; null: as the settings say")
+    model: str | None = Field(None, min_length=1, max_length=128, description="Deployment; null: the app's default")
+    model_api: ModelApi | None = Field(None, description="API to call its model over; null: as the settings say")
     model_context_tokens: int | None = Field(
-        None, ge=256, le=100_000_000, description="What its model reads and writes in one call; null: as is known"
+        None, ge=256, le=100_000_000, description="Context window of its model; null: from settings or registry"
     )
     tools: Annotated[list[ToolName] | None, Field(max_length=MAX_TOOLS), AfterValidator(_distinct)] = Field(
-        None, description="Names; null: every tool there is"
+        None, description="Tool names; null: all tools"
     )
     policies: dict[ToolName, ApprovalPolicy] = Field({}, max_length=MAX_TOOLS, description="By tool name")
-    defaults: SessionConfig = Field(SessionConfig(), description="For what a session does not set; unset fields stay")
+    defaults: SessionConfig = Field(SessionConfig(), description="Used where a session sets nothing")
     vision: bool = Field(False, description="Its model reads images")
     compact_at: float | None = Field(
         0.8,
         gt=0,
         le=1,
-        description="Share of the window from which on the model reads a summary of older turns; null: never",
+        description="Share of the window above which a summary replaces older turns; null: never",
     )
     containment: Containment = Field(
         Containment.RULE_OF_TWO,
-        description="What holds for calls that act outward from a conversation with what others wrote and private data",
+        description="Rule for calls with external side effects, once untrusted input and private data come together",
     )
 
     @field_serializer("defaults")
     def _only_set(self, defaults: SessionConfig) -> JsonObject:
-        # Sent back as it is shown, an agent must say the same: what its author left open stays open.
+        # A round trip (GET, then PUT) must not change the agent: unset defaults stay unset.
         return defaults.model_dump(mode="json", exclude_unset=True)
 
 
@@ -79,7 +79,7 @@ class Agent(NewAgent):
 
     id: str
     version: int
-    created_at: datetime | None = Field(None, description="null: comes with Parley")
+    created_at: datetime | None = Field(None, description="null: built in")
     created_by: str | None = None
 
 
@@ -92,11 +92,11 @@ DEFAULT_AGENT = Agent(
         "Some tool calls wait for a person's approval; when one is rejected or times out, say so and go on without it."
     ),
 )
-"""Version 1 of `assistant`; what an admin stores under its id are the versions from 2 on."""
+"""Version 1 of `assistant`. Versions that an admin stores under this id start at 2."""
 
 
 def effective_config(agent: Agent, config: SessionConfig) -> SessionConfig:
-    """What the session set over what the agent sets; what neither set is the app's default."""
+    """The session's settings over the agent's defaults; the app's defaults for the rest."""
     if not agent.defaults.model_fields_set:
         return config
     return SessionConfig.of_store(agent.defaults.model_dump(exclude_unset=True) | config.model_dump(exclude_unset=True))
@@ -104,7 +104,7 @@ def effective_config(agent: Agent, config: SessionConfig) -> SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class KnownModels:
-    """What is known of models when a turn is planned. The other fields are of the app's default model."""
+    """Model facts that `plan_turn` needs. context_tokens, reasoning_effort: the app's default model's."""
 
     registry: ModelRegistry = field(default_factory=ModelRegistry)
     context_tokens: int | None = None
@@ -120,14 +120,14 @@ def plan_turn(
     output_schema: JsonObject | None = None,
     known: KnownModels = KnownModels(),
 ) -> TurnPlan:
-    """Freeze what a turn runs with.
+    """Freeze the settings that a turn runs with.
 
-    config: the effective one; model: the app's default deployment; approval_mode, output_schema: the message's own.
-    Raises InvalidInput (VALIDATION_ERROR) for what the model is known not to take.
+    config: from `effective_config`. model: the app's default deployment. approval_mode, output_schema: the message's.
+    Raises InvalidInput (VALIDATION_ERROR) for settings that the model is known not to support.
     """
     names = [tool.name for tool in all_tools()]
     chosen = config.model or agent.model or model
-    is_agents = chosen == (agent.model or model)  # what the agent says of its model is not about another
+    is_agents = chosen == (agent.model or model)  # the agent's model settings do not apply to other models
     is_default = chosen == model
     facts = known.registry.find(chosen)
     context_tokens = (
@@ -168,7 +168,7 @@ def plan_turn(
 
 
 def _readable(wanted: int, context_tokens: int | None, max_output_tokens: int | None) -> int:
-    """Most tokens that a call reads: what is wanted, as far as the window holds it beside an answer."""
+    """Most input tokens of a call: `wanted`, or what the window leaves after an answer."""
     if context_tokens is None:
         return wanted
     answer = min(max_output_tokens or context_tokens // 4, context_tokens // 2)
@@ -180,10 +180,10 @@ def _check_takes(name: str, facts: Model, config: SessionConfig) -> None:
     effort = config.reasoning_effort
     if effort is not None and facts.efforts is not None and effort not in facts.efforts:
         takes = ", ".join(facts.efforts) or "none of them"
-        raise _not_taken("reasoning_effort", f"the model {name} takes {takes}")
+        raise _not_taken("reasoning_effort", f"the model {name} supports {takes}")
     if (config.max_turn_cost_usd or config.max_session_cost_usd) and not facts.is_priced:
         field_name = "max_turn_cost_usd" if config.max_turn_cost_usd else "max_session_cost_usd"
-        raise _not_taken(field_name, f"the price of the model {name} is not known; an operator sets it in MODELS")
+        raise _not_taken(field_name, f"the price of the model {name} is unknown; the operator can set it in MODELS")
 
 
 def _not_taken(name: str, message: str) -> InvalidInput:

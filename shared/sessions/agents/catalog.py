@@ -1,6 +1,6 @@
-"""AgentCatalog: the agents there are, the one that ships with Parley among them, and new versions of them.
+"""AgentCatalog: lists agents, the built-in one included, and stores new versions of them.
 
-Invariant: of two who write at once neither is lost: each makes a version of its own, or is told that it came too late.
+Invariant: concurrent writes lose nothing: each creates a version of its own, or fails with a conflict.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shared.sessions.tools.registry import find_tool
 log = logging.getLogger(__name__)
 
 _TRIES = 10
-"""Lost races after which a writer without `If-Match` is told to come back."""
+"""Lost races after which a write without `If-Match` fails with a conflict."""
 
 
 class AgentRepository(Protocol):
@@ -37,18 +37,18 @@ class AgentRepository(Protocol):
 
 
 class AgentCatalog:
-    """Everyone signed in may see agents, admins may change them."""
+    """All signed-in users may read agents; only admins may change them."""
 
     def __init__(self, agents: AgentRepository) -> None:
         self._agents = agents
 
     async def check(self, agent_id: str | None) -> None:
-        """Raises InvalidInput(VALIDATION_ERROR) for a body that names an agent there is not."""
+        """Raises InvalidInput(VALIDATION_ERROR) for an unknown agent."""
         if agent_id not in {None, DEFAULT_AGENT.id} and await self._agents.newest(agent_id or "") is None:
             raise unknown_agent(agent_id)
 
     async def get(self, agent_id: str, version: int | None = None) -> Agent:
-        """The newest version, or a certain one. Raises NotFound."""
+        """The newest version, or the given one. Raises NotFound."""
         if version is None:
             found = await self._agents.newest(agent_id)
         else:
@@ -71,12 +71,12 @@ class AgentCatalog:
     async def put(
         self, agent_id: str, body: NewAgent, principal: Principal, *, if_match: str | None
     ) -> tuple[Agent, bool]:
-        """Add a version, unless the newest says the same already; the flag is True for an agent there was not.
+        """Add a version, unless the newest has the same content; the flag is True for a new agent.
 
         Raises NotFound (not an admin), Conflict (`if_match` names another version), InvalidInput.
         """
         if Role.ADMIN not in principal.roles:
-            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "Only an admin changes agents.")
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "Only an admin can change agents.")
         _check(body)
         for _ in range(_TRIES):
             newest = await self._agents.newest(agent_id)
@@ -86,7 +86,7 @@ class AgentCatalog:
             if newest is not None and _content(newest) == body.model_dump():
                 return newest, False
             agent = Agent.model_validate(
-                dict(body)  # its values as they are: dumped, they would forget which fields were set
+                dict(body)  # not `model_dump`, which would lose which fields were set
                 | {
                     "id": agent_id,
                     "version": 1 if newest is None else newest.version + 1,
@@ -99,11 +99,11 @@ class AgentCatalog:
                     who = principal.user_id
                     log.warning("agent %s version %d, by %s, is free of the rule of two", agent_id, agent.version, who)
                 return agent, newest is None
-        raise Conflict(ErrorCode.CONFLICT, "Others change this agent at the same time; read it again.")
+        raise Conflict(ErrorCode.CONFLICT, "The agent is being changed by others at the same time; read it again.")
 
 
 def unknown_agent(agent_id: str | None) -> InvalidInput:
-    """What a caller is told who names an agent there is not."""
+    """The error for an unknown agent."""
     return InvalidInput(
         ErrorCode.VALIDATION_ERROR,
         f"There is no agent {agent_id!r}.",
@@ -134,12 +134,12 @@ def _check(body: NewAgent) -> None:
         {"field": f"policies.{name}", "message": "unknown tool"} for name in body.policies if not find_tool(name)
     ]
     if body.defaults.expires_after_seconds is not None:
-        # How long a session lives is counted from its opening, which an agent's later version must not move.
-        errors.append({"field": "defaults.expires_after_seconds", "message": "belongs to a session or a template"})
+        # A session's lifetime counts from its creation; a later agent version must not change it.
+        errors.append({"field": "defaults.expires_after_seconds", "message": "set it on a session or a template"})
     if errors:
         raise InvalidInput(ErrorCode.VALIDATION_ERROR, "The agent is not valid.", errors=errors[:20])
 
 
 def _content(agent: Agent) -> dict[str, object]:
-    """What makes a version; of its defaults only those that were set."""
+    """The content of a version; of its defaults only the fields that were set."""
     return agent.model_dump(include=set(NewAgent.model_fields))

@@ -1,12 +1,12 @@
-"""The rule of two: which calls a model does not make alone, by what it had read when it made them. Pure functions.
+"""The rule of two: which tool calls need approval because of what the model has read. Pure functions.
 
-A conversation that holds what others wrote (A) and has private data within its reach (B) does not act outward (C)
-without a person: what others wrote may have told the model to. Source: Meta, "Agents Rule of Two" (2025-10-31), after
-Simon Willison's "lethal trifecta"; docs/decisions/0015-the-rule-of-two.md says what was weighed.
+A conversation that holds untrusted input (A) and can reach private data (B) has no external side effects (C) without
+approval: the untrusted input may be a prompt injection. Source: Meta, "Agents Rule of Two" (2025-10-31), after Simon
+Willison's "lethal trifecta"; docs/decisions/0015-the-rule-of-two.md gives the alternatives.
 
-Invariant: an answer is written from everything its model read, so it carries the sources of all of that on: along a
-branch, into a fork, over any number of turns, they only grow. A call counts by what its model had read when it wrote
-it; nothing that is stored later had a part in it, so nothing can change in between either.
+Invariant: an answer inherits the sources of everything its model has read, so along a branch, into a fork and over any
+number of turns, sources only grow. A call is judged by what its model had read when it wrote the call; messages that
+are stored later do not change that.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from shared.sessions.tools.registry import (
 
 FILES = "attached files"
 PEOPLE = "other people"
-"""Sources beside tools. With a space, as no tool's name has."""
+"""Sources that are not tools. They contain a space, which tool names never do."""
 
 _RISKS = {FILES: READS, PEOPLE: frozenset({ToolRisk.READS_UNTRUSTED})}
 
-# Up to what ends an address in text, Markdown, HTML or JSON.
+# Ends at characters that end a URL in text, Markdown, HTML or JSON.
 _ADDRESS = re.compile(r"https?://[^\s\"'<>\\`{|}^]+", re.IGNORECASE)
 _PUNCTUATION = ".,;:!?)]*_"
 
-# How the results begin that `tool_handler.py` writes for calls that did not run, or did not do so.
+# Prefixes of the results that `tool_handler.py` writes for calls that did not run, or failed.
 _DECLINED = ('{"status":"rejected"', '{"status":"timed_out"')
 _FAILED = '{"status":"failed"'
 
 
 def sources_read(context: Sequence[ContextMessage]) -> frozenset[str]:
-    """Where that which a model reads comes from, as far as it matters: tools, and the two above.
+    """The sources of a context that matter for the rule: tools that read, FILES and PEOPLE.
 
     context: newest first.
     """
@@ -60,12 +60,12 @@ def sources_read(context: Sequence[ContextMessage]) -> frozenset[str]:
 
 
 def untrusted(sources: Iterable[str]) -> list[str]:
-    """Those that hold what others wrote."""
+    """The sources of untrusted input."""
     return sorted(source for source in sources if ToolRisk.READS_UNTRUSTED in _risks_of(source))
 
 
 def private(sources: Iterable[str], plan: TurnPlan) -> list[str]:
-    """What private data stands in the conversation, or is a call away."""
+    """The sources of private data: those read already, and those that a tool of the plan could read."""
     return sorted(name for name in {*sources, *plan.tools} if ToolRisk.READS_PRIVATE in _risks_of(name))
 
 
@@ -76,7 +76,7 @@ def is_contained(
     sources: frozenset[str],
     context: Sequence[ContextMessage],
 ) -> bool:
-    """Whether all three come together in a call. context: what its model had read, newest first; sources: of that."""
+    """Whether A, B and C all hold for a call. context: what its model had read, newest first; sources: its sources."""
     return (
         ToolRisk.ACTS_OUTWARD in tool.risks
         and bool(untrusted(sources))
@@ -86,16 +86,17 @@ def is_contained(
 
 
 def supervised(policy: ApprovalPolicy) -> ApprovalPolicy:
-    """The policy of a contained call: each takes a person, so silence is no yes and a yes is for one call."""
+    """The policy for a contained call: a person approves each one, so a timeout rejects and grants do not apply."""
     return policy.model_copy(update={"on_timeout": TimeoutAction.REJECT, "allow_for_session": False})
 
 
 def reason(sources: Iterable[str], plan: TurnPlan) -> str:
-    """Why a contained call waits, for whoever decides it."""
+    """Why a contained call waits, for the approver."""
     sources = list(sources)
     return (
-        f"Rule of two: the model has read what others wrote ({', '.join(untrusted(sources))}), private data is in its "
-        f"reach ({', '.join(private(sources, plan))}), and this call acts outward. What it read may have told it to."
+        f"Rule of two: the model has read untrusted input ({', '.join(untrusted(sources))}), it can reach private data "
+        f"({', '.join(private(sources, plan))}), and this call has an external side effect. The untrusted input may "
+        "have caused it."
     )
 
 
@@ -104,15 +105,15 @@ def _risks_of(source: str) -> frozenset[ToolRisk]:
     if known is not None:
         return known
     tool = find_tool(source)
-    # What a tool that is gone has said still stands in the conversation.
+    # The tool was removed, but its results may still be in the conversation: assume the worst.
     return READS if tool is None else tool.risks
 
 
 def _is_quoted(tool: Tool, arguments: Mapping[str, Any], context: Sequence[ContextMessage]) -> bool:
-    """Whether a call only follows an address that a user or a page outside wrote, letter by letter.
+    """Whether the call's URL is an exact copy of one that a user or an external page wrote.
 
-    Such an address was there before the model knew anything to put into it. Not so in an answer, in a file or in the
-    history, where the model can have put it: from there it does not count.
+    The model cannot have put data into such a URL. A URL from an answer, a file or the history does not count: the
+    model may have written it there.
     """
     address = arguments.get(tool.outward_unless_quoted) if tool.outward_unless_quoted is not None else None
     if not isinstance(address, str):
@@ -130,20 +131,19 @@ def _same(found: str, bare: str) -> bool:
 
 
 def _written_outside(context: Sequence[ContextMessage]) -> Iterator[str]:
-    """The users' messages, and the results of tools that read outside and nothing else."""
+    """User messages, and results of tools that read only untrusted, non-private sources."""
     yield from (message.content for message in context if message.role == "user")
     yield from (text for tool, text in _results(context) if tool.risks & READS == {ToolRisk.READS_UNTRUSTED})
 
 
 def _results(context: Sequence[ContextMessage]) -> Iterator[tuple[Tool, str]]:
-    """What tools said, oldest first. Left out is what only we or an approver said: of a call that was declined, or
-    whose arguments were wrong."""
+    """Tool results, oldest first. Skips results that no tool wrote: of declined calls and of invalid arguments."""
     calls: dict[str | None, list[JsonObject]] = {}
     for message in reversed(context):
         if message.role == "assistant":
             calls = {}
             for call in message.calls or ():
-                # A model may give two calls of one answer the same id; then each result counts for both.
+                # A model may use the same id for two calls of one answer; each result then counts for both.
                 calls.setdefault(call["id"], []).append(call)
         elif message.role == "tool" and not message.content.startswith(_DECLINED):
             for call in calls.get(message.tool_call_id, ()):

@@ -1,4 +1,4 @@
-"""Approvals as the wire shows them, and the decision that a caller sends."""
+"""Wire models: an approval, and the body of a decision."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Approval(Value):
     turn_id: str
     tool: str
     arguments: JsonObject
-    decided_arguments: JsonObject | None = Field(None, description="What was approved instead of `arguments`")
+    decided_arguments: JsonObject | None = Field(None, description="Approved instead of `arguments`")
     status: ApprovalStatus
     requested_by: str
     requested_at: datetime
     expires_at: datetime
-    decided_by: str | None = Field(None, description="null with a decision: nobody answered, and the policy decided")
+    decided_by: str | None = Field(None, description="null after a timeout: the policy decided")
     decided_at: datetime | None = None
     comment: str | None = None
-    policy: ApprovalPolicy = Field(description="As it was when the call was asked for")
+    policy: ApprovalPolicy = Field(description="As it was when the approval was requested")
     quorum: int = Field(description="How many people have to approve the same arguments")
     votes: list[Vote] = Field(description="In the order they were cast")
     for_session: bool = Field(False, description="It also allows this tool for the rest of the session")
     reason: str | None = Field(
         None,
-        description="Why it takes a person whatever mode, policy and grants say: the rule of two; null: they say so",
+        description="Set when the rule of two requires approval, whatever mode, policy and grants say; else null",
     )
 
 
@@ -44,4 +44,4 @@ class NewDecision(Value):
     decision: Decision
     arguments: SentJson | None = Field(None, description="Approve with these arguments instead")
     comment: str | None = Field(None, max_length=2_000)
-    for_session: bool = Field(False, description="Allow this tool for the rest of the session, where the policy does")
+    for_session: bool = Field(False, description="Allow this tool for the rest of the session, if the policy permits")

@@ -1,7 +1,7 @@
-"""What people hear of an approval after they were asked: reminders, the escalation, the decision. When, and as what.
+"""The schedule of an approval's notices: reminders, the escalation and the decision.
 
-Invariant: pure functions of frozen values and of the time that is passed in, since orchestrators compute them again in
-every replay. A notice that could only come after the deadline never comes.
+Invariant: pure functions of frozen values and a time argument, since orchestrators compute them again in every replay.
+No notice is sent after the approval's deadline.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from enum import StrEnum
 from shared.sessions.records.policy import ApprovalPolicy
 
 MAX_REMINDERS = 100
-"""Of one approval; each adds to the history that is read again in every replay."""
+"""Most reminders of one approval. Each adds to the history that every replay reads."""
 
 
 class NoticeKind(StrEnum):
-    REQUESTED = "requested"  # somebody is asked
-    REMINDER = "reminder"  # and asked again
-    ESCALATED = "escalated"  # and now others may decide too
+    REQUESTED = "requested"  # the approval was opened
+    REMINDER = "reminder"  # nobody has decided yet
+    ESCALATED = "escalated"  # the escalation role may decide too
     DECIDED = "decided"  # or timed out, or cancelled
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to tell. number: of a reminder, from 1."""
+    """One notice. number: which reminder, from 1; 0 for other kinds."""
 
     kind: NoticeKind
     at: datetime
@@ -34,7 +34,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class NoticeSchedule:
-    """What is still to come while nobody decides. Every time is aware UTC."""
+    """The notices still to be sent while the approval is pending. All times are aware UTC."""
 
     expires_at: datetime
     remind_at: datetime | None = None
@@ -53,7 +53,7 @@ class NoticeSchedule:
         return first if first is not None and first.at < self.expires_at else None
 
     def after(self, given: Notice, now: datetime) -> NoticeSchedule:
-        """What is left once it was given; reminders whose time has passed meanwhile are left out, not made up for."""
+        """The schedule after a notice was sent; skips reminders whose time has passed meanwhile."""
         if given.kind is NoticeKind.ESCALATED:
             return replace(self, escalate_at=None)
         missed = max(0, (now - given.at) // self.remind_every)
@@ -61,7 +61,7 @@ class NoticeSchedule:
 
 
 def reminders_until(policy: ApprovalPolicy, requested_at: datetime, until: datetime) -> int:
-    """How many reminders there may have been by then, at most."""
+    """Most reminders that can have been sent by `until`."""
     if policy.reminder_seconds is None:
         return 0
     return min(MAX_REMINDERS, max(0, (until - requested_at) // timedelta(seconds=policy.reminder_seconds)))

@@ -1,6 +1,6 @@
-"""A model's tool call as our policy sees it, before anything of it is stored or run.
+"""Checks a model's tool call and applies the approval policy, before the call is stored or run.
 
-Invariant: whatever a model writes can be stored, and a call that cannot run waits for nobody.
+Invariant: whatever a model writes can be stored, and a call that cannot run never waits for approval.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from shared.sessions.records.steps import ContextMessage, ProposedCall
 from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
 
 _MAX_NAME_CHARS = 64
-"""The chat-completions limit of a function name; a model may still write anything."""
+"""The chat-completions limit of a function name; a model may still write a longer one."""
 
 _MAX_DEPTH = 64
-"""Far below what the JSON encoder takes (254), since arguments travel inside events and rows."""
+"""Far below the JSON encoder's limit (254), since arguments are nested inside events and rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stood when a model wrote its calls."""
+    """The state of the session when a model wrote its calls."""
 
     granted_tools: frozenset[str] = frozenset()
-    """Approved for the rest of the session."""
+    """Grants of tools approved for the rest of the session (`approvals.rules.grant_of`)."""
     declined_digests: frozenset[str] = frozenset()
-    """Of calls of the same turn that were declined."""
+    """Digests of calls that were declined earlier in the turn."""
     sources: frozenset[str] = frozenset()
-    """Of what it had read."""
+    """The sources of `context`."""
     context: Sequence[ContextMessage] = ()
-    """What it had read, newest first."""
+    """What the model had read, newest first."""
 
 
 NOTHING_STANDS = Standing()
 
 
 def propose(call: ModelToolCall, index: int, plan: TurnPlan, standing: Standing = NOTHING_STANDS) -> ProposedCall:
-    """A model's call as our policy sees it. A call that cannot run never waits for anyone."""
+    """Check a model's call and decide whether it needs approval. A call that cannot run never does."""
     arguments: dict[str, object] = {}
     error: str | None = None
     tool = find_tool(call.name) if call.name in plan.tools else None
@@ -73,7 +73,7 @@ def propose(call: ModelToolCall, index: int, plan: TurnPlan, standing: Standing 
         contained = is_contained(tool, arguments, plan, standing.sources, standing.context)
         supervised = contained and plan.containment is not Containment.OFF
         by_policy = requires_approval(tool, plan) and not is_granted(tool.name, plan, standing.granted_tools)
-        # A no is an answer: who is asked again until they tire has not agreed.
+        # A rejection is final for the turn: the model must not ask again until an approver gives in.
         declined = (
             bool(standing.declined_digests) and arguments_digest(tool.name, arguments) in standing.declined_digests
         )

@@ -1,7 +1,7 @@
-"""What a policy means: which calls wait, who may decide, when, and what counts. Pure functions, no store, no clock.
+"""The meaning of an approval policy: which calls wait, who may decide and when, and how votes count. Pure functions.
 
-Invariant: everything here fails closed. Who is not named may not decide, what a policy does not allow is refused, and
-a right that begins later (escalation) begins by the clock of the approval, whether or not anybody was told of it.
+Invariant: everything here fails closed. Only people the policy names may decide, and what it does not allow is refused.
+Escalation takes effect at its time, whether or not the notice was delivered.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from shared.sessions.tools.registry import Tool, ToolApproval
 
 
 def requires_approval(tool: Tool, plan: TurnPlan) -> bool:
-    """Whether a call of this tool waits for a person, session grants aside.
+    """Whether a call of this tool needs approval, before session grants are considered.
 
-    A policy that requires it stands above the mode, which whoever posts a message may choose.
+    A policy that requires approval overrides the mode, since anyone who posts a message may choose the mode.
     """
     required = plan.policy_of(tool.name).required
     if required or plan.approval_mode is ApprovalMode.MANUAL:
@@ -36,37 +36,39 @@ def requires_approval(tool: Tool, plan: TurnPlan) -> bool:
 
 
 def default_policy(tool: Tool) -> ApprovalPolicy:
-    """What holds for a tool's calls in mode `policy` where an agent says nothing of it."""
+    """The policy of a tool in mode `policy` when the agent sets none."""
     return DEFAULT_POLICY.model_copy(update={"required": tool.approval is ToolApproval.MANUAL})
 
 
 def is_granted(tool: str, plan: TurnPlan, granted_tools: frozenset[str]) -> bool:
-    """Whether it was approved for the rest of the session, under the policy that this turn has too."""
+    """Whether the tool was approved for the rest of the session, under the same policy as this turn's."""
     policy = plan.policy_of(tool)
     return policy.allow_for_session and grant_of(tool, policy) in granted_tools
 
 
 def grant_of(tool: str, policy: ApprovalPolicy) -> str:
-    """What approving a tool for the rest of a session leaves in it: who decided under one policy has not decided under
-    another, of another agent or of a later version."""
+    """The grant stored when a tool is approved for the rest of a session: tool name and a hash of the policy.
+
+    A grant under one policy is not valid under another, such as another agent's or a later version's.
+    """
     rules = orjson.dumps(policy.model_dump(mode="json", exclude_defaults=True), option=orjson.OPT_SORT_KEYS)
     return f"{tool}:{hashlib.sha256(rules).hexdigest()[:32]}"
 
 
 def timeout_seconds(policy: ApprovalPolicy, plan: TurnPlan) -> int:
-    """How long an approval waits."""
+    """Seconds that an approval waits."""
     return plan.approval_timeout_seconds if policy.timeout_seconds is None else policy.timeout_seconds
 
 
 def escalates_at(policy: ApprovalPolicy, requested_at: datetime) -> datetime | None:
-    """From when on the escalation role may decide too."""
+    """When the escalation role may decide too; None: never."""
     if policy.escalate_after_seconds is None:
         return None
     return requested_at + timedelta(seconds=policy.escalate_after_seconds)
 
 
 def notice_schedule(record: ApprovalRecord) -> NoticeSchedule:
-    """When its people are reminded, and when others are asked."""
+    """When reminders and the escalation notice are sent."""
     every = timedelta(seconds=record.policy.reminder_seconds or 0)
     return NoticeSchedule(
         record.expires_at,
@@ -77,7 +79,7 @@ def notice_schedule(record: ApprovalRecord) -> NoticeSchedule:
 
 
 def deciding_roles(record: ApprovalRecord, now: datetime) -> list[Role]:
-    """Roles whose holders may decide by now."""
+    """Roles whose holders may decide at `now`."""
     roles = list(record.policy.roles)
     at = escalates_at(record.policy, record.requested_at)
     if at is not None and at <= now and record.policy.escalation_role is not None:
@@ -86,26 +88,26 @@ def deciding_roles(record: ApprovalRecord, now: datetime) -> list[Role]:
 
 
 def may_decide(record: ApprovalRecord, principal: Principal, now: datetime) -> bool:
-    """Whether the caller has a say at all; `refusal_to_approve` may still keep them from saying yes."""
+    """Whether the caller may decide at all; `refusal_to_approve` may still forbid them to approve."""
     if principal.user_id in record.policy.users:
         return True
     return any(role in principal.roles for role in deciding_roles(record, now))
 
 
 def may_see(record: ApprovalRecord, principal: Principal, now: datetime) -> bool:
-    """Those who may decide, and the people of its session."""
+    """Deciders, and the session's owner and participants."""
     return may_decide(record, principal, now) or record.owner_id == principal.user_id or record.participates
 
 
 def refusal_to_approve(record: ApprovalRecord, user_id: str) -> str | None:
-    """Why somebody who may decide may not say yes, safe to show; None when they may."""
+    """Why somebody who may decide may not approve, safe to show; None when they may."""
     if record.policy.forbid_self_approval and record.requested_by == user_id:
-        return "You asked for this call yourself: somebody else has to approve it. You may reject it."
+        return "You requested this call: somebody else has to approve it. You may reject it."
     return None
 
 
 def approvals_so_far(tool: str, arguments: JsonObject, votes: Sequence[Vote]) -> int:
-    """The most people who approve the same arguments. arguments: those that were asked for."""
+    """The largest number of people who approve the same arguments. arguments: the requested ones."""
     digests = [
         arguments_digest(tool, arguments if vote.arguments is None else vote.arguments)
         for vote in votes
@@ -121,13 +123,13 @@ def arguments_digest(tool: str, arguments: JsonObject) -> str:
 
 
 def _canonical(value: object) -> object:
-    """JSON as it would come back from a jsonb column, which keeps a number's value and not how it was written."""
+    """JSON as a jsonb column returns it: the column keeps a number's value, not its notation."""
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_canonical(item) for item in value]
     if isinstance(value, float) and value.is_integer():
-        # From its shortest decimal form, which is what was sent to the database, not its binary value.
+        # From the shortest decimal form, which is what the database receives, not from the binary value.
         whole = int(Decimal(repr(value)))
         return whole if -(2**63) <= whole < 2**64 else value
     return value

@@ -1,6 +1,6 @@
-"""What a person's vote is, and what it means beside the decision that stands already. Pure functions.
+"""Validates a person's vote, and compares it with a decision already made. Pure functions.
 
-Invariant: a vote names the digest of the exact arguments it is about, and those arguments fit the tool's own schema.
+Invariant: a vote names the digest of the exact arguments it is about, and those arguments fit the tool's schema.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from shared.sessions.tools.registry import InvalidToolArguments, find_tool, vali
 
 
 def checked_vote(record: ApprovalRecord, body: NewDecision, user_id: str) -> VoteRecord:
-    """The vote of somebody who may decide, as far as the policy lets them.
+    """The vote of somebody who may decide, checked against the policy and the tool's schema.
 
     Raises Conflict (their own request), InvalidInput (VALIDATION_ERROR, INVALID_TOOL_ARGS, TOOL_NOT_FOUND).
     """
     asked = arguments_digest(record.tool, record.arguments)
-    # By digest, not by equality: to Python 1 and true are the same.
+    # Compared by digest, not by equality: in Python 1 equals True.
     digest = asked if body.arguments is None else arguments_digest(record.tool, body.arguments)
     if body.decision is Decision.REJECT:
         if digest != asked:
             raise _invalid("arguments", "A rejection takes no arguments.")
         if body.for_session:
-            raise _invalid("for_session", "Only an approval can hold for the rest of the session.")
+            raise _invalid("for_session", "Only an approval can apply to the rest of the session.")
         return VoteRecord(body.decision, user_id, digest, comment=body.comment)
     refusal = refusal_to_approve(record, user_id)
     if refusal is not None:
         raise Conflict(ErrorCode.CONFLICT, refusal)
     if body.for_session and not record.policy.allow_for_session:
-        raise _invalid("for_session", "The policy of this tool asks for an approval each time.")
+        raise _invalid("for_session", "The policy of this tool requires approval of each call.")
     grant = grant_of(record.tool, record.policy) if body.for_session else ""
     if digest == asked:
         return VoteRecord(body.decision, user_id, digest, None, body.comment, body.for_session, grant)
     if not record.policy.allow_changes:
-        message = "The policy of this tool allows the arguments as they are, or not at all."
+        message = "The policy of this tool does not allow changed arguments."
         raise _invalid("arguments", message, ErrorCode.INVALID_TOOL_ARGS)
     tool = find_tool(record.tool)
     if tool is None:
-        raise InvalidInput(ErrorCode.TOOL_NOT_FOUND, f"The tool {record.tool!r} is gone.")
+        raise InvalidInput(ErrorCode.TOOL_NOT_FOUND, f"The tool {record.tool!r} no longer exists.")
     try:
         validate_arguments(tool, body.arguments or {})
     except InvalidToolArguments as exc:
@@ -51,18 +51,18 @@ def checked_vote(record: ApprovalRecord, body: NewDecision, user_id: str) -> Vot
 
 
 def refuse_unless_same(record: ApprovalRecord, vote: VoteRecord, now: datetime) -> None:
-    """For a vote that changed nothing: fine when it says again what was said or what stands.
+    """For a vote that had no effect: accept it if it repeats the voter's vote or agrees with the decision.
 
     Raises Gone (APPROVAL_TIMEOUT), Conflict.
     """
     if record.status is ApprovalStatus.PENDING and now < record.expires_at:
         return
     if record.status in {ApprovalStatus.TIMED_OUT, ApprovalStatus.PENDING}:
-        # Still pending means its time is over and its orchestration has not said so yet.
+        # Still pending: the deadline has passed, and the orchestration has not recorded the timeout yet.
         raise Gone(ErrorCode.APPROVAL_TIMEOUT, "The time to decide is over.")
     if record.status is ApprovalStatus.CANCELLED:
         raise Conflict(ErrorCode.CONFLICT, "The turn was cancelled.")
-    by = record.decided_by or "its policy, since nobody did in time"
+    by = record.decided_by or "its policy, because nobody decided in time"
     approves = vote.decision is Decision.APPROVE
     if (record.status is ApprovalStatus.APPROVED) is not approves:
         raise Conflict(ErrorCode.CONFLICT, f"It was already {record.status} by {by}.")

@@ -1,4 +1,4 @@
-"""The audit trail: who did what, in entries that are chained by hashes, and how a reader checks the chain.
+"""The audit trail: who did what, as a chain of signed lines, and the check of that chain.
 
-Not here: where entries are kept (`adapters/`), metrics (`metrics.py`), logs.
+Not here: the store of the lines (`adapters/`), metrics (`metrics.py`), logs.
 """

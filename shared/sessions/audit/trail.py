@@ -1,8 +1,8 @@
-"""The audit trail: what was asked, who was told, who looked, voted and decided, and what then ran.
+"""The audit trail: which approvals were requested, who was notified, who viewed, voted and decided, and what then ran.
 
-Invariant: a line is claimed in the session's row before it is written to the trail's own store. One that is then lost
-leaves a gap that the next look at the trail reports; nothing is ever lost silently. A turn never waits long for a line
-and never fails for one.
+Invariant: a line's number is claimed in the session's row before the line is written to the trail's store. A line that
+is then lost leaves a gap, which every later report of the trail shows; nothing is lost silently. A turn never waits
+long for an audit line and never fails because of one.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from shared.sessions.records.sessions import SessionRecord
 log = logging.getLogger(__name__)
 
 SYSTEM = "system"
-"""Who did what no person did."""
+"""The `who` of actions that no person took."""
 
 TIMEOUT_S = 5.0
-"""For one line, with all tries: the turn that it is about waits meanwhile."""
+"""For writing one line, retries included: its turn waits meanwhile."""
 
 READ_TIMEOUT_S = 30.0
 _TRIES = 50
-"""To claim a number that others of the session want too."""
+"""Attempts to claim a number when other writers of the session claim numbers too."""
 
 _MAX_HEADS = 4_096
 MAX_DETAILS_CHARS = 20_000
@@ -45,28 +45,28 @@ MAX_DETAILS_CHARS = 20_000
 
 
 class AuditTrail(Protocol):
-    """Where audit lines go."""
+    """Records audit lines."""
 
     async def record(
         self, session_id: str, action: str, details: JsonObject, *, who: str = SYSTEM, within_s: float = TIMEOUT_S
     ) -> None:
-        """Append one line. Never raises: a store that is away costs the line and is logged as an error.
+        """Append one line. Never raises: if the store is unavailable, the line is lost and an error is logged.
 
         who: the user id of the person who did it. within_s: how long the caller can wait for it.
         """
         ...
 
     async def record_erasure(self, session_id: str, details: JsonObject, *, who: str) -> None:
-        """The one line that stays of an erased session. Never raises."""
+        """Write the one line that remains of an erased session. Never raises."""
         ...
 
 
 class AuditUnavailable(Exception):
-    """The store of the lines cannot be reached, or holds something else in a line's place."""
+    """The line store cannot be reached, or another row already has the line's key."""
 
 
 class AuditAnchors(Protocol):
-    """The session's row: where its trail ends."""
+    """The anchors of trails, in the sessions' rows."""
 
     async def anchor(self, session_id: str) -> Anchor | None:
         """None when there is no such session."""
@@ -85,15 +85,15 @@ class AuditLines(Protocol):
         ...
 
     def read(self, session_id: str) -> AsyncGenerator[SealedLine]:
-        """In the order of their row keys, but for what is left of erased sessions of that id."""
+        """Lines in row key order, without the erasure lines of erased sessions with the same id."""
         ...
 
     async def erase(self, session_id: str) -> None:
-        """Delete what `read` finds."""
+        """Delete the lines that `read` returns."""
         ...
 
     async def append_erasure(self, session_id: str, line: SealedLine) -> None:
-        """A line that `read` does not show and `erase` leaves."""
+        """Insert a line that `read` does not return and `erase` does not delete."""
         ...
 
 
@@ -101,7 +101,7 @@ class AuditLine(Value):
     """One line of a session's audit trail."""
 
     number: int
-    at: datetime | None = Field(description="null when it was altered beyond reading")
+    at: datetime | None = Field(description="null when it was altered and is unreadable")
     who: str = Field(description="A user id, or `system`")
     action: str
     details: JsonObject
@@ -110,12 +110,12 @@ class AuditLine(Value):
 
 
 class AuditProblem(Value):
-    line: int | None = Field(description="null for a row that is no line of the trail")
+    line: int | None = Field(description="null for a row that is not a line of the trail")
     message: str
 
 
 class AuditPage(Value):
-    """Lines, oldest first, and what a look at the whole trail has found."""
+    """Lines, oldest first, and the result of verifying the whole trail."""
 
     items: list[AuditLine]
     next_cursor: str | None
@@ -135,13 +135,13 @@ class ChainedAudit:
         keys: Sequence[bytes],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """read: a session for a user, raises NotFound. keys: for lines only; the first seals. clock: aware UTC."""
+        """read: a session for a user, raises NotFound. keys: the first seals, all verify. clock: aware UTC."""
         self._anchors = anchors
         self._lines = lines
         self._read = read
         self._keys = keys
         self._clock = clock
-        # What this process wrote last: saves a read per line, and a claim finds out when it is no longer so.
+        # Last lines written by this process. They save a read per line; a stale one makes the claim fail and is reread.
         self._heads: dict[str, Anchor] = {}
 
     async def record(
@@ -159,7 +159,7 @@ class ChainedAudit:
             _log_lost(session_id, action, details, line, exc)
 
     async def _claim(self, session_id: str, action: str, details: str, who: str) -> SealedLine | None:
-        """The next line of the trail, sealed; None when the session is gone. Raises AuditUnavailable."""
+        """Claim and seal the next line; None when the session does not exist. Raises AuditUnavailable."""
         head = self._heads.get(session_id) or await self._anchors.anchor(session_id)
         for _ in range(_TRIES):
             if head is None:
@@ -182,7 +182,7 @@ class ChainedAudit:
                 self._heads[session_id] = Anchor(line.number, line.hash)
                 return line
             head = await self._anchors.anchor(session_id)
-        raise AuditUnavailable(f"no number of its own after {_TRIES} tries")
+        raise AuditUnavailable(f"no line number claimed after {_TRIES} tries")
 
     async def record_erasure(self, session_id: str, details: JsonObject, *, who: str) -> None:
         line = seal(
@@ -202,7 +202,7 @@ class ChainedAudit:
             _log_lost(session_id, line.action, details, line, exc)
 
     async def erase(self, session_id: str) -> None:
-        """Forget the trail of an erased session. Raises EventLogUnavailable while its store is away."""
+        """Delete the trail of an erased session. Raises EventLogUnavailable while the store is unavailable."""
         self._heads.pop(session_id, None)
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
@@ -211,7 +211,7 @@ class ChainedAudit:
             raise EventLogUnavailable(f"the audit trail: {exc}") from exc
 
     async def report(self, session_id: str, principal: Principal, page: Page) -> AuditPage:
-        """Lines behind `page.after`, and what is wrong with the whole trail; for its owner and for admins.
+        """Lines after `page.after`, and the problems of the whole trail; for the owner and for admins.
 
         Raises NotFound, Transient(DATABASE_ERROR) while the trail cannot be read.
         """
@@ -229,7 +229,7 @@ class ChainedAudit:
                     if line.number > after and len(kept) <= page.limit:
                         kept.append(line)
         except (AuditUnavailable, TimeoutError) as exc:
-            raise Transient(ErrorCode.DATABASE_ERROR, "The audit trail cannot be read just now.") from exc
+            raise Transient(ErrorCode.DATABASE_ERROR, "The audit trail cannot be read at the moment.") from exc
         anchor = await self._anchors.anchor(session_id)
         if anchor is None:
             raise no_such_session()
@@ -244,7 +244,7 @@ class ChainedAudit:
 
 
 def _bounded(details: JsonObject) -> str:
-    """As JSON that fits a property; what is too long is kept as far as it fits, as text."""
+    """The details as JSON that fits a table property; longer ones are cut and stored as text."""
     text = orjson.dumps(details).decode()
     limit = MAX_DETAILS_CHARS
     kept = text
@@ -255,7 +255,7 @@ def _bounded(details: JsonObject) -> str:
 
 
 def _public(line: SealedLine) -> AuditLine:
-    """As far as it can be read: an altered line is shown too."""
+    """The line as far as it can be read; altered lines are shown too."""
     try:
         at = datetime.fromisoformat(line.at)
     except ValueError:
@@ -276,9 +276,9 @@ def _public(line: SealedLine) -> AuditLine:
 
 
 def _log_lost(session_id: str, action: str, details: JsonObject, line: SealedLine | None, exc: Exception) -> None:
-    """What an operator needs to find what was lost, and nothing that anybody wrote: comments and arguments stay out.
+    """Log a lost line so that an operator can identify it, without user content such as comments and arguments.
 
-    line: when its number had been claimed already. The digest tells whether a text found elsewhere is the lost one.
+    line: set when its number was already claimed. The digest shows whether a text found elsewhere is the lost one.
     """
     number = "no number" if line is None else f"number {line.number}"
     ids = " ".join(

@@ -1,4 +1,4 @@
-"""What a model reads of a conversation: the newest messages that fit its window, summaries, images, notes on files.
+"""The model's context: the newest messages that fit its window, summaries, images, notes on files.
 
-Not here: the request itself (`executor.py`, `llm/`), what is stored and shown to people (`history/`).
+Not here: the request itself (`requesting/`, `llm/`), stored messages as people see them (`history/`).
 """

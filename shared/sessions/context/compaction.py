@@ -1,11 +1,11 @@
-"""Compaction: when a conversation outgrows its model's window, the model reads a summary in the place of older turns.
+"""Compaction: when a conversation outgrows its model's window, the model reads a summary instead of the older turns.
 
-The model writes the summary, once: it is stored, and each later call reads it until the next one takes its place. What
-was said stays as it is for people, for export and for search. The last turns stay word for word, and a turn is replaced
-as a whole, so a tool call is never parted from its result.
+The model writes each summary once. It is stored, and later calls read it until a newer one replaces it. The messages
+themselves stay unchanged for people, export and search. The last turns stay verbatim, and turns are only replaced
+whole, so a tool call is never separated from its result.
 
-Invariant: a summary carries the sources of all that it was written from (`approvals/containment.py`). A turn goes on
-without a summary that cannot be had: what does not fit is then left out, as without compaction.
+Invariant: a summary inherits the sources of everything it was written from (`approvals/containment.py`). If no summary
+can be made, the turn continues without one, and messages that do not fit are left out as without compaction.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage, StepStar
 log = logging.getLogger(__name__)
 
 KEPT_SHARE = 0.4
-"""Of the window, for the turns that stay word for word; the turn that is running always does."""
+"""Share of the window for the turns that stay verbatim; the running turn always stays."""
 
 SUMMARY_SHARE = 0.125
 MAX_SUMMARY_TOKENS = 4_000
 MIN_SUMMARY_TOKENS = 128
 
 _LONGEST = 2
-"""Times as long as it was to be, a summary is cut: our estimates err on the safe side, and `fit` keeps none that takes
-more than half of the window."""
+"""A summary is cut at this multiple of its planned length; estimates err on the high side, so cuts are rare. `fit`
+drops a summary that takes more than half of the window."""
 
 _REASONING = 4
 
 _LEAST_ROOM = 512
-"""Below it nothing is left for a summary."""
+"""Tokens below which there is no room for a summary."""
 
 _MAX_ROUNDS = 8
-"""Summaries made at once for a conversation of which only a part fits into one request."""
+"""Most summaries made in a row for a conversation that does not fit into one request."""
 
 _RESULT_CHARS = 2_000
 _LEAST_SHOWN_TOKENS = 32
@@ -67,23 +67,23 @@ _ASKED = "Summarise the conversation above. Answer with the summary alone."
 
 class SummaryRepository(Protocol):
     async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:
-        """Once for a place; a second one for the same place changes nothing."""
+        """Store it; a second summary up to the same turn is ignored."""
         ...
 
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
-        """Count what a model was asked beside the answers of a turn: for the turn, its session and its user's day."""
+        """Count usage other than the turn's answers: for the turn, its session and its user's day."""
         ...
 
 
 class Compactor:
-    """Makes summaries when they are due."""
+    """Makes summaries when the context gets too long."""
 
     def __init__(self, llm: LLMServiceProtocol, summaries: SummaryRepository, registry: ModelRegistry) -> None:
         self._llm = llm
         self._summaries = summaries
         self._registry = registry
         self._given_up: OrderedDict[str, None] = OrderedDict()
-        """Turns of which no summary could be had: their later steps do not ask again."""
+        """Turns for which a summary failed: their later steps do not try again."""
 
     async def compact(
         self,
@@ -93,10 +93,11 @@ class Compactor:
         api: ModelApi,
         allowance: Callable[[StepStart], int | None] = lambda _: None,
     ) -> StepStart:
-        """The step with a summary in the place of older turns, when what it reads is too long; else as it is.
+        """The step with a summary in place of older turns if its context is too long; else the same step.
 
-        room: tokens of our estimate that the conversation may take. api: over which the turn is asked. allowance: most
-        tokens that budgets leave for writing, asked before each summary; raises BudgetExceeded, and then there is none.
+        room: estimated tokens available for the conversation. api: the API of the turn's model. allowance: called
+        before each summary for the most output tokens that the budgets leave; if it raises BudgetExceeded, no summary
+        is made.
         """
         share = start.plan.compact_at
         if share is None or start.turn_id in self._given_up or room < _LEAST_ROOM:
@@ -111,7 +112,7 @@ class Compactor:
             try:
                 most = allowance(start)
             except BudgetExceeded:
-                return start  # the answer itself will say so
+                return start  # the model call for the answer raises it again
             if most is not None and most < MIN_SUMMARY_TOKENS:
                 return start
             summary, usage = await self._summarise(start, older, room, api, most)
@@ -131,12 +132,14 @@ class Compactor:
         api: ModelApi,
         allowance: int | None,
     ) -> tuple[Summary | None, Usage]:
-        """Of as many of the older turns, from the beginning, as fit into one request, and what it used. older: newest
-        first."""
+        """Summarise as many of the oldest turns as fit into one request; the summary and its usage.
+
+        older: newest first.
+        """
         most = max(MIN_SUMMARY_TOKENS, min(MAX_SUMMARY_TOKENS, int(SUMMARY_SHARE * room)))
         plan = start.plan
         facts = self._registry.find(plan.model)
-        # One that reasons needs room for that, too; some servers refuse what reads and writes more than there is.
+        # A reasoning model needs room for its reasoning. The total must fit the window, or some servers refuse it.
         written = min(most * _REASONING, max(most, room // 2)) if facts.reasons else most
         if allowance is not None:
             written = min(written, allowance)
@@ -155,10 +158,10 @@ class Compactor:
         try:
             text, end, usage = await self._ask(request, start, reads=sum(map(estimate_tokens, texts)))
         except AppError as exc:
-            log.warning("turn %s: no summary could be had, older turns are left out: %s", start.turn_id, exc)
+            log.warning("turn %s: no summary could be made, older turns are left out: %s", start.turn_id, exc)
             return None, Usage()
         if not text.strip() or end.finish_reason not in {FinishReason.STOP, FinishReason.LENGTH}:
-            log.warning("turn %s: the model gave no summary (%s)", start.turn_id, end.finish_reason)
+            log.warning("turn %s: the model returned no summary (%s)", start.turn_id, end.finish_reason)
             return None, usage
         covered = [message for message in older if message.turn_number <= last.turn_number]
         content = _head(visible_text(text.strip()), most * _LONGEST * BYTES_PER_TOKEN)
@@ -185,7 +188,7 @@ class Compactor:
                     elif isinstance(event, ModelEnd):
                         end = event
         except AppError:
-            if texts:  # it broke off, and was paid for all the same
+            if texts:  # the answer broke off, but its tokens are billed
                 await self._count(start, Usage(input_tokens=reads, output_tokens=estimate_tokens("".join(texts))))
             raise
         assert end is not None  # a model stream ends with ModelEnd
@@ -194,7 +197,7 @@ class Compactor:
         return text, end, await self._count(start, usage)
 
     async def _count(self, start: StepStart, usage: Usage) -> Usage:
-        """With what it cost, where that is known."""
+        """Record the usage; returns it with its cost, if known."""
         model = start.plan.model
         usage = self._registry.find(model).priced(usage)
         await self._summaries.add_usage(start.turn_id, usage, now=datetime.now(UTC))
@@ -210,10 +213,10 @@ class Compactor:
 def split(
     newest_first: Sequence[ContextMessage], *, keep_tokens: int
 ) -> tuple[list[ContextMessage], list[ContextMessage]]:
-    """What a summary is to stand for, and what stays word for word; both newest first, whole turns each (`_turns`).
+    """The messages to summarise, and those to keep verbatim; both newest first, in whole turns (`_turns`).
 
-    The newest turn stays, and the question it answers, which after a regeneration is of an earlier turn. A summary that
-    there is already is among the older: the next one stands for it, too.
+    The newest turn is kept, and so is the question it answers, which after a regeneration is in an earlier turn. An
+    existing summary is always summarised: the new one replaces it.
     """
     question = next((message for message in newest_first if message.role == "user"), None)
     least = min(newest_first[0].turn_number, question.turn_number if question else newest_first[0].turn_number)
@@ -234,10 +237,10 @@ def split(
 
 
 def _turns(newest_first: Sequence[ContextMessage]) -> list[list[ContextMessage]]:
-    """The messages by turn, as they come.
+    """The messages grouped by turn, in the same order.
 
-    A turn behind which a branch begins goes with the first turn of that branch. On its own branch it may go on
-    otherwise: a summary that ended with it would stand there for words that it was not written from.
+    The last turn before a branch is grouped with the first turn of that branch. A summary must not end between the two:
+    the older turn's own branch would read it too, although it continues differently there.
     """
     turns: list[list[ContextMessage]] = []
     for message in newest_first:
@@ -252,14 +255,14 @@ def _turns(newest_first: Sequence[ContextMessage]) -> list[list[ContextMessage]]
 
 
 def _transcript(newest_first: Sequence[ContextMessage], budget: int) -> tuple[list[str], ContextMessage]:
-    """The turns as text, oldest first, as many as the budget holds and one at least; and the last message of them."""
+    """As many turns as fit the budget, at least one, as text, oldest first; and the last message among them."""
     texts: list[str] = []
     spent = 0
     last = newest_first[-1]
     for messages in reversed(_turns(newest_first)):
         turn = [_told(message) for message in reversed(messages)]
         cost = sum(map(estimate_tokens, turn))
-        # A summary alone is no progress: the first turn behind it comes along, cut if it has to be.
+        # To make progress, the transcript has at least one turn after an old summary, cut if necessary.
         has_turn = last.role != SUMMARY_ROLE if texts else False
         if texts and has_turn and spent + cost > budget:
             break
@@ -306,5 +309,5 @@ def _as_message(summary: Summary) -> ContextMessage:
 
 
 def _least_effort(efforts: Sequence[ReasoningEffort] | None) -> str | None:
-    """Reasoning does little for a summary and is paid for."""
+    """The lowest effort: reasoning improves a summary little and costs tokens."""
     return min(efforts, key=list(ReasoningEffort).index).value if efforts else None

@@ -1,7 +1,7 @@
-"""Which images and documents of a conversation a model is shown, and what they cost of its window.
+"""Chooses the images and documents of a conversation that a model is sent, and estimates their tokens.
 
-Pure: nothing is read here. Invariant: a request carries no more of them, of their bytes or their tokens than the bounds
-below, the newest first; what is not shown is still told of in the note that stands with its message.
+Pure: nothing is read here. Invariant: the number, bytes and tokens of files in one request stay within the bounds
+below, the newest files first. A file that is not sent is still described in the note of its message.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from shared.sessions.models import JsonObject
 from shared.sessions.records.steps import ContextMessage
 
 MAX_IMAGES = 10
-"""Of one request; the least that the vision models of Azure OpenAI take."""
+"""Most files in one request: the lowest limit among Azure OpenAI's vision models."""
 
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
-"""Of all files of one request, before base64: they are in memory while the model is called."""
+"""Of all files in one request, before base64: they are in memory during the model call."""
 
 IMAGE_TOKENS = 85 + 8 * 170
-"""The most an image costs by OpenAI's tile formula (their guide "Images and vision"): 85, and 170 for each
-tile of 512 px of the image scaled into 2048 x 2048 and then to a shortest side of 768: 4 x 2 tiles at most. Most cost
-less; models that count patches instead of tiles take 1,536 at most."""
+"""Upper bound of an image's tokens by OpenAI's tile formula: 85 + 170 per tile of 512 px. The image is scaled to fit
+2048 x 2048, then to a shortest side of 768, so it has at most 4 x 2 tiles. Models that count patches instead of tiles
+use at most 1,536 tokens. Source: OpenAI's guide "Images and vision"."""
 
 
 DOCUMENT_BYTES_PER_TOKEN = 30
-"""A PDF is read as the text and an image of each page. Of usual ones a page has 50 kB at least, which this makes 1,700
-tokens: a page's image by the formula above, and its text."""
+"""Models read a PDF as the text and an image of each page. A typical page has at least 50 kB, which this divisor makes
+1,700 tokens: the page's image by the formula above, and its text."""
 
 
 @dataclass(slots=True)
@@ -52,18 +52,16 @@ class _Room:
 def with_images(
     newest_first: Sequence[ContextMessage], *, max_tokens: int, documents: bool = False
 ) -> list[ContextMessage]:
-    """The messages with only those attachments that are to be shown, and with their tokens.
+    """The messages with only the attachments to be sent, and with the attachments' tokens added.
 
-    max_tokens: of all of them together; documents: the model reads PDF files, too.
+    max_tokens: for all attachments together. documents: whether the model reads PDF files too.
     """
     room = _Room(MAX_IMAGES, MAX_REQUEST_BYTES, max_tokens, SEEN | {PDF} if documents else SEEN)
     seen: list[ContextMessage] = []
     for message in newest_first:
         if message.attachments:
             shown = [file for file in message.attachments if room.take(file)]
-            message = message._replace(  # the same message, as the model sees it
-                attachments=shown, tokens=message.tokens + sum(map(_tokens_of, shown))
-            )
+            message = message._replace(attachments=shown, tokens=message.tokens + sum(map(_tokens_of, shown)))
         seen.append(message)
     return seen
 

@@ -1,7 +1,7 @@
-"""What a model reads of the files that came with a message.
+"""The note that tells a model about the files attached to a message.
 
-Invariant: bounded, and one JSON document, so that nothing in a file can look like the end of it; written once, when the
-message is stored, so that the same words stand in every later turn.
+Invariant: the note is bounded, and it is one JSON document, so that text in a file cannot fake its end. It is written
+once, when the message is stored, so that it is the same in every later turn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.sessions.models import AttachmentRef
 from shared.sessions.records.attachments import AttachmentRecord
 
 MAX_NOTE_CHARS = 24_000
-"""Text of all files together, some 6,000 tokens: what is longer is read by the tool, piece by piece."""
+"""Text of all files together, about 6,000 tokens; the model reads the rest with a tool."""
 
 _MAX_FACTS_BYTES = 2_000
 _LEAST_CHARS = 100
@@ -27,7 +27,7 @@ _HEAD = (
 
 
 def reference(record: AttachmentRecord) -> AttachmentRef:
-    """The file as a message shows it."""
+    """The attachment as a message references it."""
     file = record.attachment
     return AttachmentRef(
         id=file.id, name=file.name, kind=file.kind, media_type=file.media_type, size_bytes=file.size_bytes
@@ -35,7 +35,7 @@ def reference(record: AttachmentRecord) -> AttachmentRef:
 
 
 def note_for(records: Sequence[AttachmentRecord], *, max_tokens: int) -> str:
-    """The note, with as much of the texts as fits `max_tokens`; without any it may still be larger than that."""
+    """The note with as much text as fits `max_tokens`. With no text at all it may still be larger."""
     chars = MAX_NOTE_CHARS
     while True:
         note = _written(records, chars)
@@ -47,7 +47,7 @@ def note_for(records: Sequence[AttachmentRecord], *, max_tokens: int) -> str:
 def _written(records: Sequence[AttachmentRecord], chars: int) -> str:
     room, files = chars, []
     for left, record in zip(range(len(records), 0, -1), records, strict=True):
-        # What a short file leaves goes to those behind it.
+        # Room that a short file leaves unused goes to the later files.
         text = (record.text or "")[: room // left]
         room -= len(text)
         files.append(_entry(record, text))

@@ -1,10 +1,10 @@
-"""Text from outside as a reader sees it: without the characters that show nothing and can still say something.
+"""Removes or reveals invisible characters in untrusted text.
 
-A model reads code points. Tags spell out ASCII, variation selectors carry a byte each, and zero-width or bidirectional
-controls hide or reorder words: a page can tell the model what no person sees on it. Sources: Unicode TR 36 and 39;
-"ASCII smuggling" (J. Rehberger, 2024); OWASP LLM01.
+A model reads code points. Tag characters spell out ASCII, variation selectors carry a byte each, and zero-width or
+bidirectional controls hide or reorder words. So a page can give the model text that no person sees. Sources: Unicode
+TR 36 and 39; "ASCII smuggling" (J. Rehberger, 2024); OWASP LLM01.
 
-Invariant: what is stored stays as it came; this is for what a model is sent and what an approver is shown.
+Invariant: stored text stays unchanged; these functions apply to text that is sent to a model or shown to an approver.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _KEYCAP = "\u20e3"
 
 
 def visible_text(text: str) -> str:
-    """Without invisible characters, but for what emoji and the spelling of joining scripts need, one at a time."""
+    """The text without invisible characters, except single ones that emoji or joining scripts need."""
     if text.isascii():
         return text
     return _INVISIBLE.sub(_kept, text)
 
 
 def revealed(text: str) -> str:
-    """With every invisible character as its JSON escape, for people who decide about exactly this text, as JSON."""
+    """JSON text with every invisible character as its JSON escape, for people who approve exactly this text."""
     return text if text.isascii() else _INVISIBLE.sub(lambda run: "".join(map(_escape, run.group())), text)
 
 
 def _kept(run: re.Match[str]) -> str:
-    """What stays of a run of invisible characters: that which its neighbours call for."""
+    """The part of a run of invisible characters that its neighbours need."""
     before = run.string[run.start() - 1 : run.start()]
     after = run.string[run.end() : run.end() + 1]
     found = run.group()
@@ -50,7 +50,7 @@ def _kept(run: re.Match[str]) -> str:
 
 
 def _is_symbol(character: str) -> bool:
-    """Emoji and the like; modifiers of skin are symbols too."""
+    """Emoji and similar symbols, skin tone modifiers included."""
     return bool(character) and unicodedata.category(character) in {"So", "Sk", "Sm"}
 
 

@@ -1,8 +1,8 @@
-"""The context window: which stored messages a model call reads, as the conversation it is asked to go on with.
+"""The context window: selects the stored messages that fit a model call, and builds the conversation to send.
 
-Invariant: what is sent is a valid conversation. A tool call and its results are kept or dropped together, a call
-without a result (its turn was cancelled) gets one that says so, and the newest message is never dropped, nor is the
-question that its turn answers.
+Invariant: the conversation sent is valid. A tool call and its results are kept or dropped together. A call without a
+result (its turn was cancelled) gets a result that says so. The newest message and the question that its turn answers
+are never dropped.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from shared.sessions.models import FinishReason, MessageStatus
 from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage
 
 BYTES_PER_TOKEN = 3
-"""English runs at about 4 bytes a token in the o200k vocabulary, code and other scripts at 2 to 3.5. The vocabulary
-itself is a download, so we count with a divisor that errs on the safe side."""
+"""English has about 4 bytes per token in the o200k vocabulary, code and other scripts 2 to 3.5. The vocabulary is a
+download, so we estimate with a divisor that errs on the high side."""
 
 MESSAGE_OVERHEAD_TOKENS = 4
 """Role and separators of one message (OpenAI's cookbook counts 3 to 4)."""
@@ -39,7 +39,7 @@ _LEAST_RESULT_TOKENS = 64
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens of one message with this text, rounded up."""
+    """Estimated tokens of one message with this text, rounded up."""
     return -(-len(text.encode()) // BYTES_PER_TOKEN) + MESSAGE_OVERHEAD_TOKENS
 
 
@@ -47,9 +47,9 @@ def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[Cont
     """The newest groups that fit `budget_tokens` together, oldest first.
 
     A group is one step of one turn: an assistant message with its tool results, or a user message. The newest group and
-    the question of its turn are kept whatever their size, since without them there is nothing to answer; results that
-    are larger than the budget are cut then. So is a summary of what came before kept, as long as it leaves half of the
-    budget, or what has to be kept fits beside it.
+    the question of its turn are always kept, since without them there is nothing to answer; if they exceed the budget,
+    the group's tool results are cut. A summary is kept if it takes at most half of the budget, or if it fits beside the
+    groups that are always kept.
     """
     messages = readable(list(newest_first))
     summary = messages.pop() if messages and messages[-1].role == SUMMARY_ROLE else None
@@ -80,7 +80,7 @@ def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[Cont
 
 
 def readable(newest_first: Sequence[ContextMessage]) -> list[ContextMessage]:
-    """Without the turns whose question is left out; that of the newest question is read, since it is asked again."""
+    """The messages without turns whose question is left out; the newest question is kept, since it is asked again."""
     asked = next((message for message in newest_first if message.role == "user"), None)
     left_out = {
         message.turn_number
@@ -98,20 +98,20 @@ def _groups(newest_first: Sequence[ContextMessage]) -> list[list[ContextMessage]
         if not groups or (message.turn_number, message.step) != (groups[-1][0].turn_number, groups[-1][0].step):
             groups.append([])
         groups[-1].append(message)
-    # The oldest group read may have been cut by the row limit: without its assistant message it is not usable.
+    # The row limit may have cut the oldest group; tool results without their assistant message are not usable.
     if groups and groups[-1][-1].role == "tool":
         groups.pop()
     return groups
 
 
 def _pinned(groups: Sequence[Sequence[ContextMessage]]) -> set[int]:
-    """The newest group and the newest question."""
+    """Indexes of the newest group and the newest question."""
     question = next((index for index, group in enumerate(groups) if group[0].step == 0), 0)
     return {0, question} if groups else set()
 
 
 def _cut(group: Sequence[ContextMessage], budget_tokens: int) -> list[ContextMessage]:
-    """The group with its tool results cut to what is left for each."""
+    """The group with its tool results cut to fit the budget."""
     results = [message for message in group if message.role == "tool"]
     if not results:
         return list(group)
@@ -126,7 +126,7 @@ def _cut(group: Sequence[ContextMessage], budget_tokens: int) -> list[ContextMes
 
 
 def _share(sizes: Sequence[int], room: int) -> int:
-    """The most that each may take so that all fit: what small ones leave, the large ones share."""
+    """The largest size per item so that all fit; large items share the room that small ones leave."""
     each = 0
     for count, size in zip(range(len(sizes), 0, -1), sorted(sizes), strict=True):
         each = room // count
@@ -149,15 +149,15 @@ def _head(text: str, tokens: int) -> str:
 def to_conversation(
     messages: Sequence[ContextMessage], images: Mapping[str, ModelImage] = MappingProxyType({})
 ) -> list[Said]:
-    """What a model is asked to go on with, oldest first, complete and in the order that every API demands.
+    """The conversation for a model call, oldest first, complete and in the order that every API demands.
 
-    images: by attachment id; of those that are not among them the message's note tells. Messages that the provider's
-    filter refused are left out, but for the newest question, which somebody asks again.
+    images: by attachment id; a message's note describes the files that are not in it. Messages that the provider's
+    filter refused are left out, except the newest question, which is being asked again.
     """
     said: list[Said] = []
     unanswered: dict[str, None] = {}
     asked = next((message for message in reversed(messages) if message.role == "user"), None)
-    # With the first question; where the conversation goes on with an answer, as a message of its own.
+    # Sent with the first question, or as a user message of its own if an answer comes first.
     summary = ""
     if messages and messages[0].role == SUMMARY_ROLE:
         summary, messages = f"{SUMMARY_HEAD}\n{messages[0].content}", messages[1:]
@@ -190,7 +190,7 @@ def to_conversation(
 
 
 def _answer(message: ContextMessage) -> AssistantSaid | None:
-    """None when it says nothing, or what the filter refused."""
+    """None when it is empty, or refused by the filter and without calls."""
     calls = message.calls if message.calls and message.status is MessageStatus.COMPLETED else ()
     is_filtered = message.left_out is not None or message.finish_reason == FinishReason.CONTENT_FILTER
     content = "" if is_filtered else message.content
@@ -203,7 +203,7 @@ def _question(message: ContextMessage, summary: str, images: Mapping[str, ModelI
     before = (summary,) if summary else ()
     if message.note is None:
         return UserSaid(message.content, before)
-    # The user's words last: what a file says comes before them and cannot speak after them.
+    # The user's words come last, so that text in a file cannot add to them.
     shown = tuple(images[file["id"]] for file in message.attachments or () if file["id"] in images)
     return UserSaid(message.content, (*before, visible_text(message.note)), shown)
 

@@ -1,4 +1,4 @@
-"""The values of tags, templates and statistics, as they stand in JSON."""
+"""Tags, templates and statistics as JSON models."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from shared.sessions import models
 from shared.sessions.models import JsonObject, SentJson, SessionConfig, Usage, Value
 
 MAX_SESSION_TAGS = 32
-"""As many as `NewSession` takes."""
+"""The same limit as in `NewSession`."""
 
 
 def _visible(text: str) -> str:
-    # Controls, line breaks, direction marks and zero-width characters make two names look like one.
+    # Controls, line breaks, direction marks and zero-width characters can make different names look the same.
     if not text.isprintable() or text != text.strip():
-        raise ValueError("holds characters that cannot be seen, or spaces at its ends")
+        raise ValueError("contains invisible characters, or starts or ends with a space")
     return text
 
 
 NewTagName = Annotated[models.Tag, AfterValidator(_visible)]
-"""What may be put on a session or made a tag of one's own; taking off and filtering accept any tag there is."""
+"""A name to tag a session with or to create a tag with; untagging and filtering accept any existing name."""
 
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_visible)]
 
 
 class Tag(Value):
     name: str
-    system: bool = Field(description="A preset that everybody has and nobody can delete")
+    system: bool = Field(description="A preset: all users have it, nobody can delete it")
     color: str | None = None
     description: str | None = None
     created_at: datetime | None = Field(None, description="null for a preset")
@@ -44,11 +44,11 @@ class NewTag(Value):
 
 
 class Template(Value):
-    """A session to be: `name` and `description` are the template's own, the rest is what the session gets."""
+    """A session template: `name` and `description` are the template's own, the other fields go to the session."""
 
     id: str
     name: str
-    system: bool = Field(description="One that everybody has and nobody can delete")
+    system: bool = Field(description="Built in: all users have it, nobody can delete it")
     description: str | None = None
     session_name: str | None = None
     agent_id: str | None = None
@@ -84,7 +84,7 @@ class MessageCounts(Value):
 
 
 class FinishReasonCounts(Value):
-    """Answers by how they ended; those that failed without a reason, or are older than this count, are in none."""
+    """Answers by finish reason; not counted: failed answers without one, and answers older than this field."""
 
     total: int = 0
     stop: int = 0
@@ -108,7 +108,7 @@ class TurnCounts(Value):
 
 
 class ToolCallCounts(Value):
-    """Tool calls by outcome; `pending` and `approved` ones have none yet."""
+    """Tool calls by status; `pending` and `approved` ones have not run yet."""
 
     total: int = 0
     pending: int = 0
@@ -130,7 +130,7 @@ class ApprovalCounts(Value):
 
 
 class Durations(Value):
-    """How long something took, in seconds; null where nothing was measured."""
+    """Durations in seconds; null when nothing was measured."""
 
     count: int = 0
     mean_seconds: float | None = None
@@ -140,37 +140,37 @@ class Durations(Value):
 
 
 MAX_MODELS = 50
-"""Named in statistics; a session may ask for any model."""
+"""Most models listed in statistics; a session may name any model."""
 
 MAX_DAYS = 366
-"""Of a period, the last ones: a year."""
+"""Most days listed of a period, the latest ones: a year."""
 
 
 class ModelUsage(Usage):
-    """What the turns of one model used, with all that was asked beside their answers."""
+    """Usage of one model's turns, including model calls other than their answers."""
 
-    model: str | None = Field(description=f"As the turns asked for it; null: all beyond the {MAX_MODELS} most used")
-    turns: int = Field(description="Those of this model, open ones among them")
+    model: str | None = Field(description=f"As requested by the turns; null: all beyond the {MAX_MODELS} most used")
+    turns: int = Field(description="Turns with this model, open ones included")
 
 
 class DayUsage(Usage):
-    """What the caller's own turns used on one day, in sessions of anybody; sessions deleted since are included."""
+    """Usage of the caller's own turns on one day, in all sessions, shared and deleted ones included."""
 
     day: date = Field(description="UTC")
 
 
 class Figures(Value):
-    """What is counted, of a session or of a period."""
+    """The statistics of a session or of a period."""
 
     messages: MessageCounts
     finish_reasons: FinishReasonCounts
     turns: TurnCounts
-    usage: Usage = Field(description="`cost_usd` is of the turns whose price is known; null: of none it is")
+    usage: Usage = Field(description="`cost_usd` covers the turns with a known price; null: no price is known")
     models: list[ModelUsage] = Field(description="`usage` by model, the most used first")
     tool_calls: ToolCallCounts
     approvals: ApprovalCounts
-    approval_waits: Durations = Field(description="From request to decision, of what a person approved or rejected")
-    turn_durations: Durations = Field(description="From its start to its end, of turns that have both")
+    approval_waits: Durations = Field(description="From request to decision, for decisions by a person")
+    turn_durations: Durations = Field(description="From start to end, for turns that have both")
 
 
 class SessionStatistics(Figures):
@@ -178,17 +178,17 @@ class SessionStatistics(Figures):
 
 
 class PeriodStatistics(Figures):
-    """Of the sessions the caller owns: what was created from `from` on and before `to`.
+    """Statistics of the sessions that the caller owns, for items created at or after `from` and before `to`.
 
-    Tokens, costs and tool calls count with their turn.
+    Tokens, costs and tool calls count in the period of their turn.
     """
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
 
-    since: datetime | None = Field(alias="from", description="null: from the first")
+    since: datetime | None = Field(alias="from", description="null: no lower bound")
     until: datetime | None = Field(alias="to", description="null: up to now")
-    sessions: int = Field(description="Sessions opened in the period")
+    sessions: int = Field(description="Sessions created in the period")
     days: list[DayUsage] = Field(
-        description=f"Oldest first, the last {MAX_DAYS} at most, those in which nothing was used left out; a day that"
-        " lies in the period in part counts whole"
+        description=f"Oldest first, at most the last {MAX_DAYS}, without days of no usage; a day that is only partly"
+        " in the period counts as a whole"
     )

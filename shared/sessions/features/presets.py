@@ -1,7 +1,7 @@
-"""The system's tags and session templates, as data: everybody has them, nobody can delete them.
+"""The built-in tags and session templates, as data: all users have them, nobody can delete them.
 
-Templates set only what makes them different, so what they leave out follows the app's defaults. None sets a
-temperature: reasoning models refuse one.
+A template sets only the fields that distinguish it; the rest follow the app's defaults. None sets a temperature,
+since reasoning models refuse one.
 """
 
 from __future__ import annotations

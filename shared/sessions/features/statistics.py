@@ -1,8 +1,8 @@
-"""StatisticsService: what a session or a period amounts to, computed when asked for and kept until a write.
+"""StatisticsService: statistics of a session or a period, computed on request and cached until a write.
 
-Invariant: an answer is what the database holds when it is given. Every answer asks the database for a marker of what
-is counted, one cheap query that is also the access check; figures kept in Redis count only under the same marker.
-Writers know nothing of it, so a turn pays nothing, and a lost or absent Redis only means computing again.
+Invariant: an answer always matches the database. Each request reads a marker of the counted state, with one cheap query
+that is also the access check; figures cached in Redis are used only if their marker is the same. Writers do not
+invalidate anything, so turns pay no cost. Without Redis, the figures are computed again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shared.sessions.features.models import Figures, PeriodStatistics, SessionSt
 log = logging.getLogger(__name__)
 
 _SHAPE = 2
-"""Goes up with the models: another version of the app must not read what this one kept."""
+"""Format version; raise it when the models change, so that no app version reads another's entries."""
 
 
 class Cache(Protocol):
@@ -33,7 +33,7 @@ class Cache(Protocol):
         ...
 
     async def put(self, key: str, value: bytes) -> None:
-        """Keep it for a while. Raises CacheUnavailable."""
+        """Store it for a limited time. Raises CacheUnavailable."""
         ...
 
     async def drop(self, key: str) -> None:
@@ -42,7 +42,7 @@ class Cache(Protocol):
 
 
 class StatisticsRepository(Protocol):
-    """Each `compute_...` returns the marker of exactly the state it counted."""
+    """Each `compute_...` returns the marker of exactly the state that it counted."""
 
     async def session_marker(self, session_id: str, user_id: str) -> str | None:
         """None when the user may not read the session."""
@@ -80,7 +80,7 @@ class StatisticsService:
         )
 
     async def of_period(self, principal: Principal, since: datetime | None, until: datetime | None) -> PeriodStatistics:
-        """since: counted; until: no longer counted; None: no bound. Raises InvalidInput."""
+        """since: inclusive; until: exclusive; None: no bound. Raises InvalidInput."""
         user_id = principal.user_id
         since, until = _utc("from", since), _utc("to", until)
         if since is not None and until is not None and since >= until:
@@ -93,11 +93,11 @@ class StatisticsService:
         )
 
     async def erase(self, session_id: str) -> None:
-        """Forget what is kept of a session; harmless when there is nothing. Raises EventLogUnavailable."""
+        """Delete the cached statistics of a session, if any. Raises EventLogUnavailable."""
         try:
             await self._cache.drop(_key("session", session_id))
         except CacheUnavailable as exc:
-            raise EventLogUnavailable(str(exc)) from exc  # what an erasure waits for
+            raise EventLogUnavailable(str(exc)) from exc  # the erasure retries this error
 
     async def _kept_or_computed[F: Figures](
         self, key: str, marker: str, kind: type[F], compute: Callable[[], Awaitable[tuple[str, F] | None]]
@@ -106,14 +106,14 @@ class StatisticsService:
         try:
             kept = _read(await self._cache.get(key), marker, kind)
         except CacheUnavailable as exc:
-            log.info("statistics are computed, the cache is away: %s", exc)
+            log.info("statistics are computed, the cache is unavailable: %s", exc)
             kept, reachable = None, False
         if kept is not None:
             return kept
         computed = await compute()
-        if computed is None:  # gone, or no longer shared, since its marker was read
+        if computed is None:  # deleted or no longer shared since the marker was read
             raise no_such_session()
-        # Not tried a second time: a cache that hangs would cost its time-out twice.
+        # No second attempt: a cache that hangs would cost its timeout twice.
         if reachable:
             await self._keep(key, *computed)
         return computed[1]
@@ -122,11 +122,11 @@ class StatisticsService:
         try:
             await self._cache.put(key, marker.encode() + b"\n" + figures.model_dump_json().encode())
         except CacheUnavailable as exc:
-            log.info("statistics are not kept, the cache is away: %s", exc)
+            log.info("statistics are not cached, the cache is unavailable: %s", exc)
 
 
 def _read[F: Figures](entry: bytes | None, marker: str, kind: type[F]) -> F | None:
-    """What an entry holds, when it holds something under this marker."""
+    """The figures of a cache entry, if it has this marker."""
     if entry is None:
         return None
     kept_marker, _, body = entry.partition(b"\n")
@@ -135,12 +135,12 @@ def _read[F: Figures](entry: bytes | None, marker: str, kind: type[F]) -> F | No
     try:
         return kind.model_validate_json(body)
     except ValidationError:
-        log.warning("the statistics cache holds something that is not ours")
+        log.warning("the statistics cache holds an invalid entry")
         return None
 
 
 def _key(*parts: str) -> str:
-    """Of fixed length whatever the parts hold, and the same for the same parts only."""
+    """A cache key of fixed length; different parts give different keys."""
     return f"parley:statistics:{hashlib.sha256(orjson.dumps([_SHAPE, *parts])).hexdigest()}"
 
 

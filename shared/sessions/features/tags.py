@@ -1,7 +1,7 @@
-"""TagService: the tags a caller may choose from, and putting them on sessions and off again.
+"""TagService: a caller's list of tags, and adding tags to sessions and removing them.
 
-A session's tags are plain names, so one that is in no list is fine too. Deleting a tag of one's own removes it from
-the choice; sessions keep what they carry.
+A session's tags are plain names; they need not be in anyone's list. Deleting a tag removes it from the caller's list;
+sessions keep it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class TagRepository(Protocol):
         ...
 
     async def add(self, tag: Tag, user_id: str, *, limit: int) -> bool:
-        """False when there are `limit` already. Raises Conflict when it exists."""
+        """False when the user has `limit` tags already. Raises Conflict when the tag exists."""
         ...
 
     async def delete(self, user_id: str, name: str) -> Tag | None:
-        """What was deleted."""
+        """Returns the deleted tag; None when it does not exist."""
         ...
 
 
@@ -46,15 +46,15 @@ class SessionReviser(Protocol):
     async def revise(
         self, session_id: str, user_id: str, revise: Callable[[Session], Session], *, now: datetime
     ) -> SessionRecord:
-        """Store what `revise` makes of the session, alone with its row; nothing when nothing changes.
+        """Apply `revise` to the session under its row lock, and store the result if it differs.
 
-        Raises NotFound for those who may not write, and what `revise` raises.
+        Raises NotFound for users who may not write, and what `revise` raises.
         """
         ...
 
 
 class TagService:
-    """A caller's tags. Writing to a session takes its owner, or a participant who may write."""
+    """A caller's tags. Tagging a session requires its owner, or a participant with write access."""
 
     def __init__(self, tags: TagRepository, sessions: SessionReviser) -> None:
         self._tags = tags
@@ -68,29 +68,30 @@ class TagService:
     async def create(self, body: NewTag, principal: Principal) -> Tag:
         """Raises Conflict for a name that is taken, InvalidInput at the limit."""
         if body.name in _PRESETS:
-            raise Conflict(ErrorCode.CONFLICT, f"The tag {body.name!r} comes with the system.")
+            raise Conflict(ErrorCode.CONFLICT, f"The tag {body.name!r} is built in.")
         tag = Tag(system=False, created_at=datetime.now(UTC), **body.model_dump())
         if not await self._tags.add(tag, principal.user_id, limit=MAX_OWN_TAGS):
-            raise InvalidInput(ErrorCode.VALIDATION_ERROR, f"A person may have {MAX_OWN_TAGS} tags; delete one first.")
+            message = f"You can have at most {MAX_OWN_TAGS} tags; delete one first."
+            raise InvalidInput(ErrorCode.VALIDATION_ERROR, message)
         return tag
 
     async def delete(self, name: str, principal: Principal) -> Tag:
-        """Delete a tag of the caller's own; returns what it was. Raises NotFound, Conflict for a preset."""
+        """Delete one of the caller's own tags; returns it. Raises NotFound, Conflict for a preset."""
         checked = _checked(name, _ANY_NAME)
-        # First the own one: a preset that came later may have the same name.
+        # The user's own tag first: a preset added later may have the same name.
         deleted = await self._tags.delete(principal.user_id, checked)
         if deleted is not None:
             return deleted
         if checked in _PRESETS:
-            raise Conflict(ErrorCode.CONFLICT, f"The tag {checked!r} comes with the system and cannot be deleted.")
+            raise Conflict(ErrorCode.CONFLICT, f"The tag {checked!r} is built in and cannot be deleted.")
         raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such tag.")
 
     async def put_on(self, session_id: str, name: str, principal: Principal) -> Session:
-        """Put a tag on a session; harmless when it is there. Raises NotFound, Gone, InvalidState, InvalidInput."""
+        """Add a tag to a session. Idempotent. Raises NotFound, Gone, InvalidState, InvalidInput."""
         return await self._revise(session_id, _checked(name, _NEW_NAME), principal, _with)
 
     async def take_off(self, session_id: str, name: str, principal: Principal) -> Session:
-        """Take a tag off; harmless when it is not there. Raises NotFound, Gone, InvalidState, InvalidInput."""
+        """Remove a tag from a session. Idempotent. Raises NotFound, Gone, InvalidState, InvalidInput."""
         return await self._revise(session_id, _checked(name, _ANY_NAME), principal, _without)
 
     async def _revise(
@@ -111,7 +112,7 @@ def _with(session: Session, name: str) -> Session:
     if name in session.tags:
         return session
     if len(session.tags) >= MAX_SESSION_TAGS:
-        raise InvalidInput(ErrorCode.VALIDATION_ERROR, f"A session may carry {MAX_SESSION_TAGS} tags.")
+        raise InvalidInput(ErrorCode.VALIDATION_ERROR, f"A session can have at most {MAX_SESSION_TAGS} tags.")
     return session.model_copy(update={"tags": [*session.tags, name]})
 
 
@@ -126,6 +127,6 @@ def _checked(name: str, kind: TypeAdapter[str]) -> str:
         message = exc.errors(include_url=False, include_input=False, include_context=False)[0]["msg"]
         raise InvalidInput(
             ErrorCode.VALIDATION_ERROR,
-            f"This is no name for a tag: {message}.",
+            f"This is not a valid tag name: {message}.",
             errors=[{"field": "name", "message": message}],
         ) from None

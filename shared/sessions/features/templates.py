@@ -1,7 +1,7 @@
-"""TemplateService: sessions to be, and filling a new session from one.
+"""TemplateService: session templates, and filling a new session from one.
 
-Invariant: what the request says wins over what its template says, field by field; a template is only read, so changing
-or deleting one never touches a session made from it.
+Invariant: the request's fields override the template's, field by field. Templates are copied, so changing or deleting
+one never affects a session made from it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shared.sessions.models import NewSession, SessionConfig
 
 MAX_OWN_TEMPLATES = 100
 MAX_METADATA_BYTES = 16 * 1024
-"""As much as a session takes."""
+"""The same limit as for a session."""
 
 _SYSTEM = {template.id: template for template in SYSTEM_TEMPLATES}
 
@@ -34,23 +34,23 @@ class TemplateRepository(Protocol):
     async def get(self, template_id: str, user_id: str) -> Template | None: ...
 
     async def add(self, template: Template, user_id: str, *, limit: int) -> bool:
-        """False when there are `limit` already. Raises Conflict when the name is taken."""
+        """False when the user has `limit` templates already. Raises Conflict when the name is taken."""
         ...
 
     async def delete(self, template_id: str, user_id: str) -> Template | None:
-        """What was deleted."""
+        """Returns the deleted template; None when it does not exist."""
         ...
 
 
 class TemplateService:
-    """The system's templates and the caller's own; nobody sees another's."""
+    """The built-in templates and the caller's own; users cannot see each other's."""
 
     def __init__(self, templates: TemplateRepository, agents: AgentCatalog) -> None:
         self._templates = templates
         self._agents = agents
 
     async def list_for(self, principal: Principal) -> list[Template]:
-        """The system's, then the caller's own, oldest first."""
+        """The built-in ones, then the caller's own, oldest first."""
         return [*SYSTEM_TEMPLATES, *await self._templates.own(principal.user_id, limit=MAX_OWN_TEMPLATES)]
 
     async def get(self, template_id: str, principal: Principal) -> Template:
@@ -66,7 +66,7 @@ class TemplateService:
         if len(orjson.dumps(body.metadata)) > MAX_METADATA_BYTES:
             raise InvalidInput(
                 ErrorCode.VALIDATION_ERROR,
-                f"metadata may hold {MAX_METADATA_BYTES} bytes of JSON.",
+                f"metadata can hold at most {MAX_METADATA_BYTES} bytes of JSON.",
                 errors=[{"field": "metadata", "message": "too large"}],
             )
         template = Template(
@@ -83,23 +83,23 @@ class TemplateService:
         )
         if not await self._templates.add(template, principal.user_id, limit=MAX_OWN_TEMPLATES):
             raise InvalidInput(
-                ErrorCode.VALIDATION_ERROR, f"A person may have {MAX_OWN_TEMPLATES} templates; delete one first."
+                ErrorCode.VALIDATION_ERROR, f"You can have at most {MAX_OWN_TEMPLATES} templates; delete one first."
             )
         return template
 
     async def delete(self, template_id: str, principal: Principal) -> Template:
-        """Delete one of the caller's own; returns what it was. Raises NotFound, Conflict for one of the system's."""
+        """Delete one of the caller's own templates; returns it. Raises NotFound, Conflict for a built-in one."""
         if template_id in _SYSTEM:
-            raise Conflict(ErrorCode.CONFLICT, "This template comes with the system and cannot be deleted.")
+            raise Conflict(ErrorCode.CONFLICT, "This template is built in and cannot be deleted.")
         deleted = await self._templates.delete(template_id, principal.user_id)
         if deleted is None:
             raise _no_such_template()
         return deleted
 
     async def fill(self, body: NewSession, principal: Principal) -> NewSession:
-        """The new session with its template's values wherever it has none of its own.
+        """The new session with its template's values for the fields that the request leaves out.
 
-        Raises InvalidInput for a template the caller does not have.
+        Raises InvalidInput for an unknown template.
         """
         if body.template is None:
             return body
@@ -117,15 +117,15 @@ class TemplateService:
 
 
 def filled(body: NewSession, template: Template) -> NewSession:
-    """`body` over `template`: fields and single settings that were sent win (a null too), tags and metadata add up."""
+    """`body` merged over `template`: fields and settings that were sent win, null included; tags and metadata merge."""
     sent = body.model_fields_set
     config = template.config.model_dump(exclude_unset=True) | body.config.model_dump(exclude_unset=True)
     tags = list(dict.fromkeys([*template.tags, *body.tags]))
     if len(tags) > MAX_SESSION_TAGS:
         raise InvalidInput(
             ErrorCode.VALIDATION_ERROR,
-            f"A session may carry {MAX_SESSION_TAGS} tags, its template's included.",
-            errors=[{"field": "tags", "message": "too many together with the template's"}],
+            f"A session can have at most {MAX_SESSION_TAGS} tags, its template's included.",
+            errors=[{"field": "tags", "message": "too many, together with the template's"}],
         )
     return body.model_copy(
         update={

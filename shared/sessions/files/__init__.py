@@ -1,4 +1,4 @@
-"""Files of a session: attached, analysed, generated, kept as blobs, forgotten.
+"""Files of a session: upload, analysis, generation, storage as blobs, deletion.
 
-Not here: what a model reads of them (`context/note.py`, `context/images.py`), the blob store (`adapters/`).
+Not here: files in the model's context (`context/note.py`, `context/images.py`), the blob store (`adapters/`).
 """

@@ -1,8 +1,8 @@
-"""Finds out what an uploaded file is and what it says.
+"""Detects the kind of an uploaded file and extracts its text and facts.
 
-`FileAnalyzer` asks its strategies in order, and the first that recognises the content reads it;
-a new kind of file is one more strategy. Invariant: the name of a file and what its sender claims
-about it are never asked, and no file, whatever it holds, costs more than `Limits` allow.
+`FileAnalyzer` tries its strategies in order; the first that recognises the content reads the file. A new kind of file
+is a new strategy. Invariant: the file's name and the sender's claims about it are never used, and no file costs more
+than `Limits` allow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shared.sessions.files.readers.xlsx import XlsxStrategy
 from shared.sessions.models import FileKind
 
 _DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
-    # Signatures first; then what is text, from the strictest grammar to none.
+    # Binary signatures first, then text formats from the strictest grammar to none.
     PdfStrategy(),
     ImageStrategy(),
     XlsxStrategy(),
@@ -51,10 +51,10 @@ class FileAnalyzer:
         self._strategies = tuple(strategies)
 
     def analyze(self, file: BinaryIO) -> Analysis:
-        """Read a seekable binary file (a spooled temporary file, say) that stays open and the caller's.
+        """Analyse a seekable binary file, such as a spooled temporary file. The file stays open.
 
-        Blocks for up to `timeout_s`: call it in a thread, or `analyze_async`.
-        Raises AnalysisError. A kind nobody reads is not an error: it is `FileKind.BINARY` with a warning.
+        Blocks for up to `timeout_s`: call it in a thread, or call `analyze_async`. An unknown kind is not an error, but
+        `FileKind.BINARY` with a warning. Raises AnalysisError.
         """
         limits = self._limits
         size_bytes = file.seek(0, io.SEEK_END)
@@ -75,5 +75,5 @@ class FileAnalyzer:
         )
 
     async def analyze_async(self, file: BinaryIO) -> Analysis:
-        """`analyze` in a thread, so that the event loop goes on; ends by its own deadline."""
+        """`analyze` in a thread, so that it does not block the event loop."""
         return await asyncio.to_thread(self.analyze, file)

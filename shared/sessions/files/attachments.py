@@ -1,7 +1,8 @@
-"""AttachmentService: files that belong to a session, from their bytes to the row that says what they hold.
+"""AttachmentService: stores a session's files: the bytes as a blob, the analysis as a row.
 
-Invariant: a row is stored only for a blob that is there. A blob is announced before it is written and its row, once
-stored, takes the announcement back; what was cut in between is found by its announcement and deleted (`loose.py`).
+Invariant: a row exists only for an existing blob. A blob is announced in the database before it is written; storing its
+row removes the announcement. If an upload is interrupted, the announcement remains, and the blob is found by it and
+deleted (`loose.py`).
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from shared.storable import storable_json, storable_text
 
 MAX_FILES = 500
 MAX_SESSION_BYTES = 1024 * 1024 * 1024
-"""Of one session: what one person can make the store keep has an end."""
+"""Of one session; bounds what one user can store."""
 
 SHOWN_CHARS = 20_000
-"""Extracted text shown with an attachment; the rest is for tools."""
+"""Extracted text returned with an attachment; tools can read the rest."""
 
 WRITE_TIME = timedelta(minutes=15)
-"""A blob announced and without a row for this long was cut: no function of ours runs longer than ten minutes."""
+"""An announced blob without a row after this time was interrupted: no function runs longer than ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewAttachment:
-    """What is stored of a file, beside its bytes."""
+    """The row of a file: everything but its bytes."""
 
     session_id: str
     id: str
@@ -64,23 +65,23 @@ class AttachmentRepository(Protocol):
     async def usage(self, session_id: str) -> Usage: ...
 
     async def announce(self, session_id: str, blob_name: str, *, due_at: datetime) -> bool:
-        """Put on record that a blob may be written; False when there is no such session."""
+        """Record that a blob is about to be written; False when the session does not exist."""
         ...
 
     async def release(self, session_id: str, blob_name: str) -> None:
-        """An announced blob gets no row: it may go now."""
+        """Make an announced blob that gets no row due for deletion now."""
         ...
 
     async def insert(self, new: NewAttachment, *, max_files: int, max_bytes: int) -> AttachmentRecord | None:
-        """Store the row of an announced blob; the one that stands when its tool call has one already.
+        """Store the row of an announced blob, or return the existing row if its tool call has one already.
 
-        None when the announcement was taken back meanwhile. Raises NotFound when the user may not write to the session
-        any more, InvalidInput (MESSAGE_TOO_LONG) when it is full.
+        None when the announcement was removed meanwhile. Raises NotFound when the user may no longer write to the
+        session, InvalidInput (MESSAGE_TOO_LONG) when the session is full.
         """
         ...
 
     async def for_user(self, attachment_id: str, user_id: str, *, max_chars: int) -> AttachmentRecord:
-        """With the beginning of its text. Raises NotFound when there is none that the user may read."""
+        """The attachment with the beginning of its text. Raises NotFound if the user may not read it."""
         ...
 
     async def list_for(self, session_id: str, page: Page) -> list[AttachmentRecord]:
@@ -88,15 +89,15 @@ class AttachmentRepository(Protocol):
         ...
 
     async def some(self, session_id: str, ids: Sequence[str], *, max_chars: int) -> dict[str, AttachmentRecord]:
-        """By id, with the beginning of the text; those that are not there are left out."""
+        """Attachments by id, with the beginning of their text; unknown ids are left out."""
         ...
 
     async def part(self, session_id: str, attachment_id: str, *, start: int, chars: int) -> AttachmentRecord | None:
-        """With a stretch of its text, `start` from 0."""
+        """The attachment with `chars` characters of its text from `start` (from 0)."""
         ...
 
     async def of_call(self, session_id: str, tool_call_id: str) -> AttachmentRecord | None:
-        """What a tool call has made."""
+        """The file that a tool call made."""
         ...
 
 
@@ -131,7 +132,7 @@ class AttachmentService:
         self.max_bytes = max_bytes
 
     async def admit(self, session_id: str, principal: Principal) -> None:
-        """Whether a file may come at all, asked before its bytes are read.
+        """Check that the session accepts files, before the bytes of one are read.
 
         Raises NotFound, Gone, InvalidState, InvalidInput (MESSAGE_TOO_LONG: the session is full).
         """
@@ -140,26 +141,26 @@ class AttachmentService:
             raise no_such_session()
         refuse_expired(record.session, datetime.now(UTC))
         if record.session.status is SessionStatus.ENDED:
-            raise InvalidState("A session that is ENDED takes no files.")
+            raise InvalidState("A session that is ENDED accepts no files.")
         used = await self._rows.usage(session_id)
         if used.files >= MAX_FILES or used.bytes >= MAX_SESSION_BYTES:
             raise session_full()
 
     def spool(self) -> Spool:
-        """Where the bytes of one file are collected."""
+        """A buffer for the bytes of one file."""
         return Spool(self.max_bytes)
 
     async def add(
         self, session_id: str, principal: Principal, spool: Spool, claimed_name: str | None
     ) -> AttachmentDetail:
-        """Analyse a file and keep it. Raises NotFound, InvalidInput (AnalysisError, a full session), Transient."""
+        """Analyse and store a file. Raises NotFound, InvalidInput (AnalysisError, a full session), Transient."""
         record = await self.keep(session_id, principal.user_id, spool, claimed_name)
         return detail(record)
 
     async def keep(
         self, session_id: str, user_id: str, spool: Spool, claimed_name: str | None, *, tool_call_id: str | None = None
     ) -> AttachmentRecord:
-        """`add` for those who checked access themselves; a tool call that made a file before gets that one."""
+        """`add` for callers that have checked access. If `tool_call_id` made a file before, returns that file."""
         analysis = storable(await self._analyzer.analyze_async(spool.file))
         now = datetime.now(UTC)
         attachment_id = new_id()
@@ -181,7 +182,7 @@ class AttachmentService:
             await self._blobs.put(new.blob_name, spool.file, size_bytes=new.size_bytes, media_type=analysis.media_type)
             record = await self._rows.insert(new, max_files=MAX_FILES, max_bytes=MAX_SESSION_BYTES)
         except AppError:
-            with suppress(Transient):  # then its time comes later
+            with suppress(Transient):  # then the blob is deleted after WRITE_TIME
                 await self._rows.release(session_id, new.blob_name)
             raise
         if record is None:
@@ -207,7 +208,7 @@ class AttachmentService:
 def session_full() -> AppError:
     return InvalidInput(
         ErrorCode.MESSAGE_TOO_LONG,
-        f"A session may hold {MAX_FILES} files with {MAX_SESSION_BYTES // 1024 // 1024} MB together.",
+        f"A session can hold at most {MAX_FILES} files and {MAX_SESSION_BYTES // 1024 // 1024} MB in total.",
     )
 
 
@@ -216,7 +217,7 @@ def detail(record: AttachmentRecord) -> AttachmentDetail:
 
 
 def storable(analysis: Analysis) -> Analysis:
-    """The analysis as the database takes it, whatever the file made it say."""
+    """The analysis with every text made safe for the database."""
     facts = storable_json(dict(analysis.facts))
     assert isinstance(facts, dict)
     return Analysis(

@@ -1,4 +1,4 @@
-"""Where the bytes of files are kept. Azure Blob Storage implements it in `shared/adapters/azure/blobs.py`."""
+"""The port of the file store. Azure Blob Storage implements it in `shared/adapters/azure/blobs.py`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import BinaryIO, Protocol
 
 
 class BlobStore(Protocol):
-    """Bytes by name, moved in pieces. Every method raises Transient while the store is away."""
+    """Stores bytes by name and streams them. Every method raises Transient while the store is unavailable."""
 
     async def put(self, name: str, file: BinaryIO, *, size_bytes: int, media_type: str) -> None:
-        """Store the file, from its beginning, in place of what the name held."""
+        """Store the file from its beginning; replaces an existing blob of that name."""
         ...
 
     def open(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes]:
@@ -18,7 +18,7 @@ class BlobStore(Protocol):
         ...
 
     async def delete(self, name: str) -> None:
-        """Harmless when there is none."""
+        """Idempotent: no error when the blob does not exist."""
         ...
 
     async def exists(self, name: str) -> bool: ...

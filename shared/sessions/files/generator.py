@@ -1,8 +1,8 @@
-"""Makes files: a conversation, or content that a tool was given, in any of six formats.
+"""Makes files from a conversation, or from content given to a tool, in any of six formats.
 
-`FileGenerator` is the factory: a format is one writer in a table. Invariants: the same content gives
-the same bytes; nothing in a file runs, calls out or is computed when it is opened; and any Unicode
-text survives in every format.
+`FileGenerator` looks up the writer of a format in a table. Invariants: the same content gives the same bytes. A file
+has no active content: opening it runs no code, loads nothing and computes no formula. All formats preserve any Unicode
+text.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from shared.sessions.files.writers.pdf import write_pdf
 type Chunks = Callable[[Content], Iterator[bytes]]
 type Whole = Callable[[Content, BinaryIO], None]
 
-# Formats that can be produced from front to back ...
+# Formats that are written from front to back ...
 _STREAMED: Mapping[FileFormat, Chunks] = {
     FileFormat.JSON: write_json,
     FileFormat.MD: write_markdown,
     FileFormat.HTML: write_html,
     FileFormat.CSV: write_csv,
 }
-# ... and those with a table of contents at the end, which need a file to write to.
+# ... and formats with an index at the end, which need a whole file to write to.
 _WHOLE: Mapping[FileFormat, Whole] = {
     FileFormat.PDF: write_pdf,
     FileFormat.DOCX: write_docx,
@@ -39,12 +39,12 @@ _SPOOLED_BYTES = 1024 * 1024
 
 
 class FileGenerator:
-    """Holds no state; both methods block, PDF for long enough to want a thread."""
+    """Stateless. Both methods block; for PDF long enough to need a thread."""
 
     def write(self, content: Content, file_format: FileFormat, out: BinaryIO) -> None:
-        """Write the file to `out`, which stays open. `out` need not be seekable, save for DOCX.
+        """Write the file to `out`, which stays open. Only DOCX needs a seekable `out`.
 
-        Raises GenerationError if the format cannot hold the content; `out` may then be begun.
+        Raises GenerationError if the format cannot hold the content; `out` may then hold a partial file.
         """
         whole = _WHOLE.get(file_format)
         if whole is not None:
@@ -54,20 +54,20 @@ class FileGenerator:
             out.write(chunk)
 
     def chunks(self, content: Content, file_format: FileFormat) -> Generator[bytes]:
-        """The file in pieces of some 64 KiB, made as they are asked for where the format allows."""
+        """The file in pieces of about 64 KiB, generated on demand if the format allows it."""
         streamed = _STREAMED.get(file_format)
         if streamed is not None:
             yield from _gathered(streamed(content))
             return
         with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
-            _WHOLE[file_format](content, spool)  # type: ignore[arg-type]  # typeshed: it lacks one method of BinaryIO
+            _WHOLE[file_format](content, spool)  # type: ignore[arg-type]  # in typeshed it lacks one method of BinaryIO
             spool.seek(0)
             while chunk := spool.read(_CHUNK_BYTES):
                 yield chunk
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Small pieces together: each costs a trip through the HTTP stack."""
+    """Joins small pieces, since each piece costs a pass through the HTTP stack."""
     held = bytearray()
     for piece in pieces:
         held += piece

@@ -1,6 +1,6 @@
-"""What a file is called: for people to read, and for the header that offers it for saving.
+"""File names: for display, and for the `Content-Disposition` header.
 
-Invariant: a name never holds a path, a control or direction-changing character, nor anything that ends a header.
+Invariant: a name never contains a path, control or direction-changing characters, or anything that ends a header.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9 ._()-]")
 
 
 def display_name(claimed: str | None) -> str:
-    """The last part of what the sender called it, cleaned and cut; `file` if nothing is left."""
+    """The last path part of the sender's name, cleaned and shortened; `file` if nothing is left."""
     last = re.split(r"[/\\]", claimed or "")[-1]
     composed = unicodedata.normalize("NFC", last)
-    # Categories C*: controls, format characters (which turn the direction of text), surrogates, unassigned.
+    # Categories C*: controls, format characters (some change the text direction), surrogates, unassigned.
     shown = "".join(char if unicodedata.category(char)[0] != "C" else " " for char in composed)
     name = _SPACES.sub(" ", _RESERVED.sub("_", shown)).strip(" .")
     if len(name) > MAX_NAME_CHARS:
@@ -34,7 +34,7 @@ def display_name(claimed: str | None) -> str:
 
 
 def content_disposition(name: str, *, inline: bool = False) -> str:
-    """The header for a name from `display_name` (RFC 6266): plain for old readers, UTF-8 for all others."""
+    """The header for a name from `display_name` (RFC 6266): ASCII for old clients, UTF-8 for all others."""
     plain = _NOT_PLAIN.sub("_", name)
     kind = "inline" if inline else "attachment"
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,6 +1,6 @@
-"""A file on its way in: collected in pieces, measured and hashed, on disk once it is more than small.
+"""Buffer for an uploaded file: collects its pieces, counts and hashes them, and spills to disk when it grows large.
 
-Invariant: holds at most `max_bytes`; the piece that would exceed it is refused, not stored.
+Invariant: it holds at most `max_bytes`; a piece that would exceed the limit is refused, not stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _IN_MEMORY_BYTES = 256 * 1024
 
 
 class Spool:
-    """A temporary file that goes when its block ends."""
+    """A temporary file that is deleted at the end of its `with` block."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -38,7 +38,7 @@ class Spool:
 
     @property
     def file(self) -> BinaryIO:
-        """Seekable; the spool's own."""
+        """Seekable; owned by the spool."""
         return cast(BinaryIO, self._file)
 
     def __enter__(self) -> Self:

@@ -8,14 +8,14 @@ from shared.sessions.llm.conversation import ModelImage
 from shared.sessions.repository import AttachmentReader
 
 MAX_IMAGE_BYTES = 5 * 1024 * 1024
-"""What hosted models commonly take of one image; it travels as base64 within the request."""
+"""Common size limit of one image for hosted models; it is sent as base64 in the request."""
 
 SEEN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 PDF = "application/pdf"
 
 
 class StoredImages:
-    """Reads whole images, which is why they are bounded far below what may be stored."""
+    """Reads whole files into memory, so its size limit is far below that of stored files."""
 
     def __init__(self, rows: AttachmentReader, blobs: BlobStore) -> None:
         self._rows = rows

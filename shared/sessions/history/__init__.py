@@ -1,4 +1,4 @@
-"""What was said: pages of messages, search, bookmarks, exports.
+"""Stored messages for users: pages, search, bookmarks, exports.
 
-Not here: what a model reads of it (`context/`).
+Not here: the model's context (`context/`).
 """

@@ -1,7 +1,7 @@
-"""BookmarkService: places in a session that a reader wants to find again.
+"""BookmarkService: a user's bookmarks of messages.
 
-Invariant: a bookmark is its maker's own. Nobody else sees it, and it goes when its message goes, or is of no use to
-them any more when they may no longer read the session.
+Invariant: a bookmark is private to the user who made it. It is deleted with its message, and it is inaccessible while
+the user may not read the session.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Bookmark(Value):
 
 
 class BookmarkRepository(Protocol):
-    """Bookmarks by maker; the caller has checked that they may read the session."""
+    """Bookmarks by user. The caller has checked that the user may read the session."""
 
     async def put(self, bookmark: Bookmark, user_id: str) -> tuple[Bookmark, bool]:
-        """Store it, or give the one that is there its note; the flag says whether it is new. Raises NotFound."""
+        """Store it, or update the note of the existing one; the flag is True for a new one. Raises NotFound."""
         ...
 
     async def get(self, session_id: str, bookmark_id: str, user_id: str) -> Bookmark:
@@ -54,14 +54,14 @@ class BookmarkRepository(Protocol):
 
 
 class BookmarkService:
-    """A reader's bookmarks. Checks access in every method."""
+    """A user's bookmarks. Checks access in every method."""
 
     def __init__(self, sessions: SessionReader, bookmarks: BookmarkRepository) -> None:
         self._sessions = sessions
         self._bookmarks = bookmarks
 
     async def put(self, session_id: str, body: NewBookmark, principal: Principal) -> tuple[Bookmark, bool]:
-        """Mark a message; marking it again replaces the note. The flag says whether it is new. Raises NotFound."""
+        """Bookmark a message; a repeat replaces the note. The flag is True for a new bookmark. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
         bookmark = Bookmark(
             id=new_id(),

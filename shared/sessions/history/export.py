@@ -1,7 +1,7 @@
-"""ExportService: a conversation as a file, made while it is read.
+"""ExportService: exports a conversation as a file, generated while it is downloaded.
 
-Invariant: of a long conversation one page of messages and one piece of the file are in memory. The formats that are
-laid out as a whole take a bounded conversation and refuse a longer one before the first byte.
+Invariant: streamed formats hold one page of messages and one piece of the file in memory. PDF and DOCX are laid out as
+a whole: they accept a bounded conversation, and refuse a longer one before the first byte.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shared.sessions.repository import SessionRepository
 
 MAX_LAID_OUT_MESSAGES = 1_000
 MAX_LAID_OUT_CHARS = 400_000
-"""Of a PDF or DOCX: some hundred pages, and seconds of work."""
+"""Of a PDF or DOCX: about a hundred pages, and seconds of work."""
 
 _LAID_OUT = frozenset({FileFormat.PDF, FileFormat.DOCX})
 _THREADS = 4
@@ -34,7 +34,7 @@ _PAGE_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A file in the making. pieces: raises InvalidInput with the first one, if at all; Transient with any."""
+    """A file being generated. pieces: may raise InvalidInput on the first piece, Transient on any."""
 
     name: str
     media_type: str
@@ -42,17 +42,17 @@ class Export:
 
 
 class ExportService:
-    """Checks access by reading through the history."""
+    """Exports conversations. Access is checked by the reads through `HistoryManager`."""
 
     def __init__(self, sessions: SessionRepository, history: HistoryManager, generator: FileGenerator) -> None:
         self._sessions = sessions
         self._history = history
         self._generator = generator
-        # Threads of its own: they wait for pages that the loop reads, and must not keep it from what it needs for that.
+        # A pool of its own: these threads wait for the event loop, which needs the default pool to serve them.
         self._threads = ThreadPoolExecutor(_THREADS, "export")
 
     async def export(self, session_id: str, principal: Principal, file_format: FileFormat) -> Export:
-        """What a reader of the active branch reads. Raises NotFound."""
+        """Export the active branch. Raises NotFound."""
         session = (await self._sessions.get(session_id, principal.user_id)).session
         messages = self._messages(session_id, principal, asyncio.get_running_loop())
         if file_format in _LAID_OUT:
@@ -68,18 +68,18 @@ class ExportService:
             while piece := await loop.run_in_executor(self._threads, next, pieces, b""):
                 yield piece
         finally:
-            # In a thread too: a reader who went may have left one at work in it.
+            # Closed in a thread: when the client disconnects, another thread may still be running the generator.
             self._threads.submit(pieces.close)
 
     def _messages(self, session_id: str, principal: Principal, loop: asyncio.AbstractEventLoop) -> Iterator[Message]:
-        """Page by page; runs in a thread, reads in the loop."""
+        """All messages, page by page. Runs in a thread; the reads run in the event loop."""
         page = Page(limit=MAX_LIMIT)
         while True:
             reading = self._history.list_messages(session_id, principal, MessageFilter(), page)
             try:
                 items, cursor = asyncio.run_coroutine_threadsafe(reading, loop).result(_PAGE_TIMEOUT_S)
             except TimeoutError as exc:
-                raise Transient(ErrorCode.DATABASE_ERROR, "Reading the conversation takes too long just now.") from exc
+                raise Transient(ErrorCode.DATABASE_ERROR, "Reading the conversation takes too long.") from exc
             yield from items
             if cursor is None:
                 return
@@ -87,7 +87,7 @@ class ExportService:
 
 
 def _bounded(messages: Iterator[Message]) -> Iterator[Message]:
-    """All of them, read before the first is laid out. Raises InvalidInput (MESSAGE_TOO_LONG)."""
+    """All messages, read before the layout begins. Raises InvalidInput (MESSAGE_TOO_LONG)."""
     found: list[Message] = []
     chars = 0
     for message in messages:
@@ -96,7 +96,7 @@ def _bounded(messages: Iterator[Message]) -> Iterator[Message]:
         if len(found) > MAX_LAID_OUT_MESSAGES or chars > MAX_LAID_OUT_CHARS:
             raise InvalidInput(
                 ErrorCode.MESSAGE_TOO_LONG,
-                f"pdf and docx take {MAX_LAID_OUT_MESSAGES} messages with {MAX_LAID_OUT_CHARS} characters together;"
-                " json, md, html and csv take conversations of any length.",
+                f"pdf and docx support at most {MAX_LAID_OUT_MESSAGES} messages and {MAX_LAID_OUT_CHARS} characters in"
+                " total; json, md, html and csv support conversations of any length.",
             )
     yield from found

@@ -1,7 +1,7 @@
 """HistoryManager: the messages of a session, page by page.
 
-Invariant: a page is a range of arrival numbers of one branch, so it stays valid while messages arrive and while another
-branch becomes the active one: none is left out or repeated.
+Invariant: a page is a range of arrival numbers in one branch. So no message is skipped or repeated when new messages
+arrive or another branch becomes active.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from shared.sessions.repository import TurnRepository
 
 
 class HistoryManager:
-    """Reads what a session holds. Checks access in every method."""
+    """Reads a session's messages. Checks access in every method."""
 
     def __init__(self, sessions: SessionReader, turns: TurnRepository) -> None:
         self._sessions = sessions
         self._turns = turns
 
     async def get_message(self, session_id: str, message_id: str, principal: Principal) -> Message:
-        """Of any branch. Raises NotFound."""
+        """A message of any branch. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
         return await self._turns.get_message(session_id, message_id)
 
     async def list_messages(
         self, session_id: str, principal: Principal, wanted: MessageFilter, page: Page
     ) -> tuple[list[Message], str | None]:
-        """What a reader of a branch (of the active one by default) reads, in order of arrival, and the next cursor.
+        """The messages of a branch (by default the active one) in order of arrival, and the next cursor.
 
-        Raises NotFound (SESSION_NOT_FOUND, MESSAGE_NOT_FOUND for a branch that is not there).
+        Raises NotFound (SESSION_NOT_FOUND, MESSAGE_NOT_FOUND for an unknown branch).
         """
         record = await self._sessions.get(session_id, principal.user_id)
         branch = _branch(record, wanted.branch, page)
@@ -43,7 +43,7 @@ class HistoryManager:
 
 
 def _branch(record: SessionView, asked: int | None, page: Page) -> int:
-    """The branch asked for, else the one that the page before was of, else the active one."""
+    """The requested branch, else the previous page's, else the active one."""
     if asked is None and page.after is not None and page.after[1].isdecimal():
         asked = int(page.after[1][:10])
     if asked is None:

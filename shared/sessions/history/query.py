@@ -1,8 +1,8 @@
-"""What a caller asks of the search, taken apart; and where its words stand in a text.
+"""Parses search queries, and finds their terms in a text.
 
-    report "annual budget" plan*      every term must be there: a word, words in a row, a word that begins so
+    report "annual budget" plan*      all terms must occur: a word, a phrase, a prefix
 
-Invariant: any text is a question. There is no syntax to get wrong: an open quote ends with the text, signs part words.
+Invariant: any text is a valid query. An unclosed quote ends with the text; punctuation separates words.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ MAX_TERMS = 16
 _TERM = re.compile(r'"([^"]*)"?|([^\s"]+)')
 _QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\uff02", '"'))
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-"""Han and kana: the index holds each character as a word (`search_text` in the migrations)."""
+"""Han and kana: the index stores each character as a word (`search_text` in the migrations)."""
 _PIECE = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _STARTS = rf"(?<![^\W_{_UNSPACED}])"
 _ENDS = rf"(?![^\W_{_UNSPACED}])"
 
 SNIPPET_CHARS = 240
 _LEAD_CHARS = 60
-"""Shown before the first hit."""
+"""Characters shown before the first hit."""
 _WORD_EDGE_CHARS = 20
 """How far a cut moves to fall between words."""
 _MARKED_WORDS = 32
-"""Of a phrase: looking for more, all of them repeated in a long text, would take too long."""
+"""Words of a phrase that are matched in a snippet. More of them, repeated in a long text, would take too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Words in a row; is_prefix: the last one may go on."""
+    """A word or a phrase. is_prefix: its last word is a prefix."""
 
     text: str
     is_prefix: bool = False
@@ -41,16 +41,16 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A part of a text. hits: (start, end) in characters of `text`, in order, apart."""
+    """A part of a text. hits: (start, end) in characters of `text`, in order, not overlapping."""
 
     text: str
     hits: list[tuple[int, int]]
 
 
 def parse_query(text: str) -> list[Term]:
-    """The terms of a question that hold a letter or digit, none twice, at most MAX_TERMS."""
+    """The distinct terms of a query that contain a letter or digit, at most MAX_TERMS."""
     terms: dict[Term, None] = {}
-    # What no stored text can hold parts words: U+0000, and the lone surrogates that JSON allows.
+    # U+0000 and lone surrogates, which JSON allows and no stored text contains, separate words.
     storable = text.replace("\0", " ").encode("utf-8", "replace").decode()
     for found in _TERM.finditer(storable.translate(_QUOTES)):
         phrase, word = found.groups()
@@ -62,12 +62,12 @@ def parse_query(text: str) -> list[Term]:
 
 
 def snippet_of(content: str, terms: Sequence[Term]) -> Snippet:
-    """The part of a text around the first hit, on one line, with every hit in it.
+    """The part of a text around the first hit, on one line, with the positions of all hits in it.
 
-    Characters have the form that the index has (NFKC: full-width letters and the like become plain ones).
+    Characters are normalised as in the index (NFKC: full-width letters become plain ones, and so on).
     """
     text = " ".join(unicodedata.normalize("NFKC", content).split())
-    # Each term by itself: in one alternation a short term would hide a longer one that begins like it.
+    # One pattern per term: in an alternation a short term would hide a longer one with the same beginning.
     patterns = [re.compile(pattern, re.IGNORECASE) for term in terms if (pattern := _pattern(term))]
     firsts = [found.start() for pattern in patterns if (found := pattern.search(text))]
     start = _between_words(text, max(0, min(firsts, default=0) - _LEAD_CHARS), forward=True)
@@ -79,14 +79,14 @@ def snippet_of(content: str, terms: Sequence[Term]) -> Snippet:
 
 
 def _pattern(term: Term) -> str:
-    """A term as the index sees it: its words with anything but letters and digits between them."""
+    """A pattern that matches like the index: the term's words, with no letters or digits between them."""
     pieces: list[str] = _PIECE.findall(unicodedata.normalize("NFKC", term.text))[:_MARKED_WORDS]
     if not pieces:
         return ""
     pattern = re.escape(pieces[0])
     for piece, following in pairwise(pieces):
         both_unspaced = _is_unspaced(piece) or _is_unspaced(following)
-        # Bounded, so that a text full of signs costs no more than its length.
+        # Bounded, so that the cost stays linear in a text full of punctuation.
         pattern += (r"[\W_]{0,40}" if both_unspaced else r"[\W_]{1,40}") + re.escape(following)
     ends = ""
     if not _is_unspaced(pieces[-1]):
@@ -99,7 +99,7 @@ def _is_unspaced(piece: str) -> bool:
 
 
 def _between_words(text: str, at: int, *, forward: bool) -> int:
-    """The nearest place between words in that direction, or `at` itself when there is none near."""
+    """The nearest gap between words in that direction, or `at` itself if there is none nearby."""
     if at <= 0 or at >= len(text):
         return max(0, min(at, len(text)))
     if forward:

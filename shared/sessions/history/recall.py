@@ -1,4 +1,4 @@
-"""What the tool `search_history` asks for, answered by the search. Tools know neither principals nor pages."""
+"""Adapts the search service for the tool `search_history`: tools know neither principals nor pages."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from shared.sessions.records.pages import Page
 from shared.sessions.tools.services import FoundText, HistoryAnswer, HistoryQuestion
 
 _OF_ONE_TURN = 16
-"""Matches of the asking turn to reckon with: its message, its answers and what its tools returned."""
+"""Extra results to request, since matches in the current turn (message, answers, tool results) are dropped."""
 
 
 class HistorySearch:
     """`HistorySearcher` over the search service."""
 
     def __init__(self, search: SearchService, is_private: Callable[[str, str], Awaitable[bool]]) -> None:
-        """is_private: whether a session is a user's own and nobody else takes part in it."""
+        """is_private: whether a user owns a session and it has no other participants."""
         self._search = search
         self._is_private = is_private
 
     async def find(self, question: HistoryQuestion) -> HistoryAnswer:
         """Raises InvalidInput, Transient."""
-        # Whoever joins later reads what was found before: sharing a session shows what stands in it.
+        # A participant who joins later can also read what is found now; sharing a session shares its messages.
         only_there = question.only_there or not await self._is_private(question.asked_in, question.user_id)
         wanted = SearchFilter(
             session_id=question.asked_in if only_there else None,
@@ -35,7 +35,7 @@ class HistorySearch:
         principal = Principal(question.user_id, frozenset({Role.USER}))
         page = Page(limit=question.limit + _OF_ONE_TURN)
         hits, _ = await self._search.search(principal, question.query, wanted, page)
-        # Results of tools repeat what others said; they are found when they are asked for.
+        # Tool results repeat other texts, so they are included only when asked for.
         found = [
             FoundText(hit.session_id, hit.session_name, hit.message_id, hit.role.value, hit.created_at, hit.snippet)
             for hit in hits

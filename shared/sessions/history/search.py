@@ -1,7 +1,7 @@
 """SearchService: full-text search over every message the caller may read, best match first.
 
-Invariant: a hit is in a session the caller owns or takes part in, decided by the statement that finds it. A snippet is
-text, never markup: its highlights are positions, so nothing a message holds can become HTML.
+Invariant: every hit is in a session that the caller owns or participates in; the search statement itself checks this. A
+snippet is plain text and its highlights are positions, so no text of a message can become HTML.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MAX_QUERY_CHARS = 500
 
 
 class Highlight(Value):
-    """A hit in a snippet: characters (code points) from `start` to before `end`."""
+    """A hit in a snippet: code points from `start` (inclusive) to `end` (exclusive)."""
 
     start: int
     end: int
 
 
 class SearchHit(Value):
-    """A message that was found."""
+    """A message that matches."""
 
     message_id: str
     session_id: str
@@ -38,7 +38,7 @@ class SearchHit(Value):
     turn_id: str | None
     role: MessageRole
     created_at: datetime
-    rank: float = Field(description="How well it fits, from 0; comparable within one search only")
+    rank: float = Field(description="Relevance, from 0; comparable only within one search")
     snippet: str = Field(description="The part around the first hit; plain text")
     highlights: list[Highlight] = Field(description="Where the hits are in `snippet`, counted in code points")
 
@@ -53,7 +53,7 @@ class SearchFilter:
 
 @dataclass(frozen=True, slots=True)
 class FoundMessage:
-    """A match as stored. rank: a whole number, so that a cursor holds it exactly; content: its indexed part."""
+    """A match as stored. rank: an integer, so that a cursor holds it exactly; content: the indexed part."""
 
     rank: int
     message_id: str
@@ -67,7 +67,8 @@ class FoundMessage:
 
 class SearchRepository(Protocol):
     async def search(self, user_id: str, terms: Sequence[Term], wanted: SearchFilter, page: Page) -> list[FoundMessage]:
-        """Matches of all terms that the user may read, best first, one more than `page.limit` when there are more."""
+        """Messages that match all terms and that the user may read, best first; one more than `page.limit` when there
+        are more."""
         ...
 
 
@@ -80,14 +81,14 @@ class SearchService:
     async def search(
         self, principal: Principal, question: str, wanted: SearchFilter, page: Page
     ) -> tuple[list[SearchHit], str | None]:
-        """Hits and the next cursor; a message is found on one page only. Raises InvalidInput(VALIDATION_ERROR).
+        """Hits and the next cursor; no message is on two pages. Raises InvalidInput(VALIDATION_ERROR).
 
-        question: words, "phrases in quotes" and prefix*; all of them must be there. One without any word finds nothing.
+        question: words, "phrases in quotes" and prefix*; all must occur. A query without any word finds nothing.
         """
         if len(question) > MAX_QUERY_CHARS:
             raise InvalidInput(
                 ErrorCode.VALIDATION_ERROR,
-                f"A question may hold {MAX_QUERY_CHARS} characters.",
+                f"A search query can have at most {MAX_QUERY_CHARS} characters.",
                 errors=[{"field": "q", "message": f"at most {MAX_QUERY_CHARS} characters"}],
             )
         terms = parse_query(question)

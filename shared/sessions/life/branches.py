@@ -25,13 +25,14 @@ from shared.sessions.models import (
     Turn,
     Value,
 )
+from shared.sessions.posting.models import Posted
+from shared.sessions.posting.planner import TurnPlanner
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.idempotency import Idempotency, idempotency
 from shared.sessions.records.pages import Page
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.turns import PostedMessage, queued_turn
-from shared.sessions.service import Posted, SessionService
 
 MAX_BRANCHES = 1_000
 """Of one session: bounds how many forks lie between a reader and the beginning."""
@@ -83,14 +84,14 @@ class BranchService:
         sessions: SessionReader,
         branches: BranchRepository,
         publisher: SessionEventPublisher,
-        posting: SessionService,
+        planner: TurnPlanner,
         changes: SessionChanges,
     ) -> None:
-        """posting: whose rules for a new turn hold here too. changes: who is told of another active branch."""
+        """planner: its rules for a new turn hold here too. changes: who is told of another active branch."""
         self._sessions = sessions
         self._branches = branches
         self._publisher = publisher
-        self._posting = posting
+        self._planner = planner
         self._changes = changes
 
     async def regenerate(
@@ -108,7 +109,7 @@ class BranchService:
         with the new turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict, BudgetExceeded.
         """
         now = datetime.now(UTC)
-        posting = await self._posting.for_posting(
+        posting = await self._planner.plan(
             session_id, principal, body.approval_mode, now=now, output_schema=body.output_schema
         )
         record = posting.record

@@ -1,46 +1,31 @@
-"""SessionLifecycle: what happens to a session beside its turns: revised, shared, expired, erased.
+"""SessionLifecycle: what happens to a session beside its turns: revised, shared, expired.
 
-Invariant: an erasure is on record before anything is erased, each of its steps may run again, and it is finished when
-every store has forgotten the session; one audit line is what remains.
+Invariant: a change that takes somebody's right to write also cancels what runs for them, in the same transaction.
+
+Not here: its deletion from every store (`erasure.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Protocol
 
-from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, Transient, no_such_session
+from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, no_such_session
 from shared.principal import Principal
 from shared.sessions.agents.catalog import AgentCatalog
-from shared.sessions.audit.trail import SYSTEM, AuditTrail
 from shared.sessions.cache import SessionChanges
-from shared.sessions.events import (
-    Event,
-    EventLogUnavailable,
-    EventTarget,
-    EventType,
-    SessionEventPublisher,
-    closed_turn_events,
-    feed_name,
-)
+from shared.sessions.events import EventTarget, SessionEventPublisher, closed_turn_events
 from shared.sessions.live.subscriptions import leave
-from shared.sessions.models import JsonObject, NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
+from shared.sessions.models import NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.pages import Page
 from shared.sessions.records.sessions import SessionRecord, check_metadata
 from shared.sessions.records.turns import Interruption
 
-log = logging.getLogger(__name__)
-
 MAX_PARTICIPANTS = 256
-CUT_AFTER = timedelta(seconds=30)
-"""An erasure that nobody has worked on for this long was cut."""
-_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,36 +48,6 @@ class AccessChange:
     """Events and group actions to send."""
 
 
-@dataclass(frozen=True, slots=True)
-class ErasureMark:
-    """An erasure on record, and who must hear that the session's turns are cancelled."""
-
-    record: SessionRecord
-    interruption: Interruption
-    ended_now: bool
-    """False when the session had ended before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Erasure:
-    """What an unfinished erasure has done and has left."""
-
-    session_id: str
-    owner_id: str
-    requested_at: datetime
-    instances: list[str]
-    """Durable instances that may still exist."""
-    messages: int
-    turns: int
-    by_retention: bool
-    """Nobody asked: it was too old."""
-    incarnation: str | None
-
-    @property
-    def feed(self) -> str:
-        return feed_name(self.session_id, self.incarnation)
-
-
 class LifecycleRepository(Protocol):
     async def revise(
         self, session_id: str, user_id: str, revise: Callable[[Session], Session], *, now: datetime
@@ -103,8 +58,6 @@ class LifecycleRepository(Protocol):
     async def list_turns(self, session_id: str, page: Page) -> list[tuple[int, Turn]]:
         """(number, turn), newest first, one more than `page.limit` when there are more."""
         ...
-
-    async def has_open_turns(self, session_id: str) -> bool: ...
 
     async def expired(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
         """(session id, owner id) of sessions that have expired and not ended."""
@@ -122,42 +75,6 @@ class LifecycleRepository(Protocol):
         """Harmless when there is none. Raises NotFound when `by_user_id` takes no part in the session."""
         ...
 
-    async def mark_erasure(
-        self, session_id: str, user_id: str, check: Callable[[Session], None], *, now: datetime
-    ) -> ErasureMark | None:
-        """End the session and put its erasure on record; None when that was done and its rows are gone.
-
-        Raises NotFound unless the user owns it or owned it, and what `check` raises.
-        """
-        ...
-
-    async def erase_rows(self, session_id: str) -> Erasure | None:
-        """Delete every row of the session; None when its erasure is finished or was never asked for."""
-        ...
-
-    async def note_erased_instances(self, session_id: str, gone: Sequence[str]) -> None: ...
-
-    async def finish_erasure(self, session_id: str, tell: Callable[[], Awaitable[None]], *, now: datetime) -> bool:
-        """Finish and, before it is committed, `tell`. False while instances are left or when it is finished."""
-        ...
-
-    async def cut_erasures(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
-        """Claim erasures that nobody has worked on since `before`."""
-        ...
-
-    async def forget_erasures(self, *, before: datetime) -> int: ...
-
-
-class ErasableStore(Protocol):
-    """A store beside the database that keeps something of a session."""
-
-    async def erase(self, session_id: str) -> None:
-        """Forget all of it; harmless when there is nothing.
-
-        Raises EventLogUnavailable or Transient while the store is away.
-        """
-        ...
-
 
 class SessionLifecycle:
     """Checks access in every method that takes a principal."""
@@ -167,21 +84,15 @@ class SessionLifecycle:
         rows: LifecycleRepository,
         publisher: SessionEventPublisher,
         read: Callable[[str, str], Awaitable[SessionRecord]],
-        stores: Sequence[ErasableStore],
-        audit: AuditTrail,
         changes: SessionChanges,
         *,
         agents: AgentCatalog,
     ) -> None:
-        """read: a session for a user, raises NotFound. stores: what beside the event log must forget an erased session.
-
-        changes: who is told of changed access. agents: those a session may be given.
-        """
+        """read: a session for a user, raises NotFound. changes: who is told of changed access. agents: those a session
+        may be given."""
         self._rows = rows
         self._publisher = publisher
         self._read = read
-        self._stores = stores
-        self._audit = audit
         self._changes = changes
         self._agents = agents
 
@@ -286,86 +197,6 @@ class SessionLifecycle:
         if record.access != "owner":
             raise no_such_session()
         return record
-
-    # Erasure. ----------------------------------------------------------------------------------
-
-    async def mark_erasure(
-        self, session_id: str, principal: Principal, *, if_match: str | None
-    ) -> tuple[ErasureMark | None, list[bytes]]:
-        """End the session and cancel its turns, for good: from here on the sweep would erase it too.
-
-        Also the events to send; no mark when a request before this one erased the rows. Raises NotFound, Conflict.
-        """
-        mark = await self._rows.mark_erasure(
-            session_id, principal.user_id, lambda session: check_match(session, if_match), now=datetime.now(UTC)
-        )
-        if mark is None:
-            return None, []
-        events = closed_turn_events(mark.interruption.closed_turn_ids)
-        if mark.ended_now:
-            session = mark.record.session.model_dump(mode="json")
-            events.insert(0, Event(EventType.SESSION_ENDED, {"session": session}))
-        return mark, await self._publisher.publish(mark.record.target, events) if events else []
-
-    async def turns_over(self, session_id: str, *, within_s: float) -> bool:
-        """Wait until no turn is open: then nothing of the session runs and nothing more is started."""
-        try:
-            async with asyncio.timeout(within_s):
-                while await self._rows.has_open_turns(session_id):  # noqa: ASYNC110  # another process ends them
-                    await asyncio.sleep(_LOOK_SECONDS)
-        except TimeoutError:
-            return False
-        return True
-
-    async def erase_stores(self, session_id: str) -> tuple[Erasure, bool] | None:
-        """Rows first: without them no event can get a number, so what is erased next stays erased.
-
-        Returns what is left, and whether every store has forgotten the session; None when there is nothing to do.
-        """
-        async with self._changes.changing(session_id):
-            erasure = await self._rows.erase_rows(session_id)
-        if erasure is None:
-            return None
-        forgotten = await self._is_forgotten(session_id, self._publisher.forget(erasure.feed))
-        for store in self._stores:
-            forgotten &= await self._is_forgotten(session_id, store.erase(session_id))
-        return erasure, forgotten
-
-    @staticmethod
-    async def _is_forgotten(session_id: str, erasing: Awaitable[None]) -> bool:
-        try:
-            await erasing
-        except (EventLogUnavailable, Transient) as exc:
-            log.warning("erasing session %s waits for a store: %s", session_id, exc)
-            return False
-        return True
-
-    async def finish_erasure(self, erasure: Erasure, gone: Sequence[str], *, stores_forgot: bool) -> bool:
-        """Note which durable instances are gone; when all is, write the audit line. Whether it is finished."""
-        await self._rows.note_erased_instances(erasure.session_id, gone)
-        if not stores_forgot:
-            return False
-        details: JsonObject = {
-            "requested_at": erasure.requested_at.isoformat(),
-            "messages": erasure.messages,
-            "turns": erasure.turns,
-        }
-        if erasure.by_retention:
-            details["reason"] = "retention"
-        who = SYSTEM if erasure.by_retention else erasure.owner_id
-        return await self._rows.finish_erasure(
-            erasure.session_id,
-            lambda: self._audit.record_erasure(erasure.session_id, details, who=who),
-            now=datetime.now(UTC),
-        )
-
-    async def cut_erasures(self, *, now: datetime, limit: int) -> list[str]:
-        """Sessions whose erasure was cut; theirs is the sweep's to go on with."""
-        return await self._rows.cut_erasures(before=now - CUT_AFTER, now=now, limit=limit)
-
-    async def forget_erasures(self, *, before: datetime) -> int:
-        """Drop the records of erasures finished before then."""
-        return await self._rows.forget_erasures(before=before)
 
 
 def etag_of(session: Session) -> str:

@@ -1,4 +1,4 @@
-"""What a caller may use: tokens and money of a turn, a session and a day (`budgets.py`), requests (`requests.py`).
+"""Usage limits: token and cost budgets of a turn, a session and a day (`budgets.py`), and rate limits (`requests.py`).
 
-Not here: prices of models (`llm/models.json`), the window of a model (`llm/windows.py`).
+Not here: model prices (`llm/models.json`), context windows (`llm/windows.py`).
 """

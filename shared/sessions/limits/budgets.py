@@ -1,10 +1,9 @@
-"""Budgets of a turn, of a session, and of a user's day, in tokens and in money: the rules, without a store or a clock.
+"""Token and cost budgets of a turn, of a session, and of a user's day: pure rules, without a store or a clock.
 
-Invariant: a model call begins only while no budget is used up, and may answer with no more than the tightest one
-leaves. So a budget is overdrawn by what one call reads at most; a user's day also by the calls that run side by side,
-since it is written when a step is stored. What counts is what the model said it used, or an estimate where it said
-nothing; before a call an estimate only keeps the answer short, so that a budget never refuses what it would have
-covered.
+Invariant: a model call begins only while no budget is used up, and its answer is limited to what the tightest budget
+leaves. So a budget can be overdrawn at most by the input of one call. A user's daily budget can also be overdrawn by
+concurrent calls, since usage is written when a step is stored. Usage is what the model reports, or an estimate if it
+reports none. Before a call, an estimate only shortens the answer; it never refuses a call that the budget would cover.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from shared.sessions.models import Usage
 
 _MILLION = 1_000_000
 SHORT_ANSWER_TOKENS = 256
-"""What a call may answer when its reading alone may use a budget up: a cut sentence would be paid for in vain."""
+"""Least answer of a call whose input may already use up a budget: a shorter one would be paid for but useless."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBudgets:
-    """Tokens, read and written together; None: no limit."""
+    """Input and output tokens together; None: no limit."""
 
     turn: int | None = None
     session: int | None = None
@@ -32,14 +31,14 @@ class TokenBudgets:
 
 @dataclass(frozen=True, slots=True)
 class TokensUsed:
-    """By this turn so far; by all turns of the session and of the user's day, this one among them."""
+    """Tokens used so far by this turn, and by all turns of its session and of the user's day, this one included."""
 
     turn: int = 0
     session: int = 0
     user_day: int = 0
 
     def plus(self, usage: Usage) -> TokensUsed:
-        """And what the turn used since."""
+        """Adds further usage of the turn."""
         tokens = usage.input_tokens + usage.output_tokens
         return TokensUsed(self.turn + tokens, self.session + tokens, self.user_day + tokens)
 
@@ -61,14 +60,14 @@ class MoneyBudgets:
 
 @dataclass(frozen=True, slots=True)
 class MoneySpent:
-    """US dollars, as `TokensUsed`."""
+    """US dollars spent, with the fields of `TokensUsed`."""
 
     turn: Decimal = Decimal(0)
     session: Decimal = Decimal(0)
     user_day: Decimal = Decimal(0)
 
     def plus(self, usage: Usage) -> MoneySpent:
-        """And what the turn cost since, as far as that is known."""
+        """Adds further cost of the turn; unknown cost counts as 0."""
         cost = Decimal(str(usage.cost_usd or 0))
         return MoneySpent(self.turn + cost, self.session + cost, self.user_day + cost)
 
@@ -78,7 +77,7 @@ NOTHING_SPENT = MoneySpent()
 
 @dataclass(frozen=True, slots=True)
 class DailyLimits:
-    """Of a user's day in this deployment; None: no limit."""
+    """Limits of a user's day in this deployment; None: no limit."""
 
     daily_tokens: int | None = None
     daily_cost_usd: float | None = None
@@ -96,12 +95,12 @@ class Price:
 
 
 def usage_day(now: datetime) -> date:
-    """The day that tokens used now count in. Days are UTC, for users everywhere."""
+    """The day that usage at `now` counts in. Days are UTC for all users."""
     return now.astimezone(UTC).date()
 
 
 def answer_allowance(budgets: TokenBudgets, used: TokensUsed, *, reads: int) -> int | None:
-    """Most tokens a model call may answer with, when it reads about `reads`; None: no budget says.
+    """Most output tokens of a model call with about `reads` input tokens; None: no budget is set.
 
     Raises BudgetExceeded when the call must not begin: TOKEN_LIMIT, or RATE_LIMITED for the user's day.
     """
@@ -122,7 +121,7 @@ def answer_allowance(budgets: TokenBudgets, used: TokensUsed, *, reads: int) -> 
 
 
 def affordable_tokens(budgets: MoneyBudgets, spent: MoneySpent, price: Price, *, reads: int) -> int | None:
-    """As `answer_allowance`, in money. Raises BudgetExceeded."""
+    """Like `answer_allowance`, for cost budgets. Raises BudgetExceeded."""
     allowance: int | None = None
     for budget, used, refusal in (
         (budgets.turn, spent.turn, _turn_paid),
@@ -151,7 +150,7 @@ def posting_refusal(
     money: MoneyBudgets = MoneyBudgets(),
     spent: MoneySpent = NOTHING_SPENT,
 ) -> BudgetExceeded | None:
-    """Why a message is not taken, or None: its turn could not even begin."""
+    """Why a message is refused because its turn could not begin; None when it is accepted."""
     if money.session is not None and spent.session >= Decimal(str(money.session)):
         return _session_paid(money.session)
     if money.user_day is not None and spent.user_day >= Decimal(str(money.user_day)):
@@ -164,7 +163,7 @@ def posting_refusal(
 
 
 def seconds_to_next_day(now: datetime) -> float:
-    """Seconds until a user's day starts anew."""
+    """Seconds until the next UTC day."""
     midnight = datetime.combine(usage_day(now) + timedelta(days=1), time(), UTC)
     return (midnight - now).total_seconds()
 
@@ -180,7 +179,7 @@ def _session_paid(budget: float) -> BudgetExceeded:
 def _day_paid(budget: float, *, retry_after_s: float | None = None) -> BudgetExceeded:
     return BudgetExceeded(
         ErrorCode.RATE_LIMITED,
-        f"Your {budget:g} US dollars of today are used up; the next day begins at midnight UTC.",
+        f"Your budget of {budget:g} US dollars of today is used up; the next day begins at midnight UTC.",
         retry_after_s=retry_after_s,
     )
 
@@ -196,6 +195,6 @@ def _session_spent(budget: int) -> BudgetExceeded:
 def _day_spent(budget: int, *, retry_after_s: float | None = None) -> BudgetExceeded:
     return BudgetExceeded(
         ErrorCode.RATE_LIMITED,
-        f"Your {budget} tokens of today are used up; the next day begins at midnight UTC.",
+        f"Your budget of {budget} tokens of today is used up; the next day begins at midnight UTC.",
         retry_after_s=retry_after_s,
     )

@@ -1,8 +1,8 @@
-"""RequestLimiter: how many requests a user may make, by a token bucket that all instances share.
+"""RequestLimiter: a rate limit per user, by a token bucket that all instances share.
 
-Invariant: what is admitted here was taken from the shared bucket first, so that instances together never admit more
-than it holds. A process takes a few tokens ahead for a user who keeps asking, holds them for a second at most, and
-gives back what it did not spend: a busy user costs one look at the bucket per second and not one per request.
+Invariant: every admitted request takes a token of the shared bucket first, so all instances together never admit more
+than it holds. For a busy user, a process takes a few tokens in advance, holds them for at most a second, and returns
+the unspent ones. So a busy user costs one bucket access per second, not one per request.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Protocol
 from shared.errors import BudgetExceeded, CacheUnavailable, ErrorCode, Transient
 
 LEASE_S = 1.0
-"""How long tokens taken ahead may be spent."""
+"""How long tokens taken in advance may be spent."""
 
 _AHEAD = 20
-"""One process holds at most this part of a bucket (a twentieth) unspent."""
+"""A process takes at most 1/20 of a bucket in advance."""
 
 _MAX_USERS = 10_000
-"""Users one process remembers; one that is forgotten loses what was taken ahead, which the bucket soon refills."""
+"""Users that one process remembers. A forgotten user loses tokens taken in advance; the bucket soon refills them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class RatePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """granted: 0 to as many as were wanted; left: what the bucket holds now."""
+    """granted: tokens taken, from 0 to `wanted`; left: tokens now in the bucket."""
 
     granted: int
     left: float
@@ -55,7 +55,7 @@ class TokenBuckets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether a request may go on, and what its answer says of the limit."""
+    """Whether a request is admitted, and the rate limit headers of its response."""
 
     allowed: bool = True
     retry_after_s: float = 0.0
@@ -63,7 +63,7 @@ class Admission:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10); none without a limit."""
 
     def check(self) -> None:
-        """Raises BudgetExceeded(RATE_LIMITED) when the request may not go on."""
+        """Raises BudgetExceeded(RATE_LIMITED) when the request is not admitted."""
         if not self.allowed:
             raise BudgetExceeded(
                 ErrorCode.RATE_LIMITED, "Too many requests; slow down.", retry_after_s=self.retry_after_s
@@ -75,7 +75,7 @@ UNLIMITED = Admission()
 
 @dataclass(slots=True)
 class _Lease:
-    """What this process knows of one user's bucket."""
+    """One user's tokens taken in advance, and the last known state of the bucket."""
 
     tokens: int = 0
     began: float = 0.0
@@ -97,7 +97,7 @@ class RequestLimiter:
         fail_open: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """policy: None for no limit; fail_open: whether requests go on while nobody can say how many there were."""
+        """policy: None for no limit. fail_open: whether requests are admitted while the buckets are unavailable."""
         self._buckets = buckets
         self._policy = policy
         self._fail_open = fail_open
@@ -105,7 +105,7 @@ class RequestLimiter:
         self._leases: OrderedDict[str, _Lease] = OrderedDict()
 
     async def admit(self, user_id: str) -> Admission:
-        """Count one request. Raises Transient(CACHE_ERROR) when the buckets are away and it may not go on without."""
+        """Count one request. Raises Transient(CACHE_ERROR) when the buckets are unavailable, unless `fail_open`."""
         policy = self._policy
         if policy is None:
             return UNLIMITED
@@ -117,7 +117,7 @@ class RequestLimiter:
             if self._fail_open:
                 return UNLIMITED
             raise Transient(
-                ErrorCode.CACHE_ERROR, "Requests cannot be counted just now; try again.", retry_after_s=1
+                ErrorCode.CACHE_ERROR, "The rate limit cannot be checked at the moment; try again.", retry_after_s=1
             ) from exc
         return _admission(policy, lease.tokens + lease.left)
 
@@ -139,7 +139,7 @@ class RequestLimiter:
         return True
 
     async def _takes(self, user_id: str, policy: RatePolicy, lease: _Lease) -> bool:
-        """Spend a token of the shared bucket; those who wait here together ask for theirs in one go."""
+        """Spend a token from the shared bucket; concurrent waiters share one access."""
         lease.waiting += 1
         try:
             async with lease.lock:
@@ -174,7 +174,7 @@ def _refusal(policy: RatePolicy, retry_after_s: float) -> Admission:
 
 
 def _headers(policy: RatePolicy, left: float) -> dict[str, str]:
-    """The quota is the full bucket, the window the time it takes to fill."""
+    """The quota is a full bucket; the window is the time to fill it."""
     window_s = math.ceil(policy.burst / policy.per_second)
     full_in_s = math.ceil((policy.burst - left) / policy.per_second)
     return {

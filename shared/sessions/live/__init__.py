@@ -1,4 +1,4 @@
-"""Live delivery through SignalR: batches of events to groups, and who is in a group until when.
+"""Live delivery: events batched for SignalR groups, who is in a group until when; following an event log, SSE as bytes.
 
-Not here: events and their numbers (`events.py`), Server-Sent Events (`streaming.py`), the SignalR client (`adapters/`).
+Not here: events and their numbers (`events.py`), what a stream tells (`streaming.py`), SignalR itself (`adapters/`).
 """

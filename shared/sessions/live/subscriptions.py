@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from shared.principal import Principal
-from shared.sessions.events import group_action, session_group
+from shared.sessions.events import session_group
+from shared.sessions.live.groups import group_action
 
 MAX_CONNECTIONS = 256
 """Of one user in one session, the latest: nobody says when one has gone."""

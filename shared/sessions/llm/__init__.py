@@ -1,4 +1,4 @@
 """Models: the port that every adapter implements, its conversation format, the registry of models and their windows.
 
-Not here: HTTP and the two APIs (`adapters/models/`), what a model reads of a session (`context/`).
+Not here: HTTP and the two APIs (`adapters/models/`), building the context (`context/`).
 """

@@ -1,4 +1,4 @@
-"""A conversation as a model is asked to go on with it, whatever API it is sent over."""
+"""The conversation sent with a model call, independent of the API."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from shared.sessions.models import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class ModelToolCall:
-    """A tool call as the model wrote it; `arguments` is text that may not be JSON at all."""
+    """A tool call as the model wrote it; `arguments` may not be valid JSON."""
 
     id: str
     name: str
     arguments: str
     is_cut: bool = False
-    """The answer ended before the call was whole: it must not run."""
+    """The answer ended before the call was complete, so the call must not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelImage:
-    """An image, or a document, that came with a message."""
+    """An image or document attached to a message."""
 
     media_type: str
     data: bytes = field(repr=False)
@@ -30,7 +30,7 @@ class ModelImage:
 
 
 class UserSaid(NamedTuple):
-    """A user's message. before: texts that stand before it and are nobody's words, such as the note of its files."""
+    """A user's message. before: texts sent before it that the user did not write, such as the note on its files."""
 
     text: str
     before: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class UserSaid(NamedTuple):
 
 
 class AssistantSaid(NamedTuple):
-    """An answer of the model. kept: what its API wants back with it (`ModelEnd.kept`); only within its turn."""
+    """An answer of the model. kept: items that its API wants back (`ModelEnd.kept`), only within the same turn."""
 
     text: str
     calls: Sequence[ModelToolCall] = ()
@@ -46,7 +46,7 @@ class AssistantSaid(NamedTuple):
 
 
 class ToolAnswered(NamedTuple):
-    """The result of a call. Every call of an `AssistantSaid` has one, before anything else is said."""
+    """The result of a call. Every call of an `AssistantSaid` has one, before the next message."""
 
     call_id: str
     text: str

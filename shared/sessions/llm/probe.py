@@ -1,7 +1,7 @@
-"""Whether the default model answers, asked with a request that costs next to nothing, at most once in ten minutes.
+"""Health probe of the default model: a request with minimal cost, at most once in ten minutes while the model answers.
 
-The request offers a tool, since most of what is wrong with a deployment shows only then: a model that takes tools over
-another API, a server that was started without its tool flag.
+The request offers a tool, because most configuration errors show only then: a model that supports tools only over the
+other API, or a server that was started without its tool flag.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from shared.sessions.models import ReasoningEffort
 
 GOOD_SECONDS = 600.0
 BAD_SECONDS = 30.0
-"""How long a refusal counts; the operator who mends it waits no longer."""
+"""How long a permanent failure is cached: after a fix, the probe succeeds within this time."""
 PASSING_SECONDS = 5.0
-"""The same of what may pass by itself."""
+"""How long a transient failure is cached."""
 
 MAX_TOKENS = 16
-"""The least that every API takes. Whether the answer is cut by it does not matter."""
+"""The least that every API accepts. It does not matter whether it cuts the answer."""
 
 _PING = orjson.dumps(
     {
@@ -40,7 +40,7 @@ _PING = orjson.dumps(
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What came of asking. took_s: to the beginning of the answer."""
+    """The result of a probe. took_s: time to the first event of the answer."""
 
     model: str
     api: ModelApi
@@ -54,7 +54,7 @@ class Probed:
 
 
 class ModelProbe:
-    """Of the app's default model. One event loop."""
+    """Probes the app's default model. Bound to one event loop."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class ModelProbe:
         told_window: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """warm_up: what takes its time once per process and is not the model's fault. told_window: asks the server what
-        the model reads, once the model has answered."""
+        """warm_up: one-time setup of the process, not counted in `took_s`. told_window: asks the server for the model's
+        window; called after the model has answered."""
         self._llm = llm
         self._model = model
         self._api = api
@@ -81,7 +81,7 @@ class ModelProbe:
         self._good_until = 0.0
 
     async def look(self) -> Probed:
-        """The last answer, as long as it counts, or a new one. Who gives up waiting leaves the question asked."""
+        """The cached result while it is valid, or a new one. Cancelling a caller does not cancel the probe."""
         if self._last is not None and self._clock() < self._good_until:
             return self._last
         if self._asking is None:
@@ -90,7 +90,7 @@ class ModelProbe:
         return await asyncio.shield(self._asking)
 
     async def check(self) -> None:
-        """Raises what is wrong: Transient when it may pass, ModelFailed when it will not."""
+        """Raises the probe's error: Transient when another try may work, ModelFailed when not."""
         found = await self.look()
         if found.error is not None:
             raise found.error
@@ -104,7 +104,7 @@ class ModelProbe:
         error: AppError | None = None
         try:
             async with aclosing(self._llm.stream(self._request())) as events:
-                await anext(events)  # the rest would cost, and say nothing more
+                await anext(events)  # the rest would only add cost
         except AppError as exc:
             error = exc
         now = self._clock()

@@ -1,4 +1,4 @@
-"""What the domain asks of a language model, and what it answers. Adapters implement `LLMServiceProtocol`."""
+"""The port to language models: requests, answer events and errors. Adapters implement `LLMServiceProtocol`."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelText:
-    """Text that arrived together; never empty. A refusal is text, too: `ModelEnd` says that it was one."""
+    """A piece of text; never empty. A refusal is text too, with the finish reason in `ModelEnd`."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReasoning:
-    """What the model tells of its reasoning, as far as it does; never empty."""
+    """A piece of the reasoning that the model shows; never empty."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEnd:
-    """The model is done."""
+    """The end of an answer."""
 
     finish_reason: FinishReason
     usage: Usage | None
-    """None: the server did not say."""
+    """None: the server reported none."""
     tool_calls: list[ModelToolCall] = field(default_factory=list)
     kept: list[JsonObject] = field(default_factory=list)
-    """What its API wants back with later calls of the same turn, in an order and shape only the adapter reads."""
+    """Items that its API wants back with later calls of the same turn; only the adapter reads their order and shape."""
     response_id: str | None = None
     response_model: str | None = None
 
@@ -65,26 +65,24 @@ type ModelEvent = ModelText | ModelReasoning | ModelEnd
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """A whole answer, for those who do not read it as it comes."""
+    """A complete answer, for callers that do not stream."""
 
     content: str
     end: ModelEnd
 
 
 class ContextOverflow(ModelFailed):
-    """The request was longer than the model reads; nothing was answered.
+    """The request was longer than the model's window; there is no answer.
 
-    limit_tokens: the model's window, read_tokens: what the request came to; as far as the server said. is_lasting: it
-    is about the model, and not about a quota of today or the size of a body.
+    limit_tokens: the window; read_tokens: the request's length; both None if the server did not report it. is_lasting:
+    the limit is the model's own, not a current quota or a limit on the size of the body.
     """
 
     def __init__(
         self, *, limit_tokens: int | None = None, read_tokens: int | None = None, is_lasting: bool = True
     ) -> None:
-        words = "The conversation is longer than the model can read"
-        super().__init__(
-            ErrorCode.TOKEN_LIMIT, f"{words}: its window is {limit_tokens} tokens." if limit_tokens else f"{words}."
-        )
+        words = "The conversation is longer than the model's context window"
+        super().__init__(ErrorCode.TOKEN_LIMIT, f"{words} of {limit_tokens} tokens." if limit_tokens else f"{words}.")
         self.limit_tokens = limit_tokens
         self.read_tokens = read_tokens
         self.is_lasting = is_lasting
@@ -98,7 +96,7 @@ def _overflow(limit_tokens: int | None, read_tokens: int | None, is_lasting: boo
 
 
 class PromptFiltered(ModelFailed):
-    """The provider's content filter refused what the model was to read; nothing was answered."""
+    """The provider's content filter refused the request; there is no answer."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -111,10 +109,10 @@ class PromptFiltered(ModelFailed):
 
 
 class ImageReader(Protocol):
-    """Where the images of a session's messages are read."""
+    """Reads the images attached to a session's messages."""
 
     async def read(self, session_id: str, attachment_id: str) -> ModelImage | None:
-        """None when it is gone, is none that models see, or is larger than they take. Raises Transient."""
+        """None when it is deleted, unsupported by models or too large for them. Raises Transient."""
         ...
 
 
@@ -122,10 +120,10 @@ class LLMServiceProtocol(Protocol):
     """A model endpoint."""
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
-        """The answer as it comes: any number of ModelText and ModelReasoning, then exactly one ModelEnd.
+        """Stream the answer: any number of ModelText and ModelReasoning, then exactly one ModelEnd.
 
-        Raises Transient (LLM_ERROR, LLM_TIMEOUT, RATE_LIMITED with `retry_after_s`) when another try may work,
-        ModelFailed when it will not: ContextOverflow and PromptFiltered among them, and before any event. A stream
-        that breaks off raises Transient. Closing the generator closes the request.
+        Raises Transient (LLM_ERROR, LLM_TIMEOUT, RATE_LIMITED with `retry_after_s`) when another try may work, and when
+        the stream breaks off. Raises ModelFailed when no other try will work; its subclasses ContextOverflow and
+        PromptFiltered are raised before any event. Closing the generator closes the request.
         """
         ...

@@ -1,7 +1,7 @@
-"""The models there are, as data: which API takes their tools, their window, what they take, what they cost.
+"""The model registry, as data: each model's API for tools, window, supported parameters and prices.
 
-`models.json` holds what is public, with sources; the setting MODELS adds to it or corrects it, by deployment or model.
-A model that is in neither works all the same: what it refuses is learned, and what it costs is not known.
+`models.json` holds public facts with their sources; the setting MODELS adds to them or overrides them, by deployment or
+model. A model that is in neither works too: refused parameters are learned at run time, and its cost is unknown.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ class ModelApi(StrEnum):
 
 
 class Model(Value):
-    """What is known of one model; null: not known."""
+    """Facts about one model; null: not known."""
 
-    name: str = Field(min_length=1, max_length=128, description="As a deployment or a model is named")
-    api: ModelApi | None = Field(None, description="The one over which it takes function tools; null: either")
-    context_tokens: int | None = Field(None, ge=256, le=100_000_000, description="Read and written by one call")
+    name: str = Field(min_length=1, max_length=128, description="Name of a deployment or a model")
+    api: ModelApi | None = Field(None, description="The API over which it supports function tools; null: either")
+    context_tokens: int | None = Field(None, ge=256, le=100_000_000, description="Input and output of one call")
     max_output_tokens: int | None = Field(None, ge=1, le=100_000_000)
-    input_usd: float | None = Field(None, ge=0, description="US dollars per million tokens read")
-    cached_input_usd: float | None = Field(None, ge=0, description="The same, of those it had read before")
-    output_usd: float | None = Field(None, ge=0, description="The same, of those written, reasoning included")
-    long_from_tokens: int | None = Field(None, ge=1, description="A call that reads more costs more, as a whole")
+    input_usd: float | None = Field(None, ge=0, description="US dollars per million input tokens")
+    cached_input_usd: float | None = Field(None, ge=0, description="US dollars per million cached input tokens")
+    output_usd: float | None = Field(None, ge=0, description="US dollars per million output tokens, with reasoning")
+    long_from_tokens: int | None = Field(None, ge=1, description="Above this input the long factors apply to the call")
     long_input_factor: float = Field(1, ge=1)
     long_output_factor: float = Field(1, ge=1)
     images: bool | None = None
-    files: bool | None = Field(None, description="Reads PDF files as they are")
-    temperature: bool | None = Field(None, description="Takes `temperature`")
+    files: bool | None = Field(None, description="Reads PDF files directly")
+    temperature: bool | None = Field(None, description="Supports `temperature`")
     efforts: list[ReasoningEffort] | None = Field(None, description="Of `reasoning_effort`; empty: does not reason")
-    chosen_api: ModelApi | None = Field(None, description="The operator's own choice, over `api`")
+    chosen_api: ModelApi | None = Field(None, description="The operator's choice; overrides `api`")
     source: str | None = None
     seen: str | None = Field(None, description="Year and month of the source")
 
@@ -60,7 +60,7 @@ class Model(Value):
         return self.input_usd is not None and self.output_usd is not None
 
     def price(self, *, reads: int) -> Price:
-        """Of one call that reads so many tokens. Only for one that `is_priced`."""
+        """The price of a call with `reads` input tokens. Call it only if `is_priced`."""
         assert self.input_usd is not None
         assert self.output_usd is not None
         if self.long_from_tokens is None or reads <= self.long_from_tokens:
@@ -68,7 +68,7 @@ class Model(Value):
         return Price(self.input_usd * self.long_input_factor, self.output_usd * self.long_output_factor)
 
     def cost_usd(self, usage: Usage) -> Decimal | None:
-        """What one call costs; None: its price is not known. Exact: a token may cost a fraction of a millionth."""
+        """The cost of one call; None: the price is unknown. Exact, since a token may cost less than 1e-6 dollars."""
         if self.input_usd is None or self.output_usd is None:
             return None
         cached = min(usage.cached_input_tokens, usage.input_tokens)
@@ -81,21 +81,21 @@ class Model(Value):
         return (read + written) / _MILLION
 
     def priced(self, usage: Usage) -> Usage:
-        """With what it costs, where that is known."""
+        """The usage with its cost, if known."""
         cost = self.cost_usd(usage)
         return usage if cost is None else usage.model_copy(update={"cost_usd": float(cost)})
 
 
 class ModelRegistry:
-    """The public models under the operator's own words."""
+    """Public model facts, overridden by the operator's."""
 
     def __init__(self, own: Mapping[str, Model] | None = None) -> None:
         self._own = dict(own or {})
         self._found: dict[str, Model] = {}
-        """What was looked for; each step asks several times."""
+        """Cache of lookups, since each step makes several."""
 
     def find(self, name: str) -> Model:
-        """What is known of a model or deployment; one that is in no list knows nothing but its name."""
+        """The facts about a model or deployment; for an unlisted one only its name."""
         own = self._own.get(name) or self._found.get(name)
         if own is not None:
             return own
@@ -105,20 +105,20 @@ class ModelRegistry:
         return found
 
     def api_of(self, name: str) -> ModelApi | None:
-        """What the operator says; None: nothing."""
+        """The operator's choice; None: not set."""
         own = self._own.get(name)
         return None if own is None else own.chosen_api
 
     @property
     def names(self) -> frozenset[str]:
-        """Those that the operator names."""
+        """The names in the setting MODELS."""
         return frozenset(self._own)
 
 
 class ModelEntry(Value):
-    """One entry of the setting MODELS: a known model under another name, and what differs from it."""
+    """One entry of the setting MODELS: the known model of a deployment, and overrides of its facts."""
 
-    model: str | None = Field(None, description="A model of models.json that this deployment is of")
+    model: str | None = Field(None, description="The model of this deployment, by its name in models.json")
     api: ModelApi | None = None
     context_tokens: int | None = Field(None, ge=256, le=100_000_000)
     max_output_tokens: int | None = Field(None, ge=1, le=100_000_000)
@@ -132,7 +132,7 @@ class ModelEntry(Value):
 
 
 def parse_models(text: str) -> dict[str, Model]:
-    """The setting MODELS: `{"my-deployment": {"model": "gpt-5.4", "input_usd": 2.5}}`. Raises ConfigError."""
+    """Parse the setting MODELS: `{"my-deployment": {"model": "gpt-5.4", "input_usd": 2.5}}`. Raises ConfigError."""
     try:
         given = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
@@ -160,13 +160,13 @@ def parse_models(text: str) -> dict[str, Model]:
 
 @cache
 def _public() -> dict[str, Model]:
-    """By lower-case name: deployments are named in any case."""
+    """The models of models.json by lower-case name, since deployment names come in any case."""
     text = (files(__package__) / "models.json").read_bytes()
     return {model["name"].lower(): Model.model_validate(model) for model in orjson.loads(text)["models"]}
 
 
 def _found(name: str) -> Model | None:
-    """Also under a date, a tag or a vendor: `gpt-5.4-2026-03-05`, `qwen3:8b`, `openai/gpt-oss-120b`."""
+    """Finds names with a date, tag or vendor too: `gpt-5.4-2026-03-05`, `qwen3:8b`, `openai/gpt-oss-120b`."""
     public = _public()
     bare = name.lower().rpartition("/")[2]
     for candidate in (name.lower(), bare, _DATED.sub("", bare), bare.partition(":")[0]):

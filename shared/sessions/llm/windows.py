@@ -1,9 +1,9 @@
-"""What models read at most, as far as this process has learned it from their own words.
+"""Context windows that this process has learned from model servers' errors.
 
-A server that refuses a request for its length says what it takes, more or less. A number it names is kept per model
-while the process lives, so that one refused request, which costs nothing, is the price of a window nobody had written
-down. What was guessed, because it named none, or because a conversation has more tokens than we count, holds for that
-session alone and for a while: what one conversation taught must not narrow the others.
+A server that refuses a request as too long usually names its limit. A named limit is kept per model for the life of the
+process, so learning an unlisted window costs one refused request, which is free. If no limit is named, or if our
+estimate of the tokens is too low, the window is a guess. A guess is kept only for its session and for a limited time,
+so that one conversation does not shrink the window of others.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from shared.sessions.llm.protocol import ContextOverflow
 
 _SHRINK = 0.6
-"""Of what was asked, where the server named no number."""
+"""The guessed window as a share of the refused request, when the server named no number."""
 
 _SLACK = 0.95
-"""A count of ours that met a limit exactly once may be a few tokens over it the next time."""
+"""Safety margin: an estimate that met a limit exactly may exceed it by a few tokens the next time."""
 
 _OVER = 1.1
-"""How far over a limit a refused request is taken to be, where the server named the limit and not the request."""
+"""Assumed length of a refused request relative to the limit, when the server named only the limit."""
 
 _GROWTH = 1.6
-"""Of the ratio, when a request is refused that was made to fit: so that a ratio of 4 is found in three steps."""
+"""Growth of the ratio each time a request that should fit is refused; it reaches a ratio of 4 in three steps."""
 
 _LEAST_TOKENS = 128
 _LEAST_GUESS = 2_048
-"""No model that takes a conversation and tools reads less; one that does says so."""
+"""The smallest guess: no model that supports tools has a smaller window without naming it."""
 
 GUESS_SECONDS = 600.0
 MAX_RATIO = 16.0
@@ -40,32 +40,32 @@ _MOST_SESSIONS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """limit_tokens: read and written, in the server's own count; ratio: server's tokens for one of our estimate."""
+    """limit_tokens: input and output, as the server counts; ratio: server's tokens per token of our estimate."""
 
     limit_tokens: int
     ratio: float = 1.0
 
     def room(self, *, reserve: int) -> int:
-        """Tokens of our estimate that may be read when `reserve` of the server's are left for the answer."""
+        """Input tokens (our estimate) that fit when `reserve` tokens (server's count) are kept for the answer."""
         return max(_LEAST_TOKENS, int((self.limit_tokens - reserve) / self.ratio * _SLACK))
 
     def left(self, *, reads: int) -> int:
-        """Tokens of the server's that are left for an answer to `reads` of our estimate."""
+        """Tokens (server's count) left for an answer to `reads` input tokens (our estimate)."""
         return int(self.limit_tokens - reads * self.ratio / _SLACK)
 
 
 class Windows:
-    """By model, and by session what is a guess. One event loop; not for several threads."""
+    """Known windows by model, and guesses by model and session. Bound to one event loop; not thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._said: dict[str, int] = {}
-        """By model: in its server's own words."""
+        """By model: the limit that its server named."""
         self._guessed: OrderedDict[tuple[str, str], tuple[Window, float]] = OrderedDict()
-        """By model and session, with the time."""
+        """By model and session, with the time of the guess."""
 
     def of(self, model: str, session_id: str = "") -> Window | None:
-        """What is known now; None: nothing, or not any more."""
+        """The window known now; None: unknown, or the guess has expired."""
         said = self._said.get(model)
         guess, learned_at = self._guessed.get((model, session_id), (None, 0.0))
         if guess is not None and self._clock() - learned_at < GUESS_SECONDS:
@@ -73,7 +73,7 @@ class Windows:
         return None if said is None else Window(said)
 
     def note(self, model: str, limit_tokens: int) -> None:
-        """What a server says of itself, unless more is known."""
+        """Record the window that a server reports, unless a limit is known already."""
         self._said.setdefault(model, limit_tokens)
 
     def learn(
@@ -85,11 +85,11 @@ class Windows:
         answer_tokens: int | None = None,
         session_id: str = "",
     ) -> Window | None:
-        """What an overflow teaches: a window that is narrower than the one before, never wider. None: nothing, since
-        any model reads what was asked, and the server named no number.
+        """Learn a window from an overflow. It is never larger than the window known before. None: nothing was learned,
+        because the server named no number and any model can read a request of this length.
 
-        asked_tokens: our estimate of what was refused; answer_tokens: what was to be left for the answer, which some
-        servers (vLLM) count in. A request that was known not to fit teaches nothing but what the server says.
+        asked_tokens: our estimate of the refused request. answer_tokens: reserve for the answer, which some servers
+        (vLLM) count too. A request that was known not to fit teaches only the numbers that the server names.
         """
         known = self.of(model, session_id)
         ratio = known.ratio if known is not None else 1.0
@@ -100,7 +100,7 @@ class Windows:
         if overflow.read_tokens:
             ratio = max(ratio, overflow.read_tokens / asked)
         elif limit is not None and asked * ratio + (answer_tokens or 0) <= limit:
-            # It was too much, so a token of ours is more of theirs.
+            # By our count it fitted, so the server must count more tokens than we do.
             ratio = max((limit * _OVER - (answer_tokens or 0)) / asked, ratio * _GROWTH if known is not None else 1.0)
         ratio = min(MAX_RATIO, ratio)
         fitted = known is None or asked * known.ratio + (answer_tokens or 0) <= known.limit_tokens
@@ -113,7 +113,7 @@ class Windows:
             limit = min(limit or known.limit_tokens, known.limit_tokens)
             if fitted and limit == known.limit_tokens and ratio == known.ratio:
                 limit = int(limit * _SHRINK) if is_said else max(_LEAST_GUESS, int(limit * _SHRINK))
-        assert limit is not None  # known, said, or guessed
+        assert limit is not None  # known, named or guessed
         window = Window(max(_LEAST_TOKENS, limit), ratio)
         if window != Window(self._said.get(model, 0)):
             self._guessed[model, session_id] = window, self._clock()

@@ -1,4 +1,4 @@
-"""Values that pass between services and stores, and rules that follow from them alone: plans, policies, pages, expiry.
+"""Values passed between services and stores, with the rules that need nothing else: plans, policies, pages, expiry.
 
-Not here: what the wire shows (`models.py`), the ports of the stores (`repository.py`), SQL (`adapters/postgres/`).
+Not here: wire models (`models.py`), the stores' ports (`repository.py`), SQL (`adapters/postgres/`).
 """

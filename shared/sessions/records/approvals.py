@@ -16,13 +16,13 @@ from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy
 
 
 class Vote(Value):
-    """What one person said of an approval; the newest counts."""
+    """One person's vote on an approval; the newest counts."""
 
     by: str
     decision: Decision
     at: datetime
     comment: str | None = None
-    arguments: JsonObject | None = Field(None, description="What this person would allow instead of `arguments`")
+    arguments: JsonObject | None = Field(None, description="Arguments that this person approves instead")
     for_session: bool = False
 
 
@@ -52,33 +52,49 @@ class ApprovalRecord:
     """In the order they were cast."""
     for_session: bool = False
     reason: str | None = None
-    """Why it waits whatever mode, policy and grants say."""
+    """Set when the rule of two requires approval, whatever mode, policy and grants say."""
     owner_id: str | None = None
     participates: bool = False
     traceparent: str | None = None
-    """Of the request that began its turn, as is `correlation_id`."""
+    """Of the request that posted its turn's message, like `correlation_id`."""
     correlation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class NewApproval:
+    """An approval requested by a tool call, as input for the store."""
+
+    id: str
+    tool_call_id: str
+    digest: str
+    """Digest of the call's arguments (`approvals.rules.arguments_digest`)."""
+    instance_id: str
+    """The orchestration that waits for it."""
+    policy: ApprovalPolicy
+    requested_at: datetime
+    expires_at: datetime
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VoteRecord:
-    """What a person says of an approval, as the store takes it."""
+    """A person's vote, as input for the store."""
 
     decision: Decision
     user_id: str
     digest: str
-    """Of the arguments it is about."""
+    """Of the arguments that the vote is about."""
     arguments: JsonObject | None = None
-    """Only when they are not those that were asked for."""
+    """Only if they differ from the requested ones."""
     comment: str | None = None
     for_session: bool = False
     grant: str = ""
-    """What that leaves in the session, as `approvals.rules.grant_of` says it."""
+    """The grant to store in the session (`approvals.rules.grant_of`)."""
 
 
 class VoteEffect(StrEnum):
-    """What a vote did."""
+    """The effect of a vote."""
 
-    DECIDED = "decided"  # it was the one that was missing
-    COUNTED = "counted"  # more are needed
-    NOTHING = "nothing"  # the same was said before, or the approval takes no votes any more
+    DECIDED = "decided"  # it completed the decision
+    COUNTED = "counted"  # more votes are needed
+    NOTHING = "nothing"  # a repeated vote, or the approval accepts no more votes

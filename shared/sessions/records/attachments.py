@@ -11,7 +11,7 @@ from shared.sessions.models import (
 
 @dataclass(frozen=True, slots=True)
 class AttachmentRecord:
-    """An attachment as a store row. text: as much of it as was asked for; None if its kind holds none."""
+    """An attachment as a store row. text: the requested part of its text; None if its kind has no text."""
 
     attachment: Attachment
     blob_name: str

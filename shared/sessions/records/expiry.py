@@ -1,6 +1,6 @@
-"""When a session expires: `expires_after_seconds` after it was made. From then on it is read, never written.
+"""Expiry of a session: `expires_after_seconds` after its creation it becomes read-only.
 
-Invariant: the moment follows from the session alone, as does the column `expires_at` that the sweep looks at.
+Invariant: the time follows from the session alone, and the column `expires_at`, which the sweep reads, is the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def expires_at(session: Session) -> datetime | None:
 
 
 def refuse_expired(session: Session, now: datetime) -> None:
-    """What every write asks first. Raises Gone(SESSION_EXPIRED), from the very moment on."""
+    """Every write calls this first. Raises Gone(SESSION_EXPIRED) at or after the expiry time."""
     moment = expires_at(session)
     if moment is not None and now >= moment:
         raise Gone(ErrorCode.SESSION_EXPIRED, "The session has expired; it can only be read.")

@@ -13,7 +13,7 @@ from shared.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's `Idempotency-Key` and what it stands for."""
+    """A caller's `Idempotency-Key`, with the hash of the request it belongs to."""
 
     user_id: str
     scope: str
@@ -22,13 +22,13 @@ class Idempotency:
 
 
 def idempotency(principal: Principal, scope: str, key: str | None, body: BaseModel) -> Idempotency | None:
-    """The claim of an `Idempotency-Key`, or None without one. Raises InvalidInput for a key that is no key."""
+    """The claim of an `Idempotency-Key`, or None without one. Raises InvalidInput for an invalid key."""
     if key is None:
         return None
     if not 1 <= len(key) <= 255 or not key.isprintable():
         raise InvalidInput(
             ErrorCode.VALIDATION_ERROR,
-            "Idempotency-Key takes 1 to 255 printable characters.",
+            "Idempotency-Key must have 1 to 255 printable characters.",
             errors=[{"field": "Idempotency-Key", "message": "1 to 255 printable characters"}],
         )
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()

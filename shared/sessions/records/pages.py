@@ -23,7 +23,7 @@ _INSTANT = TypeAdapter(datetime)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list. after: the sort key and id of the last item of the page before."""
+    """The requested part of a list. after: sort key and id of the previous page's last item."""
 
     limit: int = DEFAULT_LIMIT
     after: tuple[Any, str] | None = None
@@ -31,9 +31,9 @@ class Page:
     def cut[Row](
         self, found: Sequence[Row], place: Callable[[Row], tuple[datetime | int | str, str]]
     ) -> tuple[list[Row], str | None]:
-        """The rows of this page, and the next cursor when there are more: a store finds one beyond the page to tell.
+        """The rows of this page, and the next cursor if there are more.
 
-        place: the sort key and id of a row.
+        found: from the store, one row more than the page if there are more. place: the sort key and id of a row.
         """
         rows = list(found[: self.limit])
         return rows, encode_cursor(*place(rows[-1])) if len(found) > self.limit else None
@@ -41,7 +41,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """A column to sort by, newest or largest first when `descending`."""
+    """A column to sort by; newest or largest first if `descending`."""
 
     column: str
     descending: bool
@@ -73,7 +73,7 @@ class MessageFilter:
     descending: bool = False
     turn_id: str | None = None
     branch: int | None = None
-    """Only what a reader of this branch reads; None: the messages of all branches."""
+    """Only messages that are visible on this branch; None: the messages of all branches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ class ApprovalFilter:
 
 
 def encode_cursor(key: datetime | int | str, item_id: str) -> str:
-    """An opaque cursor that stands behind the item with this sort key and id."""
+    """An opaque cursor for the position after the item with this sort key and id."""
     return base64.urlsafe_b64encode(orjson.dumps([key, item_id])).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, kind: type[datetime] | type[int]) -> tuple[Any, str]:
-    """The sort key and id of a cursor. Raises InvalidInput(VALIDATION_ERROR) for anything we did not make."""
+    """The sort key and id of a cursor. Raises InvalidInput(VALIDATION_ERROR) if it is not from `encode_cursor`."""
     try:
         key, item_id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(item_id, str):
@@ -103,6 +103,6 @@ def decode_cursor(cursor: str, kind: type[datetime] | type[int]) -> tuple[Any, s
     except (ValueError, TypeError, binascii.Error, ValidationError):
         raise InvalidInput(
             ErrorCode.VALIDATION_ERROR,
-            "The cursor is not one of ours.",
+            "The cursor is not valid.",
             errors=[{"field": "cursor", "message": "use next_cursor of the previous page unchanged"}],
         ) from None

@@ -1,4 +1,4 @@
-"""The plan of a turn: what it runs with, frozen when its message was posted."""
+"""The plan of a turn: its settings, frozen when its message was posted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from shared.sessions.structured_output.key_order import in_written_order, kept_i
 
 
 class TurnPlan(Value):
-    """What a turn runs with, frozen when its message was posted; stored with the turn as JSON."""
+    """The settings of a turn, frozen when its message was posted; stored with the turn as JSON."""
 
-    # While a deployment is replaced, older code may read a newer plan: what it does not know, it leaves.
+    # During a rolling deployment, older code may read a newer plan; it ignores unknown fields.
     model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
@@ -37,30 +37,30 @@ class TurnPlan(Value):
     max_context_tokens: int
     max_turn_tokens: int | None = None
     max_session_tokens: int | None = None
-    """The agent's, for a session that sets none: the session's own counts as it is when a step begins."""
+    """Used if the session sets none. The session's own value is read when a step begins."""
     policies: dict[str, ApprovalPolicy] = Field({})
-    """How calls are allowed, by tool name; only for tools the agent says something about."""
+    """Approval policies by tool name, only for tools for which the agent sets one."""
     traceparent: str | None = None
-    """The request that posted the message, in W3C form: where the turn's trace goes on."""
+    """Of the request that posted the message, in W3C form; the turn's trace continues it."""
     correlation_id: str | None = None
-    """The same request's, for the log."""
+    """Of the same request, for the log."""
     vision: bool = False
     """The model reads images."""
     containment: Containment = Containment.RULE_OF_TWO
     model_api: str | None = None
-    """The agent's choice; None: the settings' at the time of the call."""
+    """The agent's choice; None: from the settings when the model is called."""
     model_context_tokens: int | None = None
-    """What the model reads and writes in one call; None: not known when the message was posted."""
+    """The model's context window; None: unknown when the message was posted."""
     reasoning_effort: str | None = None
     output_schema: Annotated[JsonObject, BeforeValidator(in_written_order)] | None = None
     compact_at: float | None = None
-    """Share of the window from which on older turns are replaced by a summary; None: never."""
+    """Share of the window above which a summary replaces older turns; None: never."""
     max_turn_cost_usd: float | None = None
     max_session_cost_usd: float | None = None
-    """As `max_session_tokens`."""
+    """Like `max_session_tokens`."""
 
     def stored(self) -> JsonObject:
-        """As JSON for the store. What later versions added and is not set takes no room in each turn's row."""
+        """As JSON for the store, without unset fields of later versions, which would take room in every row."""
         unset = {name for name in _LATER if getattr(self, name) is None}
         return kept_in_order(self.model_dump(mode="json", exclude=unset))
 

@@ -1,7 +1,7 @@
-"""ApprovalPolicy: who may allow a tool call, how many it takes, and what happens while nobody answers. Data, not code.
+"""ApprovalPolicy, as data: who may approve a tool call, how many approvals it needs, and what happens on timeout.
 
-Invariant: a policy is frozen into the plan of a turn when its message is posted, and into the approval when it is
-opened: changing an agent never changes what is being waited for.
+Invariant: a policy is frozen into the turn's plan when the message is posted, and into the approval when it is opened.
+So changing an agent never changes a pending approval.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from shared.principal import Role
 
 
 class TimeoutAction(StrEnum):
-    """What it means that nobody decided in time."""
+    """The result of an approval that nobody decided in time."""
 
     REJECT = "reject"  # the call does not run
-    APPROVE = "approve"  # the call runs: for what may be stopped but need not be asked for
+    APPROVE = "approve"  # the call runs, for calls that a person may stop but need not approve
 
 
 class Containment(StrEnum):
-    """What an agent's calls are held to once a conversation holds what others wrote."""
+    """The rule for an agent's calls once a conversation holds untrusted input."""
 
-    RULE_OF_TWO = "rule_of_two"  # with private data in reach, what acts outward takes a person
-    OFF = "off"  # only mode, policies and grants count; the audit trail says so
+    RULE_OF_TWO = "rule_of_two"  # if private data is in reach, calls with external side effects need approval
+    OFF = "off"  # only mode, policies and grants apply; the audit trail says so
 
 
 class ApprovalPolicy(BaseModel):
-    """How one tool's calls are allowed, for one agent."""
+    """The approval rules for one tool's calls by one agent."""
 
-    # A `models.Value`, said again here: the values of that module show policies.
+    # The same configuration as `models.Value`, which cannot be imported here: its module imports policies.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    required: bool | None = Field(None, description="Whether its calls wait for a person; null: the tool's own rule")
+    required: bool | None = Field(None, description="Whether its calls need approval; null: the tool's default")
     roles: list[Role] = Field([Role.APPROVER], max_length=3, description="Roles whose holders may decide")
     users: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
-        [], max_length=64, description="Further people who may decide, by user id"
+        [], max_length=64, description="Ids of further users who may decide"
     )
-    forbid_self_approval: bool = Field(False, description="Who asked for the turn may not allow its calls")
-    quorum: int = Field(1, ge=1, le=10, description="How many different people have to approve; one may reject")
+    forbid_self_approval: bool = Field(False, description="The user who started the turn may not approve its calls")
+    quorum: int = Field(1, ge=1, le=10, description="How many people have to approve; one can reject")
     allow_changes: bool = Field(True, description="An approver may change the arguments")
-    allow_for_session: bool = Field(False, description="May be approved for the rest of the session")
+    allow_for_session: bool = Field(False, description="An approver may approve the tool for the rest of the session")
     timeout_seconds: int | None = Field(None, ge=1, le=30 * 86_400, description="null: the session's")
     on_timeout: TimeoutAction = TimeoutAction.REJECT
-    reminder_seconds: int | None = Field(None, ge=1, le=30 * 86_400, description="Between two reminders; null: none")
+    reminder_seconds: int | None = Field(None, ge=1, le=30 * 86_400, description="Time between reminders; null: none")
     escalate_after_seconds: int | None = Field(
-        None, ge=1, le=30 * 86_400, description="When `escalation_role` is told and may decide too; null: never"
+        None, ge=1, le=30 * 86_400, description="When `escalation_role` is notified and may decide too; null: never"
     )
     escalation_role: Role | None = None
 
@@ -61,4 +61,4 @@ class ApprovalPolicy(BaseModel):
 
 
 DEFAULT_POLICY = ApprovalPolicy()
-"""What holds where an agent says nothing."""
+"""Used where an agent sets no policy."""

@@ -1,4 +1,4 @@
-"""A session as one caller may see it, and what a store knows of it beside the wire: owner, leases, holds, usage."""
+"""A session as one caller may see it, with its fields that are not on the wire: owner, leases, holds, usage."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class SessionRecord:
     access: Access
     target: EventTarget
     last_branch: int = 0
-    """It has the branches 0 to this one."""
+    """Branches are numbered from 0 to this."""
     used_tokens: int = 0
-    """By its turns, open ones among them."""
+    """By all its turns, open ones included."""
     used_cost_usd: Decimal = Decimal(0)
 
     @property
@@ -43,7 +43,7 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class DayUsed:
-    """What a user's turns have used on one day (UTC)."""
+    """Usage of a user's turns on one day (UTC)."""
 
     tokens: int = 0
     cost_usd: Decimal = Decimal(0)
@@ -51,15 +51,15 @@ class DayUsed:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Whether a session holds its orchestrations, and whether they were told so."""
+    """Whether a session's orchestrations are suspended, and whether they have been told."""
 
     is_held: bool
     version: int
-    """Rises with each change."""
+    """Increases with each change."""
     is_settled: bool
-    """They were told of this version."""
+    """The orchestrations have been told of this version."""
     instances: list[str]
-    """All that may have to be told; some have ended."""
+    """Ids of all instances that may have to be told; some may have ended."""
 
 
 MAX_METADATA_BYTES = 16 * 1024
@@ -70,6 +70,6 @@ def check_metadata(metadata: JsonObject) -> None:
     if len(orjson.dumps(metadata)) > MAX_METADATA_BYTES:
         raise InvalidInput(
             ErrorCode.VALIDATION_ERROR,
-            f"metadata may hold {MAX_METADATA_BYTES} bytes of JSON.",
+            f"metadata can hold at most {MAX_METADATA_BYTES} bytes of JSON.",
             errors=[{"field": "metadata", "message": "too large"}],
         )

@@ -1,4 +1,4 @@
-"""A model step between service and store: what it reads, what it proposes, how it ended."""
+"""A model step between service and store: its context, its proposed calls, its result."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from shared.sessions.models import (
 from shared.sessions.records.plan import TurnPlan
 
 SUMMARY_ROLE = "summary"
-"""Of a context message that stands for all before it; no stored message has it."""
+"""Role of a context message that replaces all messages before it; stored messages never have it."""
 
 
 class ContextMessage(NamedTuple):
-    """One stored message as the model will read it. A tuple: some hundred are made for every model call."""
+    """One stored message as the model will read it. A tuple, since every model call makes hundreds of them."""
 
     role: str
     content: str
@@ -34,24 +34,25 @@ class ContextMessage(NamedTuple):
     tool_call_id: str | None = None
     calls: list[JsonObject] | None = None
     note: str | None = None
-    """What the model reads of the files that came with it (`context/note.py`); counted in `tokens`."""
+    """The note on its attached files (`context/note.py`); counted in `tokens`."""
     attachments: list[JsonObject] | None = None
-    """Those files, each as an `AttachmentRef`."""
+    """Its attached files, each as an `AttachmentRef`."""
     sources: list[str] | None = None
-    """Of an answer: what its model had read (`approvals/containment.py`). None: nothing that matters, or not kept."""
+    """For an answer: the sources its model had read (`approvals/containment.py`). None: no relevant ones, or not
+    stored."""
     by_other: bool = False
-    """Of a user's message: somebody else's than the one the turn runs for, or nobody knows whose."""
+    """For a user's message: it is by another user than the one the turn runs for, or its author is unknown."""
     finish_reason: str | None = None
     left_out: str | None = None
-    """Why no model is to read it (`Message.left_out`)."""
+    """Why models no longer read it (`Message.left_out`)."""
     kept: list[JsonObject] | None = None
-    """Of an answer of the same turn: what the model's API wants back with it (`ModelEnd.kept`)."""
+    """For an answer of the same turn: items that the model's API wants back (`ModelEnd.kept`)."""
     branch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StepStart:
-    """A model step that may run: everything it needs, read in one round trip."""
+    """A model step to run, with everything it needs, read in one round trip."""
 
     turn_id: str
     step: int
@@ -64,19 +65,19 @@ class StepStart:
     context: list[ContextMessage]
     """Newest first."""
     granted_tools: frozenset[str] = frozenset()
-    """Tools that were approved for the rest of the session."""
+    """Grants of tools approved for the rest of the session (`approvals.rules.grant_of`)."""
     used: TokensUsed = NOTHING_USED
     max_session_tokens: int | None = None
-    """As the session has it now; the budget of the turn itself is in its plan."""
+    """The session's current value; the turn's own budget is in its plan."""
     spent: MoneySpent = NOTHING_SPENT
     max_session_cost_usd: float | None = None
     declined_digests: frozenset[str] = frozenset()
-    """Of calls of this turn that a person rejected, or that nobody allowed in time."""
+    """Digests of calls of this turn that were rejected or timed out."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProposedCall:
-    """A tool call as the model asked for it and as our policy sees it."""
+    """A tool call as the model wrote it, with the result of the policy check."""
 
     id: str
     ordinal: int
@@ -87,14 +88,14 @@ class ProposedCall:
     argument_error: str | None
     needs_approval: bool
     contained: bool = False
-    """The rule of two applies to it; unless its agent is free of it, it takes a person."""
+    """The rule of two applies: it needs approval, unless the agent's containment is off."""
     declined: bool = False
-    """Exactly this was declined before in its turn: nobody is asked again."""
+    """The same call was declined earlier in the turn; nobody is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """A tool call on record, as it is announced."""
+    """A stored tool call, as clients are told of it."""
 
     id: str
     name: str
@@ -104,19 +105,19 @@ class StoredCall:
 
 @dataclass(frozen=True, slots=True)
 class StoredStep:
-    """A model step that is already on record, found by a repeat."""
+    """A model step that is already stored, found by a repeat."""
 
     target: EventTarget
     message_id: str
     status: MessageStatus
     content: str
     attempt: int
-    """Higher than any before: what is sent under it replaces what may have been sent in part."""
+    """Higher than all before: events with this attempt replace those of partial earlier attempts."""
     calls: list[StoredCall]
     error: TurnError | None = None
     """Why it failed."""
     finish_reason: FinishReason | None = None
-    """None: stored by a version that did not keep it."""
+    """None: stored by a version without this field."""
     reasoning: str | None = None
     output: JsonObject | None = None
 
@@ -130,7 +131,7 @@ class StepClosed:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a model step made, to be stored."""
+    """The result of a model step, to be stored."""
 
     message_id: str
     attempt: int
@@ -140,30 +141,30 @@ class StepResult:
     usage: Usage
     tokens: int
     ended_at: datetime
-    """What it used counts for that day."""
+    """Its usage counts for that day."""
     error: TurnError | None = None
-    """Why the model gave up on it; kept with the turn, which ends with it."""
+    """Why the step failed; stored with the turn, which fails too."""
     sources: frozenset[str] = frozenset()
-    """What the model had read."""
+    """The sources of what the model had read."""
     finish_reason: FinishReason | None = None
     reasoning: str | None = None
     kept: list[JsonObject] = field(default_factory=list)
     """See `ModelEnd.kept`."""
     output: Any | None = None
-    """The answer as JSON, where a schema was set."""
+    """The answer as JSON, when a schema was set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a model is to read in the place of everything up to the end of a turn."""
+    """A text that the model reads in place of all messages up to the end of a turn."""
 
     branch: int
-    """Where that turn is."""
+    """The branch of that turn."""
     turn_number: int
     content: str
     tokens: int
     sources: frozenset[str]
-    """Of all that it was written from."""
+    """The sources of the messages it was written from."""
     model: str
 
 

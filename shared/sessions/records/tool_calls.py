@@ -1,4 +1,4 @@
-"""A tool call with its approval and its turn, as whoever runs it reads it."""
+"""A tool call with its approval and its turn, as read to run it."""
 
 from __future__ import annotations
 
@@ -45,18 +45,34 @@ class ToolExecution:
     arguments_digest: str | None
     error_code: str | None
     result_message_id: str | None
-    """The tool message that holds its result, once it has one."""
+    """The tool message with its result, once it has one."""
     granted_tools: frozenset[str] = frozenset()
-    """Tools that were approved for the rest of the session."""
+    """Grants of tools approved for the rest of the session (`approvals.rules.grant_of`)."""
     contained: bool = False
     declined: bool = False
     sources: frozenset[str] = frozenset()
-    """What the model had read when it made the call."""
+    """The sources of what the model had read when it wrote the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallResult:
+    """The result of a tool call and its tool message, as input for the store."""
+
+    tool_call_id: str
+    status: ToolCallStatus
+    result: Any
+    error_code: str | None
+    message_id: str
+    content: str
+    """Text of the tool message."""
+    tokens: int
+    """Estimated tokens of `content`."""
+    ended_at: datetime
 
 
 class CallStart(StrEnum):
-    """What marking the start of a tool's run found."""
+    """The outcome of marking a tool call as started."""
 
     NOW = "now"
-    BEFORE = "before"  # somebody began it, and it has no result
+    BEFORE = "before"  # it was started before, and it has no result
     CANCELLED = "cancelled"  # its turn is cancelled or over

@@ -18,7 +18,7 @@ from shared.sessions.models import (
 
 @dataclass(frozen=True, slots=True)
 class ReadableTurn:
-    """A turn as somebody who may read its session sees it. feed: where its events are."""
+    """A turn as a reader of its session sees it. feed: key of the session's event log."""
 
     turn: Turn
     feed: str
@@ -26,14 +26,14 @@ class ReadableTurn:
 
 @dataclass(frozen=True, slots=True)
 class PostedMessage:
-    """What posting a message did."""
+    """The result of posting a message."""
 
     message: Message
     turn: Turn
     target: EventTarget
     activated: bool = False
     dispatched: bool = False
-    """The turn is next: start its orchestration now."""
+    """The turn is the next to run: start its orchestration now."""
     interrupted: Interruption | None = None
     replayed: bool = False
     """Answered from an earlier request with the same idempotency key; nothing was done."""
@@ -53,11 +53,11 @@ class Interruption:
 
 @dataclass(frozen=True, slots=True)
 class FinishedTurn:
-    """A turn that is closed, and who runs next."""
+    """A closed turn, and the turn that runs next."""
 
     target: EventTarget
     closed_now: bool
-    """False for a repeat; status and error are then those it was closed with."""
+    """False for a repeat; status and error are then those that it was closed with."""
     status: TurnStatus
     error: TurnError | None
     usage: Usage
@@ -69,7 +69,7 @@ class FinishedTurn:
     traceparent: str | None
     correlation_id: str | None
     began_at: datetime
-    """Its first step; when it had none, its posting."""
+    """Start of its first step; without steps, the time of its message."""
     ended_at: datetime
     finish_reason: FinishReason | None = None
     """Of its last answer."""
@@ -84,7 +84,7 @@ class StuckTurn:
 
 
 def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime) -> Turn:
-    """A turn that nobody has begun."""
+    """A turn that has not started."""
     return Turn(
         id=turn_id,
         session_id=session_id,

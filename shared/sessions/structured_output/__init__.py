@@ -1,4 +1,4 @@
-"""Answers in a JSON Schema: is the schema one we take, how much may checking it cost, does an answer fit it.
+"""Structured output: which JSON Schemas are accepted, what validation may cost, and whether an answer is valid.
 
 Not here: how the schema is sent to a model (`adapters/models/`).
 """

@@ -1,19 +1,19 @@
-"""How much there is to check in an answer."""
+"""The size of an answer, for bounding the cost of its validation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 EXTREME_VALUES = 24
-"""A number that is very large or very small counts as several values: it is compared exactly, in up to 12 µs."""
+"""A very large or very small number counts as this many values: it is compared exactly, which takes up to 12 µs."""
 _LARGE = 2**53
 _SMALL = 2**-53
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSize:
-    """values: objects, lists and what is in them, extreme numbers several times; the names of fields are none.
-    text_bytes: of its JSON in UTF-8; longest_list: items.
+    """values: objects, lists and their items, without field names; extreme numbers count as EXTREME_VALUES.
+    text_bytes: of its JSON in UTF-8. longest_list: items of its longest list.
     """
 
     values: int
@@ -22,13 +22,13 @@ class AnswerSize:
 
 
 def size_of_answer(value: object, text_bytes: int) -> AnswerSize:
-    """value: JSON that is not nested deeply."""
+    """value: JSON of bounded depth."""
     values, longest = _measure(value)
     return AnswerSize(values, text_bytes, longest)
 
 
 def weight_of(number: float) -> int:
-    """As how many values a number counts."""
+    """How many values a number counts as."""
     return 1 if number == 0 or _SMALL <= abs(number) <= _LARGE else EXTREME_VALUES
 
 

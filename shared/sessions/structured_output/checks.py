@@ -1,8 +1,9 @@
-"""Answers in a JSON Schema: whether a schema may be asked for, and whether an answer is what it says.
+"""Structured output: accepts or refuses a JSON Schema, and validates answers against one.
 
-Invariant: checking is bounded whatever a schema or an answer says. Nothing is fetched for a `$ref`, patterns run on an
-engine without backtracking, a schema is refused that is large once its `$ref`s are followed or that holds what cannot
-be bounded (`schema_size.py`), and an answer is not checked that would be too much work for its schema.
+Invariant: the cost of validation is bounded, whatever the schema and the answer. Nothing is fetched for a `$ref`, and
+patterns run on an engine without backtracking. A schema is refused if it is too large once its `$ref`s are followed, or
+if it uses keywords whose cost cannot be bounded (`schema_size.py`). An answer that would take too much work to validate
+is refused unchecked.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ MAX_DEPTH = 32
 MAX_PATTERN_BYTES = 128 * 1024
 """Of one compiled pattern; the engine's own limit is 10 MB each."""
 MAX_ANSWER_BYTES = 512 * 1024
-"""Of an answer's text in UTF-8; 128,000 tokens are about as much."""
+"""Of an answer's text in UTF-8; about the length of 128,000 tokens."""
 MAX_ANSWER_VALUES = 50_000
 """As `AnswerSize` counts them."""
 MAX_WORK = 5_000_000
-"""What deciding on an answer may take, as `SchemaSize.work` counts: about 0.15 seconds at worst."""
+"""Most work to validate an answer, as `SchemaSize.work` counts it: about 0.15 seconds at worst."""
 _EXPLAINED_WORK = 20_000
-"""Why a value is not valid is found out without remembering anything: in time exponential in its depth when the schema
-is recursive (measured: 80 s at 18 levels). Where there are choices, all errors of each are made on the way."""
+"""Most work to name the error in an answer if the schema has choices: the library then builds all errors of each one.
+It uses no cache for this, so with a recursive schema the time is exponential in the answer's depth (80 s at 18
+levels)."""
 _MAX_INT = 2**64 - 1
 _MIN_INT = -(2**63)
 _MAX_INT_DIGITS = 20
@@ -41,16 +43,15 @@ _FENCE = "```"
 
 
 def checked_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same schema. Raises ValueError when it is none that an answer can be held to."""
+    """The schema unchanged. Raises ValueError if answers cannot be validated against it."""
     _checker_of(schema)
     return schema
 
 
 def check_output(schema: dict[str, Any], text: str) -> tuple[Any, str | None]:
-    """The answer as JSON, or None and what is wrong with it, in words for the model that wrote it.
+    """The answer as JSON and None, or None and an error message for the model that wrote it.
 
-    A schema that `checked_schema` would refuse is an error of that kind, too: it may have been stored under other
-    limits.
+    A schema that `checked_schema` would refuse gives an error too: it may have been stored under other limits.
     """
     try:
         checker = _checker_of(schema)
@@ -84,7 +85,7 @@ def check_output(schema: dict[str, Any], text: str) -> tuple[Any, str | None]:
 
 
 def asked_in_words(schema: dict[str, Any]) -> str:
-    """For a model whose API takes no schema."""
+    """The schema as an instruction, for a model whose API has no parameter for it."""
     return (
         "The final answer is one JSON object and nothing else. It has to be valid against this JSON Schema:\n"
         + orjson.dumps(schema).decode()
@@ -92,7 +93,7 @@ def asked_in_words(schema: dict[str, Any]) -> str:
 
 
 def without_fence(text: str) -> str:
-    """JSON as some models write it, in a Markdown block or behind white space."""
+    """JSON without the Markdown fence and white space that some models write around it."""
     bare = text.strip()
     if bare.startswith(_FENCE) and bare.endswith(_FENCE) and len(bare) > 2 * len(_FENCE):
         bare = bare[len(_FENCE) : -len(_FENCE)].removeprefix("json").strip()
@@ -112,7 +113,7 @@ def _checker_of(schema: dict[str, Any]) -> _Checker:
     except TypeError:
         raise ValueError("holds a whole number beyond 64 bits, or is nested too deeply") from None
     if len(text) > MAX_SCHEMA_BYTES:
-        raise ValueError(f"may hold {MAX_SCHEMA_BYTES} bytes of JSON")
+        raise ValueError(f"must not be longer than {MAX_SCHEMA_BYTES} bytes of JSON")
     if b"\\u0000" in text:
         raise ValueError("holds U+0000")
     if _depth(schema) > MAX_DEPTH:
@@ -128,12 +129,12 @@ def _checker(text: bytes) -> _Checker:
     from jsonschema_rs import Draft202012Validator, RegexOptions
 
     schema = orjson.loads(text)
-    size = size_of(schema)  # before it is compiled, which may take as long as checking
+    size = size_of(schema)  # before it is compiled, which can take as long as validation
     try:
         options = RegexOptions(size_limit=MAX_PATTERN_BYTES)
         return _Checker(Draft202012Validator(schema, offline=True, pattern_options=options), size)
     except Exception as exc:
-        # The library raises several kinds, all of them about the schema.
+        # The library raises several classes, all of them about the schema.
         raise ValueError(f"is not a JSON Schema: {_line(exc)}") from None
 
 
@@ -149,7 +150,7 @@ def _first_error(validator: Draft202012Validator, value: object) -> str:
 
 
 def _holds_long_int(text: str, value: object) -> bool:
-    """Whether a whole number of it was read as a float, which holds 53 bits."""
+    """Whether an integer beyond 64 bits was parsed as a float, which loses digits."""
     if not _holds_large_float(value):
         return False
     found = False

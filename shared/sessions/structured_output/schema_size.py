@@ -1,11 +1,11 @@
-"""How large a JSON Schema is once each `$ref` stands for what it names, and how much work an answer to it may be.
+"""The size of a JSON Schema with its `$ref`s expanded, and the work to validate an answer against it.
 
-A validator follows the same `$ref` again from each place it stands in, so a schema of 2 kB may take longer to check, or
-only to compile, than anybody waits: 30 definitions that each name the next one twice are a billion parts.
+A validator follows a `$ref` again at each place where it occurs. So a schema of 2 kB may take too long to validate
+against, or even to compile: 30 definitions that each refer to the next one twice expand to a billion parts.
 
-Where a `$ref` leads back to what it stands in, the validator remembers for each list and object of the answer whether
-it fits. What is led back to is therefore counted once as a start of its own. For a number or a text it remembers
-nothing, so that what can be asked of one is counted at each way back.
+For a recursive `$ref`, the validator caches for each list and object of the answer whether it is valid. The target of
+such a `$ref` is therefore counted once, as a start of its own. For numbers and strings it caches nothing, so the parts
+that apply to them are counted at each recursive `$ref`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from shared.sessions.structured_output.pattern_size import places_of
 MAX_PARTS = 20_000
 MAX_PATTERNS = 200
 MAX_PLACES = 2_000
-"""Of all patterns together. Compiling one takes up to 50 microseconds for each of its places."""
+"""Of all patterns together. Compiling one takes up to 50 microseconds per place."""
 
 NUMBER_PARTS = 20
-"""Of each number that a number is compared with, `weight_of` it times: 0.45 microseconds, a usual part 30 ns."""
+"""Parts of each number that answers are compared with, times its `weight_of`: 0.45 microseconds; a usual part is 30 ns.
+"""
 UNIQUE_PARTS = 4
-"""Of uniqueItems, for each pair of an item and a value: numbers beyond 63 bits are all compared with one another."""
+"""Parts of uniqueItems per pair of an item and a value: numbers beyond 63 bits are all compared with each other."""
 FRACTION_PARTS = 2_000
-"""Of a multipleOf that is no whole number: 36 microseconds, since it is worked out exactly."""
+"""Parts of a multipleOf that is not an integer: 36 microseconds, since it is computed exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaSize:
-    """parts: words, schemas, and values in them, those that take longer counted several times;
-    loops: how many `$ref`s lead back into what they stand in; places: of its patterns;
-    uniques: words uniqueItems; has_choices: whether an answer has to fit one schema of several.
+    """parts: keywords, schemas and the values in them; slower ones count several times.
+    loops: number of recursive `$ref`s. places: of its patterns. uniques: number of uniqueItems keywords.
+    has_choices: whether it uses anyOf or oneOf.
     """
 
     parts: int
@@ -44,16 +45,16 @@ class SchemaSize:
     has_choices: bool
 
     def work(self, answer: AnswerSize) -> int:
-        """Upper bound of what deciding on an answer takes. One is about 30 nanoseconds.
+        """Upper bound of the work to validate an answer. One unit is about 30 nanoseconds.
 
-        Each part sees each value once at most, and each place of a pattern each byte.
+        Each part is applied to each value at most once, and each place of a pattern to each byte.
         """
         parts = self.parts + self.uniques * UNIQUE_PARTS * answer.longest_list
         return parts * answer.values + self.places * answer.text_bytes
 
 
 def size_of(schema: dict[str, Any]) -> SchemaSize:
-    """Raises ValueError when it is too large, or holds what cannot be counted here."""
+    """Raises ValueError when the schema is too large, or uses keywords that cannot be counted."""
     _check_patterns(schema)
     walk = _Walk(schema)
     try:
@@ -65,16 +66,16 @@ def size_of(schema: dict[str, Any]) -> SchemaSize:
 
 _SCHEMAS_HERE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else"})
 _BY_NAME_HERE = frozenset({"dependentSchemas", "dependencies"})
-"""What these hold is asked of the same value; any other schema inside is asked of what is in the value."""
+"""These and _SCHEMAS_HERE apply their schemas to the same value; other keywords apply them to parts of the value."""
 _BY_NAME = frozenset({"properties", "patternProperties"}) | _BY_NAME_HERE
 _DEFINITIONS = frozenset({"$defs", "definitions"})
-"""They count where they are named."""
+"""Counted where a `$ref` refers to them."""
 _COMPARED = frozenset({"enum", "const"})
 _VALUES = frozenset({"default", "examples", "required", "type", "dependentRequired"})
 _NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 _UNFOLLOWED = ("$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef")
 _UNBOUNDED = ("unevaluatedProperties", "unevaluatedItems")
-"""They look again into all that was looked into, at each level: 20 levels took 16 seconds."""
+"""They evaluate all nested schemas again at each level: 20 levels took 16 seconds."""
 
 
 class _Walk:
@@ -89,8 +90,8 @@ class _Walk:
         self.has_choices = False
 
     def everything(self) -> None:
-        """The schema, then each part that some `$ref` leads back to."""
-        for start in self._starts:  # grows
+        """Count the schema, then each target of a recursive `$ref`."""
+        for start in self._starts:  # grows while the loop runs
             self._schema(self._target(start), frozenset({start}), frozenset({start}))
 
     def _add(self, parts: int) -> None:
@@ -99,8 +100,8 @@ class _Walk:
             raise ValueError(f"is too large: it has more than {MAX_PARTS} parts when its $refs are followed")
 
     def _schema(self, value: Any, within: frozenset[str], here: frozenset[str], *, flat: bool = False) -> None:
-        """within: the `$ref`s that led here; here: those of them for the same value of an answer.
-        flat: nothing is asked of what is in the value, as when it is a number."""
+        """within: the `$ref`s that led here. here: those of them that apply to the same value of an answer.
+        flat: count only keywords for the value itself, not for its items, as for a number."""
         self._add(1)
         if isinstance(value, list):
             for item in value:
@@ -125,7 +126,7 @@ class _Walk:
     def _follow(self, reference: str, within: frozenset[str], here: frozenset[str], *, flat: bool) -> None:
         target = self._target(reference)
         if reference in here:
-            raise ValueError(f"asks {reference[:100]!r} of a value that it asks it of already")
+            raise ValueError(f"applies {reference[:100]!r} to a value that it applies to already, without end")
         if reference in within and not flat:
             self.loops += 1
             if reference not in self._starts:
@@ -136,7 +137,7 @@ class _Walk:
 
     def _target(self, reference: str) -> Any:
         if reference != "#" and not reference.startswith("#/"):
-            raise ValueError(f"refers to {reference[:100]!r}: only its own parts can be named, as in #/$defs/name")
+            raise ValueError(f"refers to {reference[:100]!r}: only parts of the schema are allowed, as in #/$defs/name")
         target: Any = self._root
         for step in reference.split("/")[1:]:
             name = unquote(step).replace("~1", "/").replace("~0", "~")
@@ -149,12 +150,12 @@ class _Walk:
     def _refuse_uncounted(self, value: dict[str, Any]) -> None:
         for word in _UNFOLLOWED:
             if word in value:
-                raise ValueError(f"holds {word}: name parts of it by their path, as in #/$defs/name")
+                raise ValueError(f"uses {word}: refer to parts of the schema by path, as in #/$defs/name")
         for word in _UNBOUNDED:
             if word in value:
-                raise ValueError(f"holds {word}, which takes too long to check: use additionalProperties or items")
+                raise ValueError(f"uses {word}, which takes too long to check: use additionalProperties or items")
         if value is not self._root and isinstance(value.get("$id"), str):
-            raise ValueError("holds $id inside: name parts of it by their path, as in #/$defs/name")
+            raise ValueError("uses $id in a subschema: refer to parts of the schema by path, as in #/$defs/name")
 
     def _count_words(self, value: dict[str, Any]) -> None:
         self._add(len(value))
@@ -173,7 +174,7 @@ class _Walk:
 
 
 def _check_patterns(schema: dict[str, Any]) -> None:
-    """All are compiled when a schema is read, also those of definitions that nothing names."""
+    """Count all patterns, since the library compiles even those in definitions that are never referred to."""
     found: set[str] = set()
     rest: list[Any] = [schema]
     while rest:
@@ -195,7 +196,7 @@ def _patterns_in(value: dict[str, Any]) -> list[str]:
 
 
 def _nodes(value: Any) -> int:
-    """Parts of a value in a schema, itself and names among them; it is not nested deeply."""
+    """Number of parts of a value in a schema, including itself and field names. The value's depth is bounded."""
     if isinstance(value, dict):
         return 1 + len(value) + sum(map(_nodes, value.values()))
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""JSON Schemas that providers take as strict ones."""
+"""Which JSON Schemas providers accept in strict mode."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 
 def is_strict(schema: dict[str, Any]) -> bool:
-    """Whether providers take it as a strict one: each object closed and each of its properties required, and no word
-    that they may not know, since a strict schema with one is refused.
+    """Whether providers accept the schema in strict mode: all objects are closed, all properties required, and no
+    keyword is unknown to them, since they refuse a strict schema with one.
 
     Source: OpenAI's guide "Structured outputs", supported schemas.
     """

@@ -1,4 +1,4 @@
-"""What a tool is made of: its declaration, its arguments, the context of a call and its output.
+"""The parts of a tool: its declaration, its arguments, the context of a call and its output.
 
     class EchoArguments(ToolArguments):
         text: str = Field(description="What to say", max_length=200)
@@ -8,8 +8,8 @@
         \"\"\"Say it again.\"\"\"
         return ToolOutput(arguments.text)
 
-Invariant: a tool runs only with arguments its own model accepted, and what it returns is bounded
-and storable, whatever it read from outside.
+Invariant: a tool runs only with arguments that its model accepted. Its output is bounded and storable, whatever
+untrusted input it has read.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ MAX_CONTENT_CHARS = 32_000
 """About 8-10k tokens: one result must not fill the model's window."""
 MAX_DATA_BYTES = 64 * 1024
 MAX_ERROR_CHARS = 2_000
-"""Of what a tool says when it could not: it may repeat what the other side said."""
+"""Of a tool's error message, which may quote the other side."""
 _MAX_ERRORS_SHOWN = 5
 _MAX_FIELD_CHARS = 80
 
 
 class ToolApproval(StrEnum):
-    """What policy says of a tool unless the session says otherwise."""
+    """A tool's default approval rule, used unless agent or session set another."""
 
     AUTO = "auto"  # runs at once
     MANUAL = "manual"  # waits for a person
 
 
 class ToolRisk(StrEnum):
-    """What a tool adds to a conversation: A, B and C of the "Agents Rule of Two" (`approvals/containment.py`)."""
+    """A tool's risks: A, B and C of the "Agents Rule of Two" (`approvals/containment.py`)."""
 
-    READS_UNTRUSTED = "reads_untrusted"  # A: its results are what others wrote
-    READS_PRIVATE = "reads_private"  # B: its results are what not everyone may know
-    ACTS_OUTWARD = "acts_outward"  # C: it changes something, or tells somebody, outside of the conversation
+    READS_UNTRUSTED = "reads_untrusted"  # A: its results are untrusted input
+    READS_PRIVATE = "reads_private"  # B: its results are private data
+    ACTS_OUTWARD = "acts_outward"  # C: it has external side effects, or sends data out of the conversation
 
 
 READS = frozenset({ToolRisk.READS_UNTRUSTED, ToolRisk.READS_PRIVATE})
 
 
 class ToolArguments(BaseModel):
-    """Base of every argument model: unknown names are refused, values do not change."""
+    """Base of every argument model: frozen; unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,21 +76,21 @@ class ToolContext:
     """One call of a tool."""
 
     tool_call_id: str
-    """Also the idempotency key for anything the tool does outside."""
+    """Also the idempotency key for the tool's external side effects."""
     session_id: str
     turn_id: str
     user_id: str
     now: datetime
-    """Aware UTC; tools read no clock of their own."""
+    """Aware UTC; tools read no clock themselves."""
     services: ToolServices = field(default=NO_SERVICES, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What a call came to. `content` is text for the model, `data` the same facts as JSON for programs.
+    """The result of a call. `content` is text for the model, `data` the same facts as JSON for programs.
 
-    Made storable on construction: cut to MAX_CONTENT_CHARS, NUL and lone surrogates replaced (PostgreSQL
-    takes neither), `data` dropped when it encodes to more than MAX_DATA_BYTES.
+    Made storable on construction: `content` is cut to MAX_CONTENT_CHARS, NUL and lone surrogates are replaced
+    (PostgreSQL accepts neither), and `data` is dropped if it encodes to more than MAX_DATA_BYTES.
     """
 
     content: str
@@ -118,19 +118,19 @@ class Tool:
     """JSON schema of the arguments object."""
     approval: ToolApproval
     idempotent: bool
-    """Whether running a call twice does no more than running it once."""
+    """Whether running a call twice has the same effect as running it once."""
     risks: frozenset[ToolRisk]
     outward_unless_quoted: str | None
-    """An argument that is an address: a call acts outward only when the model wrote it itself, since then it may carry
-    what the model has read. None: its calls act outward, or do not, whatever they say."""
+    """Name of an argument that is a URL. A call is ACTS_OUTWARD only if the model composed the URL itself, since it may
+    then leak what the model has read. None: the tool's calls are ACTS_OUTWARD or not, whatever their arguments."""
     timeout_s: float
     arguments_model: type[ToolArguments]
     run: Callable[[Any, ToolContext], Awaitable[ToolOutput]] = field(repr=False)
     """Takes an instance of `arguments_model`. Raises ToolFailed (ToolRefused) with a message for the model."""
     function_schema: dict[str, Any] = field(repr=False)
-    """The tool as models are offered it: its name, description and parameters."""
+    """The tool as offered to models: name, description and parameters."""
     function_schema_json: bytes = field(repr=False)
-    """The same, encoded: it goes out with every model request."""
+    """The same, encoded once, since every model request contains it."""
 
 
 def tool[A: ToolArguments](
@@ -141,10 +141,10 @@ def tool[A: ToolArguments](
     outward_unless_quoted: str | None = None,
     timeout_s: float = 10,
 ) -> Callable[[ToolFunction[A]], Tool]:
-    """Declare an async function as a tool: its name and docstring are what the model reads.
+    """Declare an async function as a tool. The model reads its name and docstring.
 
-    risks: None, which is nothing said: it reads what is untrusted and private, and acts outward if it asks first or
-    must not run twice.
+    risks: if None, the worst is assumed: the tool reads untrusted and private data, and it is ACTS_OUTWARD if it needs
+    approval or is not idempotent.
     """
     told = _presumed(approval, idempotent=idempotent) if risks is None else frozenset(risks)
 
@@ -184,7 +184,7 @@ def _presumed(approval: ToolApproval, *, idempotent: bool) -> frozenset[ToolRisk
 
 
 def validate_arguments(tool: Tool, raw: Mapping[str, Any]) -> ToolArguments:
-    """The arguments as the tool's own model. Raises InvalidToolArguments, naming fields, never echoing values."""
+    """The arguments as the tool's own model. Raises InvalidToolArguments, which names fields but never their values."""
     try:
         return tool.arguments_model.model_validate(dict(raw))
     except ValidationError as exc:
@@ -203,15 +203,15 @@ def validate_arguments(tool: Tool, raw: Mapping[str, Any]) -> ToolArguments:
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON schema as small as it gets: no titles, references written out.
+    """A model's JSON Schema without titles and with its `$ref`s inlined.
 
-    Many servers that speak chat completions follow no `$ref`. Raises TypeError for a recursive model.
+    Many chat-completion servers do not support `$ref`. Raises TypeError for a recursive model.
     """
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
     small = _inlined(schema, definitions, depth=0)
     assert isinstance(small, dict)
-    small.pop("description", None)  # the model class's docstring is for us; the function's is for the model
+    small.pop("description", None)  # the class docstring is for developers; the function docstring is for the model
     small.setdefault("properties", {})
     return small
 
@@ -230,7 +230,7 @@ def _inlined(node: Any, definitions: dict[str, Any], *, depth: int, is_schema: b
     return {
         key: value
         if key in ("default", "const", "enum", "examples")
-        # Below `properties` keys are the tool's own names, so a field called `title` stays.
+        # Keys below `properties` are the tool's own field names, so a field called `title` stays.
         else _inlined(value, definitions, depth=depth + 1, is_schema=key != "properties")
         for key, value in node.items()
         if not (is_schema and key == "title")

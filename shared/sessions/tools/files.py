@@ -1,4 +1,4 @@
-"""What tools may do with the files of their session. Implements `SessionFiles`."""
+"""Access of tools to the files of their session. Implements `SessionFiles`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.sessions.tools.services import FileText, FileToMake, MadeFile
 
 
 class ToolFiles:
-    """Asks nobody who is calling: a tool runs for a user whose access was checked when the turn began."""
+    """Does not check access: a tool runs for a user whose access was checked when the turn began."""
 
     def __init__(self, rows: AttachmentRepository, attachments: AttachmentService, generator: FileGenerator) -> None:
         self._rows = rows
@@ -41,7 +41,7 @@ class ToolFiles:
         made = await self._rows.of_call(wanted.session_id, wanted.tool_call_id)
         if made is None:
             with self._attachments.spool() as spool:
-                # Laying out a PDF takes seconds: the loop goes on meanwhile.
+                # In a thread: laying out a PDF takes seconds and must not block the event loop.
                 await asyncio.to_thread(self._write, wanted, spool)
                 made = await self._attachments.keep(
                     wanted.session_id, wanted.user_id, spool, wanted.name, tool_call_id=wanted.tool_call_id

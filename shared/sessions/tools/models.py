@@ -1,4 +1,4 @@
-"""A tool as the wire shows it."""
+"""The wire model of a tool."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ToolInfo(Value):
     description: str
     parameters: JsonObject
     approval: Literal["auto", "manual"]
-    policy: ApprovalPolicy = Field(description="How its calls are allowed where an agent says nothing of them")
+    policy: ApprovalPolicy = Field(description="Approval policy of its calls, if the agent sets none")
     idempotent: bool
     risks: list[Literal["reads_untrusted", "reads_private", "acts_outward"]] = Field(
-        description="What it adds to a conversation, for the rule of two"
+        description="Its risks under the rule of two"
     )
     timeout_seconds: float

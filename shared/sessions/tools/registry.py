@@ -1,7 +1,7 @@
-"""The tools there are: every `Tool` found in the modules of `builtin`, by name.
+"""The registry of tools: every `Tool` in the modules of `builtin/`, by name.
 
-Invariant: names are unique and the order is the same in every process, since the model's prompt
-cache and stored plans depend on it.
+Invariant: names are unique. The order is the same in every process, since the provider's prompt cache and stored plans
+depend on it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def get_tool(name: str) -> Tool:
 
 @cache
 def _tools() -> Mapping[str, Tool]:
-    # Imported on first use: indexing the app then costs nothing for tools it may not run.
+    # Imported on first use, so that indexing the app does not import the tools.
     found: dict[str, Tool] = {}
     for module_info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{module_info.name}")

@@ -1,6 +1,6 @@
-"""What tools may use of the outside world: protocols here, adapters elsewhere.
+"""The ports through which tools use external services; the adapters are elsewhere.
 
-Invariant: a tool reaches nothing that is not a field of `ToolServices`; a missing service refuses.
+Invariant: a tool can use only the fields of `ToolServices`; a tool whose service is missing refuses the call.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ class FetchRequest:
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The caller's own; checked by the fetcher."""
+    """Set by the caller; checked by the fetcher."""
     body: bytes | None = None
     idempotency_key: str | None = None
     timeout_s: float = 20.0
-    """For everything: name lookup, redirects, body."""
+    """For the whole fetch: name lookup, redirects, body."""
     max_body_bytes: int = 20_000
-    """Of the decompressed answer; the rest is not read. About 5,000 tokens."""
+    """Of the decompressed response; the rest is not read. About 5,000 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResponse:
-    """What came back, bounded and decoded."""
+    """A response, bounded and decoded."""
 
     status: int
     url: str
-    """Where it came from after redirects."""
+    """The final URL after redirects."""
     headers: Mapping[str, str]
-    """Lower-cased names; only those that help to understand the answer."""
+    """Names in lower case; only headers that help to understand the response."""
     text: str
     """The body as text; empty for binary content."""
     body_bytes: int
@@ -45,32 +45,32 @@ class FetchResponse:
     is_truncated: bool
     is_binary: bool
     redirects: tuple[str, ...] = ()
-    """URLs that were followed to get here, first to last, the final one excluded."""
+    """URLs that redirected, first to last, without the final one."""
 
 
 class HttpFetcher(Protocol):
-    """Makes requests that policy allows."""
+    """Makes HTTP requests that the policy allows."""
 
     async def fetch(self, request: FetchRequest) -> FetchResponse:
-        """Raises ToolRefused when policy says no, ToolFailed when the request got no answer."""
+        """Raises ToolRefused when the policy forbids the request, ToolFailed when there was no response."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuestion:
-    """What a tool wants to know of earlier messages. user_id: who it searches as."""
+    """A tool's search of earlier messages. user_id: the user whose access it searches with."""
 
     user_id: str
     query: str
     limit: int
     asked_in: str
-    """The session it is asked in: what is found is said there, to everyone who takes part in it."""
+    """The session of the tool call. All its participants can read the results."""
     only_there: bool = False
     role: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     not_turn_id: str | None = None
-    """Messages of this turn are left out."""
+    """Leave out messages of this turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +90,20 @@ class HistoryAnswer:
     found: list[FoundText]
     """Best first."""
     only_there: bool
-    """Nothing but the session it was asked in was searched."""
+    """Only the session of the tool call was searched."""
 
 
 class HistorySearcher(Protocol):
     """Finds messages that a user may read."""
 
     async def find(self, question: HistoryQuestion) -> HistoryAnswer:
-        """Raises InvalidInput for a question that cannot be asked, Transient."""
+        """Raises InvalidInput for an invalid question, Transient."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FileText:
-    """A file of the session and a stretch of its text."""
+    """A file of the session, with a part of its text."""
 
     attachment_id: str
     name: str
@@ -113,14 +113,14 @@ class FileText:
     facts: Mapping[str, Any]
     warnings: Sequence[str]
     text: str | None
-    """None: its kind holds no text."""
+    """None: its kind has no text."""
     text_chars: int
-    """Of the whole."""
+    """Length of the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileToMake:
-    """What a tool wants made into a file of its session. tool_call_id: a repeat makes no second one."""
+    """A file that a tool wants to make in its session. tool_call_id: makes a repeat return the same file."""
 
     session_id: str
     user_id: str
@@ -140,7 +140,7 @@ class MadeFile:
 
 
 class SessionFiles(Protocol):
-    """The files of the session a tool runs in."""
+    """The files of the session that a tool runs in."""
 
     async def read(self, session_id: str, attachment_id: str, *, start: int, chars: int) -> FileText | None:
         """The file with up to `chars` characters of its text from `start`; None when the session has no such file."""

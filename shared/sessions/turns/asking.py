@@ -17,13 +17,14 @@ from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, frame
-from shared.sessions.executor import AgentExecutor, Correction
+from shared.sessions.executor import AgentExecutor
 from shared.sessions.live.realtime import StreamWriter
 from shared.sessions.llm.protocol import ModelEnd, ModelReasoning, ModelText, PromptFiltered
 from shared.sessions.metrics import metrics
 from shared.sessions.models import Usage
 from shared.sessions.records.steps import StepClosed, StepStart, StoredStep
 from shared.sessions.repository import StepRepository
+from shared.sessions.requesting.correction import Correction
 from shared.sessions.tools.registry import find_tool
 from shared.sessions.turns.answer import Answer
 from shared.sessions.turns.cancellation import CancelWatch, TurnCancelled

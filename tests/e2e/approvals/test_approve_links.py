@@ -233,10 +233,10 @@ async def test_page_shows_and_offers_what_the_policy_allows(api: Api, sink: Sink
     _assert_page(page, 200, "2 people must approve", "not by who asked", 'name="for_session"', 'value="approve"')
     assert 'name="arguments"' not in page.text
     changed = json.dumps({**approval["arguments"], "body": "[]"})
-    _assert_page(await petr.post(link, data={"decision": "approve", "arguments": changed}), 422, "or not at all")
+    _assert_page(await petr.post(link, data={"decision": "approve", "arguments": changed}), 422, "changed arguments")
     said = {"decision": "approve", "comment": "<b>fine", "for_session": "true"}
     _assert_page(await petr.post(link, data=said), 200, "Your vote counts", "1 of 2")
-    _assert_page(await petr.get(link), 200, "You said approve already")
+    _assert_page(await petr.get(link), 200, "You voted approve already")
     _assert_page(await zoe.get(link), 200, "1 of 2", "petr", "&lt;b&gt;fine")
     assert (await api.turn(session_id, turn_id))["status"] == "waiting_approval"
     _assert_page(await zoe.post(link, data={"decision": "approve"}), 200, "Approved", "goes on now")

@@ -37,7 +37,7 @@ async def test_what_a_page_says_sends_nothing_away_before_a_person_agrees(
 
     page = await api.get(await eventually(printed, "the link in the log"))
     assert "Why it waits" in page.text
-    assert "private data is in its reach" in page.text
+    assert "it can reach private data" in page.text
     assert (await api.decide(approval["id"], "approve")).status_code == 200
     assert (await api.until(session_id, turn_id))["status"] == "completed"
     assert len(sink.at("/contained")) == 1

@@ -11,7 +11,7 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approvals.rules import arguments_digest
 from shared.sessions.models import ApprovalStatus, Decision, ToolCallStatus, TurnStatus
-from shared.sessions.records.approvals import ApprovalRecord
+from shared.sessions.records.approvals import ApprovalRecord, NewApproval
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.policy import DEFAULT_POLICY
 from shared.sessions.records.steps import ProposedCall
@@ -27,6 +27,11 @@ def _risky(**changes: object) -> ProposedCall:
     return call("http_request", _ARGUMENTS, needs_approval=True, **changes)
 
 
+def _asked(proposal: ProposedCall, instance_id: str) -> NewApproval:
+    """An approval that expires at once."""
+    return NewApproval(new_id(), proposal.id, "digest", instance_id, DEFAULT_POLICY, utc_now(), utc_now())
+
+
 async def _waiting(
     stores: Stores, *, expires_in: timedelta = timedelta(hours=1)
 ) -> tuple[ProposedCall, ApprovalRecord]:
@@ -38,15 +43,7 @@ async def _waiting(
 async def test_a_request_is_opened_once_and_the_turn_waits(stores: Stores) -> None:
     proposal, opened = await _waiting(stores)
 
-    again, opened_now = await stores.approvals.request(
-        proposal.id,
-        approval_id=new_id(),
-        digest="other",
-        policy=DEFAULT_POLICY,
-        instance_id="other",
-        expires_at=utc_now(),
-        now=utc_now(),
-    )
+    again, opened_now = await stores.approvals.request(_asked(proposal, "other"))
 
     assert opened_now is False
     assert again == opened
@@ -69,15 +66,7 @@ async def test_a_turn_that_was_cancelled_asks_nobody(stores: Stores) -> None:
     posted = await stores.proposed(proposal)
     await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
 
-    record, opened_now = await stores.approvals.request(
-        proposal.id,
-        approval_id=new_id(),
-        digest="d",
-        instance_id="i",
-        policy=DEFAULT_POLICY,
-        expires_at=utc_now(),
-        now=utc_now(),
-    )
+    record, opened_now = await stores.approvals.request(_asked(proposal, "i"))
 
     assert (record, opened_now) == (None, False)
 

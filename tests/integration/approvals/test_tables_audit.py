@@ -23,7 +23,7 @@ from shared.sessions.audit.chain import BEING_WRITTEN
 from shared.sessions.audit.trail import AuditLines, AuditPage, ChainedAudit
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.records.pages import Page, decode_cursor
-from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, session_lifecycle, utc_now
+from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, session_erasure, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -343,10 +343,10 @@ async def test_storage_that_is_away_costs_the_line_and_not_the_turn(
 
 async def test_deleting_a_session_takes_its_trail_along(stores: Stores, trail: ChainedAudit, publisher: Any) -> None:
     session_id = await _written(stores, trail, 2)
-    lifecycle = session_lifecycle(stores, publisher, [trail], audit=trail)
-    await lifecycle.mark_erasure(session_id, ANN, if_match=None)
+    erasing = session_erasure(stores, publisher, [trail], audit=trail)
+    await erasing.mark(session_id, ANN, if_match=None)
 
-    found = await lifecycle.erase_stores(session_id)
+    found = await erasing.erase_stores(session_id)
 
     assert found is not None
     assert found[1]

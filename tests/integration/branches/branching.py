@@ -13,7 +13,7 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.life.forks import ForkPlace
-from shared.sessions.models import Concurrency, MessageRole, Session, ToolCallStatus, Turn, TurnStatus, Usage
+from shared.sessions.models import Concurrency, MessageRole, Session, Turn, TurnStatus, Usage
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import MessageFilter, Page, decode_cursor
 from shared.sessions.records.turns import PostedMessage
@@ -74,16 +74,7 @@ class Conversation:
         posted = await self.stores.post(self.id, content)
         proposal = call(tool)
         await self.stores.answer(posted.turn.id, content=f"{answer}?", calls=[proposal])
-        assert await self.stores.tool_calls.save_tool_result(
-            proposal.id,
-            status=ToolCallStatus.COMPLETED,
-            result={"value": answer},
-            error_code=None,
-            message_id=new_id(),
-            content=f"{answer}!",
-            tokens=5,
-            now=utc_now(),
-        )
+        assert await self.stores.tool_result(proposal.id, result={"value": answer}, content=f"{answer}!", tokens=5)
         await self.stores.answer(posted.turn.id, 2, content=answer)
         await self.stores.finish(posted.turn.id)
         return posted

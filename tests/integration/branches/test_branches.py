@@ -21,15 +21,15 @@ from shared.sessions.models import Concurrency, Regeneration, SessionConfig, Ses
 from shared.sessions.records.pages import MessageFilter, Page, decode_cursor
 from shared.sessions.records.turns import PostedMessage
 from tests.integration.branches.branching import ANN, conversation
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, key, session_service
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, Uncached, envelopes, key, turn_planner
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def service(stores: Stores, publisher: SessionEventPublisher) -> BranchService:
-    posting = session_service(stores, publisher)
-    return BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, posting, Uncached())
+    planner = turn_planner(stores)
+    return BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, planner, Uncached())
 
 
 async def _refused(attempt: Awaitable[Any]) -> ErrorCode:

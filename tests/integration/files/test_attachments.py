@@ -20,10 +20,10 @@ from shared.sessions.events import SessionEventPublisher
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import MAX_FILES, MAX_SESSION_BYTES, WRITE_TIME, AttachmentService
 from shared.sessions.files.loose import LooseBlobs
-from shared.sessions.life.lifecycle import SessionLifecycle
+from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.models import AttachmentDetail, FileKind, SessionConfig, SessionStatus
 from shared.sessions.records.pages import Page, decode_cursor
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, RecordingAudit, Stores, session_lifecycle, utc_now
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, RecordingAudit, Stores, session_erasure, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -315,20 +315,20 @@ async def test_file_that_is_refused_after_it_was_written_may_go_at_once(
 @pytest.fixture
 def erasing(
     stores: Stores, publisher: SessionEventPublisher, audit: RecordingAudit, loose: LooseBlobs
-) -> SessionLifecycle:
-    return session_lifecycle(stores, publisher, [loose], audit=audit)
+) -> SessionErasure:
+    return session_erasure(stores, publisher, [loose], audit=audit)
 
 
-async def erase(lifecycle: SessionLifecycle, session_id: str) -> bool:
+async def erase(erasing: SessionErasure, session_id: str) -> bool:
     """Whether every store has forgotten it."""
-    await lifecycle.mark_erasure(session_id, ANN, if_match=None)
-    found = await lifecycle.erase_stores(session_id)
+    await erasing.mark(session_id, ANN, if_match=None)
+    found = await erasing.erase_stores(session_id)
     assert found is not None
     return found[1]
 
 
 async def test_erasing_a_session_erases_its_bytes(
-    stores: Stores, service: AttachmentService, blobs: Blobs, erasing: SessionLifecycle
+    stores: Stores, service: AttachmentService, blobs: Blobs, erasing: SessionErasure
 ) -> None:
     session, other = await stores.session(), await stores.session()
     names = [await blob_name(stores, (await add(service, session.id)).id) for _ in range(3)]
@@ -354,7 +354,7 @@ async def copy_files(stores: Stores, session_id: str) -> str:
 
 
 async def test_bytes_that_a_copied_session_shares_stay_until_both_are_erased(
-    stores: Stores, service: AttachmentService, blobs: Blobs, erasing: SessionLifecycle
+    stores: Stores, service: AttachmentService, blobs: Blobs, erasing: SessionErasure
 ) -> None:
     session = await stores.session()
     added = await add(service, session.id)
@@ -371,7 +371,7 @@ async def test_bytes_that_a_copied_session_shares_stay_until_both_are_erased(
 
 
 async def test_sessions_that_share_bytes_and_are_erased_at_once_leave_none(
-    stores: Stores, service: AttachmentService, blobs: Blobs, erasing: SessionLifecycle
+    stores: Stores, service: AttachmentService, blobs: Blobs, erasing: SessionErasure
 ) -> None:
     for _ in range(5):
         session = await stores.session()
@@ -386,7 +386,7 @@ async def test_erasure_waits_for_a_file_that_was_on_its_way(
     service: AttachmentService,
     loose: LooseBlobs,
     blobs: Blobs,
-    erasing: SessionLifecycle,
+    erasing: SessionErasure,
 ) -> None:
     session = await stores.session()
     await cut_upload(service, blobs, session.id, "between blob and row")
@@ -405,7 +405,7 @@ async def test_file_that_arrives_after_its_session_went_is_refused_and_its_bytes
     stores: Stores,
     service: AttachmentService,
     blobs: Blobs,
-    erasing: SessionLifecycle,
+    erasing: SessionErasure,
 ) -> None:
     session = await stores.session()
     blobs.after_put = lambda: erase(erasing, session.id)
@@ -427,8 +427,8 @@ async def test_storage_that_is_away_keeps_the_erasure_open(
     await add(service, session.id)
     away = AzureBlobStore(connection_string=None, endpoint=None)
     stranded = LooseBlobs(PostgresLooseBlobs(stores.pool), away)
-    lifecycle = session_lifecycle(stores, publisher, [stranded])
-    assert not await erase(lifecycle, session.id)
+    erasing = session_erasure(stores, publisher, [stranded])
+    assert not await erase(erasing, session.id)
     assert len(await loose_names(stores, session.id)) == 1
 
 

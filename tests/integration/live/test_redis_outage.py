@@ -27,7 +27,9 @@ from shared.sessions.events import (
     ended_event,
     frame,
 )
-from shared.sessions.metrics import SESSION_CREATED, MetricsCollector, MetricsUnavailable, SharedMetrics
+from shared.sessions.measuring.catalogue import SESSION_CREATED
+from shared.sessions.measuring.sharing import MetricsUnavailable, SharedMetrics
+from shared.sessions.metrics import MetricsCollector
 from shared.sessions.models import TurnStatus
 from shared.sessions.records.steps import StepStart
 from tests.integration.domain import (

@@ -22,7 +22,7 @@ from shared.sessions.events import (
     frame,
     session_group,
 )
-from shared.sessions.life.lifecycle import SessionLifecycle
+from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.models import Concurrency, TurnStatus, Usage
 from shared.sessions.records.steps import StepStart
 from shared.sessions.records.turns import PostedMessage
@@ -223,7 +223,7 @@ class TestWhoMayNoLongerRead:
         handler: StreamingHandler,
         publisher: SessionEventPublisher,
         stores: Stores,
-        lifecycle: SessionLifecycle,
+        erasing: SessionErasure,
         event_log: RedisEventLog,
         next_owner: str,
     ) -> None:
@@ -238,7 +238,7 @@ class TestWhoMayNoLongerRead:
         ):
             await reader.until("stream.chunk")
             await unasked.until("stream.chunk")
-            await erase_session(lifecycle, target.session_id)
+            await erase_session(erasing, target.session_id)
             record, _ = await stores.create(new_session(id=target.session_id), next_owner)
             told = await publisher.publish(replace(record.target, may_seed=True), [_chunk(n) for n in range(9)])
             await reader.rest()

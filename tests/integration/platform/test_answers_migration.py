@@ -14,7 +14,7 @@ from shared.adapters.postgres.agents import PostgresAgents
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.sql.migrate import migrate, migrations
 from shared.sessions.limits.budgets import TokensUsed, usage_day
-from shared.sessions.models import MessageRole, MessageStatus, ToolCallStatus, TurnStatus, Usage
+from shared.sessions.models import MessageRole, MessageStatus, TurnStatus, Usage
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.steps import StoredStep
 from tests.integration.branches.branching import Conversation
@@ -112,16 +112,7 @@ async def test_a_turn_that_waited_while_the_app_was_replaced_goes_on_and_counts_
     stored = await old.begin("t2", 1)
     assert isinstance(stored, StoredStep)
     assert (stored.finish_reason, stored.reasoning, [item.id for item in stored.calls]) == (None, None, ["c1"])
-    assert await old.tool_calls.save_tool_result(
-        "c1",
-        status=ToolCallStatus.COMPLETED,
-        result={},
-        error_code=None,
-        message_id="m5",
-        content="{}",
-        tokens=3,
-        now=utc_now(),
-    )
+    assert await old.tool_result("c1", message_id="m5")
 
     start = await old.started("t2", 2)
     await old.answer("t2", 2, content="B")

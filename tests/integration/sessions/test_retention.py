@@ -14,7 +14,7 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.audit.trail import SYSTEM
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.life.lifecycle import CUT_AFTER, SessionLifecycle
+from shared.sessions.life.erasure import CUT_AFTER, SessionErasure
 from shared.sessions.life.retention import RetentionPolicy, SessionRetention
 from shared.sessions.models import SessionStatus, TurnStatus
 from tests.integration.domain import OWNER, RecordingAudit, Stores, call, envelopes, new_session, utc_now
@@ -46,18 +46,18 @@ async def _claim(retention: SessionRetention, now: datetime, limit: int = 1_000)
     return await retention.claim_old(now=now, limit=limit)
 
 
-async def _erase(lifecycle: SessionLifecycle, session_id: str) -> None:
+async def _erase(erasing: SessionErasure, session_id: str) -> None:
     """What `activities/erasure.py` does, with every durable instance gone at once."""
-    found = await lifecycle.erase_stores(session_id)
+    found = await erasing.erase_stores(session_id)
     assert found is not None
-    assert await lifecycle.finish_erasure(found[0], found[0].instances, stores_forgot=found[1])
+    assert await erasing.finish(found[0], found[0].instances, stores_forgot=found[1])
 
 
 # Ended sessions. -----------------------------------------------------------------------------------
 
 
 async def test_a_session_is_erased_when_it_ended_so_many_days_ago_and_the_audit_line_says_why(
-    stores: Stores, lifecycle: SessionLifecycle, audit: RecordingAudit, retain: Retain
+    stores: Stores, erasing: SessionErasure, audit: RecordingAudit, retain: Retain
 ) -> None:
     session_id = await _ended(stores)
     ended_at = await stores.value(b"SELECT ended_at FROM sessions WHERE id = %(id)s", id=session_id)
@@ -66,7 +66,7 @@ async def test_a_session_is_erased_when_it_ended_so_many_days_ago_and_the_audit_
     assert session_id not in await _claim(retention, ended_at + 30 * DAY)
     assert session_id in await _claim(retention, ended_at + 30 * DAY + SECOND)
     assert session_id not in await _claim(retention, ended_at + 31 * DAY), "it is claimed once"
-    await _erase(lifecycle, session_id)
+    await _erase(erasing, session_id)
 
     with pytest.raises(NotFound):
         await stores.sessions.get(session_id, OWNER)
@@ -113,39 +113,39 @@ async def test_claims_side_by_side_are_bounded_and_take_each_session_once(stores
 
 
 async def test_what_was_cut_after_the_claim_is_found_by_the_sweep(
-    stores: Stores, lifecycle: SessionLifecycle, audit: RecordingAudit, retain: Retain
+    stores: Stores, erasing: SessionErasure, audit: RecordingAudit, retain: Retain
 ) -> None:
     session_id = await _ended(stores)
     late = utc_now() + 9 * DAY
     assert session_id in await _claim(retain(ended_days=1), late)
 
-    assert session_id in await lifecycle.cut_erasures(now=late + CUT_AFTER + SECOND, limit=1_000)
-    await _erase(lifecycle, session_id)
+    assert session_id in await erasing.claim_cut(now=late + CUT_AFTER + SECOND, limit=1_000)
+    await _erase(erasing, session_id)
     assert audit.who == [SYSTEM]
 
 
 async def test_an_owner_who_deletes_what_is_claimed_already_is_the_one_who_did_it(
-    stores: Stores, lifecycle: SessionLifecycle, audit: RecordingAudit, retain: Retain
+    stores: Stores, erasing: SessionErasure, audit: RecordingAudit, retain: Retain
 ) -> None:
     session_id = await _ended(stores)
     assert session_id in await _claim(retain(ended_days=1), utc_now() + 9 * DAY)
 
-    await lifecycle.mark_erasure(session_id, ANN, if_match=None)
-    await _erase(lifecycle, session_id)
+    await erasing.mark(session_id, ANN, if_match=None)
+    await _erase(erasing, session_id)
 
     assert audit.who == [OWNER]
     assert "reason" not in audit.lines[0][2]
 
 
 async def test_an_id_that_was_erased_and_given_again_is_erased_again(
-    stores: Stores, lifecycle: SessionLifecycle, retain: Retain
+    stores: Stores, erasing: SessionErasure, retain: Retain
 ) -> None:
     session_id, retention = new_id(), retain(ended_days=1)
     for _ in range(2):
         await stores.create(new_session(id=session_id), OWNER)
         await stores.move(session_id, SessionStatus.ENDED)
         assert session_id in await _claim(retention, utc_now() + 9 * DAY)
-        await _erase(lifecycle, session_id)
+        await _erase(erasing, session_id)
 
 
 # Idle sessions. ------------------------------------------------------------------------------------

@@ -27,8 +27,9 @@ from tests.integration.domain import (
     WRITER,
     Stores,
     connect_redis,
+    session_erasure,
     session_lifecycle,
-    session_service,
+    turn_planner,
 )
 
 pytestmark = pytest.mark.integration
@@ -89,12 +90,15 @@ async def test_participants_who_come_and_go_are_seen_at_once(
     assert not await _reads(cache, session, READER)
 
 
-async def test_an_erased_session_is_gone_at_once(stores: Stores, cache: SessionCache, life: SessionLifecycle) -> None:
+async def test_an_erased_session_is_gone_at_once(
+    stores: Stores, cache: SessionCache, publisher: SessionEventPublisher
+) -> None:
+    erasing = session_erasure(stores, publisher, changes=cache)
     session = await stores.session()
     assert await _reads(cache, session, OWNER)
 
-    await life.mark_erasure(session.id, ANN, if_match=None)
-    await life.erase_stores(session.id)
+    await erasing.mark(session.id, ANN, if_match=None)
+    await erasing.erase_stores(session.id)
 
     assert not await _reads(cache, session, OWNER)
 
@@ -102,8 +106,7 @@ async def test_an_erased_session_is_gone_at_once(stores: Stores, cache: SessionC
 async def test_another_active_branch_is_seen_at_once_however_it_came(
     stores: Stores, cache: SessionCache, publisher: SessionEventPublisher
 ) -> None:
-    posting = session_service(stores, publisher)
-    branches = BranchService(cache, PostgresBranches(stores.pool), publisher, posting, cache)
+    branches = BranchService(cache, PostgresBranches(stores.pool), publisher, turn_planner(stores), cache)
     recovery = SessionRecoveryManager(cache, PostgresCheckpoints(stores.pool), publisher, cache)
     session = await stores.session()
     posted = await stores.post(session.id)

@@ -14,7 +14,8 @@ from shared.errors import AppError, Conflict, ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.events import Event, EventLogUnavailable, EventTarget, EventType, SessionEventPublisher
-from shared.sessions.life.lifecycle import CUT_AFTER, SessionLifecycle, etag_of
+from shared.sessions.life.erasure import CUT_AFTER, SessionErasure
+from shared.sessions.life.lifecycle import SessionLifecycle, etag_of
 from shared.sessions.models import (
     NewSession,
     SessionPatch,
@@ -36,7 +37,7 @@ from tests.integration.domain import (
     key,
     new_session,
     result_of,
-    session_lifecycle,
+    session_erasure,
     utc_now,
 )
 
@@ -72,7 +73,7 @@ async def _full_session(stores: Stores, publisher: SessionEventPublisher) -> tup
 
 async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
     stores: Stores,
-    lifecycle: SessionLifecycle,
+    erasing: SessionErasure,
     publisher: SessionEventPublisher,
     event_log: RedisEventLog,
     audit: RecordingAudit,
@@ -82,13 +83,13 @@ async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
     session_id, turn_id, approval_id = await _full_session(stores, publisher)
     assert await _counts(stores) > before
 
-    mark, messages = await lifecycle.mark_erasure(session_id, ANN, if_match=None)
+    mark, messages = await erasing.mark(session_id, ANN, if_match=None)
 
     assert mark is not None
     assert [event["type"] for event in envelopes(messages)] == ["session.ended"]
     assert mark.interruption.turn_ids == [turn_id]
     assert (await stores.turns.cancel_requested([turn_id])) == {turn_id}, "it is cancelled before it is erased"
-    found = await lifecycle.erase_stores(session_id)
+    found = await erasing.erase_stores(session_id)
     assert found is not None
     erasure, forgot = found
     assert forgot
@@ -97,10 +98,10 @@ async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
     log = await event_log.read(mark.record.target.feed, 0, 10)
     assert (log.items, log.last_seq) == ([], None)
 
-    assert not await lifecycle.finish_erasure(erasure, [turn_id], stores_forgot=True), "instances are left"
+    assert not await erasing.finish(erasure, [turn_id], stores_forgot=True), "instances are left"
     assert audit.lines == []
-    assert await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=True)
-    assert not await lifecycle.finish_erasure(erasure, erasure.instances, stores_forgot=True)
+    assert await erasing.finish(erasure, erasure.instances, stores_forgot=True)
+    assert not await erasing.finish(erasure, erasure.instances, stores_forgot=True)
     [(where, action, details)] = audit.lines
     assert (where, action, audit.who, details["turns"]) == (session_id, "session.erased", [OWNER], 1)
     with pytest.raises(NotFound):
@@ -108,47 +109,47 @@ async def test_erasing_a_session_leaves_nothing_and_nobody_else_loses_anything(
 
 
 async def test_deleting_again_is_harmless_for_the_owner_and_nothing_for_others(
-    stores: Stores, lifecycle: SessionLifecycle, audit: RecordingAudit
+    stores: Stores, erasing: SessionErasure, audit: RecordingAudit
 ) -> None:
     session = await stores.shared_session()
     for user in (WRITER, READER, STRANGER):
         with pytest.raises(NotFound) as caught:
-            await lifecycle.mark_erasure(session.id, _who(user), if_match=None)
+            await erasing.mark(session.id, _who(user), if_match=None)
         assert caught.value.code is ErrorCode.SESSION_NOT_FOUND
     for _ in range(3):
-        await lifecycle.mark_erasure(session.id, ANN, if_match=None)
-        assert await finish_erasure(lifecycle, session.id)
+        await erasing.mark(session.id, ANN, if_match=None)
+        assert await finish_erasure(erasing, session.id)
     assert len(audit.lines) == 1
     for user in (WRITER, READER, STRANGER):
         with pytest.raises(NotFound):
-            await lifecycle.mark_erasure(session.id, _who(user), if_match=None)
+            await erasing.mark(session.id, _who(user), if_match=None)
     with pytest.raises(NotFound):
-        await lifecycle.mark_erasure(new_id(), ANN, if_match=None)
+        await erasing.mark(new_id(), ANN, if_match=None)
 
 
 async def test_deleting_what_has_changed_since_it_was_read_is_refused(
-    stores: Stores, lifecycle: SessionLifecycle
+    stores: Stores, lifecycle: SessionLifecycle, erasing: SessionErasure
 ) -> None:
     session = await stores.session()
     await lifecycle.patch(session.id, SessionPatch(name="changed"), ANN, if_match=None)
 
     with pytest.raises(Conflict):
-        await lifecycle.mark_erasure(session.id, ANN, if_match=etag_of(session))
+        await erasing.mark(session.id, ANN, if_match=etag_of(session))
 
     current = (await stores.sessions.get(session.id, OWNER)).session
     assert current.status is SessionStatus.CREATED
-    mark, _ = await lifecycle.mark_erasure(session.id, ANN, if_match=etag_of(current))
+    mark, _ = await erasing.mark(session.id, ANN, if_match=etag_of(current))
     assert mark is not None
 
 
 async def test_erasures_side_by_side_leave_one_audit_line(
-    stores: Stores, lifecycle: SessionLifecycle, publisher: SessionEventPublisher, audit: RecordingAudit
+    stores: Stores, erasing: SessionErasure, publisher: SessionEventPublisher, audit: RecordingAudit
 ) -> None:
     session_id, _, _ = await _full_session(stores, publisher)
 
     async def delete() -> None:
-        await lifecycle.mark_erasure(session_id, ANN, if_match=None)
-        await finish_erasure(lifecycle, session_id)
+        await erasing.mark(session_id, ANN, if_match=None)
+        await finish_erasure(erasing, session_id)
 
     await asyncio.gather(*(delete() for _ in range(5)))
 
@@ -156,27 +157,27 @@ async def test_erasures_side_by_side_leave_one_audit_line(
 
 
 async def test_what_was_cut_is_found_by_the_sweep_once_and_after_a_while(
-    stores: Stores, lifecycle: SessionLifecycle
+    stores: Stores, erasing: SessionErasure
 ) -> None:
     session = await stores.session()
-    await lifecycle.mark_erasure(session.id, ANN, if_match=None)
+    await erasing.mark(session.id, ANN, if_match=None)
     later = utc_now() + CUT_AFTER + timedelta(seconds=1)
 
-    assert session.id not in await lifecycle.cut_erasures(now=utc_now(), limit=100)
-    assert session.id in await lifecycle.cut_erasures(now=later, limit=100)
-    assert session.id not in await lifecycle.cut_erasures(now=later, limit=100)
-    assert await finish_erasure(lifecycle, session.id)
-    assert session.id not in await lifecycle.cut_erasures(now=later + CUT_AFTER * 2, limit=100)
-    assert await lifecycle.forget_erasures(before=later) >= 1
+    assert session.id not in await erasing.claim_cut(now=utc_now(), limit=100)
+    assert session.id in await erasing.claim_cut(now=later, limit=100)
+    assert session.id not in await erasing.claim_cut(now=later, limit=100)
+    assert await finish_erasure(erasing, session.id)
+    assert session.id not in await erasing.claim_cut(now=later + CUT_AFTER * 2, limit=100)
+    assert await erasing.forget_finished(before=later) >= 1
     with pytest.raises(NotFound):
-        await lifecycle.mark_erasure(session.id, ANN, if_match=None)
+        await erasing.mark(session.id, ANN, if_match=None)
 
 
 async def test_what_is_said_late_in_an_erased_session_does_not_reach_a_later_one_of_its_id(
-    stores: Stores, lifecycle: SessionLifecycle, publisher: SessionEventPublisher, event_log: RedisEventLog
+    stores: Stores, erasing: SessionErasure, publisher: SessionEventPublisher, event_log: RedisEventLog
 ) -> None:
     gone, _ = await stores.create(new_session())
-    await erase_session(lifecycle, gone.session.id)
+    await erase_session(erasing, gone.session.id)
     record, _ = await stores.create(new_session(id=gone.session.id), STRANGER)
 
     with pytest.raises(NotFound):
@@ -185,7 +186,7 @@ async def test_what_is_said_late_in_an_erased_session_does_not_reach_a_later_one
 
 
 async def test_a_session_made_before_sessions_had_incarnations_keeps_its_log_and_its_group(
-    stores: Stores, lifecycle: SessionLifecycle, publisher: SessionEventPublisher, event_log: RedisEventLog
+    stores: Stores, erasing: SessionErasure, publisher: SessionEventPublisher, event_log: RedisEventLog
 ) -> None:
     session = await stores.session()
     await stores.sql(b"UPDATE sessions SET incarnation = NULL WHERE id = %(id)s", id=session.id)
@@ -198,7 +199,7 @@ async def test_a_session_made_before_sessions_had_incarnations_keeps_its_log_and
     assert orjson.loads(told)["groupName"] == f"session-{session.id}"
     assert [seq for seq, _ in (await event_log.read(session.id, 0, 10)).items] == [1, 2]
     assert (await stores.sessions.lease(record.target, lost=False)).feed == session.id
-    await erase_session(lifecycle, session.id)
+    await erase_session(erasing, session.id)
     assert (await event_log.read(session.id, 0, 10)).last_seq is None
 
 
@@ -210,11 +211,11 @@ class _AwayStore:
 
 
 async def test_an_erasure_is_not_finished_while_a_store_is_away(
-    stores: Stores, lifecycle: SessionLifecycle, publisher: SessionEventPublisher, audit: RecordingAudit
+    stores: Stores, erasing: SessionErasure, publisher: SessionEventPublisher, audit: RecordingAudit
 ) -> None:
     session_id, _, _ = await _full_session(stores, publisher)
-    halting = session_lifecycle(stores, publisher, [_AwayStore()], audit=audit)
-    await halting.mark_erasure(session_id, ANN, if_match=None)
+    halting = session_erasure(stores, publisher, [_AwayStore()], audit=audit)
+    await halting.mark(session_id, ANN, if_match=None)
 
     assert not await finish_erasure(halting, session_id)
     assert audit.lines == []
@@ -223,22 +224,22 @@ async def test_an_erasure_is_not_finished_while_a_store_is_away(
     with pytest.raises(Conflict) as caught:
         await stores.create(new_session(id=session_id), STRANGER)
     assert caught.value.code is ErrorCode.SESSION_ALREADY_EXISTS, "its events may still be in Redis"
-    assert await finish_erasure(lifecycle, session_id)
+    assert await finish_erasure(erasing, session_id)
     assert len(audit.lines) == 1
     assert (await stores.create(new_session(id=session_id), STRANGER))[1]
-    assert await lifecycle.mark_erasure(session_id, ANN, if_match=None) == (None, [])
-    await finish_erasure(lifecycle, session_id)
+    assert await erasing.mark(session_id, ANN, if_match=None) == (None, [])
+    await finish_erasure(erasing, session_id)
     assert (await stores.sessions.get(session_id, STRANGER)).owner_id == STRANGER, "a repeat is not about the new one"
 
 
 async def test_a_turn_that_runs_while_its_session_is_erased_finds_nothing_to_store(
-    stores: Stores, lifecycle: SessionLifecycle
+    stores: Stores, erasing: SessionErasure
 ) -> None:
     posted = await stores.turn()
     start = await stores.started(posted.turn.id)
-    await lifecycle.mark_erasure(posted.message.session_id, ANN, if_match=None)
-    assert not await lifecycle.turns_over(posted.message.session_id, within_s=0.1)
-    await finish_erasure(lifecycle, posted.message.session_id)
+    await erasing.mark(posted.message.session_id, ANN, if_match=None)
+    assert not await erasing.turns_over(posted.message.session_id, within_s=0.1)
+    await finish_erasure(erasing, posted.message.session_id)
 
     assert not await stores.steps.save_step(result_of(start))
     for late in (
@@ -251,21 +252,21 @@ async def test_a_turn_that_runs_while_its_session_is_erased_finds_nothing_to_sto
         assert caught.value.status == 404
 
 
-async def test_an_erasure_goes_on_once_the_cancelled_turn_is_over(stores: Stores, lifecycle: SessionLifecycle) -> None:
+async def test_an_erasure_goes_on_once_the_cancelled_turn_is_over(stores: Stores, erasing: SessionErasure) -> None:
     posted = await stores.turn()
-    await lifecycle.mark_erasure(posted.message.session_id, ANN, if_match=None)
-    over = asyncio.create_task(lifecycle.turns_over(posted.message.session_id, within_s=20))
+    await erasing.mark(posted.message.session_id, ANN, if_match=None)
+    over = asyncio.create_task(erasing.turns_over(posted.message.session_id, within_s=20))
     await stores.finish(posted.turn.id, TurnStatus.CANCELLED)
     assert await over
 
 
 async def test_a_session_made_by_the_service_is_erased_with_the_key_that_made_it(
-    stores: Stores, service: SessionService, lifecycle: SessionLifecycle
+    stores: Stores, service: SessionService, erasing: SessionErasure
 ) -> None:
     again = new_id()
     first, _, _ = await service.create(NewSession(), ANN, idempotency_key=again)
-    await lifecycle.mark_erasure(first.id, ANN, if_match=None)
-    await finish_erasure(lifecycle, first.id)
+    await erasing.mark(first.id, ANN, if_match=None)
+    await finish_erasure(erasing, first.id)
 
     second, created, _ = await service.create(NewSession(), ANN, idempotency_key=again)
 

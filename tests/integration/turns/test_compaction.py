@@ -17,7 +17,7 @@ from shared.sessions.files.writers.content import FileFormat
 from shared.sessions.history.export import ExportService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.search import SearchFilter, SearchService
-from shared.sessions.life.lifecycle import SessionLifecycle
+from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.llm.conversation import AssistantSaid, UserSaid
 from shared.sessions.llm.protocol import ModelEnd, ModelRequest, ModelText
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
@@ -437,12 +437,12 @@ async def test_calls_of_summarised_turns_are_not_sent_and_nothing_is_parted_from
         assert isinstance(request.conversation[0], UserSaid)
 
 
-async def test_summaries_are_erased_with_their_session(stores: Stores, lifecycle: SessionLifecycle) -> None:
+async def test_summaries_are_erased_with_their_session(stores: Stores, erasing: SessionErasure) -> None:
     talk = await conversation(stores)
     posted = [await talk.ask(word) for word in "ab"]
     await _summarise(stores, posted[1].turn.id, turn=1)
 
-    await erase_session(lifecycle, talk.id)
+    await erase_session(erasing, talk.id)
 
     assert await _summaries(stores, talk.id) == []
 

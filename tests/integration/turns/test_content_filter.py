@@ -20,7 +20,7 @@ from shared.sessions.records.steps import StepOutcome
 from shared.sessions.records.turns import PostedMessage
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench
 from tests.integration.branches.branching import Conversation
-from tests.integration.domain import OWNER, Stores, Uncached, plan, script, text_of
+from tests.integration.domain import OWNER, Stores, Uncached, plan, script, text_of, turn_planner
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -132,7 +132,8 @@ async def test_asking_for_another_answer_sends_the_refused_message_again(bench: 
     key = new_id()
     posted = await _posted(bench, key=key, fail=[REFUSED, REFUSED], content="at last")
     await bench.go_on(posted)
-    branches = BranchService(stores.sessions, PostgresBranches(stores.pool), bench.publisher, bench.service, Uncached())
+    planner = turn_planner(stores)
+    branches = BranchService(stores.sessions, PostgresBranches(stores.pool), bench.publisher, planner, Uncached())
 
     outcomes = []
     for _ in range(2):

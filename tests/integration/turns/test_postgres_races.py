@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from shared.adapters.postgres.queries import load_queries
-from shared.sessions.models import Concurrency, SessionStatus, ToolCallStatus, TurnStatus
+from shared.sessions.models import Concurrency, SessionStatus, TurnStatus
 from shared.sessions.records.steps import StepClosed
 from tests.integration.domain import OWNER, Stores, call, result_of, until, utc_now, vote_on
 
@@ -167,16 +167,7 @@ async def _decide(stores: Stores, approval_id: str) -> bool:
 
 
 async def _save(stores: Stores, tool_call_id: str) -> bool:
-    return await stores.tool_calls.save_tool_result(
-        tool_call_id,
-        status=ToolCallStatus.COMPLETED,
-        result=None,
-        error_code=None,
-        message_id=f"message-of-{tool_call_id}",
-        content="{}",
-        tokens=1,
-        now=utc_now(),
-    )
+    return await stores.tool_result(tool_call_id, result=None, message_id=f"message-of-{tool_call_id}", tokens=1)
 
 
 async def test_a_cancel_does_not_deadlock_with_an_approval_that_is_asked_for(stores: Stores, holder: Holder) -> None:

@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 
 from shared.errors import ErrorCode, InvalidInput, NotFound
-from shared.ids import new_id
 from shared.sessions.context.window import fit, to_conversation
 from shared.sessions.llm.conversation import AssistantSaid, ToolAnswered, UserSaid
 from shared.sessions.models import Concurrency, MessageRole, MessageStatus, ToolCallStatus, TurnStatus
@@ -21,16 +20,7 @@ pytestmark = pytest.mark.integration
 
 
 async def _save_result(stores: Stores, tool_call_id: str, content: str = '{"ok":true}') -> bool:
-    return await stores.tool_calls.save_tool_result(
-        tool_call_id,
-        status=ToolCallStatus.COMPLETED,
-        result={"n": 1},
-        error_code=None,
-        message_id=new_id(),
-        content=content,
-        tokens=3,
-        now=utc_now(),
-    )
+    return await stores.tool_result(tool_call_id, result={"n": 1}, content=content)
 
 
 async def test_a_step_begins_with_everything_it_needs(stores: Stores) -> None:

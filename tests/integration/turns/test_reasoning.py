@@ -8,7 +8,7 @@ import pytest
 
 from shared.ids import new_id
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.life.lifecycle import SessionLifecycle
+from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.llm.conversation import AssistantSaid
 from shared.sessions.llm.protocol import ModelRequest
 from shared.sessions.llm.registry import ModelApi
@@ -177,7 +177,7 @@ async def test_regenerating_and_forking_do_not_take_what_was_kept_along(
 
 
 async def test_reasoning_and_what_was_kept_are_erased_with_their_session(
-    bench: Bench, stores: Stores, lifecycle: SessionLifecycle, api: ModelApi
+    bench: Bench, stores: Stores, erasing: SessionErasure, api: ModelApi
 ) -> None:
     posted = await _posted(bench, api, **_needing(new_id()))
     await bench.go_on(posted)
@@ -186,6 +186,6 @@ async def test_reasoning_and_what_was_kept_are_erased_with_their_session(
     assert await stores.value(rows + b"kept IS NOT NULL", **key) == 1
     assert await stores.value(rows + b"reasoning IS NOT NULL", **key) == 2
 
-    await erase_session(lifecycle, posted.turn.session_id)
+    await erase_session(erasing, posted.turn.session_id)
 
     assert await stores.value(rows + b"true", **key) == 0

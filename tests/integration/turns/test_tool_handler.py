@@ -16,7 +16,8 @@ from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.approvals.models import NewDecision
 from shared.sessions.audit.trail import SYSTEM
-from shared.sessions.events import SessionEventPublisher, role_group, session_group
+from shared.sessions.events import SessionEventPublisher, session_group
+from shared.sessions.live.groups import role_group
 from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,

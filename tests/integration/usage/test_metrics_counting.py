@@ -22,14 +22,9 @@ from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.llm.registry import Model, ModelRegistry
-from shared.sessions.metrics import (
-    MODEL_COST,
-    SESSION_CREATED,
-    TOOL_EXECUTION_TIME,
-    MetricsCollector,
-    SharedMetrics,
-    metrics,
-)
+from shared.sessions.measuring.catalogue import MODEL_COST, SESSION_CREATED, TOOL_EXECUTION_TIME
+from shared.sessions.measuring.sharing import SharedMetrics
+from shared.sessions.metrics import MetricsCollector, metrics
 from shared.sessions.models import NewMessage, NewSession, SessionStatus, Usage
 from shared.sessions.service import SessionService
 from shared.sessions.tool_handler import ToolCallHandler

@@ -62,16 +62,7 @@ async def _turn(stores: Stores, session_id: str, user: str) -> str:
 
 
 async def _save_result(stores: Stores, tool_call_id: str, status: ToolCallStatus) -> None:
-    await stores.tool_calls.save_tool_result(
-        tool_call_id,
-        status=status,
-        result={},
-        error_code=None,
-        message_id=new_id(),
-        content="r",
-        tokens=1,
-        now=utc_now(),
-    )
+    await stores.tool_result(tool_call_id, status=status, content="r", tokens=1)
 
 
 async def _decide(stores: Stores, approval_id: str, decision: Decision) -> None:

@@ -29,7 +29,7 @@ from shared.sessions.models import (
 )
 from shared.sessions.records.steps import StoredStep
 from shared.sessions.service import SessionService
-from tests.integration.domain import OWNER, Stores, Uncached, plan, result_of, session_service, utc_now
+from tests.integration.domain import OWNER, Stores, Uncached, plan, result_of, session_service, turn_planner, utc_now
 
 pytestmark = pytest.mark.integration
 
@@ -198,13 +198,12 @@ async def test_a_repeated_request_gets_its_answer_although_it_used_the_budget_up
     assert [row["key"] for row in keys] == ["k"], "a refused request leaves its key free"
 
 
-async def test_an_answer_is_not_tried_again_beyond_the_budget(
-    stores: Stores, service: SessionService, publisher: SessionEventPublisher
-) -> None:
+async def test_an_answer_is_not_tried_again_beyond_the_budget(stores: Stores, publisher: SessionEventPublisher) -> None:
     user = new_id()
     session_id = await _spent_session(stores, user)
     asked = await stores.value(b"SELECT id FROM messages WHERE session_id = %(s)s AND role = 'user'", s=session_id)
-    branches = BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, service, Uncached())
+    planner = turn_planner(stores, limits=DailyLimits(STEP_TOKENS))
+    branches = BranchService(stores.sessions, PostgresBranches(stores.pool), publisher, planner, Uncached())
 
     with pytest.raises(BudgetExceeded):
         await branches.regenerate(session_id, asked, Regeneration(), Principal(user, frozenset()), idempotency_key=None)

@@ -14,7 +14,7 @@ from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.limits.budgets import DailyLimits, TokensUsed, usage_day
-from shared.sessions.models import NewMessage, SessionConfig, ToolCallStatus, Usage
+from shared.sessions.models import NewMessage, SessionConfig, Usage
 from shared.sessions.records.steps import StepOutcome, StepResult, StepStart
 from shared.sessions.records.turns import PostedMessage
 from tests.integration.bench import Bench, MakeBench
@@ -63,16 +63,7 @@ async def _saved_by_older_code(stores: Stores, posted: PostedMessage, start: Ste
 
 
 async def _result(stores: Stores, tool_call_id: str) -> None:
-    assert await stores.tool_calls.save_tool_result(
-        tool_call_id,
-        status=ToolCallStatus.COMPLETED,
-        result={},
-        error_code=None,
-        message_id=new_id(),
-        content="{}",
-        tokens=3,
-        now=utc_now(),
-    )
+    assert await stores.tool_result(tool_call_id)
 
 
 async def test_a_step_counts_everywhere_when_it_is_stored_and_no_second_time_when_the_turn_ends(

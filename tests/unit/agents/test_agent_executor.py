@@ -16,7 +16,7 @@ from shared.adapters.telemetry.sdk_traces import SdkTracer
 from shared.errors import BudgetExceeded, ErrorCode, ModelFailed, Transient
 from shared.sessions.agents.agent import DEFAULT_AGENT
 from shared.sessions.context.window import estimate_tokens
-from shared.sessions.executor import UNTRUSTED_NOTE, AgentExecutor, Correction
+from shared.sessions.executor import AgentExecutor
 from shared.sessions.limits.budgets import DailyLimits, MoneySpent, TokensUsed
 from shared.sessions.llm.conversation import AssistantSaid, ModelToolCall, UserSaid
 from shared.sessions.llm.protocol import (
@@ -29,6 +29,8 @@ from shared.sessions.llm.protocol import (
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
 from shared.sessions.models import FinishReason, MessageStatus, Usage
 from shared.sessions.records.steps import ContextMessage
+from shared.sessions.requesting.correction import Correction
+from shared.sessions.requesting.request import UNTRUSTED_NOTE
 from shared.sessions.tools.registry import all_tools
 from shared.settings import Settings
 from tests.support.least_settings import LEAST_SETTINGS

@@ -268,8 +268,8 @@ class TestWhatMayNotLiftIt:
     def test_who_decides_is_told_what_came_together(self) -> None:
         told = reason({"fetch_url", PEOPLE}, _plan(tools=["http_request", "search_history"]))
 
-        assert "wrote (fetch_url, other people)" in told
-        assert "reach (search_history)" in told
+        assert "untrusted input (fetch_url, other people)" in told
+        assert "private data (search_history)" in told
 
 
 class TestADeclinedCall:

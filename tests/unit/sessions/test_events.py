@@ -25,9 +25,8 @@ from shared.sessions.events import (
     SessionEventPublisher,
     envelope,
     frame,
-    role_group,
-    role_memberships,
 )
+from shared.sessions.live.groups import role_group, role_memberships
 from shared.sessions.live.realtime import DeliveryFailed, StreamWriter
 
 pytestmark = pytest.mark.timeout(30)

@@ -15,7 +15,7 @@ from shared import tracing
 from shared.adapters.telemetry.prometheus import render
 from shared.errors import ErrorCode, Transient
 from shared.sessions import metrics as module
-from shared.sessions.metrics import (
+from shared.sessions.measuring.catalogue import (
     LLM_RESPONSE_TIME,
     MESSAGE_COUNT,
     MODEL_COST,
@@ -23,13 +23,10 @@ from shared.sessions.metrics import (
     SESSION_CREATED,
     TOOL_EXECUTION_TIME,
     Gauges,
-    MetricsCollector,
-    MetricsUnavailable,
-    SharedMetrics,
     Totals,
-    track_time,
-    track_tool_time,
 )
+from shared.sessions.measuring.sharing import MetricsUnavailable, SharedMetrics
+from shared.sessions.metrics import MetricsCollector, track_time, track_tool_time
 from shared.sessions.models import MessageRole, ToolCallStatus, Usage
 from shared.sessions.tools.registry import find_tool
 

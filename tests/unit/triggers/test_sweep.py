@@ -47,10 +47,9 @@ class App:
             touch_dispatch=self._touch,
         )
         self.approval_rows = SimpleNamespace(undelivered=self._store("undelivered", [("a1", "lives")]))
-        self.lifecycle = SimpleNamespace(
-            expired=self._store("expired", []),
-            cut_erasures=self._store("cut_erasures", []),
-            forget_erasures=self._store("forget_erasures", None),
+        self.lifecycle = SimpleNamespace(expired=self._store("expired", []))
+        self.erasure = SimpleNamespace(
+            claim_cut=self._store("cut_erasures", []), forget_finished=self._store("finished_erasures", None)
         )
         self.subscriptions = SimpleNamespace(ended=self._store("subscriptions", []))
         self.loose_blobs = SimpleNamespace(sweep=self._store("blobs", 0))

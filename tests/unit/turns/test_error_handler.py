@@ -58,7 +58,7 @@ def test_a_caller_nobody_vouches_for_is_logged_without_what_they_say_of_themselv
 
     assert answer.status == 401
     (line,) = caplog.records
-    assert (line.levelname, line.getMessage()) == ("WARNING", "GET /x: refused, no caller that may be believed")
+    assert (line.levelname, line.getMessage()) == ("WARNING", "GET /x: refused, no trusted caller identity")
 
 
 @pytest.mark.parametrize(

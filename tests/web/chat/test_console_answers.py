@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 type Visit = Callable[..., Visitor]
 
-_LEFT_OUT = "Left out from now on: the content filter refused it"
+_LEFT_OUT = "The model no longer reads this: the content filter refused it"
 _FILTERED = {"status": 400, "code": "content_filter", "message": "The prompt was filtered."}
 _HOSTILE = "<img src=x onerror='window.hit = 1'><script>window.hit = 2</script>"
 _SCHEMA = {

@@ -1,4 +1,4 @@
-"""Chat completions: the request body, and the stream of an answer with what compatible servers do differently.
+"""Chat completions: the request body, and the answer stream with the differences between compatible servers.
 
-Not here: server-sent events (`../sse.py`), tool calls in pieces (`../calls.py`), errors (`../refusals/`).
+Not here: server-sent events (`../sse.py`), assembling tool calls (`../calls.py`), errors (`../refusals/`).
 """

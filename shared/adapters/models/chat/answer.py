@@ -1,7 +1,7 @@
 """A streamed chat completion: bytes in, events out.
 
-Lean, since the typed objects of the client cost about ten times as much. What servers do differently is read as what it
-means; the cases are in tests/unit/models/streams.
+It parses plain JSON, since the client library's typed objects cost about ten times as much. Server differences are
+normalised; the recorded cases are in tests/unit/models/streams.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _REASONS = {
     "sensitive": FinishReason.CONTENT_FILTER,
     "refusal": FinishReason.REFUSAL,
 }
-"""Any other word means that the answer is complete. Between `stop` and `tool_calls` the calls decide, not the word:
-servers mix them up. Sources: OpenAI; Mistral, Anthropic and Gemini through gateways, some in capitals; z.ai."""
+"""Finish reasons by the servers' words; any other word means that the answer is complete. Servers mix up `stop` and
+`tool_calls`, so the presence of calls decides between them. Sources: OpenAI; Mistral, Anthropic and Gemini through
+gateways, some in capitals; z.ai."""
 _FAILED = frozenset(
     {"error", "abort", "aborted", "network_error", "insufficient_system_resource", "malformed_function_call"}
 )
@@ -58,32 +59,32 @@ class ChatParser(AnswerParser):
             if error is not None:
                 raise error
         if not self._id:
-            # Azure's first event, of the prompt's filter, has empty ones.
+            # Azure's first event, about the prompt filter, has empty ones.
             self._id, self._model = label(event.get("id")), label(event.get("model"))
         for choice in event.get("choices") or ():
             delta = choice.get("delta")
             if delta is None:
                 self._take_whole(choice)
             else:
-                # Nearly all deltas hold nothing but text.
+                # Fast path: nearly all deltas contain only text.
                 content = delta.get("content") if len(delta) == 1 else None
                 if type(content) is str:
-                    self._telling.texts.append(content)
+                    self._pending.texts.append(content)
                 else:
                     self._take_delta(delta)
             if choice.get("finish_reason"):
                 self._finish = as_text(choice["finish_reason"])
-                # Moonshot and Groq have it there.
+                # Moonshot and Groq send usage here.
                 self._take_usage(choice.get("usage") or (event.get("x_groq") or {}).get("usage"))
         if event.get("usage"):
             self._take_usage(event["usage"])
 
     def _take_usage(self, usage: Any) -> None:
-        """Some repeat a running count with each event: the last counts."""
+        """Some servers send a running count with each event; the last one counts."""
         self._usage = chat_usage(usage) or self._usage
 
     def _take_whole(self, choice: JsonObject) -> None:
-        """Of a server that answers at once though a stream was asked for."""
+        """Read a complete message, from a server that ignores `stream`."""
         if choice.get("message") and not self.has_begun:
             self._take_delta(choice["message"])
             self._is_whole = True
@@ -94,7 +95,7 @@ class ChatParser(AnswerParser):
                 continue
             if key == "content":
                 if isinstance(value, str):
-                    self._telling.texts.append(value)
+                    self._pending.texts.append(value)
                 else:
                     self._take_parts(value)
             elif key == "tool_calls":
@@ -102,39 +103,39 @@ class ChatParser(AnswerParser):
                     self._calls.take(part)
             elif key == "refusal":
                 self._is_refusal = True
-                self._telling.texts.append(as_text(value))
+                self._pending.texts.append(as_text(value))
             elif key in REASONING_FIELDS:
                 self._take_reasoning(key, delta)
             elif key in KEPT_LISTS:
                 self._keep(key, value)
 
     def _take_reasoning(self, key: str, delta: JsonObject) -> None:
-        # Some send the same text in two of the fields: the first that says something counts.
+        # Some servers send the same text in two of the fields; the first non-empty one counts.
         if key == next(name for name in REASONING_FIELDS if delta.get(name)) and isinstance(delta[key], str):
             self._reasoning_field = key
-            self._telling.think(delta[key])
+            self._pending.think(delta[key])
 
     def _take_parts(self, content: Any) -> None:
-        """Content in parts (Mistral and others), some of which are plain text."""
+        """Content as a list of parts (Mistral and others), some of them plain strings."""
         for part in content if isinstance(content, list) else [content]:
             if isinstance(part, str):
-                self._telling.texts.append(part)
+                self._pending.texts.append(part)
                 continue
             kind = part.get("type")
             if kind == "thinking":
                 thinking = part.get("thinking") or ()
                 for piece in [thinking] if isinstance(thinking, str) else thinking:
-                    self._telling.think(as_text(piece if isinstance(piece, str) else piece.get("text") or ""))
+                    self._pending.think(as_text(piece if isinstance(piece, str) else piece.get("text") or ""))
             elif kind in {"text", "output_text"}:
-                self._telling.texts.append(as_text(part.get("text") or ""))
+                self._pending.texts.append(as_text(part.get("text") or ""))
             elif kind == "refusal":
                 self._is_refusal = True
-                self._telling.texts.append(as_text(part.get("refusal") or ""))
+                self._pending.texts.append(as_text(part.get("refusal") or ""))
 
     def _keep(self, name: str, items: Any) -> None:
         held = self._kept_lists.setdefault(name, KeptList())
         for item in items:
-            self._telling.count(held.take(item))
+            self._pending.count(held.take(item))
 
     def _ending(self) -> ModelEnd:
         word = self._finish.lower()
@@ -158,10 +159,10 @@ class ChatParser(AnswerParser):
         )
 
     def _kept(self, extras: dict[str, JsonObject]) -> list[JsonObject]:
-        """What some servers want back while the turn goes on: their reasoning, and what they hung on their calls."""
+        """Items that some servers want back during the turn: their reasoning, and the extra content of calls."""
         kept: JsonObject = {}
         if self._reasoning_field is not None:
-            kept[self._reasoning_field] = "".join(self._telling.told_thoughts)
+            kept[self._reasoning_field] = "".join(self._pending.told_thoughts)
         kept.update({name: held.end() for name, held in self._kept_lists.items()})
         if extras:
             kept[EXTRA] = extras

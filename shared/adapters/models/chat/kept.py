@@ -1,7 +1,7 @@
-"""Reasoning that some servers want back as they sent it, put together from its deltas.
+"""Assembles reasoning that some servers want back unchanged, from its deltas.
 
-OpenRouter's `reasoning_details` and LiteLLM's `thinking_blocks` stream the text of an entry in pieces, and its
-signature at the end; what is encrypted comes whole. Sent back in pieces a signature would fit none of them.
+OpenRouter's `reasoning_details` and LiteLLM's `thinking_blocks` stream an entry's text in pieces, with the signature at
+the end; encrypted entries come whole. The pieces must be joined, since the signature covers the whole text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shared.sessions.models import JsonObject
 MAX_ENTRIES = 256
 
 _TEXTS = {"reasoning.text": "text", "reasoning.summary": "summary", "thinking": "thinking"}
-"""The field of an entry's text, by its type."""
+"""The text field of an entry, by its type."""
 
 
 class _Entry:
@@ -35,18 +35,18 @@ class _Entry:
 
 
 class KeptList:
-    """One such list of one answer."""
+    """One list of reasoning entries in an answer."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
     def take(self, item: JsonObject) -> int:
-        """The next delta's; gives its size in characters. Raises TypeError, ValueError, ModelFailed."""
+        """Add the next delta's item; returns its size in characters. Raises TypeError, ValueError, ModelFailed."""
         name = _TEXTS.get(item.get("type") or "")
         text = as_text(item.get(name) or "") if name is not None else ""
         fields = storable({key: value for key, value in item.items() if key != name})
         if name is not None and self._entries and self._entries[-1].goes_on_with(item):
-            # What comes later is the rest of it: a signature, an id.
+            # Later pieces add fields, such as a signature or an id.
             self._entries[-1].fields.update({key: value for key, value in fields.items() if value is not None})
         else:
             if len(self._entries) >= MAX_ENTRIES:
@@ -56,7 +56,7 @@ class KeptList:
         return len(orjson.dumps(fields)) + len(text)
 
     def end(self) -> list[JsonObject]:
-        """The entries, whole."""
+        """The complete entries."""
         return [_whole(entry) for entry in self._entries]
 
 

@@ -1,7 +1,7 @@
-"""What is asked over chat completions, as OpenAI and Azure, and every server that is compatible with them, take it.
+"""The request body for chat completions, for OpenAI, Azure and all compatible servers.
 
-`left_out` of `encode` holds what a server was found not to take (`optional.py`): names of parameters, and the words
-below for what it wants in another way.
+The argument `left_out` of `encode` contains what a server was found not to support (`../refusals/optional.py`): names
+of parameters, and the constants below for other differences.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from shared.sessions.structured_output.strict import is_strict
 PATH = "/chat/completions"
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text")
-"""Of an answer: DeepSeek, Kimi, llama.cpp and others; OpenRouter, Groq, Ollama and newer vLLM; Copilot. It goes back
-under the name it came in, since each of them refuses or ignores the others."""
+"""Reasoning fields of an answer, by server: DeepSeek, Kimi, llama.cpp and others; OpenRouter, Groq, Ollama and newer
+vLLM; Copilot. Reasoning is sent back in the field it came in, since servers refuse or ignore the others."""
 KEPT_LISTS = ("reasoning_details", "thinking_blocks")
-"""Lists that OpenRouter and LiteLLM want back as they came."""
+"""Lists that OpenRouter and LiteLLM want back unchanged."""
 EXTRA = "extra_content"
-"""What Gemini hangs on a call, its signature, and wants back on the same call. Kept by call id."""
+"""A field of a call with its signature, which Gemini wants back on the same call. Stored by call id."""
 
 BLANK_REASONING = "missing reasoning"
-"""The server wants `reasoning_content` on every assistant message, of earlier turns, too: what is not kept any more
-goes as an empty text (DeepSeek, Kimi)."""
+"""The server requires `reasoning_content` on every assistant message, also of earlier turns; reasoning that is no
+longer stored is sent as an empty string (DeepSeek, Kimi)."""
 SHORT_IDS = "long call ids"
-"""It takes call ids of nine letters and digits only (Mistral)."""
+"""The server accepts only call ids of nine letters and digits (Mistral)."""
 EFFORT_NONE = "default effort"
-"""It takes tools only with `reasoning_effort: none` (GPT-5.4 to 5.6)."""
+"""The model supports tools only with `reasoning_effort: none` (GPT-5.4 to 5.6)."""
 SIGNED_CALLS = "unsigned calls"
-"""It takes no calls without a signature; those that have none get the word that Google documents for it (Gemini)."""
+"""The server refuses calls without a signature; such calls get the placeholder that Google documents (Gemini)."""
 
 LEAST_OUTPUT_TOKENS = 16
-"""Of reasoning models, over either API. Source: the servers' own refusal, `integer_below_min_value`."""
+"""Least output limit of reasoning models, over either API. Source: the servers' error `integer_below_min_value`."""
 
 _UNSIGNED: JsonObject = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
-"""The newer name first; servers that know but the older one say so."""
+"""The newer name first; servers that know only the older one refuse it."""
 _SHORT = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def optional(request: ModelRequest) -> frozenset[str]:
-    """The parameters of a request that a server may refuse and do without."""
+    """The parameters of a request that can be left out if a server refuses them."""
     names = {"stream_options"}
     if request.temperature is not None:
         names.add("temperature")
@@ -68,7 +68,7 @@ def optional(request: ModelRequest) -> frozenset[str]:
 
 
 def encode(request: ModelRequest, left_out: frozenset[str] = frozenset()) -> bytes:
-    """The request body. Tools are spliced in as they were encoded, once, at start."""
+    """The request body. Tools are inserted as encoded once at start-up."""
     in_words = "response_format" in left_out or _is_told_in_words(request)
     body: dict[str, Any] = {
         "model": request.model,
@@ -103,25 +103,28 @@ def encode(request: ModelRequest, left_out: frozenset[str] = frozenset()) -> byt
 
 
 def _is_told_in_words(request: ModelRequest) -> bool:
-    """Of a model in no list: some servers (llama.cpp) hold every answer to a schema, and then none can be a call. What
-    it answers is checked, and a correction offers no tools."""
+    """Whether the schema is sent as an instruction because the model is unlisted and the request offers tools.
+
+    Some servers (llama.cpp) force every answer into the schema, so that the model cannot call a tool. The answer is
+    validated anyway, and a correction request offers no tools.
+    """
     return request.output_schema is not None and bool(request.tools) and request.reasons is None
 
 
 def instructions(request: ModelRequest, *, in_words: bool) -> str:
-    """With the schema of the answer, where the server takes none as a parameter."""
+    """The instructions, with the answer's schema if it cannot be sent as a parameter."""
     if request.output_schema is None or not in_words:
         return request.instructions
     return f"{request.instructions}\n\n{asked_in_words(request.output_schema)}"
 
 
 def data_url(file: ModelImage) -> str:
-    """The file in the request itself: the model's provider could not read our store, nor should it."""
+    """The file as a data URL: the provider has no access to our store, and should have none."""
     return f"data:{file.media_type};base64,{base64.b64encode(file.data).decode()}"
 
 
 def file_name(file: ModelImage) -> str:
-    """Both APIs refuse a PDF file without a name."""
+    """The file's name, or a default: both APIs refuse a PDF file without a name."""
     return file.name or "document.pdf"
 
 
@@ -144,7 +147,7 @@ def _assistant(said: AssistantSaid, left_out: frozenset[str]) -> JsonObject:
         message["reasoning_content"] = ""
     extras: JsonObject = {}
     for kept in said.kept:
-        # By name: what was kept over the other API, which an operator may have switched from, is of another shape.
+        # Selected by name, since items stored over the other API have another shape; the operator may have switched.
         message.update(
             {key: kept[key] for key in (*REASONING_FIELDS, *KEPT_LISTS) if key in kept and key not in left_out}
         )
@@ -169,7 +172,7 @@ def _call(call: ModelToolCall, extra: JsonObject | None, left_out: frozenset[str
 
 
 def _call_id(call_id: str, left_out: frozenset[str]) -> str:
-    """The id, or nine letters and digits that stand for it, the same each time."""
+    """The id, or for SHORT_IDS a stable replacement of nine letters and digits."""
     if SHORT_IDS not in left_out or _SHORT.fullmatch(call_id):
         return call_id
     return hashlib.sha256(call_id.encode()).hexdigest()[:9]

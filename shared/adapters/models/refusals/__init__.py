@@ -1,4 +1,4 @@
-"""Errors of a model server: read, told apart, and what can be left out or learned so that the next request is taken.
+"""Errors of a model server: parsing and classifying them, and what they teach for the next request.
 
-Not here: when a turn tries again (`shared/sessions/turns/retry.py`).
+Not here: when a turn retries (`shared/sessions/turns/retry.py`).
 """

@@ -1,6 +1,6 @@
-"""What a refusal means for the turn: an error of the domain, with a sentence that says who can do what about it.
+"""Maps a refusal to a domain error, with a message that says who has to do what.
 
-Invariant: no word of the sentence is the provider's, and it names no key and no address.
+Invariant: the message contains no text from the provider, no key and no address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shared.sessions.llm.registry import ModelApi
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked, and where the operator named it. key_setting: None: the app signs in as itself."""
+    """The request, and the settings its model and key came from. key_setting: None if the app uses its identity."""
 
     model: str
     api: ModelApi
@@ -26,7 +26,7 @@ class Asked:
 
 
 def meaning_of(refusal: Refusal, asked: Asked) -> AppError:
-    """What it means for the turn: Transient when another try may work."""
+    """The domain error for a refusal: Transient when another try may work."""
     if refusal.is_any(_FILTER_CODES) or (refusal.status in {200, 400} and refusal.says(_FILTERED)):
         return PromptFiltered()
     overflow = overflow_of(refusal)
@@ -41,67 +41,67 @@ def meaning_of(refusal: Refusal, asked: Asked) -> AppError:
     if refusal.status in {408, 504}:
         return Transient(ErrorCode.LLM_TIMEOUT, "The model did not answer in time.")
     if refusal.status in {401, 403}:
-        return _unauthorised(refusal, asked)  # before anything in its words: they name paths of the API
+        return _unauthorised(refusal, asked)  # before its text is searched, which may name API paths
     return _about_request(refusal, asked) or _about_setup(refusal, asked) or _about_server(refusal)
 
 
 def needs_other_api(asked: Asked) -> ModelFailed:
-    """The model does not take what was asked over this API."""
+    """The error for a request that the model supports only over the other API."""
     other = ModelApi.CHAT if asked.api is ModelApi.RESPONSES else ModelApi.RESPONSES
     return _failed(
-        f"The model {asked.model!r} does not take this over the API {asked.api}. The operator has to set"
-        f" MODEL_API={other}, or api for this model in MODELS."
+        f"The model {asked.model!r} does not support this over the API {asked.api}. The operator has to set"
+        f" MODEL_API={other}, or `api` for this model in MODELS."
     )
 
 
 def refuses_schema(refusal: Refusal) -> bool:
-    """Whether it is the schema of the answer that is refused, and not every schema."""
+    """Whether this particular answer schema is refused, rather than schemas in general."""
     return refusal.is_any(_SCHEMA_CODES) or (refusal.status in {400, 422} and refusal.says(_SCHEMA))
 
 
 def _about_request(refusal: Refusal, asked: Asked) -> ModelFailed | None:
-    """What this model does not do, whoever asks."""
+    """Errors about what this model does not support."""
     if refusal.says(_USED_UP):
         return ModelFailed(
             ErrorCode.TOKEN_LIMIT,
-            "The model used its whole output limit before it said anything. Raise max_output_tokens, or lower"
-            " reasoning_effort.",
+            "The model used its whole output limit for reasoning, before its answer began. Raise max_output_tokens, or"
+            " lower reasoning_effort.",
         )
     if refusal.says(_TOOL_FLAG):
         return _failed(
-            "The model server takes no tools as it was started. The operator has to start it with its tool-choice flag"
-            " (vLLM: --enable-auto-tool-choice --tool-call-parser; llama.cpp: --jinja)."
+            "The model server was started without support for tools. The operator has to start it with its tool-choice"
+            " flag (vLLM: --enable-auto-tool-choice --tool-call-parser; llama.cpp: --jinja)."
         )
     if refusal.says(_NO_TOOLS):
         return _failed(f"The model {asked.model!r} takes no tools. Use an agent without tools, or another model.")
     if refusal.says(_NO_IMAGES):
         return _failed(f"The model {asked.model!r} takes no images. Use an agent without vision, or another model.")
     if refusal.says(_BAD_IMAGE) or any(_IMAGE_CODE.search(code) for code in refusal.codes):
-        return _failed("The model could not use an image of the conversation. Send it in another format, or smaller.")
+        return _failed("The model could not read an image in the conversation. Send it in another format, or smaller.")
     if refusal.status < 500 and (refusal.says(_OTHER_API) or refusal.is_any(_OTHER_API_CODES)):
         return needs_other_api(asked)
     return None
 
 
 def _about_setup(refusal: Refusal, asked: Asked) -> ModelFailed | None:
-    """What the operator has to put right."""
+    """Errors that the operator has to fix."""
     status = refusal.status
     if refusal.is_any(_KEY_CODES) or (status == 400 and refusal.says(_BAD_KEY)):
         return _unauthorised(refusal, asked)
     if status == 410 or (status in {400, 404} and refusal.says(_RETIRED)):
         return _failed(
-            f"The model {asked.model!r} is retired. The operator has to deploy another one and name it:"
+            f"The model {asked.model!r} is retired. The operator has to deploy another one and change"
             f" {asked.model_setting}."
         )
     if refusal.is_any(_NO_MODEL_CODES) or (status in {400, 404} and refusal.says(_NO_MODEL)):
         return _failed(
-            f"The model endpoint has no model or deployment {asked.model!r}. The operator has to put"
-            f" {asked.model_setting} right."
+            f"The model endpoint has no model or deployment {asked.model!r}. The operator has to correct"
+            f" {asked.model_setting}."
         )
     if status in {404, 405} or 300 <= status < 400:
         return _failed(
-            "The model endpoint has nothing at the path that was asked. The operator has to put its address or"
-            " MODEL_API right."
+            "The model endpoint does not have the requested path. The operator has to correct the endpoint's address or"
+            " MODEL_API."
         )
     return None
 
@@ -111,35 +111,35 @@ def _about_server(refusal: Refusal) -> AppError:
     if refusal.status >= 500 or refusal.is_any(_BROKEN_CODES) or refusal.status in {409, 425}:
         return Transient(ErrorCode.LLM_ERROR, "The model failed.", retry_after_s=refusal.retry_after_s)
     if refusal.status == 200 and not is_refused:
-        # In a stream there is no status: what went wrong after the request was taken may go well the next time.
+        # An error inside a stream has no status. The request was accepted, so another try may work.
         return Transient(ErrorCode.LLM_ERROR, "The model failed.", retry_after_s=refusal.retry_after_s)
-    return _failed("The model refused the request. The operator can see in the app's log why.")
+    return _failed("The model refused the request. The operator can see why in the app's log.")
 
 
 def _unauthorised(refusal: Refusal, asked: Asked) -> ModelFailed:
     if refusal.says(_NO_KEYS):
         return _failed(
-            f"The model endpoint takes no keys. The operator has to take {asked.key_setting or 'the key'} out, so that"
-            " the app signs in as itself."
+            f"The model endpoint accepts no keys. The operator has to remove {asked.key_setting or 'the key'}, so that"
+            " the app uses its identity."
         )
     if refusal.says(_FIREWALL):
-        return _failed("The model endpoint's network rules keep the app out. The operator has to let it in.")
+        return _failed("The model endpoint's network rules block the app. The operator has to allow it.")
     if refusal.says(_BLOCKED):
-        return _failed("The model endpoint is blocked by its provider. The operator has to ask there.")
+        return _failed("The model endpoint is blocked by its provider. The operator has to contact the provider.")
     if asked.key_setting is not None and not refusal.says(_NO_ROLE):
         return _failed(
-            f"The model endpoint refused the app's key ({refusal.status}). The operator has to put"
-            f" {asked.key_setting} right."
+            f"The model endpoint refused the app's key ({refusal.status}). The operator has to correct"
+            f" {asked.key_setting}."
         )
     return _failed(
-        f"The model endpoint refused the app's identity ({refusal.status}). The operator has to give it the role"
-        " Cognitive Services OpenAI User there, for models that are not OpenAI's Cognitive Services User; a new role"
-        " takes some minutes."
+        f"The model endpoint refused the app's identity ({refusal.status}). The operator has to assign it the role"
+        " Cognitive Services OpenAI User, or Cognitive Services User for models that are not OpenAI's. A new role takes"
+        " some minutes to apply."
     )
 
 
 def _is_quota(refusal: Refusal) -> bool:
-    """Money that is used up; a rate limit in the same words says when to come back (Gemini)."""
+    """Whether a quota is used up. Gemini reports a rate limit in the same words, but with a retry time."""
     if refusal.status == 402 or refusal.is_any(_QUOTA_CODES):
         return True
     return refusal.status < 500 and refusal.retry_after_s is None and refusal.says(_QUOTA)

@@ -1,7 +1,8 @@
-"""Parameters a server may refuse: each is left out once it was, and that is remembered for its model.
+"""Optional parameters: a parameter that a server refuses is left out of all later requests to that model.
 
-A model that takes no `temperature` or a server that knows no `stream_options` answers 400 and names it. The request is
-sent again at once without it; so a parameter nobody can know beforehand costs one refused request per process.
+If a model does not support `temperature`, or a server does not know `stream_options`, it answers 400 and names the
+parameter. The request is sent again at once without it. So an unsupported parameter costs one refused request per
+process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _REFUSED = frozenset({400, 404, 415, 422})
 _VALIDATION = re.compile(r"validation errors?|input should be|extra_forbidden", re.IGNORECASE)
-"""Of pydantic: llama-cpp-python reports it with status 500."""
+"""pydantic's validation errors, which llama-cpp-python reports with status 500."""
 _SIGNS = re.compile(
     r"unsupported|not (?:be )?supported|does(?:n't| not) (?:support|allow|accept)|unrecogni[sz]ed|unknown|unexpected"
     r"|not (?:permitted|allowed|implemented|compatible)|extra (?:inputs|fields)|extra_forbidden|must be verified"
@@ -42,11 +43,11 @@ _WORDS = {
     "text.format": r"text\.format|json_schema|structured outputs?|response[ _]format",
     "response_format": r"response[ _]format|json_schema|structured outputs?|guided decoding",
 }
-"""How servers name a parameter in a sentence, where that is not its own name or its name is a common word."""
+"""How error messages mention a parameter, if not by its exact name, or if its name is a common word."""
 
 
 class LeftOut:
-    """What is left out, by API and model. One event loop."""
+    """Refused parameters by API and model. Bound to one event loop."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], frozenset[str]] = {}
@@ -58,36 +59,37 @@ class LeftOut:
         self._add(api, model, name, f"its server refuses it: {refusal}")
 
     def ignored(self, api: str, model: str, name: str) -> None:
-        """A parameter that the server takes without a word and does not act on, while it may know another name."""
-        self._add(api, model, name, "its server does not act on it")
+        """Leave out a parameter that the server accepts but ignores; it may know another name for it."""
+        self._add(api, model, name, "its server ignores it")
 
     def _add(self, api: str, model: str, name: str, why: str) -> None:
         known = self.of(api, model)
-        if name not in known:  # requests that ran beside each other may find out the same
+        if name not in known:  # concurrent requests may learn the same
             self._names[api, model] = known | {name}
-            log.warning("model %s: %s is left out from now on, since %s", model, name, why)
+            log.warning("model %s: %s is left out from now on, because %s", model, name, why)
 
 
 def takes_effort(request: ModelRequest, name: str, left_out: frozenset[str]) -> bool:
-    """Whether the effort is sent: a server may take the parameter and not every value of it."""
+    """Whether to send the effort. A server may support the parameter but refuse some of its values."""
     effort = request.reasoning_effort
     return effort is not None and name not in left_out and f"{name}={effort}" not in left_out
 
 
 def refused_parameter(refusal: Refusal, sent: Iterable[str], *, effort: str | None = None) -> str | None:
-    """Which of the optional parameters that were sent is refused; None: the refusal is about something else.
+    """The optional parameter that is refused; None: the refusal is about something else.
 
-    sent: dotted names. effort: its value that was sent; refused alone it is named with it, `reasoning_effort=minimal`.
+    sent: dotted names of the parameters sent. effort: the value sent; if only this value is refused, the result
+    contains it, as in `reasoning_effort=minimal`.
     """
     is_refused = refusal.status in _REFUSED or (refusal.status == 500 and refusal.says(_VALIDATION))
     if not is_refused or refusal.says(_RANGE):
         return None
-    # The longest first, so that max_completion_tokens is not taken for max_tokens.
+    # Longest names first, so that max_completion_tokens is not mistaken for max_tokens.
     names = sorted(sent, key=lambda name: (-len(name), name))
     named = [_INDEX.sub(r".\1", place.removeprefix("body.")) for place in (refusal.param, *refusal.places) if place]
     name = next((name for name in names if any(_is_at(place, name) for place in named)), None)
     if name is None and not named and refusal.says(_SIGNS):
-        # Where a place is named that is none of these, words that sound like one of them are about something else.
+        # Only if the error names no other place; with one, a mention of these words is about something else.
         name = next((name for name in names if refusal.says(_mention(name))), None)
     if name in _EFFORTS and refusal.says(_VALUES):
         return f"{name}={effort}"

@@ -1,7 +1,7 @@
-"""Whether a refusal is about length, and the numbers in it, in the words of each server.
+"""Recognises refusals about the context length, and extracts their numbers, by each server's wording.
 
-Invariant: a number that is given on is the server's own. `read_tokens` is only ever more than the window: what was
-refused for the answer it left room for says nothing of how the server counts.
+Invariant: the numbers returned are the server's own. `read_tokens` is returned only if it exceeds the window: a shorter
+request was refused for its answer's reserve, and its length does not show how the server counts.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "con
 _WORDINGS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        # OpenAI, Azure, DeepSeek, older vLLM, OpenRouter: of a request with room for an answer the messages count.
+        # OpenAI, Azure, DeepSeek, older vLLM, OpenRouter: the length of the messages, without the answer's reserve.
         r"maximum context length (?:is|of) (?P<limit>\d+) tokens.*? (?:requested|resulted in) (?:about )?\d+ tokens?"
         r" \((?P<read>\d+) (?:in the messages|of text input)",
         r"maximum context length (?:is|of) (?P<limit>\d+) tokens.*? (?:requested|resulted in) (?:about )?(?P<read>\d+)"
         r" tokens?\b(?! \()",
         # OpenAI since GPT-5.
         r"configured limit of (?P<limit>\d+) tokens.*?resulted in (?P<read>\d+) tokens",
-        # vLLM: "at least" is not the length, so it is not read.
+        # vLLM: "at least" is not the exact length, so it is ignored.
         r"maximum context length is (?P<limit>\d+) tokens.*?prompt contains (?:at least \d+|(?P<read>\d+)) input",
         r"you passed (?P<read>\d+) input tokens.*?context length is only (?P<limit>\d+)",
         r"max_model_len[= ]*\(?(?P<limit>\d+)",
@@ -49,14 +49,14 @@ _WORDINGS = tuple(
         r"input length should be \[\d+, (?P<limit>\d+)\]",
         # Anthropic, through gateways.
         r"prompt is too long: (?P<read>\d+) tokens > (?P<limit>\d+)",
-        # A request that is larger than all that a minute allows: OpenAI (429), Groq (413). No waiting helps.
+        # A request that exceeds the whole quota of a minute: OpenAI (429), Groq (413). Waiting does not help.
         r"request too large.*?limit (?P<limit>\d+), requested (?P<read>\d+)",
-        # The same in other words, without numbers that are worth reading.
+        # Other wordings, without useful numbers.
         r"context[ _](?:length|window|size)|(?:prompt|input) (?:is )?too long|prompt is longer|reduce the length"
         r"|maximum prompt length|input tokens exceed|\"?middle-out\"? transform",
     )
 )
-"""The first that is found counts; groups: limit, the window; read, what the request came to."""
+"""The first match counts. Groups: limit, the window; read, the request's length."""
 
 _RATE = re.compile(r"rate limit|too many requests|(?:tokens|requests) per (?:min|day)", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
@@ -76,7 +76,7 @@ _CAPS = tuple(
 
 
 def overflow_of(refusal: Refusal) -> ContextOverflow | None:
-    """None: it is about something else."""
+    """The overflow that a refusal reports; None: it is about something else."""
     if not _is_overflow(refusal):
         return None
     limit = refusal.numbers.get("n_ctx")
@@ -92,7 +92,7 @@ def overflow_of(refusal: Refusal) -> ContextOverflow | None:
 
 
 def output_cap(refusal: Refusal) -> int | None:
-    """Most tokens an answer may have, where a request was refused for asking for more."""
+    """The model's output limit, if the request was refused for exceeding it."""
     found = next((match for pattern in _CAPS if (match := pattern.search(refusal.words))), None)
     return None if found is None else int(found[1])
 
@@ -103,9 +103,9 @@ def _is_overflow(refusal: Refusal) -> bool:
     if refusal.says(_RATE) or refusal.status == 429:
         return refusal.status in {413, 429} and refusal.says(_TOO_LARGE)
     if refusal.status == 413:
-        return True  # a body of that many bytes; what it holds is the conversation
+        return True  # the body is too large, and most of it is the conversation
     if refusal.says(_OTHER) or output_cap(refusal) is not None:
         return False
-    # llama.cpp says it with 500, too, when the window is full in mid-answer; then in just these words.
+    # llama.cpp also answers 500, with exactly the wording of _FULL, when the window gets full during the answer.
     is_refused = refusal.status in {200, 400, 422} or refusal.says(_FULL)
     return is_refused and any(refusal.says(pattern) for pattern in _WORDINGS)

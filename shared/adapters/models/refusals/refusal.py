@@ -1,6 +1,6 @@
-"""What a model server says when it refuses, read once from whatever shape it has. `meaning.py` says what it means.
+"""Parses a model server's error, in any of the servers' shapes. `meaning.py` interprets it.
 
-Invariant: the provider's words go to the log only, on one line, bounded and without secrets.
+Invariant: the provider's text goes only to the log, on one line, bounded and without secrets.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 MAX_BODY_BYTES = 256 * 1024
-"""Read of an error's body."""
+"""Most bytes read of an error's body."""
 MAX_WORDS = 4_000
-"""Kept of what it says; gateways put their own words before the server's."""
+"""Most characters kept of its text; gateways put their own text before the server's."""
 MAX_LOGGED = 500
 
 _MAX_DEPTH = 6
@@ -30,7 +30,7 @@ _SECRETS = re.compile(
     r"|\bAIza[\w-]{10,}"  # Google
     r"|\beyJ[\w-]{10,}\.[\w.-]+"  # JSON web tokens
     r"|\b[0-9a-fA-F]{32,}\b"  # Azure's older keys
-    r"|\b[A-Za-z0-9_-]{40,}\b={0,2}",  # Azure's newer ones, and whatever else is long and has no words in it
+    r"|\b[A-Za-z0-9_-]{40,}\b={0,2}",  # Azure's newer keys, and other long tokens
     re.ASCII,
 )
 _WAIT = re.compile(
@@ -41,22 +41,22 @@ _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 
 @dataclass(eq=False, repr=False)
 class Refusal(Exception):
-    """An error answer, or an error inside a stream (then status 200). As text it is fit for a log."""
+    """An error response, or an error inside a stream (then status 200). Its `str` is safe for a log."""
 
     status: int
     codes: tuple[str, ...] = ()
-    """Codes and types, the outermost first: gateways wrap one server's in their own."""
+    """Codes and types, outermost first: gateways wrap the server's error in their own."""
     param: str = ""
     words: str = ""
-    """Theirs, on one line and bounded, to look for something in; never shown to anybody."""
+    """The server's text, on one line and bounded, for matching only; never shown to users."""
     places: tuple[str, ...] = ()
-    """Dotted paths into the request that a validating server names."""
+    """Dotted paths into the request, as named by servers that validate it."""
     numbers: Mapping[str, int] = field(default_factory=dict)
     retry_after_s: float | None = None
 
     def __str__(self) -> str:
         about = " ".join(part for part in (str(self.status), *self.codes[:2], self.param) if part)
-        # Cut to its length after the secrets are gone: half of one would look like none.
+        # Cut only after secrets are removed: half a secret would not be recognised.
         text = _SECRETS.sub("[secret]", f"{about}: {self.words}")
         return text if len(text) <= MAX_LOGGED else f"{text[: MAX_LOGGED - 1]}…"
 
@@ -67,7 +67,7 @@ class Refusal(Exception):
         return not codes.isdisjoint(self.codes)
 
     def without(self, secrets: tuple[str, ...]) -> Refusal:
-        """The same with these cut out, wherever they stand."""
+        """The same refusal with these secrets removed everywhere."""
         return replace(
             self,
             codes=tuple(_cut(code, secrets) for code in self.codes),
@@ -77,7 +77,7 @@ class Refusal(Exception):
 
 
 def read_refusal(status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
-    """From an HTTP answer; of a long body its beginning is enough."""
+    """Parse an HTTP error response; of a long body, the beginning is enough."""
     try:
         value: Any = orjson.loads(body[:MAX_BODY_BYTES])
     except orjson.JSONDecodeError:
@@ -86,7 +86,7 @@ def read_refusal(status: int, body: bytes, headers: Mapping[str, str]) -> Refusa
 
 
 def refusal_of(value: Any, *, status: int = 200, retry_after_s: float | None = None) -> Refusal:
-    """From an error as JSON in any of the shapes that servers use, or as text."""
+    """Parse an error from JSON in any of the servers' shapes, or from text."""
     texts: list[str] = [value] if isinstance(value, str) else []
     codes: list[str] = []
     params: list[str] = []
@@ -110,7 +110,7 @@ def refusal_of(value: Any, *, status: int = 200, retry_after_s: float | None = N
     words = _line("; ".join(dict.fromkeys(text for text in texts if text)), MAX_WORDS)
     return Refusal(
         status=status,
-        # The number of an HTTP status says nothing that the status does not.
+        # A code equal to the HTTP status adds nothing.
         codes=tuple(dict.fromkeys(_line(code, 100) for code in codes if code and code != str(status)))[:_MAX_ITEMS],
         param=_line(params[0], 200) if params else "",
         words=words,
@@ -121,9 +121,9 @@ def refusal_of(value: Any, *, status: int = 200, retry_after_s: float | None = N
 
 
 def error_in(event: Any) -> Refusal | None:
-    """The error that an event of a stream is, in whatever shape; None: it is something else, such as a ping.
+    """The error in a stream event, in any shape; None: the event is something else, such as a ping.
 
-    Raises TypeError for what is no event at all.
+    Raises TypeError for a value that is not an event.
     """
     if isinstance(event, list):
         return refusal_of(event)
@@ -135,7 +135,7 @@ def error_in(event: Any) -> Refusal | None:
 
 
 def _leaves(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """(key, value) of everything inside, outermost first; lists of places stay whole."""
+    """All (key, value) pairs inside, outermost first; `loc` lists stay whole."""
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, dict):
@@ -144,7 +144,7 @@ def _leaves(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
             if isinstance(item, dict) or (isinstance(item, list) and key != "loc"):
                 yield from _leaves(item, depth + 1)
             elif isinstance(item, str) and item.startswith(("{", "[{")):
-                # A gateway that quotes another server's answer as text.
+                # A gateway may quote another server's response as text.
                 yield from _leaves(_quoted(item), depth + 1)
     elif isinstance(value, list):
         for item in value[:_MAX_ITEMS]:
@@ -170,7 +170,7 @@ def _line(text: str, limit: int) -> str:
 
 
 def _wait_in(words: str) -> float | None:
-    """Seconds that a sentence asks to wait, where no header said it: "Please try again in 1m2.5s"."""
+    """Seconds to wait, from the text, if no header gives them: "Please try again in 1m2.5s"."""
     found = _WAIT.search(words)
     if found is None:
         return None
@@ -179,7 +179,7 @@ def _wait_in(words: str) -> float | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of `retry-after-ms` or `Retry-After`; a date form is left to our own back-off."""
+    """Seconds from `retry-after-ms` or `Retry-After`; None for a date, for which our own back-off applies."""
     for name, scale in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             seconds = float(headers[name]) / scale

@@ -1,7 +1,7 @@
 """A streamed response of the Responses API: bytes in, events out.
 
-Of a tool call and of a note only the finished item is read, so that what streams a call is not even decoded. A server
-that sends no items one by one, or no pieces of text, has both in its last event.
+Tool calls and reasoning items (here: notes) are read only when finished; events with pieces of a call are not even
+decoded. A server that sends no separate items or no text deltas has both in its last event.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class ResponsesParser(AnswerParser):
     def __init__(self) -> None:
         super().__init__(EventStream(skip=_SKIPPED))
         self._texts_at: set[Any] = set()
-        """Places of output whose text came in pieces; None for a server that tells no places."""
+        """Output indexes whose text came in deltas; None for a server that sends no indexes."""
         self._thoughts_at: set[Any] = set()
         self._kinds: set[str] = set()
-        """Of the items that came one by one."""
+        """Types of the items that came as separate events."""
         self._items = 0
         self._kept: list[JsonObject] = []
         self._is_refusal = False
@@ -58,17 +58,17 @@ class ResponsesParser(AnswerParser):
     def _take(self, event: Any) -> None:
         kind = "" if isinstance(event, list) else event.get("type")
         if kind == "response.output_text.delta":
-            self._telling.texts.append(as_text(event["delta"]))
+            self._pending.texts.append(as_text(event["delta"]))
             self._texts_at.add(event.get("output_index"))
         elif kind == "response.refusal.delta":
             self._is_refusal = True
-            self._telling.texts.append(as_text(event["delta"]))
+            self._pending.texts.append(as_text(event["delta"]))
             self._texts_at.add(event.get("output_index"))
         elif kind in {"response.reasoning_summary_text.delta", "response.reasoning_text.delta"}:
-            self._telling.think(as_text(event["delta"]))
+            self._pending.think(as_text(event["delta"]))
             self._thoughts_at.add(event.get("output_index"))
         elif kind == "response.reasoning_summary_part.added":
-            self._telling.break_thought()
+            self._pending.break_thought()
         elif kind == "response.output_item.done":
             item = event["item"]
             self._take_item(event.get("output_index"), item)
@@ -78,7 +78,7 @@ class ResponsesParser(AnswerParser):
         elif kind in _ENDS:
             self._take_end(_ENDS[kind], event["response"])
         elif not kind and not isinstance(event, list) and "output" in event and not event.get("error"):
-            # A server that answers at once though a stream was asked for.
+            # A complete answer, from a server that ignores `stream`.
             self._take_end(event.get("status") or "completed", event)
         else:
             error = error_in(event)
@@ -94,12 +94,12 @@ class ResponsesParser(AnswerParser):
             return
         self._take_names(response)
         if status == "completed" and response.get("status") in _ENDS.values():
-            status = response["status"]  # some send the same event whatever the end is
+            status = response["status"]  # some servers send the same event for every ending
         if status == "failed":
             raise refusal_of({"error": response.get("error") or {}})
         is_told = bool(self._texts_at)
         for place, item in enumerate(response.get("output") or ()):
-            # What came one by one is in it again.
+            # The last event repeats the items that came separately.
             if item.get("type") not in self._kinds:
                 if is_told and item.get("type") == "message":
                     self._texts_at.add(place)
@@ -114,13 +114,13 @@ class ResponsesParser(AnswerParser):
             case "function_call":
                 call_id, name = item.get("call_id") or item.get("id"), as_text(item["name"])
                 function = {"name": name, "arguments": item.get("arguments")}
-                # Each item is a call of its own, whatever its id.
+                # Each item is a separate call, whatever its id.
                 self._calls.take({"index": self._items, "id": call_id, "function": function})
                 self._kept.append({"type": "function_call"})
             case "reasoning":
                 if not _was_streamed(place, self._thoughts_at):
                     self._tell_note(item)
-                self._telling.break_thought()
+                self._pending.break_thought()
                 self._keep_note(item)
             case "message":
                 if not _was_streamed(place, self._texts_at):
@@ -132,20 +132,20 @@ class ResponsesParser(AnswerParser):
         for part in item.get("content") or ():
             if part.get("type") == "refusal":
                 self._is_refusal = True
-            self._telling.texts.append(as_text(part.get("refusal") or part.get("text") or ""))
+            self._pending.texts.append(as_text(part.get("refusal") or part.get("text") or ""))
 
     def _tell_note(self, item: JsonObject) -> None:
         for part in item.get("summary") or item.get("content") or ():
-            self._telling.break_thought()
-            self._telling.think(as_text(part.get("text") or ""))
+            self._pending.break_thought()
+            self._pending.think(as_text(part.get("text") or ""))
 
     def _keep_note(self, item: JsonObject) -> None:
         note = {key: item[key] for key in _NOTE_KEYS if item.get(key) is not None}
         if not note.get("encrypted_content") and not note.get("content"):
-            return  # the server has kept nothing of it, and would not know it again
+            return  # the server does not store it, so it could not resolve the id
         note.setdefault("summary", [])
         note = storable(note)
-        self._telling.count(len(orjson.dumps(note)))
+        self._pending.count(len(orjson.dumps(note)))
         self._kept.append(note)
 
     def _ending(self) -> ModelEnd:
@@ -170,7 +170,7 @@ class ResponsesParser(AnswerParser):
         )
 
     def _named(self, calls: list[ModelToolCall]) -> list[JsonObject]:
-        """What goes back with the calls, in order; without any nothing does."""
+        """The items to send back with the calls, in order; none if there are no calls."""
         ids = iter(calls)
         return [
             {**item, "call_id": next(ids).id} if item["type"] == "function_call" else item
@@ -180,7 +180,7 @@ class ResponsesParser(AnswerParser):
 
 
 def _was_streamed(place: Any, places: set[Any]) -> bool:
-    """Whether an item came in pieces; those without a place were of the first item that is done after them."""
+    """Whether an item's text came in deltas. Deltas without an index belong to the next item that is done."""
     found = place in places or None in places
     places.discard(None)
     return found

@@ -1,7 +1,7 @@
-"""What is asked over the Responses API, as Azure (`/openai/v1`), OpenAI and some compatible servers take it.
+"""The request body for the Responses API, for Azure (`/openai/v1`), OpenAI and some compatible servers.
 
-The server keeps nothing (`store: false`): a reasoning model's own notes come encrypted with its calls, are kept with
-the step, and go back with their results while the turn lasts.
+The server stores nothing (`store: false`). A reasoning model's items (here: notes) come encrypted with its calls; they
+are stored with the step and sent back with the results until the turn ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENCRYPTED = "reasoning.encrypted_content"
 
 
 def optional(request: ModelRequest) -> frozenset[str]:
-    """The parameters of a request that a server may refuse and do without."""
+    """The parameters of a request that can be left out if a server refuses them."""
     names = {"store"}
     if request.temperature is not None:
         names.add("temperature")
@@ -42,7 +42,7 @@ def optional(request: ModelRequest) -> frozenset[str]:
 
 
 def encode(request: ModelRequest, left_out: frozenset[str] = frozenset()) -> bytes:
-    """The request body. Tools are spliced in as they were encoded, once, at start."""
+    """The request body. Tools are inserted as encoded once at start-up."""
     body: dict[str, Any] = {
         "model": request.model,
         "stream": True,
@@ -71,7 +71,7 @@ def encode(request: ModelRequest, left_out: frozenset[str] = frozenset()) -> byt
             "format": {"type": "json_schema", "name": "answer", "schema": schema, "strict": is_strict(schema)}
         }
     if request.tools:
-        # Said outright, since this API takes a tool for strict where nothing is said.
+        # Explicit, because in this API tools are strict by default.
         body["tools"] = [orjson.Fragment(b'{"type":"function","strict":false,' + tool[1:]) for tool in request.tools]
     return orjson.dumps(body)
 
@@ -91,10 +91,10 @@ def _items(conversation: Sequence[Said], left_out: frozenset[str]) -> Iterable[J
 
 
 def _assistant(said: AssistantSaid, left_out: frozenset[str]) -> Iterable[JsonObject]:
-    """In the order in which the model wrote it, as far as that is known: a note must stand before what it led to.
+    """The items in the order in which the model wrote them, if known: a note must precede the item it led to.
 
-    A call goes without the id of its item. With it the server would look for the note that led to it, which is gone
-    where notes had to be left out.
+    A call is sent without its item id. With the id, the server would require the note that led to the call, which is
+    missing if notes had to be left out.
     """
     calls = {call.id: call for call in said.calls}
     text: str | None = said.text

@@ -1,4 +1,4 @@
-"""Branches of a session in PostgreSQL.
+"""Branches of a session in PostgreSQL. Implements `BranchRepository`.
 
 Invariant: which branch is active, and the numbers of branches, change under the session's row lock only, which is taken
 before any other.
@@ -11,9 +11,9 @@ from datetime import datetime
 from shared.adapters.postgres.pool import Connection, PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import message_from_row, session_record
-from shared.adapters.postgres.sessions.sessions import locked_session
+from shared.adapters.postgres.sessions.sessions import writable_session
 from shared.adapters.postgres.turns.posting import admit_turn, message_row
-from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, no_such_session
+from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.sessions.life.branches import MAX_BRANCHES, Branch
 from shared.sessions.models import Concurrency, MessageRole, SessionStatus, Turn
@@ -25,7 +25,7 @@ from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.turns import PostedMessage
 
 _Q = load_queries("branches/branches")
-_L = load_queries("sessions/lifecycle")
+_T = load_queries("turns/turns")
 
 
 class PostgresBranches:
@@ -100,9 +100,7 @@ class PostgresBranches:
         self, session_id: str, user_id: str, branch: int, *, now: datetime
     ) -> tuple[SessionRecord, bool]:
         async with self._pool.transaction() as connection:
-            record = await locked_session(connection, session_id, user_id)
-            if not record.may_write:
-                raise no_such_session()
+            record = await writable_session(connection, session_id, user_id)
             if not 0 <= branch <= record.last_branch:
                 raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such branch.")
             refuse_expired(record.session, now)
@@ -122,7 +120,7 @@ class PostgresBranches:
 
 async def refuse_open_turns(connection: Connection, session_id: str) -> None:
     """Of a session that is locked. Raises Conflict when a turn is queued, runs or waits."""
-    opened = await (await connection.execute(_L["has_open_turns"], {"session_id": session_id})).fetchone()
+    opened = await (await connection.execute(_T["has_open_turns"], {"session_id": session_id})).fetchone()
     if opened is not None and opened["open"]:
         raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
 

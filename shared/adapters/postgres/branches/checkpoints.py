@@ -1,4 +1,4 @@
-"""Checkpoints of a session in PostgreSQL, beside the rows they point into.
+"""Checkpoints of a session in PostgreSQL, beside the rows they point into. Implements `CheckpointRepository`.
 
 Invariant: a session is recovered under its row lock, while no turn of it is open, so what a checkpoint points at
 does not move meanwhile.
@@ -12,8 +12,8 @@ from shared.adapters.postgres.branches.branches import refuse_open_turns, too_ma
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record
-from shared.adapters.postgres.sessions.sessions import locked_session
-from shared.errors import ErrorCode, NotFound, no_such_session
+from shared.adapters.postgres.sessions.sessions import writable_session
+from shared.errors import ErrorCode, NotFound
 from shared.sessions.life.branches import MAX_BRANCHES
 from shared.sessions.models import SessionConfig, SessionStatus
 from shared.sessions.records.pages import Page
@@ -41,7 +41,7 @@ class PostgresCheckpoints:
         self, checkpoint_id: str, session_id: str, user_id: str, label: str | None, *, now: datetime
     ) -> Checkpoint:
         async with self._pool.transaction() as connection:
-            record = await _writable(connection, session_id, user_id)
+            record = await writable_session(connection, session_id, user_id)
             refuse_recovery(record.session, now)
             cursor = await connection.execute(
                 _Q["insert_checkpoint"],
@@ -64,7 +64,7 @@ class PostgresCheckpoints:
 
     async def recover(self, session_id: str, user_id: str, checkpoint_id: str, *, now: datetime) -> Recovered:
         async with self._pool.transaction() as connection:
-            record = await _writable(connection, session_id, user_id)
+            record = await writable_session(connection, session_id, user_id)
             checkpoint = await checkpoint_row(connection, session_id, checkpoint_id)
             refuse_recovery(record.session, now)
             await refuse_open_turns(connection, session_id)
@@ -137,13 +137,6 @@ async def _branch_from(connection: Connection, record: SessionRecord, checkpoint
         raise too_many_branches()
     await connection.execute(_Q["insert_branch"], {**fork, "branch": branch, "now": now})
     return branch
-
-
-async def _writable(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
-    record = await locked_session(connection, session_id, user_id)
-    if not record.may_write:
-        raise no_such_session()
-    return record
 
 
 def checkpoint_state(row: Row) -> CheckpointState:

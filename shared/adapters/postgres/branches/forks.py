@@ -1,4 +1,4 @@
-"""Copies of sessions in PostgreSQL: one transaction, one INSERT ... SELECT per table.
+"""Copies of sessions in PostgreSQL: one transaction, one INSERT ... SELECT per table. Implements `ForkRepository`.
 
 Invariant: the source is held against erasure while it is copied and is otherwise left alone.
 """

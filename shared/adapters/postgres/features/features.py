@@ -1,4 +1,7 @@
-"""Tags and session templates in PostgreSQL; every statement names the user whose they are."""
+"""Tags and session templates in PostgreSQL; every statement names the user whose they are.
+
+Implements `TagRepository` and `TemplateRepository`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Statistics in PostgreSQL: the marker of what is counted, and the counting itself, each from one snapshot."""
+"""Statistics in PostgreSQL: the marker of what is counted, and the counting itself, each from one snapshot.
+
+Implements `StatisticsRepository`.
+"""
 
 from __future__ import annotations
 

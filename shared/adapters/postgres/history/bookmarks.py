@@ -1,4 +1,4 @@
-"""Bookmarks in PostgreSQL."""
+"""Bookmarks in PostgreSQL. Implements `BookmarkRepository`."""
 
 from __future__ import annotations
 

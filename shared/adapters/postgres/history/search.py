@@ -1,4 +1,7 @@
-"""Full-text search in PostgreSQL; the index and what counts as a word are in `sql/migrations/0002_history.sql`."""
+"""Full-text search in PostgreSQL; the index and what counts as a word are in `sql/migrations/0002_history.sql`.
+
+Implements `SearchRepository`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions that are kept no longer, in PostgreSQL.
+"""Sessions that are kept no longer, in PostgreSQL. Implements `RetentionRepository`.
 
 Invariant: each method is one statement that looks at a session under its row lock, so that what begins to be used in
 the same moment is left alone.

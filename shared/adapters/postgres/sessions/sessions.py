@@ -1,4 +1,7 @@
-"""Sessions in PostgreSQL: create, read, list, change state, lease event numbers."""
+"""Sessions in PostgreSQL: create, read, list, change state, lease event numbers.
+
+Implements `SessionRepository`, `SequenceLeases` (event numbers) and `PostedSessions` (what posting reads).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
 
 from psycopg import sql
 
+from shared.adapters.postgres.listing import Listing
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import agent_from_row, session_record
@@ -36,6 +39,14 @@ async def locked_session(connection: Connection, session_id: str, user_id: str) 
     if row is None:
         raise no_such_session()
     return session_record(row)
+
+
+async def writable_session(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
+    """As `locked_session`; NotFound, too, for who may only read it."""
+    record = await locked_session(connection, session_id, user_id)
+    if not record.may_write:
+        raise no_such_session()
+    return record
 
 
 async def insert_session(connection: Connection, session: Session, owner_id: str) -> Row | None:
@@ -134,8 +145,14 @@ class PostgresSessions:
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
         """One row more than `page.limit` when there are more."""
+        listing = Listing(page, ("s", wanted.sort.column), ("s", "id"), descending=wanted.sort.descending)
+        listing.where("s.status = %(status)s", status=wanted.status)
+        listing.where("s.tags @> ARRAY[%(tag)s]::text[]", tag=wanted.tag)
+        listing.where("s.agent_id = %(agent_id)s", agent_id=wanted.agent_id)
+        listing.where("position(lower(%(q)s) IN lower(s.name)) > 0", q=wanted.q)
+        query = _LIST_SQL.format(narrowed=listing.conditions, ordered=listing.order)
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(*list_query(user_id, wanted, page))
+            cursor = await connection.execute(query, {"user_id": user_id, **listing.parameters})
             return [session_record(row).session for row in await cursor.fetchall()]
 
     async def change_status(
@@ -146,28 +163,21 @@ class PostgresSessions:
         Returns it and, for ENDED, what was cancelled with it. Raises NotFound, InvalidState, and but for ENDED Gone.
         """
         async with self._pool.transaction() as connection:
-            cursor = await connection.execute(
-                _Q["lock_session_for_user"], {"session_id": session_id, "user_id": user_id}
-            )
-            row = await cursor.fetchone()
-            if row is None or row["access"] == "read":
-                raise no_such_session()
+            record = await writable_session(connection, session_id, user_id)
+            status = record.session.status
             if to is not SessionStatus.ENDED:
-                refuse_expired(session_record(row).session, now)
-            if row["status"] not in allowed:
-                raise InvalidState(f"A session that is {row['status']} cannot become {to.value}.")
+                refuse_expired(record.session, now)
+            if status not in allowed:
+                raise InvalidState(f"A session that is {status.value} cannot become {to.value}.")
             cursor = await connection.execute(
                 _Q["set_session_status"],
-                {"session_id": session_id, "status": to.value, "now": now, "access": row["access"]},
+                {"session_id": session_id, "status": to.value, "now": now, "access": record.access},
             )
             changed = await cursor.fetchone()
             assert changed is not None  # locked above
             interruption = Interruption()
             if to is SessionStatus.ENDED:
-                cursor = await connection.execute(_T["open_turns"], {"session_id": session_id})
-                open_turns = [turn["id"] for turn in await cursor.fetchall()]
-                if open_turns:
-                    interruption = await cancel_turns(connection, open_turns, now=now)
+                interruption = await cancel_open_turns(connection, session_id, now=now)
             return session_record(changed), interruption
 
     async def hold(self, session_id: str) -> Hold | None:
@@ -209,46 +219,26 @@ class PostgresSessions:
 
 _LIST_SQL = sql.SQL(
     "WITH found AS ("
-    "(SELECT s.* FROM sessions s WHERE s.owner_id = %(user_id)s{narrowed} {ordered})"
+    "(SELECT s.* FROM sessions s WHERE s.owner_id = %(user_id)s{narrowed}{ordered})"
     " UNION ALL "
     "(SELECT s.* FROM session_participants p JOIN sessions s ON s.id = p.session_id"
-    " WHERE p.user_id = %(user_id)s AND s.owner_id <> %(user_id)s{narrowed} {ordered})"
-    ") SELECT s.*, 'read' AS access FROM found s {ordered}"
+    " WHERE p.user_id = %(user_id)s AND s.owner_id <> %(user_id)s{narrowed}{ordered})"
+    ") SELECT s.*, 'read' AS access FROM found s{ordered}"
 )
+"""What a user owns and what they take part in, each through an index of its own: no index serves the two as one
+condition with OR, and every list would read the sessions of everybody."""
 
 
-def list_query(user_id: str, wanted: SessionFilter, page: Page) -> tuple[sql.Composed, dict[str, Any]]:
-    """A page of what a user owns or takes part in, and its parameters.
-
-    The two apart, each through an index of its own: as one condition with OR no index serves it, and every list would
-    read the sessions of everybody.
-    """
-    column = sql.Identifier("s", wanted.sort.column)
-    narrowed: list[sql.Composable] = []
-    parameters: dict[str, Any] = {"user_id": user_id, "limit": page.limit + 1}
-    if wanted.status is not None:
-        narrowed.append(sql.SQL(" AND s.status = %(status)s"))
-        parameters["status"] = wanted.status
-    if wanted.tag is not None:
-        narrowed.append(sql.SQL(" AND s.tags @> ARRAY[%(tag)s]::text[]"))
-        parameters["tag"] = wanted.tag
-    if wanted.agent_id is not None:
-        narrowed.append(sql.SQL(" AND s.agent_id = %(agent_id)s"))
-        parameters["agent_id"] = wanted.agent_id
-    if wanted.q is not None:
-        narrowed.append(sql.SQL(" AND position(lower(%(q)s) IN lower(s.name)) > 0"))
-        parameters["q"] = wanted.q
-    if page.after is not None:
-        beyond = sql.SQL("<" if wanted.sort.descending else ">")
-        narrowed.append(sql.SQL(" AND ({}, s.id) {} (%(after_at)s, %(after_id)s)").format(column, beyond))
-        parameters["after_at"], parameters["after_id"] = page.after
-    direction = sql.SQL("DESC" if wanted.sort.descending else "ASC")
-    ordered = sql.SQL("ORDER BY {} {}, s.id {} LIMIT %(limit)s").format(column, direction, direction)
-    return _LIST_SQL.format(narrowed=sql.Composed(narrowed), ordered=ordered), parameters
+async def cancel_open_turns(connection: Connection, session_id: str, *, now: datetime) -> Interruption:
+    """All that are open of a session that is locked; inside the caller's transaction."""
+    cursor = await connection.execute(_T["open_turns"], {"session_id": session_id})
+    return await cancel_turns(connection, [turn["id"] for turn in await cursor.fetchall()], now=now)
 
 
 async def cancel_turns(connection: Connection, turn_ids: Sequence[str], *, now: datetime) -> Interruption:
     """Ask dispatched turns to stop, close queued ones, release their approvals; inside the caller's transaction."""
+    if not turn_ids:
+        return Interruption()
     cursor = await connection.execute(_T["request_cancel"], {"turn_ids": list(turn_ids), "now": now})
     rows = await cursor.fetchall()
     cursor = await connection.execute(_T["cancel_approvals"], {"turn_ids": list(turn_ids), "now": now})

@@ -1,4 +1,4 @@
-"""Who joined which connection to a session's group, in PostgreSQL."""
+"""Who joined which connection to a session's group, in PostgreSQL. Implements `SubscriptionRepository`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Approvals in PostgreSQL.
+"""Approvals in PostgreSQL. Implements `ApprovalRepository`.
 
 Invariant: votes of one approval are cast one after the other, under the lock of its turn, and each finds out by itself
 whether it was the one that was missing: of two last voters exactly one decides.
@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from psycopg import sql
 
+from shared.adapters.postgres.listing import Listing
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target
 from shared.principal import Principal
 from shared.sessions.models import ApprovalStatus
-from shared.sessions.records.approvals import ApprovalRecord, Vote, VoteEffect, VoteRecord
+from shared.sessions.records.approvals import ApprovalRecord, NewApproval, Vote, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.policy import ApprovalPolicy
 
 _Q = load_queries("turns/approvals")
 
+_LIST_SQL = sql.SQL(
+    "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes"
+    " FROM approvals a, sessions s WHERE s.id = a.session_id"
+)
 
-_MAY_DECIDE = sql.SQL(
-    # `approval_rules.may_decide`, said to the database.
+_MAY_DECIDE = (
+    # `may_decide` of `approvals/rules.py`, said to the database.
     "(a.policy -> 'roles' ?| %(roles)s::text[] OR a.policy -> 'users' ? %(user_id)s"
     " OR (a.policy ->> 'escalation_role' = ANY (%(roles)s::text[])"
     " AND a.requested_at + make_interval(secs => (a.policy ->> 'escalate_after_seconds')::float) <= %(now)s))"
@@ -38,18 +42,7 @@ class PostgresApprovals:
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
-    async def request(
-        self,
-        tool_call_id: str,
-        *,
-        approval_id: str,
-        digest: str,
-        instance_id: str,
-        policy: ApprovalPolicy,
-        reason: str | None = None,
-        expires_at: datetime,
-        now: datetime,
-    ) -> tuple[ApprovalRecord | None, bool]:
+    async def request(self, new: NewApproval) -> tuple[ApprovalRecord | None, bool]:
         """Open the approval of a tool call, or return the one it has; the flag says whether it was opened now.
 
         None when the call is over or its turn was cancelled.
@@ -58,18 +51,18 @@ class PostgresApprovals:
             cursor = await connection.execute(
                 _Q["request_approval"],
                 {
-                    "tool_call_id": tool_call_id,
-                    "approval_id": approval_id,
-                    "digest": digest,
-                    "instance_id": instance_id,
-                    "policy": json(policy.model_dump(mode="json")),
-                    "reason": reason,
-                    "expires_at": expires_at,
-                    "now": now,
+                    "tool_call_id": new.tool_call_id,
+                    "approval_id": new.id,
+                    "digest": new.digest,
+                    "instance_id": new.instance_id,
+                    "policy": json(new.policy.model_dump(mode="json")),
+                    "reason": new.reason,
+                    "expires_at": new.expires_at,
+                    "now": new.requested_at,
                 },
             )
             opened = await cursor.fetchone()
-            cursor = await connection.execute(_Q["approval_of_tool_call"], {"tool_call_id": tool_call_id})
+            cursor = await connection.execute(_Q["approval_of_tool_call"], {"tool_call_id": new.tool_call_id})
             row = await cursor.fetchone()
         return (None if row is None else _approval(row)), opened is not None
 
@@ -81,35 +74,19 @@ class PostgresApprovals:
         self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
     ) -> list[ApprovalRecord]:
         """What `decider` may decide by now; newest first, one more than `page.limit` when there are more."""
-        who = {"user_id": decider.user_id, "roles": [role.value for role in decider.roles], "now": now}
-        return await self._list(wanted, page, [_MAY_DECIDE], who)
+        listing = _filtered(wanted, page)
+        roles = [role.value for role in decider.roles]
+        listing.where(_MAY_DECIDE, user_id=decider.user_id, roles=roles, now=now)
+        return await self._list(listing)
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
         """Whoever may decide them; newest first, one more than `page.limit` when there are more."""
-        return await self._list(replace(wanted, session_id=session_id), page, [], {})
+        return await self._list(_filtered(replace(wanted, session_id=session_id), page))
 
-    async def _list(
-        self, wanted: ApprovalFilter, page: Page, where: list[sql.Composable], parameters: dict[str, Any]
-    ) -> list[ApprovalRecord]:
-        given = {
-            "status": None if wanted.status is None else wanted.status.value,
-            "session_id": wanted.session_id,
-            "turn_id": wanted.turn_id,
-            "tool": wanted.tool,
-        }
-        equal = {column: value for column, value in given.items() if value is not None}
-        where = [*where, *(sql.SQL("a.{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in equal)]
-        parameters = {**parameters, **equal, "limit": page.limit + 1}
-        if page.after is not None:
-            where.append(sql.SQL("(a.requested_at, a.id) < (%(after_at)s, %(after_id)s)"))
-            parameters["after_at"], parameters["after_id"] = page.after
-        query = sql.SQL(
-            "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes"
-            " FROM approvals a JOIN sessions s ON s.id = a.session_id"
-            " WHERE {} ORDER BY a.requested_at DESC, a.id DESC LIMIT %(limit)s"
-        ).format(sql.SQL(" AND ").join(where))
+    async def _list(self, listing: Listing) -> list[ApprovalRecord]:
+        query = _LIST_SQL + listing.conditions + listing.order
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(query, parameters)
+            cursor = await connection.execute(query, listing.parameters)
             return [_approval(row) for row in await cursor.fetchall()]
 
     async def vote(self, approval_id: str, vote: VoteRecord, *, now: datetime) -> VoteEffect:
@@ -150,6 +127,15 @@ class PostgresApprovals:
     async def give_up_delivery(self, approval_id: str, *, now: datetime) -> None:
         """Its orchestration has ended; nobody is left to tell."""
         await self._pool.execute(_Q["give_up_delivery"], {"approval_id": approval_id, "now": now})
+
+
+def _filtered(wanted: ApprovalFilter, page: Page) -> Listing:
+    listing = Listing(page, ("a", "requested_at"), ("a", "id"), descending=True)
+    listing.where("a.status = %(status)s", status=wanted.status)
+    listing.where("a.session_id = %(session_id)s", session_id=wanted.session_id)
+    listing.where("a.turn_id = %(turn_id)s", turn_id=wanted.turn_id)
+    listing.where("a.tool = %(tool)s", tool=wanted.tool)
+    return listing
 
 
 def _approval(row: Row) -> ApprovalRecord:

@@ -1,5 +1,7 @@
 """How rows become messages and turns, and the rules by which a session takes another turn.
 
+Implements no port: `turns.py` and `../branches/branches.py` post through it.
+
 Invariant: a turn is admitted under its session's row lock, which is taken before any other.
 """
 
@@ -44,12 +46,6 @@ MESSAGE_SQL = sql.SQL(
     "'id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments, 'status', c.status,"
     " 'result', c.result) ORDER BY c.ordinal) FROM tool_calls c WHERE c.message_id = m.id), '[]') END AS tool_calls"
     " FROM messages m WHERE m.session_id = %(session_id)s"
-)
-
-
-ON_BRANCH_SQL = sql.SQL(
-    " AND EXISTS (SELECT 1 FROM branch_path(%(session_id)s, %(branch)s, 2147483647, 2147483647) part"
-    " WHERE part.branch = m.branch AND (m.turn_number, m.step) <= (part.turn_number, part.step))"
 )
 
 

@@ -1,4 +1,4 @@
-"""Model steps of a turn in PostgreSQL: begun, stored, told again.
+"""Model steps of a turn in PostgreSQL: begun, stored, told again. Implements `StepRepository` and `SummaryRepository`.
 
 Invariant: each method is one transaction that may run again with the same arguments and changes nothing the second
 time; the unique index on (turn_id, step, ordinal) holds even if it were called twice at once. A step is fenced by its

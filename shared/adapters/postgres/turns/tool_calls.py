@@ -1,4 +1,4 @@
-"""Tool calls in PostgreSQL: what is to run, that it began, how it ended.
+"""Tool calls in PostgreSQL: what is to run, that it began, how it ended. Implements `ToolCallRepository`.
 
 Invariant: a call is begun once and ends once; whoever comes second changes nothing and is told so.
 """
@@ -6,7 +6,6 @@ Invariant: a call is begun once and ends once; whoever comes second changes noth
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
@@ -14,7 +13,7 @@ from shared.adapters.postgres.rows import event_target
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.models import ApprovalStatus, ToolCallStatus
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.tool_calls import CallStart, ToolExecution
+from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 
 _Q = load_queries("turns/tool_calls")
 
@@ -39,30 +38,19 @@ class PostgresToolCalls:
             return CallStart.CANCELLED
         return CallStart.NOW if row["begun_now"] else CallStart.BEFORE
 
-    async def save_tool_result(
-        self,
-        tool_call_id: str,
-        *,
-        status: ToolCallStatus,
-        result: Any,
-        error_code: str | None,
-        message_id: str,
-        content: str,
-        tokens: int,
-        now: datetime,
-    ) -> bool:
+    async def save_tool_result(self, result: ToolCallResult) -> bool:
         """Store a result and its tool message. False when one was stored before."""
         row = await self._pool.fetch_one(
             _Q["save_tool_result"],
             {
-                "tool_call_id": tool_call_id,
-                "status": status.value,
-                "result": json(result),
-                "error_code": error_code,
-                "message_id": message_id,
-                "content": content,
-                "tokens": tokens,
-                "now": now,
+                "tool_call_id": result.tool_call_id,
+                "status": result.status.value,
+                "result": json(result.result),
+                "error_code": result.error_code,
+                "message_id": result.message_id,
+                "content": result.content,
+                "tokens": result.tokens,
+                "now": result.ended_at,
             },
         )
         return row is not None

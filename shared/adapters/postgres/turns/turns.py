@@ -1,4 +1,6 @@
-"""Messages and turns in PostgreSQL: posted, read, ended, handed over. What happens in between is in `steps.py`.
+"""Messages and turns in PostgreSQL: posted, read, ended, handed over. Implements `TurnRepository`.
+
+What happens in between is in `steps.py`.
 
 Invariant: each method is one transaction that may run again with the same arguments and changes nothing the second
 time; at most one turn of a session is dispatched, by a unique index.
@@ -10,9 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from psycopg import sql
 from psycopg.errors import UniqueViolation
 
+from shared.adapters.postgres.listing import Listing
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import (
@@ -25,7 +27,6 @@ from shared.adapters.postgres.rows import (
 from shared.adapters.postgres.sessions.sessions import cancel_turns
 from shared.adapters.postgres.turns.posting import (
     MESSAGE_SQL,
-    ON_BRANCH_SQL,
     admit_turn,
     message_row,
 )
@@ -53,6 +54,11 @@ from shared.sessions.records.turns import (
 )
 
 _Q = load_queries("turns/turns")
+
+_ON_BRANCH = (
+    "EXISTS (SELECT 1 FROM branch_path(%(session_id)s, %(branch)s, 2147483647, 2147483647) part"
+    " WHERE part.branch = m.branch AND (m.turn_number, m.step) <= (part.turn_number, part.step))"
+)
 
 
 def _on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
@@ -168,36 +174,19 @@ class PostgresTurns:
 
     async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
         """(number, message), one more than `page.limit` when there are more."""
-        where: list[sql.Composable] = []
-        parameters: dict[str, Any] = {"session_id": session_id, "limit": page.limit + 1}
+        listing = Listing(page, ("m", "number"), descending=wanted.descending)
         if wanted.branch == 0:
-            where.append(sql.SQL(" AND m.branch = 0"))
-        elif wanted.branch is not None:
-            where.append(ON_BRANCH_SQL)
-            parameters["branch"] = wanted.branch
-        if wanted.role is not None:
-            where.append(sql.SQL(" AND m.role = %(role)s"))
-            parameters["role"] = wanted.role.value
-        if wanted.turn_id is not None:
-            where.append(sql.SQL(" AND m.turn_id = %(turn_id)s"))
-            parameters["turn_id"] = wanted.turn_id
-        if wanted.since is not None:
-            where.append(sql.SQL(" AND m.created_at >= %(since)s"))
-            parameters["since"] = wanted.since
-        if wanted.until is not None:
-            where.append(sql.SQL(" AND m.created_at < %(until)s"))
-            parameters["until"] = wanted.until
-        if wanted.q is not None:
-            where.append(sql.SQL(" AND position(lower(%(q)s) IN lower(m.content)) > 0"))
-            parameters["q"] = wanted.q
-        if page.after is not None:
-            where.append(sql.SQL(" AND m.number {} %(after)s").format(sql.SQL("<" if wanted.descending else ">")))
-            parameters["after"] = page.after[0]
-        order = sql.SQL(
-            " ORDER BY m.number DESC LIMIT %(limit)s" if wanted.descending else " ORDER BY m.number LIMIT %(limit)s"
-        )
+            listing.where("m.branch = 0")
+        else:
+            listing.where(_ON_BRANCH, branch=wanted.branch)
+        listing.where("m.role = %(role)s", role=wanted.role)
+        listing.where("m.turn_id = %(turn_id)s", turn_id=wanted.turn_id)
+        listing.where("m.created_at >= %(since)s", since=wanted.since)
+        listing.where("m.created_at < %(until)s", until=wanted.until)
+        listing.where("position(lower(%(q)s) IN lower(m.content)) > 0", q=wanted.q)
+        query = MESSAGE_SQL + listing.conditions + listing.order
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(MESSAGE_SQL + sql.Composed(where) + order, parameters)
+            cursor = await connection.execute(query, {"session_id": session_id, **listing.parameters})
             return [(row["number"], message_from_row(row)) for row in await cursor.fetchall()]
 
     # Ends. -------------------------------------------------------------------------------------

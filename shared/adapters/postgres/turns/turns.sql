@@ -3,6 +3,9 @@ SELECT id, status, dispatched_at FROM turns
 WHERE session_id = %(session_id)s AND ended_at IS NULL
 ORDER BY number
 
+-- name: has_open_turns
+SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = %(session_id)s AND ended_at IS NULL) AS open
+
 -- name: insert_user_turn
 -- With the checkpoint before it: a pointer into these rows, stored with them, can neither miss nor dangle.
 WITH session AS (

@@ -1,4 +1,4 @@
-"""One reader per kind of file: what it is and what text it holds, within bounds of time and memory.
+"""One reader per kind of file: recognises it and extracts its text, within limits of time and memory.
 
-Not here: choosing the reader (`../analyzer.py`), keeping files (`../attachments.py`).
+Not here: choosing the reader (`../analyzer.py`), storing files (`../attachments.py`).
 """

@@ -1,8 +1,7 @@
-"""What analysing a file gives, what it may cost, and how it fails.
+"""The result of analysing a file, its limits and its errors.
 
-Invariant: every strategy works within one `Limits` and one `Deadline`. What would cost more is an
-`AnalysisError` with a sentence for the user, raised before the cost arises; only the extracted text
-is cut instead of refused, and then a warning says so.
+Invariant: every strategy works within one `Limits` and one `Deadline`. A file that would exceed them fails with an
+`AnalysisError` and a message for the user, before the cost arises. Only extracted text is cut instead, with a warning.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ class Limits:
     max_pixels: int = 60_000_000  # width x height; a decoded pixel costs its reader 4 bytes
     max_rows: int = 200_000  # of all sheets together
     max_columns: int = 2_000
-    max_shared_chars: int = 8_000_000  # texts that a workbook's cells refer to: all are held at once
+    max_shared_chars: int = 8_000_000  # a workbook's shared texts, which are all in memory at once
     max_zip_entries: int = 4_000
-    max_unpacked_bytes: int = 96 * 1024 * 1024  # what an office file claims, and what reading it really gives
-    max_compression_ratio: int = 250  # deflate ends near 1030; text documents stay under 60
+    max_unpacked_bytes: int = 96 * 1024 * 1024  # of an office file: both its claimed and its actual size
+    max_compression_ratio: int = 250  # deflate's maximum is about 1030; text documents stay below 60
     max_xml_depth: int = 200
-    max_xml_names: int = 2_000  # different names of elements and attributes: the parser keeps each
+    max_xml_names: int = 2_000  # different names of elements and attributes: the parser stores each
     max_json_depth: int = 128
     max_json_values: int = 300_000  # each costs some 60 bytes or more once parsed
     max_child_memory_bytes: int = 768 * 1024 * 1024  # address space of the process that reads a PDF
@@ -40,10 +39,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What a file holds.
+    """The content of a file.
 
-    facts: JSON-safe, by kind: encoding, lines, pages, sheets, rows and columns with types, width
-    and height. text: None if the kind has none (image, binary); may be empty (a scanned PDF).
+    facts: JSON-safe, by kind: encoding, lines, pages, sheets, rows and columns with types, width and height.
+    text: None if the kind has none (image, binary); may be empty (a scanned PDF).
     warnings: sentences for the user and the model about what was cut, guessed or left out.
     """
 
@@ -67,7 +66,7 @@ def too_large(message: str) -> AnalysisError:
 
 
 class Deadline:
-    """The moment an analysis must be over. A thread cannot be killed, so loops ask."""
+    """The time by which an analysis must end. A thread cannot be killed, so loops check it."""
 
     def __init__(self, timeout_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -88,7 +87,7 @@ class Deadline:
 
 
 class TextSink:
-    """Collects text up to a number of characters and forgets the rest."""
+    """Collects text up to a number of characters and discards the rest."""
 
     def __init__(self, max_chars: int) -> None:
         self._room = max_chars
@@ -105,7 +104,7 @@ class TextSink:
             self._parts.append(text)
 
     def text(self) -> str:
-        # Nothing we store may hold NUL: PostgreSQL's text refuses it.
+        # PostgreSQL's text type refuses NUL.
         return "".join(self._parts).replace("\x00", "")
 
     def warnings(self) -> list[str]:
@@ -135,5 +134,5 @@ class Strategy(Protocol):
         ...
 
     def analyze(self, job: Job) -> Analysis:
-        """Raises AnalysisError. The position in the file is anywhere before and after."""
+        """Raises AnalysisError. The file position is undefined before and after."""
         ...

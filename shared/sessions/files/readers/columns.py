@@ -1,6 +1,6 @@
-"""What the columns of a table hold, learnt row by row.
+"""Names and types of a table's columns, collected row by row.
 
-Invariant: memory grows with the number of columns (which is bounded), never with that of rows.
+Invariant: memory grows with the number of columns (which is bounded), never with the number of rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Columns:
         self._types: list[set[str]] = []
 
     def add(self, cells: list[str], types: list[str] | None = None) -> None:
-        """One row. types: where the file itself tells them. Raises AnalysisError beyond the limits."""
+        """Add one row. types: if the file itself states them. Raises AnalysisError beyond the limits."""
         self.rows += 1
         if self.rows > self._limits.max_rows:
             raise too_large(f"The table has more than {self._limits.max_rows} rows.")

@@ -1,6 +1,6 @@
-"""Tables as text: values separated by comma, semicolon, tab or bar.
+"""CSV: tables as text, with values separated by comma, semicolon, tab or bar.
 
-Invariant: the file is read line by line; only the capped text and the types of columns are kept.
+Invariant: the file is read line by line; only the capped text and the column types are kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_RECORD_CHARS = 1_000_000
 
 
 class CsvStrategy:
-    """At least two records, all of one same length of two or more."""
+    """At least two records, all with the same number of fields, two or more."""
 
     def recognise(self, job: Job) -> bool:
         encoding = detect_encoding(job)
@@ -47,11 +47,11 @@ class CsvStrategy:
                 width = width or len(record)
                 ragged += len(record) != width
         except csv.Error as exc:
-            # A quote that never closes makes one field of all the rest; the reader's own limit is 128 Ki characters.
+            # An unclosed quote turns the rest of the file into one field; the reader's own limit is 128 Ki characters.
             if "field larger" in str(exc):
                 raise too_large("A field of the table is too long; is a quote not closed?") from exc
             raise malformed(f"The table cannot be read after row {columns.rows}.") from exc
-        warnings = [f"{ragged} rows have another number of fields than the first."] if ragged else []
+        warnings = [f"{ragged} rows have a different number of fields than the first."] if ragged else []
         facts = {"size_bytes": job.size_bytes, "encoding": encoding.name, "delimiter": _NAMES[delimiter]}
         return Analysis(
             FileKind.CSV,
@@ -63,7 +63,7 @@ class CsvStrategy:
 
 
 class _Lines:
-    """Copies lines to the sink, and bounds the record they add up to: quoted fields may hold line ends."""
+    """Copies lines to the sink, and bounds the size of a record, whose quoted fields may span several lines."""
 
     def __init__(self, source: Iterator[str], sink: TextSink) -> None:
         self._source, self._sink = source, sink
@@ -79,7 +79,7 @@ class _Lines:
 
 
 def _delimiter(job: Job, encoding: Encoding) -> str | None:
-    """The separator that cuts the beginning into records of one length; the one with most columns wins."""
+    """The separator that splits the beginning into records of equal length; the one with the most columns wins."""
     sample = next(pieces(job, encoding), "")[:_SAMPLE_CHARS]
     whole_lines = sample.splitlines()
     if len(sample) == _SAMPLE_CHARS:
@@ -98,7 +98,7 @@ def _delimiter(job: Job, encoding: Encoding) -> str | None:
             continue
         widths = {len(record) for record in records}
         if len(records) >= 2 and len(widths) == 1 and (width := widths.pop()) > best_width:
-            # Prose has commas as well: a table's fields are short, and its lines do not end like sentences.
+            # Prose contains commas too, but a table's fields are short and its lines do not end like sentences.
             if delimiter == "," and all(record[-1].rstrip().endswith((".", "!", "?", "{", ";")) for record in records):
                 continue
             best, best_width = delimiter, width

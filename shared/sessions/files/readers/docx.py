@@ -1,7 +1,6 @@
 """Word documents: the text of the body with headings, lists and tables.
 
-Invariant: reads two parts of the archive as streams (body and, for names of headings, nothing else);
-images, macros, links and embedded objects are never opened.
+Invariant: only the document body is read, as a stream; images, macros, links and embedded objects are never opened.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class DocxStrategy:
 
 
 class _Body:
-    """Callbacks of one pass. Paragraphs become lines; the cells of a table row, one line with tabs."""
+    """Callbacks of one pass. A paragraph becomes a line, and a table row becomes one line with tabs."""
 
     def __init__(self, sink: TextSink) -> None:
         self.sink = sink

@@ -1,7 +1,7 @@
-"""Text out of bytes: which encoding, and reading it in pieces.
+"""Detects a text file's encoding, and decodes the file in pieces.
 
-Invariant: a file is taken for text only if it decodes; what decodes only by guessing carries a
-warning. Never holds more than one piece of the file.
+Invariant: a file counts as text only if it decodes. A guessed encoding gives a warning. Never more than one piece of
+the file is in memory.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from shared.sessions.files.readers.analysis import Job, too_large
 
 SAMPLE_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
-_TIED_CHAOS = 0.06  # of the guesser's measure of disorder, 0..1
-_BOMS = (  # UTF-32's little-endian mark begins with UTF-16's
+_TIED_CHAOS = 0.06  # in the guesser's measure of disorder, 0..1
+_BOMS = (  # in this order: UTF-32's little-endian mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -43,14 +43,14 @@ def detect_encoding(job: Job) -> Encoding | None:
     if b"\x00" in sample:
         return _utf16_without_mark(sample)
     if sum(sample.count(control) for control in _CONTROLS) > len(sample) // 200:
-        return None  # legacy code pages decode nearly anything; texts have hardly any control characters
+        return None  # legacy code pages decode nearly anything, but text has hardly any control characters
     if _decodes(job, "utf-8"):
         return Encoding("utf-8")
     return _guessed(sample)
 
 
 def pieces(job: Job, encoding: Encoding) -> Iterator[str]:
-    """The text in pieces of at most 64 KiB. What does not decode becomes U+FFFD."""
+    """The text in pieces of at most 64 KiB. Invalid bytes become U+FFFD."""
     decoder = codecs.getincrementaldecoder(encoding.name)(errors="replace")
     job.file.seek(0)
     while chunk := job.file.read(_CHUNK_BYTES):
@@ -91,7 +91,7 @@ def _guessed(sample: bytes) -> Encoding | None:
     best = matches.best()
     if best is None:
         return None
-    # Short texts fit several code pages of Europe equally well: then the most widespread one is meant.
+    # Short texts often fit several European code pages equally well; then the most common one is chosen.
     tied = {
         name
         for match in matches
@@ -102,7 +102,7 @@ def _guessed(sample: bytes) -> Encoding | None:
 
 
 def _utf16_without_mark(sample: bytes) -> Encoding | None:
-    """Western text in UTF-16 has a zero in nearly every other place, and none in the others."""
+    """Western text in UTF-16 has a zero at nearly every second byte, and none between."""
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     half = len(sample) // 2
     if odd > half * 0.6 and even < half * 0.02:

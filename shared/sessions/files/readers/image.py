@@ -1,7 +1,7 @@
 """Images: format and size, from the header alone.
 
-Invariant: pixels are never decoded, so the memory an image would need never arises here; one with
-more pixels than allowed is refused, as whoever shows it or sends it to a model would decode it.
+Invariant: pixels are never decoded here, so an image never needs their memory. An image with more pixels than allowed
+is refused, since a viewer or a model would decode it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ImageStrategy:
             return True
         if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
             return True
-        # "BM" alone begins many a text: the two reserved words of a bitmap are zero.
+        # Many texts begin with "BM"; in a bitmap, two reserved words after it are zero.
         return len(head) == 26 and head[:2] == b"BM" and head[6:10] == b"\x00" * 4
 
     def analyze(self, job: Job) -> Analysis:
@@ -44,7 +44,7 @@ class ImageStrategy:
 
         job.file.seek(0)
         with warnings.catch_warnings():
-            # Our limit is checked below; Pillow's own warns at one size and raises at twice that.
+            # Our limit is checked below; Pillow warns at its own limit and raises at twice that size.
             warnings.simplefilter("ignore")
             try:
                 image = Image.open(job.file, formats=list(_MEDIA_TYPES))
@@ -71,7 +71,7 @@ class ImageStrategy:
                 TypeError,
                 OverflowError,
                 ZeroDivisionError,
-            ) as exc:  # what Pillow's parsers let through on damaged headers
+            ) as exc:  # Pillow's parsers raise all of these on damaged headers
                 raise malformed("The image is damaged.") from exc
         if width * height > job.limits.max_pixels:
             raise self._too_many_pixels(job)

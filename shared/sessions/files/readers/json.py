@@ -1,7 +1,7 @@
 """JSON documents.
 
-Invariant: values are counted and nesting is measured on the bytes before anything is parsed, so a
-document of a million empty lists or brackets never becomes objects.
+Invariant: values are counted and nesting is measured in the text before it is parsed, so a document of a million empty
+lists or brackets never becomes objects.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from shared.sessions.files.readers.encoding import Encoding, detect_encoding
 from shared.sessions.files.readers.text import read_plain
 from shared.sessions.models import FileKind
 
-# A string, or a bracket outside of one. Possessive: a missing quote must not make it try again and again.
+# A string, or a bracket outside of one. Possessive, so that a missing quote does not cause backtracking.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 _MAX_KEYS = 100
 
 
 class JsonStrategy:
-    """A text that begins and ends like an object or a list. Scalars alone are plain text."""
+    """Text that begins and ends like an object or a list. A bare scalar is plain text."""
 
     def recognise(self, job: Job) -> bool:
         encoding = detect_encoding(job)
         if encoding is None:
             return False
         head = job.head(4096).decode(encoding.name, errors="replace").strip()
-        if head[:1] == "[":  # a bracketed word opens many logs and INI files
+        if head[:1] == "[":  # many logs and INI files begin with a bracketed word
             return re.match(r'\[\s*(["\[\]{\d-]|true|false|null|\Z)', head) is not None and self._ends(
                 job, encoding, "]"
             )
@@ -70,7 +70,7 @@ class JsonStrategy:
 
 
 def _measure(text: str, job: Job) -> tuple[int, int]:
-    """Depth, and an upper bound of the number of values (separators within strings count, too)."""
+    """Depth, and an upper bound of the number of values (separators in strings are counted too)."""
     limits = job.limits
     values = text.count(",") + text.count("[") + text.count("{") + text.count(":")
     if values > limits.max_json_values:

@@ -1,8 +1,7 @@
-"""PDF documents, read in a process of their own.
+"""PDF documents, read in a child process.
 
-Invariant: a PDF can make its reader loop or unpack without end in more ways than can be listed, and
-a thread cannot be stopped. So a child process with a bounded address space reads it and is killed
-when the time is over; this process only ever holds the capped text.
+Invariant: a hostile PDF can make its reader loop or unpack without end, and a thread cannot be stopped. So a child
+process with a bounded address space reads it and is killed at the deadline; this process only holds the capped text.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ class PdfStrategy:
                 "max_cpu_s": int(limits.timeout_s) + 1,
             }
         ).decode()
-        # A copy: it has a descriptor of its own, at the beginning, whatever kind of file the caller's is.
+        # A copy has its own descriptor at position 0, whatever kind of file the caller passes.
         with tempfile.TemporaryFile() as file:
             job.file.seek(0)
             shutil.copyfileobj(job.file, file)
             file.seek(0)
             try:
-                done = subprocess.run(  # noqa: S603 - our own program, no shell, nothing of the user's in the arguments
-                    # The platform puts packages on the path at run time, so the child is told where they are.
+                done = subprocess.run(  # noqa: S603 - our own program, no shell, no user input in the arguments
+                    # The platform adds packages to the path at run time, so the child needs to be told.
                     [sys.executable, "-I", "-X", "utf8", str(_CHILD), orders, *filter(None, sys.path)],
                     stdin=file,
                     stdout=subprocess.PIPE,
@@ -60,7 +59,7 @@ class PdfStrategy:
             except subprocess.TimeoutExpired as exc:
                 raise job.deadline.expired() from exc
         if done.returncode != 0 or not done.stdout:
-            raise too_large("The PDF needs more memory or time than a document may.")
+            raise too_large("The PDF needs more memory or time than allowed.")
         return _analysis(job, done.stdout)
 
 

@@ -1,7 +1,7 @@
-"""The process that reads one PDF: from standard input, one JSON object to standard output.
+"""The child process that reads one PDF from standard input and writes one JSON object to standard output.
 
-Started by `read_pdf` with its limits and the path of packages as arguments, as a file and not as a
-module, so that it loads nothing of this application. Invariant: it bounds itself before it reads the first byte.
+`pdf.py` starts it with the limits and the package path as arguments. It is run as a file and not as a module, so that
+it loads nothing of this application. Invariant: it sets its own resource limits before it reads the first byte.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def main(orders: dict[str, int]) -> dict[str, Any]:
             return _error("The PDF has no pages.")
         return _text(reader, pages, orders["max_text_chars"])
     except LimitReachedError:
-        return _error("The PDF unpacks to more than a document may.", is_too_large=True)
+        return _error("The PDF unpacks to more than allowed.", is_too_large=True)
     except DependencyError:
         return _error("The PDF is encrypted in a way that cannot be read.")
     except (MemoryError, RecursionError):
-        return _error("The PDF needs more memory than a document may.", is_too_large=True)
+        return _error("The PDF needs more memory than allowed.", is_too_large=True)
     except PyPdfError:
         return _error("The PDF is damaged.")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, AssertionError, NotImplementedError):
-        # What the reader lets through on damaged files; this process ends with the file.
+        # The reader raises anything on damaged files; this process ends after this file anyway.
         return _error("The PDF is damaged.")
 
 
@@ -56,7 +56,7 @@ def _text(reader: Any, pages: int, max_chars: int) -> dict[str, Any]:
         try:
             contents = page.get_contents()
             if contents is not None:
-                contents.get_data()  # raises at the limit; `extract_text` would take such a page for an empty one
+                contents.get_data()  # raises at the limit; `extract_text` would treat such a page as empty
             text = page.extract_text()
         except LimitReachedError:
             raise
@@ -81,13 +81,13 @@ def _text(reader: Any, pages: int, max_chars: int) -> dict[str, Any]:
 
 
 def _bound(kind: int, limit: int) -> None:
-    """Lower a limit of this process. Never above what the system gave it; macOS refuses some."""
+    """Lower a resource limit of this process, never above the system's. macOS refuses some limits."""
     _, hard = resource.getrlimit(kind)
     limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     try:
         resource.setrlimit(kind, (limit, limit))
     except (ValueError, OSError):
-        sys.stderr.write("This system does not bound the process.\n")
+        sys.stderr.write("This system does not support the resource limit.\n")
 
 
 def _error(message: str, *, is_too_large: bool = False) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Plain text, program code and Markdown.
 
-Invariant: reads the whole file once in pieces and keeps no more than the capped text. Program code
-is text: which language it is written in is for the reader, so nothing is guessed about it.
+Invariant: the whole file is read once, in pieces, and only the capped text is kept. Program code is text; its language
+is not detected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TextStrategy:
 
 
 class MarkdownStrategy:
-    """Text with at least two different signs of Markdown outside of program code."""
+    """Text with at least two different Markdown constructs, and no program code outside code fences."""
 
     def recognise(self, job: Job) -> bool:
         encoding = detect_encoding(job)
@@ -64,7 +64,7 @@ class MarkdownStrategy:
 
 
 def read_plain(job: Job, kind: FileKind, media_type: str) -> Analysis:
-    """The text as it stands."""
+    """The text unchanged."""
     encoding = detect_encoding(job) or Encoding("utf-8", is_guess=True)
     sink = TextSink(job.limits.max_text_chars)
     lines, chars, last = 0, 0, ""

@@ -1,8 +1,7 @@
 """Excel workbooks: every sheet as rows of text with the types of its columns.
 
-Invariant: sheets are streamed row by row; the only thing held whole is the table of shared texts,
-which is bounded. Formulas are not computed and links are not followed: what counts is the value
-that was saved.
+Invariant: sheets are streamed row by row; only the table of shared texts is in memory as a whole, and it is bounded.
+Formulas are not computed and links are not followed: the saved values are read.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def _shared_texts(archive: Archive, limits: Limits) -> list[str]:
     def start(tag: str, attributes: dict[str, str]) -> None:
         if tag == "t":
             state["text"] = not state["phonetic"]
-        elif tag == "rPh":  # reading aids for Japanese repeat the text
+        elif tag == "rPh":  # phonetic guides for Japanese repeat the text
             state["phonetic"] = True
 
     def end(tag: str) -> None:
@@ -196,7 +195,7 @@ class _Sheet:
             self._value_chars += len(text)
 
     def _write_row(self) -> None:
-        # Cell by cell, not joined: thousands of cells may refer to one long shared text.
+        # Cell by cell, not joined: thousands of cells may refer to the same long shared text.
         for index, cell in enumerate(self._cells):
             if self._sink.is_cut:
                 return
@@ -206,7 +205,7 @@ class _Sheet:
         self._sink.add("\n")
 
     def _skip_to(self, reference: str) -> None:
-        """Empty cells are left out of the file: fill up to the column that `reference` names."""
+        """Add empty cells up to the column in `reference`: the file leaves them out."""
         match = _REFERENCE.fullmatch(reference)
         if match is None:
             return
@@ -245,12 +244,12 @@ class _Sheet:
 
 
 def _integer(text: str | None) -> int:
-    """A count or index of the file; what is none, or negative, is 0."""
+    """A count or index from the file; 0 if it is invalid or negative."""
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _date(raw: str) -> str:
-    """Excel counts days from 1899-12-30 (so that its leap day of 1900 comes out right from March on)."""
+    """Excel counts days from 1899-12-30 (because of its false leap day, right only from March 1900 on)."""
     try:
         value = datetime(1899, 12, 30) + timedelta(days=float(raw))  # noqa: DTZ001 - workbooks know no time zone
     except (ValueError, OverflowError):

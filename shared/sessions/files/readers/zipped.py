@@ -1,8 +1,8 @@
-"""Office documents as zip archives of XML, read without trusting either.
+"""Office documents as zip archives of XML, both treated as untrusted input.
 
-Invariants: the directory of the archive is measured before it is read; a part is unpacked in small
-pieces that are counted as they come, whatever the archive claims; XML is parsed as a stream, with
-neither entities nor unbounded names, tokens or depth. So memory does not depend on the content.
+Invariants: the archive's directory is measured before it is read. A part is unpacked in small pieces and their actual
+size is counted, whatever the archive claims. XML is parsed as a stream, without entities, and with bounded names,
+tokens and depth. So memory use does not depend on the content.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from shared.sessions.files.readers.analysis import AnalysisError, Job, malformed
 
 _CHUNK_BYTES = 32 * 1024
 _MAX_TOKEN_BYTES = 1024 * 1024
-_RATIO_FREE_BYTES = 1024 * 1024  # small parts of blanks compress absurdly well and harm nobody
+_RATIO_FREE_BYTES = 1024 * 1024  # small parts of blanks compress extremely well and do no harm
 _MAX_DIRECTORY_BYTES_PER_ENTRY = 1024
 _END_SIZE = 22
 _END_MARK = b"PK\x05\x06"
@@ -37,7 +37,7 @@ def holds_part(job: Job, name: str) -> bool:
 
 
 class Archive:
-    """A zip archive whose parts are XML. Nothing is kept open but the caller's file."""
+    """A zip archive whose parts are XML. It opens no file besides the caller's."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -53,7 +53,7 @@ class Archive:
         self.names = frozenset(self._zip.namelist())
 
     def parse(self, part: str, *, start: Start, end: End | None = None, data: Data | None = None) -> None:
-        """Run the XML of `part` through the callbacks. Names are without namespace prefix."""
+        """Run the XML of `part` through the callbacks. Names come without namespace prefix."""
         _Xml(self._job, start, end, data).parse(self._chunks(part))
 
     def _chunks(self, part: str) -> Iterator[bytes]:
@@ -62,7 +62,7 @@ class Archive:
         if info.flag_bits & 0x1:
             raise malformed("The document is protected by a password.")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise malformed("The document is packed in a way that office documents never are.")
+            raise malformed("The document uses an unsupported compression method.")
         size = 0
         try:
             with self._zip.open(info) as stream:
@@ -73,7 +73,7 @@ class Archive:
                     if self._unpacked > limits.max_unpacked_bytes:
                         raise self._unpacks_to_too_much()
                     if size > max(_RATIO_FREE_BYTES, info.compress_size * limits.max_compression_ratio):
-                        raise too_large("The document is compressed far more than any real one.")
+                        raise too_large("The document is compressed more than any real document.")
                     yield chunk
         except AnalysisError:
             raise
@@ -85,14 +85,14 @@ class Archive:
 
 
 class _Xml:
-    """One pass of expat with bounds on what it would otherwise keep for the document's sake."""
+    """One pass of expat, with bounds on the names, tokens and depth that it would otherwise store without limit."""
 
     def __init__(self, job: Job, start: Start, end: End | None, data: Data | None) -> None:
         self._job = job
         self._start, self._end = start, end
         self._depth = 0
         self._local: dict[str, str] = {}
-        # intern=None: expat's wrapper would keep every different name for the life of the parser.
+        # Without intern=None, expat's wrapper would store every different name for the lifetime of the parser.
         self._parser = expat.ParserCreate(intern=cast("dict[str, str]", None))
         self._parser.StartElementHandler = self._on_start
         self._parser.EndElementHandler = self._on_end
@@ -112,7 +112,7 @@ class _Xml:
         except expat.ExpatError as exc:
             raise malformed(f"The document's XML is damaged (line {exc.lineno}).") from exc
         finally:
-            # The handlers are bound methods: without this, parser and object would wait for the cycle collector.
+            # The handlers are bound methods: without this, parser and object form a reference cycle.
             self._parser.StartElementHandler = self._parser.EndElementHandler = None
             self._parser.CharacterDataHandler = self._parser.StartDoctypeDeclHandler = None
 
@@ -136,7 +136,7 @@ class _Xml:
         return local
 
     def _on_doctype(self, *_: object) -> None:
-        # Office documents have none; declarations of entities are what XML bombs are made of.
+        # Office documents have no DOCTYPE; XML bombs need its entity declarations.
         raise malformed("The document declares a document type, which office documents never do.")
 
 
@@ -150,7 +150,7 @@ def _check_directory(job: Job) -> None:
     if at < 0 or len(tail) - at < _END_SIZE:
         raise malformed("The archive is damaged.")
     if _END_MARK_64 in tail:
-        raise malformed("The archive is of the kind for more than 4 GB, which no document here can be.")
+        raise malformed("The archive is in ZIP64 format (for more than 4 GB), which is not supported.")
     directory_bytes = max(
         struct.unpack_from("<L", tail, found + 12)[0]
         for found in _occurrences(tail, _END_MARK)

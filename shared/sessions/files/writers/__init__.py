@@ -1,4 +1,4 @@
-"""One writer per format: a file made of content blocks.
+"""One writer per format, from content blocks to a file.
 
 Not here: choosing the writer (`../generator.py`), exports of a session (`../../history/export.py`).
 """

@@ -1,7 +1,7 @@
 """Content as a sequence of blocks, which the writers of html, pdf and docx lay out.
 
-Invariant: a block holds plain text only. Markup was understood here or is text; a link's address
-stands as text behind its words and is never followed, and an image is its description.
+Invariant: a block holds plain text only. Markup is parsed here, or it is text. A link's URL is shown as text after its
+words and is never followed; an image is replaced by its description.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-_MAX_NESTING = 20  # of lists and quotes in Markdown; deeper ones are drawn no deeper
+_MAX_NESTING = 20  # of lists and quotes in Markdown; deeper ones are not indented further
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A stretch of text in one style. Line breaks within it are kept."""
+    """A run of text in one style. Line breaks in it are kept."""
 
     text: str
     bold: bool = False
@@ -48,7 +48,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """depth: of lists and quotes around it. marker: of a list's item ("•" or "3."), on its first block."""
+    """depth: number of enclosing lists and quotes. marker: of a list item ("•" or "3."), on its first block only."""
 
     runs: Sequence[Run]
     depth: int = 0
@@ -62,7 +62,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A line between what is above and below."""
+    """A horizontal line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What is there for those who look for it, behind its label; read once. Pdf and docx leave it out."""
+    """Blocks that are collapsed under a label; they can be read once. PDF and DOCX leave them out."""
 
     label: str
     blocks: Iterable[Block]
@@ -132,7 +132,7 @@ def _message(message: Message) -> Iterator[Block]:
     elif message.role is MessageRole.ASSISTANT:
         yield from markdown_blocks(message.content)
     elif message.content:
-        yield Paragraph([Run(message.content)])  # as typed: people do not write Markdown by intent
+        yield Paragraph([Run(message.content)])  # as typed: users usually do not mean to write Markdown
     for note in notes(message):
         yield Paragraph([Run(note, italic=True)])
     for call in message.tool_calls:
@@ -142,27 +142,27 @@ def _message(message: Message) -> Iterator[Block]:
 
 
 def speaker(message: Message) -> str:
-    """The role, and of a user's message who wrote it, where that is known."""
+    """The role, with the author of a user's message if known."""
     role = _ROLE_NAMES.get(message.role, message.role.value.capitalize())
     return role if message.author is None else f"{role} ({message.author})"
 
 
 def notes(message: Message) -> list[str]:
-    """What a reader has to know of a message beside its text: that it is no whole answer, or that no model reads it."""
+    """Notes beside a message's text: that its answer is incomplete, or that no model reads it."""
     found = []
     if message.finish_reason in _ENDS:
         found.append(_ENDS[message.finish_reason])
     elif message.status is MessageStatus.CANCELLED:
         found.append(_ENDS[FinishReason.CANCELLED])
     elif message.status is MessageStatus.FAILED:
-        found.append("Failed: this is what had arrived.")
+        found.append("Failed: this answer is incomplete.")
     if message.left_out is not None:
         found.append(_LEFT_OUT)
     return found
 
 
 def output_json(message: Message) -> str:
-    """The answer to a schema, for people to read; it says what the content says, which it stands for."""
+    """The answer to a schema, formatted for people; it is shown instead of the content, which says the same."""
     return orjson.dumps(message.output, option=orjson.OPT_INDENT_2).decode()
 
 
@@ -171,7 +171,7 @@ def attachment_names(message: Message) -> list[str]:
 
 
 def markdown_blocks(text: str) -> Iterator[Block]:
-    """Markdown in blocks. Raw HTML in it is text."""
+    """Markdown as blocks. Raw HTML in it is treated as text."""
     yield from _Walk(_parser().parse(text)).blocks()
 
 
@@ -188,7 +188,7 @@ class _Walk:
         self._tokens = tokens
         self._depth = 0
         self._marker = ""
-        self._numbers: list[int | None] = []  # of the lists around: the next number, None for bullets
+        self._numbers: list[int | None] = []  # of the enclosing lists: the next number, None for bullets
 
     def blocks(self) -> Iterator[Block]:
         rows: list[list[str]] = []

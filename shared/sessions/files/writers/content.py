@@ -1,7 +1,7 @@
-"""What files are made from, and the formats they are made in.
+"""The content that files are made from, and the file formats.
 
-Invariant: a value here says everything that ends up in the file, times included; so the same value
-gives the same bytes, on every machine and day.
+Invariant: a value here contains everything that ends up in the file, times included. So the same value gives the same
+bytes, on any machine and at any time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ type Cell = str | int | float | bool | None
 class ConversationExport:
     """A session and its messages, oldest first; the messages may come from a cursor and are read once.
 
-    exported_at: aware; stands in the file. None leaves it out.
+    exported_at: aware UTC, written into the file; None leaves it out.
     """
 
     session: Session
@@ -60,7 +60,7 @@ class ConversationExport:
 
 @dataclass(frozen=True, slots=True)
 class TextContent:
-    """Plain text: shown as it is in every format."""
+    """Plain text, shown unchanged in every format."""
 
     text: str
     title: str = ""
@@ -68,7 +68,7 @@ class TextContent:
 
 @dataclass(frozen=True, slots=True)
 class MarkdownContent:
-    """Markdown (CommonMark and tables): laid out in html, pdf and docx. HTML within it is shown, not obeyed."""
+    """Markdown (CommonMark and tables): laid out in html, pdf and docx. HTML in it is shown as text."""
 
     text: str
     title: str = ""
@@ -87,7 +87,7 @@ type Content = ConversationExport | TextContent | MarkdownContent | RowsContent
 
 
 class GenerationError(InvalidInput):
-    """This content cannot become a file of this format; `safe_message` says why and what would."""
+    """The content cannot be written in this format; `safe_message` says why and which format would work."""
 
     @classmethod
     def because(cls, message: str) -> GenerationError:
@@ -95,7 +95,7 @@ class GenerationError(InvalidInput):
 
 
 def text_of(cell: Cell) -> str:
-    """A cell as a reader expects it: nothing for None, true and false in small letters."""
+    """A cell as text: empty for None, `true` and `false` in lower case."""
     if cell is None:
         return ""
     if isinstance(cell, bool):
@@ -104,7 +104,7 @@ def text_of(cell: Cell) -> str:
 
 
 def clean(text: str) -> str:
-    """Without what XML and PDF cannot carry: control characters, lone surrogates, non-characters."""
+    """The text without characters that XML and PDF cannot hold: controls, lone surrogates, non-characters."""
     if text.isprintable():
         return text
     return "".join(

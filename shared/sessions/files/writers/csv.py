@@ -1,8 +1,7 @@
-"""Content as CSV (RFC 4180), with the mark that makes spreadsheets read it as UTF-8.
+"""Content as CSV (RFC 4180), with a byte order mark so that spreadsheets read it as UTF-8.
 
-Invariant: no cell is a formula. A text that a spreadsheet would take for one gets an apostrophe in
-front, which shows it as text; plain numbers, negative ones as well, stay numbers.
-Source: OWASP, "CSV Injection".
+Invariant: no cell is a formula. Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
+Plain numbers, also negative ones, stay numbers. Source: OWASP, "CSV Injection".
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def write_csv(content: Content) -> Iterator[bytes]:
 
 
 def guarded(cell: Cell) -> str:
-    """The cell as text that no spreadsheet computes."""
+    """The cell as text that no spreadsheet evaluates as a formula."""
     text = text_of(cell).replace("\x00", "")
     return "'" + text if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
@@ -64,7 +63,7 @@ def _rows(content: Content) -> Iterable[Iterable[Cell]]:
         case MarkdownContent():
             yield from _tables(content.text)
         case _:
-            # What a model calls text is often CSV already: read and written again, guarded.
+            # Text from a model is often CSV already: parse it and write it again with guarded cells.
             try:
                 yield from csv.reader(content.text.replace("\x00", "").splitlines(keepends=True))
             except csv.Error as exc:

@@ -1,7 +1,7 @@
-"""Content as a Word document: a zip of three small parts and one body, written as it comes.
+"""Content as a Word document: a zip archive with three small fixed parts and a streamed body.
 
-Invariant: the body goes to the archive block by block, so a long conversation is never in memory;
-every date in the archive is the same constant, so equal content gives equal bytes.
+Invariant: the body is written to the archive block by block, so a long conversation is never in memory as a whole.
+Every date in the archive is the same constant, so equal content gives equal bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shared.sessions.files.writers.blocks import (
 )
 from shared.sessions.files.writers.content import Content, clean
 
-_DATE = (1980, 1, 1, 0, 0, 0)  # the first that zip can say
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip supports
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _MAIN = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -52,7 +52,7 @@ _INDENT_TWIPS = 360  # per level; 1440 are an inch
 
 
 def write_docx(content: Content, out: BinaryIO) -> None:
-    """`out` must be seekable: the archive notes the sizes of its parts afterwards."""
+    """`out` must be seekable: zipfile goes back to write the sizes of the parts."""
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in (
             ("[Content_Types].xml", _TYPES),
@@ -118,7 +118,7 @@ def _table(table: Table) -> Iterator[str]:
     yield _row(table.columns or [""], is_bold=True)
     for row in table_rows(table):
         yield _row(row or [""], is_bold=False)
-    yield "</w:tbl><w:p/>"  # Word joins tables that nothing parts
+    yield "</w:tbl><w:p/>"  # Word merges adjacent tables
 
 
 def _row(cells: Sequence[str], *, is_bold: bool) -> str:

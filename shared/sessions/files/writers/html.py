@@ -1,8 +1,7 @@
 """Content as one HTML page.
 
-Invariant: the page is inert. Every text is escaped on its way in, no attribute holds anything of the
-content, there is no link, script, form, image or remote address, and a policy in the page forbids
-all of them should it ever be embedded somewhere.
+Invariant: the page is inert. All text is escaped, and no attribute contains text of the content. There are no links,
+scripts, forms, images or remote URLs, and a Content-Security-Policy in the page forbids them.
 """
 
 from __future__ import annotations

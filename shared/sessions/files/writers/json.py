@@ -1,7 +1,7 @@
-"""Content as JSON, one message or row at a time.
+"""Content as JSON, written one message or row at a time.
 
-Invariant: always a valid document in UTF-8. A conversation is `{"session", "messages"}` with the
-values of the API; rows are objects by column, or lists where the columns' names are not unique.
+Invariant: always a valid UTF-8 document. A conversation is `{"session", "messages"}` with the API's values. Rows are
+objects by column name, or lists if the column names are not unique.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def write_json(content: Content) -> Iterator[bytes]:
 
 
 def _document(title: str, text: str) -> bytes:
-    """Text that is JSON stays that document; other text is put into one."""
+    """Text that is valid JSON stays unchanged; other text is wrapped in a JSON document."""
     try:
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2) + b"\n"
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):

@@ -1,7 +1,7 @@
 """Content as Markdown.
 
-Invariant: what is Markdown already stays as it was written; what is data (names, cells, output of
-tools) is escaped or fenced, so that it reads as itself.
+Invariant: Markdown content stays unchanged; data (names, cells, tool results) is escaped or fenced, so that it is shown
+literally.
 """
 
 from __future__ import annotations
@@ -74,6 +74,6 @@ def _fenced(text: str, language: str = "") -> str:
 
 
 def _quoted(text: str) -> str:
-    """A block quote that ends where the text does: every line of it is marked."""
-    lines = clean(text).strip("\n").split("\n")  # cleaned before: it makes line breaks of what was none
+    """A block quote that ends where the text ends: every line of it is marked."""
+    lines = clean(text).strip("\n").split("\n")  # cleaned first, since cleaning can create line breaks
     return "".join(f"> {line}\n" if line else ">\n" for line in lines)

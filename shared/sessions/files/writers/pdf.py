@@ -1,8 +1,8 @@
-"""Content as PDF, with fonts of its own.
+"""Content as PDF, with embedded fonts.
 
-Invariants: only the glyphs used are embedded; a character that no font has is written as its code
-and never lost. The date in the file is the content's own or a constant, so equal content gives equal
-bytes. A PDF is laid out in memory, so its length is bounded; other formats have no such bound.
+Invariants: only the glyphs used are embedded. A character that no font has is written as its code, never dropped. The
+date in the file comes from the content or is a constant, so equal content gives equal bytes. A PDF is laid out in
+memory, so its length is bounded; streamed formats have no such bound.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from shared.sessions.files.writers.content import Content, ConversationExport, G
 if TYPE_CHECKING:
     from fpdf import FPDF
 
-MAX_CHARS = 500_000  # some 100 pages, and 12 s of one core
+MAX_CHARS = 500_000  # about 100 pages, and 12 s of one core
 _FONTS = Path(__file__).with_name("fonts")
 _SANS, _CJK = "DejaVuSans", "DroidSansFallback"
 _SANS_FILE, _CJK_FILE = "DejaVuSans.ttf", "DroidSansFallback.ttf"
 _NO_DATE = datetime(2000, 1, 1, tzinfo=UTC)
 _POINTS = (18, 15, 13, 12, 11, 11)  # sizes of headings 1..6
 _BODY_POINTS, _LINE_MM, _INDENT_MM = 10, 5.5, 6
-_MAX_DEPTH = 8  # of indents: a page is only so wide
-_MAX_COLUMNS = 12  # of a drawn table; wider ones are written as lines
-_COST_CHARS = 16  # what a cell or a stretch of text costs, even an empty one, as if it were longer by this
+_MAX_DEPTH = 8  # of indents, limited by the page width
+_MAX_COLUMNS = 12  # of a drawn table; wider ones are written as lines of text
+_COST_CHARS = 16  # added to the length of each cell or run, even an empty one, since each has a fixed cost
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Joiners, direction marks and variation selectors: they have no glyph of their own."""
+"""Joiners, direction marks and variation selectors: they have no glyphs."""
 
-_RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")  # Hebrew, Arabic and their kin
+_RIGHT_TO_LEFT = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")  # Hebrew, Arabic and related scripts
 
 
 def write_pdf(content: Content, out: BinaryIO) -> None:
     """Raises GenerationError beyond `MAX_CHARS` characters."""
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table it drops
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs each font table that it drops
     pdf = _new_pdf(content)
     layout = _Layout(pdf)
     for block in blocks_of(content):
@@ -68,7 +68,7 @@ def _new_pdf(content: Content) -> FPDF:
     pdf.set_auto_page_break(True, margin=18)
     pdf.add_font(_SANS, "", _FONTS / _SANS_FILE)
     pdf.add_font(_SANS, "B", _FONTS / "DejaVuSans-Bold.ttf")
-    # Bold lacks what the regular fonts have: exact_match=False lets the regular ones stand in.
+    # The bold font lacks some glyphs; with exact_match=False the regular fonts replace them.
     pdf.set_fallback_fonts([_SANS], exact_match=False)
     pdf.set_font(_SANS, size=_BODY_POINTS)
     pdf.add_page()
@@ -77,7 +77,7 @@ def _new_pdf(content: Content) -> FPDF:
 
 @cache
 def _covered(file_name: str) -> frozenset[int]:
-    """Every character that a font here can draw."""
+    """All characters that the font can draw."""
     from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # it carries no types
 
     with TTFont(_FONTS / file_name, lazy=True) as font:
@@ -134,7 +134,7 @@ class _Layout:
         pdf.set_x(margin + indent_mm)
         for run in runs:
             pdf.set_font(_SANS, "B" if run.bold else "", points)
-            # Line by line: breaking a text into lines costs more the longer the text is.
+            # Line by line: the cost of line breaking grows faster than the length of the text.
             for number, line in enumerate(self._taken(run.text).split("\n")):
                 if number:
                     pdf.ln(_LINE_MM * points / _BODY_POINTS)
@@ -151,13 +151,13 @@ class _Layout:
             return
         self._row(table.columns, is_bold=True)
         for row in table_rows(table):
-            # A row of another length than the header: what is missing is empty, what is left over joins the last cell.
+            # A row may differ in length from the header: missing cells are empty, surplus ones join the last cell.
             width = len(table.columns)
             self._row([*row[: width - 1], " | ".join(row[width - 1 :])] + [""] * (width - len(row) - 1), is_bold=False)
         self._pdf.ln(3)
 
     def _row(self, cells: Sequence[str], *, is_bold: bool) -> None:
-        """One row of equally wide cells, as high as its highest. A cell is at most a page."""
+        """One row of equally wide cells, as high as its highest cell. A cell is at most one page high."""
         pdf = self._pdf
         pdf.set_font(_SANS, "B" if is_bold else "", _BODY_POINTS - 1)
         width = pdf.epw / len(cells)
@@ -192,11 +192,11 @@ class _Layout:
         self._room -= len(text) + _COST_CHARS
         if self._room < 0:
             raise GenerationError.because(
-                f"A PDF holds about {MAX_CHARS} characters at most; choose docx, html or md instead."
+                f"A PDF can hold about {MAX_CHARS} characters; choose docx, html or md instead."
             )
         text = drawable(text)
         if not self._has_cjk and _needs_cjk(text):
-            # Not before it is needed: reading this font is most of the time that a short PDF takes.
+            # Loaded only when needed: reading this font takes most of the time of a short PDF.
             self._pdf.add_font(_CJK, "", _FONTS / _CJK_FILE)
             self._pdf.set_fallback_fonts([_SANS, _CJK], exact_match=False)
             self._has_cjk = True
@@ -204,5 +204,5 @@ class _Layout:
         return text
 
     def _shape(self, text: str) -> None:
-        """Join Arabic letters and turn what runs from right to left; costs time, so only where it is needed."""
+        """Enable text shaping (Arabic joining, right-to-left order) only for text that needs it: it is slow."""
         self._pdf.set_text_shaping(_RIGHT_TO_LEFT.search(text) is not None)

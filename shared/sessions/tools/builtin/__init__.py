@@ -1,4 +1,4 @@
-"""The tools that come with the app, one decorated function a module; the registry finds them here.
+"""The built-in tools, one decorated function per module; the registry finds them here.
 
-A new tool is a new module. Not here: what they use from outside (`../services.py`), which are ports.
+A new tool is a new module. Not here: the ports to the services that tools use (`../services.py`).
 """

@@ -1,13 +1,11 @@
 """The tool `calculate`: arithmetic, and nothing but arithmetic.
 
-How numbers behave: whole numbers are exact; a number with a point or an exponent is a decimal, so
-0.1 + 0.2 is 0.3; `/` of whole numbers stays whole when it comes out even; `//` and `%` floor, with
-the sign of the divisor; round() takes halves away from zero. Decimals are computed with 50 digits
-and shown with 28; trigonometry has the 15 digits of a float.
+Number rules: integers are exact. A number with a point or an exponent is a decimal, so 0.1 + 0.2 is 0.3. `/` of two
+integers is an integer if it divides evenly. `//` and `%` floor, with the sign of the divisor. round() rounds halves
+away from zero. Decimals are computed with 50 digits and shown with 28; trigonometry has the 15 digits of a float.
 
-Invariant: the expression is never executed. It is parsed, and each node of the tree is either in
-the allow-list below or refused; size, depth and magnitude are bounded before work is done, so an
-evaluation always ends within milliseconds.
+Invariant: the expression is never executed. It is parsed, and every node of the tree must be in the allow-list below.
+Size, depth and magnitude are bounded before any computation, so an evaluation always ends within milliseconds.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, t
 MAX_EXPRESSION_CHARS = 500
 MAX_DEPTH = 60
 MAX_DIGITS = 1_000
-"""Of a whole number; decimals reach as far, in both directions."""
+"""Of an integer; decimals have the same range, in both directions."""
 MAX_FACTORIAL = 400  # 400! has 869 digits
 _SHOWN_DIGITS = 28
 _PLAIN_EXPONENT = 21
@@ -45,7 +43,7 @@ type Number = int | Decimal
 _CONTEXT = Context(prec=50, Emax=MAX_DIGITS, Emin=-MAX_DIGITS, traps=[InvalidOperation, DivisionByZero, Overflow])
 _ALLOWED_CHARS = re.compile(r"[0-9A-Za-z_.+\-*/%(),\[\] ]*")
 _GLUED = re.compile(r"[\d.](?![eE][+-]?\d)[A-Za-z]")
-"""A number with letters right after it ("2pi", "1if"), which Python would read in its own way."""
+"""A number followed directly by letters ("2pi", "1if"), which Python would parse in its own way."""
 _INT_LIMIT = 10**MAX_DIGITS
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582")
 _E = Decimal("2.71828182845904523536028747135266249775724709369995957")
@@ -90,7 +88,7 @@ def evaluate(expression: str) -> Number:
     try:
         with localcontext(_CONTEXT):
             return _value(tree.body, source, MAX_DEPTH)
-    except ZeroDivisionError:  # Decimal's DivisionByZero is one too
+    except ZeroDivisionError:  # includes Decimal's DivisionByZero
         raise CalculationError("Division by zero.") from None
     except (Overflow, OverflowError):
         raise CalculationError(_TOO_LARGE) from None
@@ -121,7 +119,7 @@ _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-",
 def _normalised(expression: str) -> str:
     if len(expression) > MAX_EXPRESSION_CHARS:
         raise CalculationError(f"The expression is longer than {MAX_EXPRESSION_CHARS} characters.")
-    # In Python `^` binds looser than `+`; here it means a power, so it must become one before parsing.
+    # Python's `^` binds less tightly than `+`. Here it means power, so it is replaced before parsing.
     source = expression.translate(_SIGNS).replace("^", "**").strip().removesuffix("=").strip()
     if not _ALLOWED_CHARS.fullmatch(source):
         wrong = next(char for char in source if not _ALLOWED_CHARS.fullmatch(char))
@@ -167,7 +165,7 @@ def _literal(value: object, node: ast.expr, source: str) -> Number:
         raise CalculationError("Only ordinary numbers are allowed.")
     if isinstance(value, int):
         return _checked(value)
-    # From the text, not from the float, which has already lost digits. The source is ASCII: columns are characters.
+    # From the source text, since the float has lost digits. The source is ASCII, so columns are characters.
     return _CONTEXT.create_decimal(source[node.col_offset : node.end_col_offset])
 
 
@@ -200,7 +198,7 @@ def _modulo(a: Number, b: Number) -> Number:
 def _divmod(a: Decimal, b: Decimal) -> tuple[Decimal, Decimal]:
     if b == 0:
         raise ZeroDivisionError
-    quotient, remainder = divmod(a, b)  # truncates; whole numbers floor, and both must agree
+    quotient, remainder = divmod(a, b)  # truncates; adjusted below to floor, as for integers
     if remainder != 0 and (remainder < 0) != (b < 0):
         return quotient - 1, remainder + b
     return quotient, remainder
@@ -262,7 +260,7 @@ def _round(values: list[Number]) -> Number:
     digits = _whole(values[1], "round") if len(values) == 2 else 0
     if abs(digits) > _SHOWN_DIGITS:
         raise CalculationError(f"round takes at most {_SHOWN_DIGITS} digits.")
-    # Halves go away from zero, as taught at school. Wide, since the digits before the point count too.
+    # Halves round away from zero, as taught at school. Wide context, since digits before the point count too.
     with localcontext(prec=2 * MAX_DIGITS, rounding=ROUND_HALF_UP):
         rounded = Decimal(values[0]).quantize(Decimal(1).scaleb(-digits))
     return int(rounded) if digits <= 0 else rounded
@@ -295,7 +293,7 @@ def _to_int(how: str) -> Callable[[list[Number]], Number]:
 
 def _by_float(function: Callable[[float], float]) -> Callable[[list[Number]], Number]:
     def convert(values: list[Number]) -> Number:
-        # Rounded to what a float is good for: sin(pi) is 0, not 1.2e-16.
+        # Rounded to a float's precision: sin(pi) is 0, not 1.2e-16.
         return _decimal(Decimal(repr(round(function(float(values[0])), 15))))
 
     return convert

@@ -1,7 +1,7 @@
-"""The tool `current_time`: what time it is somewhere.
+"""The tool `current_time`: the current time in a time zone.
 
-Invariant: the time is the call's own `now`, never a clock read here, so a call run again after a
-crash may answer differently only because it was called anew.
+Invariant: the time is the call's `now`; no clock is read here. So a repeat after a crash differs only by the `now` that
+its caller passes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AMBIGUOUS = {
     "ast": "America/Halifax or Asia/Riyadh",
 }
 _ALIASES = {
-    # Places people ask about that the zone database does not name.
+    # Places that people ask about but the zone database does not contain.
     "abu dhabi": "Asia/Dubai",
     "austin": "America/Chicago",
     "bangalore": "Asia/Kolkata",
@@ -109,7 +109,7 @@ async def current_time(arguments: CurrentTimeArguments, call: ToolContext) -> To
 
 
 def find_zone(text: str) -> tuple[str, tzinfo]:
-    """The zone a person means: IANA name in any case, city, or offset. Raises ToolFailed with near misses."""
+    """The zone of an IANA name in any case, a city, or an offset. Raises ToolFailed with suggestions."""
     wanted = " ".join(text.replace("_", " ").replace(",", " ").casefold().split())
     offset = _OFFSET.fullmatch(wanted)
     if offset:
@@ -136,11 +136,11 @@ def _fixed(match: re.Match[str]) -> tuple[str, tzinfo]:
 
 @lru_cache(maxsize=1)
 def _names() -> Mapping[str, str]:
-    """What a person may write, lower case and with spaces, to the IANA name."""
-    # Some systems keep `localtime` and other files that are no zones beside them, all in lower case.
+    """Maps accepted input, in lower case and with spaces, to IANA names."""
+    # Some systems have `localtime` and other non-zone files in the same folder, all in lower case.
     zones = sorted(zone for zone in available_timezones() if zone[0].isupper() and zone != "Factory")
     cities: dict[str, str] = {}
-    # Region/City before the deeper and the legacy names that end with the same word.
+    # Region/City names win over deeper and legacy names that end with the same word.
     for zone in sorted(zones, key=lambda name: (name.count("/") != 1, name.startswith(("US/", "Etc/")), name)):
         if "/" in zone and not zone.startswith("Etc/"):
             cities.setdefault(_plain(zone.rpartition("/")[2]), zone)

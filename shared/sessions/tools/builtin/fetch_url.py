@@ -1,7 +1,7 @@
 """The tool `fetch_url`: reads a page or document from an allowed host.
 
-Invariant: it only ever sends GET, through the guarded client, and what comes back is text to be quoted: scripts, styles
-and markup are gone.
+Invariant: it only sends GET, through the guarded client, and returns plain text: scripts, styles and markup are
+removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from shared.sessions.tools.services import FetchRequest
 
 _TIMEOUT_S = 20.0
 _MAX_BODY_BYTES = 512 * 1024
-"""Pages are mostly markup: their text is a tenth of that."""
+"""Pages are mostly markup; their text is about a tenth of this."""
 MAX_TEXT_CHARS = 20_000
 _ACCEPT = "text/html, application/xhtml+xml, text/plain, application/json;q=0.9, */*;q=0.5"
 
@@ -36,7 +36,7 @@ class FetchUrlArguments(ToolArguments):
 
 @tool(
     idempotent=True,
-    # An address tells its host what stands in it, so one that the model made up may carry something away.
+    # A URL is sent to its host, so a URL that the model composed can leak data.
     risks={ToolRisk.READS_UNTRUSTED, ToolRisk.ACTS_OUTWARD},
     outward_unless_quoted="url",
     timeout_s=30,

@@ -1,6 +1,6 @@
-"""The tool `generate_file`: makes a file out of content and keeps it with the session.
+"""The tool `generate_file`: makes a file from content and stores it with the session.
 
-Invariant: one call makes one file, however often it is run: the file is found again by the call that made it.
+Invariant: one call makes one file, however often it is run: a repeat finds the file by its tool call id.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class GenerateFileArguments(ToolArguments):
     title: str | None = Field(default=None, max_length=200, description="Title within the file")
 
 
-# What it makes stays with the conversation, and its result says no more than the model does.
+# No risks: the file stays in the session, and the result contains only what the model wrote.
 @tool(idempotent=True, risks=(), timeout_s=60)
 async def generate_file(arguments: GenerateFileArguments, call: ToolContext) -> ToolOutput:
     """Make a file (json, md, html, csv, pdf or docx) from content; the user can download it from the conversation."""

@@ -1,7 +1,7 @@
-"""The text of an HTML page: what a reader would see, in lines, without what runs or decorates.
+"""The visible text of an HTML page, in lines, without scripts and styles.
 
-Invariant: no page, which is a stranger's, keeps the event loop from others or takes more than in proportion to its
-size. libxml2 reads it, a piece at a time: the standard library takes minutes for half a megabyte of open quotes.
+Invariant: pages are untrusted input; none blocks the event loop or takes more than linear time and memory. libxml2
+parses a page in pieces: the standard library needs minutes for half a megabyte of open quotes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import re
 
 _SILENT = frozenset(["script", "style", "template", "noscript", "svg", "math", "iframe", "object", "head", "select"])
-"""Elements whose content nobody reads as text."""
+"""Elements whose content is not visible text."""
 _BLOCKS = frozenset(
     {
         *("address", "article", "aside", "blockquote", "br", "dd", "details", "div", "dl", "dt", "fieldset"),
@@ -24,18 +24,19 @@ _SPACES = re.compile(r"[ \t\r\n\f\v\u00a0]+")
 
 
 _PIECE_BYTES = 8 * 1024
-"""What is read before others run again: a few milliseconds."""
+"""Parsed before other tasks run again: a few milliseconds."""
 _MAX_DEPTH = 1000
-"""Each end tag is looked for in what is open. No page for people nests so deep; what follows is left out."""
+"""Each end tag is searched for among the open elements, so depth is bounded; deeper content is left out. No real page
+nests so deeply."""
 
 
 async def text_of_html(html: str) -> tuple[str, str]:
-    """The title and the text of a page; for any input, however broken."""
-    from lxml import etree  # 30 ms, and only for pages
+    """The title and the text of a page; works for any input, however broken."""
+    from lxml import etree  # 30 ms to import, and only pages need it
 
     reader = _Reader()
     parser = etree.HTMLParser(target=reader, encoding="utf-8", remove_comments=True, remove_pis=True)
-    # In bytes: a page in a `str` must not declare its encoding.
+    # As bytes, since lxml refuses a `str` that declares an encoding.
     page = html.encode("utf-8", "replace")
     try:
         for start in range(0, len(page), _PIECE_BYTES):
@@ -43,25 +44,25 @@ async def text_of_html(html: str) -> tuple[str, str]:
             await asyncio.sleep(0)
         parser.close()
     except (_TooDeep, etree.XMLSyntaxError):
-        pass  # an error of syntax is that there was no element at all
+        pass  # a syntax error means that there was no element at all
     lines = [_SPACES.sub(" ", line).strip() for line in "".join(reader.texts).split("\n")]
     title = "".join(reader.titles).strip().partition("\n")[0].strip()
     return title[:_MAX_TITLE_CHARS], "\n".join(line for line in lines if line)
 
 
 class _TooDeep(Exception):
-    """The page nests beyond what is read."""
+    """The page is nested deeper than _MAX_DEPTH."""
 
 
 class _Reader:
-    """What the parser tells, element by element; it closes what a page leaves open."""
+    """The parser's target. The parser closes elements that a page leaves open."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.titles: list[str] = []
         self._silent = 0
         self._not_head = 0
-        """How many of those that are open are not the page's head, whose title is wanted."""
+        """Number of open silent elements other than `head`; a title inside one is not the page's."""
         self._titles = 0
         self._depth = 0
 
@@ -89,7 +90,7 @@ class _Reader:
             self._space(tag)
 
     def data(self, text: str) -> None:
-        # Line breaks of the source are spaces; only blocks end a line.
+        # Line breaks in the source count as spaces; only block elements end a line.
         spaced = _SPACES.sub(" ", text)
         if self._titles:
             if not self._not_head:  # images have titles too
@@ -98,7 +99,7 @@ class _Reader:
             self.texts.append(spaced)
 
     def close(self) -> None:
-        """Nothing is left to tell."""
+        """Required by the parser; nothing to do."""
 
     def _space(self, tag: str) -> None:
         if not self._silent and tag in _BLOCKS | _CELLS:

@@ -1,7 +1,7 @@
-"""The tool `http_request`: any HTTP method to hosts on the allow-list, after a person agreed.
+"""The tool `http_request`: any HTTP method to hosts on the allow-list, after approval.
 
-Invariant: what the approver saw is what is sent: the arguments are checked before approval, nothing
-is added that changes their meaning, and the call's own id goes along as `Idempotency-Key`.
+Invariant: the request sent is the request approved. Arguments are validated before approval, and nothing is added that
+changes their meaning; the tool call id is sent as `Idempotency-Key`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class HttpRequestArguments(ToolArguments):
 @tool(
     approval=ToolApproval.MANUAL,
     idempotent=False,
-    # Whatever its method: a GET carries headers and an address of the model's choice.
+    # For every method: even a GET sends a URL and headers that the model chose.
     risks={ToolRisk.READS_UNTRUSTED, ToolRisk.ACTS_OUTWARD},
     timeout_s=30,
 )
@@ -71,7 +71,7 @@ async def http_request(arguments: HttpRequestArguments, call: ToolContext) -> To
 
 
 def as_output(response: FetchResponse) -> ToolOutput:
-    """The response as the model reads it: a status line, the headers, an empty line, the body."""
+    """The response as text for the model: a status line, the headers, an empty line, the body."""
     lines = [f"HTTP {response.status} from {response.url}"]
     lines += [f"{name}: {value}" for name, value in response.headers.items()]
     if response.is_binary:

@@ -1,10 +1,10 @@
-"""What an HTTP request of a tool may look like at all, whatever it is sent to.
+"""Rules for a tool's HTTP request that hold for any host.
 
-Checked when the model's arguments are validated, so that nobody is asked to approve a request that
-would be refused anyway, and again by the fetcher just before sending.
+They are checked when the model's arguments are validated, so that nobody has to approve a request that would be refused
+anyway. The fetcher checks them again just before sending.
 
-Invariant: the address that is checked, shown and connected to is read by one parser (yarl), so no
-two readers of the same URL can disagree about its host.
+Invariant: one parser (yarl) parses the URL for checking, display and connection, so no two steps can disagree about its
+host.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _FORBIDDEN = frozenset(
         "content-length",
         "expect",
         "accept-encoding",
-        # Identity and repetition are ours to state.
+        # Identity and idempotency are set by the system.
         "idempotency-key",
         "traceparent",
         "tracestate",
         "cookie",
         "cookie2",
         "forwarded",
-        # What metadata and identity services ask for as proof that no page made the request.
+        # Metadata and identity services require these as proof that no web page made the request.
         "metadata",
         "metadata-flavor",
         "x-identity-header",
@@ -67,7 +67,7 @@ def parse_url(text: str) -> URL:
         raise ValueError("only http and https URLs are allowed")
     if not host or not port:
         raise ValueError("the URL has no host")
-    # In the text too: yarl forgets an empty user, and "@" before the path has no other use.
+    # In the text too: yarl drops an empty user name, and "@" before the path has no other use.
     if url.user is not None or url.password is not None or "@" in re.split(r"[/?#]", text.partition("://")[2])[0]:
         raise ValueError("the URL must not hold credentials")
     return url.with_fragment(None)

@@ -1,6 +1,6 @@
-"""The tool `read_attachment`: what a file of this session holds, piece by piece.
+"""The tool `read_attachment`: reads a file of the session, piece by piece.
 
-Invariant: it reaches files of the session the turn runs in and no others; the text is data, handed on as a quotation.
+Invariant: it reads only files of the session that the turn runs in. The text is untrusted input, passed on as data.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The tool `search_history`: finds what was said before, in the sessions of the person the turn runs for.
+"""The tool `search_history`: searches earlier messages in the sessions of the turn's user.
 
-Invariant: it searches as the turn's user and as nobody else, whatever its arguments say. Unless the
-session it is asked in is that person's own and nobody else's, it searches that session only: what it found elsewhere
-would be told to people who may not read it there. What
-it finds is text that others may have written, handed to the model as a quotation.
+Invariant: it searches with the access of the turn's user, whatever its arguments. In a shared session, or one of
+another owner, it searches only that session: results from elsewhere would reach people who may not read them. Results
+are untrusted input, passed to the model as data.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class SearchHistoryArguments(ToolArguments):
     limit: int = Field(default=8, ge=1, le=MAX_RESULTS, description="Most results to return")
 
 
-# Untrusted too: what was said may repeat a page, a file, or somebody else.
+# Also untrusted: messages may repeat text of a page, a file or another person.
 @tool(idempotent=True, risks=READS, timeout_s=10)
 async def search_history(arguments: SearchHistoryArguments, call: ToolContext) -> ToolOutput:
     """Search the user's earlier conversations for words or phrases; returns the best matching passages."""
@@ -47,7 +46,7 @@ async def search_history(arguments: SearchHistoryArguments, call: ToolContext) -
             since=arguments.since,
             until=arguments.until,
             limit=arguments.limit,
-            # The question itself, and what this turn found already, would be the best matches.
+            # Otherwise the user's question and this turn's earlier results would be the best matches.
             not_turn_id=call.turn_id,
         )
     )

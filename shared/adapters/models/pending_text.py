@@ -1,4 +1,4 @@
-"""What an answer has told so far, on its way to its reader: text, and reasoning beside it."""
+"""Collects an answer's text and reasoning between the parser and the reader."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from shared.adapters.models.text import Joiner
 from shared.sessions.llm.protocol import ModelEvent, ModelReasoning, ModelText
 
 MAX_CHARS = 8 * 1024 * 1024
-"""Of text, reasoning and all that is kept beside them."""
+"""Of text, reasoning and stored items together."""
 
 _PARAGRAPH = "\n\n"
 
 
-class Telling:
-    """Of one answer. texts and thoughts: pieces that have come and nobody has been told yet, in order."""
+class PendingText:
+    """The output of one answer. texts, thoughts: pieces that have arrived and are not returned yet, in order."""
 
     __slots__ = ("_breaks", "_chars", "_text", "_thought", "texts", "thoughts", "told_thoughts")
 
@@ -28,11 +28,11 @@ class Telling:
 
     @property
     def has_begun(self) -> bool:
-        """Anything has come that a reader sees."""
+        """Whether anything visible to a reader has arrived."""
         return bool(self._chars or self.texts or self.thoughts)
 
     def think(self, text: str) -> None:
-        """Reasoning; in a paragraph of its own after a `break_thought`."""
+        """Add reasoning; after `break_thought` it begins a new paragraph."""
         if text:
             if self._breaks and (self.thoughts or self.told_thoughts):
                 self.thoughts.append(_PARAGRAPH)
@@ -43,13 +43,13 @@ class Telling:
         self._breaks = True
 
     def count(self, chars: int) -> None:
-        """Raises ModelFailed beyond what an answer may have."""
+        """Raises ModelFailed beyond MAX_CHARS."""
         self._chars += chars
         if self._chars > MAX_CHARS:
             raise endless()
 
     def take(self) -> list[ModelEvent]:
-        """What a reader has not been told yet. Raises ModelFailed."""
+        """The events not returned yet. Raises ModelFailed."""
         told: list[ModelEvent] = []
         if self.thoughts:
             thought = self._thought.take("".join(self.thoughts))
@@ -64,7 +64,7 @@ class Telling:
         return told
 
     def end(self) -> list[ModelEvent]:
-        """The rest, once nothing can come any more."""
+        """The remaining events, after the end of the stream."""
         told = self.take()
         self._tell_thought(self._thought.end(), told)
         left = self._text.end()

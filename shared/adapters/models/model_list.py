@@ -1,7 +1,7 @@
-"""What a server says of its models by itself: the window, in the list of its models.
+"""Reads a model's context window from a server's list of models.
 
 Sources: the lists of llama.cpp (`meta.n_ctx`), vLLM (`max_model_len`), Groq (`context_window`), Mistral
-(`max_context_length`), OpenRouter and Together (`context_length`). OpenAI's and Azure's say nothing of it.
+(`max_context_length`), OpenRouter and Together (`context_length`). OpenAI's and Azure's lists do not contain it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _LEAST, _MOST = 256, 100_000_000
 
 
 def window_of(models: Any, model: str) -> int | None:
-    """Tokens that the model reads and writes, from the body of `GET /models`; None: it does not say.
+    """The model's context window in tokens, from the body of `GET /models`; None: not listed.
 
-    A server of one model may list it under another name than it is asked for by.
+    A server with only one model may list it under another name than requests use.
     """
     listed = models.get("data") if isinstance(models, dict) else models
     found = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []

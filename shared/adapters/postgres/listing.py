@@ -1,0 +1,54 @@
+"""Lists that their callers filter: the conditions, the order and the parameters of one page. Implements no port.
+
+Invariant: a page begins behind the last item of the page before, in the very order of the list, so that no item is left
+out or shown twice while others come and go. Values travel as parameters, never in the text.
+"""
+
+from __future__ import annotations
+
+from typing import Any, LiteralString
+
+from psycopg import sql
+
+from shared.sessions.records.pages import Page
+
+
+class Listing:
+    """What a query adds to its own text: `conditions` at the end of a WHERE that has some, then `order`."""
+
+    def __init__(self, page: Page, *columns: tuple[str, str], descending: bool) -> None:
+        """columns: (table, column), one or two, unique together: what the list is sorted by and `page.after` holds."""
+        self._order = [sql.Identifier(*column) for column in columns]
+        self._direction = sql.SQL(" DESC" if descending else "")
+        self._narrowed: list[sql.Composable] = []
+        # One row more than the page holds tells whether there are more.
+        self.parameters: dict[str, Any] = {"limit": page.limit + 1}
+        if page.after is not None:
+            names = ("after_key", "after_id")[: len(columns)]
+            after = dict(zip(names, page.after, strict=False))
+            self._narrow(
+                sql.SQL("({}) {} ({})").format(
+                    sql.SQL(", ").join(self._order),
+                    sql.SQL("<" if descending else ">"),
+                    sql.SQL(", ").join(map(sql.Placeholder, after)),
+                ),
+                after,
+            )
+
+    def where(self, condition: LiteralString, **values: Any) -> None:
+        """Only rows for which this holds; all of them when the filter says nothing of it: when a value is None."""
+        if all(value is not None for value in values.values()):
+            self._narrow(sql.SQL(condition), values)
+
+    def _narrow(self, condition: sql.Composable, values: dict[str, Any]) -> None:
+        self._narrowed.append(sql.SQL(" AND ") + condition)
+        self.parameters |= values
+
+    @property
+    def conditions(self) -> sql.Composed:
+        return sql.Composed(self._narrowed)
+
+    @property
+    def order(self) -> sql.Composed:
+        columns = sql.SQL(", ").join(column + self._direction for column in self._order)
+        return sql.SQL(" ORDER BY ") + columns + sql.SQL(" LIMIT %(limit)s")

@@ -1,0 +1,115 @@
+"""The erasure of a session's rows, and the records of erasures, in PostgreSQL. Implements `ErasureRepository`.
+
+Invariant: what depends on the session's state is decided under its row lock, which is taken before any other. A record
+outlives the rows that it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+
+from shared.adapters.postgres.pool import PostgresPool, Row
+from shared.adapters.postgres.queries import load_queries
+from shared.adapters.postgres.rows import session_record
+from shared.adapters.postgres.sessions.sessions import cancel_open_turns
+from shared.durable.names import notification_instances
+from shared.errors import no_such_session
+from shared.sessions.approvals.notices import reminders_until
+from shared.sessions.life.erasure import Erasure, ErasureMark
+from shared.sessions.models import Session, SessionStatus
+from shared.sessions.records.policy import ApprovalPolicy
+
+_Q = load_queries("sessions/erasure")
+_S = load_queries("sessions/sessions")
+_T = load_queries("turns/turns")
+
+
+class PostgresErasures:
+    """`ErasureRepository` over PostgreSQL."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def mark(
+        self, session_id: str, user_id: str, check: Callable[[Session], None], *, now: datetime
+    ) -> ErasureMark | None:
+        """End the session, cancel its turns and put the erasure on record; None when its rows are gone already."""
+        key = {"session_id": session_id, "user_id": user_id}
+        async with self._pool.transaction() as connection:
+            row = await (await connection.execute(_S["lock_session_for_user"], key)).fetchone()
+            if row is None:
+                if await (await connection.execute(_Q["erasure_of_user"], key)).fetchone() is None:
+                    raise no_such_session()
+                return None
+            record = session_record(row)
+            if record.access != "owner":
+                raise no_such_session()
+            check(record.session)
+            ended_now = record.session.status is not SessionStatus.ENDED
+            if ended_now:
+                status = {"session_id": session_id, "status": "ENDED", "now": now, "access": record.access}
+                changed = await (await connection.execute(_S["set_session_status"], status)).fetchone()
+                assert changed is not None  # locked above
+                record = session_record(changed)
+            await connection.execute(_Q["mark_erasure"], {**key, "now": now})
+            interruption = await cancel_open_turns(connection, session_id, now=now)
+            return ErasureMark(record, interruption, ended_now)
+
+    async def has_open_turns(self, session_id: str) -> bool:
+        """Whether a turn of it is queued, runs or waits."""
+        row = await self._pool.fetch_one(_T["has_open_turns"], {"session_id": session_id})
+        return row is not None and bool(row["open"])
+
+    async def erase_rows(self, session_id: str) -> Erasure | None:
+        """Delete every row of the session, keeping what is still to be done elsewhere."""
+        key = {"session_id": session_id}
+        async with self._pool.transaction() as connection:
+            await connection.execute(_Q["lock_session"], key)
+            marked = await (await connection.execute(_Q["lock_erasure"], key)).fetchone()
+            if marked is None or marked["finished_at"] is not None:
+                return None
+            if marked["instances"] is None:
+                found = await (await connection.execute(_Q["durable_instances"], key)).fetchall()
+                await connection.execute(_Q["note_erased_rows"], {**key, "instances": _instances(found)})
+                await connection.execute(_Q["erase_idempotency_keys"], key)
+                await connection.execute(_Q["erase_session"], key)
+            row = await (await connection.execute(_Q["erasure"], key)).fetchone()
+            assert row is not None  # locked above
+            return Erasure(**row)
+
+    async def note_gone(self, session_id: str, instances: Sequence[str]) -> None:
+        """Take durable instances off what is left."""
+        await self._pool.execute(_Q["note_gone_instances"], {"session_id": session_id, "gone": list(instances)})
+
+    async def finish(self, session_id: str, tell: Callable[[], Awaitable[None]], *, now: datetime) -> bool:
+        """Finish and `tell`, which happens once unless it is cut here. False while instances are left, or for the
+        second of two who finish."""
+        async with self._pool.transaction() as connection:
+            cursor = await connection.execute(_Q["finish_erasure"], {"session_id": session_id, "now": now})
+            if cursor.rowcount == 0:
+                return False
+            await tell()
+            return True
+
+    async def claim_cut(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
+        """Claim erasures that nobody has worked on since `before`."""
+        rows = await self._pool.fetch_all(_Q["claim_cut_erasures"], {"before": before, "now": now, "limit": limit})
+        return [row["session_id"] for row in rows]
+
+    async def forget_finished(self, *, before: datetime) -> int:
+        """Drop the records of erasures finished before then; returns how many."""
+        return await self._pool.execute(_Q["forget_finished_erasures"], {"before": before})
+
+
+def _instances(rows: Sequence[Row]) -> list[str]:
+    """Every durable instance of the turns and approvals in `rows`."""
+    found: list[str] = []
+    for row in rows:
+        if row["instance_id"] is None:
+            found.append(row["id"])
+        else:
+            policy = ApprovalPolicy.model_validate(row["policy"])
+            reminders = reminders_until(policy, row["requested_at"], row["until"])
+            found += (row["instance_id"], *notification_instances(row["id"], reminders=reminders))
+    return found

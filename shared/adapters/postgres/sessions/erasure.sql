@@ -1,0 +1,62 @@
+-- name: mark_erasure
+INSERT INTO session_erasures (session_id, owner_id, requested_at, attempted_at)
+VALUES (%(session_id)s, %(user_id)s, %(now)s, %(now)s)
+ON CONFLICT (session_id) DO UPDATE -- a client-chosen id that was erased before, or a repeat before the rows went
+SET owner_id = excluded.owner_id, attempted_at = excluded.attempted_at, instances = NULL, finished_at = NULL,
+    by_retention = false,
+    requested_at = CASE WHEN session_erasures.finished_at IS NULL THEN session_erasures.requested_at
+                        ELSE excluded.requested_at END
+
+-- name: erasure_of_user
+SELECT 1 FROM session_erasures WHERE session_id = %(session_id)s AND owner_id = %(user_id)s
+
+-- name: lock_erasure
+SELECT instances, finished_at FROM session_erasures WHERE session_id = %(session_id)s FOR UPDATE
+
+-- name: lock_session
+SELECT id FROM sessions WHERE id = %(session_id)s FOR UPDATE
+
+-- name: durable_instances
+SELECT id, NULL AS instance_id, NULL AS policy, NULL AS requested_at, NULL AS until
+FROM turns WHERE session_id = %(session_id)s
+UNION ALL
+SELECT id, instance_id, policy, requested_at, coalesce(decided_at, expires_at)
+FROM approvals WHERE session_id = %(session_id)s
+
+-- name: note_erased_rows
+UPDATE session_erasures
+SET instances = %(instances)s,
+    messages = (SELECT count(*) FROM messages WHERE session_id = %(session_id)s),
+    turns = (SELECT count(*) FROM turns WHERE session_id = %(session_id)s),
+    incarnation = (SELECT incarnation FROM sessions WHERE id = %(session_id)s)
+WHERE session_id = %(session_id)s
+
+-- name: erase_idempotency_keys
+DELETE FROM idempotency_keys
+WHERE split_part(scope, '/', 3) = %(session_id)s
+   OR (outcome ? 'session_id' AND outcome ->> 'session_id' = %(session_id)s)
+
+-- name: erase_session
+DELETE FROM sessions WHERE id = %(session_id)s
+
+-- name: erasure
+SELECT session_id, owner_id, requested_at, instances, messages, turns, by_retention, incarnation
+FROM session_erasures WHERE session_id = %(session_id)s AND finished_at IS NULL
+
+-- name: note_gone_instances
+UPDATE session_erasures
+SET instances = (SELECT coalesce(array_agg(i), '{}') FROM unnest(instances) i WHERE i <> ALL (%(gone)s::text[]))
+WHERE session_id = %(session_id)s AND finished_at IS NULL
+
+-- name: finish_erasure
+UPDATE session_erasures SET finished_at = %(now)s
+WHERE session_id = %(session_id)s AND finished_at IS NULL AND instances = '{}'
+
+-- name: claim_cut_erasures
+UPDATE session_erasures SET attempted_at = %(now)s
+WHERE session_id IN (SELECT session_id FROM session_erasures WHERE finished_at IS NULL AND attempted_at < %(before)s
+                     ORDER BY attempted_at LIMIT %(limit)s)
+RETURNING session_id
+
+-- name: forget_finished_erasures
+DELETE FROM session_erasures WHERE finished_at < %(before)s

@@ -1,0 +1,16 @@
+"""Server-Sent Events as bytes."""
+
+from __future__ import annotations
+
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment, which readers skip."""
+
+KEEP_ALIVE_SECONDS = 15.0
+"""Proxies cut connections that are silent for a minute or so."""
+
+
+def sse(event: str, data: bytes, event_id: int | None = None) -> bytes:
+    """One server-sent event. data: JSON, so it holds no line break."""
+    if event_id is None:
+        return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event_id, event.encode(), data)

@@ -1,0 +1,86 @@
+"""TurnPlanner: makes the plan of a turn that is posted now, and finds the budget that refuses it."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Protocol
+
+from shared.principal import Principal
+from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, KnownModels, effective_config, plan_turn
+from shared.sessions.agents.catalog import unknown_agent
+from shared.sessions.limits.budgets import (
+    NO_DAILY_LIMITS,
+    DailyLimits,
+    MoneyBudgets,
+    MoneySpent,
+    TokenBudgets,
+    TokensUsed,
+    posting_refusal,
+    usage_day,
+)
+from shared.sessions.models import ApprovalMode, JsonObject
+from shared.sessions.posting.models import Posting
+from shared.sessions.records.sessions import DayUsed, SessionRecord
+
+
+class PostedSessions(Protocol):
+    """In one read all that posting to a session takes."""
+
+    async def get_for_posting(
+        self, session_id: str, user_id: str, *, day: date
+    ) -> tuple[SessionRecord, Agent | None, DayUsed]:
+        """Also the newest version of its agent that is stored, and what the user's turns have used on that day. Raises
+        NotFound."""
+        ...
+
+
+class TurnPlanner:
+    """Plans turns, of new messages and of messages that are answered again. Checks access."""
+
+    def __init__(
+        self,
+        sessions: PostedSessions,
+        *,
+        default_model: str,
+        limits: DailyLimits = NO_DAILY_LIMITS,
+        known: KnownModels | None = None,
+    ) -> None:
+        """known: facts about models, for the plan."""
+        self._sessions = sessions
+        self._default_model = default_model
+        self._limits = limits
+        self._known = known or KnownModels()
+
+    async def plan(
+        self,
+        session_id: str,
+        principal: Principal,
+        approval_mode: ApprovalMode | None,
+        *,
+        now: datetime,
+        output_schema: JsonObject | None = None,
+    ) -> Posting:
+        """The plan of a turn that is posted now, and why it must not begin. Raises NotFound, InvalidInput."""
+        record, agent, today = await self._sessions.get_for_posting(session_id, principal.user_id, day=usage_day(now))
+        if agent is None:
+            if record.session.agent_id not in {None, DEFAULT_AGENT.id}:
+                raise unknown_agent(record.session.agent_id)
+            agent = DEFAULT_AGENT
+        config = effective_config(agent, record.session.config)
+        plan = plan_turn(
+            agent,
+            config,
+            model=self._default_model,
+            approval_mode=approval_mode,
+            output_schema=output_schema,
+            known=self._known,
+        )
+        limits = self._limits
+        refusal = posting_refusal(
+            TokenBudgets(session=config.max_session_tokens, user_day=limits.daily_tokens),
+            TokensUsed(session=record.used_tokens, user_day=today.tokens),
+            now=now,
+            money=MoneyBudgets(session=config.max_session_cost_usd, user_day=limits.daily_cost_usd),
+            spent=MoneySpent(session=record.used_cost_usd, user_day=today.cost_usd),
+        )
+        return Posting(record, plan, config.concurrency, refusal)
