@@ -1,11 +1,11 @@
-"""What a binding extension of the dev host looks like.
+"""The interface between the dev host and its binding extensions.
 
 The dev host itself only knows HTTP and timers. Durable Functions and SignalR plug in through
 `Extension`, as binding extensions do in the real host: they claim binding types, resolve inputs,
-send outputs, serve webhooks, and may start work of their own (a durable engine).
+send outputs, serve webhooks, and may do work of their own (a durable engine).
 
-Invariant: an extension never touches user code. It calls functions through `Host.invoke`, so that
-every invocation is converted, logged and failed by one piece of code.
+Invariant: an extension never calls user code itself. It calls functions through `Host.invoke`, so that
+one piece of code converts, logs and fails every invocation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from devhost.extensions.timeline import Timeline
 
 if TYPE_CHECKING:
-    from starlette.routing import BaseRoute  # `./dev up` reads names here, and serves nothing itself
+    from starlette.routing import BaseRoute  # not imported at runtime, since `./dev up` only reads names from here
 
 
 class HostError(Exception):
@@ -73,21 +73,23 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class TriggerData:
-    """What started an invocation, for binding expressions such as `{headers.x}` and `{query.user}`."""
+    """The trigger's data of an invocation, for binding expressions such as `{headers.x}` and `{query.user}`."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     """Lower-cased names."""
     query: Mapping[str, str] = field(default_factory=dict)
     route: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """The request's JSON object, when it has one and a `Content-Length`."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostContext:
-    """What an extension may know of its host."""
+    """What a host tells its extensions."""
 
     app_dir: Path
     data_dir: Path
-    """Exists; the extension keeps its state in files or folders of its own below it."""
+    """The data folder, which exists. An extension keeps its state in its own files or folders below it."""
     base_url: str
     """Public origin, e.g. `http://127.0.0.1:7071` (no trailing slash)."""
     host_json: Mapping[str, Any]
@@ -98,7 +100,7 @@ class HostContext:
 
 
 class Host(Protocol):
-    """The part of the host an extension calls."""
+    """The part of the host that extensions call."""
 
     context: HostContext
 
@@ -119,7 +121,7 @@ class Extension(Protocol):
     """A binding extension. Constructed before the app is indexed, bound to the host afterwards."""
 
     name: str
-    """As under `extensions` in host.json and in `/runtime/webhooks/{name}`; e.g. `durableTask`, `signalR`."""
+    """Its key under `extensions` in host.json and in `/runtime/webhooks/{name}`, e.g. `durableTask`, `signalR`."""
     trigger_types: frozenset[str]
     input_types: frozenset[str]
     output_types: frozenset[str]
@@ -136,11 +138,11 @@ class Extension(Protocol):
         ...
 
     async def start(self) -> None:
-        """Begin work of its own; functions may be invoked from now on."""
+        """Start the extension's own work; functions may be invoked from now on."""
         ...
 
     async def stop(self) -> None:
-        """Stop taking new work, let go of what runs, flush and close. Idempotent."""
+        """Stop accepting work, abandon running work, flush and close. Idempotent."""
         ...
 
     async def resolve_input(self, binding: Binding, trigger: TriggerData) -> str | bytes:
@@ -158,20 +160,20 @@ class Extension(Protocol):
 
 @runtime_checkable
 class OffersSettings(Protocol):
-    """Optional for an extension: settings it would set for the app, such as an endpoint it serves."""
+    """Optional for an extension: defaults for app settings, such as the address of an endpoint that it serves."""
 
     def default_settings(self, base_url: str) -> Mapping[str, str]:
-        """Called before the app is indexed. A setting the app already has is left alone."""
+        """Called before the app is indexed. A setting that the app already has is not changed."""
         ...
 
 
 type Cell = tuple[str, str | None]
-"""Text, and the key of its details when there are some; a key that is a path, `/...`, leads there on this host."""
+"""Text, and the key of its details if there are any. A key that is a path, `/...`, links to that path on this host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Leads to a page of the same extension: to its details under a key, or to its list."""
+    """A link to a page of the same extension: to the details under a key, or to its list."""
 
     text: str
     detail: str | None = None
@@ -181,13 +183,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Something to show to a person on the host's own pages."""
+    """A table for the host's own pages."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     links: Sequence[Link] = ()
-    """Other views of it, such as filters and further pages."""
+    """Links to other views of the table, such as filters and further pages."""
 
 
 type Shown = Table | Timeline
@@ -195,16 +197,16 @@ type Shown = Table | Timeline
 
 @runtime_checkable
 class ShowsPages(Protocol):
-    """Optional for an extension: what `/admin/pages` shows of it."""
+    """Optional for an extension: its content on `/admin/pages`."""
 
     def overview(self) -> Sequence[Shown]:
-        """Its part of the first page: short."""
+        """Its short part of the first page."""
         ...
 
     def page(self, detail: str | None, query: Mapping[str, str]) -> Sequence[Shown]:
-        """A page of its own: its list, or the details under a key that a cell carried; empty when there is none.
+        """The extension's own page: its list, or the details under a cell's key; empty when the page does not exist.
 
-        query: untrusted; what is malformed is taken as absent.
+        query: untrusted input; malformed values count as absent.
         """
         ...
 

@@ -1,7 +1,7 @@
 """HTTP functions of the classic kind: `func.HttpRequest` in, `func.HttpResponse` out.
 
-Turns an ASGI request into what the worker's converter expects and its answer back into a response.
-Invariant: the body is read whole and bounded before user code runs.
+Converts an ASGI request for the worker's converter, and the result back into a response.
+Invariant: the whole body is read, up to a limit, before user code runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from azure_functions_runtime.bindings.datumdef import Datum
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from devhost.asgi.replies import BodyTooLarge, ClientGone, send_response
 
@@ -20,7 +20,7 @@ type HeaderList = list[tuple[bytes, bytes]]
 
 
 def header_values(scope: Scope) -> dict[str, str]:
-    """Lower-cased names; repeated headers joined by a comma, as the host hands them to the worker."""
+    """Headers by lower-case name, repeated ones joined by a comma, as the real host passes them to the worker."""
     values: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), _header_text(raw_value)
@@ -39,7 +39,7 @@ def query_values(scope: Scope) -> dict[str, str]:
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes:
-    """The whole request body. Raises BodyTooLarge, or ClientGone when the caller left half-way."""
+    """The whole request body. Raises BodyTooLarge, or ClientGone when the caller disconnects."""
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -53,6 +53,29 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes:
         if not message.get("more_body", False):
             return chunk if not chunks else b"".join([*chunks, chunk])
         chunks.append(chunk)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object; empty when it is none."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` for a request whose body has been read."""
+    is_given = False
+
+    async def again() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
 
 
 def request_datum(
@@ -76,7 +99,7 @@ def request_datum(
 
 
 async def send_datum(send: Send, result: Datum | None) -> None:
-    """Answer with what the function returned; 204 when it has no http output at all."""
+    """Send the function's return value; 204 when it has no http output."""
     if result is None:
         await send_response(send, 204)
         return
@@ -99,7 +122,7 @@ async def _send_http(send: Send, value: Mapping[str, Any]) -> None:
 
 
 async def _send_text(send: Send, text: str) -> None:
-    """A bare string: the host reads JSON in it, and an object with a `body` describes a whole response."""
+    """Send a bare string. As in the real host, JSON of an object with a `body` describes a whole response."""
     content_type = b"text/plain; charset=utf-8"
     status, headers = 200, []
     if text[:1] in {"{", "["}:

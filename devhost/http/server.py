@@ -1,11 +1,11 @@
-"""The ASGI application of the host: who answers a request.
+"""The ASGI application of the host, which routes each request.
 
-Order: routes of extensions, the admin API, the app's functions, the landing page, 404. Unknown route and
-wrong method are both 404 with an empty body, for the method is part of a route; an unhandled error is 500
-with an empty body, its story only in the log.
+Order: routes of extensions, the admin API, the app's functions, the landing page, 404. An unknown route and a wrong
+method are both 404 with an empty body, since the method is part of a route. An unhandled error is 500 with an empty
+body; its details are only in the log.
 
-Invariant: no response is started before a function's outputs are sent, and whatever fails before the
-response started is answered.
+Invariant: no response is started before a function's outputs are sent, and a failure before that point still gets
+a response.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from devhost.asgi.identity import add_principal
 from devhost.asgi.replies import BodyTooLarge, ClientGone, ResponseWatch, declared_length, limited, send_response
 from devhost.correlation import correlation_id_of, new_id
 from devhost.extensions.contract import HTTP_TRIGGER, Function, FunctionFailed, HostError, TriggerData
-from devhost.http.classic import header_values, query_values, read_body, request_datum, send_datum
+from devhost.http.classic import (
+    header_values,
+    json_object,
+    query_values,
+    read_body,
+    replayed,
+    request_datum,
+    send_datum,
+)
 from devhost.http.routing import Route, RouteTable, parse_template, request_path
 from devhost.http.streaming import as_response, error_response, make_request
 from devhost.pages.landing import LANDING_PAGE
@@ -57,7 +65,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class HttpPolicy:
-    """What the host was told about HTTP."""
+    """The host's HTTP settings."""
 
     options: HttpOptions
     body_limit_bytes: int
@@ -91,7 +99,7 @@ class HttpApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         first = scope["path"][1:].partition("/")[0].lower()
         if first != "runtime" and await self._extension_routes.handle(first, scope, receive, send):
-            # Endpoints that are services of their own in Azure, with CORS rules of their own.
+            # In Azure these endpoints are separate services with their own CORS rules.
             return
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
@@ -102,7 +110,7 @@ class HttpApp:
         path = request_path(scope["path"], scope.get("raw_path"))
         first = path[1:].partition("/")[0].lower()
         if first == "runtime":
-            # Extensions guard their webhooks themselves, with system keys of their own.
+            # Extensions guard their webhooks themselves, with their own system keys.
             if not await self._extension_routes.handle(first, scope, receive, send):
                 await send_response(send, 404)
             return
@@ -141,7 +149,7 @@ class HttpApp:
             else:
                 await send_response(send, 413 if isinstance(failure.__cause__, BodyTooLarge) else 500)
         except Exception:
-            # The outermost edge: an answer that is no HTTP (a header or status that cannot be sent) ends here.
+            # The outermost edge: handles responses with a header or status that cannot be sent.
             logger.exception("the answer of %s could not be sent", endpoint.plan.function.name)
             if not send.started:
                 await send_response(send, 500)
@@ -162,11 +170,18 @@ class HttpApp:
             raise BodyTooLarge
         streaming = endpoint.plan.call.is_streaming
         query = query_values(scope) if endpoint.needs_trigger_data or not streaming else {}
-        trigger = TriggerData(headers, query, route)
+        body: bytes | None = None
+        if not streaming or (endpoint.needs_trigger_data and length):
+            body = await read_body(receive, self._policy.body_limit_bytes)
+        of_body = json_object(body) if endpoint.needs_trigger_data and length and body else {}
+        trigger = TriggerData(headers, query, route, of_body)
         invocation = Invocation(new_id(), headers.get("traceparent", ""), headers.get("tracestate", ""))
         correlation = correlation_id_of(headers)
         if streaming:
-            bounded = limited(receive, self._policy.body_limit_bytes) if length is None else receive
+            if body is not None:
+                bounded = replayed(body, receive)
+            else:
+                bounded = limited(receive, self._policy.body_limit_bytes) if length is None else receive
             request = make_request(scope, bounded, send, route, invocation.invocation_id)
             async with self._turns:
                 result = await self._dispatcher.run(
@@ -174,7 +189,7 @@ class HttpApp:
                 )
             await self._send_streaming(endpoint, result, scope, bounded, send)
             return
-        body = await read_body(receive, self._policy.body_limit_bytes)
+        assert body is not None
         payload = request_datum(scope, headers, query, route, body)
         async with self._turns:
             result = await self._dispatcher.run(endpoint.plan, payload, trigger, invocation, correlation)
@@ -188,13 +203,13 @@ class HttpApp:
         except FunctionFailed as failure:
             logger.error("%s failed: %s", endpoint.plan.function.name, failure.message)
             raise
-        # When it fails half-way it is too late for a status: the connection closes early, and so the caller
-        # can tell that the body is cut.
+        # After a failure half-way it is too late for a status. The connection closes early, so the caller sees
+        # that the body is incomplete.
         await response(scope, receive, send)
 
 
 class _ExtensionRoutes:
-    """Routes of extensions, found by their first path segment so that other requests pay nothing."""
+    """Routes of extensions, indexed by their first path segment so that other requests cost nothing."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         firsts = [(str(getattr(route, "path", "")).strip("/").partition("/")[0], route) for route in routes]

@@ -1,11 +1,12 @@
 """Binding expressions: `{headers.x-user}`, `{query.user}`, `{routeparam}` inside a binding's text.
 
-Invariant: an expression that has no value fails the invocation. It never becomes an empty user id, which
-would hand out a connection that belongs to nobody.
+Invariant: an expression without a value fails the invocation. It never becomes an empty user id, which
+would issue a connection without an owner.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from devhost.extensions.contract import TriggerData
 
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
-_ROUTE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def unsupported_expressions(text: str) -> list[str]:
@@ -27,28 +28,36 @@ def resolve_expressions(text: str, trigger: TriggerData) -> str:
 
 
 def _is_supported(name: str) -> bool:
-    source, dot, key = name.partition(".")
-    if dot:
-        return source.lower() in {"headers", "query"} and bool(key)
-    return _ROUTE_NAME.fullmatch(name) is not None
+    parts = name.split(".")
+    return parts[0].lower() != "sys" and all(_NAME.fullmatch(part) for part in parts)
 
 
 def _value(name: str, trigger: TriggerData) -> str:
-    source, dot, key = name.partition(".")
-    if dot and source.lower() == "headers":
-        value = _lookup(trigger.headers, key)
-    elif dot and source.lower() == "query":
-        value = _lookup(trigger.query, key)
-    elif name.lower() == "rand-guid":
-        value = str(uuid.uuid4())
-    else:
-        value = _lookup(trigger.route, name)
-    if value is None:
+    if name.lower() == "rand-guid":
+        return str(uuid.uuid4())
+    value: object = _binding_data(trigger)
+    for key in name.split("."):
+        value = _lookup(value, key) if isinstance(value, Mapping) else None
+    if value is None or isinstance(value, (Mapping, list)):
         raise ValueError(f"binding expression {{{name}}}: the request has no such value")
-    return value
+    return value if isinstance(value, str) else json.dumps(value)
 
 
-def _lookup(values: Mapping[str, str], key: str) -> str | None:
+def _binding_data(trigger: TriggerData) -> Mapping[str, object]:
+    """What expressions read, in the order in which Azure fills it: a JSON body, the query and the route, each over the
+    one before. `headers` and `query` are added only where nothing has that name, so a caller can put others there.
+
+    Source: HttpTriggerAttributeBindingProvider.GetRequestBindingDataAsync of the Http extension 3.2.0; the real host.
+    """
+    data: dict[str, object] = {}
+    for part in (trigger.body, trigger.query, trigger.route):
+        data |= {name.lower(): value for name, value in part.items()}
+    data.setdefault("query", trigger.query)
+    data.setdefault("headers", trigger.headers)
+    return data
+
+
+def _lookup(values: Mapping[str, object], key: str) -> object:
     if key in values:
         return values[key]
     lowered = key.lower()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
+from devhost.signalr.tokens import USER_CLAIM
 from devhost.testing import HostProcess, host_process
 from tests.devhost.signalr.signalr_harness import NodeClients
 
@@ -67,6 +69,25 @@ async def test_route_and_query_values_make_the_user_id(host: HostProcess, client
     async with httpx.AsyncClient(base_url=host.base_url, timeout=30) as http:
         await http.post("/api/messages", json={"text": "hello", "user": "ben@red"})
     assert await clients.message("ben") == ["hello"]
+
+
+async def test_a_json_body_reaches_expressions_and_the_app(host: HostProcess) -> None:
+    async with httpx.AsyncClient(base_url=host.base_url, timeout=30) as http:
+        taken = await http.post(
+            "/api/negotiate", headers={"x-chat-user": "eve"}, json={"headers": {"x-chat-user": "ann"}}
+        )
+        chunked = await http.post(
+            "/api/negotiate", headers={"x-chat-user": "eve"}, content=_pieces(b'{"headers": {"x-chat-user": "ann"}}')
+        )
+    users = [
+        jwt.decode(answer.json()["accessToken"], options={"verify_signature": False}) for answer in (taken, chunked)
+    ]
+    # Without Content-Length the real host does not read the body.
+    assert [claims[USER_CLAIM] for claims in users] == ["ann", "eve"]
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 async def test_an_output_that_cannot_be_sent_fails_the_call_after_user_code_ran(host: HostProcess) -> None:

@@ -117,6 +117,38 @@ def test_expressions_take_headers_query_and_route_values() -> None:
     assert resolve_expressions("{headers.X-User}/{query.room}/{team}", trigger) == "anna/7/red"
 
 
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("{user}", "of the body"),
+        ("{room}", "of the query"),  # over the body
+        ("{team}", "of the route"),  # over both
+        ("{who.name}", "nested"),
+        ("{count}", "3"),
+        ("{headers.x-user}", "eve"),
+    ],
+)
+def test_expressions_read_body_query_and_route_in_azures_order(expression: str, value: str) -> None:
+    trigger = TriggerData(
+        headers={"x-user": "eve"},
+        query={"room": "of the query", "team": "of the query"},
+        route={"team": "of the route"},
+        body={"User": "of the body", "room": "body", "team": "body", "who": {"name": "nested"}, "count": 3},
+    )
+    assert resolve_expressions(expression, trigger) == value
+
+
+@pytest.mark.parametrize("part", [{"body": {"Headers": {"X-User": "ann"}}}, {"query": {"headers": "ann"}}])
+def test_a_caller_can_put_something_else_in_the_place_of_the_headers(part: dict[str, Any]) -> None:
+    """Azure's rule, and why no app may trust `{headers.…}`."""
+    trigger = TriggerData(headers={"x-user": "eve"}, **part)
+    if "body" in part:
+        assert resolve_expressions("{headers.x-user}", trigger) == "ann"
+    else:
+        with pytest.raises(ValueError, match="no such value"):
+            resolve_expressions("{headers.x-user}", trigger)
+
+
 @pytest.mark.parametrize("expression", ["{headers.x-user}", "{query.user}", "{team}"])
 def test_an_expression_without_a_value_fails_instead_of_being_empty(expression: str) -> None:
     with pytest.raises(ValueError, match="no such value"):

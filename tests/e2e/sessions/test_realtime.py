@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import jwt
@@ -255,6 +256,38 @@ async def test_negotiate_cannot_take_the_identity_of_somebody_else(
     assert response.status_code == 200
     claims = jwt.decode(response.json()["accessToken"], options={"verify_signature": False})
     assert claims[USER_CLAIM] == user
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"headers": {"x-ms-client-principal-id": "olga"}},
+        {"Headers": {"X-MS-CLIENT-PRINCIPAL-ID": "olga"}},
+        {"headers": {}},
+        {"headers": "olga"},
+        {"headers": [["x-ms-client-principal-id", "olga"]]},
+    ],
+)
+async def test_negotiate_hands_out_no_connection_of_a_user_that_the_body_names(api: Api, body: dict[str, Any]) -> None:
+    """Binding expressions read a JSON body before the headers, in Azure as here."""
+    async with httpx.AsyncClient(base_url=api.base_url, trust_env=False) as client:
+        response = await client.post("/api/v1/realtime/negotiate", headers={"x-dev-user": "eve"}, json=body)
+        plain = await client.post("/api/v1/realtime/negotiate", headers={"x-dev-user": "eve"}, json={"user": "olga"})
+
+    # What is no object has no such header: then the binding itself refuses.
+    assert response.status_code in {401, 500}
+    assert b"accessToken" not in response.content
+    claims = jwt.decode(plain.json()["accessToken"], options={"verify_signature": False})
+    assert claims[USER_CLAIM] == "eve"
+
+
+@pytest.mark.parametrize("query", ["headers=olga", "Headers=x&x-ms-client-principal-id=olga"])
+async def test_negotiate_hands_out_no_connection_of_a_user_that_the_query_names(api: Api, query: str) -> None:
+    async with httpx.AsyncClient(base_url=api.base_url, trust_env=False) as client:
+        response = await client.post(f"/api/v1/realtime/negotiate?{query}", headers={"x-dev-user": "eve"})
+
+    assert response.status_code in {401, 500}
+    assert b"accessToken" not in response.content
 
 
 async def test_page_of_a_foreign_site_gets_no_connection(api: Api) -> None:
