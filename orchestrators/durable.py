@@ -19,6 +19,13 @@ type Steps[Result] = Generator[Any, Any, Result]
 
 _PARALLEL_RETRY = df.RetryOptions(2_000, 30)
 """For activities that run side by side, where the loop below cannot be used: every 2 s for a minute."""
+_TIMER = timedelta(days=5)
+"""Below the six days beyond which Azure Storage cuts a timer into slices of three. Source: the extension's
+`maximumShortTimerDuration`, in every history."""
+_LONGEST_LAST_TIMER = timedelta(days=5, hours=12)
+"""So that the last timer of a wait runs for half a day at least: fired a little early it is still known as the last."""
+_EARLY = timedelta(hours=1)
+"""Timers may fire before their time: 0.2 s were seen on Azure Storage."""
 
 
 def call_activity(
@@ -64,11 +71,8 @@ def all_of(context: df.DurableOrchestrationContext, tasks: Sequence[Any]) -> Any
 
 
 def wait(context: df.DurableOrchestrationContext, event: str, until: datetime) -> Steps[bool]:
-    """Wait for an external event or a time (aware UTC). True when the event came.
-
-    The losing timer is cancelled before anything else is yielded, since an open timer keeps an instance Running until
-    it fires. The event's payload is not used: the decision is in the store.
-    """
+    """Wait for an external event or a time (aware UTC). True when the event came. The event's payload is not used: the
+    decision is in the store."""
     return (yield from wait_for(context, listen(context, event), until))
 
 
@@ -79,12 +83,20 @@ def listen(context: df.DurableOrchestrationContext, event: str) -> Any:
 
 
 def wait_for(context: df.DurableOrchestrationContext, arrived: Any, until: datetime) -> Steps[bool]:
-    """Wait for a task of `listen` or a time. True when the event came, also when it came before this call."""
-    if arrived.is_completed:
-        return True
-    deadline = context.create_timer(until)
-    winner = yield context.task_any([arrived, deadline])
-    if winner == deadline:
-        return False
-    deadline.cancel()
+    """Wait for a task of `listen` or a time. True when the event came, also when it came before this call.
+
+    Long waits have several timers, one after the other: an open timer keeps an instance Running until it fires, and the
+    SDK's `cancel` has no effect on a timer of more than six days (durable-python 573). The losing timer is cancelled
+    before anything else is yielded.
+
+    A history that began with one long timer goes on: each of its timers, however long, stands for one of these.
+    """
+    while not arrived.is_completed:
+        now = context.current_utc_datetime
+        timer = context.create_timer(until if until - now <= _LONGEST_LAST_TIMER else now + _TIMER)
+        winner = yield context.task_any([arrived, timer])
+        if winner != timer:
+            timer.cancel()
+        elif until - context.current_utc_datetime < _EARLY:
+            return False
     return True

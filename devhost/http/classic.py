@@ -59,7 +59,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     """The body as a JSON object; empty when it is none."""
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

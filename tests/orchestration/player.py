@@ -25,6 +25,12 @@ START_US = 1_767_225_600_000_000
 """2026-01-01T00:00:00Z."""
 _SECOND_US = 1_000_000
 MOST_EPISODES = 200
+_SLICES = {
+    "upperSchemaVersionNew": 3,
+    "maximumShortTimerDuration": "6.00:00:00",
+    "longRunningTimerIntervalDuration": "3.00:00:00",
+}
+"""As the extension sends it with Azure Storage. Source: recorded contexts of the extension 3.19.0."""
 
 
 class ActivityFailed(Exception):
@@ -58,6 +64,8 @@ class Play:
     instance_id: str = "turn-1"
     input: Json | None = None
     now_us: int = START_US
+    slices: bool = False
+    """The host cuts timers of more than six days into slices of three, as Azure Storage does."""
     activities: dict[int, ActivityWork] = field(default_factory=dict)
     timers: dict[int, TimerWork] = field(default_factory=dict)
     children: dict[int, ChildWork] = field(default_factory=dict)
@@ -175,7 +183,7 @@ class Play:
             "parentInstanceId": None,
             "upperSchemaVersion": 1,
             "upperSchemaVersionNew": 2,
-        }
+        } | (_SLICES if self.slices else {})
 
     def _take(self, decision: Decision) -> None:
         for work in decision.activities:

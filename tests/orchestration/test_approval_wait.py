@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import azure.durable_functions as df
 import pytest
 
 from orchestrators import approval as approval_module
@@ -105,6 +110,95 @@ def test_asking_is_repeated_while_the_database_is_away() -> None:
     play.complete(REQUEST_APPROVAL, {"approval_id": "a1", "expires_at": instant(play, WAIT_S)})
     play.hear(EVENT).fail(EXECUTE_TOOL).pass_time().complete(EXECUTE_TOOL, {"status": "completed"})
     assert (play.output, play.is_over) == ("completed", True)
+
+
+# Long waits. ---------------------------------------------------------------------------------------------------------
+
+DAY_S = 86_400.0
+
+
+def _long(days: float, *, slices: bool, orchestrator: Any = approval_module.approval) -> Play:
+    """Up to the wait. slices: on Azure Storage; on the Scheduler a timer has any length."""
+    play = Play(orchestrator, APPROVAL, "turn-1:call-1", {"tool_call_id": "call-1"}, slices=slices).begin()
+    return play.complete(REQUEST_APPROVAL, {"approval_id": "a1", "expires_at": instant(play, days * DAY_S)})
+
+
+_FORMER = df.Blueprint()
+
+
+@_FORMER.orchestration_trigger(context_name="context", orchestration=APPROVAL)
+def former(context: df.DurableOrchestrationContext) -> Any:
+    """The approval as it waited before: one timer, however long."""
+    yield context.call_activity(REQUEST_APPROVAL, {"tool_call_id": "call-1", "instance_id": context.instance_id})
+    until = context.current_utc_datetime + timedelta(days=former_days)
+    winner = yield context.task_any([context.wait_for_external_event(EVENT), context.create_timer(until)])
+    raise AssertionError(f"only its beginning is played, not {winner}")
+
+
+former_days = 0.0
+
+
+@pytest.mark.parametrize("slices", [True, False])
+@pytest.mark.parametrize("days", [4.9, 5.4, 5.9, 6.1, 10, 29.9])
+@pytest.mark.parametrize("after_days", [0.5, 5.5, 9, 25])
+def test_a_decision_ends_a_wait_of_any_length_at_once(days: float, after_days: float, *, slices: bool) -> None:
+    play = _long(days, slices=slices)
+    begun = play.now_us
+    while play.timers and (min(t.fire_at_us for t in play.timers.values()) - begun) / 1e6 < after_days * DAY_S:
+        play.pass_time()
+        if play.activities:
+            return  # its deadline came first: another test's
+    play.hear(EVENT)
+    assert play.timers == {}, "an open timer would keep the instance running until it fires"
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1"}]
+    assert play.complete(EXECUTE_TOOL, {"status": "completed"}).is_over
+
+
+@pytest.mark.parametrize("slices", [True, False])
+@pytest.mark.parametrize("days", [0.001, 4.9, 5.4, 5.9, 6.1, 10, 29.9])
+def test_a_wait_of_any_length_ends_at_its_deadline(days: float, *, slices: bool) -> None:
+    play = _long(days, slices=slices)
+    begun = play.now_us
+    while not play.activities:
+        assert len(play.timers) == 1
+        play.pass_time()
+    assert (play.now_us - begun) / 1e6 == pytest.approx(days * DAY_S, abs=2)
+    assert max(play.waited_s) < 6 * DAY_S, "the SDK cannot cancel a longer one"
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1", "deadline_passed": True}]
+
+
+@pytest.mark.parametrize("early_s", [0.0, 0.3])
+@pytest.mark.parametrize("slices", [True, False])
+@pytest.mark.parametrize("days", [0.5, 5.7, 6.1, 10, 13, 29.9])
+@pytest.mark.parametrize("fired", [0, 1, 2])
+@pytest.mark.parametrize("decided", [True, False])
+def test_a_wait_that_began_with_one_long_timer_goes_on(
+    days: float, fired: int, early_s: float, *, slices: bool, decided: bool
+) -> None:
+    """Instances that wait while the app is deployed: their histories hold the timers of the former code."""
+    global former_days
+    former_days = days
+    play = _long(days, slices=slices, orchestrator=former)
+    begun = play.now_us
+    for _ in range(fired):
+        if (min(t.fire_at_us for t in play.timers.values()) - begun) / 1e6 > (days - 0.01) * DAY_S:
+            break  # the last one
+        play.pass_time()
+    play.orchestrator = approval_module.approval
+    if decided:
+        play.hear(EVENT)
+        assert play.timers == {}
+        assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1"}]
+    else:
+        while not play.activities:
+            [task_id] = play.timers
+            play.timers[task_id] = replace(
+                play.timers[task_id], fire_at_us=play.timers[task_id].fire_at_us - int(early_s * 1e6)
+            )
+            play.pass_time()
+        assert (play.now_us - begun) / 1e6 == pytest.approx(days * DAY_S, abs=2)
+        assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1", "deadline_passed": True}]
+    assert play.complete(EXECUTE_TOOL, {"status": "completed"}).is_over
 
 
 # Reminders and escalation. Every step of a play is a whole replay: a kill between any two of them changes nothing. ---
