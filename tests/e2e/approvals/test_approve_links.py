@@ -163,6 +163,9 @@ async def test_form_that_is_no_decision_decides_nothing(api: Api, parley: AppHos
         {"origin": "{own}.evil.test"},
         {"origin": "null"},
         {"origin": "http://["},
+        {"origin": "null", "x-forwarded-host": ""},
+        {"origin": "https://evil.test", "host": "127.0.0.1:41231", "x-forwarded-host": "chat.example"},
+        {"origin": "https://evil.test", "x-forwarded-host": "evil.test, chat.example"},
     ],
     ids=str,
 )
@@ -179,7 +182,14 @@ async def test_form_of_another_site_decides_nothing(
 
 @pytest.mark.parametrize(
     "headers",
-    [{"sec-fetch-site": "same-origin", "origin": "{own}"}, {"sec-fetch-site": "none"}, {"origin": "{own}"}, {}],
+    [
+        {"sec-fetch-site": "same-origin", "origin": "{own}"},
+        {"sec-fetch-site": "none"},
+        {"origin": "{own}"},
+        {},
+        # Behind a proxy, as in Azure: `Host` is the worker's own.
+        {"origin": "https://chat.example", "host": "127.0.0.1:41231", "x-forwarded-host": "chat.example"},
+    ],
     ids=str,
 )
 async def test_form_of_our_own_page_is_taken(api: Api, parley: AppHost, sink: Sink, headers: dict[str, str]) -> None:
