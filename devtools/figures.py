@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from devtools.sizing.costs import costs_table, prices_table
+from devtools.sizing.memory import memory_table
 from devtools.sizing.scale import ROOT, limits_table, measured_table, scale_table
 
 PAGES = (ROOT / "docs" / "operations.md", ROOT / "infra" / "README.md")
@@ -19,6 +20,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "measured": measured_table,
     "scale": scale_table,
     "limits": limits_table,
+    "memory": memory_table,
     "costs": costs_table,
     "prices": prices_table,
 }

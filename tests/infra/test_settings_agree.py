@@ -13,6 +13,8 @@ from devtools.infra import bicep
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.principal import Role
 from shared.settings import Settings
+from triggers.http.endpoints import MAX_BODY_BYTES
+from triggers.http.multipart import FORM_BYTES
 
 ROOT = Path(__file__).parents[2]
 OF_THE_PLATFORM = {
@@ -38,6 +40,7 @@ OF_THE_HOST = (
     "AzureSignalRConnectionString__c",
     "AzureWebJobsStorage__",
     "DURABLE_TASK_SCHEDULER_CONNECTION_STRING",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
     "OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID",
 )
 """Read by host, platform and Azure's libraries, never by the app."""
@@ -73,6 +76,13 @@ def test_infra_names_the_settings_of_the_code() -> None:
     assert named == _code() - BY_IDENTITY
     for name in BY_IDENTITY:
         assert any(other.startswith(f"{name}__") for other in _infra())
+
+
+def test_the_host_takes_the_largest_upload_and_nothing_larger() -> None:
+    infra = _infra()
+
+    assert int(str(infra["FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"])) == int(str(infra["ATTACHMENT_MAX_BYTES"])) + FORM_BYTES
+    assert FORM_BYTES < MAX_BODY_BYTES < int(str(infra["ATTACHMENT_MAX_BYTES"]))
 
 
 def test_every_literal_of_infra_is_a_value_the_code_takes() -> None:

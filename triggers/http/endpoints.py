@@ -251,7 +251,7 @@ async def _answer(
         _refuse_forged(req, operation, everything.settings.public_base_url)
         if not operation.public:
             principal = caller_of(req, everything.settings)
-            # Before the body is read, so that a refused request stays cheap.
+            # Before we read the body. Azure's host has read one with a Content-Length by now (docs/operations.md).
             admission = await everything.limiter.admit(principal.user_id)
             limits = admission.headers
             admission.check()

@@ -15,7 +15,7 @@ from shared.sessions.files.spool import Spool
 
 FILE_FIELD = "file"
 
-_FORM_BYTES = 64 * 1024
+FORM_BYTES = 64 * 1024
 """Bytes allowed around the file: boundaries, headers, preamble and epilogue."""
 
 _PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
@@ -31,7 +31,7 @@ async def receive_file(req: Request, spool: Spool, max_bytes: int) -> str | None
     try:
         async for chunk in req.stream():
             received += len(chunk)
-            if received > max_bytes + _FORM_BYTES:
+            if received > max_bytes + FORM_BYTES:
                 raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A file may have at most {max_bytes} bytes.")
             form.parser.write(chunk)
     except FormParserError:

@@ -139,6 +139,9 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     TABLES_ENDPOINT: tableEndpoint
     BLOBS_ENDPOINT: blobEndpoint
     ATTACHMENT_MAX_BYTES: '26214400'
+    // The host reads every body whole, as text, before it calls a function. This refuses what is larger than the largest
+    // upload: ATTACHMENT_MAX_BYTES and the form around it (tests/infra adds them).
+    FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '26279936'
     EVENT_BUFFER_LENGTH: '10000'
     EVENT_BUFFER_SECONDS: '86400'
     TURN_HISTORY_DAYS: '7'
