@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from devtools.sizing.costs import costs_table, prices_table
+from devtools.sizing.costs import costs_table, polling_table, prices_table
 from devtools.sizing.memory import memory_table
 from devtools.sizing.scale import ROOT, limits_table, measured_table, scale_table
 
@@ -22,6 +22,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "limits": limits_table,
     "memory": memory_table,
     "costs": costs_table,
+    "polling": polling_table,
     "prices": prices_table,
 }
 

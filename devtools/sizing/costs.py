@@ -17,6 +17,8 @@ READY_INSTANCES, READY_GROUPS, INSTANCE_GB = 2, 2, 2
 POSTGRES_DEV_GB, POSTGRES_PROD_VCORES = 32, 4
 LOGS_DEV_GB, LOGS_PROD_GB = 1, 20
 ENDPOINTS, ZONES = 11, 14
+HUB_PARTITIONS = 4
+"""Control queues of a hub, each polled by the instance that owns it. Every instance also polls the work-item queue."""
 COUNTED_TURNS = 100_000
 """Turns per month in the last column."""
 TIMER_RUNS = HOURS * (240 + 12 + 6 + 2)
@@ -134,6 +136,20 @@ def _flex(executions: float, seconds: float) -> float:
     return (
         max(0.0, seconds * INSTANCE_GB - FREE_GB_SECONDS) * price["flex_gb_second"]
         + max(0.0, executions / 1e6 - FREE_MILLION_EXECUTIONS) * price["flex_million_executions"]
+    )
+
+
+def polling_table() -> str:
+    """What polling the queues of a hub in Azure Storage costs a month, while instances run and nothing happens."""
+    price = _prices()["queue_10k"]
+
+    def cost(seconds: int, instances: int) -> str:
+        reads = (HUB_PARTITIONS + instances) * DAYS * 86_400 / seconds
+        return f"{short(reads)}; ${reads * price / 1e4:,.2f}"
+
+    return table(
+        ["instances that run all month", "reads a month, every 30 s (the default)", "every second (as deployed)"],
+        [[str(instances), cost(30, instances), cost(1, instances)] for instances in (1, 2, 10)],
     )
 
 

@@ -118,14 +118,21 @@ def test_every_literal_of_infra_is_a_value_the_code_takes() -> None:
 def test_the_durable_backend_is_a_setting_of_the_host(backend: str, splits_long_timers: bool) -> None:
     prefix = "AzureFunctionsJobHost__extensions__durableTask__"
     names = {name for name in _infra() if name.startswith(prefix)}
-    assert names == {
-        f"{prefix}{name}" for name in ("hubName", "storageProvider__type", "storageProvider__connectionStringName")
+    waits = {
+        f"{prefix}storageProvider__maxQueuePollingInterval": "00:00:01",
+        f"{prefix}storageProvider__workItemQueueVisibilityTimeout": "00:01:00",
+        f"{prefix}storageProvider__controlQueueVisibilityTimeout": "00:01:00",
     }
+    assert names == {
+        *waits,
+        *(f"{prefix}{name}" for name in ("hubName", "storageProvider__type", "storageProvider__connectionStringName")),
+    }
+    assert {name: _infra()[name] for name in waits} == waits
     types = _infra()[f"{prefix}storageProvider__type"]
     assert isinstance(types, bicep.Either)
     assert backend in {types.first, types.second}
 
-    settings = {f"{prefix}storageProvider__type": backend, f"{prefix}hubName": "parley2"}
+    settings = {f"{prefix}storageProvider__type": backend, f"{prefix}hubName": "parley2", **waits}
     durable = read_settings(load_host_json(ROOT, settings), settings)
 
     assert durable.hub == "parley2"
