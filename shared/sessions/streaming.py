@@ -3,6 +3,9 @@
 Invariant: a reader gets every event after the number it names exactly once and in order, first from the log, then
 live; where the log has a hole it is told so, never left to guess. It gets nothing that was said more than RECHECK_S
 after it lost the right to read the session, or after that session was erased: its stream ends.
+
+A stream that has been open for LONGEST_S ends by itself, between two events. Its client reconnects with the number of
+the last event, as every SSE client does. Azure would cut it at `functionTimeout`, in the middle of a chunk.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,7 +25,7 @@ from shared.errors import NotFound, Transient
 from shared.sessions.cache import ReadableSession
 from shared.sessions.events import EventLog, EventLogUnavailable, EventType, FrameType, envelope
 from shared.sessions.live.following import READ_BATCH, Followed, follow_from, kept_from
-from shared.sessions.live.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, sse
+from shared.sessions.live.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, RECONNECT, sse
 from shared.sessions.models import Message, MessageRole, Turn
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
@@ -36,6 +39,9 @@ RECHECK_S = 10.0
 """An open stream asks again whether its reader may read the session, at most this long after it last did."""
 DEGRADED_POLL_SECONDS = 1.0
 """How often the database is asked while the log is away."""
+
+LONGEST_S = 480.0
+"""Two minutes below `functionTimeout` of host.json."""
 
 _ASKED = frozenset({EventType.MESSAGE_CREATED.value, EventType.MESSAGE_UPDATED.value})
 
@@ -63,6 +69,10 @@ class Viewer:
     feed: str
 
 
+class _OpenForLong(Exception):
+    """A stream has been open for as long as one may."""
+
+
 class FeedReader(Protocol):
     async def get(self, session_id: str, user_id: str) -> ReadableSession:
         """Raises NotFound when it does not exist or the user may not read it."""
@@ -80,12 +90,17 @@ class StreamingHandler:
         *,
         recheck_s: float = RECHECK_S,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
+        longest_s: float = LONGEST_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """clock: seconds from any beginning."""
         self._log = log
         self._turns = turns
         self._sessions = sessions
         self._recheck_s = recheck_s
         self._keep_alive_s = keep_alive_s
+        self._longest_s = longest_s
+        self._clock = clock
 
     async def replay(self, feed: str, after: int, limit: int) -> Replay:
         """Events with seq > after. Without the log: nothing, and a gap."""
@@ -105,27 +120,38 @@ class StreamingHandler:
         )
 
     async def session_events(self, viewer: Viewer, after: int) -> AsyncIterator[bytes]:
-        """A session's events as SSE (`id: seq`, `event: type`), replay then live, until the client leaves or may no
-        longer read them.
+        """A session's events as SSE (`id: seq`, `event: type`), replay then live, until the client leaves, may no
+        longer read them, or has to reconnect.
 
         A hole is an event `gap` without id: `{"after": n, "next": m}`.
         """
-        async with aclosing(self._while_readable(viewer, self._live(viewer.feed, after))) as live:
-            async for seq, body in live:
-                if body is None:
-                    yield KEEP_ALIVE
-                    continue
-                if seq > after + 1:
-                    yield sse("gap", orjson.dumps({"after": after, "next": seq}))
-                after = seq
-                yield sse(_type_of(body), envelope(seq, body), seq)
+        try:
+            async with aclosing(self._while_readable(viewer, self._live(viewer.feed, after))) as live:
+                async for seq, body in live:
+                    if body is None:
+                        yield KEEP_ALIVE
+                        continue
+                    if seq > after + 1:
+                        yield sse("gap", orjson.dumps({"after": after, "next": seq}))
+                    after = seq
+                    yield sse(_type_of(body), envelope(seq, body), seq)
+        except _OpenForLong:
+            yield RECONNECT
 
     async def turn_stream(self, turn: Turn, viewer: Viewer, after: int | None) -> AsyncIterator[bytes]:
         """One turn's frames as SSE (`event: message_start`, ...), from its beginning or after a number; ends with it,
-        or when its reader may no longer read them.
+        or when its reader may no longer read them or has to reconnect.
 
         When the log no longer holds the turn, the stored messages are sent as frames instead.
         """
+        try:
+            async with aclosing(self._frames(turn, viewer, after)) as frames:
+                async for frame in frames:
+                    yield frame
+        except _OpenForLong:
+            yield RECONNECT
+
+    async def _frames(self, turn: Turn, viewer: Viewer, after: int | None) -> AsyncGenerator[bytes]:
         start = after
         if start is None:
             start = await self._start_of(turn, viewer.feed)
@@ -167,11 +193,17 @@ class StreamingHandler:
         return follow_from(self._log, feed, after, heartbeat_s=self._keep_alive_s)
 
     async def _while_readable[Item](self, viewer: Viewer, source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
-        """`source` until its reader may no longer read the session; nothing is passed on that was not asked lately."""
-        asked = time.monotonic()
+        """`source` until its reader may no longer read the session; nothing is passed on that was not asked lately.
+
+        Raises _OpenForLong.
+        """
+        began = asked = self._clock()
         async with aclosing(source) as items:
             async for item in items:
-                if time.monotonic() - asked >= self._recheck_s:
+                now = self._clock()
+                if now - began >= self._longest_s:
+                    raise _OpenForLong
+                if now - asked >= self._recheck_s:
                     try:
                         seen = await self._sessions.get(viewer.session_id, viewer.user_id)
                     except NotFound:
@@ -183,7 +215,7 @@ class StreamingHandler:
                         return
                     if seen.feed != viewer.feed:
                         return
-                    asked = time.monotonic()
+                    asked = now
                 yield item
 
     async def _start_of(self, turn: Turn, feed: str) -> int | None:

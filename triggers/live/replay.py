@@ -52,7 +52,8 @@ class EventPage(BaseModel):
     ),
 )
 async def read_events(call: Call, _: None) -> Response:
-    """Replay as JSON. With `Accept: text/event-stream`: replay, then live, as long as the caller may read."""
+    """Replay as JSON. With `Accept: text/event-stream`: replay, then live, as long as the caller may read. The stream
+    closes after eight minutes: reconnect with `Last-Event-ID`."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     after = last_event_id(call) or 0
     limit = call.page(int).limit

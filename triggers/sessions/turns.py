@@ -97,7 +97,8 @@ async def cancel_turn(call: Call, _: None) -> Response:
     ),
 )
 async def stream_turn(call: Call, _: None) -> Response:
-    """The turn's frames from the beginning, or after `Last-Event-ID`. The stream closes after an `end` event.
+    """The turn's frames from the beginning, or after `Last-Event-ID`. The stream closes after an `end` event, or after
+    eight minutes without one: then reconnect with `Last-Event-ID`.
 
     Event names are the frame types; `data` is the envelope together with the frame's fields.
     """

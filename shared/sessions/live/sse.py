@@ -8,6 +8,9 @@ KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0
 """Proxies cut connections that are silent for a minute or so."""
 
+RECONNECT = b"retry: 200\n\n"
+"""Before a clean end: the client is to reconnect after so many milliseconds, instead of its own three seconds or so."""
+
 
 def sse(event: str, data: bytes, event_id: int | None = None) -> bytes:
     """One server-sent event. data: JSON, so it holds no line break."""

@@ -24,6 +24,8 @@ class Reader:
         self._source = source
         self.events: list[SentEvent] = []
         self.keep_alives = 0
+        self.reconnects = 0
+        """How often the stream asked to be opened again."""
 
     async def next(self) -> SentEvent:
         """The next event. Raises StopAsyncIteration at the end."""
@@ -31,6 +33,9 @@ class Reader:
             block = await anext(self._source)
             if block.startswith(b":"):
                 self.keep_alives += 1
+                continue
+            if block == b"retry: 200\n\n":
+                self.reconnects += 1
                 continue
             event = parse(block)
             self.events.append(event)

@@ -100,6 +100,73 @@ async def test_a_reader_goes_on_after_the_number_it_names(
     ]
 
 
+class Ticks:
+    """A clock that goes on by a second whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+async def test_a_stream_ends_before_the_platform_cuts_it_and_goes_on_where_it_was(
+    publisher: SessionEventPublisher, stores: Stores, event_log: RedisEventLog
+) -> None:
+    """The clock is read once at the beginning and once for each event: the fourth second is the fourth event."""
+    target = await _session(stores)
+    await publisher.publish(target, [_chunk(n) for n in range(8)])
+
+    seen: list[list[int | None]] = []
+    async with asyncio.timeout(20):
+        while sum(map(len, seen)) < 8:
+            handler = StreamingHandler(event_log, stores.turns, Asked(stores), longest_s=4, clock=Ticks())
+            after = (seen[-1][-1] or 0) if seen else 0
+            async with aclosing(Reader(handler.session_events(viewer_of(target), after))) as reader:
+                if len(seen) < 2:
+                    await reader.rest()
+                    assert reader.reconnects == 1
+                else:
+                    await reader.until("stream.chunk", times=2)
+            seen.append([event.id for event in reader.events])
+
+    assert seen == [[1, 2, 3], [4, 5, 6], [7, 8]]
+
+
+async def test_a_turns_stream_that_ends_for_its_length_sends_no_end_and_goes_on(
+    publisher: SessionEventPublisher, stores: Stores, event_log: RedisEventLog
+) -> None:
+    posted = await stores.turn()
+    start = await stores.started(posted.turn.id)
+    turn_id = posted.turn.id
+    deltas = [
+        frame(FrameType.CONTENT_DELTA, turn_id, start.message_id, message_id=start.message_id, delta=str(n))
+        for n in range(4)
+    ]
+    begun = [
+        Event(EventType.STREAM_STARTED, {}, turn_id),
+        frame(FrameType.MESSAGE_START, turn_id, start.message_id, message_id=start.message_id, attempt=1),
+    ]
+    await publisher.publish(start.target, [*begun, *deltas])
+    viewer = viewer_of(posted.target)
+
+    async with asyncio.timeout(20):
+        short = StreamingHandler(event_log, stores.turns, Asked(stores), longest_s=5, clock=Ticks())
+        async with aclosing(Reader(short.turn_stream(posted.turn, viewer, None))) as first:
+            await first.rest()
+        await publisher.publish(start.target, [ended_event(turn_id, TurnStatus.COMPLETED, Usage(), 1)])
+        whole = StreamingHandler(event_log, stores.turns, Asked(stores))
+        async with aclosing(Reader(whole.turn_stream(posted.turn, viewer, first.events[-1].id))) as second:
+            await second.rest()
+
+    assert (first.reconnects, second.reconnects) == (1, 0)
+    assert "end" not in {event.name for event in first.events}
+    told = [event.data["delta"] for event in (*first.events, *second.events) if event.name == "content_delta"]
+    assert told == ["0", "1", "2", "3"]
+    assert second.events[-1].name == "end"
+
+
 async def test_a_log_that_no_longer_reaches_back_says_so(stores: Stores, event_log: RedisEventLog) -> None:
     short = RedisEventLog(event_log._redis, event_log._redis, length=100, ttl_seconds=60)
     target = await _session(stores)
