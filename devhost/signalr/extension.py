@@ -16,9 +16,6 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from devhost.extensions.contract import Binding, Function, Host, HostContext, HostError, Shown, Table, TriggerData
-from devhost.signalr import tokens
-from devhost.signalr.clients import client_routes
-from devhost.signalr.connection import Limits
 from devhost.signalr.connection_string import (
     DEFAULT_SETTING,
     ConnectionString,
@@ -26,12 +23,15 @@ from devhost.signalr.connection_string import (
     parse_connection_string,
     same_origin,
 )
-from devhost.signalr.data_plane import data_plane_routes
 from devhost.signalr.expressions import resolve_expressions, unsupported_expressions
-from devhost.signalr.memberships import UserGroups
 from devhost.signalr.outputs import HubMessage, read_output
 from devhost.signalr.senders import EmbeddedSender, RemoteSender, RestClient, Sender
-from devhost.signalr.service import SignalRService, is_hub_name, load_access_key
+from devhost.signalr.service import tokens
+from devhost.signalr.service.clients import client_routes
+from devhost.signalr.service.connection import Limits
+from devhost.signalr.service.data_plane import data_plane_routes
+from devhost.signalr.service.memberships import UserGroups
+from devhost.signalr.service.service import SignalRService, is_hub_name, load_access_key
 
 CONNECTION_INFO, OUTPUT = "signalRConnectionInfo", "signalR"
 

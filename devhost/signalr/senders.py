@@ -11,10 +11,10 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
-from devhost.signalr import tokens
 from devhost.signalr.connection_string import ConnectionString
-from devhost.signalr.hub import Hub
 from devhost.signalr.outputs import GroupChange, GroupVerb, HubAction, HubMessage
+from devhost.signalr.service import tokens
+from devhost.signalr.service.hub import Hub
 
 API_VERSION = "2022-06-01"
 

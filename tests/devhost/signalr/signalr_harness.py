@@ -19,8 +19,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from devhost.extensions.contract import Binding, Direction, Function, HostContext, TriggerData
-from devhost.signalr.connection import Limits
 from devhost.signalr.extension import SignalRExtension
+from devhost.signalr.service.connection import Limits
 from tests.support.node import install, node_binary, node_environment
 
 HERE = Path(__file__).parent

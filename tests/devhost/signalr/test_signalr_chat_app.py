@@ -11,7 +11,7 @@ import httpx
 import jwt
 import pytest
 
-from devhost.signalr.tokens import USER_CLAIM
+from devhost.signalr.service.tokens import USER_CLAIM
 from devhost.testing import HostProcess, host_process
 from tests.devhost.signalr.signalr_harness import NodeClients
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from devhost.signalr.connection import Limits
-from devhost.signalr.tokens import sign
+from devhost.signalr.service.connection import Limits
+from devhost.signalr.service.tokens import sign
 from tests.devhost.signalr.signalr_harness import Endpoint, NodeClients, running_endpoint
 
 

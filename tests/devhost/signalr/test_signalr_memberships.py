@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from devhost.signalr import memberships
-from devhost.signalr.memberships import LASTING_GROUPS_PER_USER, YEAR_S, UserGroups
+from devhost.signalr.service import memberships
+from devhost.signalr.service.memberships import LASTING_GROUPS_PER_USER, YEAR_S, UserGroups
 
 
 class Clock:

@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from devhost.extensions.contract import TriggerData
-from devhost.signalr.connection import Limits
-from devhost.signalr.tokens import sign
+from devhost.signalr.service.connection import Limits
+from devhost.signalr.service.tokens import sign
 from tests.devhost.signalr.signalr_harness import PATIENCE_S, Endpoint, eventually, running_endpoint
 
 JSON_HANDSHAKE = '{"protocol":"json","version":1}\x1e'
@@ -240,7 +240,7 @@ async def test_a_token_is_good_for_its_hub_its_purpose_and_its_time_only(
 async def test_an_expired_token_is_refused(
     endpoint: Endpoint, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devhost.signalr.tokens.LIFETIME_S", -60)
+    monkeypatch.setattr("devhost.signalr.service.tokens.LIFETIME_S", -60)
     token = (await endpoint.connection_info({"x-user": "anna"}))["accessToken"]
     assert await _negotiate(http, endpoint, token, "hub=chat&negotiateVersion=1") == 401
 

@@ -12,7 +12,7 @@ import jwt
 import orjson
 import pytest
 
-from devhost.signalr.tokens import USER_CLAIM
+from devhost.signalr.service.tokens import USER_CLAIM
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.ids import new_id
 from shared.signing import RELAY_TOKEN_SECONDS, ApprovalLinks, RelayTokens, derive_key

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from devhost.signalr import tokens
-from devhost.signalr.connection import Connection, Flusher, Limits
-from devhost.signalr.hub import Hub
-from devhost.signalr.memberships import UserGroups
-from devhost.signalr.protocol import PING
+from devhost.signalr.service import tokens
+from devhost.signalr.service.connection import Connection, Flusher, Limits
+from devhost.signalr.service.hub import Hub
+from devhost.signalr.service.memberships import UserGroups
+from devhost.signalr.service.protocol import PING
 
 _HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 

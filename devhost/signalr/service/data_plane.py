@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from devhost.signalr import tokens
-from devhost.signalr.hub import Hub
-from devhost.signalr.service import SignalRService, is_hub_name
+from devhost.signalr.service import tokens
+from devhost.signalr.service.hub import Hub
+from devhost.signalr.service.service import SignalRService, is_hub_name
 
 _API_VERSION = re.compile(r"20\d\d-\d\d-\d\d(-preview)?")
 _PATH = re.compile(r"/api/(?P<v1>v1/)?hubs/(?P<hub>[^/]+)(?:/(?P<rest>.+))?")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from starlette.types import Send
 
-from devhost.signalr.protocol import encode_close
+from devhost.signalr.service.protocol import encode_close
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from devhost.signalr.connection import Connection
-from devhost.signalr.memberships import UserGroups
-from devhost.signalr.protocol import encode_invocation
+from devhost.signalr.service.connection import Connection
+from devhost.signalr.service.memberships import UserGroups
+from devhost.signalr.service.protocol import encode_invocation
 
 
 class Hub:

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from devhost.signalr import protocol
-from devhost.signalr.connection import Connection
-from devhost.signalr.hub import Hub
-from devhost.signalr.service import SignalRService, is_hub_name, new_connection_id
-from devhost.signalr.tokens import TokenRefused, user_id_of
+from devhost.signalr.service import protocol
+from devhost.signalr.service.connection import Connection
+from devhost.signalr.service.hub import Hub
+from devhost.signalr.service.service import SignalRService, is_hub_name, new_connection_id
+from devhost.signalr.service.tokens import TokenRefused, user_id_of
 
 _ALLOWED_HEADERS = "authorization,content-type,x-requested-with,x-signalr-user-agent"
 
