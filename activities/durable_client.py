@@ -82,6 +82,12 @@ async def look(client: df.DurableOrchestrationClient, instance_id: str) -> Found
     return Found.LIVE if status.runtime_status.value in _LIVE else Found.ENDED
 
 
+async def follows(client: df.DurableOrchestrationClient, instance_id: str, *, is_held: bool) -> bool:
+    """Whether an instance is as its session wants it. One that has not started yet could start while it is held."""
+    found = await look(client, instance_id)
+    return found is Found.ENDED or (found is Found.HELD if is_held else found is not Found.HELD)
+
+
 async def last_words(client: df.DurableOrchestrationClient, instance_id: str) -> str:
     """The error text of a failed instance; empty when it did not fail or does not exist."""
     status = await client.get_status(instance_id)

@@ -1,12 +1,17 @@
 """Suspends and resumes the orchestrations of a session as its row says.
 
-Invariant: the last command that a session's instances received agrees with its row, also after concurrent changes and
-crashes. A version is settled only after all instances accepted it, and the sweep finds sessions that are not settled.
+A command is a message: the backend accepts it, and it arrives later. A resume that overtakes an earlier suspend is
+refused, because the instance still runs, and then the suspend arrives. So only the state that is seen counts.
+
+Invariant: an instance that is not as its session wants is told again, until it is seen to follow. A version is settled
+only when every instance follows, and when all commands before the last one have had the time to arrive. The sweep looks
+at the sessions that are not settled.
 """
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 
 import azure.durable_functions as df
 
@@ -15,21 +20,33 @@ from shared.composition.services import Services
 
 log = logging.getLogger(__name__)
 
+ARRIVED = timedelta(seconds=60)
+"""After this a command has arrived: Azure Storage's queues are polled every 30 s at least."""
 _ROUNDS = 5
 """Concurrent changes of one session that are handled here; after that the sweep goes on."""
 
 
-async def follow(services: Services, client: df.DurableOrchestrationClient, session_id: str) -> None:
-    """Suspend or resume a session's instances. Idempotent; does nothing when nothing has changed."""
+async def follow(
+    services: Services, client: df.DurableOrchestrationClient, session_id: str, *, now: datetime | None = None
+) -> None:
+    """Suspend or resume a session's instances where they are not as it wants. Idempotent. now: aware UTC."""
+    now = now or datetime.now(UTC)
     rows = services.session_rows
     for round_number in range(_ROUNDS):
         hold = await rows.hold(session_id)
         # In a later round another caller may have settled it after we sent an older command: send the new one as well.
         if hold is None or (hold.is_settled and round_number == 0):
             return
+        if hold.told_at is not None and round_number == 0:
+            seen = [await durable_client.follows(client, instance, is_held=hold.is_held) for instance in hold.instances]
+            if all(seen):
+                if now - hold.told_at >= ARRIVED:
+                    await rows.settle_hold(session_id, hold.version)
+                return
+            log.info("session %s: %d instances are told again", session_id, seen.count(False))
         tell = durable_client.suspend if hold.is_held else durable_client.resume
         if not all([await tell(client, instance_id) for instance_id in hold.instances]):
             log.info("not everything of session %s could be told; the sweep will", session_id)
             return
-        if await rows.settle_hold(session_id, hold.version):
+        if await rows.told_hold(session_id, hold.version, now=now):
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -57,9 +58,11 @@ class Hold:
     version: int
     """Increases with each change."""
     is_settled: bool
-    """The orchestrations have been told of this version."""
+    """The orchestrations have been told of this version, and were seen to follow it."""
     instances: list[str]
     """Ids of all instances that may have to be told; some may have ended."""
+    told_at: datetime | None = None
+    """When they were last told of this version."""
 
 
 MAX_METADATA_BYTES = 16 * 1024

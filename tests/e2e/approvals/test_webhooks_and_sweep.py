@@ -310,12 +310,12 @@ async def test_sweep_holds_what_a_suspension_that_was_cut_left_running(
         session_id, "olga", allowed=[SessionStatus.ACTIVE], to=SessionStatus.SUSPENDED, now=datetime.now(UTC)
     )
 
-    async def settled() -> bool:
+    async def told() -> bool:
         await _sweep(parley)
         hold = await rows.hold(session_id)
-        return hold is not None and hold.is_settled
+        return hold is not None and hold.told_at is not None
 
-    await eventually(settled, "the sweep to hold it")
+    await eventually(told, "the sweep to hold it")
     await api.decide(approval["id"], "approve")
     await asyncio.sleep(0.5)
     assert sink.at("/let-go") == []

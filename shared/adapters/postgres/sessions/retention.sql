@@ -2,7 +2,8 @@
 UPDATE sessions s
 SET status = 'ENDED', updated_at = %(now)s, ended_at = %(now)s, granted_tools = '{}',
     hold_version = s.hold_version + (s.status = 'SUSPENDED')::integer,
-    hold_pending = s.hold_pending OR s.status = 'SUSPENDED'
+    hold_pending = s.hold_pending OR s.status = 'SUSPENDED',
+    hold_told_at = CASE WHEN s.status = 'SUSPENDED' THEN NULL ELSE s.hold_told_at END
 -- An array: the inner query must run once.
 WHERE s.id = ANY (ARRAY(
     SELECT i.id FROM sessions i

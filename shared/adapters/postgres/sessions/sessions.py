@@ -185,8 +185,13 @@ class PostgresSessions:
         row = await self._pool.fetch_one(_Q["hold"], {"session_id": session_id})
         return None if row is None else Hold(**row)
 
-    async def settle_hold(self, session_id: str, version: int) -> bool:
+    async def told_hold(self, session_id: str, version: int, *, now: datetime) -> bool:
         """Note that its orchestrations were told. False when it has changed again meanwhile."""
+        key = {"session_id": session_id, "version": version, "now": now}
+        return await self._pool.execute(_Q["told_hold"], key) > 0
+
+    async def settle_hold(self, session_id: str, version: int) -> bool:
+        """Note that its orchestrations follow. False when it has changed again meanwhile."""
         return await self._pool.execute(_Q["settle_hold"], {"session_id": session_id, "version": version}) > 0
 
     async def unsettle_hold(self, session_id: str) -> None:
@@ -194,7 +199,7 @@ class PostgresSessions:
         await self._pool.execute(_Q["unsettle_hold"], {"session_id": session_id})
 
     async def unsettled_holds(self, *, limit: int) -> list[str]:
-        """Sessions whose orchestrations were not told, or cannot be said to have been."""
+        """Sessions whose orchestrations were not told, or were not yet seen to follow."""
         return [row["id"] for row in await self._pool.fetch_all(_Q["unsettled_holds"], {"limit": limit})]
 
     async def lease(self, target: EventTarget, *, lost: bool) -> EventTarget:

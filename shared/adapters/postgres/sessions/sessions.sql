@@ -49,6 +49,7 @@ SET status = %(status)s, updated_at = %(now)s,
     granted_tools = CASE WHEN %(status)s = 'ENDED' THEN '{}' ELSE granted_tools END,
     hold_version = hold_version + ('SUSPENDED' IN (status, %(status)s))::integer,
     hold_pending = hold_pending OR 'SUSPENDED' IN (status, %(status)s),
+    hold_told_at = CASE WHEN 'SUSPENDED' IN (status, %(status)s) THEN NULL ELSE hold_told_at END,
     held_at = CASE WHEN %(status)s = 'SUSPENDED' THEN %(now)s ELSE held_at END
 WHERE id = %(session_id)s
 RETURNING *, %(access)s::text AS access
@@ -57,6 +58,7 @@ RETURNING *, %(access)s::text AS access
 -- Every orchestration that a suspension can have reached: of open turns, and of those that ended since it began. That
 -- an approval was delivered says nothing: its orchestration may be running the tool.
 SELECT s.status = 'SUSPENDED' AS is_held, s.hold_version AS version, NOT s.hold_pending AS is_settled,
+    s.hold_told_at AS told_at,
     ARRAY(SELECT t.id FROM turns t
           WHERE t.session_id = s.id AND t.dispatched_at IS NOT NULL
             AND (t.ended_at IS NULL OR t.ended_at > s.held_at - interval '1 minute')
@@ -67,11 +69,15 @@ SELECT s.status = 'SUSPENDED' AS is_held, s.hold_version AS version, NOT s.hold_
              ORDER BY a.id) AS instances
 FROM sessions s WHERE s.id = %(session_id)s
 
+-- name: told_hold
+-- Settled or not: whoever tells the instances something has to see that they do it.
+UPDATE sessions SET hold_told_at = %(now)s, hold_pending = true WHERE id = %(session_id)s AND hold_version = %(version)s
+
 -- name: settle_hold
 UPDATE sessions SET hold_pending = false WHERE id = %(session_id)s AND hold_version = %(version)s
 
 -- name: unsettle_hold
-UPDATE sessions SET hold_version = hold_version + 1, hold_pending = true
+UPDATE sessions SET hold_version = hold_version + 1, hold_pending = true, hold_told_at = NULL
 WHERE id = %(session_id)s AND NOT hold_pending
 
 -- name: unsettled_holds
