@@ -108,6 +108,11 @@ CHANGED_DETAIL = (
     "This turn began under an older version of the app, and the current one cannot continue it. Send the message again."
 )
 
+LOST_DETAIL = "This turn was interrupted, and the app cannot continue it. Send the message again."
+_SCHEDULED_LESS = "hasn't (yet?) scheduled"
+"""What DurableTask.Core says when a replay asked for less than the history holds: also of a worker that died in the
+middle of an orchestrator. Only a replay that asked for something else tells of other code."""
+
 
 def explain_failure(words: str) -> tuple[str, str]:
     """Error code and user-safe text for an orchestration or activity that failed permanently.
@@ -117,7 +122,7 @@ def explain_failure(words: str) -> tuple[str, str]:
     DurableTask.Core's NonDeterministicOrchestrationException.
     """
     if "Non-Deterministic workflow detected" in words:
-        return "INTERNAL_ERROR", CHANGED_DETAIL
+        return "INTERNAL_ERROR", LOST_DETAIL if _SCHEDULED_LESS in words else CHANGED_DETAIL
     if "DATABASE_ERROR" in words:
         return "DATABASE_ERROR", "The database cannot be reached."
     return "INTERNAL_ERROR", "The turn failed unexpectedly."

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from shared.durable.messages import CallModelInput, RequestApprovalResult
+from shared.durable.messages import (
+    CHANGED_DETAIL,
+    LOST_DETAIL,
+    CallModelInput,
+    RequestApprovalResult,
+    explain_failure,
+)
 
 
 def test_a_field_of_a_newer_version_is_left_aside() -> None:
@@ -22,3 +28,16 @@ def test_what_an_older_version_did_not_send_has_its_default() -> None:
 def test_what_is_missing_or_of_another_type_is_refused(sent: object) -> None:
     with pytest.raises(ValidationError):
         CallModelInput.load(sent)
+
+
+@pytest.mark.parametrize(
+    ("words", "detail"),
+    [
+        # Of the extension 3.19.0 when its worker was killed inside an orchestrator.
+        ("'call_model' (version ''), but the current replay execution hasn't (yet?) scheduled this task.", LOST_DETAIL),
+        ("'call_model', but the current replay execution instead scheduled 'ask_model'.", CHANGED_DETAIL),
+    ],
+)
+def test_a_worker_that_died_is_not_taken_for_another_version_of_the_app(words: str, detail: str) -> None:
+    text = f"Non-Deterministic workflow detected: A previous execution of this orchestration scheduled {words}"
+    assert explain_failure(text) == ("INTERNAL_ERROR", detail)
