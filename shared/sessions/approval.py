@@ -17,9 +17,7 @@ from shared.errors import ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approvals.containment import private, reason, supervised, untrusted
-from shared.sessions.approvals.models import Approval, NewDecision
-from shared.sessions.approvals.notices import NoticeKind, NoticeSchedule
-from shared.sessions.approvals.rules import (
+from shared.sessions.approvals.deciders import (
     arguments_digest,
     deciding_roles,
     may_decide,
@@ -28,15 +26,17 @@ from shared.sessions.approvals.rules import (
     refusal_to_approve,
     timeout_seconds,
 )
+from shared.sessions.approvals.models import Approval, NewDecision
+from shared.sessions.approvals.notices import NoticeKind, NoticeSchedule
 from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.cache import SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.live.groups import role_group
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject
+from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
-from shared.sessions.records.policy import Containment
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
 from shared.signing import ApprovalLinks
 

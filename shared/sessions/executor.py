@@ -29,11 +29,11 @@ from shared.sessions.llm.protocol import (
 from shared.sessions.llm.registry import ModelApi, ModelRegistry
 from shared.sessions.llm.windows import Windows
 from shared.sessions.metrics import track_time
+from shared.sessions.model_requests.allowance import Allowance
+from shared.sessions.model_requests.correction import Correction
+from shared.sessions.model_requests.request import RequestBuilder
 from shared.sessions.models import Usage
 from shared.sessions.records.steps import StepStart
-from shared.sessions.requesting.allowance import Allowance
-from shared.sessions.requesting.correction import Correction
-from shared.sessions.requesting.request import RequestBuilder
 from shared.sessions.tools.registry import Tool
 
 log = logging.getLogger(__name__)

@@ -17,13 +17,13 @@ import orjson
 from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.approvals.rules import arguments_digest, is_granted, requires_approval
+from shared.sessions.approvals.deciders import arguments_digest, is_granted, requires_approval
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.metrics import metrics, track_tool_time
 from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
-from shared.sessions.records.policy import Containment
+from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (

@@ -32,7 +32,7 @@ from shared.principal import Principal, Role
 from shared.sessions.agents.agent import KnownModels
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approvals.containment import sources_read
-from shared.sessions.approvals.rules import arguments_digest, grant_of
+from shared.sessions.approvals.deciders import arguments_digest, grant_of
 from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
 from shared.sessions.cache import ReadableSession, SessionChanges
 from shared.sessions.context.window import estimate_tokens
@@ -58,10 +58,10 @@ from shared.sessions.models import (
     Usage,
 )
 from shared.sessions.posting.planner import TurnPlanner
+from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.steps import ProposedCall, StepResult, StepStart
 from shared.sessions.records.tool_calls import ToolCallResult

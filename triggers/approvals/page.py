@@ -13,11 +13,11 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import AppError
 from shared.sessions.approval import ApprovalView
+from shared.sessions.approvals.deciders import approvals_so_far
 from shared.sessions.approvals.models import Approval
-from shared.sessions.approvals.rules import approvals_so_far
 from shared.sessions.context.visible import revealed
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject
-from shared.sessions.records.policy import TimeoutAction
+from shared.sessions.records.approval_policy import TimeoutAction
 from triggers.http.html import content_security_policy
 
 _STYLE = """

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities import durable_client, erasure, holding
+from activities import durable_client, erasure
+from activities import suspending as holding
 from activities.binding import send, sends_events
 from activities.turns import FAILED_LINE
 from shared.composition.services import Services, services

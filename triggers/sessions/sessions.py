@@ -7,7 +7,8 @@ from datetime import datetime
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
-from activities import durable_client, erasure, holding
+from activities import durable_client, erasure
+from activities import suspending as holding
 from shared.errors import ErrorCode
 from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import NewSession, Session, SessionPatch, SessionStatus

@@ -18,7 +18,7 @@ import orjson
 
 from shared.adapters.azure.entra import token_for
 from shared.adapters.models.chat import request as chat_request
-from shared.adapters.models.chat.answer import ChatParser
+from shared.adapters.models.chat.answer_parser import ChatParser
 from shared.adapters.models.endpoint import ModelEndpoint, read
 from shared.adapters.models.model_list import window_of
 from shared.adapters.models.parser import AnswerParser
@@ -27,7 +27,7 @@ from shared.adapters.models.refusals.optional import LeftOut, refused_parameter
 from shared.adapters.models.refusals.overflow import output_cap, overflow_of
 from shared.adapters.models.refusals.refusal import Refusal
 from shared.adapters.models.responses import request as responses_request
-from shared.adapters.models.responses.answer import ResponsesParser
+from shared.adapters.models.responses.answer_parser import ResponsesParser
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from shared.sessions.llm.conversation import AssistantSaid, Said
 from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelEvent, ModelRequest, PromptFiltered

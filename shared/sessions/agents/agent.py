@@ -16,8 +16,8 @@ from shared import tracing
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
 from shared.sessions.models import ApprovalMode, JsonObject, ReasoningEffort, SessionConfig, Value
+from shared.sessions.records.approval_policy import ApprovalPolicy, Containment
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import ApprovalPolicy, Containment
 from shared.sessions.tools.registry import all_tools
 
 MAX_INSTRUCTIONS_CHARS = 32_000

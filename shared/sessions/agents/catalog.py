@@ -12,8 +12,8 @@ from typing import Protocol
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
 from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, NewAgent
+from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.pages import Page
-from shared.sessions.records.policy import Containment
 from shared.sessions.tools.registry import find_tool
 
 log = logging.getLogger(__name__)

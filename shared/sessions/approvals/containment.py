@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from shared.sessions.models import JsonObject
+from shared.sessions.records.approval_policy import ApprovalPolicy, TimeoutAction
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import ApprovalPolicy, TimeoutAction
 from shared.sessions.records.steps import ContextMessage
 from shared.sessions.tools.registry import (
     READS,

@@ -9,8 +9,8 @@ from pydantic import (
 )
 
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject, SentJson, Value
+from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.approvals import Vote
-from shared.sessions.records.policy import ApprovalPolicy
 
 
 class Approval(Value):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.approval_policy import ApprovalPolicy
 
 MAX_REMINDERS = 100
 """Most reminders of one approval. Each adds to the history that every replay reads."""

@@ -12,10 +12,10 @@ import orjson
 
 from shared.ids import new_id
 from shared.sessions.approvals.containment import is_contained
-from shared.sessions.approvals.rules import arguments_digest, is_granted, requires_approval
+from shared.sessions.approvals.deciders import arguments_digest, is_granted, requires_approval
 from shared.sessions.llm.conversation import ModelToolCall
+from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import Containment
 from shared.sessions.records.steps import ContextMessage, ProposedCall
 from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
 

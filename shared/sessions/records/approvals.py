@@ -12,7 +12,7 @@ from pydantic import (
 
 from shared.sessions.events import EventTarget
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject, Value
-from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy
+from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy
 
 
 class Vote(Value):

@@ -11,7 +11,7 @@ from shared.sessions.models import (
     JsonObject,
     Value,
 )
-from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy, Containment
+from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy, Containment
 from shared.sessions.structured_output.key_order import in_written_order, kept_in_order
 
 

@@ -9,7 +9,7 @@ from pydantic import (
 )
 
 from shared.sessions.models import JsonObject, Value
-from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.approval_policy import ApprovalPolicy
 
 
 class ToolInfo(Value):

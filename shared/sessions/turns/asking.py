@@ -21,10 +21,10 @@ from shared.sessions.executor import AgentExecutor
 from shared.sessions.live.realtime import StreamWriter
 from shared.sessions.llm.protocol import ModelEnd, ModelReasoning, ModelText, PromptFiltered
 from shared.sessions.metrics import metrics
+from shared.sessions.model_requests.correction import Correction
 from shared.sessions.models import Usage
 from shared.sessions.records.steps import StepClosed, StepStart, StoredStep
 from shared.sessions.repository import StepRepository
-from shared.sessions.requesting.correction import Correction
 from shared.sessions.tools.registry import find_tool
 from shared.sessions.turns.answer import Answer
 from shared.sessions.turns.cancellation import CancelWatch, TurnCancelled

@@ -15,9 +15,9 @@ from shared.errors import Conflict, ErrorCode, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approvals.deciders import grant_of
 from shared.sessions.approvals.models import NewDecision
 from shared.sessions.approvals.notices import NoticeKind
-from shared.sessions.approvals.rules import grant_of
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.models import (
@@ -27,9 +27,9 @@ from shared.sessions.models import (
     ToolCallStatus,
     TurnStatus,
 )
+from shared.sessions.records.approval_policy import ApprovalPolicy, TimeoutAction
 from shared.sessions.records.approvals import ApprovalRecord, VoteEffect
 from shared.sessions.records.pages import ApprovalFilter, Page
-from shared.sessions.records.policy import ApprovalPolicy, TimeoutAction
 from shared.sessions.records.steps import ProposedCall, StepStart
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices

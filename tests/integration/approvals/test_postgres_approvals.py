@@ -9,11 +9,11 @@ import pytest
 
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.approvals.rules import arguments_digest
+from shared.sessions.approvals.deciders import arguments_digest
 from shared.sessions.models import ApprovalStatus, Decision, ToolCallStatus, TurnStatus
+from shared.sessions.records.approval_policy import DEFAULT_POLICY
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval
 from shared.sessions.records.pages import ApprovalFilter, Page
-from shared.sessions.records.policy import DEFAULT_POLICY
 from shared.sessions.records.steps import ProposedCall
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, call, utc_now, vote_on
 

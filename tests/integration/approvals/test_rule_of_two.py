@@ -14,8 +14,8 @@ from shared.adapters.models.service import ModelService
 from shared.errors import InvalidInput
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approvals.deciders import grant_of
 from shared.sessions.approvals.models import Approval, NewDecision
-from shared.sessions.approvals.rules import grant_of
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
@@ -25,7 +25,7 @@ from shared.sessions.models import (
     Decision,
     ToolCallStatus,
 )
-from shared.sessions.records.policy import ApprovalPolicy, Containment, TimeoutAction
+from shared.sessions.records.approval_policy import ApprovalPolicy, Containment, TimeoutAction
 from shared.sessions.records.turns import PostedMessage
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices

@@ -18,8 +18,8 @@ from shared.sessions.features.models import NewTemplate
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.models import NewMessage, NewSession, SessionConfig, SessionPatch
+from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.pages import Page
-from shared.sessions.records.policy import ApprovalPolicy
 from shared.sessions.service import SessionService
 from tests.integration.domain import Stores
 

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
+from shared.sessions.approvals.deciders import arguments_digest
 from shared.sessions.approvals.models import NewDecision
-from shared.sessions.approvals.rules import arguments_digest
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,
     Concurrency,

@@ -27,10 +27,10 @@ from shared.sessions.llm.protocol import (
     ModelText,
 )
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
+from shared.sessions.model_requests.correction import Correction
+from shared.sessions.model_requests.request import UNTRUSTED_NOTE
 from shared.sessions.models import FinishReason, MessageStatus, Usage
 from shared.sessions.records.steps import ContextMessage
-from shared.sessions.requesting.correction import Correction
-from shared.sessions.requesting.request import UNTRUSTED_NOTE
 from shared.sessions.tools.registry import all_tools
 from shared.settings import Settings
 from tests.support.least_settings import LEAST_SETTINGS

@@ -12,9 +12,9 @@ from shared.principal import Principal, Role
 from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, NewAgent, effective_config, plan_turn
 from shared.sessions.agents.catalog import AgentCatalog, agent_etag
 from shared.sessions.models import ApprovalMode, Concurrency, SessionConfig
+from shared.sessions.records.approval_policy import ApprovalPolicy, Containment
 from shared.sessions.records.pages import Page, decode_cursor
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import ApprovalPolicy, Containment
 from shared.sessions.tools.registry import all_tools
 
 ADMIN = Principal("ada", frozenset({Role.USER, Role.ADMIN}))

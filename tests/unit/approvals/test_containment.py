@@ -20,12 +20,12 @@ from shared.sessions.approvals.containment import (
     supervised,
     untrusted,
 )
+from shared.sessions.approvals.deciders import arguments_digest, grant_of
 from shared.sessions.approvals.proposals import Standing, propose
-from shared.sessions.approvals.rules import arguments_digest, grant_of
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, MessageStatus, SessionConfig
+from shared.sessions.records.approval_policy import ApprovalPolicy, Containment, TimeoutAction
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import ApprovalPolicy, Containment, TimeoutAction
 from shared.sessions.records.steps import ContextMessage, ProposedCall
 from shared.sessions.tools.registry import READS, ToolRisk, all_tools, get_tool
 

@@ -58,11 +58,11 @@ ARROWS = {
         "context": "approvals files llm metrics models records",
         "features": "agents events models records",
         "posting": "agents context limits models records repository",
-        "requesting": "context limits llm models records structured_output tools",
-        "executor": "context limits llm metrics models records requesting tools",
+        "model_requests": "context limits llm models records structured_output tools",
+        "executor": "context limits llm metrics model_requests models records tools",
         "life": "agents audit cache events live metrics models posting records",
         "service": "agents events features metrics models posting records repository",
-        "turns": "context events executor live llm metrics models records repository requesting"
+        "turns": "context events executor live llm metrics model_requests models records repository"
         " structured_output tools",
         "bridge": "approvals context events executor live metrics models records repository turns",
         "recovery": "cache events life models records",

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from shared.adapters.models.chat.answer import ChatParser
-from shared.adapters.models.responses.answer import ResponsesParser
+from shared.adapters.models.chat.answer_parser import ChatParser
+from shared.adapters.models.responses.answer_parser import ResponsesParser
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.llm.protocol import ModelEnd, ModelEvent, ModelReasoning, ModelText
 

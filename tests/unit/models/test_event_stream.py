@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.adapters.models.chat.answer import ChatParser
+from shared.adapters.models.chat.answer_parser import ChatParser
 from shared.adapters.models.refusals.refusal import Refusal
 from shared.adapters.models.sse import MAX_BODY_BYTES, MAX_EVENT_BYTES, EventStream
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient

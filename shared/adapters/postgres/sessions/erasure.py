@@ -18,7 +18,7 @@ from shared.errors import no_such_session
 from shared.sessions.approvals.notices import reminders_until
 from shared.sessions.life.erasure import Erasure, ErasureMark
 from shared.sessions.models import Session, SessionStatus
-from shared.sessions.records.policy import ApprovalPolicy
+from shared.sessions.records.approval_policy import ApprovalPolicy
 
 _Q = load_queries("sessions/erasure")
 _S = load_queries("sessions/sessions")

@@ -17,9 +17,9 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target
 from shared.principal import Principal
 from shared.sessions.models import ApprovalStatus
+from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, Vote, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
-from shared.sessions.records.policy import ApprovalPolicy
 
 _Q = load_queries("turns/approvals")
 

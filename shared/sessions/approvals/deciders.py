@@ -16,9 +16,9 @@ import orjson
 from shared.principal import Principal, Role
 from shared.sessions.approvals.notices import NoticeSchedule
 from shared.sessions.models import ApprovalMode, Decision, JsonObject
+from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.records.approvals import ApprovalRecord, Vote
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.tools.registry import Tool, ToolApproval
 
 

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from shared.errors import AppError, Conflict, ErrorCode, Gone
 from shared.principal import Principal, Role
 from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
-from shared.sessions.approvals.models import NewDecision
-from shared.sessions.approvals.rules import (
+from shared.sessions.approvals.deciders import (
     approvals_so_far,
     arguments_digest,
     deciding_roles,
@@ -25,6 +24,7 @@ from shared.sessions.approvals.rules import (
     requires_approval,
     timeout_seconds,
 )
+from shared.sessions.approvals.models import NewDecision
 from shared.sessions.approvals.voting import checked_vote, refuse_unless_same
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
@@ -33,9 +33,9 @@ from shared.sessions.models import (
     Decision,
     SessionConfig,
 )
+from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.approvals import ApprovalRecord, Vote
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.policy import ApprovalPolicy
 from shared.sessions.tools.registry import get_tool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,10 +14,10 @@ from shared.sessions.context.window import BYTES_PER_TOKEN, estimate_tokens, fit
 from shared.sessions.llm.conversation import ModelImage
 from shared.sessions.llm.protocol import ImageReader, ModelRequest
 from shared.sessions.llm.registry import ModelApi, ModelRegistry
+from shared.sessions.model_requests.allowance import Allowance
+from shared.sessions.model_requests.correction import Correction
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import ContextMessage, StepStart
-from shared.sessions.requesting.allowance import Allowance
-from shared.sessions.requesting.correction import Correction
 from shared.sessions.tools.registry import Tool
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from azure.durable_functions import OrchestrationRuntimeStatus
 
-from activities.holding import ARRIVED, follow
+from activities.suspending import ARRIVED, follow
 from shared.sessions.records.sessions import Hold
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
