@@ -18,16 +18,15 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approvals.containment import private, reason, supervised, untrusted
 from shared.sessions.approvals.deciders import (
-    arguments_digest,
     deciding_roles,
     may_decide,
     may_see,
-    notice_schedule,
     refusal_to_approve,
-    timeout_seconds,
 )
+from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import Approval, NewDecision
 from shared.sessions.approvals.notices import NoticeKind, NoticeSchedule
+from shared.sessions.approvals.timing import notice_schedule, timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.cache import SessionReader

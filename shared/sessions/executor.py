@@ -47,7 +47,7 @@ def _model_of(_: AgentExecutor, request: ModelRequest) -> tuple[str]:
 
 
 class AgentExecutor:
-    """Runs a started step: `requesting/` says what is asked."""
+    """Runs a started step: `model_requests/` says what is asked."""
 
     def __init__(
         self,

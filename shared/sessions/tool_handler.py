@@ -17,7 +17,8 @@ import orjson
 from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.approvals.deciders import arguments_digest, is_granted, requires_approval
+from shared.sessions.approvals.digest import arguments_digest
+from shared.sessions.approvals.needed import is_granted, requires_approval
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, SessionEventPublisher

@@ -32,7 +32,8 @@ from shared.principal import Principal, Role
 from shared.sessions.agents.agent import KnownModels
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approvals.containment import sources_read
-from shared.sessions.approvals.deciders import arguments_digest, grant_of
+from shared.sessions.approvals.digest import arguments_digest
+from shared.sessions.approvals.needed import grant_of
 from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
 from shared.sessions.cache import ReadableSession, SessionChanges
 from shared.sessions.context.window import estimate_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
-from shared.sessions.approvals.deciders import default_policy
+from shared.sessions.approvals.needed import default_policy
 from shared.sessions.tools.models import ToolInfo
 from shared.sessions.tools.registry import ToolRisk, all_tools
 from triggers.http.endpoints import Call, Operation, endpoint, page_of

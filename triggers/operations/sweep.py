@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities import durable_client, erasure
-from activities import suspending as holding
+from activities import durable_client, erasure, suspending
 from activities.binding import send, sends_events
 from activities.turns import FAILED_LINE
 from shared.composition.services import Services, services
@@ -136,7 +135,7 @@ class Run:
     async def _holds(self) -> None:
         for session_id in await self.app.session_rows.unsettled_holds(limit=_LIMIT):
             with _alone("session %s could not be held or let go now", session_id):
-                await holding.follow(self.app, self.client, session_id, now=self.now)
+                await suspending.follow(self.app, self.client, session_id, now=self.now)
 
     async def _decisions(self) -> None:
         rows = self.app.approval_rows
@@ -159,7 +158,7 @@ class Run:
                 log.info("session %s has expired", session_id)
                 self.messages.extend(changed.messages)
                 await durable_client.interrupt(self.client, changed.interruption)
-                await holding.follow(self.app, self.client, session_id, now=self.now)
+                await suspending.follow(self.app, self.client, session_id, now=self.now)
 
     async def _subscriptions(self) -> None:
         self.messages.extend(await self.app.subscriptions.ended(now=self.now))

@@ -7,8 +7,7 @@ from datetime import datetime
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
-from activities import durable_client, erasure
-from activities import suspending as holding
+from activities import durable_client, erasure, suspending
 from shared.errors import ErrorCode
 from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import NewSession, Session, SessionPatch, SessionStatus
@@ -176,7 +175,7 @@ async def delete_session(call: Call, _: None) -> Response:
     erasing = call.services.erasure
     mark, call.events = await erasing.mark(session_id, call.principal, if_match=call.request.headers.get("if-match"))
     if mark is not None:
-        await holding.follow(call.services, call.durable, session_id)
+        await suspending.follow(call.services, call.durable, session_id)
         await durable_client.interrupt(call.durable, mark.interruption)
         await erasing.turns_over(session_id, within_s=_CANCEL_SECONDS)
     await erasure.erase(call.services, call.durable, session_id)
@@ -194,7 +193,7 @@ async def activate_session(call: Call, _: None) -> Response:
 async def suspend_session(call: Call, _: None) -> Response:
     """A running turn is paused where it is, its waits included."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.SUSPENDED)
-    await holding.follow(call.services, call.durable, changed.session.id)
+    await suspending.follow(call.services, call.durable, changed.session.id)
     return _answer(call, changed)
 
 
@@ -202,7 +201,7 @@ async def suspend_session(call: Call, _: None) -> Response:
 async def resume_session(call: Call, _: None) -> Response:
     """A paused turn goes on; a queued one starts."""
     changed = await call.services.sessions.resume(_session_id(call), call.principal)
-    await holding.follow(call.services, call.durable, changed.session.id)
+    await suspending.follow(call.services, call.durable, changed.session.id)
     if changed.next_turn_id is not None:
         await durable_client.start_or_leave(call.durable, changed.next_turn_id)
     return _answer(call, changed)
@@ -213,7 +212,7 @@ async def end_session(call: Call, _: None) -> Response:
     """A running turn is cancelled first."""
     changed = await call.services.sessions.change_status(_session_id(call), call.principal, SessionStatus.ENDED)
     # Suspended orchestrations must run to see that they were cancelled.
-    await holding.follow(call.services, call.durable, changed.session.id)
+    await suspending.follow(call.services, call.durable, changed.session.id)
     await durable_client.interrupt(call.durable, changed.interruption)
     return _answer(call, changed)
 

@@ -1,4 +1,4 @@
 """Agents as data, in immutable versions, and the turn plans made from them.
 
-Not here: tools (`tools/`), approval policies (`records/policy.py`, `approvals/`).
+Not here: tools (`tools/`), approval policies (`records/approval_policy.py`, `approvals/`).
 """

@@ -12,7 +12,8 @@ import orjson
 
 from shared.ids import new_id
 from shared.sessions.approvals.containment import is_contained
-from shared.sessions.approvals.deciders import arguments_digest, is_granted, requires_approval
+from shared.sessions.approvals.digest import arguments_digest
+from shared.sessions.approvals.needed import is_granted, requires_approval
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.plan import TurnPlan

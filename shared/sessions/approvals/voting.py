@@ -8,8 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from shared.errors import AppError, Conflict, ErrorCode, Gone, InvalidInput
-from shared.sessions.approvals.deciders import arguments_digest, grant_of, refusal_to_approve
+from shared.sessions.approvals.deciders import refusal_to_approve
+from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import Approval, NewDecision
+from shared.sessions.approvals.needed import grant_of
 from shared.sessions.models import ApprovalStatus, Decision
 from shared.sessions.records.approvals import ApprovalRecord, VoteRecord
 from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments

@@ -15,8 +15,8 @@ from shared.errors import Conflict, ErrorCode, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
-from shared.sessions.approvals.deciders import grant_of
 from shared.sessions.approvals.models import NewDecision
+from shared.sessions.approvals.needed import grant_of
 from shared.sessions.approvals.notices import NoticeKind
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.life.forks import ForkService, NewFork

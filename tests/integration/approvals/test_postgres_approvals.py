@@ -9,7 +9,7 @@ import pytest
 
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.approvals.deciders import arguments_digest
+from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.models import ApprovalStatus, Decision, ToolCallStatus, TurnStatus
 from shared.sessions.records.approval_policy import DEFAULT_POLICY
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval

@@ -14,8 +14,8 @@ from shared.adapters.models.service import ModelService
 from shared.errors import InvalidInput
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
-from shared.sessions.approvals.deciders import grant_of
 from shared.sessions.approvals.models import Approval, NewDecision
+from shared.sessions.approvals.needed import grant_of
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.approvals.deciders import arguments_digest
+from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import NewDecision
 from shared.sessions.models import (
     MAX_CONTENT_CHARS,

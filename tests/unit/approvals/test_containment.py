@@ -20,7 +20,8 @@ from shared.sessions.approvals.containment import (
     supervised,
     untrusted,
 )
-from shared.sessions.approvals.deciders import arguments_digest, grant_of
+from shared.sessions.approvals.digest import arguments_digest
+from shared.sessions.approvals.needed import grant_of
 from shared.sessions.approvals.proposals import Standing, propose
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, MessageStatus, SessionConfig

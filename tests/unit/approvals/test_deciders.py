@@ -14,17 +14,15 @@ from shared.principal import Principal, Role
 from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
 from shared.sessions.approvals.deciders import (
     approvals_so_far,
-    arguments_digest,
     deciding_roles,
-    grant_of,
-    is_granted,
     may_decide,
     may_see,
     refusal_to_approve,
-    requires_approval,
-    timeout_seconds,
 )
+from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import NewDecision
+from shared.sessions.approvals.needed import grant_of, is_granted, requires_approval
+from shared.sessions.approvals.timing import timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, refuse_unless_same
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (

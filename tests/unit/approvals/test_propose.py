@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
-from shared.sessions.approvals.deciders import arguments_digest
+from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.proposals import propose
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, SessionConfig

@@ -29,7 +29,7 @@ _LIST_SQL = sql.SQL(
 )
 
 _MAY_DECIDE = (
-    # `may_decide` of `approvals/rules.py`, said to the database.
+    # `may_decide` of `approvals/deciders.py`, said to the database.
     "(a.policy -> 'roles' ?| %(roles)s::text[] OR a.policy -> 'users' ? %(user_id)s"
     " OR (a.policy ->> 'escalation_role' = ANY (%(roles)s::text[])"
     " AND a.requested_at + make_interval(secs => (a.policy ->> 'escalate_after_seconds')::float) <= %(now)s))"

@@ -30,7 +30,7 @@ from shared.sessions.records.steps import (
     Summary,
 )
 
-_Q = load_queries("turns/turns")
+_Q = load_queries("turns/steps")
 
 CONTEXT_ROWS = 1_000
 """Messages read for one model call at most, whatever their size: bounds the read of an endless session."""

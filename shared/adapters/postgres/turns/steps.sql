@@ -1,0 +1,235 @@
+-- name: begin_step
+-- The session is locked before the turn, as everywhere: a cancel that comes at the same time waits, and is not killed.
+-- A turn acts for its user: one that was posted while they were taken out, and so not cancelled, goes no further.
+WITH session AS (
+    UPDATE sessions SET last_message_number = last_message_number + 1
+    FROM turns
+    WHERE turns.id = %(turn_id)s AND turns.session_id = sessions.id AND turns.ended_at IS NULL
+      AND turns.cancel_requested_at IS NULL
+      AND (sessions.owner_id = turns.requested_by OR EXISTS (
+          SELECT 1 FROM session_participants p
+          WHERE p.session_id = sessions.id AND p.user_id = turns.requested_by AND p.access = 'write'))
+    RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling, sessions.incarnation,
+              sessions.used_tokens, sessions.used_cost_usd, sessions.granted_tools,
+              (sessions.config ->> 'max_session_tokens')::bigint AS max_session_tokens,
+              (sessions.config ->> 'max_session_cost_usd')::float8 AS max_session_cost_usd
+), turn AS (
+    UPDATE turns
+    SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s)
+    FROM session
+    WHERE id = %(turn_id)s AND ended_at IS NULL AND cancel_requested_at IS NULL
+    RETURNING id, session_id, number, branch, requested_by, plan, input_tokens + output_tokens AS used_tokens,
+              counted_tokens, cost_usd
+), message AS (
+    INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
+                          tokens, created_at)
+    SELECT %(message_id)s, turn.session_id, turn.id, session.last_message_number, turn.branch, turn.number, %(step)s, 0,
+           'assistant', '', 'streaming', 0, %(now)s
+    FROM turn, session
+    ON CONFLICT (turn_id, step, ordinal) DO UPDATE SET attempt = messages.attempt + 1
+        WHERE messages.status = 'streaming'
+    RETURNING id, attempt, created_at
+)
+SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, session.event_seq_ceiling,
+       session.incarnation, session.granted_tools, message.id AS message_id, message.attempt, message.created_at AS message_created_at,
+       turn.used_tokens AS turn_tokens, turn.used_tokens - turn.counted_tokens AS uncounted_tokens,
+       session.used_tokens AS session_tokens, session.max_session_tokens,
+       turn.cost_usd AS turn_cost_usd, session.used_cost_usd AS session_cost_usd, session.max_session_cost_usd,
+       usage.tokens AS user_day_tokens, usage.cost_usd AS user_day_cost_usd,
+       ARRAY(SELECT a.arguments_digest FROM approvals a
+             WHERE a.turn_id = turn.id AND a.status IN ('rejected', 'timed_out')) AS declined_digests
+FROM turn CROSS JOIN session LEFT JOIN message ON true
+LEFT JOIN LATERAL (SELECT u.input_tokens + u.output_tokens AS tokens, u.cost_usd FROM token_usage u
+                   WHERE u.user_id = turn.requested_by AND u.day = %(day)s) usage ON true
+
+-- name: context_messages
+-- The turn's branch up to the step before this one; of what a summary stands for, the newest summary on the way alone. The
+-- bound on each part keeps an endless one from being read whole. What an API wants back, it wants within the turn.
+WITH turn AS (
+    SELECT id, session_id, branch, number, requested_by FROM turns WHERE id = %(turn_id)s
+), path AS MATERIALIZED (
+    SELECT part.* FROM turn
+    CROSS JOIN LATERAL branch_path(turn.session_id, turn.branch, turn.number, %(step)s::integer - 1) part
+), summary AS MATERIALIZED (
+    SELECT s.* FROM turn CROSS JOIN path
+    JOIN conversation_summaries s ON s.session_id = turn.session_id AND s.branch = path.branch
+                                 AND s.turn_number < path.turn_number
+    ORDER BY s.turn_number DESC LIMIT 1
+)
+SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note,
+       m.attachments, m.sources,
+       m.role = 'user' AND coalesce(coalesce(m.author, (SELECT w.requested_by FROM turns w WHERE w.id = m.turn_id))
+                                    <> turn.requested_by, true),
+       m.finish_reason, m.left_out, CASE WHEN m.turn_id = turn.id THEN m.kept END, m.branch, m.ordinal
+FROM turn CROSS JOIN path
+CROSS JOIN LATERAL (
+    SELECT o.* FROM messages o
+    WHERE o.session_id = turn.session_id AND o.branch = path.branch AND o.status <> 'streaming'
+      AND (o.turn_number, o.step) <= (path.turn_number, path.step)
+      AND o.turn_number > coalesce((SELECT summary.turn_number FROM summary), 0)
+    ORDER BY o.turn_number DESC, o.step DESC, o.ordinal DESC
+    LIMIT %(limit)s
+) m
+UNION ALL
+SELECT 'summary', content, NULL, NULL, tokens, turn_number, 2147483647, 'completed', NULL, NULL, sources,
+       EXISTS (SELECT 1 FROM turn, unnest(authors) author WHERE author IS DISTINCT FROM turn.requested_by), NULL, NULL, NULL,
+       branch, 0
+FROM summary
+ORDER BY turn_number DESC, step DESC, ordinal DESC
+LIMIT %(limit)s + (SELECT count(*) FROM summary)
+
+-- name: save_summary
+-- And what it cost, once: whoever was faster has counted his own.
+WITH turn AS (
+    SELECT id, session_id, requested_by FROM turns WHERE id = %(turn_id)s
+), summary AS (
+    INSERT INTO conversation_summaries (session_id, branch, turn_number, content, tokens, sources, authors, model,
+                                        created_at)
+    SELECT turn.session_id, %(branch)s, %(turn_number)s, %(content)s, %(tokens)s, %(sources)s,
+           ARRAY(SELECT DISTINCT coalesce(m.author, asking.requested_by)
+                 FROM branch_path(turn.session_id, %(branch)s::integer, %(turn_number)s::integer, 2147483647) path
+                 JOIN messages m ON m.session_id = turn.session_id AND m.branch = path.branch AND m.role = 'user'
+                                AND (m.turn_number, m.step) <= (path.turn_number, path.step)
+                 LEFT JOIN turns asking ON asking.id = m.turn_id),
+           %(model)s, %(now)s
+    FROM turn
+    ON CONFLICT (session_id, branch, turn_number) DO NOTHING
+)
+SELECT 1
+
+-- name: add_usage
+-- What a model was asked in vain, or beside the answers of the turn. The session is locked before the turn, as everywhere.
+WITH session AS (
+    UPDATE sessions SET used_tokens = used_tokens + %(input_tokens)s + %(output_tokens)s,
+        used_cost_usd = used_cost_usd + coalesce(%(cost_usd)s, 0)
+    WHERE id = (SELECT session_id FROM turns WHERE id = %(turn_id)s)
+    RETURNING id
+), turn AS (
+    UPDATE turns
+    SET input_tokens = input_tokens + %(input_tokens)s, output_tokens = output_tokens + %(output_tokens)s,
+        cached_input_tokens = cached_input_tokens + %(cached_input_tokens)s,
+        reasoning_tokens = reasoning_tokens + %(reasoning_tokens)s,
+        cost_usd = CASE WHEN %(cost_usd)s::numeric IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + %(cost_usd)s END,
+        counted_tokens = counted_tokens + %(input_tokens)s + %(output_tokens)s
+    FROM session WHERE turns.id = %(turn_id)s
+    RETURNING turns.requested_by
+)
+INSERT INTO token_usage (user_id, day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd)
+SELECT requested_by, %(day)s, %(input_tokens)s, %(output_tokens)s, %(cached_input_tokens)s, %(reasoning_tokens)s,
+       %(cost_usd)s::numeric
+FROM turn
+ON CONFLICT (user_id, day) DO UPDATE
+SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
+    output_tokens = token_usage.output_tokens + excluded.output_tokens,
+    cached_input_tokens = token_usage.cached_input_tokens + excluded.cached_input_tokens,
+    reasoning_tokens = token_usage.reasoning_tokens + excluded.reasoning_tokens,
+    cost_usd = coalesce(token_usage.cost_usd + excluded.cost_usd, token_usage.cost_usd, excluded.cost_usd)
+
+-- name: leave_out
+-- What the provider's filter refused: the results that the step before it left, or, where a model would read none of them
+-- any more, the question of the turn. Fenced by the attempt, as what an answer is stored by.
+WITH newest AS (
+    SELECT 1 FROM messages
+    WHERE turn_id = %(turn_id)s AND step = %(step)s AND ordinal = 0 AND status = 'streaming' AND attempt = %(attempt)s
+), results AS (
+    UPDATE messages SET left_out = 'content_filter'
+    WHERE left_out IS NULL AND turn_id = %(turn_id)s AND step = %(step)s - 1 AND role = 'tool' AND EXISTS (SELECT 1 FROM newest)
+    RETURNING id, role
+), question AS (
+    UPDATE messages SET left_out = 'content_filter'
+    WHERE left_out IS NULL AND id = (SELECT message_id FROM turns WHERE id = %(turn_id)s)
+      AND NOT EXISTS (SELECT 1 FROM results) AND EXISTS (SELECT 1 FROM newest)
+    RETURNING id, role
+)
+SELECT id, role FROM results UNION ALL SELECT id, role FROM question
+
+-- name: leave_out_before
+-- All that a turn reads of earlier ones, since its question is let through and they are not. A turn is not read whose
+-- question is left out; what is summarised of them goes, too.
+WITH turn AS (
+    SELECT t.session_id, t.branch, t.number, t.message_id FROM turns t
+    WHERE t.id = %(turn_id)s AND EXISTS (
+        SELECT 1 FROM messages WHERE turn_id = t.id AND status = 'streaming' AND attempt = %(attempt)s)
+), path AS MATERIALIZED (
+    SELECT part.* FROM turn CROSS JOIN LATERAL branch_path(turn.session_id, turn.branch, turn.number, 2147483647) part
+), marked AS (
+    UPDATE messages m SET left_out = 'content_filter'
+    FROM turn, path
+    WHERE m.session_id = turn.session_id AND m.branch = path.branch
+      AND (m.turn_number, m.step) <= (path.turn_number, path.step)
+      AND m.role = 'user' AND m.left_out IS NULL AND m.id <> turn.message_id AND m.turn_number < turn.number
+)
+DELETE FROM conversation_summaries s USING turn, path
+WHERE s.session_id = turn.session_id AND s.branch = path.branch AND s.turn_number < path.turn_number
+
+-- name: take_in
+UPDATE messages SET left_out = NULL WHERE id = (SELECT message_id FROM turns WHERE id = %(turn_id)s) RETURNING id
+
+-- name: restate_step
+-- A stored step that is asked for again: whoever did it was cut off before it could say so, perhaps before it had sent
+-- everything. The higher attempt lets its text be sent whole once more.
+UPDATE messages m SET attempt = m.attempt + 1
+FROM sessions s, turns t
+WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0 AND m.status <> 'streaming' AND s.id = m.session_id
+  AND t.id = m.turn_id
+RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.finish_reason, m.reasoning, m.output, m.attempt, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
+    t.error_code, t.error_detail,
+    coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'name', c.name, 'arguments', c.arguments,
+                                                  'needs_approval', c.needs_approval) ORDER BY c.ordinal)
+              FROM tool_calls c WHERE c.message_id = m.id), '[]') AS calls
+
+-- name: save_step
+-- What it used counts at once, for its turn, its session and its user's day: a budget binds while a turn waits, too. The
+-- session is locked before the turn, as everywhere. Parameters come in the smallest type that holds them: two that are
+-- added have to be told that their sum may be larger.
+WITH session AS (
+    SELECT id FROM sessions
+    WHERE id = (SELECT session_id FROM messages WHERE id = %(message_id)s)
+    FOR NO KEY UPDATE
+), message AS (
+    UPDATE messages
+    SET content = %(content)s, status = %(status)s, calls = %(provider_calls)s, tokens = %(tokens)s,
+        sources = %(sources)s, finish_reason = %(finish_reason)s, reasoning = %(reasoning)s, kept = %(kept)s,
+        output = %(output)s
+    FROM session
+    WHERE messages.id = %(message_id)s AND messages.status = 'streaming' AND attempt = %(attempt)s
+    RETURNING messages.id, session_id, turn_id, step
+), turn AS (
+    UPDATE turns
+    SET input_tokens = input_tokens + %(input_tokens)s, output_tokens = output_tokens + %(output_tokens)s,
+        cached_input_tokens = cached_input_tokens + %(cached_input_tokens)s,
+        reasoning_tokens = reasoning_tokens + %(reasoning_tokens)s,
+        cost_usd = CASE WHEN %(cost_usd)s::numeric IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + %(cost_usd)s END,
+        counted_tokens = counted_tokens + %(input_tokens)s + %(output_tokens)s,
+        finish_reason = %(finish_reason)s,
+        error_code = coalesce(%(error_code)s, error_code), error_detail = coalesce(%(error_detail)s, error_detail)
+    FROM message WHERE turns.id = message.turn_id
+    RETURNING turns.requested_by
+), used AS (
+    UPDATE sessions SET used_tokens = used_tokens + %(input_tokens)s + %(output_tokens)s,
+        used_cost_usd = used_cost_usd + coalesce(%(cost_usd)s, 0)
+    FROM message WHERE sessions.id = message.session_id AND %(input_tokens)s::bigint + %(output_tokens)s > 0
+), usage AS (
+    INSERT INTO token_usage (user_id, day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd)
+    SELECT requested_by, %(day)s, %(input_tokens)s, %(output_tokens)s, %(cached_input_tokens)s, %(reasoning_tokens)s,
+           %(cost_usd)s::numeric
+    FROM turn WHERE %(input_tokens)s::bigint + %(output_tokens)s > 0
+    ON CONFLICT (user_id, day) DO UPDATE
+    SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
+        output_tokens = token_usage.output_tokens + excluded.output_tokens,
+        cached_input_tokens = token_usage.cached_input_tokens + excluded.cached_input_tokens,
+        reasoning_tokens = token_usage.reasoning_tokens + excluded.reasoning_tokens,
+        cost_usd = coalesce(token_usage.cost_usd + excluded.cost_usd, token_usage.cost_usd, excluded.cost_usd)
+), calls AS (
+    INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
+                            argument_error, needs_approval, contained, declined, status)
+    SELECT c.id, message.session_id, message.turn_id, message.id, message.step, c.ordinal, c.provider_call_id, c.name,
+           c.arguments, c.argument_error, c.needs_approval, c.contained, c.declined, 'pending'
+    FROM message, jsonb_to_recordset(%(calls)s) AS c (id text, ordinal integer, provider_call_id text, name text,
+                                                      arguments jsonb, argument_error text, needs_approval boolean,
+                                                      contained boolean, declined boolean)
+)
+SELECT id FROM message
+
+-- name: turn_state
+SELECT status, cancel_requested_at FROM turns WHERE id = %(turn_id)s
