@@ -58,7 +58,8 @@ class ModelEndpoint:
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         endpoint = settings.azure_openai_endpoint
-        self._root = f"{azure_root(endpoint)}/openai/v1" if endpoint else base_url(settings.openai_base_url or "")
+        self._resource = azure_root(endpoint) if endpoint else None
+        self._root = f"{self._resource}/openai/v1" if endpoint else base_url(settings.openai_base_url or "")
         self._key_header = _key_header(settings)
 
     @property
@@ -97,7 +98,7 @@ class ModelEndpoint:
                 asyncio.timeout(_LIST_S),
                 session.get(f"{self._root}/models", headers=await self._signed(), allow_redirects=False) as response,
             ):
-                if not response.ok:
+                if not _is_success(response):
                     raise await _refusal_in(response)
                 return orjson.loads(await _beginning(response))
         except (TokenUnavailable, Refusal, aiohttp.ClientError, OSError, ValueError) as exc:
@@ -152,7 +153,7 @@ class ModelEndpoint:
             raise Transient(ErrorCode.LLM_TIMEOUT, "The model did not answer in time.") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise _Unreachable(_cause(exc)) from exc
-        if response.ok and response.status < 300:
+        if _is_success(response):
             return response
         try:
             refusal = await _refusal_in(response)
@@ -168,11 +169,12 @@ class ModelEndpoint:
 
     def _url(self, api: ModelApi, path: str, model: str) -> str:
         version = self._settings.azure_openai_api_version
-        if version is None or not self._settings.azure_openai_endpoint or api is not ModelApi.CHAT:
+        if version is None or self._resource is None or api is not ModelApi.CHAT:
             return f"{self._root}{path}"
         # Dated API versions have only chat completions, under the deployment's path.
-        root = azure_root(self._settings.azure_openai_endpoint)
-        return f"{root}/openai/deployments/{quote(model, safe='')}{path}?api-version={quote(version, safe='')}"
+        return (
+            f"{self._resource}/openai/deployments/{quote(model, safe='')}{path}?api-version={quote(version, safe='')}"
+        )
 
 
 def azure_root(endpoint: str) -> str:
@@ -220,6 +222,11 @@ def _proxy_for(url: str) -> str | None:
     """The proxy from HTTPS_PROXY, HTTP_PROXY and NO_PROXY. Read once: aiohttp would read it for each request."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+
+
+def _is_success(response: aiohttp.ClientResponse) -> bool:
+    """Not so a redirect, which `ClientResponse.ok` takes for success and which we do not follow."""
+    return response.status < 300
 
 
 async def _refusal_in(response: aiohttp.ClientResponse) -> Refusal:

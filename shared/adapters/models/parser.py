@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 from shared.adapters.models.calls import ToolCalls
@@ -66,7 +67,7 @@ class AnswerParser(ABC):
     def _ending(self) -> ModelEnd:
         """The end of the answer, after all events. Raises Transient when the stream had no end."""
 
-    def _take_all(self, events: list[Any]) -> None:
+    def _take_all(self, events: Iterable[Any]) -> None:
         try:
             for event in events:
                 self._take(event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -113,9 +114,9 @@ class ModelService:
                 if isinstance(event, ModelEnd):
                     yield _as_cut(event, self._capped(request))
                     continue
-                if room is None or len(event.text) <= room:
+                if len(event.text) <= room:
                     yield event
-                    room = None if room is None else room - len(event.text)
+                    room -= len(event.text)
                     continue
                 if room:
                     yield replace(event, text=event.text[:room])
@@ -251,9 +252,9 @@ def _as_cut(end: ModelEnd, request: ModelRequest) -> ModelEnd:
     return replace(end, finish_reason=FinishReason.LENGTH)
 
 
-def _most_chars(tokens: int | None) -> int | None:
+def _most_chars(tokens: int | None) -> int:
     """A generous limit in characters for an answer of this many tokens. A server that exceeds it ignores the limit."""
-    return None if tokens is None else 1_024 + 16 * tokens
+    return sys.maxsize if tokens is None else 1_024 + 16 * tokens
 
 
 def _as_plain(body: bytes) -> bytes:

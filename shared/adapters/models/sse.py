@@ -11,12 +11,13 @@ and the body's length is bounded.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 
 from shared.adapters.models.text import decode
-from shared.errors import AppError, ErrorCode, ModelFailed, Transient
+from shared.errors import ErrorCode, ModelFailed, Transient
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """A stream event longer than this is not a model's answer."""
@@ -33,9 +34,8 @@ class EventStream:
     """The stream of one response. skip: prefixes of lines that are not decoded."""
 
     def __init__(self, *, skip: tuple[bytes, ...] = ()) -> None:
-        self._is_done = False
-        self._failure: AppError | None = None
-        """An error that followed valid events in a chunk; the events are returned first."""
+        self.is_done = False
+        """Whether `[DONE]` has arrived."""
         self._skip = skip
         self._received = 0
         self._are_events = False
@@ -49,16 +49,11 @@ class EventStream:
         """Data lines of an event with several."""
         self._held_bytes = 0
 
-    @property
-    def is_done(self) -> bool:
-        """Whether `[DONE]` or unreadable data has arrived."""
-        return self._is_done or self._failure is not None
+    def feed(self, chunk: bytes) -> Iterable[Any]:
+        """The values that `chunk` completes, each read when it is asked for: those before an error are not lost.
 
-    def feed(self, chunk: bytes) -> list[Any]:
-        """The values that `chunk` completes. Raises Transient for invalid JSON, ModelFailed beyond the size limits. If
-        valid values came first, they are returned and the next call raises."""
-        if self._failure is not None:
-            raise self._failure
+        Raises Transient for invalid JSON, ModelFailed beyond the size limits.
+        """
         self._received += len(chunk)
         if self._received > MAX_BODY_BYTES:
             raise endless()
@@ -74,32 +69,20 @@ class EventStream:
             self._rest_bytes = 0
         if rest:
             self._hold_rest(rest)
-        return self._read(lines) if lines else lines
+        return self._read(lines) if lines else ()
 
     def end(self) -> list[Any]:
         """The values in the last bytes, also without a final line end, which many servers leave out."""
-        if self._failure is not None:
-            raise self._failure
         rest = b"".join(self._rest)
         self._rest.clear()
         if self._is_json:
             return [_decoded(rest)]
-        found = self._read([rest])
+        found = list(self._read([rest]))
         if self._held:
             found.append(self._joined())
         return found
 
-    def _read(self, lines: list[bytes]) -> list[Any]:
-        found: list[Any] = []
-        try:
-            self._read_into(found, lines)
-        except AppError as exc:
-            if not found:
-                raise
-            self._failure = exc
-        return found
-
-    def _read_into(self, found: list[Any], lines: list[bytes]) -> None:
+    def _read(self, lines: list[bytes]) -> Iterator[Any]:
         held, skip = self._held, self._skip
         for line in lines:
             if line.startswith(b"data:"):
@@ -107,22 +90,26 @@ class EventStream:
                     self._hold(line)
                 elif not skip or not line.startswith(skip):
                     try:
-                        found.append(orjson.loads(line[5:]))  # JSON allows a leading space
+                        value = orjson.loads(line[5:])  # JSON allows a leading space
                     except orjson.JSONDecodeError:
-                        self._take_odd(line, found)
+                        yield from self._read_odd(line)
+                    else:
+                        yield value
             elif held and not line:
-                found.append(self._joined())
+                yield self._joined()
 
-    def _take_odd(self, line: bytes, found: list[Any]) -> None:
+    def _read_odd(self, line: bytes) -> Iterator[Any]:
         """Read a line that is not JSON, or the first of an event's several lines."""
         bare = line[5:].strip()
         if bare == _DONE:
-            self._is_done = True
+            self.is_done = True
         elif b"\\u" in bare and bare.endswith(b"}"):
             try:
-                found.append(decode(bare))
+                value = decode(bare)
             except ValueError:
                 self._hold(line)
+            else:
+                yield value
         elif bare:
             self._hold(line)
 
