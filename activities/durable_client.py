@@ -82,10 +82,14 @@ async def look(client: df.DurableOrchestrationClient, instance_id: str) -> Found
     return Found.LIVE if status.runtime_status.value in _LIVE else Found.ENDED
 
 
+_FOLLOWING = {True: {Found.HELD, Found.ENDED}, False: {Found.LIVE, Found.ENDED, Found.NOWHERE}}
+"""States of the instances of a suspended session, and of any other. One that does not exist may be about to start, so
+it does not follow a suspension."""
+
+
 async def follows(client: df.DurableOrchestrationClient, instance_id: str, *, is_held: bool) -> bool:
-    """Whether an instance is as its session wants it. One that has not started yet could start while it is held."""
-    found = await look(client, instance_id)
-    return found is Found.ENDED or (found is Found.HELD if is_held else found is not Found.HELD)
+    """Whether an instance is as its session wants it."""
+    return await look(client, instance_id) in _FOLLOWING[is_held]
 
 
 async def last_words(client: df.DurableOrchestrationClient, instance_id: str) -> str:
@@ -180,8 +184,7 @@ async def suspend(client: df.DurableOrchestrationClient, instance_id: str) -> bo
     try:
         await client.suspend(instance_id, "session suspended")
     except Exception as exc:
-        # An instance that does not exist may be about to start.
-        return await _stands(client, instance_id, "suspend", exc, as_wanted={Found.HELD, Found.ENDED})
+        return await _stands(client, instance_id, exc, is_held=True)
     return True
 
 
@@ -190,23 +193,25 @@ async def resume(client: df.DurableOrchestrationClient, instance_id: str) -> boo
     try:
         await client.resume(instance_id, "session resumed")
     except Exception as exc:
-        return await _stands(client, instance_id, "resume", exc, as_wanted={Found.LIVE, Found.ENDED, Found.NOWHERE})
+        return await _stands(client, instance_id, exc, is_held=False)
     return True
 
 
 async def _stands(
-    client: df.DurableOrchestrationClient, instance_id: str, verb: str, refused: Exception, *, as_wanted: set[Found]
+    client: df.DurableOrchestrationClient, instance_id: str, refused: Exception, *, is_held: bool
 ) -> bool:
     """Whether an instance is in a wanted state although the extension refused the call. The extension answers 500 to
     suspending a suspended instance, to resuming a running one, and to an unknown id."""
+    verb = "suspend" if is_held else "resume"
     try:
         found = await look(client, instance_id)
     except Exception as exc:
         log.warning("%s of %s failed: %s; nor can it be looked at: %s", verb, instance_id, refused, exc)
         return False
-    if found not in as_wanted:
+    as_wanted = found in _FOLLOWING[is_held]
+    if not as_wanted:
         log.info("%s of %s, which is %s: %s", verb, instance_id, found, refused)
-    return found in as_wanted
+    return as_wanted
 
 
 async def _terminate(client: df.DurableOrchestrationClient, instance_id: str) -> None:

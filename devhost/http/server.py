@@ -170,11 +170,11 @@ class HttpApp:
             raise BodyTooLarge
         streaming = endpoint.plan.call.is_streaming
         query = query_values(scope) if endpoint.needs_trigger_data or not streaming else {}
+        binds_body = endpoint.needs_trigger_data and bool(length)
         body: bytes | None = None
-        if not streaming or (endpoint.needs_trigger_data and length):
+        if binds_body or not streaming:
             body = await read_body(receive, self._policy.body_limit_bytes)
-        of_body = json_object(body) if endpoint.needs_trigger_data and length and body else {}
-        trigger = TriggerData(headers, query, route, of_body)
+        trigger = TriggerData(headers, query, route, json_object(body) if binds_body and body else {})
         invocation = Invocation(new_id(), headers.get("traceparent", ""), headers.get("tracestate", ""))
         correlation = correlation_id_of(headers)
         if streaming:
