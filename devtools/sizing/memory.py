@@ -6,7 +6,11 @@ Azure's host reads every body with a Content-Length whole, as text, before it ca
 
 from __future__ import annotations
 
-from devtools.sizing.scale import ROOT, table
+from devtools.sizing.costs import INSTANCE_GB
+from devtools.sizing.scale import table
+
+BODY_LIMIT_BYTES, REQUESTS_AT_ONCE = 26_279_936, 100
+"""FUNCTIONS_REQUEST_BODY_SIZE_LIMIT and perInstanceConcurrency of infra/modules/app/app.bicep; a test compares them."""
 
 HOST_MB, WORKER_MB = 279, 162
 """Resident memory of host and worker under load, side by side on the real host with 64 sessions."""
@@ -16,25 +20,21 @@ HELD_PER_BYTE = (2_550 - 219) / (6 * 95)
 
 def memory_table() -> str:
     """What the largest uploads at once take of an instance."""
-    app = (ROOT / "infra" / "modules" / "app" / "app.bicep").read_text("utf-8")
-    upload_mb = _number(app, "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '") / 1e6
-    requests = _number(app, "perInstanceConcurrency: ")
-    instance_mb = _number((ROOT / "infra" / "main.bicep").read_text("utf-8"), "instanceMemoryMB: ") * 1.048576
-    held_mb = HELD_PER_BYTE * upload_mb
-    free_mb = instance_mb - HOST_MB - WORKER_MB
+    instance_mb = INSTANCE_GB * 1024**3 / 1e6
+    held_mb = HELD_PER_BYTE * BODY_LIMIT_BYTES / 1e6
+    used_mb = HOST_MB + WORKER_MB
+    free_mb = instance_mb - used_mb
     return table(
         ["memory of an instance", "MB"],
         [
             ["bought", f"{instance_mb:,.0f}"],
-            ["host and worker under load", f"{HOST_MB + WORKER_MB:,}"],
+            ["host and worker under load", f"{used_mb:,}"],
             ["one of the largest uploads, while it is received", f"{held_mb:,.0f}"],
-            ["six of them, with host and worker", f"{HOST_MB + WORKER_MB + 6 * held_mb:,.0f}"],
+            ["six of them, with host and worker", f"{used_mb + 6 * held_mb:,.0f}"],
             [f"largest uploads at once that fill it: {free_mb // held_mb:,.0f}", f"{instance_mb:,.0f}"],
-            [f"as many as requests at once ({requests:,.0f})", f"{HOST_MB + WORKER_MB + requests * held_mb:,.0f}"],
+            [
+                f"as many as requests at once ({REQUESTS_AT_ONCE})",
+                f"{used_mb + REQUESTS_AT_ONCE * held_mb:,.0f}",
+            ],
         ],
     )
-
-
-def _number(text: str, before: str) -> float:
-    digits = text.partition(before)[2]
-    return float(digits[: len(digits) - len(digits.lstrip("0123456789"))])

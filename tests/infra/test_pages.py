@@ -10,7 +10,7 @@ import pytest
 
 from devhost.timers.ncrontab import Schedule, parse_schedule
 from devtools.figures import BLOCK, PAGES, TABLES, filled
-from devtools.sizing import costs, scale
+from devtools.sizing import costs, memory, scale
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
@@ -65,6 +65,9 @@ def test_the_costs_are_those_of_what_is_bought() -> None:
         (prod, [f"alwaysReady: {costs.READY_INSTANCES}", f"instanceMemoryMB: {costs.INSTANCE_GB * 1024}"]),
     ):
         assert [each for each in wanted if each not in bought] == []
+    app = (ROOT / "infra/modules/app/app.bicep").read_text("utf-8")
+    assert f"perInstanceConcurrency: {memory.REQUESTS_AT_ONCE} " in app
+    assert f"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '{memory.BODY_LIMIT_BYTES}'" in app
     endpoints = (ROOT / "infra/modules/network/private-endpoints.bicep").read_text("utf-8")
     assert len(re.findall(r"\{ name: '", endpoints)) == costs.ENDPOINTS
     quota = scale.MODEL_TOKENS_MINUTE // 1_000
