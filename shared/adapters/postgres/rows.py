@@ -1,4 +1,4 @@
-"""Rows as the domain's values: the one place that knows which column is which field. Implements no port."""
+"""Rows that several stores read, as values of the domain; a store reads its own rows itself. Implements no port."""
 
 from __future__ import annotations
 
