@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from devhost.extensions.contract import HostError
+from devhost.harsh import ENGINE_SETTING, SEED_SETTING
 from devhost.logs import configure_logging
 
 logger = logging.getLogger("devhost.host")
@@ -59,6 +60,8 @@ async def _serve(parsed: argparse.Namespace) -> None:
 
     stop = asyncio.Event()
     _stop_on_signals(stop)
+    chosen = {ENGINE_SETTING: parsed.engine, SEED_SETTING: parsed.seed}
+    os.environ.update({name: value for name, value in chosen.items() if value is not None})
     options = HostOptions(
         app_dir=parsed.dir,
         port=parsed.port,
@@ -128,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="stand in for App Service Authentication; callers name themselves with x-dev-user: NAME[;role,role]",
     )
+    parser.add_argument("--engine", choices=("kind", "harsh"), help="harsh: as unkind as Azure's (default: kind)")
+    parser.add_argument("--seed", help="repeats what a harsh engine drew (default: a new one, which is printed)")
     parser.add_argument("--ready-file", type=Path, help="write base_url, port and pid here once the host serves")
     return parser
 

@@ -28,6 +28,7 @@ from devhost.app.indexing import IndexedApp, describe_functions, import_scope, i
 from devhost.clock import Clock, SystemClock
 from devhost.extensions.contract import Extension, HostContext, HostError
 from devhost.extensions.loading import KNOWN, ExtensionLoader, Known, offered_settings
+from devhost.harsh import Harsh, from_settings
 from devhost.http.admin import Admin
 from devhost.http.server import HttpApp, HttpPolicy
 from devhost.logs import apply_log_level
@@ -133,7 +134,8 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
 
         keys = Keys(data_dir.path, [function.name for function in app.functions])
         enforced = keys if options.enable_auth else None
-        context = HostContext(app_dir, data_dir.path, base_url, host_json, settings, app.functions)
+        harsh = _harsh(settings)
+        context = HostContext(app_dir, data_dir.path, base_url, host_json, settings, app.functions, harsh)
         dispatcher = Dispatcher(context, app, extensions, function_timeout_s(host_json))
         found = find_timers(app.functions, app.retries, settings, options.clock.now())
         timers = TimerService(dispatcher, found, options.clock)
@@ -167,6 +169,7 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         # As soon as extensions start, their engines may call functions, and functions may call this host.
         for extension in extensions:
             await extension.start()
+        stack.push_async_callback(dispatcher.drain)
         stack.push_async_callback(admin.close)
         stack.push_async_callback(timers.stop)
         timers.start()
@@ -180,6 +183,16 @@ def _index(app_dir: Path, settings: Mapping[str, str], host_json: Mapping[str, o
         raise HostError('host.json: "functions" must be a list of function names')
     functions, retries = describe_functions(metadata, settings, only)
     return IndexedApp(functions, retries, streaming)
+
+
+def _harsh(settings: Mapping[str, str]) -> Harsh | None:
+    try:
+        harsh = from_settings(settings)
+    except ValueError as exc:
+        raise HostError(f"app setting {exc}") from exc
+    if harsh is not None:
+        logger.warning("harsh engine, seed %d: messages are late, work runs twice, results get lost", harsh.seed)
+    return harsh
 
 
 def _beside(port: int, settings: Mapping[str, str]) -> Beside:

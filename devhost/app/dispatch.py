@@ -2,8 +2,9 @@
 
 Resolve inputs, call the worker, send outputs, log one line. Implements `Host` of `devhost/extensions/contract.py`.
 
-Invariant: outputs are sent before the caller gets the result. An output that cannot be sent fails the
-invocation although user code has run, as in Azure.
+Invariant: an output that cannot be sent fails the invocation although user code has run, as in Azure. Outputs are sent
+before the caller gets the result. Only a harsh host answers the request of a streaming HTTP function first, as Azure
+does: its outputs then fail nobody's request, and outputs of two invocations may overtake each other.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from azure_functions_runtime.bindings.datumdef import Datum
 
+from devhost.app.in_flight import Held, InFlight, Stage
 from devhost.app.indexing import IndexedApp
 from devhost.app.worker import Call, Invocation, OutputValue, output_value, result_text
 from devhost.correlation import current_invocation, new_id
@@ -35,6 +37,10 @@ from devhost.extensions.contract import (
 from devhost.logs import INVOCATIONS
 
 _NO_TRIGGER_DATA = TriggerData()
+_DRAIN_LIMIT_S = 5.0
+
+type Answer = Callable[[Any], Awaitable[None]]
+"""Sends what a streaming HTTP function returned to its caller. Raises FunctionFailed when that is not possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,9 @@ class Dispatcher:
         self, context: HostContext, app: IndexedApp, extensions: Sequence[Extension], timeout_s: float | None
     ) -> None:
         self.context = context
-        self._timeout_s = timeout_s
+        self._harsh = context.harsh
+        self._in_flight = InFlight(timeout_s, context.harsh)
+        self._sending_late: set[asyncio.Task[Any]] = set()
         self._plans = {
             function.function_id: _plan(function, extensions, streaming=app.streaming_http)
             for function in app.functions
@@ -101,11 +109,15 @@ class Dispatcher:
         correlation_id: str,
         *,
         request: object | None = None,
+        answer: Answer | None = None,
+        is_lost: bool = False,
         quiet: bool = False,
     ) -> Any:
         """Run one invocation and return the worker's result (see `Call.run`).
 
         Exactly one of payload (a Datum) and request (a starlette Request) is given.
+        answer: sends the result before the outputs; functionTimeout then covers it too. is_lost: the request never
+        reaches the worker, which waits for it.
         """
         name = plan.function.name
         started = time.perf_counter()
@@ -113,56 +125,64 @@ class Dispatcher:
         failure: FunctionFailed | None = None
         finished = False
         try:
-            if self._timeout_s is None:
-                result = await self._run(plan, payload, trigger, invocation, request)
-            else:
-                async with asyncio.timeout(self._timeout_s):
-                    result = await self._run(plan, payload, trigger, invocation, request)
+            async with self._in_flight.hold(name) as held:
+                inputs = await _inputs(plan, payload, trigger)
+                if is_lost:
+                    await asyncio.Event().wait()
+                http = None if request is None else (plan.function.trigger.name, request)
+                result, outputs = await plan.call.run(invocation, inputs, http)
+                if answer is not None:
+                    await self._answer_first(name, answer, result, held)
+                held.stage = Stage.DONE
+                for output, value in outputs.items():
+                    await self._send(plan, output, value)
+                if plan.returns_to_extension and result is not None and result.value is not None:
+                    await self._send(plan, "$return", output_value(result))
             finished = True
             return result
         except FunctionFailed as exc:
             failure = exc
             raise
-        except TimeoutError as exc:
-            failure = FunctionFailed(
-                f"FunctionTimeoutException: Timeout value of {self._timeout_s} s (functionTimeout) exceeded by "
-                f"function: Functions.{name}"
-            )
-            raise failure from exc
         finally:
             _log(plan, time.perf_counter() - started, correlation_id, failure, finished=finished, quiet=quiet)
             current_invocation.reset(token)
 
-    async def _run(
-        self,
-        plan: Plan,
-        payload: Datum | None,
-        trigger: TriggerData,
-        invocation: Invocation,
-        request: object | None,
-    ) -> Any:
-        inputs = [] if payload is None else [(plan.function.trigger.name, payload)]
-        for binding, extension in plan.inputs:
-            try:
-                value = await extension.resolve_input(binding, trigger)
-            except Exception as exc:
-                raise FunctionFailed(f"input binding '{binding.name}' ({binding.type}): {exc}") from exc
-            inputs.append((binding.name, Datum(value, "string" if isinstance(value, str) else "bytes")))
-        http = None if request is None else (plan.function.trigger.name, request)
-        result, outputs = await plan.call.run(invocation, inputs, http)
-        for name, output in outputs.items():
-            await _send(plan, name, output)
-        if plan.returns_to_extension and result is not None and result.value is not None:
-            await _send(plan, "$return", output_value(result))
-        return result
+    async def drain(self) -> None:
+        """Wait for outputs that are sent after their answers, for a few seconds at most."""
+        if self._sending_late:
+            await asyncio.wait(self._sending_late, timeout=_DRAIN_LIMIT_S)
+
+    async def _answer_first(self, name: str, answer: Answer, result: Any, held: Held) -> None:
+        held.stage = Stage.ANSWERING
+        await answer(result)
+        held.stage = Stage.DONE
+        if self._harsh is None:
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._sending_late.add(task)
+        task.add_done_callback(self._sending_late.discard)
+        await asyncio.sleep(self._harsh.delay_s("late_output", name))
+
+    async def _send(self, plan: Plan, name: str, value: OutputValue) -> None:
+        binding, extension = plan.outputs[name]
+        try:
+            if self._harsh is not None and self._harsh.strikes("failed_output", plan.function.name):
+                raise ConnectionError("harsh: the service is not reached")
+            await extension.send_output(binding, value)
+        except Exception as exc:
+            raise FunctionFailed(f"output binding '{name}' ({binding.type}): {type(exc).__name__}: {exc}") from exc
 
 
-async def _send(plan: Plan, name: str, value: OutputValue) -> None:
-    binding, extension = plan.outputs[name]
-    try:
-        await extension.send_output(binding, value)
-    except Exception as exc:
-        raise FunctionFailed(f"output binding '{name}' ({binding.type}): {type(exc).__name__}: {exc}") from exc
+async def _inputs(plan: Plan, payload: Datum | None, trigger: TriggerData) -> list[tuple[str, Datum]]:
+    inputs = [] if payload is None else [(plan.function.trigger.name, payload)]
+    for binding, extension in plan.inputs:
+        try:
+            value = await extension.resolve_input(binding, trigger)
+        except Exception as exc:
+            raise FunctionFailed(f"input binding '{binding.name}' ({binding.type}): {exc}") from exc
+        inputs.append((binding.name, Datum(value, "string" if isinstance(value, str) else "bytes")))
+    return inputs
 
 
 _ORCHESTRATOR_STATE = "$OutOfProcData$"

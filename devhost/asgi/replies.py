@@ -52,14 +52,15 @@ def limited(receive: Receive, limit_bytes: int) -> Receive:
 
 
 class ResponseWatch:
-    """Wraps `send`: records whether a response was started, and adds the host's custom headers."""
+    """Wraps `send`: records how far a response has come, and adds the host's custom headers."""
 
-    __slots__ = ("_extra", "_send", "started")
+    __slots__ = ("_extra", "_send", "finished", "started")
 
     def __init__(self, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
         self._send = send
         self._extra = extra
         self.started = False
+        self.finished = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -67,3 +68,5 @@ class ResponseWatch:
             if self._extra:
                 message["headers"] = [*message.get("headers", ()), *self._extra]
         await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.finished = True

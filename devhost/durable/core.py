@@ -11,10 +11,11 @@ import logging
 import sqlite3
 from collections.abc import Callable
 
+from devhost.durable.late import LateMessages, revenant
 from devhost.durable.registry import Registry
 from devhost.durable.replay.instance import Instance, InstanceCache
 from devhost.durable.settings import DurableSettings
-from devhost.durable.store.records import Message, Unit
+from devhost.durable.store.records import Message, MessageKind, Unit
 from devhost.durable.store.store import Store
 from devhost.extensions.contract import Host
 
@@ -31,7 +32,9 @@ class Core:
         self.store = store
         self.registry = registry
         self.settings = settings
+        self.harsh = host.context.harsh
         self.cache = InstanceCache(store)
+        self.late = LateMessages(self.harsh, self._hand_over)
         self.wake: Callable[[Instance], None] = lambda instance: None
         self._gen, self._seq = store.highest()
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
@@ -53,8 +56,14 @@ class Core:
             return None
         return instance
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: Message, *, after_s: float = 0.0) -> None:
         """Deliver a stored message to its instance; an instance that has ended drops it."""
+        if self.harsh is None:
+            self._hand_over(message)
+        else:
+            self.late.deliver(message, after_s)
+
+    def _hand_over(self, message: Message) -> None:
         instance = self.live(message.instance_id)
         if instance is None:
             self._discard(message)
@@ -119,6 +128,11 @@ class Core:
             self.announce_end(instance_id)
 
     def _discard(self, message: Message) -> None:
-        future = self.store.commit(Unit(drop_messages=[message.seq]))
+        unit = Unit(drop_messages=[message.seq])
+        is_late = self.harsh is not None and message.kind is MessageKind.TERMINATE
+        if is_late and self.store.instance(message.instance_id) is None:
+            # Azure Storage writes the status of an instance that a terminate does not find, also of a purged one.
+            unit.instances.append(revenant(message, gen=self.next_gen()))
+        future = self.store.commit(unit)
         # If this fails, the row is dropped when the store is opened next.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from devhost.extensions.timeline import Timeline
+from devhost.harsh import Harsh
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute  # not imported at runtime, since `./dev up` only reads names from here
@@ -97,6 +98,8 @@ class HostContext:
     settings: Mapping[str, str]
     """App settings: the environment over local.settings.json."""
     functions: Sequence[Function]
+    harsh: Harsh | None = None
+    """What goes wrong on purpose; None: nothing."""
 
 
 class Host(Protocol):

@@ -4,8 +4,8 @@ Order: routes of extensions, the admin API, the app's functions, the landing pag
 method are both 404 with an empty body, since the method is part of a route. An unhandled error is 500 with an empty
 body; its details are only in the log.
 
-Invariant: no response is started before a function's outputs are sent, and a failure before that point still gets
-a response.
+Invariant: a request gets one response. A failure before it begins is the response; after that it can only cut it. A
+function's outputs are sent before its response begins, except in harsh mode (`../app/dispatch.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from devhost.http.classic import (
     send_datum,
 )
 from devhost.http.routing import Route, RouteTable, parse_template, request_path
-from devhost.http.streaming import as_response, error_response, make_request
+from devhost.http.streaming import Exchange, error_response, serve
 from devhost.pages.landing import LANDING_PAGE
 from devhost.settings.config import HttpOptions
 from devhost.settings.keys import AuthLevel, Keys
@@ -143,6 +143,9 @@ class HttpApp:
         except ClientGone:
             logger.debug("the caller of %s left before its request was complete", endpoint.plan.function.name)
         except FunctionFailed as failure:
+            if send.started:
+                # An output failed after the answer, or the answer broke half-way: the server then cuts the connection.
+                return
             response = error_response(failure) if endpoint.plan.call.is_streaming else None
             if response is not None:
                 await response(scope, receive, send)
@@ -182,30 +185,14 @@ class HttpApp:
                 bounded = replayed(body, receive)
             else:
                 bounded = limited(receive, self._policy.body_limit_bytes) if length is None else receive
-            request = make_request(scope, bounded, send, route, invocation.invocation_id)
-            async with self._turns:
-                result = await self._dispatcher.run(
-                    endpoint.plan, None, trigger, invocation, correlation, request=request
-                )
-            await self._send_streaming(endpoint, result, scope, bounded, send)
+            exchange = Exchange(endpoint.plan, route, trigger, invocation, correlation, scope, bounded, send)
+            await serve(exchange, self._dispatcher, self._turns)
             return
         assert body is not None
         payload = request_datum(scope, headers, query, route, body)
         async with self._turns:
             result = await self._dispatcher.run(endpoint.plan, payload, trigger, invocation, correlation)
         await send_datum(send, result)
-
-    async def _send_streaming(
-        self, endpoint: Endpoint, result: object, scope: Scope, receive: Receive, send: ResponseWatch
-    ) -> None:
-        try:
-            response = as_response(result)
-        except FunctionFailed as failure:
-            logger.error("%s failed: %s", endpoint.plan.function.name, failure.message)
-            raise
-        # After a failure half-way it is too late for a status. The connection closes early, so the caller sees
-        # that the body is incomplete.
-        await response(scope, receive, send)
 
 
 class _ExtensionRoutes:

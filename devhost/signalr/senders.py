@@ -75,7 +75,8 @@ class RestClient:
     async def call(self, method: str, service: ConnectionString, path: str, body: object = None) -> None:
         """One REST call. path: percent-encoded, without query. Raises SendFailed."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30, connect=10))
+            # As the real binding: it waits for 100 seconds and does not send again (its retries are off by default).
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=100))
         url = f"{service.server_endpoint}{path}"
         # The audience is the service's own endpoint, even when calls go through a proxy.
         token = tokens.sign(service.access_key, audience=f"{service.endpoint}{path}")

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from devhost.harsh import ENGINE_SETTING, SEED_SETTING
 from devhost.pages.beside import SERVERS_SETTING
 from devhost.servers import AzuriteMissing, Server, ServerError, enter_all, owned_folder, together
 from devhost.servers.folder import is_free
@@ -43,6 +45,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--port", type=_port, default=7071, help="port of the app (7071)")
     parser.add_argument("--data", type=Path, default=ROOT / ".data", help="folder for all state (.data)")
     parser.add_argument("--verbose", action="store_true", help="log what the host does in detail")
+    parser.add_argument(
+        "--engine",
+        choices=("kind", "harsh"),
+        default="kind",
+        help="harsh: late messages, repeated work and lost results, as Azure has them (kind)",
+    )
+    parser.add_argument("--seed", type=int, help="repeats what a harsh engine drew (a new one)")
     options = parser.parse_args(arguments)
     try:
         return asyncio.run(_main(options))
@@ -59,7 +68,8 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _main(options: argparse.Namespace) -> int:
     """Run `_up` until it ends or a signal arrives, then wait until everything is stopped; ignores further signals."""
-    running = asyncio.create_task(_up(options.port, options.data, verbose=options.verbose))
+    engine = _engine(options.engine, options.seed)
+    running = asyncio.create_task(_up(options.port, options.data, engine, verbose=options.verbose))
     stopped_by: list[int] = []
 
     def stop(number: int) -> None:
@@ -80,7 +90,14 @@ async def _main(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _up(port: int, data: Path, *, verbose: bool) -> None:
+def _engine(name: str, seed: int | None) -> dict[str, str]:
+    """The host's settings for its engine. A harsh one keeps its seed when the host restarts."""
+    if name == "kind":
+        return {}
+    return {ENGINE_SETTING: name, SEED_SETTING: str(secrets.randbelow(1_000_000) if seed is None else seed)}
+
+
+async def _up(port: int, data: Path, engine: dict[str, str], *, verbose: bool) -> None:
     """Never returns; raises ServerError when something cannot start or was given up."""
     began = time.monotonic()
     settings = user_settings()
@@ -98,13 +115,17 @@ async def _up(port: int, data: Path, *, verbose: bool) -> None:
                 folder / "host",
                 port=port,
                 env=stack.app_environment(port=port)
-                | {SERVERS_SETTING: json.dumps([(server.name, _address(server)) for server in stack.servers])},
+                | {SERVERS_SETTING: json.dumps([(server.name, _address(server)) for server in stack.servers])}
+                | engine,
                 verbose=verbose,
                 report=_report,
                 health_path=_HEALTH_PATH,
             )
             await running.enter_async_context(host)
             _say(_welcome(host, stack, data=folder, has_console=has_console))
+            if engine:
+                seed = engine[SEED_SETTING]
+                _say(f"  engine  harsh: work is late, repeated or lost; repeat it with --engine harsh --seed {seed}")
             _say(f"ready ({time.monotonic() - began:.1f} s)")
             await _until_one_fails([*stack.servers, host])
 

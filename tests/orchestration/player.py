@@ -89,7 +89,6 @@ class Play:
             input_text=text,
             instance_id=self.instance_id,
             execution_id="execution",
-            parent_instance_id=None,
         )
         self._episode(started, [])
         return self
@@ -113,6 +112,12 @@ class Play:
         task_id = next(key for key, child in self.children.items() if child.instance_id == instance_id)
         del self.children[task_id]
         return self._answer(task_id, EventType.SUB_COMPLETED, history.sub_completed, json.dumps(output))
+
+    def fail_child(self, instance_id: str, reason: str) -> Play:
+        task_id = next(key for key, child in self.children.items() if child.instance_id == instance_id)
+        del self.children[task_id]
+        details = history.failure_details(reason)
+        return self._answer(task_id, EventType.SUB_FAILED, history.sub_failed, reason, details)
 
     def pass_time(self) -> Play:
         """Jump to when the next timer is due, and fire it."""

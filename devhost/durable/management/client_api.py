@@ -1,8 +1,7 @@
 """The HTTP management API that the Durable SDK's client and the management links call.
 
-Invariant: one set of handlers serves both prefixes; access is checked before a request is read. A wrong
-argument is 400, an instance whose state forbids the command is 500. Both carry the runtime's error body,
-which the SDK parses.
+Invariant: one set of handlers serves both prefixes; access is checked before a request is read. Statuses and bodies
+are the extension's (`tests/devhost/real/recordings/answers.json`); where they are not, `../fidelity.py` says why.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from devhost.durable.binding import RPC_PREFIX, WEBHOOK_PREFIX, Links
-from devhost.durable.engine import BadRequest, Engine, Gone, NotFound, Refused
+from devhost.durable.engine import BadRequest, Engine, Exists, Gone, NotFound, Refused, WrongState
 from devhost.durable.management import access
 from devhost.durable.management.entity_api import EntityApi
 from devhost.durable.management.queries import (
     PAGE_HEADER,
+    NotJson,
     flag,
     json_body,
     page_size,
@@ -30,13 +30,15 @@ from devhost.durable.management.queries import (
     time_of,
     token_after,
 )
-from devhost.durable.management.replies import error_reply, json_reply
+from devhost.durable.management.replies import SOMETHING_WRONG, error_reply, json_reply
 from devhost.durable.management.status import history_events, output_value, status_body
 from devhost.durable.store.records import Status
 
 logger = logging.getLogger("devhost.durable")
 
 _LONGEST_WAIT_S = 230.0
+_LIVE_ID = "A non-terminal instance with this instance ID already exists."
+_EXISTS = "DurableTask.Core.Exceptions.OrchestrationAlreadyExistsException"
 _UNFINISHED = frozenset({Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.CONTINUED_AS_NEW})
 
 type _Handler = Callable[[Request, Sequence[str], Mapping[str, str]], Awaitable[Response]]
@@ -85,21 +87,33 @@ class ClientApi:
                 raise BadRequest(f"Task hub '{hub}' is not served here; this host runs '{self._links.hub}'.")
             return await handler(request, path[1:], query)
         except BadRequest as error:
-            return error_reply(400, str(error), "System.ArgumentException")
+            message = str(error) if error.kind is None else error.message
+            return error_reply(400, message, str(error), error.kind)
         except Refused as error:
-            return error_reply(500, str(error), "System.InvalidOperationException")
+            return error_reply(500, SOMETHING_WRONG, str(error), "System.InvalidOperationException")
+        except Exists as error:
+            if error.is_restart:
+                return error_reply(409, _LIVE_ID, str(error), _EXISTS)
+            return error_reply(409, str(error))
+        except WrongState as error:
+            # A bare JSON string, which the SDK's rewind raises as its exception's message.
+            return json_reply(412, str(error))
         except NotFound:
             return Response(status_code=404)
         except Gone:
             return Response(status_code=410)
         except Exception as error:
             logger.exception("durable management API: %s %s failed", request.method, request.url.path)
-            return error_reply(500, str(error), type(error).__name__)
+            return error_reply(500, SOMETHING_WRONG, str(error), type(error).__name__)
 
     async def _start(self, request: Request, path: Sequence[str], query: Mapping[str, str]) -> Response:
         if not 1 <= len(path) <= 2:
             return Response(status_code=404)
-        body = await json_body(request, may_be_empty=True)
+        try:
+            body = await json_body(request, may_be_empty=True)
+        except NotJson as error:
+            said = f"Unexpected end when reading JSON. Path '', {error}"
+            return error_reply(500, SOMETHING_WRONG, said, "Newtonsoft.Json.JsonSerializationException")
         instance_id = await self._engine.start_instance(
             path[0],
             instance_id=path[1] if len(path) == 2 else None,
@@ -107,7 +121,11 @@ class ClientApi:
             version=query.get("version"),
         )
         if "timeout" in query and "pollinginterval" in query:
-            wait_s = min(seconds_of(query, "timeout"), _LONGEST_WAIT_S)
+            wait_s, pause_s = seconds_of(query, "timeout"), seconds_of(query, "pollinginterval")
+            if wait_s < pause_s:
+                text = f"Total timeout {wait_s:g} should be bigger than retry timeout {pause_s:g}"
+                raise BadRequest(text, kind=None)
+            wait_s = min(wait_s, _LONGEST_WAIT_S)
             await self._engine.core.wait_until_over(instance_id, wait_s)
             row = self._engine.status(instance_id)
             if row is not None and row.status is Status.COMPLETED:
@@ -138,8 +156,7 @@ class ClientApi:
                 show_output=flag(query, "showhistoryoutput"),
             )
         if row.status in _UNFINISHED:
-            location = self._links.management(row.instance_id)["statusQueryGetUri"]
-            return json_reply(202, body, {"Location": location, "Retry-After": "5"})
+            return json_reply(202, body, {"Location": str(request.url), "Retry-After": "5"})
         failed = row.status is Status.FAILED and flag(query, "returninternalservererroronfailure")
         return json_reply(500 if failed else 200, body)
 
@@ -168,8 +185,14 @@ class ClientApi:
             # As in the real API, the instance is checked first.
             engine.require_live(instance_id)
             if not request.headers.get("content-type", "").lower().startswith("application/json"):
-                raise BadRequest("Only application/json request content is supported")
-            body = await json_body(request, may_be_empty=False)
+                raise BadRequest("Only application/json request content is supported", kind=None)
+            try:
+                body = await json_body(request, may_be_empty=False)
+            except NotJson as error:
+                read = "JToken" if str(error).startswith("line 0") else "JObject"
+                said = f"Error reading {read} from JsonReader. Path '', {error}"
+                kind = "Newtonsoft.Json.JsonReaderException"
+                raise BadRequest(said, message="Invalid JSON content", kind=kind) from error
             await engine.raise_event(instance_id, path[2], body or "null")
         elif len(path) != 2:
             return Response(status_code=404)
@@ -180,24 +203,13 @@ class ClientApi:
         elif verb == "resume":
             await engine.resume(instance_id, reason)
         elif verb == "rewind":
-            return self._rewind(instance_id)
+            await engine.rewind(instance_id, reason)
         elif verb == "restart":
             with_new_id = flag(query, "restartwithnewinstanceid", default=True)
             return self._accepted(await engine.restart(instance_id, with_new_id=with_new_id))
         else:
             return Response(status_code=404)
         return Response(status_code=202)
-
-    def _rewind(self, instance_id: str) -> Response:
-        row = self._engine.status(instance_id)
-        if row is None:
-            raise NotFound(instance_id)
-        if row.status in (Status.COMPLETED, Status.TERMINATED, Status.CANCELED):
-            raise Gone(instance_id)
-        # A bare JSON string, which the SDK raises as its exception's message.
-        if row.status is Status.FAILED:
-            return json_reply(501, "Rewind is not supported by the dev host; use restart instead.")
-        return json_reply(500, "The rewind operation is only supported on failed orchestration instances.")
 
     async def _purge(self, request: Request, path: Sequence[str], query: Mapping[str, str]) -> Response:
         if path and path[0]:
@@ -207,7 +219,8 @@ class ClientApi:
             return json_reply(200, {"instancesDeleted": deleted})
         created_from_us = time_of(query, "createdtimefrom")
         if created_from_us is None:
-            raise BadRequest("Please provide value for 'createdTimeFrom' parameter.")
+            # A bare JSON string, too.
+            return json_reply(400, "Please provide value for 'createdTimeFrom' parameter.")
         deleted = await self._engine.purge_where(
             created_from_us=created_from_us,
             created_to_us=time_of(query, "createdtimeto"),

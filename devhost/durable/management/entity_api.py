@@ -13,6 +13,7 @@ from starlette.responses import Response
 from devhost.durable.engine import BadRequest, Engine
 from devhost.durable.management.queries import (
     PAGE_HEADER,
+    NotJson,
     flag,
     json_body,
     page_size,
@@ -52,8 +53,11 @@ class EntityApi:
             return Response(status_code=404)
         problem = self._engine.core.registry.check_entity(path[0])
         if problem is not None:
-            raise BadRequest(problem)
-        body = await json_body(request, may_be_empty=True)
+            raise BadRequest(problem, kind=None)
+        try:
+            body = await json_body(request, may_be_empty=True)
+        except NotJson as error:
+            raise BadRequest(f"Could not parse JSON content: {error}", kind=None) from error
         await self._engine.entities.signal(entity_id(path[0], path[1]), operation, body)
         return Response(status_code=202)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from devhost.durable.store import jsontext
-from devhost.durable.store.history import DEAD_TIMER, RETRY_OF, EventType, parse_timestamp
+from devhost.durable.store.history import DEAD_TIMER, RETRY_OF, EventType, note, operation, parse_timestamp
 from devhost.extensions.timeline import MOST_LANES, Bar, Lane, Timeline, Tone
 from devhost.extensions.timescale import span
 
@@ -104,8 +104,8 @@ def _take(reading: _Reading, event: Event) -> None:
         _schedule(reading, event, _Row(_CALLS[kind], str(event.get("Name") or ""), at))
     elif kind is EventType.TIMER_CREATED:
         due_us = parse_timestamp(str(event["FireAt"]))
-        label = "delay after a failure" if RETRY_OF in event else "timer"
-        _schedule(reading, event, _Row("timer", label, at, due_us=due_us, is_dead=bool(event.get(DEAD_TIMER))))
+        label = "timer" if note(event, RETRY_OF) is None else "delay after a failure"
+        _schedule(reading, event, _Row("timer", label, at, due_us=due_us, is_dead=bool(note(event, DEAD_TIMER))))
     elif kind in _ANSWERS:
         key, tone = _ANSWERS[kind]
         row = reading.open.pop(cast("int", event[key]), None)
@@ -126,7 +126,7 @@ def _take(reading: _Reading, event: Event) -> None:
 
 
 def _schedule(reading: _Reading, event: Event, row: _Row) -> None:
-    root = event.get(RETRY_OF)
+    root = note(event, RETRY_OF)
     if isinstance(root, int) and row.kind != "timer":
         reading.attempts[root] += 1
         if reading.attempts[root] > 1:
@@ -138,7 +138,7 @@ def _schedule(reading: _Reading, event: Event, row: _Row) -> None:
 
 def _send(reading: _Reading, event: Event, at: int) -> None:
     """Read a call of an entity, which an event named after the request answers, or a signal, which has no answer."""
-    row = _Row("entity", f"{event.get('InstanceId')} {event.get('Name')}", at)
+    row = _Row("entity", f"{event.get('InstanceId')} {operation(event)}", at)
     reading.rows.append(row)
     sent = jsontext.loads(str(event.get("Input") or "null"))
     if isinstance(sent, dict) and not sent.get("signal"):

@@ -16,18 +16,25 @@ from devhost.durable.store import jsontext
 from devhost.durable.store.history import parse_timestamp
 from devhost.durable.store.records import Status
 
+
+class NotJson(Exception):
+    """The body is not JSON; `str()` says where, as the extension's reader does."""
+
+
 PAGE_HEADER = "x-ms-continuation-token"
 
 
 async def json_body(request: Request, *, may_be_empty: bool) -> str | None:
-    """The body as JSON text; None when it is empty and may be."""
+    """The body as JSON text; None when it is empty and may be. Raises NotJson."""
+    text = ""
     try:
         text = (await request.body()).decode("utf-8-sig").strip()
         if not text and may_be_empty:
             return None
         jsontext.loads(text)
     except ValueError as error:
-        raise BadRequest(f"The body is not valid JSON: {error}") from error
+        lines = text.splitlines()
+        raise NotJson(f"line {len(lines)}, position {len(lines[-1]) if lines else 0}.") from error
     return text
 
 
@@ -64,12 +71,10 @@ def time_of(query: Mapping[str, str], name: str) -> int | None:
 
 
 def statuses_of(query: Mapping[str, str]) -> list[Status]:
+    """The runtime statuses of a filter; unknown ones are ignored, as by the extension."""
     known = {status.value.lower(): status for status in Status}
-    wanted = [part.strip().lower() for part in query.get("runtimestatus", "").split(",") if part.strip()]
-    unknown = [part for part in wanted if part not in known]
-    if unknown:
-        raise BadRequest(f"'{unknown[0]}' is not a runtime status.")
-    return [known[part] for part in wanted]
+    wanted = [part.strip().lower() for part in query.get("runtimestatus", "").split(",")]
+    return [known[part] for part in wanted if part in known]
 
 
 def token_after(last_id: str) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from devhost.durable.store import jsontext
-from devhost.durable.store.history import ENGINE_KEYS, EventType
+from devhost.durable.store.history import GIVEN, EventType, note, without_notes
 from devhost.durable.store.jsontext import Json
 from devhost.durable.store.records import InstanceRow, Status
 
@@ -32,6 +32,7 @@ _NAMES = {
     EventType.EXECUTION_SUSPENDED: "ExecutionSuspended",
     EventType.EXECUTION_RESUMED: "ExecutionResumed",
     EventType.EXECUTION_REWOUND: "ExecutionRewound",
+    EventType.GENERIC: "GenericEvent",
 }
 _STATUS_NAMES = {1: "Completed", 3: "Failed", 5: "Terminated"}
 _HIDDEN = frozenset({EventType.ORCHESTRATOR_STARTED, EventType.ORCHESTRATOR_COMPLETED})
@@ -67,8 +68,11 @@ def output_value(row: InstanceRow) -> Json:
     return _parsed(row.output) if row.status is Status.COMPLETED else row.output
 
 
-def history_events(chunks: list[str], *, show_input: bool, show_output: bool) -> list[Json]:
-    """The readable history: completions include data of their scheduling events, internal events are left out."""
+def history_events(chunks: list[str], *, show_input: bool, show_output: bool, shows_given: bool = False) -> list[Json]:
+    """The readable history: completions include data of their scheduling events, internal events are left out.
+
+    shows_given: also the inputs of calls, which the extension does not keep.
+    """
     events = cast("list[_Event]", jsontext.loads(f"[{','.join(chunks)}]"))
     shown: list[_Event | None] = []
     scheduled: dict[int, int] = {}
@@ -76,8 +80,9 @@ def history_events(chunks: list[str], *, show_input: bool, show_output: bool) ->
         kind = EventType(cast("int", event["EventType"]))
         if kind in _HIDDEN:
             continue
-        for key in ENGINE_KEYS:
-            event.pop(key, None)
+        if shows_given and event.get("Input") is None and (given := note(event, GIVEN)) is not None:
+            event["Input"] = given
+        without_notes(event)
         if kind in _SCHEDULING:
             scheduled[cast("int", event["EventId"])] = len(shown)
         elif kind in _ANSWERS:
@@ -114,9 +119,7 @@ def _simplify(event: _Event, kind: EventType, *, show_input: bool, show_output: 
         event["FunctionName"] = event.get("Name")
         for key in _STARTED_DROPS:
             event.pop(key, None)
-        if show_input:
-            event["Input"] = _parsed(cast("str | None", event.get("Input")))
-        else:
+        if not show_input:
             event.pop("Input", None)
     elif kind in (EventType.TASK_SCHEDULED, EventType.SUB_CREATED):
         event.pop("Version", None)

@@ -125,7 +125,7 @@ def _children(events: Sequence[Event]) -> list[Table]:
 
 def _history(row: InstanceRow, chunks: list[str], first: int) -> Table:
     """Each event with the time since the instance began and its duration."""
-    shown = history_events(chunks, show_input=True, show_output=True)
+    shown = history_events(chunks, show_input=True, show_output=True, shows_given=True)
     events = [cast("Mapping[str, object]", event) for event in shown]
     began = _at(events[0]["Timestamp"]) if events else None
     rows = [_event(event, began) for event in events[first : first + _EVENTS] if began is not None]

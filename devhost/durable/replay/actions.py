@@ -54,6 +54,7 @@ class Action(TypedDict, total=False):
     fireAt: str
     isCanceled: bool
     operation: str
+    externalEventName: str
     httpRequest: dict[str, jsontext.Json]
     compoundActions: list[Action]
 
@@ -80,6 +81,7 @@ class EpisodeOutput:
     leaves: actions that draw an id, oldest first; None when the handle failed without a list of actions.
     output, custom_status: JSON text; None when the SDK left the key out.
     continue_with: JSON text of the new input when the orchestrator continues as new.
+    awaited: the actions as the orchestrator waited for them, with what they are made of.
     error: what the orchestrator raised, or None.
     """
 
@@ -89,6 +91,7 @@ class EpisodeOutput:
     error: str | None = None
     custom_status: str | None = None
     continue_with: str | None = None
+    awaited: list[Action] = field(default_factory=list)
 
 
 def parse_output(text: str) -> EpisodeOutput:
@@ -115,6 +118,7 @@ def parse_output(text: str) -> EpisodeOutput:
         error=None if error is None else str(error),
         custom_status=jsontext.dumps_like(text, state["customStatus"]) if "customStatus" in state else None,
         continue_with=continue_with,
+        awaited=[action for group in cast("list[list[Action]]", state["actions"]) for action in group],
     )
 
 

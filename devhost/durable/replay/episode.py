@@ -25,12 +25,27 @@ from devhost.durable.replay.actions import (
 )
 from devhost.durable.replay.ledger import Ledger, Retry
 from devhost.durable.store import history, jsontext
-from devhost.durable.store.history import DEAD_TIMER, FAILURES, LAST_TIMER, RETRY_OF, EventType
+from devhost.durable.store.history import DEAD_TIMER, FAILURES, GIVEN, LAST_TIMER, RETRY_OF, EventType
 
 CUSTOM_STATUS_LIMIT_BYTES = 16 * 1024
+STATUS_TOO_LONG = (
+    "The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. The current payload is larger; keep the "
+    "custom status small."
+)
 MAX_ID_LENGTH = 256
+_MESSAGES = "Microsoft.Azure.WebJobs.Extensions.DurableTask"
+_NO_PREDECESSOR = "0001-01-01T00:00:00"
 _BAD_ID = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f]")
+# The sentences of DurableTask.Core.
 _NON_DETERMINISM = "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
+_CHANGED = "Was a change made to the orchestrator code after this instance had already started running?"
+_NOT_SCHEDULED = f"but the current replay execution hasn't (yet?) scheduled this task. {_CHANGED}"
+_NOUNS = {
+    EventType.TASK_SCHEDULED: "an activity task",
+    EventType.SUB_CREATED: "a sub-orchestration task",
+    EventType.TIMER_CREATED: "a timer task",
+    EventType.EVENT_SENT: "a send event task",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +104,18 @@ class ChildWork:
     version: str
     input: str
     """The child's raw input: one JSON text."""
+    is_again: bool = False
+    """A rewind took the call back, so an instance of this id may exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntityWork:
-    """request_id is None for a signal."""
-
     entity_id: str
     operation: str
     input: str
-    request_id: str | None
+    request_id: str
+    is_signal: bool
+    """Nobody waits for an answer."""
 
 
 @dataclass(slots=True)
@@ -120,6 +137,8 @@ class Decision:
     completed: str | None = None
     failed: str | None = None
     continued: str | None = None
+    awaited: list[Action] = field(default_factory=list)
+    """What it waited for before it continued."""
 
     @property
     def is_final(self) -> bool:
@@ -134,6 +153,9 @@ def decide(
     me: Self, ledger: Ledger, answers: Sequence[Answer], output: EpisodeOutput, *, rules: Rules, now_us: int
 ) -> Decision:
     """Decide one episode. `ledger` already includes `answers` and is updated."""
+    if output.custom_status is not None and len(output.custom_status.encode("utf-16-le")) > CUSTOM_STATUS_LIMIT_BYTES:
+        # As in the extension, which looks at the status first: nothing is scheduled.
+        return Decision(failed=_failed_text(me.name, STATUS_TOO_LONG))
     decision = Decision(custom_status=output.custom_status)
     failure = None if output.error is None else _failed_text(me.name, output.error)
     if output.leaves is not None:
@@ -143,6 +165,8 @@ def decide(
             return decision
         scheduler = _Scheduler(me, ledger, decision, rules, now_us)
         try:
+            for task_id, index in list(ledger.taken_back.items()):
+                scheduler.schedule(output.leaves[index], task_id)
             for answer in answers:
                 found = ledger.retry_of(answer.task_id)
                 if found is not None:
@@ -157,20 +181,13 @@ def decide(
                 scheduler.schedule(output.leaves[index])
         except _Refused as refusal:
             failure = str(refusal)
-    if (
-        failure is None
-        and output.custom_status is not None
-        and len(output.custom_status.encode("utf-16-le")) > CUSTOM_STATUS_LIMIT_BYTES
-    ):
-        decision.custom_status = None
-        failure = _failed_text(me.name, "The custom status must not exceed 16 KB of UTF-16 JSON text; keep it small.")
     if ledger.open:
         # An instance does not end while an activity, a sub-orchestration or an uncancelled timer is outstanding.
         return decision
     if failure is not None:
         decision.failed = failure
     elif output.continue_with is not None:
-        decision.continued = output.continue_with
+        decision.continued, decision.awaited = output.continue_with, output.awaited
     elif output.is_done:
         decision.completed = output.output if output.output is not None else "null"
     return decision
@@ -195,16 +212,19 @@ def _failed_text(name: str, error: str) -> str:
 
 def _mismatch(ledger: Ledger, leaves: Sequence[Action]) -> str | None:
     """Why the replay does not match what was scheduled before, or None."""
+    if ledger.rewound_retries:
+        # The timers of its retries stay in the history, and no replay asks for them any more.
+        return f"{_NON_DETERMINISM}a timer of a retried call that was rewound, {_NOT_SCHEDULED}"
     for index, scheduled in enumerate(ledger.leaves):
-        was = f"{scheduled.kind.name} with id {scheduled.task_id} and name '{scheduled.name}'"
+        was = f"{_NOUNS[scheduled.kind]} with sequence ID {scheduled.task_id} and name '{scheduled.name}'"
         if index >= len(leaves):
-            return f"{_NON_DETERMINISM}{was}, but this replay did not. Was the orchestrator's code changed?"
+            return f"{_NON_DETERMINISM}{was}, {_NOT_SCHEDULED}"
         leaf = leaves[index]
         kind, name = SCHEDULES[leaf["actionType"]], leaf_name(leaf)
         if kind != scheduled.kind or name.casefold() != scheduled.name.casefold():
             return (
-                f"{_NON_DETERMINISM}{was}, but this replay produced {kind.name} with name '{name}' in its "
-                "place. Was the orchestrator's code changed?"
+                f"{_NON_DETERMINISM}{was}, but the current orchestration replay instead produced {_NOUNS[kind]} with "
+                f"name '{name}' in its place. {_CHANGED}"
             )
     return None
 
@@ -224,7 +244,8 @@ class _Scheduler:
             if leaf.get("isCanceled") and self.ledger.open.pop(scheduled.task_id, None) is not None:
                 self.decision.cancelled.append(scheduled.task_id)
 
-    def schedule(self, leaf: Action) -> None:
+    def schedule(self, leaf: Action, task_id: int | None = None) -> None:
+        """task_id: the id of a call that a rewind took back; a new one when None."""
         kind = leaf["actionType"]
         if kind == ActionKind.CREATE_TIMER:
             try:
@@ -237,7 +258,7 @@ class _Scheduler:
             self._entity(leaf)
         else:
             root = self.ledger.next_id if kind in RETRIED else None
-            self._call(leaf, root)
+            self._call(leaf, root, task_id)
 
     def continue_retry(self, root: int, retry: Retry, leaves: Sequence[Action], *, failed: bool) -> None:
         """A failed attempt draws a timer; a fired timer draws the next attempt, or nothing after the last."""
@@ -250,25 +271,35 @@ class _Scheduler:
         delay_us = 0 if is_last else retry_delay_us(options, retry.attempts)
         self._timer(self.now_us + delay_us, root=root, is_last=is_last)
 
-    def _call(self, leaf: Action, root: int | None) -> None:
+    def _call(self, leaf: Action, root: int | None, task_id: int | None = None) -> None:
         if leaf["actionType"] in (ActionKind.CALL_SUB, ActionKind.CALL_SUB_RETRY):
-            self._child(leaf, root)
+            self._child(leaf, root, task_id)
         else:
-            self._activity(leaf, root)
+            self._activity(leaf, root, task_id)
 
-    def _activity(self, leaf: Action, root: int | None) -> None:
+    def _activity(self, leaf: Action, root: int | None, task_id: int | None) -> None:
         name = leaf_name(leaf)
         if leaf["actionType"] == ActionKind.CALL_HTTP:
             text = jsontext.dumps(leaf["httpRequest"])
         else:
             self._require(self.rules.check_activity(name))
             text = leaf.get("input") or "null"
-        task_id = self.ledger.draw()
+        task_id = self.ledger.draw() if task_id is None else task_id
         self.ledger.schedule(task_id, EventType.TASK_SCHEDULED, name, root=root)
-        self._event(EventType.TASK_SCHEDULED, task_id, root, Name=name, Version="", Input=jsontext.dumps([text]))
+        notes: dict[str, jsontext.Json] = {GIVEN: text, **_retry_note(root)}
+        self._event(
+            EventType.TASK_SCHEDULED,
+            task_id,
+            notes,
+            Name=name,
+            Version="",
+            Input=None,
+            ParentTraceContext=None,
+            Tags=None,
+        )
         self.decision.activities.append(ActivityWork(task_id, name, text))
 
-    def _child(self, leaf: Action, root: int | None) -> None:
+    def _child(self, leaf: Action, root: int | None, task_id: int | None) -> None:
         name = leaf_name(leaf)
         self._require(self.rules.check_orchestrator(name))
         child_id = leaf.get("instanceId")
@@ -281,20 +312,33 @@ class _Scheduler:
                         f"The sub-orchestration id '{child_id}' is the id of its parent or grandparent.",
                     )
                 )
-        task_id = self.ledger.draw()
+        is_again = task_id is not None
+        task_id = self.ledger.draw() if task_id is None else task_id
         child_id = child_id or f"{self.me.execution_id}:{task_id}"
         # Encoded once more than the action's text: the child's raw input is a JSON string that holds JSON.
-        text = history.nested(leaf.get("input") or "null")
+        given = leaf.get("input") or "null"
+        text = history.nested(given)
         version = leaf.get("version") or self.rules.default_version
         self.ledger.schedule(task_id, EventType.SUB_CREATED, name, root=root)
-        self._event(EventType.SUB_CREATED, task_id, root, Name=name, Version=version, InstanceId=child_id, Input=text)
-        self.decision.children.append(ChildWork(task_id, name, child_id, version, text))
+        self._event(
+            EventType.SUB_CREATED,
+            task_id,
+            {GIVEN: given, **_retry_note(root)},
+            Name=name,
+            Version=version or None,
+            InstanceId=child_id,
+            Input=None,
+            ClientSpanId=None,
+            Tags=None,
+        )
+        self.decision.children.append(ChildWork(task_id, name, child_id, version, text, is_again))
 
     def _timer(self, due_us: int, *, root: int | None = None, is_dead: bool = False, is_last: bool = False) -> None:
         task_id = self.ledger.draw()
         self.ledger.schedule(task_id, EventType.TIMER_CREATED, "", root=root, is_dead=is_dead, is_last=is_last)
         marks = {DEAD_TIMER: True} if is_dead else {LAST_TIMER: True} if is_last else {}
-        self._event(EventType.TIMER_CREATED, task_id, root, FireAt=history.timestamp(due_us), **marks)
+        notes = {**marks, **_retry_note(root)}
+        self._event(EventType.TIMER_CREATED, task_id, notes, FireAt=history.timestamp(due_us))
         if not is_dead:
             self.decision.timers.append(TimerWork(task_id, due_us))
 
@@ -302,31 +346,46 @@ class _Scheduler:
         entity_id = leaf.get("instanceId") or ""
         self._require(self.rules.check_entity(entity_id[1:].partition("@")[0]))
         operation, text = leaf.get("operation") or "", leaf.get("input") or "null"
-        request_id = self.rules.new_guid() if leaf["actionType"] == ActionKind.CALL_ENTITY else None
+        is_signal = leaf["actionType"] == ActionKind.SIGNAL_ENTITY
+        work = EntityWork(entity_id, operation, text, self.rules.new_guid(), is_signal)
         task_id = self.ledger.draw()
         self.ledger.schedule(task_id, EventType.EVENT_SENT, operation)
-        # "op" is the name the SDK reads back; the operation itself is in the input.
-        message = jsontext.dumps(
-            {
-                "op": operation,
-                "id": request_id or self.rules.new_guid(),
-                "signal": request_id is None,
-                "input": text,
-                "parent": self.me.instance_id,
-                "parentExecution": self.me.execution_id,
-            }
-        )
-        self._event(EventType.EVENT_SENT, task_id, None, InstanceId=entity_id, Name=operation, Input=message)
-        self.decision.entities.append(EntityWork(entity_id, operation, text, request_id))
+        message = jsontext.dumps(self._request(work))
+        self._event(EventType.EVENT_SENT, task_id, {}, InstanceId=entity_id, Name="op", Input=message)
+        self.decision.entities.append(work)
 
-    def _event(self, kind: EventType, task_id: int, root: int | None, **fields: object) -> None:
-        if root is not None:
-            fields[RETRY_OF] = root
-        self.decision.events.append(history.encode(kind, self.now_us, task_id, **fields))
+    def _request(self, work: EntityWork) -> dict[str, jsontext.Json]:
+        """The message to an entity, in the extension's form."""
+        at = history.timestamp(self.now_us)
+        return {
+            "$type": f"{_MESSAGES}.RequestMessage, {_MESSAGES}",
+            "op": work.operation,
+            **({"signal": True} if work.is_signal else {}),
+            "input": jsontext.dumps(work.input),
+            "id": work.request_id,
+            "parent": self.me.instance_id,
+            "parentExecution": self.me.execution_id,
+            "Timestamp": at,
+            "Predecessor": _NO_PREDECESSOR,
+            "requestTime": at,
+        }
+
+    def _event(self, kind: EventType, task_id: int, notes: dict[str, jsontext.Json], **fields: object) -> None:
+        self.decision.events.append(history.encode(kind, self.now_us, task_id, notes=notes, **fields))
 
     def _require(self, problem: str | None) -> None:
         if problem is not None:
             raise _Refused(problem)
+
+
+def entity_answer(result: str, *, is_error: bool) -> str:
+    """The input of the event that answers an entity call, in the extension's form. result: JSON text."""
+    body = {"$type": f"{_MESSAGES}.ResponseMessage, {_MESSAGES}", "result": result}
+    return jsontext.dumps(body | ({"exceptionType": "Error"} if is_error else {}))
+
+
+def _retry_note(root: int | None) -> dict[str, jsontext.Json]:
+    return {} if root is None else {RETRY_OF: root}
 
 
 __all__ = [
@@ -341,4 +400,5 @@ __all__ = [
     "TimerWork",
     "bad_instance_id",
     "decide",
+    "entity_answer",
 ]

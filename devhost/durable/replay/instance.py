@@ -8,6 +8,7 @@ same state.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from devhost.durable.replay.ledger import Ledger
@@ -27,7 +28,7 @@ _LONGEST_PAUSE_S = 0.25
 
 @dataclass(slots=True, eq=False)
 class Instance:
-    """chunks: encoded events of finished episodes; one chunk is one history row."""
+    """chunks: encoded events of finished episodes, as the app gets them; one chunk is one history row."""
 
     row: InstanceRow
     ledger: Ledger = field(default_factory=Ledger)
@@ -41,6 +42,8 @@ class Instance:
     """Ended or replaced; it accepts no more messages."""
     known: frozenset[int] = frozenset()
     """Messages read from the store when this object was rebuilt after a failed commit."""
+    shown: int = 0
+    """Queued messages that the orchestrator's code has seen while suspended."""
     tail: str = ""
 
     @property
@@ -64,7 +67,8 @@ class Instance:
             return False
         if not self.is_suspended:
             # A generation begins with its START, even if other messages are already queued.
-            return bool(self.chunks) or self.inbox[0].kind in (MessageKind.START, MessageKind.TERMINATE)
+            has_begun = bool(self.chunks) or self.inbox[0].kind is MessageKind.START
+            return has_begun or any(message.kind is MessageKind.TERMINATE for message in self.inbox)
         return any(message.kind in (MessageKind.RESUME, MessageKind.TERMINATE) for message in self.inbox)
 
     @property
@@ -91,29 +95,31 @@ class Instance:
             index -= 1
 
     def append(self, events: list[str]) -> tuple[int, int, str]:
-        """Add the encoded events of an episode as one chunk; returns its history row."""
-        chunk = ",".join(events)
+        """Add the encoded events of an episode as one chunk; returns its history row, which has the engine's notes."""
+        stored = ",".join(events)
+        chunk = history.for_the_app(stored)
         self.chunks.append(chunk)
         self.size += len(chunk)
         self.event_count += len(events)
-        return (self.row.gen, len(self.chunks) - 1, chunk)
+        return (self.row.gen, len(self.chunks) - 1, stored)
 
     def payload(self, new_events: list[str], *, splits_long_timers: bool, http_poll_ms: int) -> str:
         """The orchestrator trigger's text: the whole history and the instance's properties."""
         if not self.tail:
             row = self.row
             parent = jsontext.dumps(row.parent.instance_id if row.parent else None)
+            source = jsontext.dumps(history.source_of(self.chunks[0] if self.chunks else ",".join(new_events)))
             # The raw input is a JSON text, so inlining it here is "parsed one level", as the SDK expects.
             # The protocol misspells the last key.
             self.tail = (
                 f'],"input":{row.input or "null"},"instanceId":{jsontext.dumps(row.instance_id)},'
-                f'"isReplaying":false,"parentInstanceId":{parent},'
+                f'"parentInstanceId":{parent},"sourceInstanceId":{source},'
                 f'{_LONG_TIMERS if splits_long_timers else ""}"upperSchemaVersion":1,'
-                f'"upperSchemaVersionNew":2,"defaultHttpAsyncRequestSleepTimeMillseconds":{http_poll_ms}}}'
+                f'"upperSchemaVersionNew":3,"defaultHttpAsyncRequestSleepTimeMillseconds":{http_poll_ms}}}'
             )
         return "".join(
             [
-                '{"history":[',
+                '{"isReplaying":true,"history":[' if self.chunks else '{"isReplaying":false,"history":[',
                 ",".join(self.chunks),
                 "," if self.chunks else "",
                 history.as_new(new_events),
@@ -131,7 +137,7 @@ class Instance:
             status=Status.RUNNING,
             updated_us=at_us,
         )
-        self.ledger = Ledger(carried_status=self.row.custom_status)
+        self.ledger = Ledger()
         self.chunks = []
         self.size = 0
         self.event_count = 0
@@ -143,24 +149,63 @@ def _order(message: Message) -> tuple[bool, int]:
     return (message.kind is not MessageKind.START, message.seq)
 
 
-def start_message(row: InstanceRow, seq: int, at_us: int, *, carried_status: str | None = None) -> Message:
-    """The message that begins a generation. carried_status: custom status (JSON text) of the generation before."""
+def start_message(
+    row: InstanceRow,
+    seq: int,
+    at_us: int,
+    *,
+    parent_name: str = "",
+    continues: bool = False,
+    carried: Sequence[str] = (),
+    generation: int = 0,
+    source_id: str | None = None,
+) -> Message:
+    """The message that begins a generation.
+
+    parent_name: the orchestrator of the parent. continues: the generation before continued as new. carried: encoded
+    events that it handed on. generation, source_id: as in `history.execution_started`, for what a client starts.
+    """
+    parent = row.parent
+    event = history.execution_started(
+        at_us,
+        name=row.name,
+        version=row.version,
+        input_text=row.input,
+        instance_id=row.instance_id,
+        execution_id=row.execution_id,
+        parent=None
+        if parent is None
+        else history.parent_instance(
+            name=parent_name,
+            instance_id=parent.instance_id,
+            execution_id=parent.execution_id,
+            task_id=parent.task_id,
+        ),
+        generation=None if continues or parent is not None else generation,
+        source_id=source_id,
+    )
+    if continues:
+        # The extension ends the episode of the old generation in the history of the new one.
+        event = ",".join([event, *carried, history.orchestrator_completed(at_us, is_played=True)])
     return Message(
         seq,
         row.instance_id,
         MessageKind.START,
         execution_id=row.execution_id,
-        event_type=EventType.EXECUTION_STARTED,
-        event=history.execution_started(
-            at_us,
-            name=row.name,
-            version=row.version,
-            input_text=row.input,
-            instance_id=row.instance_id,
-            execution_id=row.execution_id,
-            parent_instance_id=row.parent.instance_id if row.parent else None,
-            carried_status=carried_status,
-        ),
+        event_type=EventType.CONTINUE_AS_NEW if continues else EventType.EXECUTION_STARTED,
+        event=event,
+    )
+
+
+def loaded_instance(row: InstanceRow, stored: list[str]) -> Instance:
+    """An instance from its row and its history rows."""
+    chunks = [history.for_the_app(chunk) for chunk in stored]
+    return Instance(
+        row,
+        Ledger.rebuild(stored),
+        chunks,
+        size=sum(len(chunk) for chunk in chunks),
+        event_count=sum(chunk.count('"EventType":') for chunk in chunks),
     )
 
 
@@ -183,14 +228,7 @@ class InstanceCache:
         row = self._store.instance(instance_id)
         if row is None or row.status not in (Status.PENDING, Status.RUNNING, Status.SUSPENDED):
             return None
-        chunks = self._store.history(row.gen)
-        loaded = Instance(
-            row,
-            Ledger.rebuild(chunks),
-            chunks,
-            size=sum(len(chunk) for chunk in chunks),
-            event_count=sum(chunk.count('"EventType":') for chunk in chunks),
-        )
+        loaded = loaded_instance(row, self._store.history(row.gen))
         self.add(loaded)
         return loaded
 

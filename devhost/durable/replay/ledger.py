@@ -6,12 +6,21 @@ Invariant: a ledger is a function of the history alone. It stays in memory with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from devhost.durable.store import jsontext
-from devhost.durable.store.history import CARRIED_STATUS, DEAD_TIMER, FAILURES, LAST_TIMER, RETRY_OF, EventType
+from devhost.durable.store import history, jsontext
+from devhost.durable.store.history import (
+    DEAD_TIMER,
+    FAILURES,
+    LAST_TIMER,
+    RETRY_OF,
+    REWOUND,
+    REWOUND_NAME,
+    REWOUND_OF,
+    EventType,
+)
 
 _SCHEDULING = frozenset(
     {EventType.TASK_SCHEDULED, EventType.SUB_CREATED, EventType.TIMER_CREATED, EventType.EVENT_SENT}
@@ -58,8 +67,10 @@ class Ledger:
     open: dict[int, EventType] = field(default_factory=dict)
     retries: dict[int, Retry] = field(default_factory=dict)
     roots: dict[int, int] = field(default_factory=dict)
-    carried_status: str | None = None
-    """Custom status (JSON text) of the generation before a continue-as-new."""
+    taken_back: dict[int, int] = field(default_factory=dict)
+    """Calls that a rewind took back: id -> index among the leaves. The next replay schedules them again."""
+    rewound_retries: set[int] = field(default_factory=set)
+    """Retried calls (ids of their first attempts) of which a rewind took failures back, but not the timers."""
 
     @classmethod
     def rebuild(cls, chunks: Iterable[str]) -> Ledger:
@@ -71,13 +82,13 @@ class Ledger:
                 ledger.schedule(
                     cast("int", raw["EventId"]),
                     kind,
-                    cast("str", raw.get("Name") or ""),
-                    root=cast("int | None", raw.get(RETRY_OF)),
-                    is_dead=bool(raw.get(DEAD_TIMER)),
-                    is_last=bool(raw.get(LAST_TIMER)),
+                    history.operation(raw) if kind is EventType.EVENT_SENT else cast("str", raw.get("Name") or ""),
+                    root=cast("int | None", history.note(raw, RETRY_OF)),
+                    is_dead=bool(history.note(raw, DEAD_TIMER)),
+                    is_last=bool(history.note(raw, LAST_TIMER)),
                 )
-            elif kind is EventType.EXECUTION_STARTED:
-                ledger.carried_status = cast("str | None", raw.get(CARRIED_STATUS))
+            elif kind is EventType.GENERIC:
+                ledger._take_back(raw)
             elif kind in _COMPLETING:
                 ledger.complete(cast("int", raw[_COMPLETING[kind]]), kind)
         return ledger
@@ -103,6 +114,9 @@ class Ledger:
         is_last: the timer that follows the last allowed attempt.
         """
         self.next_id = max(self.next_id, task_id + 1)
+        if self.taken_back.pop(task_id, None) is not None:
+            self.open[task_id] = kind
+            return
         if kind != EventType.EVENT_SENT and not is_dead:
             # Entity messages are answered by events, which do not keep an instance open.
             self.open[task_id] = kind
@@ -134,6 +148,22 @@ class Ledger:
         if root is None or self.retries[root].is_finished:
             return None
         return root, self.retries[root]
+
+    def _take_back(self, raw: Mapping[str, jsontext.Json]) -> None:
+        kind = history.note(raw, REWOUND)
+        if kind in (EventType.TASK_SCHEDULED, EventType.SUB_CREATED):
+            task_id, root = cast("int", raw["EventId"]), cast("int | None", history.note(raw, RETRY_OF))
+            self.next_id = max(self.next_id, task_id + 1)
+            if (root is None or root == task_id) and task_id not in self.taken_back:  # else rewound before
+                name = cast("str", history.note(raw, REWOUND_NAME))
+                self.taken_back[task_id] = len(self.leaves)
+                self.leaves.append(Scheduled(task_id, EventType(cast("int", kind)), name))
+            if root is not None:
+                self.rewound_retries.add(root)
+        elif kind == EventType.SUB_FAILED:
+            root = self.roots.get(cast("int", history.note(raw, REWOUND_OF)))
+            if root is not None:
+                self.rewound_retries.add(root)
 
     @property
     def has_open_retry(self) -> bool:

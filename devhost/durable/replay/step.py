@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from devhost.durable.ids import new_id
+from devhost.durable.ids import new_guid
 from devhost.durable.replay.episode import ChildWork
 from devhost.durable.store.history import EventType
 from devhost.durable.store.records import (
@@ -48,7 +48,7 @@ def child_row(work: ChildWork, parent: Parent, *, gen: int, now_us: int) -> Inst
     return InstanceRow(
         gen=gen,
         instance_id=work.instance_id,
-        execution_id=new_id(),
+        execution_id=new_guid(),
         name=work.name,
         version=work.version,
         status=Status.PENDING,

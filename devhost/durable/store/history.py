@@ -1,17 +1,19 @@
 """History events in the format of the Durable SDK: PascalCase JSON objects with integer event types.
 
-Invariant: an encoded event starts with `{"EventType":n,"EventId":n,"IsPlayed":true`, so events of the running
-episode can be marked as new by replacing one token, without decoding. Events are encoded once, when they happen;
-after that a history only grows by appending text.
+Invariant: an encoded event starts with `{"EventType":n,"EventId":n,"IsPlayed":b`, so events of the running episode
+can be marked as new by replacing one token, without decoding. Events are encoded once, when they happen; after that a
+history only grows by appending text. What the engine notes for itself is the event's last key and never reaches the
+app. Every other field is one that the extension writes (`tests/devhost/real/` holds what it wrote).
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import cast
 
 from devhost.durable.store import jsontext
 
@@ -19,17 +21,25 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # naive on purpose: isoformat() o
 _PLAYED = '"IsPlayed":true'
 _NEW = '"IsPlayed":false'
 
-# The engine's own keys, which allow rebuilding a ledger from the history alone. The SDK ignores unknown keys and
-# the status API leaves them out.
+# The engine's own notes, in one object at the end of an event. They allow rebuilding a ledger from the history alone.
+# Histories of earlier versions have them beside the event's other keys.
+_NOTES = "Engine"
+_NOTES_TEXT = re.compile(r',"Engine":\{(?:[^"{}]|"[^"\\]*(?:\\.[^"\\]*)*")*\}')
 RETRY_OF = "RetryOf"
 """On every event scheduled by a retry policy, also the first attempt: the id of the first attempt."""
 LAST_TIMER = "RetryLast"
 """True on the timer that follows the last allowed attempt."""
 DEAD_TIMER = "NeverArmed"
 """True on a timer that was cancelled before it was armed."""
-CARRIED_STATUS = "CarriedStatus"
-"""On ExecutionStarted: the custom status of the previous generation, as JSON text."""
-ENGINE_KEYS = (RETRY_OF, LAST_TIMER, DEAD_TIMER, CARRIED_STATUS)
+GIVEN = "Given"
+"""On a scheduled call: its input, which the extension does not keep in a history."""
+REWOUND = "Rewound"
+"""On a GenericEvent: the type of the event that a rewind took back."""
+REWOUND_NAME = "RewoundName"
+REWOUND_OF = "RewoundOf"
+"""On a failure that a rewind took back: the id of the failed task."""
+_SOURCE = "MS_DurableFunctions_SourceInstanceId"
+_OLD_KEYS = (RETRY_OF, LAST_TIMER, DEAD_TIMER, "CarriedStatus")
 
 
 class EventType(IntEnum):
@@ -59,6 +69,21 @@ class EventType(IntEnum):
     EXECUTION_REWOUND = 21
 
 
+_TAKEN_IN = frozenset(
+    {
+        EventType.EXECUTION_STARTED,
+        EventType.EXECUTION_TERMINATED,
+        EventType.TASK_COMPLETED,
+        EventType.TASK_FAILED,
+        EventType.SUB_COMPLETED,
+        EventType.SUB_FAILED,
+        EventType.TIMER_FIRED,
+        EventType.EVENT_RAISED,
+        EventType.GENERIC,
+        EventType.EXECUTION_SUSPENDED,
+        EventType.EXECUTION_RESUMED,
+    }
+)
 STATUS_NUMBERS = {"Completed": 1, "Failed": 3, "Terminated": 5}
 FAILURES = frozenset({EventType.TASK_FAILED, EventType.SUB_FAILED})
 
@@ -80,10 +105,35 @@ def parse_timestamp(text: str) -> int:
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def encode(kind: EventType, at_us: int, event_id: int = -1, **fields: object) -> str:
-    """One event as JSON text, marked as played; `fields` in wire (PascalCase) names."""
-    body = jsontext.dumps({"Timestamp": timestamp(at_us), **fields})
-    return f'{{"EventType":{kind.value},"EventId":{event_id},{_PLAYED},{body[1:]}'
+def encode(
+    kind: EventType, at_us: int, event_id: int = -1, *, notes: Mapping[str, object] | None = None, **fields: object
+) -> str:
+    """One event as JSON text; `fields` in wire (PascalCase) names. notes: what the engine keeps for itself.
+
+    Marked as played when the runtime would have marked it: it marks what an episode took in, not what it decided.
+    """
+    body = jsontext.dumps({**fields, "Timestamp": timestamp(at_us)})
+    own = f',"{_NOTES}":{jsontext.dumps(dict(notes))}}}' if notes else "}"
+    mark = _PLAYED if kind in _TAKEN_IN else _NEW
+    return f'{{"EventType":{kind.value},"EventId":{event_id},{mark},{body[1:-1]}{own}'
+
+
+def note(event: Mapping[str, jsontext.Json], key: str) -> jsontext.Json:
+    """A note of the engine on a decoded event, or None."""
+    notes = event.get(_NOTES)
+    return notes.get(key) if isinstance(notes, dict) else event.get(key)
+
+
+def without_notes(event: dict[str, jsontext.Json]) -> None:
+    """Remove the engine's notes from a decoded event."""
+    for key in (_NOTES, *_OLD_KEYS):
+        event.pop(key, None)
+
+
+def for_the_app(events: str) -> str:
+    """Encoded events without the engine's notes."""
+    # The text that is looked for cannot stand inside a JSON string, where its quotes would be escaped.
+    return _NOTES_TEXT.sub("", events) if f'"{_NOTES}":' in events else events
 
 
 def nested(text: str) -> str:
@@ -93,15 +143,21 @@ def nested(text: str) -> str:
 
 def as_new(events: Iterable[str]) -> str:
     """Encoded events joined by commas, each marked as not yet played."""
-    return ",".join([event.replace(_PLAYED, _NEW, 1) for event in events])
+    return ",".join(events).replace(_PLAYED, _NEW)
 
 
 def orchestrator_started(at_us: int) -> str:
     return encode(EventType.ORCHESTRATOR_STARTED, at_us)
 
 
-def orchestrator_completed(at_us: int) -> str:
-    return encode(EventType.ORCHESTRATOR_COMPLETED, at_us)
+def orchestrator_completed(at_us: int, *, is_played: bool = False) -> str:
+    text = encode(EventType.ORCHESTRATOR_COMPLETED, at_us)
+    return text.replace(_NEW, _PLAYED, 1) if is_played else text
+
+
+def ends_an_episode(event: str) -> bool:
+    """Whether an encoded event is, or ends with, an OrchestratorCompleted."""
+    return f'{{"EventType":{EventType.ORCHESTRATOR_COMPLETED.value},' in event
 
 
 def execution_started(
@@ -112,24 +168,65 @@ def execution_started(
     input_text: str | None,
     instance_id: str,
     execution_id: str,
-    parent_instance_id: str | None,
-    carried_status: str | None = None,
+    parent: jsontext.Json = None,
+    generation: int | None = 0,
+    source_id: str | None = None,
 ) -> str:
-    """input_text: the raw input, one JSON text (for SDK callers a JSON string that holds JSON)."""
-    carried: dict[str, Any] = {} if carried_status is None else {CARRIED_STATUS: carried_status}
+    """input_text: the raw input, one JSON text (for SDK callers a JSON string that holds JSON).
+
+    parent: as `parent_instance` makes it. generation: how often a client's start replaced the instance; None when no
+    client started it. source_id: the instance that this one repeats under an id of its own.
+    """
     return encode(
         EventType.EXECUTION_STARTED,
         at_us,
-        Name=name,
-        Version=version,
-        Input=input_text,
         OrchestrationInstance={"InstanceId": instance_id, "ExecutionId": execution_id},
-        ParentInstance=None
-        if parent_instance_id is None
-        else {"OrchestrationInstance": {"InstanceId": parent_instance_id}},
-        Tags=None,
-        **carried,
+        ParentInstance=parent,
+        Name=name,
+        Version=version or None,
+        Input=input_text,
+        Tags=None if source_id is None else {_SOURCE: source_id},
+        Correlation=None,
+        ParentTraceContext=None,
+        ScheduledStartTime=None,
+        Generation=generation,
+        GenerateNewTrace=False,
     )
+
+
+def operation(event: Mapping[str, jsontext.Json]) -> str:
+    """The operation that a decoded EventSent asks an entity for. (Its name is "op" for every operation.)"""
+    sent = jsontext.loads(cast("str", event.get("Input") or "null"))
+    return str(sent.get("op") or "") if isinstance(sent, dict) else ""
+
+
+def source_of(events: str) -> str | None:
+    """The instance that the instance of these encoded events repeats, or None."""
+    if _SOURCE not in events:
+        return None
+    for event in cast("list[dict[str, jsontext.Json]]", jsontext.loads(f"[{events}]")):
+        tags = event.get("Tags")
+        if isinstance(tags, dict) and _SOURCE in tags:
+            return str(tags[_SOURCE])
+    return None
+
+
+def generation_after(events: str) -> int:
+    """The generation of an instance that replaces the one with these encoded events."""
+    for event in cast("list[dict[str, jsontext.Json]]", jsontext.loads(f"[{events}]")):
+        if event["EventType"] == EventType.EXECUTION_STARTED:
+            return int(cast("int", event.get("Generation") or 0)) + 1
+    return 1
+
+
+def parent_instance(*, name: str, instance_id: str, execution_id: str, task_id: int) -> dict[str, jsontext.Json]:
+    """The parent of a sub-orchestration."""
+    return {
+        "Name": name,
+        "OrchestrationInstance": {"InstanceId": instance_id, "ExecutionId": execution_id},
+        "TaskScheduleId": task_id,
+        "Version": None,
+    }
 
 
 def task_completed(at_us: int, task_id: int, result: str | None) -> str:
@@ -137,7 +234,9 @@ def task_completed(at_us: int, task_id: int, result: str | None) -> str:
 
 
 def task_failed(at_us: int, task_id: int, reason: str, details: str) -> str:
-    return encode(EventType.TASK_FAILED, at_us, TaskScheduledId=task_id, Reason=reason, Details=details)
+    return encode(
+        EventType.TASK_FAILED, at_us, TaskScheduledId=task_id, Reason=reason, Details=details, FailureDetails=None
+    )
 
 
 def sub_completed(at_us: int, task_id: int, result: str) -> str:
@@ -145,7 +244,9 @@ def sub_completed(at_us: int, task_id: int, result: str) -> str:
 
 
 def sub_failed(at_us: int, task_id: int, reason: str, details: str) -> str:
-    return encode(EventType.SUB_FAILED, at_us, TaskScheduledId=task_id, Reason=reason, Details=details)
+    return encode(
+        EventType.SUB_FAILED, at_us, TaskScheduledId=task_id, Reason=reason, Details=details, FailureDetails=None
+    )
 
 
 def timer_fired(at_us: int, timer_id: int, fire_at_us: int) -> str:
@@ -162,14 +263,53 @@ def execution_terminated(at_us: int, reason: str) -> str:
 
 
 def event_raised(at_us: int, name: str, input_text: str | None) -> str:
-    return encode(EventType.EVENT_RAISED, at_us, Name=name, Input=input_text)
+    return encode(EventType.EVENT_RAISED, at_us, Name=name, Input=input_text, ParentTraceContext=None)
+
+
+def generic(at_us: int, data: str) -> str:
+    """What brings a rewound instance back to life. data: the reason."""
+    return encode(EventType.GENERIC, at_us, Data=data)
+
+
+def taken_back(event: Mapping[str, jsontext.Json], **notes: object) -> str:
+    """An event that a rewind took back: a replay passes over it, and its id and time stay."""
+    at_us = parse_timestamp(str(event["Timestamp"]))
+    text = encode(
+        EventType.GENERIC,
+        at_us,
+        cast("int", event["EventId"]),
+        notes={REWOUND: event["EventType"], **notes},
+        Data=None,
+    )
+    return text if event.get("IsPlayed") else text.replace(_PLAYED, _NEW, 1)
+
+
+def again(event: Mapping[str, jsontext.Json]) -> str:
+    """A decoded event as it was encoded."""
+    first = ("EventType", "EventId", "IsPlayed")
+    ordered = {key: event[key] for key in first} | {key: value for key, value in event.items() if key not in first}
+    return jsontext.dumps(ordered)
 
 
 def failure_details(message: str, stack: str = "") -> str:
-    """The `Details` of a failure: an exception object as JSON, in the real runtime's format."""
-    return jsontext.dumps(
-        {
-            "ClassName": "Microsoft.Azure.WebJobs.Script.Workers.Rpc.RpcException",
-            "Message": f"Result: Failure\nException: {message}" + (f"\nStack: {stack}" if stack else ""),
-        }
-    )
+    """The `Details` of a failure: the .NET exception as JSON, with what the worker said as its inner exception."""
+    said = f"Result: Failure\nException: {message}" + (f"\nStack: {stack}" if stack else "")
+    inner = _exception("Microsoft.Azure.WebJobs.Script.Workers.Rpc.RpcException", said, None)
+    return jsontext.dumps(_exception("System.Exception", f" {message}", inner))
+
+
+def _exception(class_name: str, message: str, inner: jsontext.Json) -> dict[str, jsontext.Json]:
+    return {
+        "ClassName": class_name,
+        "Message": message,
+        "Data": None,
+        "InnerException": inner,
+        "HelpURL": None,
+        "StackTraceString": None,
+        "RemoteStackTraceString": None,
+        "RemoteStackIndex": 0,
+        "ExceptionMethod": None,
+        "HResult": -2146233088,
+        "Source": None,
+        "WatsonBuckets": None,
+    }

@@ -19,6 +19,7 @@ from devhost.durable.store.records import Parent, TaskRow, Unit
 from devhost.durable.workers.http_activity import HttpActivity, HttpActivityFailed
 from devhost.durable.workers.slots import Slots
 from devhost.extensions.contract import FunctionFailed
+from devhost.harsh import Harsh
 
 logger = logging.getLogger("devhost.durable")
 
@@ -30,10 +31,13 @@ class Activities:
         self._http = HttpActivity()
         self._wanted: set[tuple[int, int]] = set()
 
-    def submit(self, task: TaskRow) -> None:
-        """Run a stored activity as soon as a slot is free."""
+    def submit(self, task: TaskRow, *, after_s: float = 0.0) -> None:
+        """Run a stored activity as soon as a slot is free, and not before after_s."""
         self._wanted.add((task.gen, task.task_id))
-        self._slots.submit(partial(self._run, task))
+        if after_s > 0:
+            asyncio.get_running_loop().call_later(after_s, self._slots.submit, partial(self._run, task))
+        else:
+            self._slots.submit(partial(self._run, task))
 
     def forget(self, gen: int, task_id: int) -> None:
         """Drop an activity that nothing waits for any more, if it has not begun."""
@@ -52,7 +56,7 @@ class Activities:
             event = history.task_completed(now_us(), task.task_id, result)
         except (FunctionFailed, HttpActivityFailed) as failure:
             kind = EventType.TASK_FAILED
-            event = self._failed(task, str(failure), getattr(failure, "stack", ""))
+            event = self._failed(task, str(failure), getattr(failure, "stack", ""), task.name == HTTP_ACTIVITY)
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
@@ -63,7 +67,32 @@ class Activities:
             logger.exception("activity %s could not be run", task.name)
             kind = EventType.TASK_FAILED
             event = self._failed(task, f"{type(defect).__name__}: {defect}", "")
+        if self._core.harsh is not None and self._loses_answer(self._core.harsh, task):
+            return
         await self._finish(task, kind, event)
+        if self._core.harsh is not None and self._core.harsh.strikes("repeated_activity", task.name):
+            await self._repeat(task)
+
+    def _loses_answer(self, harsh: Harsh, task: TaskRow) -> bool:
+        """Whether an answer is lost although the activity has run. Its row stays, so it runs again: after its
+        visibility time, or only when the host starts next."""
+        if harsh.strikes("lost_result", task.name):
+            logger.warning("harsh: the answer of %s is refused until the host restarts", task.name)
+            self._wanted.discard((task.gen, task.task_id))
+            return True
+        if (again_s := harsh.delay_s("unsaved_activity", task.name)) > 0:
+            logger.warning("harsh: the answer of %s is not saved; it runs again in %.1f s", task.name, again_s)
+            self.submit(task, after_s=again_s)
+            return True
+        return False
+
+    async def _repeat(self, task: TaskRow) -> None:
+        """Run an activity once more whose answer is stored: its message was delivered twice."""
+        logger.warning("harsh: %s runs once more", task.name)
+        try:
+            await self._call(task)
+        except (FunctionFailed, HttpActivityFailed) as failure:
+            logger.info("harsh: the second run of %s failed: %s", task.name, failure)
 
     async def _call(self, task: TaskRow) -> str | None:
         if task.name == HTTP_ACTIVITY:
@@ -73,9 +102,9 @@ class Activities:
             raise FunctionFailed(self._core.registry.check_activity(task.name) or task.name)
         return await self._core.host.invoke(function, task.input, correlation_id=task.instance_id)
 
-    def _failed(self, task: TaskRow, message: str, stack: str) -> str:
-        # The real runtime also writes two spaces.
-        reason = f"Activity function '{task.name}' failed:  {message}"
+    def _failed(self, task: TaskRow, message: str, stack: str, is_built_in: bool = False) -> str:
+        # The real runtime also writes two spaces, and names no function for the built-in activity.
+        reason = message if is_built_in else f"Activity function '{task.name}' failed:  {message}"
         return history.task_failed(now_us(), task.task_id, reason, history.failure_details(message, stack))
 
     async def _finish(self, task: TaskRow, kind: EventType, event: str) -> None:

@@ -13,7 +13,8 @@ from functools import partial
 from typing import cast
 
 from devhost.durable.core import Core
-from devhost.durable.replay.episode import EntityWork
+from devhost.durable.ids import new_guid
+from devhost.durable.replay.episode import EntityWork, entity_answer
 from devhost.durable.store import history, jsontext
 from devhost.durable.store.history import now_us
 from devhost.durable.store.records import EntityOp, EntityRow, Message, MessageKind, Unit
@@ -43,8 +44,8 @@ def orchestration_op(seq: int, work: EntityWork, *, caller: str) -> EntityOp:
         work.entity_id,
         work.operation,
         jsontext.dumps(work.input),
-        caller if work.request_id else "",
-        work.request_id or "",
+        "" if work.is_signal else caller,
+        work.request_id,
     )
 
 
@@ -62,7 +63,7 @@ class Entities:
 
     async def signal(self, target: str, operation: str, body: str | None) -> None:
         """Store and queue a client's signal. body: JSON text as posted, or None."""
-        op = EntityOp(self._core.next_seq(), target, operation, body)
+        op = EntityOp(self._core.next_seq(), target, operation, body, request_id=new_guid())
         await self._core.commit_then(Unit(entity_ops=[op]), lambda: self.take_in(op))
 
     async def close(self) -> None:
@@ -116,7 +117,10 @@ class Entities:
                 "self": {"name": name, "key": key},
                 "exists": before.exists,
                 "state": before.state,
-                "batch": [{"name": op.operation, "input": op.input, "isSignal": not op.caller} for op in batch],
+                "batch": [
+                    {"name": op.operation, "input": op.input, "isSignal": not op.caller, "id": op.request_id}
+                    for op in batch
+                ],
             }
         )
         text = await core.host.invoke(function, payload, correlation_id=before.entity_id)
@@ -132,8 +136,5 @@ class Entities:
         return after, [(bool(result.get("isError")), str(result.get("result") or "null")) for result in results]
 
     def _reply(self, op: EntityOp, *, is_error: bool, result: str) -> Message:
-        body: dict[str, str] = {"result": result}
-        if is_error:
-            body["exceptionType"] = "System.Exception"
-        event = history.event_raised(now_us(), op.request_id, jsontext.dumps(body))
+        event = history.event_raised(now_us(), op.request_id, entity_answer(result, is_error=is_error))
         return Message(self._core.next_seq(), op.caller, MessageKind.EVENT, event)

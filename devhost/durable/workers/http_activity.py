@@ -13,6 +13,11 @@ import aiohttp
 from devhost.durable.store import jsontext
 
 _TIMEOUT_S = 100.0
+_CONTENT_HEADERS = frozenset(
+    {"allow", "content-disposition", "content-encoding", "content-language", "content-length", "content-location"}
+    | {"content-md5", "content-range", "content-type", "expires", "last-modified"}
+)
+"""What .NET counts to a response's content: the extension hands on the other headers only."""
 
 
 class HttpActivityFailed(Exception):
@@ -54,9 +59,17 @@ class HttpActivity:
                 text = await response.text(errors="replace")
                 answer = {
                     "statusCode": response.status,
-                    "headers": {name: ",".join(response.headers.getall(name)) for name in response.headers},
+                    "headers": {
+                        name: ",".join(response.headers.getall(name))
+                        for name in response.headers
+                        if name.lower() not in _CONTENT_HEADERS
+                    },
                     "content": text,
                 }
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, ConnectionRefusedError):
+                raise HttpActivityFailed(f"Connection refused ({error.host}:{error.port})") from error
+            raise HttpActivityFailed(f"{type(error).__name__}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise HttpActivityFailed(f"{type(error).__name__}: {error}") from error
         return jsontext.dumps(answer)

@@ -13,8 +13,9 @@ import sqlite3
 from functools import partial
 
 from devhost.durable.core import Core
-from devhost.durable.ids import new_id
+from devhost.durable.ids import new_guid
 from devhost.durable.replay.actions import EpisodeOutput, parse_failure, parse_output
+from devhost.durable.replay.carrying import carried_over
 from devhost.durable.replay.episode import Answer, ChildWork, Decision, Rules, Self, decide
 from devhost.durable.replay.instance import Instance, start_message
 from devhost.durable.replay.step import Step, answer, child_row, log_end
@@ -32,9 +33,11 @@ from devhost.durable.store.records import (
 )
 from devhost.durable.workers.activities import Activities
 from devhost.durable.workers.entities import Entities, orchestration_op
+from devhost.durable.workers.hardships import dead_worker, run_suspended
 from devhost.durable.workers.slots import Slots
 from devhost.durable.workers.timers import Timers
 from devhost.extensions.contract import FunctionFailed
+from devhost.harsh import Harsh
 
 logger = logging.getLogger("devhost.durable")
 
@@ -47,17 +50,21 @@ class Orchestrations:
         self._activities = activities
         self._entities = entities
         self._slots = Slots(core.settings.max_orchestrators)
-        self.timers = Timers(self._fire)
+        self.timers = Timers(self._fire, self._early_s)
         self._firing: set[asyncio.Task[None]] = set()
         self._rules = Rules(
             check_activity=core.registry.check_activity,
             check_orchestrator=core.registry.check_orchestrator,
             check_entity=core.registry.check_entity,
-            new_guid=new_id,
+            new_guid=new_guid,
             default_version=core.settings.default_version,
             max_actions=core.settings.max_actions,
         )
         core.wake = self.wake
+
+    def _early_s(self) -> float:
+        harsh = self._core.harsh
+        return 0.0 if harsh is None else harsh.delay_s("early_timer")
 
     def wake(self, instance: Instance) -> None:
         """Run the instance's next step, if it has one, as soon as a slot is free."""
@@ -68,6 +75,23 @@ class Orchestrations:
                 asyncio.get_running_loop().call_later(pause_s, self._slots.submit, work)
             else:
                 self._slots.submit(work)
+        elif self._core.harsh is not None and self._shows(self._core.harsh, instance):
+            instance.is_busy = True
+            self._slots.submit(partial(self._run_suspended, instance))
+
+    def _shows(self, harsh: Harsh, instance: Instance) -> bool:
+        """Whether a suspended instance's code is called with messages that it has not seen."""
+        has_news = instance.is_suspended and len(instance.inbox) > instance.shown
+        return has_news and not (instance.is_busy or instance.is_over) and harsh.strikes("suspended_code")
+
+    async def _run_suspended(self, instance: Instance) -> None:
+        try:
+            function = self._core.registry.orchestrators.get(instance.row.name.casefold())
+            if function is not None:
+                await run_suspended(self._core, function, instance)
+        finally:
+            instance.is_busy = False
+        self.wake(instance)
 
     async def close(self) -> None:
         self.timers.close()
@@ -146,8 +170,13 @@ class Orchestrations:
             if queued is message or (void and status is Status.RUNNING):
                 instance.inbox.remove(queued)
                 step.unit.drop_messages.append(queued.seq)
-        row = instance.row.changed(at_us=now_us(), status=status, custom_status=instance.row.custom_status)
-        self._record(instance, step, row, [message.event])
+        instance.shown = 0
+        now = now_us()
+        # As in the extension, the output of a suspended instance is the reason.
+        output = message.text if status is Status.SUSPENDED else None
+        row = instance.row.changed(at_us=now, status=status, custom_status=instance.row.custom_status, output=output)
+        bounds = (history.orchestrator_started(now), history.orchestrator_completed(now))
+        self._record(instance, step, row, [bounds[0], message.event, bounds[1]])
         await self._commit(instance, step)
 
     async def _terminate(self, instance: Instance, message: Message) -> None:
@@ -212,7 +241,7 @@ class Orchestrations:
             ):
                 continue
             taken.append(message)
-            if is_single:
+            if is_single or message.event_type is EventType.CONTINUE_AS_NEW:
                 break
         return taken
 
@@ -221,6 +250,8 @@ class Orchestrations:
         function = core.registry.orchestrators.get(row.name.casefold())
         if function is None:
             return EpisodeOutput(error=core.registry.check_orchestrator(row.name), leaves=None)
+        if core.harsh is not None and (dead := dead_worker(core.harsh, instance)) is not None:
+            return dead
         payload = instance.payload(
             new_events,
             splits_long_timers=core.settings.splits_long_timers,
@@ -256,7 +287,7 @@ class Orchestrations:
         core, row = self._core, instance.row
         parent = Parent(row.instance_id, row.execution_id, work.task_id)
         # A generated id contains this generation's id, so no other instance can have it.
-        is_fresh = work.instance_id == f"{row.execution_id}:{work.task_id}"
+        is_fresh = work.instance_id == f"{row.execution_id}:{work.task_id}" and not work.is_again
         existing = None if is_fresh else core.cache.get(work.instance_id)
         if existing is not None:
             reason = f"An Orchestration instance with the status {existing.row.status} already exists."
@@ -267,7 +298,7 @@ class Orchestrations:
         if replaced is not None:
             step.unit.drop_gens.append(replaced.gen)
         child = child_row(work, parent, gen=core.next_gen(), now_us=now)
-        start = start_message(child, core.next_seq(), now)
+        start = start_message(child, core.next_seq(), now, parent_name=row.name)
         core.cache.add(Instance(child))
         step.unit.instances.append(child)
         step.unit.messages.append(start)
@@ -275,18 +306,20 @@ class Orchestrations:
 
     def _conclude(self, instance: Instance, step: Step, decision: Decision, new_events: list[str], now: int) -> None:
         """Write the history and status of the episode, and end the generation if it is over."""
-        custom_status = decision.custom_status
-        carried = instance.ledger.carried_status
-        if custom_status is None and carried is not None and instance.row.custom_status == carried:
-            custom_status = carried
         status, output = Status.RUNNING, None
         if decision.completed is not None:
             status, output = Status.COMPLETED, decision.completed
         elif decision.failed is not None:
             status, output = Status.FAILED, decision.failed
-        row = instance.row.changed(at_us=now, status=status, custom_status=custom_status, output=output)
+        row = instance.row.changed(at_us=now, status=status, custom_status=decision.custom_status, output=output)
         if decision.continued is not None:
-            self._continue_as_new(instance, step, row, decision.continued, now)
+            carried = carried_over(
+                decision.awaited,
+                [leaf.task_id for leaf in instance.ledger.leaves],
+                ",".join(instance.chunks),
+                ",".join(new_events),
+            )
+            self._continue_as_new(instance, step, row, decision.continued, carried, now)
             return
         events = [*new_events, *decision.events]
         if output is not None:
@@ -298,21 +331,26 @@ class Orchestrations:
                     result=output,
                 )
             )
-        events.append(history.orchestrator_completed(now))
+        if not history.ends_an_episode(events[-1]):
+            events.append(history.orchestrator_completed(now))
         self._record(instance, step, row, events)
         if output is not None:
             self._end(instance, step, now)
 
-    def _continue_as_new(self, instance: Instance, step: Step, row: InstanceRow, input_text: str, now: int) -> None:
+    def _continue_as_new(
+        self, instance: Instance, step: Step, row: InstanceRow, input_text: str, carried: list[str], now: int
+    ) -> None:
         """Begin the next generation of the instance; it keeps queued events but no history."""
         core = self._core
         step.unit.drop_gens.append(row.gen)
         core.cache.grew(-instance.size)
         instance.row = row
         instance.next_generation(
-            gen=core.next_gen(), execution_id=new_id(), input_text=history.nested(input_text), at_us=now
+            gen=core.next_gen(), execution_id=new_guid(), input_text=history.nested(input_text), at_us=now
         )
-        start = start_message(instance.row, core.next_seq(), now, carried_status=instance.ledger.carried_status)
+        parent = None if row.parent is None else core.store.instance(row.parent.instance_id)
+        name = "" if parent is None else parent.name
+        start = start_message(instance.row, core.next_seq(), now, parent_name=name, continues=True, carried=carried)
         step.unit.instances.append(instance.row)
         step.unit.messages.append(start)
         # Before queued messages, since a generation begins with its START.

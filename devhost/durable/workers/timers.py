@@ -1,7 +1,8 @@
 """Durable timers in memory: one heap, one alarm for the earliest.
 
-Invariant: a timer fires once, not before its due time by the wall clock. The alarm uses the loop's monotonic
-clock for at most a minute at a time, so a suspended laptop or a changed clock is noticed within a minute.
+Invariant: a timer fires once, not before its due time by the wall clock (a harsh engine's may be early). The alarm
+uses the loop's monotonic clock for at most a minute at a time, so a suspended laptop or a changed clock is noticed
+within a minute.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ _LONGEST_ALARM_S = 60.0
 class Timers:
     """fire is called on the loop with each due timer, earliest first."""
 
-    def __init__(self, fire: Callable[[list[TaskRow]], None]) -> None:
+    def __init__(self, fire: Callable[[list[TaskRow]], None], early_s: Callable[[], float] = lambda: 0.0) -> None:
         self._fire = fire
+        self._early_s = early_s
         self._heap: list[tuple[int, int, int]] = []
         self._armed: dict[tuple[int, int], TaskRow] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -28,8 +30,9 @@ class Timers:
 
     def arm(self, timer: TaskRow) -> None:
         self._armed[timer.gen, timer.task_id] = timer
-        heapq.heappush(self._heap, (timer.fire_at_us, timer.gen, timer.task_id))
-        if self._alarm is None or timer.fire_at_us < self._alarm_due_us:
+        rings_at_us = timer.fire_at_us - int(self._early_s() * 1e6)
+        heapq.heappush(self._heap, (rings_at_us, timer.gen, timer.task_id))
+        if self._alarm is None or rings_at_us < self._alarm_due_us:
             self._set_alarm()
 
     def cancel(self, gen: int, task_id: int) -> None:

@@ -2,16 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from tests.devhost.real.comparing import as_recorded, host
 
-import pytest
-
-from tests.devhost.durable.durable_harness import RunningHost, load_app
-
-
-@pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[RunningHost]:
-    """The sample app on a fresh task hub."""
-    async with RunningHost(load_app("durable_basic"), tmp_path) as running:
-        yield running
+__all__ = ["as_recorded", "host"]

@@ -22,9 +22,15 @@ from starlette.applications import Starlette
 
 from devhost.durable.extension import DurableExtension
 from devhost.extensions.contract import Binding, Direction, Function, FunctionFailed, HostContext, TriggerData
+from devhost.harsh import Harsh
+from tests.devhost.real.episodes import Invocation
 
 APPS = Path(__file__).resolve().parent.parent / "apps"
 _DURABLE = ("orchestrationTrigger", "activityTrigger", "entityTrigger")
+_COMPARED = {"orchestrationTrigger": ("orchestration", "orchestration"), "entityTrigger": ("entity", "entityName")}
+
+HEARD: list[Invocation] = []
+"""Every invocation of an orchestrator or entity in the current test."""
 
 
 def load_app(name: str) -> ModuleType:
@@ -57,6 +63,7 @@ class LocalHost:
         base_url: str,
         host_json: dict[str, Any] | None = None,
         settings: dict[str, str] | None = None,
+        harsh: Harsh | None = None,
     ) -> None:
         self._code: dict[str, Callable[..., Any]] = {}
         functions: list[Function] = []
@@ -75,6 +82,7 @@ class LocalHost:
             host_json=host_json or {"version": "2.0"},
             settings=settings or {},
             functions=functions,
+            harsh=harsh,
         )
         self._pool = ThreadPoolExecutor(8)
         self.calls: list[str] = []
@@ -85,6 +93,21 @@ class LocalHost:
     async def invoke(
         self, function: Function, payload: str, *, correlation_id: str | None = None, quiet: bool = False
     ) -> str | None:
+        try:
+            answer = await self._invoke(function, payload)
+        except FunctionFailed as failure:
+            self._hear(function, payload, None, failure.message)
+            raise
+        self._hear(function, payload, answer, None)
+        return answer
+
+    def _hear(self, function: Function, payload: str, answer: str | None, failed: str | None) -> None:
+        if function.trigger.type in _COMPARED:
+            kind, key = _COMPARED[function.trigger.type]
+            name = str(function.trigger.raw.get(key) or function.name)
+            HEARD.append(Invocation(kind, name, payload, answer, failed))
+
+    async def _invoke(self, function: Function, payload: str) -> str | None:
         code = self._code[function.function_id]
         kind = function.trigger.type
         self.calls.append(function.name)
@@ -117,7 +140,17 @@ class LocalHost:
 class RunningHost:
     """The engine behind a loopback port, with a real SDK client."""
 
-    def __init__(self, module: ModuleType, data_dir: Path, host_json: dict[str, Any] | None = None) -> None:
+    is_real = False
+    """Whether the extension itself is behind it (`tests/devhost/real`)."""
+
+    def __init__(
+        self,
+        module: ModuleType,
+        data_dir: Path,
+        host_json: dict[str, Any] | None = None,
+        harsh: Harsh | None = None,
+    ) -> None:
+        self.harsh = harsh
         self.module = module
         self.data_dir = data_dir
         self.host_json = host_json
@@ -128,7 +161,7 @@ class RunningHost:
         self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def __aenter__(self) -> RunningHost:
-        self.host = LocalHost(self.module.app, self.data_dir, self.base_url, self.host_json)
+        self.host = LocalHost(self.module.app, self.data_dir, self.base_url, self.host_json, harsh=self.harsh)
         self.extension = DurableExtension()
         self.extension.bind(self.host)
         await self.extension.start()
@@ -152,6 +185,15 @@ class RunningHost:
         self._server.should_exit = True
         await self._serving
         self.host.close()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until nothing is under way; seconds: how long the extension is given instead."""
+        quiet = 0
+        while quiet < 3:
+            await asyncio.sleep(0.02)
+            live = self.engine.core.cache._live.values()
+            is_busy = any(instance.is_busy or instance.has_work for instance in live)
+            quiet = 0 if is_busy or any(self.host._running.values()) else quiet + 1
 
     async def run(self, name: str, given: Any = None, timeout_s: float = 20) -> Any:
         """Start an orchestration, wait for its end, return its status."""

@@ -115,8 +115,8 @@ def test_an_early_event_is_a_mark_and_no_wait() -> None:
 
 def test_a_called_entity_answers_by_its_request_and_a_signalled_one_does_not() -> None:
     def sent(task_id: int, request: str, *, signal: bool) -> str:
-        text = jsontext.dumps({"id": request, "signal": signal})
-        return encode(EventType.EVENT_SENT, _T0, task_id, InstanceId="@counter@a", Name="add", Input=text)
+        text = jsontext.dumps({"op": "add", "id": request, "signal": signal})
+        return encode(EventType.EVENT_SENT, _T0, task_id, InstanceId="@counter@a", Name="op", Input=text)
 
     chunks = [sent(0, "r", signal=False), sent(1, "s", signal=True), event_raised(_T0 + _S, "r", "1")]
     called, signalled = _read(chunks).lanes[1:]
@@ -135,9 +135,7 @@ def test_a_suspension_has_a_lane_of_its_own() -> None:
 
 
 def test_an_end_is_marked_and_the_picture_has_words() -> None:
-    started = execution_started(
-        _T0, name="o", version="", input_text=None, instance_id="an-id", execution_id="e", parent_instance_id=None
-    )
+    started = execution_started(_T0, name="o", version="", input_text=None, instance_id="an-id", execution_id="e")
     end = execution_completed(_T0 + 3 * _S, 1, status=1, result="1")
     shown = _read([started, _call(0, 0), task_failed(_T0 + _S, 0, "", ""), end], is_over=True)
     assert shown.lanes[0].marks == [_T0 + 3 * _S]

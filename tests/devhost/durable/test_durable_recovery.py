@@ -54,6 +54,33 @@ async def test_everything_open_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert len(began.read_text().splitlines()) == 2
 
 
+async def test_instances_of_an_older_host_go_on(tmp_path: Path) -> None:
+    """Its notes stand beside the other keys of an event, calls have their input, ids have no dashes."""
+    connection = sqlite3.connect(tmp_path / "durable-testhubname.sqlite3")
+    connection.executescript((Path(__file__).parent / "data" / "older_history.sql").read_text())
+    connection.close()
+    async with RunningHost(load_app("durable_basic"), tmp_path) as host:
+        # One attempt failed there, and two fail here: the three are counted together.
+        gave_up = "gave up: Activity function 'flaky' failed:  RuntimeError: attempt 2 "
+        assert (await host.end("retried")).output == {"results": gave_up, "after": "after"}
+        await host.client.raise_event("approval", "Approval", "yes")
+        assert (await host.end("approval")).output == {"decision": "yes"}
+        for instance_id in ("waiting-kid", "suspended"):
+            await host.client.raise_event(instance_id, "One", 1)
+            await host.client.raise_event(instance_id, "Two", 2)
+        assert (await host.end("parent")).output is None
+        assert (await host.end("waiting-kid")).output == ["1", "2"]
+        await host.client.resume("suspended", "go")
+        assert (await host.end("suspended")).output == ["1", "2"]
+        await host.client.raise_event("collects", "Item", "stop")
+        assert (await host.end("collects")).output == ["a", "b"]
+        status = await host.client.get_status("entity", show_history=True)
+        assert not any("RetryOf" in event for event in status.historyEvents)
+        await host.client.rewind("failed", "again")
+        assert (await host.end("failed")).runtime_status.value == "Failed"
+        assert host.host.calls.count("fail") == 1
+
+
 async def test_result_of_an_episode_that_was_cut_off_is_not_stored(tmp_path: Path) -> None:
     module = load_app("durable_basic")
     async with RunningHost(module, tmp_path) as first:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -120,30 +120,33 @@ ARROWS = {
         "asgi": "",
         "clock": "",
         "correlation": "",
-        "extensions": "",
+        "harsh": "",
         "model": "",
         "servers": "",
         "testing": "",
-        "durable": "extensions",
+        "extensions": "harsh",
+        "durable": "extensions harsh",
         "pages": "asgi extensions",
         "settings": "extensions",
         "signalr": "extensions",
         "logs": "correlation settings",
-        "app": "correlation extensions logs settings",
+        "app": "correlation extensions harsh logs settings",
         "timers": "app clock correlation extensions settings",
         "http": "app asgi correlation extensions pages settings timers",
-        "runner": "app clock extensions http logs pages settings timers",
-        "cli": "extensions logs runner",
+        "runner": "app clock extensions harsh http logs pages settings timers",
+        "cli": "extensions harsh logs runner",
         "__main__": "cli",
     },
     "devhost.durable": {
+        "fidelity": "",
         "ids": "",
         "registry": "",
         "settings": "",
         "store": "",
         "binding": "store",
         "replay": "ids store",
-        "core": "registry replay settings store",
+        "late": "store",
+        "core": "late registry replay settings store",
         "workers": "core ids replay store",
         "engine": "core ids registry replay settings store workers",
         "management": "binding engine store workers",
@@ -185,17 +188,19 @@ def modules(room: str) -> list[Path]:
     return found
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> list[str]:
     """Dotted names a module imports, anywhere in it; relative ones resolved."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    found: list[str] = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(filter(None, [base, node.module]))
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            found += (module, *(f"{module}.{alias.name}" for alias in node.names))
+    return found
 
 
 def arrows(room: str) -> dict[str, set[str]]:

@@ -110,6 +110,30 @@ def flaky_child(context: df.DurableOrchestrationContext) -> Steps:
 
 
 @app.orchestration_trigger(context_name="context")
+def flaky_fan_out(context: df.DurableOrchestrationContext) -> Steps:
+    """Calls side by side, of which some fail the first time, and one call after them."""
+    given = context.get_input()
+    results = yield context.task_all([context.call_activity("flaky", one) for one in given])
+    after = yield context.call_activity("echo", "after")
+    return [*results, after]
+
+
+@app.orchestration_trigger(context_name="context")
+def parent_of_flaky(context: df.DurableOrchestrationContext) -> Steps:
+    given = context.get_input()
+    first = yield context.call_activity("echo", "first")
+    child = "flaky_child" if given["depth"] == 0 else "parent_of_flaky"
+    result = yield context.call_sub_orchestrator(child, {**given, "depth": given["depth"] - 1}, given.get("child_id"))
+    return [first, result]
+
+
+@app.orchestration_trigger(context_name="context")
+def parent_of_two_events(context: df.DurableOrchestrationContext) -> Steps:
+    result = yield context.call_sub_orchestrator("two_events", None, "waiting-kid")
+    return result
+
+
+@app.orchestration_trigger(context_name="context")
 def parent_of_a_wait(context: df.DurableOrchestrationContext) -> Steps:
     try:
         yield context.call_sub_orchestrator("two_events", None, "waiting-kid")

@@ -1,0 +1,351 @@
+"""What a harsh host does to streaming HTTP functions and to invocations in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from devhost.extensions.contract import FunctionFailed
+from devhost.extensions.loading import Known
+from devhost.runner import HostOptions, RunningHost, run_host
+
+PATIENCE_S = 20.0
+
+EXTENSION = """
+import asyncio
+
+class Outbox:
+    name = "outbox"
+    trigger_types = frozenset({"askedTrigger"})
+    input_types = frozenset()
+    output_types = frozenset({"outbox"})
+    sent, gate = [], asyncio.Event()
+
+    def bind(self, host): ...
+    def routes(self): return []
+    async def start(self): ...
+
+    async def stop(self):
+        self.sent.append("stopped")
+
+    async def send_output(self, binding, value):
+        if value == "gated":
+            await self.gate.wait()
+        if value == "refused":
+            raise ValueError("malformed")
+        self.sent.append(value)
+"""
+
+APP = """
+import asyncio
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response, StreamingResponse
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+begun, gate = asyncio.Event(), asyncio.Event()
+
+@app.route("post/{what}", methods=["POST"])
+@app.generic_output_binding(arg_name="out", type="outbox")
+async def post(req: Request, out: func.Out[str]) -> Response:
+    out.set(req.path_params["what"])
+    return Response(b"taken", status_code=201)
+
+@app.route("wait/{what}", methods=["POST"])
+@app.generic_output_binding(arg_name="out", type="outbox")
+async def wait(req: Request, out: func.Out[str]) -> Response:
+    out.set(req.path_params["what"])
+    begun.set()
+    await gate.wait()
+    return Response(b"taken")
+
+@app.route("stream/{what}")
+@app.generic_output_binding(arg_name="out", type="outbox")
+async def stream(req: Request, out: func.Out[str]) -> StreamingResponse:
+    out.set(req.path_params["what"])
+    async def produce():
+        yield b"first"
+        await gate.wait()
+        yield b"last"
+    return StreamingResponse(produce())
+
+@app.route("breaks")
+@app.generic_output_binding(arg_name="out", type="outbox")
+async def breaks(req: Request, out: func.Out[str]) -> StreamingResponse:
+    out.set("never")
+    async def produce():
+        yield b"first"
+        raise LookupError("and no further")
+    return StreamingResponse(produce())
+
+@app.route("headers")
+async def headers(req: Request) -> JSONResponse:
+    return JSONResponse([req.headers.items(), str(req.url)])
+
+@app.generic_trigger(arg_name="text", type="askedTrigger")
+@app.generic_output_binding(arg_name="out", type="outbox")
+async def ask(text: str, out: func.Out[str]) -> str:
+    if text == "wait":
+        begun.set()
+        await gate.wait()
+    out.set(text)
+    return text
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    host: RunningHost
+    client: httpx.AsyncClient
+    outbox: Any
+    app: Any
+    """The app's module."""
+
+    async def ask(self, text: str) -> str | None:
+        function = next(one for one in self.host.context.functions if one.name == "ask")
+        return await self.host.dispatcher.invoke(function, text)
+
+    async def sent(self, count: int) -> list[str]:
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.outbox.sent) < count:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(0.005)
+        return list(self.outbox.sent)
+
+
+type Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, make_app: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """A harsh host with the named hardships only; without any: a kind host."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "outbox_extension.py").write_text(EXTENSION)
+    monkeypatch.syspath_prepend(str(library))
+    monkeypatch.delitem(sys.modules, "outbox_extension", raising=False)
+    app = make_app(function_app__py=APP, host__json='{"version":"2.0","extensions":{"http":{"routePrefix":""}}}')
+    known = (Known("outbox_extension", "Outbox", frozenset({"askedTrigger", "outbox"}), always=True),)
+
+    @asynccontextmanager
+    async def serving(*hardships: str, timeout: str = "") -> AsyncIterator[Bench]:
+        if timeout:
+            monkeypatch.setenv("AzureFunctionsJobHost__functionTimeout", timeout)
+        odds = ",".join(["all=0", *(f"{name}=1" for name in hardships)])
+        harsh = {"DEVHOST_ENGINE": "harsh", "DEVHOST_HARSH_SEED": "1", "DEVHOST_HARSH": odds} if hardships else {}
+        options = HostOptions(app, port=0, data_dir=tmp_path / "data", settings=harsh, known_extensions=known)
+        async with run_host(options) as host, httpx.AsyncClient(base_url=host.base_url, timeout=PATIENCE_S) as client:
+            module = sys.modules["function_app"]
+            yield Bench(host, client, sys.modules["outbox_extension"].Outbox, module)
+
+    return serving
+
+
+class TestLateOutput:
+    async def test_the_answer_is_there_before_its_outputs_are_sent(self, serve: Serve) -> None:
+        async with serve("late_output") as bench:
+            answer = await bench.client.post("/post/gated")
+            assert (answer.status_code, answer.text, bench.outbox.sent) == (201, "taken", [])
+            bench.outbox.gate.set()
+            assert await bench.sent(1) == ["gated"]
+
+    async def test_outputs_of_two_requests_overtake_each_other(self, serve: Serve) -> None:
+        async with serve("late_output") as bench:
+            await bench.client.post("/post/gated")
+            await bench.client.post("/post/second")
+            assert await bench.sent(1) == ["second"]
+            bench.outbox.gate.set()
+            assert await bench.sent(2) == ["second", "gated"]
+
+    async def test_outputs_wait_for_the_end_of_a_streaming_answer(self, serve: Serve) -> None:
+        async with serve("late_output") as bench, bench.client.stream("GET", "/stream/news") as answer:
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == b"first"
+            assert bench.outbox.sent == []
+            bench.app.gate.set()
+            assert await anext(pieces) == b"last"
+            assert await bench.sent(1) == ["news"]
+
+    async def test_an_output_that_cannot_be_sent_fails_the_invocation_and_not_its_request(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with serve("late_output") as bench:
+            assert (await bench.client.post("/post/refused")).status_code == 201
+            assert (await bench.client.post("/post/next")).status_code == 201
+            assert await bench.sent(1) == ["next"]
+        assert "output binding 'out' (outbox): ValueError: malformed" in caplog.text
+
+    async def test_outputs_of_an_answer_that_breaks_off_are_not_sent(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with serve("late_output") as bench:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await bench.client.get("/breaks")
+            await bench.client.post("/post/next")
+            assert await bench.sent(1) == ["next"]
+        assert "breaks failed" in caplog.text
+        assert "LookupError: the answer broke off: and no further" in caplog.text
+
+    @pytest.mark.parametrize("path", ["/wait/news", "/stream/news"])
+    async def test_outputs_of_a_caller_that_left_are_not_sent(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture, path: str
+    ) -> None:
+        async with serve("late_output") as bench:
+            method = "POST" if path.startswith("/wait") else "GET"
+            reader, writer = await asyncio.open_connection("127.0.0.1", bench.host.port)
+            writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+            await (bench.app.begun.wait() if method == "POST" else reader.readuntil(b"first"))
+            writer.close()
+            await bench.client.get("/headers")  # by now the host knows
+            bench.app.gate.set()
+            async with asyncio.timeout(PATIENCE_S):
+                while "the caller left" not in caplog.text:  # noqa: ASYNC110 - nobody announces it
+                    await asyncio.sleep(0.005)
+            assert bench.outbox.sent == []
+
+    async def test_a_host_that_stops_still_sends_them(self, serve: Serve) -> None:
+        async with serve("late_output") as bench:
+            await bench.client.post("/post/news")
+        assert bench.outbox.sent == ["news", "stopped", "stopped"]
+
+    async def test_other_functions_send_theirs_before_they_end(self, serve: Serve) -> None:
+        async with serve("late_output") as bench:
+            assert await bench.ask("hello") == "hello"
+            assert bench.outbox.sent == ["hello"]
+
+
+class TestFailedOutput:
+    async def test_the_function_runs_and_its_invocation_fails(self, serve: Serve) -> None:
+        async with serve("failed_output") as bench:
+            with pytest.raises(FunctionFailed, match=r"^output binding 'out' \(outbox\): ConnectionError: harsh"):
+                await bench.ask("hello")
+            assert (await bench.client.post("/post/news")).status_code == 500
+            assert bench.outbox.sent == []
+
+    async def test_with_a_late_output_the_caller_has_its_answer(self, serve: Serve) -> None:
+        async with serve("failed_output", "late_output") as bench:
+            assert (await bench.client.post("/post/news")).status_code == 201
+
+
+def own_words(host: RunningHost) -> dict[str, str]:
+    return {
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-host": f"127.0.0.1:{host.port}",
+        "x-forwarded-proto": "http",
+    }
+
+
+CLAIMS = {
+    "x-forwarded-for": "1.2.3.4",
+    "x-forwarded-host": "evil.example",
+    "x-forwarded-proto": "https",
+    "x-forwarded-prefix": "/p",
+    "forwarded": "for=1.1.1.1",
+    "via": "1.1 v",
+}
+
+
+class TestProxiedHost:
+    async def test_the_app_sees_the_worker_and_in_a_header_what_its_caller_asked_for(self, serve: Serve) -> None:
+        async with serve("proxied_host") as bench:
+            sent = [*CLAIMS.items(), ("x-multi", "a"), ("x-multi", "b"), ("cookie", "q=1"), ("cookie", "w=2")]
+            items, url = (await bench.client.get("/headers?a=1", headers=sent)).json()
+            seen = dict(items)
+            assert len(seen) == len(items)
+            assert len(seen.pop("x-ms-invocation-id")) == 32
+            assert {name: seen[name] for name in own_words(bench.host)} == own_words(bench.host)
+            assert (seen["host"], url) == ("127.0.0.1:1", "http://127.0.0.1:1/headers?a=1")
+            assert (seen["via"], seen["x-multi"], seen["cookie"]) == ("1.1 v", "a, b", "q=1; w=2")
+            assert not {"x-forwarded-prefix", "forwarded", "connection"} & set(seen)
+
+    async def test_a_kind_host_leaves_the_host_and_takes_nobodys_word_for_the_rest(self, serve: Serve) -> None:
+        async with serve() as bench:
+            items, url = (await bench.client.get("/headers", headers=CLAIMS | {"x-ms-invocation-id": "mine"})).json()
+            seen = dict(items)
+            assert len(seen) == len(items)
+            assert {name: seen[name] for name in own_words(bench.host)} == own_words(bench.host)
+            assert (seen["host"], url) == (f"127.0.0.1:{bench.host.port}", f"{bench.host.base_url}/headers")
+            assert not {"x-forwarded-prefix", "forwarded"} & set(seen)
+            assert seen["x-ms-invocation-id"] != "mine"
+
+
+class TestHungHeader:
+    @pytest.mark.parametrize("header", ["X-U: é", "x-ms-invocation-id: mine"])
+    async def test_the_request_hangs_until_the_time_limit_of_functions(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture, header: str
+    ) -> None:
+        async with serve("hung_header", timeout="00:00:01") as bench:
+            with socket.create_connection(("127.0.0.1", bench.host.port)) as raw:
+                raw.setblocking(False)
+                raw.send(f"POST /wait/news HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n{header}\r\n\r\n".encode())
+                async with asyncio.timeout(PATIENCE_S):
+                    answer = await asyncio.get_running_loop().sock_recv(raw, 1000)
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert not bench.app.begun.is_set(), "the function never gets the request"
+        assert "Timeout value of 00:00:01 was exceeded by function: Functions.wait" in caplog.text
+
+    async def test_a_kind_host_serves_it(self, serve: Serve) -> None:
+        async with serve() as bench:
+            answer = await bench.client.get("/headers", headers={"x-u": "é".encode()})
+            assert answer.status_code == 200
+
+
+class TestRestartedWorker:
+    async def test_a_function_past_its_time_takes_everything_in_flight_with_it(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with serve("restarted_worker", timeout="00:00:02") as bench:
+            hanging = asyncio.create_task(bench.ask("wait"))
+            await bench.app.begun.wait()
+            await asyncio.sleep(1)
+            innocent = asyncio.create_task(bench.ask("wait"))
+            request = asyncio.create_task(bench.client.post("/wait/news"))
+            results = await asyncio.gather(hanging, innocent, return_exceptions=True)
+            assert [str(result) for result in results] == [
+                "FunctionTimeoutException: Timeout value of 00:00:02 was exceeded by function: Functions.ask"
+            ] * 2
+            assert (await request).status_code == 500
+            assert bench.outbox.sent == []
+            assert await bench.ask("again") == "again"
+        assert "ask restarts the worker; 2 other invocations fail" in caplog.text
+
+    async def test_a_streaming_answer_is_cut_with_the_worker(self, serve: Serve) -> None:
+        async with (
+            serve("restarted_worker", "late_output", timeout="00:00:02") as bench,
+            bench.client.stream("GET", "/stream/news") as answer,
+        ):
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == b"first"
+            with pytest.raises(FunctionFailed):
+                await bench.ask("wait")
+            with pytest.raises(httpx.RemoteProtocolError):
+                await anext(pieces)
+
+    async def test_a_streaming_answer_past_its_time_is_cut_and_takes_nothing_with_it(self, serve: Serve) -> None:
+        async with serve("restarted_worker", "late_output", timeout="00:00:02") as bench:
+            async with bench.client.stream("GET", "/stream/news") as answer:
+                pieces = answer.aiter_raw()
+                assert await anext(pieces) == b"first"
+                await asyncio.sleep(1)
+                innocent = asyncio.create_task(bench.ask("wait"))
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await anext(pieces)
+            bench.app.gate.set()
+            assert await innocent == "wait"
+            assert bench.outbox.sent == ["wait"]
+
+    async def test_on_a_kind_host_only_the_function_itself_fails(self, serve: Serve) -> None:
+        async with serve(timeout="00:00:02") as bench:
+            hanging = asyncio.create_task(bench.ask("wait"))
+            await asyncio.sleep(1)
+            innocent = asyncio.create_task(bench.ask("wait"))
+            with pytest.raises(FunctionFailed, match="FunctionTimeoutException"):
+                await hanging
+            bench.app.gate.set()
+            assert await innocent == "wait"
