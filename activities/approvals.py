@@ -7,7 +7,7 @@ import logging
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities.binding import send, sends_events
+from activities.binding import deliver, sends_events
 from activities.durable_client import start_notification
 from shared import tracing
 from shared.composition.services import services
@@ -30,12 +30,13 @@ async def request_approval(payload: object, events: func.Out[str], client: df.Du
     asked = await services().approvals.request(request.tool_call_id, instance_id=request.instance_id)
     if asked is None:
         return RequestApprovalResult().dump()
-    send(events, asked.messages)
+    await deliver(events, asked.messages, is_repeat=request.again > 0)
     await tell_receiver(client, asked.approval_id, NoticeKind.REQUESTED)
     schedule = asked.schedule
     return RequestApprovalResult(
         approval_id=asked.approval_id,
         expires_at=schedule.expires_at,
+        decided=asked.is_decided,
         remind_at=schedule.remind_at,
         remind_every_s=int(schedule.remind_every.total_seconds()),
         escalate_at=schedule.escalate_at,
@@ -53,7 +54,8 @@ async def give_notice(payload: object, events: func.Out[str], client: df.Durable
         messages = await services().approvals.give_notice(notice.approval_id, notice.kind, notice.number)
         if messages is None:
             return
-        send(events, messages)
+        # A binding that fails would have it given again.
+        await deliver(events, messages, is_repeat=True)
         await tell_receiver(client, notice.approval_id, notice.kind, notice.number)
     except Exception:
         # Logged here, since the orchestrator goes on without the notice.

@@ -29,6 +29,9 @@ _ENDED = [
 _NO_INSTANCE = "health-probe"
 """A prefix that no instance id has."""
 
+_STARTS = 3
+_EXISTS = "already exists"
+"""In the extension's refusal (409) to start an instance that exists: whoever was faster has started it."""
 _LOOKS = 10
 _LOOK_SECONDS = 0.05
 _SUSPENDED = "Suspended"
@@ -40,11 +43,27 @@ async def start_turn(client: df.DurableOrchestrationClient, turn_id: str) -> Non
 
     Raises Exception (the SDK's own) when the durable backend refuses or cannot be reached.
     """
-    try:
-        await client.start_new(TURN, instance_id=turn_id)
-    except Exception:
-        if not await is_live(client, turn_id):
-            raise
+    await _start(client, TURN, turn_id, None)
+
+
+async def _start(client: df.DurableOrchestrationClient, name: str, instance_id: str, given: object) -> None:
+    """Start an instance unless it exists. Azure Storage writes its row first and its message second: a start that
+    failed in between left an instance that is Pending and never runs, so it is ended and started again."""
+    for left in reversed(range(_STARTS)):
+        try:
+            await client.start_new(name, instance_id=instance_id, client_input=given)
+        except Exception as exc:
+            status = await client.get_status(instance_id)
+            found = _found(status)
+            if found not in {Found.LIVE, Found.HELD}:
+                raise
+            if _EXISTS in str(exc) or status.runtime_status is not df.OrchestrationRuntimeStatus.Pending:
+                return
+            log.warning("the start of %s was cut: %s", instance_id, exc)
+            if not left or not await end(client, instance_id, "its start was cut"):
+                raise
+        else:
+            return
 
 
 async def start_or_leave(client: df.DurableOrchestrationClient, turn_id: str) -> None:
@@ -74,7 +93,10 @@ class Found(StrEnum):
 
 async def look(client: df.DurableOrchestrationClient, instance_id: str) -> Found:
     """The state of an instance, as the backend reports it."""
-    status = await client.get_status(instance_id)
+    return _found(await client.get_status(instance_id))
+
+
+def _found(status: df.DurableOrchestrationStatus | None) -> Found:
     if not status or status.runtime_status is None:
         return Found.NOWHERE
     if status.runtime_status.value == _SUSPENDED:
@@ -112,12 +134,13 @@ async def purge_ended(client: df.DurableOrchestrationClient, *, before: datetime
     return int(purged.instances_deleted)
 
 
-async def erase(client: df.DurableOrchestrationClient, instance_ids: Sequence[str]) -> list[str]:
-    """Terminate these instances and purge their histories; returns those that are gone."""
+async def erase(client: df.DurableOrchestrationClient, instance_ids: Sequence[str], *, is_repeat: bool) -> list[str]:
+    """Terminate these instances and purge their histories; returns those that are gone. is_repeat: an earlier run may
+    have terminated them."""
     gone: list[str] = []
     for instance_id in instance_ids:
         try:
-            if await _erase(client, instance_id):
+            if await _erase(client, instance_id, is_repeat=is_repeat):
                 gone.append(instance_id)
         except Exception:
             # The backend refused or is down. The stored erasure keeps the id, and the sweep retries it.
@@ -125,20 +148,32 @@ async def erase(client: df.DurableOrchestrationClient, instance_ids: Sequence[st
     return gone
 
 
-async def _erase(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
-    found = await look(client, instance_id)
+async def _erase(client: df.DurableOrchestrationClient, instance_id: str, *, is_repeat: bool) -> bool:
+    """A terminate that arrives after the purge writes a new row. So an instance is purged when it was not terminated
+    here, or is seen to be Terminated by this one command."""
+    status = await client.get_status(instance_id)
+    found = _found(status)
     if found in {Found.LIVE, Found.HELD}:
-        await _terminate(client, instance_id)
-        for _ in range(_LOOKS):  # termination is asynchronous
-            found = await look(client, instance_id)
-            if found not in {Found.LIVE, Found.HELD}:
-                break
-            await asyncio.sleep(_LOOK_SECONDS)
-        else:
+        await end(client, instance_id, "session erased")
+        status = await client.get_status(instance_id)
+        if is_repeat or status.runtime_status is not df.OrchestrationRuntimeStatus.Terminated:
             return False
+        found = Found.ENDED
     if found is Found.ENDED:
         await client.purge_instance_history(instance_id)
     return True
+
+
+async def end(client: df.DurableOrchestrationClient, instance_id: str, reason: str) -> bool:
+    """Terminate an instance that has not ended. True once it is seen to have; False while it may still run."""
+    if await look(client, instance_id) not in {Found.LIVE, Found.HELD}:
+        return True
+    await _terminate(client, instance_id, reason)
+    for _ in range(_LOOKS):  # termination is asynchronous
+        if await look(client, instance_id) not in {Found.LIVE, Found.HELD}:
+            return True
+        await asyncio.sleep(_LOOK_SECONDS)
+    return False
 
 
 async def start_notification(
@@ -148,7 +183,7 @@ async def start_notification(
     instance_id = notification_instance(approval_id, kind, number)
     if await look(client, instance_id) is Found.NOWHERE:
         request = NotifyApproversInput(approval_id=approval_id, kind=kind, number=number)
-        await client.start_new(NOTIFICATION, instance_id=instance_id, client_input=request.dump())
+        await _start(client, NOTIFICATION, instance_id, request.dump())
 
 
 async def raise_decision(client: df.DurableOrchestrationClient, instance_id: str, approval_id: str) -> bool:
@@ -214,9 +249,9 @@ async def _stands(
     return as_wanted
 
 
-async def _terminate(client: df.DurableOrchestrationClient, instance_id: str) -> None:
+async def _terminate(client: df.DurableOrchestrationClient, instance_id: str, reason: str) -> None:
     try:
-        await client.terminate(instance_id, "session erased")
+        await client.terminate(instance_id, reason)
     except Exception as exc:
         # It may have ended just now: the caller looks again.
         log.info("terminate of %s: %s", instance_id, exc)

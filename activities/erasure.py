@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 import azure.durable_functions as df
 
 from activities import durable_client
 from shared.composition.services import Services
+from shared.sessions.life.erasure import CUT_AFTER
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +24,8 @@ async def erase(everything: Services, client: df.DurableOrchestrationClient, ses
     if found is None:
         return True
     erasure, stores_forgot = found
-    gone = await durable_client.erase(client, erasure.instances[:_INSTANCES_AT_ONCE])
+    is_repeat = datetime.now(UTC) - erasure.requested_at >= CUT_AFTER
+    gone = await durable_client.erase(client, erasure.instances[:_INSTANCES_AT_ONCE], is_repeat=is_repeat)
     finished = await erasing.finish(erasure, gone, stores_forgot=stores_forgot)
     if not finished:
         left = len(erasure.instances) - len(gone)

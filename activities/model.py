@@ -5,7 +5,7 @@ from __future__ import annotations
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities.binding import send, sends_events
+from activities.binding import deliver, sends_events
 from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import CallModelInput, CallModelResult
@@ -21,7 +21,7 @@ async def call_model(payload: object, events: func.Out[str]) -> object:
     """Run one model step. A model's failure is a result; this raises only when the database is unavailable."""
     request = CallModelInput.load(payload)
     report = await services().bridge.run_step(request.turn_id, request.step, tries=request.tries)
-    send(events, report.messages)
+    await deliver(events, report.messages, is_repeat=report.is_repeated or request.again > 0)
     return CallModelResult(
         outcome=report.outcome,
         calls=tuple(report.calls),

@@ -6,7 +6,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from activities.approvals import tell_decision
-from activities.binding import send, sends_events
+from activities.binding import deliver, sends_events
 from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import ExecuteToolInput, ExecuteToolResult
@@ -23,8 +23,8 @@ async def execute_tool(payload: object, events: func.Out[str], client: df.Durabl
     """Run an allowed call, or record why it does not run. A tool's failure is a result."""
     request = ExecuteToolInput.load(payload)
     report = await services().tool_calls.handle_tool_call(request.tool_call_id, deadline_passed=request.deadline_passed)
-    send(events, report.messages)
-    if report.approval_id is not None and not report.pending:
+    await deliver(events, report.messages, is_repeat=report.is_repeated or request.again > 0)
+    if report.approval_id is not None:
         # The one who decided has usually sent this already; it is missing after a timeout or a crash.
         await tell_decision(client, report.approval_id)
-    return ExecuteToolResult(status=report.status, pending=report.pending).dump()
+    return ExecuteToolResult(status=report.status, pending=report.pending, held=report.is_held).dump()

@@ -7,7 +7,7 @@ import logging
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities.binding import send, sends_events
+from activities.binding import deliver, sends_events
 from activities.durable_client import start_turn
 from shared import tracing
 from shared.composition.services import services
@@ -36,6 +36,6 @@ async def finish_turn(payload: object, events: func.Out[str], client: df.Durable
     )
     if error is not None and request.status == TurnStatus.FAILED:
         log.error("%s %s with %s", FAILED_LINE, request.turn_id, error.code)
-    send(events, messages)
+    await deliver(events, messages, is_repeat=not finished.closed_now or request.again > 0)
     if finished.next_turn_id is not None:
         await start_turn(client, finished.next_turn_id)

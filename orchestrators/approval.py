@@ -12,7 +12,7 @@ from typing import Any
 
 import azure.durable_functions as df
 
-from orchestrators.durable import Steps, call_activity, listen, parallel_activity, wait_for
+from orchestrators.durable import Steps, call_activity, listen, parallel_activity, pause, wait_for
 from shared.durable.messages import (
     ApprovalInput,
     ExecuteToolInput,
@@ -23,6 +23,7 @@ from shared.durable.messages import (
 )
 from shared.durable.names import APPROVAL, EXECUTE_TOOL, GIVE_NOTICE, REQUEST_APPROVAL, approval_event
 from shared.sessions.approvals.notices import Notice, NoticeSchedule
+from shared.sessions.turns.retry import held_delay_s
 
 bp = df.Blueprint()
 
@@ -39,6 +40,9 @@ def approval(context: df.DurableOrchestrationContext) -> Steps[str]:
     if asked.approval_id is None or asked.expires_at is None:
         # The turn was cancelled before anyone was asked; `execute_tool` records that.
         result = yield from _execute(context, tool_call_id, deadline_passed=True)
+        return result.status
+    if asked.decided:
+        result = yield from _execute(context, tool_call_id, deadline_passed=False)
         return result.status
     schedule = NoticeSchedule(
         asked.expires_at, asked.remind_at, timedelta(seconds=asked.remind_every_s), asked.escalate_at
@@ -74,4 +78,10 @@ def _execute(
     context: df.DurableOrchestrationContext, tool_call_id: str, *, deadline_passed: bool
 ) -> Steps[ExecuteToolResult]:
     request = ExecuteToolInput(tool_call_id=tool_call_id, deadline_passed=deadline_passed)
-    return ExecuteToolResult.load((yield from call_activity(context, EXECUTE_TOOL, request.dump())))
+    looks = 0
+    while True:
+        result = ExecuteToolResult.load((yield from call_activity(context, EXECUTE_TOOL, request.dump())))
+        if not result.held:
+            return result
+        looks += 1
+        yield from pause(context, held_delay_s(looks))

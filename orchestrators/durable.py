@@ -43,14 +43,14 @@ def call_activity(
     while True:
         tries += 1
         try:
-            return (yield context.call_activity(name, payload))
+            return (yield context.call_activity(name, payload if tries == 1 else payload | {"again": tries - 1}))
         except Exception:
             # The SDK raises every failure as a bare Exception. Our activities raise only for infrastructure and bugs;
             # a failure of a model or a tool is a result.
             delay = delay_s(tries)
             if delay is None:
                 raise
-        yield context.create_timer(context.current_utc_datetime + timedelta(seconds=delay))
+        yield from pause(context, delay)
 
 
 def parallel_activity(context: df.DurableOrchestrationContext, name: str, payload: dict[str, Any]) -> Any:
@@ -74,6 +74,11 @@ def wait(context: df.DurableOrchestrationContext, event: str, until: datetime) -
     """Wait for an external event or a time (aware UTC). True when the event came. The event's payload is not used: the
     decision is in the store."""
     return (yield from wait_for(context, listen(context, event), until))
+
+
+def pause(context: df.DurableOrchestrationContext, seconds: float) -> Steps[None]:
+    """Wait for a while, whatever happens."""
+    yield context.create_timer(context.current_utc_datetime + timedelta(seconds=seconds))
 
 
 def listen(context: df.DurableOrchestrationContext, event: str) -> Any:

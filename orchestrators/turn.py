@@ -11,6 +11,7 @@ yields only costs time, since every activity is idempotent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -22,8 +23,10 @@ from shared.durable.messages import (
     CallModelInput,
     CallModelResult,
     ExecuteToolInput,
+    ExecuteToolResult,
     FinishTurnInput,
     explain_failure,
+    is_lost,
 )
 from shared.durable.names import (
     APPROVAL,
@@ -36,8 +39,12 @@ from shared.durable.names import (
 )
 from shared.sessions.models import TurnStatus
 from shared.sessions.records.steps import StepOutcome
+from shared.sessions.turns.retry import held_delay_s
 
 bp = df.Blueprint()
+
+LOST = "lost"
+"""Output of an orchestration that leaves its turn open."""
 
 
 @bp.orchestration_trigger(context_name="context", orchestration=TURN)
@@ -47,6 +54,9 @@ def turn(context: df.DurableOrchestrationContext) -> Steps[str]:
     try:
         ending = yield from _converse(context, turn_id)
     except Exception as exc:
+        if is_lost(str(exc)):
+            # Of an approval whose worker died. The turn goes on from what is stored: the sweep starts it again.
+            return LOST
         # Retries are exhausted. The turn must still end, or its session could never go on.
         code, detail = explain_failure(str(exc))
         ending = FinishTurnInput(turn_id=turn_id, status=TurnStatus.FAILED, code=code, detail=detail)
@@ -64,7 +74,7 @@ def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[Fi
             case StepOutcome.FINAL:
                 return FinishTurnInput(turn_id=turn_id, status=TurnStatus.COMPLETED)
             case StepOutcome.TOOL_CALLS:
-                yield all_of(context, [_tool_call(context, turn_id, *call) for call in result.calls])
+                yield from _tool_calls(context, turn_id, result.calls)
             case StepOutcome.CANCELLED:
                 return FinishTurnInput(turn_id=turn_id, status=TurnStatus.CANCELLED)
             case _:
@@ -75,15 +85,42 @@ def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[Fi
 
 def _model_step(context: df.DurableOrchestrationContext, turn_id: str, step: int) -> Steps[CallModelResult]:
     """One answer of the model. A model that is busy or down is called again after a durable timer."""
-    tries = 0
+    tries, looks = 1, 0
     while True:
-        tries += 1
         request = CallModelInput(turn_id=turn_id, step=step, tries=tries)
         result = CallModelResult.load((yield from call_activity(context, CALL_MODEL, request.dump())))
-        if result.outcome is not StepOutcome.RETRY:
+        if result.outcome is StepOutcome.HELD:
+            looks += 1
+            yield from _pause(context, held_delay_s(looks))
+        elif result.outcome is StepOutcome.RETRY:
+            tries += 1
+            yield from _pause(context, result.delay_s)
+        else:
             return result
-        # A cancel ends the wait early; the next try then finds the turn cancelled.
-        yield from wait(context, CANCEL_EVENT, context.current_utc_datetime + timedelta(seconds=result.delay_s))
+
+
+def _pause(context: df.DurableOrchestrationContext, seconds: float) -> Steps[None]:
+    """A cancel ends the pause early; what comes next then finds the turn cancelled."""
+    yield from wait(context, CANCEL_EVENT, context.current_utc_datetime + timedelta(seconds=seconds))
+
+
+def _tool_calls(
+    context: df.DurableOrchestrationContext, turn_id: str, calls: Sequence[tuple[str, bool]]
+) -> Steps[None]:
+    """All calls of a step side by side. Those that found their session suspended are asked for again."""
+    looks = 0
+    while True:
+        ended = yield all_of(context, [_tool_call(context, turn_id, *call) for call in calls])
+        # An approval ends with a status, and waits for the session itself.
+        calls = [
+            call
+            for call, result in zip(calls, ended, strict=True)
+            if not call[1] and ExecuteToolResult.load(result).held
+        ]
+        if not calls:
+            return
+        looks += 1
+        yield from _pause(context, held_delay_s(looks))
 
 
 def _tool_call(context: df.DurableOrchestrationContext, turn_id: str, tool_call_id: str, needs_approval: bool) -> Any:

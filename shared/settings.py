@@ -98,6 +98,8 @@ class Settings(BaseSettings):
 
     turn_history_days: int = Field(7, alias="TURN_HISTORY_DAYS", ge=0)
     """How long the durable history of an ended turn is kept for inspection; it only takes space in the task hub."""
+    turn_stalled_seconds: int = Field(120, alias="TURN_STALLED_SECONDS", ge=1, le=86_400)
+    """A turn that is silent for this long beyond what its step may take is started again."""
     session_idle_days: int = Field(0, alias="SESSION_IDLE_DAYS", ge=0, le=36_500)
     """A session is ended after this long without activity, unless a turn is open; 0: never."""
     session_retention_days: int = Field(0, alias="SESSION_RETENTION_DAYS", ge=0, le=36_500)

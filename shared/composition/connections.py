@@ -103,7 +103,7 @@ class Connections:
 
     @cached_property
     def signalr(self) -> RestSender:
-        """The SignalR data plane. With delivery through the binding it is used only for the health check."""
+        """The SignalR data plane. With delivery through the binding it is used only for groups and the health check."""
         if self.settings.signalr_service_uri:
             return RestSender(self.settings.signalr_service_uri, lambda _url: token_for(SIGNALR_SCOPE))
         return RestSender.with_key(self.settings.signalr_connection_string or "")

@@ -37,7 +37,14 @@ class DurableMessage(Value):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-class CallModelInput(DurableMessage):
+class ActivityInput(DurableMessage):
+    """Input of an activity that sends events."""
+
+    again: int = 0
+    """How often it was run before and failed, perhaps after its work was done."""
+
+
+class CallModelInput(ActivityInput):
     turn_id: str
     step: int
     tries: int
@@ -52,7 +59,7 @@ class CallModelResult(DurableMessage):
     detail: str = ""
 
 
-class RequestApprovalInput(DurableMessage):
+class RequestApprovalInput(ActivityInput):
     tool_call_id: str
     instance_id: str
 
@@ -61,6 +68,8 @@ class RequestApprovalResult(DurableMessage):
     approval_id: str | None = None
     """None: the turn was cancelled first, so there is nothing to wait for."""
     expires_at: datetime | None = None
+    decided: bool = False
+    """There is nothing to wait for: it was asked, and decided, under an orchestration before this one."""
     remind_at: datetime | None = None
     """Time of the first reminder; None: no reminders."""
     remind_every_s: int = 0
@@ -68,7 +77,7 @@ class RequestApprovalResult(DurableMessage):
     """None: no escalation."""
 
 
-class GiveNoticeInput(DurableMessage):
+class GiveNoticeInput(ActivityInput):
     approval_id: str
     kind: NoticeKind
     number: int = 0
@@ -81,7 +90,7 @@ class NotifyApproversInput(DurableMessage):
     number: int = 0
 
 
-class ExecuteToolInput(DurableMessage):
+class ExecuteToolInput(ActivityInput):
     tool_call_id: str
     deadline_passed: bool = False
 
@@ -89,9 +98,11 @@ class ExecuteToolInput(DurableMessage):
 class ExecuteToolResult(DurableMessage):
     status: str
     pending: bool = False
+    held: bool = False
+    """The session is suspended, and the call has not begun."""
 
 
-class FinishTurnInput(DurableMessage):
+class FinishTurnInput(ActivityInput):
     turn_id: str
     status: str
     code: str | None = None
@@ -108,10 +119,16 @@ CHANGED_DETAIL = (
     "This turn began under an older version of the app, and the current one cannot continue it. Send the message again."
 )
 
-LOST_DETAIL = "This turn was interrupted, and the app cannot continue it. Send the message again."
+LOST_DETAIL = "This turn was interrupted several times, and the app cannot continue it. Send the message again."
+_NON_DETERMINISTIC = "Non-Deterministic workflow detected"
 _SCHEDULED_LESS = "hasn't (yet?) scheduled"
 """What DurableTask.Core says when a replay asked for less than the history holds: also of a worker that died in the
 middle of an orchestrator. Only a replay that asked for something else tells of other code."""
+
+
+def is_lost(words: str) -> bool:
+    """Whether an orchestration failed because its worker died in it: started again it can go on."""
+    return _NON_DETERMINISTIC in words and _SCHEDULED_LESS in words
 
 
 def explain_failure(words: str) -> tuple[str, str]:
@@ -121,8 +138,8 @@ def explain_failure(words: str) -> tuple[str, str]:
     `CODE: safe message`. A replay that deviates from the history fails in the backend itself, with the text of
     DurableTask.Core's NonDeterministicOrchestrationException.
     """
-    if "Non-Deterministic workflow detected" in words:
-        return "INTERNAL_ERROR", LOST_DETAIL if _SCHEDULED_LESS in words else CHANGED_DETAIL
+    if _NON_DETERMINISTIC in words:
+        return "INTERNAL_ERROR", LOST_DETAIL if is_lost(words) else CHANGED_DETAIL
     if "DATABASE_ERROR" in words:
         return "DATABASE_ERROR", "The database cannot be reached."
     return "INTERNAL_ERROR", "The turn failed unexpectedly."

@@ -51,6 +51,8 @@ class ApprovalRequest:
     approval_id: str
     schedule: NoticeSchedule
     messages: list[bytes]
+    is_decided: bool = False
+    """Or over in another way."""
 
     @property
     def expires_at(self) -> datetime:
@@ -140,7 +142,9 @@ class ToolApprovalManager:
                 details["rule_of_two"] = {"untrusted": read, "private": reached}
             await self._audit.record(record.session_id, "approval.requested", details, who=record.requested_by)
             self._print_link(record)
-        return ApprovalRequest(record.id, notice_schedule(record), messages)
+        return ApprovalRequest(
+            record.id, notice_schedule(record), messages, is_decided=record.status is not ApprovalStatus.PENDING
+        )
 
     async def give_notice(self, approval_id: str, kind: NoticeKind, number: int) -> list[bytes] | None:
         """Remind those who may decide, or tell those it escalates to; the events to send.

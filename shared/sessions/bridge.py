@@ -24,6 +24,7 @@ from shared.sessions.models import FinishReason, JsonObject, MessageRole, Messag
 from shared.sessions.records.steps import (
     ProposedCall,
     StepClosed,
+    StepHeld,
     StepOutcome,
     StepResult,
     StepStart,
@@ -38,9 +39,9 @@ from shared.sessions.turns.retry import model_delay_s
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 540.0
-"""Longest time for one answer. It is below `functionTimeout` in host.json: when the host stops the activity, the answer
-is not stored, and the retry pays for it again."""
+ANSWER_SECONDS = 480.0
+"""Longest time for one answer. With what follows it, it is below `functionTimeout` in host.json: the host restarts the
+worker of a function that reaches that, and everything else that runs there fails with it."""
 MAX_ATTEMPTS = 20
 """Most attempts of one step, retries and restarts together. A step that fails this often would fail again."""
 
@@ -54,6 +55,8 @@ class StepReport:
     """(tool call id, needs approval), in order."""
     messages: list[bytes]
     """Encoded SignalR messages for the caller's output binding."""
+    is_repeated: bool = False
+    """The step was stored before; the messages are sent again."""
     delay_s: float = 0.0
     code: ErrorCode | None = None
     detail: str = ""
@@ -83,7 +86,9 @@ class SessionAgentBridge:
         Raises Transient(DATABASE_ERROR) when the database is unavailable. A model's failure is an outcome, not an
         exception.
         """
-        started = await self._steps.begin_step(turn_id, step, message_id=new_id(), now=datetime.now(UTC))
+        started = await self._asker.begin(turn_id, step, new_id())
+        if isinstance(started, StepHeld):
+            return StepReport(StepOutcome.HELD, [], [])
         if isinstance(started, StepClosed):
             return StepReport(StepOutcome.CANCELLED, [], [])
         if isinstance(started, StoredStep):
@@ -105,12 +110,14 @@ class SessionAgentBridge:
         messages = await self._publisher.publish(stored.target, events)
         calls = [(call.id, call.needs_approval) for call in stored.calls]
         if stored.status is MessageStatus.CANCELLED:
-            return StepReport(StepOutcome.CANCELLED, [], messages)
+            return StepReport(StepOutcome.CANCELLED, [], messages, is_repeated=True)
         if stored.status is MessageStatus.FAILED:
             # A step stored by an older version has no error.
             error = stored.error or TurnError(code=ErrorCode.LLM_ERROR, detail="The model failed.")
-            return StepReport(StepOutcome.FAILED, [], messages, code=ErrorCode(error.code), detail=error.detail)
-        return StepReport(StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL, calls, messages)
+            return StepReport(
+                StepOutcome.FAILED, [], messages, is_repeated=True, code=ErrorCode(error.code), detail=error.detail
+            )
+        return StepReport(StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL, calls, messages, is_repeated=True)
 
     async def _stream(self, start: StepStart, tries: int) -> StepReport:
         writer = StreamWriter(
@@ -128,8 +135,9 @@ class SessionAgentBridge:
             answer.fail(ErrorCode.LLM_ERROR, f"The answer was started {MAX_ATTEMPTS} times and never completed.")
             return await self._close(start, writer, answer)
         found = await self._asker.answer(start, writer)
-        if isinstance(found, StepClosed):
-            return StepReport(StepOutcome.CANCELLED, [], await writer.finish())
+        if isinstance(found, StepClosed | StepHeld):
+            outcome = StepOutcome.HELD if isinstance(found, StepHeld) else StepOutcome.CANCELLED
+            return StepReport(outcome, [], await writer.finish())
         if isinstance(found, StoredStep):
             return await self._overtaken(writer)
         start, answer = found

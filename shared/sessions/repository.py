@@ -33,6 +33,7 @@ from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.steps import (
     StepClosed,
+    StepHeld,
     StepResult,
     StepStart,
     StoredStep,
@@ -42,9 +43,9 @@ from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolEx
 from shared.sessions.records.turns import (
     FinishedTurn,
     Interruption,
+    OpenTurn,
     PostedMessage,
     ReadableTurn,
-    StuckTurn,
 )
 
 
@@ -149,8 +150,14 @@ class TurnRepository(Protocol):
         """Claim the next queued turn when none runs."""
         ...
 
-    async def stuck(self, *, queued_before: datetime, running_before: datetime, limit: int) -> list[StuckTurn]:
-        """Open turns dispatched before then, queued and running ones apart."""
+    async def to_look_at(self, *, running_before: datetime, waiting_before: datetime, limit: int) -> list[OpenTurn]:
+        """Open turns dispatched or looked at before then; those that wait for people apart."""
+        ...
+
+    async def calls_for_approval(self, turn_id: str) -> list[str]: ...
+
+    async def note_restart(self, turn_id: str, *, most: int, now: datetime) -> int | None:
+        """The number of this restart; None when there were `most`, or the turn has ended."""
         ...
 
     async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
@@ -164,9 +171,10 @@ class TurnRepository(Protocol):
 
 class StepRepository(Protocol):
     async def begin_step(
-        self, turn_id: str, step: int, *, message_id: str, now: datetime
-    ) -> StepStart | StoredStep | StepClosed:
-        """Start the step, return it as stored (under a higher attempt), or say that the turn is over."""
+        self, turn_id: str, step: int, *, message_id: str, now: datetime, quiet_until: datetime
+    ) -> StepStart | StoredStep | StepClosed | StepHeld:
+        """Start the step, return it as stored (under a higher attempt), or say that the turn is over or held.
+        quiet_until: the turn is not missed before then."""
         ...
 
     async def save_step(self, result: StepResult) -> bool:

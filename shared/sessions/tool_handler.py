@@ -54,6 +54,10 @@ class ToolReport:
     messages: list[bytes]
     approval_id: str | None = None
     """The approval that is over with it."""
+    is_held: bool = False
+    """Its session is suspended, nothing was done."""
+    is_repeated: bool = False
+    """It had ended before; the messages are sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +105,15 @@ class ToolCallHandler:
         if call.needs_approval and call.approval_status is ApprovalStatus.PENDING and not call.cancelled:
             return ToolReport(call.status, True, [])
         outcome = await self._outcome(call)
+        if outcome is None:
+            return ToolReport(call.status, False, [], is_held=True)
         if call.needs_approval:
             await self._tool_calls.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
         await self._note(call, "tool_call.ended", {"status": outcome.status, "code": outcome.code})
         return await self._store(call, outcome)
 
-    async def _outcome(self, call: ToolExecution) -> _Outcome:
+    async def _outcome(self, call: ToolExecution) -> _Outcome | None:
+        """None: its session is suspended, so nothing was done."""
         refusal = _refusal(call)
         if refusal is not None:
             return refusal
@@ -117,8 +124,12 @@ class ToolCallHandler:
         if call.needs_approval and call.arguments_digest != arguments_digest(call.name, arguments):
             # What was approved and what would run must be the same bytes, or nothing runs.
             return _failed(ErrorCode.APPROVAL_REJECTED, "The approved arguments do not match this call.")
+        if call.is_held:
+            return None  # before anything is written of it; who suspends from here on is found below
         await self._note(call, "tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments)})
         start = await self._tool_calls.begin_tool_call(call.tool_call_id, now=datetime.now(UTC))
+        if start is CallStart.HELD:
+            return None
         if start is CallStart.CANCELLED:
             return _failed(ErrorCode.TOOL_EXECUTION_FAILED, _CANCELLED)
         if start is CallStart.BEFORE and not tool.idempotent:
@@ -200,9 +211,9 @@ class ToolCallHandler:
         outcome = _Outcome(call.status, {}, call.result, code)
         if call.result_message_id is None:
             # Closed with its turn, whose own end tells of it.
-            return ToolReport(call.status, False, [], call.approval_id)
+            return ToolReport(call.status, False, [], call.approval_id, is_repeated=True)
         messages = await self._announce(call, outcome, call.result_message_id)
-        return ToolReport(call.status, False, messages, call.approval_id)
+        return ToolReport(call.status, False, messages, call.approval_id, is_repeated=True)
 
     async def _announce(self, call: ToolExecution, outcome: _Outcome, message_id: str) -> list[bytes]:
         data: JsonObject = {

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from devhost.durable.settings import read_settings
-from devhost.settings.config import function_timeout_s
 from devhost.settings.host_json import load_host_json
 from devtools.infra import bicep
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.principal import Role
-from shared.sessions.streaming import LONGEST_S
 from shared.settings import Settings
 from triggers.http.endpoints import MAX_BODY_BYTES
 from triggers.http.multipart import FORM_BYTES
@@ -139,10 +137,6 @@ def test_the_durable_backend_is_a_setting_of_the_host(backend: str, splits_long_
 
     assert durable.hub == "parley2"
     assert durable.splits_long_timers is splits_long_timers
-
-
-def test_event_streams_end_well_before_the_platform_cuts_them() -> None:
-    assert function_timeout_s(load_host_json(ROOT, {})) >= LONGEST_S + 60
 
 
 def test_the_platform_lets_the_relay_through_and_little_else() -> None:

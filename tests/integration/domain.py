@@ -35,6 +35,7 @@ from shared.sessions.approvals.containment import sources_read
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.needed import grant_of
 from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
+from shared.sessions.bridge import ANSWER_SECONDS
 from shared.sessions.cache import ReadableSession, SessionChanges
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import EventLog, EventTarget, SessionEventPublisher
@@ -206,7 +207,9 @@ class Stores:
         return await self.post(session.id, content, turn_plan=plan(**plan_changes))
 
     async def begin(self, turn_id: str, step: int = 1) -> Any:
-        return await self.steps.begin_step(turn_id, step, message_id=new_id(), now=utc_now())
+        now = utc_now()
+        quiet_until = now + timedelta(seconds=ANSWER_SECONDS)
+        return await self.steps.begin_step(turn_id, step, message_id=new_id(), now=now, quiet_until=quiet_until)
 
     async def started(self, turn_id: str, step: int = 1) -> StepStart:
         start = await self.begin(turn_id, step)

@@ -201,6 +201,23 @@ def test_a_wait_that_began_with_one_long_timer_goes_on(
     assert play.complete(EXECUTE_TOOL, {"status": "completed"}).is_over
 
 
+def test_approval_that_was_decided_under_an_orchestration_that_was_lost_waits_for_nothing() -> None:
+    play = Play(approval_module.approval, APPROVAL, "turn-1:call-1", {"tool_call_id": "call-1"}).begin()
+    asked = {"approval_id": "a1", "expires_at": instant(play, WAIT_S), "decided": True}
+    play.complete(REQUEST_APPROVAL, asked)
+    assert (play.timers, play.calls(EXECUTE_TOOL)) == ({}, [{"tool_call_id": "call-1"}])
+    assert play.complete(EXECUTE_TOOL, {"status": "completed"}).output == "completed"
+
+
+def test_approved_call_of_a_suspended_session_is_run_once_it_is_resumed() -> None:
+    play = _reminded().hear(EVENT)
+    for _ in range(3):
+        play.complete(EXECUTE_TOOL, {"status": "approved", "held": True}).pass_time()
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "call-1"}] * 4
+    assert play.waited_s[-3:] == pytest.approx([1, 2, 4], abs=0.1)
+    assert play.complete(EXECUTE_TOOL, {"status": "completed"}).output == "completed"
+
+
 # Reminders and escalation. Every step of a play is a whole replay: a kill between any two of them changes nothing. ---
 
 
@@ -301,7 +318,7 @@ def test_notification_is_repeated_until_it_is_taken() -> None:
         play.fail(NOTIFY_APPROVERS, "the receiver answered 500").pass_time()
     play.complete(NOTIFY_APPROVERS)
     assert (play.output, play.is_over, play.failed) == (None, True, None)
-    assert play.calls(NOTIFY_APPROVERS) == [{"approval_id": "a1"}] * 4
+    assert [call["approval_id"] for call in play.calls(NOTIFY_APPROVERS)] == ["a1"] * 4
 
 
 def test_notification_that_nobody_takes_gives_up_visibly() -> None:

@@ -111,6 +111,55 @@ def test_cancel_that_came_early_ends_the_next_pause_only_by_looking_again() -> N
     assert play.timers == {}
 
 
+HELD = {"outcome": "held"}
+
+
+def test_step_that_finds_its_session_suspended_is_asked_for_again_and_that_is_no_failed_try() -> None:
+    answers = _answers({"outcome": "retry", "delay_s": 7.0}, *[HELD] * 7, FINAL)
+    play = _turn().run({CALL_MODEL: answers, FINISH_TURN: lambda _: None})
+    assert [call["tries"] for call in play.calls(CALL_MODEL)] == [1, *[2] * 8]
+    assert play.waited_s == pytest.approx([7, 1, 2, 4, 8, 15, 15, 15], abs=0.1)
+    assert play.output == "completed"
+
+
+def test_calls_that_find_their_session_suspended_are_asked_for_again_and_no_others() -> None:
+    play = _turn().complete(CALL_MODEL, _wants(("a", False), ("b", False), ("c", False)))
+    for status in ("completed", "approved", "failed"):
+        play.complete(EXECUTE_TOOL, {"status": status, "held": status == "approved"})
+    assert len(play.calls(EXECUTE_TOOL)) == 3
+    play.pass_time()
+    assert play.calls(EXECUTE_TOOL)[3:] == [{"tool_call_id": "b"}]
+    play.complete(EXECUTE_TOOL, {"status": "completed"})
+    assert play.calls(CALL_MODEL)[-1]["step"] == 2
+
+
+def test_cancel_ends_the_pause_of_a_held_call_early() -> None:
+    play = _turn().complete(CALL_MODEL, _wants(("a", False)))
+    play.complete(EXECUTE_TOOL, {"status": "pending", "held": True}).hear(CANCEL_EVENT)
+    assert (len(play.calls(EXECUTE_TOOL)), play.timers) == (2, {})
+
+
+def test_turn_whose_approval_was_lost_is_left_open_for_a_restart() -> None:
+    """A worker died inside the approval: Durable calls it failed, and the turn has not failed."""
+    lost = (
+        "Non-Deterministic workflow detected: ... but the current replay execution hasn't (yet?) scheduled this task."
+    )
+    play = _turn().complete(CALL_MODEL, _wants(("a", True))).fail_child("turn-1:a", lost)
+    assert (play.output, play.failed, play.calls(FINISH_TURN)) == ("lost", None, [])
+
+
+def test_turn_whose_approval_cannot_be_replayed_by_this_version_says_so() -> None:
+    changed = "Non-Deterministic workflow detected: ... but the current replay execution instead scheduled 'other'."
+    play = _turn().complete(CALL_MODEL, _wants(("a", True))).fail_child("turn-1:a", changed)
+    assert [(call["status"], call["detail"]) for call in play.calls(FINISH_TURN)] == [("failed", CHANGED_DETAIL)]
+
+
+def test_activity_that_is_run_again_is_told_so() -> None:
+    """It may have done its work, and only its events were not sent."""
+    play = _turn().fail(CALL_MODEL).pass_time().fail(CALL_MODEL).pass_time()
+    assert [call.get("again", 0) for call in play.calls(CALL_MODEL)] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("events", [1, 5])
 def test_events_that_mean_nothing_change_nothing(events: int) -> None:
     play = _turn()

@@ -21,7 +21,7 @@ import orjson
 from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from activities.binding import send, sends_events
+from activities.binding import answer_with, sends_events
 from shared import tracing
 from shared.composition.services import Services, services
 from shared.errors import AppError, ErrorCode, InvalidInput
@@ -260,7 +260,7 @@ async def _answer(
         call = Call(req, correlation_id, everything, principal, client)
         response = await handler(call, body)
         if events is not None:
-            send(events, call.events)
+            await answer_with(events, call.events)
     except Exception as exc:
         doing = f"{operation.method} {operation.path}"
         response = _problem(_ERRORS.handle(exc, doing=doing, correlation_id=correlation_id))
@@ -289,10 +289,10 @@ def is_cross_site(request: Request, public_base_url: str) -> bool:
     if site:
         return site not in {"same-origin", "none"}
     origin = request.headers.get("origin", "")
-    # Azure's host rewrites `Host` to the worker's own address and says in this header what the caller asked for. A
-    # browser sends no such header for another site without a preflight.
-    hosts = {urlsplit(public_base_url).netloc, request.headers.get("host"), request.headers.get("x-forwarded-host")}
-    return bool(origin) and origin.partition("://")[2] not in hosts - {""}
+    # Azure's host rewrites `Host` to the worker's own address, and says what the caller asked for in this header. It
+    # overwrites a caller's own.
+    asked = request.headers.get("x-forwarded-host") or request.headers.get("host")
+    return bool(origin) and origin.partition("://")[2] not in {urlsplit(public_base_url).netloc, asked} - {""}
 
 
 def _refuse_forged(req: Request, operation: Operation, public_base_url: str) -> None:

@@ -11,24 +11,25 @@ from datetime import UTC, datetime, timedelta
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities import durable_client, erasure, suspending
+from activities import durable_client, erasure, restarting, suspending
 from activities.binding import send, sends_events
+from activities.durable_client import Found
 from activities.turns import FAILED_LINE
 from shared.composition.services import Services, services
-from shared.durable.messages import explain_failure
+from shared.durable.messages import CHANGED_DETAIL, LOST_DETAIL, explain_failure
 from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.sessions.models import SessionStatus, TurnError, TurnStatus
-from shared.sessions.records.turns import StuckTurn
+from shared.sessions.records.turns import OpenTurn
 
 bp = df.Blueprint()
 
 log = logging.getLogger("parley.sweep")
 
-QUEUED_SECONDS = 10
-"""A queued turn that has not started after this long is started again."""
-RUNNING_SECONDS = 600
-"""How often the orchestration of a running turn is checked."""
+RUNNING_SECONDS = 10
+"""How often the orchestration of a turn is looked at."""
+WAITING_SECONDS = 600
+"""The same while it waits for people, which may be for days."""
 DECIDED_SECONDS = 5
 _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
@@ -38,7 +39,7 @@ _KEYS_KEPT = timedelta(days=1)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
-    """Start queued turns, close turns without an orchestration, deliver decisions, end expired sessions, remove ended
+    """Start queued turns, bring on turns that do not move, deliver decisions, end expired sessions, remove ended
     subscriptions from their groups, and continue erasures."""
     run = Run(services(), client, datetime.now(UTC), [])
     await run.everything()
@@ -68,7 +69,7 @@ class Run:
         """Run all parts, one after the other."""
         for part in (
             self._idle_queues,
-            self._stuck_turns,
+            self._open_turns,
             self._holds,
             self._decisions,
             self._expired,
@@ -86,51 +87,67 @@ class Run:
 
     async def _idle_queues(self) -> None:
         rows = self.app.turn_rows
-        before = self.now - timedelta(seconds=QUEUED_SECONDS)
+        before = self.now - timedelta(seconds=RUNNING_SECONDS)
         for session_id in await rows.sessions_with_idle_queue(before=before, limit=_LIMIT):
             turn_id = await rows.claim_next(session_id, now=self.now)
             if turn_id is not None:
                 log.info("handing over to turn %s", turn_id)
                 await durable_client.start_or_leave(self.client, turn_id)
 
-    async def _stuck_turns(self) -> None:
-        stuck = await self.app.turn_rows.stuck(
-            queued_before=self.now - timedelta(seconds=QUEUED_SECONDS),
+    async def _open_turns(self) -> None:
+        turns = await self.app.turn_rows.to_look_at(
             running_before=self.now - timedelta(seconds=RUNNING_SECONDS),
+            waiting_before=self.now - timedelta(seconds=WAITING_SECONDS),
             limit=_LIMIT,
         )
-        for turn in stuck:
+        for turn in turns:
             try:
-                await self._stuck_turn(turn)
+                await self._open_turn(turn)
             except Exception:
                 # Move it to the end of the queue: a hundred failing turns must not keep the others from a check.
                 await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
                 log.exception("turn %s could not be looked after now", turn.turn_id)
 
-    async def _stuck_turn(self, turn: StuckTurn) -> None:
+    async def _open_turn(self, turn: OpenTurn) -> None:
         found = await durable_client.look(self.client, turn.turn_id)
-        if found is durable_client.Found.LIVE:
-            await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
-        elif found is durable_client.Found.HELD:
-            # Turns of suspended sessions are not listed here, so this one should not be suspended.
-            log.warning("turn %s is held and should not be", turn.turn_id)
-            await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
-            await self.app.session_rows.unsettle_hold(turn.session_id)
-        elif found is durable_client.Found.NOWHERE and turn.status is TurnStatus.QUEUED:
-            log.warning("turn %s had no orchestration; starting it", turn.turn_id)
-            await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
-            await durable_client.start_or_leave(self.client, turn.turn_id)
+        silent_s = (self.now - turn.quiet_until).total_seconds()
+        match found:
+            case Found.HELD:
+                # Turns of suspended sessions are not listed here, so this one should not be suspended.
+                log.warning("turn %s is held and should not be", turn.turn_id)
+                await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
+                await self.app.session_rows.unsettle_hold(turn.session_id)
+            case Found.LIVE if silent_s < self.app.settings.turn_stalled_seconds:
+                await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
+            case Found.NOWHERE if turn.status is TurnStatus.QUEUED:
+                log.warning("turn %s had no orchestration; starting it", turn.turn_id)
+                await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
+                await durable_client.start_or_leave(self.client, turn.turn_id)
+            case Found.LIVE:
+                await self._restart(turn, f"it was silent for {silent_s:.0f} s longer than it may be")
+            case _:
+                await self._orphan(turn, found)
+
+    async def _orphan(self, turn: OpenTurn, found: Found) -> None:
+        """The turn's orchestration has ended or is gone, and did not close it."""
+        words = await durable_client.last_words(self.client, turn.turn_id)
+        code, detail = explain_failure(words) if words else ("INTERNAL_ERROR", LOST_DETAIL)
+        if detail == CHANGED_DETAIL:
+            # This version may not understand what the other has stored, either; so the reader is told what to do.
+            await self._give_up(turn, TurnError(code=code, detail=detail), words)
         else:
-            # Its orchestration ended without closing the turn, or is gone. A restart could repeat this endlessly.
-            words = await durable_client.last_words(self.client, turn.turn_id)
-            code, detail = explain_failure(words) if words else ("INTERNAL_ERROR", "The turn was lost.")
-            why = words[:500] or f"its orchestration is {found}"
-            log.error("%s %s with %s: %s", FAILED_LINE, turn.turn_id, code, why)
-            error = TurnError(code=code, detail=detail)
-            finished, sent = await self.app.sessions.finish_turn(turn.turn_id, status=TurnStatus.FAILED, error=error)
-            self.messages.extend(sent)
-            if finished.next_turn_id is not None:
-                await durable_client.start_or_leave(self.client, finished.next_turn_id)
+            await self._restart(turn, words[:500] or f"its orchestration is {found}")
+
+    async def _restart(self, turn: OpenTurn, why: str) -> None:
+        if not await restarting.restart(self.app, self.client, turn.turn_id, why=why, now=self.now):
+            await self._give_up(turn, TurnError(code="INTERNAL_ERROR", detail=LOST_DETAIL), why)
+
+    async def _give_up(self, turn: OpenTurn, error: TurnError, why: str) -> None:
+        log.error("%s %s with %s: %s", FAILED_LINE, turn.turn_id, error.code, why[:500])
+        finished, sent = await self.app.sessions.finish_turn(turn.turn_id, status=TurnStatus.FAILED, error=error)
+        self.messages.extend(sent)
+        if finished.next_turn_id is not None:
+            await durable_client.start_or_leave(self.client, finished.next_turn_id)
 
     async def _holds(self) -> None:
         for session_id in await self.app.session_rows.unsettled_holds(limit=_LIMIT):

@@ -150,6 +150,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     EVENT_BUFFER_LENGTH: '10000'
     EVENT_BUFFER_SECONDS: '86400'
     TURN_HISTORY_DAYS: '7'
+    TURN_STALLED_SECONDS: '120'
     SESSION_IDLE_DAYS: string(sessionIdleDays)
     SESSION_RETENTION_DAYS: string(sessionRetentionDays)
     // ---- callers and links

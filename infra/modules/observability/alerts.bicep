@@ -19,9 +19,9 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// Log lines of activities/turns.py and triggers/operations/watch.py, and requests as logged by the host. Requests with
-// our correlation id are the app's own spans of the same requests and would count twice, so they are excluded. A rule
-// counts rows in its window and fires when there are more than `most`.
+// Log lines of activities/turns.py, activities/restarting.py and triggers/operations/watch.py, and requests and timeouts as logged by the host.
+// Requests with our correlation id are the app's own spans of the same requests and would count twice, so they are
+// excluded. A rule counts rows in its window and fires when there are more than `most`.
 var lines = [
   {
     name: 'failed-turns'
@@ -29,6 +29,13 @@ var lines = [
     window: 'PT15M'
     most: 2
     query: 'AppTraces | where Message startswith "turn failed:"'
+  }
+  {
+    name: 'restarted-turns'
+    severity: 2
+    window: 'PT15M'
+    most: 2
+    query: 'AppTraces | where Message startswith "turn restarted:"'
   }
   {
     name: 'approvals-about-to-expire'
@@ -43,6 +50,13 @@ var lines = [
     window: 'PT5M'
     most: 5
     query: 'AppRequests | where isempty(tostring(Properties["parley.correlation_id"])) and toint(ResultCode) >= 500'
+  }
+  {
+    name: 'function-timeouts'
+    severity: 2
+    window: 'PT15M'
+    most: 0
+    query: 'union (AppTraces | where Message has "exceeded by function"), (AppExceptions | where OuterMessage has "exceeded by function" or InnermostMessage has "exceeded by function")'
   }
   {
     name: 'throttling'

@@ -107,6 +107,23 @@ class RestSender:
             except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
                 raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
 
+    async def change_group(self, action: bytes) -> None:
+        """Do a group action (`groups.group_action`) now. Raises DeliveryFailed, also for a connection that is gone."""
+        fields = orjson.loads(action)
+        kind, member = (
+            ("connections", fields.get("connectionId")) if "connectionId" in fields else ("users", fields["userId"])
+        )
+        group, member = quote(fields["groupName"], safe=""), quote(member, safe="")
+        url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{group}/{kind}/{member}"
+        method = "PUT" if fields["action"] == "add" else "DELETE"
+        try:
+            headers = {"Authorization": f"Bearer {await self._token(url)}"}
+            async with self._session.get().request(method, url, headers=headers) as response:
+                if response.status >= 300:
+                    raise DeliveryFailed(f"the SignalR service answered {response.status}")
+        except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
+            raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
+
     async def ping(self) -> None:
         """Ask whether a group of our hub has members, which requires a valid key or role. Raises DeliveryFailed."""
         url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{_PING_GROUP}"

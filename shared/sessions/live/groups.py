@@ -38,3 +38,8 @@ def group_action(verb: str, group: str, *, user_id: str | None = None, connectio
     if user_id is not None:
         value["userId"] = user_id
     return orjson.dumps(value)
+
+
+def is_group_action(message: bytes) -> bool:
+    """Whether an encoded message for the output binding is one of `group_action`."""
+    return message.startswith(b'{"action":')

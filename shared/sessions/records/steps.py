@@ -130,6 +130,11 @@ class StepClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class StepHeld:
+    """The turn takes no step now: its session is suspended."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """The result of a model step, to be stored."""
 
@@ -176,3 +181,4 @@ class StepOutcome(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"  # for good; the turn ends with the code
     RETRY = "retry"  # the same step may work later
+    HELD = "held"  # the session is suspended: the same step once it is resumed

@@ -48,6 +48,8 @@ class ToolExecution:
     """The tool message with its result, once it has one."""
     granted_tools: frozenset[str] = frozenset()
     """Grants of tools approved for the rest of the session (`approvals.rules.grant_of`)."""
+    is_held: bool = False
+    """Its session is suspended."""
     contained: bool = False
     declined: bool = False
     sources: frozenset[str] = frozenset()
@@ -76,3 +78,4 @@ class CallStart(StrEnum):
     NOW = "now"
     BEFORE = "before"  # it was started before, and it has no result
     CANCELLED = "cancelled"  # its turn is cancelled or over
+    HELD = "held"  # its session is suspended

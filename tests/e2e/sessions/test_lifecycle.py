@@ -19,6 +19,13 @@ async def _instances(host: AppHost, prefix: str) -> list[Json]:
         return list(found.json())
 
 
+async def _sweep(host: AppHost) -> None:
+    """Run the timer's function now instead of waiting for its time."""
+    async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
+        started = await client.post("/admin/functions/sweep", json={"input": ""})
+        assert started.status_code == 202, started.text
+
+
 async def test_deleting_during_a_waiting_approval_leaves_nothing_anywhere(
     api: Api, parley: AppHost, sink: Sink
 ) -> None:
@@ -92,7 +99,7 @@ async def test_deleting_a_suspended_session_with_a_held_turn(api: Api, parley: A
 async def test_the_sweep_goes_on_with_an_erasure_that_was_cut(api: Api, parley: AppHost, sink: Sink) -> None:
     session_id = await api.session()
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/cut"))]]))
-    await api.approval(session_id)
+    approval = await api.approval(session_id)
     # What a request leaves that was cut right after it had put the erasure on record, long ago; nobody was told.
     async with await psycopg.AsyncConnection.connect(parley.environment["POSTGRES_URL"], autocommit=True) as database:
         await database.execute(
@@ -101,11 +108,23 @@ async def test_the_sweep_goes_on_with_an_erasure_that_was_cut(api: Api, parley: 
             [session_id],
         )
 
+        async def ended() -> bool:
+            found = await _instances(parley, turn_id) + await _instances(parley, approval["id"])
+            return all(instance["runtimeStatus"] == "Terminated" for instance in found)
+
+        # One sweep ends what runs; another, half a minute after it, forgets it.
+        await _sweep(parley)
+        await eventually(ended, "the sweep to end what runs")
+        await database.execute(
+            "UPDATE session_erasures SET attempted_at = now() - interval '1 hour' WHERE session_id = %s", [session_id]
+        )
+
         async def finished() -> bool:
             query = "SELECT finished_at, instances FROM session_erasures WHERE session_id = %s"
             row = await (await database.execute(query, [session_id])).fetchone()
             return row is not None and row[0] is not None and row[1] == []
 
+        await _sweep(parley)
         await eventually(finished, "the sweep to finish the erasure")
     assert await _instances(parley, turn_id) == []
     assert (await api.get(f"/api/v1/sessions/{session_id}")).status_code == 404
@@ -202,7 +221,7 @@ async def test_strange_preconditions_and_preferences_do_no_harm(api: Api) -> Non
     assert (capped.status_code, capped.headers["preference-applied"]) == (200, "wait=60")
 
 
-async def test_expired_session_is_read_only_and_the_sweep_ends_it(api: Api, sink: Sink) -> None:
+async def test_expired_session_is_read_only_and_the_sweep_ends_it(api: Api, parley: AppHost, sink: Sink) -> None:
     session_id = await api.session(expires_after_seconds=1)
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/expired"))]]))
 
@@ -217,6 +236,7 @@ async def test_expired_session_is_read_only_and_the_sweep_ends_it(api: Api, sink
     async def ended() -> bool:
         return str((await api.get(f"/api/v1/sessions/{session_id}")).json()["status"]) == "ENDED"
 
+    await _sweep(parley)
     await eventually(ended, "the sweep to end it")
     assert (await api.until(session_id, turn_id))["status"] == "cancelled"
     assert sink.at("/expired") == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -40,6 +40,11 @@ def model_calls(model_url: str, key: str) -> Json:
     """What the model saw of a script's key: `{"calls", "completed", "failed", "abandoned", "arrivals"}`."""
     origin = model_url.removesuffix("/v1")
     return dict(httpx.get(f"{origin}/__calls", params={"key": key}, trust_env=False).json())
+
+
+def once[T](told: Iterable[T]) -> list[T]:
+    """Without what was told again: an activity that runs twice says everything twice."""
+    return list(dict.fromkeys(told))
 
 
 async def eventually[T](look: Callable[[], Awaitable[T | None]], what: str, limit_s: float = PATIENCE_S) -> T:

@@ -7,6 +7,8 @@ settings start one of their own from `environment`.
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +80,49 @@ def sink() -> Iterator[Sink]:
 @pytest.fixture(scope="session")
 def parley(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Sink) -> Iterator[AppHost]:
     """The host that all ordinary tests share; it sends webhooks to the sink."""
+    with _webhook_host(tmp_path_factory.mktemp("parley"), model_url, sink) as host:
+        yield host
+
+
+HARSH = {
+    "DEVHOST_ENGINE": "harsh",
+    "DEVHOST_HARSH_SEED": os.environ.get("E2E_SEED", "1"),
+    # Five minutes of the real engine in one. Such a header costs a test its time limit; it has tests of its own.
+    "DEVHOST_HARSH_SECOND": "0.2",
+    "DEVHOST_HARSH": "hung_header=0",
+    "TURN_STALLED_SECONDS": "3",
+}
+
+
+@pytest.fixture(scope="session")
+def harsh_parley(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Sink) -> Iterator[AppHost]:
+    """The same as `parley` with a harsh engine; the sweep runs every second, as if fifteen had passed."""
+    with _webhook_host(tmp_path_factory.mktemp("harsh"), model_url, sink, **HARSH) as host, swept(host):
+        yield host
+
+
+@contextlib.contextmanager
+def swept(host: AppHost) -> Iterator[None]:
+    """Run the sweep every second."""
+    ended = threading.Event()
+
+    def sweep() -> None:
+        with httpx.Client(base_url=host.base_url, trust_env=False) as client:
+            while not ended.wait(1.0):
+                with contextlib.suppress(httpx.HTTPError):  # a host that stops
+                    client.post("/admin/functions/sweep", json={"input": ""})
+
+    thread = threading.Thread(target=sweep)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _webhook_host(folder: Path, model_url: str, sink: Sink, **more: str) -> Iterator[AppHost]:
     with own_stores() as stores:
         environment = app_environment(
             postgres_url=stores.postgres_url,
@@ -89,7 +134,7 @@ def parley(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Sink)
         webhook = {"APPROVAL_WEBHOOK_URL": sink.url(WEBHOOK_PATH), "APPROVAL_WEBHOOK_SECRET": WEBHOOK_SECRET}
         # So that the purge, when a test asks for it, takes what has just ended; sessions take a month, or ten years.
         kept = {"TURN_HISTORY_DAYS": "0", "SESSION_RETENTION_DAYS": "30", "SESSION_IDLE_DAYS": "3650"}
-        with running_host(tmp_path_factory.mktemp("parley"), environment | webhook | kept) as host:
+        with running_host(folder, environment | webhook | kept | more) as host:
             yield host
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.e2e.support.client import ENDED, Api, Json, call, eventually, model_calls, post_call, script
+from tests.e2e.support.client import ENDED, Api, Json, call, eventually, model_calls, once, post_call, script
 from tests.e2e.support.processes import Sink
 from tests.e2e.support.sse import Transcript
 
@@ -112,12 +112,12 @@ async def test_enqueue_runs_messages_in_the_order_they_came(api: Api) -> None:
     turns = [await api.say(session_id, script(content=f"answer {n}", token_ms=5)) for n in range(5)]
     for turn_id in turns:
         assert (await api.until(session_id, turn_id))["status"] == "completed"
-    ended = [
-        event["turn_id"]
+    told = once(
+        (event["turn_id"], event["type"])
         for event in await api.events(session_id)
         if event["type"] in {"stream.started", "stream.ended"}
-    ]
-    assert ended == [turn_id for turn_id in turns for _ in range(2)]
+    )
+    assert told == [(turn_id, kind) for turn_id in turns for kind in ("stream.started", "stream.ended")]
     assert [list((await api.answers(session_id, turn)).values()) for turn in turns] == [
         [f"answer {n}"] for n in range(5)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,6 +13,7 @@ from shared.ids import new_id
 from shared.sessions.models import Concurrency, SessionStatus, TurnError, TurnStatus
 from shared.sessions.records.pages import MessageFilter, Page
 from tests.integration.domain import (
+    ANSWER_SECONDS,
     OWNER,
     READER,
     STRANGER,
@@ -21,6 +22,7 @@ from tests.integration.domain import (
     call,
     key,
     plan,
+    result_of,
     utc_now,
 )
 
@@ -339,7 +341,7 @@ async def test_turns_hand_over_in_the_order_they_were_posted(stores: Stores) -> 
     assert ran == [current.turn.id, *queued]
 
 
-async def test_stuck_turns_are_those_dispatched_long_ago_in_active_sessions(stores: Stores) -> None:
+async def test_turns_to_look_at_are_those_dispatched_long_ago_in_active_sessions(stores: Stores) -> None:
     stuck, suspended, ended = await stores.turn(), await stores.turn(), await stores.turn()
     queued = await stores.post(stuck.message.session_id, concurrency=Concurrency.ENQUEUE)
     await stores.move(suspended.message.session_id, SessionStatus.SUSPENDED)
@@ -347,14 +349,87 @@ async def test_stuck_turns_are_those_dispatched_long_ago_in_active_sessions(stor
 
     found = {
         turn.turn_id
-        for turn in await stores.turns.stuck(queued_before=utc_now(), running_before=utc_now(), limit=1_000)
+        for turn in await stores.turns.to_look_at(running_before=utc_now(), waiting_before=utc_now(), limit=1_000)
     }
 
     assert stuck.turn.id in found
     assert found.isdisjoint({suspended.turn.id, ended.turn.id, queued.turn.id})
     await stores.turns.touch_dispatch(stuck.turn.id, now=utc_now() + timedelta(minutes=1))
-    later = await stores.turns.stuck(queued_before=utc_now(), running_before=utc_now(), limit=1_000)
+    later = await stores.turns.to_look_at(running_before=utc_now(), waiting_before=utc_now(), limit=1_000)
     assert stuck.turn.id not in {turn.turn_id for turn in later}
+
+
+async def _quiet_until(stores: Stores, turn_id: str) -> datetime:
+    """How long a turn may be silent, as the sweep is told."""
+    later = utc_now() + timedelta(hours=1)
+    turns = await stores.turns.to_look_at(running_before=later, waiting_before=later, limit=1_000)
+    [found] = [turn.quiet_until for turn in turns if turn.turn_id == turn_id]
+    return found
+
+
+async def test_a_turn_may_be_silent_for_as_long_as_what_it_does_may_take(stores: Stores) -> None:
+    begun = utc_now()
+    posted, proposed = await stores.turn(), call("http_request", {"a": 1})
+    assert begun <= await _quiet_until(stores, posted.turn.id) <= utc_now(), "it starts at once"
+    start = await stores.started(posted.turn.id)
+    answering = await _quiet_until(stores, posted.turn.id)
+    assert timedelta(seconds=ANSWER_SECONDS) <= answering - begun < timedelta(seconds=ANSWER_SECONDS + 60)
+    await stores.steps.save_step(result_of(start, calls=[proposed]))
+    assert await _quiet_until(stores, posted.turn.id) <= utc_now(), "its calls begin at once"
+    await stores.begin(posted.turn.id)
+    assert await _quiet_until(stores, posted.turn.id) <= utc_now(), "also when the step is only said again"
+    now = utc_now()
+    await stores.tool_calls.begin_tool_call(proposed.id, now=now)
+    limit = timedelta(seconds=start.plan.tool_timeout_seconds)
+    assert abs(await _quiet_until(stores, posted.turn.id) - now - limit) < timedelta(seconds=1)
+    await stores.tool_result(proposed.id)
+    assert await _quiet_until(stores, posted.turn.id) <= utc_now()
+
+
+async def test_a_turn_that_waits_for_people_may_be_silent_until_the_deadline_and_then_only_until_the_decision(
+    stores: Stores,
+) -> None:
+    proposed = call("http_request", {"a": 1}, needs_approval=True)
+    await stores.proposed(proposed)
+    approval = await stores.request_approval(proposed)
+    assert await _quiet_until(stores, approval.turn_id) == approval.expires_at
+    await stores.sql(
+        b"UPDATE approvals SET status = 'approved', decided_at = %(now)s WHERE id = %(id)s",
+        now=utc_now(),
+        id=approval.id,
+    )
+    assert await _quiet_until(stores, approval.turn_id) <= utc_now()
+
+
+async def test_a_resumed_turn_is_not_missed_for_the_time_it_was_suspended(stores: Stores) -> None:
+    posted = await stores.turn()
+    session_id = posted.message.session_id
+    await stores.sql(b"UPDATE turns SET quiet_until = now() - interval '1 day' WHERE id = %(t)s", t=posted.turn.id)
+    await stores.move(session_id, SessionStatus.SUSPENDED)
+    await stores.move(session_id, SessionStatus.ACTIVE)
+    later = utc_now() + timedelta(hours=1)
+    turns = await stores.turns.to_look_at(running_before=later, waiting_before=later, limit=1_000)
+    assert posted.turn.id not in {turn.turn_id for turn in turns}, "nobody has told its orchestration yet"
+    hold = await stores.sessions.hold(session_id)
+    assert hold is not None
+    told_at = utc_now()
+    await stores.sessions.told_hold(session_id, hold.version, now=told_at)
+    assert await _quiet_until(stores, posted.turn.id) == told_at
+
+
+async def test_restarts_are_counted_and_bounded_and_end_with_the_turn(stores: Stores) -> None:
+    posted = await stores.turn()
+    counts = [await stores.turns.note_restart(posted.turn.id, most=2, now=utc_now()) for _ in range(3)]
+    assert counts == [1, 2, None]
+    await stores.finish(posted.turn.id)
+    assert await stores.turns.note_restart(posted.turn.id, most=9, now=utc_now()) is None
+
+
+async def test_calls_for_approval_are_those_of_the_turn_that_people_are_asked_for(stores: Stores) -> None:
+    posted = await stores.turn()
+    asked = call("http_request", {"a": 1}, ordinal=1, needs_approval=True)
+    await stores.answer(posted.turn.id, calls=[call(ordinal=0), asked])
+    assert await stores.turns.calls_for_approval(posted.turn.id) == [asked.id]
 
 
 async def test_cancelling_a_running_turn_asks_and_a_second_time_asks_again(stores: Stores) -> None:

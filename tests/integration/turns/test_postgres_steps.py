@@ -10,9 +10,16 @@ import pytest
 from shared.errors import ErrorCode, InvalidInput, NotFound
 from shared.sessions.context.window import fit, to_conversation
 from shared.sessions.llm.conversation import AssistantSaid, ToolAnswered, UserSaid
-from shared.sessions.models import Concurrency, MessageRole, MessageStatus, ToolCallStatus, TurnStatus
+from shared.sessions.models import (
+    Concurrency,
+    MessageRole,
+    MessageStatus,
+    SessionStatus,
+    ToolCallStatus,
+    TurnStatus,
+)
 from shared.sessions.records.pages import MessageFilter, Page
-from shared.sessions.records.steps import StepClosed, StepStart, StoredStep
+from shared.sessions.records.steps import StepClosed, StepHeld, StepStart, StoredStep
 from shared.sessions.records.tool_calls import CallStart
 from tests.integration.domain import OWNER, WRITER, Stores, call, result_of, utc_now
 
@@ -106,6 +113,29 @@ async def test_a_turn_that_is_over_begins_no_step(stores: Stores, cancelled: boo
         await stores.finish(posted.turn.id)
 
     assert await stores.begin(posted.turn.id) == StepClosed(cancelled=cancelled)
+
+
+async def test_a_suspended_session_begins_no_step_and_no_call_and_goes_on_when_it_is_resumed(stores: Stores) -> None:
+    posted, proposed = await stores.turn(), call("http_request", {"a": 1})
+    session_id = posted.message.session_id
+    await stores.answer(posted.turn.id, calls=[proposed])
+    await stores.move(session_id, SessionStatus.SUSPENDED)
+
+    assert await stores.begin(posted.turn.id, 2) == StepHeld()
+    assert await stores.tool_calls.begin_tool_call(proposed.id, now=utc_now()) is CallStart.HELD
+    assert isinstance(await stores.begin(posted.turn.id, 1), StoredStep)
+
+    await stores.move(session_id, SessionStatus.ACTIVE)
+    assert await stores.tool_calls.begin_tool_call(proposed.id, now=utc_now()) is CallStart.NOW
+    assert isinstance(await stores.begin(posted.turn.id, 2), StepStart)
+
+
+async def test_a_call_of_an_ended_session_does_not_begin(stores: Stores) -> None:
+    posted, proposed = await stores.turn(), call("http_request", {"a": 1})
+    await stores.answer(posted.turn.id, calls=[proposed])
+    await stores.sql(b"UPDATE sessions SET status = 'ENDED' WHERE id = %(s)s", s=posted.message.session_id)
+
+    assert await stores.tool_calls.begin_tool_call(proposed.id, now=utc_now()) is CallStart.CANCELLED
 
 
 async def test_a_cancelled_turn_still_returns_the_steps_it_stored(stores: Stores) -> None:

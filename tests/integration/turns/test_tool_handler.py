@@ -24,6 +24,7 @@ from shared.sessions.models import (
     Decision,
     JsonObject,
     MessageRole,
+    SessionStatus,
     ToolCallStatus,
 )
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, decode_cursor
@@ -333,6 +334,38 @@ async def test_a_cancel_while_the_audit_line_is_written_still_keeps_the_tool_fro
 
     assert (report.status, bench.fetcher.requests) == (ToolCallStatus.FAILED, [])
     assert "cancelled before" in (await bench.told(posted))[0]["error"]
+
+
+async def test_a_call_of_a_suspended_session_does_not_begin_and_runs_once_it_is_resumed(bench: Bench) -> None:
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+    await bench.stores.move(posted.turn.session_id, SessionStatus.SUSPENDED)
+
+    report = await bench.handle(proposal.id)
+
+    assert (report.is_held, report.messages, bench.fetcher.requests) == (True, [], [])
+    assert "tool_call.started" not in {action for _, action, _ in bench.audit.lines}
+    await bench.stores.move(posted.turn.session_id, SessionStatus.ACTIVE)
+    assert (await bench.handle(proposal.id)).status is ToolCallStatus.COMPLETED
+    again = await bench.handle(proposal.id)
+    assert (again.is_repeated, len(bench.fetcher.requests)) == (True, 1)
+
+
+async def test_a_suspension_while_the_audit_line_is_written_still_keeps_the_tool_from_running(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposal, posted, approval_id = await bench.waiting()
+    await bench.decide(approval_id, Decision.APPROVE)
+    record = bench.audit.record
+
+    async def slow(session_id: str, action: str, details: JsonObject, **who: Any) -> None:
+        await bench.stores.move(posted.turn.session_id, SessionStatus.SUSPENDED)
+        await record(session_id, action, details, **who)
+
+    monkeypatch.setattr(bench.audit, "record", slow)
+
+    assert (await bench.handle(proposal.id)).is_held
+    assert bench.fetcher.requests == []
 
 
 async def test_a_call_found_half_done_is_not_repeated_when_that_could_do_harm(bench: Bench) -> None:

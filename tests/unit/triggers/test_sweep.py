@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from azure.durable_functions import OrchestrationRuntimeStatus
 
+from activities.restarting import MOST_RESTARTS
+from shared.durable.messages import CHANGED_DETAIL, LOST_DETAIL
 from shared.errors import ErrorCode, Transient
-from shared.sessions.models import TurnStatus
-from shared.sessions.records.turns import StuckTurn
+from shared.sessions.models import TurnError, TurnStatus
+from shared.sessions.records.turns import OpenTurn
 from triggers.operations.sweep import Run
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 class Client:
-    """A durable backend that cannot read the instance `unreadable`; every other one lives."""
+    """A durable backend that cannot read the instance `unreadable`. Others run, unless `states` says otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, **states: OrchestrationRuntimeStatus | None) -> None:
+        self.states = states
         self.raised: list[tuple[str, str]] = []
+        self.terminated: list[str] = []
+        self.started: list[str] = []
+        self.words = ""
 
     async def get_status(self, instance_id: str) -> Any:
         if instance_id == "unreadable":
             raise ValueError("no history")
-        return SimpleNamespace(runtime_status=OrchestrationRuntimeStatus.Running)
+        state = self.states.get(instance_id.replace(":", "_"), OrchestrationRuntimeStatus.Running)
+        return SimpleNamespace(runtime_status=state, output=self.words)
+
+    async def terminate(self, instance_id: str, reason: str) -> None:
+        self.terminated.append(instance_id)
+        self.states[instance_id.replace(":", "_")] = OrchestrationRuntimeStatus.Terminated
+
+    async def start_new(self, name: str, instance_id: str) -> None:
+        self.started.append(instance_id)
 
     async def raise_event(self, instance_id: str, event: str, data: object) -> None:
         self.raised.append((instance_id, event))
@@ -41,9 +55,16 @@ class App:
         self._away = away
         self.touched: list[str] = []
         self.asked: list[str] = []
+        self.restarts = 0
+        self.calls: list[str] = []
+        self.finished: list[tuple[str, TurnStatus, TurnError | None]] = []
+        self.settings = SimpleNamespace(turn_stalled_seconds=120)
+        self.sessions = SimpleNamespace(finish_turn=self._finish)
         self.turn_rows = SimpleNamespace(
+            calls_for_approval=self._calls,
+            note_restart=self._restart,
             sessions_with_idle_queue=self._store("idle_queue", []),
-            stuck=self._store("stuck", [_stuck("unreadable"), _stuck("lives")]),
+            to_look_at=self._store("open", [_open("unreadable"), _open("lives")]),
             touch_dispatch=self._touch,
         )
         self.approval_rows = SimpleNamespace(undelivered=self._store("undelivered", [("a1", "lives")]))
@@ -69,9 +90,22 @@ class App:
     async def _touch(self, turn_id: str, *, now: datetime) -> None:
         self.touched.append(turn_id)
 
+    async def _calls(self, turn_id: str) -> list[str]:
+        return self.calls
 
-def _stuck(turn_id: str) -> StuckTurn:
-    return StuckTurn(turn_id, "s1", TurnStatus.RUNNING, NOW)
+    async def _restart(self, turn_id: str, *, most: int, now: datetime) -> int | None:
+        if self.restarts >= most:
+            return None
+        self.restarts += 1
+        return self.restarts
+
+    async def _finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None) -> Any:
+        self.finished.append((turn_id, status, error))
+        return SimpleNamespace(next_turn_id="next"), [b"ended"]
+
+
+def _open(turn_id: str, *, silent_s: float = 0, status: TurnStatus = TurnStatus.RUNNING) -> OpenTurn:
+    return OpenTurn(turn_id, "s1", status, NOW - timedelta(seconds=silent_s))
 
 
 def run_of(app: App, client: Client) -> Run:
@@ -90,7 +124,7 @@ async def test_a_turn_that_cannot_be_looked_at_goes_to_the_back_and_the_rest_is_
 
 PARTS = [
     "idle_queue",
-    "stuck",
+    "open",
     "holds",
     "undelivered",
     "expired",
@@ -117,3 +151,80 @@ async def test_a_store_that_is_away_is_a_warning_and_no_traceback(caplog: pytest
     assert [(record.levelno, record.exc_info) for record in caplog.records if "away" in record.message] == [
         (logging.WARNING, None)
     ]
+
+
+State = OrchestrationRuntimeStatus
+LOST = "Non-Deterministic workflow detected: ... but the current replay execution hasn't (yet?) scheduled this task."
+CHANGED = "Non-Deterministic workflow detected: ... but the current replay execution instead scheduled 'ask_model'."
+
+
+async def looked_at(turn: OpenTurn, client: Client, app: App | None = None) -> tuple[App, Run]:
+    app = app or App()
+    run = run_of(app, client)
+    await run._open_turn(turn)
+    return app, run
+
+
+@pytest.mark.parametrize(("silent_s", "restarted"), [(-500, False), (119, False), (121, True)])
+@pytest.mark.parametrize("status", [TurnStatus.RUNNING, TurnStatus.QUEUED])
+async def test_a_turn_that_is_silent_for_longer_than_it_may_be_is_ended_and_started_again(
+    silent_s: float, restarted: bool, status: TurnStatus, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(t1=State.Pending if status is TurnStatus.QUEUED else State.Running)
+    app, _ = await looked_at(_open("t1", silent_s=silent_s, status=status), client)
+    assert (client.terminated, client.started) == ((["t1"], ["t1"]) if restarted else ([], []))
+    assert app.touched == ([] if restarted else ["t1"])
+    assert ("turn restarted: t1" in caplog.text) is restarted
+
+
+async def test_its_approvals_end_before_it_is_started_again() -> None:
+    client, app = Client(), App()
+    app.calls = ["c1", "c2"]
+    client.states["t1_c2"] = None
+    await looked_at(_open("t1", silent_s=500), client, app)
+    assert (client.terminated, client.started) == (["t1", "t1:c1"], ["t1"])
+
+
+async def test_what_does_not_end_is_not_started_again_beside_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    monkeypatch.setattr("activities.durable_client._LOOK_SECONDS", 0)
+
+    async def deaf(instance_id: str, reason: str) -> None:
+        client.terminated.append(instance_id)
+
+    client.terminate = deaf  # type: ignore[method-assign]
+    app, _ = await looked_at(_open("t1", silent_s=500), client)
+    assert (client.terminated, client.started, app.touched) == (["t1"], [], ["t1"])
+
+
+@pytest.mark.parametrize("state", [State.Failed, State.Terminated, State.Completed, None])
+async def test_a_turn_that_its_orchestration_left_open_goes_on_at_once(
+    state: OrchestrationRuntimeStatus | None,
+) -> None:
+    client = Client(t1=state)
+    client.words = LOST
+    app, _ = await looked_at(_open("t1", silent_s=-500), client)
+    assert (client.terminated, client.started, app.finished) == ([], ["t1"], [])
+
+
+async def test_a_turn_that_a_changed_version_cannot_replay_fails_at_once_and_says_so() -> None:
+    client = Client(t1=State.Failed)
+    client.words = CHANGED
+    app, run = await looked_at(_open("t1", silent_s=-500), client)
+    assert app.finished == [("t1", TurnStatus.FAILED, TurnError(code="INTERNAL_ERROR", detail=CHANGED_DETAIL))]
+    assert (client.started, run.messages) == (["next"], [b"ended"])
+
+
+async def test_a_turn_that_is_lost_again_and_again_fails_in_the_end() -> None:
+    client, app = Client(t1=State.Terminated), App()
+    for _ in range(MOST_RESTARTS):
+        await looked_at(_open("t1"), client, app)
+    assert (client.started, app.finished) == (["t1"] * MOST_RESTARTS, [])
+    await looked_at(_open("t1"), client, app)
+    assert app.finished == [("t1", TurnStatus.FAILED, TurnError(code="INTERNAL_ERROR", detail=LOST_DETAIL))]
+
+
+async def test_a_queued_turn_without_an_orchestration_is_started_and_that_is_no_restart() -> None:
+    client = Client(t1=None)
+    app, _ = await looked_at(_open("t1", status=TurnStatus.QUEUED), client)
+    assert (client.started, app.restarts) == (["t1"], 0)

@@ -16,9 +16,10 @@ WITH session AS (
            metadata, %(now)s
     FROM session
 )
-INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at)
+INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at,
+                   quiet_until)
 SELECT %(turn_id)s, id, last_turn_number, active_branch, %(message_id)s, %(user_id)s, 'queued', %(plan)s, %(now)s,
-       CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END
+       CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END, %(now)s
 FROM session
 
 -- name: branches

@@ -23,6 +23,7 @@ from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import (
     ContextMessage,
     StepClosed,
+    StepHeld,
     StepResult,
     StepStart,
     StoredCall,
@@ -44,9 +45,9 @@ class PostgresSteps:
         self._context_rows = context_rows
 
     async def begin_step(
-        self, turn_id: str, step: int, *, message_id: str, now: datetime
-    ) -> StepStart | StoredStep | StepClosed:
-        """Start (or start again) the model step `step`, counted from 1.
+        self, turn_id: str, step: int, *, message_id: str, now: datetime, quiet_until: datetime
+    ) -> StepStart | StoredStep | StepClosed | StepHeld:
+        """Start (or start again) the model step `step`, counted from 1. quiet_until: when it has ended at the latest.
 
         A step already stored comes back as it was; a step begun before gets a higher attempt.
         """
@@ -55,7 +56,14 @@ class PostgresSteps:
             async with connection.pipeline():
                 begun = await connection.execute(
                     _Q["begin_step"],
-                    {"turn_id": turn_id, "step": step, "message_id": message_id, "now": now, "day": usage_day(now)},
+                    {
+                        "turn_id": turn_id,
+                        "step": step,
+                        "message_id": message_id,
+                        "now": now,
+                        "quiet_until": quiet_until,
+                        "day": usage_day(now),
+                    },
                 )
                 read = connection.cursor(row_factory=tuple_row)
                 await read.execute(
@@ -83,13 +91,15 @@ class PostgresSteps:
                     max_session_cost_usd=row["max_session_cost_usd"],
                     declined_digests=frozenset(row["declined_digests"]),
                 )
-            key = {"turn_id": turn_id, "step": step}
+            key = {"turn_id": turn_id, "step": step, "now": now}
             stored = await (await connection.execute(_Q["restate_step"], key)).fetchone()
             if stored is not None:
                 return _stored_step(stored)
             state = await (await connection.execute(_Q["turn_state"], {"turn_id": turn_id})).fetchone()
             if state is None:
                 raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+            if state["held"]:
+                return StepHeld()
             return StepClosed(cancelled=state["cancel_requested_at"] is not None or state["status"] == "cancelled")
 
     async def save_step(self, result: StepResult) -> bool:
@@ -127,6 +137,7 @@ class PostgresSteps:
                 "kept": json(result.kept or None),
                 "output": json(result.output),
                 **_usage(result.usage, result.ended_at),
+                "now": result.ended_at,
                 "error_code": result.error.code if result.error else None,
                 "error_detail": result.error.detail if result.error else None,
             },

@@ -1,11 +1,12 @@
 -- name: begin_step
 -- The session is locked before the turn, as everywhere: a cancel that comes at the same time waits, and is not killed.
--- A turn acts for its user: one that was posted while they were taken out, and so not cancelled, goes no further.
+-- A turn acts for its user: one that was posted while they were taken out, and so not cancelled, goes no further. Nor does
+-- one whose session is suspended, whatever its orchestration has heard of that.
 WITH session AS (
     UPDATE sessions SET last_message_number = last_message_number + 1
     FROM turns
     WHERE turns.id = %(turn_id)s AND turns.session_id = sessions.id AND turns.ended_at IS NULL
-      AND turns.cancel_requested_at IS NULL
+      AND turns.cancel_requested_at IS NULL AND sessions.status = 'ACTIVE'
       AND (sessions.owner_id = turns.requested_by OR EXISTS (
           SELECT 1 FROM session_participants p
           WHERE p.session_id = sessions.id AND p.user_id = turns.requested_by AND p.access = 'write'))
@@ -15,7 +16,8 @@ WITH session AS (
               (sessions.config ->> 'max_session_cost_usd')::float8 AS max_session_cost_usd
 ), turn AS (
     UPDATE turns
-    SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s)
+    SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s),
+        quiet_until = %(quiet_until)s
     FROM session
     WHERE id = %(turn_id)s AND ended_at IS NULL AND cancel_requested_at IS NULL
     RETURNING id, session_id, number, branch, requested_by, plan, input_tokens + output_tokens AS used_tokens,
@@ -167,7 +169,12 @@ UPDATE messages SET left_out = NULL WHERE id = (SELECT message_id FROM turns WHE
 
 -- name: restate_step
 -- A stored step that is asked for again: whoever did it was cut off before it could say so, perhaps before it had sent
--- everything. The higher attempt lets its text be sent whole once more.
+-- everything. The higher attempt lets its text be sent whole once more. What comes after it begins at once.
+WITH turn AS (
+    UPDATE turns SET quiet_until = %(now)s
+    WHERE id = %(turn_id)s AND EXISTS (
+        SELECT FROM messages WHERE turn_id = %(turn_id)s AND step = %(step)s AND ordinal = 0 AND status <> 'streaming')
+)
 UPDATE messages m SET attempt = m.attempt + 1
 FROM sessions s, turns t
 WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0 AND m.status <> 'streaming' AND s.id = m.session_id
@@ -201,7 +208,7 @@ WITH session AS (
         reasoning_tokens = reasoning_tokens + %(reasoning_tokens)s,
         cost_usd = CASE WHEN %(cost_usd)s::numeric IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + %(cost_usd)s END,
         counted_tokens = counted_tokens + %(input_tokens)s + %(output_tokens)s,
-        finish_reason = %(finish_reason)s,
+        finish_reason = %(finish_reason)s, quiet_until = %(now)s,
         error_code = coalesce(%(error_code)s, error_code), error_detail = coalesce(%(error_detail)s, error_detail)
     FROM message WHERE turns.id = message.turn_id
     RETURNING turns.requested_by
@@ -232,4 +239,10 @@ WITH session AS (
 SELECT id FROM message
 
 -- name: turn_state
-SELECT status, cancel_requested_at FROM turns WHERE id = %(turn_id)s
+-- Of a turn that began no step. held: only its session kept it from that, which may have been resumed since then.
+SELECT t.status, t.cancel_requested_at,
+       t.ended_at IS NULL AND t.cancel_requested_at IS NULL AND s.status IN ('ACTIVE', 'SUSPENDED')
+       AND (s.owner_id = t.requested_by OR EXISTS (
+           SELECT 1 FROM session_participants p
+           WHERE p.session_id = s.id AND p.user_id = t.requested_by AND p.access = 'write')) AS held
+FROM turns t JOIN sessions s ON s.id = t.session_id WHERE t.id = %(turn_id)s

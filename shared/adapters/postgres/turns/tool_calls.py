@@ -36,6 +36,8 @@ class PostgresToolCalls:
         row = await self._pool.fetch_one(_Q["begin_tool_call"], {"tool_call_id": tool_call_id, "now": now})
         if row is None or row["cancelled"]:
             return CallStart.CANCELLED
+        if row["held"]:
+            return CallStart.HELD
         return CallStart.NOW if row["begun_now"] else CallStart.BEFORE
 
     async def save_tool_result(self, result: ToolCallResult) -> bool:
@@ -96,6 +98,7 @@ def _tool_execution(row: Row) -> ToolExecution:
         error_code=row["error_code"],
         result_message_id=row["result_message_id"],
         granted_tools=frozenset(row["granted_tools"]),
+        is_held=row["is_held"],
         contained=row["contained"],
         declined=row["declined"],
         sources=frozenset(row["sources"] or ()),

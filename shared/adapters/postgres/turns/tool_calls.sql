@@ -1,18 +1,20 @@
 -- name: begin_tool_call
--- The turn is looked at here, where nothing comes between this and the call: a cancel that was accepted before holds.
+-- The turn and its session are looked at here, where nothing comes between this and the call: a cancel or a suspension that
+-- was accepted before holds.
 WITH turn AS (
-    SELECT t.cancel_requested_at IS NOT NULL OR t.ended_at IS NOT NULL AS cancelled
-    FROM turns t JOIN tool_calls c ON c.turn_id = t.id WHERE c.id = %(tool_call_id)s
+    SELECT t.cancel_requested_at IS NOT NULL OR t.ended_at IS NOT NULL OR s.status NOT IN ('ACTIVE', 'SUSPENDED') AS cancelled,
+           s.status = 'SUSPENDED' AS held
+    FROM turns t JOIN tool_calls c ON c.turn_id = t.id JOIN sessions s ON s.id = t.session_id WHERE c.id = %(tool_call_id)s
 ), begun AS (
     UPDATE tool_calls SET begun_at = %(now)s FROM turn
-    WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at IS NULL AND NOT turn.cancelled
+    WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at IS NULL AND NOT turn.cancelled AND NOT turn.held
     RETURNING id
 )
-SELECT turn.cancelled, EXISTS (SELECT FROM begun) AS begun_now FROM turn
+SELECT turn.cancelled, turn.held, EXISTS (SELECT FROM begun) AS begun_now FROM turn
 
 -- name: tool_call_for_execution
 SELECT c.*, t.plan, t.requested_by, t.cancel_requested_at, t.ended_at AS turn_ended_at,
-       s.event_seq_floor, s.event_seq_ceiling, s.incarnation, s.granted_tools,
+       s.event_seq_floor, s.event_seq_ceiling, s.incarnation, s.granted_tools, s.status = 'SUSPENDED' AS is_held,
        a.id AS approval_id, a.status AS approval_status, a.decided_by, a.comment, a.decided_arguments,
        a.arguments_digest, r.id AS result_message_id, said.sources
 FROM tool_calls c

@@ -48,9 +48,9 @@ from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.turns import (
     FinishedTurn,
     Interruption,
+    OpenTurn,
     PostedMessage,
     ReadableTurn,
-    StuckTurn,
 )
 
 _Q = load_queries("turns/turns")
@@ -261,15 +261,22 @@ class PostgresTurns:
         row = await self._pool.fetch_one(_Q["claim_next_turn"], {"session_id": session_id, "turn_id": None, "now": now})
         return None if row is None else str(row["id"])
 
-    async def stuck(self, *, queued_before: datetime, running_before: datetime, limit: int) -> list[StuckTurn]:
-        """Open turns whose orchestration was asked for before then, queued and running ones apart."""
+    async def to_look_at(self, *, running_before: datetime, waiting_before: datetime, limit: int) -> list[OpenTurn]:
+        """Open turns whose orchestration was asked for, or looked at, before then; those that wait for people apart."""
         rows = await self._pool.fetch_all(
-            _Q["stuck_turns"],
-            {"queued_before": queued_before, "running_before": running_before, "limit": limit},
+            _Q["turns_to_look_at"],
+            {"running_before": running_before, "waiting_before": waiting_before, "limit": limit},
         )
-        return [
-            StuckTurn(row["id"], row["session_id"], TurnStatus(row["status"]), row["dispatched_at"]) for row in rows
-        ]
+        return [OpenTurn(row["id"], row["session_id"], TurnStatus(row["status"]), row["quiet_until"]) for row in rows]
+
+    async def calls_for_approval(self, turn_id: str) -> list[str]:
+        """Ids of the turn's tool calls that people are asked for."""
+        return [row["id"] for row in await self._pool.fetch_all(_Q["calls_for_approval"], {"turn_id": turn_id})]
+
+    async def note_restart(self, turn_id: str, *, most: int, now: datetime) -> int | None:
+        """Count that an open turn is started again; None when that was done `most` times, or it has ended."""
+        row = await self._pool.fetch_one(_Q["note_restart"], {"turn_id": turn_id, "most": most, "now": now})
+        return None if row is None else int(row["restarts"])
 
     async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
         """Sessions with a queued turn and none that runs: a hand-over was cut."""

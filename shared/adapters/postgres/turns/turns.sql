@@ -15,9 +15,10 @@ WITH session AS (
     WHERE id = %(session_id)s
     RETURNING *
 ), turn AS (
-    INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at)
+    INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at,
+                       quiet_until)
     SELECT %(turn_id)s, %(session_id)s, last_turn_number, active_branch, %(message_id)s, %(user_id)s, 'queued', %(plan)s,
-           %(now)s, CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END
+           %(now)s, CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END, %(now)s
     FROM session
 ), checkpoint AS (
     INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
@@ -46,9 +47,10 @@ WITH session AS (
       AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_id = sessions.id AND t.ended_at IS NULL)
     RETURNING *
 ), turn AS (
-    INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at)
+    INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at,
+                       quiet_until)
     SELECT %(turn_id)s, %(session_id)s, last_turn_number, active_branch, %(message_id)s, %(user_id)s, 'queued', %(plan)s,
-           %(now)s, %(now)s
+           %(now)s, %(now)s, %(now)s
     FROM session
 ), checkpoint AS (
     INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
@@ -147,7 +149,7 @@ UPDATE approvals SET status = 'cancelled', decided_at = %(now)s WHERE turn_id = 
 
 -- name: claim_next_turn
 -- Of a session, or of the session of a turn that has just ended.
-UPDATE turns SET dispatched_at = %(now)s
+UPDATE turns SET dispatched_at = %(now)s, quiet_until = %(now)s
 WHERE id = (
     SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id
     WHERE t.session_id = coalesce(%(session_id)s::text, (SELECT session_id FROM turns WHERE id = %(turn_id)s::text)) AND t.ended_at IS NULL AND s.status = 'ACTIVE'
@@ -176,10 +178,19 @@ FROM sessions s LEFT JOIN turns t ON t.id = %(turn_id)s AND t.session_id = s.id
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
     SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s))
 
--- name: stuck_turns
-SELECT t.id, t.session_id, t.status, t.dispatched_at FROM turns t JOIN sessions s ON s.id = t.session_id
-WHERE t.ended_at IS NULL AND s.status <> 'SUSPENDED'
-  AND (t.dispatched_at < %(running_before)s OR (t.status = 'queued' AND t.dispatched_at < %(queued_before)s))
+-- name: turns_to_look_at
+-- With the time until which each may be silent: what its newest step may take, and what its calls and the people who are
+-- asked may; not before its session was resumed. A turn of an older version has none yet.
+SELECT t.id, t.session_id, t.status,
+       greatest(
+           coalesce(t.quiet_until, t.created_at + interval '1 hour'), s.hold_told_at,
+           (SELECT max(coalesce(c.ended_at, c.begun_at + make_interval(secs => (t.plan ->> 'tool_timeout_seconds')::float8)))
+            FROM tool_calls c WHERE c.turn_id = t.id),
+           (SELECT max(coalesce(a.decided_at, a.expires_at)) FROM approvals a WHERE a.turn_id = t.id)
+       ) AS quiet_until
+FROM turns t JOIN sessions s ON s.id = t.session_id
+WHERE t.ended_at IS NULL AND s.status <> 'SUSPENDED' AND NOT (s.hold_pending AND s.hold_told_at IS NULL)
+  AND t.dispatched_at < CASE WHEN t.status = 'waiting_approval' THEN %(waiting_before)s ELSE %(running_before)s END
 ORDER BY t.dispatched_at
 LIMIT %(limit)s
 
@@ -192,3 +203,11 @@ LIMIT %(limit)s
 
 -- name: touch_dispatch
 UPDATE turns SET dispatched_at = %(now)s WHERE id = %(turn_id)s AND ended_at IS NULL AND dispatched_at IS NOT NULL
+
+-- name: calls_for_approval
+SELECT id FROM tool_calls WHERE turn_id = %(turn_id)s AND needs_approval ORDER BY step, ordinal
+
+-- name: note_restart
+UPDATE turns SET dispatched_at = %(now)s, quiet_until = %(now)s, restarts = restarts + 1
+WHERE id = %(turn_id)s AND ended_at IS NULL AND restarts < %(most)s
+RETURNING restarts
