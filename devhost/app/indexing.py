@@ -10,6 +10,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,17 +92,27 @@ def index_app(app_dir: Path) -> tuple[list[Any], bool]:
     return list(found), bool(HttpV2Registry.http_v2_enabled())
 
 
+FUNCTION_NAME = re.compile(r"(?!host$)[a-z][a-z0-9_-]{0,127}", re.IGNORECASE)
+"""Names that Azure's host takes. Source: azure-functions-ux issue 504; on host 4.1037 a function with another name is
+disabled."""
+
+
 def describe_functions(
     metadata: Sequence[Any], settings: Mapping[str, str], only: Sequence[str] | None
 ) -> tuple[tuple[Function, ...], dict[str, RetryPolicy]]:
     """Functions and retry policies of the worker's metadata, with `%NAME%` replaced.
 
     only: names listed under `functions` of host.json; None = all.
-    Raises HostError for a missing setting or a function without a trigger.
+    Raises HostError for a missing setting, a function without a trigger, or a name that Azure does not take.
     """
     functions, retries = [], {}
     for item in metadata:
         name = str(item.name)
+        if not FUNCTION_NAME.fullmatch(name):
+            raise HostError(
+                f"function '{name}': Azure disables a function with such a name; it takes a letter, then up to 127 "
+                "letters, digits, - and _, and not 'host'"
+            )
         if only is not None and name.lower() not in {wanted.lower() for wanted in only}:
             continue
         bindings = [_binding(json.loads(text), settings, f"function '{name}'") for text in item.raw_bindings]

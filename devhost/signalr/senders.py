@@ -6,15 +6,16 @@ Invariant: when `perform` returns, the service has accepted the action; actions 
 from __future__ import annotations
 
 import json
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode
-
-import aiohttp
 
 from devhost.signalr.connection_string import ConnectionString
 from devhost.signalr.outputs import GroupChange, GroupVerb, HubAction, HubMessage
 from devhost.signalr.service import tokens
 from devhost.signalr.service.hub import Hub
+
+if TYPE_CHECKING:
+    import aiohttp
 
 API_VERSION = "2022-06-01"
 
@@ -74,6 +75,9 @@ class RestClient:
 
     async def call(self, method: str, service: ConnectionString, path: str, body: object = None) -> None:
         """One REST call. path: percent-encoded, without query. Raises SendFailed."""
+        # Imported late: every host loads this module, few send to another service, and it reads all certificates.
+        import aiohttp
+
         if self._session is None:
             # As the real binding: it waits for 100 seconds and does not send again (its retries are off by default).
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=100))

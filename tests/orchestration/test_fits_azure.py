@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import re
 import subprocess
 import sys
 from functools import cache
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from devhost.app.indexing import FUNCTION_NAME
 from devhost.durable.replay.episode import bad_instance_id
 from devhost.durable.settings import read_settings
 from orchestrators import approval as approval_orchestrator
@@ -32,8 +32,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST_ID = 100
 """Characters of an instance id. Source: Microsoft Learn, "Orchestrations", rules about instance ids. (The extension
 takes 256.)"""
-FUNCTION_NAME = re.compile(r"^(?!host$)[a-z][a-z0-9_-]{0,127}$", re.IGNORECASE)
-"""Source: azure-functions-host, Utility.IsValidFunctionName."""
 MARGIN = 4
 """How far below a limit the app stays."""
 
@@ -121,7 +119,7 @@ def test_every_durable_name_is_a_function_of_the_app_and_is_used() -> None:
 
 
 def test_azure_takes_the_names_of_all_functions() -> None:
-    assert [name for name, _, _ in functions() if not FUNCTION_NAME.match(name)] == []
+    assert [name for name, _, _ in functions() if not FUNCTION_NAME.fullmatch(name)] == []
     lowered = [name.casefold() for name, _, _ in functions()]
     assert len(lowered) == len(set(lowered))
 

@@ -102,6 +102,12 @@ class TestRefusals:
             ("def broken(:", "at function_app.py:1: SyntaxError", None),
             ("x = 1", "ValueError: Could not find top level function app instances in function_app.py", None),
             ("import azure.functions as func\napp = func.FunctionApp()", "defines no functions", None),
+            (
+                "import azure.functions as func\napp = func.FunctionApp()\n@app.function_name('my.function')\n"
+                "@app.route()\ndef f(req): ...",
+                "function 'my.function': Azure disables a function with such a name",
+                None,
+            ),
             ("import sys\nsys.exit('no way')", "at function_app.py:2: SystemExit: no way", "sys.exit('no way')"),
         ],
     )
