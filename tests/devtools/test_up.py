@@ -270,3 +270,11 @@ def test_an_app_that_cannot_start_ends_up_with_its_reason(
     assert "host.json" in one.output
     assert "dev: host ended with code 1 at start" in one.output
     assert one.left_over() == []
+
+
+def test_a_harsh_engine_says_so_and_how_to_repeat_it(up: StartUp) -> None:
+    one = up("--engine", "harsh", "--seed", "7")
+    one.wait_for("\nready")
+    assert "repeat it with --engine harsh --seed 7" in one.output
+    assert "harsh engine, seed 7:" in one.output
+    assert _settings(one)["PUBLIC_BASE_URL"], "it serves"
