@@ -41,7 +41,7 @@ _KEYS_KEPT = timedelta(days=1)
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
     """Start queued turns, bring on turns that do not move, deliver decisions, end expired sessions, remove ended
     subscriptions from their groups, and continue erasures."""
-    run = Run(services(), client, datetime.now(UTC), [])
+    run = Run(services(), client, datetime.now(UTC), [], _SIGHT)
     await run.everything()
     send(events, run.messages)
 
@@ -55,6 +55,20 @@ def _alone(failed: str, *of: object) -> Iterator[None]:
         log.exception(failed, *of)
 
 
+@dataclass(slots=True)
+class Sight:
+    """Since when this process has seen, in every run, how turns move. None: the last run could not.
+
+    What a turn could not write while the database was away says nothing of its orchestration, which waits in durable
+    retries for up to a minute after the database is back.
+    """
+
+    since: datetime | None = None
+
+
+_SIGHT = Sight()
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of the sweep. A failed part or item is logged and does not stop the others; the next run retries it."""
@@ -64,6 +78,7 @@ class Run:
     now: datetime
     messages: list[bytes]
     """Encoded SignalR messages of all parts."""
+    sight: Sight
 
     async def everything(self) -> None:
         """Run all parts, one after the other."""
@@ -95,11 +110,13 @@ class Run:
                 await durable_client.start_or_leave(self.client, turn_id)
 
     async def _open_turns(self) -> None:
+        seen_since, self.sight.since = self.sight.since, None
         turns = await self.app.turn_rows.to_look_at(
             running_before=self.now - timedelta(seconds=RUNNING_SECONDS),
             waiting_before=self.now - timedelta(seconds=WAITING_SECONDS),
             limit=_LIMIT,
         )
+        self.sight.since = seen_since or self.now
         for turn in turns:
             try:
                 await self._open_turn(turn)
@@ -110,7 +127,7 @@ class Run:
 
     async def _open_turn(self, turn: OpenTurn) -> None:
         found = await durable_client.look(self.client, turn.turn_id)
-        silent_s = (self.now - turn.quiet_until).total_seconds()
+        silent_s = (self.now - max(turn.quiet_until, self.sight.since or self.now)).total_seconds()
         match found:
             case Found.HELD:
                 # Turns of suspended sessions are not listed here, so this one should not be suspended.

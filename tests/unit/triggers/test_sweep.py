@@ -16,7 +16,7 @@ from shared.durable.messages import CHANGED_DETAIL, LOST_DETAIL
 from shared.errors import ErrorCode, Transient
 from shared.sessions.models import TurnError, TurnStatus
 from shared.sessions.records.turns import OpenTurn
-from triggers.operations.sweep import Run
+from triggers.operations.sweep import Run, Sight
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -41,7 +41,7 @@ class Client:
         self.terminated.append(instance_id)
         self.states[instance_id.replace(":", "_")] = OrchestrationRuntimeStatus.Terminated
 
-    async def start_new(self, name: str, instance_id: str) -> None:
+    async def start_new(self, name: str, instance_id: str, client_input: object = None) -> None:
         self.started.append(instance_id)
 
     async def raise_event(self, instance_id: str, event: str, data: object) -> None:
@@ -108,8 +108,8 @@ def _open(turn_id: str, *, silent_s: float = 0, status: TurnStatus = TurnStatus.
     return OpenTurn(turn_id, "s1", status, NOW - timedelta(seconds=silent_s))
 
 
-def run_of(app: App, client: Client) -> Run:
-    return Run(cast("Any", app), cast("Any", client), NOW, [])
+def run_of(app: App, client: Client, sight: Sight | None = None, now: datetime = NOW) -> Run:
+    return Run(cast("Any", app), cast("Any", client), now, [], sight or Sight(NOW - timedelta(days=1)))
 
 
 async def test_a_turn_that_cannot_be_looked_at_goes_to_the_back_and_the_rest_is_done(
@@ -228,3 +228,22 @@ async def test_a_queued_turn_without_an_orchestration_is_started_and_that_is_no_
     client = Client(t1=None)
     app, _ = await looked_at(_open("t1", status=TurnStatus.QUEUED), client)
     assert (client.started, app.restarts) == (["t1"], 0)
+
+
+async def test_what_turns_could_not_write_while_the_database_was_away_is_not_held_against_them() -> None:
+    """Their activities wait in durable retries, and go on within a minute of its return."""
+    silent, sight, client = _open("t1", silent_s=500), Sight(NOW - timedelta(hours=1)), Client()
+    away = App(open=Transient(ErrorCode.DATABASE_ERROR, "away"))
+    await run_of(away, client, sight).everything()
+    app = App()
+    app.turn_rows.to_look_at = app._store("open", [silent])
+    for seconds, restarted in ((0, False), (119, False), (121, True)):
+        await run_of(app, client, sight, NOW + timedelta(seconds=seconds)).everything()
+        assert (client.started == ["t1"]) is restarted, seconds
+
+
+async def test_a_new_process_lets_turns_move_before_it_judges_them() -> None:
+    app, client, sight = App(), Client(), Sight()
+    app.turn_rows.to_look_at = app._store("open", [_open("t1", silent_s=500)])
+    await run_of(app, client, sight).everything()
+    assert (client.started, sight.since) == ([], NOW)
