@@ -39,6 +39,7 @@ async def request_approval(payload: object, events: func.Out[str], client: df.Du
         decided=asked.is_decided,
         remind_at=schedule.remind_at,
         remind_every_s=int(schedule.remind_every.total_seconds()),
+        reminded=schedule.reminded,
         escalate_at=schedule.escalate_at,
     ).dump()
 

@@ -51,12 +51,13 @@ async def answer_with(events: func.Out[str], messages: Sequence[bytes]) -> None:
     if not actions:
         send(events, messages)
         return
-    done = await asyncio.gather(*(_change_group(action) for action in actions))
+    done = await asyncio.gather(*(change_group(action) for action in actions))
     left = {action for action, is_done in zip(actions, done, strict=True) if not is_done}
     send(events, [message for message in messages if message in left or not is_group_action(message)])
 
 
-async def _change_group(action: bytes) -> bool:
+async def change_group(action: bytes) -> bool:
+    """Do a group action now. Whether it was accepted."""
     try:
         await services().signalr.change_group(action)
     except DeliveryFailed as exc:

@@ -134,34 +134,38 @@ async def purge_ended(client: df.DurableOrchestrationClient, *, before: datetime
     return int(purged.instances_deleted)
 
 
-async def erase(client: df.DurableOrchestrationClient, instance_ids: Sequence[str], *, is_repeat: bool) -> list[str]:
-    """Terminate these instances and purge their histories; returns those that are gone. is_repeat: an earlier run may
-    have terminated them."""
+async def erase(
+    client: df.DurableOrchestrationClient, instance_ids: Sequence[str], *, may_arrive: bool
+) -> tuple[list[str], bool]:
+    """Terminate these instances and purge their histories. Returns those that are gone, and whether any was told.
+
+    may_arrive: instances were terminated so short a time ago that the command may still be on its way. One that arrives
+    after the purge writes a new row, so then nothing is purged.
+    """
     gone: list[str] = []
+    was_told = False
     for instance_id in instance_ids:
         try:
-            if await _erase(client, instance_id, is_repeat=is_repeat):
+            found = _found(await client.get_status(instance_id))
+            if found in {Found.LIVE, Found.HELD}:
+                was_told = True
+                # Terminated by this one command, which has arrived; what ended by itself has it before it still.
+                ended = await end(client, instance_id, "session erased") and await _is_terminated(client, instance_id)
+                found = Found.ENDED if ended else found
+            if found is Found.ENDED and not may_arrive:
+                await client.purge_instance_history(instance_id)
+                found = Found.NOWHERE
+            if found is Found.NOWHERE:
                 gone.append(instance_id)
         except Exception:
             # The backend refused or is down. The stored erasure keeps the id, and the sweep retries it.
             log.exception("instance %s could not be purged now", instance_id)
-    return gone
+    return gone, was_told
 
 
-async def _erase(client: df.DurableOrchestrationClient, instance_id: str, *, is_repeat: bool) -> bool:
-    """A terminate that arrives after the purge writes a new row. So an instance is purged when it was not terminated
-    here, or is seen to be Terminated by this one command."""
+async def _is_terminated(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
     status = await client.get_status(instance_id)
-    found = _found(status)
-    if found in {Found.LIVE, Found.HELD}:
-        await end(client, instance_id, "session erased")
-        status = await client.get_status(instance_id)
-        if is_repeat or status.runtime_status is not df.OrchestrationRuntimeStatus.Terminated:
-            return False
-        found = Found.ENDED
-    if found is Found.ENDED:
-        await client.purge_instance_history(instance_id)
-    return True
+    return bool(status.runtime_status is df.OrchestrationRuntimeStatus.Terminated)
 
 
 async def end(client: df.DurableOrchestrationClient, instance_id: str, reason: str) -> bool:

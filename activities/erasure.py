@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import azure.durable_functions as df
 
 from activities import durable_client
+from activities.suspending import ARRIVED
 from shared.composition.services import Services
-from shared.sessions.life.erasure import CUT_AFTER
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,11 @@ async def erase(everything: Services, client: df.DurableOrchestrationClient, ses
     if found is None:
         return True
     erasure, stores_forgot = found
-    is_repeat = datetime.now(UTC) - erasure.requested_at >= CUT_AFTER
-    gone = await durable_client.erase(client, erasure.instances[:_INSTANCES_AT_ONCE], is_repeat=is_repeat)
+    now = datetime.now(UTC)
+    may_arrive = erasure.told_at is not None and now - erasure.told_at < ARRIVED
+    gone, was_told = await durable_client.erase(client, erasure.instances[:_INSTANCES_AT_ONCE], may_arrive=may_arrive)
+    if was_told:
+        await erasing.told(session_id, now=now)
     finished = await erasing.finish(erasure, gone, stores_forgot=stores_forgot)
     if not finished:
         left = len(erasure.instances) - len(gone)

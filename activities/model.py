@@ -26,6 +26,7 @@ async def call_model(payload: object, events: func.Out[str]) -> object:
         outcome=report.outcome,
         calls=tuple(report.calls),
         delay_s=report.delay_s,
+        held=report.is_held,
         code=report.code,
         detail=report.detail,
     ).dump()

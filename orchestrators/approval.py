@@ -45,7 +45,7 @@ def approval(context: df.DurableOrchestrationContext) -> Steps[str]:
         result = yield from _execute(context, tool_call_id, deadline_passed=False)
         return result.status
     schedule = NoticeSchedule(
-        asked.expires_at, asked.remind_at, timedelta(seconds=asked.remind_every_s), asked.escalate_at
+        asked.expires_at, asked.remind_at, timedelta(seconds=asked.remind_every_s), asked.escalate_at, asked.reminded
     )
     for look in range(_MAX_LOOKS + 1):
         event = approval_event(asked.approval_id) if look < _MAX_LOOKS else f"{asked.approval_id}-none"

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import azure.durable_functions as df
+from azure.durable_functions.models.Task import TaskState
 
 from shared.sessions.turns.retry import activity_delay_s
 
@@ -68,6 +69,11 @@ def sub_orchestration(
 def all_of(context: df.DurableOrchestrationContext, tasks: Sequence[Any]) -> Any:
     """A task that is done when all are. Raises the first failure."""
     return context.task_all(list(tasks))
+
+
+def has_failed(task: Any) -> bool:
+    """Whether a task has ended with an error."""
+    return bool(task.is_completed) and task.state is TaskState.FAILED
 
 
 def wait(context: df.DurableOrchestrationContext, event: str, until: datetime) -> Steps[bool]:

@@ -17,7 +17,15 @@ from typing import Any
 
 import azure.durable_functions as df
 
-from orchestrators.durable import Steps, all_of, call_activity, parallel_activity, sub_orchestration, wait
+from orchestrators.durable import (
+    Steps,
+    all_of,
+    call_activity,
+    has_failed,
+    parallel_activity,
+    sub_orchestration,
+    wait,
+)
 from shared.durable.messages import (
     ApprovalInput,
     CallModelInput,
@@ -47,16 +55,20 @@ LOST = "lost"
 """Output of an orchestration that leaves its turn open."""
 
 
+class _ApprovalLost(Exception):
+    """An approval's orchestration ended without having done its work: its worker died, or somebody terminated it."""
+
+
 @bp.orchestration_trigger(context_name="context", orchestration=TURN)
 def turn(context: df.DurableOrchestrationContext) -> Steps[str]:
     """Run one turn to its end. The instance id is the turn id; there is no other input."""
     turn_id: str = context.instance_id
     try:
         ending = yield from _converse(context, turn_id)
+    except _ApprovalLost:
+        # The turn goes on from what is stored: the sweep starts it again.
+        return LOST
     except Exception as exc:
-        if is_lost(str(exc)):
-            # Of an approval whose worker died. The turn goes on from what is stored: the sweep starts it again.
-            return LOST
         # Retries are exhausted. The turn must still end, or its session could never go on.
         code, detail = explain_failure(str(exc))
         ending = FinishTurnInput(turn_id=turn_id, status=TurnStatus.FAILED, code=code, detail=detail)
@@ -89,14 +101,14 @@ def _model_step(context: df.DurableOrchestrationContext, turn_id: str, step: int
     while True:
         request = CallModelInput(turn_id=turn_id, step=step, tries=tries)
         result = CallModelResult.load((yield from call_activity(context, CALL_MODEL, request.dump())))
-        if result.outcome is StepOutcome.HELD:
+        if result.outcome is not StepOutcome.RETRY:
+            return result
+        if result.held:
             looks += 1
             yield from _pause(context, held_delay_s(looks))
-        elif result.outcome is StepOutcome.RETRY:
+        else:
             tries += 1
             yield from _pause(context, result.delay_s)
-        else:
-            return result
 
 
 def _pause(context: df.DurableOrchestrationContext, seconds: float) -> Steps[None]:
@@ -110,7 +122,14 @@ def _tool_calls(
     """All calls of a step side by side. Those that found their session suspended are asked for again."""
     looks = 0
     while True:
-        ended = yield all_of(context, [_tool_call(context, turn_id, *call) for call in calls])
+        tasks = [_tool_call(context, turn_id, *call) for call in calls]
+        try:
+            ended = yield all_of(context, tasks)
+        except Exception as exc:
+            is_approval = any(call[1] and has_failed(task) for call, task in zip(calls, tasks, strict=True))
+            if is_approval and is_lost(str(exc)):
+                raise _ApprovalLost from exc
+            raise
         # An approval ends with a status, and waits for the session itself.
         calls = [
             call

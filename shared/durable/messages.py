@@ -55,6 +55,8 @@ class CallModelResult(DurableMessage):
     calls: tuple[tuple[str, bool], ...] = ()
     """(tool call id, needs approval)."""
     delay_s: float = 0.0
+    held: bool = False
+    """With RETRY: the session is suspended, and this was no try. Code of an older version takes it for one."""
     code: str | None = None
     detail: str = ""
 
@@ -73,6 +75,8 @@ class RequestApprovalResult(DurableMessage):
     remind_at: datetime | None = None
     """Time of the first reminder; None: no reminders."""
     remind_every_s: int = 0
+    reminded: int = 0
+    """Reminders of an orchestration before this one."""
     escalate_at: datetime | None = None
     """None: no escalation."""
 
@@ -120,6 +124,9 @@ CHANGED_DETAIL = (
 )
 
 LOST_DETAIL = "This turn was interrupted several times, and the app cannot continue it. Send the message again."
+_DATABASE = "DATABASE_ERROR"
+_OURS = "Activity function"
+"""In the failure of an orchestration whose activity gave up. Source: the extension, and its recordings in the tests."""
 _NON_DETERMINISTIC = "Non-Deterministic workflow detected"
 _SCHEDULED_LESS = "hasn't (yet?) scheduled"
 """What DurableTask.Core says when a replay asked for less than the history holds: also of a worker that died in the
@@ -127,8 +134,12 @@ middle of an orchestrator. Only a replay that asked for something else tells of 
 
 
 def is_lost(words: str) -> bool:
-    """Whether an orchestration failed because its worker died in it: started again it can go on."""
-    return _NON_DETERMINISTIC in words and _SCHEDULED_LESS in words
+    """Whether an orchestration ended without a word of our code: its worker died in it, or somebody terminated it.
+    Started again it can go on. Our code says that the database is away, and DurableTask.Core that the code has changed.
+    """
+    if _NON_DETERMINISTIC in words:
+        return _SCHEDULED_LESS in words
+    return _DATABASE not in words and _OURS not in words
 
 
 def explain_failure(words: str) -> tuple[str, str]:
@@ -140,6 +151,6 @@ def explain_failure(words: str) -> tuple[str, str]:
     """
     if _NON_DETERMINISTIC in words:
         return "INTERNAL_ERROR", LOST_DETAIL if is_lost(words) else CHANGED_DETAIL
-    if "DATABASE_ERROR" in words:
+    if _DATABASE in words:
         return "DATABASE_ERROR", "The database cannot be reached."
     return "INTERNAL_ERROR", "The turn failed unexpectedly."

@@ -6,6 +6,7 @@ saw (or changed): what may run is compared with the stored digest again before i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ from shared.sessions.approvals.deciders import (
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import Approval, NewDecision
 from shared.sessions.approvals.notices import NoticeKind, NoticeSchedule
-from shared.sessions.approvals.timing import notice_schedule, timeout_seconds
+from shared.sessions.approvals.timing import escalates_at, notice_schedule, timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.cache import SessionReader
@@ -42,6 +43,10 @@ from shared.signing import ApprovalLinks
 log = logging.getLogger(__name__)
 
 _NO_APPROVAL = "No such approval."
+_FRESH = timedelta(minutes=10)
+"""An approval that was asked for within this time may be asked for again because the first try was cut."""
+_EARLY_S = 1.0
+"""Timers of Azure Storage were seen to fire up to 0.7 s before their time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +145,11 @@ class ToolApprovalManager:
             if is_contained:
                 read, reached = untrusted(call.sources), private(call.sources, call.plan)
                 details["rule_of_two"] = {"untrusted": read, "private": reached}
-            await self._audit.record(record.session_id, "approval.requested", details, who=record.requested_by)
-            self._print_link(record)
+            if now - record.requested_at < _FRESH:
+                await self._audit.record(record.session_id, "approval.requested", details, who=record.requested_by)
+                self._print_link(record)
         return ApprovalRequest(
-            record.id, notice_schedule(record), messages, is_decided=record.status is not ApprovalStatus.PENDING
+            record.id, notice_schedule(record, now), messages, is_decided=record.status is not ApprovalStatus.PENDING
         )
 
     async def give_notice(self, approval_id: str, kind: NoticeKind, number: int) -> list[bytes] | None:
@@ -159,6 +165,9 @@ class ToolApprovalManager:
             return None
         details: JsonObject = {"approval_id": record.id}
         messages: list[bytes] = []
+        if kind is NoticeKind.ESCALATED and (at := escalates_at(record.policy, record.requested_at)) is not None:
+            # A timer may be early, and who is told shall be allowed to decide.
+            await asyncio.sleep(min(_EARLY_S, max(0.0, (at - datetime.now(UTC)).total_seconds())))
         if kind is NoticeKind.ESCALATED and record.policy.escalation_role is not None:
             details["role"] = record.policy.escalation_role
             messages = await self._tell(EventType.TOOL_CALL_PENDING, record, role=record.policy.escalation_role)

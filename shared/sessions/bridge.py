@@ -7,8 +7,8 @@ model. A repeat of a step that was not stored streams as a higher attempt, and o
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from shared import tracing
 from shared.errors import AppError, ErrorCode
@@ -35,7 +35,7 @@ from shared.sessions.repository import StepRepository
 from shared.sessions.turns.answer import Answer, end_of
 from shared.sessions.turns.asking import ModelAsker, attempt_started
 from shared.sessions.turns.cancellation import CancelWatch
-from shared.sessions.turns.retry import model_delay_s
+from shared.sessions.turns.retry import held_delay_s, model_delay_s
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,16 @@ class StepReport:
     """(tool call id, needs approval), in order."""
     messages: list[bytes]
     """Encoded SignalR messages for the caller's output binding."""
+    is_held: bool = False
+    """With RETRY: only because the session is suspended."""
     is_repeated: bool = False
     """The step was stored before; the messages are sent again."""
     delay_s: float = 0.0
     code: ErrorCode | None = None
     detail: str = ""
+
+
+_HELD = StepReport(StepOutcome.RETRY, [], [], is_held=True, delay_s=held_delay_s(1))
 
 
 class SessionAgentBridge:
@@ -88,7 +93,7 @@ class SessionAgentBridge:
         """
         started = await self._asker.begin(turn_id, step, new_id())
         if isinstance(started, StepHeld):
-            return StepReport(StepOutcome.HELD, [], [])
+            return _HELD
         if isinstance(started, StepClosed):
             return StepReport(StepOutcome.CANCELLED, [], [])
         if isinstance(started, StoredStep):
@@ -136,8 +141,10 @@ class SessionAgentBridge:
             return await self._close(start, writer, answer)
         found = await self._asker.answer(start, writer)
         if isinstance(found, StepClosed | StepHeld):
-            outcome = StepOutcome.HELD if isinstance(found, StepHeld) else StepOutcome.CANCELLED
-            return StepReport(outcome, [], await writer.finish())
+            messages = await writer.finish()
+            if isinstance(found, StepHeld):
+                return replace(_HELD, messages=messages)
+            return StepReport(StepOutcome.CANCELLED, [], messages)
         if isinstance(found, StoredStep):
             return await self._overtaken(writer)
         start, answer = found
@@ -200,6 +207,7 @@ class SessionAgentBridge:
             delay_s = model_delay_s(tries, failure.retry_after_s)
             if delay_s is not None:
                 await self._asker.count(start, answer.usage)
+                await self._steps.note_pause(start.turn_id, datetime.now(UTC) + timedelta(seconds=delay_s))
                 return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=delay_s)
         return await self._close(start, writer, answer)
 

@@ -154,6 +154,14 @@ class TurnRepository(Protocol):
         """Open turns dispatched or looked at before then; those that wait for people apart."""
         ...
 
+    async def look_again(self, turn_id: str) -> OpenTurn | None:
+        """A turn of `to_look_at` as it is now; None when there is nothing more to look at."""
+        ...
+
+    async def may_be_queued(self, since: datetime, *, now: datetime) -> bool:
+        """Whether what became ready at `since` may still wait for a place in the task hub."""
+        ...
+
     async def calls_for_approval(self, turn_id: str) -> list[str]: ...
 
     async def note_restart(self, turn_id: str, *, most: int, now: datetime) -> int | None:
@@ -164,8 +172,8 @@ class TurnRepository(Protocol):
         """Sessions whose hand-over was cut."""
         ...
 
-    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
-        """Note another try to start its orchestration."""
+    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> bool:
+        """Note another look at its orchestration, or another try to start it. False when the turn has ended."""
         ...
 
 
@@ -184,6 +192,10 @@ class StepRepository(Protocol):
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
         """Count what a model was asked in vain, or beside the answers of a turn: for the turn, its session and its
         user's day."""
+        ...
+
+    async def note_pause(self, turn_id: str, until: datetime) -> None:
+        """The turn is silent on purpose until then: its model is asked again."""
         ...
 
     async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:

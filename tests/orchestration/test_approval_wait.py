@@ -253,6 +253,14 @@ def test_people_are_reminded_and_others_asked_each_at_its_time_until_somebody_de
     assert play.complete(EXECUTE_TOOL, {"status": "completed"}).output == "completed"
 
 
+def test_reminders_go_on_after_those_of_an_orchestration_that_was_lost() -> None:
+    play = Play(approval_module.approval, APPROVAL, "turn-1:call-1", {"tool_call_id": "call-1"}).begin()
+    asked = {"remind_at": instant(play, 600), "remind_every_s": 600, "reminded": 9}
+    play.complete(REQUEST_APPROVAL, {"approval_id": "a1", "expires_at": instant(play, WAIT_S), **asked})
+    play.pass_time().complete(GIVE_NOTICE)
+    assert _notices(play) == [("reminder", 10)]
+
+
 def test_deadline_comes_between_two_reminders() -> None:
     play = _reminded(every=2_000).pass_time().complete(GIVE_NOTICE)
     [deadline] = play.timers.values()

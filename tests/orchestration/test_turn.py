@@ -111,7 +111,7 @@ def test_cancel_that_came_early_ends_the_next_pause_only_by_looking_again() -> N
     assert play.timers == {}
 
 
-HELD = {"outcome": "held"}
+HELD = {"outcome": "retry", "delay_s": 1.0, "held": True}
 
 
 def test_step_that_finds_its_session_suspended_is_asked_for_again_and_that_is_no_failed_try() -> None:
@@ -146,6 +146,20 @@ def test_turn_whose_approval_was_lost_is_left_open_for_a_restart() -> None:
     )
     play = _turn().complete(CALL_MODEL, _wants(("a", True))).fail_child("turn-1:a", lost)
     assert (play.output, play.failed, play.calls(FINISH_TURN)) == ("lost", None, [])
+
+
+@pytest.mark.parametrize("words", ["by hand", "", "Orchestrator function 'approval' failed: KeyError: 'x'"])
+def test_turn_whose_approval_was_terminated_is_left_open_for_a_restart(words: str) -> None:
+    play = (
+        _turn().complete(CALL_MODEL, _wants(("a", True), ("b", False))).complete(EXECUTE_TOOL, {"status": "completed"})
+    )
+    assert play.fail_child("turn-1:a", words).output == "lost"
+
+
+def test_turn_whose_approval_gave_up_fails() -> None:
+    words = "Orchestrator function 'approval' failed: Activity function 'execute_tool' failed:  RuntimeError: broken"
+    play = _turn().complete(CALL_MODEL, _wants(("a", True))).fail_child("turn-1:a", words)
+    assert [call["status"] for call in play.calls(FINISH_TURN)] == ["failed"]
 
 
 def test_turn_whose_approval_cannot_be_replayed_by_this_version_says_so() -> None:

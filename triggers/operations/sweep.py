@@ -12,7 +12,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from activities import durable_client, erasure, restarting, suspending
-from activities.binding import send, sends_events
+from activities.binding import change_group, send, sends_events
 from activities.durable_client import Found
 from activities.turns import FAILED_LINE
 from shared.composition.services import Services, services
@@ -31,6 +31,8 @@ RUNNING_SECONDS = 10
 WAITING_SECONDS = 600
 """The same while it waits for people, which may be for days."""
 DECIDED_SECONDS = 5
+_QUEUED_TIMES = 5
+"""How many times as long a turn may be silent that may only wait for a place in the task hub."""
 _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
 
@@ -126,27 +128,51 @@ class Run:
                 log.exception("turn %s could not be looked after now", turn.turn_id)
 
     async def _open_turn(self, turn: OpenTurn) -> None:
+        rows = self.app.turn_rows
         found = await durable_client.look(self.client, turn.turn_id)
-        silent_s = (self.now - max(turn.quiet_until, self.sight.since or self.now)).total_seconds()
+        if found is Found.LIVE and not self._is_silent(turn):
+            await rows.touch_dispatch(turn.turn_id, now=self.now)
+            return
+        # The list is as old as all that was looked at before; what follows must not hit a turn that has moved.
+        current = await rows.look_again(turn.turn_id)
+        if current is None or not await rows.touch_dispatch(turn.turn_id, now=self.now):
+            return
+        turn = current
         match found:
             case Found.HELD:
                 # Turns of suspended sessions are not listed here, so this one should not be suspended.
                 log.warning("turn %s is held and should not be", turn.turn_id)
-                await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
                 await self.app.session_rows.unsettle_hold(turn.session_id)
-            case Found.LIVE if silent_s < self.app.settings.turn_stalled_seconds:
-                await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
             case Found.NOWHERE if turn.status is TurnStatus.QUEUED:
                 log.warning("turn %s had no orchestration; starting it", turn.turn_id)
-                await self.app.turn_rows.touch_dispatch(turn.turn_id, now=self.now)
                 await durable_client.start_or_leave(self.client, turn.turn_id)
             case Found.LIVE:
-                await self._restart(turn, f"it was silent for {silent_s:.0f} s longer than it may be")
+                if self._is_silent(turn) and not await self._may_be_queued(turn):
+                    await self._restart(turn, f"it was silent for {self._silent_s(turn):.0f} s longer than it may be")
             case _:
                 await self._orphan(turn, found)
 
+    def _silent_s(self, turn: OpenTurn) -> float:
+        """Seconds for which a turn was silent beyond what it may be."""
+        return (self.now - max(turn.quiet_until, self.sight.since or self.now)).total_seconds()
+
+    def _patience_s(self, turn: OpenTurn) -> float:
+        """Each restart is given twice the time of the one before: what only waits for a place must not add work."""
+        return float(self.app.settings.turn_stalled_seconds * 2**turn.restarts)
+
+    def _is_silent(self, turn: OpenTurn) -> bool:
+        return self._silent_s(turn) >= self._patience_s(turn)
+
+    async def _may_be_queued(self, turn: OpenTurn) -> bool:
+        """Whether its silence may come from a full task hub, which is not told apart from a lost message for ever."""
+        if self._silent_s(turn) >= self._patience_s(turn) * _QUEUED_TIMES:
+            return False
+        return await self.app.turn_rows.may_be_queued(turn.quiet_until, now=self.now)
+
     async def _orphan(self, turn: OpenTurn, found: Found) -> None:
         """The turn's orchestration has ended or is gone, and did not close it."""
+        if turn.runs_until is not None and turn.runs_until > self.now:
+            return  # A tool still runs, in a worker that lives; started again now, nobody would know its outcome.
         words = await durable_client.last_words(self.client, turn.turn_id)
         code, detail = explain_failure(words) if words else ("INTERNAL_ERROR", LOST_DETAIL)
         if detail == CHANGED_DETAIL:
@@ -195,7 +221,7 @@ class Run:
                 await suspending.follow(self.app, self.client, session_id, now=self.now)
 
     async def _subscriptions(self) -> None:
-        self.messages.extend(await self.app.subscriptions.ended(now=self.now))
+        self.messages.extend(await self.app.subscriptions.ended(change_group, now=self.now))
 
     async def _erasures(self) -> None:
         for session_id in await self.app.erasure.claim_cut(now=self.now, limit=_LIMIT):

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import jwt
 import orjson
+from yarl import URL
 
 from shared.adapters.azure.entra import TokenUnavailable
 from shared.batching import Batcher
@@ -108,7 +109,8 @@ class RestSender:
                 raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
 
     async def change_group(self, action: bytes) -> None:
-        """Do a group action (`groups.group_action`) now. Raises DeliveryFailed, also for a connection that is gone."""
+        """Do a group action (`groups.group_action`) now. Raises DeliveryFailed, also for a connection that
+        is gone and is to be added."""
         fields = orjson.loads(action)
         kind, member = (
             ("connections", fields.get("connectionId")) if "connectionId" in fields else ("users", fields["userId"])
@@ -118,8 +120,10 @@ class RestSender:
         method = "PUT" if fields["action"] == "add" else "DELETE"
         try:
             headers = {"Authorization": f"Bearer {await self._token(url)}"}
-            async with self._session.get().request(method, url, headers=headers) as response:
-                if response.status >= 300:
+            # As it was signed: aiohttp would write an encoded `@` or `:` of a user's id out again.
+            async with self._session.get().request(method, URL(url, encoded=True), headers=headers) as response:
+                is_gone = response.status == 404 and method == "DELETE"
+                if response.status >= 300 and not is_gone:
                     raise DeliveryFailed(f"the SignalR service answered {response.status}")
         except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
             raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from shared.sessions.approvals.notices import NoticeSchedule
+from shared.sessions.approvals.notices import NoticeSchedule, reminders_until
 from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.approvals import ApprovalRecord
 from shared.sessions.records.plan import TurnPlan
@@ -22,12 +22,18 @@ def escalates_at(policy: ApprovalPolicy, requested_at: datetime) -> datetime | N
     return requested_at + timedelta(seconds=policy.escalate_after_seconds)
 
 
-def notice_schedule(record: ApprovalRecord) -> NoticeSchedule:
-    """When reminders and the escalation notice are sent."""
+def notice_schedule(record: ApprovalRecord, now: datetime) -> NoticeSchedule:
+    """When reminders and the escalation notice are still to be sent. now: aware UTC.
+
+    An approval may have been asked for long ago, by an orchestration that was lost: what was due then was sent then.
+    """
     every = timedelta(seconds=record.policy.reminder_seconds or 0)
+    past = reminders_until(record.policy, record.requested_at, now)
+    escalates = escalates_at(record.policy, record.requested_at)
     return NoticeSchedule(
         record.expires_at,
-        record.requested_at + every if every else None,
+        record.requested_at + (past + 1) * every if every else None,
         every,
-        escalates_at(record.policy, record.requested_at),
+        escalates if escalates is not None and escalates > now else None,
+        reminded=past,
     )

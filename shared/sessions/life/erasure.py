@@ -74,6 +74,8 @@ class Erasure:
     session_id: str
     owner_id: str
     requested_at: datetime
+    told_at: datetime | None
+    """When instances were told to end, the last time."""
     instances: list[str]
     """Durable instances that may still exist."""
     messages: int
@@ -107,6 +109,10 @@ class ErasureRepository(Protocol):
 
     async def note_gone(self, session_id: str, instances: Sequence[str]) -> None:
         """Take durable instances off what is left."""
+        ...
+
+    async def note_told(self, session_id: str, *, now: datetime) -> None:
+        """Durable instances were told to end."""
         ...
 
     async def finish(self, session_id: str, tell: Callable[[], Awaitable[None]], *, now: datetime) -> bool:
@@ -200,6 +206,10 @@ class SessionErasure:
             log.warning("erasing session %s waits for a store: %s", session_id, exc)
             return False
         return True
+
+    async def told(self, session_id: str, *, now: datetime) -> None:
+        """Durable instances were told to end; until that has arrived, none is purged."""
+        await self._rows.note_told(session_id, now=now)
 
     async def finish(self, erasure: Erasure, gone: Sequence[str], *, stores_forgot: bool) -> bool:
         """Note which durable instances are gone; when all is, write the audit line. Whether it is finished."""

@@ -7,7 +7,8 @@ out ends their records in the same transaction, and what has ended is said for a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -64,11 +65,17 @@ class SubscriptionService:
         feed, found = await self._rows.remove(session_id, principal.user_id, connection_id)
         return leave(feed, principal.user_id, [connection_id, *found])
 
-    async def ended(self, *, now: datetime) -> list[bytes]:
-        """What must leave, said again; forgets what was said often enough."""
-        found = await self._rows.ended(limit=_LIMIT)
-        await self._rows.forget(ended_before=now - SAID_AGAIN)
-        return [_action("remove", ended) for ended in found]
+    async def ended(self, leave_group: Callable[[bytes], Awaitable[bool]], *, now: datetime) -> list[bytes]:
+        """Let what must leave do so, again and again for as long as a join could be on its way, and then forget it.
+
+        leave_group: does a group action, and says whether it was accepted. Returns those that were not; nothing is
+        forgotten before all are.
+        """
+        actions = [_action("remove", ended) for ended in await self._rows.ended(limit=_LIMIT)]
+        accepted = await asyncio.gather(*(leave_group(action) for action in actions))
+        if all(accepted):
+            await self._rows.forget(ended_before=now - SAID_AGAIN)
+        return [action for action, is_accepted in zip(actions, accepted, strict=True) if not is_accepted]
 
 
 def leave(feed: str, user_id: str, connection_ids: Sequence[str | None]) -> list[bytes]:

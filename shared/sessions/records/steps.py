@@ -181,4 +181,3 @@ class StepOutcome(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"  # for good; the turn ends with the code
     RETRY = "retry"  # the same step may work later
-    HELD = "held"  # the session is suspended: the same step once it is resumed

@@ -83,6 +83,10 @@ class OpenTurn:
     session_id: str
     status: TurnStatus
     quiet_until: datetime
+    runs_until: datetime | None = None
+    """The time limit of tool calls that have begun and not ended."""
+    restarts: int = 0
+    """Since its last step was stored."""
 
 
 def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime) -> Turn:

@@ -360,8 +360,33 @@ async def test_what_ended_without_closing_its_turn_goes_on_from_what_is_stored(
     assert len(sink.at("/stored")) == 1
 
 
+async def test_an_approval_that_was_terminated_by_hand_costs_its_turn_a_restart(
+    api: Api, parley: AppHost, sink: Sink
+) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/by-hand"))]], content="done"))
+    approval = await api.approval(session_id)
+    async with httpx.AsyncClient(base_url=parley.base_url, trust_env=False) as host:
+        instances = "/runtime/webhooks/durabletask/instances"
+        [waiting] = (await host.get(f"{instances}?instanceIdPrefix={turn_id}:")).json()
+        ended = await host.post(f"{instances}/{waiting['instanceId']}/terminate?reason=by+hand")
+        assert ended.status_code == 202
+    aged = "UPDATE turns SET dispatched_at = now() - interval '1 day' WHERE id = %s"
+
+    async def restarted() -> bool:
+        await _sql(parley, aged, turn_id)
+        await _sweep(parley)
+        return f"turn restarted: {turn_id}" in parley.log()
+
+    await eventually(restarted, "the sweep to start it again")
+    await api.decide(approval["id"], "approve")
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert len(sink.at("/by-hand")) == 1
+
+
+@pytest.mark.harsh
 async def test_a_turn_whose_orchestration_does_not_move_is_brought_on(api: Api, parley: AppHost, sink: Sink) -> None:
-    """Its approval was terminated under it: the turn waits for an answer that nobody will give, and Durable calls it
+    """Its approval hears nothing any more: the turn waits for an answer that does not come, and Durable calls it
     running."""
     session_id = await api.session()
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/moved"))]], content="done"))

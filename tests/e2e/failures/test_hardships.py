@@ -28,7 +28,7 @@ async def _harsh(
         "DEVHOST_HARSH_SEED": "5",
         "DEVHOST_HARSH": f"all=0,{odds}",
         "DEVHOST_HARSH_SECOND": "0.05",
-        "TURN_STALLED_SECONDS": "2",
+        "TURN_STALLED_SECONDS": "1",
     }
     with contextlib.ExitStack() as running:
         stores = running.enter_context(own_stores())
@@ -43,8 +43,8 @@ async def _harsh(
 @pytest.mark.parametrize(
     ("odds", "told"),
     [
-        ("dead_worker=0.1", "the worker dies inside"),
-        ("lost_result=0.1", "is refused until the host restarts"),
+        ("dead_worker=0.05", "the worker dies inside"),
+        ("lost_result=0.05", "is refused until the host restarts"),
         ("lost_start=0.8", "was cut: "),
         ("unsaved_activity=0.4", "is not saved; it runs again"),
         ("repeated_activity=1", "runs once more"),

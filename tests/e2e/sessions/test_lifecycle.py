@@ -116,7 +116,9 @@ async def test_the_sweep_goes_on_with_an_erasure_that_was_cut(api: Api, parley: 
         await _sweep(parley)
         await eventually(ended, "the sweep to end what runs")
         await database.execute(
-            "UPDATE session_erasures SET attempted_at = now() - interval '1 hour' WHERE session_id = %s", [session_id]
+            "UPDATE session_erasures SET attempted_at = now() - i, told_at = told_at - i"
+            " FROM (SELECT interval '1 hour' AS i) x WHERE session_id = %s",
+            [session_id],
         )
 
         async def finished() -> bool:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from shared.adapters.redis.events import RedisEventLog
-from shared.durable.names import notification_instance
+from shared.durable.names import approval_instance, notification_instance
 from shared.errors import AppError, Conflict, ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
@@ -272,3 +272,25 @@ async def test_a_session_made_by_the_service_is_erased_with_the_key_that_made_it
 
     assert created
     assert second.id != first.id
+
+
+async def test_an_approval_that_began_to_ask_and_was_cut_is_among_the_instances(
+    stores: Stores, erasing: SessionErasure
+) -> None:
+    proposed = call("http_request", {"a": 1}, needs_approval=True)
+    posted = await stores.proposed(proposed)
+    await erasing.mark(posted.turn.session_id, ANN, if_match=None)
+    found = await erasing.erase_stores(posted.turn.session_id)
+    assert found is not None
+    assert approval_instance(posted.turn.id, proposed.id) in found[0].instances
+
+
+async def test_when_instances_were_told_to_end_is_kept_for_who_goes_on(stores: Stores, erasing: SessionErasure) -> None:
+    posted = await stores.turn()
+    await erasing.mark(posted.turn.session_id, ANN, if_match=None)
+    await erasing.erase_stores(posted.turn.session_id)
+    told_at = utc_now()
+    await erasing.told(posted.turn.session_id, now=told_at)
+    found = await erasing.erase_stores(posted.turn.session_id)
+    assert found is not None
+    assert found[0].told_at == told_at

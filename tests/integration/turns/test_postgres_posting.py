@@ -386,6 +386,61 @@ async def test_a_turn_may_be_silent_for_as_long_as_what_it_does_may_take(stores:
     assert await _quiet_until(stores, posted.turn.id) <= utc_now()
 
 
+async def test_a_late_repeat_of_an_earlier_step_takes_no_time_from_the_one_that_runs(stores: Stores) -> None:
+    posted = await stores.turn()
+    await stores.answer(posted.turn.id, 1, calls=[call()])
+    await stores.started(posted.turn.id, 2)
+    before = await _quiet_until(stores, posted.turn.id)
+    await stores.begin(posted.turn.id, 1)
+    assert await _quiet_until(stores, posted.turn.id) >= before
+
+
+async def test_a_pause_that_a_model_asked_for_is_no_silence(stores: Stores) -> None:
+    posted = await stores.turn()
+    await stores.started(posted.turn.id)
+    until = utc_now() + timedelta(hours=1)
+    await stores.steps.note_pause(posted.turn.id, until)
+    assert await _quiet_until(stores, posted.turn.id) == until
+
+
+async def test_what_a_process_of_an_older_version_runs_is_not_missed(stores: Stores) -> None:
+    """It writes no time when it begins a step, nor when it makes a turn."""
+    streams, fresh = await stores.turn(), await stores.turn()
+    await stores.started(streams.turn.id)
+    await stores.sql(b"UPDATE turns SET quiet_until = now() - interval '1 hour' WHERE id = %(t)s", t=streams.turn.id)
+    await stores.sql(
+        b"UPDATE turns SET quiet_until = NULL, created_at = created_at - interval '3 hours' WHERE id = %(t)s",
+        t=fresh.turn.id,
+    )
+    for turn in (streams, fresh):
+        assert await _quiet_until(stores, turn.turn.id) > utc_now() + timedelta(seconds=ANSWER_SECONDS)
+
+
+async def test_a_turn_may_wait_for_a_place_until_a_later_one_has_begun(stores: Stores) -> None:
+    waiting, running = await stores.turn(), await stores.turn()
+    ready = utc_now()
+    await asyncio.sleep(0.01)
+    later = await stores.turn()
+    await stores.started(running.turn.id)
+    assert await stores.turns.may_be_queued(ready, now=utc_now())
+    await stores.started(later.turn.id)
+    assert not await stores.turns.may_be_queued(ready, now=utc_now())
+    found = await stores.turns.look_again(waiting.turn.id)
+    assert found is not None
+    await stores.finish(waiting.turn.id)
+    assert await stores.turns.look_again(waiting.turn.id) is None
+    assert not await stores.turns.touch_dispatch(waiting.turn.id, now=utc_now())
+
+
+async def test_a_stored_step_ends_the_count_of_restarts(stores: Stores) -> None:
+    posted = await stores.turn()
+    await stores.turns.note_restart(posted.turn.id, most=5, now=utc_now())
+    await stores.answer(posted.turn.id)
+    found = await stores.turns.look_again(posted.turn.id)
+    assert found is not None
+    assert found.restarts == 0
+
+
 async def test_a_turn_that_waits_for_people_may_be_silent_until_the_deadline_and_then_only_until_the_decision(
     stores: Stores,
 ) -> None:

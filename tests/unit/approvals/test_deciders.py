@@ -22,7 +22,7 @@ from shared.sessions.approvals.deciders import (
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import NewDecision
 from shared.sessions.approvals.needed import grant_of, is_granted, requires_approval
-from shared.sessions.approvals.timing import timeout_seconds
+from shared.sessions.approvals.timing import notice_schedule, timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, refuse_unless_same
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
@@ -262,3 +262,21 @@ class TestAVoteThatChangedNothing:
 def test_a_policy_that_could_not_work_is_none(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ApprovalPolicy(**fields)
+
+
+class TestWhatIsStillToBeTold:
+    POLICY = ApprovalPolicy(reminder_seconds=600, escalate_after_seconds=1_500, escalation_role=Role.ADMIN)
+
+    def test_everything_when_it_is_asked_for(self) -> None:
+        schedule = notice_schedule(_record(self.POLICY), NOW)
+        assert (schedule.remind_at, schedule.reminded) == (NOW + timedelta(seconds=600), 0)
+        assert schedule.escalate_at == NOW + timedelta(seconds=1_500)
+
+    @pytest.mark.parametrize(("after_s", "number", "escalates"), [(599, 1, True), (600, 2, True), (1_800, 4, False)])
+    def test_nothing_again_that_was_due_under_an_orchestration_that_was_lost(
+        self, after_s: int, number: int, escalates: bool
+    ) -> None:
+        schedule = notice_schedule(_record(self.POLICY), NOW + timedelta(seconds=after_s))
+        assert schedule.remind_at == NOW + timedelta(seconds=600 * number)
+        assert schedule.reminded == number - 1
+        assert (schedule.escalate_at is not None) is escalates

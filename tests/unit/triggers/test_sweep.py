@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -56,6 +57,8 @@ class App:
         self.touched: list[str] = []
         self.asked: list[str] = []
         self.restarts = 0
+        self.is_open, self.has_backlog = True, False
+        self.current: OpenTurn | None = None
         self.calls: list[str] = []
         self.finished: list[tuple[str, TurnStatus, TurnError | None]] = []
         self.settings = SimpleNamespace(turn_stalled_seconds=120)
@@ -66,6 +69,8 @@ class App:
             sessions_with_idle_queue=self._store("idle_queue", []),
             to_look_at=self._store("open", [_open("unreadable"), _open("lives")]),
             touch_dispatch=self._touch,
+            look_again=self._again,
+            may_be_queued=self._queued,
         )
         self.approval_rows = SimpleNamespace(undelivered=self._store("undelivered", [("a1", "lives")]))
         self.lifecycle = SimpleNamespace(expired=self._store("expired", []))
@@ -79,7 +84,7 @@ class App:
         )
 
     def _store(self, name: str, answer: Any) -> Callable[..., Awaitable[Any]]:
-        async def ask(**arguments: object) -> Any:
+        async def ask(*_: object, **arguments: object) -> Any:
             self.asked.append(name)
             if name in self._away:
                 raise self._away[name]
@@ -87,8 +92,15 @@ class App:
 
         return ask
 
-    async def _touch(self, turn_id: str, *, now: datetime) -> None:
+    async def _touch(self, turn_id: str, *, now: datetime) -> bool:
         self.touched.append(turn_id)
+        return self.is_open
+
+    async def _again(self, turn_id: str) -> OpenTurn | None:
+        return self.current if self.is_open else None
+
+    async def _queued(self, since: datetime, *, now: datetime) -> bool:
+        return self.has_backlog
 
     async def _calls(self, turn_id: str) -> list[str]:
         return self.calls
@@ -161,6 +173,7 @@ CHANGED = "Non-Deterministic workflow detected: ... but the current replay execu
 async def looked_at(turn: OpenTurn, client: Client, app: App | None = None) -> tuple[App, Run]:
     app = app or App()
     run = run_of(app, client)
+    app.current = app.current or turn
     await run._open_turn(turn)
     return app, run
 
@@ -173,7 +186,7 @@ async def test_a_turn_that_is_silent_for_longer_than_it_may_be_is_ended_and_star
     client = Client(t1=State.Pending if status is TurnStatus.QUEUED else State.Running)
     app, _ = await looked_at(_open("t1", silent_s=silent_s, status=status), client)
     assert (client.terminated, client.started) == ((["t1"], ["t1"]) if restarted else ([], []))
-    assert app.touched == ([] if restarted else ["t1"])
+    assert app.touched == ["t1"]
     assert ("turn restarted: t1" in caplog.text) is restarted
 
 
@@ -194,7 +207,7 @@ async def test_what_does_not_end_is_not_started_again_beside_itself(monkeypatch:
 
     client.terminate = deaf  # type: ignore[method-assign]
     app, _ = await looked_at(_open("t1", silent_s=500), client)
-    assert (client.terminated, client.started, app.touched) == (["t1"], [], ["t1"])
+    assert (client.terminated, client.started, set(app.touched)) == (["t1"], [], {"t1"})
 
 
 @pytest.mark.parametrize("state", [State.Failed, State.Terminated, State.Completed, None])
@@ -236,6 +249,7 @@ async def test_what_turns_could_not_write_while_the_database_was_away_is_not_hel
     away = App(open=Transient(ErrorCode.DATABASE_ERROR, "away"))
     await run_of(away, client, sight).everything()
     app = App()
+    app.current = silent
     app.turn_rows.to_look_at = app._store("open", [silent])
     for seconds, restarted in ((0, False), (119, False), (121, True)):
         await run_of(app, client, sight, NOW + timedelta(seconds=seconds)).everything()
@@ -247,3 +261,41 @@ async def test_a_new_process_lets_turns_move_before_it_judges_them() -> None:
     app.turn_rows.to_look_at = app._store("open", [_open("t1", silent_s=500)])
     await run_of(app, client, sight).everything()
     assert (client.started, sight.since) == ([], NOW)
+
+
+async def test_a_turn_that_has_moved_or_ended_since_it_was_listed_is_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listed = _open("t1", silent_s=500)
+    client, app = Client(), App()
+    app.current = _open("t1", silent_s=-400)
+    await looked_at(listed, client, app)
+    app.is_open = False
+    for state in (State.Running, State.Completed, None):
+        client.states["t1"] = state
+        await looked_at(replace(listed, status=TurnStatus.QUEUED), client, app)
+    assert (client.terminated, client.started, app.finished) == ([], [], [])
+    assert "turn failed" not in caplog.text
+
+
+@pytest.mark.parametrize(("silent_s", "restarted"), [(121, False), (599, False), (601, True)])
+async def test_what_may_only_wait_for_a_place_is_given_five_times_as_long(silent_s: float, restarted: bool) -> None:
+    client, app = Client(), App()
+    app.has_backlog = True
+    await looked_at(_open("t1", silent_s=silent_s), client, app)
+    assert (client.started == ["t1"]) is restarted
+
+
+@pytest.mark.parametrize(("silent_s", "restarted"), [(479, False), (481, True)])
+async def test_each_restart_is_given_twice_the_time_of_the_one_before(silent_s: float, restarted: bool) -> None:
+    client = Client()
+    await looked_at(replace(_open("t1", silent_s=silent_s), restarts=2), client)
+    assert (client.started == ["t1"]) is restarted
+
+
+@pytest.mark.parametrize(("left_s", "restarted"), [(20, False), (-1, True)])
+async def test_a_lost_turn_waits_for_its_tool_that_still_runs(left_s: float, restarted: bool) -> None:
+    client = Client(t1=State.Failed)
+    client.words = LOST
+    await looked_at(replace(_open("t1"), runs_until=NOW + timedelta(seconds=left_s)), client)
+    assert (client.started == ["t1"]) is restarted

@@ -13,7 +13,7 @@ from shared.adapters.postgres.pool import PostgresPool, Row
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record
 from shared.adapters.postgres.sessions.sessions import cancel_open_turns
-from shared.durable.names import notification_instances
+from shared.durable.names import approval_instance, notification_instances
 from shared.errors import no_such_session
 from shared.sessions.approvals.notices import reminders_until
 from shared.sessions.life.erasure import Erasure, ErasureMark
@@ -82,6 +82,10 @@ class PostgresErasures:
         """Take durable instances off what is left."""
         await self._pool.execute(_Q["note_gone_instances"], {"session_id": session_id, "gone": list(instances)})
 
+    async def note_told(self, session_id: str, *, now: datetime) -> None:
+        """Durable instances were told to end."""
+        await self._pool.execute(_Q["note_told_instances"], {"session_id": session_id, "now": now})
+
     async def finish(self, session_id: str, tell: Callable[[], Awaitable[None]], *, now: datetime) -> bool:
         """Finish and `tell`, which happens once unless it is cut here. False while instances are left, or for the
         second of two who finish."""
@@ -108,6 +112,8 @@ def _instances(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row["instance_id"] is None:
             found.append(row["id"])
+        elif row["policy"] is None:
+            found.append(approval_instance(row["instance_id"], row["id"]))
         else:
             policy = ApprovalPolicy.model_validate(row["policy"])
             reminders = reminders_until(policy, row["requested_at"], row["until"])

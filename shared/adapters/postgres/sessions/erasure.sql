@@ -4,6 +4,7 @@ VALUES (%(session_id)s, %(user_id)s, %(now)s, %(now)s)
 ON CONFLICT (session_id) DO UPDATE -- a client-chosen id that was erased before, or a repeat before the rows went
 SET owner_id = excluded.owner_id, attempted_at = excluded.attempted_at, instances = NULL, finished_at = NULL,
     by_retention = false,
+    told_at = CASE WHEN session_erasures.finished_at IS NULL THEN session_erasures.told_at END,
     requested_at = CASE WHEN session_erasures.finished_at IS NULL THEN session_erasures.requested_at
                         ELSE excluded.requested_at END
 
@@ -22,6 +23,8 @@ FROM turns WHERE session_id = %(session_id)s
 UNION ALL
 SELECT id, instance_id, policy, requested_at, coalesce(decided_at, expires_at)
 FROM approvals WHERE session_id = %(session_id)s
+UNION ALL -- those that began to ask, and were cancelled before they did
+SELECT id, turn_id, NULL, NULL, NULL FROM tool_calls WHERE session_id = %(session_id)s AND needs_approval
 
 -- name: note_erased_rows
 UPDATE session_erasures
@@ -40,13 +43,16 @@ WHERE split_part(scope, '/', 3) = %(session_id)s
 DELETE FROM sessions WHERE id = %(session_id)s
 
 -- name: erasure
-SELECT session_id, owner_id, requested_at, instances, messages, turns, by_retention, incarnation
+SELECT session_id, owner_id, requested_at, told_at, instances, messages, turns, by_retention, incarnation
 FROM session_erasures WHERE session_id = %(session_id)s AND finished_at IS NULL
 
 -- name: note_gone_instances
 UPDATE session_erasures
 SET instances = (SELECT coalesce(array_agg(i), '{}') FROM unnest(instances) i WHERE i <> ALL (%(gone)s::text[]))
 WHERE session_id = %(session_id)s AND finished_at IS NULL
+
+-- name: note_told_instances
+UPDATE session_erasures SET told_at = %(now)s WHERE session_id = %(session_id)s AND finished_at IS NULL
 
 -- name: finish_erasure
 UPDATE session_erasures SET finished_at = %(now)s

@@ -147,6 +147,9 @@ class PostgresSteps:
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
         await self._pool.execute(_Q["add_usage"], {"turn_id": turn_id, **_usage(usage, now)})
 
+    async def note_pause(self, turn_id: str, until: datetime) -> None:
+        await self._pool.execute(_Q["note_pause"], {"turn_id": turn_id, "until": until})
+
     async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:
         await self._pool.execute(
             _Q["save_summary"],

@@ -80,6 +80,9 @@ FROM summary
 ORDER BY turn_number DESC, step DESC, ordinal DESC
 LIMIT %(limit)s + (SELECT count(*) FROM summary)
 
+-- name: note_pause
+UPDATE turns SET quiet_until = greatest(quiet_until, %(until)s) WHERE id = %(turn_id)s AND ended_at IS NULL
+
 -- name: save_summary
 -- And what it cost, once: whoever was faster has counted his own.
 WITH turn AS (
@@ -171,7 +174,8 @@ UPDATE messages SET left_out = NULL WHERE id = (SELECT message_id FROM turns WHE
 -- A stored step that is asked for again: whoever did it was cut off before it could say so, perhaps before it had sent
 -- everything. The higher attempt lets its text be sent whole once more. What comes after it begins at once.
 WITH turn AS (
-    UPDATE turns SET quiet_until = %(now)s
+    -- Also when it comes late, while a later step streams: that one may take its time.
+    UPDATE turns SET quiet_until = CASE WHEN steps > %(step)s THEN greatest(quiet_until, %(now)s) ELSE %(now)s END
     WHERE id = %(turn_id)s AND EXISTS (
         SELECT FROM messages WHERE turn_id = %(turn_id)s AND step = %(step)s AND ordinal = 0 AND status <> 'streaming')
 )
@@ -208,7 +212,7 @@ WITH session AS (
         reasoning_tokens = reasoning_tokens + %(reasoning_tokens)s,
         cost_usd = CASE WHEN %(cost_usd)s::numeric IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + %(cost_usd)s END,
         counted_tokens = counted_tokens + %(input_tokens)s + %(output_tokens)s,
-        finish_reason = %(finish_reason)s, quiet_until = %(now)s,
+        finish_reason = %(finish_reason)s, quiet_until = %(now)s, restarts = 0,
         error_code = coalesce(%(error_code)s, error_code), error_detail = coalesce(%(error_detail)s, error_detail)
     FROM message WHERE turns.id = message.turn_id
     RETURNING turns.requested_by

@@ -31,7 +31,7 @@ from shared.adapters.postgres.turns.posting import (
     message_row,
 )
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
-from shared.ids import new_id
+from shared.ids import first_id_at, new_id
 from shared.sessions.events import EventTarget, feed_name
 from shared.sessions.limits.budgets import usage_day
 from shared.sessions.models import (
@@ -265,9 +265,22 @@ class PostgresTurns:
         """Open turns whose orchestration was asked for, or looked at, before then; those that wait for people apart."""
         rows = await self._pool.fetch_all(
             _Q["turns_to_look_at"],
-            {"running_before": running_before, "waiting_before": waiting_before, "limit": limit},
+            {"running_before": running_before, "waiting_before": waiting_before, "limit": limit, "turn_id": None},
         )
-        return [OpenTurn(row["id"], row["session_id"], TurnStatus(row["status"]), row["quiet_until"]) for row in rows]
+        return [_open_turn(row) for row in rows]
+
+    async def look_again(self, turn_id: str) -> OpenTurn | None:
+        """A turn of `to_look_at` as it is now; None when it has ended, or is or was just suspended."""
+        parameters = {"running_before": None, "waiting_before": None, "limit": 1, "turn_id": turn_id}
+        row = await self._pool.fetch_one(_Q["turns_to_look_at"], parameters)
+        return None if row is None else _open_turn(row)
+
+    async def may_be_queued(self, since: datetime, *, now: datetime) -> bool:
+        """Whether what became ready at `since` may still wait for a place: another turn runs, and none that was made
+        later has begun."""
+        row = await self._pool.fetch_one(_Q["queue_passed"], {"later_ids": first_id_at(since), "now": now})
+        assert row is not None
+        return bool(row["busy"] and not row["passed"])
 
     async def calls_for_approval(self, turn_id: str) -> list[str]:
         """Ids of the turn's tool calls that people are asked for."""
@@ -283,6 +296,17 @@ class PostgresTurns:
         rows = await self._pool.fetch_all(_Q["idle_sessions_with_queue"], {"before": before, "limit": limit})
         return [row["session_id"] for row in rows]
 
-    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> None:
-        """Note that the orchestration was asked for again."""
-        await self._pool.execute(_Q["touch_dispatch"], {"turn_id": turn_id, "now": now})
+    async def touch_dispatch(self, turn_id: str, *, now: datetime) -> bool:
+        """Note that the orchestration was looked at, or asked for again. False when the turn has ended."""
+        return await self._pool.execute(_Q["touch_dispatch"], {"turn_id": turn_id, "now": now}) > 0
+
+
+def _open_turn(row: Row) -> OpenTurn:
+    return OpenTurn(
+        row["id"],
+        row["session_id"],
+        TurnStatus(row["status"]),
+        quiet_until=row["quiet_until"],
+        runs_until=row["runs_until"],
+        restarts=row["restarts"],
+    )

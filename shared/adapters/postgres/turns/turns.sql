@@ -181,18 +181,34 @@ WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
 -- name: turns_to_look_at
 -- With the time until which each may be silent: what its newest step may take, and what its calls and the people who are
 -- asked may; not before its session was resumed. A turn of an older version has none yet.
-SELECT t.id, t.session_id, t.status,
+-- A process of an older version beside this one writes none while it streams, nor before.
+SELECT t.id, t.session_id, t.status, t.restarts, running.until AS runs_until,
        greatest(
-           coalesce(t.quiet_until, t.created_at + interval '1 hour'), s.hold_told_at,
-           (SELECT max(coalesce(c.ended_at, c.begun_at + make_interval(secs => (t.plan ->> 'tool_timeout_seconds')::float8)))
-            FROM tool_calls c WHERE c.turn_id = t.id),
+           coalesce(t.quiet_until, greatest(t.created_at, t.started_at, t.dispatched_at) + interval '1 hour'), s.hold_told_at,
+           running.until,
+           (SELECT max(c.ended_at) FROM tool_calls c WHERE c.turn_id = t.id),
+           (SELECT max(m.created_at) + interval '10 minutes' FROM messages m
+            WHERE m.turn_id = t.id AND m.status = 'streaming' AND m.created_at > t.quiet_until),
            (SELECT max(coalesce(a.decided_at, a.expires_at)) FROM approvals a WHERE a.turn_id = t.id)
        ) AS quiet_until
 FROM turns t JOIN sessions s ON s.id = t.session_id
+CROSS JOIN LATERAL (
+    SELECT max(c.begun_at + make_interval(secs => (t.plan ->> 'tool_timeout_seconds')::float8)) AS until
+    FROM tool_calls c WHERE c.turn_id = t.id AND c.ended_at IS NULL
+) running
 WHERE t.ended_at IS NULL AND s.status <> 'SUSPENDED' AND NOT (s.hold_pending AND s.hold_told_at IS NULL)
-  AND t.dispatched_at < CASE WHEN t.status = 'waiting_approval' THEN %(waiting_before)s ELSE %(running_before)s END
+  AND CASE WHEN %(turn_id)s::text IS NULL
+      THEN t.dispatched_at < CASE WHEN t.status = 'waiting_approval' THEN %(waiting_before)s::timestamptz
+                             ELSE %(running_before)s::timestamptz END
+      ELSE t.id = %(turn_id)s AND t.dispatched_at IS NOT NULL END
 ORDER BY t.dispatched_at
 LIMIT %(limit)s
+
+-- name: queue_passed
+-- Whether a turn that became ready then has only to wait for its turn. Ids begin with their time. passed: a turn that was made
+-- later has begun. busy: another one runs, and may hold what this one waits for.
+SELECT EXISTS (SELECT FROM turns WHERE id > %(later_ids)s AND started_at IS NOT NULL) AS passed,
+       EXISTS (SELECT FROM turns WHERE ended_at IS NULL AND quiet_until > %(now)s AND status = 'running') AS busy
 
 -- name: idle_sessions_with_queue
 SELECT DISTINCT t.session_id FROM turns t JOIN sessions s ON s.id = t.session_id

@@ -3,3 +3,7 @@
 
 ALTER TABLE turns ADD COLUMN quiet_until timestamptz;
 ALTER TABLE turns ADD COLUMN restarts smallint NOT NULL DEFAULT 0;
+
+-- When orchestrations of an erased session were told to end: one that is purged before that arrives comes back as a row.
+
+ALTER TABLE session_erasures ADD COLUMN told_at timestamptz;
