@@ -150,6 +150,8 @@ class FileKind(StrEnum):
     CSV = "csv"  # separated by comma, semicolon, tab or bar
     XLSX = "xlsx"
     DOCX = "docx"
+    PPTX = "pptx"
+    EML = "eml"  # an e-mail message
     PDF = "pdf"
     IMAGE = "image"
     BINARY = "binary"  # anything else: stored, but not readable

@@ -23,9 +23,12 @@ from shared.sessions.files.readers.analysis import (
 )
 from shared.sessions.files.readers.csv import CsvStrategy
 from shared.sessions.files.readers.docx import DocxStrategy
+from shared.sessions.files.readers.eml import EmlStrategy
 from shared.sessions.files.readers.image import ImageStrategy
 from shared.sessions.files.readers.json import JsonStrategy
+from shared.sessions.files.readers.named import NamedStrategy
 from shared.sessions.files.readers.pdf import PdfStrategy
+from shared.sessions.files.readers.pptx import PptxStrategy
 from shared.sessions.files.readers.text import MarkdownStrategy, TextStrategy
 from shared.sessions.files.readers.xlsx import XlsxStrategy
 from shared.sessions.models import FileKind
@@ -36,6 +39,9 @@ _DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
     ImageStrategy(),
     XlsxStrategy(),
     DocxStrategy(),
+    PptxStrategy(),
+    NamedStrategy(),
+    EmlStrategy(),
     JsonStrategy(),
     CsvStrategy(),
     MarkdownStrategy(),

@@ -42,19 +42,38 @@ def paragraphs(*texts: str) -> str:
     return f'<w:document xmlns:w="urn:w"><w:body>{inner}</w:body></w:document>'
 
 
-def xlsx(rows: str, *, shared: str = "", styles: str = "", stored: bool = False) -> io.BytesIO:
-    """A workbook with one sheet; `rows` is the XML inside of `sheetData`."""
+def xlsx(
+    rows: str,
+    *,
+    shared: str = "",
+    styles: str = "",
+    stored: bool = False,
+    properties: str = "",
+    sheet: str = 'name="Data"',
+    parts: Mapping[str, str] | None = None,
+) -> io.BytesIO:
+    """A workbook with one sheet; `rows` is the XML inside of `sheetData`, `sheet` the attributes of the sheet."""
     return zipped(
         {
-            "xl/workbook.xml": '<workbook xmlns:r="urn:r"><sheets><sheet name="Data" r:id="r1"/></sheets></workbook>',
-            "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_RELS}">'
-            '<Relationship Id="r1" Target="worksheets/sheet1.xml"/></Relationships>',
+            "xl/workbook.xml": f'<workbook xmlns:r="urn:r">{properties}<sheets><sheet {sheet} r:id="r1"/></sheets>'
+            "</workbook>",
+            "xl/_rels/workbook.xml.rels": rels(r1="worksheet worksheets/sheet1.xml"),
             "xl/worksheets/sheet1.xml": f"<worksheet><sheetData>{rows}</sheetData></worksheet>",
             **({"xl/sharedStrings.xml": f"<sst>{shared}</sst>"} if shared else {}),
             **({"xl/styles.xml": f"<styleSheet>{styles}</styleSheet>"} if styles else {}),
+            **(parts or {}),
         },
         stored=stored,
     )
+
+
+def rels(**targets: str) -> str:
+    """The part that relates ids to targets: `r1="header header1.xml"`."""
+    inner = "".join(
+        f'<Relationship Id="{key}" Type="urn:relationships/{target.split()[0]}" Target="{target.split()[1]}"/>'
+        for key, target in targets.items()
+    )
+    return f'<Relationships xmlns="{_RELS}">{inner}</Relationships>'
 
 
 def png(width: int, height: int) -> io.BytesIO:

@@ -50,6 +50,39 @@ def shared_text_in_every_cell() -> io.BytesIO:
     return documents.xlsx(rows * 20, shared=f"<si><t>{'x' * 4_000_000}</t></si>", stored=True)
 
 
+def note_bomb() -> io.BytesIO:
+    """A small body whose footnotes unpack to 90 MiB."""
+    return documents.zipped(
+        {
+            "word/document.xml": "<document/>",
+            "word/_rels/document.xml.rels": documents.rels(a="footnotes footnotes.xml"),
+            "word/footnotes.xml": b"<a>" + b" " * (90 * MIB) + b"</a>",
+        }
+    )
+
+
+def slide_entities() -> io.BytesIO:
+    return documents.zipped({"ppt/presentation.xml": LAUGHS})
+
+
+def comment_bomb() -> io.BytesIO:
+    parts = {
+        "xl/worksheets/_rels/sheet1.xml.rels": documents.rels(a="comments ../comments1.xml"),
+        "xl/comments1.xml": "<a>" * 100_000,
+    }
+    return documents.xlsx("<row/>", parts=parts)
+
+
+def endless_parts() -> io.BytesIO:
+    head = b"From: a@example.org\nTo: b@example.org\nSubject: x\nContent-Type: multipart/mixed; boundary=b\n\n"
+    return io.BytesIO(head + b"--b\n\nx\n" * 100_000)
+
+
+def endless_head() -> io.BytesIO:
+    head = b"From: a@example.org\nTo: b@example.org\nSubject: x\nMIME-Version: 1.0\n"
+    return io.BytesIO(head + b"X-Trace: " + b"y" * (20 * MIB) + b"\n\nbody")
+
+
 def pdf_page_loop() -> io.BytesIO:
     return documents.pdf(b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[2 0 R 2 0 R]/Count 9>>")
 
@@ -92,6 +125,11 @@ REFUSED: dict[str, tuple[Callable[[], io.BytesIO], str]] = {
     "json of a million lists": (lambda: io.BytesIO(b"[" + b"[]," * 1_000_000 + b"[]]"), "values"),
     "image of a gigapixel": (lambda: documents.png(40_000, 40_000), "pixels"),
     "image beyond the limit": (lambda: documents.png(10_000, 10_000), "pixels"),
+    "notes compressed too well": (note_bomb, "compressed"),
+    "xml entities in a presentation": (slide_entities, "document type"),
+    "comments nested too deep": (comment_bomb, "nested"),
+    "message with endless parts": (endless_parts, "parts"),
+    "message with an endless head": (endless_head, "head"),
     "pdf whose pages hold each other": (pdf_page_loop, "(?i)damaged|pages|memory"),
 }  # fmt: skip
 

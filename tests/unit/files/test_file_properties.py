@@ -50,6 +50,28 @@ def valid(kind: str) -> bytes:
         "webp": io.BytesIO(bytes.fromhex("524946461a000000574542505650384c0d0000002f00000010071011118888fe0700")),
         "json": io.BytesIO(b'{"a": [1, {"b": null}], "c": "\\u00e9"}'),
         "csv": io.BytesIO(b'a,b\n"x ""y""",2\n3,4\n'),
+        "pptx": documents.zipped(
+            {
+                "ppt/presentation.xml": '<p xmlns:r="urn:r"><sldId id="1" r:id="r1"/></p>',
+                "ppt/_rels/presentation.xml.rels": documents.rels(r1="slide slides/slide1.xml"),
+                "ppt/slides/slide1.xml": "<sld><sp><p><r><t>one</t></r></p></sp></sld>",
+            },
+            stored=True,
+        ),
+        "docx notes": documents.zipped(
+            {
+                "word/document.xml": '<document><p><r><footnoteReference id="1"/><t>a</t></r></p></document>',
+                "word/_rels/document.xml.rels": documents.rels(r1="footnotes footnotes.xml", r2="styles styles.xml"),
+                "word/footnotes.xml": '<footnotes><footnote id="1"><p><r><t>n</t></r></p></footnote></footnotes>',
+                "word/styles.xml": '<styles><style styleId="a"><basedOn val="a"/></style></styles>',
+            },
+            stored=True,
+        ),
+        "eml": io.BytesIO(
+            b"From: a@example.org\nTo: b@example.org\nSubject: =?utf-8?q?x=C3=A4?=\nMIME-Version: 1.0\n"
+            b'Content-Type: multipart/alternative; boundary="b"\n\n--b\nContent-Type: text/plain; charset=utf-8\n'
+            b"Content-Transfer-Encoding: base64\n\neMOkCg==\n--b\nContent-Type: text/html\n\n<p>x</p>\n--b--\n"
+        ),
     }[kind].getvalue()
 
 
@@ -65,7 +87,9 @@ def test_any_text_in_any_unicode_encoding(text: str, encoding: str) -> None:
     outcome(text.encode(encoding))
 
 
-@pytest.mark.parametrize("kind", ["docx", "xlsx", "png", "gif", "tiff", "jpeg", "webp", "json", "csv"])
+@pytest.mark.parametrize(
+    "kind", ["docx", "docx notes", "xlsx", "pptx", "eml", "png", "gif", "tiff", "jpeg", "webp", "json", "csv"]
+)
 @given(changes=st.lists(st.tuples(st.integers(0, 4_000), st.integers(0, 255)), max_size=6), cut=st.integers(0, 200))
 @settings(max_examples=80, deadline=None)
 def test_a_valid_file_with_damage(kind: str, changes: list[tuple[int, int]], cut: int) -> None:

@@ -696,7 +696,7 @@ export interface components {
          * FileKind
          * @enum {string}
          */
-        FileKind: "text" | "markdown" | "json" | "csv" | "xlsx" | "docx" | "pdf" | "image" | "binary";
+        FileKind: "text" | "markdown" | "json" | "csv" | "xlsx" | "docx" | "pptx" | "eml" | "pdf" | "image" | "binary";
         /**
          * FinishReason
          * @description How an answer ended.

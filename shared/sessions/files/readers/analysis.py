@@ -95,6 +95,11 @@ class TextSink:
         self._parts: list[str] = []
         self.is_cut = False
 
+    @property
+    def room(self) -> int:
+        """How many characters are still kept."""
+        return self._room
+
     def add(self, text: str) -> None:
         if len(text) > self._room:
             text = text[: self._room]
@@ -113,12 +118,16 @@ class TextSink:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file under analysis. file: seekable; size_bytes: measured, not claimed."""
+    """One file under analysis. file: seekable; size_bytes: measured, not claimed.
+
+    known: what one strategy found out about the whole file and the next would ask again.
+    """
 
     file: BinaryIO
     size_bytes: int
     limits: Limits
     deadline: Deadline
+    known: dict[str, object] = field(default_factory=dict)
 
     def head(self, size: int) -> bytes:
         """The first `size` bytes; leaves the position after them."""

@@ -11,7 +11,10 @@ from typing import Any
 from shared.sessions.files.readers.analysis import Limits, too_large
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d+)?|[.,]\d+)([eE][+-]?\d{1,3})?%?")
+_NUMBER = re.compile(
+    r"[+-]?(\d+([.,]\d+)?|[.,]\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}([.'\u2019 \u00a0\u202f]\d{3})+(,\d+)?)"
+    r"([eE][+-]?\d{1,3})? ?%?"
+)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 _BOOLEANS = frozenset({"true", "false", "yes", "no"})
 _MAX_NAME_CHARS = 100
@@ -43,6 +46,7 @@ class Columns:
         self._names: list[str] = []
         self._first: list[str] = []
         self._types: list[set[str]] = []
+        self._last: list[str] = []  # merged with the next row, since the last one may hold totals
 
     def add(self, cells: list[str], types: list[str] | None = None) -> None:
         """Add one row. types: if the file itself states them. Raises AnalysisError beyond the limits."""
@@ -56,13 +60,27 @@ class Columns:
         if self.rows == 1:
             self._names, self._first = [cell.strip()[:_MAX_NAME_CHARS] for cell in cells], types
             return
+        self._merge(self._last)
+        self._last = types
         while len(self._types) < len(types):
             self._types.append(set())
+
+    def has_totals(self) -> bool:
+        """Whether the last row begins with a word where all others have numbers or dates."""
+        if self.rows < 4 or not self._last:
+            return False
+        first = next((index for index, kind in enumerate(self._last) if kind != "empty"), 0)
+        above = self._types[first] - {"empty"}
+        return self._last[first] == "text" and bool(above) and "text" not in above
+
+    def _merge(self, types: list[str]) -> None:
         for known, new in zip(self._types, types, strict=False):
             known.add(new)
 
     def facts(self) -> dict[str, Any]:
         """`rows` without the header, `columns` with name and type; at most 100 columns are listed."""
+        if not self.has_totals():
+            self._merge(self._last)
         has_header = set(self._first) in ({"text"}, {"text", "empty"})
         seen = [set(kinds) for kinds in self._types] + [set() for _ in self._first[len(self._types) :]]
         if not has_header:

@@ -1,91 +1,96 @@
-"""Word documents: the text of the body with headings, lists and tables.
+"""Word documents: the body with headings, lists, tables and text boxes, then notes, comments, headers and footers.
 
-Invariant: only the document body is read, as a stream; images, macros, links and embedded objects are never opened.
+Invariant: every part is read as a stream; images, macros, links and embedded objects are never opened. The text is that
+of the document with all its tracked changes accepted: what was deleted is left out, and what was moved stands once.
 """
 
 from __future__ import annotations
 
-import re
-
 from shared.sessions.files.readers.analysis import Analysis, Job, TextSink
-from shared.sessions.files.readers.zipped import Archive, holds_part
+from shared.sessions.files.readers.docx_story import References, Story
+from shared.sessions.files.readers.docx_styles import Styles, read_styles
+from shared.sessions.files.readers.relations import Relation, relations
+from shared.sessions.files.readers.zipped import Archive, is_archive
 from shared.sessions.models import FileKind
 
-_BODY = "word/document.xml"
 _MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-_HEADING = re.compile(r"heading\s?([1-6])", re.IGNORECASE)
+_MAX_MARGINS = 100  # parts with headers and footers
+_MAX_MARGIN_CHARS = 2_000
 
 
 class DocxStrategy:
     def recognise(self, job: Job) -> bool:
-        return holds_part(job, _BODY)
+        return is_archive(job) and _body(Archive(job)) is not None
 
     def analyze(self, job: Job) -> Analysis:
         archive = Archive(job)
-        body = _Body(TextSink(job.limits.max_text_chars))
-        archive.parse(_BODY, start=body.start, end=body.end, data=body.data)
-        warnings = body.sink.warnings()
-        if body.images:
-            warnings.append(f"{body.images} images or objects were not read.")
-        if any(name.endswith("vbaProject.bin") for name in archive.names):
-            warnings.append("The document holds macros; they were not read.")
-        facts = {
+        part = _body(archive) or ""
+        linked = relations(archive, part)
+        styles = read_styles(archive, [relation.part for relation in linked if relation.kind == "styles"])
+        sink, references = TextSink(job.limits.max_text_chars), References()
+        body = Story(sink, styles, references, max_chars=job.limits.max_text_chars)
+        archive.parse(part, start=body.start, end=body.end, data=body.data)
+        facts: dict[str, int] = {
             "size_bytes": job.size_bytes,
             "paragraphs": body.paragraphs,
             "tables": body.tables,
             "characters": body.chars,
         }
-        return Analysis(FileKind.DOCX, _MEDIA_TYPE, body.sink.text(), facts, tuple(warnings))
+        for kind, title in (("footnotes", "Footnotes"), ("endnotes", "Endnotes"), ("comments", "Comments")):
+            count = _add_notes(archive, linked, kind, title, sink, styles, references)
+            if count:
+                facts[kind] = count
+        _add_margins(archive, linked, sink, styles)
+        return Analysis(FileKind.DOCX, _MEDIA_TYPE, sink.text(), facts, (*_warnings(body, archive), *sink.warnings()))
 
 
-class _Body:
-    """Callbacks of one pass. A paragraph becomes a line, and a table row becomes one line with tabs."""
+def _body(archive: Archive) -> str | None:
+    """The main part; some programs number it."""
+    if "word/document.xml" in archive.names:
+        return "word/document.xml"
+    named = (relation.part for relation in relations(archive, "") if relation.kind == "officeDocument")
+    return next((part for part in named if part.startswith("word/")), None)
 
-    def __init__(self, sink: TextSink) -> None:
-        self.sink = sink
-        self.paragraphs = self.tables = self.images = self.chars = 0
-        self._in_text = False
-        self._row_depth = 0
-        self._prefix = ""
 
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "t":
-            self._in_text = True
-        elif tag == "p":
-            self.paragraphs += 1
-            self._prefix = ""
-        elif tag == "pStyle":
-            heading = _HEADING.fullmatch(attributes.get("val", ""))
-            self._prefix = "#" * int(heading[1]) + " " if heading else ""
-        elif tag == "numPr":
-            self._prefix = self._prefix or "- "
-        elif tag == "tab":
-            self.sink.add("\t")
-        elif tag in ("br", "cr"):
-            self.sink.add("\n")
-        elif tag == "tbl":
-            self.tables += 1
-        elif tag == "tr":
-            self._row_depth += 1
-        elif tag in ("drawing", "pict", "object"):
-            self.images += 1
+def _add_notes(
+    archive: Archive,
+    linked: list[Relation],
+    kind: str,
+    title: str,
+    sink: TextSink,
+    styles: Styles,
+    references: References,
+) -> int:
+    """The notes of one kind, one line each; returns how many there are."""
+    notes = Story(sink, styles, references, max_chars=0, notes=kind, title=title)
+    for relation in linked:
+        if relation.kind == kind:
+            archive.parse(relation.part, start=notes.start, end=notes.end, data=notes.data)
+    return notes.notes_written
 
-    def end(self, tag: str) -> None:
-        if tag == "t":
-            self._in_text = False
-        elif tag == "p":
-            self.sink.add(" " if self._row_depth else "\n")
-        elif tag == "tc":
-            self.sink.add("\t")
-        elif tag == "tr":
-            self._row_depth -= 1
-            self.sink.add("\n")
 
-    def data(self, text: str) -> None:
-        if not self._in_text:
-            return
-        if self._prefix:
-            self.sink.add(self._prefix)
-            self._prefix = ""
-        self.chars += len(text)
-        self.sink.add(text)
+def _add_margins(archive: Archive, linked: list[Relation], sink: TextSink, styles: Styles) -> None:
+    """Headers and footers, each text once: most documents have the same one for several kinds of pages."""
+    seen: set[tuple[str, str]] = set()
+    margins = [relation for relation in linked if relation.kind in ("header", "footer")][:_MAX_MARGINS]
+    for relation in sorted(margins, key=lambda relation: relation.kind, reverse=True):
+        own = TextSink(_MAX_MARGIN_CHARS)
+        story = Story(own, styles, References(), max_chars=_MAX_MARGIN_CHARS)
+        archive.parse(relation.part, start=story.start, end=story.end, data=story.data)
+        text = " ".join(own.text().split())
+        if text and (relation.kind, text) not in seen:
+            seen.add((relation.kind, text))
+            sink.add(f"{relation.kind.capitalize()}: {text}\n")
+
+
+def _warnings(body: Story, archive: Archive) -> list[str]:
+    found = []
+    if body.images:
+        found.append(f"{body.images} images or objects were not read.")
+    if body.deletions:
+        found.append("The document has tracked changes; they were read as accepted.")
+    if body.hidden_runs:
+        found.append("The document has hidden text; it was read, too.")
+    if any(name.endswith("vbaProject.bin") for name in archive.names):
+        found.append("The document holds macros; they were not read.")
+    return found

@@ -16,7 +16,7 @@ from shared.sessions.files.readers.analysis import (
     TextSink,
     too_large,
 )
-from shared.sessions.files.readers.encoding import Encoding, detect_encoding
+from shared.sessions.files.readers.encoding import Encoding, beginning, detect_encoding, pieces
 from shared.sessions.files.readers.text import read_plain
 from shared.sessions.models import FileKind
 
@@ -32,7 +32,7 @@ class JsonStrategy:
         encoding = detect_encoding(job)
         if encoding is None:
             return False
-        head = job.head(4096).decode(encoding.name, errors="replace").strip()
+        head = beginning(job, encoding, 4096).strip()
         if head[:1] == "[":  # many logs and INI files begin with a bracketed word
             return re.match(r'\[\s*(["\[\]{\d-]|true|false|null|\Z)', head) is not None and self._ends(
                 job, encoding, "]"
@@ -43,7 +43,7 @@ class JsonStrategy:
         import orjson
 
         encoding = detect_encoding(job) or Encoding("utf-8", is_guess=True)
-        text = job.head(job.size_bytes).decode(encoding.name, errors="replace")
+        text = "".join(pieces(job, encoding))
         depth, values = _measure(text, job)
         try:
             document = orjson.loads(text)

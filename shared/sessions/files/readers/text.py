@@ -10,7 +10,7 @@ import re
 from itertools import islice
 
 from shared.sessions.files.readers.analysis import Analysis, Job, TextSink
-from shared.sessions.files.readers.encoding import Encoding, detect_encoding, pieces
+from shared.sessions.files.readers.encoding import Encoding, beginning, detect_encoding, pieces
 from shared.sessions.models import FileKind
 
 _MARKDOWN_SIGNS = (
@@ -44,7 +44,7 @@ class MarkdownStrategy:
         encoding = detect_encoding(job)
         if encoding is None:
             return False
-        sample = next(pieces(job, encoding), "")[:_SAMPLE_CHARS]
+        sample = beginning(job, encoding, _SAMPLE_CHARS)
         outside_fences = re.sub(r"^(```|~~~).*?^\1", r"\1", sample, flags=re.MULTILINE | re.DOTALL)
         if _CODE_SIGNS.search(outside_fences):
             return False
@@ -69,7 +69,9 @@ def read_plain(job: Job, kind: FileKind, media_type: str) -> Analysis:
     sink = TextSink(job.limits.max_text_chars)
     lines, chars, last = 0, 0, ""
     for piece in pieces(job, encoding):
-        lines += piece.count("\n")
+        # CR LF is one end of a line, also when a piece ends between the two.
+        ends = piece.count("\n") + piece.count("\r") - piece.count("\r\n")
+        lines += ends - (last == "\r" and piece.startswith("\n"))
         chars += len(piece)
         last = piece[-1:] or last
         sink.add(piece)
@@ -77,6 +79,6 @@ def read_plain(job: Job, kind: FileKind, media_type: str) -> Analysis:
         "size_bytes": job.size_bytes,
         "encoding": encoding.name,
         "characters": chars,
-        "lines": lines + (last != "\n"),
+        "lines": lines + (last not in ("\n", "\r")),
     }
     return Analysis(kind, media_type, sink.text(), facts, (*encoding.warnings(), *sink.warnings()))

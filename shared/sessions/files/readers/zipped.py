@@ -29,11 +29,13 @@ type End = Callable[[str], None]
 type Data = Callable[[str], None]
 
 
+def is_archive(job: Job) -> bool:
+    return job.head(4) in (b"PK\x03\x04", _END_MARK)
+
+
 def holds_part(job: Job, name: str) -> bool:
     """Whether the file is an archive with this part. Raises AnalysisError for a hostile archive."""
-    if job.head(4) not in (b"PK\x03\x04", _END_MARK):
-        return False
-    return name in Archive(job).names
+    return is_archive(job) and name in Archive(job).names
 
 
 class Archive:
