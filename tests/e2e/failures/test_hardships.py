@@ -15,7 +15,7 @@ from tests.e2e.support.client import Api, eventually, open_api, post_call, scrip
 from tests.e2e.support.processes import ROOT, AppHost, Sink, running_host
 from tests.e2e.support.stack import own_environment, own_stores, swept
 
-TURNS = 6
+TURNS = 4
 
 
 @contextlib.asynccontextmanager

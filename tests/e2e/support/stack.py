@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 import redis
 
@@ -103,12 +104,19 @@ def harsh_parley(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink:
 
 @contextlib.contextmanager
 def swept(host: AppHost) -> Iterator[None]:
-    """Run the sweep every second."""
+    """Run the sweep every second, as if fifteen had passed for it since the last time."""
     ended = threading.Event()
 
     def sweep() -> None:
-        with httpx.Client(base_url=host.base_url, trust_env=False) as client:
+        with (
+            httpx.Client(base_url=host.base_url, trust_env=False) as client,
+            psycopg.connect(host.environment["POSTGRES_URL"], autocommit=True) as database,
+        ):
             while not ended.wait(1.0):
+                database.execute(
+                    "UPDATE turns SET dispatched_at = dispatched_at - interval '15 seconds'"
+                    " WHERE ended_at IS NULL AND dispatched_at IS NOT NULL"
+                )
                 with contextlib.suppress(httpx.HTTPError):  # a host that stops
                     client.post("/admin/functions/sweep", json={"input": ""})
 

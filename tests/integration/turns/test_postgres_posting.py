@@ -392,7 +392,16 @@ async def test_a_late_repeat_of_an_earlier_step_takes_no_time_from_the_one_that_
     await stores.started(posted.turn.id, 2)
     before = await _quiet_until(stores, posted.turn.id)
     await stores.begin(posted.turn.id, 1)
-    assert await _quiet_until(stores, posted.turn.id) >= before
+    assert await _quiet_until(stores, posted.turn.id) == before
+
+
+async def test_what_a_restarted_turn_says_again_takes_no_time(stores: Stores) -> None:
+    posted = await stores.turn()
+    for step in (1, 2):
+        await stores.answer(posted.turn.id, step, calls=[call()])
+    for step in (1, 2):
+        await stores.begin(posted.turn.id, step)
+        assert await _quiet_until(stores, posted.turn.id) <= utc_now()
 
 
 async def test_a_pause_that_a_model_asked_for_is_no_silence(stores: Stores) -> None:

@@ -17,7 +17,11 @@ WITH session AS (
 ), turn AS (
     UPDATE turns
     SET status = 'running', started_at = coalesce(started_at, %(now)s), steps = greatest(steps, %(step)s),
-        quiet_until = %(quiet_until)s
+        -- A step that is stored is only said again.
+        quiet_until = CASE WHEN EXISTS (
+            SELECT FROM messages m
+            WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0 AND m.status <> 'streaming'
+        ) THEN turns.quiet_until ELSE %(quiet_until)s END
     FROM session
     WHERE id = %(turn_id)s AND ended_at IS NULL AND cancel_requested_at IS NULL
     RETURNING id, session_id, number, branch, requested_by, plan, input_tokens + output_tokens AS used_tokens,
@@ -174,8 +178,8 @@ UPDATE messages SET left_out = NULL WHERE id = (SELECT message_id FROM turns WHE
 -- A stored step that is asked for again: whoever did it was cut off before it could say so, perhaps before it had sent
 -- everything. The higher attempt lets its text be sent whole once more. What comes after it begins at once.
 WITH turn AS (
-    -- Also when it comes late, while a later step streams: that one may take its time.
-    UPDATE turns SET quiet_until = CASE WHEN steps > %(step)s THEN greatest(quiet_until, %(now)s) ELSE %(now)s END
+    -- Never earlier: it may come late, while a later step streams.
+    UPDATE turns SET quiet_until = greatest(quiet_until, %(now)s)
     WHERE id = %(turn_id)s AND EXISTS (
         SELECT FROM messages WHERE turn_id = %(turn_id)s AND step = %(step)s AND ordinal = 0 AND status <> 'streaming')
 )
