@@ -361,6 +361,9 @@ async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(s
             "cached_input_tokens",
             "reasoning_tokens",
             "cost_usd",
+            # Only of a turn that runs.
+            "quiet_until",
+            "restarts",
             "counted_tokens",
         },
         # What an API wants back, it wants within the turn, and a copied turn has ended.

@@ -475,7 +475,7 @@ class TestTurnStream:
     ) -> None:
         posted = await stores.turn()
         behind = posted.turn.created_at - timedelta(seconds=5)
-        start = await stores.steps.begin_step(posted.turn.id, 1, message_id=new_id(), now=behind)
+        start = await stores.steps.begin_step(posted.turn.id, 1, message_id=new_id(), now=behind, quiet_until=behind)
         assert isinstance(start, StepStart)
         assert await stores.steps.save_step(result_of(start, content="the answer"))
         await stores.finish(posted.turn.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import pytest
 
@@ -60,7 +59,7 @@ async def test_a_model_gets_the_images_of_a_message_if_its_agent_sees(
         image = (await files.add(session.id, ANN, spool, "chart.png")).id
     body = NewMessage(content="what is it", attachment_ids=[image])
     posted = await service.post_message(session.id, body, ANN, idempotency_key=None)
-    start = await stores.steps.begin_step(posted.result.turn.id, 1, message_id=new_id(), now=datetime.now(UTC))
+    start = await stores.begin(posted.result.turn.id)
     assert isinstance(start, StepStart)
 
     model = ModelService(settings_for(model_url))
