@@ -26,10 +26,13 @@ def main(arguments: Sequence[str]) -> int:
     """`./dev test [pytest arguments]`; the real servers are started by the fixtures that need them."""
     options = [f"--timeout={_TEST_TIMEOUT_S}", "--durations=5"]
     if not _one_process(arguments):
-        # Distributed by file, since the fixtures make one database per module.
-        options += ["-n", str(WORKERS), "--dist", "loadfile"]
+        # Distributed by file, since the fixtures make one database per module; in the order of tests/conftest.py, for
+        # xdist would put the files with few tests last, however long those take.
+        options += ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
     if chromium() is None and _wants_browser(arguments):
         print(f"dev: {NO_CHROMIUM}; --ignore=tests/web leaves them out", file=sys.stderr, flush=True)
+    # Some hundred processes import the same modules: only the first is to compile them.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.chdir(ROOT)
     return os.execv(sys.executable, [sys.executable, "-m", "pytest", *options, *arguments])  # noqa: S606  # no shell is wanted
 

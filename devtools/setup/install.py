@@ -8,6 +8,7 @@ interrupted set-up leaves no process behind.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -145,26 +146,47 @@ def _run(what: str, argv: list[str], env: dict[str, str] | None = None) -> None:
     """Run one step and report now and then that it still runs. Raises Failure with the step's own reason."""
     _say(what)
     began = last = time.monotonic()
+    process: subprocess.Popen[bytes] | None = None
     with tempfile.TemporaryFile() as output:
         try:
-            process = subprocess.Popen(
-                argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        except OSError as error:
-            raise Failure(f"{what}: {argv[0]} cannot be run ({error.strerror})") from error
-        try:
+            try:
+                with _signals_held():
+                    process = subprocess.Popen(
+                        argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                    )
+            except OSError as error:
+                raise Failure(f"{what}: {argv[0]} cannot be run ({error.strerror})") from error
             while process.poll() is None:
                 time.sleep(0.02)
                 if time.monotonic() - last > _PROGRESS_EVERY_S:
                     last = time.monotonic()
                     _say(f"  still {what} ({last - began:.0f} s)")
         except BaseException:
-            _end(process)
+            if process is not None:
+                _end(process)
             raise
         output.seek(0)
         text = output.read().decode(errors="replace")
     if process.returncode != 0:
         raise Failure(f"{what} failed: {_reason(text)}")
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """A signal that comes in the block takes effect after it: a process that is just being started has no name yet by
+    which it could be ended."""
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

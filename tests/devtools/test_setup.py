@@ -24,7 +24,18 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
     """A checkout with the real `dev` and `devtools`."""
-    root = tmp_path / "a checkout"
+    return _checkout(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A checkout that was set up, and the run that did it."""
+    root = _checkout(tmp_path_factory.mktemp("set-up"))
+    return root, _dev(root, "lock", "--help")
+
+
+def _checkout(folder: Path) -> Path:
+    root = folder / "a checkout"
     root.mkdir()
     shutil.copy(ROOT / "dev", root / "dev")
     shutil.copytree(ROOT / "devtools", root / "devtools", ignore=shutil.ignore_patterns("__pycache__"))
@@ -48,21 +59,26 @@ def _dev(root: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess
     )
 
 
-def test_the_first_run_sets_up_and_the_second_does_nothing(fresh: Path) -> None:
-    first = _dev(fresh, "lock", "--help")
+def test_the_first_run_sets_up_and_the_second_does_nothing(
+    first_run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    root, first = first_run
     assert first.returncode == 0, first.stderr
     assert "dev: set-up done in" in first.stderr
-    second = _dev(fresh, "lock", "--help")
+    second = _dev(root, "lock", "--help")
     assert (second.returncode, second.stderr) == (0, "")
     assert second.stdout.startswith("usage: ./dev lock")
 
 
-def test_a_changed_lock_and_a_moved_checkout_are_noticed(fresh: Path) -> None:
-    assert _dev(fresh, "lock", "--help").returncode == 0
-    lock = fresh / "requirements-dev.lock"
+def test_a_changed_lock_and_a_moved_checkout_are_noticed(
+    first_run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    root = shutil.copytree(first_run[0], tmp_path / "a copy", symlinks=True)
+    assert _dev(root, "lock", "--help").returncode == 0
+    lock = root / "requirements-dev.lock"
     lock.write_text(lock.read_text() + "# changed\n")
-    assert "dev: set-up done in" in _dev(fresh, "lock", "--help").stderr
-    moved = fresh.rename(fresh.with_name("moved"))
+    assert "dev: set-up done in" in _dev(root, "lock", "--help").stderr
+    moved = root.rename(root.with_name("moved"))
     assert "dev: set-up done in" in _dev(moved, "lock", "--help").stderr
 
 
@@ -118,6 +134,7 @@ def test_interrupted_set_up_leaves_no_process_and_no_stamp(fresh: Path, number: 
     assert told.endswith("dev: set-up interrupted; the next run starts it again\n")
     psutil.wait_procs(children, timeout=30)
     assert [child for child in children if child.is_running()] == []
+    assert not (fresh / ".venv" / "bin" / "pip").exists(), "the step was ended, not waited for"
     assert not (fresh / ".venv" / "dev-stamp").exists()
 
 

@@ -11,7 +11,7 @@ from tests.e2e.support.client import Api, open_api
 from tests.e2e.support.processes import AppHost
 from tests.smallmodel.stack import RunningModel, app_with, running_model
 
-_HERE = Path(__file__).parent
+_HERE = f"{Path(__file__).parent}/"
 _LIMIT_S = 1_800
 """Of one test. Only bounds waiting: the first one also installs the model."""
 
@@ -22,13 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark everything in this folder, and leave it out unless it was asked for by `-m smallmodel`."""
-    mine = [item for item in items if _HERE in item.path.parents]
+    mine = [item for item in items if str(item.path).startswith(_HERE)]
     for item in mine:
         item.add_marker(pytest.mark.smallmodel)
         item.add_marker(pytest.mark.timeout(_LIMIT_S))
     if mine and "smallmodel" not in config.getoption("markexpr"):
         config.hook.pytest_deselected(items=mine)
-        items[:] = [item for item in items if _HERE not in item.path.parents]
+        items[:] = [item for item in items if not str(item.path).startswith(_HERE)]
 
 
 @pytest.fixture(scope="session")
