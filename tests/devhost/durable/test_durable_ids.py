@@ -242,7 +242,7 @@ def strict_program_of(steps: list[tuple[str, list[str]]]) -> Any:
     return program
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STRICT_STEPS, seed=st.integers(0, 2**32))
 def test_rewound_as_often_as_it_fails_every_call_keeps_its_id(steps: list[tuple[str, list[str]]], seed: int) -> None:
     rng = random.Random(seed)
