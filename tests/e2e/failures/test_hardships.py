@@ -43,8 +43,8 @@ async def _harsh(
 @pytest.mark.parametrize(
     ("odds", "told"),
     [
-        ("dead_worker=0.05", "the worker dies inside"),
-        ("lost_result=0.05", "is refused until the host restarts"),
+        ("dead_worker=0.1", "the worker dies inside"),
+        ("lost_result=0.2", "is refused until the host restarts"),
         ("lost_start=0.8", "was cut: "),
         ("failed_output=0.5,late_output=1", "output binding"),
         ("unsaved_activity=0.4,repeated_activity=1", "runs once more"),

@@ -127,16 +127,15 @@ async def test_killed_while_a_tool_runs_that_must_not_run_twice_its_outcome_is_u
 
 
 @pytest.mark.parametrize(
-    "crash",
+    ("model_api", "crash"),
     [
         # Each life of the host ends at its first durable commit: the turn is cut between every two of its yields.
-        {"DEVHOST_CRASH_AFTER_COMMIT": "1"},
-        # Each life loses its second commit: every activity has done its work, nobody learned of it, it runs again.
-        {"DEVHOST_CRASH_BEFORE_COMMIT": "2"},
+        ("responses", {"DEVHOST_CRASH_AFTER_COMMIT": "1"}),
+        # Each life loses its second commit: every step is done, lost, and done again.
+        ("chat", {"DEVHOST_CRASH_BEFORE_COMMIT": "2"}),
     ],
-    ids=["after", "before"],
+    ids=["responses-after", "chat-before"],
 )
-@pytest.mark.parametrize("model_api", ["chat", "responses"])
 async def test_killed_at_every_commit_of_a_turn_it_completes_and_its_tool_ran_once(
     own_host: AppHost, api: Api, sink: Sink, crash: dict[str, str], model_api: str
 ) -> None:
