@@ -39,7 +39,6 @@ async def restart(
     ended = [await durable_client.end(client, instance_id, _REASON) for instance_id in instances]
     if not all(ended):
         log.warning("turn %s is started again once its orchestrations have ended: %s", turn_id, why)
-        await rows.touch_dispatch(turn_id, now=now)
         return True
     count = await rows.note_restart(turn_id, most=MOST_RESTARTS, now=now)
     if count is None:

@@ -34,7 +34,7 @@ from shared.sessions.models import (
 from shared.sessions.records.approvals import VoteEffect, VoteRecord
 from shared.sessions.records.turns import queued_turn
 from tests.contract.wire import WireContract
-from tests.e2e.support.client import Api, eventually, post_call, script
+from tests.e2e.support.client import Api, eventually, post_call, script, sweep
 from tests.e2e.support.processes import WEBHOOK_SECRET, AppHost, Received, Sink
 from tests.e2e.support.stack import WEBHOOK_PATH
 
@@ -195,13 +195,6 @@ async def pool(parley: AppHost) -> AsyncIterator[PostgresPool]:
     await pool.aclose()
 
 
-async def _sweep(host: AppHost) -> None:
-    """Run the timer's function now instead of waiting for its time."""
-    async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
-        response = await client.post("/admin/functions/sweep", json={"input": ""})
-        assert response.status_code == 202, response.text
-
-
 async def _sql(host: AppHost, statement: LiteralString, row_id: str) -> None:
     """Let time pass, or a process die, in the app's own database."""
     url = host.environment["POSTGRES_URL"]
@@ -237,7 +230,7 @@ async def _stored_only(pool: PostgresPool, session_id: str, content: str, at: da
 
 async def _swept(api: Api, host: AppHost, session_id: str, turn_id: str) -> dict[str, Any]:
     async def look() -> dict[str, Any] | None:
-        await _sweep(host)
+        await sweep(host)
         turn = await api.turn(session_id, turn_id)
         return turn if TurnStatus(turn["status"]).is_terminal else None
 
@@ -259,7 +252,7 @@ async def test_sweep_leaves_alone_what_runs(api: Api, parley: AppHost, sink: Sin
     approval = await api.approval(session_id)
     await _sql(parley, "UPDATE turns SET dispatched_at = now() - interval '1 day' WHERE id = %s", turn_id)
     for _ in range(3):
-        await _sweep(parley)
+        await sweep(parley)
     await asyncio.sleep(0.5)
     assert (await api.turn(session_id, turn_id))["status"] == "waiting_approval"
     await api.decide(approval["id"], "approve")
@@ -315,7 +308,7 @@ async def test_sweep_holds_what_a_suspension_that_was_cut_left_running(
     )
 
     async def told() -> bool:
-        await _sweep(parley)
+        await sweep(parley)
         hold = await rows.hold(session_id)
         return hold is not None and hold.told_at is not None
 
@@ -375,7 +368,7 @@ async def test_an_approval_that_was_terminated_by_hand_costs_its_turn_a_restart(
 
     async def restarted() -> bool:
         await _sql(parley, aged, turn_id)
-        await _sweep(parley)
+        await sweep(parley)
         return f"turn restarted: {turn_id}" in parley.log()
 
     await eventually(restarted, "the sweep to start it again")
@@ -473,7 +466,7 @@ async def test_sweep_deletes_the_bytes_of_an_upload_that_was_cut(api: Api, parle
         await blobs.put(name, io.BytesIO(b"cut"), size_bytes=3, media_type="text/plain")  # and then killed
 
         async def look() -> bool:
-            await _sweep(parley)
+            await sweep(parley)
             return not await blobs.exists(name)
 
         assert await eventually(look, "the sweep to delete the bytes")

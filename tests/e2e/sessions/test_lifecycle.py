@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import psycopg
 
-from tests.e2e.support.client import Api, Json, call, eventually, post_call, script
+from tests.e2e.support.client import Api, Json, call, eventually, post_call, script, sweep
 from tests.e2e.support.processes import AppHost, Sink
 
 
@@ -17,13 +17,6 @@ async def _instances(host: AppHost, prefix: str) -> list[Json]:
         found = await client.get("/runtime/webhooks/durabletask/instances", params={"instanceIdPrefix": prefix})
         assert found.status_code == 200, found.text
         return list(found.json())
-
-
-async def _sweep(host: AppHost) -> None:
-    """Run the timer's function now instead of waiting for its time."""
-    async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
-        started = await client.post("/admin/functions/sweep", json={"input": ""})
-        assert started.status_code == 202, started.text
 
 
 async def _age_erasure(host: AppHost, session_id: str) -> None:
@@ -58,7 +51,7 @@ async def test_deleting_during_a_waiting_approval_leaves_nothing_anywhere(
         if found := await _instances(parley, turn_id) + await _instances(parley, approval["id"]):
             if all(one["runtimeStatus"] in {"Completed", "Terminated"} for one in found):
                 await _age_erasure(parley, session_id)
-                await _sweep(parley)
+                await sweep(parley)
             return False
         return True
 
@@ -128,7 +121,7 @@ async def test_the_sweep_goes_on_with_an_erasure_that_was_cut(api: Api, parley: 
             return all(instance["runtimeStatus"] == "Terminated" for instance in found)
 
         # One sweep ends what runs; another, half a minute after it, forgets it.
-        await _sweep(parley)
+        await sweep(parley)
         await eventually(ended, "the sweep to end what runs")
         await _age_erasure(parley, session_id)
 
@@ -137,7 +130,7 @@ async def test_the_sweep_goes_on_with_an_erasure_that_was_cut(api: Api, parley: 
             row = await (await database.execute(query, [session_id])).fetchone()
             return row is not None and row[0] is not None and row[1] == []
 
-        await _sweep(parley)
+        await sweep(parley)
         await eventually(finished, "the sweep to finish the erasure")
     assert await _instances(parley, turn_id) == []
     assert (await api.get(f"/api/v1/sessions/{session_id}")).status_code == 404
@@ -249,7 +242,7 @@ async def test_expired_session_is_read_only_and_the_sweep_ends_it(api: Api, parl
     async def ended() -> bool:
         return str((await api.get(f"/api/v1/sessions/{session_id}")).json()["status"]) == "ENDED"
 
-    await _sweep(parley)
+    await sweep(parley)
     await eventually(ended, "the sweep to end it")
     assert (await api.until(session_id, turn_id))["status"] == "cancelled"
     assert sink.at("/expired") == []

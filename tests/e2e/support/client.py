@@ -58,6 +58,13 @@ async def eventually[T](look: Callable[[], Awaitable[T | None]], what: str, limi
     raise AssertionError(what)
 
 
+async def sweep(host: AppHost) -> None:
+    """Run the timer's function now instead of waiting for its time."""
+    async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
+        response = await client.post("/admin/functions/sweep", json={"input": ""})
+        assert response.status_code == 202, response.text
+
+
 async def open_api(host: AppHost, user: str = "olga;approver") -> Api:
     """A client of a host of one's own, with the document that this host serves."""
     async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
