@@ -25,7 +25,7 @@ async def _harsh(
     """A host of one's own where nothing goes wrong but `odds`. Its seconds last a twentieth."""
     harsh = {
         "DEVHOST_ENGINE": "harsh",
-        "DEVHOST_HARSH_SEED": "5",
+        "DEVHOST_HARSH_SEED": "7",
         "DEVHOST_HARSH": f"all=0,{odds}",
         "DEVHOST_HARSH_SECOND": "0.05",
         "TURN_STALLED_SECONDS": "1",
@@ -44,7 +44,7 @@ async def _harsh(
     ("odds", "told"),
     [
         ("dead_worker=0.1", "the worker dies inside"),
-        ("lost_result=0.2", "is refused until the host restarts"),
+        ("lost_result=0.1", "is refused until the host restarts"),
         ("lost_start=0.8", "was cut: "),
         ("failed_output=0.5,late_output=1", "output binding"),
         ("unsaved_activity=0.4,repeated_activity=1", "runs once more"),
