@@ -13,7 +13,7 @@ from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import GiveNoticeInput, NotifyApproversInput, RequestApprovalInput, RequestApprovalResult
 from shared.durable.names import GIVE_NOTICE, NOTIFY_APPROVERS, REQUEST_APPROVAL
-from shared.sessions.approvals.notices import NoticeKind
+from shared.sessions.records.approval_policy import NoticeKind
 
 bp = df.Blueprint()
 

@@ -15,7 +15,7 @@ import azure.durable_functions as df
 
 from shared.durable.messages import NotifyApproversInput
 from shared.durable.names import CANCEL_EVENT, NOTIFICATION, TURN, approval_event, notification_instance
-from shared.sessions.approvals.notices import NoticeKind
+from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.turns import Interruption
 
 log = logging.getLogger(__name__)
@@ -186,8 +186,36 @@ async def start_notification(
     """Send a webhook of an approval durably, beside the turn. Idempotent."""
     instance_id = notification_instance(approval_id, kind, number)
     if await look(client, instance_id) is Found.NOWHERE:
-        request = NotifyApproversInput(approval_id=approval_id, kind=kind, number=number)
-        await _start(client, NOTIFICATION, instance_id, request.dump())
+        await _notify(client, instance_id, NotifyApproversInput(approval_id=approval_id, kind=kind, number=number))
+
+
+async def _notify(client: df.DurableOrchestrationClient, instance_id: str, request: NotifyApproversInput) -> None:
+    await _start(client, NOTIFICATION, instance_id, request.dump())
+
+
+async def bring_on_notification(client: df.DurableOrchestrationClient, approval_id: str, kind: NoticeKind) -> bool:
+    """See to a webhook that was to be sent a minute ago or more and was not. False when its instance gave it up.
+
+    One that is still Pending is started again: its row was written, and its message never was. The receiver tells a
+    repeat by its id.
+    """
+    instance_id = notification_instance(approval_id, kind)
+    request = NotifyApproversInput(approval_id=approval_id, kind=kind)
+    status = await client.get_status(instance_id)
+    match _found(status):
+        case Found.ENDED:
+            return False
+        case Found.HELD:
+            # Notices tell what has happened, so a suspended session does not hold them; somebody did by hand.
+            await resume(client, instance_id)
+        case Found.LIVE if status.runtime_status is df.OrchestrationRuntimeStatus.Pending:
+            if await end(client, instance_id, "its start was cut"):
+                await _notify(client, instance_id, request)
+        case Found.NOWHERE:
+            await _notify(client, instance_id, request)
+        case _:
+            pass  # It waits for its receiver.
+    return True
 
 
 async def raise_decision(client: df.DurableOrchestrationClient, instance_id: str, approval_id: str) -> bool:

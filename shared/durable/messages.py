@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from pydantic import ConfigDict
 
-from shared.sessions.approvals.notices import NoticeKind
 from shared.sessions.models import Value
+from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.steps import StepOutcome
 
 

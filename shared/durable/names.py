@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.sessions.approvals.notices import NoticeKind
+from shared.sessions.records.approval_policy import NoticeKind
 
 TURN: Final = "turn"  # orchestrators/turn.py; instance id = turn id
 APPROVAL: Final = "approval"  # orchestrators/approval.py; instance id = approval_instance(...)

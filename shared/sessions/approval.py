@@ -26,7 +26,7 @@ from shared.sessions.approvals.deciders import (
 )
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import Approval, NewDecision
-from shared.sessions.approvals.notices import NoticeKind, NoticeSchedule
+from shared.sessions.approvals.notices import NoticeSchedule
 from shared.sessions.approvals.timing import escalates_at, notice_schedule, timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
 from shared.sessions.audit.trail import AuditTrail
@@ -34,7 +34,7 @@ from shared.sessions.cache import SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.live.groups import role_group
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject
-from shared.sessions.records.approval_policy import Containment
+from shared.sessions.records.approval_policy import Containment, NoticeKind
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository

@@ -25,6 +25,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
+from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
 from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.records.idempotency import Idempotency
@@ -269,4 +270,14 @@ class ApprovalRepository(Protocol):
 
     async def give_up_delivery(self, approval_id: str, *, now: datetime) -> None:
         """Its orchestration is over."""
+        ...
+
+    async def claim_unsettled_notices(
+        self, *, since: datetime, before: datetime, now: datetime, limit: int
+    ) -> list[tuple[str, NoticeKind]]:
+        """(approval id, kind) to be sent between the two instants, neither taken nor given up. Claimed for a while."""
+        ...
+
+    async def settle_notice(self, approval_id: str, kind: NoticeKind) -> None:
+        """Nothing more is to be done for it. Idempotent."""
         ...

@@ -15,9 +15,11 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
+from activities.restarting import RESTARTED_LINE
 from activities.turns import FAILED_LINE
 from shared.settings import Settings
 from shared.signing import ApprovalLinks, TokenInvalid
+from triggers.operations.sweep import NOT_TAKEN_LINE
 from triggers.operations.watch import EXPIRING_LINE
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -95,8 +97,8 @@ def test_a_command_it_does_not_know_changes_nothing(arguments: list[str]) -> Non
 def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
     rules = (INFRA / "modules/observability/alerts.bicep").read_text("utf-8")
 
-    assert f'startswith "{FAILED_LINE}"' in rules
-    assert f'startswith "{EXPIRING_LINE}"' in rules
+    for line in (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, NOT_TAKEN_LINE):
+        assert f'startswith "{line}"' in rules
 
 
 def test_the_alerts_count_each_request_once() -> None:

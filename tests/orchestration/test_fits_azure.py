@@ -23,8 +23,9 @@ from orchestrators import approval as approval_orchestrator
 from shared.adapters.models.calls import MAX_TOOL_CALLS
 from shared.durable import names
 from shared.ids import new_id
-from shared.sessions.approvals.notices import MAX_REMINDERS, NoticeKind
+from shared.sessions.approvals.notices import MAX_REMINDERS
 from shared.sessions.models import SessionConfig
+from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.turns.retry import MAX_ACTIVITY_TRIES, MAX_MODEL_TRIES, MAX_NOTIFY_TRIES
 from tests.support.least_settings import LEAST_SETTINGS
 

@@ -31,8 +31,14 @@ RUNNING_SECONDS = 10
 WAITING_SECONDS = 600
 """The same while it waits for people, which may be for days."""
 DECIDED_SECONDS = 5
+NOTICE_SECONDS = 60
+"""How often a webhook is looked at that its receiver has not taken."""
 _QUEUED_TIMES = 5
 """How many times as long a turn may be silent that may only wait for a place in the task hub."""
+NOT_TAKEN_LINE = "webhook not taken:"
+"""Beginning of the log line that the alert in infra/modules/observability/alerts.bicep counts."""
+_NOTICE_KEPT = timedelta(hours=12)
+"""Longer than a webhook is retried: `MAX_NOTIFY_TRIES`."""
 _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
 
@@ -41,8 +47,8 @@ _KEYS_KEPT = timedelta(days=1)
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
-    """Start queued turns, bring on turns that do not move, deliver decisions, end expired sessions, remove ended
-    subscriptions from their groups, and continue erasures."""
+    """Start queued turns, bring on turns that do not move, deliver decisions and notices, end expired sessions, remove
+    ended subscriptions from their groups, and continue erasures."""
     run = Run(services(), client, datetime.now(UTC), [], _SIGHT)
     await run.everything()
     send(events, run.messages)
@@ -89,6 +95,7 @@ class Run:
             self._open_turns,
             self._holds,
             self._decisions,
+            self._notices,
             self._expired,
             self._subscriptions,
             self._erasures,
@@ -205,6 +212,20 @@ class Run:
                 delivered = await durable_client.raise_decision(self.client, instance_id, approval_id)
                 if not delivered and not await durable_client.is_live(self.client, instance_id):
                     await rows.give_up_delivery(approval_id, now=self.now)
+
+    async def _notices(self) -> None:
+        if not self.app.settings.approval_webhook_url:
+            return
+        rows = self.app.approval_rows
+        before = self.now - timedelta(seconds=NOTICE_SECONDS)
+        unsettled = await rows.claim_unsettled_notices(
+            since=self.now - _NOTICE_KEPT, before=before, now=self.now, limit=_LIMIT
+        )
+        for approval_id, kind in unsettled:
+            with _alone("the notice %s of approval %s could not be looked after now", kind, approval_id):
+                if not await durable_client.bring_on_notification(self.client, approval_id, kind):
+                    log.error("%s %s of approval %s", NOT_TAKEN_LINE, kind, approval_id)
+                    await rows.settle_notice(approval_id, kind)
 
     async def _expired(self) -> None:
         for session_id, owner_id in await self.app.lifecycle.expired(now=self.now, limit=_LIMIT):

@@ -19,7 +19,7 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// Log lines of activities/turns.py, activities/restarting.py and triggers/operations/watch.py, and requests and timeouts as logged by the host.
+// Log lines of activities/turns.py, activities/restarting.py and triggers/operations, and requests and timeouts as logged by the host.
 // Requests with our correlation id are the app's own spans of the same requests and would count twice, so they are
 // excluded. A rule counts rows in its window and fires when there are more than `most`.
 var lines = [
@@ -43,6 +43,13 @@ var lines = [
     window: 'PT15M'
     most: 0
     query: 'AppTraces | where Message startswith "approvals about to expire:"'
+  }
+  {
+    name: 'webhooks-not-taken'
+    severity: 2
+    window: 'PT15M'
+    most: 0
+    query: 'AppTraces | where Message startswith "webhook not taken:"'
   }
   {
     name: 'server-errors'

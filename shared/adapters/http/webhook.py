@@ -13,10 +13,10 @@ from standardwebhooks import Webhook
 
 from shared import tracing
 from shared.errors import ErrorCode, Transient
-from shared.sessions.approvals.notices import NoticeKind
 from shared.sessions.approvals.voting import public_approval
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.models import ApprovalStatus, JsonObject
+from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.repository import ApprovalRepository
 from shared.signing import ApprovalLinks
 
@@ -39,7 +39,7 @@ class ApprovalNotifier:
     async def notify(self, approval_id: str, kind: NoticeKind, number: int) -> None:
         """Send a notice, unless it is outdated: no requests and reminders for a decided approval.
 
-        number: of a reminder. Raises Transient unless the receiver answers 2xx.
+        Then the notice is settled. number: of a reminder. Raises Transient unless the receiver answers 2xx.
         """
         record = await self._approvals.get(approval_id, "")
         now = datetime.now(UTC)
@@ -48,6 +48,7 @@ class ApprovalNotifier:
         tracing.join_turn(record.turn_id, record.session_id, record)
         waits = record.status is ApprovalStatus.PENDING and now < record.expires_at
         if waits is (kind is NoticeKind.DECIDED):
+            await self._approvals.settle_notice(approval_id, kind)
             return
         data = public_approval(record).model_dump(mode="json")
         if waits:
@@ -73,6 +74,7 @@ class ApprovalNotifier:
             raise Transient(ErrorCode.INTERNAL_ERROR, "The webhook receiver cannot be reached.") from exc
         details: JsonObject = {"approval_id": record.id, "channel": "webhook", "kind": kind, "webhook_id": message_id}
         await self._audit.record(record.session_id, "approval.notified", details)
+        await self._approvals.settle_notice(approval_id, kind)
 
 
 def webhook_id(approval_id: str, kind: NoticeKind, number: int) -> str:

@@ -8,19 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 
-from shared.sessions.records.approval_policy import ApprovalPolicy
+from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind
 
 MAX_REMINDERS = 100
 """Most reminders of one approval. Each adds to the history that every replay reads."""
-
-
-class NoticeKind(StrEnum):
-    REQUESTED = "requested"  # the approval was opened
-    REMINDER = "reminder"  # nobody has decided yet
-    ESCALATED = "escalated"  # the escalation role may decide too
-    DECIDED = "decided"  # or timed out, or cancelled
 
 
 @dataclass(frozen=True, slots=True)

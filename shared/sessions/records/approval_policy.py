@@ -21,6 +21,15 @@ class TimeoutAction(StrEnum):
     APPROVE = "approve"  # the call runs, for calls that a person may stop but need not approve
 
 
+class NoticeKind(StrEnum):
+    """What the receiver of webhooks is told of an approval."""
+
+    REQUESTED = "requested"  # the approval was opened
+    REMINDER = "reminder"  # nobody has decided yet
+    ESCALATED = "escalated"  # the escalation role may decide too
+    DECIDED = "decided"  # or timed out, or cancelled
+
+
 class Containment(StrEnum):
     """The rule for an agent's calls once a conversation holds untrusted input."""
 

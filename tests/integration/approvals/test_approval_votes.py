@@ -17,7 +17,6 @@ from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.approvals.models import NewDecision
 from shared.sessions.approvals.needed import grant_of
-from shared.sessions.approvals.notices import NoticeKind
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.models import (
@@ -27,7 +26,7 @@ from shared.sessions.models import (
     ToolCallStatus,
     TurnStatus,
 )
-from shared.sessions.records.approval_policy import ApprovalPolicy, TimeoutAction
+from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind, TimeoutAction
 from shared.sessions.records.approvals import ApprovalRecord, VoteEffect
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.steps import ProposedCall, StepStart

@@ -11,7 +11,7 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.models import ApprovalStatus, Decision, ToolCallStatus, TurnStatus
-from shared.sessions.records.approval_policy import DEFAULT_POLICY
+from shared.sessions.records.approval_policy import DEFAULT_POLICY, NoticeKind
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.steps import ProposedCall
@@ -231,6 +231,40 @@ async def test_undelivered_decisions_are_found_until_they_arrive(stores: Stores)
     await stores.tool_calls.mark_approval_delivered(arrives[0].id, now=utc_now())
     await stores.approvals.give_up_delivery(is_given_up[1].id, now=utc_now())
     assert (await undelivered()).isdisjoint({arrives[1].id, is_given_up[1].id})
+
+
+async def test_a_notice_is_looked_after_until_it_is_settled(stores: Stores) -> None:
+    escalating = DEFAULT_POLICY.model_copy(update={"escalation_role": Role.ADMIN, "escalate_after_seconds": 120})
+    proposals = [_risky() for _ in range(3)]
+    for proposal in proposals:
+        await stores.proposed(proposal)
+    waits = await stores.request_approval(proposals[0])
+    escalates = await stores.request_approval(proposals[1], policy=escalating)
+    decided = await stores.request_approval(proposals[2])
+    await stores.decide(decided, vote_on(decided))
+    ours = {waits.id, escalates.id, decided.id}
+    start = utc_now()
+
+    async def claimed(after_s: float) -> set[tuple[str, NoticeKind]]:
+        now = start + timedelta(seconds=after_s)
+        found = await stores.approvals.claim_unsettled_notices(
+            since=now - timedelta(hours=12), before=now - timedelta(seconds=60), now=now, limit=1_000
+        )
+        return {(approval_id, kind) for approval_id, kind in found if approval_id in ours}
+
+    requested, told = NoticeKind.REQUESTED, NoticeKind.DECIDED
+    everything = {(waits.id, requested), (escalates.id, requested), (decided.id, told)}
+    assert await claimed(50) == set(), "their own instances have a minute"
+    assert await claimed(70) == everything
+    assert await claimed(100) == set(), "claimed for a minute"
+    assert await claimed(185) == everything | {(escalates.id, NoticeKind.ESCALATED)}
+    for approval_id, kind in ((waits.id, requested), (escalates.id, requested), (decided.id, told)):
+        for _ in range(2):
+            await stores.approvals.settle_notice(approval_id, kind)
+    assert await claimed(250) == {(escalates.id, NoticeKind.ESCALATED)}
+    assert await claimed(13 * 3600) == set(), "too late to be of use"
+    [settled] = await stores.rows(b"SELECT notices_settled AS kinds FROM approvals WHERE id = %(id)s", id=waits.id)
+    assert settled["kinds"] == ["requested"]
 
 
 async def test_what_ends_soon_undecided_is_counted(stores: Stores) -> None:

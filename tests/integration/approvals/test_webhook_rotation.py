@@ -9,7 +9,7 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.adapters.http.webhook import ApprovalNotifier
-from shared.sessions.approvals.notices import NoticeKind
+from shared.sessions.records.approval_policy import NoticeKind
 from shared.signing import ApprovalLinks
 from tests.integration.domain import RecordingAudit, Stores, call
 
@@ -39,6 +39,7 @@ async def test_a_delivery_carries_a_signature_per_secret(stores: Stores, audit: 
     notifier = ApprovalNotifier(stores.approvals, links, audit, url=url, secret=f"{_NEW},{_OLD}")
     await notifier.notify(record.id, NoticeKind.REQUESTED, 0)
     await runner.cleanup()
+    assert await stores.value(b"SELECT notices_settled FROM approvals WHERE id = %(id)s", id=record.id) == ["requested"]
 
     ((body, headers),) = got
     for secret in (_OLD, _NEW):

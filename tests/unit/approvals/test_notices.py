@@ -8,8 +8,8 @@ import pytest
 
 from shared.adapters.http.webhook import webhook_id
 from shared.durable.names import notification_instance, notification_instances
-from shared.sessions.approvals.notices import MAX_REMINDERS, Notice, NoticeKind, NoticeSchedule, reminders_until
-from shared.sessions.records.approval_policy import ApprovalPolicy
+from shared.sessions.approvals.notices import MAX_REMINDERS, Notice, NoticeSchedule, reminders_until
+from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind
 from shared.sessions.turns.retry import MAX_NOTIFY_TRIES, notify_delay_s
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -16,6 +16,7 @@ from activities.restarting import MOST_RESTARTS
 from shared.durable.messages import CHANGED_DETAIL, LOST_DETAIL
 from shared.errors import ErrorCode, Transient
 from shared.sessions.models import TurnError, TurnStatus
+from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.turns import OpenTurn
 from triggers.operations.sweep import Run, Sight
 
@@ -30,6 +31,7 @@ class Client:
         self.raised: list[tuple[str, str]] = []
         self.terminated: list[str] = []
         self.started: list[str] = []
+        self.resumed: list[str] = []
         self.words = ""
 
     async def get_status(self, instance_id: str) -> Any:
@@ -44,6 +46,9 @@ class Client:
 
     async def start_new(self, name: str, instance_id: str, client_input: object = None) -> None:
         self.started.append(instance_id)
+
+    async def resume(self, instance_id: str, reason: str) -> None:
+        self.resumed.append(instance_id)
 
     async def raise_event(self, instance_id: str, event: str, data: object) -> None:
         self.raised.append((instance_id, event))
@@ -61,7 +66,8 @@ class App:
         self.current: OpenTurn | None = None
         self.calls: list[str] = []
         self.finished: list[tuple[str, TurnStatus, TurnError | None]] = []
-        self.settings = SimpleNamespace(turn_stalled_seconds=120)
+        self.settings = SimpleNamespace(turn_stalled_seconds=120, approval_webhook_url="https://receiver.test/")
+        self.settled: list[tuple[str, NoticeKind]] = []
         self.sessions = SimpleNamespace(finish_turn=self._finish)
         self.turn_rows = SimpleNamespace(
             calls_for_approval=self._calls,
@@ -72,7 +78,11 @@ class App:
             look_again=self._again,
             may_be_queued=self._queued,
         )
-        self.approval_rows = SimpleNamespace(undelivered=self._store("undelivered", [("a1", "lives")]))
+        self.approval_rows = SimpleNamespace(
+            undelivered=self._store("undelivered", [("a1", "lives")]),
+            claim_unsettled_notices=self._store("notices", []),
+            settle_notice=self._settle,
+        )
         self.lifecycle = SimpleNamespace(expired=self._store("expired", []))
         self.erasure = SimpleNamespace(
             claim_cut=self._store("cut_erasures", []), forget_finished=self._store("finished_erasures", None)
@@ -111,6 +121,9 @@ class App:
         self.restarts += 1
         return self.restarts
 
+    async def _settle(self, approval_id: str, kind: NoticeKind) -> None:
+        self.settled.append((approval_id, kind))
+
     async def _finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None) -> Any:
         self.finished.append((turn_id, status, error))
         return SimpleNamespace(next_turn_id="next"), [b"ended"]
@@ -139,6 +152,7 @@ PARTS = [
     "open",
     "holds",
     "undelivered",
+    "notices",
     "expired",
     "subscriptions",
     "cut_erasures",
@@ -299,3 +313,43 @@ async def test_a_lost_turn_waits_for_its_tool_that_still_runs(left_s: float, res
     client.words = LOST
     await looked_at(replace(_open("t1"), runs_until=NOW + timedelta(seconds=left_s)), client)
     assert (client.started == ["t1"]) is restarted
+
+
+@pytest.mark.parametrize(
+    ("state", "ended", "started", "is_settled"),
+    [
+        (None, False, True, False),
+        (State.Pending, True, True, False),
+        (State.Running, False, False, False),
+        (State.Failed, False, False, True),
+        (State.Terminated, False, False, True),
+    ],
+)
+async def test_a_notice_that_was_not_taken_is_brought_on_or_given_up_when_its_instance_has_ended(
+    state: OrchestrationRuntimeStatus | None,
+    ended: bool,
+    started: bool,
+    is_settled: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, app = Client(a1_decided=state), App()
+    app.approval_rows.claim_unsettled_notices = app._store("notices", [("a1", NoticeKind.DECIDED)])
+    await run_of(app, client)._notices()
+    assert client.terminated == ["a1:decided"] * ended
+    assert client.started == ["a1:decided"] * started
+    assert app.settled == [("a1", NoticeKind.DECIDED)] * is_settled
+    assert ("webhook not taken: decided of approval a1" in caplog.text) is is_settled
+
+
+async def test_a_notice_that_somebody_holds_by_hand_is_let_go() -> None:
+    client, app = Client(a1_notification=State.Suspended), App()
+    app.approval_rows.claim_unsettled_notices = app._store("notices", [("a1", NoticeKind.REQUESTED)])
+    await run_of(app, client)._notices()
+    assert (client.resumed, client.started) == (["a1:notification"], [])
+
+
+async def test_no_notice_is_looked_for_where_nobody_receives_them() -> None:
+    app = App()
+    app.settings.approval_webhook_url = None
+    await run_of(app, Client()).everything()
+    assert "notices" not in app.asked

@@ -17,7 +17,7 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target
 from shared.principal import Principal
 from shared.sessions.models import ApprovalStatus
-from shared.sessions.records.approval_policy import ApprovalPolicy
+from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, Vote, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
 
@@ -127,6 +127,20 @@ class PostgresApprovals:
     async def give_up_delivery(self, approval_id: str, *, now: datetime) -> None:
         """Its orchestration has ended; nobody is left to tell."""
         await self._pool.execute(_Q["give_up_delivery"], {"approval_id": approval_id, "now": now})
+
+    async def claim_unsettled_notices(
+        self, *, since: datetime, before: datetime, now: datetime, limit: int
+    ) -> list[tuple[str, NoticeKind]]:
+        """(approval id, kind) of notices that were to be sent between the two instants and are not settled. Each is
+        claimed until `before` has passed this `now`."""
+        rows = await self._pool.fetch_all(
+            _Q["claim_unsettled_notices"], {"since": since, "before": before, "now": now, "limit": limit}
+        )
+        return [(row["id"], NoticeKind(row["kind"])) for row in rows]
+
+    async def settle_notice(self, approval_id: str, kind: NoticeKind) -> None:
+        """Note that nothing more is to be done for a notice. Idempotent."""
+        await self._pool.execute(_Q["settle_notice"], {"approval_id": approval_id, "kind": kind.value})
 
 
 def _filtered(wanted: ApprovalFilter, page: Page) -> Listing:

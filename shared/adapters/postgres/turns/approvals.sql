@@ -94,6 +94,38 @@ LIMIT %(limit)s
 -- name: give_up_delivery
 UPDATE approvals SET delivered_at = %(now)s WHERE id = %(approval_id)s
 
+-- name: claim_unsettled_notices
+-- Those that were to be sent between the two instants. Claimed, so that a receiver that is down for hours costs one look
+-- a minute; in no order, so that those that cannot be sent do not keep the rest.
+WITH unsettled AS (
+    SELECT id, 'requested' AS kind FROM approvals
+    WHERE status = 'pending' AND NOT 'requested' = ANY (notices_settled)
+      AND requested_at > %(since)s AND requested_at <= %(before)s AND expires_at > %(now)s
+    UNION ALL
+    SELECT id, 'escalated' FROM approvals
+    WHERE status = 'pending' AND policy ->> 'escalation_role' IS NOT NULL AND NOT 'escalated' = ANY (notices_settled)
+      AND requested_at + make_interval(secs => (policy ->> 'escalate_after_seconds')::float) > %(since)s
+      AND requested_at + make_interval(secs => (policy ->> 'escalate_after_seconds')::float) <= %(before)s
+      AND expires_at > %(now)s
+    UNION ALL
+    SELECT id, 'decided' FROM approvals
+    WHERE decided_at IS NOT NULL AND NOT 'decided' = ANY (notices_settled)
+      AND decided_at > %(since)s AND decided_at <= %(before)s
+), claimed AS (
+    UPDATE approvals SET notices_looked_at = %(now)s
+    WHERE id IN (
+        SELECT id FROM approvals
+        WHERE id IN (SELECT id FROM unsettled) AND coalesce(notices_looked_at, '-infinity') <= %(before)s
+        ORDER BY random() LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id
+)
+SELECT id, kind FROM unsettled JOIN claimed USING (id)
+
+-- name: settle_notice
+UPDATE approvals SET notices_settled = notices_settled || %(kind)s::text
+WHERE id = %(approval_id)s AND NOT %(kind)s = ANY (notices_settled)
+
 -- name: count_expiring_approvals
 SELECT count(*) AS expiring FROM approvals
 WHERE status = 'pending' AND expires_at > %(now)s AND expires_at <= %(before)s
