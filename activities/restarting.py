@@ -32,6 +32,7 @@ async def restart(
     """End what is left of a turn's orchestrations and start it again. False when it was restarted too often.
 
     Returns True without a start while something has not ended yet: the sweep comes again. now: aware UTC.
+    Raises Exception (the SDK's own) when the durable backend takes no start; that is not counted.
     """
     rows = services.turn_rows
     calls = await rows.calls_for_approval(turn_id)
@@ -43,6 +44,11 @@ async def restart(
     count = await rows.note_restart(turn_id, most=MOST_RESTARTS, now=now)
     if count is None:
         return False
+    try:
+        await durable_client.start_turn(client, turn_id)
+    except Exception:
+        # A backend that takes no starts says nothing of the turn.
+        await rows.forget_restart(turn_id)
+        raise
     log.error("%s %s, for the %d. time: %s", RESTARTED_LINE, turn_id, count, why)
-    await durable_client.start_or_leave(client, turn_id)
     return True

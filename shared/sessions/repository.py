@@ -169,6 +169,10 @@ class TurnRepository(Protocol):
         """The number of this restart; None when there were `most`, or the turn has ended."""
         ...
 
+    async def forget_restart(self, turn_id: str) -> None:
+        """It was not accepted."""
+        ...
+
     async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
         """Sessions whose hand-over was cut."""
         ...

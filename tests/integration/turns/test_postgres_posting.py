@@ -485,6 +485,8 @@ async def test_restarts_are_counted_and_bounded_and_end_with_the_turn(stores: St
     posted = await stores.turn()
     counts = [await stores.turns.note_restart(posted.turn.id, most=2, now=utc_now()) for _ in range(3)]
     assert counts == [1, 2, None]
+    await stores.turns.forget_restart(posted.turn.id)
+    assert await stores.turns.note_restart(posted.turn.id, most=2, now=utc_now()) == 2
     await stores.finish(posted.turn.id)
     assert await stores.turns.note_restart(posted.turn.id, most=9, now=utc_now()) is None
 

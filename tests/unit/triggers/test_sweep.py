@@ -72,6 +72,7 @@ class App:
         self.turn_rows = SimpleNamespace(
             calls_for_approval=self._calls,
             note_restart=self._restart,
+            forget_restart=self._forget,
             sessions_with_idle_queue=self._store("idle_queue", []),
             to_look_at=self._store("open", [_open("unreadable"), _open("lives")]),
             touch_dispatch=self._touch,
@@ -120,6 +121,9 @@ class App:
             return None
         self.restarts += 1
         return self.restarts
+
+    async def _forget(self, turn_id: str) -> None:
+        self.restarts -= 1
 
     async def _settle(self, approval_id: str, kind: NoticeKind) -> None:
         self.settled.append((approval_id, kind))
@@ -249,6 +253,19 @@ async def test_a_turn_that_is_lost_again_and_again_fails_in_the_end() -> None:
     assert (client.started, app.finished) == (["t1"] * MOST_RESTARTS, [])
     await looked_at(_open("t1"), client, app)
     assert app.finished == [("t1", TurnStatus.FAILED, TurnError(code="INTERNAL_ERROR", detail=LOST_DETAIL))]
+
+
+async def test_a_restart_that_the_backend_refuses_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, app = Client(t1=State.Failed), App()
+
+    async def refuses(name: str, instance_id: str, client_input: object = None) -> None:
+        raise RuntimeError("the queue is away")
+
+    monkeypatch.setattr(client, "start_new", refuses)
+    for _ in range(MOST_RESTARTS + 1):
+        with pytest.raises(RuntimeError, match="the queue is away"):
+            await looked_at(_open("t1"), client, app)
+    assert (app.restarts, app.finished) == (0, [])
 
 
 async def test_a_queued_turn_without_an_orchestration_is_started_and_that_is_no_restart() -> None:

@@ -291,6 +291,10 @@ class PostgresTurns:
         row = await self._pool.fetch_one(_Q["note_restart"], {"turn_id": turn_id, "most": most, "now": now})
         return None if row is None else int(row["restarts"])
 
+    async def forget_restart(self, turn_id: str) -> None:
+        """Take a restart back that the durable backend did not accept."""
+        await self._pool.execute(_Q["forget_restart"], {"turn_id": turn_id})
+
     async def sessions_with_idle_queue(self, *, before: datetime, limit: int) -> list[str]:
         """Sessions with a queued turn and none that runs: a hand-over was cut."""
         rows = await self._pool.fetch_all(_Q["idle_sessions_with_queue"], {"before": before, "limit": limit})

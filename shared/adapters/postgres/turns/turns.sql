@@ -227,3 +227,6 @@ SELECT id FROM tool_calls WHERE turn_id = %(turn_id)s AND needs_approval ORDER B
 UPDATE turns SET dispatched_at = %(now)s, quiet_until = %(now)s, restarts = restarts + 1
 WHERE id = %(turn_id)s AND ended_at IS NULL AND restarts < %(most)s
 RETURNING restarts
+
+-- name: forget_restart
+UPDATE turns SET restarts = restarts - 1 WHERE id = %(turn_id)s AND restarts > 0
