@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.support.client import Api, eventually, open_api, post_call, script
@@ -70,6 +72,30 @@ async def test_every_turn_ends_and_every_approved_call_runs_once(
 
         await asyncio.gather(*(turn(number) for number in range(TURNS)))
         assert told in host.log()
+
+
+async def test_a_worker_that_is_restarted_under_everybody_costs_no_turn(
+    tmp_path: Path, model_url: str, sink: Sink
+) -> None:
+    """A request that hangs until functionTimeout takes the worker along, and with it a turn that answers just then."""
+    timeout = {"AzureFunctionsJobHost__functionTimeout": "00:00:03"}
+    async with _harsh(tmp_path, model_url, sink, "hung_header=1,restarted_worker=1", **timeout) as (host, api):
+
+        async def hang(after_s: float) -> int:
+            await asyncio.sleep(after_s)
+            async with httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=30) as client:
+                headers = [(b"x-dev-user", b"olga"), (b"x-name", "é".encode("latin-1"))]
+                return (await client.get("/api/v1/tools", headers=headers)).status_code
+
+        hanging = [asyncio.create_task(hang(after_s)) for after_s in (0, 0.8)]
+        session_id = await api.session()
+        await asyncio.sleep(1.5)
+        turn_id = await api.say(session_id, script(tokens=100, token_ms=20))
+        assert await asyncio.gather(*hanging) == [500, 500]
+        assert (await api.until(session_id, turn_id))["status"] == "completed"
+        [message] = await api.messages(session_id, turn_id, "assistant")
+        assert message["status"] == "completed"
+        assert re.search(r"restarts the worker; [1-9]\d* other invocations fail", host.log())
 
 
 async def test_a_killed_host_costs_the_visibility_time_and_no_turn(tmp_path: Path, model_url: str, sink: Sink) -> None:
