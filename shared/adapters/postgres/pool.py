@@ -6,7 +6,7 @@ Opened once per process, lazily; prepared statements and pipelines keep a turn t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from shared.adapters.postgres.outage import OutageWatch, Use
 from shared.errors import ErrorCode, InvalidInput, Transient
 
 type Connection = AsyncConnection[DictRow]
@@ -29,6 +30,28 @@ identity that has lost its rights stays in."""
 _POOL_TIMEOUT_S = 5.0
 """How long a caller waits for a free connection before it is told to come back."""
 
+_SLOW_S = 2.0
+"""A use that takes longer may wait for a database that is gone: ask."""
+
+_STATEMENT_S = 20
+"""The server ends a statement after this long, and a transaction in which nothing is said."""
+
+_USE_S = 25.0
+"""After this a use is cut here: the server has not even ended its statement."""
+
+_AWAY_RETRY_S = 1.0
+
+_SOCKET = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+"""Seconds, the last one milliseconds: a peer that is gone without a word is noticed after 20 s in silence, and after
+10 s when something was sent to it. https://www.postgresql.org/docs/current/libpq-connect.html"""
+
 
 @contextmanager
 def database_errors() -> Iterator[None]:
@@ -39,10 +62,16 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError) as exc:
-        raise Transient(ErrorCode.DATABASE_ERROR, "The database cannot be reached just now.") from exc
+        raise Transient(ErrorCode.DATABASE_ERROR, _AWAY) from exc
+    except psycopg.errors.ReadOnlySqlTransaction as exc:
+        # A replica that this connection's server has become.
+        raise Transient(ErrorCode.DATABASE_ERROR, _AWAY) from exc
     except psycopg.DataError as exc:
         # Text that JSON allows and PostgreSQL does not store (U+0000), numbers out of range.
         raise InvalidInput(ErrorCode.VALIDATION_ERROR, "The request holds a value that cannot be stored.") from exc
+
+
+_AWAY = "The database cannot be reached just now."
 
 
 class _StalePlan(Transient):
@@ -61,6 +90,9 @@ class PostgresPool:
         self._password = password
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._opening = asyncio.Lock()
+        self._uses: set[Use] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watch = OutageWatch(self._probe, away=self._leave)
 
     async def _open(self) -> AsyncConnectionPool[Connection]:
         async with self._opening:
@@ -83,18 +115,28 @@ class PostgresPool:
 
     async def _arguments(self) -> dict[str, Any]:
         """What each new connection is opened with."""
-        arguments: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "application_name": "parley"}
+        arguments: dict[str, Any] = {
+            "autocommit": True,
+            "row_factory": dict_row,
+            "application_name": "parley",
+            # Not a replica that was promoted late, or the old primary.
+            "target_session_attrs": "read-write",
+            **_SOCKET,
+        }
         if self._password is not None:
             arguments["password"] = await self._password()
         return arguments
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """One connection, autocommit. Raises Transient(DATABASE_ERROR)."""
-        with database_errors():
+        """One connection, autocommit. Raises Transient(DATABASE_ERROR), at once while the database is away."""
+        if self._watch.is_away:
+            raise Transient(ErrorCode.DATABASE_ERROR, _AWAY, retry_after_s=_AWAY_RETRY_S)
+        with database_errors(), self._use() as use:
             pool = self._pool or await self._open()
             try:
                 async with pool.connection() as connection:
+                    use.connection = connection
                     yield connection
             except psycopg.errors.FeatureNotSupported as exc:
                 if exc.diag.source_function != "RevalidateCachedQuery":
@@ -103,6 +145,49 @@ class PostgresPool:
                 # would say so until it is replaced.
                 await pool.drain()
                 raise _StalePlan(ErrorCode.DATABASE_ERROR, "The database is being changed; try again.") from exc
+
+    @contextmanager
+    def _use(self) -> Iterator[Use]:
+        """Look after one use: it is cut when the database turns out to be away, and when it takes too long."""
+        use = Use()
+        use.timer = asyncio.get_running_loop().call_later(_SLOW_S, self._is_slow, use)
+        self._uses.add(use)
+        try:
+            yield use
+        except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as exc:
+            if use.connection is None or use.connection.broken or isinstance(exc, PoolTimeout):
+                self._watch.suspect()
+            raise
+        finally:
+            use.timer.cancel()
+            self._uses.discard(use)
+
+    def _is_slow(self, use: Use) -> None:
+        self._watch.suspect()
+        use.timer = asyncio.get_running_loop().call_later(_USE_S - _SLOW_S, self._is_stuck, use)
+
+    def _is_stuck(self, use: Use) -> None:
+        """The server would have ended the statement: the connection is dead, and others that lay idle may be, too."""
+        use.cut()
+        if self._pool is not None:
+            self._beside(self._pool.drain())
+
+    async def _probe(self) -> None:
+        connection = await AsyncConnection.connect(self._url, **await self._arguments())
+        await connection.close()
+
+    def _leave(self) -> None:
+        """The database is away: whoever waits for it is told now, and the next one gets new connections."""
+        pool, self._pool = self._pool, None
+        for use in self._uses:
+            use.cut()
+        if pool is not None:
+            self._beside(pool.close(timeout=0))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -156,12 +241,18 @@ class PostgresPool:
         await self.fetch_one(b"SELECT 1", {})
 
     async def aclose(self) -> None:
+        await self._watch.aclose()
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
+        await asyncio.gather(*self._tasks)
 
 
 async def _configure(connection: Connection) -> None:
+    # Here and not among the arguments: a pooler in between refuses settings in the start-up packet.
+    await connection.execute(
+        f"SET statement_timeout = '{_STATEMENT_S}s'; SET idle_in_transaction_session_timeout = '{_STATEMENT_S}s'"
+    )
     # Every statement of ours is worth preparing the second time a connection sees it.
     connection.prepare_threshold = 1
 

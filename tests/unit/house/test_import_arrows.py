@@ -80,7 +80,8 @@ ARROWS = {
     },
     "shared.adapters.postgres": {
         "listing": "",
-        "pool": "",
+        "outage": "",
+        "pool": "outage",
         "queries": "",
         "attachments": "pool queries",
         "audit": "pool queries",
@@ -153,6 +154,7 @@ ARROWS = {
         "extension": "binding engine management registry settings",
     },
     "devtools": {
+        "chaos": "",
         "notes": "",
         "setup": "",
         "__main__": "setup",
