@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import azure.durable_functions as df
 import azure.functions as func
 
@@ -10,17 +12,28 @@ from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import CallModelInput, CallModelResult
 from shared.durable.names import CALL_MODEL
+from shared.errors import ErrorCode, Transient
+from shared.sessions.records.steps import StepOutcome
+from shared.sessions.turns.retry import held_delay_s
 
 bp = df.Blueprint()
+
+log = logging.getLogger(__name__)
 
 
 @bp.activity_trigger(input_name="payload", activity=CALL_MODEL)
 @sends_events(bp)
 @tracing.activity(CALL_MODEL)
 async def call_model(payload: object, events: func.Out[str]) -> object:
-    """Run one model step. A model's failure is a result; this raises only when the database is unavailable."""
+    """Run one model step. A model's failure is a result, and so is a database that is away."""
     request = CallModelInput.load(payload)
-    report = await services().bridge.run_step(request.turn_id, request.step, tries=request.tries)
+    try:
+        report = await services().bridge.run_step(request.turn_id, request.step, tries=request.tries)
+    except Transient as exc:
+        if exc.code is not ErrorCode.DATABASE_ERROR:
+            raise
+        log.warning("step %s/%d waits: %s", request.turn_id, request.step, exc)
+        return CallModelResult(outcome=StepOutcome.RETRY, held=True, delay_s=held_delay_s(1)).dump()
     await deliver(events, report.messages, is_repeat=report.is_repeated or request.again > 0)
     return CallModelResult(
         outcome=report.outcome,

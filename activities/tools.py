@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import azure.durable_functions as df
 import azure.functions as func
 
@@ -11,8 +13,12 @@ from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import ExecuteToolInput, ExecuteToolResult
 from shared.durable.names import EXECUTE_TOOL
+from shared.errors import ErrorCode, Transient
+from shared.sessions.models import ToolCallStatus
 
 bp = df.Blueprint()
+
+log = logging.getLogger(__name__)
 
 
 @bp.activity_trigger(input_name="payload", activity=EXECUTE_TOOL)
@@ -20,9 +26,18 @@ bp = df.Blueprint()
 @bp.durable_client_input(client_name="client")
 @tracing.activity(EXECUTE_TOOL)
 async def execute_tool(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> object:
-    """Run an allowed call, or record why it does not run. A tool's failure is a result."""
+    """Run an allowed call, or record why it does not run. A tool's failure is a result, and so is a database that is
+    away."""
     request = ExecuteToolInput.load(payload)
-    report = await services().tool_calls.handle_tool_call(request.tool_call_id, deadline_passed=request.deadline_passed)
+    try:
+        report = await services().tool_calls.handle_tool_call(
+            request.tool_call_id, deadline_passed=request.deadline_passed
+        )
+    except Transient as exc:
+        if exc.code is not ErrorCode.DATABASE_ERROR:
+            raise
+        log.warning("tool call %s waits: %s", request.tool_call_id, exc)
+        return ExecuteToolResult(status=ToolCallStatus.PENDING, held=True).dump()
     await deliver(events, report.messages, is_repeat=report.is_repeated or request.again > 0)
     if report.approval_id is not None:
         # The one who decided has usually sent this already; it is missing after a timeout or a crash.

@@ -13,7 +13,8 @@ from typing import Any
 import azure.durable_functions as df
 from azure.durable_functions.models.Task import TaskState
 
-from shared.sessions.turns.retry import activity_delay_s
+from shared.durable.messages import is_outage
+from shared.sessions.turns.retry import activity_delay_s, outage_delay_s
 
 type Steps[Result] = Generator[Any, Any, Result]
 """A part of an orchestrator: yields durable tasks and returns a value; used with `yield from`."""
@@ -38,17 +39,19 @@ def call_activity(
 ) -> Steps[Any]:
     """Call an activity; after an infrastructure failure, retry with a durable back-off.
 
-    Raises the last exception when `delay_s` gives up.
+    Raises the last exception when `delay_s` gives up; while the database is away, only after hours.
     """
     tries = 0
     while True:
         tries += 1
         try:
             return (yield context.call_activity(name, payload if tries == 1 else payload | {"again": tries - 1}))
-        except Exception:
+        except Exception as exc:
             # The SDK raises every failure as a bare Exception. Our activities raise only for infrastructure and bugs;
             # a failure of a model or a tool is a result.
             delay = delay_s(tries)
+            if delay is None and is_outage(str(exc)):
+                delay = outage_delay_s(tries)
             if delay is None:
                 raise
         yield from pause(context, delay)

@@ -56,7 +56,8 @@ class CallModelResult(DurableMessage):
     """(tool call id, needs approval)."""
     delay_s: float = 0.0
     held: bool = False
-    """With RETRY: the session is suspended, and this was no try. Code of an older version takes it for one."""
+    """With RETRY: the session is suspended or the database away, and this was no try. Code of an older version takes it
+    for one."""
     code: str | None = None
     detail: str = ""
 
@@ -103,7 +104,7 @@ class ExecuteToolResult(DurableMessage):
     status: str
     pending: bool = False
     held: bool = False
-    """The session is suspended, and the call has not begun."""
+    """The session is suspended or the database away. Nothing was done; ask again."""
 
 
 class FinishTurnInput(ActivityInput):
@@ -140,6 +141,11 @@ def is_lost(words: str) -> bool:
     if _NON_DETERMINISTIC in words:
         return _SCHEDULED_LESS in words
     return _DATABASE not in words and _OURS not in words
+
+
+def is_outage(words: str) -> bool:
+    """Whether an activity failed because the database is away. words: the failure text of the durable backend."""
+    return _DATABASE in words
 
 
 def explain_failure(words: str) -> tuple[str, str]:

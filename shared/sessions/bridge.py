@@ -35,6 +35,7 @@ from shared.sessions.repository import StepRepository
 from shared.sessions.turns.answer import Answer, end_of
 from shared.sessions.turns.asking import ModelAsker, attempt_started
 from shared.sessions.turns.cancellation import CancelWatch
+from shared.sessions.turns.keeping import Keeper
 from shared.sessions.turns.retry import held_delay_s, model_delay_s
 
 log = logging.getLogger(__name__)
@@ -77,12 +78,14 @@ class SessionAgentBridge:
         publisher: SessionEventPublisher,
         sender: RealtimeSender,
         watch: CancelWatch,
+        keeper: Keeper | None = None,
         *,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._steps = steps
         self._publisher = publisher
         self._sender = sender
+        self._keeper = keeper or Keeper()
         self._asker = ModelAsker(steps, executor, watch, answer_seconds=answer_seconds)
 
     async def run_step(self, turn_id: str, step: int, *, tries: int) -> StepReport:
@@ -91,6 +94,7 @@ class SessionAgentBridge:
         Raises Transient(DATABASE_ERROR) when the database is unavailable. A model's failure is an outcome, not an
         exception.
         """
+        await self._keeper.wait(_kept(turn_id, step))
         started = await self._asker.begin(turn_id, step, new_id())
         if isinstance(started, StepHeld):
             return _HELD
@@ -251,7 +255,7 @@ class SessionAgentBridge:
         writer.add(Event(EventType.MESSAGE_UPDATED, data, start.turn_id, message_id))
 
     async def _save(self, start: StepStart, result: StepResult) -> bool:
-        if not await self._steps.save_step(result):
+        if not await self._keeper.store(_kept(start.turn_id, start.step), lambda: self._steps.save_step(result)):
             # The tokens were used although the step was not stored.
             await self._asker.count(start, result.usage)
             return False
@@ -262,6 +266,10 @@ class SessionAgentBridge:
     async def _overtaken(self, writer: StreamWriter) -> StepReport:
         """Another attempt of this step stored it first, or is still running: try again in a second."""
         return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=1.0)
+
+
+def _kept(turn_id: str, step: int) -> str:
+    return f"{turn_id}/{step}"
 
 
 def _created(start: StepStart) -> Event:

@@ -10,12 +10,13 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 import orjson
 
 from shared import tracing
-from shared.errors import AppError, ErrorCode
+from shared.errors import AppError, ErrorCode, Transient
 from shared.ids import new_id
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.needed import is_granted, requires_approval
@@ -39,9 +40,13 @@ from shared.sessions.tools.registry import (
     validate_arguments,
 )
 from shared.sessions.turns.cancellation import CancelWatch, TurnCancelled
+from shared.sessions.turns.keeping import RETRY_S, Keeper
 
 log = logging.getLogger(__name__)
 
+GRACE_S = 3.0
+"""A process that has a result stores it within a second of the database's return."""
+_BEGIN_TRIES = 10
 _CANCELLED = "The turn was cancelled before this call ran."
 
 
@@ -70,6 +75,13 @@ class _Outcome:
     code: ErrorCode | None = None
 
 
+class _Nothing(Enum):
+    """Why nothing was done for a call."""
+
+    HELD = "held"  # its session is suspended
+    ENDED = "ended"  # another process has stored how it ended
+
+
 class ToolCallHandler:
     """Executes tool calls whose approval, if they need one, is on record."""
 
@@ -80,12 +92,21 @@ class ToolCallHandler:
         services: ToolServices,
         watch: CancelWatch,
         audit: AuditTrail,
+        keeper: Keeper | None = None,
+        *,
+        grace_s: float = GRACE_S,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._tool_calls = tool_calls
         self._publisher = publisher
         self._services = services
         self._watch = watch
         self._audit = audit
+        self._keeper = keeper or Keeper()
+        self._grace_s = grace_s
+        self._retry_s = retry_s
+        self._starts: dict[str, datetime] = {}
+        """When calls were to begin whose beginning the database did not confirm."""
 
     async def handle_tool_call(self, tool_call_id: str, *, deadline_passed: bool = False) -> ToolReport:
         """Bring a call to its end, whatever that is.
@@ -93,6 +114,7 @@ class ToolCallHandler:
         deadline_passed: the wait for its approval is over; a decision that was just in time still counts.
         Raises Transient(DATABASE_ERROR), NotFound.
         """
+        await self._keeper.wait(tool_call_id)
         call = await self._tool_calls.tool_execution(tool_call_id)
         tracing.join_turn(call.turn_id, call.session_id, call.plan)
         if call.ended_at is not None:
@@ -105,15 +127,16 @@ class ToolCallHandler:
         if call.needs_approval and call.approval_status is ApprovalStatus.PENDING and not call.cancelled:
             return ToolReport(call.status, True, [])
         outcome = await self._outcome(call)
-        if outcome is None:
+        if outcome is _Nothing.HELD:
             return ToolReport(call.status, False, [], is_held=True)
+        if outcome is _Nothing.ENDED:
+            return await self._again(await self._tool_calls.tool_execution(tool_call_id))
         if call.needs_approval:
             await self._tool_calls.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
         await self._note(call, "tool_call.ended", {"status": outcome.status, "code": outcome.code})
         return await self._store(call, outcome)
 
-    async def _outcome(self, call: ToolExecution) -> _Outcome | None:
-        """None: its session is suspended, so nothing was done."""
+    async def _outcome(self, call: ToolExecution) -> _Outcome | _Nothing:
         refusal = _refusal(call)
         if refusal is not None:
             return refusal
@@ -125,19 +148,39 @@ class ToolCallHandler:
             # What was approved and what would run must be the same bytes, or nothing runs.
             return _failed(ErrorCode.APPROVAL_REJECTED, "The approved arguments do not match this call.")
         if call.is_held:
-            return None  # before anything is written of it; who suspends from here on is found below
+            return _Nothing.HELD  # before anything is written of it; who suspends from here on is found below
         await self._note(call, "tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments)})
-        start = await self._tool_calls.begin_tool_call(call.tool_call_id, now=datetime.now(UTC))
+        start = await self._begin(call.tool_call_id)
         if start is CallStart.HELD:
-            return None
+            return _Nothing.HELD
         if start is CallStart.CANCELLED:
             return _failed(ErrorCode.TOOL_EXECUTION_FAILED, _CANCELLED)
         if start is CallStart.BEFORE and not tool.idempotent:
+            # Whoever ran it may live, and store its result just now.
+            await asyncio.sleep(self._grace_s)
+            if (await self._tool_calls.tool_execution(call.tool_call_id)).ended_at is not None:
+                return _Nothing.ENDED
             return _failed(
                 ErrorCode.TOOL_EXECUTION_FAILED,
                 "This call was interrupted while it ran; its outcome is unknown and it was not repeated.",
             )
         return await self._run(tool, arguments, call)
+
+    async def _begin(self, tool_call_id: str) -> CallStart:
+        """Mark that the tool is about to run. Said again for the same instant when the answer was lost, so that a start
+        of ours is told from one of somebody who may have run it."""
+        at = self._starts.setdefault(tool_call_id, datetime.now(UTC))
+        for left in reversed(range(_BEGIN_TRIES)):
+            try:
+                start = await self._tool_calls.begin_tool_call(tool_call_id, now=at)
+            except Transient:
+                if not left:
+                    raise
+                await asyncio.sleep(self._retry_s)
+            else:
+                break
+        del self._starts[tool_call_id]
+        return start
 
     async def _note(self, call: ToolExecution, action: str, details: JsonObject) -> None:
         """An audit line, for calls that somebody had to allow, or would have without a setting of their agent."""
@@ -185,22 +228,21 @@ class ToolCallHandler:
     async def _store(self, call: ToolExecution, outcome: _Outcome) -> ToolReport:
         content = orjson.dumps(outcome.content).decode().replace("\\u0000", "\\ufffd")
         message_id = new_id()
-        stored = await self._tool_calls.save_tool_result(
-            ToolCallResult(
-                call.tool_call_id,
-                outcome.status,
-                result=outcome.result,
-                error_code=outcome.code,
-                message_id=message_id,
-                content=content,
-                tokens=estimate_tokens(content),
-                ended_at=datetime.now(UTC),
-            )
+        result = ToolCallResult(
+            call.tool_call_id,
+            outcome.status,
+            result=outcome.result,
+            error_code=outcome.code,
+            message_id=message_id,
+            content=content,
+            tokens=estimate_tokens(content),
+            ended_at=datetime.now(UTC),
         )
-        if not stored:
-            # Another attempt runs beside this one and has it; it says so itself.
+        if not await self._keeper.store(call.tool_call_id, lambda: self._tool_calls.save_tool_result(result)):
             stands = await self._tool_calls.tool_execution(call.tool_call_id)
-            return ToolReport(stands.status, False, [], call.approval_id)
+            if stands.result_message_id != message_id:
+                # Another attempt runs beside this one and has it; it says so itself.
+                return ToolReport(stands.status, False, [], call.approval_id)
         metrics.tool_call_ended(call.name, outcome.status)
         metrics.message_stored(MessageRole.TOOL)
         return ToolReport(outcome.status, False, await self._announce(call, outcome, message_id), call.approval_id)

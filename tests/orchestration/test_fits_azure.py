@@ -26,7 +26,7 @@ from shared.ids import new_id
 from shared.sessions.approvals.notices import MAX_REMINDERS
 from shared.sessions.models import SessionConfig
 from shared.sessions.records.approval_policy import NoticeKind
-from shared.sessions.turns.retry import MAX_ACTIVITY_TRIES, MAX_MODEL_TRIES, MAX_NOTIFY_TRIES
+from shared.sessions.turns.retry import MAX_ACTIVITY_TRIES, MAX_MODEL_TRIES, MAX_NOTIFY_TRIES, MAX_OUTAGE_TRIES
 from tests.support.least_settings import LEAST_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,15 +149,17 @@ def test_events_have_names_that_fit_into_a_path(event: str) -> None:
 
 
 def test_no_orchestration_comes_near_the_limit_of_actions() -> None:
-    """A retried call and everything in it count as one action; a timer is one more."""
+    """A retried call and everything in it count as one action; a timer is one more. The database is away for
+    hours once; what waits for it, or for its suspended session, asks once a minute."""
     limit = read_settings(json.loads((ROOT / "host.json").read_text()), {}).max_actions
     most_steps = max(meta.le for meta in SessionConfig.model_fields["max_steps"].metadata if hasattr(meta, "le"))
     call = 2 * MAX_ACTIVITY_TRIES
     step = MAX_MODEL_TRIES * (call + 1) + MAX_TOOL_CALLS
-    turn = most_steps * step + call
+    outage = 2 * MAX_OUTAGE_TRIES
+    turn = most_steps * step + call + outage
     wait = 1 + 30 // 5  # a wait of up to 30 days, in timers of five
     looks = approval_orchestrator._MAX_LOOKS + 1
-    approval = call + (MAX_REMINDERS + 1) * (1 + wait) + looks * (call + wait)
+    approval = call + outage + (MAX_REMINDERS + 1) * (1 + wait) + looks * (call + wait)
     assert max(turn, approval, 2 * MAX_NOTIFY_TRIES) * MARGIN < limit
 
 

@@ -10,6 +10,7 @@ import pytest
 from orchestrators import turn as turn_module
 from shared.durable.messages import CHANGED_DETAIL
 from shared.durable.names import APPROVAL, CALL_MODEL, CANCEL_EVENT, EXECUTE_TOOL, FINISH_TURN, TURN
+from shared.sessions.turns import retry
 from shared.sessions.turns.retry import MAX_ACTIVITY_TRIES
 from tests.orchestration.player import ActivityFailed, Json, Play
 
@@ -215,6 +216,16 @@ def test_tool_activity_that_fails_is_tried_again_by_the_retry_policy() -> None:
     assert play.output == "completed"
 
 
+OUTAGE_TRIES = 13
+
+
+@pytest.fixture
+def _short_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours of tries take long to replay."""
+    monkeypatch.setattr(retry, "MAX_OUTAGE_TRIES", OUTAGE_TRIES)
+
+
+@pytest.mark.usefixtures("_short_outage")
 @pytest.mark.parametrize("broken", [CALL_MODEL, EXECUTE_TOOL])
 def test_activity_that_fails_for_good_still_ends_the_turn(broken: str) -> None:
     table = {CALL_MODEL: _answers(_wants(("a", False)), FINAL), EXECUTE_TOOL: _ran, FINISH_TURN: lambda _: None}
@@ -243,11 +254,28 @@ def test_a_part_that_older_code_began_and_this_cannot_go_on_with_is_told_as_that
     assert (ending["status"], ending["detail"]) == ("failed", CHANGED_DETAIL)
 
 
-def test_turn_whose_end_cannot_be_stored_fails_visibly() -> None:
-    play = _turn().run({CALL_MODEL: _answers(FINAL), FINISH_TURN: _failing(10_000, None)})
-    assert len(play.calls(FINISH_TURN)) == MAX_ACTIVITY_TRIES
+@pytest.mark.usefixtures("_short_outage")
+@pytest.mark.parametrize(
+    ("reason", "tries"),
+    [("DATABASE_ERROR: The database cannot be reached.", OUTAGE_TRIES), ("OSError: disk", MAX_ACTIVITY_TRIES)],
+)
+def test_turn_whose_end_cannot_be_stored_waits_for_the_database_and_then_fails_visibly(reason: str, tries: int) -> None:
+    def fails(_: Json) -> Any:
+        raise ActivityFailed(reason)
+
+    play = _turn().run({CALL_MODEL: _answers(FINAL), FINISH_TURN: fails})
+    assert len(play.calls(FINISH_TURN)) == tries
     assert play.failed is not None
-    assert "DATABASE_ERROR" in play.failed
+    assert reason in play.failed
+
+
+def test_a_step_that_finds_the_database_away_is_asked_for_until_it_is_back() -> None:
+    """Such a step is no try, and no failure."""
+    away = {"outcome": "retry", "held": True}
+    play = _turn().run({CALL_MODEL: _answers(*[away] * 60, FINAL), FINISH_TURN: lambda _: None})
+    assert {call["tries"] for call in play.calls(CALL_MODEL)} == {1}
+    assert play.waited_s == pytest.approx([1, 2, 4, 8, *[15] * 36, *[60] * 20], abs=0.1)
+    assert play.output == "completed"
 
 
 def test_history_holds_ids_and_small_facts_only() -> None:

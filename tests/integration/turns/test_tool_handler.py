@@ -123,7 +123,9 @@ async def bench(stores: Stores, publisher: SessionEventPublisher) -> Bench:
         fetcher,
         history,
         audit,
-        ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=fetcher, history=history), watch, audit),
+        ToolCallHandler(
+            stores.tool_calls, publisher, ToolServices(http=fetcher, history=history), watch, audit, grace_s=0
+        ),
         ToolApprovalManager(
             stores.approvals, stores.tool_calls, publisher, stores.sessions, links, audit, print_links=True
         ),

@@ -10,7 +10,12 @@ WITH turn AS (
     WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at IS NULL AND NOT turn.cancelled AND NOT turn.held
     RETURNING id
 )
-SELECT turn.cancelled, turn.held, EXISTS (SELECT FROM begun) AS begun_now FROM turn
+SELECT turn.cancelled, turn.held,
+       -- Also when it was said before for the same instant, and the answer was lost: then nobody has run it.
+       EXISTS (SELECT FROM begun) OR EXISTS (
+           SELECT FROM tool_calls WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at = %(now)s
+       ) AS begun_now
+FROM turn
 
 -- name: tool_call_for_execution
 SELECT c.*, t.plan, t.requested_by, t.cancel_requested_at, t.ended_at AS turn_ended_at,

@@ -142,7 +142,9 @@ WHERE turn_id = %(turn_id)s AND status = 'streaming'
 WITH calls AS (
     UPDATE tool_calls
     SET status = 'failed', ended_at = %(now)s, error_code = 'TOOL_EXECUTION_FAILED',
-        result = '{"error": "The turn ended before this call did."}'
+        result = CASE WHEN begun_at IS NULL
+            THEN '{"error": "The turn ended before this call ran."}'::jsonb
+            ELSE '{"error": "The turn ended while this call ran; its outcome is unknown."}' END
     WHERE turn_id = %(turn_id)s AND ended_at IS NULL
 )
 UPDATE approvals SET status = 'cancelled', decided_at = %(now)s WHERE turn_id = %(turn_id)s AND status = 'pending'
