@@ -169,18 +169,17 @@ class ToolCallHandler:
     async def _begin(self, tool_call_id: str) -> CallStart:
         """Mark that the tool is about to run. Said again for the same instant when the answer was lost, so that a start
         of ours is told from one of somebody who may have run it."""
-        at = self._starts.setdefault(tool_call_id, datetime.now(UTC))
+        # Taken out: of two who run this at once, each has an instant of its own.
+        at = self._starts.pop(tool_call_id, None) or datetime.now(UTC)
         for left in reversed(range(_BEGIN_TRIES)):
             try:
-                start = await self._tool_calls.begin_tool_call(tool_call_id, now=at)
+                return await self._tool_calls.begin_tool_call(tool_call_id, now=at)
             except Transient:
                 if not left:
+                    self._starts[tool_call_id] = at
                     raise
                 await asyncio.sleep(self._retry_s)
-            else:
-                break
-        del self._starts[tool_call_id]
-        return start
+        raise AssertionError("the last try returns or raises")
 
     async def _note(self, call: ToolExecution, action: str, details: JsonObject) -> None:
         """An audit line, for calls that somebody had to allow, or would have without a setting of their agent."""
