@@ -11,7 +11,8 @@ named after its `feed`, which no two sessions share.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -32,6 +33,10 @@ from shared.sessions.models import (
 SEQ_LEASE = 10_000
 """How many numbers Redis may assign before it must ask PostgreSQL for more."""
 
+log = logging.getLogger(__name__)
+
+_BACK = 200
+"""How many events are read back at once for what was streamed: an answer of 15 s."""
 _MOVED_LIMIT = 10_000
 """Sessions remembered per process as numbered without Redis."""
 
@@ -168,6 +173,21 @@ class SeqLeaseNeeded(Exception):
         self.lost = lost
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """The text of one attempt of an answer."""
+
+    content: str = ""
+    reasoning: str = ""
+
+
+def _streamed(newest_first: Mapping[str, Sequence[str]]) -> Streamed:
+    content, reasoning = (
+        "".join(reversed(newest_first[kind])) for kind in (FrameType.CONTENT_DELTA, FrameType.REASONING_DELTA)
+    )
+    return Streamed(content, reasoning)
+
+
 class EventLogUnavailable(Exception):
     """The log cannot be reached."""
 
@@ -252,6 +272,30 @@ class SessionEventPublisher:
                 for receiver in receivers
             )
         return messages
+
+    async def streamed(self, feed: str, message_id: str) -> Streamed:
+        """What was told of an answer's last attempt, as far as the log still has it."""
+        texts: dict[str, list[str]] = {FrameType.CONTENT_DELTA: [], FrameType.REASONING_DELTA: []}
+        named = b'"message_id":"%b"' % message_id.encode()
+        before: int | None = None
+        try:
+            while page := await self._log.read_back(feed, before, _BACK):
+                for _, body in page:
+                    if named not in body:
+                        continue
+                    told = orjson.loads(b"{" + body)
+                    if told["type"] != EventType.STREAM_CHUNK or told["message_id"] != message_id:
+                        continue
+                    said = told["data"]["frame"]
+                    if said["type"] == FrameType.MESSAGE_START:
+                        return _streamed(texts)
+                    if said["type"] in texts:
+                        texts[said["type"]].append(said["text"])
+                before = page[-1][0]
+        except EventLogUnavailable as exc:
+            log.warning("what was streamed of message %s cannot be read back: %s", message_id, exc)
+            return Streamed()
+        return _streamed(texts)
 
     async def forget(self, feed: str) -> None:
         """Of an erased session. Raises EventLogUnavailable."""

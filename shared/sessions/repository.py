@@ -42,8 +42,10 @@ from shared.sessions.records.steps import (
 )
 from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.records.turns import (
+    CutAnswer,
     FinishedTurn,
     Interruption,
+    OpenAnswer,
     OpenTurn,
     PostedMessage,
     ReadableTurn,
@@ -143,8 +145,20 @@ class TurnRepository(Protocol):
         """Ask a turn to stop; harmless when it has ended. Raises NotFound."""
         ...
 
-    async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
-        """Close a turn and claim the session's next one."""
+    async def open_answer(self, turn_id: str) -> OpenAnswer | None:
+        """The answer that an open turn streams, or has begun to stream."""
+        ...
+
+    async def finish(
+        self,
+        turn_id: str,
+        *,
+        status: TurnStatus,
+        error: TurnError | None,
+        now: datetime,
+        answer: CutAnswer | None = None,
+    ) -> FinishedTurn:
+        """Close a turn and claim the session's next one. answer: what was told of one that nobody stores any more."""
         ...
 
     async def claim_next(self, session_id: str, *, now: datetime) -> str | None:

@@ -14,6 +14,7 @@ from shared import tracing
 from shared.ids import new_id
 from shared.principal import Principal
 from shared.sessions.agents.catalog import AgentCatalog
+from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import (
     Event,
     EventType,
@@ -45,6 +46,7 @@ from shared.sessions.records.idempotency import idempotency
 from shared.sessions.records.pages import Page, SessionFilter
 from shared.sessions.records.sessions import SessionRecord, check_metadata
 from shared.sessions.records.turns import (
+    CutAnswer,
     FinishedTurn,
     Interruption,
     ReadableTurn,
@@ -244,11 +246,21 @@ class SessionService:
         messages = await self._publisher.publish(target, events) if events else []
         return await self._turns.get_turn(session_id, turn_id), interruption, messages
 
+    async def _cut_answer(self, turn_id: str) -> CutAnswer | None:
+        """What readers saw of an answer that nobody ends any more: its process was killed, or it was cancelled while it
+        waited for another try."""
+        found = await self._turns.open_answer(turn_id)
+        if found is None:
+            return None
+        said = await self._publisher.streamed(found.feed, found.message_id)
+        return CutAnswer(said.content, said.reasoning, estimate_tokens(said.content))
+
     async def finish_turn(
         self, turn_id: str, *, status: TurnStatus, error: TurnError | None
     ) -> tuple[FinishedTurn, list[bytes]]:
         """Close a turn and hand over to the next; called by the turn itself, safe to repeat."""
-        finished = await self._turns.finish(turn_id, status=status, error=error, now=datetime.now(UTC))
+        answer = None if status is TurnStatus.COMPLETED else await self._cut_answer(turn_id)
+        finished = await self._turns.finish(turn_id, status=status, error=error, now=datetime.now(UTC), answer=answer)
         session_id = finished.target.session_id
         tracing.join_turn(turn_id, session_id, finished)
         tracing.turn_ended(

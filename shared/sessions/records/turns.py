@@ -52,6 +52,23 @@ class Interruption:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAnswer:
+    """An answer without an end. feed: where its events are."""
+
+    message_id: str
+    feed: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutAnswer:
+    """What readers saw of an answer that is not finished any more. tokens: estimated."""
+
+    content: str
+    reasoning: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedTurn:
     """A closed turn, and the turn that runs next."""
 

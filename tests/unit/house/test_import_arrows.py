@@ -61,7 +61,7 @@ ARROWS = {
         "model_requests": "context limits llm models records structured_output tools",
         "executor": "context limits llm metrics model_requests models records tools",
         "life": "agents audit cache events live metrics models posting records",
-        "service": "agents events features metrics models posting records repository",
+        "service": "agents context events features metrics models posting records repository",
         "turns": "context events executor live llm metrics model_requests models records repository"
         " structured_output tools",
         "bridge": "approvals context events executor live metrics models records repository turns",

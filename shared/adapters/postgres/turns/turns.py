@@ -32,6 +32,7 @@ from shared.adapters.postgres.turns.posting import (
 )
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import first_id_at, new_id
+from shared.sessions.approvals.containment import FILES, PEOPLE
 from shared.sessions.events import EventTarget, feed_name
 from shared.sessions.limits.budgets import usage_day
 from shared.sessions.models import (
@@ -46,8 +47,10 @@ from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.turns import (
+    CutAnswer,
     FinishedTurn,
     Interruption,
+    OpenAnswer,
     OpenTurn,
     PostedMessage,
     ReadableTurn,
@@ -212,8 +215,24 @@ class PostgresTurns:
                 interruption = await cancel_turns(connection, [turn_id], now=now)
             return interruption, event_target(row)
 
-    async def finish(self, turn_id: str, *, status: TurnStatus, error: TurnError | None, now: datetime) -> FinishedTurn:
-        """Close a turn with all that hangs open in it and claim the session's next one. Safe to repeat."""
+    async def open_answer(self, turn_id: str) -> OpenAnswer | None:
+        """The answer of a turn that was begun and has no end."""
+        row = await self._pool.fetch_one(_Q["open_answer"], {"turn_id": turn_id})
+        return None if row is None else OpenAnswer(row["id"], event_target(row, session_id=row["session_id"]).feed)
+
+    async def finish(
+        self,
+        turn_id: str,
+        *,
+        status: TurnStatus,
+        error: TurnError | None,
+        now: datetime,
+        answer: CutAnswer | None = None,
+    ) -> FinishedTurn:
+        """Close a turn with all that hangs open in it and claim the session's next one. Safe to repeat.
+
+        answer: what was streamed of its open answer.
+        """
         parameters = {
             "turn_id": turn_id,
             "status": status.value,
@@ -221,6 +240,10 @@ class PostgresTurns:
             "error_detail": error.detail if error else None,
             "now": now,
             "day": usage_day(now),
+            "content": answer.content if answer else None,
+            "reasoning": answer.reasoning or None if answer else None,
+            "tokens": answer.tokens if answer else None,
+            "sources": [FILES, PEOPLE] if answer else None,
         }
         async with self._pool.connection() as connection:
             # One round trip and, without BEGIN, one transaction: the hand-over is part of the end.

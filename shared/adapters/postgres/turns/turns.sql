@@ -131,10 +131,18 @@ SELECT status, error_code, error_detail, steps, input_tokens, output_tokens, cac
        plan ->> 'traceparent' AS traceparent, plan ->> 'correlation_id' AS correlation_id
 FROM turns WHERE id = %(turn_id)s
 
+-- name: open_answer
+SELECT m.id, m.session_id, s.event_seq_floor, s.event_seq_ceiling, s.incarnation
+FROM messages m JOIN sessions s ON s.id = m.session_id
+WHERE m.turn_id = %(turn_id)s AND m.status = 'streaming'
+
 -- name: close_open_messages
+-- With what was streamed of it. What its model had read is not known here, so it counts as read from everywhere.
 UPDATE messages
 SET status = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled' ELSE 'failed' END,
-    finish_reason = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled' END
+    finish_reason = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled' END,
+    content = coalesce(%(content)s, content), reasoning = coalesce(%(reasoning)s, reasoning),
+    tokens = coalesce(%(tokens)s, tokens), sources = coalesce(%(sources)s, sources)
 WHERE turn_id = %(turn_id)s AND status = 'streaming'
 
 -- name: close_open_tool_calls

@@ -1,0 +1,110 @@
+"""What readers saw of an answer is what is stored of it, however its turn ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from shared.ids import new_id
+from shared.sessions.events import EventLogUnavailable
+from shared.sessions.models import MessageStatus, TurnStatus
+from shared.sessions.records.steps import StepOutcome
+from tests.integration.bench import Bench
+from tests.integration.domain import OWNER, Stores, script, utc_now
+
+pytestmark = pytest.mark.integration
+
+WORDS = "one two three four five six seven eight nine ten "
+
+
+async def _told(bench: Bench, feed: str, message_id: str) -> str:
+    """The texts of the last attempt, as a reader of the log adds them up."""
+    text = ""
+    for _, body in (await bench.publisher._log.read(feed, 0, 10_000)).items:
+        event: dict[str, Any] = orjson.loads(b"{" + body)
+        frame = event["data"].get("frame", {})
+        if event.get("message_id") != message_id:
+            continue
+        if frame.get("type") == "message_start":
+            text = ""
+        elif frame.get("type") == "content_delta":
+            text += frame["text"]
+    return text
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_what_was_streamed_last_is_stored_whatever_breaks_and_whenever_it_is_cancelled(
+    bench: Bench, stores: Stores, seed: int
+) -> None:
+    """Random walks over: the model breaks off, the process is killed, the user cancels in mid-answer or in a pause."""
+    dice = random.Random(seed)  # a test's dice
+    attempts = dice.randint(1, 3)
+    breaks = [{"cut_after": dice.randint(1, 9)} if dice.random() < 0.6 else {} for _ in range(attempts)]
+    posted = await stores.turn(script(key=new_id(), content=WORDS, token_ms=15, fail=breaks))
+    session_id, turn_id = posted.turn.session_id, posted.turn.id
+    is_cancelled = False
+    for number, broken in enumerate(breaks):
+        run = asyncio.create_task(bench.run(posted, tries=number + 1))
+        act = dice.choice(["cancel", "kill", "wait"])
+        if act != "wait":
+            await asyncio.sleep(dice.uniform(0, 0.2))
+        if act == "kill":
+            run.cancel()
+        elif act == "cancel":
+            await stores.turns.cancel(session_id, turn_id, OWNER, now=utc_now())
+            is_cancelled = True
+        with contextlib.suppress(asyncio.CancelledError):
+            report = await run
+            if report.outcome is StepOutcome.FINAL:
+                break
+        if is_cancelled or not broken:
+            break
+    if not is_cancelled:
+        await stores.turns.cancel(session_id, turn_id, OWNER, now=utc_now())
+    open_answer = await stores.turns.open_answer(turn_id)
+
+    await bench.service.finish_turn(turn_id, status=TurnStatus.CANCELLED, error=None)
+
+    answer = await bench.answer(posted)
+    feed = open_answer.feed if open_answer else posted.target.feed
+    assert answer.content == await _told(bench, feed, answer.id)
+    assert answer.status is not MessageStatus.STREAMING
+    assert await stores.turns.open_answer(turn_id) is None
+
+
+async def test_a_cancel_in_a_pause_between_tries_keeps_what_was_streamed(bench: Bench, stores: Stores) -> None:
+    posted = await stores.turn(script(key=new_id(), content=WORDS, fail=[{"cut_after": 6}]))
+    report = await bench.run(posted)
+    assert report.outcome is StepOutcome.RETRY
+    await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+    report = await bench.run(posted, tries=2)
+    assert report.outcome is StepOutcome.CANCELLED
+
+    await bench.finish(posted, report)
+
+    answer = await bench.answer(posted)
+    assert answer.content
+    assert WORDS.startswith(answer.content)
+    [row] = await stores.rows(b"SELECT tokens, sources FROM messages WHERE id = %(id)s", id=answer.id)
+    assert row["tokens"] > 0
+    assert row["sources"], "what its model had read is not known, so it counts as read"
+
+
+async def test_without_the_log_an_answer_is_closed_as_it_is(
+    bench: Bench, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted = await stores.turn(script(key=new_id(), content=WORDS, fail=[{"cut_after": 6}]))
+    await bench.run(posted)
+
+    async def away(*_: object) -> None:
+        raise EventLogUnavailable("away")
+
+    monkeypatch.setattr(bench.publisher._log, "read_back", away)
+    finished, _ = await bench.service.finish_turn(posted.turn.id, status=TurnStatus.CANCELLED, error=None)
+    assert finished.closed_now
+    assert (await bench.answer(posted)).content == ""
