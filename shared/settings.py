@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     postgres_auth: StoreAuth = Field(StoreAuth.URL, alias="POSTGRES_AUTH")
     redis_url: str = Field(alias="REDIS_URL", repr=False)
     redis_auth: StoreAuth = Field(StoreAuth.URL, alias="REDIS_AUTH")
+    redis_patience_seconds: float = Field(0.3, alias="REDIS_PATIENCE_SECONDS", gt=0, le=5)
+    """For how long Redis may be silent before everything goes on without it. At most that is added to a request."""
     azure_web_jobs_storage: str | None = Field(None, alias="AzureWebJobsStorage", repr=False)
     tables_endpoint: str | None = Field(None, alias="TABLES_ENDPOINT")
     """Table storage of the audit trail, with managed identity instead of the connection string above."""

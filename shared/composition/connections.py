@@ -62,7 +62,7 @@ class Connections:
     def listening_redis(self) -> Redis:
         return self._redis(socket_timeout=None)
 
-    def _redis(self, *, socket_timeout: float | None) -> Redis:
+    def _redis(self, *, socket_timeout: float | None, max_connections: int | None = None) -> Redis:
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
@@ -77,6 +77,7 @@ class Connections:
             protocol=2,
             socket_connect_timeout=_REDIS_TIMEOUT_S,
             socket_timeout=socket_timeout,
+            max_connections=max_connections,
             retry=Retry(NoBackoff(), 1),
         )
         return client if credentials is None else credentials.keep(client)
@@ -85,7 +86,11 @@ class Connections:
     def redis_guard(self) -> RedisGuard:
         from shared.adapters.redis.guard import RedisGuard
 
-        return RedisGuard()
+        return RedisGuard(
+            self.redis,
+            self._redis(socket_timeout=_REDIS_TIMEOUT_S, max_connections=1),
+            patience_s=self.settings.redis_patience_seconds,
+        )
 
     @cached_property
     def blobs(self) -> AzureBlobStore:

@@ -194,7 +194,7 @@ class Services(Stores):
         from shared.adapters.postgres.features.statistics import PostgresStatistics
         from shared.adapters.redis.statistics import RedisStatisticsCache
 
-        return StatisticsService(PostgresStatistics(self.pool), RedisStatisticsCache(self.redis))
+        return StatisticsService(PostgresStatistics(self.pool), RedisStatisticsCache(self.redis, self.redis_guard))
 
     @cached_property
     def branches(self) -> BranchService:
@@ -257,7 +257,7 @@ class Services(Stores):
     def metrics(self) -> SharedMetrics:
         from shared.adapters.redis.metrics import RedisMetrics
 
-        return SharedMetrics(metrics, RedisMetrics(self.redis))
+        return SharedMetrics(metrics, RedisMetrics(self.redis, self.redis_guard))
 
     @cached_property
     def images(self) -> StoredImages:

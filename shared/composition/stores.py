@@ -72,6 +72,7 @@ class Stores(Connections):
         log = RedisEventLog(
             self.redis,
             self.listening_redis,
+            self.redis_guard,
             length=settings.event_buffer_length,
             ttl_seconds=settings.event_buffer_seconds,
         )

@@ -141,6 +141,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     POSTGRES_POOL_SIZE: string(postgresPoolSize)
     REDIS_URL: 'rediss://${identityPrincipalId}@${redisHost}:${redisPort}/0'
     REDIS_AUTH: 'entra'
+    REDIS_PATIENCE_SECONDS: '0.3'
     TABLES_ENDPOINT: tableEndpoint
     BLOBS_ENDPOINT: blobEndpoint
     ATTACHMENT_MAX_BYTES: '26214400'

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
@@ -19,7 +19,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
+from shared.adapters.redis.guard import LOST, RedisGuard
 from shared.batching import Batcher
+from shared.errors import CacheUnavailable
 from shared.ids import new_id
 from shared.sessions.events import EventLogUnavailable, EventTarget, LogSlice, SeqLeaseNeeded
 
@@ -27,6 +29,12 @@ log = logging.getLogger(__name__)
 
 _COUNTER_SECONDS = 90 * 86_400
 """A counter lives much longer than its stream: without it, the next event would leave a gap in the numbers."""
+
+_SUBSCRIBE_S = 2.0
+"""For what goes over the listening connection, which has no timeout of its own."""
+_HEARTBEAT_S = 1.0
+"""After a second without news the listening connection is pinged, and after another without an answer it is dead."""
+_IDLE = "parley:idle"
 
 _QUEUE_LIMIT = 1_000
 """Batches that a slow follower may lag behind before it is told to catch up from the stream."""
@@ -83,8 +91,11 @@ class RedisEventLog:
     event.
     """
 
-    def __init__(self, redis: Redis, listening: Redis, *, length: int, ttl_seconds: int) -> None:
+    def __init__(
+        self, redis: Redis, listening: Redis, guard: RedisGuard | None = None, *, length: int, ttl_seconds: int
+    ) -> None:
         self._redis = redis
+        self._guard = guard or RedisGuard(redis)
         self._length = length
         self._ttl_seconds = ttl_seconds
         self._sha: str | None = None
@@ -102,22 +113,29 @@ class RedisEventLog:
         return first
 
     async def _append_many(self, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> Sequence[int | BaseException]:
-        try:
-            if self._sha is None:
-                self._sha = await self._redis.script_load(_APPEND)
-            results = await self._run(self._sha, batch)
-            if any(isinstance(result, NoScriptError) for result in results):
-                # The server restarted and lost its scripts; none of these calls ran.
-                self._sha = await self._redis.script_load(_APPEND)
-                again = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
-                redone = await self._run(self._sha, [batch[index] for index in again])
-                for index, result in zip(again, redone, strict=True):
-                    results[index] = result
-        except (RedisError, OSError) as exc:
-            raise EventLogUnavailable(str(exc)) from exc
+        results = await self._guarded(lambda: self._numbered(batch))
         return [
             EventLogUnavailable(str(result)) if isinstance(result, RedisError) else int(result) for result in results
         ]
+
+    async def _numbered(self, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> list[Any]:
+        if self._sha is None:
+            self._sha = await self._redis.script_load(_APPEND)
+        results = await self._run(self._sha, batch)
+        if any(isinstance(result, NoScriptError) for result in results):
+            # The server restarted and lost its scripts; none of these calls ran.
+            self._sha = await self._redis.script_load(_APPEND)
+            again = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
+            redone = await self._run(self._sha, [batch[index] for index in again])
+            for index, result in zip(again, redone, strict=True):
+                results[index] = result
+        return results
+
+    async def _guarded[T](self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._guard.run(call)
+        except CacheUnavailable as exc:
+            raise EventLogUnavailable(str(exc)) from exc
 
     async def _run(self, sha: str, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
@@ -141,14 +159,11 @@ class RedisEventLog:
         return await pipeline.execute(raise_on_error=False)
 
     async def read(self, feed: str, after: int, limit: int) -> LogSlice:
-        try:
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.hget(_counter(feed), "seq")
-            pipeline.xrange(_stream(feed), count=1)
-            pipeline.xrange(_stream(feed), min=f"({after}-0", count=limit)
-            last, oldest, found = await pipeline.execute()
-        except (RedisError, OSError) as exc:
-            raise EventLogUnavailable(str(exc)) from exc
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hget(_counter(feed), "seq")
+        pipeline.xrange(_stream(feed), count=1)
+        pipeline.xrange(_stream(feed), min=f"({after}-0", count=limit)
+        last, oldest, found = await self._guarded(pipeline.execute)
         return LogSlice(
             items=[_entry(entry) for entry in found],
             last_seq=None if last is None else int(last),
@@ -158,11 +173,8 @@ class RedisEventLog:
     async def read_back(self, feed: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         if before is not None and before <= 1:
             return []
-        try:
-            newest = "+" if before is None else f"({before}-0"
-            found = await self._redis.xrevrange(_stream(feed), max=newest, count=limit)
-        except (RedisError, OSError) as exc:
-            raise EventLogUnavailable(str(exc)) from exc
+        newest = "+" if before is None else f"({before}-0"
+        found = await self._guarded(lambda: self._redis.xrevrange(_stream(feed), max=newest, count=limit))
         return [_entry(entry) for entry in found or ()]
 
     async def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
@@ -179,17 +191,11 @@ class RedisEventLog:
             await asyncio.shield(self._followers.remove(_channel(feed), queue))
 
     async def erase(self, feed: str) -> None:
-        try:
-            await self._redis.delete(_counter(feed), _stream(feed))
-        except (RedisError, OSError) as exc:
-            raise EventLogUnavailable(str(exc)) from exc
+        await self._guarded(lambda: self._redis.delete(_counter(feed), _stream(feed)))
 
     async def ping(self) -> None:
         """Raises EventLogUnavailable when Redis does not answer."""
-        try:
-            await self._redis.ping()
-        except (RedisError, OSError) as exc:
-            raise EventLogUnavailable(str(exc)) from exc
+        await self._guarded(self._redis.ping)
 
     async def renew(self) -> None:
         """Move live following to a new connection, since a subscribed connection cannot renew its credentials."""
@@ -226,13 +232,14 @@ class _Followers:
             waiting = self._queues.setdefault(name, set())
             waiting.add(queue)
             try:
-                if self._pubsub is None:
-                    self._pubsub = self._redis.pubsub()
-                    # `listen` ends without any subscription; this one keeps it running between followers.
-                    await self._pubsub.subscribe("parley:idle")
-                # A repeated subscription is confirmed again, so this queue gets its None too.
-                await self._pubsub.subscribe(channel)
-            except (RedisError, OSError) as exc:
+                async with asyncio.timeout(_SUBSCRIBE_S):
+                    if self._pubsub is None:
+                        self._pubsub = self._redis.pubsub()
+                        # Reading ends without any subscription; this one keeps it running between followers.
+                        await self._pubsub.subscribe(_IDLE)
+                    # A repeated subscription is confirmed again, so this queue gets its None too.
+                    await self._pubsub.subscribe(channel)
+            except LOST as exc:
                 waiting.discard(queue)
                 await self._reset(exc)
                 raise EventLogUnavailable(str(exc)) from exc
@@ -251,8 +258,9 @@ class _Followers:
             if not waiting:
                 del self._queues[name]
                 if self._pubsub is not None:
-                    with suppress(RedisError, OSError):
-                        await self._pubsub.unsubscribe(channel)
+                    with suppress(*LOST):
+                        async with asyncio.timeout(_SUBSCRIBE_S):
+                            await self._pubsub.unsubscribe(channel)
 
     async def renew(self) -> None:
         """Move to a new connection. Each new confirmation (None) makes its followers read the stream, which has the
@@ -263,14 +271,15 @@ class _Followers:
             task, self._task = self._task, None
             old, self._pubsub = self._pubsub, self._redis.pubsub()
             try:
-                await self._pubsub.subscribe("parley:idle", *self._queues)
+                async with asyncio.timeout(_SUBSCRIBE_S):
+                    await self._pubsub.subscribe(_IDLE, *self._queues)
                 self._task = asyncio.create_task(self._pump(self._pubsub))
-            except (RedisError, OSError) as exc:
+            except LOST as exc:
                 await self._reset(exc)
             finally:
                 if task is not None:
                     task.cancel()
-                with suppress(RedisError, OSError):
+                with suppress(*LOST):
                     await old.aclose()
 
     async def aclose(self) -> None:
@@ -279,15 +288,27 @@ class _Followers:
 
     async def _pump(self, pubsub: Any) -> None:
         reason: Exception = ConnectionError("the subscription ended")
+        asked = False
         try:
-            async for message in pubsub.listen():
+            while pubsub.subscribed:
+                message = await pubsub.get_message(timeout=_HEARTBEAT_S)
+                if message is None:
+                    # A connection whose other end is gone is as silent as one without news.
+                    if asked:
+                        reason = TimeoutError("no answer to a ping")
+                        break
+                    asked = True
+                    async with asyncio.timeout(_HEARTBEAT_S):
+                        await pubsub.ping()
+                    continue
+                asked = False
                 if message["type"] == "message":
                     first, *bodies = message["data"].split(b"\n")
                     start = int(first)
                     self._hand(message["channel"], [(start + i, body) for i, body in enumerate(bodies)])
                 elif message["type"] == "subscribe":
                     self._hand(message["channel"], None)
-        except (RedisError, OSError) as exc:
+        except LOST as exc:
             reason = exc
         log.warning("live events interrupted: %s", reason)
         async with self._lock:
@@ -318,5 +339,6 @@ class _Followers:
         if task is not None:
             task.cancel()
         if pubsub is not None:
-            with suppress(RedisError, OSError):
-                await pubsub.aclose()
+            with suppress(*LOST):
+                async with asyncio.timeout(_SUBSCRIBE_S):
+                    await pubsub.aclose()

@@ -1,47 +1,137 @@
-"""A circuit breaker for calls to Redis: short timeout, and no calls for a second after a failure.
+"""A circuit breaker for calls to Redis, opened by a call that gets no answer and closed by a ping beside the callers.
 
-Implements no port: other stores in Redis make their calls through it.
+Implements no port: the stores in Redis make their calls through it.
 
-Invariant: while Redis is down or frozen, only one caller at a time waits for the timeout, never all.
+Invariant: nobody waits for a Redis that hangs for longer than `patience_s`, and while it is away nobody waits at all.
+It is asked again PING_EVERY_S later, and from its first answer on everybody uses it again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from shared.errors import CacheUnavailable
 
-ANSWER_S = 1.0
-"""Timeout of a call: well above a loaded Redis's response time, and short enough for callers."""
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
-AWAY_S = 1.0
+log = logging.getLogger(__name__)
+
+LOST = (RedisError, OSError, AttributeError, RuntimeError)
+"""What a lost connection raises. The last two come from asyncio's own transport when redis-py writes to one that was
+reset: `writelines` of CPython 3.13 then registers a writer at a loop that is gone."""
+ANSWER_S = 1.0
+"""Timeout of a call while Redis answers pings: well above a loaded Redis's response time."""
+PATIENCE_S = 0.3
+"""A Redis that is silent for so long is away: a third of it for the call, the rest for a ping. Its one thread is never
+busy for so long with what this app asks."""
+FIRST_S = 2.0
+"""For the first ping of a process, which may have to fetch a token and to agree on TLS."""
+PING_EVERY_S = 0.25
+_LATE_S = 0.05
+"""A timer of ours that is this late says something of this process, and nothing of Redis."""
 
 
 class RedisGuard:
-    """Runs calls to Redis, or fails at once while Redis is known to be unavailable."""
+    """Runs calls to Redis, or fails at once while Redis is known to be unavailable.
 
-    def __init__(self, *, answer_s: float = ANSWER_S, away_s: float = AWAY_S) -> None:
+    redis: whose connections it looks after. probe: a client with a connection of its own, so that a ping waits for no
+    place in a pool.
+    """
+
+    def __init__(
+        self, redis: Redis, probe: Redis | None = None, *, answer_s: float = ANSWER_S, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._redis = redis
+        self._probe = probe or redis
         self._answer_s = answer_s
-        self._away_s = away_s
-        self._away_until = 0.0
+        self._slow_s = patience_s / 3
+        self._ping_s = patience_s - self._slow_s
+        self._has_answered = False
+        self._waiting: set[asyncio.Timeout] = set()
+        self._task: asyncio.Task[None] | None = None
+        self.is_away = False
 
     async def run[T](self, call: Callable[[], Awaitable[T]]) -> T:
         """Raises CacheUnavailable."""
-        now = time.monotonic()
-        if now < self._away_until:
-            raise CacheUnavailable("Redis was unavailable a moment ago")
-        if self._away_until:
-            # One caller probes whether Redis is back; the others fail at once meanwhile.
-            self._away_until = now + self._answer_s
+        if self.is_away:
+            raise CacheUnavailable("Redis is away")
+        timer = asyncio.get_running_loop().call_later(self._slow_s, self.suspect)
         try:
-            async with asyncio.timeout(self._answer_s):
-                result = await call()
-        except (RedisError, OSError, TimeoutError) as exc:
-            self._away_until = time.monotonic() + self._away_s
+            async with asyncio.timeout(self._answer_s) as waiting:
+                self._waiting.add(waiting)
+                try:
+                    result = await call()
+                finally:
+                    self._waiting.discard(waiting)
+        except ResponseError as exc:
+            raise CacheUnavailable(str(exc)) from exc  # it answers
+        except LOST as exc:
+            self.suspect()
+            if isinstance(exc, TimeoutError) and not self.is_away:
+                # It may answer others: then this connection is dead, and those that lie idle may be, too.
+                await self._drop_idle()
             raise CacheUnavailable(str(exc) or type(exc).__name__) from exc
-        self._away_until = 0.0
+        finally:
+            timer.cancel()
+        self._has_answered = True
         return result
+
+    def suspect(self) -> None:
+        """Somebody waits for long, or was refused. Find out, unless that is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._find_out())
+
+    async def settled(self) -> None:
+        """Wait until it is known to answer, if that is in doubt."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def aclose(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _find_out(self) -> None:
+        began = time.monotonic()
+        while not await self._answers():
+            if not self.is_away:
+                self.is_away = True
+                now = asyncio.get_running_loop().time()
+                for waiting in self._waiting:
+                    waiting.reschedule(now)
+            await asyncio.sleep(PING_EVERY_S)
+        if self.is_away:
+            await self._drop_idle()
+            self.is_away = False
+            log.warning("Redis is back after %.1f s", time.monotonic() - began)
+
+    async def _answers(self) -> bool:
+        loop = asyncio.get_running_loop()
+        while True:
+            until = loop.time() + (self._ping_s if self._has_answered else FIRST_S)
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._probe.ping()
+            except Exception as exc:
+                # Also what the credentials' provider raises: without it nobody gets in.
+                if isinstance(exc, TimeoutError) and loop.time() - until > _LATE_S:
+                    continue
+                if not self.is_away:
+                    log.warning("Redis is away: %s: %s", type(exc).__name__, exc)
+                return False
+            self._has_answered = True
+            return True
+
+    async def _drop_idle(self) -> None:
+        with contextlib.suppress(*LOST):
+            await self._redis.connection_pool.disconnect(inuse_connections=False)

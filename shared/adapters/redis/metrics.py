@@ -9,8 +9,9 @@ recognises the repeat by the flush's number, which it stores.
 from __future__ import annotations
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from shared.adapters.redis.guard import RedisGuard
+from shared.errors import CacheUnavailable
 from shared.sessions.measuring.catalogue import Totals
 from shared.sessions.measuring.sharing import MetricsUnavailable
 
@@ -30,21 +31,24 @@ return 1
 class RedisMetrics:
     """`MetricsStore` over Redis."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, guard: RedisGuard) -> None:
         self._redis = redis
+        self._guard = guard
 
     async def add(self, writer: str, flush: int, deltas: Totals) -> None:
         parts = [str(part) for pair in deltas.items() for part in pair]
         try:
-            await self._redis.eval(
-                _ADD, 2, _TOTALS, f"parley:{{metrics}}:flush:{writer}", str(flush), str(_WRITER_SECONDS), *parts
+            await self._guard.run(
+                lambda: self._redis.eval(
+                    _ADD, 2, _TOTALS, f"parley:{{metrics}}:flush:{writer}", str(flush), str(_WRITER_SECONDS), *parts
+                )
             )
-        except (RedisError, OSError) as exc:
+        except CacheUnavailable as exc:
             raise MetricsUnavailable(str(exc)) from exc
 
     async def totals(self) -> dict[str, int]:
         try:
-            found = await self._redis.hgetall(_TOTALS)
-        except (RedisError, OSError) as exc:
+            found = await self._guard.run(lambda: self._redis.hgetall(_TOTALS))
+        except CacheUnavailable as exc:
             raise MetricsUnavailable(str(exc)) from exc
         return {(field if isinstance(field, str) else field.decode()): int(value) for field, value in found.items()}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from shared.errors import CacheUnavailable
+from shared.adapters.redis.guard import RedisGuard
 
 _KEPT_SECONDS = 3_600
 """Bounds memory use only; whether an entry is current is decided by its marker."""
@@ -14,24 +13,16 @@ _KEPT_SECONDS = 3_600
 class RedisStatisticsCache:
     """`Cache` over Redis."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, guard: RedisGuard) -> None:
         self._redis = redis
+        self._guard = guard
 
     async def get(self, key: str) -> bytes | None:
-        try:
-            found = await self._redis.get(key)
-        except (RedisError, OSError) as exc:
-            raise CacheUnavailable(str(exc)) from exc
+        found = await self._guard.run(lambda: self._redis.get(key))
         return found.encode() if isinstance(found, str) else found
 
     async def put(self, key: str, value: bytes) -> None:
-        try:
-            await self._redis.set(key, value, ex=_KEPT_SECONDS)
-        except (RedisError, OSError) as exc:
-            raise CacheUnavailable(str(exc)) from exc
+        await self._guard.run(lambda: self._redis.set(key, value, ex=_KEPT_SECONDS))
 
     async def drop(self, key: str) -> None:
-        try:
-            await self._redis.delete(key)
-        except (RedisError, OSError) as exc:
-            raise CacheUnavailable(str(exc)) from exc
+        await self._guard.run(lambda: self._redis.delete(key))

@@ -220,8 +220,12 @@ async def test_metrics_leave_out_what_redis_holds_and_have_it_again_when_it_is_b
     assert "active_sessions_count" in without.text
     # Not as a zero, which would look like a restart: not at all.
     assert "session_created_total" not in without.text
+
+    async def is_back() -> str | None:
+        text = (await admin.get("/api/v1/metrics")).text
+        return text if 'metrics_source_up{source="redis"} 1.0' in text else None
+
     async with _valkey(valkey_folder):
-        back = (await admin.get("/api/v1/metrics")).text
-    assert 'metrics_source_up{source="redis"} 1.0' in back
+        back = await eventually(is_back, "Redis to be used again")
     (created,) = [line for line in back.splitlines() if line.startswith("session_created_total ")]
     assert float(created.split()[1]) >= 1, "what was counted meanwhile has arrived"

@@ -122,6 +122,8 @@ def app_environment(
     return {
         "POSTGRES_URL": postgres_url,
         "REDIS_URL": redis_url,
+        # A busy machine is not a Redis that is away.
+        "REDIS_PATIENCE_SECONDS": "3",
         "AzureWebJobsStorage": storage_url,
         "AZURE_OPENAI_ENDPOINT": "",
         "AZURE_OPENAI_DEPLOYMENT": "",

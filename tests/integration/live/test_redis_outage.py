@@ -15,6 +15,7 @@ import pytest
 
 from devhost.servers import Valkey
 from shared.adapters.redis.events import RedisEventLog
+from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.metrics import RedisMetrics
 from shared.sessions import models
 from shared.sessions.events import (
@@ -151,6 +152,7 @@ async def test_replay_tells_that_events_were_lost_with_the_data(server: Server, 
         await server.stop()
         stopped = await handler.replay(target.feed, 1, 10)
         await server.start()
+        await log._guard.settled()
         emptied = await handler.replay(target.feed, 1, 10)
         await publisher.publish((await stores.sessions.get(target.session_id, "ann")).target, _events(2))
         moved_on = await handler.replay(target.feed, 1, 10)
@@ -172,6 +174,7 @@ async def test_a_server_that_answers_too_late_keeps_no_batch_twice(server: Serve
             # Until the client has given up on its first try and begun the second; then both arrive.
             await asyncio.sleep(0.7)
         numbers += _numbers(await slow)
+        await log._guard.settled()
         numbers += _numbers(await publisher.publish(target, _events(1)))
         bodies = [body for _, body in (await log.read(target.feed, 0, 100)).items]
 
@@ -319,7 +322,8 @@ async def test_counts_survive_an_outage_and_a_flush_whose_answer_was_lost_counts
     await server.start(keep_data=True)
     redis = connect_redis(server.url, socket_timeout=0.3)
     collector = MetricsCollector()
-    shared = SharedMetrics(collector, RedisMetrics(redis))
+    guard = RedisGuard(redis)
+    shared = SharedMetrics(collector, RedisMetrics(redis, guard))
     collector.count(SESSION_CREATED)
     await redis.ping()  # a connection that stands: the flush is the next thing the server will read
     async with server.frozen():
@@ -327,6 +331,7 @@ async def test_counts_survive_an_outage_and_a_flush_whose_answer_was_lost_counts
         with pytest.raises(MetricsUnavailable):
             await shared.flush()
         collector.count(SESSION_CREATED)
+    await guard.settled()
     assert await shared.totals() == {"session_created_total": 2}
 
     await server.stop()
@@ -335,5 +340,6 @@ async def test_counts_survive_an_outage_and_a_flush_whose_answer_was_lost_counts
         with pytest.raises(MetricsUnavailable):
             await shared.flush()
     await server.start(keep_data=True)
+    await guard.settled()
     assert await shared.totals() == {"session_created_total": 4}
     await redis.aclose()

@@ -39,7 +39,7 @@ ANN = Principal(OWNER, frozenset())
 
 @pytest.fixture
 def entries(redis: Redis) -> RedisSessionEntries:
-    return RedisSessionEntries(redis, RedisGuard(answer_s=5))
+    return RedisSessionEntries(redis, RedisGuard(redis, answer_s=5, patience_s=5))
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ async def test_readers_and_writers_at_once_never_leave_an_old_entry(
 async def test_without_redis_reads_come_from_the_database(stores: Stores) -> None:
     session = await stores.shared_session()
     nowhere = connect_redis("redis://127.0.0.1:1")
-    cache = SessionCache(RedisSessionEntries(nowhere, RedisGuard()), stores.sessions.entry)
+    cache = SessionCache(RedisSessionEntries(nowhere, RedisGuard(nowhere)), stores.sessions.entry)
 
     assert (await cache.get(session.id, READER)).access == "read"
     await stores.sql(b"DELETE FROM session_participants WHERE session_id = %(s)s", s=session.id)

@@ -16,7 +16,7 @@ from shared.adapters.redis.guard import RedisGuard
 from shared.errors import CacheUnavailable
 from shared.ids import new_id
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
-from tests.integration.domain import connect_redis
+from tests.integration.domain import WAIT_S, connect_redis
 
 pytestmark = pytest.mark.integration
 
@@ -25,7 +25,7 @@ SLOW = RatePolicy(per_minute=1, burst=30)
 
 
 def _limiter(redis: Redis, policy: RatePolicy) -> RequestLimiter:
-    return RequestLimiter(RedisBuckets(redis, RedisGuard(answer_s=5)), policy, fail_open=False)
+    return RequestLimiter(RedisBuckets(redis, RedisGuard(redis, answer_s=5, patience_s=5)), policy, fail_open=False)
 
 
 async def test_instances_together_admit_what_the_bucket_holds(redis: Redis) -> None:
@@ -42,7 +42,7 @@ async def test_instances_together_admit_what_the_bucket_holds(redis: Redis) -> N
 
 async def test_a_bucket_refills_with_the_servers_clock(redis: Redis) -> None:
     user, policy = new_id(), RatePolicy(per_minute=6_000, burst=2)
-    buckets = RedisBuckets(redis, RedisGuard(answer_s=5))
+    buckets = RedisBuckets(redis, RedisGuard(redis, answer_s=5, patience_s=5))
     first = await buckets.take(user, policy, wanted=5, given_back=0)
 
     async def refilled() -> int:
@@ -58,7 +58,7 @@ async def test_a_bucket_refills_with_the_servers_clock(redis: Redis) -> None:
 
 async def test_what_is_given_back_never_overfills_and_a_full_bucket_is_forgotten(redis: Redis) -> None:
     user = new_id()
-    buckets = RedisBuckets(redis, RedisGuard(answer_s=5))
+    buckets = RedisBuckets(redis, RedisGuard(redis, answer_s=5, patience_s=5))
 
     grant = await buckets.take(user, SLOW, wanted=1, given_back=500)
 
@@ -70,7 +70,7 @@ async def test_what_is_given_back_never_overfills_and_a_full_bucket_is_forgotten
 async def test_a_frozen_server_costs_one_caller_its_time_out_and_the_others_nothing(tmp_path: Path) -> None:
     async with Valkey(tmp_path / "valkey", fast=True) as server:
         redis = connect_redis(server.url)
-        guard = RedisGuard(answer_s=0.2, away_s=30)
+        guard = RedisGuard(redis, patience_s=0.2)
         buckets = RedisBuckets(redis, guard)
         await buckets.take("ann", SLOW, wanted=1, given_back=0)
         assert server.pid is not None
@@ -94,10 +94,14 @@ async def test_a_frozen_server_costs_one_caller_its_time_out_and_the_others_noth
 
 
 async def test_a_server_that_came_back_is_used_again(redis: Redis) -> None:
-    guard = RedisGuard(answer_s=5, away_s=0)
     nowhere = connect_redis("redis://127.0.0.1:1")
-    with pytest.raises(CacheUnavailable):
-        await RedisBuckets(nowhere, guard).take("ann", SLOW, wanted=1, given_back=0)
-
+    guard = RedisGuard(redis, nowhere)
+    guard.suspect()
+    await asyncio.sleep(0.1)
+    with pytest.raises(CacheUnavailable, match="away"):
+        await RedisBuckets(redis, guard).take("ann", SLOW, wanted=1, given_back=0)
+    guard._probe = redis
+    async with asyncio.timeout(WAIT_S):
+        await guard.settled()
     assert (await RedisBuckets(redis, guard).take(new_id(), SLOW, wanted=1, given_back=0)).granted == 1
     await nowhere.aclose()

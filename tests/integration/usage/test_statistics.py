@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from devhost.servers import Valkey
 from shared.adapters.postgres.features.statistics import PostgresStatistics
+from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.statistics import RedisStatisticsCache
 from shared.errors import InvalidInput, NotFound
 from shared.ids import new_id
@@ -50,7 +51,7 @@ def rows(stores: Stores) -> CountingRows:
 
 @pytest.fixture
 def statistics(rows: CountingRows, redis: Redis) -> StatisticsService:
-    return StatisticsService(rows, RedisStatisticsCache(redis))
+    return StatisticsService(rows, RedisStatisticsCache(redis, RedisGuard(redis)))
 
 
 def person() -> Principal:
@@ -332,7 +333,7 @@ async def test_without_redis_everything_is_computed(rows: CountingRows, stores: 
     session = await stores.session(owner=ann.user_id)
     async with Valkey(tmp_path, fast=True) as server:
         redis = connect_redis(server.url)
-        statistics = StatisticsService(rows, RedisStatisticsCache(redis))
+        statistics = StatisticsService(rows, RedisStatisticsCache(redis, RedisGuard(redis)))
         await statistics.of_session(session.id, ann)
         await statistics.of_session(session.id, ann)
         assert rows.computed == 1

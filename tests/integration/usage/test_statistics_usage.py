@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.adapters.postgres.features.statistics import PostgresStatistics
+from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.statistics import RedisStatisticsCache
 from shared.ids import new_id
 from shared.principal import Principal, Role
@@ -30,7 +31,7 @@ def rows(stores: Stores) -> PostgresStatistics:
 
 @pytest.fixture
 def statistics(rows: PostgresStatistics, redis: Redis) -> StatisticsService:
-    return StatisticsService(rows, RedisStatisticsCache(redis))
+    return StatisticsService(rows, RedisStatisticsCache(redis, RedisGuard(redis)))
 
 
 @pytest.fixture
