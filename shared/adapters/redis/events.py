@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -35,13 +36,15 @@ _SUBSCRIBE_S = 2.0
 _HEARTBEAT_S = 1.0
 """After a second without news the listening connection is pinged, and after another without an answer it is dead."""
 _IDLE = "parley:idle"
+_KNOWN_LIMIT = 10_000
 
 _QUEUE_LIMIT = 1_000
 """Batches that a slow follower may lag behind before it is told to catch up from the stream."""
 
 # KEYS: counter hash, stream. ARGV: floor, ceiling, may_seed, max length, stream ttl, counter ttl, channel, append id,
-# body... Returns the first number, or -1: no counter (lost), or -2: the ceiling is reached. The client repeats a call
-# when it missed the answer; by the append id the script recognises the repeat.
+# newest number that the process knows, body... Returns the first number, or -1: no counter (lost), or one that has gone
+# back, or -2: the ceiling is reached. The client repeats a call when it missed the answer; by the append id the script
+# recognises the repeat.
 _APPEND = """
 local kept = redis.call('HMGET', KEYS[1], 'seq', 'ceiling', 'append', 'first')
 if kept[3] == ARGV[8] then return tonumber(kept[4]) end
@@ -50,12 +53,14 @@ local ceiling = math.max(tonumber(kept[2] or '0'), tonumber(ARGV[2]))
 local seq = tonumber(kept[1] or '-1')
 if seq < 0 and ARGV[3] ~= '1' then return -1 end
 if seq < floor then seq = floor end
-local count = #ARGV - 8
+-- A replica that was promoted before it had everything: these numbers were given out.
+if seq < tonumber(ARGV[9]) then return -1 end
+local count = #ARGV - 9
 if seq + count > ceiling then return -2 end
 local announced = {seq + 1}
 for i = 1, count do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + i), 'e', ARGV[8 + i])
-  announced[i + 1] = ARGV[8 + i]
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + i), 'e', ARGV[9 + i])
+  announced[i + 1] = ARGV[9 + i]
 end
 redis.call('HSET', KEYS[1], 'seq', string.format('%.0f', seq + count), 'ceiling', string.format('%.0f', ceiling),
   'append', ARGV[8], 'first', string.format('%.0f', seq + 1))
@@ -103,6 +108,7 @@ class RedisEventLog:
         self._appends = itertools.count()
         self._batcher = Batcher[tuple[EventTarget, Sequence[bytes]], int](self._append_many)
         self._followers = _Followers(listening)
+        self._known = _Newest()
 
     async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
         first = await self._batcher.submit((target, bodies))
@@ -110,6 +116,7 @@ class RedisEventLog:
             raise SeqLeaseNeeded(lost=True)
         if first == -2:
             raise SeqLeaseNeeded(lost=False)
+        self._known.see(target.feed, first + len(bodies) - 1)
         return first
 
     async def _append_many(self, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> Sequence[int | BaseException]:
@@ -154,6 +161,7 @@ class RedisEventLog:
                 _COUNTER_SECONDS,
                 _channel(feed),
                 f"{self._writer}:{next(self._appends)}",
+                self._known.get(feed),
                 *bodies,
             )
         return await pipeline.execute(raise_on_error=False)
@@ -164,6 +172,8 @@ class RedisEventLog:
         pipeline.xrange(_stream(feed), count=1)
         pipeline.xrange(_stream(feed), min=f"({after}-0", count=limit)
         last, oldest, found = await self._guarded(pipeline.execute)
+        if last is not None:
+            self._known.see(feed, int(last))
         return LogSlice(
             items=[_entry(entry) for entry in found],
             last_seq=None if last is None else int(last),
@@ -186,6 +196,8 @@ class RedisEventLog:
                 item = await queue.get()
                 if isinstance(item, EventLogUnavailable):
                     raise item
+                if item:
+                    self._known.see(feed, item[-1][0])
                 yield item
         finally:
             await asyncio.shield(self._followers.remove(_channel(feed), queue))
@@ -210,6 +222,22 @@ def _entry(entry: Any) -> tuple[int, bytes]:
     """(b"17-0", {b"e": body}) as (17, body)."""
     name, fields = entry
     return int(bytes(name).split(b"-", 1)[0]), fields[b"e"]
+
+
+class _Newest:
+    """The newest number of each feed that this process has given out, read or heard of; of the feeds used last."""
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[str, int] = OrderedDict()
+
+    def get(self, feed: str) -> int:
+        return self._numbers.get(feed, 0)
+
+    def see(self, feed: str, number: int) -> None:
+        self._numbers[feed] = max(number, self.get(feed))
+        self._numbers.move_to_end(feed)
+        if len(self._numbers) > _KNOWN_LIMIT:
+            self._numbers.popitem(last=False)
 
 
 type _Queue = asyncio.Queue[list[tuple[int, bytes]] | EventLogUnavailable | None]

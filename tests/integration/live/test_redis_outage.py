@@ -141,6 +141,37 @@ async def test_numbers_never_repeat_and_never_go_back_over_a_restart(
     assert numbers[3] > 10_000
 
 
+@pytest.mark.parametrize("knows", ["who wrote them", "who read them", "who heard them"])
+async def test_numbers_are_not_given_out_again_when_a_replica_is_promoted_late(
+    server: Server, stores: Stores, knows: str
+) -> None:
+    target = await _target(stores)
+    await server.start()
+    async with log_on(server) as log, log_on(server) as other, aclosing(other.follow(target.feed)) as live:
+        publisher = SessionEventPublisher(log, stores.sessions)
+        assert await anext(live) is None
+        await publisher.publish(target, _events(3))
+        redis = connect_redis(server.url)
+        kept = {key: await redis.dump(key) for key in await redis.keys("*")}
+        numbers = _numbers(await publisher.publish(target, _events(3)))
+        for _ in range(2):
+            await anext(live)
+        if knows == "who read them":
+            other._known = log._known.__class__()
+            await other.read(target.feed, 0, 100)
+        for key, value in kept.items():
+            await redis.restore(key, 0, value, replace=True)
+        await redis.aclose()
+
+        behind = publisher if knows == "who wrote them" else SessionEventPublisher(other, stores.sessions)
+        again = _numbers(await behind.publish(replace(target, may_seed=False), _events(2)))
+        found = await other.read(target.feed, 3, 100)
+
+    assert numbers == [4, 5, 6]
+    assert again[0] > 10_000, "beyond all that was leased, so that readers see a hole"
+    assert [seq for seq, _ in found.items] == again
+
+
 async def test_replay_tells_that_events_were_lost_with_the_data(server: Server, stores: Stores) -> None:
     target = await _target(stores)
     await server.start()
