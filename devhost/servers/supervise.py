@@ -55,6 +55,9 @@ class Server:
     async def prepare(self) -> None:
         """Create what the server needs before its first start (folders, a database cluster, packages)."""
 
+    async def before_start(self) -> None:
+        """Work before every start, after what an earlier run left behind was stopped."""
+
     def command(self) -> Command:
         """How to run it; called before every start. A restart must keep the port, since the URL is in use."""
         raise NotImplementedError
@@ -107,6 +110,7 @@ class Server:
         )
         if leftover:
             self.report(self.name, "stopped the one an earlier run left behind")
+        await self.before_start()
         child = self._child = Child.start(self.command())
         try:
             async with asyncio.timeout(self.ready_timeout_s):

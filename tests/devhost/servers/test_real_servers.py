@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +59,38 @@ async def test_postgres_keeps_url_and_rows_over_stop_and_kill(folder: Path) -> N
         assert server.url == url
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT n FROM item ORDER BY n").fetchall() == [(1,), (2,)]
+
+
+@pytest.fixture
+def zombie() -> Iterator[int]:
+    """The pid of a process that has ended and that nobody has collected."""
+    process = subprocess.Popen(["/bin/true"])
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    yield process.pid
+    process.wait()
+
+
+async def test_postgres_starts_when_the_killed_one_is_still_there_as_a_zombie(folder: Path, zombie: int) -> None:
+    """Its pid exists until somebody collects it, which the first process of some containers never does."""
+    async with Postgres(folder) as server:
+        data = server.data
+    (data / "postmaster.pid").write_text(f"{zombie}\n{data}\n")
+    async with Postgres(folder) as server:
+        assert psycopg.connect(server.url).execute("SELECT 1").fetchone() == (1,)
+
+
+async def test_postgres_starts_while_a_child_of_the_killed_one_works(folder: Path) -> None:
+    reports: list[str] = []
+    async with Postgres(folder, report=lambda _, text: reports.append(text)) as server:
+        working = await psycopg.AsyncConnection.connect(server.url, autocommit=True)
+        work = asyncio.create_task(working.execute("SELECT count(*) FROM generate_series(1, 1000000000)"))
+        await asyncio.sleep(0.2)
+        await _kill_and_wait_until_it_runs_again(server, reports)
+        assert psycopg.connect(server.url).execute("SELECT 1").fetchone() == (1,)
+        with pytest.raises(psycopg.OperationalError):
+            await work
+        await working.close()
 
 
 async def test_postgres_asks_for_the_password_and_runs_on_loopback_as_nobody_special(folder: Path) -> None:
