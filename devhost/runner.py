@@ -54,7 +54,7 @@ DEFAULT_DATA_DIR = Path(".data") / "devhost"
 # Streams and long calls have this long to end by themselves before they are cut.
 STOP_GRACE_S = 2
 KEEP_ALIVE_S = 120
-_EXTENSION_STOP_LIMIT_S = 10.0
+_EXTENSION_STOP_LIMIT_S = 30.0
 _BACKLOG = 2048
 _one_per_process = threading.Lock()
 # Settings that change how an app runs in the real worker, but have no effect here.

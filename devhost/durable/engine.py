@@ -128,10 +128,12 @@ class Engine:
         return 0.0 if harsh is None else harsh.delay_s("late_work")
 
     async def stop(self) -> None:
-        """Abandon running work (it runs again at the next start), finish commits, release the file."""
+        """Let running activities end within the grace period, abandon other work (it runs again at the next start),
+        finish commits, release the file."""
         if self._closed:
             return
         self._closed = True
+        await self.activities.drain(self.core.settings.grace_s)
         self.core.release_waiters()
         self.core.late.close()
         await self.orchestrations.close()

@@ -30,6 +30,8 @@ _NO_EFFECT = frozenset(
         "grpclistenmode",
     }
 )
+GRACE_SETTING = "DEVHOST_GRACE_SECONDS"
+LONGEST_GRACE_S = 20.0
 _HUB = re.compile(r"^[A-Za-z][A-Za-z0-9]{2,44}$")
 _WITHOUT_LONG_TIMERS = frozenset({"mssql", "azuremanaged"})
 _STORAGES = _WITHOUT_LONG_TIMERS | {"azurestorage", "netherite"}
@@ -48,6 +50,19 @@ class DurableSettings:
     replaces_live_instances: bool
     default_version: str
     http_poll_ms: int
+    grace_s: float
+    """How long activities that run when the host stops are given to end."""
+
+
+def _grace_s(app_settings: Mapping[str, str]) -> float:
+    text = app_settings.get(GRACE_SETTING) or "5"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_GRACE_S:
+        raise HostError(f"app setting {GRACE_SETTING} must be a number of seconds from 0 to {LONGEST_GRACE_S:g}")
+    return seconds
 
 
 def read_settings(host_json: Mapping[str, object], app_settings: Mapping[str, str]) -> DurableSettings:
@@ -80,6 +95,7 @@ def read_settings(host_json: Mapping[str, object], app_settings: Mapping[str, st
             "defaultAsyncRequestSleepTimeMilliseconds",
             30_000,
         ),
+        grace_s=_grace_s(app_settings),
     )
     understood = {
         "hubname",

@@ -43,6 +43,10 @@ class Activities:
         """Drop an activity that nothing waits for any more, if it has not begun."""
         self._wanted.discard((gen, task_id))
 
+    async def drain(self, seconds: float) -> None:
+        """Begin no more activities, and let those that run end and store their answers."""
+        await self._slots.drain(seconds)
+
     async def close(self) -> None:
         await self._slots.close()
         await self._http.close()

@@ -32,10 +32,17 @@ class Slots:
         else:
             self._waiting.append(work)
 
-    async def close(self) -> None:
-        """Cancel running work and drop waiting work."""
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing more, and give what runs this long to end."""
         self._closed = True
         self._waiting.clear()
+        if self._running and seconds > 0:
+            logger.info("waiting for %d activities, at most %g s", len(self._running), seconds)
+            await asyncio.wait(list(self._running), timeout=seconds)
+
+    async def close(self) -> None:
+        """Cancel running work and drop waiting work."""
+        await self.drain(0)
         running = list(self._running)
         for task in running:
             task.cancel()

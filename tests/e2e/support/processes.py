@@ -122,6 +122,7 @@ def app_environment(
     return {
         "POSTGRES_URL": postgres_url,
         "REDIS_URL": redis_url,
+        "DEVHOST_GRACE_SECONDS": "0",
         # A busy machine is not a Redis that is away.
         "REDIS_PATIENCE_SECONDS": "3",
         "AzureWebJobsStorage": storage_url,
