@@ -1,15 +1,16 @@
 """Health checks: probes every dependency of a turn once, in parallel, within seconds.
 
-Invariant: results are not cached, except the model's, since probing it costs money (`shared/sessions/llm/probe.py`).
-Callers who arrive during a round share its result, so a thousand callers cost each dependency one probe; the next
-caller after that starts a new round. Callers learn that a dependency is down, never why: only the classes of a
-driver's error go to the log.
+Invariant: a result is FRESH_S old at most, except the model's, since probing it costs money
+(`shared/sessions/llm/probe.py`). Callers who arrive during a round or shortly after it share its result: however many
+ask, each dependency is probed once a second by each process. Callers learn that a dependency is down, never why: only
+the classes of a driver's error go to the log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,8 @@ from shared.sessions.live.realtime import DeliveryFailed
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 3.0
+FRESH_S = 1.0
+"""Anybody may ask, so asking often must not cost the dependencies anything."""
 
 
 class HealthAnswer(StrEnum):
@@ -54,21 +57,24 @@ class Health:
 class HealthChecks:
     """The dependencies of one process."""
 
-    def __init__(self, checks: Sequence[Check]) -> None:
+    def __init__(self, checks: Sequence[Check], *, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds from any beginning."""
         self._checks = checks
+        self._clock = clock
+        self._ended_at = -FRESH_S
         self._round: asyncio.Task[Health] | None = None
         self._last: dict[str, HealthAnswer] = {}
 
     async def look(self, *more: Check) -> Health:
-        """Check them all. more: checks that only the caller can make; joining a running round ignores them."""
-        if self._round is None:
+        """Check them all. more: checks that only the caller can make; joining a round ignores them."""
+        if self._round is None or (self._round.done() and self._clock() - self._ended_at >= FRESH_S):
             self._round = asyncio.create_task(self._look((*self._checks, *more)))
             self._round.add_done_callback(self._over)
         # A caller who gives up must not cancel the round for the others.
         return await asyncio.shield(self._round)
 
     def _over(self, _round: asyncio.Task[Health]) -> None:
-        self._round = None
+        self._ended_at = self._clock()
 
     async def _look(self, checks: Sequence[Check]) -> Health:
         answers = await asyncio.gather(*(self._ask(check) for check in checks))

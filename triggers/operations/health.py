@@ -76,7 +76,7 @@ async def health_live(call: Call, _: None) -> Response:
     durable=True,
 )
 async def health_ready(call: Call, _: None) -> Response:
-    """200 when a turn would work. Checked anew each time, within seconds; concurrent callers share one round."""
+    """200 when a turn would work. Checked within seconds; the answer is a second old at most."""
     durable = Check("durable", lambda: durable_client.ping(call.durable), needed=True)
     health = await call.services.health.look(durable)
     ready = health.status is not HealthStatus.UNAVAILABLE

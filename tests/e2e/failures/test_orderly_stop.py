@@ -14,6 +14,7 @@ from tests.e2e.support.stack import own_environment, own_stores
 async def test_a_call_that_runs_when_the_host_stops_ends_and_is_told_as_done(
     tmp_path: Path, model_url: str, sink: Sink
 ) -> None:
+    sink.released.clear()
     with contextlib.ExitStack() as running:
         stores = running.enter_context(own_stores())
         environment = own_environment(stores, model_url, sink) | {"DEVHOST_GRACE_SECONDS": "20"}
