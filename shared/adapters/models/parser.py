@@ -34,6 +34,11 @@ class AnswerParser(ABC):
         """Whether the server has ended the stream, or an error has."""
         return self._events.is_done or self._failure is not None or self._is_complete
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the answer's last word has arrived. The usage, and the end of the stream, may still come."""
+        return False
+
     def feed(self, chunk: bytes) -> list[ModelEvent]:
         """The events in `chunk`. Raises Transient, ModelFailed, Refusal; if text came first, `finish` raises it."""
         try:

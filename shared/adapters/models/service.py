@@ -42,6 +42,8 @@ _MAX_REFUSALS = 12
 """Most refusals of one request; more than the number of parameters that can be left out."""
 _DRAIN_S = 1.0
 """How long to read on after the end of an answer, so that its connection can be reused."""
+_USAGE_S = 2.0
+"""How long the usage is waited for, after an answer's last word. Without it the tokens are estimated."""
 
 _OTHERWISE = {
     chat_request.BLANK_REASONING: re.compile(
@@ -133,7 +135,7 @@ class ModelService:
             for is_streamed in (True, False):
                 response = await self._send(wire, request, is_streamed=is_streamed)
                 try:
-                    while chunk := await read(response):
+                    while chunk := await _next(response, parser):
                         has_bytes = True
                         for event in parser.feed(chunk):
                             yield event
@@ -262,6 +264,16 @@ def _as_plain(body: bytes) -> bytes:
     plain = orjson.loads(body)
     plain.pop("stream_options", None)
     return orjson.dumps(plain | {"stream": False})
+
+
+async def _next(response: aiohttp.ClientResponse, parser: AnswerParser) -> bytes:
+    """The next bytes; empty at the end, also of a connection that stays open or breaks once the answer is complete."""
+    if not parser.has_ended:
+        return await read(response)
+    with suppress(TimeoutError, Transient):
+        async with asyncio.timeout(_USAGE_S):
+            return await read(response)
+    return b""
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from shared.adapters.models import service
 from shared.adapters.models.service import ModelService
 from shared.errors import ErrorCode
 from shared.sessions.llm.conversation import UserSaid
@@ -155,3 +156,33 @@ async def test_a_proxy_without_a_database_means_the_key() -> None:
 
     assert failure.code is ErrorCode.LLM_ERROR
     assert "OPENAI_API_KEY" in failure.safe_message
+
+
+@pytest.mark.parametrize("then", ["silent", "cut"])
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_an_answer_is_over_with_its_last_word_whatever_becomes_of_the_connection(
+    then: str, is_done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_USAGE_S", 0.2)
+    monkeypatch.setattr(service, "_DRAIN_S", 0.2)
+    over = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(_event({"choices": [{"delta": {"content": "all of it"}, "finish_reason": "stop"}]}))
+        if is_done:
+            await response.write(b"data: [DONE]\n\n")
+        if then == "silent":
+            await over.wait()
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    async with serving(answer) as url:
+        model = Model(url, ModelService(settings_for(url)))
+        async with asyncio.timeout(20):
+            found = await ask(model, request_to(ModelApi.CHAT, UserSaid("hi")))
+        over.set()
+        await model.service.aclose()
+    assert (found.text, found.end.finish_reason) == ("all of it", FinishReason.STOP)

@@ -53,6 +53,10 @@ class ChatParser(AnswerParser):
         self._id = ""
         self._model = ""
 
+    @property
+    def has_ended(self) -> bool:
+        return bool(self._finish)
+
     def _take(self, event: Any) -> None:
         if "choices" not in event or "error" in event:
             error = error_in(event)
