@@ -21,6 +21,7 @@ from pathlib import Path
 from devhost.extensions.contract import HostError
 from devhost.harsh import ENGINE_SETTING, SEED_SETTING
 from devhost.logs import configure_logging
+from devhost.settings.keys import KEYS_FILE
 
 logger = logging.getLogger("devhost.host")
 
@@ -78,6 +79,7 @@ async def _serve(parsed: argparse.Namespace) -> None:
             host.base_url,
             host.context.data_dir,
         )
+        logger.info("/admin needs the master key in %s", host.context.data_dir / KEYS_FILE)
         if parsed.dev_identity:
             logger.warning("--dev-identity: callers name themselves, unverified (header x-dev-user)")
         if parsed.ready_file is not None:

@@ -25,11 +25,14 @@ import uvicorn
 from devhost.app import worker
 from devhost.app.dispatch import Dispatcher
 from devhost.app.indexing import IndexedApp, describe_functions, import_scope, index_app
+from devhost.asgi.hosts import HOSTS_SETTING, AllowedHosts
 from devhost.clock import Clock, SystemClock
 from devhost.extensions.contract import Extension, HostContext, HostError
 from devhost.extensions.loading import KNOWN, ExtensionLoader, Known, offered_settings
 from devhost.harsh import Harsh, from_settings
+from devhost.http.access import AdminAccess
 from devhost.http.admin import Admin
+from devhost.http.protocol import WholeTargetProtocol
 from devhost.http.server import HttpApp, HttpPolicy
 from devhost.logs import apply_log_level
 from devhost.pages.beside import SERVERS_SETTING, Beside
@@ -149,7 +152,7 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         logging.getLogger().addHandler(beside)
         stack.callback(logging.getLogger().removeHandler, beside)
         pages = Pages(app.functions, extensions, http.route_prefix, beside)
-        admin = Admin(dispatcher, timers, enforced, http.route_prefix, pages)
+        admin = Admin(dispatcher, timers, AdminAccess(keys, port), http.route_prefix, pages)
         homepage = settings.get("AzureWebJobsDisableHomepage", "").lower() != "true"
         policy = HttpPolicy(
             http,
@@ -157,6 +160,7 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
             enforced,
             options.dev_identity,
             homepage,
+            _hosts(settings),
             local.cors_origins,
             local.cors_credentials,
         )
@@ -202,6 +206,13 @@ def _beside(port: int, settings: Mapping[str, str]) -> Beside:
         raise HostError(f"app setting {SERVERS_SETTING}: {exc}") from exc
 
 
+def _hosts(settings: Mapping[str, str]) -> AllowedHosts:
+    try:
+        return AllowedHosts.parse(settings.get(HOSTS_SETTING, ""))
+    except ValueError as exc:
+        raise HostError(f"app setting {HOSTS_SETTING}: {exc}") from exc
+
+
 def _listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if sys.platform != "win32":
@@ -240,7 +251,7 @@ def _server(app: HttpApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=WholeTargetProtocol,
             ws="websockets-sansio",
             # SignalR has its own pings. Compressing each small message would cost four times as much as sending it.
             ws_ping_interval=None,

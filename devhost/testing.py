@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from devhost.settings.keys import master_key
+
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 READY_LIMIT_S = 60.0
 _STOP_LIMIT_S = 30.0
@@ -28,6 +30,12 @@ class HostProcess:
     port: int
     process: subprocess.Popen[bytes]
     log_file: Path
+    data_dir: Path
+
+    @property
+    def admin_headers(self) -> dict[str, str]:
+        """Headers with which a request to `/admin` is let in."""
+        return admin_headers(self.data_dir)
 
     def log(self) -> str:
         """The process's output so far."""
@@ -37,6 +45,11 @@ class HostProcess:
         """Ask it to stop (SIGTERM), wait, return its exit status."""
         self.process.terminate()
         return self.process.wait(_STOP_LIMIT_S)
+
+
+def admin_headers(data_dir: Path) -> dict[str, str]:
+    """Headers with the master key of the host that uses a data folder."""
+    return {"x-functions-key": master_key(data_dir)}
 
 
 @contextmanager
@@ -69,7 +82,7 @@ def host_process(
         )
     try:
         address = _wait_until_ready(process, ready, log_file)
-        yield HostProcess(address["base_url"], int(address["port"]), process, log_file)
+        yield HostProcess(address["base_url"], int(address["port"]), process, log_file, data_dir)
     finally:
         if process.poll() is None:
             process.terminate()

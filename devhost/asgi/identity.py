@@ -13,9 +13,11 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from starlette.types import Scope
+
+from devhost.asgi.hosts import AllowedHosts
 
 DEFAULT_USER = "dev;approver,admin"
 USER_HEADER = b"x-dev-user"
@@ -27,11 +29,11 @@ _ROLE_CLAIM = "roles"
 type Headers = list[tuple[bytes, bytes]]
 
 
-def add_principal(scope: Scope, allowed_origins: Sequence[str] = ()) -> None:
+def add_principal(scope: Scope, hosts: AllowedHosts, allowed_origins: Sequence[str] = ()) -> None:
     """Replace the principal headers of a request scope, in place.
 
-    A page of another site can make a browser post to this machine. Such requests carry that site's Origin (or,
-    with DNS rebinding, its Host) and get no principal, so the app sees an unauthenticated caller.
+    A page of another site can make a browser post to this machine. Such requests carry that site's Origin and get no
+    principal, so the app sees an unauthenticated caller. The request's own `Host` was checked before (`hosts.py`).
     """
     given = DEFAULT_USER.encode()
     kept: Headers = []
@@ -42,22 +44,9 @@ def add_principal(scope: Scope, allowed_origins: Sequence[str] = ()) -> None:
         if name == USER_HEADER:
             given = value
         elif name == b"origin":
-            is_own = is_own and (value.decode("latin-1") in allowed_origins or is_own_name(value))
-        elif name == b"host":
-            is_own = is_own and is_own_name(value)
+            is_own = is_own and (value.decode("latin-1") in allowed_origins or hosts.allows_origin(value))
         kept.append((name, value))
     scope["headers"] = kept + principal_headers(given.decode("latin-1")) if is_own else kept
-
-
-@lru_cache(maxsize=1024)
-def is_own_name(origin_or_host: bytes) -> bool:
-    """Whether an Origin or Host header names this machine."""
-    text = origin_or_host.decode("latin-1")
-    try:
-        name = urlsplit(text if "//" in text else f"//{text}").hostname or ""
-    except ValueError:
-        return False  # no host at all, like `http://[`
-    return name in {"localhost", "127.0.0.1", "::1"} or name.endswith(".localhost")
 
 
 @lru_cache(maxsize=1024)

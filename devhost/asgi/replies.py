@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http
+import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -26,6 +29,27 @@ async def send_response(
         all_headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is refused."""
+
+    status: int
+    detail: str
+
+    async def answer(self, scope: Scope, send: Send) -> None:
+        """Send it as a problem document, also as the answer to a WebSocket's handshake."""
+        headers = [(b"content-type", b"application/problem+json"), (b"x-content-type-options", b"nosniff")]
+        title = http.HTTPStatus(self.status).phrase
+        body = json.dumps({"type": "about:blank", "title": title, "status": self.status, "detail": self.detail})
+        if scope["type"] != "websocket":
+            await send_response(send, self.status, headers, body.encode())
+        elif "websocket.http.response" in scope.get("extensions", {}):
+            await send({"type": "websocket.http.response.start", "status": self.status, "headers": headers})
+            await send({"type": "websocket.http.response.body", "body": body.encode()})
+        else:
+            await send({"type": "websocket.close", "code": 1008})
 
 
 def declared_length(scope: Scope) -> int | None:

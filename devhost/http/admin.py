@@ -1,6 +1,6 @@
 """`/admin`: status, the list of functions, starting a function manually, and the HTML pages.
 
-Invariant: with auth on, every path here needs the master key.
+Invariant: every path here needs the master key (`access.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from devhost import VERSION
 from devhost.app.dispatch import Dispatcher
 from devhost.asgi.replies import BodyTooLarge, ClientGone, send_response
 from devhost.extensions.contract import HTTP_TRIGGER, TIMER_TRIGGER, Function, FunctionFailed
-from devhost.http.classic import header_values, query_values, read_body
+from devhost.http.access import AdminAccess
+from devhost.http.classic import read_body
 from devhost.pages.pages import Pages
-from devhost.settings.keys import Keys
 from devhost.timers.timers import TimerService
 
 logger = logging.getLogger("devhost.admin")
@@ -33,11 +33,11 @@ class Admin:
     """The admin API of one host."""
 
     def __init__(
-        self, dispatcher: Dispatcher, timers: TimerService, keys: Keys | None, route_prefix: str, pages: Pages
+        self, dispatcher: Dispatcher, timers: TimerService, access: AdminAccess, route_prefix: str, pages: Pages
     ) -> None:
         self._dispatcher = dispatcher
         self._timers = timers
-        self._keys = keys
+        self._access = access
         self._prefix = route_prefix
         self._pages = pages
         self._started = time.monotonic()
@@ -45,11 +45,8 @@ class Admin:
         self._functions = {function.name.lower(): function for function in dispatcher.context.functions}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._keys is not None:
-            given = header_values(scope).get("x-functions-key") or query_values(scope).get("code")
-            if not self._keys.is_master(given):
-                await send_response(send, 401)
-                return
+        if not await self._access.admits(scope, send):
+            return
         parts = [part.lower() for part in scope["path"].strip("/").split("/")[1:]]
         method = scope["method"]
         if parts == ["host", "ping"] and method in {"GET", "POST"}:

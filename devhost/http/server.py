@@ -2,7 +2,7 @@
 
 Order: routes of extensions, the admin API, the app's functions, the landing page, 404. An unknown route and a wrong
 method are both 404 with an empty body, since the method is part of a route. An unhandled error is 500 with an empty
-body; its details are only in the log.
+body; its details are only in the log. A request for another host's name reaches none of them (`../asgi/hosts.py`).
 
 Invariant: a request gets one response. A failure before it begins is the response; after that it can only cut it. A
 function's outputs are sent before its response begins, except in harsh mode (`../app/dispatch.py`).
@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from devhost.app.dispatch import Dispatcher, Plan
 from devhost.app.worker import Invocation
 from devhost.asgi.cors import with_cors
+from devhost.asgi.hosts import AllowedHosts
 from devhost.asgi.identity import add_principal
 from devhost.asgi.replies import BodyTooLarge, ClientGone, ResponseWatch, declared_length, limited, send_response
 from devhost.correlation import correlation_id_of, new_id
@@ -73,6 +74,7 @@ class HttpPolicy:
     """None: keys are not enforced."""
     dev_identity: bool
     homepage: bool
+    hosts: AllowedHosts
     cors_origins: tuple[str, ...] = ()
     cors_credentials: bool = False
 
@@ -97,6 +99,10 @@ class HttpApp:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._policy.hosts.refusal(scope["headers"])
+        if refusal is not None:
+            await refusal.answer(scope, send)
+            return
         first = scope["path"][1:].partition("/")[0].lower()
         if first != "runtime" and await self._extension_routes.handle(first, scope, receive, send):
             # In Azure these endpoints are separate services with their own CORS rules.
@@ -120,7 +126,7 @@ class HttpApp:
         found = self._routes.match(scope["method"], path)
         if found is not None:
             if self._policy.dev_identity:
-                add_principal(scope, self._policy.cors_origins)
+                add_principal(scope, self._policy.hosts, self._policy.cors_origins)
             await self._serve(found[0], found[1], scope, receive, ResponseWatch(send, self._extra))
         elif path == "/" and scope["method"] in {"GET", "HEAD"}:
             status = 200 if self._policy.homepage else 204

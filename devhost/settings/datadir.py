@@ -88,10 +88,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace a small state file atomically."""
+def write_json(path: Path, value: dict[str, Any], *, mode: int = 0o644) -> None:
+    """Replace a small state file atomically. mode: its permissions, from the moment that it exists."""
     scratch = path.with_name(path.name + ".new")
-    scratch.write_text(json.dumps(value, indent=1), "utf-8")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
     scratch.replace(path)
 
 

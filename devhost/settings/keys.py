@@ -1,7 +1,8 @@
-"""Function keys: made at the first start, stored in the data folder, checked when auth is on.
+"""Keys: made at the first start, stored in the data folder. The master key opens `/admin`; the others are checked when
+auth is on.
 
 Invariant: fail closed. With auth on, a request without the right key never reaches user code. Keys are compared in
-constant time.
+constant time, and nobody else on this machine can read their file.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ class AuthLevel(StrEnum):
 
 
 class Keys:
-    """The keys of one app."""
+    """The keys of one app.
+
+    master: the key that Azure calls `_master`. host: the one that it calls `default`, for all functions.
+    """
 
     def __init__(self, data_dir: Path, function_names: Sequence[str]) -> None:
         path = data_dir / KEYS_FILE
@@ -39,8 +43,9 @@ class Keys:
         for name in function_names:
             self.functions.setdefault(name, _new_key())
         if repr(stored) != before:
-            write_json(path, stored)
-            path.chmod(0o600)
+            write_json(path, stored, mode=0o600)
+        else:
+            path.chmod(0o600)  # a copy of the folder may have lost it
 
     def allows(self, level: AuthLevel, function_name: str, given: str | None) -> bool:
         """Whether `given` (header or `code` query value) may call the function."""
@@ -61,6 +66,11 @@ class Keys:
             return False
         # Compare with all keys, so that the time does not reveal which one was close.
         return sum(hmac.compare_digest(given.encode(), key.encode()) for key in accepted) > 0
+
+
+def master_key(data_dir: Path) -> str:
+    """The master key of the host that uses a data folder. KeyError when none has used it."""
+    return str(read_json(data_dir / KEYS_FILE)["master"])
 
 
 def _new_key() -> str:

@@ -18,6 +18,7 @@ import aiohttp
 from devhost.servers.folder import LOOPBACK, ServerFolder, is_free
 from devhost.servers.process import Command, ServerError
 from devhost.servers.supervise import Report, Server
+from devhost.settings.keys import master_key
 from devtools.setup.places import ROOT
 
 
@@ -119,6 +120,15 @@ class AppHost(Server):
     def url(self) -> str:
         return f"http://localhost:{self.port}"
 
+    @property
+    def pages_url(self) -> str:
+        """The host's own pages, with the key that lets a browser in. Call it when the host runs."""
+        return f"{self.url}/admin/pages?code={master_key(self._data)}"
+
+    @property
+    def _data(self) -> Path:
+        return self.folder.path / "data"
+
     async def prepare(self) -> None:
         self.folder.make()
 
@@ -129,7 +139,7 @@ class AppHost(Server):
         return _python(
             self,
             (
-                *("-m", "devhost", ROOT, "--port", str(self.port), "--data", str(self.folder.path / "data")),
+                *("-m", "devhost", ROOT, "--port", str(self.port), "--data", str(self._data)),
                 *("--dev-identity", "--ready-file", str(self._ready_file), *options),
             ),
             env=self._env,

@@ -12,7 +12,9 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from devhost.asgi.hosts import HOSTS_SETTING, is_loopback_name, name_of
 from devhost.servers import Azurite, Postgres, Report, Server, ServerError, Valkey
 from devhost.servers.folder import write_private
 from devtools.local.programs import Notes, OfflineModel
@@ -87,7 +89,20 @@ class Stack:
         if self.uses_offline_model:
             defaults |= {"OPENAI_API_KEY": "offline", "OPENAI_MODEL": "offline-demo"}
         own = {name: value for name, value in defaults.items() if name not in self._settings}
-        return dict(os.environ) | own | beside_the_proxy(os.environ)
+        hosts = allowed_hosts(self._settings.get(HOSTS_SETTING, ""), self._settings.get("PUBLIC_BASE_URL", ""))
+        return dict(os.environ) | own | hosts | beside_the_proxy(os.environ)
+
+
+def allowed_hosts(listed: str, public_base_url: str) -> dict[str, str]:
+    """The setting of the host's names: the listed ones, and the one that the app's links lead to."""
+    try:
+        public = name_of(urlsplit(public_base_url).netloc.rpartition("@")[2].encode())
+    except ValueError:
+        public = None  # the app says what is wrong with it
+    names = [part.strip() for part in listed.split(",") if part.strip()]
+    if public is not None and not is_loopback_name(public) and public not in names:
+        names.append(public)
+    return {HOSTS_SETTING: ",".join(names)} if names else {}
 
 
 def beside_the_proxy(environment: Mapping[str, str]) -> dict[str, str]:

@@ -216,7 +216,7 @@ def _welcome(host: AppHost, stack: Stack, *, data: Path, has_console: bool) -> s
         f"  app     {url}/api/v1",
         f"  docs    {url}/api/docs",
         f"  health  {url}{_HEALTH_PATH}",
-        f"  host    {url}/admin/pages (functions, orchestrations, clients, servers, approve links)",
+        f"  host    {host.pages_url} (functions, orchestrations, clients, servers, approve links)",
         f"  model   {model}",
         *notes,
         f"  state   {data}",

@@ -62,6 +62,26 @@ def test_ready_means_the_app_has_its_servers_and_state_survives_a_restart(up: St
         assert [table.name for table in tables.list_tables()] == ["kept"]
 
 
+def test_other_names_and_callers_without_the_printed_address_are_kept_out_after_a_restart_too(
+    up: StartUp, own_servers: dict[str, str]
+) -> None:
+    public = own_servers | {"PUBLIC_BASE_URL": "https://chat.example"}
+    first = up(env=public)
+    first.wait_for("\nready")
+    printed = re.search(r"http://localhost:\d+(/admin/pages\?code=\S+) ", first.output)
+    assert printed is not None
+    with httpx.Client(base_url=f"http://127.0.0.1:{first.port}", timeout=30) as browser:
+        assert browser.get("/admin/pages").status_code == 401
+        assert browser.get(printed[1], follow_redirects=True).status_code == 200
+        assert browser.get("/api/settings", headers={"host": "chat.example"}).status_code == 200
+        assert browser.get("/api/settings", headers={"host": "evil.example"}).status_code == 421
+
+        first.send(signal.SIGTERM)
+        first.wait()
+        up(data=first.data, env=public, port=first.port).wait_for("\nready")
+        assert browser.get("/admin/pages").status_code == 200
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_leaves_no_process(up: StartUp, number: signal.Signals) -> None:
     one = up()

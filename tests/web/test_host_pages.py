@@ -1,12 +1,13 @@
-"""The local host's own pages in a browser: an instance that waits, drawn; and nobody is kept out."""
+"""The local host's own pages in a browser: an instance that waits, drawn; for one who came by the printed address."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.e2e.support.client import post_call, script
 from tests.e2e.support.processes import AppHost, Sink
@@ -29,13 +30,21 @@ def waiting(parley: AppHost, sink: Sink) -> str:
     return turn_id
 
 
+def _let_in(visitor: Visitor, host: AppHost) -> Page:
+    """Open the address that `./dev up` prints."""
+    page = visitor.page
+    page.goto(f"/admin/pages?code={host.admin_headers['x-functions-key']}")
+    assert urlsplit(page.url)[2:] == ("/admin/pages", "", ""), "the key is out of the address"
+    return page
+
+
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", None), ("dark", None), ("light", PHONE)], ids=["light", "dark", "phone"]
 )
 def test_every_page_is_drawn_as_told_and_axe_finds_nothing_serious(
     parley: AppHost, visit: Visit, waiting: str, scheme: str, size: dict[str, int] | None
 ) -> None:
-    page = visit(parley, scheme=scheme, size=size).page
+    page = _let_in(visit(parley, scheme=scheme, size=size), parley)
     found = []
     for path, heading in (
         ("", "This host"),
@@ -51,8 +60,7 @@ def test_every_page_is_drawn_as_told_and_axe_finds_nothing_serious(
 
 
 def test_a_waiting_turn_is_a_picture_and_leads_to_its_approval(parley: AppHost, visit: Visit, waiting: str) -> None:
-    page = visit(parley).page
-    page.goto("/admin/pages")
+    page = _let_in(visit(parley), parley)
     page.get_by_role("row", name=re.compile(f"^{waiting} ")).get_by_role("link").click()
     picture = page.get_by_role("img", name=f"Timeline of {waiting}: ")
     expect(picture).to_be_visible()

@@ -9,13 +9,13 @@ with browser headers, or with a Host that is not a loopback name (DNS rebinding)
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
 import secrets
 from pathlib import Path
 
 from starlette.requests import Request
 
+from devhost.asgi.hosts import is_loopback_name, name_of
 from devhost.extensions.contract import HostError
 
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "x-original-host")
@@ -40,27 +40,17 @@ def system_key(data_dir: Path) -> str:
 def is_local_program(request: Request) -> bool:
     """Whether the caller is a program on this machine, not a proxy's client and not a web page."""
     headers = request.headers
-    if request.client is None or not _is_loopback(request.client.host):
+    if request.client is None or not is_loopback_name(request.client.host):
         return False
     if any(name in headers for name in _FORWARDING):
         return False
     if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
         return False
-    host = headers.get("host", "")
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name.lower() == "localhost" or _is_loopback(name)
+    name = name_of(headers.get("host", "").encode("latin-1"))
+    return name is not None and is_loopback_name(name)
 
 
 def has_key(request: Request, key: str) -> bool:
     """Whether the request carries the system key, in the header or the query."""
     given = request.headers.get("x-functions-key") or request.query_params.get("code") or ""
     return hmac.compare_digest(given.encode(), key.encode())
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed).is_loopback

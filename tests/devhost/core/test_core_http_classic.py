@@ -177,6 +177,10 @@ class TestCors:
 
 
 class TestAdmin:
+    @pytest.fixture(autouse=True)
+    def _key(self, get: httpx.Client, classic: HostProcess) -> None:
+        get.headers.update(classic.admin_headers)
+
     def test_status_and_ping(self, get: httpx.Client) -> None:
         assert get.get("/admin/host/status").json()["state"] == "Running"
         assert get.post("/admin/host/ping").status_code == 200

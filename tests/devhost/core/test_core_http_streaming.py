@@ -70,7 +70,9 @@ def test_caller_that_leaves_cancels_the_stream(client: httpx.Client, path: str) 
 
 def test_request_body_streams_in(client: httpx.Client, streaming: HostProcess) -> None:
     with socket.create_connection(("127.0.0.1", streaming.port), timeout=30) as raw:
-        raw.sendall(b"POST /count_body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
+        raw.sendall(
+            b"POST /count_body HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        )
         raw.sendall(b"5\r\nhello\r\n")
         raw.sendall(b"6\r\n world\r\n0\r\n\r\n")
         answer = b""
@@ -115,7 +117,7 @@ def test_method_and_route_are_one(client: httpx.Client) -> None:
 def test_websocket_to_an_unknown_path_is_refused(streaming: HostProcess) -> None:
     with socket.create_connection(("127.0.0.1", streaming.port), timeout=30) as raw:
         raw.sendall(
-            b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         assert raw.recv(64).split(b" ")[1] in {b"403", b"404"}

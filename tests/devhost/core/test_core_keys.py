@@ -72,6 +72,12 @@ def test_keys_are_not_enforced_by_default(classic: HostProcess) -> None:
     assert httpx.get(f"{classic.base_url}/api/master_only").text == "let in"
 
 
+def test_the_master_key_is_enforced_on_admin_also_without_auth(classic: HostProcess) -> None:
+    path = f"{classic.base_url}/admin/host/status"
+    assert httpx.get(path).status_code == 401
+    assert httpx.get(path, headers=classic.admin_headers).status_code == 200
+
+
 def test_keys_survive_a_restart_and_grow_with_the_app(tmp_path: Path) -> None:
     first = Keys(tmp_path, ["a"])
     second = Keys(tmp_path, ["a", "b"])

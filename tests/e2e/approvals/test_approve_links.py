@@ -12,7 +12,7 @@ import pytest
 
 from shared.signing import ApprovalLinks
 from tests.e2e.support.client import Api, Json, eventually, post_call, script
-from tests.e2e.support.processes import LINK_SECRET, AppHost, Sink
+from tests.e2e.support.processes import LINK_SECRET, OTHER_NAME, AppHost, Sink
 
 LATER = "After the tool."
 
@@ -164,9 +164,9 @@ async def test_form_that_is_no_decision_decides_nothing(api: Api, parley: AppHos
         {"origin": "null"},
         {"origin": "http://["},
         {"origin": "null", "x-forwarded-host": ""},
-        {"origin": "https://evil.test", "host": "chat.example"},
+        {"origin": "https://evil.test", "host": OTHER_NAME},
         # The host overwrites what a caller says in it, as Azure's does.
-        {"origin": "https://evil.test", "x-forwarded-host": "evil.test"},
+        {"origin": f"https://{OTHER_NAME}", "x-forwarded-host": OTHER_NAME},
     ],
     ids=str,
 )
@@ -188,7 +188,7 @@ async def test_form_of_another_site_decides_nothing(
         {"sec-fetch-site": "none"},
         {"origin": "{own}"},
         {},
-        {"origin": "https://chat.example", "host": "chat.example"},
+        {"origin": f"https://{OTHER_NAME}", "host": OTHER_NAME},
     ],
     ids=str,
 )

@@ -34,7 +34,7 @@ from shared.sessions.models import (
 from shared.sessions.records.approvals import VoteEffect, VoteRecord
 from shared.sessions.records.turns import queued_turn
 from tests.contract.wire import WireContract
-from tests.e2e.support.client import Api, eventually, post_call, script, sweep
+from tests.e2e.support.client import Api, eventually, post_call, run_now, script, sweep
 from tests.e2e.support.processes import WEBHOOK_SECRET, AppHost, Received, Sink
 from tests.e2e.support.stack import WEBHOOK_PATH
 
@@ -408,8 +408,7 @@ async def test_purge_forgets_the_histories_of_ended_turns_only(api: Api, parley:
     async with httpx.AsyncClient(base_url=parley.base_url, trust_env=False, timeout=30) as host:
 
         async def forgotten() -> bool:
-            started = await host.post("/admin/functions/purge_histories", json={"input": ""})
-            assert started.status_code == 202
+            await run_now(parley, "purge_histories")
             return (await host.get(f"/runtime/webhooks/durabletask/instances/{ended}")).status_code == 404
 
         await eventually(forgotten, "the history to be forgotten")
@@ -429,7 +428,7 @@ async def test_session_that_ended_long_ago_is_erased_with_its_history(api: Api, 
     await _sql(parley, "UPDATE sessions SET ended_at = ended_at - interval '31 days' WHERE id = %s", old)
 
     async with httpx.AsyncClient(base_url=parley.base_url, trust_env=False, timeout=30) as host:
-        assert (await host.post("/admin/functions/retire_sessions", json={"input": ""})).status_code == 202
+        await run_now(parley, "retire_sessions")
 
         async def forgotten() -> bool:
             return (await host.get(f"/runtime/webhooks/durabletask/instances/{turn_id}")).status_code == 404
@@ -445,8 +444,7 @@ async def test_session_that_was_idle_for_long_is_ended_and_says_so(api: Api, par
     aged = "UPDATE sessions SET created_at = created_at - i, updated_at = updated_at - i"
     await _sql(parley, f"{aged} FROM (SELECT interval '11 years' AS i) x WHERE id = %s", idle)
 
-    async with httpx.AsyncClient(base_url=parley.base_url, trust_env=False) as host:
-        assert (await host.post("/admin/functions/retire_sessions", json={"input": ""})).status_code == 202
+    await run_now(parley, "retire_sessions")
 
     async def ended() -> bool:
         return str((await api.get(f"/api/v1/sessions/{idle}")).json()["status"]) == "ENDED"

@@ -59,9 +59,14 @@ async def eventually[T](look: Callable[[], Awaitable[T | None]], what: str, limi
 
 
 async def sweep(host: AppHost) -> None:
-    """Run the timer's function now instead of waiting for its time."""
-    async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
-        response = await client.post("/admin/functions/sweep", json={"input": ""})
+    """Run the sweep now instead of waiting for its time."""
+    await run_now(host, "sweep")
+
+
+async def run_now(host: AppHost, function: str) -> None:
+    """Run a timer's function now instead of waiting for its time."""
+    async with httpx.AsyncClient(base_url=host.base_url, headers=host.admin_headers, trust_env=False) as client:
+        response = await client.post(f"/admin/functions/{function}", json={"input": ""})
         assert response.status_code == 202, response.text
 
 
@@ -212,6 +217,12 @@ class Api:
         async with self._http.stream("GET", path, headers=headers) as response:
             assert response.headers["content-type"].startswith("text/event-stream")
             yield self._checked(server_events(response))
+
+    @asynccontextmanager
+    async def opened(self, path: str) -> AsyncIterator[httpx.Response]:
+        """The answer to a request for a stream, whose body is not read yet; leaving the block disconnects."""
+        async with self._http.stream("GET", path, headers={"accept": "text/event-stream"}) as response:
+            yield response
 
     async def turn_stream(self, session_id: str, turn_id: str, after: int | None = None) -> list[ServerEvent]:
         """A turn's stream until it ends by itself."""

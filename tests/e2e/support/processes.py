@@ -21,11 +21,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from devhost.asgi.hosts import HOSTS_SETTING
+from devhost.testing import admin_headers
+
 ROOT = Path(__file__).parents[3]
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
 HOLD_LIMIT_S = 60.0
 
+OTHER_NAME = "chat.example"
+"""A name beside loopback under which hosts of tests may be called."""
 LINK_SECRET = "a-secret-of-the-tests-0123456789abcdef0123456789"
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYq="
 
@@ -104,6 +109,11 @@ class AppHost:
     def is_running(self) -> bool:
         return not self._process_ended()
 
+    @property
+    def admin_headers(self) -> dict[str, str]:
+        """Headers with which a request to the host's `/admin` is let in."""
+        return admin_headers(self.folder / "data")
+
     def log(self) -> str:
         return self._log.read_text("utf-8", "replace")
 
@@ -138,6 +148,7 @@ def app_environment(
         "OPENAI_MODEL": "scripted",
         "LLM_TIMEOUT_SECONDS": "2",
         "AUTH_MODE": "dev",
+        HOSTS_SETTING: OTHER_NAME,
         # Counted like everywhere, and never reached.
         "RATE_LIMIT_PER_MINUTE": "1000000",
         "RATE_LIMIT_BURST": "1000000",

@@ -109,7 +109,7 @@ def swept(host: AppHost) -> Iterator[None]:
 
     def sweep() -> None:
         with (
-            httpx.Client(base_url=host.base_url, trust_env=False) as client,
+            httpx.Client(base_url=host.base_url, headers=host.admin_headers, trust_env=False) as client,
             psycopg.connect(host.environment["POSTGRES_URL"], autocommit=True) as database,
         ):
             while not ended.wait(1.0):

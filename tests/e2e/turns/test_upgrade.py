@@ -15,13 +15,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 
 from devtools.package import build
 from shared.durable.messages import CHANGED_DETAIL
-from tests.e2e.support.client import Api, Json, eventually, open_api, post_call, script
+from tests.e2e.support.client import Api, Json, eventually, open_api, post_call, script, sweep
 from tests.e2e.support.processes import ROOT, AppHost, Sink
 from tests.e2e.support.stack import own_environment, own_stores
 from tests.support.servers import fresh_database
@@ -175,7 +174,6 @@ async def _swept(host: AppHost, api: Api, session_id: str, turn_id: str) -> Json
         await connection.execute(
             "UPDATE turns SET dispatched_at = dispatched_at - interval '11 minutes' WHERE id = %s", (turn_id,)
         )
-    async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
-        assert (await client.post("/admin/functions/sweep", json={"input": ""})).status_code == 202
+    await sweep(host)
     turn = await api.turn(session_id, turn_id)
     return turn if turn["status"] == "failed" else None
