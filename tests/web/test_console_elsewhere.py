@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from playwright.sync_api import Page, Request, expect
@@ -43,7 +44,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Si
         api = host.base_url
 
         def publish(auth: str) -> None:
-            static_site.write(folder / auth, api=api, signalr=api, auth=auth)
+            if not (folder / auth).exists():
+                static_site.write(folder / auth, api=api, signalr=api, auth=auth)
             static_server.load(server, folder / auth)
 
         try:
@@ -108,12 +110,8 @@ def test_the_platforms_sign_in_is_gone_to_and_its_token_sent_with_every_request(
     expect(button).to_be_visible()
     assert calls == [], "nobody is asked before somebody is known"
     page.route("**/.auth/**", lambda route: route.fulfill(status=204))  # the host has no such page
-    with page.expect_request(f"{elsewhere.api}/.auth/login/aad*") as asked:
-        button.click()
-    back = quote(elsewhere.base_url, safe="")
-    assert asked.value.url.partition("?")[2] == f"session_mode=token&post_login_redirect_url={back}"
-
-    _come_back(page, elsewhere, "a.b.c")
+    state = _begin_to_sign_in(page, elsewhere)
+    _come_back(page, elsewhere, "a.b.c", state)
     expect(page.get_by_role("heading", name="Insight")).to_be_visible()
     expect(page.get_by_text("live", exact=True)).to_be_visible()
     assert page.url == f"{elsewhere.base_url}/#/insight", "back where it began, and the token out of the address"
@@ -125,12 +123,80 @@ def test_the_platforms_sign_in_is_gone_to_and_its_token_sent_with_every_request(
     page.get_by_role("button", name="Sign out").click()
     expect(button).to_be_visible()
     # One that is over already is as good as none.
-    _come_back(page, elsewhere, "e30.eyJleHAiOjF9.x")
+    _come_back(page, elsewhere, "e30.eyJleHAiOjF9.x", _begin_to_sign_in(page, elsewhere))
     expect(button).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.get_by_role("navigation", name="Rooms")).to_have_count(0)
 
 
-def _come_back(page: Page, elsewhere: Elsewhere, token: str) -> None:
+def test_a_token_is_taken_once_and_only_by_the_tab_that_asked_for_it(elsewhere: Elsewhere, visit: Visit) -> None:
+    """Else a link with somebody's own token would make whoever follows it act as them."""
+    elsewhere.publish("easyauth")
+    visitor = visit(elsewhere)
+    page, other = visitor.page, visitor.tab()
+    button = page.get_by_role("button", name="Sign in")
+    for tab in (page, other):
+        tab.goto(elsewhere.base_url)
+        tab.route("**/.auth/**", lambda route: route.fulfill(status=204))
+
+    # Nobody has asked.
+    for state in (None, "", "x", "null"):
+        _come_back(page, elsewhere, "evil.b.c", state)
+        _is_refused(page, elsewhere)
+        expect(button).to_be_visible()
+
+    # Another tab has asked, or this one with another state; the state is used up by the first answer, whatever it is.
+    state = _begin_to_sign_in(page, elsewhere)
+    _come_back(other, elsewhere, "evil.b.c", state)
+    _is_refused(other, elsewhere)
+    _come_back(page, elsewhere, "evil.b.c", state[::-1])
+    _is_refused(page, elsewhere)
+    _come_back(page, elsewhere, "evil.b.c", state)
+    _is_refused(page, elsewhere)
+    for brought in ("", "%", "%7B", "null"):
+        state = _begin_to_sign_in(page, elsewhere)
+        page.goto(f"{elsewhere.base_url}/?state={state}#token={brought}")
+        _is_refused(page, elsewhere)
+
+    # In a page that is open already, only the fragment changes.
+    page.evaluate("location.hash = '#token=evil'")
+    _is_refused(page, elsewhere)
+
+    # Whoever is signed in stays who they are, and is told.
+    state = _begin_to_sign_in(page, elsewhere)
+    _come_back(page, elsewhere, "a.b.c", state)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    _come_back(page, elsewhere, "evil.b.c", state)
+    _is_refused(page, elsewhere)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    assert page.evaluate("sessionStorage.getItem('parley.token')") == "a.b.c"
+
+
+def _begin_to_sign_in(page: Page, elsewhere: Elsewhere) -> str:
+    """Click the button; the state in the address to which the platform shall return."""
+    with page.expect_request(f"{elsewhere.api}/.auth/login/aad*") as asked:
+        page.get_by_role("button", name="Sign in").click()
+    query = parse_qs(urlsplit(asked.value.url).query, strict_parsing=True)
+    assert query.keys() == {"session_mode", "post_login_redirect_url"}
+    assert query["session_mode"] == ["token"]
+    origin, _, state = query["post_login_redirect_url"][0].partition("?state=")
+    assert origin == elsewhere.base_url, "without its query, exactly what the platform is told to allow"
+    assert re.fullmatch("[0-9a-f]{64}", state)
+    return state
+
+
+def _come_back(page: Page, elsewhere: Elsewhere, token: str, state: str | None) -> None:
     """As the platform sends a caller back: to a page that is loaded anew."""
     brought = quote(json.dumps({"authenticationToken": token, "user": {"userId": "sid:1"}}))
-    page.goto(f"{elsewhere.base_url}/?{len(token)}#token={brought}")
+    # The site's own address has another query each time, or the browser would not load the page again.
+    query = f"{next(_loads)}" if state is None else f"{next(_loads)}&state={state}"
+    page.goto(f"{elsewhere.base_url}/?{query}#token={brought}")
+
+
+_loads = itertools.count()
+
+
+def _is_refused(page: Page, elsewhere: Elsewhere) -> None:
+    expect(page.get_by_text("A sign-in that was not started in this tab was refused.")).to_be_visible()
+    assert page.url == f"{elsewhere.base_url}/", "neither token nor state stays in the address"
+    assert "evil" not in str(page.evaluate("JSON.stringify(sessionStorage)"))

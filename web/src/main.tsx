@@ -6,5 +6,9 @@ import './ui/style.css'
 const theme = localStorage.getItem('parley.theme')
 if (theme === 'light' || theme === 'dark') document.documentElement.dataset['theme'] = theme
 
-arrive()
-render(<App />, document.getElementById('app')!)
+const refused = arrive()
+// A link with a token, followed in a page that is open, does not load it again.
+window.addEventListener('hashchange', () => {
+  if (window.location.hash.startsWith('#token=')) window.location.reload()
+})
+render(<App refused={refused} />, document.getElementById('app')!)

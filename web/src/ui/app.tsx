@@ -36,21 +36,23 @@ interface Said {
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
-export function App() {
+/** refused: why a sign-in that came with the address was not taken; null when none came, or it was taken. */
+export function App({ refused }: { refused: string | null }) {
   const [isSignedIn, setSignedIn] = useState(signedInFor() !== null)
   useEffect(() => {
     if (!isSignedIn) return undefined
     const timer = setTimeout(() => setSignedIn(signedInFor() !== null), Math.min(signedInFor() ?? 0, LONGEST_TIMER_MS))
     return () => clearTimeout(timer)
   }, [isSignedIn])
-  return isSignedIn ? <Console /> : <SignIn />
+  return isSignedIn ? <Console refused={refused} /> : <SignIn refused={refused} />
 }
 
 /** When the API has another origin: its platform signs the caller in and redirects back here. */
-function SignIn() {
+function SignIn({ refused }: { refused: string | null }) {
   return (
     <main class="sign-in">
       <Empty title="Sign in to go on">
+        {refused === null ? null : <p role="alert">{refused}</p>}
         <p>You will return to this page.</p>
         <button type="button" class="primary" autofocus onClick={signIn}>
           Sign in
@@ -60,14 +62,14 @@ function SignIn() {
   )
 }
 
-function Console() {
+function Console({ refused }: { refused: string | null }) {
   const base = useMemo(() => {
     const api = new Api({ baseUrl: apiOrigin, headers: identityHeaders })
     const live = new Live(api)
     return { api, live, inbox: new Inbox(api, live) }
   }, [])
   const [me, setMe] = useState<Identity | null>(isDev ? parsedUser(devUser()) : null)
-  const [said, setSaid] = useState<Said | null>(null)
+  const [said, setSaid] = useState<Said | null>(refused === null ? null : { text: refused, kind: 'error' })
   const [sessionsTouched, setTouched] = useState(0)
   const say = useCallback((text: string, kind: 'info' | 'error' = 'info') => setSaid({ text, kind }), [])
   const touchSessions = useCallback(() => setTouched((before) => before + 1), [])

@@ -2,12 +2,16 @@
 //
 // If the API has another origin than this page, the platform's cookie is not sent. Its sign-in then returns a token in
 // the URL fragment, which no server sees; the token is stored for this tab only and sent as a header.
+//
+// Anybody can make a link with a token of their own in it, and whoever follows it would then act as them. So a sign-in
+// begins with a random state, kept for this tab and sent along in the return address; a token is taken only with it.
 
 import { parsedJson, type Api, type Me } from '../client'
 
 const USER_KEY = 'parley.user'
 const TOKEN_KEY = 'parley.token'
 const PLACE_KEY = 'parley.place'
+const STATE_KEY = 'parley.state'
 export const DEV_DEFAULT = 'dev;approver,admin'
 
 function fact(name: string): string {
@@ -24,14 +28,28 @@ export interface Identity {
   roles: string[]
 }
 
-/** Remove the result of a sign-in from the URL, before anything reads the URL. */
-export function arrive(): void {
-  const brought = usesToken ? /^#token=(.+)$/.exec(window.location.hash)?.[1] : undefined
-  if (brought === undefined) return
-  const place = sessionStorage.getItem(PLACE_KEY) ?? ''
-  window.history.replaceState(null, '', window.location.pathname + place)
-  const token = tokenOf(decodeURIComponent(brought))
-  if (token !== null) sessionStorage.setItem(TOKEN_KEY, token)
+const REFUSED =
+  'A sign-in that was not started in this tab was refused. If you followed a link, it may have been meant to sign you in as somebody else.'
+
+/** Remove the result of a sign-in from the URL, before anything reads the URL. Returns why it was refused, or null. */
+export function arrive(): string | null {
+  const brought = /^#token=(.*)$/s.exec(window.location.hash)?.[1]
+  if (brought === undefined) return null
+  const given = new URLSearchParams(window.location.search).get('state')
+  const started = taken(STATE_KEY)
+  const isOurs = usesToken && started !== null && given === started
+  window.history.replaceState(null, '', window.location.pathname + (isOurs ? (taken(PLACE_KEY) ?? '') : ''))
+  const token = isOurs ? tokenOf(brought) : null
+  if (token === null) return usesToken ? REFUSED : null
+  sessionStorage.setItem(TOKEN_KEY, token)
+  return null
+}
+
+/** A value of this tab that is used once. */
+function taken(key: string): string | null {
+  const value = sessionStorage.getItem(key)
+  sessionStorage.removeItem(key)
+  return value
 }
 
 /** How long the caller stays signed in, in milliseconds; null: not signed in. */
@@ -44,8 +62,11 @@ export function signedInFor(now = Date.now()): number | null {
 }
 
 export function signIn(): void {
+  const state = Array.from(crypto.getRandomValues(new Uint8Array(32)), (byte) => byte.toString(16).padStart(2, '0')).join('')
+  sessionStorage.setItem(STATE_KEY, state)
   sessionStorage.setItem(PLACE_KEY, window.location.hash)
-  const back = encodeURIComponent(window.location.origin)
+  // The platform compares a return address with those it allows without its query.
+  const back = encodeURIComponent(`${window.location.origin}?state=${state}`)
   window.location.assign(`${apiOrigin}/.auth/login/aad?session_mode=token&post_login_redirect_url=${back}`)
 }
 
@@ -57,12 +78,12 @@ export const signOut = usesToken
     }
   : null
 
-function tokenOf(text: string): string | null {
+function tokenOf(brought: string): string | null {
   try {
-    const { authenticationToken } = parsedJson(text) as { authenticationToken?: unknown }
+    const { authenticationToken } = parsedJson(decodeURIComponent(brought)) as { authenticationToken?: unknown }
     return typeof authenticationToken === 'string' ? authenticationToken : null
   } catch {
-    return null // a forged link
+    return null // not the platform's answer
   }
 }
 
