@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     rate_limit_burst: int = Field(100, alias="RATE_LIMIT_BURST", ge=1, le=1_000_000)
     """Requests that a user may send at once after a pause."""
     rate_limit_fail: RateLimitFail = Field(RateLimitFail.OPEN, alias="RATE_LIMIT_FAIL")
+    streams_per_user: int = Field(20, alias="STREAMS_PER_USER", ge=0, le=100_000)
+    """Event streams (SSE) that one user may have open on one instance: a fifth of the requests that an instance serves
+    at a time (`perInstanceConcurrency`); 0: no limit."""
     user_daily_tokens: int = Field(0, alias="USER_DAILY_TOKENS", ge=0, le=10**15)
     """Input and output tokens of one user's turns per day (UTC); 0: no limit."""
     user_daily_cost_usd: float = Field(0, alias="USER_DAILY_COST_USD", ge=0, le=10**9)

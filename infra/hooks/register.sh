@@ -12,6 +12,9 @@ if [ -z "$id" ]; then
   az ad app update --id "$id" --identifier-uris "api://$id"
   az ad sp create --id "$id" --output none
 fi
+# Only who has been given a role may sign in, not everybody in the tenant. Each time, so that it is not switched off for
+# long.
+az ad sp update --id "$id" --set appRoleAssignmentRequired=true --output none
 if [ -n "${SERVICE_APP_URI:-}" ]; then
   az ad app update --id "$id" --web-redirect-uris "$SERVICE_APP_URI/.auth/login/aad/callback"
   tenant=$(az account show --query tenantId --output tsv)

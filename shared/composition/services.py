@@ -42,6 +42,7 @@ from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.life.retention import RetentionPolicy, SessionRetention
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
+from shared.sessions.live.open_streams import OpenStreams
 from shared.sessions.live.subscriptions import SubscriptionService
 from shared.sessions.llm.probe import ModelProbe
 from shared.sessions.llm.windows import Windows
@@ -50,7 +51,7 @@ from shared.sessions.metrics import metrics
 from shared.sessions.posting.planner import TurnPlanner
 from shared.sessions.recovery import SessionRecoveryManager
 from shared.sessions.service import SessionService
-from shared.sessions.streaming import StreamingHandler
+from shared.sessions.streaming import LONGEST_S, StreamingHandler
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.files import ToolFiles
 from shared.sessions.tools.registry import ToolServices
@@ -356,7 +357,14 @@ class Services(Stores):
 
     @cached_property
     def streaming(self) -> StreamingHandler:
-        return StreamingHandler(self.event_log, self.turn_rows, self.session_cache)
+        return StreamingHandler(self.event_log, self.turn_rows, self.streams)
+
+    @cached_property
+    def streams(self) -> OpenStreams:
+        from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
+
+        rows = PostgresSubscriptions(self.pool)
+        return OpenStreams(rows.readable, per_user=self.settings.streams_per_user or None, longest_s=LONGEST_S)
 
 
 def tracer_of(settings: Settings) -> tracing.Tracer | None:

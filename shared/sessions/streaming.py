@@ -1,8 +1,8 @@
 """StreamingHandler: the event log as Server-Sent Events, for a session or for one turn.
 
 Invariant: a reader gets every event after the number it names exactly once and in order, first from the log, then
-live; where the log has a hole it is told so, never left to guess. It gets nothing that was said more than RECHECK_S
-after it lost the right to read the session, or after that session was erased: its stream ends.
+live; where the log has a hole it is told so, never left to guess. Its stream ends within two seconds after it lost the
+right to read the session, or after that session was erased (`live/open_streams.py`).
 
 A stream that has been open for LONGEST_S ends by itself, between two events. Its client reconnects with the number of
 the last event, as every SSE client does. Azure would cut it at `functionTimeout`, in the middle of a chunk.
@@ -17,14 +17,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import orjson
 
-from shared.errors import NotFound, Transient
-from shared.sessions.cache import ReadableSession
+from shared.errors import NotFound
 from shared.sessions.events import EventLog, EventLogUnavailable, EventType, FrameType, envelope
 from shared.sessions.live.following import READ_BATCH, Followed, follow_from, kept_from
+from shared.sessions.live.open_streams import OpenStream, OpenStreams, Viewer
 from shared.sessions.live.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, RECONNECT, sse
 from shared.sessions.models import Message, MessageRole, Turn
 from shared.sessions.records.pages import MessageFilter, Page
@@ -35,8 +34,6 @@ log = logging.getLogger(__name__)
 
 START_BATCH = 32
 """Events looked at first when a turn's beginning is sought: a reader mostly comes right after its message."""
-RECHECK_S = 10.0
-"""An open stream asks again whether its reader may read the session, at most this long after it last did."""
 DEGRADED_POLL_SECONDS = 1.0
 """How often the database is asked while the log is away."""
 
@@ -60,35 +57,19 @@ class Replay:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Viewer:
-    """Who watches which session. feed: where its events are; that of a later session with its id is another."""
-
-    session_id: str
-    user_id: str
-    feed: str
-
-
 class _OpenForLong(Exception):
     """A stream has been open for as long as one may."""
 
 
-class FeedReader(Protocol):
-    async def get(self, session_id: str, user_id: str) -> ReadableSession:
-        """Raises NotFound when it does not exist or the user may not read it."""
-        ...
-
-
 class StreamingHandler:
-    """Serves replay and live events. The caller has checked access, which open streams check again."""
+    """Serves replay and live events. The caller has checked access, which is checked again while a stream is open."""
 
     def __init__(
         self,
         log: EventLog,
         turns: TurnRepository,
-        sessions: FeedReader,
+        streams: OpenStreams,
         *,
-        recheck_s: float = RECHECK_S,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
         longest_s: float = LONGEST_S,
         clock: Callable[[], float] = time.monotonic,
@@ -96,8 +77,7 @@ class StreamingHandler:
         """clock: seconds from any beginning."""
         self._log = log
         self._turns = turns
-        self._sessions = sessions
-        self._recheck_s = recheck_s
+        self._streams = streams
         self._keep_alive_s = keep_alive_s
         self._longest_s = longest_s
         self._clock = clock
@@ -119,14 +99,18 @@ class StreamingHandler:
             len(found.items) > limit,
         )
 
-    async def session_events(self, viewer: Viewer, after: int) -> AsyncIterator[bytes]:
+    def session_events(self, viewer: Viewer, after: int) -> AsyncIterator[bytes]:
         """A session's events as SSE (`id: seq`, `event: type`), replay then live, until the client leaves, may no
         longer read them, or has to reconnect.
 
-        A hole is an event `gap` without id: `{"after": n, "next": m}`.
+        A hole is an event `gap` without id: `{"after": n, "next": m}`. Raises BudgetExceeded when the user has too many
+        streams open.
         """
+        return self._streams.open(viewer, lambda stream: self._events(stream, after))
+
+    async def _events(self, stream: OpenStream, after: int) -> AsyncGenerator[bytes]:
         try:
-            async with aclosing(self._while_readable(viewer, self._live(viewer.feed, after))) as live:
+            async with aclosing(self._while_readable(stream, self._live(stream, after))) as live:
                 async for seq, body in live:
                     if body is None:
                         yield KEEP_ALIVE
@@ -138,31 +122,35 @@ class StreamingHandler:
         except _OpenForLong:
             yield RECONNECT
 
-    async def turn_stream(self, turn: Turn, viewer: Viewer, after: int | None) -> AsyncIterator[bytes]:
+    def turn_stream(self, turn: Turn, viewer: Viewer, after: int | None) -> AsyncIterator[bytes]:
         """One turn's frames as SSE (`event: message_start`, ...), from its beginning or after a number; ends with it,
         or when its reader may no longer read them or has to reconnect.
 
-        When the log no longer holds the turn, the stored messages are sent as frames instead.
+        When the log no longer holds the turn, the stored messages are sent as frames instead. Raises BudgetExceeded
+        when the user has too many streams open.
         """
+        return self._streams.open(viewer, lambda stream: self._turn_frames(turn, stream, after))
+
+    async def _turn_frames(self, turn: Turn, stream: OpenStream, after: int | None) -> AsyncGenerator[bytes]:
         try:
-            async with aclosing(self._frames(turn, viewer, after)) as frames:
+            async with aclosing(self._frames(turn, stream, after)) as frames:
                 async for frame in frames:
                     yield frame
         except _OpenForLong:
             yield RECONNECT
 
-    async def _frames(self, turn: Turn, viewer: Viewer, after: int | None) -> AsyncGenerator[bytes]:
-        start = after
+    async def _frames(self, turn: Turn, stream: OpenStream, after: int | None) -> AsyncGenerator[bytes]:
+        viewer, start = stream.viewer, after
         if start is None:
             start = await self._start_of(turn, viewer.feed)
             if start is None:
-                async for frame in self._from_store(turn, viewer):
+                async for frame in self._from_store(turn, stream):
                     yield frame
                 return
         # What has ended brings no more events: reading what is kept is enough.
         over = turn.status.is_terminal
-        source = kept_from(self._log, viewer.feed, start) if over else self._live(viewer.feed, start)
-        async with aclosing(self._while_readable(viewer, source)) as events:
+        source = kept_from(self._log, viewer.feed, start) if over else self._live(stream, start)
+        async with aclosing(self._while_readable(stream, source)) as events:
             async for seq, body in events:
                 if body is None:
                     if await self._ended_unseen(turn, viewer):
@@ -186,36 +174,21 @@ class StreamingHandler:
                     yield end_frame(turn)
                     return
         # The log went away or lost a part: what is stored is the truth. It answers its readers only.
-        async for frame in self._from_store(turn, viewer):
+        async for frame in self._from_store(turn, stream):
             yield frame
 
-    def _live(self, feed: str, after: int) -> AsyncGenerator[Followed]:
-        return follow_from(self._log, feed, after, heartbeat_s=self._keep_alive_s)
+    def _live(self, stream: OpenStream, after: int) -> AsyncGenerator[Followed]:
+        return follow_from(self._log, stream.viewer.feed, after, heartbeat_s=self._keep_alive_s, until=stream.ended)
 
-    async def _while_readable[Item](self, viewer: Viewer, source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
-        """`source` until its reader may no longer read the session; nothing is passed on that was not asked lately.
-
-        Raises _OpenForLong.
-        """
-        began = asked = self._clock()
+    async def _while_readable[Item](self, stream: OpenStream, source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
+        """`source` until its reader may no longer read the session. Raises _OpenForLong."""
+        began = self._clock()
         async with aclosing(source) as items:
             async for item in items:
-                now = self._clock()
-                if now - began >= self._longest_s:
+                if stream.ended.done():
+                    return
+                if self._clock() - began >= self._longest_s:
                     raise _OpenForLong
-                if now - asked >= self._recheck_s:
-                    try:
-                        seen = await self._sessions.get(viewer.session_id, viewer.user_id)
-                    except NotFound:
-                        return
-                    except Transient as exc:
-                        log.warning(
-                            "a stream of session %s ends, nobody can say who reads it: %s", viewer.session_id, exc
-                        )
-                        return
-                    if seen.feed != viewer.feed:
-                        return
-                    asked = now
                 yield item
 
     async def _start_of(self, turn: Turn, feed: str) -> int | None:
@@ -248,10 +221,15 @@ class StreamingHandler:
         except EventLogUnavailable:
             return False
 
-    async def _from_store(self, turn: Turn, viewer: Viewer) -> AsyncIterator[bytes]:
+    async def _from_store(self, turn: Turn, stream: OpenStream) -> AsyncIterator[bytes]:
         """The turn as frames made from its stored messages; waits for its end when it still runs."""
+        began = self._clock()
         while True:
-            current = await self._current(turn, viewer)
+            if stream.ended.done():
+                return
+            if self._clock() - began >= self._longest_s:
+                raise _OpenForLong
+            current = await self._current(turn, stream.viewer)
             if current is None:
                 return
             if current.status.is_terminal:

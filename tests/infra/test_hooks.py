@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import uuid
@@ -80,6 +81,31 @@ def test_what_the_hook_makes_is_what_the_settings_take() -> None:
 def test_a_shell_hook_is_sound_for_a_plain_shell(script: Path) -> None:
     assert script.read_text("utf-8").splitlines()[0] == "#!/bin/sh"
     assert subprocess.run(["sh", "-n", str(script)], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("known", ["", "an-id"], ids=["the first time", "again"])
+def test_only_who_has_a_role_may_sign_in(tmp_path: Path, known: str) -> None:
+    """The command line is stood in for by one that writes down what it is asked."""
+    asked = tmp_path / "asked"
+    stand_in = tmp_path / "az"
+    stand_in.write_text(
+        f"""#!/bin/sh
+echo "$*" >> {asked}
+case "$*" in
+  "ad app list"*) echo "{known}" ;;
+  "ad app create"*) echo an-id ;;
+esac
+"""
+    )
+    stand_in.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "AZURE_ENV_NAME": "test"}
+    script = str(INFRA / "hooks/register.sh")
+    done = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "an-id\n", "the caller puts all of it into a variable"
+    lines = asked.read_text().splitlines()
+    assert lines[-1] == "ad sp update --id an-id --set appRoleAssignmentRequired=true --output none"
+    assert any(line.startswith("ad sp create --id an-id") for line in lines[:-1]) is (known == "")
 
 
 @pytest.mark.parametrize("arguments", [[], ["rotate"], ["rotate", "everything"], ["delete", "approval-link"]])

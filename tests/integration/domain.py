@@ -22,11 +22,11 @@ from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.sessions.erasure import PostgresErasures
 from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
 from shared.adapters.postgres.sessions.sessions import PostgresSessions
+from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
 from shared.adapters.postgres.turns.approvals import PostgresApprovals
 from shared.adapters.postgres.turns.steps import PostgresSteps
 from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
 from shared.adapters.postgres.turns.turns import PostgresTurns
-from shared.errors import no_such_session
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.agents.agent import KnownModels
@@ -36,13 +36,14 @@ from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.needed import grant_of
 from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
 from shared.sessions.bridge import ANSWER_SECONDS
-from shared.sessions.cache import ReadableSession, SessionChanges
+from shared.sessions.cache import SessionChanges
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import EventLog, EventTarget, SessionEventPublisher
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.life.erasure import ErasableStore, SessionErasure
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.limits.budgets import DailyLimits
+from shared.sessions.live.open_streams import CHECK_S, OpenStreams, Viewer
 from shared.sessions.llm.registry import ModelRegistry
 from shared.sessions.models import (
     ApprovalMode,
@@ -69,7 +70,7 @@ from shared.sessions.records.steps import ProposedCall, StepResult, StepStart
 from shared.sessions.records.tool_calls import ToolCallResult
 from shared.sessions.records.turns import PostedMessage, queued_turn
 from shared.sessions.service import SessionService
-from shared.sessions.streaming import StreamingHandler, Viewer
+from shared.sessions.streaming import LONGEST_S, StreamingHandler
 
 OWNER = "ann"
 WRITER = "will"
@@ -299,23 +300,14 @@ class Uncached:
         return nullcontext()
 
 
-class Asked:
-    """`FeedReader` that asks the database each time. looks: how often it was asked."""
-
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        self.looks = 0
-
-    async def get(self, session_id: str, user_id: str) -> ReadableSession:
-        self.looks += 1
-        entry = await self._stores.sessions.entry(session_id)
-        if entry is None:
-            raise no_such_session()
-        return entry.seen_by(user_id)
+def open_streams(stores: Stores, *, per_user: int | None = None, check_s: float = CHECK_S) -> OpenStreams:
+    """Those of a process; it asks the database."""
+    readable = PostgresSubscriptions(stores.pool).readable
+    return OpenStreams(readable, per_user=per_user, longest_s=LONGEST_S, check_s=check_s)
 
 
 def streaming(log: EventLog, stores: Stores) -> StreamingHandler:
-    return StreamingHandler(log, stores.turns, Asked(stores))
+    return StreamingHandler(log, stores.turns, open_streams(stores))
 
 
 def viewer_of(target: EventTarget, user_id: str = OWNER) -> Viewer:

@@ -10,7 +10,7 @@ import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
 from pydantic import BaseModel
 
-from activities.binding import send, sends_events
+from activities.binding import change_group, send, sends_events
 from shared.adapters.azure.signalr import HUB, user_of_connection
 from shared.composition.services import services
 from shared.errors import AppError, ErrorCode, NotAuthenticated
@@ -103,7 +103,9 @@ def _membership_of(verb: str, summary: str) -> Operation:
 async def subscribe(call: Call, body: Subscription) -> Response:
     """For one connection or all connections of the caller, as long as the caller may read the session."""
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
-    call.events = await call.services.subscriptions.subscribe(session_id, body.connection_id or None, call.principal)
+    call.events = await call.services.subscriptions.subscribe(
+        session_id, body.connection_id or None, call.principal, change_group
+    )
     return raw_json({"session_id": session_id, "connection_id": body.connection_id})
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from shared.errors import ErrorCode
 from shared.sessions.events import Envelope
-from shared.sessions.streaming import Viewer
+from shared.sessions.live.open_streams import Viewer
 from triggers.http.endpoints import Call, Operation, Parameter, endpoint, event_stream, invalid_parameter, raw_json
 from triggers.http.parameters import PAGING
 

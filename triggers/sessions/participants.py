@@ -79,7 +79,7 @@ async def put_participant(call: Call, body: NewParticipant) -> Response:
 )
 async def remove_participant(call: Call, _: None) -> Response:
     """The owner removes anyone; others can remove themselves. The user's turns are cancelled. Live delivery to them
-    ends at once through SignalR, and within seconds in an open event stream."""
+    ends at once through SignalR, and within two seconds in an open event stream."""
     session_id, user_id = _ids(call)
     change = await call.services.lifecycle.remove_participant(session_id, user_id, call.principal)
     await durable_client.interrupt(call.durable, change.interruption)

@@ -7,8 +7,8 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from activities import durable_client
 from shared.errors import ErrorCode
+from shared.sessions.live.open_streams import Viewer
 from shared.sessions.models import Turn
-from shared.sessions.streaming import Viewer
 from triggers.http.endpoints import Call, Operation, Parameter, endpoint, event_stream, ok, page_of
 from triggers.http.parameters import PAGING
 from triggers.live.replay import LAST_EVENT_ID, last_event_id

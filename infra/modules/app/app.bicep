@@ -166,6 +166,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     RATE_LIMIT_PER_MINUTE: '600'
     RATE_LIMIT_BURST: '100'
     RATE_LIMIT_FAIL: 'open'
+    STREAMS_PER_USER: '20'
     USER_DAILY_TOKENS: '0'
     USER_DAILY_COST_USD: '0'
     // ---- tools

@@ -6,6 +6,7 @@ was passed on. Events that the log has lost show as a hole in the numbers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -18,10 +19,12 @@ type Followed = tuple[int, bytes | None]
 """An event's number and body; or, as a heartbeat, the last number and None."""
 
 
-async def follow_from(log: EventLog, feed: str, after: int, *, heartbeat_s: float) -> AsyncGenerator[Followed]:
-    """Events after `after`, then live ones. Ends when the log cannot be reached."""
+async def follow_from(
+    log: EventLog, feed: str, after: int, *, heartbeat_s: float, until: asyncio.Future[None]
+) -> AsyncGenerator[Followed]:
+    """Events after `after`, then live ones. Ends when `until` is done or the log cannot be reached."""
     try:
-        async with aclosing(with_heartbeat(log.follow(feed), heartbeat_s)) as live:
+        async with aclosing(with_heartbeat(log.follow(feed), heartbeat_s, until)) as live:
             async for items in live:
                 if isinstance(items, Heartbeat):
                     yield after, None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from shared.errors import NotFound
 from shared.principal import Principal
 from shared.sessions.events import session_group
 from shared.sessions.live.groups import group_action
@@ -39,6 +40,10 @@ class SubscriptionRepository(Protocol):
         `limit`. Raises NotFound when the user may not read the session."""
         ...
 
+    async def stands(self, session_id: str, user_id: str, connection_id: str | None) -> bool:
+        """Whether what was added is still on record and not ended. Raises NotFound as `add` does."""
+        ...
+
     async def remove(self, session_id: str, user_id: str, connection_id: str | None) -> tuple[str, list[str]]:
         """The feed they leave, and with None every connection that was on record. Raises NotFound as `add` does."""
         ...
@@ -48,31 +53,50 @@ class SubscriptionRepository(Protocol):
     async def forget(self, *, ended_before: datetime) -> None: ...
 
 
+type ChangeGroup = Callable[[bytes], Awaitable[bool]]
+"""Does a group action, and says whether it was accepted."""
+
+
 class SubscriptionService:
     """Checks access in every method that takes a principal. Returns group actions for the caller's output binding."""
 
     def __init__(self, rows: SubscriptionRepository) -> None:
         self._rows = rows
 
-    async def subscribe(self, session_id: str, connection_id: str | None, principal: Principal) -> list[bytes]:
-        """One connection, or all of the caller's, also later ones. Raises NotFound."""
+    async def subscribe(
+        self, session_id: str, connection_id: str | None, principal: Principal, change_group: ChangeGroup
+    ) -> list[bytes]:
+        """One connection, or all of the caller's, also later ones. Raises NotFound.
+
+        Returns the group action if it was not accepted. Somebody who is taken out while they join is let go at once.
+        """
         user_id = principal.user_id
         feed = await self._rows.add(session_id, user_id, connection_id, limit=MAX_CONNECTIONS, now=datetime.now(UTC))
-        return [_action("add", EndedSubscription(feed, user_id, connection_id))]
+        subscription = EndedSubscription(feed, user_id, connection_id)
+        joining = _action("add", subscription)
+        if not await change_group(joining):
+            return [joining]
+        leaving = _action("remove", subscription)
+        try:
+            if await self._rows.stands(session_id, user_id, connection_id):
+                return []
+        except NotFound:
+            await change_group(leaving)  # if it is not accepted, `ended` says it again
+            raise
+        return [] if await change_group(leaving) else [leaving]  # they unsubscribed meanwhile
 
     async def unsubscribe(self, session_id: str, connection_id: str | None, principal: Principal) -> list[bytes]:
         """The counterpart; for all of the caller's also those that joined by their own id. Raises NotFound."""
         feed, found = await self._rows.remove(session_id, principal.user_id, connection_id)
         return leave(feed, principal.user_id, [connection_id, *found])
 
-    async def ended(self, leave_group: Callable[[bytes], Awaitable[bool]], *, now: datetime) -> list[bytes]:
+    async def ended(self, change_group: ChangeGroup, *, now: datetime) -> list[bytes]:
         """Let what must leave do so, again and again for as long as a join could be on its way, and then forget it.
 
-        leave_group: does a group action, and says whether it was accepted. Returns those that were not; nothing is
-        forgotten before all are.
+        Returns the group actions that were not accepted; nothing is forgotten before all are.
         """
         actions = [_action("remove", ended) for ended in await self._rows.ended(limit=_LIMIT)]
-        accepted = await asyncio.gather(*(leave_group(action) for action in actions))
+        accepted = await asyncio.gather(*(change_group(action) for action in actions))
         if all(accepted):
             await self._rows.forget(ended_before=now - SAID_AGAIN)
         return [action for action, is_accepted in zip(actions, accepted, strict=True) if not is_accepted]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +16,12 @@ import pytest
 from devhost.signalr.service.tokens import USER_CLAIM
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.ids import new_id
+from shared.settings import Settings
 from shared.signing import RELAY_TOKEN_SECONDS, ApprovalLinks, RelayTokens, derive_key
-from tests.e2e.support.client import Api, Json, call, eventually, post_call, script
+from tests.e2e.support.client import PATIENCE_S, Api, Json, call, eventually, post_call, script
 from tests.e2e.support.processes import LINK_SECRET, AppHost, Sink
 from tests.e2e.support.signalr import Console
-from tests.e2e.support.sse import ServerEvent, Transcript
+from tests.e2e.support.sse import ServerEvent, Transcript, server_events
 
 SLOW = {"tokens": 80, "token_ms": 20}
 
@@ -232,6 +234,56 @@ async def test_connection_that_somebody_else_let_in_hears_no_more_once_they_are_
     await api.say(session_id, script(content="among ourselves"))
     await owner.until("stream.ended")
     assert eve.unread() == []
+
+
+async def test_streams_of_a_reader_end_when_they_are_taken_out(api: Api, sink: Sink) -> None:
+    session_id = await api.session()
+    turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/streams"))]], content="done"))
+    await api.approval(session_id)
+    await api.request("PUT", f"/api/v1/sessions/{session_id}/participants/rita", json={"access": "read"})
+    rita = api.as_user("rita")
+    turn_path = f"/api/v1/sessions/{session_id}/turns/{turn_id}/stream"
+
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        rita.session_stream(session_id) as session_events,
+        rita.opened(turn_path) as turn,
+        api.session_stream(session_id) as owners,
+    ):
+        turn_events = server_events(turn)
+        for stream in (session_events, turn_events, owners):
+            await anext(stream)
+        assert (await api.request("DELETE", f"/api/v1/sessions/{session_id}/participants/rita")).status_code == 204
+        heard = [event.event async for event in session_events] + [event.event async for event in turn_events]
+        await api.cancel(session_id, turn_id)
+        async for event in owners:
+            if event.event == "stream.ended":
+                break
+
+    assert "stream.ended" not in heard
+    assert "end" not in heard
+    assert (await rita.get(turn_path)).status_code == 404
+
+
+async def test_streams_of_one_user_are_limited(api: Api) -> None:
+    limit = Settings.model_fields["streams_per_user"].default
+    crowd = api.as_user(f"crowd-{new_id()}")
+    session_id = await crowd.session()
+    path = f"/api/v1/sessions/{session_id}/events"
+    async with AsyncExitStack() as kept:
+        for _ in range(limit - 1):
+            await kept.enter_async_context(crowd.session_stream(session_id))
+        async with crowd.session_stream(session_id):
+            refused = await crowd.get(path, headers={"accept": "text/event-stream"})
+        assert (refused.status_code, refused.json()["code"]) == (429, "RATE_LIMITED")
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await crowd.get(path)).status_code == 200, "what ends at once is no stream"
+
+        async def has_room() -> bool:
+            async with crowd.opened(path) as response:
+                return response.status_code == 200
+
+        await eventually(has_room, "the place of the stream that was closed")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
 
+from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.redis.events import RedisEventLog
 from shared.ids import new_id
 from shared.sessions.events import (
@@ -23,6 +26,7 @@ from shared.sessions.events import (
     session_group,
 )
 from shared.sessions.life.erasure import SessionErasure
+from shared.sessions.live.open_streams import CHECK_S, OpenStreams
 from shared.sessions.models import Concurrency, TurnStatus, Usage
 from shared.sessions.records.steps import StepStart
 from shared.sessions.records.turns import PostedMessage
@@ -31,10 +35,10 @@ from tests.integration.domain import (
     OWNER,
     READER,
     STRANGER,
-    Asked,
     Stores,
     erase_session,
     new_session,
+    open_streams,
     result_of,
     streaming,
     utc_now,
@@ -121,7 +125,7 @@ async def test_a_stream_ends_before_the_platform_cuts_it_and_goes_on_where_it_wa
     seen: list[list[int | None]] = []
     async with asyncio.timeout(20):
         while sum(map(len, seen)) < 8:
-            handler = StreamingHandler(event_log, stores.turns, Asked(stores), longest_s=4, clock=Ticks())
+            handler = StreamingHandler(event_log, stores.turns, open_streams(stores), longest_s=4, clock=Ticks())
             after = (seen[-1][-1] or 0) if seen else 0
             async with aclosing(Reader(handler.session_events(viewer_of(target), after))) as reader:
                 if len(seen) < 2:
@@ -152,11 +156,11 @@ async def test_a_turns_stream_that_ends_for_its_length_sends_no_end_and_goes_on(
     viewer = viewer_of(posted.target)
 
     async with asyncio.timeout(20):
-        short = StreamingHandler(event_log, stores.turns, Asked(stores), longest_s=5, clock=Ticks())
+        short = StreamingHandler(event_log, stores.turns, open_streams(stores), longest_s=5, clock=Ticks())
         async with aclosing(Reader(short.turn_stream(posted.turn, viewer, None))) as first:
             await first.rest()
         await publisher.publish(start.target, [ended_event(turn_id, TurnStatus.COMPLETED, Usage(), 1)])
-        whole = StreamingHandler(event_log, stores.turns, Asked(stores))
+        whole = streaming(event_log, stores)
         async with aclosing(Reader(whole.turn_stream(posted.turn, viewer, first.events[-1].id))) as second:
             await second.rest()
 
@@ -203,9 +207,13 @@ class TestWhoMayNoLongerRead:
     """Their streams end: nothing that is said later reaches them."""
 
     @pytest.fixture
-    def handler(self, event_log: RedisEventLog, stores: Stores) -> StreamingHandler:
-        """One that asks before every event."""
-        return StreamingHandler(event_log, stores.turns, Asked(stores), recheck_s=0, keep_alive_s=0.05)
+    def streams(self, stores: Stores) -> OpenStreams:
+        """They look when the test says so."""
+        return open_streams(stores, check_s=600)
+
+    @pytest.fixture
+    def handler(self, event_log: RedisEventLog, stores: Stores, streams: OpenStreams) -> StreamingHandler:
+        return StreamingHandler(event_log, stores.turns, streams)
 
     async def _shared(self, stores: Stores, *access: str) -> EventTarget:
         target = await _session(stores)
@@ -216,8 +224,8 @@ class TestWhoMayNoLongerRead:
     async def _put_out(self, stores: Stores, target: EventTarget) -> None:
         await stores.sql(b"DELETE FROM session_participants WHERE session_id = %(s)s", s=target.session_id)
 
-    async def test_a_stream_ends_before_the_first_event_after_that(
-        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+    async def test_a_stream_ends_before_the_first_event_after_a_look(
+        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores, streams: OpenStreams
     ) -> None:
         target = await self._shared(stores, "read")
         await publisher.publish(target, [_chunk(1)])
@@ -229,6 +237,7 @@ class TestWhoMayNoLongerRead:
         ):
             await reader.until("stream.chunk")
             await self._put_out(stores, target)
+            await streams.check()
             await publisher.publish(target, [_chunk(2)])
             await reader.rest()
             await owner.until("stream.chunk", times=2)
@@ -236,9 +245,10 @@ class TestWhoMayNoLongerRead:
         assert [event.id for event in reader.events] == [1]
         assert [event.id for event in owner.events] == [1, 2]
 
-    async def test_a_silent_stream_ends_too(
-        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
-    ) -> None:
+    async def test_a_silent_stream_ends_by_itself(self, event_log: RedisEventLog, stores: Stores) -> None:
+        """Well before its next heartbeat."""
+        assert CHECK_S <= 1
+        handler = StreamingHandler(event_log, stores.turns, open_streams(stores, check_s=0.02), keep_alive_s=600)
         target = await self._shared(stores, "read")
 
         async with (
@@ -246,11 +256,13 @@ class TestWhoMayNoLongerRead:
             aclosing(Reader(handler.session_events(viewer_of(target, READER), 0))) as reader,
         ):
             reading = asyncio.create_task(reader.rest())
+            await asyncio.sleep(0.1)
+            assert not reading.done()
             await self._put_out(stores, target)
             assert await reading == []
 
     async def test_a_turns_stream_ends_without_an_end_that_is_not_theirs_to_see(
-        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores, streams: OpenStreams
     ) -> None:
         posted = await stores.turn()
         await stores.share(posted.turn.session_id, READER, "read")
@@ -265,24 +277,61 @@ class TestWhoMayNoLongerRead:
         async with asyncio.timeout(20), aclosing(Reader(handler.turn_stream(posted.turn, viewer, None))) as reader:
             await reader.until("message_start")
             await self._put_out(stores, start.target)
+            await streams.check()
             await stores.finish(posted.turn.id)
             await publisher.publish(start.target, [ended_event(posted.turn.id, TurnStatus.COMPLETED, Usage(), 1)])
             await reader.rest()
 
         assert [event.name for event in reader.events] == ["message_start"]
 
-    async def test_who_may_read_is_not_asked_for_every_event(
-        self, publisher: SessionEventPublisher, stores: Stores, event_log: RedisEventLog
+    @pytest.mark.parametrize("what", ["erased", "of another owner"])
+    async def test_all_streams_of_a_session_end_with_it(
+        self, handler: StreamingHandler, stores: Stores, erasing: SessionErasure, streams: OpenStreams, what: str
     ) -> None:
-        asked = Asked(stores)
-        handler = StreamingHandler(event_log, stores.turns, asked, recheck_s=600)
-        target = await _session(stores)
-        await publisher.publish(target, [_chunk(n) for n in range(50)])
+        target = await self._shared(stores, "read")
+        other = await _session(stores)
+        readers = [Reader(handler.session_events(viewer_of(target, user), 0)) for user in (OWNER, OWNER, READER)]
+        unaffected = Reader(handler.session_events(viewer_of(other), 0))
+        reading = [asyncio.create_task(reader.rest()) for reader in (*readers, unaffected)]
+        if what == "erased":
+            await erase_session(erasing, target.session_id)
+        else:
+            await self._put_out(stores, target)
+            await stores.sql(b"UPDATE sessions SET owner_id = %(o)s WHERE id = %(s)s", o=STRANGER, s=target.session_id)
+        await streams.check()
 
-        async with asyncio.timeout(20), aclosing(Reader(handler.session_events(viewer_of(target), 0))) as reader:
-            await reader.until("stream.chunk", times=50)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*reading[:3])
+        assert (streams.count(OWNER), streams.count(READER)) == (1, 0)
+        assert not reading[3].done()
+        reading[3].cancel()
 
-        assert asked.looks == 0
+    async def test_one_query_asks_for_all_streams_of_a_process(
+        self, handler: StreamingHandler, stores: Stores, streams: OpenStreams, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        targets = [await self._shared(stores, "read") for _ in range(10)]
+        viewers = [viewer_of(target, user) for target in targets for user in (OWNER, READER)] * 3
+        reading = [asyncio.create_task(Reader(handler.session_events(viewer, 0)).rest()) for viewer in viewers]
+        await asyncio.sleep(0)
+        asked = 0
+        fetch_all = PostgresPool.fetch_all
+
+        async def counted(pool: PostgresPool, query: bytes, parameters: Mapping[str, Any]) -> list[Any]:
+            nonlocal asked
+            asked += 1
+            return await fetch_all(pool, query, parameters)
+
+        monkeypatch.setattr(PostgresPool, "fetch_all", counted)
+        for _ in range(4):
+            await streams.check()
+
+        assert (len(reading), asked) == (60, 4)
+        assert not any(task.done() for task in reading)
+        for task in reading:
+            task.cancel()
+        await asyncio.wait(reading)
+        await streams.check()
+        assert asked == 4, "nobody is asked for when nothing is open"
 
     @pytest.mark.parametrize("next_owner", [STRANGER, OWNER])
     async def test_a_later_session_of_the_same_id_is_not_in_the_stream_of_the_earlier(
@@ -292,11 +341,12 @@ class TestWhoMayNoLongerRead:
         stores: Stores,
         erasing: SessionErasure,
         event_log: RedisEventLog,
+        streams: OpenStreams,
         next_owner: str,
     ) -> None:
         target = await _session(stores)
         await publisher.publish(target, [_chunk(1)])
-        names_alone = StreamingHandler(event_log, stores.turns, Asked(stores), recheck_s=600)
+        names_alone = StreamingHandler(event_log, stores.turns, open_streams(stores, check_s=600))
 
         async with (
             asyncio.timeout(20),
@@ -307,6 +357,7 @@ class TestWhoMayNoLongerRead:
             await unasked.until("stream.chunk")
             await erase_session(erasing, target.session_id)
             record, _ = await stores.create(new_session(id=target.session_id), next_owner)
+            await streams.check()
             told = await publisher.publish(replace(record.target, may_seed=True), [_chunk(n) for n in range(9)])
             await reader.rest()
             # Whatever else reached the old log would come before this.

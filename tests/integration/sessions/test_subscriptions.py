@@ -65,13 +65,17 @@ async def _refused(action: bytes) -> bool:
     return False
 
 
+async def _accepted(action: bytes) -> bool:
+    return True
+
+
 async def test_whoever_is_taken_out_takes_every_connection_along_that_they_let_in(
     stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle
 ) -> None:
     session_id, group = await _shared(stores)
-    joined = await service.subscribe(session_id, "eves", RITA)
-    joined += await service.subscribe(session_id, None, RITA)
-    joined += await service.subscribe(session_id, "anns", ANN)
+    joined = await service.subscribe(session_id, "eves", RITA, _refused)
+    joined += await service.subscribe(session_id, None, RITA, _refused)
+    joined += await service.subscribe(session_id, "anns", ANN, _refused)
     assert _actions(joined, group) == [("add", "eves"), ("add", READER), ("add", "anns")]
 
     for _ in range(2):  # a repeat of a request that was cut says it all again
@@ -85,8 +89,8 @@ async def test_what_has_ended_is_said_again_for_a_while_and_then_forgotten(
     stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle
 ) -> None:
     session_id, group = await _shared(stores)
-    await service.subscribe(session_id, "eves", RITA)
-    await service.subscribe(session_id, None, RITA)
+    await service.subscribe(session_id, "eves", RITA, _accepted)
+    await service.subscribe(session_id, None, RITA, _accepted)
     await lifecycle.remove_participant(session_id, READER, ANN)
     later = utc_now() + SAID_AGAIN + timedelta(seconds=1)
 
@@ -112,11 +116,11 @@ async def test_who_is_let_in_again_stays_in(
     stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle
 ) -> None:
     session_id, group = await _shared(stores)
-    await service.subscribe(session_id, "ritas", RITA)
+    await service.subscribe(session_id, "ritas", RITA, _accepted)
     await lifecycle.remove_participant(session_id, READER, ANN)
     await lifecycle.put_participant(session_id, READER, NewParticipant(access="read"), ANN)
 
-    await service.subscribe(session_id, "ritas", RITA)
+    await service.subscribe(session_id, "ritas", RITA, _accepted)
 
     assert _actions(await service.ended(_refused, now=utc_now()), group) == []
     assert await _standing(stores, session_id) == ["ritas"]
@@ -125,12 +129,12 @@ async def test_who_is_let_in_again_stays_in(
 async def test_nobody_joins_what_they_may_not_read(stores: Stores, service: SubscriptionService) -> None:
     session_id, _ = await _shared(stores)
 
-    for attempt in (service.subscribe, service.unsubscribe):
-        for connection_id in ("malloris", None):
+    for connection_id in ("malloris", None):
+        for of, who in ((session_id, _who(STRANGER)), ("no-such-session", ANN)):
             with pytest.raises(NotFound):
-                await attempt(session_id, connection_id, _who(STRANGER))
+                await service.subscribe(of, connection_id, who, _accepted)
             with pytest.raises(NotFound):
-                await attempt("no-such-session", connection_id, ANN)
+                await service.unsubscribe(of, connection_id, who)
     assert await _standing(stores, session_id) == []
 
 
@@ -140,11 +144,44 @@ async def test_whoever_joins_while_they_are_taken_out_does_not_stay(
     for n in range(20):
         session_id, _ = await _shared(stores)
         await asyncio.gather(
-            service.subscribe(session_id, f"c{n}", RITA),
+            service.subscribe(session_id, f"c{n}", RITA, _accepted),
             lifecycle.remove_participant(session_id, READER, ANN),
             return_exceptions=True,
         )
         assert await _standing(stores, session_id) == []
+
+
+@pytest.mark.parametrize("connection_id", ["eves", None])
+async def test_whoever_is_taken_out_while_signalr_lets_them_in_is_let_go_before_they_are_answered(
+    stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle, connection_id: str | None
+) -> None:
+    """The join overtakes the leave on its way, so SignalR alone would keep them."""
+    session_id, group = await _shared(stores)
+    done: list[bytes] = []
+
+    async def late(action: bytes) -> bool:
+        if b'"add"' in action:
+            done.extend((await lifecycle.remove_participant(session_id, READER, ANN)).messages)
+        done.append(action)
+        return True
+
+    with pytest.raises(NotFound):
+        await service.subscribe(session_id, connection_id, RITA, late)
+    assert _actions(done, group)[-2:] == [("add", connection_id or READER), ("remove", connection_id or READER)]
+
+
+async def test_whoever_unsubscribes_while_they_join_is_out(stores: Stores, service: SubscriptionService) -> None:
+    session_id, group = await _shared(stores)
+    done: list[bytes] = []
+
+    async def late(action: bytes) -> bool:
+        if b'"add"' in action:
+            done.extend(await service.unsubscribe(session_id, "ritas", RITA))
+        done.append(action)
+        return True
+
+    assert await service.subscribe(session_id, "ritas", RITA, late) == []
+    assert _actions(done, group) == [("remove", "ritas"), ("add", "ritas"), ("remove", "ritas")]
 
 
 async def test_unsubscribing_all_takes_out_what_joined_one_by_one_too(
@@ -152,8 +189,8 @@ async def test_unsubscribing_all_takes_out_what_joined_one_by_one_too(
 ) -> None:
     session_id, group = await _shared(stores)
     for connection_id in ("one", "two"):
-        await service.subscribe(session_id, connection_id, RITA)
-    await service.subscribe(session_id, "anns", ANN)
+        await service.subscribe(session_id, connection_id, RITA, _accepted)
+    await service.subscribe(session_id, "anns", ANN, _accepted)
 
     left = await service.unsubscribe(session_id, "one", RITA)
     rest = await service.unsubscribe(session_id, None, RITA)

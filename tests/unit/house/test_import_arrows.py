@@ -66,7 +66,7 @@ ARROWS = {
         " structured_output tools",
         "bridge": "approvals context events executor live metrics models records repository turns",
         "recovery": "cache events life models records",
-        "streaming": "cache events live models records repository turns",
+        "streaming": "events live models records repository turns",
         "tool_handler": "approvals audit context events metrics models records repository tools turns",
     },
     "shared.adapters": {

@@ -1,13 +1,18 @@
-"""Who joined which connection to a session's group, in PostgreSQL. Implements `SubscriptionRepository`."""
+"""Who hears a session's events, in PostgreSQL: who joined which connection to its group, and whose streams may go on.
+
+Implements `SubscriptionRepository`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.queries import load_queries
 from shared.errors import no_such_session
 from shared.sessions.events import feed_name
+from shared.sessions.live.open_streams import Viewer
 from shared.sessions.live.subscriptions import EndedSubscription
 
 _Q = load_queries("sessions/subscriptions")
@@ -41,6 +46,14 @@ class PostgresSubscriptions:
             raise no_such_session()
         return feed_name(session_id, row["incarnation"])
 
+    async def stands(self, session_id: str, user_id: str, connection_id: str | None) -> bool:
+        """Whether what was added is still on record and not ended. Raises NotFound."""
+        parameters = {"session_id": session_id, "user_id": user_id, "connection_id": connection_id or _EVERY}
+        row = await self._pool.fetch_one(_Q["subscription_stands"], parameters)
+        if row is None:
+            raise no_such_session()
+        return bool(row["stands"])
+
     async def remove(self, session_id: str, user_id: str, connection_id: str | None) -> tuple[str, list[str]]:
         """The feed they leave, and with None every connection that was on record. Raises NotFound."""
         row = await self._pool.fetch_one(
@@ -59,6 +72,18 @@ class PostgresSubscriptions:
             )
             for row in rows
         ]
+
+    async def readable(self, viewers: Collection[Viewer]) -> set[Viewer]:
+        """Those of them who may read their session now, in one query. Raises Transient."""
+        asked = sorted({(viewer.session_id, viewer.user_id) for viewer in viewers})
+        rows = await self._pool.fetch_all(
+            _Q["still_readable"],
+            {"session_ids": [session_id for session_id, _ in asked], "user_ids": [user_id for _, user_id in asked]},
+        )
+        found = {
+            Viewer(row["session_id"], row["user_id"], feed_name(row["session_id"], row["incarnation"])) for row in rows
+        }
+        return found & set(viewers)
 
     async def forget(self, *, ended_before: datetime) -> None:
         await self._pool.execute(_Q["forget_subscriptions"], {"before": ended_before})

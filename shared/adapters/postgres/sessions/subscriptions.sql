@@ -14,6 +14,15 @@ WITH readable AS (
 )
 SELECT incarnation FROM readable
 
+-- name: subscription_stands
+SELECT EXISTS (
+    SELECT 1 FROM session_subscriptions n
+    WHERE n.session_id = s.id AND n.user_id = %(user_id)s AND n.connection_id = %(connection_id)s AND n.ended_at IS NULL
+) AS stands
+FROM sessions s
+WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
+    SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s))
+
 -- name: end_oldest
 -- Connections come and go without a word; the last ones are those that still stand.
 UPDATE session_subscriptions SET ended_at = %(now)s
@@ -48,6 +57,14 @@ FROM session_subscriptions n JOIN sessions s ON s.id = n.session_id
 WHERE n.ended_at IS NOT NULL
 ORDER BY n.ended_at
 LIMIT %(limit)s
+
+-- name: still_readable
+-- All open streams of a process at once: those whose reader may read the session now.
+SELECT asked.session_id, asked.user_id, s.incarnation
+FROM unnest(%(session_ids)s::text[], %(user_ids)s::text[]) AS asked (session_id, user_id)
+JOIN sessions s ON s.id = asked.session_id
+WHERE s.owner_id = asked.user_id OR EXISTS (
+    SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = asked.user_id)
 
 -- name: forget_subscriptions
 DELETE FROM session_subscriptions WHERE ended_at < %(before)s
