@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+from devhost.asgi.hosts import is_loopback_name, name_of
+
 _MAX_BODY_BYTES = 64 * 1024
 _KEPT = 1_000
 
@@ -23,6 +25,9 @@ class _Board(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
+        if not self._is_from_a_program():
+            self._answer(403, {"error": "only programs on this machine may POST notes"})
+            return
         length = int(self.headers.get("content-length") or 0)
         if self.path != "/notes" or not 0 <= length <= _MAX_BODY_BYTES:
             self._answer(404 if self.path != "/notes" else 413, {"error": "POST a small JSON note to /notes"})
@@ -36,10 +41,20 @@ class _Board(BaseHTTPRequestHandler):
         self._answer(201, {"kept": len(self.notes)})
 
     def do_GET(self) -> None:
-        if self.path == "/notes":
+        if not self._names_this_machine():
+            self._answer(421, {"error": "call it by the name localhost"})
+        elif self.path == "/notes":
             self._answer(200, {"notes": list(self.notes)})
         else:
             self._answer(404, {"error": "GET /notes"})
+
+    def _names_this_machine(self) -> bool:
+        name = name_of((self.headers.get("host") or "").encode("latin-1"))
+        return name is not None and is_loopback_name(name)
+
+    def _is_from_a_program(self) -> bool:
+        """Browsers say with every POST for which page they send it."""
+        return self._names_this_machine() and "origin" not in self.headers
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body, ensure_ascii=False).encode()

@@ -45,6 +45,9 @@ def test_ready_means_the_app_has_its_servers_and_state_survives_a_restart(up: St
     notes = f"http://{settings['TOOLS_HTTP_ALLOW']}/notes"
     assert notes in first.output
     assert httpx.post(notes, json={"text": "hi"}, headers={"idempotency-key": "k"}, timeout=30).status_code == 201
+    for of_a_page, status in (({"origin": "http://evil.example"}, 403), ({"host": "evil.example"}, 403)):
+        assert httpx.post(notes, json={"text": "no"}, headers=of_a_page, timeout=30).status_code == status
+    assert httpx.get(notes, headers={"host": "evil.example"}, timeout=30).status_code == 421
     assert httpx.get(notes, timeout=30).json() == {"notes": [{"note": {"text": "hi"}, "idempotency_key": "k"}]}
     first.send(signal.SIGTERM)
     assert first.wait() == 0

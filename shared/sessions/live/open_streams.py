@@ -77,6 +77,7 @@ class OpenStreams:
         self._check_s = check_s
         self._clock = clock
         self._open: dict[str, set[OpenStream]] = {}
+        self._is_failing = False
         self._task: asyncio.Task[None] | None = None
 
     def open(self, viewer: Viewer, source: Callable[[OpenStream], AsyncGenerator[bytes]]) -> StreamBody:
@@ -115,12 +116,15 @@ class OpenStreams:
                 readable = await self._readable({stream.viewer for stream in streams})
         except Exception as exc:
             # Whatever it is: rights that cannot be looked up end, and the next look may work.
-            why = str(exc) or type(exc).__name__
-            log.warning("the rights of %d open streams cannot be looked up: %s", len(streams), why)
+            if not self._is_failing:
+                why = str(exc) or type(exc).__name__
+                log.warning("the rights of %d open streams cannot be looked up: %s", len(streams), why)
+            self._is_failing = True
             for stream in streams:
                 if now - stream.checked_at >= UNCHECKED_S:
                     stream.end()
             return
+        self._is_failing = False
         for stream in streams:
             if stream.viewer in readable:
                 stream.checked_at = now

@@ -137,7 +137,7 @@ async def test_streams_end_with_the_right_to_read_and_others_go_on(streams: Open
 
 @pytest.mark.parametrize("failure", [Transient(ErrorCode.DATABASE_ERROR, "away"), TimeoutError(), LookupError("a bug")])
 async def test_rights_that_nobody_can_look_up_end_after_a_while(
-    streams: OpenStreams, rights: Rights, failure: Exception
+    streams: OpenStreams, rights: Rights, failure: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = streams.open(ANN, _until_ended)
     await anext(body)
@@ -160,6 +160,8 @@ async def test_rights_that_nobody_can_look_up_end_after_a_while(
     await streams.check()
     with pytest.raises(StopAsyncIteration):
         await waiting
+    told = [record.levelname for record in caplog.records if "cannot be looked up" in record.message]
+    assert told == ["WARNING"] * 2, "once for each time that it began to fail"
 
 
 async def test_it_looks_by_itself_while_something_is_open_and_only_then(rights: Rights) -> None:
