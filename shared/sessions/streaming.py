@@ -93,7 +93,7 @@ class StreamingHandler:
         gap = _has_gap(after, found.items, found.last_seq)
         return Replay(
             [envelope(seq, body) for seq, body in items],
-            items[-1][0] if items else max(after, last),
+            items[-1][0] if items else last,
             last,
             gap,
             len(found.items) > limit,
@@ -113,6 +113,9 @@ class StreamingHandler:
             async with aclosing(self._while_readable(stream, self._live(stream, after))) as live:
                 async for seq, body in live:
                     if body is None:
+                        if seq < after:
+                            yield sse("gap", orjson.dumps({"after": after, "next": seq + 1}))
+                            after = seq
                         yield KEEP_ALIVE
                         continue
                     if seq > after + 1:
@@ -153,7 +156,7 @@ class StreamingHandler:
         async with aclosing(self._while_readable(stream, source)) as events:
             async for seq, body in events:
                 if body is None:
-                    if await self._ended_unseen(turn, viewer):
+                    if seq < start or await self._ended_unseen(turn, viewer):
                         break
                     yield KEEP_ALIVE
                     continue
@@ -272,6 +275,6 @@ def _has_gap(after: int, items: list[tuple[int, bytes]], last_seq: int | None) -
     if last_seq is None:
         return True
     if not items:
-        return last_seq > after
+        return last_seq != after  # a smaller one: the log has lost its end, with what this reader has seen
     numbers = [after, *(seq for seq, _ in items)]
     return any(later != earlier + 1 for earlier, later in pairwise(numbers))

@@ -203,6 +203,22 @@ async def test_replay_pages_join_without_gap_or_overlap(
     assert (beyond.items, beyond.gap, beyond.next_after) == ([], False, 7)
 
 
+async def test_a_reader_who_has_seen_more_than_the_log_still_has_is_told(
+    handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+) -> None:
+    target = await _session(stores)
+    await publisher.publish(target, [_chunk(n) for n in range(7)])
+
+    page = await handler.replay(target.feed, 12, 3)
+    assert (page.items, page.gap, page.next_after, page.last_seq) == ([], True, 7, 7)
+    async with asyncio.timeout(20), aclosing(Reader(handler.session_events(viewer_of(target), 12))) as reader:
+        gap = await reader.next()
+        await publisher.publish(target, [_chunk(7)])
+        heard = await reader.next()
+    assert (gap.name, gap.data) == ("gap", {"after": 12, "next": 8})
+    assert heard.id == 8
+
+
 class TestWhoMayNoLongerRead:
     """Their streams end: nothing that is said later reaches them."""
 
