@@ -90,7 +90,7 @@ async def _bench(messages: int, requests: int) -> _Figures:
             _say(f"{messages:,} messages made and indexed in {time.perf_counter() - began:.0f} s")
             pool = PostgresPool(postgres.url, size=4)
             try:
-                return await _measure(pool, requests)
+                return await _measure(pool, requests, long_session=_long_session(messages))
             finally:
                 await pool.aclose()
     finally:
@@ -104,7 +104,8 @@ def _temporary_folder() -> Path:
     return folder
 
 
-async def _measure(pool: PostgresPool, requests: int) -> _Figures:
+async def _measure(pool: PostgresPool, requests: int, *, long_session: int) -> _Figures:
+    """long_session: the number of its messages."""
     figures: _Figures = {}
     search = SearchService(PostgresSearch(pool))
     history = HistoryManager(PostgresSessions(pool), PostgresTurns(pool))
@@ -143,7 +144,7 @@ async def _measure(pool: PostgresPool, requests: int) -> _Figures:
     _row(figures, "search, all of these", everything)
 
     async def read_page() -> None:
-        after = (chooser.randrange(_LONG_SESSION), "")
+        after = (chooser.randrange(1, long_session + 1), "")
         wanted = MessageFilter(descending=chooser.random() < 0.5)
         await history.list_messages("long", principal, wanted, Page(after=after))
 
@@ -197,9 +198,13 @@ def _contents(count: int) -> Iterator[str]:
         yield " ".join(maker.choices(vocabulary, cum_weights=weights, k=_WORDS_PER_MESSAGE))
 
 
+def _long_session(messages: int) -> int:
+    return min(_LONG_SESSION, messages // 10)
+
+
 def _sessions(messages: int) -> Iterator[tuple[str, str, int]]:
     """(id, owner, messages)."""
-    long = min(_LONG_SESSION, messages // 10)
+    long = _long_session(messages)
     yield "long", _HEAVY, long
     left, heavy, number = messages - long, int(messages * _HEAVY_SHARE) - long, 0
     while left > 0:

@@ -132,7 +132,9 @@ class TurnRepository(Protocol):
         ...
 
     async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
-        """(arrival number, message), one more than `page.limit` when there are more."""
+        """(number, message) in the order of the conversation, one more than `page.limit` when there are more.
+
+        page.after: the number of a message. Raises InvalidInput when there is no such message."""
         ...
 
     async def cancel_requested(self, turn_ids: Sequence[str]) -> set[str]:

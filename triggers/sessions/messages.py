@@ -189,7 +189,10 @@ def _wait_seconds(call: Call) -> int | None:
     ),
 )
 async def list_messages(call: Call, _: None) -> Response:
-    """In order of arrival. A cursor stays valid while messages arrive and branches change."""
+    """In the order of the conversation: a message that was queued comes after the turns that it waited for.
+
+    A cursor stays valid while messages arrive and branches change.
+    """
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     order = call.query("order") or "asc"
     if order not in {"asc", "desc"}:

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { apply, fromStore, openTurn, unsettled, type Conversation, type Envelope, type Message } from '../src/client'
+import { apply, fromStore, openTurn, unsettled, withStored, type Conversation, type Envelope, type Message } from '../src/client'
 import { message, Service, session } from './service'
 
 function empty(): Conversation {
@@ -206,4 +206,22 @@ it('passes over what a newer service may tell', () => {
   const service = new Service()
   service.emit('session.renamed' as Envelope['type'], { to: 'Two' })
   expect(played(service.log)).toEqual({ ...empty(), seq: 1 })
+})
+
+describe('order', () => {
+  it('is that of the conversation, also when a message is queued behind a turn that waits', () => {
+    const service = new Service()
+    const ids = (turn_id: string, message_id: string) => ({ turn_id, message_id })
+    service.emit('message.created', { id: 'm1', role: 'user', content: 'Q1', status: 'completed' }, ids('t1', 'm1'))
+    service.emit('message.created', { id: 'm2', role: 'assistant', status: 'streaming' }, ids('t1', 'm2'))
+    service.emit('message.created', { id: 'm3', role: 'user', content: 'Q2', status: 'completed' }, ids('t2', 'm3'))
+    service.emit('message.created', { id: 'm4', role: 'tool', status: 'completed' }, ids('t1', 'm4'))
+    service.emit('message.created', { id: 'm5', role: 'assistant', status: 'streaming' }, ids('t1', 'm5'))
+    service.emit('message.created', { id: 'm6', role: 'assistant', status: 'streaming' }, ids('t2', 'm6'))
+    const live = played(service.log)
+    const order = ['m1', 'm2', 'm4', 'm5', 'm3', 'm6']
+    expect(live.messages.map(({ id }) => id)).toEqual(order)
+    const stored = live.messages.map(({ id, role, turn_id }) => message(id, { role, turn_id }) as unknown as Message)
+    expect(withStored(empty(), stored.reverse()).messages.map(({ id }) => id)).toEqual(order)
+  })
 })

@@ -16,21 +16,25 @@ from shared.sessions.records.pages import Page
 class Listing:
     """What a query adds to its own text: `conditions` at the end of a WHERE that has some, then `order`."""
 
-    def __init__(self, page: Page, *columns: tuple[str, str], descending: bool) -> None:
-        """columns: (table, column), one or two, unique together: what the list is sorted by and `page.after` holds."""
+    def __init__(
+        self, page: Page, *columns: tuple[str, str], descending: bool, place: sql.Composable | None = None
+    ) -> None:
+        """columns: (table, column), unique together: what the list is sorted by, and `page.after` holds.
+
+        place: a query of these columns for the item that `page.after` names instead, as `after_key` and `after_id`.
+        """
         self._order = [sql.Identifier(*column) for column in columns]
         self._direction = sql.SQL(" DESC" if descending else "")
         self._narrowed: list[sql.Composable] = []
         # One row more than the page holds tells whether there are more.
         self.parameters: dict[str, Any] = {"limit": page.limit + 1}
         if page.after is not None:
-            names = ("after_key", "after_id")[: len(columns)]
-            after = dict(zip(names, page.after, strict=False))
+            after = dict(zip(("after_key", "after_id"), page.after, strict=True))
             self._narrow(
                 sql.SQL("({}) {} ({})").format(
                     sql.SQL(", ").join(self._order),
                     sql.SQL("<" if descending else ">"),
-                    sql.SQL(", ").join(map(sql.Placeholder, after)),
+                    sql.SQL(", ").join(map(sql.Placeholder, after)) if place is None else place,
                 ),
                 after,
             )

@@ -1,7 +1,8 @@
 """HistoryManager: the messages of a session, page by page.
 
-Invariant: a page is a range of arrival numbers in one branch. So no message is skipped or repeated when new messages
-arrive or another branch becomes active.
+Invariant: a page is a range of one branch in the order of the conversation: by turn, then step. When messages arrive or
+another branch becomes active, no message is repeated, and none that was there from the first page on is skipped.
+Results and answers of a turn are inserted before the messages that are queued behind it.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ class HistoryManager:
     async def list_messages(
         self, session_id: str, principal: Principal, wanted: MessageFilter, page: Page
     ) -> tuple[list[Message], str | None]:
-        """The messages of a branch (by default the active one) in order of arrival, and the next cursor.
+        """The messages of a branch (by default the active one) in the order of the conversation, and the next cursor.
 
-        Raises NotFound (SESSION_NOT_FOUND, MESSAGE_NOT_FOUND for an unknown branch).
+        Raises NotFound (SESSION_NOT_FOUND, MESSAGE_NOT_FOUND for an unknown branch), InvalidInput for a cursor that
+        names no message.
         """
         record = await self._sessions.get(session_id, principal.user_id)
         branch = _branch(record, wanted.branch, page)

@@ -101,8 +101,13 @@ def decode_cursor(cursor: str, kind: type[datetime] | type[int]) -> tuple[Any, s
             raise TypeError("number")
         return key, item_id
     except (ValueError, TypeError, binascii.Error, ValidationError):
-        raise InvalidInput(
-            ErrorCode.VALIDATION_ERROR,
-            "The cursor is not valid.",
-            errors=[{"field": "cursor", "message": "use next_cursor of the previous page unchanged"}],
-        ) from None
+        raise invalid_cursor() from None
+
+
+def invalid_cursor() -> InvalidInput:
+    """For a cursor that names no place in the list."""
+    return InvalidInput(
+        ErrorCode.VALIDATION_ERROR,
+        "The cursor is not valid.",
+        errors=[{"field": "cursor", "message": "use next_cursor of the previous page unchanged"}],
+    )

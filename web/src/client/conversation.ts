@@ -34,7 +34,7 @@ export interface Conversation {
   session: Session
   /** Sequence number of the last applied event. */
   seq: number
-  /** Oldest first. */
+  /** In the order of the conversation. */
   messages: MessageView[]
   turns: Record<string, TurnView>
   /** By tool call id. */
@@ -96,12 +96,17 @@ export function withStored(conversation: Conversation, stored: readonly Message[
     if (known !== undefined && message.status === 'streaming') continue
     messages.set(message.id, fromStore(message))
   }
-  return { ...conversation, messages: [...messages.values()].sort(byId) }
+  return { ...conversation, messages: [...messages.values()].sort(inConversation) }
+}
+
+/** The order of the conversation: by turn, within it by time. A queued message is older than the answers that it comes after. */
+function inConversation(one: MessageView, other: MessageView): number {
+  return compared(one.turn_id ?? one.id, other.turn_id ?? other.id) || compared(one.role !== 'user', other.role !== 'user') || compared(one.id, other.id)
 }
 
 // Ids are UUIDv7, so they sort by creation time.
-function byId(one: MessageView, other: MessageView): number {
-  return one.id < other.id ? -1 : one.id > other.id ? 1 : 0
+function compared<T extends string | boolean>(one: T, other: T): number {
+  return one < other ? -1 : one > other ? 1 : 0
 }
 
 /** The conversation after an event. Events at or below `seq` change nothing. */
@@ -172,7 +177,7 @@ function created(state: Conversation, event: Envelope): Conversation {
     nextReasoning: null,
     incomplete: isStreaming,
   } as MessageView
-  const next = { ...state, messages: [...state.messages, message].sort(byId) }
+  const next = { ...state, messages: [...state.messages, message].sort(inConversation) }
   if (given.role !== 'user' || event.turn_id === undefined) return next
   return onTurn(next, event, (turn) => ({ ...turn, message_id: given.id }))
 }

@@ -12,7 +12,8 @@ from shared.adapters.postgres.pool import Connection, PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import message_from_row, session_record
 from shared.adapters.postgres.sessions.sessions import writable_session
-from shared.adapters.postgres.turns.posting import admit_turn, message_row
+from shared.adapters.postgres.turns.messages import message_row
+from shared.adapters.postgres.turns.posting import admit_turn
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
 from shared.sessions.life.branches import MAX_BRANCHES, Branch

@@ -1,4 +1,4 @@
-"""How rows become messages and turns, and the rules by which a session takes another turn.
+"""The rules by which a session takes another turn.
 
 Implements no port: `turns.py` and `../branches/branches.py` post through it.
 
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from psycopg import sql
-
 from shared.adapters.postgres.pool import Connection, Row
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target, message_from_row, turn_from_row
 from shared.adapters.postgres.sessions.sessions import cancel_turns, claim_idempotency
+from shared.adapters.postgres.turns.messages import message_row
 from shared.errors import AppError, BudgetExceeded, Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
@@ -33,20 +32,6 @@ _FULL_RETRY_S = 5.0
 
 _S = load_queries("sessions/sessions")
 _Q = load_queries("turns/turns")
-
-
-MESSAGE_SQL = sql.SQL(
-    "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
-    " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out,"
-    " CASE WHEN m.role = 'user' THEN"
-    "  coalesce(m.author, (SELECT t.requested_by FROM turns t WHERE t.id = m.turn_id)) END AS author,"
-    " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
-    "  AND c.ordinal = m.ordinal - 1) AS answers,"
-    " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("
-    "'id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments, 'status', c.status,"
-    " 'result', c.result) ORDER BY c.ordinal) FROM tool_calls c WHERE c.message_id = m.id), '[]') END AS tool_calls"
-    " FROM messages m WHERE m.session_id = %(session_id)s"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +109,3 @@ async def _posted_before(
     if turn is None or message is None:
         raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The message of that request is gone.")
     return PostedMessage(message_from_row(message), turn_from_row(turn), target, replayed=True)
-
-
-async def message_row(connection: Connection, session_id: str, message_id: str) -> Row | None:
-    """One message with what `message_from_row` reads, and its place: `branch`, `turn_number`."""
-    cursor = await connection.execute(
-        MESSAGE_SQL + sql.SQL(" AND m.id = %(message_id)s"), {"session_id": session_id, "message_id": message_id}
-    )
-    return await cursor.fetchone()

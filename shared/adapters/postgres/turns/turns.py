@@ -14,7 +14,6 @@ from typing import Any
 
 from psycopg.errors import UniqueViolation
 
-from shared.adapters.postgres.listing import Listing
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import (
@@ -25,11 +24,8 @@ from shared.adapters.postgres.rows import (
     usage_from_row,
 )
 from shared.adapters.postgres.sessions.sessions import cancel_turns
-from shared.adapters.postgres.turns.posting import (
-    MESSAGE_SQL,
-    admit_turn,
-    message_row,
-)
+from shared.adapters.postgres.turns.messages import list_messages, message_row
+from shared.adapters.postgres.turns.posting import admit_turn
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import first_id_at, new_id
 from shared.sessions.approvals.containment import FILES, PEOPLE
@@ -57,11 +53,6 @@ from shared.sessions.records.turns import (
 )
 
 _Q = load_queries("turns/turns")
-
-_ON_BRANCH = (
-    "EXISTS (SELECT 1 FROM branch_path(%(session_id)s, %(branch)s, 2147483647, 2147483647) part"
-    " WHERE part.branch = m.branch AND (m.turn_number, m.step) <= (part.turn_number, part.step))"
-)
 
 
 def _on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
@@ -176,21 +167,8 @@ class PostgresTurns:
         return message_from_row(row)
 
     async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
-        """(number, message), one more than `page.limit` when there are more."""
-        listing = Listing(page, ("m", "number"), descending=wanted.descending)
-        if wanted.branch == 0:
-            listing.where("m.branch = 0")
-        else:
-            listing.where(_ON_BRANCH, branch=wanted.branch)
-        listing.where("m.role = %(role)s", role=wanted.role)
-        listing.where("m.turn_id = %(turn_id)s", turn_id=wanted.turn_id)
-        listing.where("m.created_at >= %(since)s", since=wanted.since)
-        listing.where("m.created_at < %(until)s", until=wanted.until)
-        listing.where("position(lower(%(q)s) IN lower(m.content)) > 0", q=wanted.q)
-        query = MESSAGE_SQL + listing.conditions + listing.order
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(query, {"session_id": session_id, **listing.parameters})
-            return [(row["number"], message_from_row(row)) for row in await cursor.fetchall()]
+            return await list_messages(connection, session_id, wanted, page)
 
     # Ends. -------------------------------------------------------------------------------------
 

@@ -125,6 +125,11 @@ function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Co
   )
 }
 
+/** From the end, where it nearly always is; queued messages may follow. */
+function isStreaming({ messages }: Conversation): boolean {
+  return messages.findLast(({ status }) => status === 'streaming') !== undefined
+}
+
 /** The state of the turn while no message shows it. */
 function TurnState({ conversation }: { conversation: Conversation }) {
   const turn = openTurn(conversation)
@@ -143,7 +148,7 @@ function TurnState({ conversation }: { conversation: Conversation }) {
     if (ended?.status === 'cancelled') return <p class="turn-state">Stopped.</p>
     return null
   }
-  if (last?.status === 'streaming') return null
+  if (isStreaming(conversation)) return null
   const words = { queued: 'Queued', running: 'Working', waiting_approval: 'Waiting for an approval' }[turn.status as 'queued'] ?? turn.status
   return (
     <p class="turn-state" role="status">
@@ -230,7 +235,7 @@ function Scroller({ feed, conversation, at, children }: { feed: SessionFeed; con
         tabIndex={0}
         role="log"
         aria-label="Messages"
-        aria-busy={conversation.messages.at(-1)?.status === 'streaming'}
+        aria-busy={isStreaming(conversation)}
         onScroll={() => {
           const element = box.current
           if (element === null) return
