@@ -218,7 +218,10 @@ class ToolCall(Value):
     id: str
     message_id: str
     name: str
-    arguments: JsonObject
+    arguments: JsonObject = Field(description="As the model wrote them")
+    decided_arguments: JsonObject | None = Field(
+        None, description="Approved with changes by a person: what it runs with instead of `arguments`"
+    )
     status: ToolCallStatus
     result: Any | None = None
 

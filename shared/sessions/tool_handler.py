@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -18,6 +18,7 @@ import orjson
 from shared import tracing
 from shared.errors import AppError, ErrorCode, Transient
 from shared.ids import new_id
+from shared.sessions.approvals.containment import DECIDED_ARGUMENTS
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.needed import is_granted, requires_approval
 from shared.sessions.audit.trail import AuditTrail
@@ -48,6 +49,9 @@ GRACE_S = 3.0
 """A process that has a result stores it within a second of the database's return."""
 _BEGIN_TRIES = 10
 _CANCELLED = "The turn was cancelled before this call ran."
+_CHANGED = (
+    "A person approved this call with changed arguments. It ran with decided_arguments, not with the ones you wrote."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +164,13 @@ class ToolCallHandler:
             await asyncio.sleep(self._grace_s)
             if (await self._tool_calls.tool_execution(call.tool_call_id)).ended_at is not None:
                 return _Nothing.ENDED
-            return _failed(
+            outcome = _failed(
                 ErrorCode.TOOL_EXECUTION_FAILED,
                 "This call was interrupted while it ran; its outcome is unknown and it was not repeated.",
             )
-        return await self._run(tool, arguments, call)
+        else:
+            outcome = await self._run(tool, arguments, call)
+        return outcome if call.decided_arguments is None else _with_changes(outcome, call.decided_arguments)
 
     async def _begin(self, tool_call_id: str) -> CallStart:
         """Mark that the tool is about to run. Said again for the same instant when the answer was lost, so that a start
@@ -326,6 +332,16 @@ def _by_grant(call: ToolExecution) -> bool:
     """Whether it waited for nobody only because the tool was approved for the rest of the session."""
     tool = find_tool(call.name)
     return not call.needs_approval and tool is not None and requires_approval(tool, call.plan)
+
+
+def _with_changes(outcome: _Outcome, arguments: JsonObject) -> _Outcome:
+    """Tell the model what ran, since the conversation that it reads has the arguments that it wrote itself.
+
+    It stands before the output, which may be cut.
+    """
+    status, *rest = outcome.content.items()
+    changed = {"approved_with_changes": _CHANGED, DECIDED_ARGUMENTS: arguments}
+    return replace(outcome, content=dict([status, *changed.items(), *rest]))
 
 
 def _rejected(code: ErrorCode, content: JsonObject) -> _Outcome:

@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from shared.sessions.models import JsonObject
 from shared.sessions.records.approval_policy import ApprovalPolicy, TimeoutAction
 from shared.sessions.records.plan import TurnPlan
@@ -41,6 +43,9 @@ _PUNCTUATION = ".,;:!?)]*_"
 # Prefixes of the results that `tool_handler.py` writes for calls that did not run, or failed.
 _DECLINED = ('{"status":"rejected"', '{"status":"timed_out"')
 _FAILED = '{"status":"failed"'
+_NOT_A_TOOL = '{"status":"failed","error":"There is no tool named '
+DECIDED_ARGUMENTS = "decided_arguments"
+"""The field of a result that tells what a call ran with when a person changed its arguments."""
 
 
 def sources_read(context: Sequence[ContextMessage]) -> frozenset[str]:
@@ -55,7 +60,7 @@ def sources_read(context: Sequence[ContextMessage]) -> frozenset[str]:
             found.add(FILES)
         if message.by_other:
             found.add(PEOPLE)
-    found.update(tool.name for tool, _ in _results(context) if tool.risks & READS)
+    found.update(name for name, _ in _results(context) if _risks_of(name) & READS)
     return frozenset(found)
 
 
@@ -133,11 +138,24 @@ def _same(found: str, bare: str) -> bool:
 def _written_outside(context: Sequence[ContextMessage]) -> Iterator[str]:
     """User messages, and results of tools that read only untrusted, non-private sources."""
     yield from (message.content for message in context if message.role == "user")
-    yield from (text for tool, text in _results(context) if tool.risks & READS == {ToolRisk.READS_UNTRUSTED})
+    for name, text in _results(context):
+        if _risks_of(name) & READS == {ToolRisk.READS_UNTRUSTED}:
+            yield _output_of(text)
 
 
-def _results(context: Sequence[ContextMessage]) -> Iterator[tuple[Tool, str]]:
-    """Tool results, oldest first. Skips results that no tool wrote: of declined calls and of invalid arguments."""
+def _output_of(result: str) -> str:
+    """The result without changed arguments: a person approved them for one call, and the model may have written most of
+    them."""
+    if f'"{DECIDED_ARGUMENTS}"' not in result:
+        return result
+    told = orjson.loads(result)
+    told.pop(DECIDED_ARGUMENTS, None)
+    return orjson.dumps(told).decode()
+
+
+def _results(context: Sequence[ContextMessage]) -> Iterator[tuple[str, str]]:
+    """(tool name, result), oldest first. Skips results that no tool wrote: of declined calls, invalid arguments and
+    made-up names."""
     calls: dict[str | None, list[JsonObject]] = {}
     for message in reversed(context):
         if message.role == "assistant":
@@ -147,9 +165,14 @@ def _results(context: Sequence[ContextMessage]) -> Iterator[tuple[Tool, str]]:
                 calls.setdefault(call["id"], []).append(call)
         elif message.role == "tool" and not message.content.startswith(_DECLINED):
             for call in calls.get(message.tool_call_id, ()):
-                tool = find_tool(call["name"])
-                if tool is not None and (not message.content.startswith(_FAILED) or _fits(tool, call["arguments"])):
-                    yield tool, message.content
+                if not message.content.startswith(_FAILED) or _may_have_run(call, message.content):
+                    yield call["name"], message.content
+
+
+def _may_have_run(call: JsonObject, result: str) -> bool:
+    """Whether a failed result may hold words of its tool, which may have been removed since."""
+    tool = find_tool(call["name"])
+    return not result.startswith(_NOT_A_TOOL) if tool is None else _fits(tool, call["arguments"])
 
 
 def _fits(tool: Tool, arguments: JsonObject) -> bool:

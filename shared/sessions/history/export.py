@@ -16,7 +16,7 @@ from shared.errors import ErrorCode, InvalidInput, Transient
 from shared.principal import Principal
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.names import display_name
-from shared.sessions.files.writers.blocks import output_json
+from shared.sessions.files.writers.blocks import arguments_json, output_json
 from shared.sessions.files.writers.content import ConversationExport, FileFormat
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.models import Message
@@ -93,6 +93,12 @@ def _bounded(messages: Iterator[Message]) -> Iterator[Message]:
     for message in messages:
         found.append(message)
         chars += len(message.content if message.output is None else output_json(message))
+        chars += sum(
+            len(arguments_json(arguments))
+            for call in message.tool_calls
+            for arguments in (call.arguments, call.decided_arguments)
+            if arguments is not None
+        )
         if len(found) > MAX_LAID_OUT_MESSAGES or chars > MAX_LAID_OUT_CHARS:
             raise InvalidInput(
                 ErrorCode.MESSAGE_TOO_LONG,

@@ -115,7 +115,17 @@ class TestWhatAConversationHolds:
         )
 
     def test_a_name_that_a_model_made_up_is_no_source(self) -> None:
-        assert sources_read(_after("no_such_tool")) == frozenset()
+        made_up = propose(ModelToolCall("id", "no_such_tool", "{}"), 0, _plan())
+        told = orjson.dumps({"status": "failed", "error": made_up.argument_error}).decode()
+
+        assert sources_read([_result("")._replace(content=told), _answer("", ("no_such_tool", {}))]) == frozenset()
+
+    @pytest.mark.parametrize("told", [{"status": "completed"}, {"status": "failed", "error": "no answer"}])
+    def test_a_result_of_a_tool_that_was_removed_is_a_source(self, told: dict[str, Any]) -> None:
+        result = _result("")._replace(content=orjson.dumps(told).decode())
+
+        assert sources_read([result, _answer("", ("removed", {}))]) == {"removed"}
+        assert untrusted(["removed"]) == ["removed"]
 
     @given(
         turns=st.lists(st.lists(st.sampled_from(INWARD + READERS), max_size=3), min_size=1, max_size=12),
@@ -169,6 +179,16 @@ class TestWhichCallsItTakesAPersonFor:
 
 
 class TestAddresses:
+    def test_an_address_in_arguments_that_a_person_changed_is_not_quoted(self) -> None:
+        """They were approved for that call alone, and the model may have written the address."""
+        decided = {**POST, "body": PAGE}
+        told = {"status": "completed", "decided_arguments": decided, "untrusted_output": "http://outside.test/other"}
+        result = _result("")._replace(content=orjson.dumps(told).decode())
+        context = [result, _answer("", ("http_request", POST)), _user()]
+
+        assert _contained("fetch_url", {"url": PAGE}, context, _plan())
+        assert not _contained("fetch_url", {"url": "http://outside.test/other"}, context, _plan())
+
     @pytest.mark.parametrize(
         "context",
         [

@@ -209,6 +209,7 @@ function framed(state: Conversation, event: Envelope): Conversation {
           message_id: message.id,
           name: String(frame['name']),
           arguments: frame['arguments'] as ToolCall['arguments'],
+          decided_arguments: null,
           status: 'pending',
           result: null,
         }
@@ -259,7 +260,14 @@ function called(state: Conversation, event: Envelope): Conversation {
     messages: state.messages.map((message) => {
       if (!message.tool_calls.some((call) => call.id === callId)) return message
       const calls = message.tool_calls.map((call) =>
-        call.id === callId ? { ...call, status: kind, result: (told?.result as Json) ?? call.result ?? null } : call,
+        call.id === callId
+          ? {
+              ...call,
+              status: kind,
+              result: (told?.result as Json) ?? call.result ?? null,
+              decided_arguments: approval?.decided_arguments ?? call.decided_arguments ?? null,
+            }
+          : call,
       )
       return { ...message, tool_calls: calls as ToolCall[] }
     }),

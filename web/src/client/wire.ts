@@ -1760,7 +1760,13 @@ export interface components {
         TimeoutAction: "reject" | "approve";
         /** ToolCall */
         ToolCall: {
+            /** @description As the model wrote them */
             arguments: components["schemas"]["JsonObject"];
+            /**
+             * @description Approved with changes by a person: what it runs with instead of `arguments`
+             * @default null
+             */
+            decided_arguments: components["schemas"]["JsonObject"] | null;
             /** Id */
             id: string;
             /** Message Id */

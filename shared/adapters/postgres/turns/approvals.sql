@@ -65,10 +65,10 @@ WITH votes AS (
     WHERE id = %(approval_id)s AND status = 'pending' AND expires_at > %(now)s
       AND EXISTS (SELECT 1 FROM approval_votes v WHERE v.approval_id = id AND v.user_id = %(user_id)s)
       AND (%(decision)s = 'reject' OR votes.approvals >= (policy ->> 'quorum')::integer)
-    RETURNING id, tool_call_id, turn_id, session_id, tool, status, approvals.for_session
+    RETURNING id, tool_call_id, turn_id, session_id, tool, status, decided_arguments, approvals.for_session
 ), call AS (
     UPDATE tool_calls
-    SET status = approval.status FROM approval
+    SET status = approval.status, decided_arguments = approval.decided_arguments FROM approval
     WHERE tool_calls.id = approval.tool_call_id AND tool_calls.ended_at IS NULL
 ), turn AS (
     UPDATE turns SET status = 'running'

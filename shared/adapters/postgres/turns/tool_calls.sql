@@ -39,7 +39,11 @@ WITH session AS (
     RETURNING last_message_number
 ), call AS (
     UPDATE tool_calls
-    SET status = %(status)s, result = %(result)s, error_code = %(error_code)s, ended_at = %(now)s
+    SET status = %(status)s, result = %(result)s, error_code = %(error_code)s, ended_at = %(now)s,
+        -- Older code that decided it stored them with the approval alone.
+        decided_arguments = coalesce(tool_calls.decided_arguments, (
+            SELECT a.decided_arguments FROM approvals a
+            WHERE a.tool_call_id = %(tool_call_id)s AND a.status = 'approved'))
     FROM session
     WHERE id = %(tool_call_id)s AND ended_at IS NULL
     RETURNING id, session_id, turn_id, step, ordinal, provider_call_id

@@ -172,7 +172,8 @@ RETURNING id
 -- name: turn
 SELECT t.*,
        coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
-                                                     'arguments', c.arguments, 'status', c.status, 'result', c.result)
+                                                     'arguments', c.arguments, 'decided_arguments', c.decided_arguments,
+                                                     'status', c.status, 'result', c.result)
                                   ORDER BY c.step, c.ordinal)
                  FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls
 FROM turns t
@@ -181,7 +182,8 @@ WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s
 -- name: readable_turn
 SELECT t.*, s.incarnation,
        coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
-                                                     'arguments', c.arguments, 'status', c.status, 'result', c.result)
+                                                     'arguments', c.arguments, 'decided_arguments', c.decided_arguments,
+                                                     'status', c.status, 'result', c.result)
                                   ORDER BY c.step, c.ordinal)
                  FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls
 FROM sessions s LEFT JOIN turns t ON t.id = %(turn_id)s AND t.session_id = s.id

@@ -21,7 +21,7 @@ from shared.sessions.files.writers.content import (
     TextContent,
     text_of,
 )
-from shared.sessions.models import FinishReason, Message, MessageRole, MessageStatus
+from shared.sessions.models import FinishReason, JsonObject, Message, MessageRole, MessageStatus
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -94,6 +94,7 @@ _ENDS = {
 }
 _LEFT_OUT = "No model reads this any more: the provider's content filter refused it."
 REASONING = "Reasoning"
+RAN_WITH = "Approved with changes by a person; it ran with:"
 
 
 def blocks_of(content: Content) -> Iterator[Block]:
@@ -137,6 +138,10 @@ def _message(message: Message) -> Iterator[Block]:
         yield Paragraph([Run(note, italic=True)])
     for call in message.tool_calls:
         yield Paragraph([Run("Tool call ", italic=True), Run(call.name, code=True), Run(f" ({call.status.value})")])
+        yield Code(arguments_json(call.arguments))
+        if call.decided_arguments is not None:
+            yield Paragraph([Run(RAN_WITH, italic=True)])
+            yield Code(arguments_json(call.decided_arguments))
     for name in attachment_names(message):
         yield Paragraph([Run("Attachment: ", italic=True), Run(name)])
 
@@ -164,6 +169,11 @@ def notes(message: Message) -> list[str]:
 def output_json(message: Message) -> str:
     """The answer to a schema, formatted for people; it is shown instead of the content, which says the same."""
     return orjson.dumps(message.output, option=orjson.OPT_INDENT_2).decode()
+
+
+def arguments_json(arguments: JsonObject) -> str:
+    """The arguments of a tool call, formatted for people."""
+    return orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode()
 
 
 def attachment_names(message: Message) -> list[str]:

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import orjson
 
@@ -29,7 +30,7 @@ _FORMULA = re.compile(r"\s*[=+\-@|%＝＋－＠]|[\t\r\n]")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
 _MESSAGE_COLUMNS = (
     "id", "turn_id", "role", "status", "created_at", "content", "tool_calls", "tool_call_id", "attachments", "author",
-    "finish_reason", "output", "left_out",
+    "finish_reason", "output", "left_out", "arguments", "decided_arguments",
 )  # fmt: skip
 
 
@@ -80,6 +81,8 @@ def _tables(markdown: str) -> Iterator[Iterable[Cell]]:
 
 
 def _message_row(message: Message) -> list[Cell]:
+    """Arguments are JSON lists with an item for each call; of the decided ones null where they were not changed."""
+    decided = [call.decided_arguments for call in message.tool_calls]
     return [
         message.id,
         message.turn_id,
@@ -92,6 +95,12 @@ def _message_row(message: Message) -> list[Cell]:
         "; ".join(attachment_names(message)),
         message.author,
         message.finish_reason,
-        None if message.output is None else orjson.dumps(message.output).decode(),
+        None if message.output is None else _json(message.output),
         message.left_out,
+        _json([call.arguments for call in message.tool_calls]) if message.tool_calls else None,
+        _json(decided) if any(arguments is not None for arguments in decided) else None,
     ]
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

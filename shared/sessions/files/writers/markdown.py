@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from shared.sessions.files.writers.blocks import REASONING, attachment_names, notes, output_json, speaker
+from shared.sessions.files.writers.blocks import (
+    RAN_WITH,
+    REASONING,
+    arguments_json,
+    attachment_names,
+    notes,
+    output_json,
+    speaker,
+)
 from shared.sessions.files.writers.content import Content, ConversationExport, RowsContent, TextContent, clean, text_of
 from shared.sessions.models import Message, MessageRole
 
@@ -56,7 +64,9 @@ def _message(message: Message) -> Iterator[str]:
     for note in notes(message):
         yield f"\n*{note}*\n"
     for call in message.tool_calls:
-        yield f"\n*Tool call* `{call.name}` ({call.status.value})\n"
+        yield f"\n*Tool call* `{call.name}` ({call.status.value})\n\n{_fenced(arguments_json(call.arguments), 'json')}"
+        if call.decided_arguments is not None:
+            yield f"\n*{RAN_WITH}*\n\n{_fenced(arguments_json(call.decided_arguments), 'json')}"
     for name in attachment_names(message):
         yield f"\n*Attachment:* {_line(name)}\n"
 

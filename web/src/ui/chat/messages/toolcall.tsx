@@ -8,6 +8,8 @@ import { link } from '../../router'
 
 export const ToolCallCard = memo(function ToolCallCard({ call, approval, isLeftOut }: { call: ToolCall; approval: Approval | undefined; isLeftOut: boolean }) {
   const waits = approval?.status === 'pending'
+  // An approval may be out of reach: a fork has none.
+  const decided = call.decided_arguments ?? approval?.decided_arguments ?? null
   const status = waits ? 'pending' : call.status === 'pending' ? 'running' : call.status
   return (
     <section class={`tool-call ${waits ? 'waits' : ''}`} aria-label={`Tool call ${call.name}`}>
@@ -15,15 +17,15 @@ export const ToolCallCard = memo(function ToolCallCard({ call, approval, isLeftO
         <summary>
           <Icon name="tool" />
           <code>{call.name}</code>
-          <span class="gist">{gist(call.arguments)}</span>
+          <span class="gist">{gist(decided ?? call.arguments)}</span>
           <Badge status={status} label={waits ? 'waits for approval' : status} />
         </summary>
         <h4>Arguments</h4>
         <JsonText value={call.arguments} label={`Arguments of ${call.name}`} />
-        {approval?.decided_arguments == null ? null : (
+        {decided === null ? null : (
           <>
             <h4>Approved with changed arguments</h4>
-            <JsonText value={approval.decided_arguments} label={`Approved arguments of ${call.name}`} />
+            <JsonText value={decided} label={`Approved arguments of ${call.name}`} />
           </>
         )}
         {call.result === null || call.result === undefined ? null : (
