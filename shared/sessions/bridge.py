@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.sessions.approvals.containment import sources_read
+from shared.sessions.approvals.containment import authors_read, sources_of_step
 from shared.sessions.approvals.proposals import Standing, propose
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
@@ -161,7 +161,7 @@ class SessionAgentBridge:
     async def _store(self, start: StepStart, writer: StreamWriter, answer: Answer) -> StepReport:
         end = answer.end
         assert end is not None  # the stream ended without an exception
-        sources = sources_read(start.context)
+        sources = sources_of_step(start.context, start.plan)
         standing = Standing(start.granted_tools, start.declined_digests, sources, start.context)
         calls = [propose(call, index, start.plan, standing) for index, call in enumerate(end.tool_calls)]
         if calls and start.step >= start.plan.max_steps:
@@ -177,6 +177,7 @@ class SessionAgentBridge:
             tokens=answer.tokens,
             ended_at=datetime.now(UTC),
             sources=sources,
+            authors=authors_read(start.context, start.requested_by),
             finish_reason=end.finish_reason,
             reasoning=answer.reasoning,
             kept=end.kept,
@@ -230,7 +231,8 @@ class SessionAgentBridge:
             tokens=estimate_tokens(answer.content),
             ended_at=datetime.now(UTC),
             error=None if failure is None else TurnError(code=failure.code, detail=failure.safe_message),
-            sources=sources_read(start.context),
+            sources=sources_of_step(start.context, start.plan),
+            authors=authors_read(start.context, start.requested_by),
             finish_reason=reason,
             reasoning=answer.reasoning,
         )

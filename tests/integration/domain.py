@@ -31,7 +31,7 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.agents.agent import KnownModels
 from shared.sessions.agents.catalog import AgentCatalog
-from shared.sessions.approvals.containment import sources_read
+from shared.sessions.approvals.containment import authors_read, sources_read
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.needed import grant_of
 from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
@@ -439,6 +439,7 @@ def result_of(
         tokens=estimate_tokens(content),
         ended_at=datetime.now(UTC),
         sources=sources_read(start.context),
+        authors=authors_read(start.context, start.requested_by),
     )
 
 

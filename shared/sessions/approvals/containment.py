@@ -64,6 +64,22 @@ def sources_read(context: Sequence[ContextMessage]) -> frozenset[str]:
     return frozenset(found)
 
 
+def sources_of_step(context: Sequence[ContextMessage], plan: TurnPlan) -> frozenset[str]:
+    """The sources of all that the model of a step reads: its context, newest first, and the schema of its answer."""
+    return sources_read(context) | ({PEOPLE} if plan.schema_by_other else set())
+
+
+def authors_read(context: Sequence[ContextMessage], user_id: str) -> frozenset[str | None]:
+    """Whose words a context holds; None for an author who is not known. user_id: the user that the turn runs for."""
+    found: set[str | None] = set()
+    for message in context:
+        if message.authors is not None:
+            found.update(message.authors)
+        elif message.role != "tool":
+            found.add(user_id)
+    return frozenset(found)
+
+
 def untrusted(sources: Iterable[str]) -> list[str]:
     """The sources of untrusted input."""
     return sorted(source for source in sources if ToolRisk.READS_UNTRUSTED in _risks_of(source))

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from shared import tracing
 from shared.errors import AppError, BudgetExceeded
-from shared.sessions.approvals.containment import sources_read
+from shared.sessions.approvals.containment import authors_read, sources_read
 from shared.sessions.context.visible import visible_text
 from shared.sessions.context.window import BYTES_PER_TOKEN, SUMMARY_HEAD, estimate_tokens, readable
 from shared.sessions.llm.conversation import UserSaid
@@ -121,7 +121,7 @@ class Compactor:
                 self._give_up(start.turn_id)
                 return start
             uncovered = [message for message in older if message.turn_number > summary.turn_number]
-            start = replace(start, context=[*kept, *uncovered, _as_message(summary)])
+            start = replace(start, context=[*kept, *uncovered, _as_message(summary, older, start.requested_by)])
         return start
 
     async def _summarise(
@@ -295,7 +295,9 @@ def _told(message: ContextMessage) -> str:
     return f"{message.role}: " + "\n".join(part for part in parts if part)
 
 
-def _as_message(summary: Summary) -> ContextMessage:
+def _as_message(summary: Summary, older: Sequence[ContextMessage], user_id: str) -> ContextMessage:
+    """older: holds all that the summary was written from."""
+    authors = authors_read(older, user_id)
     return ContextMessage(
         SUMMARY_ROLE,
         summary.content,
@@ -304,6 +306,7 @@ def _as_message(summary: Summary) -> ContextMessage:
         2**31 - 1,
         MessageStatus.COMPLETED,
         sources=sorted(summary.sources),
+        authors=None if authors == {user_id} else sorted(authors, key=str),
         branch=summary.branch,
     )
 

@@ -75,6 +75,8 @@ class TurnPlanner:
             output_schema=output_schema,
             known=self._known,
         )
+        if output_schema is None and _has_schema_of_other(record, principal.user_id):
+            plan = plan.model_copy(update={"schema_by_other": True})
         limits = self._limits
         refusal = posting_refusal(
             TokenBudgets(session=config.max_session_tokens, user_day=limits.daily_tokens),
@@ -84,3 +86,10 @@ class TurnPlanner:
             spent=MoneySpent(session=record.used_cost_usd, user_day=today.cost_usd),
         )
         return Posting(record, plan, config.concurrency, refusal)
+
+
+def _has_schema_of_other(record: SessionRecord, user_id: str) -> bool:
+    """Whether the session has a schema, which its model reads, and another user may have written it: the session's
+    owner, or whoever wrote it for the session that this one was forked from."""
+    session = record.session
+    return session.config.output_schema is not None and (session.forked_from is not None or record.owner_id != user_id)

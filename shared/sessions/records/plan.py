@@ -53,6 +53,8 @@ class TurnPlan(Value):
     """The model's context window; None: unknown when the message was posted."""
     reasoning_effort: str | None = None
     output_schema: Annotated[JsonObject, BeforeValidator(in_written_order)] | None = None
+    schema_by_other: bool | None = None
+    """True: `output_schema` may be the words of another user than the one the turn runs for."""
     compact_at: float | None = None
     """Share of the window above which a summary replaces older turns; None: never."""
     max_turn_cost_usd: float | None = None
@@ -74,6 +76,7 @@ _LATER = frozenset(
         "model_context_tokens",
         "reasoning_effort",
         "output_schema",
+        "schema_by_other",
         "compact_at",
         "max_turn_cost_usd",
         "max_session_cost_usd",

@@ -40,14 +40,20 @@ class ContextMessage(NamedTuple):
     sources: list[str] | None = None
     """For an answer: the sources its model had read (`approvals/containment.py`). None: no relevant ones, or not
     stored."""
-    by_other: bool = False
-    """For a user's message: it is by another user than the one the turn runs for, or its author is unknown."""
+    authors: list[str | None] | None = None
+    """Whose words it holds: of a user's message, or of what an answer or a summary was written from. None among them:
+    an unknown author. None instead: only the user that the turn runs for. Empty: an answer of older code, unknown."""
     finish_reason: str | None = None
     left_out: str | None = None
     """Why models no longer read it (`Message.left_out`)."""
     kept: list[JsonObject] | None = None
     """For an answer of the same turn: items that the model's API wants back (`ModelEnd.kept`)."""
     branch: int = 0
+
+    @property
+    def by_other(self) -> bool:
+        """Whether it holds words of another user than the one the turn runs for, or of one who is not known."""
+        return bool(self.authors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,8 @@ class StepResult:
     """Why the step failed; stored with the turn, which fails too."""
     sources: frozenset[str] = frozenset()
     """The sources of what the model had read."""
+    authors: frozenset[str | None] = frozenset()
+    """Whose words the model had read; None for one who is not known."""
     finish_reason: FinishReason | None = None
     reasoning: str | None = None
     kept: list[JsonObject] = field(default_factory=list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -11,74 +10,10 @@ from hypothesis import strategies as st
 
 from shared.sessions.approvals.containment import sources_read
 from tests.integration.branches.branching import Conversation, conversation, own_stores
+from tests.integration.branches.tree import Model, Said
 from tests.integration.domain import Stores
 
 pytestmark = pytest.mark.integration
-
-
-@dataclass
-class Said:
-    text: str
-    user_message_id: str | None = None
-
-
-@dataclass
-class ModelBranch:
-    parent: int | None = None
-    shared: int = 0
-    """How many of the parent's own messages it reads, behind what the parent itself reads of its ancestors."""
-    own: list[Said] = field(default_factory=list)
-
-
-@dataclass
-class Model:
-    """What a session should be, without turn numbers, steps or SQL."""
-
-    branches: list[ModelBranch] = field(default_factory=lambda: [ModelBranch()])
-    active: int = 0
-    checkpoints: list[tuple[int, int, list[str]]] = field(default_factory=list)
-    """Branch, how many of its own messages, and all that was read there."""
-
-    def note(self) -> None:
-        """A checkpoint, here and now."""
-        self.checkpoints.append((self.active, len(self.branches[self.active].own), self.read(self.active)))
-
-    def recover(self, branch: int, own: int) -> None:
-        """Go on from there: on a branch that ends there, on an empty one that forks there, or on a new one."""
-        while own == 0 and self.branches[branch].parent is not None:
-            branch, own = self.branches[branch].parent or 0, self.branches[branch].shared
-        if own == len(self.branches[branch].own):
-            self.active = branch
-            return
-        empty = [
-            number
-            for number, found in enumerate(self.branches)
-            if not found.own and (found.parent, found.shared) == (branch, own)
-        ]
-        if empty:
-            self.active = empty[-1]
-        else:
-            self.fork(branch, own)
-
-    def read(self, branch: int, own: int | None = None) -> list[str]:
-        """The texts of a branch, with the first `own` of its own messages (all by default)."""
-        here = self.branches[branch]
-        before = [] if here.parent is None else self.read(here.parent, here.shared)
-        return before + [said.text for said in here.own[:own]]
-
-    def questions(self) -> list[tuple[int, int]]:
-        """(branch, place among its own) of every user message."""
-        return [
-            (number, place)
-            for number, branch in enumerate(self.branches)
-            for place, said in enumerate(branch.own)
-            if said.user_message_id is not None
-        ]
-
-    def fork(self, parent: int, shared: int) -> None:
-        self.branches.append(ModelBranch(parent, shared))
-        self.active = len(self.branches) - 1
-
 
 _KINDS = ["post", "tool", "page", "cancelled", "regenerate", "activate", "checkpoint", "recover", "fork"]
 # An action and a number that chooses among what there is to act on.

@@ -105,7 +105,9 @@ class TestWhatAConversationHolds:
 
     def test_files_and_other_people_are_sources(self) -> None:
         assert sources_read([_user(note="[Files ...]")]) == {FILES}
-        assert sources_read([_user(by_other=True)]) == {PEOPLE}
+        assert sources_read([_user(authors=["will"])]) == sources_read([_user(authors=[None])]) == {PEOPLE}
+        assert sources_read([_answer(authors=["ann", "will"])]) == {PEOPLE}
+        assert sources_read([_answer(authors=[])]) == frozenset()
         assert untrusted({FILES, PEOPLE}) == [FILES, PEOPLE]
         assert private({PEOPLE}, _plan(tools=[])) == []
 

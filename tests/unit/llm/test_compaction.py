@@ -322,7 +322,7 @@ async def test_what_it_used_is_counted_with_its_price_and_estimated_where_nobody
 async def test_a_summary_carries_the_sources_of_all_it_was_written_from() -> None:
     context = [
         *_turns(9, 8),
-        _message("user", 7, 0, by_other=True),
+        _message("user", 7, 0, authors=["will"]),
         *_turns(6),  # it fetched a page
         _message("assistant", 5, 1, 300, sources=["read_attachment"]),
         _message("user", 5, 0, 300),

@@ -18,8 +18,7 @@ from shared.sessions.records.pages import MessageFilter, Page, invalid_cursor
 _COLUMNS = sql.SQL(
     "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
     " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out,"
-    " CASE WHEN m.role = 'user' THEN coalesce(m.author,"
-    " (SELECT t.requested_by FROM turns t WHERE t.id = m.turn_id)) END AS author,"
+    " CASE WHEN m.role = 'user' THEN coalesce(m.author, turn_author(m.turn_id, m.created_at)) END AS author,"
     " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
     "  AND c.ordinal = m.ordinal - 1) AS answers,"
     " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("

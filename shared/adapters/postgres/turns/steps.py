@@ -7,6 +7,7 @@ attempt: of two that answer it the newest is stored, and the other is told so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ from shared.sessions.limits.budgets import MoneySpent, TokensUsed, usage_day
 from shared.sessions.models import FinishReason, MessageRole, MessageStatus, Usage
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import (
+    SUMMARY_ROLE,
     ContextMessage,
     StepClosed,
     StepHeld,
@@ -70,8 +72,12 @@ class PostgresSteps:
                     _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": self._context_rows}, binary=True
                 )
             row = await begun.fetchone()
-            context = await read.fetchall()
+            context = [_context_message(item) for item in await read.fetchall()]
             if row is not None and row["message_id"] is not None:
+                if len(context) >= self._context_rows and not _tells_authors(context):
+                    whole = await (await connection.execute(_Q["authors_on_path"], {"turn_id": turn_id})).fetchone()
+                    assert whole is not None  # the turn was there a moment ago, and is not deleted while a step begins
+                    context[-1] = context[-1]._replace(authors=whole["authors"])
                 return StepStart(
                     turn_id=turn_id,
                     step=step,
@@ -81,7 +87,7 @@ class PostgresSteps:
                     message_id=row["message_id"],
                     message_created_at=row["message_created_at"],
                     attempt=row["attempt"],
-                    context=[_context_message(item) for item in context],
+                    context=context,
                     granted_tools=frozenset(row["granted_tools"]),
                     used=_used(row),
                     max_session_tokens=row["max_session_tokens"],
@@ -132,6 +138,7 @@ class PostgresSteps:
                 "calls": json(calls),
                 "tokens": result.tokens,
                 "sources": sorted(result.sources) or None,
+                "authors": sorted(result.authors, key=str),
                 "finish_reason": result.finish_reason,
                 "reasoning": result.reasoning,
                 "kept": json(result.kept or None),
@@ -199,6 +206,14 @@ def _usage(usage: Usage, now: datetime) -> dict[str, Any]:
     }
 
 
+def _tells_authors(context: Sequence[ContextMessage]) -> bool:
+    """Whether it reaches back to a summary, or an answer in it tells whose words all before it are."""
+    return any(
+        message.role == SUMMARY_ROLE or (message.role == MessageRole.ASSISTANT and message.authors != [])
+        for message in context
+    )
+
+
 def _context_message(row: tuple[Any, ...]) -> ContextMessage:
     """Columns in the order of `context_messages`."""
     (
@@ -213,7 +228,7 @@ def _context_message(row: tuple[Any, ...]) -> ContextMessage:
         note,
         attachments,
         sources,
-        by_other,
+        authors,
         finish_reason,
         left_out,
         kept,
@@ -232,7 +247,7 @@ def _context_message(row: tuple[Any, ...]) -> ContextMessage:
         note,
         attachments,
         sources,
-        by_other,
+        authors,
         finish_reason,
         left_out,
         kept,

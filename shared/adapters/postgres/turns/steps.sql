@@ -50,7 +50,8 @@ LEFT JOIN LATERAL (SELECT u.input_tokens + u.output_tokens AS tokens, u.cost_usd
 
 -- name: context_messages
 -- The turn's branch up to the step before this one; of what a summary stands for, the newest summary on the way alone. The
--- bound on each part keeps an endless one from being read whole. What an API wants back, it wants within the turn.
+-- bound on each part keeps an endless one from being read whole. What an API wants back, it wants within the turn. Authors
+-- are null where the user that the turn runs for is the only one.
 WITH turn AS (
     SELECT id, session_id, branch, number, requested_by FROM turns WHERE id = %(turn_id)s
 ), path AS MATERIALIZED (
@@ -64,8 +65,10 @@ WITH turn AS (
 )
 SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note,
        m.attachments, m.sources,
-       m.role = 'user' AND coalesce(coalesce(m.author, (SELECT w.requested_by FROM turns w WHERE w.id = m.turn_id))
-                                    <> turn.requested_by, true),
+       CASE m.role
+           WHEN 'user' THEN nullif(ARRAY[coalesce(m.author, turn_author(m.turn_id, m.created_at))], ARRAY[turn.requested_by])
+           WHEN 'assistant' THEN nullif(coalesce(m.authors, '{}'), ARRAY[turn.requested_by])
+       END,
        m.finish_reason, m.left_out, CASE WHEN m.turn_id = turn.id THEN m.kept END, m.branch, m.ordinal
 FROM turn CROSS JOIN path
 CROSS JOIN LATERAL (
@@ -77,12 +80,20 @@ CROSS JOIN LATERAL (
     LIMIT %(limit)s
 ) m
 UNION ALL
-SELECT 'summary', content, NULL, NULL, tokens, turn_number, 2147483647, 'completed', NULL, NULL, sources,
-       EXISTS (SELECT 1 FROM turn, unnest(authors) author WHERE author IS DISTINCT FROM turn.requested_by), NULL, NULL, NULL,
-       branch, 0
-FROM summary
+SELECT 'summary', summary.content, NULL, NULL, summary.tokens, summary.turn_number, 2147483647, 'completed', NULL, NULL,
+       summary.sources, nullif(summary.authors, ARRAY[turn.requested_by]), NULL, NULL, NULL, summary.branch, 0
+FROM summary, turn
 ORDER BY turn_number DESC, step DESC, ordinal DESC
 LIMIT %(limit)s + (SELECT count(*) FROM summary)
+
+-- name: authors_on_path
+-- Of all messages up to a turn, for a context that does not reach back to the first and has no answer that tells.
+SELECT nullif(ARRAY(SELECT DISTINCT coalesce(m.author, turn_author(m.turn_id, m.created_at))
+                    FROM branch_path(t.session_id, t.branch, t.number, 2147483647) path
+                    JOIN messages m ON m.session_id = t.session_id AND m.branch = path.branch AND m.role = 'user'
+                                   AND (m.turn_number, m.step) <= (path.turn_number, path.step)),
+              ARRAY[t.requested_by]) AS authors
+FROM turns t WHERE t.id = %(turn_id)s
 
 -- name: note_pause
 UPDATE turns SET quiet_until = greatest(quiet_until, %(until)s) WHERE id = %(turn_id)s AND ended_at IS NULL
@@ -95,11 +106,10 @@ WITH turn AS (
     INSERT INTO conversation_summaries (session_id, branch, turn_number, content, tokens, sources, authors, model,
                                         created_at)
     SELECT turn.session_id, %(branch)s, %(turn_number)s, %(content)s, %(tokens)s, %(sources)s,
-           ARRAY(SELECT DISTINCT coalesce(m.author, asking.requested_by)
+           ARRAY(SELECT DISTINCT coalesce(m.author, turn_author(m.turn_id, m.created_at))
                  FROM branch_path(turn.session_id, %(branch)s::integer, %(turn_number)s::integer, 2147483647) path
                  JOIN messages m ON m.session_id = turn.session_id AND m.branch = path.branch AND m.role = 'user'
-                                AND (m.turn_number, m.step) <= (path.turn_number, path.step)
-                 LEFT JOIN turns asking ON asking.id = m.turn_id),
+                                AND (m.turn_number, m.step) <= (path.turn_number, path.step)),
            %(model)s, %(now)s
     FROM turn
     ON CONFLICT (session_id, branch, turn_number) DO NOTHING
@@ -204,7 +214,7 @@ WITH session AS (
 ), message AS (
     UPDATE messages
     SET content = %(content)s, status = %(status)s, calls = %(provider_calls)s, tokens = %(tokens)s,
-        sources = %(sources)s, finish_reason = %(finish_reason)s, reasoning = %(reasoning)s, kept = %(kept)s,
+        sources = %(sources)s, authors = %(authors)s, finish_reason = %(finish_reason)s, reasoning = %(reasoning)s, kept = %(kept)s,
         output = %(output)s
     FROM session
     WHERE messages.id = %(message_id)s AND messages.status = 'streaming' AND attempt = %(attempt)s
