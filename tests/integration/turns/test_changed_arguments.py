@@ -72,7 +72,8 @@ async def _calls(talk: Conversation) -> list[ToolCall]:
 
 def _handler(stores: Stores, publisher: SessionEventPublisher) -> ToolCallHandler:
     watch = CancelWatch(stores.turns.cancel_requested)
-    return ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=Outside()), watch, RecordingAudit())
+    tools = ToolServices(http=Outside())
+    return ToolCallHandler(stores.tool_calls, publisher, tools, watch, RecordingAudit(), grace_s=0)
 
 
 @pytest.fixture
