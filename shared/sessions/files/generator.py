@@ -17,7 +17,7 @@ from shared.sessions.files.writers.docx import write_docx
 from shared.sessions.files.writers.html import write_html
 from shared.sessions.files.writers.json import write_json
 from shared.sessions.files.writers.markdown import write_markdown
-from shared.sessions.files.writers.pdf import write_pdf
+from shared.sessions.files.writers.pdf.writer import write_pdf
 
 type Chunks = Callable[[Content], Iterator[bytes]]
 type Whole = Callable[[Content, BinaryIO], None]

@@ -157,6 +157,7 @@ ARROWS = {
         "chaos": "",
         "notes": "",
         "setup": "",
+        "fonts": "setup",
         "__main__": "setup",
         "bench": "setup",
         "checks": "setup",

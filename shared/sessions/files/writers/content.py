@@ -6,6 +6,7 @@ bytes, on any machine and at any time.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -110,6 +111,14 @@ def clean(text: str) -> str:
     return "".join(
         char if _is_allowed(ord(char)) else "\ufffd" for char in text.replace("\r\n", "\n").replace("\r", "\n")
     )
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether the first letter with a direction is written from right to left, as with `dir=auto` in HTML."""
+    if text.isascii():
+        return False
+    kinds = (unicodedata.bidirectional(char) for char in text)
+    return next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L"
 
 
 def _is_allowed(code: int) -> bool:

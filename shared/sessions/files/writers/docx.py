@@ -23,7 +23,7 @@ from shared.sessions.files.writers.blocks import (
     blocks_of,
     table_rows,
 )
-from shared.sessions.files.writers.content import Content, clean
+from shared.sessions.files.writers.content import Content, clean, is_right_to_left
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip supports
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
@@ -81,13 +81,14 @@ def _styles() -> str:
     headings = "".join(
         f'<w:style w:type="paragraph" w:styleId="Heading{level}"><w:name w:val="heading {level}"/>'
         f'<w:basedOn w:val="Normal"/><w:next w:val="Normal"/><w:pPr><w:keepNext/><w:spacing w:before="240"/>'
-        f'<w:outlineLvl w:val="{level - 1}"/></w:pPr><w:rPr><w:b/><w:sz w:val="{size}"/></w:rPr></w:style>'
+        f'<w:outlineLvl w:val="{level - 1}"/></w:pPr>'
+        f'<w:rPr><w:b/><w:bCs/><w:sz w:val="{size}"/><w:szCs w:val="{size}"/></w:rPr></w:style>'
         for level, size in enumerate(_HALF_POINTS, start=1)
     )
     return (
         f'{_DECLARATION}<w:styles xmlns:w="{_MAIN}">'
         '<w:style w:type="paragraph" w:default="1" w:styleId="Normal"><w:name w:val="Normal"/>'
-        '<w:pPr><w:spacing w:after="120"/></w:pPr><w:rPr><w:sz w:val="22"/></w:rPr></w:style>'
+        '<w:pPr><w:spacing w:after="120"/></w:pPr><w:rPr><w:sz w:val="22"/><w:szCs w:val="22"/></w:rPr></w:style>'
         f"{headings}</w:styles>"
     )
 
@@ -95,12 +96,12 @@ def _styles() -> str:
 def _block(block: Block) -> Iterator[str]:
     match block:
         case Heading(level, runs):
-            yield f'<w:p><w:pPr><w:pStyle w:val="Heading{level}"/></w:pPr>{_runs(runs)}</w:p>'
+            yield f'<w:p><w:pPr><w:pStyle w:val="Heading{level}"/>{_direction(runs)}</w:pPr>{_runs(runs)}</w:p>'
         case Paragraph(runs, depth, marker):
-            indent = f'<w:pPr><w:ind w:left="{depth * _INDENT_TWIPS}"/></w:pPr>' if depth else ""
-            yield f"<w:p>{indent}{_run(Run(marker + ' ')) if marker else ''}{_runs(runs)}</w:p>"
+            indent = f'<w:ind w:left="{depth * _INDENT_TWIPS}"/>' if depth else ""
+            yield _paragraph([Run(marker + " "), *runs] if marker else runs, indent)
         case Code(text):
-            yield f"<w:p>{_run(Run(text, code=True))}</w:p>"
+            yield _paragraph([Run(text, code=True)])
         case Rule():
             yield '<w:p><w:pPr><w:pBdr><w:bottom w:val="single" w:sz="6" w:space="1"/></w:pBdr></w:pPr></w:p>'
         case Table():
@@ -109,11 +110,21 @@ def _block(block: Block) -> Iterator[str]:
             pass
 
 
+def _paragraph(runs: Sequence[Run], indent: str = "") -> str:
+    style = _direction(runs) + indent
+    return f"<w:p>{f'<w:pPr>{style}</w:pPr>' if style else ''}{_runs(runs)}</w:p>"
+
+
+def _direction(runs: Sequence[Run]) -> str:
+    return "<w:bidi/>" if is_right_to_left("".join(run.text for run in runs)) else ""
+
+
 def _table(table: Table) -> Iterator[str]:
     sides = "".join(f'<w:{side} w:val="single" w:sz="4"/>' for side in ("top", "left", "bottom", "right"))
     inside = '<w:insideH w:val="single" w:sz="4"/><w:insideV w:val="single" w:sz="4"/>'
     columns = max(1, len(table.columns))
-    yield f"<w:tbl><w:tblPr><w:tblBorders>{sides}{inside}</w:tblBorders></w:tblPr>"
+    order = "<w:bidiVisual/>" if table.columns and is_right_to_left(table.columns[0]) else ""
+    yield f"<w:tbl><w:tblPr>{order}<w:tblBorders>{sides}{inside}</w:tblBorders></w:tblPr>"
     yield f"<w:tblGrid>{'<w:gridCol/>' * columns}</w:tblGrid>"
     yield _row(table.columns or [""], is_bold=True)
     for row in table_rows(table):
@@ -122,7 +133,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _row(cells: Sequence[str], *, is_bold: bool) -> str:
-    return "<w:tr>" + "".join(f"<w:tc><w:p>{_run(Run(cell, bold=is_bold))}</w:p></w:tc>" for cell in cells) + "</w:tr>"
+    return "<w:tr>" + "".join(f"<w:tc>{_paragraph([Run(cell, bold=is_bold)])}</w:tc>" for cell in cells) + "</w:tr>"
 
 
 def _runs(runs: Sequence[Run]) -> str:
@@ -133,7 +144,8 @@ def _run(run: Run) -> str:
     style = ""
     if run.code:
         style += '<w:rFonts w:ascii="Courier New" w:hAnsi="Courier New" w:cs="Courier New"/>'
-    style += "<w:b/>" * run.bold + "<w:i/>" * run.italic
+    # Word keeps each style twice: for Latin and the like, and for complex scripts such as Arabic, Hindi and Thai.
+    style += "<w:b/><w:bCs/>" * run.bold + "<w:i/><w:iCs/>" * run.italic + "<w:rtl/>" * is_right_to_left(run.text)
     lines = [_line(line) for line in clean(run.text).split("\n")]
     return f"<w:r>{f'<w:rPr>{style}</w:rPr>' if style else ''}{'<w:br/>'.join(lines)}</w:r>"
 

@@ -60,9 +60,10 @@ def _block(block: Block) -> Iterator[str]:
         case Rule():
             yield "<hr>\n"
         case Table():
-            yield "<table>\n<tr>" + "".join(f"<th>{_text(name)}</th>" for name in block.columns) + "</tr>\n"
+            names = "".join(f'<th dir="auto">{_text(name)}</th>' for name in block.columns)
+            yield f'<table dir="auto">\n<tr>{names}</tr>\n'
             for row in table_rows(block):
-                yield "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>\n"
+                yield "<tr>" + "".join(f'<td dir="auto">{_text(cell)}</td>' for cell in row) + "</tr>\n"
             yield "</table>\n"
         case Folded(label, blocks):
             yield f'<details><summary dir="auto">{_text(label)}</summary>\n'
