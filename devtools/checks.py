@@ -5,21 +5,21 @@ Invariant: a failed check does not stop the next one; the exit code says whether
 
 from __future__ import annotations
 
+import asyncio
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from devtools.browser import chromium
 from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
 WORKERS = 2
 TYPED = ("shared", "orchestrators", "activities", "triggers", "devhost", "devtools")
 _TEST_TIMEOUT_S = 180
-NO_CHROMIUM = "no Chromium found, the browser tests will fail: apt-get install chromium, or set CHROMIUM to its path"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,17 +29,20 @@ def main(arguments: Sequence[str]) -> int:
         # Distributed by file, since the fixtures make one database per module; in the order of tests/conftest.py, for
         # xdist would put the files with few tests last, however long those take.
         options += ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
-    if chromium() is None and _wants_browser(arguments):
-        print(f"dev: {NO_CHROMIUM}; --ignore=tests/web leaves them out", file=sys.stderr, flush=True)
+    if _wants_browser(arguments):
+        _have_browser()
     # Some hundred processes import the same modules: only the first is to compile them.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.chdir(ROOT)
     return os.execv(sys.executable, [sys.executable, "-m", "pytest", *options, *arguments])  # noqa: S606  # no shell is wanted
 
 
-def chromium() -> str | None:
-    """The machine's Chromium, for the browser tests."""
-    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+def _have_browser() -> None:
+    """Before the tests start, so that the progress is seen. Without one, they say why they fail."""
+    try:
+        asyncio.run(chromium.install(lambda _name, text: print(f"dev: {text}", file=sys.stderr, flush=True)))
+    except chromium.NoChromium as reason:
+        print(f"dev: {reason}", file=sys.stderr, flush=True)
 
 
 def _wants_browser(arguments: Sequence[str]) -> bool:

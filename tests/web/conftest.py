@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from devtools import console as console_build
-from devtools.checks import NO_CHROMIUM, chromium
+from devtools.browser.chromium import Chromium, NoChromium, install
 from tests.e2e.support.processes import AppHost
 from tests.e2e.support.stack import api, contract, model_url, own_host, parley, sink
 from tests.web.support.browsing import Http, Visitor, running_browser
@@ -26,12 +26,18 @@ def built() -> None:
         pytest.fail(f"the console cannot be built: {reason}", pytrace=False)
 
 
+@pytest.fixture(scope="session")
+def chromium() -> Chromium:
+    try:
+        return asyncio.run(install())
+    except NoChromium as reason:
+        pytest.fail(str(reason), pytrace=False)
+
+
 @pytest.fixture(scope="module")
-def browser(built: None) -> Iterator[Browser]:
+def browser(built: None, chromium: Chromium) -> Iterator[Browser]:
     """One per module: what drives it holds an event loop that asynchronous tests of the same worker cannot share."""
-    if chromium() is None:
-        pytest.fail(NO_CHROMIUM, pytrace=False)
-    with running_browser() as running:
+    with running_browser(chromium) as running:
         yield running
 
 

@@ -5,6 +5,7 @@ Invariant: a page that logged anything a test did not expect (an error, a warnin
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import httpx
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
-from devtools.checks import chromium
+from devtools.browser.chromium import Chromium
 
 PATIENCE_MS = 20_000
 DESKTOP = {"width": 1280, "height": 800}
@@ -40,10 +41,15 @@ _QUIET = (
 
 
 @contextmanager
-def running_browser() -> Iterator[Browser]:
+def running_browser(chromium: Chromium) -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(_QUIET), headless=True)
+        browser = playwright.chromium.launch(
+            executable_path=chromium.path,
+            args=list(_QUIET),
+            env={**os.environ, **chromium.environment},
+            headless=True,
+        )
         yield browser
         browser.close()
 
