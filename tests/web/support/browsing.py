@@ -15,6 +15,7 @@ from typing import Any, Literal
 import httpx
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from devhost.servers.node import node_home
 from devtools.browser.chromium import Chromium
 
 PATIENCE_MS = 20_000
@@ -43,6 +44,8 @@ _QUIET = (
 @contextmanager
 def running_browser(chromium: Chromium) -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE_MS)
+    # Playwright's own Node.js needs a library (libatomic) that a small system lacks.
+    os.environ["PLAYWRIGHT_NODEJS_PATH"] = str(node_home() / "bin" / "node")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium.path,
