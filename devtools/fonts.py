@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from devtools.setup.places import ROOT
 
 FONTS = Path(ROOT, "shared", "sessions", "files", "writers", "pdf", "fonts")
 _COPIED = (
-    "NotoSans", "NotoSans-Italic", "NotoSansArabic", "NotoSansArmenian", "NotoSansBengali", "NotoSansDevanagari",
-    "NotoSansEthiopic", "NotoSansGeorgian", "NotoSansGujarati", "NotoSansGurmukhi", "NotoSansHebrew", "NotoSansKannada",
+    "NotoSans", "NotoSans-Italic", "NotoSansArmenian", "NotoSansBengali", "NotoSansDevanagari",
+    "NotoSansEthiopic", "NotoSansGeorgian", "NotoSansGujarati", "NotoSansGurmukhi", "NotoSansKannada",
     "NotoSansKhmer", "NotoSansLao", "NotoSansMalayalam", "NotoSansMyanmar", "NotoSansOriya", "NotoSansSinhala",
     "NotoSansSymbols", "NotoSansTamil", "NotoSansTelugu", "NotoSansThai",
 )  # fmt: skip
+_RIGHT_TO_LEFT = ("NotoSansArabic", "NotoSansHebrew")
+_WEIGHTS = {"Regular": 400, "Bold": 700}
+_PUNCTUATION = [char for char in map(chr, (*range(0x20, 0x7F), *map(ord, "\xa0«»·–—‘’“”…"))) if not char.isalnum()]
 _UNPACKED = {
     "NotoSansThaana": "noto-sans-thaana-thaana-wght-normal.woff2",
     "NotoSerifTibetan": "noto-serif-tibetan-tibetan-400-normal.woff2",
@@ -40,6 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         (FONTS / f"{name}.ttf").write_bytes(_found(sources, f"{name}[[]wght].ttf").read_bytes())
     for name, source in _UNPACKED.items():
         _unpack(_found(sources, source), FONTS / f"{name}.ttf")
+    for name in _RIGHT_TO_LEFT:
+        for style, weight in _WEIGHTS.items():
+            _with_punctuation(sources, name, weight, FONTS / f"{name}-{style}.ttf")
     math = _subset(_read(_found(sources, _MATH)), set(_MATH_LETTERS))
     math.flavor = None
     math.save(FONTS / "NotoSansMath.ttf")
@@ -72,13 +79,36 @@ def _found(sources: Path, pattern: str) -> Path:
 def _read(path: Path, **options: Any) -> Any:
     from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # it carries no types
 
-    return TTFont(path, **{"lazy": True, **options})
+    return TTFont(path, **{"lazy": True, "recalcTimestamp": False, **options})
 
 
 def _unpack(source: Path, target: Path) -> None:
     font = _read(source)
     font.flavor = None
     font.save(target)
+
+
+def _with_punctuation(sources: Path, name: str, weight: int, target: Path) -> None:
+    """One weight, with the punctuation of Noto Sans: where the font changes within a line, programs that extract text
+    show the parts of a right-to-left line in the order of their places.
+    """
+    from fontTools.merge import Merger  # type: ignore[import-untyped]
+
+    font, latin = (_of_weight(_found(sources, f"{each}[[]wght].ttf"), weight) for each in (name, "NotoSans"))
+    _subset(latin, set(map(ord, _PUNCTUATION)) - set(font.getBestCmap()))
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [str(Path(folder, part)) for part in ("font.ttf", "latin.ttf")]
+        font.save(parts[0])
+        latin.save(parts[1])
+        Merger().merge(parts).save(target)
+
+
+def _of_weight(path: Path, weight: int) -> Any:
+    from fontTools.varLib.instancer import instantiateVariableFont  # type: ignore[import-untyped]
+
+    font = _read(path, lazy=False)
+    others = {axis.axisTag: axis.defaultValue for axis in font["fvar"].axes}
+    return instantiateVariableFont(font, others | {"wght": weight})
 
 
 def _without_svg(source: Path, target: Path) -> None:

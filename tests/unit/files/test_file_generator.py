@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -172,6 +173,24 @@ def test_no_csv_cell_is_a_formula(cell: str) -> None:
 @pytest.mark.parametrize("cell", [-5, "-5", "+49", "1e5", "-1,234.50", 2.5, "plain", "", None, True])
 def test_numbers_and_plain_text_stay_as_they_are_in_csv(cell: str | float | None) -> None:
     assert not guarded(cell).startswith("'")
+
+
+def test_a_word_document_tells_the_direction_of_each_paragraph_cell_and_run() -> None:
+    text = "مرحبا **عالم**\n\none **two**\n\n| اسم | b |\n|---|---|\n| أ | c |\n"
+    with zipfile.ZipFile(io.BytesIO(made(MarkdownContent(text), FileFormat.DOCX))) as archive:
+        body = archive.read("word/document.xml").decode()
+    paragraphs = re.findall(r"<w:p>.*?</w:p>", body)
+    of = {"".join(re.findall(r"<w:t[^>]*>([^<]*)", paragraph)): paragraph for paragraph in paragraphs}
+    assert {words for words, paragraph in of.items() if "<w:pPr><w:bidi/>" in paragraph} == {"مرحبا عالم", "اسم", "أ"}
+    assert {words for words, paragraph in of.items() if "<w:rtl/>" in paragraph} == {"مرحبا عالم", "اسم", "أ"}
+    assert "<w:rPr><w:b/><w:bCs/><w:rtl/></w:rPr>" in of["مرحبا عالم"]
+    assert "<w:tblPr><w:bidiVisual/>" in body
+
+
+def test_a_page_tells_the_direction_of_each_cell() -> None:
+    page = made(RowsContent(["اسم", "b"], [["c", "أ"]]), FileFormat.HTML).decode()
+    assert '<table dir="auto">' in page
+    assert len(re.findall(r'<t[hd] dir="auto">', page)) == 4
 
 
 @given(st.lists(st.lists(st.text(max_size=20), min_size=2, max_size=2), max_size=5))
