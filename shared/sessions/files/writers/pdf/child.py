@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import resource
+import runpy
 import sys
 from pathlib import Path
 
@@ -37,9 +38,7 @@ def main(orders: dict[str, int], document: str) -> bytes:
     pdf = laid_out(document, orders["made_at"])
     if max(document) < _FIRST_SHAPED:
         return pdf
-    from readback import readable  # type: ignore[import-not-found]  # beside this file
-
-    return bytes(readable(pdf))
+    return bytes(runpy.run_path(str(_HERE / "readback.py"))["readable"](pdf))
 
 
 def bound(kind: int, limit: int) -> None:
@@ -53,7 +52,7 @@ def bound(kind: int, limit: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path[:] = [str(_HERE), *sys.argv[2:]]
+    sys.path[:] = sys.argv[2:]
     orders = json.loads(sys.argv[1])
     bound(resource.RLIMIT_AS, orders["max_memory_bytes"])
     bound(resource.RLIMIT_CPU, orders["max_cpu_s"])

@@ -230,7 +230,7 @@ class _Line:
     def add(self, part: re.Match[bytes]) -> None:
         right, down = float(part["x"]) - self._x, self._y - float(part["y"])
         shown = _PLACE.sub(
-            lambda place: b"1 0 0 -1 %.7g %.7g Tm" % (float(place[1]) + right, float(place[2]) + down), part["shown"]
+            lambda place: b"1 0 0 -1 %.9g %.9g Tm" % (float(place[1]) + right, float(place[2]) + down), part["shown"]
         )
         self._last_y = part["y"]
         self._parts.append(part["tag"] + shown + b"EMC\n" if part["tag"] else shown)
