@@ -9,26 +9,25 @@ import re
 import unicodedata
 from functools import cache
 from pathlib import Path
-from typing import Final
 
 from shared.sessions.files.writers.content import clean, is_right_to_left
 
-FONTS: Final = Path(__file__).with_name("fonts")
-_BREAK: Final = "\u200b"  # zero-width space: allows a line break
-_JOINER: Final = "\u200d"
-_UNSEEN: Final = re.compile(
+FONTS = Path(__file__).with_name("fonts")
+_BREAK = "\u200b"  # zero-width space: allows a line break
+_JOINER = "\u200d"
+_UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0001-\U000e01ef]"
 )
 """Joiners, direction marks, variation selectors and tags: they shape their neighbours and are not drawn themselves."""
 
-_LINES: Final = {0x0B: "\n", 0x0C: "\n", 0x85: "\n", 0x2028: "\n", 0x2029: "\n", 0x09: "    "}
-_BREAKS_BY_ITSELF: Final = re.compile(
+_LINES = {0x0B: "\n", 0x0C: "\n", 0x85: "\n", 0x2028: "\n", 0x2029: "\n", 0x09: "    "}
+_BREAKS_BY_ITSELF = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U0001f000-\U0003ffff]"
 )
 """Scripts in which lines break between or inside words anyway (UAX #14), and emoji."""
 
-_NARROW: Final = frozenset("ijlIJ.,:;!|'`()[]{}frt /\\-\"")
-_WIDE: Final = frozenset("mwMW@%&")
+_NARROW = frozenset("ijlIJ.,:;!|'`()[]{}frt /\\-\"")
+_WIDE = frozenset("mwMW@%&")
 
 
 def drawable(text: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -36,21 +36,21 @@ from shared.sessions.files.writers.blocks import (
 from shared.sessions.files.writers.content import Content, ConversationExport, GenerationError
 from shared.sessions.files.writers.pdf.characters import drawable, right_to_left_font, with_breaks
 
-MAX_CHARS: Final = 500_000  # about 150 pages
-_CHILD: Final = Path(__file__).with_name("child.py")
-_MAX_MEMORY_BYTES: Final = 3 * 1024**3  # of addresses; of them it uses about 500 MiB for MAX_CHARS of mixed scripts
-_MAX_CPU_S: Final = 60  # MAX_CHARS of mixed scripts take about 5 s
-_TIMEOUT_S: Final = 120
-_NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_MAX_DEPTH: Final = 8  # of indents, limited by the page width
-_MAX_COLUMNS: Final = 12  # of a drawn table; wider ones are written as lines of text
-_COST_CHARS: Final = 16  # added to the length of each cell or run, even an empty one, since each has a fixed cost
-_POINTS: Final = (18, 15, 13, 12, 11, 11)  # sizes of headings 1..6, as in page.typ
-_TEXT_PT: Final = 493.2  # width of the text: A4 less the margins in page.typ
-_INDENT_PT: Final = 17.0  # 6 mm
-_BODY_POINTS: Final = 10
-_SMALL_POINTS: Final = 9  # of code and tables
-_CELL_INSET_PT: Final = 8.0
+MAX_CHARS = 500_000  # about 150 pages
+_CHILD = Path(__file__).with_name("child.py")
+_MAX_MEMORY_BYTES = 3 * 1024**3  # of addresses; of them it uses about 500 MiB for MAX_CHARS of mixed scripts
+_MAX_CPU_S = 60  # MAX_CHARS of mixed scripts take about 5 s
+_TIMEOUT_S = 120
+_NO_DATE = datetime(2000, 1, 1, tzinfo=UTC)
+_MAX_DEPTH = 8  # of indents, limited by the page width
+_MAX_COLUMNS = 12  # of a drawn table; wider ones are written as lines of text
+_COST_CHARS = 16  # added to the length of each cell or run, even an empty one, since each has a fixed cost
+_POINTS = (18, 15, 13, 12, 11, 11)  # sizes of headings 1..6, as in page.typ
+_TEXT_PT = 493.2  # width of the text: A4 less the margins in page.typ
+_INDENT_PT = 17.0  # 6 mm
+_BODY_POINTS = 10
+_SMALL_POINTS = 9  # of code and tables
+_CELL_INSET_PT = 8.0
 
 _log = logging.getLogger(__name__)
 
