@@ -11,6 +11,7 @@ from pathlib import Path
 
 from devhost.model.options import OVERFLOWS, ModelOptions
 from devhost.model.server import start_server
+from devhost.threads import in_new_thread
 
 try:
     import uvloop
@@ -77,7 +78,7 @@ async def _serve(options: ModelOptions, host: str, port: int, ready_file: Path |
         url = f"http://{host}:{real_port}/v1"
         print(f"offline model ready on {url}", flush=True)
         if ready_file is not None:
-            await asyncio.to_thread(_write_at_once, ready_file, url + "\n")
+            await in_new_thread(lambda: _write_at_once(ready_file, url + "\n"))
         await stop.wait()
     finally:
         await runner.cleanup()

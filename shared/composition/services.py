@@ -31,7 +31,7 @@ from shared.sessions.files.loose import LooseBlobs
 from shared.sessions.files.readers.analysis import Limits
 from shared.sessions.files.stored_images import StoredImages
 from shared.sessions.history.bookmarks import BookmarkService
-from shared.sessions.history.export import ExportService
+from shared.sessions.history.export import LAYOUTS, ExportService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchService
@@ -59,6 +59,7 @@ from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.turns.waiting import TurnWaiter
 from shared.settings import RateLimitFail, Settings, load_settings
 from shared.signing import ApprovalLinks, SigningKeys, derive_key
+from shared.work_pool import WorkPool
 
 _MODEL_PROBE_SECONDS = 15.0
 
@@ -291,7 +292,11 @@ class Services(Stores):
 
     @cached_property
     def exports(self) -> ExportService:
-        return ExportService(self.session_rows, self.history, FileGenerator())
+        return ExportService(self.session_rows, self.history, FileGenerator(), self.layouts)
+
+    @cached_property
+    def layouts(self) -> WorkPool:
+        return WorkPool("exports", LAYOUTS)
 
     @cached_property
     def search(self) -> SearchService:
@@ -328,7 +333,7 @@ class Services(Stores):
         tool_services = ToolServices(
             http=fetcher,
             history=HistorySearch(self.search, PostgresLifecycle(self.pool).is_private),
-            files=ToolFiles(self.attachment_rows, self.attachments, FileGenerator()),
+            files=ToolFiles(self.attachment_rows, self.attachments, FileGenerator(), self.layouts),
         )
         return ToolCallHandler(self.tool_call_rows, self.publisher, tool_services, self.watch, self.audit)
 

@@ -29,6 +29,10 @@ _PATH_SCHEMAS = {
     "user_id": {"type": "string", "minLength": 1, "maxLength": 200},
 }
 """Path parameters whose limits differ from `_ID`."""
+_WAITS = (429, 503)
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds until a retry may succeed", "schema": {"type": "integer", "minimum": 1}}
+}
 _CORRELATION = {"x-correlation-id": {"description": "Names this request in our logs", "schema": {"type": "string"}}}
 
 
@@ -132,6 +136,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
         entry = responses.setdefault(str(status), {"description": "", "headers": _CORRELATION, "content": {}})
         entry["description"] = " or ".join(filter(None, [entry["description"], ", ".join(names)]))
         entry["content"] = {**entry["content"], **_PROBLEM}
+        if status in _WAITS:
+            entry["headers"] = {**entry["headers"], **_RETRY_AFTER}
     return responses
 
 

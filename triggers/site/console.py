@@ -1,14 +1,14 @@
 """The web console's built files: one page and its assets, at the site's root.
 
-Invariant: only files that the build wrote are served. Their Content-Security-Policy forbids inline scripts and styles
-and anything loaded from elsewhere. An asset's name contains its hash, so its content never changes.
+Invariant: no request waits for a thread. A file is read when it is asked for first, and served from memory. Only files
+that the build wrote are served. Their Content-Security-Policy forbids inline scripts and styles, and anything loaded
+from elsewhere. An asset's name contains its hash, so its content never changes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -52,10 +52,10 @@ async def console(req: Request) -> Response:
     """The page. It contains no user data; everything it shows comes from the API."""
     settings = services().settings
     headers = COMMON_HEADERS | {"Content-Security-Policy": page_policy(settings), "Cache-Control": PAGE_CACHE}
-    found = await asyncio.to_thread(_read, DIST / "index.html")
+    found = _page()
     if found is None:
         return _not_built(headers)
-    page = marked(found.plain, auth=settings.auth_mode)
+    page = marked(found, auth=settings.auth_mode)
     etag = f'"{sha256(page).hexdigest()[:32]}"'
     headers["ETag"] = etag
     if req.headers.get("if-none-match") == etag:
@@ -68,7 +68,7 @@ async def console_asset(req: Request) -> Response:
     """A script or style sheet of the page."""
     name = str(req.path_params.get("name", ""))
     match = _ASSET.fullmatch(name)
-    found = await asyncio.to_thread(_asset, name) if match is not None else None
+    found = _asset(name) if match is not None else None
     if match is None or found is None:
         return Response(status_code=404, headers=COMMON_HEADERS | {"Cache-Control": "no-store"})
     headers = COMMON_HEADERS | {"Cache-Control": ASSET_CACHE, "Vary": "Accept-Encoding"}
@@ -130,11 +130,19 @@ def _asset(name: str) -> _File | None:
         return None
 
 
-def _read(path: Path) -> _File | None:
+def _page() -> bytes | None:
+    """The page as the newest build wrote it."""
+    path = DIST / "index.html"
     try:
-        return _File(path.read_bytes(), None)
+        about = path.stat()
     except FileNotFoundError:
         return None
+    return _page_of(path, about.st_mtime_ns, about.st_ino)
+
+
+@lru_cache(1)
+def _page_of(path: Path, _changed_ns: int, _inode: int) -> bytes:
+    return path.read_bytes()
 
 
 _STYLE = """:root{color-scheme:light dark}

@@ -23,9 +23,10 @@ from yarl import URL
 
 from shared import tracing
 from shared.adapters.http.guard import AllowList
-from shared.errors import ErrorCode, ToolFailed, ToolRefused
+from shared.errors import ErrorCode, ToolFailed, ToolRefused, Transient
 from shared.sessions.tools.builtin.http_rules import check_headers, parse_url
 from shared.sessions.tools.services import FetchRequest, FetchResponse
+from shared.work_pool import PoolLimits, WorkPool
 
 MAX_REDIRECTS = 5
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -56,20 +57,39 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SLACK_BYTES = 64 * 1024
 
 
-async def system_lookup(host: str, port: int) -> list[str]:
-    """The operating system's answer. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+def _addresses(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+_LOOKUPS = PoolLimits(threads=8, per_user=2, waiting=64, waiting_per_user=16, wait_s=10, retry_after_s=5)
+
+
+class SystemLookup:
+    """The operating system's answers. A lookup cannot be stopped, so those of one host take two threads at most."""
+
+    def __init__(self, resolve: Callable[[str, int], list[str]] = _addresses) -> None:
+        """resolve: blocks; raises OSError."""
+        self._resolve = resolve
+        self._pool = WorkPool("lookups", _LOOKUPS)
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """Raises OSError."""
+        try:
+            return await self._pool.run(host, lambda: self._resolve(host, port))
+        except Transient as exc:
+            raise OSError(f"the name {host} is being looked up too often") from exc
 
 
 class GuardedHttpFetcher:
     """Implements `HttpFetcher`. Holds nothing open between fetches."""
 
-    def __init__(self, allow: Iterable[str], *, lookup: Lookup = system_lookup) -> None:
-        """allow: `host[:port]` entries. Raises ConfigError, which names the invalid entry."""
+    def __init__(self, allow: Iterable[str], *, lookup: Lookup | None = None) -> None:
+        """allow: `host[:port]` entries. Raises ConfigError, which names the invalid entry. lookup: None:
+        the operating system's.
+        """
         self._allow = AllowList(allow)
-        self._lookup = lookup
+        self._lookup = lookup or SystemLookup()
 
     async def fetch(self, request: FetchRequest) -> FetchResponse:
         """Make the request. Raises ToolRefused (policy), ToolFailed (no answer, TOOL_TIMEOUT)."""

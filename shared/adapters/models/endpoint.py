@@ -25,6 +25,7 @@ from shared.adapters.models.refusals.refusal import MAX_BODY_BYTES, Refusal, rea
 from shared.errors import ErrorCode, Transient
 from shared.sessions.llm.registry import ModelApi
 from shared.settings import Settings
+from shared.work_pool import in_new_thread
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class ModelEndpoint:
         async with self._opening:
             if self._session is None:
                 # In a thread: reading the system's certificates takes some milliseconds.
-                context, proxy = await asyncio.to_thread(lambda: (_tls(), _proxy_for(self._root)))
+                context, proxy = await in_new_thread(lambda: (_tls(), _proxy_for(self._root)))
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(ssl=context, limit=0),  # bounded by the number of concurrent turns
                     cookie_jar=aiohttp.DummyCookieJar(),

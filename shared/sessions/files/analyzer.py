@@ -7,7 +7,6 @@ than `Limits` allow.
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from shared.sessions.files.readers.analysis import (
     Deadline,
     Job,
     Limits,
+    Stop,
     Strategy,
     malformed,
     too_large,
@@ -32,6 +32,11 @@ from shared.sessions.files.readers.pptx import PptxStrategy
 from shared.sessions.files.readers.text import MarkdownStrategy, TextStrategy
 from shared.sessions.files.readers.xlsx import XlsxStrategy
 from shared.sessions.models import FileKind
+from shared.work_pool import PoolLimits, WorkPool
+
+ANALYSES = PoolLimits(threads=2, per_user=1, waiting=64, waiting_per_user=8, wait_s=30, retry_after_s=10)
+"""Two at once: with `Limits.max_child_memory_bytes` each, they fit an instance of 2 GB beside the app
+(`devtools/sizing/memory.py`)."""
 
 _DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
     # Binary signatures first, then text formats from the strictest grammar to none.
@@ -50,17 +55,29 @@ _DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
 
 
 class FileAnalyzer:
-    """Chooses a strategy by content and runs it within limits. Holds no state between files."""
+    """Chooses a strategy by content and runs it within limits."""
 
-    def __init__(self, limits: Limits | None = None, strategies: Sequence[Strategy] = _DEFAULT_STRATEGIES) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        strategies: Sequence[Strategy] = _DEFAULT_STRATEGIES,
+        *,
+        pool: WorkPool | None = None,
+    ) -> None:
+        """pool: where `analyze_async` runs; None: a pool of its own."""
         self._limits = limits or Limits()
         self._strategies = tuple(strategies)
+        self._pool = pool or WorkPool("files", ANALYSES)
 
-    def analyze(self, file: BinaryIO) -> Analysis:
+    def admit(self, user_id: str) -> None:
+        """Refuse a file of this user before its bytes are read. Raises Transient (RATE_LIMITED)."""
+        self._pool.check(user_id)
+
+    def analyze(self, file: BinaryIO, stop: Stop | None = None) -> Analysis:
         """Analyse a seekable binary file, such as a spooled temporary file. The file stays open.
 
         Blocks for up to `timeout_s`: call it in a thread, or call `analyze_async`. An unknown kind is not an error, but
-        `FileKind.BINARY` with a warning. Raises AnalysisError.
+        `FileKind.BINARY` with a warning. stop: ends it early. Raises AnalysisError.
         """
         limits = self._limits
         size_bytes = file.seek(0, io.SEEK_END)
@@ -68,7 +85,7 @@ class FileAnalyzer:
             raise too_large(f"The file has {size_bytes} bytes; at most {limits.max_bytes} are allowed.")
         if size_bytes == 0:
             raise malformed("The file is empty.")
-        job = Job(file, size_bytes, limits, Deadline(limits.timeout_s))
+        job = Job(file, size_bytes, limits, Deadline(limits.timeout_s, stop=stop))
         for strategy in self._strategies:
             job.deadline.check()
             if strategy.recognise(job):
@@ -80,6 +97,10 @@ class FileAnalyzer:
             warnings=("The kind of this file is unknown; its content was not read.",),
         )
 
-    async def analyze_async(self, file: BinaryIO) -> Analysis:
-        """`analyze` in a thread, so that it does not block the event loop."""
-        return await asyncio.to_thread(self.analyze, file)
+    async def analyze_async(self, file: BinaryIO, user_id: str) -> Analysis:
+        """`analyze` in a thread of the pool. When the caller is cancelled, the analysis ends early.
+
+        Also raises Transient (RATE_LIMITED).
+        """
+        stop = Stop()
+        return await self._pool.run(user_id, lambda: self.analyze(file, stop), stop=stop.set)

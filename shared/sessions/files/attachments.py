@@ -134,7 +134,8 @@ class AttachmentService:
     async def admit(self, session_id: str, principal: Principal) -> None:
         """Check that the session accepts files, before the bytes of one are read.
 
-        Raises NotFound, Gone, InvalidState, InvalidInput (MESSAGE_TOO_LONG: the session is full).
+        Raises NotFound, Gone, InvalidState, InvalidInput (MESSAGE_TOO_LONG: the session is full), Transient
+        (RATE_LIMITED: too many files wait to be analysed).
         """
         record = await self._sessions.get(session_id, principal.user_id)
         if not record.may_write:
@@ -145,6 +146,7 @@ class AttachmentService:
         used = await self._rows.usage(session_id)
         if used.files >= MAX_FILES or used.bytes >= MAX_SESSION_BYTES:
             raise session_full()
+        self._analyzer.admit(principal.user_id)
 
     def spool(self) -> Spool:
         """A buffer for the bytes of one file."""
@@ -161,7 +163,7 @@ class AttachmentService:
         self, session_id: str, user_id: str, spool: Spool, claimed_name: str | None, *, tool_call_id: str | None = None
     ) -> AttachmentRecord:
         """`add` for callers that have checked access. If `tool_call_id` made a file before, returns that file."""
-        analysis = storable(await self._analyzer.analyze_async(spool.file))
+        analysis = storable(await self._analyzer.analyze_async(spool.file, user_id))
         now = datetime.now(UTC)
         attachment_id = new_id()
         new = NewAttachment(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from shared.sessions.files.attachments import AttachmentRepository, AttachmentService
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.spool import Spool
 from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.tools.services import FileText, FileToMake, MadeFile
+from shared.work_pool import WorkPool
 
 
 class ToolFiles:
     """Does not check access: a tool runs for a user whose access was checked when the turn began."""
 
-    def __init__(self, rows: AttachmentRepository, attachments: AttachmentService, generator: FileGenerator) -> None:
+    def __init__(
+        self, rows: AttachmentRepository, attachments: AttachmentService, generator: FileGenerator, pool: WorkPool
+    ) -> None:
+        """pool: where files are laid out."""
         self._rows = rows
         self._attachments = attachments
         self._generator = generator
+        self._pool = pool
 
     async def read(self, session_id: str, attachment_id: str, *, start: int, chars: int) -> FileText | None:
         record = await self._rows.part(session_id, attachment_id, start=start, chars=chars)
@@ -41,8 +44,8 @@ class ToolFiles:
         made = await self._rows.of_call(wanted.session_id, wanted.tool_call_id)
         if made is None:
             with self._attachments.spool() as spool:
-                # In a thread: laying out a PDF takes seconds and must not block the event loop.
-                await asyncio.to_thread(self._write, wanted, spool)
+                # Laying out a PDF takes seconds.
+                await self._pool.run(wanted.user_id, lambda: self._write(wanted, spool))
                 made = await self._attachments.keep(
                     wanted.session_id, wanted.user_id, spool, wanted.name, tool_call_id=wanted.tool_call_id
                 )

@@ -19,6 +19,7 @@ from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.stored_images import StoredImages
+from shared.sessions.history.export import LAYOUTS
 from shared.sessions.llm.conversation import ModelImage, UserSaid
 from shared.sessions.models import FileKind, NewMessage, SessionConfig, TurnStatus
 from shared.sessions.records.pages import MessageFilter, Page
@@ -29,6 +30,7 @@ from shared.sessions.tools.builtin.generate_file import generate_file
 from shared.sessions.tools.builtin.read_attachment import read_attachment
 from shared.sessions.tools.files import ToolFiles
 from shared.sessions.tools.services import ToolServices
+from shared.work_pool import WorkPool
 from tests.integration.domain import OWNER, STRANGER, Stores, envelopes
 from tests.unit.files.documents import png
 
@@ -177,7 +179,7 @@ async def test_images_are_read_for_models_that_see_and_nothing_else_is(
 
 @pytest.fixture
 def files(rows: PostgresAttachments, attachments: AttachmentService) -> ToolFiles:
-    return ToolFiles(rows, attachments, FileGenerator())
+    return ToolFiles(rows, attachments, FileGenerator(), WorkPool("files", LAYOUTS))
 
 
 def context(files: ToolFiles, session_id: str, call_id: str = "call-1", user: str = OWNER) -> ToolContext:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Generator
 from dataclasses import replace
 
 import orjson
@@ -14,11 +15,12 @@ import pytest
 from shared.errors import ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
 from shared.sessions.files.generator import FileGenerator
-from shared.sessions.files.writers.content import FileFormat
-from shared.sessions.history.export import MAX_LAID_OUT_MESSAGES, ExportService
+from shared.sessions.files.writers.content import Content, FileFormat
+from shared.sessions.history.export import LAYOUTS, MAX_LAID_OUT_MESSAGES, ExportService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.models import FinishReason, Message
 from shared.sessions.records.pages import MessageFilter, Page
+from shared.work_pool import WorkPool, in_new_thread
 from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, result_of
 
 pytestmark = pytest.mark.integration
@@ -97,6 +99,74 @@ async def test_pages_are_read_as_the_file_is_taken(
     assert history.pages <= 2
 
 
+async def test_a_file_that_takes_too_long_to_lay_out_is_refused_and_frees_its_thread(
+    stores: Stores, history: CountedHistory
+) -> None:
+    session_id = await long_session(stores, 2)
+    exports = ExportService(stores.sessions, history, FileGenerator(), layout_s=0)
+    for _ in range(3):
+        with pytest.raises(InvalidInput, match="longer than 0 seconds"):
+            await anext((await exports.export(session_id, ANN, FileFormat.PDF)).pieces)
+
+
+class GatedGenerator(FileGenerator):
+    """A file of two pieces; the first is ready when the gate opens."""
+
+    def __init__(self) -> None:
+        self.began, self.gate, self.closed = threading.Event(), threading.Event(), threading.Event()
+
+    def chunks(self, content: Content, file_format: FileFormat) -> Generator[bytes]:
+        try:
+            self.began.set()
+            assert self.gate.wait(60)
+            yield b"one"
+            yield b"two"
+        finally:
+            self.closed.set()
+
+
+async def test_one_users_exports_hold_up_nobody_elses_and_are_refused_beyond_their_queue(
+    stores: Stores, history: CountedHistory
+) -> None:
+    mine = await stores.session(name="Mine")
+    await stores.share(mine.id, WRITER, "write")
+    gated, pool = GatedGenerator(), WorkPool("exports", LAYOUTS)
+    slow = ExportService(stores.sessions, history, gated, pool)
+    quick = ExportService(stores.sessions, history, FileGenerator(), pool)
+    taken = LAYOUTS.per_user + LAYOUTS.waiting_per_user
+
+    async def first_piece() -> bytes:
+        return await anext((await slow.export(mine.id, ANN, FileFormat.MD)).pieces)
+
+    waiting, refused = {asyncio.create_task(first_piece()) for _ in range(24)}, []
+    while len(refused) < 24 - taken:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        refused += [task.exception() for task in done]
+    others = await quick.export(mine.id, Principal(WRITER, frozenset()), FileFormat.MD)
+
+    assert b"".join([piece async for piece in others.pieces]).startswith(b"# Mine")
+    assert {(error.code, error.retry_after_s) for error in refused} == {(ErrorCode.RATE_LIMITED, LAYOUTS.retry_after_s)}
+    gated.gate.set()
+    assert await asyncio.gather(*waiting) == [b"one"] * taken
+    pool.close()
+
+
+async def test_an_export_whose_reader_left_closes_its_file_when_its_thread_is_done(
+    stores: Stores, history: CountedHistory
+) -> None:
+    session_id = await long_session(stores, 2)
+    gated = GatedGenerator()
+    export = await ExportService(stores.sessions, history, gated).export(session_id, ANN, FileFormat.MD)
+    reading = asyncio.ensure_future(anext(export.pieces))
+    assert await in_new_thread(lambda: gated.began.wait(30))
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert not gated.closed.is_set()
+    gated.gate.set()
+    assert await in_new_thread(lambda: gated.closed.wait(30))
+
+
 @pytest.mark.parametrize("file_format", [FileFormat.PDF, FileFormat.DOCX])
 @pytest.mark.parametrize(("messages", "chars"), [(MAX_LAID_OUT_MESSAGES + 1, 10), (41, 10_000)])
 async def test_conversation_too_long_to_be_laid_out_is_refused_before_the_first_byte(
@@ -158,7 +228,8 @@ async def test_author_of_an_older_message_is_who_its_turn_ran_for(stores: Stores
 
 async def test_many_exports_at_once_all_end(stores: Stores, exports: ExportService) -> None:
     session_id = await long_session(stores, 300)
-    files = [await exports.export(session_id, ANN, FileFormat.HTML) for _ in range(12)]
+    most = LAYOUTS.per_user + LAYOUTS.waiting_per_user
+    files = [await exports.export(session_id, ANN, FileFormat.HTML) for _ in range(most)]
     made = await asyncio.gather(*(whole(file.pieces) for file in files))
     assert len({len(file) for file in made}) == 1
 

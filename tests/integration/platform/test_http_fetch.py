@@ -8,6 +8,7 @@ import gzip
 import re
 import socket
 import ssl
+import threading
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from shared.adapters.http.fetch import GuardedHttpFetcher, system_lookup
+from shared.adapters.http.fetch import GuardedHttpFetcher, SystemLookup
 from shared.errors import ErrorCode, ToolFailed, ToolRefused
 from shared.sessions.tools.services import FetchRequest, FetchResponse
 
@@ -225,7 +226,25 @@ async def test_a_name_without_an_address_and_a_closed_port_are_plain_failures() 
 
 
 async def test_the_systems_lookup_knows_localhost() -> None:
-    assert set(await system_lookup("localhost", 80)) <= {"127.0.0.1", "::1"}
+    assert set(await SystemLookup()("localhost", 80)) <= {"127.0.0.1", "::1"}
+
+
+async def test_a_name_whose_lookup_hangs_holds_up_no_other_name() -> None:
+    gate = threading.Event()
+
+    def resolve(host: str, port: int) -> list[str]:
+        if host.startswith("slow"):
+            assert gate.wait(60)
+        return ["203.0.113.1"]
+
+    lookup = SystemLookup(resolve)
+    slow = [asyncio.create_task(lookup("slow.example.com", 80)) for _ in range(40)]
+    _, waiting = await asyncio.wait(slow, return_when=asyncio.FIRST_EXCEPTION)
+    assert await lookup("quick.example.com", 80) == ["203.0.113.1"]
+    assert waiting
+    gate.set()
+    ended = await asyncio.gather(*slow, return_exceptions=True)
+    assert {type(answer) for answer in ended} == {list, OSError}
 
 
 # Redirects. ------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def test_damaged_files_are_refused_with_a_sentence(data: bytes) -> None:
 async def test_a_spooled_file_stays_open_and_the_callers(max_size: int) -> None:
     with tempfile.SpooledTemporaryFile(max_size) as file:
         file.write(b"a,b\n1,2\n")
-        analysis = await FileAnalyzer().analyze_async(file)  # type: ignore[arg-type]  # typeshed: not quite a BinaryIO
+        analysis = await FileAnalyzer().analyze_async(file, "ann")  # type: ignore[arg-type]  # typeshed: not quite a BinaryIO
         assert analysis.kind is FileKind.CSV
         file.seek(0)
         assert file.read() == b"a,b\n1,2\n"

@@ -6,8 +6,10 @@ Invariant: every strategy works within one `Limits` and one `Deadline`. A file t
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
@@ -33,7 +35,7 @@ class Limits:
     max_xml_names: int = 2_000  # different names of elements and attributes: the parser stores each
     max_json_depth: int = 128
     max_json_values: int = 300_000  # each costs some 60 bytes or more once parsed
-    max_child_memory_bytes: int = 768 * 1024 * 1024  # address space of the process that reads a PDF
+    max_child_memory_bytes: int = 512 * 1024 * 1024  # address space of the process that reads a PDF
     timeout_s: float = 20.0  # wall clock of the whole analysis
 
 
@@ -65,17 +67,48 @@ def too_large(message: str) -> AnalysisError:
     return AnalysisError(ErrorCode.MESSAGE_TOO_LONG, message)
 
 
+class Stop:
+    """Ends an analysis early, from another thread: its caller has left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._actions: list[Callable[[], None]] = []
+        self.is_set = False
+
+    def set(self) -> None:
+        with self._lock:
+            self.is_set = True
+            for action in self._actions:
+                action()
+
+    @contextmanager
+    def calls(self, action: Callable[[], None]) -> Iterator[None]:
+        """Call `action` when set meanwhile, or now if set before. It must not block."""
+        with self._lock:
+            self._actions.append(action)
+            if self.is_set:
+                action()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._actions.remove(action)
+
+
 class Deadline:
     """The time by which an analysis must end. A thread cannot be killed, so loops check it."""
 
-    def __init__(self, timeout_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, timeout_s: float, *, stop: Stop | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
         self._timeout_s = timeout_s
         self._at = clock() + timeout_s
+        self.stop = stop or Stop()
 
     def check(self) -> None:
-        """Raise AnalysisError once the time is over."""
-        if self._clock() >= self._at:
+        """Raise AnalysisError once the time is over, or the analysis stopped."""
+        if self.stop.is_set or self._clock() >= self._at:
             raise self.expired()
 
     def remaining_s(self) -> float:

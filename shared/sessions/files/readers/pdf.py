@@ -1,7 +1,8 @@
 """PDF documents, read in a child process.
 
 Invariant: a hostile PDF can make its reader loop or unpack without end, and a thread cannot be stopped. So a child
-process with a bounded address space reads it and is killed at the deadline; this process only holds the capped text.
+process with a bounded address space reads it, at a lower priority than the app; it is killed at the deadline, or when
+the caller leaves. This process only holds the capped text.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import orjson
 
 from shared.sessions.files.readers.analysis import (
     Analysis,
+    AnalysisError,
     Job,
     malformed,
     too_large,
@@ -45,22 +47,24 @@ class PdfStrategy:
             job.file.seek(0)
             shutil.copyfileobj(job.file, file)
             file.seek(0)
-            try:
-                done = subprocess.run(  # noqa: S603 - our own program, no shell, no user input in the arguments
-                    # The platform adds packages to the path at run time, so the child needs to be told.
-                    [sys.executable, "-I", "-X", "utf8", str(_CHILD), orders, *filter(None, sys.path)],
-                    stdin=file,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    env={},  # no secrets of this application
-                    timeout=job.deadline.remaining_s(),
-                    check=False,
-                )
-            except subprocess.TimeoutExpired as exc:
-                raise job.deadline.expired() from exc
-        if done.returncode != 0 or not done.stdout:
+            child = subprocess.Popen(  # noqa: S603 - our own program, no shell, no user input in the arguments
+                # The platform adds packages to the path at run time, so the child needs to be told.
+                [sys.executable, "-I", "-X", "utf8", str(_CHILD), orders, *filter(None, sys.path)],
+                stdin=file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={},  # no secrets of this application
+            )
+            with child, job.deadline.stop.calls(child.kill):
+                try:
+                    answer, _ = child.communicate(timeout=job.deadline.remaining_s())
+                except (subprocess.TimeoutExpired, AnalysisError) as exc:
+                    raise job.deadline.expired() from exc
+                finally:
+                    child.kill()  # leaving the block waits for its end
+        if child.returncode != 0 or not answer:
             raise too_large("The PDF needs more memory or time than allowed.")
-        return _analysis(job, done.stdout)
+        return _analysis(job, answer)
 
 
 def _analysis(job: Job, answer: bytes) -> Analysis:
