@@ -86,6 +86,13 @@ param sessionIdleDays int = 0
 @minValue(0)
 param sessionRetentionDays int = 0
 
+@description('Input and output tokens of one user per day (UTC); 0: no limit.')
+@minValue(0)
+param userDailyTokens int = 2000000
+
+@description('US dollars of one user per day (UTC), by the prices of the models; 0: no limit. The model needs a known price.')
+param userDailyCostUsd string = '0'
+
 // ----------------------------------------------------------------------------------------------------------- variables
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
@@ -366,6 +373,8 @@ module app 'modules/app/app.bicep' = {
     authClientId: authClientId
     sessionIdleDays: sessionIdleDays
     sessionRetentionDays: sessionRetentionDays
+    userDailyTokens: userDailyTokens
+    userDailyCostUsd: userDailyCostUsd
   }
 }
 

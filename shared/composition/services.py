@@ -321,6 +321,7 @@ class Services(Stores):
             api_of=self.settings.api_of,
             windows=self.windows,
             compactor=Compactor(self.model, self.step_rows, registry),
+            reservations=self.step_rows,
         )
         return SessionAgentBridge(self.step_rows, executor, self.publisher, self.sender, self.watch)
 

@@ -9,12 +9,13 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Literal, overload
+from datetime import UTC, datetime
+from typing import Literal, Protocol, overload
 
 from shared.errors import ErrorCode, ModelFailed
 from shared.sessions.context.compaction import Compactor
 from shared.sessions.context.window import BYTES_PER_TOKEN
-from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits
+from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits, Reservation, Wanted
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import (
     ContextOverflow,
@@ -38,6 +39,13 @@ from shared.sessions.tools.registry import Tool
 
 log = logging.getLogger(__name__)
 
+
+class Reservations(Protocol):
+    async def reserve(self, start: StepStart, wanted: Wanted, limits: DailyLimits, *, now: datetime) -> Reservation:
+        """What the step reserves of its user's day instead of what it had; nothing where others leave too little."""
+        ...
+
+
 _MAX_FITS = 5
 """Tries to fit a conversation into a window that the server tells only by refusing."""
 
@@ -59,9 +67,12 @@ class AgentExecutor:
         api_of: Callable[[str], ModelApi] = lambda _: ModelApi.CHAT,
         windows: Windows | None = None,
         compactor: Compactor | None = None,
+        reservations: Reservations | None = None,
     ) -> None:
         """images: for agents that see; None: nobody does. api_of: for models whose agent does not say. compactor: None:
-        what does not fit is left out."""
+        what does not fit is left out. reservations: for steps that reserve a part of the user's day."""
+        self.limits = limits
+        self._reservations = reservations
         self._llm = llm
         self._registry = registry or ModelRegistry()
         self._windows = windows or Windows()
@@ -123,8 +134,13 @@ class AgentExecutor:
                     room=self._requests.room(start, tools),
                     api=self._requests.api(start.plan),
                     allowance=self._allowance.writes,
+                    reserve=self._reserve,
                 )
             request, asked = await self._requests.build(start, tools, correction)
+            reserving = await self._reserve(start, asked)
+            if reserving is not start:
+                start = reserving
+                request, asked = await self._requests.build(start, tools, correction)
             written = 0
             try:
                 async with aclosing(self._events(request)) as events:
@@ -156,6 +172,19 @@ class AgentExecutor:
         raise ModelFailed(
             ErrorCode.TOKEN_LIMIT, "What is asked is longer than the model can read. Send a shorter message."
         )
+
+    async def _reserve(self, start: StepStart, reads: int) -> StepStart:
+        """The same step, or with a larger reservation for a call that reads about so much.
+
+        Raises Transient (RATE_LIMITED) when others have reserved it, BudgetExceeded, ModelFailed.
+        """
+        wanted = self._allowance.wanted(start, reads=reads)
+        if wanted is None or self._reservations is None:
+            return start
+        reservation = await self._reservations.reserve(start, wanted, self.limits, now=datetime.now(UTC))
+        start = replace(start, reservation=reservation)
+        self._allowance.writes(start, reads=reads)  # raises where nothing was given
+        return start
 
     def _end(self, end: ModelEnd, request: ModelRequest, asked: int, written: int) -> ModelEnd:
         """With what was used: estimated, where the server did not say, so that budgets bind."""

@@ -14,6 +14,7 @@ from typing import Protocol
 from shared.errors import AppError
 from shared.principal import Principal
 from shared.sessions.events import EventTarget
+from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits
 from shared.sessions.models import (
     Concurrency,
     Message,
@@ -200,14 +201,23 @@ class TurnRepository(Protocol):
 
 class StepRepository(Protocol):
     async def begin_step(
-        self, turn_id: str, step: int, *, message_id: str, now: datetime, quiet_until: datetime
+        self,
+        turn_id: str,
+        step: int,
+        *,
+        message_id: str,
+        now: datetime,
+        quiet_until: datetime,
+        limits: DailyLimits = NO_DAILY_LIMITS,
     ) -> StepStart | StoredStep | StepClosed | StepHeld:
         """Start the step, return it as stored (under a higher attempt), or say that the turn is over or held.
-        quiet_until: the turn is not missed before then."""
+        quiet_until: the turn is not missed before then, and what it reserves of the user's day ends then. limits: of
+        that day."""
         ...
 
     async def save_step(self, result: StepResult) -> bool:
-        """Store what a step made, and count what it used. False when this attempt is no longer the newest."""
+        """Store what a step made, count what it used, and free what it reserved. False when this attempt is no longer
+        the newest."""
         ...
 
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
@@ -216,7 +226,7 @@ class StepRepository(Protocol):
         ...
 
     async def note_pause(self, turn_id: str, until: datetime) -> None:
-        """The turn is silent on purpose until then: its model is asked again."""
+        """The turn is silent on purpose until then, and reserves nothing: its model is asked again."""
         ...
 
     async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:

@@ -105,6 +105,8 @@ def test_every_literal_of_infra_is_a_value_the_code_takes() -> None:
         "SESSION_RETENTION_DAYS": "365",
         "TABLES_ENDPOINT": "https://st.table.core.windows.net/",
         "TOOLS_HTTP_ALLOW": "",
+        "USER_DAILY_COST_USD": "20",
+        "USER_DAILY_TOKENS": "2000000",
     }
     values = {"WEBSITE_AUTH_ENABLED": "true"}
     for name, value in _infra().items():

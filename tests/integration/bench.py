@@ -226,6 +226,7 @@ async def bench_maker(stores: Stores, publisher: SessionEventPublisher) -> Async
                 limits=limits,
                 registry=registry,
                 compactor=Compactor(model, stores.steps, registry) if compacts else None,
+                reservations=stores.steps,
             )
             pages = Pages()
             return Bench(

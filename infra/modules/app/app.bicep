@@ -35,6 +35,8 @@ param approvalWebhookUrl string
 param authClientId string
 param sessionIdleDays int
 param sessionRetentionDays int
+param userDailyTokens int
+param userDailyCostUsd string
 
 resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
@@ -167,8 +169,8 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     RATE_LIMIT_BURST: '100'
     RATE_LIMIT_FAIL: 'open'
     STREAMS_PER_USER: '20'
-    USER_DAILY_TOKENS: '0'
-    USER_DAILY_COST_USD: '0'
+    USER_DAILY_TOKENS: string(userDailyTokens)
+    USER_DAILY_COST_USD: userDailyCostUsd
     // ---- tools
     TOOLS_HTTP_ALLOW: toolsHttpAllow
     // ---- traces: to Application Insights with the app's identity, where the host also reports every function; or to

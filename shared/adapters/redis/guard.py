@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
+from shared.adapters.azure.entra import TokenUnavailable
 from shared.errors import CacheUnavailable
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOST = (RedisError, OSError, AttributeError, RuntimeError)
-"""What a lost connection raises. The last two come from asyncio's own transport when redis-py writes to one that was
-reset: `writelines` of CPython 3.13 then registers a writer at a loop that is gone."""
+LOST = (RedisError, OSError, TokenUnavailable, AttributeError, RuntimeError)
+"""What a lost connection raises, or one that cannot be opened without a token. The last two come from asyncio's own
+transport when redis-py writes to one that was reset: `writelines` of CPython 3.13 then registers a writer at a loop
+that is gone."""
 ANSWER_S = 1.0
 """Timeout of a call while Redis answers pings: well above a loaded Redis's response time."""
 PATIENCE_S = 0.3

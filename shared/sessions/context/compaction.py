@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -75,6 +75,10 @@ class SummaryRepository(Protocol):
         ...
 
 
+async def _reserve_nothing(start: StepStart, _: int) -> StepStart:
+    return start
+
+
 class Compactor:
     """Makes summaries when the context gets too long."""
 
@@ -92,12 +96,13 @@ class Compactor:
         room: int,
         api: ModelApi,
         allowance: Callable[[StepStart], int | None] = lambda _: None,
+        reserve: Callable[[StepStart, int], Awaitable[StepStart]] = _reserve_nothing,
     ) -> StepStart:
         """The step with a summary in place of older turns if its context is too long; else the same step.
 
         room: estimated tokens available for the conversation. api: the API of the turn's model. allowance: called
         before each summary for the most output tokens that the budgets leave; if it raises BudgetExceeded, no summary
-        is made.
+        is made. reserve: called before that, with how much the summary reads.
         """
         share = start.plan.compact_at
         if share is None or start.turn_id in self._given_up or room < _LEAST_ROOM:
@@ -110,13 +115,15 @@ class Compactor:
             if not older:
                 return start
             try:
+                start = await reserve(start, min(room, sum(message.tokens for message in older)))
                 most = allowance(start)
             except BudgetExceeded:
                 return start  # the model call for the answer raises it again
             if most is not None and most < MIN_SUMMARY_TOKENS:
                 return start
             summary, usage = await self._summarise(start, older, room, api, most)
-            start = replace(start, used=start.used.plus(usage), spent=start.spent.plus(usage))
+            reservation = start.reservation and start.reservation.less(usage)
+            start = replace(start, used=start.used.plus(usage), spent=start.spent.plus(usage), reservation=reservation)
             if summary is None:
                 self._give_up(start.turn_id)
                 return start

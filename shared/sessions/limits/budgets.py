@@ -1,18 +1,19 @@
 """Token and cost budgets of a turn, of a session, and of a user's day: pure rules, without a store or a clock.
 
 Invariant: a model call begins only while no budget is used up, and its answer is limited to what the tightest budget
-leaves. So a budget can be overdrawn at most by the input of one call. A user's daily budget can also be overdrawn by
-concurrent calls, since usage is written when a step is stored. Usage is what the model reports, or an estimate if it
-reports none. Before a call, an estimate only shortens the answer; it never refuses a call that the budget would cover.
+leaves. So a budget can be overdrawn at most by the input of one call. Turns of a session run one at a time, those of a
+user side by side: each step reserves its part of the day first, and waits where others have reserved the rest.
+Only a step that is alone may read more than it has reserved. Usage is what the model reports, or an estimate if it
+reports none. An estimate only shortens the answer; it never refuses a call that the budget would cover.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
-from shared.errors import BudgetExceeded, ErrorCode
+from shared.errors import AppError, BudgetExceeded, ErrorCode, Transient
 from shared.sessions.models import Usage
 
 _MILLION = 1_000_000
@@ -87,11 +88,49 @@ NO_DAILY_LIMITS = DailyLimits()
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """A turn's part of its user's day, while its step runs.
+
+    tokens, cost_usd: None without that limit; 0 when nothing was free. others_...: what other turns have reserved.
+    """
+
+    tokens: int | None = None
+    cost_usd: Decimal | None = None
+    others_tokens: int = 0
+    others_cost_usd: Decimal = Decimal(0)
+
+    @property
+    def is_alone(self) -> bool:
+        return not self.others_tokens and not self.others_cost_usd
+
+    def less(self, usage: Usage) -> Reservation:
+        """What is left of it."""
+        tokens = None if self.tokens is None else max(0, self.tokens - usage.input_tokens - usage.output_tokens)
+        spent = Decimal(str(usage.cost_usd or 0))
+        cost = None if self.cost_usd is None else max(Decimal(0), self.cost_usd - spent)
+        return replace(self, tokens=tokens, cost_usd=cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a call needs of the day: at least, else it waits for others; and at most."""
+
+    least_tokens: int
+    most_tokens: int
+    least_cost_usd: Decimal | None
+    most_cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """US dollars per million tokens."""
 
     input_usd: float
     output_usd: float
+
+    def of(self, reads: int, writes: int) -> Decimal:
+        """US dollars of a call."""
+        return (Decimal(str(self.input_usd)) * reads + Decimal(str(self.output_usd)) * writes) / _MILLION
 
 
 def usage_day(now: datetime) -> date:
@@ -99,10 +138,11 @@ def usage_day(now: datetime) -> date:
     return now.astimezone(UTC).date()
 
 
-def answer_allowance(budgets: TokenBudgets, used: TokensUsed, *, reads: int) -> int | None:
+def answer_allowance(budgets: TokenBudgets, used: TokensUsed, *, reads: int, reserved: int | None = None) -> int | None:
     """Most output tokens of a model call with about `reads` input tokens; None: no budget is set.
 
-    Raises BudgetExceeded when the call must not begin: TOKEN_LIMIT, or RATE_LIMITED for the user's day.
+    reserved: of the user's day; None: nothing has to be reserved. Raises BudgetExceeded when the call must not begin:
+    TOKEN_LIMIT, or RATE_LIMITED for the user's day; Transient (RATE_LIMITED) when others have reserved what is left.
     """
     allowance: int | None = None
     for budget, spent, refusal in (
@@ -115,13 +155,19 @@ def answer_allowance(budgets: TokenBudgets, used: TokensUsed, *, reads: int) -> 
         left = budget - spent
         if left < 1:
             raise refusal(budget)
+        if refusal is _day_spent and reserved is not None:
+            left = min(left, reserved)
+            if left < 1:
+                raise day_reserved()
         answer = max(left - reads, min(left, SHORT_ANSWER_TOKENS))
         allowance = answer if allowance is None else min(allowance, answer)
     return allowance
 
 
-def affordable_tokens(budgets: MoneyBudgets, spent: MoneySpent, price: Price, *, reads: int) -> int | None:
-    """Like `answer_allowance`, for cost budgets. Raises BudgetExceeded."""
+def affordable_tokens(
+    budgets: MoneyBudgets, spent: MoneySpent, price: Price, *, reads: int, reserved: Decimal | None = None
+) -> int | None:
+    """Like `answer_allowance`, for cost budgets. Raises BudgetExceeded, Transient."""
     allowance: int | None = None
     for budget, used, refusal in (
         (budgets.turn, spent.turn, _turn_paid),
@@ -133,6 +179,10 @@ def affordable_tokens(budgets: MoneyBudgets, spent: MoneySpent, price: Price, *,
         left = Decimal(str(budget)) - used
         if left <= 0:
             raise refusal(budget)
+        if refusal is _day_paid and reserved is not None:
+            left = min(left, reserved)
+            if left <= 0:
+                raise day_reserved()
         if not price.output_usd:
             continue
         per_token = Decimal(str(price.output_usd)) / _MILLION
@@ -166,6 +216,19 @@ def seconds_to_next_day(now: datetime) -> float:
     """Seconds until the next UTC day."""
     midnight = datetime.combine(usage_day(now) + timedelta(days=1), time(), UTC)
     return (midnight - now).total_seconds()
+
+
+_RESERVED_RETRY_S = 15.0
+"""With `MAX_MODEL_TRIES` a turn waits a minute for others; few answers take longer."""
+
+
+def day_reserved() -> AppError:
+    """Other turns of the user have reserved what is left of the day. They may use less."""
+    return Transient(
+        ErrorCode.RATE_LIMITED,
+        "What is left of your budget of today is reserved by your other turns that are being answered.",
+        retry_after_s=_RESERVED_RETRY_S,
+    )
 
 
 def _turn_paid(budget: float) -> BudgetExceeded:

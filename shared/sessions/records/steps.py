@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from shared.sessions.events import EventTarget
-from shared.sessions.limits.budgets import NOTHING_SPENT, NOTHING_USED, MoneySpent, TokensUsed
+from shared.sessions.limits.budgets import NOTHING_SPENT, NOTHING_USED, MoneySpent, Reservation, TokensUsed
 from shared.sessions.models import (
     FinishReason,
     JsonObject,
@@ -79,6 +79,10 @@ class StepStart:
     max_session_cost_usd: float | None = None
     declined_digests: frozenset[str] = frozenset()
     """Digests of calls of this turn that were rejected or timed out."""
+    quiet_until: datetime | None = None
+    """When the step has ended at the latest."""
+    reservation: Reservation | None = None
+    """None: nothing has to be reserved."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ class ModelAsker:
         """An attempt of a step. message_id: for its answer, if it has none yet."""
         now = datetime.now(UTC)
         quiet_until = now + timedelta(seconds=self._answer_seconds)
-        return await self._steps.begin_step(turn_id, step, message_id=message_id, now=now, quiet_until=quiet_until)
+        return await self._steps.begin_step(
+            turn_id, step, message_id=message_id, now=now, quiet_until=quiet_until, limits=self._executor.limits
+        )
 
     async def answer(self, start: StepStart, writer: StreamWriter) -> Found:
         """The step's answer, complete, cut, cancelled or failed."""

@@ -6,16 +6,18 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from devhost.servers import Valkey
+from shared.adapters.azure.entra import TokenUnavailable
 from shared.adapters.redis.buckets import RedisBuckets
 from shared.adapters.redis.guard import RedisGuard
-from shared.errors import CacheUnavailable
+from shared.errors import CacheUnavailable, ErrorCode, Transient
 from shared.ids import new_id
-from shared.sessions.limits.requests import RatePolicy, RequestLimiter
+from shared.sessions.limits.requests import Grant, RatePolicy, RequestLimiter
 from tests.integration.domain import WAIT_S, connect_redis
 
 pytestmark = pytest.mark.integration
@@ -105,3 +107,65 @@ async def test_a_server_that_came_back_is_used_again(redis: Redis) -> None:
         await guard.settled()
     assert (await RedisBuckets(redis, guard).take(new_id(), SLOW, wanted=1, given_back=0)).granted == 1
     await nowhere.aclose()
+
+
+@pytest.mark.parametrize("fail_open", [True, False], ids=["open", "closed"])
+@pytest.mark.parametrize("away", ["gone", "frozen", "without a token"])
+async def test_without_redis_requests_are_served_uncounted_or_refused_until_it_is_back(
+    tmp_path: Path, away: str, fail_open: bool
+) -> None:
+    """`RATE_LIMIT_FAIL`: open serves them, closed answers CACHE_ERROR and says when to come back."""
+    async with Valkey(tmp_path / "valkey", fast=True) as server:
+        redis = connect_redis(server.url)
+        client: Any = {"gone": connect_redis("redis://127.0.0.1:1"), "without a token": _NoToken()}.get(away, redis)
+        guard = RedisGuard(client)
+        buckets = _Buckets(client, guard)
+        limiter = RequestLimiter(buckets, RatePolicy(per_minute=1, burst=1), fail_open=fail_open)
+        assert server.pid is not None
+        if away == "frozen":
+            os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for _ in range(5):  # more than the bucket holds
+                if fail_open:
+                    admission = await limiter.admit("ann")
+                    assert (admission.allowed, dict(admission.headers)) == (True, {})
+                else:
+                    with pytest.raises(Transient) as refused:
+                        await limiter.admit("ann")
+                    assert (refused.value.code, refused.value.retry_after_s) == (ErrorCode.CACHE_ERROR, 1)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+            await guard.aclose()
+        buckets.store = RedisBuckets(redis, RedisGuard(redis, answer_s=5, patience_s=5))
+        await limiter.admit("ann")  # the bucket's one token, unless a command that was frozen took it
+        assert not (await limiter.admit("ann")).allowed
+        await redis.aclose()
+        await client.aclose()
+
+
+class _Buckets:
+    """Buckets whose store can be exchanged."""
+
+    def __init__(self, client: Any, guard: RedisGuard) -> None:
+        self.store: Any = client if isinstance(client, _NoToken) else RedisBuckets(client, guard)
+        self.guard = guard
+
+    async def take(self, user_id: str, policy: RatePolicy, *, wanted: int, given_back: int) -> Grant:
+        if isinstance(self.store, _NoToken):
+            return await self.guard.run(self.store.ping)
+        return await self.store.take(user_id, policy, wanted=wanted, given_back=given_back)
+
+
+class _NoToken:
+    """A client of a Redis whose connections cannot be opened, since the identity's endpoint does not answer."""
+
+    @property
+    def connection_pool(self) -> Any:
+        return self
+
+    async def disconnect(self, **_: Any) -> None: ...
+
+    async def ping(self) -> Any:
+        raise TokenUnavailable("ClientAuthenticationError")
+
+    async def aclose(self) -> None: ...

@@ -48,7 +48,7 @@ ARROWS = {
         "records": "events limits models structured_output",
         "audit": "events models records",
         "cache": "records",
-        "repository": "events models records",
+        "repository": "events limits models records",
         "files": "llm models records repository",
         "tools": "files models records",
         "agents": "llm models records tools",

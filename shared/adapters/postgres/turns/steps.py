@@ -7,7 +7,7 @@ attempt: of two that answer it the newest is stored, and the other is told so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,7 +18,15 @@ from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target, turn_error
 from shared.errors import ErrorCode, NotFound
-from shared.sessions.limits.budgets import MoneySpent, TokensUsed, usage_day
+from shared.sessions.limits.budgets import (
+    NO_DAILY_LIMITS,
+    DailyLimits,
+    MoneySpent,
+    Reservation,
+    TokensUsed,
+    Wanted,
+    usage_day,
+)
 from shared.sessions.models import FinishReason, MessageRole, MessageStatus, Usage
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import (
@@ -47,7 +55,14 @@ class PostgresSteps:
         self._context_rows = context_rows
 
     async def begin_step(
-        self, turn_id: str, step: int, *, message_id: str, now: datetime, quiet_until: datetime
+        self,
+        turn_id: str,
+        step: int,
+        *,
+        message_id: str,
+        now: datetime,
+        quiet_until: datetime,
+        limits: DailyLimits = NO_DAILY_LIMITS,
     ) -> StepStart | StoredStep | StepClosed | StepHeld:
         """Start (or start again) the model step `step`, counted from 1. quiet_until: when it has ended at the latest.
 
@@ -64,7 +79,7 @@ class PostgresSteps:
                         "message_id": message_id,
                         "now": now,
                         "quiet_until": quiet_until,
-                        "day": usage_day(now),
+                        **_day(limits, now, quiet_until),
                     },
                 )
                 read = connection.cursor(row_factory=tuple_row)
@@ -96,6 +111,8 @@ class PostgresSteps:
                     ),
                     max_session_cost_usd=row["max_session_cost_usd"],
                     declined_digests=frozenset(row["declined_digests"]),
+                    quiet_until=quiet_until,
+                    reservation=None if row["reserved"] is None else _reservation(row["reserved"], turn_id, limits),
                 )
             key = {"turn_id": turn_id, "step": step, "now": now}
             stored = await (await connection.execute(_Q["restate_step"], key)).fetchone()
@@ -154,8 +171,23 @@ class PostgresSteps:
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
         await self._pool.execute(_Q["add_usage"], {"turn_id": turn_id, **_usage(usage, now)})
 
+    async def reserve(self, start: StepStart, wanted: Wanted, limits: DailyLimits, *, now: datetime) -> Reservation:
+        row = await self._pool.fetch_one(
+            _Q["reserve"],
+            {
+                "turn_id": start.turn_id,
+                "user_id": start.requested_by,
+                "least_tokens": wanted.least_tokens,
+                "most_tokens": wanted.most_tokens,
+                "least_cost_usd": wanted.least_cost_usd,
+                "most_cost_usd": wanted.most_cost_usd,
+                **_day(limits, now, start.quiet_until or now),
+            },
+        )
+        return _reservation({} if row is None else row["reserved"], start.turn_id, limits)
+
     async def note_pause(self, turn_id: str, until: datetime) -> None:
-        await self._pool.execute(_Q["note_pause"], {"turn_id": turn_id, "until": until})
+        await self._pool.execute(_Q["note_pause"], {"turn_id": turn_id, "until": until, "day": usage_day(until)})
 
     async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:
         await self._pool.execute(
@@ -193,6 +225,28 @@ def _used(row: Row) -> TokensUsed:
     # What older code stored of the turn, its session and its user's day have not counted.
     uncounted = row["uncounted_tokens"]
     return TokensUsed(row["turn_tokens"], row["session_tokens"] + uncounted, (row["user_day_tokens"] or 0) + uncounted)
+
+
+def _day(limits: DailyLimits, now: datetime, until: datetime) -> dict[str, Any]:
+    cost = limits.daily_cost_usd
+    return {
+        "day": usage_day(now),
+        "at": now.timestamp(),
+        "until": until.timestamp(),
+        "day_tokens": limits.daily_tokens,
+        "day_cost_usd": None if cost is None else Decimal(str(cost)),
+    }
+
+
+def _reservation(reserved: Mapping[str, Any], turn_id: str, limits: DailyLimits) -> Reservation:
+    own = reserved.get(turn_id, {"tokens": 0, "cost_usd": 0})
+    others = [one for key, one in reserved.items() if key != turn_id]
+    return Reservation(
+        None if limits.daily_tokens is None else int(own["tokens"]),
+        None if limits.daily_cost_usd is None else Decimal(str(own["cost_usd"])),
+        sum(int(one["tokens"] or 0) for one in others),
+        sum((Decimal(str(one["cost_usd"] or 0)) for one in others), _NO_COST),
+    )
 
 
 def _usage(usage: Usage, now: datetime) -> dict[str, Any]:

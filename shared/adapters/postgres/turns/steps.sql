@@ -35,16 +35,29 @@ WITH session AS (
     ON CONFLICT (turn_id, step, ordinal) DO UPDATE SET attempt = messages.attempt + 1
         WHERE messages.status = 'streaming'
     RETURNING id, attempt, created_at
+), day AS (
+    -- Only where the day has a limit. Last of all locks, as wherever usage is counted.
+    INSERT INTO token_usage (user_id, day, input_tokens, output_tokens, reserved)
+    SELECT turn.requested_by, %(day)s, 0, 0,
+           reserve('{}', turn.id, %(at)s, %(until)s, %(day_tokens)s, %(day_cost_usd)s, NULL, NULL, NULL, NULL)
+    FROM turn JOIN message ON true
+    WHERE %(day_tokens)s::bigint IS NOT NULL OR %(day_cost_usd)s::numeric IS NOT NULL
+    ON CONFLICT (user_id, day) DO UPDATE
+    SET reserved = reserve(token_usage.reserved, %(turn_id)s, %(at)s, %(until)s,
+                           %(day_tokens)s::numeric - token_usage.input_tokens - token_usage.output_tokens,
+                           %(day_cost_usd)s::numeric - coalesce(token_usage.cost_usd, 0), NULL, NULL, NULL, NULL)
+    RETURNING input_tokens + output_tokens AS tokens, cost_usd, reserved
 )
 SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, session.event_seq_ceiling,
        session.incarnation, session.granted_tools, message.id AS message_id, message.attempt, message.created_at AS message_created_at,
        turn.used_tokens AS turn_tokens, turn.used_tokens - turn.counted_tokens AS uncounted_tokens,
        session.used_tokens AS session_tokens, session.max_session_tokens,
        turn.cost_usd AS turn_cost_usd, session.used_cost_usd AS session_cost_usd, session.max_session_cost_usd,
-       usage.tokens AS user_day_tokens, usage.cost_usd AS user_day_cost_usd,
+       coalesce(day.tokens, usage.tokens) AS user_day_tokens, coalesce(day.cost_usd, usage.cost_usd) AS user_day_cost_usd,
+       day.reserved,
        ARRAY(SELECT a.arguments_digest FROM approvals a
              WHERE a.turn_id = turn.id AND a.status IN ('rejected', 'timed_out')) AS declined_digests
-FROM turn CROSS JOIN session LEFT JOIN message ON true
+FROM turn CROSS JOIN session LEFT JOIN message ON true LEFT JOIN day ON true
 LEFT JOIN LATERAL (SELECT u.input_tokens + u.output_tokens AS tokens, u.cost_usd FROM token_usage u
                    WHERE u.user_id = turn.requested_by AND u.day = %(day)s) usage ON true
 
@@ -95,8 +108,24 @@ SELECT nullif(ARRAY(SELECT DISTINCT coalesce(m.author, turn_author(m.turn_id, m.
               ARRAY[t.requested_by]) AS authors
 FROM turns t WHERE t.id = %(turn_id)s
 
+-- name: reserve
+-- More than the share that its step began with, or nothing.
+UPDATE token_usage
+SET reserved = reserve(reserved, %(turn_id)s, %(at)s, %(until)s,
+                       %(day_tokens)s::numeric - input_tokens - output_tokens,
+                       %(day_cost_usd)s::numeric - coalesce(cost_usd, 0),
+                       %(least_tokens)s, %(most_tokens)s, %(least_cost_usd)s, %(most_cost_usd)s)
+WHERE user_id = %(user_id)s AND day = %(day)s
+RETURNING reserved
+
 -- name: note_pause
-UPDATE turns SET quiet_until = greatest(quiet_until, %(until)s) WHERE id = %(turn_id)s AND ended_at IS NULL
+-- What its step reserved is free until it is asked again.
+WITH turn AS (
+    UPDATE turns SET quiet_until = greatest(quiet_until, %(until)s) WHERE id = %(turn_id)s AND ended_at IS NULL
+    RETURNING id, requested_by
+)
+UPDATE token_usage SET reserved = reserved - turn.id
+FROM turn WHERE user_id = turn.requested_by AND day >= %(day)s::date - 1 AND reserved ? turn.id
 
 -- name: save_summary
 -- And what it cost, once: whoever was faster has counted his own.
@@ -229,7 +258,7 @@ WITH session AS (
         finish_reason = %(finish_reason)s, quiet_until = %(now)s, restarts = 0,
         error_code = coalesce(%(error_code)s, error_code), error_detail = coalesce(%(error_detail)s, error_detail)
     FROM message WHERE turns.id = message.turn_id
-    RETURNING turns.requested_by
+    RETURNING turns.id, turns.requested_by
 ), used AS (
     UPDATE sessions SET used_tokens = used_tokens + %(input_tokens)s + %(output_tokens)s,
         used_cost_usd = used_cost_usd + coalesce(%(cost_usd)s, 0)
@@ -238,9 +267,11 @@ WITH session AS (
     INSERT INTO token_usage (user_id, day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd)
     SELECT requested_by, %(day)s, %(input_tokens)s, %(output_tokens)s, %(cached_input_tokens)s, %(reasoning_tokens)s,
            %(cost_usd)s::numeric
-    FROM turn WHERE %(input_tokens)s::bigint + %(output_tokens)s > 0
+    FROM turn WHERE %(input_tokens)s::bigint + %(output_tokens)s > 0 OR EXISTS (
+        SELECT FROM token_usage u WHERE u.user_id = turn.requested_by AND u.day = %(day)s AND u.reserved ? turn.id)
     ON CONFLICT (user_id, day) DO UPDATE
-    SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
+    SET reserved = token_usage.reserved - (SELECT turn.id FROM turn),
+        input_tokens = token_usage.input_tokens + excluded.input_tokens,
         output_tokens = token_usage.output_tokens + excluded.output_tokens,
         cached_input_tokens = token_usage.cached_input_tokens + excluded.cached_input_tokens,
         reasoning_tokens = token_usage.reasoning_tokens + excluded.reasoning_tokens,

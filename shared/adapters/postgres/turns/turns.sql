@@ -103,7 +103,8 @@ WHERE s.id = (SELECT session_id FROM turns WHERE id = %(turn_id)s)
 FOR NO KEY UPDATE
 
 -- name: finish_turn
--- The statement that closes a turn, and so does it once. What older code stored of it and did not count yet, it counts.
+-- The statement that closes a turn, and so does it once. What older code stored of it and did not count yet, it counts; what
+-- a killed process had reserved for it is free.
 WITH closed AS (
     UPDATE turns
     SET status = %(status)s, ended_at = %(now)s, error_code = %(error_code)s, error_detail = %(error_detail)s,
@@ -119,8 +120,14 @@ WITH closed AS (
     SELECT requested_by, %(day)s, least(input_tokens, uncounted), uncounted - least(input_tokens, uncounted)
     FROM closed WHERE uncounted > 0
     ON CONFLICT (user_id, day) DO UPDATE
-    SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
+    SET reserved = token_usage.reserved - (SELECT closed.id FROM closed),
+        input_tokens = token_usage.input_tokens + excluded.input_tokens,
         output_tokens = token_usage.output_tokens + excluded.output_tokens
+), freed AS (
+    UPDATE token_usage SET reserved = reserved - closed.id
+    FROM closed
+    WHERE token_usage.user_id = closed.requested_by AND token_usage.day >= %(day)s::date - 1
+      AND token_usage.reserved ? closed.id AND closed.uncounted <= 0
 )
 SELECT id FROM closed
 
