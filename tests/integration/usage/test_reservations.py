@@ -20,7 +20,7 @@ from shared.sessions.llm.registry import Model, ModelRegistry
 from shared.sessions.models import NewMessage, Regeneration, TurnStatus, Usage
 from shared.sessions.records.steps import StepOutcome, StepStart
 from shared.sessions.records.turns import PostedMessage
-from tests.integration.bench import MakeBench
+from tests.integration.bench import CALCULATE, MakeBench
 from tests.integration.domain import Stores, Uncached, plan, result_of, script, turn_planner, until, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -177,6 +177,23 @@ async def test_a_long_conversation_reserves_what_it_reads_before_the_model_is_ca
     assert report.outcome is StepOutcome.FINAL
     assert 32_768 < held[0] <= 100_000 - 32_768
     assert bench.model.requests[-1].max_output_tokens is not None
+
+
+async def test_a_usual_step_reserves_in_the_statement_that_begins_it_and_asks_for_nothing_more(
+    benches: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, user = await benches(limits=DailyLimits(daily_tokens=2_000_000, daily_cost_usd=None)), new_id()
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a statement more")
+
+    monkeypatch.setattr(bench.stores.steps, "reserve", refuse)
+    posted = await _posted(bench.stores, user, script(tool_calls=[[CALCULATE]], tokens=20), tools=["calculate"])
+
+    ran = await bench.go_on(posted)
+
+    assert ran.outcome is StepOutcome.FINAL
+    assert await _reserved(bench.stores, user) == []
 
 
 async def test_money_is_reserved_in_the_same_way(stores: Stores) -> None:
