@@ -254,8 +254,9 @@ class ToolCallRepository(Protocol):
         """Raises NotFound."""
         ...
 
-    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> CallStart:
-        """Mark that its tool is about to run, unless it may not any more."""
+    async def begin_tool_call(self, tool_call_id: str, start_id: str, *, now: datetime) -> CallStart:
+        """Mark that its tool is about to run, unless it may not any more. A repeat with the same start_id is answered
+        as the first time."""
         ...
 
     async def save_tool_result(self, result: ToolCallResult) -> bool:

@@ -109,8 +109,8 @@ class ToolCallHandler:
         self._keeper = keeper or Keeper()
         self._grace_s = grace_s
         self._retry_s = retry_s
-        self._starts: dict[str, datetime] = {}
-        """When calls were to begin whose beginning the database did not confirm."""
+        self._starts: dict[str, str] = {}
+        """Ids of starts, by call, that the database did not confirm."""
 
     async def handle_tool_call(self, tool_call_id: str, *, deadline_passed: bool = False) -> ToolReport:
         """Bring a call to its end, whatever that is.
@@ -173,16 +173,16 @@ class ToolCallHandler:
         return outcome if call.decided_arguments is None else _with_changes(outcome, call.decided_arguments)
 
     async def _begin(self, tool_call_id: str) -> CallStart:
-        """Mark that the tool is about to run. Said again for the same instant when the answer was lost, so that a start
-        of ours is told from one of somebody who may have run it."""
-        # Taken out: of two who run this at once, each has an instant of its own.
-        at = self._starts.pop(tool_call_id, None) or datetime.now(UTC)
+        """Mark that the tool is about to run. Said again as the same start when the answer was lost, so that a start of
+        ours is told from one of somebody who may have run it."""
+        # Taken out: of two who run this at once, each has a start of its own.
+        start_id = self._starts.pop(tool_call_id, None) or new_id()
         for left in reversed(range(_BEGIN_TRIES)):
             try:
-                return await self._tool_calls.begin_tool_call(tool_call_id, now=at)
+                return await self._tool_calls.begin_tool_call(tool_call_id, start_id, now=datetime.now(UTC))
             except Transient:
                 if not left:
-                    self._starts[tool_call_id] = at
+                    self._starts[tool_call_id] = start_id
                     raise
                 await asyncio.sleep(self._retry_s)
         raise AssertionError("the last try returns or raises")

@@ -168,7 +168,7 @@ async def test_a_call_that_had_begun_is_never_said_not_to_have_run(stores: Store
     begun, waiting = call("http_request", {"a": 1}), call("http_request", {"a": 2}, ordinal=1)
     posted = await stores.turn()
     await stores.answer(posted.turn.id, calls=[begun, waiting])
-    await stores.tool_calls.begin_tool_call(begun.id, now=utc_now())
+    await stores.tool_calls.begin_tool_call(begun.id, new_id(), now=utc_now())
 
     await stores.finish(posted.turn.id, TurnStatus.FAILED)
 

@@ -379,7 +379,7 @@ async def test_a_turn_may_be_silent_for_as_long_as_what_it_does_may_take(stores:
     await stores.begin(posted.turn.id)
     assert await _quiet_until(stores, posted.turn.id) <= utc_now(), "also when the step is only said again"
     now = utc_now()
-    await stores.tool_calls.begin_tool_call(proposed.id, now=now)
+    await stores.tool_calls.begin_tool_call(proposed.id, new_id(), now=now)
     limit = timedelta(seconds=start.plan.tool_timeout_seconds)
     assert abs(await _quiet_until(stores, posted.turn.id) - now - limit) < timedelta(seconds=1)
     await stores.tool_result(proposed.id)

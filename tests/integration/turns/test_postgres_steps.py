@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from shared.errors import ErrorCode, InvalidInput, NotFound
+from shared.ids import new_id
 from shared.sessions.context.window import fit, to_conversation
 from shared.sessions.llm.conversation import AssistantSaid, ToolAnswered, UserSaid
 from shared.sessions.models import (
@@ -122,11 +123,11 @@ async def test_a_suspended_session_begins_no_step_and_no_call_and_goes_on_when_i
     await stores.move(session_id, SessionStatus.SUSPENDED)
 
     assert await stores.begin(posted.turn.id, 2) == StepHeld()
-    assert await stores.tool_calls.begin_tool_call(proposed.id, now=utc_now()) is CallStart.HELD
+    assert await stores.tool_calls.begin_tool_call(proposed.id, new_id(), now=utc_now()) is CallStart.HELD
     assert isinstance(await stores.begin(posted.turn.id, 1), StoredStep)
 
     await stores.move(session_id, SessionStatus.ACTIVE)
-    assert await stores.tool_calls.begin_tool_call(proposed.id, now=utc_now()) is CallStart.NOW
+    assert await stores.tool_calls.begin_tool_call(proposed.id, new_id(), now=utc_now()) is CallStart.NOW
     assert isinstance(await stores.begin(posted.turn.id, 2), StepStart)
 
 
@@ -135,7 +136,7 @@ async def test_a_call_of_an_ended_session_does_not_begin(stores: Stores) -> None
     await stores.answer(posted.turn.id, calls=[proposed])
     await stores.sql(b"UPDATE sessions SET status = 'ENDED' WHERE id = %(s)s", s=posted.message.session_id)
 
-    assert await stores.tool_calls.begin_tool_call(proposed.id, now=utc_now()) is CallStart.CANCELLED
+    assert await stores.tool_calls.begin_tool_call(proposed.id, new_id(), now=utc_now()) is CallStart.CANCELLED
 
 
 async def test_a_cancelled_turn_still_returns_the_steps_it_stored(stores: Stores) -> None:
@@ -203,7 +204,9 @@ async def test_a_tool_call_is_begun_once(stores: Stores) -> None:
     proposal = call()
     await stores.proposed(proposal)
 
-    begun = await asyncio.gather(*(stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) for _ in range(5)))
+    begun = await asyncio.gather(
+        *(stores.tool_calls.begin_tool_call(proposal.id, new_id(), now=utc_now()) for _ in range(5))
+    )
 
     assert sorted(begun) == [CallStart.BEFORE] * 4 + [CallStart.NOW]
 
@@ -213,7 +216,7 @@ async def test_a_tool_call_with_a_result_is_not_begun(stores: Stores) -> None:
     await stores.proposed(proposal)
     assert await _save_result(stores, proposal.id)
 
-    assert await stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) is CallStart.BEFORE
+    assert await stores.tool_calls.begin_tool_call(proposal.id, new_id(), now=utc_now()) is CallStart.BEFORE
 
 
 @pytest.mark.parametrize("over", [False, True], ids=["cancelled", "ended"])
@@ -222,12 +225,12 @@ async def test_a_tool_call_of_a_cancelled_turn_is_not_begun(stores: Stores, over
     proposal = call()
     posted = await stores.proposed(proposal)
     if begun:
-        assert await stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) is CallStart.NOW
+        assert await stores.tool_calls.begin_tool_call(proposal.id, new_id(), now=utc_now()) is CallStart.NOW
     await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
     if over:
         await stores.finish(posted.turn.id, TurnStatus.CANCELLED)
 
-    assert await stores.tool_calls.begin_tool_call(proposal.id, now=utc_now()) is CallStart.CANCELLED
+    assert await stores.tool_calls.begin_tool_call(proposal.id, new_id(), now=utc_now()) is CallStart.CANCELLED
 
 
 async def test_a_tool_result_is_stored_once_with_one_message(stores: Stores) -> None:

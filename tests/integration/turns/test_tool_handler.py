@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from shared.errors import Conflict, ErrorCode, Gone, InvalidInput, NotFound, ToolFailed
+from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.approvals.models import NewDecision
@@ -373,7 +374,7 @@ async def test_a_suspension_while_the_audit_line_is_written_still_keeps_the_tool
 async def test_a_call_found_half_done_is_not_repeated_when_that_could_do_harm(bench: Bench) -> None:
     proposal, posted, approval_id = await bench.waiting()
     await bench.decide(approval_id, Decision.APPROVE)
-    await bench.stores.tool_calls.begin_tool_call(proposal.id, now=utc_now())
+    await bench.stores.tool_calls.begin_tool_call(proposal.id, new_id(), now=utc_now())
 
     report = await bench.handle(proposal.id)
 
@@ -384,7 +385,7 @@ async def test_a_call_found_half_done_is_not_repeated_when_that_could_do_harm(be
 async def test_a_call_found_half_done_is_repeated_when_that_does_no_harm(bench: Bench) -> None:
     proposal = call("calculate", {"expression": "1 + 1"})
     await bench.stores.proposed(proposal)
-    await bench.stores.tool_calls.begin_tool_call(proposal.id, now=utc_now())
+    await bench.stores.tool_calls.begin_tool_call(proposal.id, new_id(), now=utc_now())
 
     assert (await bench.handle(proposal.id)).status is ToolCallStatus.COMPLETED
 

@@ -31,9 +31,11 @@ class PostgresToolCalls:
             raise NotFound(ErrorCode.TOOL_NOT_FOUND, "No such tool call.")
         return _tool_execution(row)
 
-    async def begin_tool_call(self, tool_call_id: str, *, now: datetime) -> CallStart:
-        """Mark that the tool is about to run."""
-        row = await self._pool.fetch_one(_Q["begin_tool_call"], {"tool_call_id": tool_call_id, "now": now})
+    async def begin_tool_call(self, tool_call_id: str, start_id: str, *, now: datetime) -> CallStart:
+        """Mark that the tool is about to run. A repeat with the same start_id is answered as the first time."""
+        row = await self._pool.fetch_one(
+            _Q["begin_tool_call"], {"tool_call_id": tool_call_id, "start_id": start_id, "now": now}
+        )
         if row is None or row["cancelled"]:
             return CallStart.CANCELLED
         if row["held"]:

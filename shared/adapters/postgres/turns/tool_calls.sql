@@ -6,14 +6,14 @@ WITH turn AS (
            s.status = 'SUSPENDED' AS held
     FROM turns t JOIN tool_calls c ON c.turn_id = t.id JOIN sessions s ON s.id = t.session_id WHERE c.id = %(tool_call_id)s
 ), begun AS (
-    UPDATE tool_calls SET begun_at = %(now)s FROM turn
+    UPDATE tool_calls SET begun_at = %(now)s, begun_by = %(start_id)s FROM turn
     WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at IS NULL AND NOT turn.cancelled AND NOT turn.held
     RETURNING id
 )
 SELECT turn.cancelled, turn.held,
-       -- Also when it was said before for the same instant, and the answer was lost: then nobody has run it.
+       -- Also when this start was stored before and its answer was lost: then nobody has run it.
        EXISTS (SELECT FROM begun) OR EXISTS (
-           SELECT FROM tool_calls WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_at = %(now)s
+           SELECT FROM tool_calls WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_by = %(start_id)s
        ) AS begun_now
 FROM turn
 
