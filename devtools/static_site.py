@@ -28,6 +28,7 @@ def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easy
     api, signalr: origins. Raises ValueError for other values, and FileExistsError.
     """
     # Imported here: the app's own module has the page's headers, and its import needs the app's packages.
+    from triggers.http.html import HTTPS_ONLY
     from triggers.site.console import ASSET_CACHE, COMMON_HEADERS, PAGE_CACHE, console_policy, marked, signalr_origins
 
     for url in (api, signalr):
@@ -37,7 +38,9 @@ def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easy
     shutil.copytree(console.DIST / "assets", out / "assets", ignore=shutil.ignore_patterns("*.gz"))
     page = (console.DIST / "index.html").read_bytes()
     (out / "index.html").write_bytes(marked(page, api=api, auth=auth))
-    headers = COMMON_HEADERS | {
+    headers = {
+        **COMMON_HEADERS,
+        **HTTPS_ONLY,
         "Cache-Control": PAGE_CACHE,
         "Content-Security-Policy": console_policy(api, *signalr_origins(signalr)),
     }

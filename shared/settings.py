@@ -164,6 +164,9 @@ class Settings(BaseSettings):
     website_hostname: str = Field("localhost:7071", alias="WEBSITE_HOSTNAME")
     functions_environment: str = Field("Production", alias="AZURE_FUNCTIONS_ENVIRONMENT")
     website_auth_enabled: bool = Field(False, alias="WEBSITE_AUTH_ENABLED")
+    website_sku: str = Field("", alias="WEBSITE_SKU")
+    website_pod_name: str = Field("", alias="WEBSITE_POD_NAME")
+    legion_service_host: str = Field("", alias="LEGION_SERVICE_HOST")
 
     @field_validator(
         "postgres_url",
@@ -256,6 +259,11 @@ class Settings(BaseSettings):
                 "AUTH_MODE=dev trusts a plain header and only starts in the local Development environment;"
                 " set AUTH_MODE=easyauth"
             )
+        if self.auth_mode is AuthMode.DEV and self.sign_of_azure is not None:
+            raise ValueError(
+                f"AUTH_MODE=dev trusts a plain header and never starts in Azure, of which {self.sign_of_azure} is a"
+                " sign; set AUTH_MODE=easyauth"
+            )
         if self.auth_mode is AuthMode.EASYAUTH and not self.website_auth_enabled:
             raise ValueError(
                 "AUTH_MODE=easyauth needs App Service Authentication in front (WEBSITE_AUTH_ENABLED);"
@@ -309,6 +317,25 @@ class Settings(BaseSettings):
         if self.azure_openai_endpoint:
             return self.registry.find(model).api or ModelApi.RESPONSES
         return ModelApi.CHAT
+
+    @property
+    def sign_of_azure(self) -> str | None:
+        """The variable by which this process seems to run in Azure; None on a laptop.
+
+        AZURE_FUNCTIONS_ENVIRONMENT is no such sign, since anybody can set it as an app setting. These are set by the
+        platform; the host reads the same ones (azure-functions-host, `EnvironmentSettingNames`): the site and its SKU
+        everywhere, the instance on App Service, the pod and Legion's address on Flex Consumption. Not CONTAINER_NAME,
+        which other containers have, too.
+        """
+        signs = {
+            "WEBSITE_INSTANCE_ID": self.website_instance_id,
+            "WEBSITE_SITE_NAME": self.website_site_name,
+            "WEBSITE_SKU": self.website_sku,
+            "WEBSITE_POD_NAME": self.website_pod_name,
+            "LEGION_SERVICE_HOST": self.legion_service_host,
+            "WEBSITE_HOSTNAME": ".azurewebsites." in self.website_hostname,
+        }
+        return next((name for name, value in signs.items() if value), None)
 
     @cached_property
     def internal_base_url(self) -> str:

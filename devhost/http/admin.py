@@ -146,4 +146,9 @@ class Admin:
 
 async def _send_json(send: Send, value: Any, status: int = 200) -> None:
     body = json.dumps(value).encode()
-    await send_response(send, status, [(b"content-type", b"application/json; charset=utf-8")], body)
+    headers = [
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+    ]
+    await send_response(send, status, headers, body)

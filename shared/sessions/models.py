@@ -315,7 +315,11 @@ class Turn(Value):
 class NewSession(Value):
     """Body of `POST /sessions`."""
 
-    id: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="The wanted id; the session gets another one when somebody else's session has it",
+    )
     name: str | None = Field(None, max_length=200)
     agent_id: str | None = Field(None, max_length=64)
     template: str | None = Field(None, max_length=64, description="Id of a template that fills in missing fields")

@@ -59,7 +59,9 @@ class SessionRepository(Protocol):
     ) -> tuple[SessionRecord, bool]:
         """Store a session; the flag is False when an earlier request with the same key made it.
 
-        Raises Conflict: SESSION_ALREADY_EXISTS, or CONFLICT for a key reused with another body.
+        Its id is another one when somebody else has the given one: a refusal would tell that their session exists.
+        Raises Conflict: SESSION_ALREADY_EXISTS when the owner may read the session with this id, or CONFLICT for a
+        key reused with another body.
         """
         ...
 

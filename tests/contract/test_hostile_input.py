@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import re
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.e2e.support.client import Api, post_call, script
-from tests.e2e.support.processes import Sink
+from tests.e2e.support.processes import AppHost, Sink
 
 NUL = "a\u0000b"
 HUGE = 10**400
@@ -254,6 +257,49 @@ async def test_odd_text_is_kept_or_refused_but_never_breaks_anything(api: Api, b
         assert sent.items() <= response.json().items()
     else:
         _assert_refused(response, statuses=(422,))
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"metadata": {"a": NaN}}', "metadata.a"),
+        (b'{"metadata": {"a": [1, {"b": Infinity}]}}', "metadata.a.1.b"),
+        (b'{"metadata": {"a": -Infinity}}', "metadata.a"),
+        (b'{"metadata": {"a": 1e999}}', "metadata.a"),
+        (b'{"metadata": {"a": 1, "b": {"c": 1, "\\u0063": 2}}}', "metadata.b.c"),
+        (b'{"name": "a", "name": "b"}', "name"),
+    ],
+)
+async def test_json_that_two_readers_could_read_differently_is_refused_and_the_place_named(
+    api: Api, body: bytes, field: str
+) -> None:
+    refused = await api.post("/api/v1/sessions", content=body)
+    assert refused.status_code == 422
+    assert [error["field"] for error in refused.json()["errors"]] == [field]
+
+
+async def test_body_that_is_cut_off_is_a_callers_mistake_and_no_error_of_ours(api: Api, parley: AppHost) -> None:
+    """The caller is gone and reads nothing; the log must not blame the app for it."""
+    session_id = await api.session()
+    host, port = parley.base_url.removeprefix("http://").split(":")
+    for path, kind in (
+        ("/api/v1/sessions", "application/json"),
+        (f"/api/v1/sessions/{session_id}/attachments", "multipart/form-data; boundary=x"),
+    ):
+        correlation_id = f"cut-{uuid4()}"
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n"
+            f'x-correlation-id: {correlation_id}\r\n\r\n{{"name": '.encode()
+        )
+        await writer.drain()
+        await asyncio.sleep(0.2)  # until the app waits for the rest
+        writer.close()
+        await writer.wait_closed()
+    await asyncio.sleep(0.3)
+    assert (await api.get(f"/api/v1/sessions/{session_id}")).status_code == 200
+    assert "ClientDisconnect" not in parley.log()
+    assert not re.search(r"ERROR.*POST /api/v1/sessions", parley.log())
 
 
 async def test_body_that_is_not_json_is_refused_whatever_it_says_it_is(api: Api) -> None:

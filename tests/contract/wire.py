@@ -21,6 +21,8 @@ type Json = dict[str, Any]
 
 _DOCUMENT = "urn:parley:openapi"
 _PROBLEM = "application/problem+json"
+_KEPT = frozenset({"/api/v1/openapi.json", "/api/v1/attachments/{attachment_id}/content"})
+"""Where JSON may be kept and checked again: it is the same for everyone, or a file that never changes."""
 
 
 def _object(required: Json, optional: Json | None = None) -> Json:
@@ -144,6 +146,7 @@ class WireContract:
         declared = operation["responses"].get(str(response.status_code))
         assert declared is not None, f"{where} is not declared: {response.text[:500]}"
         assert response.headers.get("x-correlation-id"), f"{where} has no correlation id"
+        self._check_use(where, path, response)
         if "content" not in declared:
             assert response.content == b"", f"{where} has a body"
             return
@@ -184,6 +187,16 @@ class WireContract:
         schema = _absolute(declared["content"][pointer]["schema"])
         errors = list(self._compiled(key, schema).iter_errors(body))
         assert not errors, f"{where}: {errors[0].message} at {errors[0].json_path} in {body}"
+
+    def _check_use(self, where: str, path: str, response: httpx.Response) -> None:
+        """What a browser and a cache may do with an answer: never guess its type, never keep a caller's JSON."""
+        assert response.headers.get("x-content-type-options") == "nosniff", where
+        stored = response.headers.get("cache-control")
+        is_json = response.headers.get("content-type", "").partition(";")[0] in {"application/json", _PROBLEM}
+        if is_json and path not in _KEPT:
+            assert stored == "no-store", f"{where} may be stored: {stored!r}"
+        else:
+            assert stored, f"{where} says nothing about being stored"
 
     def _check_problem(self, where: str, response: httpx.Response, body: Json) -> None:
         assert body["status"] == response.status_code, where

@@ -19,11 +19,14 @@ from triggers.http.multipart import FORM_BYTES
 ROOT = Path(__file__).parents[2]
 OF_THE_PLATFORM = {
     "AZURE_FUNCTIONS_ENVIRONMENT",
+    "LEGION_SERVICE_HOST",
     "REGION_NAME",
     "WEBSITE_AUTH_ENABLED",
     "WEBSITE_HOSTNAME",
     "WEBSITE_INSTANCE_ID",
+    "WEBSITE_POD_NAME",
     "WEBSITE_SITE_NAME",
+    "WEBSITE_SKU",
 }
 """What Azure says of itself: nobody sets it."""
 BY_IDENTITY = {"AzureWebJobsStorage", "AzureSignalRConnectionString"}

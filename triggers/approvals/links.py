@@ -24,6 +24,7 @@ from shared.sessions.approvals.models import NewDecision
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject
 from shared.signing import TokenExpired, TokenInvalid
 from triggers.approvals import page
+from triggers.http.bodies import body_chunks, json_fault
 from triggers.http.endpoints import Call, Operation, endpoint, is_cross_site
 
 bp = df.Blueprint()
@@ -142,9 +143,10 @@ async def _view(call: Call) -> ApprovalView | Response:
 
 
 async def _form(call: Call) -> NewDecision | None:
-    """The decision; None when the form holds none. Raises InvalidInput(INVALID_TOOL_ARGS) for invalid arguments."""
+    """The decision; None when the form holds none, or a field twice. Raises InvalidInput for invalid arguments, and for
+    a form that is cut off."""
     data = bytearray()
-    async for chunk in call.request.stream():
+    async for chunk in body_chunks(call.request):
         data += chunk
         if len(data) > _MAX_FORM_BYTES:
             return None
@@ -153,6 +155,8 @@ async def _form(call: Call) -> NewDecision | None:
         decision = Decision(fields["decision"][0])
     except (KeyError, ValueError, UnicodeDecodeError):
         return None
+    if any(len(values) > 1 for values in fields.values()):
+        return None  # no telling which of them was meant
     comment = fields.get("comment", [""])[0].strip().replace("\x00", "")
     # Both buttons send all fields of the page; a rejection ignores changed arguments and the session's grant.
     approves = decision is Decision.APPROVE
@@ -175,6 +179,11 @@ def _arguments(text: str) -> JsonObject:
         raise _not_arguments() from None
     if not isinstance(value, dict):
         raise _not_arguments()
+    fault = json_fault(text)
+    if fault is not None:
+        raise InvalidInput(
+            ErrorCode.INVALID_TOOL_ARGS, f"The argument {fault.field} {fault.message}. No decision was made."
+        )
     return value
 
 

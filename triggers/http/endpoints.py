@@ -1,8 +1,8 @@
 """How HTTP functions are declared: parse, authenticate, call, answer, and describe.
 
 `endpoint` declares a route once: the function app gets its trigger and bindings, the OpenAPI document its entry.
-Invariant: every response carries `x-correlation-id`, every error is a problem document of the wire contract, and
-internal details never reach a caller.
+Invariant: every response carries `x-correlation-id` and says how a browser may use it, every error is a problem
+document of the wire contract, and internal details never reach a caller.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from shared.principal import Principal, principal_of
 from shared.sessions.error_handler import ErrorAnswer, SessionErrorHandler
 from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
 from shared.settings import Settings
+from triggers.http.bodies import body_chunks, json_fault
+from triggers.http.html import https_only
 
 log = logging.getLogger("parley.http")
 
@@ -233,6 +235,9 @@ async def _serve(
         if response.status_code >= 500:
             span.fail(str(response.status_code))
     response.headers["x-correlation-id"] = correlation_id
+    response.headers["x-content-type-options"] = "nosniff"
+    # What a caller may read today, a cache must not show tomorrow. Routes with other content say so themselves.
+    response.headers.setdefault("cache-control", "no-store")
     return response
 
 
@@ -244,16 +249,17 @@ async def _answer(
     events: func.Out[str] | None,
     correlation_id: str,
 ) -> Response:
-    limits: Mapping[str, str] = {}
+    told: dict[str, str] = {}
     try:
         everything = services()
+        told |= https_only(everything.settings.public_base_url)
         principal = _ANONYMOUS
         _refuse_forged(req, operation, everything.settings.public_base_url)
         if not operation.public:
             principal = caller_of(req, everything.settings)
             # Before we read the body. Azure's host has read one with a Content-Length by now (docs/operations.md).
             admission = await everything.limiter.admit(principal.user_id)
-            limits = admission.headers
+            told |= admission.headers
             admission.check()
         _check_lengths(req, operation)
         body = await _body(req, operation)
@@ -264,7 +270,7 @@ async def _answer(
     except Exception as exc:
         doing = f"{operation.method} {operation.path}"
         response = _problem(_ERRORS.handle(exc, doing=doing, correlation_id=correlation_id))
-    response.headers.update(limits)
+    response.headers.update(told)
     return response
 
 
@@ -329,7 +335,7 @@ async def _body(req: Request, operation: Operation) -> Any:
     if operation.body is None:
         return None
     data = bytearray()
-    async for chunk in req.stream():
+    async for chunk in body_chunks(req):
         data += chunk
         if len(data) > MAX_BODY_BYTES:
             raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A body may have at most {MAX_BODY_BYTES} bytes.")
@@ -337,7 +343,7 @@ async def _body(req: Request, operation: Operation) -> Any:
         return operation.body()
     try:
         # Strict: JSON has its own types, so "8" is not a number and false is not 0.0.
-        return operation.body.model_validate_json(bytes(data), strict=True)
+        body = operation.body.model_validate_json(bytes(data), strict=True)
     except ValidationError as exc:
         errors = [
             {
@@ -347,6 +353,14 @@ async def _body(req: Request, operation: Operation) -> Any:
             for error in exc.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise InvalidInput(ErrorCode.VALIDATION_ERROR, "The request body is not valid.", errors=errors[:20]) from None
+    fault = json_fault(data.decode())
+    if fault is not None:
+        raise InvalidInput(
+            ErrorCode.VALIDATION_ERROR,
+            "The request body is not valid.",
+            errors=[{"field": fault.field or "body", "message": fault.message}],
+        )
+    return body
 
 
 def invalid_parameter(field_name: str, message: str) -> InvalidInput:

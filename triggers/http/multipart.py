@@ -12,6 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.files.spool import Spool
+from triggers.http.bodies import body_chunks
 
 FILE_FIELD = "file"
 
@@ -29,7 +30,7 @@ async def receive_file(req: Request, spool: Spool, max_bytes: int) -> str | None
     form = _OneFile(spool, _boundary(req))
     received = 0
     try:
-        async for chunk in req.stream():
+        async for chunk in body_chunks(req):
             received += len(chunk)
             if received > max_bytes + FORM_BYTES:
                 raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A file may have at most {max_bytes} bytes.")

@@ -12,6 +12,8 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from activities.binding import sends_events
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.composition.services import services
+from shared.errors import InvalidInput
+from triggers.http.bodies import body_chunks
 
 bp = df.Blueprint()
 
@@ -24,8 +26,13 @@ async def relay(req: Request, events: func.Out[str]) -> Response:
     """Body: a JSON array of SignalR messages, passed on unchanged."""
     if not services().relay_tokens.check(req.headers.get("authorization", "")):
         return Response(status_code=404)
-    body = await req.body()
-    if len(body) > _MAX_BYTES:
-        return Response(status_code=413)
+    body = bytearray()
+    try:
+        async for chunk in body_chunks(req):
+            body += chunk
+            if len(body) > _MAX_BYTES:
+                return Response(status_code=413)
+    except InvalidInput:
+        return Response(status_code=400)
     events.set(body.decode())
     return Response(status_code=204)

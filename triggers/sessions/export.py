@@ -40,5 +40,9 @@ async def export_session(call: Call, _: None) -> Response:
     return StreamingResponse(
         await begun(export.pieces),
         media_type=export.media_type,
-        headers={**SAFE_HEADERS, "Content-Disposition": content_disposition(export.name)},
+        headers={
+            **SAFE_HEADERS,
+            "Cache-Control": "no-store",
+            "Content-Disposition": content_disposition(export.name),
+        },
     )

@@ -21,7 +21,7 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 
 from shared.composition.services import services
 from shared.settings import Settings
-from triggers.http.html import content_security_policy
+from triggers.http.html import content_security_policy, https_only
 
 bp = df.Blueprint()
 
@@ -51,7 +51,8 @@ class _File(NamedTuple):
 async def console(req: Request) -> Response:
     """The page. It contains no user data; everything it shows comes from the API."""
     settings = services().settings
-    headers = COMMON_HEADERS | {"Content-Security-Policy": page_policy(settings), "Cache-Control": PAGE_CACHE}
+    headers = COMMON_HEADERS | https_only(settings.public_base_url)
+    headers |= {"Content-Security-Policy": page_policy(settings), "Cache-Control": PAGE_CACHE}
     found = _page()
     if found is None:
         return _not_built(headers)
@@ -69,9 +70,10 @@ async def console_asset(req: Request) -> Response:
     name = str(req.path_params.get("name", ""))
     match = _ASSET.fullmatch(name)
     found = _asset(name) if match is not None else None
+    common = COMMON_HEADERS | https_only(services().settings.public_base_url)
     if match is None or found is None:
-        return Response(status_code=404, headers=COMMON_HEADERS | {"Cache-Control": "no-store"})
-    headers = COMMON_HEADERS | {"Cache-Control": ASSET_CACHE, "Vary": "Accept-Encoding"}
+        return Response(status_code=404, headers=common | {"Cache-Control": "no-store"})
+    headers = common | {"Cache-Control": ASSET_CACHE, "Vary": "Accept-Encoding"}
     body = found.plain
     # The platform does not compress responses, so the build did.
     if found.gzipped is not None and "gzip" in req.headers.get("accept-encoding", ""):

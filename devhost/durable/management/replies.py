@@ -11,10 +11,11 @@ from devhost.durable.store import jsontext
 
 SOMETHING_WRONG = "Something went wrong while processing your request"
 _JSON = "application/json; charset=utf-8"
+_FRESH = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 def json_reply(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(jsontext.dumps(body), status, headers, media_type=_JSON)
+    return Response(jsontext.dumps(body), status, {**_FRESH, **(headers or {})}, media_type=_JSON)
 
 
 def error_reply(status: int, message: str, said: str = "", kind: str | None = None) -> Response:

@@ -182,7 +182,9 @@ class TestAdmin:
         get.headers.update(classic.admin_headers)
 
     def test_status_and_ping(self, get: httpx.Client) -> None:
-        assert get.get("/admin/host/status").json()["state"] == "Running"
+        status = get.get("/admin/host/status")
+        assert status.json()["state"] == "Running"
+        assert (status.headers["x-content-type-options"], status.headers["cache-control"]) == ("nosniff", "no-store")
         assert get.post("/admin/host/ping").status_code == 200
 
     def test_functions_are_listed_with_their_bindings(self, get: httpx.Client) -> None:

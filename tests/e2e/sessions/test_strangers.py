@@ -133,8 +133,12 @@ async def test_ids_of_another_session_of_ones_own_are_not_found_either(api: Api,
     await api.cancel(names["session_id"], names["turn_id"])
 
 
-async def test_client_chosen_session_id_that_somebody_has_is_taken_and_stays_theirs(api: Api) -> None:
-    session_id = await api.session()
-    taken = await api.as_user("eve").post("/api/v1/sessions", {"id": session_id})
-    assert (taken.status_code, taken.json()["code"]) == (409, "SESSION_ALREADY_EXISTS")
-    assert (await api.as_user("eve").get(f"/api/v1/sessions/{session_id}")).status_code == 404
+async def test_an_id_of_somebody_elses_session_is_not_refused_and_stays_theirs(api: Api) -> None:
+    session_id, eve = await api.session(), api.as_user("eve")
+    for _ in range(2):
+        made = await eve.post("/api/v1/sessions", {"id": session_id})
+        assert (made.status_code, made.json()["id"] == session_id) == (201, False)
+        assert made.headers["location"] == f"/api/v1/sessions/{made.json()['id']}"
+    assert (await eve.get(f"/api/v1/sessions/{session_id}")).status_code == 404
+    own = await api.post("/api/v1/sessions", {"id": session_id})
+    assert (own.status_code, own.json()["code"]) == (409, "SESSION_ALREADY_EXISTS")

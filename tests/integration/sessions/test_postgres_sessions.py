@@ -40,14 +40,28 @@ async def test_a_session_comes_back_as_it_was_stored(stores: Stores) -> None:
     assert (read.target.seq_floor, read.target.seq_ceiling) == (0, SEQ_LEASE)
 
 
-async def test_an_id_that_exists_is_refused_whoever_owns_it(stores: Stores) -> None:
-    session = await stores.session()
+@pytest.mark.parametrize("user", [OWNER, READER])
+async def test_an_id_that_exists_is_refused_to_whoever_may_read_its_session(stores: Stores, user: str) -> None:
+    session = await stores.shared_session()
 
     with pytest.raises(Conflict) as caught:
-        await stores.create(new_session(id=session.id), STRANGER)
+        await stores.create(new_session(id=session.id), user)
 
     assert caught.value.code is ErrorCode.SESSION_ALREADY_EXISTS
     assert (await stores.sessions.get(session.id, OWNER)).owner_id == OWNER
+
+
+async def test_an_id_that_exists_is_not_refused_to_a_stranger_who_gets_another_one(stores: Stores) -> None:
+    session = await stores.session()
+    claim = key(new_id(), user=STRANGER)
+
+    made, is_new = await stores.create(new_session(id=session.id), STRANGER, idempotency=claim)
+    again, again_is_new = await stores.create(new_session(id=session.id), STRANGER, idempotency=claim)
+
+    assert (is_new, again_is_new) == (True, False)
+    assert made.session.id != session.id
+    assert again == made
+    assert (await stores.sessions.get(session.id, OWNER)).session == session
 
 
 async def test_the_same_key_and_body_make_one_session(stores: Stores) -> None:

@@ -222,8 +222,9 @@ async def test_an_erasure_is_not_finished_while_a_store_is_away(
     with pytest.raises(NotFound):
         await stores.sessions.get(session_id, OWNER)
     with pytest.raises(Conflict) as caught:
-        await stores.create(new_session(id=session_id), STRANGER)
+        await stores.create(new_session(id=session_id), OWNER)
     assert caught.value.code is ErrorCode.SESSION_ALREADY_EXISTS, "its events may still be in Redis"
+    assert (await stores.create(new_session(id=session_id), STRANGER))[0].session.id != session_id
     assert await finish_erasure(erasing, session_id)
     assert len(audit.lines) == 1
     assert (await stores.create(new_session(id=session_id), STRANGER))[1]

@@ -62,6 +62,8 @@ def test_a_complete_environment_is_read(environment: pytest.MonkeyPatch) -> None
     ],
 )
 def test_only_a_laptop_speaks_plain_http_to_itself(environment: pytest.MonkeyPatch, host: str, url: str) -> None:
+    environment.setenv("AUTH_MODE", "easyauth")
+    environment.setenv("WEBSITE_AUTH_ENABLED", "True")
     environment.setenv("WEBSITE_HOSTNAME", host)
 
     assert load_settings().internal_base_url == url
@@ -274,6 +276,29 @@ def test_settings_show_no_secret_and_do_not_change(environment: pytest.MonkeyPat
         setattr(settings, field, AuthMode.EASYAUTH)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WEBSITE_INSTANCE_ID", "6b1c"),
+        ("WEBSITE_SITE_NAME", "func-parley"),
+        ("WEBSITE_SKU", "FlexConsumption"),
+        ("WEBSITE_POD_NAME", "0--4f"),
+        ("LEGION_SERVICE_HOST", "10.0.0.1"),
+        ("WEBSITE_HOSTNAME", "func-parley.azurewebsites.net"),
+    ],
+)
+def test_the_development_header_is_trusted_nowhere_in_azure_whatever_the_environment_is_called(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    environment.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"AUTH_MODE=dev .* never starts in Azure, of which {name} is a sign"):
+        load_settings()
+
+    environment.setenv("AUTH_MODE", "easyauth")
+    environment.setenv("WEBSITE_AUTH_ENABLED", "True")
+    assert load_settings().auth_mode is AuthMode.EASYAUTH
+
+
 def test_the_sample_names_exactly_the_settings_an_operator_makes() -> None:
     sample = json.loads((Path(__file__).parents[3] / "local.settings.sample.json").read_text("utf-8"))["Values"]
     of_the_platform = {
@@ -282,6 +307,9 @@ def test_the_sample_names_exactly_the_settings_an_operator_makes() -> None:
         "AZURE_FUNCTIONS_ENVIRONMENT",
         "WEBSITE_SITE_NAME",
         "WEBSITE_INSTANCE_ID",
+        "WEBSITE_SKU",
+        "WEBSITE_POD_NAME",
+        "LEGION_SERVICE_HOST",
         "REGION_NAME",
     }
     known = {str(field.alias) for field in Settings.model_fields.values()} - of_the_platform

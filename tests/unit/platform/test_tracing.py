@@ -295,7 +295,13 @@ def test_a_turn_that_began_untraced_stays_so(exporter: InMemorySpanExporter) -> 
 
 def test_the_platform_and_the_model_endpoint_are_named() -> None:
     kept = InMemorySpanExporter()
-    platform = {"WEBSITE_SITE_NAME": "parley-prod", "WEBSITE_INSTANCE_ID": "i-1", "REGION_NAME": "West Europe"}
+    platform = {
+        "WEBSITE_SITE_NAME": "parley-prod",
+        "WEBSITE_INSTANCE_ID": "i-1",
+        "REGION_NAME": "West Europe",
+        "AUTH_MODE": "easyauth",
+        "WEBSITE_AUTH_ENABLED": "True",
+    }
     model = {"AZURE_OPENAI_ENDPOINT": "https://example.openai.azure.com", "AZURE_OPENAI_DEPLOYMENT": "gpt"}
     tracing.trace_with(SdkTracer(settings(**platform, **model), SimpleSpanProcessor(kept)))
     with tracing.model_call("gpt", "session"):

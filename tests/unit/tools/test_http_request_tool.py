@@ -52,8 +52,10 @@ async def test_a_given_content_type_wins_and_plain_text_is_not_called_json(call:
     fetcher = RecordingFetcher()
     await run(call, fetcher, method="PUT", url="http://h/", body="{no", headers={"content-type": "x/y"})
     await run(call, fetcher, method="PUT", url="http://h/", body="{no")
+    await run(call, fetcher, method="PUT", url="http://h/", body='{"a": NaN}')
     assert [dict(r.headers) for r in fetcher.requests] == [
         {"content-type": "x/y"},
+        {"Content-Type": "text/plain; charset=utf-8"},
         {"Content-Type": "text/plain; charset=utf-8"},
     ]
 

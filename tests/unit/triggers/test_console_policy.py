@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from starlette.requests import Request
+
+from shared.principal import AuthMode
 from shared.settings import Settings
+from triggers.site import console
 from triggers.site.console import _not_built, page_policy
 
 SERVICE = "https://one.service.signalr.net wss://one.service.signalr.net"
@@ -41,3 +47,21 @@ def test_a_console_that_is_not_built_is_a_page_that_says_what_to_do() -> None:
     assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
     assert "NPM_CONFIG_REGISTRY" in bytes(page.body).decode()
     assert 'href="/api/docs"' in bytes(page.body).decode()
+
+
+@pytest.mark.parametrize("function", [console.console, console.console_asset], ids=["page", "asset"])
+@pytest.mark.parametrize(
+    ("url", "said"), [("https://chat.example", "max-age=63072000"), ("http://localhost:7071", None)]
+)
+async def test_browsers_are_held_to_https_where_the_app_has_it(
+    monkeypatch: pytest.MonkeyPatch, function: Any, url: str, said: str | None
+) -> None:
+    settings = Settings.model_construct(
+        public_base_url=url, auth_mode=AuthMode.EASYAUTH, signalr_service_uri=None, signalr_connection_string=None
+    )
+    monkeypatch.setattr(console, "services", lambda: SimpleNamespace(settings=settings))
+    request = Request({"type": "http", "method": "GET", "path": "/", "headers": [], "path_params": {"name": "x"}})
+
+    response = await function._function.get_user_function()(request)
+
+    assert response.headers.get("strict-transport-security") == said

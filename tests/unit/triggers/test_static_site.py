@@ -40,6 +40,7 @@ def test_headers_and_policy_are_those_of_the_app_but_for_where_scripts_may_conne
     headers = _config(tmp_path / "site")["globalHeaders"]
     own = page_policy(Settings.model_construct(signalr_service_uri=service, signalr_connection_string=None))
     assert headers == COMMON_HEADERS | {
+        "Strict-Transport-Security": "max-age=63072000",
         "Cache-Control": "no-cache",
         "Content-Security-Policy": own.replace("connect-src 'self'", f"connect-src {API}"),
     }

@@ -1177,6 +1177,7 @@ export interface components {
             config: components["schemas"]["SessionConfig"];
             /**
              * Id
+             * @description The wanted id; the session gets another one when somebody else's session has it
              * @default null
              */
             id: string | null;

@@ -17,6 +17,7 @@ from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import agent_from_row, session_record
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
+from shared.ids import new_id
 from shared.sessions.agents.agent import Agent
 from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
@@ -98,6 +99,12 @@ async def claim_idempotency(connection: Connection, claim: Idempotency, outcome:
     return found
 
 
+async def move_idempotency(connection: Connection, claim: Idempotency, outcome: JsonObject) -> None:
+    """Change the outcome of a key that was claimed in the caller's transaction."""
+    key = {"user_id": claim.user_id, "scope": claim.scope, "key": claim.key}
+    await connection.execute(_Q["move_idempotency_outcome"], {**key, "outcome": json(outcome)})
+
+
 class PostgresSessions:
     """`SessionRepository` over PostgreSQL."""
 
@@ -114,8 +121,24 @@ class PostgresSessions:
                     return await session_made_before(connection, earlier["session_id"], owner_id), False
             row = await insert_session(connection, session, owner_id)
             if row is None:
-                raise Conflict(ErrorCode.SESSION_ALREADY_EXISTS, f"A session {session.id!r} exists already.")
+                row = await self._insert_elsewhere(connection, session, owner_id, idempotency)
             return session_record(row), True
+
+    async def _insert_elsewhere(
+        self, connection: Connection, session: Session, owner_id: str, idempotency: Idempotency | None
+    ) -> Row:
+        """Store a session whose id is taken under a new id, unless the caller may know who has it. Raises Conflict."""
+        cursor = await connection.execute(_Q["id_is_known"], {"session_id": session.id, "user_id": owner_id})
+        answer = await cursor.fetchone()
+        if answer is None or answer["known"]:
+            raise Conflict(ErrorCode.SESSION_ALREADY_EXISTS, f"A session {session.id!r} exists already.")
+        session = session.model_copy(update={"id": new_id()})
+        row = await insert_session(connection, session, owner_id)
+        if row is None:
+            raise Conflict(ErrorCode.CONFLICT, "No new session id was found. Send the request again.")
+        if idempotency is not None:
+            await move_idempotency(connection, idempotency, {"session_id": session.id})
+        return row
 
     async def get(self, session_id: str, user_id: str) -> SessionRecord:
         row = await self._pool.fetch_one(_Q["session_for_user"], {"session_id": session_id, "user_id": user_id})

@@ -8,6 +8,14 @@ WHERE NOT EXISTS (SELECT 1 FROM session_erasures e WHERE e.session_id = %(id)s A
 ON CONFLICT (id) DO NOTHING
 RETURNING *, 'owner' AS access
 
+-- name: id_is_known
+-- Whether the user may know that the id is taken: they may read the session that has it, or are erasing their own.
+SELECT EXISTS (SELECT 1 FROM sessions s
+               LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
+               WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NULL))
+    OR EXISTS (SELECT 1 FROM session_erasures e
+               WHERE e.session_id = %(session_id)s AND e.owner_id = %(user_id)s AND e.finished_at IS NULL) AS known
+
 -- name: session_for_user
 SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
 FROM sessions s
@@ -109,6 +117,10 @@ RETURNING outcome
 
 -- name: idempotency_key
 SELECT request_hash, outcome FROM idempotency_keys
+WHERE user_id = %(user_id)s AND scope = %(scope)s AND key = %(key)s
+
+-- name: move_idempotency_outcome
+UPDATE idempotency_keys SET outcome = %(outcome)s
 WHERE user_id = %(user_id)s AND scope = %(scope)s AND key = %(key)s
 
 -- name: forget_idempotency_keys

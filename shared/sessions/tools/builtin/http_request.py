@@ -6,9 +6,9 @@ changes their meaning; the tool call id is sent as `Idempotency-Key`.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
+import orjson
 from pydantic import AfterValidator, Field
 
 from shared.errors import ErrorCode, ToolRefused
@@ -96,7 +96,7 @@ def as_output(response: FetchResponse) -> ToolOutput:
 
 def _guessed_type(body: str) -> str:
     try:
-        json.loads(body)
-    except (ValueError, RecursionError):
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
         return "text/plain; charset=utf-8"
     return "application/json"
