@@ -28,7 +28,7 @@ def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easy
     api, signalr: origins. Raises ValueError for other values, and FileExistsError.
     """
     # Imported here: the app's own module has the page's headers, and its import needs the app's packages.
-    from triggers.http.html import HTTPS_ONLY
+    from triggers.http.headers import HTTPS_ONLY
     from triggers.site.console import ASSET_CACHE, COMMON_HEADERS, PAGE_CACHE, console_policy, marked, signalr_origins
 
     for url in (api, signalr):

@@ -16,6 +16,7 @@ from shared.sessions.agents.agent import KnownModels
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.audit.trail import ChainedAudit
+from shared.sessions.audit.verification import AuditVerification
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cache import SessionCache
 from shared.sessions.context.compaction import Compactor
@@ -132,10 +133,21 @@ class Services(Stores):
     def audit(self) -> ChainedAudit:
         from shared.adapters.postgres.audit import PostgresAuditAnchors
 
+        anchors = PostgresAuditAnchors(self.pool)
+        return ChainedAudit(anchors, self.audit_lines, self.session_rows.get, keys=self._audit_keys)
+
+    @cached_property
+    def audit_verification(self) -> AuditVerification:
+        from shared.adapters.postgres.audit import PostgresVerifiedTrails
+
+        return AuditVerification(PostgresVerifiedTrails(self.pool), self.audit_lines, keys=self._audit_keys)
+
+    @property
+    def _audit_keys(self) -> tuple[bytes, ...]:
+        """The first seals, all verify."""
         signing = SigningKeys.parse(self.settings.approval_link_secret)
         secrets = (*signing.secrets.values(), *signing.retired.values())
-        keys = tuple(derive_key(secret, "parley/audit") for secret in secrets)
-        return ChainedAudit(PostgresAuditAnchors(self.pool), self.audit_lines, self.session_rows.get, keys=keys)
+        return tuple(derive_key(secret, "parley/audit") for secret in secrets)
 
     @cached_property
     def watch(self) -> CancelWatch:

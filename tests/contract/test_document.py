@@ -56,6 +56,7 @@ ROUTES = (
     "POST /api/v1/approvals/{approval_id}/decision",
     "GET /api/v1/sessions/{session_id}/approvals",
     "GET /api/v1/sessions/{session_id}/audit",
+    "GET /api/v1/audit/findings",
     "GET /api/approve/{token}",
     "POST /api/approve/{token}",
     "POST /api/v1/realtime/negotiate",

@@ -66,7 +66,10 @@ async def _walk(api: Api, sink: Sink) -> None:
     assert (await api.decide(approval["id"], "approve")).status_code == 200
     turn = await api.until(session["id"], turn_id)
     audit = (await api.get(f"{base}/audit")).json()
-    assert (audit["verified"], audit["problems"], audit["next_cursor"]) == (True, [], None)
+    assert (audit["verified"], audit["problems"], audit["being_written"], audit["next_cursor"]) == (True, [], [], None)
+    assert (await api.get("/api/v1/audit/findings")).status_code == 404
+    findings = (await api.as_user("ada;admin").get("/api/v1/audit/findings")).json()
+    assert session["id"] not in {finding["session_id"] for finding in findings["items"]}
     # The webhook is sent beside the turn and has no place of its own in the order.
     lines = [(line["action"], line["who"]) for line in audit["items"] if line["action"] != "approval.notified"]
     assert lines == [

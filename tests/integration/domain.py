@@ -34,6 +34,7 @@ from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approvals.containment import authors_read, sources_read
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.needed import grant_of
+from shared.sessions.audit.chain import SealedLine, seal
 from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
 from shared.sessions.bridge import ANSWER_SECONDS
 from shared.sessions.cache import SessionChanges
@@ -480,8 +481,12 @@ class RecordingAudit:
         self.lines.append((session_id, action, details))
         self.who.append(who)
 
-    async def record_erasure(self, session_id: str, details: dict[str, Any], *, who: str) -> None:
-        await self.record(session_id, "session.erased", details, who=who)
+    def seal_erasure(self, session_id: str, details: dict[str, Any], *, who: str) -> SealedLine:
+        text = orjson.dumps(details).decode()
+        return seal(b"", session_id, 0, at=utc_now(), who=who, action="session.erased", details=text, previous=new_id())
+
+    async def write_erasure(self, session_id: str, line: SealedLine) -> None:
+        await self.record(session_id, line.action, orjson.loads(line.details), who=line.who)
 
 
 def envelopes(messages: Sequence[bytes]) -> list[dict[str, Any]]:

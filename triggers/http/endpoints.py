@@ -31,7 +31,7 @@ from shared.sessions.error_handler import ErrorAnswer, SessionErrorHandler
 from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
 from shared.settings import Settings
 from triggers.http.bodies import body_chunks, json_fault
-from triggers.http.html import https_only
+from triggers.http.headers import say_use
 
 log = logging.getLogger("parley.http")
 
@@ -235,10 +235,7 @@ async def _serve(
         if response.status_code >= 500:
             span.fail(str(response.status_code))
     response.headers["x-correlation-id"] = correlation_id
-    response.headers["x-content-type-options"] = "nosniff"
-    # What a caller may read today, a cache must not show tomorrow. Routes with other content say so themselves.
-    response.headers.setdefault("cache-control", "no-store")
-    return response
+    return say_use(response, services().settings.public_base_url)
 
 
 async def _answer(
@@ -249,17 +246,16 @@ async def _answer(
     events: func.Out[str] | None,
     correlation_id: str,
 ) -> Response:
-    told: dict[str, str] = {}
+    limits: Mapping[str, str] = {}
     try:
         everything = services()
-        told |= https_only(everything.settings.public_base_url)
         principal = _ANONYMOUS
         _refuse_forged(req, operation, everything.settings.public_base_url)
         if not operation.public:
             principal = caller_of(req, everything.settings)
             # Before we read the body. Azure's host has read one with a Content-Length by now (docs/operations.md).
             admission = await everything.limiter.admit(principal.user_id)
-            told |= admission.headers
+            limits = admission.headers
             admission.check()
         _check_lengths(req, operation)
         body = await _body(req, operation)
@@ -270,7 +266,7 @@ async def _answer(
     except Exception as exc:
         doing = f"{operation.method} {operation.path}"
         response = _problem(_ERRORS.handle(exc, doing=doing, correlation_id=correlation_id))
-    response.headers.update(told)
+    response.headers.update(limits)
     return response
 
 

@@ -17,6 +17,7 @@ from shared.errors import AppError, ErrorCode, NotAuthenticated
 from shared.sessions.live.groups import group_action, role_memberships
 from shared.sessions.models import Subscription
 from triggers.http.endpoints import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id
+from triggers.http.headers import say_use
 
 bp = df.Blueprint()
 
@@ -73,7 +74,7 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
     except AppError as exc:
         refused = problem(exc, correlation_id, doing=f"{NEGOTIATE.method} {NEGOTIATE.path}")
         refused.headers.update(limits)
-        return refused
+        return say_use(refused, services().settings.public_base_url)
     send(
         events,
         [
@@ -81,7 +82,8 @@ async def negotiate(req: Request, connection: str, events: func.Out[str]) -> Res
             for group, is_member in role_memberships(principal.roles, datetime.now(UTC))
         ],
     )
-    return Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id, **limits})
+    info = Response(connection, media_type="application/json", headers={"x-correlation-id": correlation_id, **limits})
+    return say_use(info, services().settings.public_base_url)
 
 
 def _membership_of(verb: str, summary: str) -> Operation:

@@ -1,8 +1,10 @@
-"""Log lines for alerts in infra/ on conditions that no request would show."""
+"""Log lines for alerts in infra/ on conditions that no request would show: approvals about to expire, damaged audit
+trails."""
 
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 
 import azure.durable_functions as df
@@ -18,11 +20,18 @@ EXPIRING_LINE = "approvals about to expire:"
 """Beginning of the log line; the alert in `infra/` looks for the same words."""
 SOON = timedelta(minutes=15)
 
+_VERIFYING_SECONDS = 120
+"""Time limit of verifying audit trails in one run, which costs as much as the timer's instance does."""
+
 
 @bp.timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
 async def watch(timer: func.TimerRequest) -> None:
-    """Log how many approvals will time out within minutes if nobody decides."""
+    """Log how many approvals will time out within minutes if nobody decides; every hour, verify the audit trails."""
     now = datetime.now(UTC)
-    expiring = await services().approval_rows.expiring(now=now, before=now + SOON)
-    if expiring:
-        log.warning("%s %d within %d minutes", EXPIRING_LINE, expiring, SOON.total_seconds() // 60)
+    try:
+        expiring = await services().approval_rows.expiring(now=now, before=now + SOON)
+        if expiring:
+            log.warning("%s %d within %d minutes", EXPIRING_LINE, expiring, SOON.total_seconds() // 60)
+    finally:
+        until = time.monotonic() + _VERIFYING_SECONDS
+        await services().audit_verification.run(lambda: time.monotonic() < until)

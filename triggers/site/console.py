@@ -21,7 +21,8 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 
 from shared.composition.services import services
 from shared.settings import Settings
-from triggers.http.html import content_security_policy, https_only
+from triggers.http.headers import https_only
+from triggers.http.html import content_security_policy
 
 bp = df.Blueprint()
 

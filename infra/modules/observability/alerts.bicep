@@ -19,7 +19,8 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// Log lines of activities/turns.py, activities/restarting.py and triggers/operations, and requests and timeouts as logged by the host.
+// Log lines of activities/turns.py, activities/restarting.py, triggers/operations and shared/sessions/audit, and requests
+// and timeouts as logged by the host.
 // Requests with our correlation id are the app's own spans of the same requests and would count twice, so they are
 // excluded. A rule counts rows in its window and fires when there are more than `most`.
 var lines = [
@@ -50,6 +51,13 @@ var lines = [
     window: 'PT15M'
     most: 0
     query: 'AppTraces | where Message startswith "webhook not taken:"'
+  }
+  {
+    name: 'audit-trail'
+    severity: 1
+    window: 'PT15M'
+    most: 0
+    query: 'AppTraces | where Message startswith "audit trail damaged:" or Message startswith "audit line lost:"'
   }
   {
     name: 'server-errors'

@@ -12,16 +12,13 @@ from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.azure.entra import credential
-from shared.sessions.audit.chain import SealedLine
+from shared.sessions.audit.chain import ERASED_PREFIX, SealedLine
 from shared.sessions.audit.trail import AuditUnavailable
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
 
 TABLE = "parleyaudit"
-
-ERASED_PREFIX = "erased-"
-"""RowKey prefix of erasure lines. It sorts after all numbers, and a new session with the same id does not read them."""
 
 _BATCH = 100
 """Most entities of one transaction (Azure Tables)."""
@@ -30,9 +27,10 @@ _BATCH = 100
 class TablesAuditLines:
     """Opened on first use. If no storage is configured, there is no trail, and every line is logged as lost."""
 
-    def __init__(self, *, connection_string: str | None, endpoint: str | None) -> None:
+    def __init__(self, *, connection_string: str | None, endpoint: str | None, table: str = TABLE) -> None:
         self._connection_string = connection_string
         self._endpoint = endpoint
+        self._name = table
         self._table: TableClient | None = None
         self._opening = asyncio.Lock()
 
@@ -43,17 +41,11 @@ class TablesAuditLines:
         with _errors():
             table = self._table or await self._open()
             try:
-                await table.create_entity(_entity(session_id, line.row_key, line))
+                await table.create_entity(_entity(session_id, line))
             except ResourceExistsError:
                 there = await table.get_entity(session_id, line.row_key)
                 if there.get("hash") != line.hash:
                     raise AuditUnavailable(f"line {line.row_key} is taken") from None
-
-    async def append_erasure(self, session_id: str, line: SealedLine) -> None:
-        """Insert a line outside of any trail: `read` does not return it and `erase` does not delete it."""
-        with _errors():
-            table = self._table or await self._open()
-            await table.create_entity(_entity(session_id, f"{ERASED_PREFIX}{line.previous}", line))
 
     async def read(self, session_id: str) -> AsyncGenerator[SealedLine]:
         """In the order of their row keys."""
@@ -65,6 +57,16 @@ class TablesAuditLines:
                 parameters=_bounds(session_id),
             ):
                 yield _line(entity)
+
+    async def read_all(self, after: str, up_to: str | None) -> AsyncGenerator[tuple[str, SealedLine]]:
+        """By session, then by row key."""
+        with _errors():
+            table = self._table or await self._open()
+            end = "" if up_to is None else " and PartitionKey le @up_to"
+            async for entity in table.query_entities(
+                f"PartitionKey gt @after{end}", parameters={"after": after, "up_to": up_to or ""}
+            ):
+                yield str(entity["PartitionKey"]), _line(entity)
 
     async def erase(self, session_id: str) -> None:
         """Delete the trail. Idempotent; does nothing if no storage is configured."""
@@ -94,9 +96,9 @@ class TablesAuditLines:
         async with self._opening:
             if self._table is None:
                 if self._endpoint:
-                    table = TableClient(self._endpoint, TABLE, credential=credential())
+                    table = TableClient(self._endpoint, self._name, credential=credential())
                 else:
-                    table = TableClient.from_connection_string(self._connection_string or "", TABLE)
+                    table = TableClient.from_connection_string(self._connection_string or "", self._name)
                 try:
                     with suppress(ResourceExistsError):
                         await table.create_table()
@@ -143,10 +145,10 @@ async def _delete(table: TableClient, session_id: str, keys: Sequence[str]) -> N
                 await table.delete_entity(session_id, key)
 
 
-def _entity(session_id: str, row_key: str, line: SealedLine) -> dict[str, Any]:
+def _entity(session_id: str, line: SealedLine) -> dict[str, Any]:
     return {
         "PartitionKey": session_id,
-        "RowKey": row_key,
+        "RowKey": line.row_key,
         "at": line.at,
         "who": line.who,
         "action": line.action,

@@ -1,8 +1,9 @@
 """The audit trail as a chain of sealed lines: making a seal, and verifying a whole trail. Pure functions.
 
 Invariant: a line's seal (HMAC-SHA256) covers its session, number, text and the previous seal. The anchor holds the
-number of lines and the last seal. Neither the key nor the anchor is in the table. So an attacker who can write the
-table can destroy lines, but cannot forge, alter, move or drop one undetected.
+number of lines, the last seal, and when each of the newest lines was claimed. Neither the key nor the anchor is in the
+table. So an attacker who can write the table can destroy lines, but cannot forge, alter, move or drop one undetected,
+and nothing that is written or read later delays the detection.
 """
 
 from __future__ import annotations
@@ -10,17 +11,26 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import orjson
 
 BEING_WRITTEN = timedelta(seconds=10)
-"""A line's number is claimed before the line is written, so a gap younger than this is not a problem yet."""
+"""A line's number is claimed before the line is written, so a line claimed less than this ago is not missing yet.
+
+Twice the time limit of writing one (`trail.TIMEOUT_S`).
+"""
 
 MAX_PROBLEMS = 100
 """Most problems reported for one trail."""
+
+_MAX_GAPS = 10_000
+"""Most gaps kept of one trail. More than the lines that are being written at once, so some gap is left to report."""
+
+ERASED_PREFIX = "erased-"
+"""Row key prefix of erasure lines. It sorts after all numbers; a later session with the same id does not read them."""
 
 FIRST_PREVIOUS = ""
 _ROW_KEY = re.compile(r"[0-9]{10}")
@@ -51,6 +61,12 @@ class Anchor:
     number: int
     hash: str
     at: datetime | None = None
+    claims: Mapping[int, datetime] = field(default_factory=dict)
+    """When each of the newest lines was claimed, by number; at least those of the last BEING_WRITTEN."""
+
+    def claimed_at(self, number: int) -> datetime | None:
+        """None for a line that was claimed long ago."""
+        return self.claims.get(number, self.at if number == self.number else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +97,30 @@ def is_genuine(keys: Sequence[bytes], session_id: str, line: SealedLine) -> bool
     return any(hmac.compare_digest(_digest(key, *parts).encode(), line.hash.encode()) for key in keys)
 
 
+def is_genuine_erasure(keys: Sequence[bytes], session_id: str, line: SealedLine) -> bool:
+    """The same for the line that remains of an erased session. It is in no chain: `previous` is its own id."""
+    return line.row_key == erased_row_key(line) and is_genuine(keys, session_id, replace(line, row_key=row_key(0)))
+
+
+def erased_row_key(line: SealedLine) -> str:
+    return f"{ERASED_PREFIX}{line.previous}"
+
+
 def _digest(key: bytes, *parts: str) -> str:
     # As a JSON list, so that different parts never encode to the same text.
     return hmac.new(key, orjson.dumps(parts), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The time in which a trail was read: its lines first, then its anchor."""
+
+    began: datetime
+    ended: datetime
+
+    def may_be_written(self, claimed_at: datetime | None) -> bool:
+        """Whether a line claimed then may not have been there yet. A clock that is far ahead buys no more time."""
+        return claimed_at is not None and self.began - BEING_WRITTEN < claimed_at < self.ended + BEING_WRITTEN
 
 
 @dataclass(slots=True)
@@ -96,8 +133,11 @@ class ChainCheck:
     keys: Sequence[bytes]
     """All keys that may have sealed a line, rotated ones included."""
     session_id: str
-    now: datetime
     problems: list[Problem] = field(default_factory=list)
+    being_written: list[int] = field(default_factory=list)
+    """After `end`: the lines that are not there and too young to be missing."""
+    _gaps: list[range] = field(default_factory=list)
+    """Numbers without a line."""
     _last: int = 0
     _hash: str | None = FIRST_PREVIOUS
     """Seal of the previous line; None when that line is missing or not genuine."""
@@ -106,10 +146,12 @@ class ChainCheck:
         if line.number == 0:
             self._report(None, f"The row {line.row_key[:40]!r} is not a line of this trail.")
             return
+        if line.number <= self._last:
+            self._report(line.number, f"It comes after line {self._last}.")
+            return
         genuine = is_genuine(self.keys, self.session_id, line)
         if line.number > self._last + 1:
-            written = datetime.fromisoformat(line.at) if genuine else None
-            self._missing(line.number - 1, written)
+            self._gap(self._last + 1, line.number)
             self._hash = None
         if not genuine:
             self._report(line.number, "Its seal does not match its text and number: it was altered, moved or forged.")
@@ -118,22 +160,36 @@ class ChainCheck:
         self._last = line.number
         self._hash = line.hash if genuine else None
 
-    def end(self, anchor: Anchor) -> list[Problem]:
+    def end(self, anchor: Anchor, reading: Reading) -> list[Problem]:
+        """All problems, by line; those of no line first."""
         if self._last < anchor.number:
-            self._missing(anchor.number, anchor.at)
+            self._gap(self._last + 1, anchor.number + 1)
         elif self._last > anchor.number:
             self._report(self._last, f"The trail has only {anchor.number} lines.")
         elif self._hash is not None and self._hash != anchor.hash:
             self._report(self._last, "It is not the last line that was written.")
+        for gap in self._gaps:
+            for missing in self._missing(gap, anchor, reading):
+                which = f"Line {missing[0]} is" if len(missing) == 1 else f"Lines {missing[0]} to {missing[-1]} are"
+                self._report(missing[0], f"{which} missing: removed, or lost while the storage was unavailable.")
+        self.problems.sort(key=lambda problem: problem.line or 0)
         return self.problems
 
-    def _missing(self, up_to: int, next_at: datetime | None) -> None:
-        """next_at: when the line after the gap was claimed; all missing lines were claimed before it."""
-        if next_at is not None and self.now - next_at < BEING_WRITTEN:
-            return
-        first = self._last + 1
-        which = f"Line {first} is" if first == up_to else f"Lines {first} to {up_to} are"
-        self._report(first, f"{which} missing: removed, or lost while the storage was unavailable.")
+    def _gap(self, first: int, end: int) -> None:
+        if len(self._gaps) < _MAX_GAPS:
+            self._gaps.append(range(first, end))
+
+    def _missing(self, gap: range, anchor: Anchor, reading: Reading) -> Iterator[range]:
+        """The parts of a gap whose lines should have been there. Lines that nobody claimed are not missing."""
+        gap = range(gap.start, min(gap.stop, anchor.number + 1))
+        known = {*anchor.claims, anchor.number}
+        young = sorted(n for n in known if n in gap and reading.may_be_written(anchor.claimed_at(n)))
+        self.being_written += young
+        start = gap.start
+        for number in [*young, gap.stop]:
+            if start < number:
+                yield range(start, number)
+            start = number + 1
 
     def _report(self, line: int | None, message: str) -> None:
         if len(self.problems) < MAX_PROBLEMS:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Protocol
@@ -21,7 +22,7 @@ from pydantic import Field
 from shared.errors import AppError, ErrorCode, Transient, no_such_session
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, Role
-from shared.sessions.audit.chain import Anchor, ChainCheck, SealedLine, seal
+from shared.sessions.audit.chain import Anchor, ChainCheck, Reading, SealedLine, erased_row_key, seal
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.models import JsonObject, Value
 from shared.sessions.records.pages import Page
@@ -34,6 +35,9 @@ SYSTEM = "system"
 
 TIMEOUT_S = 5.0
 """For writing one line, retries included: its turn waits meanwhile."""
+
+LOST_LINE = "audit line lost:"
+"""Beginning of a log line; the alert `audit-trail` in `infra/` looks for the same words."""
 
 READ_TIMEOUT_S = 30.0
 _TRIES = 50
@@ -56,8 +60,12 @@ class AuditTrail(Protocol):
         """
         ...
 
-    async def record_erasure(self, session_id: str, details: JsonObject, *, who: str) -> None:
-        """Write the one line that remains of an erased session. Never raises."""
+    def seal_erasure(self, session_id: str, details: JsonObject, *, who: str) -> SealedLine:
+        """The one line that remains of an erased session; its seal is stored with the end of the erasure."""
+        ...
+
+    async def write_erasure(self, session_id: str, line: SealedLine) -> None:
+        """Write that line. Never raises."""
         ...
 
 
@@ -81,7 +89,7 @@ class AuditLines(Protocol):
     """The store of the lines. Every method raises AuditUnavailable."""
 
     async def append(self, session_id: str, line: SealedLine) -> None:
-        """Insert; never replaces."""
+        """Insert; never replaces. `read` does not return an erasure line and `erase` does not delete it."""
         ...
 
     def read(self, session_id: str) -> AsyncGenerator[SealedLine]:
@@ -92,8 +100,11 @@ class AuditLines(Protocol):
         """Delete the lines that `read` returns."""
         ...
 
-    async def append_erasure(self, session_id: str, line: SealedLine) -> None:
-        """Insert a line that `read` does not return and `erase` does not delete."""
+    def read_all(self, after: str, up_to: str | None) -> AsyncGenerator[tuple[str, SealedLine]]:
+        """(session id, line) of every row, erasure lines too; those of one session in row key order.
+
+        after, up_to: of the session ids, by their bytes. up_to: None: to the end.
+        """
         ...
 
 
@@ -119,7 +130,11 @@ class AuditPage(Value):
 
     items: list[AuditLine]
     next_cursor: str | None
-    verified: bool = Field(description="No line of the trail is missing, altered, moved or added")
+    verified: bool = Field(
+        description="No line of the trail is altered, moved or added, and none is missing that was claimed ten seconds"
+        " ago or earlier"
+    )
+    being_written: list[int] = Field(description="Numbers of lines claimed in the last ten seconds, not there yet")
     problems: list[AuditProblem]
 
 
@@ -148,15 +163,16 @@ class ChainedAudit:
         self, session_id: str, action: str, details: JsonObject, *, who: str = SYSTEM, within_s: float = TIMEOUT_S
     ) -> None:
         line: SealedLine | None = None
+        text = _bounded(details)
         try:
             async with asyncio.timeout(within_s):
-                line = await self._claim(session_id, action, _bounded(details), who)
+                line = await self._claim(session_id, action, text, who)
                 if line is None:
                     log.info("no audit line %s: session %s is gone", action, session_id)
                     return
                 await self._lines.append(session_id, line)
         except (AuditUnavailable, AppError, TimeoutError) as exc:
-            _log_lost(session_id, action, details, line, exc)
+            _log_lost(session_id, action, text, line, exc)
 
     async def _claim(self, session_id: str, action: str, details: str, who: str) -> SealedLine | None:
         """Claim and seal the next line; None when the session does not exist. Raises AuditUnavailable."""
@@ -184,7 +200,7 @@ class ChainedAudit:
             head = await self._anchors.anchor(session_id)
         raise AuditUnavailable(f"no line number claimed after {_TRIES} tries")
 
-    async def record_erasure(self, session_id: str, details: JsonObject, *, who: str) -> None:
+    def seal_erasure(self, session_id: str, details: JsonObject, *, who: str) -> SealedLine:
         line = seal(
             self._keys[0],
             session_id,
@@ -195,11 +211,14 @@ class ChainedAudit:
             details=_bounded(details),
             previous=new_id(),
         )
+        return replace(line, row_key=erased_row_key(line))
+
+    async def write_erasure(self, session_id: str, line: SealedLine) -> None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                await self._lines.append_erasure(session_id, line)
+                await self._lines.append(session_id, line)
         except (AuditUnavailable, TimeoutError) as exc:
-            _log_lost(session_id, line.action, details, line, exc)
+            _log_lost(session_id, line.action, line.details, line, exc)
 
     async def erase(self, session_id: str) -> None:
         """Delete the trail of an erased session. Raises EventLogUnavailable while the store is unavailable."""
@@ -220,7 +239,8 @@ class ChainedAudit:
             if record.access != "owner":
                 raise no_such_session()
         after = 0 if page.after is None else page.after[0]
-        check = ChainCheck(self._keys, session_id, self._clock())
+        began = self._clock()
+        check = ChainCheck(self._keys, session_id)
         kept: list[SealedLine] = []
         try:
             async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._lines.read(session_id)) as lines:
@@ -233,12 +253,13 @@ class ChainedAudit:
         anchor = await self._anchors.anchor(session_id)
         if anchor is None:
             raise no_such_session()
-        problems = check.end(anchor)
+        problems = check.end(anchor, Reading(began, self._clock()))
         kept, cursor = page.cut(kept, lambda line: (line.number, session_id))
         return AuditPage(
             items=[_public(line) for line in kept],
             next_cursor=cursor,
             verified=not problems,
+            being_written=check.being_written,
             problems=[AuditProblem(line=problem.line, message=problem.message) for problem in problems],
         )
 
@@ -275,7 +296,7 @@ def _public(line: SealedLine) -> AuditLine:
     )
 
 
-def _log_lost(session_id: str, action: str, details: JsonObject, line: SealedLine | None, exc: Exception) -> None:
+def _log_lost(session_id: str, action: str, details: str, line: SealedLine | None, exc: Exception) -> None:
     """Log a lost line so that an operator can identify it, without user content such as comments and arguments.
 
     line: set when its number was already claimed. The digest shows whether a text found elsewhere is the lost one.
@@ -283,12 +304,13 @@ def _log_lost(session_id: str, action: str, details: JsonObject, line: SealedLin
     number = "no number" if line is None else f"number {line.number}"
     ids = " ".join(
         f"{name}={value}"
-        for name, value in details.items()
+        for name, value in orjson.loads(details).items()
         if name.endswith("_id") and isinstance(value, str) and is_valid_id(value)
     )
-    digest = sha256(_bounded(details).encode()).hexdigest()
+    digest = sha256(details.encode()).hexdigest()
     log.error(
-        "audit line lost: %s of session %s, %s, %s, details %s: %s: %s",
+        "%s %s of session %s, %s, %s, details %s: %s: %s",
+        LOST_LINE,
         action,
         session_id,
         number,

@@ -35,6 +35,7 @@ from typing import Protocol
 
 from shared.errors import Transient
 from shared.principal import Principal
+from shared.sessions.audit.chain import SealedLine
 from shared.sessions.audit.trail import SYSTEM, AuditTrail
 from shared.sessions.cache import SessionChanges
 from shared.sessions.events import (
@@ -115,8 +116,11 @@ class ErasureRepository(Protocol):
         """Durable instances were told to end."""
         ...
 
-    async def finish(self, session_id: str, tell: Callable[[], Awaitable[None]], *, now: datetime) -> bool:
-        """Finish and, before it is committed, `tell`. False while instances are left or when it is finished."""
+    async def finish(
+        self, session_id: str, line: SealedLine, tell: Callable[[], Awaitable[None]], *, now: datetime
+    ) -> bool:
+        """Finish, note the line's seal and, before it is committed, `tell`. False while instances are left or when it
+        is finished."""
         ...
 
     async def claim_cut(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
@@ -224,9 +228,11 @@ class SessionErasure:
         if erasure.by_retention:
             details["reason"] = "retention"
         who = SYSTEM if erasure.by_retention else erasure.owner_id
+        line = self._audit.seal_erasure(erasure.session_id, details, who=who)
         return await self._rows.finish(
             erasure.session_id,
-            lambda: self._audit.record_erasure(erasure.session_id, details, who=who),
+            line,
+            lambda: self._audit.write_erasure(erasure.session_id, line),
             now=datetime.now(UTC),
         )
 

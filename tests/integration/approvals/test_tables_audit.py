@@ -14,12 +14,12 @@ import orjson
 import pytest
 from azure.data.tables import TableClient, TableServiceClient, UpdateMode
 
-from shared.adapters.azure.audit_tables import ERASED_PREFIX, TABLE, TablesAuditLines
+from shared.adapters.azure.audit_tables import TABLE, TablesAuditLines
 from shared.adapters.postgres.audit import PostgresAuditAnchors
 from shared.errors import NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.audit.chain import BEING_WRITTEN
+from shared.sessions.audit.chain import BEING_WRITTEN, ERASED_PREFIX
 from shared.sessions.audit.trail import AuditLines, AuditPage, ChainedAudit
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.records.pages import Page, decode_cursor
@@ -193,8 +193,36 @@ async def test_a_line_that_was_lost_is_a_gap_and_not_silence(
 
     assert "audit line lost: approval.decided" in caplog.text
     assert [line.number for line in report.items] == [1, 2, 4]
-    assert report.verified, "it may be on its way"
+    assert (report.verified, report.being_written) == (True, [3]), "it may be on its way"
     assert [problem.line for problem in (await _later(stores, trail, session_id)).problems] == [3]
+
+
+async def test_a_removed_line_is_told_however_often_one_looks_and_whatever_is_written(
+    stores: Stores, trail: ChainedAudit, table: TableClient
+) -> None:
+    """Each look at an approval writes a line; that line must not buy the removed one any time."""
+    session_id = await _written(stores, trail, 3)
+    table.delete_entity(session_id, f"{2:010d}")
+    ahead = BEING_WRITTEN
+
+    for n in range(3):
+        later = _over(stores, trail._lines, ahead=ahead)
+        await later.record(session_id, "approval.viewed", {})
+        for _ in range(2):
+            assert [problem.line for problem in (await _report(later, session_id)).problems] == [2], n
+        ahead += timedelta(seconds=3)
+
+
+async def test_when_the_newest_lines_were_claimed_is_kept_no_longer_than_it_counts(
+    stores: Stores, trail: ChainedAudit
+) -> None:
+    session_id = await _written(stores, trail, 3)
+    await _over(stores, trail._lines, ahead=3 * BEING_WRITTEN).record(session_id, "later", {})
+
+    anchor = await PostgresAuditAnchors(stores.pool).anchor(session_id)
+
+    assert anchor is not None
+    assert set(anchor.claims) == {4}
 
 
 async def test_a_line_lost_as_the_last_is_missed_too(stores: Stores, trail: ChainedAudit) -> None:
@@ -241,7 +269,7 @@ async def test_an_erased_session_leaves_one_line_that_its_successor_does_not_see
     await trail.erase(session_id)
     await trail.erase(session_id)
     await trail.record(session_id, "approval.viewed", {})
-    await trail.record_erasure(session_id, {"messages": 2}, who=OWNER)
+    await trail.write_erasure(session_id, trail.seal_erasure(session_id, {"messages": 2}, who=OWNER))
 
     def rows() -> list[dict[str, Any]]:
         found = table.query_entities("PartitionKey eq @session", parameters={"session": session_id})

@@ -16,6 +16,7 @@ from shared.sessions.audit.chain import (
     Anchor,
     ChainCheck,
     Problem,
+    Reading,
     SealedLine,
     is_genuine,
     row_key,
@@ -25,6 +26,7 @@ from shared.sessions.audit.chain import (
 KEY = b"k" * 32
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)
+AT_ONCE = Reading(NOW, NOW)
 
 
 def _trail(count: int, *, key: bytes = KEY, session_id: str = "s1", at: datetime = LONG_AGO) -> list[SealedLine]:
@@ -37,10 +39,10 @@ def _trail(count: int, *, key: bytes = KEY, session_id: str = "s1", at: datetime
 
 def _check(lines: Sequence[SealedLine], anchor: Anchor | None = None, *, whole: int = 5) -> list[Problem]:
     """Of what is left of a trail that had `whole` lines."""
-    check = ChainCheck([KEY], "s1", NOW)
+    check = ChainCheck([KEY], "s1")
     for line in sorted(lines, key=lambda line: line.row_key):
         check.look_at(line)
-    return check.end(anchor or Anchor(whole, _trail(whole)[-1].hash if whole else "", LONG_AGO))
+    return check.end(anchor or Anchor(whole, _trail(whole)[-1].hash if whole else "", LONG_AGO), AT_ONCE)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
@@ -118,14 +120,104 @@ def test_a_last_line_that_may_be_on_its_way_is_not_missed_yet(age: timedelta, bl
     assert [problem.line for problem in _check(_trail(5)[:4], anchor)] == blamed
 
 
-def test_a_line_before_a_fresh_one_may_be_on_its_way_too() -> None:
+def test_a_missing_line_is_judged_by_its_own_age_and_not_by_that_of_the_line_after_it() -> None:
     lines = _trail(3)
     lost = seal(KEY, "s1", 4, at=NOW, who="ann", action="a", details="{}", previous=lines[-1].hash)
     fresh = seal(KEY, "s1", 5, at=NOW, who="ann", action="a", details="{}", previous=lost.hash)
-    assert _check([*lines, fresh], Anchor(5, fresh.hash, NOW)) == []
-    # But a forged time does not buy any.
+
+    def missing(anchor: Anchor) -> list[int | None]:
+        return [problem.line for problem in _check([*lines, fresh], anchor)]
+
+    assert missing(Anchor(5, fresh.hash, NOW, {4: NOW, 5: NOW})) == []
+    assert missing(Anchor(5, fresh.hash, NOW, {4: NOW - BEING_WRITTEN, 5: NOW})) == [4]
+    assert missing(Anchor(5, fresh.hash, NOW)) == [4], "an older version kept no time of it"
+    # Neither does a forged time buy any, nor a clock that is ahead.
     forged = replace(_trail(5)[4], at=NOW.isoformat())
     assert {problem.line for problem in _check([*lines, forged])} == {4, 5}
+    ahead = NOW + timedelta(days=1)
+    assert missing(Anchor(5, fresh.hash, ahead, {4: ahead, 5: ahead})) == [4]
+
+
+def test_a_line_that_is_claimed_while_the_trail_is_read_is_not_missed() -> None:
+    lines = _trail(2)
+    check = ChainCheck([KEY], "s1")
+    check.look_at(lines[0])
+    began, claimed, ended = NOW, NOW + timedelta(seconds=25), NOW + timedelta(seconds=30)
+
+    assert check.end(Anchor(2, lines[1].hash, claimed, {2: claimed}), Reading(began, ended)) == []
+    assert check.being_written == [2]
+
+
+class _Time:
+    """A trail as its writers, its table and somebody who may write the table make it over time."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.made: list[SealedLine] = []
+        self.claimed: list[datetime] = []
+        self.rows: dict[int, SealedLine] = {}
+        self.kept: dict[int, datetime] = {}
+
+    def claim(self, *, lost: bool) -> None:
+        previous = self.made[-1].hash if self.made else ""
+        number = len(self.made) + 1
+        line = seal(KEY, "s1", number, at=self.now, who="ann", action="a", details="{}", previous=previous)
+        self.made.append(line)
+        self.claimed.append(self.now)
+        # As the store does it.
+        self.kept = {n: at for n, at in self.kept.items() if at > self.now - 2 * BEING_WRITTEN} | {number: self.now}
+        if not lost:
+            self.rows[number] = line
+
+    def tamper(self, how: str, one: int, other: int) -> None:
+        if not self.made:
+            return
+        one, other = one % len(self.made) + 1, other % (len(self.made) + 1) + 1
+        match how:
+            case "remove":
+                self.rows.pop(one, None)
+            case "change" if one in self.rows:
+                self.rows[one] = replace(self.rows[one], who="eve")
+            case "move" if one in self.rows:
+                self.rows[other] = replace(self.rows.pop(one), row_key=row_key(other))
+            case "copy" if one in self.rows:
+                self.rows[other] = replace(self.rows[one], row_key=row_key(other))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that should be there by now is there, and nothing else."""
+        numbered = dict(enumerate(self.made, 1))
+        old = {n for n in numbered if self.claimed[n - 1] <= self.now - BEING_WRITTEN}
+        return old <= self.rows.keys() and all(numbered.get(n) == line for n, line in self.rows.items())
+
+    def verify(self) -> list[Problem]:
+        check = ChainCheck([KEY], "s1")
+        for _, line in sorted(self.rows.items()):
+            check.look_at(line)
+        end = (len(self.made), self.made[-1].hash, self.claimed[-1]) if self.made else (0, "", None)
+        return check.end(Anchor(*end, self.kept), Reading(self.now, self.now))
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("wait"), st.integers(1, 12)),
+    st.tuples(st.just("claim"), st.booleans()),
+    st.tuples(st.sampled_from(["remove", "change", "move", "copy"]), st.integers(0, 9), st.integers(0, 9)),
+)
+
+
+@given(st.lists(STEPS, max_size=25))
+def test_whatever_is_written_or_looked_at_a_missing_or_changed_line_is_told_once_it_is_old_enough(
+    steps: list[tuple[str, int] | tuple[str, bool] | tuple[str, int, int]],
+) -> None:
+    trail = _Time()
+    for what, *how in steps:
+        if what == "wait":
+            trail.now += timedelta(seconds=how[0])
+        elif what == "claim":
+            trail.claim(lost=bool(how[0]))
+        else:
+            trail.tamper(what, *how)
+        assert (trail.verify() == []) == trail.is_whole
 
 
 def test_a_trail_outlives_the_change_of_its_key() -> None:
@@ -134,10 +226,10 @@ def test_a_trail_outlives_the_change_of_its_key() -> None:
     lines.append(seal(new, "s1", 3, at=LONG_AGO, who="ann", action="a", details="{}", previous=lines[-1].hash))
 
     def problems(keys: list[bytes]) -> list[int | None]:
-        check = ChainCheck(keys, "s1", NOW)
+        check = ChainCheck(keys, "s1")
         for line in lines:
             check.look_at(line)
-        return [problem.line for problem in check.end(Anchor(3, lines[-1].hash, LONG_AGO))]
+        return [problem.line for problem in check.end(Anchor(3, lines[-1].hash, LONG_AGO), AT_ONCE)]
 
     assert problems([new, KEY]) == []
     assert problems([new]) == [1, 2], "a key that is thrown away can no longer vouch for anything"

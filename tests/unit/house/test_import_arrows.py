@@ -85,7 +85,7 @@ ARROWS = {
         "pool": "outage",
         "queries": "",
         "attachments": "pool queries",
-        "audit": "pool queries",
+        "audit": "listing pool queries",
         "features": "pool queries",
         "history": "pool queries",
         "metrics": "pool queries",

@@ -390,6 +390,37 @@ export interface components {
             size_bytes: number;
         };
         /**
+         * AuditFinding
+         * @description What is wrong with the audit trail of a session, or with the line that remains of an erased one.
+         */
+        AuditFinding: {
+            /**
+             * Found At
+             * Format: date-time
+             * @description When these problems were first seen together
+             */
+            found_at: string;
+            /** Problems */
+            problems: components["schemas"]["AuditProblem"][];
+            /** Session Id */
+            session_id: string;
+        };
+        /**
+         * AuditFindings
+         * @description Damaged trails, newest finding first.
+         */
+        AuditFindings: {
+            /** Items */
+            items: components["schemas"]["AuditFinding"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+            /**
+             * Verified At
+             * @description When all trails had been verified the last time; null: not yet
+             */
+            verified_at: string | null;
+        };
+        /**
          * AuditLine
          * @description One line of a session's audit trail.
          */
@@ -419,6 +450,11 @@ export interface components {
          * @description Lines, oldest first, and the result of verifying the whole trail.
          */
         AuditPage: {
+            /**
+             * Being Written
+             * @description Numbers of lines claimed in the last ten seconds, not there yet
+             */
+            being_written: number[];
             /** Items */
             items: components["schemas"]["AuditLine"][];
             /** Next Cursor */
@@ -427,7 +463,7 @@ export interface components {
             problems: components["schemas"]["AuditProblem"][];
             /**
              * Verified
-             * @description No line of the trail is missing, altered, moved or added
+             * @description No line of the trail is altered, moved or added, and none is missing that was claimed ten seconds ago or earlier
              */
             verified: boolean;
         };

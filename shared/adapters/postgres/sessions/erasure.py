@@ -16,6 +16,7 @@ from shared.adapters.postgres.sessions.sessions import cancel_open_turns
 from shared.durable.names import approval_instance, notification_instances
 from shared.errors import no_such_session
 from shared.sessions.approvals.notices import reminders_until
+from shared.sessions.audit.chain import SealedLine
 from shared.sessions.life.erasure import Erasure, ErasureMark
 from shared.sessions.models import Session, SessionStatus
 from shared.sessions.records.approval_policy import ApprovalPolicy
@@ -86,11 +87,14 @@ class PostgresErasures:
         """Durable instances were told to end."""
         await self._pool.execute(_Q["note_told_instances"], {"session_id": session_id, "now": now})
 
-    async def finish(self, session_id: str, tell: Callable[[], Awaitable[None]], *, now: datetime) -> bool:
-        """Finish and `tell`, which happens once unless it is cut here. False while instances are left, or for the
-        second of two who finish."""
+    async def finish(
+        self, session_id: str, line: SealedLine, tell: Callable[[], Awaitable[None]], *, now: datetime
+    ) -> bool:
+        """Finish, note the seal of the line that remains, and `tell`, which happens once unless it is cut here. False
+        while instances are left, or for the second of two who finish."""
+        values = {"session_id": session_id, "line_id": line.previous, "hash": line.hash, "now": now}
         async with self._pool.transaction() as connection:
-            cursor = await connection.execute(_Q["finish_erasure"], {"session_id": session_id, "now": now})
+            cursor = await connection.execute(_Q["finish_erasure"], values)
             if cursor.rowcount == 0:
                 return False
             await tell()

@@ -55,8 +55,14 @@ WHERE session_id = %(session_id)s AND finished_at IS NULL
 UPDATE session_erasures SET told_at = %(now)s WHERE session_id = %(session_id)s AND finished_at IS NULL
 
 -- name: finish_erasure
-UPDATE session_erasures SET finished_at = %(now)s
-WHERE session_id = %(session_id)s AND finished_at IS NULL AND instances = '{}'
+-- With the seal of the line that remains, so that its removal from the table of lines is noticed.
+WITH finished AS (
+    UPDATE session_erasures SET finished_at = %(now)s
+    WHERE session_id = %(session_id)s AND finished_at IS NULL AND instances = '{}'
+    RETURNING session_id
+)
+INSERT INTO audit_erasures (id, session_id, hash, erased_at)
+SELECT %(line_id)s, session_id, %(hash)s, %(now)s FROM finished
 
 -- name: claim_cut_erasures
 UPDATE session_erasures SET attempted_at = %(now)s
