@@ -1,5 +1,9 @@
 """`./dev package [DIR]`: builds the console, then the deployed folder, without the files in `.funcignore`.
 
+Its `requirements.txt` is not the checkout's: it names every package, indirect ones too, with the hashes from
+`requirements-dev.lock`. Azure's build runs `pip install -r requirements.txt` (or uv), which then installs nothing whose
+hash is not there.
+
 `azd` and Core Tools read `.funcignore` with the rules of `.gitignore`. This program supports only the simple rules (a
 name or a glob, at the top with a leading `/`, otherwise anywhere; a whole path) and refuses all others, so that every
 reader interprets the file in the same way.
@@ -11,6 +15,7 @@ import argparse
 import asyncio
 import fnmatch
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,6 +25,10 @@ from devtools import console
 from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
+FOLDER = ROOT / ".data" / "package"
+"""Where `azd` takes the package from (`azure.yaml`)."""
+
+REQUIREMENTS, CONSTRAINTS, LOCK = "requirements.txt", "constraints.txt", "requirements-dev.lock"
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*"
 
 
@@ -29,7 +38,7 @@ class PackageError(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev package", description="Build the folder that is deployed.")
-    parser.add_argument("folder", type=Path, nargs="?", default=ROOT / ".data" / "package")
+    parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
     folder: Path = parser.parse_args(arguments).folder
     try:
         # The package must contain the console, built from the current sources.
@@ -54,9 +63,24 @@ def build(target: Path, source: Path = ROOT) -> list[Path]:
         for file in files:
             (target / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, target / file)
+        (target / REQUIREMENTS).write_text(hashed_requirements(source), encoding="utf-8")
+        (target / CONSTRAINTS).unlink()
+        files.remove(Path(CONSTRAINTS))
     except OSError as error:
         raise PackageError(f"{target} cannot be written ({error.strerror}): name another folder") from error
     return files
+
+
+def hashed_requirements(source: Path) -> str:
+    """Everything in constraints.txt, with its hashes. Raises PackageError when the lock does not have one of them."""
+    pins = re.findall(r"(?m)^([^\s#]+==\S+)", (source / CONSTRAINTS).read_text("utf-8"))
+    blocks = re.split(r"(?m)^(?=[A-Za-z0-9])", (source / LOCK).read_text("utf-8"))
+    hashed = {block.split()[0]: block for block in blocks if "--hash=" in block}
+    missing = [pin for pin in pins if pin not in hashed]
+    if missing or not pins:
+        raise PackageError(f"{LOCK} has no hash of {missing[0] if missing else 'anything'}: run ./dev lock")
+    header = f"# Made by ./dev package from {CONSTRAINTS} and {LOCK}; do not edit.\n"
+    return header + "".join(hashed[pin] for pin in pins)
 
 
 def read_rules(path: Path) -> list[str]:

@@ -17,8 +17,11 @@ param location string
 @allowed(['dev', 'prod'])
 param size string = 'dev'
 
-@description('Whether all resources are reachable only inside the virtual network, but for reading logs, which needs a role instead.')
-param private bool = false
+@description('Whether all resources are reachable only inside the virtual network, but for reading logs, which needs a role instead. By default prod is.')
+param private bool = size == 'prod'
+
+@description('With private: whether callers reach the app and SignalR from anywhere all the same, by signing in. The data services stay inside.')
+param publicApp bool = !private
 
 @description('Durable backend: the Durable Task Scheduler or Azure Storage. Only host settings differ; the app\'s code does not.')
 @allowed(['scheduler', 'storage'])
@@ -97,6 +100,9 @@ param userDailyCostUsd string = '0'
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = { 'azd-env-name': environmentName }
+
+// The task hub's name, also in the names of its containers when Azure Storage is the backend.
+var hub = 'parley'
 
 // The two sizes; infra/README.md has their monthly cost and the reasons.
 var sizes = {
@@ -200,6 +206,8 @@ module storage 'modules/data/storage.bicep' = {
     sku: bought.storageSku
     private: private
     appPrincipalId: identity.outputs.principalId
+    workspaceId: logs.outputs.id
+    durableHub: durableBackend == 'storage' ? hub : ''
   }
 }
 
@@ -222,6 +230,7 @@ module postgres 'modules/data/postgres.bicep' = {
     adminObjectId: principalId
     adminName: principalName
     adminType: principalType
+    workspaceId: logs.outputs.id
   }
 }
 
@@ -237,6 +246,7 @@ module redis 'modules/data/redis.bicep' = {
     replica: bought.redisReplica
     private: private
     appPrincipalId: identity.outputs.principalId
+    workspaceId: logs.outputs.id
   }
 }
 
@@ -253,8 +263,9 @@ module signalr 'modules/services/signalr.bicep' = {
     units: bought.signalrUnits
     // The app's own console, and the named other ones.
     allowedOrigins: concat(consoleOrigins, ['https://func-parley-${token}.azurewebsites.net'])
-    private: private
+    private: !publicApp
     appPrincipalId: identity.outputs.principalId
+    workspaceId: logs.outputs.id
   }
 }
 
@@ -272,6 +283,7 @@ module openai 'modules/services/openai.bicep' = {
     modelCapacity: modelCapacity
     private: private
     appPrincipalId: identity.outputs.principalId
+    workspaceId: logs.outputs.id
   }
 }
 
@@ -349,7 +361,8 @@ module app 'modules/app/app.bicep' = {
     instanceMemoryMB: bought.instanceMemoryMB
     maximumInstances: bought.maximumInstances
     alwaysReady: bought.alwaysReady
-    private: private
+    private: !publicApp
+    workspaceId: logs.outputs.id
     subnetId: private ? network!.outputs.appSubnetId : ''
     consoleOrigins: consoleOrigins
     blobEndpoint: storage.outputs.blobEndpoint
@@ -366,7 +379,7 @@ module app 'modules/app/app.bicep' = {
     vaultUri: vault.outputs.uri
     durableBackend: durableBackend
     schedulerEndpoint: durableBackend == 'scheduler' ? scheduler!.outputs.endpoint : ''
-    schedulerHub: durableBackend == 'scheduler' ? scheduler!.outputs.hub : 'parley'
+    schedulerHub: durableBackend == 'scheduler' ? scheduler!.outputs.hub : hub
     insightsConnectionString: insights.outputs.connectionString
     toolsHttpAllow: toolsHttpAllow
     approvalWebhookUrl: approvalWebhookUrl

@@ -1,8 +1,7 @@
 """`./dev lock`: resolve requirements.txt and requirements-dev.txt into constraints.txt and requirements-dev.lock.
 
-Two forms, since Azure's build runs a plain `pip install -r requirements.txt`: constraints.txt pins the app's
-dependencies without hashes (older pips refuse hashed constraints when a requirement has none);
-requirements-dev.lock pins and hashes everything, the app included, at the same versions.
+constraints.txt pins the app's dependencies; requirements-dev.lock pins and hashes everything, the app included, at the
+same versions. `./dev package` takes the deployed requirements from the two.
 
 Invariant: neither file contains a registry address or a path of this machine.
 """

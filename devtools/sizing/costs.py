@@ -108,7 +108,7 @@ def costs_table() -> str:
             f"+{_usd(endpoints + standard)}",
             f"+{_usd(endpoints)}",
             "0.01 a GB",
-            f"{ENDPOINTS} endpoints, {ZONES} zones; dev also needs SignalR Standard",
+            f"{ENDPOINTS} endpoints, {ZONES} zones; the default in prod; dev also needs SignalR Standard",
         ]
     )
     shown.append(

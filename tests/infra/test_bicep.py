@@ -10,6 +10,7 @@ import pytest
 
 from devtools.infra import bicep
 from devtools.infra import schema as bicep_schema
+from shared.adapters.azure.blobs import CONTAINER
 
 INFRA = Path(__file__).parents[2] / "infra"
 FILES = sorted(INFRA.rglob("*.bicep"))
@@ -145,6 +146,108 @@ def test_roles_are_data_roles_given_on_a_resource() -> None:
                 assert isinstance(scope, bicep.Expression)
                 assert scope.text in symbols, f"{file.name}: narrower than the group"
     assert sorted(given) == sorted(ROLES)
+
+
+LOGGED = {
+    "Microsoft.CognitiveServices/accounts",
+    "Microsoft.Cache/redisEnterprise/databases",
+    "Microsoft.DBforPostgreSQL/flexibleServers",
+    "Microsoft.KeyVault/vaults",
+    "Microsoft.OperationalInsights/workspaces",
+    "Microsoft.SignalRService/signalR",
+    "Microsoft.Storage/storageAccounts/blobServices",
+    "Microsoft.Storage/storageAccounts/queueServices",
+    "Microsoft.Storage/storageAccounts/tableServices",
+    "Microsoft.Web/sites",
+}
+"""All resources here that have resource logs (Learn, "Supported resource log categories for Azure Monitor")."""
+
+NOT_LOGGED = {
+    "Microsoft.Authorization/roleAssignments": "the activity log has them",
+    "Microsoft.Cache/redisEnterprise": "its database has the log",
+    "Microsoft.Cache/redisEnterprise/databases/accessPolicyAssignments": "the activity log",
+    "Microsoft.CognitiveServices/accounts/deployments": "its account has the log",
+    "Microsoft.Consumption/budgets": "the activity log",
+    "Microsoft.DBforPostgreSQL/flexibleServers/administrators": "the activity log",
+    "Microsoft.DBforPostgreSQL/flexibleServers/databases": "its server has the log",
+    "Microsoft.DBforPostgreSQL/flexibleServers/firewallRules": "the activity log",
+    "Microsoft.DurableTask/schedulers": "no category is documented",
+    "Microsoft.DurableTask/schedulers/retentionPolicies": "the activity log",
+    "Microsoft.DurableTask/schedulers/taskHubs": "no category is documented",
+    "Microsoft.Insights/actionGroups": "the activity log",
+    "Microsoft.Insights/components": "its rows are in the workspace already",
+    "Microsoft.Insights/diagnosticSettings": "it is the log",
+    "Microsoft.Insights/metricAlerts": "the activity log",
+    "Microsoft.Insights/privateLinkScopes": "the activity log",
+    "Microsoft.Insights/privateLinkScopes/scopedResources": "the activity log",
+    "Microsoft.Insights/scheduledQueryRules": "the activity log",
+    "Microsoft.ManagedIdentity/userAssignedIdentities": "Entra logs its sign-ins",
+    "Microsoft.Network/privateDnsZones": "no category",
+    "Microsoft.Network/privateDnsZones/virtualNetworkLinks": "no category",
+    "Microsoft.Network/privateEndpoints": "no category",
+    "Microsoft.Network/privateEndpoints/privateDnsZoneGroups": "no category",
+    "Microsoft.Network/virtualNetworks": "only alerts of a DDoS plan, which is not bought",
+    "Microsoft.Resources/resourceGroups": "the activity log",
+    "Microsoft.Storage/storageAccounts": "its services have the logs",
+    "Microsoft.Storage/storageAccounts/blobServices/containers": "the account's blob service has the log",
+    "Microsoft.Web/serverfarms": "no category",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "the activity log",
+    "Microsoft.Web/sites/config": "the activity log",
+}
+
+
+def test_every_resource_that_has_logs_sends_them_to_the_workspace() -> None:
+    kinds = set()
+    for file in FILES:
+        resources = [resource for resource in bicep.read(file).resources if not resource.existing]
+        logged = {
+            str(getattr(resource.body["scope"], "text", ""))
+            for resource in resources
+            if resource.type.startswith("Microsoft.Insights/diagnosticSettings@")
+        }
+        for resource in resources:
+            kind = resource.type.partition("@")[0]
+            kinds.add(kind)
+            assert (kind in LOGGED) == (resource.symbol in logged), f"{file.name}: {resource.symbol}"
+    assert kinds == LOGGED | NOT_LOGGED.keys(), "each kind has a log, or a reason why not"
+
+
+def test_the_app_may_use_named_containers_and_not_the_account() -> None:
+    storage = (INFRA / "modules/data/storage.bicep").read_text("utf-8")
+    container = bicep.read(INFRA / "modules/data/container.bicep")
+    blob_owner = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
+
+    assert blob_owner not in storage
+    [role] = [one for one in container.resources if one.type.startswith("Microsoft.Authorization/roleAssignments@")]
+    assert role.body["scope"] == bicep.Expression("container")
+    made = storage.split("var always = ")[1].split("var containers")[0]
+    for name in (CONTAINER, "azure-webjobs-hosts", "azure-webjobs-secrets", "${durableHub}-leases"):
+        assert f"'{name}'" in made
+
+
+def test_the_models_version_never_changes_by_itself() -> None:
+    [deployment] = [
+        resource
+        for resource in bicep.read(INFRA / "modules/services/openai.bicep").resources
+        if resource.type.startswith("Microsoft.CognitiveServices/accounts/deployments@")
+    ]
+    properties = deployment.body["properties"]
+
+    assert isinstance(properties, dict)
+    assert properties["versionUpgradeOption"] == "NoAutoUpgrade"
+
+
+def test_prod_is_private_unless_somebody_says_otherwise() -> None:
+    main = (INFRA / "main.bicep").read_text("utf-8")
+    given = json.loads((INFRA / "main.parameters.json").read_text("utf-8"))["parameters"]
+
+    assert "\nparam private bool = size == 'prod'\n" in main
+    assert "\nparam publicApp bool = !private\n" in main
+    # An empty value of a bool leaves it to the template's default (azd, `armParameterFileValue`).
+    assert (given["private"]["value"], given["publicApp"]["value"]) == ("${PARLEY_PRIVATE=}", "${PARLEY_PUBLIC_APP=}")
+    modules = re.split(r"(?m)^module ", main)[1:]
+    entrances = {module.split()[0] for module in modules if "\n    private: !publicApp\n" in module}
+    assert entrances == {"signalr", "app"}, "only these two can be open while the rest is private"
 
 
 def test_each_is_closed_to_the_open_network_when_private() -> None:

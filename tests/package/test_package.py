@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from devtools.package import PackageError, build, is_ignored, read_rules
+from devtools.package import FOLDER, PackageError, build, is_ignored, read_rules
 from devtools.setup.install import uv_environment
 from tests.e2e.support.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
 from tests.e2e.support.stack import own_stores
@@ -40,7 +40,7 @@ def python(package: Path) -> Path:
     environment = package.parent / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     interpreter = environment / "bin" / "python"
-    _install(package, "--python", str(interpreter), "--requirement", "requirements.txt")
+    _install(package, "--python", str(interpreter), "--require-hashes", "--requirement", "requirements.txt")
     return interpreter
 
 
@@ -82,7 +82,6 @@ def test_the_package_holds_the_app_and_nothing_of_its_making(package: Path) -> N
     assert {entry.name for entry in package.glob("web/*")} <= {"dist"}
     assert top - {"web"} == {
         "activities",
-        "constraints.txt",
         "function_app.py",
         "host.json",
         "LICENSE",
@@ -93,6 +92,36 @@ def test_the_package_holds_the_app_and_nothing_of_its_making(package: Path) -> N
         "triggers",
     }
     assert not [path for path in package.rglob("*") if path.suffix in {".pyc", ".md"} or path.name.startswith(".")]
+
+
+def test_what_is_deployed_is_named_with_the_hashes_of_the_lock(package: Path) -> None:
+    """Whatever Azure's build runs, pip or uv, one hash makes it check all, and nothing without one is installed."""
+    blocks = re.split(r"(?m)^(?=[A-Za-z0-9])", (package / "requirements.txt").read_text("utf-8"))[1:]
+    lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
+    pins = re.findall(r"(?m)^([^\s#]+==\S+)", (ROOT / "constraints.txt").read_text("utf-8"))
+
+    assert [block.split()[0] for block in blocks] == pins
+    assert [block for block in blocks if "--hash=sha256:" not in block or block not in lock] == []
+
+
+def test_azd_deploys_what_is_built_here_and_not_the_checkout() -> None:
+    """The checkout's requirements have no hashes, and a console that was not built anew may be stale."""
+    service = (ROOT / "azure.yaml").read_text("utf-8").partition("\nservices:\n")[2].partition("\nhooks:\n")[0]
+
+    assert "\n    project: .\n" in service
+    assert "\n    dist: .data/package\n" in service
+    assert re.search(r"(?s)\n    hooks:\n.*\n      prepackage:\n.*run: python3 \./dev package\n", service)
+    assert FOLDER == ROOT / ".data" / "package"
+
+
+def test_a_package_without_a_hash_is_not_built(tmp_path: Path) -> None:
+    for name in ("requirements.txt", "constraints.txt", ".funcignore", "host.json"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
+    (tmp_path / "requirements-dev.lock").write_text(lock.replace("aiohttp==", "aiohttp-else=="))
+
+    with pytest.raises(PackageError, match="no hash of aiohttp=="):
+        build(tmp_path / "package", tmp_path)
 
 
 def test_everything_the_package_imports_is_in_its_requirements(package: Path, python: Path) -> None:

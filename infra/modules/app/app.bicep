@@ -12,7 +12,10 @@ param instanceMemoryMB int
 param maximumInstances int
 param alwaysReady int
 param private bool
+
+@description('Subnet for outgoing traffic; empty: none.')
 param subnetId string
+param workspaceId string
 param consoleOrigins array
 param blobEndpoint string
 param queueEndpoint string
@@ -53,7 +56,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     httpsOnly: true
     clientAffinityEnabled: false
     publicNetworkAccess: private ? 'Disabled' : 'Enabled'
-    virtualNetworkSubnetId: private ? subnetId : null
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
     keyVaultReferenceIdentity: identityId
     siteConfig: {
       minTlsVersion: '1.2'
@@ -193,6 +196,16 @@ resource ftp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01'
   parent: app
   name: 'ftp'
   properties: { allow: false }
+}
+
+// Who signed in and was refused. The app's and the host's own lines go to Application Insights.
+resource log 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'log'
+  scope: app
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'AppServiceAuthenticationLogs', enabled: true }]
+  }
 }
 
 output id string = app.id

@@ -13,6 +13,7 @@ param deployerIp string
 param adminObjectId string
 param adminName string
 param adminType string
+param workspaceId string
 
 resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
   name: name
@@ -66,6 +67,16 @@ resource deployerAddress 'Microsoft.DBforPostgreSQL/flexibleServers/firewallRule
   name: 'deployer'
   properties: { startIpAddress: deployerIp, endIpAddress: deployerIp }
   dependsOn: [database]
+}
+
+// The server's log: connections, refused ones too, and errors.
+resource log 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'log'
+  scope: server
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'PostgreSQLLogs', enabled: true }]
+  }
 }
 
 output id string = server.id

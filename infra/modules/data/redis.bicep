@@ -6,6 +6,7 @@ param sku string
 param replica string
 param private bool
 param appPrincipalId string
+param workspaceId string
 
 resource cluster 'Microsoft.Cache/redisEnterprise@2025-07-01' = {
   name: name
@@ -41,6 +42,16 @@ resource access 'Microsoft.Cache/redisEnterprise/databases/accessPolicyAssignmen
   properties: {
     accessPolicyName: 'default'
     user: { objectId: appPrincipalId }
+  }
+}
+
+// Who connected and was refused.
+resource log 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'log'
+  scope: database
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'ConnectionEvents', enabled: true }]
   }
 }
 

@@ -5,9 +5,12 @@ param tags object
 param sku string
 param private bool
 param appPrincipalId string
+param workspaceId string
+
+@description('Whether durable state is here as well, and under which name.')
+param durableHub string
 
 var packageContainer = 'packages'
-var blobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
 var queueDataContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
 var tableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 
@@ -40,22 +43,27 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' = {
   }
 }
 
-resource packages 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' = {
-  parent: blobs
-  name: packageContainer
-  properties: { publicAccess: 'None' }
+resource queues 'Microsoft.Storage/storageAccounts/queueServices@2025-06-01' = {
+  parent: account
+  name: 'default'
 }
 
-// Owner instead of contributor, since the host takes leases and creates containers.
-resource blobRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(account.id, appPrincipalId, blobDataOwner)
-  scope: account
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', blobDataOwner)
-    principalId: appPrincipalId
-    principalType: 'ServicePrincipal'
-  }
+resource tables 'Microsoft.Storage/storageAccounts/tableServices@2025-06-01' = {
+  parent: account
+  name: 'default'
 }
+
+// Every container that anybody uses. The app's identity cannot make others, so the host's are made here: its locks, its
+// keys, and what the Durable extension makes of a hub's name in Azure Storage.
+var always = [packageContainer, 'parleyfiles', 'azure-webjobs-hosts', 'azure-webjobs-secrets']
+var durable = ['${durableHub}-applease', '${durableHub}-leases', '${durableHub}-largemessages']
+var containers = empty(durableHub) ? always : concat(always, durable)
+
+module container 'container.bicep' = [for entry in containers: {
+  name: 'container-${entry}'
+  params: { accountName: account.name, name: entry, appPrincipalId: appPrincipalId }
+  dependsOn: [blobs]
+}]
 
 resource queueRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(account.id, appPrincipalId, queueDataContributor)
@@ -77,8 +85,36 @@ resource tableRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
+// Who wrote and deleted what, and who read files. Polled queues and tables are read all the time, so that is left out.
+resource blobLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'log'
+  scope: blobs
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'StorageRead', enabled: true }, { category: 'StorageWrite', enabled: true }, { category: 'StorageDelete', enabled: true }]
+  }
+}
+
+resource queueLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'log'
+  scope: queues
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'StorageWrite', enabled: true }, { category: 'StorageDelete', enabled: true }]
+  }
+}
+
+resource tableLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'log'
+  scope: tables
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'StorageWrite', enabled: true }, { category: 'StorageDelete', enabled: true }]
+  }
+}
+
 output id string = account.id
 output blobEndpoint string = account.properties.primaryEndpoints.blob
 output queueEndpoint string = account.properties.primaryEndpoints.queue
 output tableEndpoint string = account.properties.primaryEndpoints.table
-output packageContainerUrl string = '${account.properties.primaryEndpoints.blob}${packages.name}'
+output packageContainerUrl string = '${account.properties.primaryEndpoints.blob}${packageContainer}'

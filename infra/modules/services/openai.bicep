@@ -9,6 +9,7 @@ param modelSku string
 param modelCapacity int
 param private bool
 param appPrincipalId string
+param workspaceId string
 
 var openaiUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
 
@@ -35,8 +36,9 @@ resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-06-01
   sku: { name: modelSku, capacity: modelCapacity }
   properties: {
     model: { format: 'OpenAI', name: modelName, version: modelVersion }
-    // No automatic upgrades under running sessions: a new model version needs a new deployment.
-    versionUpgradeOption: 'OnceCurrentVersionExpired'
+    // The version never changes by itself, not even when it is retired: then calls fail until somebody chooses another
+    // one (docs/operations.md).
+    versionUpgradeOption: 'NoAutoUpgrade'
     raiPolicyName: 'Microsoft.DefaultV2'
   }
 }
@@ -48,6 +50,16 @@ resource role 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', openaiUser)
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
+  }
+}
+
+// Who called the model and managed the account; no prompts and no answers.
+resource log 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'log'
+  scope: account
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'Audit', enabled: true }, { category: 'RequestResponse', enabled: true }]
   }
 }
 

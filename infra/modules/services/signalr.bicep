@@ -7,6 +7,7 @@ param units int
 param allowedOrigins array
 param private bool
 param appPrincipalId string
+param workspaceId string
 
 // Owner: negotiation needs the service's REST API and its auth API, and each narrower role has only one of them.
 var signalrServiceOwner = '7e4f1700-ea5a-4f59-8f37-079cfe29dce3'
@@ -43,6 +44,16 @@ resource role 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', signalrServiceOwner)
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
+  }
+}
+
+// Connections, and what the features above let the service log.
+resource log 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'log'
+  scope: signalr
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ categoryGroup: 'allLogs', enabled: true }]
   }
 }
 
