@@ -107,6 +107,11 @@ async def _walk(api: Api, sink: Sink) -> None:
     participant = f"{base}/participants/pat"
     assert (await api.request("PUT", participant, json={"access": "read"})).json()["access"] == "read"
     assert (await api.get(participant)).json()["user_id"] == "pat"
+    assert (await api.request("PUT", f"{base}/participants/ann", json={"access": "write"})).status_code == 200
+    pages = [(await api.get(f"{base}/participants", params={"limit": 1})).json()]
+    pages.append((await api.get(f"{base}/participants", params={"cursor": pages[0]["next_cursor"]})).json())
+    told = [(item["user_id"], item["access"]) for page in pages for item in page["items"]]
+    assert (told, pages[1]["next_cursor"]) == ([("ann", "write"), ("pat", "read")], None)
     assert (await api.request("DELETE", participant)).status_code == 204
     assert (await api.post(f"{base}/end")).json()["status"] == "ENDED"
     assert (await api.request("DELETE", base)).status_code == 204

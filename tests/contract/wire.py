@@ -147,6 +147,9 @@ class WireContract:
         assert declared is not None, f"{where} is not declared: {response.text[:500]}"
         assert response.headers.get("x-correlation-id"), f"{where} has no correlation id"
         self._check_use(where, path, response)
+        if response.status_code < 300:
+            missing = [name for name in declared.get("headers", ()) if name not in response.headers]
+            assert missing == [], f"{where} declares {missing}"
         if "content" not in declared:
             assert response.content == b"", f"{where} has a body"
             return

@@ -43,6 +43,7 @@ async def list_agents(call: Call, _: None) -> Response:
         "One agent",
         "Agents",
         200,
+        headers=("ETag",),
         returns=Agent,
         parameters=(
             Parameter("version", "The newest by default", {"type": "integer", "minimum": 1, "maximum": _MAX_VERSION}),
@@ -68,6 +69,10 @@ async def get_agent(call: Call, _: None) -> Response:
         "Create an agent, or a new version of one",
         "Agents",
         200,
+        headers=(
+            "ETag",
+            "Location",
+        ),
         body=NewAgent,
         returns=Agent,
         parameters=(

@@ -8,14 +8,24 @@ from azurefunctions.extensions.http.fastapi import Response
 from shared.sessions.approvals.needed import default_policy
 from shared.sessions.tools.models import ToolInfo
 from shared.sessions.tools.registry import ToolRisk, all_tools
-from triggers.http.endpoints import Call, Operation, endpoint, page_of
+from triggers.http.endpoints import Call, Operation, endpoint, page_of_all
+from triggers.http.parameters import PAGING
 
 bp = df.Blueprint()
 
 
 @endpoint(
     bp,
-    Operation("GET", "/api/v1/tools", "list_tools", "Tools a model may call", "Tools", 200, returns=list[ToolInfo]),
+    Operation(
+        "GET",
+        "/api/v1/tools",
+        "list_tools",
+        "Tools a model may call",
+        "Tools",
+        200,
+        returns=list[ToolInfo],
+        parameters=PAGING,
+    ),
 )
 async def list_tools(call: Call, _: None) -> Response:
     """Each with name, description, JSON schema, approval policy, idempotency and time limit."""
@@ -32,4 +42,4 @@ async def list_tools(call: Call, _: None) -> Response:
         )
         for tool in all_tools()
     ]
-    return page_of(items, None)
+    return page_of_all(call, items)

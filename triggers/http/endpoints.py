@@ -79,6 +79,8 @@ class Operation:
     """Further successful statuses and what they mean."""
     also_as: Sequence[str] = ()
     """Further media types of the successful response."""
+    headers: Sequence[str] = ()
+    """Names of headers that the successful response carries beside those of every response."""
 
 
 OPERATIONS: list[Operation] = []
@@ -389,6 +391,14 @@ def page_of(items: Sequence[BaseModel], next_cursor: str | None) -> Response:
     """`{"items": [...], "next_cursor": ...}`."""
     encoded = [orjson.Fragment(item.model_dump_json()) for item in items]
     return raw_json({"items": encoded, "next_cursor": next_cursor})
+
+
+def page_of_all(call: Call, items: Sequence[BaseModel]) -> Response:
+    """The requested page of a list that is short enough to be read as a whole."""
+    page = call.page(int)
+    first = 0 if page.after is None else page.after[0]
+    rows, cursor = page.cut(items[max(first, 0) : max(first, 0) + page.limit + 1], lambda _: (first + page.limit, ""))
+    return page_of(rows, cursor)
 
 
 def event_stream(source: AsyncIterator[bytes]) -> Response:

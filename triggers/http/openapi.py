@@ -34,6 +34,10 @@ _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds until a retry may succeed", "schema": {"type": "integer", "minimum": 1}}
 }
 _CORRELATION = {"x-correlation-id": {"description": "Names this request in our logs", "schema": {"type": "string"}}}
+_HEADERS: dict[str, dict[str, Any]] = {
+    "ETag": {"description": "The version of what is answered, for `If-Match`", "schema": {"type": "string"}},
+    "Location": {"description": "Where what was made is found", "schema": {"type": "string"}},
+}
 
 
 @cache
@@ -109,7 +113,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    success: dict[str, Any] = {"description": operation.summary, "headers": _CORRELATION}
+    headers = _CORRELATION | {name: _HEADERS[name] for name in operation.headers}
+    success: dict[str, Any] = {"description": operation.summary, "headers": headers}
     schema = _returned(operation.returns)
     if operation.media_type != "application/json":
         # The schema of one event of a stream: any JSON, since the fields depend on the event's type.
@@ -119,7 +124,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         success["content"] = content
     responses: dict[str, Any] = {str(operation.status): success}
     for status, meaning in operation.also.items():
-        responses[str(status)] = {"description": meaning, "headers": _CORRELATION}
+        responses[str(status)] = {"description": meaning, "headers": headers}
         if status not in _WITHOUT_CONTENT:
             responses[str(status)]["content"] = content
     codes = [*operation.errors, *_ALWAYS]

@@ -65,6 +65,7 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
         "Upload a file to a session",
         "Files",
         201,
+        headers=("Location",),
         returns=AttachmentDetail,
         form={
             "type": "object",

@@ -56,6 +56,7 @@ async def list_branches(call: Call, _: None) -> Response:
         "Make another branch the active one",
         "Branches",
         200,
+        headers=("ETag",),
         returns=Session,
         errors=MOVE_ERRORS,
     ),
@@ -77,6 +78,10 @@ async def activate_branch(call: Call, _: None) -> Response:
         "Copy a session, up to a message or a checkpoint, into a new session of the caller",
         "Branches",
         201,
+        headers=(
+            "ETag",
+            "Location",
+        ),
         body=NewFork,
         returns=Session,
         parameters=(IDEMPOTENCY_KEY,),

@@ -9,18 +9,30 @@ from shared.errors import ErrorCode
 from shared.sessions.features.models import NewTag, NewTemplate, PeriodStatistics, SessionStatistics, Tag, Template
 from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import Session
-from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, no_content, ok, page_of
-from triggers.http.parameters import SINCE_UNTIL, Parameter, text
+from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, no_content, ok, page_of_all
+from triggers.http.parameters import PAGING, SINCE_UNTIL, Parameter, text
 
 bp = df.Blueprint()
 
 # Tags. -----------------------------------------------------------------------------------------
 
 
-@endpoint(bp, Operation("GET", "/api/v1/tags", "list_tags", "Tags to choose from", "Tags", 200, returns=list[Tag]))
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        "/api/v1/tags",
+        "list_tags",
+        "Tags to choose from",
+        "Tags",
+        200,
+        returns=list[Tag],
+        parameters=PAGING,
+    ),
+)
 async def list_tags(call: Call, _: None) -> Response:
-    """The presets, then the caller's own tags, on one page."""
-    return page_of(await call.services.tags.list_for(call.principal), None)
+    """The presets, then the caller's own tags."""
+    return page_of_all(call, await call.services.tags.list_for(call.principal))
 
 
 @endpoint(
@@ -90,6 +102,7 @@ def _session_tag(method: str, name: str, summary: str) -> Operation:
         summary,
         "Tags",
         200,
+        headers=("ETag",),
         returns=Session,
         errors=(
             ErrorCode.SESSION_NOT_FOUND,
@@ -125,11 +138,12 @@ async def untag_session(call: Call, _: None) -> Response:
         "Templates",
         200,
         returns=list[Template],
+        parameters=PAGING,
     ),
 )
 async def list_templates(call: Call, _: None) -> Response:
-    """The built-in templates, then the caller's own, on one page. `POST /sessions` takes one as `template`."""
-    return page_of(await call.services.templates.list_for(call.principal), None)
+    """The built-in templates, then the caller's own. `POST /sessions` takes one as `template`."""
+    return page_of_all(call, await call.services.templates.list_for(call.principal))
 
 
 @endpoint(
@@ -141,6 +155,7 @@ async def list_templates(call: Call, _: None) -> Response:
         "Create a template",
         "Templates",
         201,
+        headers=("Location",),
         body=NewTemplate,
         returns=Template,
         errors=(ErrorCode.CONFLICT,),

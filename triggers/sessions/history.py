@@ -73,6 +73,7 @@ async def search(call: Call, _: None) -> Response:
         "Bookmark a message",
         "History",
         201,
+        headers=("Location",),
         body=NewBookmark,
         returns=Bookmark,
         errors=_ERRORS,

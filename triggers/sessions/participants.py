@@ -10,13 +10,35 @@ from azurefunctions.extensions.http.fastapi import Response
 from activities import durable_client
 from shared.errors import ErrorCode
 from shared.sessions.models import NewParticipant, Participant
-from triggers.http.endpoints import Call, InvalidPath, Operation, endpoint, no_content, ok
+from triggers.http.endpoints import Call, InvalidPath, Operation, endpoint, no_content, ok, page_of_all
+from triggers.http.parameters import PAGING
 
 bp = df.Blueprint()
 
-_PATH = "/api/v1/sessions/{session_id}/participants/{user_id}"
+_ALL = "/api/v1/sessions/{session_id}/participants"
+_PATH = f"{_ALL}/{{user_id}}"
 _USER = re.compile(r"[^\s;,\x00-\x1f]{1,200}")
 """A valid user id."""
+
+
+@endpoint(
+    bp,
+    Operation(
+        "GET",
+        _ALL,
+        "list_participants",
+        "Who else may read a session or write to it",
+        "Sessions",
+        200,
+        returns=list[Participant],
+        parameters=PAGING,
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+    ),
+)
+async def list_participants(call: Call, _: None) -> Response:
+    """For everyone who may read the session: its users beside the owner, by user id."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    return page_of_all(call, await call.services.lifecycle.participants(session_id, call.principal))
 
 
 @endpoint(

@@ -78,6 +78,7 @@ async def list_checkpoints(call: Call, _: None) -> Response:
         "Recover a session from a checkpoint",
         "Recovery",
         200,
+        headers=("ETag",),
         body=Recovery,
         returns=Session,
         errors=MOVE_ERRORS,

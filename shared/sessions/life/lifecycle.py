@@ -65,6 +65,10 @@ class LifecycleRepository(Protocol):
 
     async def participant(self, session_id: str, user_id: str) -> Participant | None: ...
 
+    async def participants(self, session_id: str) -> list[Participant]:
+        """By user id, without the owner."""
+        ...
+
     async def put_participant(
         self, participant: Participant, owner_id: str, *, limit: int, now: datetime
     ) -> Curtailed | None:
@@ -141,6 +145,12 @@ class SessionLifecycle:
         if found is None:
             raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such participant.")
         return found
+
+    async def participants(self, session_id: str, principal: Principal) -> list[Participant]:
+        """Who may read the session or write to it beside its owner, by user id; for everyone who may read it. At most
+        MAX_PARTICIPANTS. Raises NotFound."""
+        await self._read(session_id, principal.user_id)
+        return await self._rows.participants(session_id)
 
     async def put_participant(
         self, session_id: str, user_id: str, body: NewParticipant, principal: Principal

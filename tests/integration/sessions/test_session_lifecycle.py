@@ -192,6 +192,18 @@ async def test_the_owner_is_no_participant(stores: Stores, lifecycle: SessionLif
         await lifecycle.remove_participant(session.id, OWNER, ANN)
 
 
+async def test_participants_are_listed_for_everyone_who_may_read_the_session_and_nobody_else(
+    stores: Stores, lifecycle: SessionLifecycle
+) -> None:
+    session = await stores.shared_session()
+
+    for user in (OWNER, READER, WRITER):
+        found = await lifecycle.participants(session.id, _who(user))
+        assert [(one.user_id, one.access) for one in found] == [(READER, "read"), (WRITER, "write")]
+    with pytest.raises(NotFound):
+        await lifecycle.participants(session.id, _who(STRANGER))
+
+
 async def test_participants_are_bounded(stores: Stores, lifecycle: SessionLifecycle) -> None:
     session = await stores.shared_session()
     await stores.sql(

@@ -84,6 +84,10 @@ class PostgresLifecycle:
         row = await self._pool.fetch_one(_Q["participant"], {"session_id": session_id, "user_id": user_id})
         return None if row is None else Participant(session_id=session_id, **row)
 
+    async def participants(self, session_id: str) -> list[Participant]:
+        rows = await self._pool.fetch_all(_Q["participants"], {"session_id": session_id})
+        return [Participant(session_id=session_id, **row) for row in rows]
+
     async def is_private(self, session_id: str, user_id: str) -> bool:
         """Whether it is the user's own and nobody else takes part in it."""
         row = await self._pool.fetch_one(_Q["is_private"], {"session_id": session_id, "user_id": user_id})

@@ -25,6 +25,9 @@ LIMIT %(limit)s
 -- name: participant
 SELECT user_id, access FROM session_participants WHERE session_id = %(session_id)s AND user_id = %(user_id)s
 
+-- name: participants
+SELECT user_id, access FROM session_participants WHERE session_id = %(session_id)s ORDER BY user_id
+
 -- name: is_private
 SELECT EXISTS (
     SELECT 1 FROM sessions s

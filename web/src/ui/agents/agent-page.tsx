@@ -2,7 +2,7 @@
 // else is reported.
 
 import { useState } from 'preact/hooks'
-import type { Agent, Api, Approval, Page, ToolInfo } from '../../client'
+import type { Agent, Api, Approval, ToolInfo } from '../../client'
 import { Icon, Time, When } from '../bits'
 import { whom } from '../chat/messages/toolcall'
 import { useAction, useLoaded, useParley } from '../context'
@@ -264,8 +264,8 @@ function draftOf({ id: _id, version: _version, created_at: _at, created_by: _by,
 }
 
 async function read(api: Api, agentId: string): Promise<Loaded> {
-  const [agents, tools] = await Promise.all([api.all<Agent>('/agents'), api.get<Page<ToolInfo>>('/tools')])
-  if (!agents.some(({ id }) => id === agentId)) return { agent: null, etag: null, tools: tools.items }
+  const [agents, tools] = await Promise.all([api.all<Agent>('/agents'), api.all<ToolInfo>('/tools')])
+  if (!agents.some(({ id }) => id === agentId)) return { agent: null, etag: null, tools }
   const { value, etag } = await api.tagged<Agent>(`/agents/${encodeURIComponent(agentId)}`)
-  return { agent: value, etag, tools: tools.items }
+  return { agent: value, etag, tools }
 }

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { Agent, Page, Session, Template } from '../../../client'
+import type { Agent, Session, Template } from '../../../client'
 import { Dialog, When } from '../../bits'
 import { useAction, useLoaded, useParley } from '../../context'
 import { go } from '../../router'
@@ -12,7 +12,7 @@ export function NewSession({ close }: { close: () => void }) {
   const [chosen, setChosen] = useState('general')
   // Until the user chooses one, it is the template's.
   const [agentId, setAgentId] = useState<string | null>(null)
-  const [templates, retry] = useLoaded(() => api.get<Page<Template>>('/templates'), [api])
+  const [templates, retry] = useLoaded(() => api.all<Template>('/templates'), [api])
   const [agents, retryAgents] = useAgents()
   const make = async (): Promise<void> => {
     const went = await act(async () => {
@@ -39,10 +39,10 @@ export function NewSession({ close }: { close: () => void }) {
           <input autofocus value={name} maxLength={200} placeholder="Optional" onInput={(event) => setName(event.currentTarget.value)} />
         </label>
         <When state={templates} what="templates" retry={retry}>
-          {(page) => (
+          {(all) => (
             <fieldset class="choices">
               <legend>Template</legend>
-              {page.items.map((template) => (
+              {all.map((template) => (
                 <label key={template.id} class="choice">
                   <input type="radio" name="template" value={template.id} checked={template.id === chosen} onChange={() => setChosen(template.id)} />
                   <span>
@@ -56,7 +56,7 @@ export function NewSession({ close }: { close: () => void }) {
         </When>
         <When state={agents} what="agents" retry={retryAgents}>
           {(all) => {
-            const ofTemplate = templates.phase === 'ready' ? templates.value.items.find(({ id }) => id === chosen)?.agent_id : null
+            const ofTemplate = templates.phase === 'ready' ? templates.value.find(({ id }) => id === chosen)?.agent_id : null
             return <AgentField agents={all} value={agentId ?? ofTemplate ?? DEFAULT_AGENT} choose={setAgentId} />
           }}
         </When>

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { Bookmark, Conversation, Page, Session, SessionFeed, Tag } from '../../../client'
+import type { Bookmark, Conversation, Session, SessionFeed, Tag } from '../../../client'
 import { Badge, Dialog, Icon, IconButton, Time } from '../../bits'
 import { useAction, useLoaded, useParley } from '../../context'
 import { go, link } from '../../router'
@@ -137,10 +137,10 @@ function excerpt(conversation: Conversation, mark: Bookmark): string {
 
 function Tags({ session, change }: { session: Session; change: (work: () => Promise<Session>) => Promise<boolean> }) {
   const { api } = useParley()
-  const [known] = useLoaded(() => api.get<Page<Tag>>('/tags'), [api])
+  const [known] = useLoaded(() => api.all<Tag>('/tags'), [api])
   const path = (name: string): string => `/sessions/${encodeURIComponent(session.id)}/tags/${encodeURIComponent(name)}`
   const isOver = session.status === 'ENDED'
-  const offered = known.phase === 'ready' ? known.value.items.filter(({ name }) => !session.tags.includes(name)) : []
+  const offered = known.phase === 'ready' ? known.value.filter(({ name }) => !session.tags.includes(name)) : []
   const untag = async (name: string): Promise<Session> => {
     await api.delete(path(name))
     return { ...session, tags: session.tags.filter((other) => other !== name) }

@@ -21,7 +21,7 @@ export function SessionList({ current }: { current: string | null }) {
     return () => clearTimeout(timer)
   }, [typed])
   const sessions = usePages<Session>('/sessions', { q, status, tag, sort: '-updated_at' }, 100, [sessionsTouched, liveState === 'live'])
-  const [tags] = useLoaded(() => api.get<Page<Tag>>('/tags'), [api, sessionsTouched])
+  const [tags] = useLoaded(() => api.all<Tag>('/tags'), [api, sessionsTouched])
   const [hits] = useLoaded(
     () => (q.length < 2 ? Promise.resolve(null) : api.get<Page<SearchHit>>('/search', { q, limit: 20 })),
     [api, q],
@@ -49,7 +49,7 @@ export function SessionList({ current }: { current: string | null }) {
           </select>
           <select aria-label="Tag" value={tag} onChange={(event) => setTag(event.currentTarget.value)}>
             <option value="">Any tag</option>
-            {tags.phase === 'ready' ? tags.value.items.map(({ name }) => <option key={name}>{name}</option>) : null}
+            {tags.phase === 'ready' ? tags.value.map(({ name }) => <option key={name}>{name}</option>) : null}
           </select>
         </div>
       </div>
