@@ -70,10 +70,11 @@ async def run_now(host: AppHost, function: str) -> None:
         assert response.status_code == 202, response.text
 
 
-async def open_api(host: AppHost, user: str = "olga;approver") -> Api:
-    """A client of a host of one's own, with the document that this host serves."""
+async def open_api(host: AppHost, user: str = "olga;approver", *, is_older: bool = False) -> Api:
+    """A client of a host of one's own, with the document that this host serves. is_older: it runs older code."""
     async with httpx.AsyncClient(base_url=host.base_url, trust_env=False) as client:
-        return Api(host.base_url, WireContract((await client.get("/api/v1/openapi.json")).json()), user)
+        document = (await client.get("/api/v1/openapi.json")).json()
+        return Api(host.base_url, WireContract(document, is_older=is_older), user)
 
 
 class Api:

@@ -81,7 +81,7 @@ async def _deploy(host: AppHost, package: Path, clients: list[Api]) -> Api:
     host.stop()
     host.app = package
     host.start()
-    clients.append(await open_api(host))
+    clients.append(await open_api(host, is_older=package.name == "older"))
     return clients[-1]
 
 
