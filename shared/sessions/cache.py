@@ -22,7 +22,7 @@ from typing import Protocol
 import orjson
 
 from shared.errors import CacheUnavailable, no_such_session
-from shared.sessions.records.sessions import Access
+from shared.rights import Access, Action, require
 
 KEPT_S = 10.0
 """Lifetime of an entry. Kept short, since a removal of access waits this long when Redis is unavailable."""
@@ -50,8 +50,8 @@ class SessionEntry:
     def seen_by(self, user_id: str) -> ReadableSession:
         """Raises NotFound when the user may not read it."""
         access = "owner" if user_id == self.owner_id else self.participants.get(user_id)
-        if access is None:
-            raise no_such_session()
+        require(access, Action.READ)
+        assert access is not None  # a stranger may do nothing
         return ReadableSession(self.owner_id, access, self.active_branch, self.last_branch, self.feed)
 
     def dump(self) -> bytes:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from shared.errors import AppError
 from shared.principal import Principal
+from shared.rights import Action
 from shared.sessions.events import EventTarget
 from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits
 from shared.sessions.models import (
@@ -74,9 +75,16 @@ class SessionRepository(Protocol):
         ...
 
     async def change_status(
-        self, session_id: str, user_id: str, *, allowed: Sequence[SessionStatus], to: SessionStatus, now: datetime
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        allowed: Sequence[SessionStatus],
+        to: SessionStatus,
+        now: datetime,
+        action: Action = Action.CHANGE,
     ) -> tuple[SessionRecord, Interruption]:
-        """Move along the state machine; also what was cancelled with it.
+        """Move along the state machine; also what was cancelled with it. action: what the user must be allowed to do.
 
         Raises NotFound, InvalidState.
         """

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from shared import tracing
 from shared.ids import new_id
 from shared.principal import Principal
+from shared.rights import Action
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import (
@@ -149,18 +150,25 @@ class SessionService:
 
     async def change_status(self, session_id: str, principal: Principal, to: SessionStatus) -> Changed:
         """`activate`, `suspend`, `end`. Raises NotFound, InvalidState, and but for `end` Gone."""
-        return await self._change(session_id, principal, ALLOWED_FROM[to], to)
+        # Who posts activates a session, too.
+        action = Action.POST if to is SessionStatus.ACTIVE else Action.CHANGE
+        return await self._change(session_id, principal, ALLOWED_FROM[to], to, action)
 
     async def resume(self, session_id: str, principal: Principal) -> Changed:
         """Raises NotFound, InvalidState, Gone."""
-        return await self._change(session_id, principal, RESUME_FROM, SessionStatus.ACTIVE)
+        return await self._change(session_id, principal, RESUME_FROM, SessionStatus.ACTIVE, Action.CHANGE)
 
     async def _change(
-        self, session_id: str, principal: Principal, allowed: tuple[SessionStatus, ...], to: SessionStatus
+        self,
+        session_id: str,
+        principal: Principal,
+        allowed: tuple[SessionStatus, ...],
+        to: SessionStatus,
+        action: Action,
     ) -> Changed:
         now = datetime.now(UTC)
         record, interruption = await self._sessions.change_status(
-            session_id, principal.user_id, allowed=allowed, to=to, now=now
+            session_id, principal.user_id, allowed=allowed, to=to, now=now, action=action
         )
         next_turn_id = None
         if to is SessionStatus.ACTIVE:

@@ -11,6 +11,7 @@ from azurefunctions.extensions.http.fastapi import Response
 from activities import durable_client
 from activities.approvals import tell_decision
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.approvals.models import Approval, NewDecision
 from shared.sessions.models import ApprovalStatus
 from shared.sessions.records.pages import ApprovalFilter
@@ -57,6 +58,7 @@ async def list_approvals(call: Call, _: None) -> Response:
         "The approvals of a session",
         "Approvals",
         200,
+        actions=(Action.READ,),
         returns=list[Approval],
         parameters=(_IN_STATE, Parameter("turn_id", "Only of this turn", text(64)), _OF_TOOL, *PAGING),
         errors=(ErrorCode.SESSION_NOT_FOUND,),
@@ -79,6 +81,7 @@ async def list_session_approvals(call: Call, _: None) -> Response:
         "One approval",
         "Approvals",
         200,
+        actions=(Action.READ,),
         returns=Approval,
         errors=(ErrorCode.TOOL_NOT_FOUND,),
     ),

@@ -27,6 +27,7 @@ from shared.composition.services import Services, services
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, principal_of
+from shared.rights import Action
 from shared.sessions.error_handler import ErrorAnswer, SessionErrorHandler
 from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
 from shared.settings import Settings
@@ -71,6 +72,8 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     errors: Sequence[ErrorCode] = ()
     public: bool = False
+    actions: Sequence[Action] = ()
+    """What the caller needs the right to, in the session that the path names or leads to: one of these."""
     body_required: bool = True
     form: Mapping[str, Any] | None = None
     """The schema of a form body; the handler parses the form itself."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from shared.errors import HTTP_STATUS, ErrorCode
+from shared.rights import RIGHTS, who
 from shared.sessions.error_handler import Problem
 from triggers.http.endpoints import OPERATIONS, Operation
 
@@ -97,6 +98,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "parameters": parameters,
         "responses": _responses(operation),
     }
+    if operation.actions:
+        described["description"] = f"Session access: for {who(*operation.actions)}."
+        described["x-session-access"] = sorted({access for action in operation.actions for access in RIGHTS[action]})
     if operation.body is not None:
         described["requestBody"] = {
             "required": operation.body_required,

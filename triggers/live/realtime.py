@@ -14,6 +14,7 @@ from activities.binding import change_group, send, sends_events
 from shared.adapters.azure.signalr import HUB, user_of_connection
 from shared.composition.services import services
 from shared.errors import AppError, ErrorCode, NotAuthenticated
+from shared.rights import Action
 from shared.sessions.live.groups import group_action, role_memberships
 from shared.sessions.models import Subscription
 from triggers.http.endpoints import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id
@@ -94,6 +95,7 @@ def _membership_of(verb: str, summary: str) -> Operation:
         summary,
         "Realtime",
         200,
+        actions=(Action.READ,),
         body=Subscription,
         returns=Subscribed,
         errors=(ErrorCode.SESSION_NOT_FOUND,),

@@ -8,6 +8,7 @@ from azurefunctions.extensions.http.fastapi import Response
 from pydantic import BaseModel, Field
 
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.events import Envelope
 from shared.sessions.live.open_streams import Viewer
 from triggers.http.endpoints import Call, Operation, Parameter, endpoint, event_stream, invalid_parameter, raw_json
@@ -41,6 +42,7 @@ class EventPage(BaseModel):
         "Events after a sequence number",
         "Events",
         200,
+        actions=(Action.READ,),
         returns=EventPage,
         parameters=(
             Parameter("after", "The last sequence number seen", {"type": "integer", "minimum": 0, "default": 0}),

@@ -15,6 +15,7 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response, StreamingResponse
 
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.files.names import content_disposition
 from shared.sessions.models import Attachment, AttachmentDetail
 from triggers.http.endpoints import Call, Operation, endpoint, ok, page_of
@@ -66,6 +67,7 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
         "Files",
         201,
         headers=("Location",),
+        actions=(Action.POST,),
         returns=AttachmentDetail,
         form={
             "type": "object",
@@ -105,6 +107,7 @@ async def add_attachment(call: Call, _: None) -> Response:
         "The files of a session, oldest first",
         "Files",
         200,
+        actions=(Action.READ,),
         returns=list[Attachment],
         parameters=PAGING,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
@@ -126,6 +129,7 @@ async def list_attachments(call: Call, _: None) -> Response:
         "One file",
         "Files",
         200,
+        actions=(Action.READ,),
         returns=AttachmentDetail,
         errors=(ErrorCode.MESSAGE_NOT_FOUND,),
     ),
@@ -145,6 +149,7 @@ async def get_attachment(call: Call, _: None) -> Response:
         "The content of a file",
         "Files",
         200,
+        actions=(Action.READ,),
         media_type=SERVED_AS[0],
         also_as=SERVED_AS[1:],
         parameters=(

@@ -8,6 +8,7 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.audit.trail import AuditPage
 from shared.sessions.audit.verification import AuditFindings
 from triggers.http.endpoints import Call, Operation, endpoint, ok
@@ -25,6 +26,7 @@ bp = df.Blueprint()
         "The audit trail of a session, and whether it is intact",
         "Sessions",
         200,
+        actions=(Action.READ_AUDIT_TRAIL,),
         returns=AuditPage,
         parameters=PAGING,
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.DATABASE_ERROR),

@@ -6,6 +6,7 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.life.branches import Branch
 from shared.sessions.life.forks import NewFork
 from shared.sessions.life.lifecycle import etag_of
@@ -36,6 +37,7 @@ MOVE_ERRORS = (
         "The branches of a session, oldest first",
         "Branches",
         200,
+        actions=(Action.READ,),
         returns=list[Branch],
         parameters=PAGING,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
@@ -57,6 +59,7 @@ async def list_branches(call: Call, _: None) -> Response:
         "Branches",
         200,
         headers=("ETag",),
+        actions=(Action.POST,),
         returns=Session,
         errors=MOVE_ERRORS,
     ),
@@ -82,6 +85,7 @@ async def activate_branch(call: Call, _: None) -> Response:
             "ETag",
             "Location",
         ),
+        actions=(Action.READ,),
         body=NewFork,
         returns=Session,
         parameters=(IDEMPOTENCY_KEY,),

@@ -6,6 +6,7 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response, StreamingResponse
 
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.files.names import content_disposition
 from shared.sessions.files.writers.content import FileFormat
 from triggers.http.endpoints import Call, Operation, endpoint
@@ -24,6 +25,7 @@ bp = df.Blueprint()
         "The conversation as a file",
         "Files",
         200,
+        actions=(Action.READ,),
         media_type="application/json",
         also_as=tuple(kind.media_type.partition(";")[0] for kind in FileFormat if kind is not FileFormat.JSON),
         parameters=(

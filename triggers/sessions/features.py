@@ -6,6 +6,7 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.features.models import NewTag, NewTemplate, PeriodStatistics, SessionStatistics, Tag, Template
 from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import Session
@@ -103,6 +104,7 @@ def _session_tag(method: str, name: str, summary: str) -> Operation:
         "Tags",
         200,
         headers=("ETag",),
+        actions=(Action.CHANGE,),
         returns=Session,
         errors=(
             ErrorCode.SESSION_NOT_FOUND,
@@ -215,6 +217,7 @@ async def delete_template(call: Call, _: None) -> Response:
         "Statistics of a session",
         "Statistics",
         200,
+        actions=(Action.READ,),
         returns=SessionStatistics,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
     ),

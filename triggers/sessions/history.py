@@ -9,6 +9,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
 from shared.ids import is_valid_id
+from shared.rights import Action
 from shared.sessions.history.bookmarks import Bookmark, NewBookmark
 from shared.sessions.history.search import MAX_QUERY_CHARS, SearchFilter, SearchHit
 from shared.sessions.models import MessageRole
@@ -74,6 +75,7 @@ async def search(call: Call, _: None) -> Response:
         "History",
         201,
         headers=("Location",),
+        actions=(Action.READ,),
         body=NewBookmark,
         returns=Bookmark,
         errors=_ERRORS,
@@ -97,6 +99,7 @@ async def put_bookmark(call: Call, body: NewBookmark) -> Response:
         "The caller's bookmarks in a session, newest first",
         "History",
         200,
+        actions=(Action.READ,),
         returns=list[Bookmark],
         parameters=PAGING,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
@@ -110,7 +113,17 @@ async def list_bookmarks(call: Call, _: None) -> Response:
 
 @endpoint(
     bp,
-    Operation("GET", _ONE_BOOKMARK, "get_bookmark", "One bookmark", "History", 200, returns=Bookmark, errors=_ERRORS),
+    Operation(
+        "GET",
+        _ONE_BOOKMARK,
+        "get_bookmark",
+        "One bookmark",
+        "History",
+        200,
+        actions=(Action.READ,),
+        returns=Bookmark,
+        errors=_ERRORS,
+    ),
 )
 async def get_bookmark(call: Call, _: None) -> Response:
     """One of the caller's own."""
@@ -121,7 +134,16 @@ async def get_bookmark(call: Call, _: None) -> Response:
 
 @endpoint(
     bp,
-    Operation("DELETE", _ONE_BOOKMARK, "delete_bookmark", "Remove a bookmark", "History", 204, errors=_ERRORS),
+    Operation(
+        "DELETE",
+        _ONE_BOOKMARK,
+        "delete_bookmark",
+        "Remove a bookmark",
+        "History",
+        204,
+        actions=(Action.READ,),
+        errors=_ERRORS,
+    ),
 )
 async def delete_bookmark(call: Call, _: None) -> Response:
     """The message stays."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from activities import durable_client
 from shared.errors import AppError, ErrorCode, NotFound
+from shared.rights import Action
 from shared.sessions.live.realtime import DeliveryFailed
 from shared.sessions.models import Message, MessageRole, NewMessage, Regeneration, Turn, TurnStatus
 from shared.sessions.posting.models import Posted
@@ -54,6 +55,7 @@ class PostedTurn(BaseModel):
         "Messages",
         202,
         headers=("Location",),
+        actions=(Action.POST,),
         body=NewMessage,
         returns=PostedTurn,
         parameters=(IDEMPOTENCY_KEY, PREFER),
@@ -94,6 +96,7 @@ async def post_message(call: Call, body: NewMessage) -> Response:
         "Messages",
         202,
         headers=("Location",),
+        actions=(Action.POST,),
         body=Regeneration,
         returns=PostedTurn,
         parameters=(IDEMPOTENCY_KEY, PREFER),
@@ -178,6 +181,7 @@ def _wait_seconds(call: Call) -> int | None:
         "The history of a session",
         "Messages",
         200,
+        actions=(Action.READ,),
         returns=list[Message],
         parameters=(
             Parameter("role", "Only of this role", {"type": "string", "enum": [*MessageRole]}),
@@ -220,6 +224,7 @@ async def list_messages(call: Call, _: None) -> Response:
         "One message",
         "Messages",
         200,
+        actions=(Action.READ,),
         returns=Message,
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND),
     ),

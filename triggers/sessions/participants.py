@@ -9,6 +9,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from activities import durable_client
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.models import NewParticipant, Participant
 from triggers.http.endpoints import Call, InvalidPath, Operation, endpoint, no_content, ok, page_of_all
 from triggers.http.parameters import PAGING
@@ -30,6 +31,7 @@ _USER = re.compile(r"[^\s;,\x00-\x1f]{1,200}")
         "Who else may read a session or write to it",
         "Sessions",
         200,
+        actions=(Action.READ,),
         returns=list[Participant],
         parameters=PAGING,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
@@ -50,6 +52,7 @@ async def list_participants(call: Call, _: None) -> Response:
         "What a user may do in a session",
         "Sessions",
         200,
+        actions=(Action.READ,),
         returns=Participant,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
     ),
@@ -69,6 +72,7 @@ async def get_participant(call: Call, _: None) -> Response:
         "Let a user read a session or write to it",
         "Sessions",
         200,
+        actions=(Action.SHARE,),
         body=NewParticipant,
         returns=Participant,
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.SESSION_EXPIRED),
@@ -94,6 +98,7 @@ async def put_participant(call: Call, body: NewParticipant) -> Response:
         "Remove a user from a session",
         "Sessions",
         204,
+        actions=(Action.SHARE, Action.LEAVE),
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.VALIDATION_ERROR),
     ),
     sends=True,

@@ -11,6 +11,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.composition.services import services
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import Session
 from shared.sessions.recovery import Checkpoint, NewCheckpoint, Recovery
@@ -34,6 +35,7 @@ _CHECKPOINTS = "/api/v1/sessions/{session_id}/checkpoints"
         "Create a checkpoint of a session",
         "Recovery",
         201,
+        actions=(Action.CHANGE,),
         body=NewCheckpoint,
         returns=Checkpoint,
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.INVALID_STATE, ErrorCode.SESSION_EXPIRED),
@@ -57,6 +59,7 @@ async def create_checkpoint(call: Call, body: NewCheckpoint) -> Response:
         "The checkpoints of a session, newest first",
         "Recovery",
         200,
+        actions=(Action.READ,),
         returns=list[Checkpoint],
         parameters=PAGING,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
@@ -79,6 +82,7 @@ async def list_checkpoints(call: Call, _: None) -> Response:
         "Recovery",
         200,
         headers=("ETag",),
+        actions=(Action.CHANGE,),
         body=Recovery,
         returns=Session,
         errors=MOVE_ERRORS,

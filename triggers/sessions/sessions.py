@@ -9,6 +9,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from activities import durable_client, erasure, suspending
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.life.lifecycle import etag_of
 from shared.sessions.models import NewSession, Session, SessionPatch, SessionStatus
 from shared.sessions.records.pages import SESSION_SORTS, SessionFilter
@@ -43,6 +44,7 @@ def _transition(verb: str, summary: str) -> Operation:
         200,
         headers=("ETag",),
         returns=Session,
+        actions=(Action.POST if verb == "activate" else Action.CHANGE,),
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.INVALID_STATE, *expires),
     )
 
@@ -122,6 +124,7 @@ async def list_sessions(call: Call, _: None) -> Response:
         "Sessions",
         200,
         headers=("ETag",),
+        actions=(Action.READ,),
         returns=Session,
         errors=_NOT_FOUND,
     ),
@@ -142,6 +145,7 @@ async def get_session(call: Call, _: None) -> Response:
         "Sessions",
         200,
         headers=("ETag",),
+        actions=(Action.CHANGE,),
         body=SessionPatch,
         returns=Session,
         parameters=(IF_MATCH,),
@@ -170,6 +174,7 @@ async def update_session(call: Call, body: SessionPatch) -> Response:
         "Erase a session and everything that belongs to it",
         "Sessions",
         204,
+        actions=(Action.ERASE,),
         parameters=(IF_MATCH,),
         errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT),
     ),

@@ -7,6 +7,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from activities import durable_client
 from shared.errors import ErrorCode
+from shared.rights import Action
 from shared.sessions.live.open_streams import Viewer
 from shared.sessions.models import Turn
 from triggers.http.endpoints import Call, Operation, Parameter, endpoint, event_stream, ok, page_of
@@ -27,6 +28,7 @@ _NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND)
         "The turns of a session",
         "Turns",
         200,
+        actions=(Action.READ,),
         returns=list[Turn],
         parameters=PAGING,
         errors=(ErrorCode.SESSION_NOT_FOUND,),
@@ -48,6 +50,7 @@ async def list_turns(call: Call, _: None) -> Response:
         "One turn",
         "Turns",
         200,
+        actions=(Action.READ,),
         returns=Turn,
         errors=_NOT_FOUND,
     ),
@@ -67,6 +70,7 @@ async def get_turn(call: Call, _: None) -> Response:
         "Stop a turn",
         "Turns",
         202,
+        actions=(Action.CANCEL_OWN_TURN, Action.CANCEL_ANY_TURN),
         returns=Turn,
         errors=_NOT_FOUND,
         also={200: "The turn had already ended"},
@@ -91,6 +95,7 @@ async def cancel_turn(call: Call, _: None) -> Response:
         "Watch a turn as Server-Sent Events",
         "Turns",
         200,
+        actions=(Action.READ,),
         media_type="text/event-stream",
         parameters=(LAST_EVENT_ID, Parameter("after", "As Last-Event-ID", {"type": "integer", "minimum": 0})),
         errors=_NOT_FOUND,

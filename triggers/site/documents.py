@@ -87,8 +87,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     if "requestBody" in operation:
         body = f"<h4>Body</h4>{_json(next(iter(operation['requestBody']['content'].values()))['schema'])}"
     table = f"<table>{parameters}</table>" if parameters else ""
+    told = f"<p>{escape(operation['description'])}</p>" if "description" in operation else ""
     return f"""<details><summary><b class="m">{method.upper()}</b><code>{escape(path)}</code>
-{escape(operation["summary"])}</summary>{table}{body}<h4>Answers</h4><table>{responses}</table></details>"""
+{escape(operation["summary"])}</summary>{told}{table}{body}<h4>Answers</h4><table>{responses}</table></details>"""
 
 
 def _json(value: Any) -> str:

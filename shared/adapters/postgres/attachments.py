@@ -12,7 +12,8 @@ from datetime import datetime
 
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.errors import ErrorCode, NotFound, no_such_session
+from shared.errors import ErrorCode, NotFound
+from shared.rights import Action, require
 from shared.sessions.files.attachments import NewAttachment, Usage, session_full
 from shared.sessions.files.loose import LooseBlob
 from shared.sessions.models import Attachment, FileKind
@@ -47,8 +48,7 @@ class PostgresAttachments:
         key = {"session_id": new.session_id, "user_id": new.created_by}
         async with self._pool.transaction() as connection:
             session = await (await connection.execute(_S["lock_session_for_user"], key)).fetchone()
-            if session is None or session["access"] == "read":
-                raise no_such_session()
+            require(None if session is None else session["access"], Action.POST)
             if new.tool_call_id is not None:
                 made = await connection.execute(
                     _Q["attachment_of_call"], {"session_id": new.session_id, "tool_call_id": new.tool_call_id}

@@ -22,6 +22,7 @@ from pydantic import Field
 from shared.errors import AppError, ErrorCode, Transient, no_such_session
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, Role
+from shared.rights import Action
 from shared.sessions.audit.chain import Anchor, ChainCheck, Reading, SealedLine, erased_row_key, seal
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.models import JsonObject, Value
@@ -235,9 +236,7 @@ class ChainedAudit:
         Raises NotFound, Transient(DATABASE_ERROR) while the trail cannot be read.
         """
         if Role.ADMIN not in principal.roles:
-            record = await self._read(session_id, principal.user_id)
-            if record.access != "owner":
-                raise no_such_session()
+            (await self._read(session_id, principal.user_id)).require(Action.READ_AUDIT_TRAIL)
         after = 0 if page.after is None else page.after[0]
         began = self._clock()
         check = ChainCheck(self._keys, session_id)

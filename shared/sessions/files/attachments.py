@@ -16,6 +16,7 @@ from typing import Protocol
 from shared.errors import AppError, ErrorCode, InvalidInput, InvalidState, Transient, no_such_session
 from shared.ids import new_id
 from shared.principal import Principal
+from shared.rights import Action
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.blobs import BlobStore
 from shared.sessions.files.names import display_name
@@ -138,8 +139,7 @@ class AttachmentService:
         (RATE_LIMITED: too many files wait to be analysed).
         """
         record = await self._sessions.get(session_id, principal.user_id)
-        if not record.may_write:
-            raise no_such_session()
+        record.require(Action.POST)
         refuse_expired(record.session, datetime.now(UTC))
         if record.session.status is SessionStatus.ENDED:
             raise InvalidState("A session that is ENDED accepts no files.")

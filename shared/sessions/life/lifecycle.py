@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound, no_such_session
+from shared.errors import Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.principal import Principal
+from shared.rights import Action
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.cache import SessionChanges
 from shared.sessions.events import EventTarget, SessionEventPublisher, closed_turn_events
@@ -156,7 +157,8 @@ class SessionLifecycle:
         self, session_id: str, user_id: str, body: NewParticipant, principal: Principal
     ) -> tuple[Participant, AccessChange]:
         """Let somebody in, or change what they may do; the owner's to do. Raises NotFound, Gone, InvalidInput."""
-        record = await self._owned(session_id, principal)
+        record = await self._read(session_id, principal.user_id)
+        record.require(Action.SHARE)
         if user_id == record.owner_id:
             raise InvalidInput(
                 ErrorCode.VALIDATION_ERROR,
@@ -186,8 +188,7 @@ class SessionLifecycle:
                 "The owner stays until the session is deleted.",
                 errors=[{"field": "user_id", "message": "is the owner"}],
             )
-        if record.access != "owner" and user_id != principal.user_id:
-            raise no_such_session()
+        record.require(Action.LEAVE if user_id == principal.user_id else Action.SHARE)
         async with self._changes.changing(session_id, takes_access=True):
             curtailed = await self._rows.remove_participant(
                 session_id, user_id, principal.user_id, now=datetime.now(UTC)
@@ -201,12 +202,6 @@ class SessionLifecycle:
         events = closed_turn_events(curtailed.interruption.closed_turn_ids)
         messages = await self._publisher.publish(curtailed.target, events) if events else []
         return AccessChange(curtailed.interruption, messages)
-
-    async def _owned(self, session_id: str, principal: Principal) -> SessionRecord:
-        record = await self._read(session_id, principal.user_id)
-        if record.access != "owner":
-            raise no_such_session()
-        return record
 
 
 def etag_of(session: Session) -> str:

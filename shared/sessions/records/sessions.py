@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
 
 import orjson
 
 from shared.errors import ErrorCode, InvalidInput
+from shared.rights import Access, Action, require
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     JsonObject,
     Session,
 )
-
-type Access = Literal["owner", "write", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +31,9 @@ class SessionRecord:
     """By all its turns, open ones included."""
     used_cost_usd: Decimal = Decimal(0)
 
-    @property
-    def may_write(self) -> bool:
-        return self.access != "read"
+    def require(self, action: Action) -> None:
+        """Raises NotFound when the caller may not do it."""
+        require(self.access, action)
 
     @property
     def active_branch(self) -> int:

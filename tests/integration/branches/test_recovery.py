@@ -203,7 +203,7 @@ async def test_recovery_counts_as_a_branch_like_any_other(stores: Stores) -> Non
     assert await _refused(talk.recover(kept.id)) is ErrorCode.INVALID_STATE
 
 
-async def test_a_checkpoint_is_found_in_its_own_session_by_who_may_write(
+async def test_a_checkpoint_is_found_in_its_own_session_by_its_owner(
     stores: Stores, manager: SessionRecoveryManager
 ) -> None:
     session = await stores.shared_session()
@@ -212,14 +212,14 @@ async def test_a_checkpoint_is_found_in_its_own_session_by_who_may_write(
     kept = await talk.checkpoint()
     for unknown in (new_id(), elsewhere.id):
         assert await _refused(talk.recover(unknown)) is ErrorCode.MESSAGE_NOT_FOUND
-    for user in (READER, STRANGER):
+    for user in (WRITER, READER, STRANGER):
         principal = Principal(user, frozenset({Role.USER, Role.ADMIN}))
         assert await _refused(talk.recover(kept.id, user=user)) is ErrorCode.SESSION_NOT_FOUND
         assert await _refused(manager.create_checkpoint(session.id, principal)) is ErrorCode.SESSION_NOT_FOUND
     rita, mallory = (Principal(user, frozenset({Role.USER})) for user in (READER, STRANGER))
     assert await manager.list_checkpoints(session.id, rita, Page()) == ([kept], None)
     assert await _refused(manager.list_checkpoints(session.id, mallory, Page())) is ErrorCode.SESSION_NOT_FOUND
-    assert (await talk.recover(kept.id, user=WRITER)).id == session.id
+    assert (await talk.recover(kept.id, user=OWNER)).id == session.id
 
 
 async def test_clients_hear_what_a_recovery_changed(stores: Stores, manager: SessionRecoveryManager) -> None:

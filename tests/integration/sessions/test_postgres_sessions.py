@@ -36,7 +36,7 @@ async def test_a_session_comes_back_as_it_was_stored(stores: Stores) -> None:
     assert is_new
     assert created == read
     assert read.session == session
-    assert (read.owner_id, read.access, read.may_write) == (OWNER, "owner", True)
+    assert (read.owner_id, read.access) == (OWNER, "owner")
     assert (read.target.seq_floor, read.target.seq_ceiling) == (0, SEQ_LEASE)
 
 

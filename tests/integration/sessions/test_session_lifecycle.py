@@ -106,10 +106,8 @@ async def test_patch_with_too_much_metadata_is_refused(stores: Stores, lifecycle
     assert caught.value.code is ErrorCode.VALIDATION_ERROR
 
 
-@pytest.mark.parametrize(("user", "allowed"), [(OWNER, True), (WRITER, True), (READER, False), (STRANGER, False)])
-async def test_patch_is_for_those_who_may_write(
-    stores: Stores, lifecycle: SessionLifecycle, user: str, *, allowed: bool
-) -> None:
+@pytest.mark.parametrize(("user", "allowed"), [(OWNER, True), (WRITER, False), (READER, False), (STRANGER, False)])
+async def test_patch_is_for_the_owner(stores: Stores, lifecycle: SessionLifecycle, user: str, *, allowed: bool) -> None:
     session = await stores.shared_session()
 
     if allowed:

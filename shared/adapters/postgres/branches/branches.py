@@ -11,11 +11,12 @@ from datetime import datetime
 from shared.adapters.postgres.pool import Connection, PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import message_from_row, session_record
-from shared.adapters.postgres.sessions.sessions import writable_session
+from shared.adapters.postgres.sessions.sessions import locked_session
 from shared.adapters.postgres.turns.messages import message_row
 from shared.adapters.postgres.turns.posting import admit_turn
 from shared.errors import AppError, Conflict, ErrorCode, InvalidInput, InvalidState, NotFound
 from shared.ids import new_id
+from shared.rights import Action
 from shared.sessions.life.branches import MAX_BRANCHES, Branch
 from shared.sessions.models import Concurrency, MessageRole, SessionStatus, Turn
 from shared.sessions.records.expiry import refuse_expired
@@ -101,7 +102,7 @@ class PostgresBranches:
         self, session_id: str, user_id: str, branch: int, *, now: datetime
     ) -> tuple[SessionRecord, bool]:
         async with self._pool.transaction() as connection:
-            record = await writable_session(connection, session_id, user_id)
+            record = await locked_session(connection, session_id, user_id, Action.POST)
             if not 0 <= branch <= record.last_branch:
                 raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such branch.")
             refuse_expired(record.session, now)

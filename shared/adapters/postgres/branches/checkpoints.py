@@ -12,8 +12,9 @@ from shared.adapters.postgres.branches.branches import refuse_open_turns, too_ma
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record
-from shared.adapters.postgres.sessions.sessions import writable_session
+from shared.adapters.postgres.sessions.sessions import locked_session
 from shared.errors import ErrorCode, NotFound
+from shared.rights import Action
 from shared.sessions.life.branches import MAX_BRANCHES
 from shared.sessions.models import SessionConfig, SessionStatus
 from shared.sessions.records.pages import Page
@@ -41,7 +42,7 @@ class PostgresCheckpoints:
         self, checkpoint_id: str, session_id: str, user_id: str, label: str | None, *, now: datetime
     ) -> Checkpoint:
         async with self._pool.transaction() as connection:
-            record = await writable_session(connection, session_id, user_id)
+            record = await locked_session(connection, session_id, user_id, Action.CHANGE)
             refuse_recovery(record.session, now)
             cursor = await connection.execute(
                 _Q["insert_checkpoint"],
@@ -64,7 +65,7 @@ class PostgresCheckpoints:
 
     async def recover(self, session_id: str, user_id: str, checkpoint_id: str, *, now: datetime) -> Recovered:
         async with self._pool.transaction() as connection:
-            record = await writable_session(connection, session_id, user_id)
+            record = await locked_session(connection, session_id, user_id, Action.CHANGE)
             checkpoint = await checkpoint_row(connection, session_id, checkpoint_id)
             refuse_recovery(record.session, now)
             await refuse_open_turns(connection, session_id)

@@ -15,6 +15,7 @@ from shared.adapters.postgres.rows import session_record
 from shared.adapters.postgres.sessions.sessions import cancel_open_turns
 from shared.durable.names import approval_instance, notification_instances
 from shared.errors import no_such_session
+from shared.rights import Action
 from shared.sessions.approvals.notices import reminders_until
 from shared.sessions.audit.chain import SealedLine
 from shared.sessions.life.erasure import Erasure, ErasureMark
@@ -44,8 +45,7 @@ class PostgresErasures:
                     raise no_such_session()
                 return None
             record = session_record(row)
-            if record.access != "owner":
-                raise no_such_session()
+            record.require(Action.ERASE)
             check(record.session)
             ended_now = record.session.status is not SessionStatus.ENDED
             if ended_now:

@@ -14,8 +14,8 @@ from datetime import datetime
 from shared.adapters.postgres.pool import Connection, PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record, turn_from_row
-from shared.adapters.postgres.sessions.sessions import cancel_turns, locked_session, writable_session
-from shared.errors import no_such_session
+from shared.adapters.postgres.sessions.sessions import cancel_turns, locked_session
+from shared.rights import Action
 from shared.sessions.life.lifecycle import Curtailed
 from shared.sessions.models import Participant, Session, Turn
 from shared.sessions.records.expiry import refuse_expired
@@ -42,7 +42,7 @@ class PostgresLifecycle:
     ) -> SessionRecord:
         """Store what `revise` makes of the session. Raises NotFound, and what it raises."""
         async with self._pool.transaction() as connection:
-            record = await writable_session(connection, session_id, user_id)
+            record = await locked_session(connection, session_id, user_id, Action.CHANGE)
             revised = revise(record.session)
             # Setting what is shown already is a change too: from then on it is no longer the agent's to say.
             same_set = revised.config.model_fields_set == record.session.config.model_fields_set
@@ -96,12 +96,10 @@ class PostgresLifecycle:
     async def put_participant(
         self, participant: Participant, owner_id: str, *, limit: int, now: datetime
     ) -> Curtailed | None:
-        """None when the session has `limit` others. Raises NotFound unless the user owns it, Gone."""
+        """None when the session has `limit` others. Raises NotFound, Gone."""
         key = {"session_id": participant.session_id, "user_id": participant.user_id}
         async with self._pool.transaction() as connection:
-            record = await locked_session(connection, participant.session_id, owner_id)
-            if record.access != "owner":
-                raise no_such_session()
+            record = await locked_session(connection, participant.session_id, owner_id, Action.SHARE)
             refuse_expired(record.session, now)
             counted = await (await connection.execute(_Q["count_other_participants"], key)).fetchone()
             if counted is None or counted["others"] >= limit:
@@ -114,7 +112,8 @@ class PostgresLifecycle:
     async def remove_participant(self, session_id: str, user_id: str, by_user_id: str, *, now: datetime) -> Curtailed:
         """Harmless when there is none. Raises NotFound when the user who asks takes no part in it."""
         async with self._pool.transaction() as connection:
-            record = await locked_session(connection, session_id, by_user_id)
+            action = Action.LEAVE if user_id == by_user_id else Action.SHARE
+            record = await locked_session(connection, session_id, by_user_id, action)
             key = {"session_id": session_id, "user_id": user_id}
             await connection.execute(_Q["remove_participant"], key)
             ended = await connection.execute(_N["end_subscriptions"], {**key, "now": now})

@@ -18,6 +18,7 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import agent_from_row, session_record
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.ids import new_id
+from shared.rights import Action
 from shared.sessions.agents.agent import Agent
 from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
@@ -33,20 +34,17 @@ _Q = load_queries("sessions/sessions")
 _T = load_queries("turns/turns")
 
 
-async def locked_session(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
-    """The session as its user sees it, locked until the caller's transaction ends. Raises NotFound."""
+async def locked_session(connection: Connection, session_id: str, user_id: str, action: Action) -> SessionRecord:
+    """The session as its user sees it, locked until the caller's transaction ends.
+
+    Raises NotFound, also when the user may not do `action` in it.
+    """
     cursor = await connection.execute(_Q["lock_session_for_user"], {"session_id": session_id, "user_id": user_id})
     row = await cursor.fetchone()
     if row is None:
         raise no_such_session()
-    return session_record(row)
-
-
-async def writable_session(connection: Connection, session_id: str, user_id: str) -> SessionRecord:
-    """As `locked_session`; NotFound, too, for who may only read it."""
-    record = await locked_session(connection, session_id, user_id)
-    if not record.may_write:
-        raise no_such_session()
+    record = session_record(row)
+    record.require(action)
     return record
 
 
@@ -179,14 +177,21 @@ class PostgresSessions:
             return [session_record(row).session for row in await cursor.fetchall()]
 
     async def change_status(
-        self, session_id: str, user_id: str, *, allowed: Sequence[SessionStatus], to: SessionStatus, now: datetime
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        allowed: Sequence[SessionStatus],
+        to: SessionStatus,
+        now: datetime,
+        action: Action = Action.CHANGE,
     ) -> tuple[SessionRecord, Interruption]:
         """Move a session along its state machine.
 
         Returns it and, for ENDED, what was cancelled with it. Raises NotFound, InvalidState, and but for ENDED Gone.
         """
         async with self._pool.transaction() as connection:
-            record = await writable_session(connection, session_id, user_id)
+            record = await locked_session(connection, session_id, user_id, action)
             status = record.session.status
             if to is not SessionStatus.ENDED:
                 refuse_expired(record.session, now)

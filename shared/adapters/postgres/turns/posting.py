@@ -14,7 +14,8 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target, message_from_row, turn_from_row
 from shared.adapters.postgres.sessions.sessions import cancel_turns, claim_idempotency
 from shared.adapters.postgres.turns.messages import message_row
-from shared.errors import AppError, BudgetExceeded, Conflict, ErrorCode, InvalidState, NotFound, no_such_session
+from shared.errors import AppError, BudgetExceeded, Conflict, ErrorCode, InvalidState, NotFound
+from shared.rights import Action, may, require, who
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
@@ -62,15 +63,16 @@ async def admit_turn(
 ) -> Admitted | PostedMessage:
     """Lock the session and apply the rules for a new turn; or what the same request did when it came before.
 
-    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key),
-    BudgetExceeded (RATE_LIMITED: as many turns as a session may have open), and `refusal`.
+    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`, or `interrupt` and the turn is not
+    the user's to cancel; a reused key), BudgetExceeded (RATE_LIMITED: as many turns as a session may have open), and
+    `refusal`.
     """
     key = {"session_id": turn.session_id, "user_id": user_id}
     locked = await connection.execute(_S["lock_session_for_user"], key)
     opened = await connection.execute(_Q["open_turns"], key)
     session = await locked.fetchone()
-    if session is None or session["access"] == "read":
-        raise no_such_session()
+    require(None if session is None else session["access"], Action.POST)
+    assert session is not None  # a stranger may do nothing
     target = event_target(session, session_id=turn.session_id)
     if idempotency is not None:
         outcome = {"message_id": message_id, "turn_id": turn.id}
@@ -85,6 +87,12 @@ async def admit_turn(
     open_turns = await opened.fetchall()
     if open_turns and concurrency is Concurrency.REJECT:
         raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
+    is_others = any(open_turn["requested_by"] != user_id for open_turn in open_turns)
+    if is_others and concurrency is Concurrency.INTERRUPT and not may(session["access"], Action.CANCEL_ANY_TURN):
+        raise Conflict(
+            ErrorCode.CONFLICT,
+            f"A turn of somebody else is still running; interrupting it is for {who(Action.CANCEL_ANY_TURN)} only.",
+        )
     if len(open_turns) >= MAX_OPEN_TURNS and concurrency is Concurrency.ENQUEUE:
         raise BudgetExceeded(
             ErrorCode.RATE_LIMITED,

@@ -28,6 +28,7 @@ from shared.adapters.postgres.turns.messages import list_messages, message_row
 from shared.adapters.postgres.turns.posting import admit_turn
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import first_id_at, new_id
+from shared.rights import RIGHTS, Action, require
 from shared.sessions.approvals.containment import FILES, PEOPLE
 from shared.sessions.events import EventTarget, feed_name
 from shared.sessions.limits.budgets import usage_day
@@ -98,6 +99,7 @@ class PostgresTurns:
             "note": note,
             "tokens": tokens,
             "now": turn.created_at,
+            "may_post": list(RIGHTS[Action.POST]),
         }
         if idempotency is None and refusal is None:
             free = await self._post_if_free(row)
@@ -186,8 +188,10 @@ class PostgresTurns:
                 _Q["lock_turn_for_user"], {"session_id": session_id, "turn_id": turn_id, "user_id": user_id}
             )
             row = await cursor.fetchone()
-            if row is None or row["access"] == "read":
+            if row is None:
                 raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
+            is_own = row["requested_by"] == user_id
+            require(row["access"], Action.CANCEL_OWN_TURN if is_own else Action.CANCEL_ANY_TURN)
             interruption = Interruption()
             if row["ended_at"] is None:
                 interruption = await cancel_turns(connection, [turn_id], now=now)

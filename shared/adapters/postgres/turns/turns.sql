@@ -1,5 +1,5 @@
 -- name: open_turns
-SELECT id, status, dispatched_at FROM turns
+SELECT id, status, dispatched_at, requested_by FROM turns
 WHERE session_id = %(session_id)s AND ended_at IS NULL
 ORDER BY number
 
@@ -43,7 +43,7 @@ WITH session AS (
     WHERE id = %(session_id)s AND status IN ('CREATED', 'ACTIVE')
       AND (owner_id = %(user_id)s OR EXISTS (
           SELECT 1 FROM session_participants p
-          WHERE p.session_id = sessions.id AND p.user_id = %(user_id)s AND p.access = 'write'))
+          WHERE p.session_id = sessions.id AND p.user_id = %(user_id)s AND p.access = ANY (%(may_post)s)))
       AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_id = sessions.id AND t.ended_at IS NULL)
     RETURNING *
 ), turn AS (
@@ -76,7 +76,7 @@ SELECT id FROM turns WHERE id = ANY(%(turn_ids)s) AND (cancel_requested_at IS NO
 -- name: lock_turn_for_user
 -- NO KEY, here and wherever a session is locked to be changed: a row that is added to it only needs it to stay, and must
 -- not wait for this while it holds its turn (two who wait for each other: one of them is killed).
-SELECT t.id, t.session_id, t.status, t.dispatched_at, t.ended_at, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
+SELECT t.id, t.session_id, t.status, t.dispatched_at, t.ended_at, t.requested_by, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
        CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access
 FROM turns t
 JOIN sessions s ON s.id = t.session_id
