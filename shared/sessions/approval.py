@@ -26,6 +26,7 @@ from shared.sessions.approvals.deciders import (
 )
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import Approval, NewDecision
+from shared.sessions.approvals.needed import floor_reason
 from shared.sessions.approvals.notices import NoticeSchedule
 from shared.sessions.approvals.timing import escalates_at, notice_schedule, timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
@@ -37,7 +38,9 @@ from shared.sessions.models import ApprovalStatus, Decision, JsonObject
 from shared.sessions.records.approval_policy import Containment, NoticeKind
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
 from shared.sessions.records.pages import ApprovalFilter, Page
+from shared.sessions.records.tool_calls import ToolExecution
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
+from shared.sessions.tools.registry import find_tool
 from shared.signing import ApprovalLinks
 
 log = logging.getLogger(__name__)
@@ -128,7 +131,7 @@ class ToolApprovalManager:
                 policy=policy,
                 requested_at=now,
                 expires_at=now + timedelta(seconds=timeout_seconds(policy, call.plan)),
-                reason=reason(call.sources, call.plan) if is_contained else None,
+                reason=_reason(call, is_contained=is_contained),
             )
         )
         if record is None:
@@ -276,7 +279,13 @@ class ToolApprovalManager:
         }
         await self._audit.record(record.session_id, "approval.decided", details, who=who)
         if record.for_session:
-            granted = {"approval_id": record.id, "tool": record.tool}
+            granted: JsonObject = {
+                "approval_id": record.id,
+                "tool": record.tool,
+                "agent_id": record.agent_id,
+                "agent_version": record.agent_version,
+                "requested_by": record.requested_by,
+            }
             await self._audit.record(record.session_id, "session.tool_granted", granted, who=who)
 
     async def _visible(self, approval_id: str, principal: Principal, now: datetime) -> ApprovalRecord:
@@ -284,6 +293,14 @@ class ToolApprovalManager:
         if record is None or not may_see(record, principal, now):
             raise NotFound(ErrorCode.TOOL_NOT_FOUND, _NO_APPROVAL)
         return record
+
+
+def _reason(call: ToolExecution, *, is_contained: bool) -> str | None:
+    """Why a call waits, where mode and policy do not say so."""
+    if is_contained:
+        return reason(call.sources, call.plan, is_choice=call.choice_bits > 0)
+    tool = find_tool(call.name)
+    return None if tool is None else floor_reason(tool, call.plan)
 
 
 def _cut(found: list[ApprovalRecord], page: Page) -> tuple[list[Approval], str | None]:

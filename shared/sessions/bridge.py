@@ -14,7 +14,7 @@ from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
 from shared.sessions.approvals.containment import authors_read, sources_of_step
-from shared.sessions.approvals.proposals import Standing, propose
+from shared.sessions.approvals.proposals import Standing, propose_all
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.executor import AgentExecutor
@@ -162,8 +162,10 @@ class SessionAgentBridge:
         end = answer.end
         assert end is not None  # the stream ended without an exception
         sources = sources_of_step(start.context, start.plan)
-        standing = Standing(start.granted_tools, start.declined_digests, sources, start.context)
-        calls = [propose(call, index, start.plan, standing) for index, call in enumerate(end.tool_calls)]
+        standing = Standing(
+            start.requested_by, start.granted_tools, start.declined_digests, sources, start.context, start.spent_bits
+        )
+        calls = propose_all(end.tool_calls, start.plan, standing)
         if calls and start.step >= start.plan.max_steps:
             answer.fail(ErrorCode.TOKEN_LIMIT, f"No answer within {start.plan.max_steps} steps.")
             return await self._close(start, writer, answer)

@@ -96,9 +96,14 @@ class ApprovalStatus(StrEnum):
 
 
 class ApprovalMode(StrEnum):
-    AUTO = "auto"  # no call waits
+    AUTO = "auto"  # no call waits, except where the agent's approval floor or the rule of two requires it
     MANUAL = "manual"  # every call waits
     POLICY = "policy"  # each tool's own policy decides
+
+    def stricter(self, other: ApprovalMode) -> ApprovalMode:
+        """The one of two under which more calls wait."""
+        order = (ApprovalMode.AUTO, ApprovalMode.POLICY, ApprovalMode.MANUAL)
+        return max(self, other, key=order.index)
 
 
 class Concurrency(StrEnum):
@@ -184,7 +189,9 @@ class SessionConfig(Value):
     temperature: float | None = Field(None, ge=0, le=2)
     max_output_tokens: int | None = Field(None, ge=1, le=128_000)
     max_steps: int = Field(8, ge=1, le=64, description="Model calls of one turn")
-    approval_mode: ApprovalMode = ApprovalMode.POLICY
+    approval_mode: ApprovalMode = Field(
+        ApprovalMode.POLICY, description="Which tool calls wait; never fewer than the agent's `approval_floor` says"
+    )
     approval_timeout_seconds: int = Field(86_400, ge=1, le=30 * 86_400)
     tool_timeout_seconds: int = Field(60, ge=1, le=600)
     max_context_tokens: int = Field(100_000, ge=256, le=2_000_000)
@@ -355,7 +362,9 @@ class NewMessage(Value):
 
     content: str
     attachment_ids: list[str] = Field([], max_length=16)
-    approval_mode: ApprovalMode | None = None
+    approval_mode: ApprovalMode | None = Field(
+        None, description="null: the session's. From a participant, the stricter of this and the session's counts"
+    )
     concurrency: Concurrency | None = None
     output_schema: OutputSchema | None = Field(None, description="Only for the answer to this message")
 
@@ -363,7 +372,9 @@ class NewMessage(Value):
 class Regeneration(Value):
     """Body of `POST /sessions/{id}/messages/{message_id}/regenerate`."""
 
-    approval_mode: ApprovalMode | None = None
+    approval_mode: ApprovalMode | None = Field(
+        None, description="null: the session's. From a participant, the stricter of this and the session's counts"
+    )
     concurrency: Concurrency | None = None
     output_schema: OutputSchema | None = Field(None, description="Only for this answer")
 

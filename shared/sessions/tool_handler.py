@@ -20,7 +20,8 @@ from shared.errors import AppError, ErrorCode, Transient
 from shared.ids import new_id
 from shared.sessions.approvals.containment import DECIDED_ARGUMENTS
 from shared.sessions.approvals.digest import arguments_digest
-from shared.sessions.approvals.needed import is_granted, requires_approval
+from shared.sessions.approvals.grants import is_granted
+from shared.sessions.approvals.needed import requires_approval
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, SessionEventPublisher
@@ -318,7 +319,7 @@ def _refusal(call: ToolExecution) -> _Outcome | None:
     if _takes_a_person(call) and (call.approval_status is not ApprovalStatus.APPROVED or call.decided_by is None):
         # Whatever marked it as needing nobody, or said yes for those who did not answer.
         return _failed(ErrorCode.APPROVAL_REQUIRED, "This call needs a person's approval, and it does not have one.")
-    if _by_grant(call) and not is_granted(call.name, call.plan, call.granted_tools):
+    if _by_grant(call) and not is_granted(call.name, call.plan, call.requested_by, call.granted_tools):
         return _failed(ErrorCode.APPROVAL_REQUIRED, "This call needs an approval that it does not have.")
     return None
 

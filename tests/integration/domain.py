@@ -33,7 +33,7 @@ from shared.sessions.agents.agent import KnownModels
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approvals.containment import authors_read, sources_read
 from shared.sessions.approvals.digest import arguments_digest
-from shared.sessions.approvals.needed import grant_of
+from shared.sessions.approvals.grants import grant_of
 from shared.sessions.audit.chain import SealedLine, seal
 from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
 from shared.sessions.bridge import ANSWER_SECONDS
@@ -87,7 +87,8 @@ def vote_on(
     """A vote about the arguments that were asked for, unless `changes` names others."""
     arguments = changes.get("arguments") or approval.arguments
     if changes.get("for_session"):
-        changes["grant"] = grant_of(approval.tool, approval.policy)
+        agent = approval.agent_id, approval.agent_version
+        changes["grant"] = grant_of(approval.tool, approval.policy, *agent, approval.requested_by)
     return VoteRecord(decision, user, arguments_digest(approval.tool, arguments), **changes)
 
 

@@ -116,9 +116,9 @@ def test_a_tool_approved_for_the_session_waits_no_more(
     twice = [[post_call(sink.url("/for-session"), '{"n": 1}')], [post_call(sink.url("/for-session"), '{"n": 2}')]]
     http.say(session_id, script(content="Both sent.", tool_calls=twice))
     requester.get_by_role("link", name="Review").click()
-    requester.get_by_label("Also approve this tool for the rest of the session").check()
+    requester.get_by_label("Also approve later calls of http_request in this session: by the agent").check()
     requester.get_by_role("button", name="Approve").click()
-    expect(requester.locator(".outcome")).to_contain_text("for the rest of the session")
+    expect(requester.locator(".outcome")).to_contain_text("also later calls in this session: by the agent")
     requester.get_by_role("link", name="its session").click()
     expect(requester.get_by_text("Both sent.", exact=True)).to_be_visible()
     calls = requester.get_by_role("region", name="Tool call http_request")

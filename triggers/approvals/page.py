@@ -73,11 +73,21 @@ def _form(view: ApprovalView, user_id: str) -> str:
             more += f"""<details><summary>Approve with other arguments</summary><textarea name="arguments"
 aria-label="Arguments as JSON" rows="8" spellcheck="false">{escape(text)}</textarea></details>"""
         if policy.allow_for_session:
-            more += """<label class="check"><input type="checkbox" name="for_session" value="true">
-Do not ask again for this tool in this session, unless the rule of two requires it</label>"""
+            more += f"""<label class="check"><input type="checkbox" name="for_session" value="true">
+{escape(_grant(view.approval))}</label>"""
     return f"""<form method="post"><section>{said}<label for="comment">Comment (optional)</label>
 <textarea id="comment" name="comment" maxlength="2000"></textarea>{more}
 <div class="actions">{approve}<button name="decision" value="reject">Reject</button></div></section></form>"""
+
+
+def _grant(approval: Approval) -> str:
+    """What an approval for the rest of the session would allow."""
+    version = "" if approval.agent_version is None else f", version {approval.agent_version}"
+    agent = "this agent" if approval.agent_id is None else f"the agent {approval.agent_id}{version}"
+    return (
+        f"Also approve later calls of {approval.tool} in this session: by {agent}, in turns of {approval.requested_by}, "
+        "unless the rule of two requires an approval of each"
+    )
 
 
 def voted(approval: Approval) -> Response:

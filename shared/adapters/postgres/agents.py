@@ -47,6 +47,7 @@ class PostgresAgents:
                     }
                 ),
                 "defaults": json(kept_in_order(agent.defaults.model_dump(mode="json", exclude_unset=True))),
+                "approval_floor": json({name: floor.value for name, floor in agent.approval_floor.items()}),
                 "vision": agent.vision,
                 "containment": agent.containment.value,
                 "model_api": agent.model_api,

@@ -12,10 +12,10 @@ ORDER BY id COLLATE "C", version DESC
 LIMIT %(limit)s
 
 -- name: insert_agent
-INSERT INTO agents (id, version, name, description, instructions, model, tools, policies, defaults, vision, containment,
-                    model_api, model_context_tokens, compact_at, created_at, created_by)
+INSERT INTO agents (id, version, name, description, instructions, model, tools, policies, approval_floor, defaults, vision,
+                    containment, model_api, model_context_tokens, compact_at, created_at, created_by)
 VALUES (%(id)s, %(version)s, %(name)s, %(description)s, %(instructions)s, %(model)s, %(tools)s, %(policies)s,
-        %(defaults)s, %(vision)s, %(containment)s, %(model_api)s, %(model_context_tokens)s,
+        %(approval_floor)s, %(defaults)s, %(vision)s, %(containment)s, %(model_api)s, %(model_context_tokens)s,
         %(compact_at)s, %(now)s, %(created_by)s)
 ON CONFLICT (id, version) DO NOTHING
 RETURNING *

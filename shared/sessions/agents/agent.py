@@ -1,7 +1,8 @@
 """Agents as data. A turn keeps a frozen plan of the agent version it began with.
 
 Invariant: a version never changes. `plan_turn` is the one place that merges the settings of agent, session and message:
-the message's win over the session's, and the session's over the agent's.
+the message's win over the session's, and the session's over the agent's. What an agent requires (policies, approval
+floors, the rule of two) nobody loosens.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ class NewAgent(Value):
         None, description="Tool names; null: all tools"
     )
     policies: dict[ToolName, ApprovalPolicy] = Field({}, max_length=MAX_TOOLS, description="By tool name")
+    approval_floor: dict[ToolName, ApprovalMode] = Field(
+        {},
+        max_length=MAX_TOOLS,
+        description="By tool name, the least strict approval mode of its calls, which neither session nor message can"
+        " loosen. For tools that are not named: `policy` if they have outside effects or need approval by default",
+    )
     defaults: SessionConfig = Field(SessionConfig(), description="Used where a session sets nothing")
     vision: bool = Field(False, description="Its model reads images")
     compact_at: float | None = Field(
@@ -91,6 +98,7 @@ DEFAULT_AGENT = Agent(
         "You are a helpful assistant. Be brief and exact. Use the tools you are offered when they help. "
         "Some tool calls wait for a person's approval; when one is rejected or times out, say so and go on without it."
     ),
+    approval_floor={"fetch_url": ApprovalMode.POLICY, "http_request": ApprovalMode.MANUAL},
 )
 """Version 1 of `assistant`. Versions that an admin stores under this id start at 2."""
 
@@ -155,6 +163,7 @@ def plan_turn(
         correlation_id=tracing.correlation_id(),
         max_session_tokens=config.max_session_tokens,
         policies=agent.policies,
+        approval_floor=agent.approval_floor,
         vision=agent.vision,
         containment=agent.containment,
         model_api=agent.model_api if is_agents else None,

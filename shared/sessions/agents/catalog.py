@@ -131,7 +131,10 @@ def _check(body: NewAgent) -> None:
         if find_tool(name) is None
     ]
     errors += [
-        {"field": f"policies.{name}", "message": "unknown tool"} for name in body.policies if not find_tool(name)
+        {"field": f"{field}.{name}", "message": "unknown tool"}
+        for field, names in (("policies", body.policies), ("approval_floor", body.approval_floor))
+        for name in names
+        if find_tool(name) is None
     ]
     if body.defaults.expires_after_seconds is not None:
         # A session's lifetime counts from its creation; a later agent version must not change it.

@@ -11,8 +11,7 @@ are stored later do not change that.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -26,6 +25,7 @@ from shared.sessions.tools.registry import (
     InvalidToolArguments,
     Tool,
     ToolRisk,
+    fetched_address,
     find_tool,
     validate_arguments,
 )
@@ -35,10 +35,6 @@ PEOPLE = "other people"
 """Sources that are not tools. They contain a space, which tool names never do."""
 
 _RISKS = {FILES: READS, PEOPLE: frozenset({ToolRisk.READS_UNTRUSTED})}
-
-# Ends at characters that end a URL in text, Markdown, HTML or JSON.
-_ADDRESS = re.compile(r"https?://[^\s\"'<>\\`{|}^]+", re.IGNORECASE)
-_PUNCTUATION = ".,;:!?)]*_"
 
 # Prefixes of the results that `tool_handler.py` writes for calls that did not run, or failed.
 _DECLINED = ('{"status":"rejected"', '{"status":"timed_out"')
@@ -60,7 +56,7 @@ def sources_read(context: Sequence[ContextMessage]) -> frozenset[str]:
             found.add(FILES)
         if message.by_other:
             found.add(PEOPLE)
-    found.update(name for name, _ in _results(context) if _risks_of(name) & READS)
+    found.update(name for name, _ in tool_results(context) if _risks_of(name) & READS)
     return frozenset(found)
 
 
@@ -95,15 +91,25 @@ def is_contained(
     arguments: Mapping[str, Any],
     plan: TurnPlan,
     sources: frozenset[str],
-    context: Sequence[ContextMessage],
+    known: Container[str],
 ) -> bool:
-    """Whether A, B and C all hold for a call. context: what its model had read, newest first; sources: its sources."""
+    """Whether A, B and C all hold for a call.
+
+    sources: of what its model had read. known: the addresses in it that a user or a page wrote (`choices.py`). The
+    model cannot have put data into one of these, so fetching it is C only by what the choice among them tells.
+    """
     return (
         ToolRisk.ACTS_OUTWARD in tool.risks
         and bool(untrusted(sources))
         and bool(private(sources, plan))
-        and not _is_quoted(tool, arguments, context)
+        and fetched_address(tool, arguments) not in known
     )
+
+
+def have_met(sources: Iterable[str]) -> bool:
+    """Whether both untrusted input and private data were read, not merely in reach."""
+    risks = [_risks_of(source) for source in sources]
+    return all(any(risk in told for told in risks) for risk in READS)
 
 
 def supervised(policy: ApprovalPolicy) -> ApprovalPolicy:
@@ -111,9 +117,15 @@ def supervised(policy: ApprovalPolicy) -> ApprovalPolicy:
     return policy.model_copy(update={"on_timeout": TimeoutAction.REJECT, "allow_for_session": False})
 
 
-def reason(sources: Iterable[str], plan: TurnPlan) -> str:
-    """Why a contained call waits, for the approver."""
+def reason(sources: Iterable[str], plan: TurnPlan, *, is_choice: bool = False) -> str:
+    """Why a contained call waits, for the approver. is_choice: others wrote its address, and the model chose it."""
     sources = list(sources)
+    if is_choice:
+        return (
+            f"Rule of two: the model has read untrusted input ({', '.join(untrusted(sources))}) and private data "
+            f"({', '.join(private(sources, plan))}). Others wrote this address, but choosing it among many, or again, "
+            "can tell its server something private. This turn may make no more such choices without a person."
+        )
     return (
         f"Rule of two: the model has read untrusted input ({', '.join(untrusted(sources))}), it can reach private data "
         f"({', '.join(private(sources, plan))}), and this call has an external side effect. The untrusted input may "
@@ -130,31 +142,10 @@ def _risks_of(source: str) -> frozenset[ToolRisk]:
     return READS if tool is None else tool.risks
 
 
-def _is_quoted(tool: Tool, arguments: Mapping[str, Any], context: Sequence[ContextMessage]) -> bool:
-    """Whether the call's URL is an exact copy of one that a user or an external page wrote.
-
-    The model cannot have put data into such a URL. A URL from an answer, a file or the history does not count: the
-    model may have written it there.
-    """
-    address = arguments.get(tool.outward_unless_quoted) if tool.outward_unless_quoted is not None else None
-    if not isinstance(address, str):
-        return False
-    bare = address.partition("#")[0].rstrip("/")
-    return any(
-        bare in text and any(_same(found, bare) for found in _ADDRESS.findall(text))
-        for text in _written_outside(context)
-    )
-
-
-def _same(found: str, bare: str) -> bool:
-    found = found.partition("#")[0]
-    return bare in {found.rstrip("/"), found.rstrip(_PUNCTUATION).rstrip("/")}
-
-
-def _written_outside(context: Sequence[ContextMessage]) -> Iterator[str]:
+def written_outside(context: Sequence[ContextMessage]) -> Iterator[str]:
     """User messages, and results of tools that read only untrusted, non-private sources."""
     yield from (message.content for message in context if message.role == "user")
-    for name, text in _results(context):
+    for name, text in tool_results(context):
         if _risks_of(name) & READS == {ToolRisk.READS_UNTRUSTED}:
             yield _output_of(text)
 
@@ -169,7 +160,7 @@ def _output_of(result: str) -> str:
     return orjson.dumps(told).decode()
 
 
-def _results(context: Sequence[ContextMessage]) -> Iterator[tuple[str, str]]:
+def tool_results(context: Sequence[ContextMessage]) -> Iterator[tuple[str, str]]:
     """(tool name, result), oldest first. Skips results that no tool wrote: of declined calls, invalid arguments and
     made-up names."""
     calls: dict[str | None, list[JsonObject]] = {}
@@ -183,6 +174,14 @@ def _results(context: Sequence[ContextMessage]) -> Iterator[tuple[str, str]]:
             for call in calls.get(message.tool_call_id, ()):
                 if not message.content.startswith(_FAILED) or _may_have_run(call, message.content):
                     yield call["name"], message.content
+
+
+def written_calls(message: ContextMessage) -> Iterator[tuple[Tool, JsonObject]]:
+    """The calls of an answer that could run, with their arguments."""
+    for call in message.calls or ():
+        tool = find_tool(call["name"])
+        if tool is not None and _fits(tool, call["arguments"]):
+            yield tool, call["arguments"]
 
 
 def _may_have_run(call: JsonObject, result: str) -> bool:

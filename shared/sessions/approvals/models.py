@@ -12,6 +12,9 @@ from shared.sessions.models import ApprovalStatus, Decision, JsonObject, SentJso
 from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.approvals import Vote
 
+GRANT = "later calls of this tool in the session, by this version of the agent, in turns of the same user"
+"""What an approval for the rest of the session holds for (`approvals/grants.py`)."""
+
 
 class Approval(Value):
     id: str
@@ -22,7 +25,9 @@ class Approval(Value):
     arguments: JsonObject
     decided_arguments: JsonObject | None = Field(None, description="Approved instead of `arguments`")
     status: ApprovalStatus
-    requested_by: str
+    requested_by: str = Field(description="The user that its turn runs for")
+    agent_id: str | None = Field(None, description="The agent that makes the call; null: unknown, in old approvals")
+    agent_version: int | None = None
     requested_at: datetime
     expires_at: datetime
     decided_by: str | None = Field(None, description="null after a timeout: the policy decided")
@@ -31,10 +36,10 @@ class Approval(Value):
     policy: ApprovalPolicy = Field(description="As it was when the approval was requested")
     quorum: int = Field(description="How many people have to approve the same arguments")
     votes: list[Vote] = Field(description="In the order they were cast")
-    for_session: bool = Field(False, description="It also allows this tool for the rest of the session")
+    for_session: bool = Field(False, description=f"It also approves {GRANT}")
     reason: str | None = Field(
         None,
-        description="Set when the rule of two requires approval, whatever mode, policy and grants say; else null",
+        description="Set when the rule of two, or the agent's approval floor against the mode, requires approval",
     )
 
 
@@ -44,4 +49,4 @@ class NewDecision(Value):
     decision: Decision
     arguments: SentJson | None = Field(None, description="Approve with these arguments instead")
     comment: str | None = Field(None, max_length=2_000)
-    for_session: bool = Field(False, description="Allow this tool for the rest of the session, if the policy permits")
+    for_session: bool = Field(False, description=f"Also approve {GRANT}; if the policy permits")

@@ -1,29 +1,49 @@
-"""Which tool calls need an approval: the policy, the mode, the tool's own default, grants of the session.
+"""Which tool calls need an approval: the mode, the agent's floor and policy, the tool's own default.
 
-Invariant: a policy that requires an approval stands above the mode, which any poster of a message may choose.
+Invariant: what the agent requires stands above the mode, which anyone who posts a message may choose.
 """
 
 from __future__ import annotations
 
-import hashlib
-
-import orjson
-
 from shared.sessions.models import ApprovalMode
 from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.tools.registry import Tool, ToolApproval
+from shared.sessions.tools.registry import Tool, ToolApproval, ToolRisk
 
 
 def requires_approval(tool: Tool, plan: TurnPlan) -> bool:
-    """Whether a call of this tool needs approval, before session grants are considered.
+    """Whether a call of this tool needs approval, before session grants are considered."""
+    return _requires(tool, plan, plan.approval_mode.stricter(floor_of(tool, plan)))
 
-    A policy that requires approval overrides the mode, since anyone who posts a message may choose the mode.
+
+def floor_of(tool: Tool, plan: TurnPlan) -> ApprovalMode:
+    """The least strict mode for this tool's calls, whatever session and message say.
+
+    An agent that sets none for a tool (each version from before there were floors) has the floor `policy` for tools
+    with outside effects, and for those that need approval by default.
     """
+    given = plan.approval_floor.get(tool.name)
+    if given is not None:
+        return given
+    is_guarded = ToolRisk.ACTS_OUTWARD in tool.risks or tool.approval is ToolApproval.MANUAL
+    return ApprovalMode.POLICY if is_guarded else ApprovalMode.AUTO
+
+
+def floor_reason(tool: Tool, plan: TurnPlan) -> str | None:
+    """For the approver, why a call waits although the turn's mode alone would let it run; None where that is not so."""
+    if _requires(tool, plan, plan.approval_mode) or not requires_approval(tool, plan):
+        return None
+    return (
+        f"Approval floor: the agent {plan.agent_id or 'of this turn'} requires an approval for {tool.name}. The mode "
+        f"“{plan.approval_mode}” of the session or the message does not change that."
+    )
+
+
+def _requires(tool: Tool, plan: TurnPlan, mode: ApprovalMode) -> bool:
     required = plan.policy_of(tool.name).required
-    if required or plan.approval_mode is ApprovalMode.MANUAL:
+    if required or mode is ApprovalMode.MANUAL:
         return True
-    if plan.approval_mode is ApprovalMode.AUTO or required is False:
+    if mode is ApprovalMode.AUTO or required is False:
         return False
     return tool.approval is ToolApproval.MANUAL
 
@@ -31,18 +51,3 @@ def requires_approval(tool: Tool, plan: TurnPlan) -> bool:
 def default_policy(tool: Tool) -> ApprovalPolicy:
     """The policy of a tool in mode `policy` when the agent sets none."""
     return DEFAULT_POLICY.model_copy(update={"required": tool.approval is ToolApproval.MANUAL})
-
-
-def is_granted(tool: str, plan: TurnPlan, granted_tools: frozenset[str]) -> bool:
-    """Whether the tool was approved for the rest of the session, under the same policy as this turn's."""
-    policy = plan.policy_of(tool)
-    return policy.allow_for_session and grant_of(tool, policy) in granted_tools
-
-
-def grant_of(tool: str, policy: ApprovalPolicy) -> str:
-    """The grant stored when a tool is approved for the rest of a session: tool name and a hash of the policy.
-
-    A grant under one policy is not valid under another, such as another agent's or a later version's.
-    """
-    rules = orjson.dumps(policy.model_dump(mode="json", exclude_defaults=True), option=orjson.OPT_SORT_KEYS)
-    return f"{tool}:{hashlib.sha256(rules).hexdigest()[:32]}"

@@ -11,14 +11,22 @@ from dataclasses import dataclass
 import orjson
 
 from shared.ids import new_id
-from shared.sessions.approvals.containment import is_contained
+from shared.sessions.approvals.choices import FetchCount
+from shared.sessions.approvals.containment import have_met, is_contained
 from shared.sessions.approvals.digest import arguments_digest
-from shared.sessions.approvals.needed import is_granted, requires_approval
+from shared.sessions.approvals.grants import is_granted
+from shared.sessions.approvals.needed import requires_approval
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import ContextMessage, ProposedCall
-from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
+from shared.sessions.tools.registry import (
+    InvalidToolArguments,
+    Tool,
+    fetched_address,
+    find_tool,
+    validate_arguments,
+)
 
 _MAX_NAME_CHARS = 64
 """The chat-completions limit of a function name; a model may still write a longer one."""
@@ -31,21 +39,40 @@ _MAX_DEPTH = 64
 class Standing:
     """The state of the session when a model wrote its calls."""
 
+    requested_by: str = ""
+    """The user that the turn runs for."""
     granted_tools: frozenset[str] = frozenset()
-    """Grants of tools approved for the rest of the session (`approvals.rules.grant_of`)."""
+    """Grants of tools approved for the rest of the session (`approvals/grants.py`)."""
     declined_digests: frozenset[str] = frozenset()
     """Digests of calls that were declined earlier in the turn."""
     sources: frozenset[str] = frozenset()
     """The sources of `context`."""
     context: Sequence[ContextMessage] = ()
     """What the model had read, newest first."""
+    spent_bits: float = 0.0
+    """What the fetches of the turn's earlier steps were charged (`approvals/choices.py`)."""
 
 
 NOTHING_STANDS = Standing()
 
 
-def propose(call: ModelToolCall, index: int, plan: TurnPlan, standing: Standing = NOTHING_STANDS) -> ProposedCall:
-    """Check a model's call and decide whether it needs approval. A call that cannot run never does."""
+def propose_all(calls: Sequence[ModelToolCall], plan: TurnPlan, standing: Standing) -> list[ProposedCall]:
+    """All calls of one answer, in its order: each fetch is charged before the next is looked at."""
+    fetches = FetchCount(standing.context, standing.spent_bits)
+    return [propose(call, index, plan, standing, fetches) for index, call in enumerate(calls)]
+
+
+def propose(
+    call: ModelToolCall,
+    index: int,
+    plan: TurnPlan,
+    standing: Standing = NOTHING_STANDS,
+    fetches: FetchCount | None = None,
+) -> ProposedCall:
+    """Check a model's call and decide whether it needs approval. A call that cannot run never does.
+
+    fetches: of the turn so far; None: no other call of this answer fetches.
+    """
     arguments: dict[str, object] = {}
     error: str | None = None
     tool = find_tool(call.name) if call.name in plan.tools else None
@@ -70,10 +97,13 @@ def propose(call: ModelToolCall, index: int, plan: TurnPlan, standing: Standing 
         except InvalidToolArguments as exc:
             error = str(exc)
     contained = declined = needs_approval = False
+    choice_bits = 0.0
     if tool is not None and error is None:
-        contained = is_contained(tool, arguments, plan, standing.sources, standing.context)
+        fetches = fetches or FetchCount(standing.context, standing.spent_bits)
+        contained, choice_bits = _contained(tool, arguments, plan, standing.sources, fetches)
         supervised = contained and plan.containment is not Containment.OFF
-        by_policy = requires_approval(tool, plan) and not is_granted(tool.name, plan, standing.granted_tools)
+        is_allowed = is_granted(tool.name, plan, standing.requested_by, standing.granted_tools)
+        by_policy = requires_approval(tool, plan) and not is_allowed
         # A rejection is final for the turn: the model must not ask again until an approver gives in.
         declined = (
             bool(standing.declined_digests) and arguments_digest(tool.name, arguments) in standing.declined_digests
@@ -89,7 +119,22 @@ def propose(call: ModelToolCall, index: int, plan: TurnPlan, standing: Standing 
         needs_approval=needs_approval,
         contained=contained,
         declined=declined,
+        choice_bits=choice_bits,
     )
+
+
+def _contained(
+    tool: Tool, arguments: dict[str, object], plan: TurnPlan, sources: frozenset[str], fetches: FetchCount
+) -> tuple[bool, float]:
+    """Whether the rule of two applies to a call, and the bits that its choice of an address tells."""
+    contained = is_contained(tool, arguments, plan, sources, fetches.known)
+    address = fetched_address(tool, arguments)
+    if address is None:
+        return contained, 0.0
+    bits = fetches.bits(address) if not contained and have_met(sources) else 0.0
+    contained = contained or not fetches.fits(bits)
+    fetches.add(address, 0.0 if contained else bits)
+    return contained, bits
 
 
 def _is_deeper(value: object, levels: int) -> bool:

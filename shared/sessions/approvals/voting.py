@@ -10,8 +10,8 @@ from datetime import datetime
 from shared.errors import AppError, Conflict, ErrorCode, Gone, InvalidInput
 from shared.sessions.approvals.deciders import refusal_to_approve
 from shared.sessions.approvals.digest import arguments_digest
+from shared.sessions.approvals.grants import grant_of
 from shared.sessions.approvals.models import Approval, NewDecision
-from shared.sessions.approvals.needed import grant_of
 from shared.sessions.models import ApprovalStatus, Decision
 from shared.sessions.records.approvals import ApprovalRecord, VoteRecord
 from shared.sessions.tools.registry import InvalidToolArguments, find_tool, validate_arguments
@@ -36,7 +36,9 @@ def checked_vote(record: ApprovalRecord, body: NewDecision, user_id: str) -> Vot
         raise Conflict(ErrorCode.CONFLICT, refusal)
     if body.for_session and not record.policy.allow_for_session:
         raise _invalid("for_session", "The policy of this tool requires approval of each call.")
-    grant = grant_of(record.tool, record.policy) if body.for_session else ""
+    grant = ""
+    if body.for_session:
+        grant = grant_of(record.tool, record.policy, record.agent_id, record.agent_version, record.requested_by)
     if digest == asked:
         return VoteRecord(body.decision, user_id, digest, None, body.comment, body.for_session, grant)
     if not record.policy.allow_changes:
@@ -86,6 +88,8 @@ def public_approval(record: ApprovalRecord) -> Approval:
         decided_arguments=record.decided_arguments,
         status=record.status,
         requested_by=record.requested_by,
+        agent_id=record.agent_id,
+        agent_version=record.agent_version,
         requested_at=record.requested_at,
         expires_at=record.expires_at,
         decided_by=record.decided_by,

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from shared.principal import Principal
+from shared.rights import Action, may
 from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, KnownModels, effective_config, plan_turn
 from shared.sessions.agents.catalog import unknown_agent
 from shared.sessions.limits.budgets import (
@@ -67,6 +68,9 @@ class TurnPlanner:
                 raise unknown_agent(record.session.agent_id)
             agent = DEFAULT_AGENT
         config = effective_config(agent, record.session.config)
+        if approval_mode is not None and not may(record.access, Action.CHANGE):
+            # Who may not change the session's mode may not loosen it for a message either.
+            approval_mode = approval_mode.stricter(config.approval_mode)
         plan = plan_turn(
             agent,
             config,

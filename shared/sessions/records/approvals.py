@@ -52,7 +52,9 @@ class ApprovalRecord:
     """In the order they were cast."""
     for_session: bool = False
     reason: str | None = None
-    """Set when the rule of two requires approval, whatever mode, policy and grants say."""
+    """Set when the rule of two, or the agent's approval floor against the mode, requires approval."""
+    agent_id: str | None = None
+    agent_version: int | None = None
     owner_id: str | None = None
     participates: bool = False
     traceparent: str | None = None
@@ -67,7 +69,7 @@ class NewApproval:
     id: str
     tool_call_id: str
     digest: str
-    """Digest of the call's arguments (`approvals.rules.arguments_digest`)."""
+    """Digest of the call's arguments (`approvals/digest.py`)."""
     instance_id: str
     """The orchestration that waits for it."""
     policy: ApprovalPolicy
@@ -89,7 +91,7 @@ class VoteRecord:
     comment: str | None = None
     for_session: bool = False
     grant: str = ""
-    """The grant to store in the session (`approvals.rules.grant_of`)."""
+    """The grant to store in the session (`approvals/grants.py`)."""
 
 
 class VoteEffect(StrEnum):

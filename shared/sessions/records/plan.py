@@ -40,6 +40,8 @@ class TurnPlan(Value):
     """Used if the session sets none. The session's own value is read when a step begins."""
     policies: dict[str, ApprovalPolicy] = Field({})
     """Approval policies by tool name, only for tools for which the agent sets one."""
+    approval_floor: dict[str, ApprovalMode] = Field({})
+    """The agent's floors by tool name; `approvals/needed.py` has those of the other tools."""
     traceparent: str | None = None
     """Of the request that posted the message, in W3C form; the turn's trace continues it."""
     correlation_id: str | None = None
@@ -63,7 +65,7 @@ class TurnPlan(Value):
 
     def stored(self) -> JsonObject:
         """As JSON for the store, without unset fields of later versions, which would take room in every row."""
-        unset = {name for name in _LATER if getattr(self, name) is None}
+        unset = {name for name in _LATER if getattr(self, name) in (None, {})}
         return kept_in_order(self.model_dump(mode="json", exclude=unset))
 
     def policy_of(self, tool: str) -> ApprovalPolicy:
@@ -72,6 +74,7 @@ class TurnPlan(Value):
 
 _LATER = frozenset(
     {
+        "approval_floor",
         "model_api",
         "model_context_tokens",
         "reasoning_effort",

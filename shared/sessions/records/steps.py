@@ -71,7 +71,7 @@ class StepStart:
     context: list[ContextMessage]
     """Newest first."""
     granted_tools: frozenset[str] = frozenset()
-    """Grants of tools approved for the rest of the session (`approvals.rules.grant_of`)."""
+    """Grants of tools approved for the rest of the session (`approvals/grants.py`)."""
     used: TokensUsed = NOTHING_USED
     max_session_tokens: int | None = None
     """The session's current value; the turn's own budget is in its plan."""
@@ -79,6 +79,8 @@ class StepStart:
     max_session_cost_usd: float | None = None
     declined_digests: frozenset[str] = frozenset()
     """Digests of calls of this turn that were rejected or timed out."""
+    spent_bits: float = 0.0
+    """What its fetches without a person were charged so far (`approvals/choices.py`)."""
     quiet_until: datetime | None = None
     """When the step has ended at the latest."""
     reservation: Reservation | None = None
@@ -101,6 +103,8 @@ class ProposedCall:
     """The rule of two applies: it needs approval, unless the agent's containment is off."""
     declined: bool = False
     """The same call was declined earlier in the turn; nobody is asked again."""
+    choice_bits: float = 0.0
+    """What its choice of an address tells (`approvals/choices.py`). If it is contained too, that is why."""
 
 
 @dataclass(frozen=True, slots=True)

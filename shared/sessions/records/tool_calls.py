@@ -47,11 +47,13 @@ class ToolExecution:
     result_message_id: str | None
     """The tool message with its result, once it has one."""
     granted_tools: frozenset[str] = frozenset()
-    """Grants of tools approved for the rest of the session (`approvals.rules.grant_of`)."""
+    """Grants of tools approved for the rest of the session (`approvals/grants.py`)."""
     is_held: bool = False
     """Its session is suspended."""
     contained: bool = False
     declined: bool = False
+    choice_bits: float = 0.0
+    """See `ProposedCall`."""
     sources: frozenset[str] = frozenset()
     """The sources of what the model had read when it wrote the call."""
 

@@ -202,6 +202,12 @@ def validate_arguments(tool: Tool, raw: Mapping[str, Any]) -> ToolArguments:
     )
 
 
+def fetched_address(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
+    """The URL that a call fetches, for tools whose calls are ACTS_OUTWARD by their URL alone."""
+    found = None if tool.outward_unless_quoted is None else arguments.get(tool.outward_unless_quoted)
+    return found if isinstance(found, str) else None
+
+
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """A model's JSON Schema without titles and with its `$ref`s inlined.
 

@@ -24,6 +24,7 @@ from shared.sessions.tools.base import (
     ToolContext,
     ToolOutput,
     ToolRisk,
+    fetched_address,
     tool,
     validate_arguments,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "ToolRisk",
     "ToolServices",
     "all_tools",
+    "fetched_address",
     "find_tool",
     "get_tool",
     "tool",

@@ -157,7 +157,7 @@ async def test_of_three_calls_in_one_step_only_the_risky_two_wait(api: Api, sink
 
 
 async def test_automatic_mode_asks_nobody_and_manual_mode_asks_for_everything(api: Api, sink: Sink) -> None:
-    session_id = await api.session()
+    session_id = await api.unattended_session()
     automatic = script(tool_calls=[[post_call(sink.url("/automatic"))]], content=LATER)
     turn_id = await api.say(session_id, automatic, approval_mode="auto")
     assert (await api.until(session_id, turn_id))["status"] == "completed"

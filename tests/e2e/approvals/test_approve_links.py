@@ -245,6 +245,8 @@ async def test_page_shows_and_offers_what_the_policy_allows(api: Api, sink: Sink
     page = await petr.get(link)
     _assert_page(page, 200, "2 people must approve", "not by who asked", 'name="for_session"', 'value="approve"')
     assert 'name="arguments"' not in page.text
+    bound = f"by the agent {approval['agent_id']}, version {approval['agent_version']}, in turns of olga"
+    _assert_page(page, 200, "later calls of http_request in this session", bound)
     changed = json.dumps({**approval["arguments"], "body": "[]"})
     _assert_page(await petr.post(link, data={"decision": "approve", "arguments": changed}), 422, "changed arguments")
     said = {"decision": "approve", "comment": "<b>fine", "for_session": "true"}

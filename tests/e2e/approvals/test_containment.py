@@ -44,7 +44,7 @@ async def test_what_a_page_says_sends_nothing_away_before_a_person_agrees(
 
 
 async def test_with_nothing_of_others_read_the_senders_mode_counts(api: Api, sink: Sink) -> None:
-    session_id = await api.session()
+    session_id = await api.unattended_session()
     calls = [[call("calculate", expression="6 * 7")], [post_call(sink.url("/uncontained"))]]
 
     turn_id = await api.say(session_id, script(tool_calls=calls, content="done"), approval_mode="auto")
@@ -56,6 +56,7 @@ async def test_with_nothing_of_others_read_the_senders_mode_counts(api: Api, sin
 
 async def test_only_an_admin_frees_an_agent_of_it_and_the_trail_tells(api: Api, sink: Sink) -> None:
     agent_id, free = f"free-{uuid4()}", {"name": "Free", "instructions": "Act.", "containment": "off"}
+    free |= {"approval_floor": {"http_request": "auto"}}
     agent = f"/api/v1/agents/{agent_id}"
     assert (await api.request("PUT", agent, json=free)).status_code == 404
     admin = api.as_user("ada;admin")

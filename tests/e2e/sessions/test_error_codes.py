@@ -171,7 +171,7 @@ async def _no_name(rig: Rig) -> httpx.Response:
 
 async def _call_ended(rig: Rig, wanted: Json, kind: str = "tool_call.failed", **config: object) -> Told:
     """A turn that makes this call and goes on without its result; the code that the call ended with."""
-    session_id = await rig.api.session(approval_mode="auto", **config)
+    session_id = await rig.api.unattended_session(defaults={"approval_mode": "auto", **config})
     answer = await rig.post(session_id, script(tool_calls=[[wanted]], content="so be it"))
     assert answer.json()["turn"]["status"] == "completed", "a call that fails does not fail its turn"
     return await _told_of_call(rig, session_id, kind)

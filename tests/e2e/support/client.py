@@ -125,6 +125,10 @@ class Api:
         """Open a session with an agent whose tool `http_request` has this approval policy; its id. tools: None: all."""
         return await self.session_with(tools=tools, policies={"http_request": policy})
 
+    async def unattended_session(self, **agent: Any) -> str:
+        """Open a session with an agent whose approval floor lets mode `auto` send requests; its id."""
+        return await self.session_with(approval_floor={"http_request": "auto"}, **agent)
+
     async def session_with(self, **agent: Any) -> str:
         """Open a session with an agent of its own; its id."""
         agent_id = f"own-{uuid4()}"

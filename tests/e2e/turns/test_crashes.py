@@ -108,7 +108,7 @@ async def test_killed_while_a_tool_runs_that_must_not_run_twice_its_outcome_is_u
     own_host: AppHost, api: Api, sink: Sink
 ) -> None:
     sink.released.clear()
-    session_id = await api.session()
+    session_id = await api.unattended_session()
     message = script(tool_calls=[[post_call(sink.url("/hold/killed"))]], echo=True)
     turn_id = await api.say(session_id, message, approval_mode="auto")
 

@@ -141,7 +141,7 @@ async def test_steps_are_bounded(api: Api) -> None:
 async def test_call_that_cannot_run_is_told_to_the_model_and_asks_nobody(
     api: Api, name: str, wanted: dict[str, object], code: str
 ) -> None:
-    session_id = await api.session()
+    session_id = await api.unattended_session()
     mode = "auto" if wanted["name"] == "http_request" else "policy"
     turn_id = await api.say(session_id, script(tool_calls=[[wanted]], content="so be it"), approval_mode=mode)
     turn = await api.until(session_id, turn_id)

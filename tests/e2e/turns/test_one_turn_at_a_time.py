@@ -79,7 +79,7 @@ async def test_cancel_of_a_queued_turn_takes_it_out_of_the_queue(api: Api) -> No
 
 
 async def test_cancel_while_a_tool_runs_does_not_wait_for_it(api: Api, sink: Sink) -> None:
-    session_id = await api.session()
+    session_id = await api.unattended_session()
     sink.released.clear()
     message = script(tool_calls=[[post_call(sink.url("/hold/cancelled"))]])
     turn_id = await api.say(session_id, message, approval_mode="auto")

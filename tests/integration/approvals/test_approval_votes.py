@@ -15,8 +15,8 @@ from shared.errors import Conflict, ErrorCode, NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approvals.grants import grant_of
 from shared.sessions.approvals.models import NewDecision
-from shared.sessions.approvals.needed import grant_of
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.life.forks import ForkService, NewFork
 from shared.sessions.models import (
@@ -36,10 +36,12 @@ from shared.sessions.turns.cancellation import CancelWatch
 from shared.signing import ApprovalLinks
 from tests.integration.domain import (
     OWNER,
+    WRITER,
     RecordingAudit,
     Stores,
     call,
     envelopes,
+    plan,
     utc_now,
     vote_on,
 )
@@ -236,7 +238,7 @@ async def test_a_grant_is_read_with_the_next_step_and_ends_with_the_session(stor
         await stores.decide(approval, vote_on(approval, user, for_session=True))
 
     assert (await _read(stores, approval)).for_session
-    grant = grant_of("http_request", approval.policy)
+    grant = grant_of("http_request", approval.policy, None, None, OWNER)
     assert await _granted(stores, approval.session_id) == [grant]
     start = await stores.begin(approval.turn_id, 2)
     assert isinstance(start, StepStart)
@@ -258,7 +260,7 @@ async def test_a_grant_is_of_its_session_alone_and_a_fork_is_another(
     for session_id in (fork.id, (await stores.session()).id):
         posted = await stores.post(session_id)
         assert (await stores.started(posted.turn.id)).granted_tools == frozenset()
-    assert await _granted(stores, approval.session_id) == [grant_of("http_request", approval.policy)]
+    assert await _granted(stores, approval.session_id) == [grant_of("http_request", approval.policy, None, None, OWNER)]
 
 
 # Through the manager and the handler. ------------------------------------------------------------
@@ -304,6 +306,48 @@ class Bench:
 @pytest.fixture
 def bench(stores: Stores, publisher: SessionEventPublisher) -> Bench:
     return Bench(stores, publisher)
+
+
+@pytest.mark.parametrize(
+    ("other", "runs"),
+    [
+        ({}, True),
+        ({"agent_version": 4}, False),
+        ({"agent_id": "other"}, False),
+        ({"user": WRITER}, False),
+        ({"tool": "fetch_url"}, False),
+    ],
+    ids=str,
+)
+async def test_for_the_rest_of_this_session_reaches_no_other_agent_version_tool_or_person(
+    bench: Bench, other: dict[str, Any], runs: bool
+) -> None:
+    stores, policy = bench.stores, ApprovalPolicy(allow_for_session=True, required=True)
+    bound: dict[str, Any] = {"agent_id": "clerk", "agent_version": 3, "tools": ["http_request", "fetch_url"]}
+    bound["policies"] = {"http_request": policy, "fetch_url": policy}
+    first = call("http_request", ARGUMENTS, needs_approval=True)
+    posted = await stores.proposed(first, **bound)
+    request = await bench.manager.request(first.id, instance_id="instance")
+    assert request is not None
+    decided = await bench.decide(request.approval_id, _who("a"), for_session=True)
+    assert (decided.approval.agent_id, decided.approval.agent_version) == ("clerk", 3)
+    _, action, details = bench.audit.lines[-1]
+    assert action == "session.tool_granted"
+    assert (details["agent_id"], details["agent_version"], details["requested_by"]) == ("clerk", 3, OWNER)
+    await bench.handler.handle_tool_call(first.id)
+    await stores.finish(posted.turn.id)
+    await stores.share(posted.turn.session_id, WRITER, "write")
+
+    user, tool = other.get("user", OWNER), other.get("tool", "http_request")
+    agent = {key: value for key, value in other.items() if key.startswith("agent")}
+    stray = call(tool, ARGUMENTS if tool == "http_request" else {"url": ARGUMENTS["url"]}, needs_approval=False)
+    later = await stores.post(posted.turn.session_id, user=user, turn_plan=plan(**bound | agent))
+    await stores.answer(later.turn.id, calls=[stray])
+
+    report = await bench.handler.handle_tool_call(stray.id)
+
+    assert (report.status is ToolCallStatus.COMPLETED) is runs
+    assert len(bench.fetcher.bodies) == 1 + runs
 
 
 async def test_quorum_runs_exactly_the_arguments_that_were_agreed_on(bench: Bench) -> None:

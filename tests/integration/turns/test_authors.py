@@ -25,7 +25,11 @@ ANN = Principal(OWNER, frozenset({Role.USER}))
 RITA = Principal(READER, frozenset({Role.USER}))
 WILL = Principal(WRITER, frozenset({Role.USER}))
 SEND = {"name": "http_request", "arguments": {"method": "POST", "url": "http://outside.test/take", "body": "{}"}}
-FREE = plan(tools=["http_request", "read_attachment"], approval_mode=ApprovalMode.AUTO)
+FREE = plan(
+    tools=["http_request", "read_attachment"],
+    approval_mode=ApprovalMode.AUTO,
+    approval_floor={"http_request": ApprovalMode.AUTO},
+)
 
 
 async def _of_two(stores: Stores) -> Conversation:

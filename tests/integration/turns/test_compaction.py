@@ -370,6 +370,7 @@ async def test_a_page_that_was_read_in_a_summarised_turn_still_contains_a_call_o
 ) -> None:
     outward = {"name": "http_request", "arguments": {"method": "POST", "url": "http://outside.test/take", "body": "{}"}}
     free = SMALL | {"tools": ["fetch_url", "http_request", "search_history"], "approval_mode": ApprovalMode.AUTO}
+    free |= {"approval_floor": {"http_request": ApprovalMode.AUTO}}
     session = await stores.session()
     await bench.say(session.id, script(tool_calls=[[FETCH]], content="read"), **free)
     await _talk_until_summarised(bench, session.id, **free)

@@ -51,6 +51,10 @@ from tests.integration.domain import (
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
+UNATTENDED: dict[str, Any] = {
+    "approval_mode": ApprovalMode.AUTO,
+    "approval_floor": {"http_request": ApprovalMode.AUTO},
+}
 _ARGUMENTS = {"method": "POST", "url": "http://example.test/", "body": "{}"}
 ANNA = Principal("anna", frozenset({Role.USER, Role.APPROVER}))
 BEN = Principal("ben", frozenset({Role.USER, Role.APPROVER}))
@@ -449,7 +453,7 @@ async def test_a_tool_that_fails_costs_the_turn_nothing(bench: Bench, act: Any, 
 async def test_a_tool_that_takes_too_long_is_stopped(bench: Bench) -> None:
     bench.fetcher.act = asyncio.Event().wait
     proposal = call("http_request", _ARGUMENTS)
-    posted = await bench.stores.proposed(proposal, tool_timeout_seconds=1, approval_mode=ApprovalMode.AUTO)
+    posted = await bench.stores.proposed(proposal, tool_timeout_seconds=1, **UNATTENDED)
 
     report = await bench.handle(proposal.id)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
+from shared.sessions.approvals.choices import KnownAddresses
 from shared.sessions.approvals.containment import (
     FILES,
     PEOPLE,
@@ -21,7 +22,7 @@ from shared.sessions.approvals.containment import (
     untrusted,
 )
 from shared.sessions.approvals.digest import arguments_digest
-from shared.sessions.approvals.needed import grant_of
+from shared.sessions.approvals.grants import grant_of
 from shared.sessions.approvals.proposals import Standing, propose
 from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, MessageStatus, SessionConfig
@@ -37,6 +38,8 @@ READERS = ["fetch_url", "http_request", "read_attachment", "search_history"]
 
 
 def _plan(*, tools: list[str] | None = None, **changes: Any) -> TurnPlan:
+    """In mode `auto`, of an agent whose floor lets that mode count."""
+    changes = {"approval_floor": {"http_request": ApprovalMode.AUTO}} | changes
     plan = plan_turn(DEFAULT_AGENT, SessionConfig(), model="m", approval_mode=ApprovalMode.AUTO)
     return plan.model_copy(update=changes | ({} if tools is None else {"tools": tools}))
 
@@ -61,7 +64,7 @@ def _after(name: str, output: str = "done") -> list[ContextMessage]:
 
 
 def _contained(name: str, arguments: dict[str, Any], context: list[ContextMessage], plan: TurnPlan) -> bool:
-    return is_contained(get_tool(name), arguments, plan, sources_read(context), context)
+    return is_contained(get_tool(name), arguments, plan, sources_read(context), KnownAddresses(context))
 
 
 def _proposed(context: list[ContextMessage], plan: TurnPlan, **standing: Any) -> ProposedCall:
@@ -254,9 +257,10 @@ class TestWhatMayNotLiftIt:
         ids=["auto", "not required", "granted", "policy"],
     )
     def test_neither_mode_nor_policy_nor_grant(self, changes: dict[str, Any], granted: bool) -> None:
-        plan, standing = _plan(**changes), {"granted_tools": frozenset()}
+        plan, standing = _plan(**changes), dict[str, Any]()
         if granted:
-            standing = {"granted_tools": frozenset({grant_of("http_request", plan.policy_of("http_request"))})}
+            grant = grant_of("http_request", plan.policy_of("http_request"), plan.agent_id, plan.agent_version, "ann")
+            standing |= {"granted_tools": frozenset({grant}), "requested_by": "ann"}
 
         waits, does_not = _proposed(_after("fetch_url"), plan, **standing), _proposed([_user()], plan, **standing)
 

@@ -1,4 +1,4 @@
-"""What a policy means, as pure functions: which calls wait, who may decide, what a vote may say."""
+"""What a policy means, as pure functions: how long a call waits, who may decide, what a vote may say."""
 
 from __future__ import annotations
 
@@ -21,20 +21,16 @@ from shared.sessions.approvals.deciders import (
 )
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import NewDecision
-from shared.sessions.approvals.needed import grant_of, is_granted, requires_approval
 from shared.sessions.approvals.timing import notice_schedule, timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, refuse_unless_same
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
-    ApprovalMode,
     ApprovalStatus,
     Decision,
     SessionConfig,
 )
 from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.approvals import ApprovalRecord, Vote
-from shared.sessions.records.plan import TurnPlan
-from shared.sessions.tools.registry import get_tool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ARGUMENTS = {"method": "POST", "url": "http://example.test/"}
@@ -70,49 +66,9 @@ def _who(name: str, *roles: Role) -> Principal:
     return Principal(name, frozenset({Role.USER, *roles}))
 
 
-def _plan(mode: ApprovalMode = ApprovalMode.POLICY, **policy: Any) -> TurnPlan:
-    plan = plan_turn(DEFAULT_AGENT, SessionConfig(), model="m", approval_mode=mode)
-    return plan.model_copy(update={"policies": {"http_request": ApprovalPolicy(**policy)}})
-
-
-class TestWhichCallsWait:
-    @pytest.mark.parametrize(
-        ("mode", "required", "waits"),
-        [
-            (ApprovalMode.POLICY, None, True),  # the tool's own rule
-            (ApprovalMode.POLICY, False, False),
-            (ApprovalMode.POLICY, True, True),
-            (ApprovalMode.MANUAL, None, True),
-            (ApprovalMode.MANUAL, False, True),
-            (ApprovalMode.AUTO, None, False),
-            (ApprovalMode.AUTO, False, False),
-            (ApprovalMode.AUTO, True, True),  # or whoever posts a message could switch the agent's policy off
-        ],
-    )
-    def test_a_required_approval_stands_above_the_mode(
-        self, mode: ApprovalMode, required: bool | None, waits: bool
-    ) -> None:
-        assert requires_approval(get_tool("http_request"), _plan(mode, required=required)) is waits
-
-    def test_a_tool_the_agent_says_nothing_about_follows_its_own_rule(self) -> None:
-        assert not requires_approval(get_tool("calculate"), _plan(required=True))
-
-    def test_a_grant_counts_only_while_the_policy_allows_grants(self) -> None:
-        granted = frozenset({grant_of("http_request", ApprovalPolicy(allow_for_session=True))})
-        assert is_granted("http_request", _plan(allow_for_session=True), granted)
-        assert not is_granted("http_request", _plan(allow_for_session=False), granted)
-        assert not is_granted("calculate", _plan(allow_for_session=True), granted)
-        assert not is_granted("http_request", _plan(allow_for_session=True), frozenset())
-
-    @pytest.mark.parametrize(
-        "stricter", [{"quorum": 2}, {"roles": [Role.ADMIN]}, {"forbid_self_approval": True}, {"allow_changes": False}]
-    )
-    def test_a_grant_under_one_policy_is_none_under_another(self, stricter: dict[str, Any]) -> None:
-        granted = frozenset({grant_of("http_request", ApprovalPolicy(allow_for_session=True))})
-        assert not is_granted("http_request", _plan(allow_for_session=True, **stricter), granted)
-
+class TestHowLongItWaits:
     def test_the_policys_timeout_goes_before_the_sessions(self) -> None:
-        plan = _plan()
+        plan = plan_turn(DEFAULT_AGENT, SessionConfig(), model="m", approval_mode=None)
         assert timeout_seconds(ApprovalPolicy(), plan) == plan.approval_timeout_seconds
         assert timeout_seconds(ApprovalPolicy(timeout_seconds=5), plan) == 5
 

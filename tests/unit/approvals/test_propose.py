@@ -29,7 +29,7 @@ _GOOD = {"calculate": '{"expression": "1 + 1"}', "http_request": '{"method": "GE
 
 @pytest.mark.parametrize(
     ("mode", "calculate", "request_waits"),
-    [(ApprovalMode.AUTO, False, False), (ApprovalMode.MANUAL, True, True), (ApprovalMode.POLICY, False, True)],
+    [(ApprovalMode.AUTO, False, True), (ApprovalMode.MANUAL, True, True), (ApprovalMode.POLICY, False, True)],
 )
 def test_who_waits_for_a_person(mode: ApprovalMode, calculate: bool, request_waits: bool) -> None:
     waits = {name: propose(ModelToolCall("id", name, _GOOD[name]), 0, _plan(mode)).needs_approval for name in _GOOD}

@@ -56,7 +56,7 @@ ARROWS = {
         "approvals": "llm models records tools",
         "history": "cache files models records repository tools",
         "metrics": "measuring models tools",
-        "approval": "approvals audit cache events live models records repository",
+        "approval": "approvals audit cache events live models records repository tools",
         "context": "approvals files llm metrics models records",
         "features": "agents events models records",
         "posting": "agents context limits models records repository",

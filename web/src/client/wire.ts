@@ -13,6 +13,14 @@ export interface components {
          */
         Agent: {
             /**
+             * Approval Floor
+             * @description By tool name, the least strict approval mode of its calls, which neither session nor message can loosen. For tools that are not named: `policy` if they have outside effects or need approval by default
+             * @default {}
+             */
+            approval_floor: {
+                [key: string]: components["schemas"]["ApprovalMode"];
+            };
+            /**
              * Compact At
              * @description Share of the window above which a summary replaces older turns; null: never
              * @default 0.8
@@ -100,6 +108,17 @@ export interface components {
         };
         /** Approval */
         Approval: {
+            /**
+             * Agent Id
+             * @description The agent that makes the call; null: unknown, in old approvals
+             * @default null
+             */
+            agent_id: string | null;
+            /**
+             * Agent Version
+             * @default null
+             */
+            agent_version: number | null;
             arguments: components["schemas"]["JsonObject"];
             /**
              * Comment
@@ -129,7 +148,7 @@ export interface components {
             expires_at: string;
             /**
              * For Session
-             * @description It also allows this tool for the rest of the session
+             * @description It also approves later calls of this tool in the session, by this version of the agent, in turns of the same user
              * @default false
              */
             for_session: boolean;
@@ -144,7 +163,7 @@ export interface components {
             quorum: number;
             /**
              * Reason
-             * @description Set when the rule of two requires approval, whatever mode, policy and grants say; else null
+             * @description Set when the rule of two, or the agent's approval floor against the mode, requires approval
              * @default null
              */
             reason: string | null;
@@ -153,7 +172,10 @@ export interface components {
              * Format: date-time
              */
             requested_at: string;
-            /** Requested By */
+            /**
+             * Requested By
+             * @description The user that its turn runs for
+             */
             requested_by: string;
             /** Session Id */
             session_id: string;
@@ -1000,6 +1022,14 @@ export interface components {
          */
         NewAgent: {
             /**
+             * Approval Floor
+             * @description By tool name, the least strict approval mode of its calls, which neither session nor message can loosen. For tools that are not named: `policy` if they have outside effects or need approval by default
+             * @default {}
+             */
+            approval_floor: {
+                [key: string]: components["schemas"]["ApprovalMode"];
+            };
+            /**
              * Compact At
              * @description Share of the window above which a summary replaces older turns; null: never
              * @default 0.8
@@ -1124,7 +1154,7 @@ export interface components {
             decision: components["schemas"]["Decision"];
             /**
              * For Session
-             * @description Allow this tool for the rest of the session, if the policy permits
+             * @description Also approve later calls of this tool in the session, by this version of the agent, in turns of the same user; if the policy permits
              * @default false
              */
             for_session: boolean;
@@ -1152,7 +1182,10 @@ export interface components {
          * @description Body of `POST /sessions/{id}/messages`.
          */
         NewMessage: {
-            /** @default null */
+            /**
+             * @description null: the session's. From a participant, the stricter of this and the session's counts
+             * @default null
+             */
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             /**
              * Attachment Ids
@@ -1429,7 +1462,10 @@ export interface components {
          * @description Body of `POST /sessions/{id}/messages/{message_id}/regenerate`.
          */
         Regeneration: {
-            /** @default null */
+            /**
+             * @description null: the session's. From a participant, the stricter of this and the session's counts
+             * @default null
+             */
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             /** @default null */
             concurrency: components["schemas"]["Concurrency"] | null;
@@ -1520,7 +1556,10 @@ export interface components {
          * @description How a session's turns run.
          */
         SessionConfig: {
-            /** @default policy */
+            /**
+             * @description Which tool calls wait; never fewer than the agent's `approval_floor` says
+             * @default policy
+             */
             approval_mode: components["schemas"]["ApprovalMode"];
             /**
              * Approval Timeout Seconds

@@ -78,11 +78,11 @@ WITH picked AS MATERIALIZED (
                                  AND s.turn_number < part.turn_number
 ), copied_calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
-                            decided_arguments, argument_error, needs_approval, contained, declined, status, result, error_code, begun_at,
-                            ended_at)
+                            decided_arguments, argument_error, needs_approval, contained, declined, choice_bits, status, result,
+                            error_code, begun_at, ended_at)
     SELECT call.new_id, %(fork_id)s, call.turn_id, call.message_id, c.step, c.ordinal, c.provider_call_id, c.name,
-           c.arguments, c.decided_arguments, c.argument_error, c.needs_approval, c.contained, c.declined, c.status, c.result, c.error_code,
-           c.begun_at, c.ended_at
+           c.arguments, c.decided_arguments, c.argument_error, c.needs_approval, c.contained, c.declined, c.choice_bits, c.status,
+           c.result, c.error_code, c.begun_at, c.ended_at
     FROM call JOIN tool_calls c ON c.session_id = %(source_id)s AND c.id = call.id
 ), copied_files AS (
     -- Those that came with a message that is taken, or that a call that is taken made. The bytes are shared: the rows of

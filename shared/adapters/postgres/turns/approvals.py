@@ -24,8 +24,9 @@ from shared.sessions.records.pages import ApprovalFilter, Page
 _Q = load_queries("turns/approvals")
 
 _LIST_SQL = sql.SQL(
-    "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes"
-    " FROM approvals a, sessions s WHERE s.id = a.session_id"
+    "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes,"
+    " t.plan ->> 'agent_id' AS agent_id, t.plan ->> 'agent_version' AS agent_version"
+    " FROM approvals a, sessions s, turns t WHERE s.id = a.session_id AND t.id = a.turn_id"
 )
 
 _MAY_DECIDE = (
@@ -175,6 +176,8 @@ def _approval(row: Row) -> ApprovalRecord:
         votes=tuple(Vote.model_validate(vote) for vote in row["votes"]),
         for_session=row["for_session"],
         reason=row["reason"],
+        agent_id=row["agent_id"],
+        agent_version=None if row["agent_version"] is None else int(row["agent_version"]),
         owner_id=row.get("owner_id"),
         participates=bool(row.get("participates", False)),
         traceparent=row.get("traceparent"),

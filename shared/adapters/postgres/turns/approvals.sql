@@ -18,14 +18,16 @@ FROM approval WHERE turns.id = approval.turn_id
 RETURNING approval.id
 
 -- name: approval_of_tool_call
-SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes
-FROM approvals a JOIN sessions s ON s.id = a.session_id WHERE a.tool_call_id = %(tool_call_id)s
+SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes,
+       t.plan ->> 'agent_id' AS agent_id, t.plan ->> 'agent_version' AS agent_version
+FROM approvals a JOIN sessions s ON s.id = a.session_id JOIN turns t ON t.id = a.turn_id WHERE a.tool_call_id = %(tool_call_id)s
 
 -- name: approval
 SELECT a.*, s.owner_id, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
        EXISTS (SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s) AS participates,
        votes_of_approval(a.id) AS votes, t.plan ->> 'traceparent' AS traceparent,
-       t.plan ->> 'correlation_id' AS correlation_id
+       t.plan ->> 'correlation_id' AS correlation_id, t.plan ->> 'agent_id' AS agent_id,
+       t.plan ->> 'agent_version' AS agent_version
 FROM approvals a JOIN sessions s ON s.id = a.session_id JOIN turns t ON t.id = a.turn_id WHERE a.id = %(approval_id)s
 
 -- name: lock_session_of_approval

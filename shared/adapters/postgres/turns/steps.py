@@ -111,6 +111,7 @@ class PostgresSteps:
                     ),
                     max_session_cost_usd=row["max_session_cost_usd"],
                     declined_digests=frozenset(row["declined_digests"]),
+                    spent_bits=row["spent_bits"],
                     quiet_until=quiet_until,
                     reservation=None if row["reserved"] is None else _reservation(row["reserved"], turn_id, limits),
                 )
@@ -138,6 +139,7 @@ class PostgresSteps:
                 "needs_approval": call.needs_approval,
                 "contained": call.contained,
                 "declined": call.declined,
+                "choice_bits": call.choice_bits,
             }
             for call in result.calls
         ]

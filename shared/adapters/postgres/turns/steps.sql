@@ -56,7 +56,9 @@ SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, s
        coalesce(day.tokens, usage.tokens) AS user_day_tokens, coalesce(day.cost_usd, usage.cost_usd) AS user_day_cost_usd,
        day.reserved,
        ARRAY(SELECT a.arguments_digest FROM approvals a
-             WHERE a.turn_id = turn.id AND a.status IN ('rejected', 'timed_out')) AS declined_digests
+             WHERE a.turn_id = turn.id AND a.status IN ('rejected', 'timed_out')) AS declined_digests,
+       (SELECT coalesce(sum(c.choice_bits), 0) FROM tool_calls c
+        WHERE c.turn_id = turn.id AND c.step < %(step)s AND NOT c.contained) AS spent_bits
 FROM turn CROSS JOIN session LEFT JOIN message ON true LEFT JOIN day ON true
 LEFT JOIN LATERAL (SELECT u.input_tokens + u.output_tokens AS tokens, u.cost_usd FROM token_usage u
                    WHERE u.user_id = turn.requested_by AND u.day = %(day)s) usage ON true
@@ -278,12 +280,13 @@ WITH session AS (
         cost_usd = coalesce(token_usage.cost_usd + excluded.cost_usd, token_usage.cost_usd, excluded.cost_usd)
 ), calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
-                            argument_error, needs_approval, contained, declined, status)
+                            argument_error, needs_approval, contained, declined, choice_bits, status)
     SELECT c.id, message.session_id, message.turn_id, message.id, message.step, c.ordinal, c.provider_call_id, c.name,
-           c.arguments, c.argument_error, c.needs_approval, c.contained, c.declined, 'pending'
+           c.arguments, c.argument_error, c.needs_approval, c.contained, c.declined, c.choice_bits, 'pending'
     FROM message, jsonb_to_recordset(%(calls)s) AS c (id text, ordinal integer, provider_call_id text, name text,
                                                       arguments jsonb, argument_error text, needs_approval boolean,
-                                                      contained boolean, declined boolean)
+                                                      contained boolean, declined boolean,
+                                                      choice_bits double precision)
 )
 SELECT id FROM message
 

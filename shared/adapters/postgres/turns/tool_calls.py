@@ -103,5 +103,6 @@ def _tool_execution(row: Row) -> ToolExecution:
         is_held=row["is_held"],
         contained=row["contained"],
         declined=row["declined"],
+        choice_bits=row["choice_bits"],
         sources=frozenset(row["sources"] or ()),
     )

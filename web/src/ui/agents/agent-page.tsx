@@ -9,6 +9,7 @@ import { useAction, useLoaded, useParley } from '../context'
 import { link } from '../router'
 
 type Policy = Approval['policy']
+type Floor = Agent['approval_floor'][string]
 /** The fields that an admin writes; the service sets the others. */
 type Draft = Omit<Agent, 'id' | 'version' | 'created_at' | 'created_by'>
 
@@ -29,6 +30,7 @@ const BLANK: Draft = {
   model: null,
   tools: null,
   policies: {},
+  approval_floor: {},
   defaults: {},
   vision: false,
   model_api: null,
@@ -204,6 +206,11 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
     const names = (draft.tools ?? []).filter((other) => other !== name)
     change({ tools: isWanted ? [...names, name] : names })
   }
+  const floor = draft.approval_floor[name]
+  const raise = (mode: string): void => {
+    const others = Object.entries(draft.approval_floor).filter(([other]) => other !== name)
+    change({ approval_floor: Object.fromEntries(mode === '' ? others : [...others, [name, mode as Floor]]) })
+  }
   const asks = policy.required === null ? 'own' : policy.required ? 'yes' : 'no'
   return (
     <li>
@@ -216,7 +223,7 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
         </label>
         <small>{tool.description.split('. ')[0]}</small>
         {isOffered ? (
-          <details open={own !== undefined}>
+          <details open={own !== undefined || floor !== undefined}>
             <summary>{own === undefined ? `The tool’s default: ${tool.approval === 'manual' ? 'each call needs an approval' : 'runs automatically'}` : 'A policy of this agent'}</summary>
             <div class="policy">
               <label class="field">
@@ -225,6 +232,15 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
                   <option value="own">the tool’s default</option>
                   <option value="yes">always</option>
                   <option value="no">never</option>
+                </select>
+              </label>
+              <label class="field">
+                Least approval mode
+                <select value={floor ?? ''} onChange={(event) => raise(event.currentTarget.value)}>
+                  <option value="">the tool’s default</option>
+                  <option value="manual">manual: each call</option>
+                  <option value="policy">policy: as set here</option>
+                  <option value="auto">auto: a user may switch approvals off</option>
                 </select>
               </label>
               <label class="field">

@@ -175,7 +175,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
             {approval.policy.allow_for_session && !isOwn ? (
               <label class="check">
                 <input type="checkbox" checked={forSession} onChange={(event) => setForSession(event.currentTarget.checked)} />
-                Also approve this tool for the rest of the session
+                {grantWords(approval)}
               </label>
             ) : null}
             <div class="buttons">
@@ -200,7 +200,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
               at <Time at={approval.decided_at} />
             </>
           )}
-          {approval.for_session ? ', and this tool for the rest of the session' : null}
+          {approval.for_session ? `, also later calls in this session: ${grantScope(approval)}` : null}
           {approval.comment == null || approval.comment === '' ? null : <q>{approval.comment}</q>}
         </p>
       )}
@@ -208,6 +208,16 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
       <History approval={approval} mayDecide={mayDecide} />
     </article>
   )
+}
+
+/** What an approval for the rest of the session would allow. */
+function grantWords(approval: Approval): string {
+  return `Also approve later calls of ${approval.tool} in this session: ${grantScope(approval)}, unless the rule of two requires an approval of each`
+}
+
+function grantScope({ agent_id: agent, agent_version: version, requested_by: user }: Approval): string {
+  const by = agent === null ? 'this agent' : `the agent ${agent}${version === null ? '' : `, version ${version}`}`
+  return `by ${by}, in turns of ${user}`
 }
 
 /** Whether a policy names the caller, by role or by user id. */
