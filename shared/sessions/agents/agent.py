@@ -17,7 +17,7 @@ from shared import tracing
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
 from shared.sessions.models import ApprovalMode, JsonObject, ReasoningEffort, SessionConfig, Value
-from shared.sessions.records.approval_policy import ApprovalPolicy, Containment
+from shared.sessions.records.approval_policy import ApprovalPolicy, Containment, TimeoutAction
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.tools.registry import all_tools
 
@@ -162,7 +162,7 @@ def plan_turn(
         traceparent=tracing.traceparent(),
         correlation_id=tracing.correlation_id(),
         max_session_tokens=config.max_session_tokens,
-        policies=agent.policies,
+        policies={name: _unhurried(policy, agent, config) for name, policy in agent.policies.items()},
         approval_floor=agent.approval_floor,
         vision=agent.vision,
         containment=agent.containment,
@@ -174,6 +174,14 @@ def plan_turn(
         max_turn_cost_usd=config.max_turn_cost_usd,
         max_session_cost_usd=config.max_session_cost_usd,
     )
+
+
+def _unhurried(policy: ApprovalPolicy, agent: Agent, config: SessionConfig) -> ApprovalPolicy:
+    """A policy whose timeout approves, with a wait that the session can lengthen and not shorten."""
+    if policy.on_timeout is not TimeoutAction.APPROVE or policy.timeout_seconds is not None:
+        return policy
+    wait = max(config.approval_timeout_seconds, agent.defaults.approval_timeout_seconds)
+    return policy.model_copy(update={"timeout_seconds": wait})
 
 
 def _readable(wanted: int, context_tokens: int | None, max_output_tokens: int | None) -> int:

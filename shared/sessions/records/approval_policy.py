@@ -52,7 +52,9 @@ class ApprovalPolicy(BaseModel):
     quorum: int = Field(1, ge=1, le=10, description="How many people have to approve; one can reject")
     allow_changes: bool = Field(True, description="An approver may change the arguments")
     allow_for_session: bool = Field(False, description="An approver may approve the tool for the rest of the session")
-    timeout_seconds: int | None = Field(None, ge=1, le=30 * 86_400, description="null: the session's")
+    timeout_seconds: int | None = Field(
+        None, ge=1, le=30 * 86_400, description="null: the session's; at least the agent's if `on_timeout` approves"
+    )
     on_timeout: TimeoutAction = TimeoutAction.REJECT
     reminder_seconds: int | None = Field(None, ge=1, le=30 * 86_400, description="Time between reminders; null: none")
     escalate_after_seconds: int | None = Field(

@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, plan_turn
+from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, effective_config, plan_turn
 from shared.sessions.approvals.grants import grant_of, is_granted
 from shared.sessions.approvals.needed import floor_of, floor_reason, requires_approval
+from shared.sessions.approvals.timing import timeout_seconds
 from shared.sessions.models import ApprovalMode, SessionConfig
-from shared.sessions.records.approval_policy import ApprovalPolicy
+from shared.sessions.records.approval_policy import ApprovalPolicy, TimeoutAction
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.tools.registry import ToolApproval, ToolRisk, all_tools, get_tool
 
@@ -115,6 +116,32 @@ class TestFloor:
 
         assert requires_approval(erasing, _plan(AUTO))
         assert not requires_approval(erasing, _plan(AUTO, floor={"erase": AUTO}))
+
+
+class TestSilence:
+    @pytest.mark.parametrize(
+        ("of_policy", "of_agent", "of_session", "waits"),
+        [
+            (None, None, 1, 86_400),
+            (None, 600, 1, 600),
+            (None, 600, 3_600, 3_600),
+            (30, 600, 1, 30),  # the policy's own
+        ],
+    )
+    def test_a_yes_by_timeout_comes_no_sooner_for_a_shorter_wait_of_the_session(
+        self, of_policy: int | None, of_agent: int | None, of_session: int, waits: int
+    ) -> None:
+        policy = ApprovalPolicy(on_timeout=TimeoutAction.APPROVE, timeout_seconds=of_policy)
+        defaults = {} if of_agent is None else {"approval_timeout_seconds": of_agent}
+        agent = DEFAULT_AGENT.model_copy(
+            update={"policies": {"http_request": policy}, "defaults": SessionConfig(**defaults)}
+        )
+        config = effective_config(agent, SessionConfig(approval_timeout_seconds=of_session))
+
+        plan = plan_turn(agent, config, model="m", approval_mode=None)
+
+        assert timeout_seconds(plan.policy_of("http_request"), plan) == waits
+        assert timeout_seconds(ApprovalPolicy(), plan) == of_session, "a no may come as soon as the session says"
 
 
 class TestGrant:

@@ -294,7 +294,7 @@ export interface components {
             roles: components["schemas"]["Role"][];
             /**
              * Timeout Seconds
-             * @description null: the session's
+             * @description null: the session's; at least the agent's if `on_timeout` approves
              * @default null
              */
             timeout_seconds: number | null;
