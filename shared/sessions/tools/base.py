@@ -122,7 +122,8 @@ class Tool:
     risks: frozenset[ToolRisk]
     outward_unless_quoted: str | None
     """Name of an argument that is a URL. A call is ACTS_OUTWARD only if the model composed the URL itself, since it may
-    then leak what the model has read. None: the tool's calls are ACTS_OUTWARD or not, whatever their arguments."""
+    then leak what the model has read, or if the turn has made too many choices among the URLs of others
+    (`approvals/choices.py`). None: the tool's calls are ACTS_OUTWARD or not, whatever their arguments."""
     timeout_s: float
     arguments_model: type[ToolArguments]
     run: Callable[[Any, ToolContext], Awaitable[ToolOutput]] = field(repr=False)
@@ -158,6 +159,8 @@ def tool[A: ToolArguments](
             raise TypeError(f"the first argument of the tool {name!r} must be annotated with a ToolArguments model")
         if outward_unless_quoted is not None and outward_unless_quoted not in model.model_fields:
             raise TypeError(f"the tool {name!r} has no argument {outward_unless_quoted!r}")
+        if outward_unless_quoted is not None and ToolRisk.ACTS_OUTWARD not in told:
+            raise TypeError(f"the tool {name!r} sends {outward_unless_quoted!r} out: declare that it acts outward")
         parameters = schema_of(model)
         schema = {"name": name, "description": description, "parameters": parameters}
         return Tool(

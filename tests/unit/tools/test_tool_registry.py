@@ -92,6 +92,8 @@ def test_a_tool_that_says_nothing_of_its_risks_is_presumed_to_have_them() -> Non
 def test_only_an_argument_of_its_own_can_make_a_call_inward() -> None:
     with pytest.raises(TypeError, match="no argument 'address'"):
         tool(idempotent=True, outward_unless_quoted="address")(_act)
+    with pytest.raises(TypeError, match="declare that it acts outward"):
+        tool(idempotent=True, risks=(), outward_unless_quoted="colour")(_act)
 
 
 def test_the_schema_is_flat_closed_and_encoded_once() -> None:
