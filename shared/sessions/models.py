@@ -348,7 +348,9 @@ class SessionPatch(Value):
 class NewParticipant(Value):
     """Body of `PUT /sessions/{id}/participants/{user_id}`."""
 
-    access: Literal["read", "write"]
+    access: Literal["read", "write"] = Field(
+        description="read: all of the session. write: also post, upload, regenerate, and cancel one's own turns"
+    )
 
 
 class Participant(Value):
@@ -365,7 +367,10 @@ class NewMessage(Value):
     approval_mode: ApprovalMode | None = Field(
         None, description="null: the session's. From a participant, the stricter of this and the session's counts"
     )
-    concurrency: Concurrency | None = None
+    concurrency: Concurrency | None = Field(
+        None,
+        description="null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs",
+    )
     output_schema: OutputSchema | None = Field(None, description="Only for the answer to this message")
 
 
@@ -375,7 +380,10 @@ class Regeneration(Value):
     approval_mode: ApprovalMode | None = Field(
         None, description="null: the session's. From a participant, the stricter of this and the session's counts"
     )
-    concurrency: Concurrency | None = None
+    concurrency: Concurrency | None = Field(
+        None,
+        description="null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs",
+    )
     output_schema: OutputSchema | None = Field(None, description="Only for this answer")
 
 

@@ -1192,7 +1192,10 @@ export interface components {
              * @default []
              */
             attachment_ids: string[];
-            /** @default null */
+            /**
+             * @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs
+             * @default null
+             */
             concurrency: components["schemas"]["Concurrency"] | null;
             /** Content */
             content: string;
@@ -1209,6 +1212,7 @@ export interface components {
         NewParticipant: {
             /**
              * Access
+             * @description read: all of the session. write: also post, upload, regenerate, and cancel one's own turns
              * @enum {string}
              */
             access: "read" | "write";
@@ -1467,7 +1471,10 @@ export interface components {
              * @default null
              */
             approval_mode: components["schemas"]["ApprovalMode"] | null;
-            /** @default null */
+            /**
+             * @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs
+             * @default null
+             */
             concurrency: components["schemas"]["Concurrency"] | null;
             /**
              * @description Only for this answer
