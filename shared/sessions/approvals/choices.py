@@ -4,10 +4,11 @@ An address that stands in a user's message or on a page holds nothing of the mod
 which order, how often and how many does. Once untrusted input and private data have met, each fetch of a turn is
 charged, whether it runs beside others, fails or is a repeat; what is beyond `TURN_BITS` needs a person's approval.
 
-The charge is the length of a word in a prefix-free code: 1 bit for the next address that the turn's own message names,
-3 + log2(n) for any of the n addresses named there, 2 + log2(m) for any of the m others. The shares of the code space
-(1/2, 1/8, 1/4) leave 1/8 for "no more". So a turn can make at most 2**TURN_BITS different sequences of fetches without
-a person. Not counted: when a fetch happens.
+The charge is the length of a word in a prefix-free code: log2(1 + n) bits for the next of the n addresses that the
+turn's own message names, 2 + log2(f) for any other of the f forms of these, 3 + log2(m) for any of the m forms of other
+addresses. The shares of the code space (at most 1/2, 1/4, 1/8) leave 1/8 for "no more". So a turn can make at most
+2**TURN_BITS different sequences of fetches without a person. The next address costs more in a message that names many:
+that may be pasted text, with addresses that somebody else lined up. Not counted: when a fetch happens.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from shared.sessions.records.steps import ContextMessage
 from shared.sessions.tools.registry import fetched_address
 
 TURN_BITS = 8.0
-"""One character: enough for eight addresses in the order in which the user named them, or for one of 32 on a page."""
+"""One character: enough for three addresses in the order in which the user named them, or for one of 16 on a page."""
 
 # Ends at characters that end a URL in text, Markdown, HTML or JSON.
 _ADDRESS = re.compile(r"https?://[^\s\"'<>\\`{|}^]+", re.IGNORECASE)
@@ -72,11 +73,11 @@ class KnownAddresses:
         """
         sent, before = _sent(address), {_sent(earlier) for earlier in fetched}
         if sent == next((name for name in self.named if name not in before), None):
-            return 1.0
+            return math.log2(1 + len(self.named))
         if sent in self._named_forms:
-            return 3.0 + math.log2(len(self._named_forms))
+            return 2.0 + math.log2(len(self._named_forms))
         if sent in self._other_forms:
-            return 2.0 + math.log2(len(self._other_forms))
+            return 3.0 + math.log2(len(self._other_forms))
         raise KeyError(address)
 
 

@@ -58,11 +58,15 @@ class TestWhatRunsWithoutAPerson:
         assert _runs(_met(listed=LINKS), LINKS[:18]) == [False] * 18
 
     @pytest.mark.parametrize("listed", [(), LINKS], ids=["alone", "beside a page of links"])
-    @pytest.mark.parametrize("named", [1, 2, 8])
+    @pytest.mark.parametrize("named", [1, 2, 3])
     def test_the_addresses_that_the_user_named(self, named: int, listed: Sequence[str]) -> None:
         urls = [f"https://named.test/{n}" for n in range(named)]
 
         assert all(_runs(_met(f"Compare {' and '.join(urls)}.", listed), urls))
+
+    def test_one_of_a_long_list_that_the_user_pasted(self) -> None:
+        assert _runs(_met("\n".join(LINKS[:18])), LINKS[:18]) == [True] + [False] * 17
+        assert not any(_runs(_met("\n".join(LINKS)), LINKS[:18]))
 
     def test_one_of_two_that_the_user_named_again_or_in_another_order(self) -> None:
         one, other = "https://named.test/1", "https://named.test/2"
@@ -120,7 +124,7 @@ class TestWhatIsCounted:
         urls = ["https://named.test/1", "https://named.test/2"]
         question = f"Compare {' and '.join(urls)}"
 
-        assert _runs(_met(question), urls, TURN_BITS - 1) == [True, False]
+        assert _runs(_met(question), urls, TURN_BITS - 2) == [True, False]
         assert _runs(_met(question), urls, TURN_BITS) == [False, False]
 
     def test_one_that_failed_was_a_choice_too(self) -> None:
