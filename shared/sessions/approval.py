@@ -148,6 +148,8 @@ class ToolApprovalManager:
             if is_contained:
                 read, reached = untrusted(call.sources), private(call.sources, call.plan)
                 details["rule_of_two"] = {"untrusted": read, "private": reached}
+                if call.choice_bits > 0:
+                    details["choice_bits"] = round(call.choice_bits, 1)
             if now - record.requested_at < _FRESH:
                 await self._audit.record(record.session_id, "approval.requested", details, who=record.requested_by)
                 self._print_link(record)

@@ -71,6 +71,7 @@ def test_an_admin_makes_an_agent_and_is_told_when_somebody_else_was_faster(
     tool.get_by_text("The tool’s default:").click()
     tool.get_by_label("Calls need an approval").select_option("always")
     tool.get_by_label("People who must approve").fill("2")
+    tool.get_by_label("Least approval mode").select_option("manual")
     page.get_by_role("listitem").filter(has_text="http_request").get_by_role("checkbox").first.uncheck()
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_text("web-scribe, version 1 by olga")).to_be_visible()
@@ -79,6 +80,7 @@ def test_an_admin_makes_an_agent_and_is_told_when_somebody_else_was_faster(
     assert "http_request" not in made["tools"]
     assert made["policies"].keys() == {"fetch_url"}
     assert (made["policies"]["fetch_url"]["required"], made["policies"]["fetch_url"]["quorum"]) == (True, 2)
+    assert made["approval_floor"] == {"fetch_url": "manual"}
 
     http.agent("web-scribe", "Another Scribe")
     page.get_by_label("Name", exact=True).fill("Late Scribe")

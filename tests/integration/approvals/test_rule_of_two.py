@@ -358,6 +358,7 @@ async def test_data_does_not_leave_by_choosing_among_the_addresses_of_a_page(rig
     assert all(report.pending for report in reports)
     assert [request.url for request in rig.outside.requests] == [READ["arguments"]["url"]]
     assert "choosing it among many" in (approval.reason or "")
+    assert rig.audit.lines[0][2]["choice_bits"] == 13.5, "3 bits and one of 1,440 forms"
     assert (approval.policy.on_timeout, approval.policy.allow_for_session) == (TimeoutAction.REJECT, False)
     await rig.approvals.decide(approval.id, NewDecision(decision=Decision.APPROVE), ANNA)
     assert (await rig.handle(calls[0][0])).status is ToolCallStatus.COMPLETED

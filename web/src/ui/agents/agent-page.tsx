@@ -223,8 +223,11 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
         </label>
         <small>{tool.description.split('. ')[0]}</small>
         {isOffered ? (
-          <details open={own !== undefined || floor !== undefined}>
-            <summary>{own === undefined ? `The tool’s default: ${tool.approval === 'manual' ? 'each call needs an approval' : 'runs automatically'}` : 'A policy of this agent'}</summary>
+          <details open={own !== undefined}>
+            <summary>
+              {own === undefined ? `The tool’s default: ${tool.approval === 'manual' ? 'each call needs an approval' : 'runs automatically'}` : 'A policy of this agent'}
+              {floor === undefined ? null : `; least approval mode: ${floor}`}
+            </summary>
             <div class="policy">
               <label class="field">
                 Calls need an approval
