@@ -245,6 +245,17 @@ async def test_a_call_whose_approval_was_never_asked_for_does_not_run(bench: Ben
     assert bench.fetcher.requests == []
 
 
+@pytest.mark.parametrize(("floor", "runs"), [({}, False), ({"http_request": ApprovalMode.AUTO}, True)])
+async def test_a_call_that_older_code_let_run_by_mode_auto_is_held_to_the_floor(
+    bench: Bench, floor: dict[str, ApprovalMode], runs: bool
+) -> None:
+    proposal = call("http_request", _ARGUMENTS, needs_approval=False)
+    await bench.stores.proposed(proposal, approval_mode=ApprovalMode.AUTO, approval_floor=floor)
+
+    assert (await bench.handle(proposal.id)).status is (ToolCallStatus.COMPLETED if runs else ToolCallStatus.FAILED)
+    assert len(bench.fetcher.requests) == runs
+
+
 async def test_a_rejected_call_tells_the_model_who_and_why(bench: Bench) -> None:
     proposal, posted, approval_id = await bench.waiting()
     await bench.decide(approval_id, Decision.REJECT, comment="Too \u201crisky\u201d")
