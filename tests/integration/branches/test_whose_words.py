@@ -33,7 +33,11 @@ pytestmark = pytest.mark.integration
 VICTIM = "vera"
 PEOPLE_THERE = [OWNER, WRITER, READER, VICTIM]
 SEND = ModelToolCall("id", "http_request", orjson.dumps({"method": "POST", "url": "http://outside.test/"}).decode())
-FREE = plan(approval_mode=ApprovalMode.AUTO, tools=["http_request", "search_history"])
+FREE = plan(
+    approval_mode=ApprovalMode.AUTO,
+    approval_floor={"http_request": ApprovalMode.AUTO},
+    tools=["http_request", "search_history"],
+)
 NEWEST = 4
 """Rows that a step reads in the small windows: a question, a call and its result are always read together."""
 
@@ -275,8 +279,7 @@ async def _recover(world: World, there: There, who: int, place: int, text: str) 
     if not stored:
         return
     at = place % len(stored)
-    user = there.writers[who % len(there.writers)]
-    await PostgresCheckpoints(world.stores.pool).recover(there.id, user, stored[at], now=utc_now())
+    await PostgresCheckpoints(world.stores.pool).recover(there.id, there.owner, stored[at], now=utc_now())
     branch, own, _ = there.model.checkpoints[at]
     there.model.recover(branch, own)
 

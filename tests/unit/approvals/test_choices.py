@@ -86,7 +86,7 @@ class TestWhatRunsWithoutAPerson:
 
     def test_nobody_elses_message_names_anything_for_the_user(self) -> None:
         urls = [f"https://named.test/{n}" for n in range(8)]
-        context = [*_met()[:-1], _user(" ".join(urls), by_other=True)]
+        context = [*_met()[:-1], _user(" ".join(urls), authors=["will"])]
 
         assert KnownAddresses(context).named == ()
         assert _runs(context, urls)[2:] == [False] * 6
