@@ -55,7 +55,8 @@ class Stores:
 
     async def get(self, session_id: str, user_id: str) -> Any:
         config = SimpleNamespace(expires_after_seconds=None)
-        return SimpleNamespace(may_write=True, session=SimpleNamespace(status=SessionStatus.ACTIVE, config=config))
+        session = SimpleNamespace(status=SessionStatus.ACTIVE, config=config)
+        return SimpleNamespace(require=lambda _: None, session=session)
 
     async def usage(self, session_id: str) -> Any:
         return SimpleNamespace(files=0, bytes=0)
