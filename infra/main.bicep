@@ -72,8 +72,8 @@ param alertEmail string
 @minValue(1)
 param monthlyBudget int = 200
 
-@description('First day of the month in which the budget starts; by default the month of the deployment.')
-param budgetStart string = utcNow('yyyy-MM-01')
+@description('First day of the month in which the budget starts, such as 2027-01-01: set once, since Azure refuses to change it, and refuses a new budget that starts in a past month. Empty: no budget.')
+param budgetStart string = ''
 
 @description('Hosts that the HTTP tools may reach, comma-separated host[:port]; empty: none.')
 param toolsHttpAllow string = ''
@@ -126,6 +126,7 @@ var sizes = {
     signalrSku: 'Free_F1'
     signalrUnits: 1
     schedulerSku: 'Consumption'
+    vaultProtected: false
     logRetentionDays: 30
     logDailyCapGB: 1
   }
@@ -147,6 +148,7 @@ var sizes = {
     signalrSku: 'Premium_P1'
     signalrUnits: 2
     schedulerSku: 'Dedicated'
+    vaultProtected: true
     logRetentionDays: 90
     logDailyCapGB: 20
   }
@@ -296,6 +298,7 @@ module vault 'modules/data/vault.bicep' = {
     location: location
     tags: tags
     private: private
+    protected: bought.vaultProtected
     appPrincipalId: identity.outputs.principalId
     deployerPrincipalId: principalId
     deployerPrincipalType: principalType
@@ -435,7 +438,7 @@ module alerts 'modules/observability/alerts.bicep' = {
   }
 }
 
-module budget 'modules/observability/budget.bicep' = {
+module budget 'modules/observability/budget.bicep' = if (!empty(budgetStart)) {
   name: 'budget'
   scope: group
   params: {

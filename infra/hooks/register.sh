@@ -5,13 +5,20 @@
 set -eu
 cd "$(dirname "$0")/.."
 name=${1:-parley-$AZURE_ENV_NAME}
-id=$(az ad app list --display-name "$name" --query '[0].appId' --output tsv)
+# By filter, since --display-name finds every name that begins so: an environment `dev` would take that of `dev2`.
+id=$(az ad app list --filter "displayName eq '$name'" --query '[].appId' --output tsv)
+if [ "$(printf '%s\n' "$id" | wc -l)" -gt 1 ]; then
+  echo "register.sh: several applications are named $name; rename or delete all but one" >&2
+  exit 1
+fi
 if [ -z "$id" ]; then
   id=$(az ad app create --display-name "$name" --sign-in-audience AzureADMyOrg --enable-id-token-issuance true \
     --app-roles @app-roles.json --query appId --output tsv)
   az ad app update --id "$id" --identifier-uris "api://$id"
   az ad sp create --id "$id" --output none
 fi
+# Tokens of version 2: their issuer is the one that App Service is told to accept (infra/modules/app/auth.bicep).
+az ad app update --id "$id" --set api='{"requestedAccessTokenVersion": 2}' --output none
 # Only who has been given a role may sign in, not everybody in the tenant. Each time, so that it is not switched off for
 # long.
 az ad sp update --id "$id" --set appRoleAssignmentRequired=true --output none

@@ -58,10 +58,14 @@ def main(arguments: list[str]) -> int:
         sys.exit("AZURE_KEY_VAULT_NAME is not set: run this as an azd hook, or after `azd env get-values`")
     now = datetime.now(UTC)
     if arguments == ["ensure"]:
+        is_new = False
         for name, make in MAKERS.items():
             if _read(vault, name) is None:
                 _write(vault, name, make(now))
                 print(f"secrets: made {name}")
+                is_new = True
+        if is_new:
+            _refresh()
         return 0
     if len(arguments) == 2 and arguments[0] in {"rotate", "retire"} and arguments[1] in MAKERS:
         verb, name = arguments
@@ -69,7 +73,8 @@ def main(arguments: list[str]) -> int:
         if value is None:
             sys.exit(f"{name} is not in the vault: run ensure first")
         _write(vault, name, rotated(name, value, now) if verb == "rotate" else retired(name, value))
-        print(f"secrets: {verb} {name} done; the app reads it when it restarts, or within a day")
+        print(f"secrets: {verb} {name} done")
+        _refresh()
         return 0
     sys.exit((__doc__ or "").partition("\n\n")[2].partition("\n\nInvariant")[0])
 
@@ -96,6 +101,24 @@ def _write(vault: str, name: str, value: str) -> None:
         done = _az("keyvault", "secret", "set", "--vault-name", vault, "--name", name, "--file", file.name)
     if done.returncode != 0:
         sys.exit(f"{name} cannot be written: {done.stderr.strip().splitlines()[-1]}")
+
+
+def _refresh() -> None:
+    """Have App Service look up the app's references to the vault again. It would do so within a day: until then a new
+    app finds its secrets unresolved, and a rotated key does not arrive.
+
+    https://learn.microsoft.com/azure/app-service/app-service-key-vault-references
+    """
+    group, app = os.environ.get("AZURE_RESOURCE_GROUP", ""), os.environ.get("AZURE_FUNCTION_APP", "")
+    if not group or not app:
+        print("secrets: AZURE_RESOURCE_GROUP and AZURE_FUNCTION_APP are not set: the app reads them within a day")
+        return
+    site = f"/subscriptions/{{subscriptionId}}/resourceGroups/{group}/providers/Microsoft.Web/sites/{app}"
+    url = f"{site}/config/configreferences/appsettings/refresh?api-version=2024-11-01"
+    done = _az("rest", "--method", "post", "--url", url)
+    if done.returncode != 0:
+        sys.exit(f"the app's references to the vault cannot be refreshed: {done.stderr.strip().splitlines()[-1]}")
+    print("secrets: the app's references are refreshed")
 
 
 def _az(*arguments: str) -> subprocess.CompletedProcess[str]:

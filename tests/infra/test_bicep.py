@@ -105,7 +105,7 @@ def test_nothing_reads_or_hands_out_a_key() -> None:
         ("services/signalr", {"disableLocalAuth": True, "disableAadAuth": False}),
         ("services/openai", {"disableLocalAuth": True}),
         ("observability/insights", {"DisableLocalAuth": True}),
-        ("data/vault", {"enableRbacAuthorization": True, "enablePurgeProtection": True}),
+        ("data/vault", {"enableRbacAuthorization": True, "enableSoftDelete": True}),
         ("app/app", {"httpsOnly": True}),
     ],
 )
@@ -256,14 +256,44 @@ def test_each_is_closed_to_the_open_network_when_private() -> None:
         for name in re.findall(r"\b(\w+): private \? 'Disabled' : 'Enabled'", file.read_text("utf-8")):
             closed[name].append(file.stem)
 
-    assert set(closed["publicNetworkAccess"]) == {"storage", "postgres", "redis", "signalr", "openai", "vault", "app"}
+    services = {"storage", "postgres", "redis", "signalr", "openai", "vault", "app", "scheduler"}
+    assert set(closed["publicNetworkAccess"]) == services
     # The two that telemetry goes to share one way in.
     assert closed["publicNetworkAccessForIngestion"] == ["insights", "logs"]
     scope = bicep.read(INFRA / "modules/network/monitor-scope.bicep").resources
     assert {str(resource.body["name"]) for resource in scope[1:]} == {"insights", "logs"}
     entries = (INFRA / "modules/network/private-endpoints.bicep").read_text("utf-8")
     targets = set(re.findall(r"target: (\w+)Id", entries))
-    assert targets == set(closed["publicNetworkAccess"]) | {"scheduler", "monitor"}
+    assert targets == services | {"monitor"}
+
+
+def _text(module: str) -> str:
+    return (INFRA / "modules" / f"{module}.bicep").read_text("utf-8")
+
+
+def test_a_second_deployment_is_refused_nothing() -> None:
+    """Nothing depends on the clock, and nothing that Azure changes by itself is set."""
+    assert "utcNow" not in "".join(file.read_text("utf-8") for file in FILES)
+    assert "autoGrow: 'Disabled'" in _text("data/postgres"), "a disk that grew would be shrunk"
+    assert "enablePurgeProtection: protected ? true : null" in _text("data/vault"), (
+        "a protected name is taken for 90 days"
+    )
+    assert "dependsOn: [database, azureAddresses]" in _text("data/postgres"), "the server refuses two rules at once"
+    assert "skipQueryValidation: true" in _text("observability/alerts"), "tables come with their first row"
+
+
+def test_a_network_rule_denies_what_it_does_not_list() -> None:
+    assert "defaultAction: 'Deny'" in _text("services/signalr")
+
+
+def test_redis_memory_is_asked_for_as_redis_reports_it() -> None:
+    gauges = _text("observability/alerts")
+    assert re.search(r"metric: 'usedmemorypercentage'[^}]*by: 'Maximum'", gauges)
+    assert "timeAggregation: gauge.by" in gauges
+
+
+def test_durable_work_on_storage_never_waits_for_an_instance() -> None:
+    assert "max(alwaysReady, durableBackend == 'storage' ? 1 : 0)" in _text("app/app")
 
 
 def test_only_reading_logs_is_open_when_private() -> None:

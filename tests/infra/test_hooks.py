@@ -108,6 +108,19 @@ esac
     lines = asked.read_text().splitlines()
     assert lines[-1] == "ad sp update --id an-id --set appRoleAssignmentRequired=true --output none"
     assert any(line.startswith("ad sp create --id an-id") for line in lines[:-1]) is (known == "")
+    assert lines[0].startswith("ad app list --filter displayName eq 'parley-test'"), "not those that only begin so"
+    assert any("requestedAccessTokenVersion" in line for line in lines)
+
+
+def test_two_applications_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "az").write_text("#!/bin/sh\nprintf 'one\\ntwo\\n'\n")
+    (tmp_path / "az").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "AZURE_ENV_NAME": "test"}
+    done = subprocess.run(
+        ["sh", str(INFRA / "hooks/register.sh")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "several applications are named parley-test" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["rotate"], ["rotate", "everything"], ["delete", "approval-link"]])
@@ -177,6 +190,7 @@ def test_the_apps_role_reads_and_writes_rows_and_nothing_else(
 _AZ = """#!/bin/sh
 # `az keyvault secret show|set` over a folder, refusing the first look as a role does that has not arrived yet.
 for last; do :; done
+if [ "$1" = rest ]; then echo "$5" >> "$VAULT/refreshed"; echo '{}'; exit; fi
 verb=$3; name=$7
 if [ "$verb" = show ]; then
   if [ ! -e "$VAULT/arrived" ]; then touch "$VAULT/arrived"; echo "ERROR: (Forbidden) no role" >&2; exit 1; fi
@@ -193,7 +207,13 @@ def test_secrets_are_made_once_rotated_and_retired_without_being_shown(tmp_path:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "az").write_text(_AZ)
     (tmp_path / "bin" / "az").chmod(0o755)
-    environment = {"AZURE_KEY_VAULT_NAME": "v", "VAULT": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    environment = {
+        "AZURE_KEY_VAULT_NAME": "v",
+        "AZURE_RESOURCE_GROUP": "rg",
+        "AZURE_FUNCTION_APP": "func",
+        "VAULT": str(tmp_path),
+        "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
+    }
     hook = (
         (INFRA / "hooks/vault_secrets.py").read_text("utf-8").replace("ROLE_WAIT_S = 20, 15.0", "ROLE_WAIT_S = 20, 0")
     )
@@ -215,3 +235,8 @@ def test_secrets_are_made_once_rotated_and_retired_without_being_shown(tmp_path:
     assert kept == first
     assert run("retire", "approval-link") == [second, f"!{first}"]
     assert (tmp_path / "approval-webhook").read_text().startswith("whsec_")
+    refreshed = (tmp_path / "refreshed").read_text().splitlines()
+    assert len(refreshed) == 3, "after each change, and not when nothing was made"
+    assert refreshed[0].startswith(
+        "/subscriptions/{subscriptionId}/resourceGroups/rg/providers/Microsoft.Web/sites/func/"
+    )

@@ -41,6 +41,11 @@ param sessionRetentionDays int
 param userDailyTokens int
 param userDailyCostUsd string
 
+// With Azure Storage one instance always polls the queues: without, nobody sees a message until the platform scales from zero.
+var durableInstances = max(alwaysReady, durableBackend == 'storage' ? 1 : 0)
+var httpReady = alwaysReady == 0 ? [] : [{ name: 'http', instanceCount: alwaysReady }]
+var durableReady = durableInstances == 0 ? [] : [{ name: 'durable', instanceCount: durableInstances }]
+
 resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
@@ -76,10 +81,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       scaleAndConcurrency: {
         instanceMemoryMB: instanceMemoryMB
         maximumInstanceCount: maximumInstances
-        alwaysReady: alwaysReady == 0 ? [] : [
-          { name: 'http', instanceCount: alwaysReady }
-          { name: 'durable', instanceCount: alwaysReady }
-        ]
+        alwaysReady: concat(httpReady, durableReady)
         // A turn's event stream (SSE) keeps a request open without using the processor.
         triggers: { http: { perInstanceConcurrency: 100 } }
       }
@@ -119,7 +121,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__maxQueuePollingInterval: '00:00:01'
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__workItemQueueVisibilityTimeout: '00:01:00'
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__controlQueueVisibilityTimeout: '00:01:00'
-    DURABLE_TASK_SCHEDULER_CONNECTION_STRING: 'Endpoint=${schedulerEndpoint};Authentication=ManagedIdentity;ClientID=${identityClientId}'
+    DURABLE_TASK_SCHEDULER_CONNECTION_STRING: durableBackend == 'scheduler' ? 'Endpoint=${schedulerEndpoint};Authentication=ManagedIdentity;ClientID=${identityClientId}' : ''
     // ---- sign-in: the app registration trusts this identity instead of a client secret
     OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identityClientId
     // ---- SignalR, for the bindings and for the app itself

@@ -28,7 +28,9 @@ resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
       passwordAuth: 'Disabled'
       tenantId: tenant().tenantId
     }
-    storage: { storageSizeGB: storageGB, autoGrow: 'Enabled' }
+    // The disk never shrinks: one that had grown by itself would make the next deployment of this size a refused
+    // downgrade. The alert database-storage tells in time (docs/operations.md).
+    storage: { storageSizeGB: storageGB, autoGrow: 'Disabled' }
     backup: { backupRetentionDays: backupDays, geoRedundantBackup: geoBackup }
     highAvailability: { mode: standby }
     network: { publicNetworkAccess: private ? 'Disabled' : 'Enabled' }
@@ -66,7 +68,8 @@ resource deployerAddress 'Microsoft.DBforPostgreSQL/flexibleServers/firewallRule
   parent: server
   name: 'deployer'
   properties: { startIpAddress: deployerIp, endIpAddress: deployerIp }
-  dependsOn: [database]
+  // One after the other: the server refuses two changes at once.
+  dependsOn: [database, azureAddresses]
 }
 
 // The server's log: connections, refused ones too, and errors.

@@ -3,6 +3,9 @@ param name string
 param location string
 param tags object
 param private bool
+
+@description('Whether nobody can purge it before its time: not for an environment that is removed and made again.')
+param protected bool
 param appPrincipalId string
 param deployerPrincipalId string
 param deployerPrincipalType string
@@ -20,8 +23,9 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     tenantId: tenant().tenantId
     enableRbacAuthorization: true
     enableSoftDelete: true
-    softDeleteRetentionInDays: 90
-    enablePurgeProtection: true
+    // Protection cannot be switched off again, and a protected vault keeps its name for 90 days after its deletion.
+    softDeleteRetentionInDays: protected ? 90 : 7
+    enablePurgeProtection: protected ? true : null
     publicNetworkAccess: private ? 'Disabled' : 'Enabled'
     networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'AzureServices' }
   }

@@ -94,6 +94,8 @@ resource byLog 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for line i
     evaluationFrequency: 'PT5M'
     windowSize: line.window
     autoMitigate: true
+    // A table exists only once the first row of its kind has arrived; until then the query would be refused.
+    skipQueryValidation: true
     criteria: {
       allOf: [
         {
@@ -109,12 +111,12 @@ resource byLog 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for line i
   }
 }]
 
-// Usage in percent of the capacity.
+// Usage in percent of the capacity. by: Redis reports its memory as a maximum only.
 var gauges = [
-  { name: 'database-processor', target: postgresId, metric: 'cpu_percent', space: 'Microsoft.DBforPostgreSQL/flexibleServers', most: 80 }
-  { name: 'database-storage', target: postgresId, metric: 'storage_percent', space: 'Microsoft.DBforPostgreSQL/flexibleServers', most: 80 }
-  { name: 'redis-memory', target: redisId, metric: 'usedmemorypercentage', space: 'Microsoft.Cache/redisEnterprise', most: 80 }
-  { name: 'signalr-connections', target: signalrId, metric: 'ConnectionQuotaUtilization', space: 'Microsoft.SignalRService/SignalR', most: 80 }
+  { name: 'database-processor', target: postgresId, metric: 'cpu_percent', space: 'Microsoft.DBforPostgreSQL/flexibleServers', most: 80, by: 'Average' }
+  { name: 'database-storage', target: postgresId, metric: 'storage_percent', space: 'Microsoft.DBforPostgreSQL/flexibleServers', most: 80, by: 'Average' }
+  { name: 'redis-memory', target: redisId, metric: 'usedmemorypercentage', space: 'Microsoft.Cache/redisEnterprise', most: 80, by: 'Maximum' }
+  { name: 'signalr-connections', target: signalrId, metric: 'ConnectionQuotaUtilization', space: 'Microsoft.SignalRService/SignalR', most: 80, by: 'Average' }
 ]
 
 resource byMetric 'Microsoft.Insights/metricAlerts@2018-03-01' = [for gauge in gauges: {
@@ -137,7 +139,7 @@ resource byMetric 'Microsoft.Insights/metricAlerts@2018-03-01' = [for gauge in g
           criterionType: 'StaticThresholdCriterion'
           metricNamespace: gauge.space
           metricName: gauge.metric
-          timeAggregation: 'Average'
+          timeAggregation: gauge.by
           operator: 'GreaterThan'
           threshold: gauge.most
         }

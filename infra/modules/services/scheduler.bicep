@@ -15,6 +15,7 @@ resource scheduler 'Microsoft.DurableTask/schedulers@2026-02-01' = {
   tags: tags
   properties: {
     sku: sku == 'Dedicated' ? { name: 'Dedicated', capacity: units } : { name: 'Consumption' }
+    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
     // An empty list refuses everyone. Without a virtual network the app's addresses are unknown; with one, traffic uses
     // the private endpoint and only the network's own range is listed.
     ipAllowlist: private ? ['10.10.0.0/16'] : ['0.0.0.0/0']

@@ -30,7 +30,8 @@ resource signalr 'Microsoft.SignalRService/signalR@2024-03-01' = {
     publicNetworkAccess: private ? 'Disabled' : 'Enabled'
     // From public networks, clients may connect and the app may send, with tokens; hub servers and live traces may not.
     networkACLs: {
-      defaultAction: private ? 'Deny' : 'Allow'
+      // With Allow, a list would deny nothing.
+      defaultAction: 'Deny'
       publicNetwork: { allow: private ? [] : ['ClientConnection', 'RESTAPI'] }
     }
     tls: { clientCertEnabled: false }
