@@ -3,6 +3,9 @@
 Fills its own database with generated messages and measures the app's own services, as called by a request after
 authentication: full-text search by a user with an ordinary and by one with a very long history, and a page of history.
 
+A tenth each of the messages is written in accented Latin, Chinese, Thai and Korean. Also says what the index costs: its
+size, and what storing a message takes with and without it.
+
 Invariant: the rows are as the app stores them, and the index is the migration's own; only the rows are loaded in bulk.
 """
 
@@ -10,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import random
 import shutil
@@ -19,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
 from pathlib import Path
 
 import psycopg
@@ -27,6 +28,8 @@ import psycopg
 from devhost.servers import ServerError
 from devhost.servers.postgres import Postgres
 from devtools.bench.figures.statistics import percentile
+from devtools.bench.search_texts import contents, vocabulary
+from shared.adapters.postgres.history.lexemes import vector_of
 from shared.adapters.postgres.history.search import PostgresSearch
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.sessions.sessions import PostgresSessions
@@ -39,8 +42,6 @@ from shared.sessions.history.search import SearchFilter, SearchService
 from shared.sessions.models import MessageRole
 from shared.sessions.records.pages import MessageFilter, Page
 
-_WORDS = 30_000
-_WORDS_PER_MESSAGE = 40
 _PER_SESSION = 100
 _LONG_SESSION = 10_000
 _HEAVY_SHARE = 0.3
@@ -48,6 +49,9 @@ _HEAVY_SHARE = 0.3
 _PER_USER = 2_000
 _HEAVY, _USER = "heavy", "user-7"
 _DEADLINE_S = 60.0
+_SESSIONS_AT_ONCE = 200
+_STORES = 1_000
+"""Messages that are stored one by one, to time it."""
 
 type _Figures = dict[str, dict[str, float]]
 """Milliseconds by the name of the query: p50, p95, max."""
@@ -56,10 +60,11 @@ _COPY = (
     b"COPY messages (id, session_id, number, turn_number, step, ordinal, role, content, status, tokens, created_at)"
     b" FROM STDIN"
 )
-_INDEX_ALL = (
-    b"INSERT INTO message_search (session_id, message_id, owner_id, role, created_at, words)"
-    b" SELECT s.id, m.id, s.owner_id, m.role, m.created_at, to_tsvector('simple', search_text(m.content))"
-    b" FROM messages m JOIN sessions s ON s.id = m.session_id"
+_COPY_WORDS = b"COPY message_words (session_id, message_id, owner_id, role, created_at, words) FROM STDIN"
+_STORED = (
+    b"INSERT INTO messages (id, session_id, number, turn_number, step, ordinal, role, content, status, tokens,"
+    b" created_at, words) VALUES (%(id)s, 'stored', %(number)s, %(number)s, 0, 0, 'user', %(content)s, 'completed', 50,"
+    b" now(), %(words)s::tsvector)"
 )
 
 
@@ -70,17 +75,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     try:
-        figures = asyncio.run(_bench(options.messages, options.requests))
+        figures, costs = asyncio.run(_bench(options.messages, options.requests))
     except ServerError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if options.json is not None:
-        document = {"at": datetime.now(UTC).isoformat(), "messages": options.messages, "ms": figures}
+        document = {"at": datetime.now(UTC).isoformat(), "messages": options.messages, "ms": figures, "costs": costs}
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-async def _bench(messages: int, requests: int) -> _Figures:
+async def _bench(messages: int, requests: int) -> tuple[_Figures, dict[str, float]]:
     folder = _temporary_folder()
     try:
         async with Postgres(folder / "postgres") as postgres:
@@ -90,9 +95,10 @@ async def _bench(messages: int, requests: int) -> _Figures:
             _say(f"{messages:,} messages made and indexed in {time.perf_counter() - began:.0f} s")
             pool = PostgresPool(postgres.url, size=4)
             try:
-                return await _measure(pool, requests, long_session=_long_session(messages))
+                figures = await _measure(pool, requests, long_session=_long_session(messages))
             finally:
                 await pool.aclose()
+            return figures, await asyncio.to_thread(_costs, postgres.superuser_url, postgres.database, messages)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -110,14 +116,20 @@ async def _measure(pool: PostgresPool, requests: int, *, long_session: int) -> _
     search = SearchService(PostgresSearch(pool))
     history = HistoryManager(PostgresSessions(pool), PostgresTurns(pool))
     chooser = random.Random(2)  # noqa: S311  # the same queries every time
-    vocabulary = _vocabulary()
+    words = vocabulary()
+    latin = words.latin
+    accented = [plain for plain, marked in zip(latin[:5_000], words.accented, strict=False) if plain != marked]
     questions: dict[str, Callable[[], str]] = {
-        "one of the 20 commonest words": lambda: chooser.choice(vocabulary[:20]),
-        "a word": lambda: chooser.choice(vocabulary[100:5_000]),
-        "a rare word": lambda: chooser.choice(vocabulary[-5_000:]),
-        "three words": lambda: " ".join(chooser.choices(vocabulary[:300], k=3)),
-        "a phrase": lambda: '"' + " ".join(chooser.choices(vocabulary[:30], k=2)) + '"',
-        "a prefix": lambda: chooser.choice(vocabulary[:2_000])[:3] + "*",
+        "one of the 20 commonest words": lambda: chooser.choice(latin[:20]),
+        "a word": lambda: chooser.choice(latin[100:5_000]),
+        "a rare word": lambda: chooser.choice(latin[-5_000:]),
+        "three words": lambda: " ".join(chooser.choices(latin[:300], k=3)),
+        "a phrase": lambda: '"' + " ".join(chooser.choices(latin[:30], k=2)) + '"',
+        "a prefix": lambda: chooser.choice(latin[:2_000])[:3] + "*",
+        "a word whose accents are left out": lambda: chooser.choice(accented),
+        "a Chinese word": lambda: chooser.choice(words.chinese[:5_000]),
+        "a Thai word": lambda: chooser.choice(words.thai[:5_000]),
+        "a Korean word without its particle": lambda: chooser.choice(words.korean[:5_000]),
     }
     _say(f"\n{'':<50}{'p50':>9}{'p95':>9}{'max':>9}   ms, {requests} requests each, one at a time")
     everything: list[float] = []
@@ -132,13 +144,13 @@ async def _measure(pool: PostgresPool, requests: int, *, long_session: int) -> _
         filtered = SearchFilter(role=MessageRole.USER, since=datetime(2026, 1, 2, tzinfo=UTC))
 
         async def ask_filtered(principal: Principal = principal, wanted: SearchFilter = filtered) -> None:
-            await search.search(principal, chooser.choice(vocabulary[:2_000]), wanted, Page())
+            await search.search(principal, chooser.choice(latin[:2_000]), wanted, Page())
 
         everything += await _timed(figures, f"search, {who}: filtered", ask_filtered, requests)
     principal = Principal(_HEAVY, frozenset({Role.USER}))
 
     async def ask_session() -> None:
-        await search.search(principal, chooser.choice(vocabulary[:2_000]), SearchFilter(session_id="long"), Page())
+        await search.search(principal, chooser.choice(latin[:2_000]), SearchFilter(session_id="long"), Page())
 
     everything += await _timed(figures, "search in one session of 10,000", ask_session, requests)
     _row(figures, "search, all of these", everything)
@@ -181,23 +193,6 @@ def _row(figures: _Figures, name: str, took: Sequence[float]) -> None:
 # Data. -----------------------------------------------------------------------------------------
 
 
-def _vocabulary() -> list[str]:
-    """Distinct made-up words, most common first."""
-    maker = random.Random(1)  # noqa: S311  # the same words every time
-    syllables = [consonant + vowel for consonant in "bdfghklmnprstvz" for vowel in "aeiou"]
-    words = dict.fromkeys("".join(maker.choices(syllables, k=maker.choice((2, 3, 3, 4)))) for _ in range(_WORDS * 2))
-    return list(words)[:_WORDS]
-
-
-def _contents(count: int) -> Iterator[str]:
-    """Messages with word frequencies as in a natural language (Zipf's law)."""
-    maker = random.Random(3)  # noqa: S311  # the same messages every time
-    vocabulary = _vocabulary()
-    weights = list(accumulate(1 / (rank + 2.7) for rank in range(len(vocabulary))))
-    for _ in range(count):
-        yield " ".join(maker.choices(vocabulary, cum_weights=weights, k=_WORDS_PER_MESSAGE))
-
-
 def _long_session(messages: int) -> int:
     return min(_LONG_SESSION, messages // 10)
 
@@ -217,33 +212,87 @@ def _sessions(messages: int) -> Iterator[tuple[str, str, int]]:
 
 def _fill(superuser_url: str, database: str, messages: int) -> None:
     sessions = list(_sessions(messages))
-    url = superuser_url.rpartition("/")[0] + f"/{database}"
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(_as_superuser(superuser_url, database), autocommit=True) as connection:
         # In bulk, without the trigger and foreign keys; the index is made at the end from its own definition.
         connection.execute("SET session_replication_role = replica")
         connection.execute("SET maintenance_work_mem = '256MB'")
-        row = connection.execute("SELECT pg_get_indexdef('message_search_words'::regclass)").fetchone()
+        row = connection.execute("SELECT pg_get_indexdef('message_words_words'::regclass)").fetchone()
         assert row is not None
-        connection.execute("DROP INDEX message_search_words")
-        with connection.cursor() as cursor, contextlib.ExitStack() as stack:
-            with cursor.copy(
-                "COPY sessions (id, owner_id, status, config, created_at, updated_at, event_seq_ceiling) FROM STDIN"
-            ) as copy:
-                at = datetime(2026, 1, 1, tzinfo=UTC)
-                for session_id, owner, _ in sessions:
-                    copy.write_row((session_id, owner, "ACTIVE", "{}", at, at, 0))
-            copy = stack.enter_context(cursor.copy(_COPY))
-            contents = _contents(messages)
-            roles = (MessageRole.USER.value, MessageRole.ASSISTANT.value)
-            for session_number, (session_id, _, size) in enumerate(sessions):
-                at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=session_number)
-                for number in range(1, size + 1):
-                    place = (number, (number + 1) // 2, (number + 1) % 2, 0)
-                    row_of = (new_id(), session_id, *place, roles[(number + 1) % 2], next(contents), "completed", 50)
-                    copy.write_row((*row_of, at + timedelta(seconds=number)))
-        connection.execute(_INDEX_ALL)
+        connection.execute("DROP INDEX message_words_words")
+        with connection.cursor().copy(
+            "COPY sessions (id, owner_id, status, config, created_at, updated_at, event_seq_ceiling) FROM STDIN"
+        ) as copy:
+            at = datetime(2026, 1, 1, tzinfo=UTC)
+            for session_id, owner, _ in sessions:
+                copy.write_row((session_id, owner, "ACTIVE", "{}", at, at, 0))
+        texts = contents(messages)
+        for first in range(0, len(sessions), _SESSIONS_AT_ONCE):
+            _fill_sessions(connection, first, sessions[first : first + _SESSIONS_AT_ONCE], texts)
         connection.execute(str(row[0]).encode())
         connection.execute("VACUUM ANALYZE")
+
+
+def _fill_sessions(
+    connection: psycopg.Connection, first: int, sessions: Sequence[tuple[str, str, int]], texts: Iterator[str]
+) -> None:
+    """Messages of some sessions, and their words."""
+    roles = (MessageRole.USER.value, MessageRole.ASSISTANT.value)
+    split: list[tuple[object, ...]] = []
+    with connection.cursor().copy(_COPY) as copy:
+        for session_number, (session_id, owner, size) in enumerate(sessions, first):
+            at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=session_number)
+            for number in range(1, size + 1):
+                message_id, role, content = new_id(), roles[(number + 1) % 2], next(texts)
+                created_at = at + timedelta(seconds=number)
+                place = (number, (number + 1) // 2, (number + 1) % 2, 0)
+                copy.write_row((message_id, session_id, *place, role, content, "completed", 50, created_at))
+                split.append((session_id, message_id, owner, role, created_at, vector_of(content)))
+    with connection.cursor().copy(_COPY_WORDS) as copy:
+        for row in split:
+            copy.write_row(row)
+
+
+def _as_superuser(superuser_url: str, database: str) -> str:
+    return superuser_url.rpartition("/")[0] + f"/{database}"
+
+
+# What it costs. --------------------------------------------------------------------------------
+
+
+def _costs(superuser_url: str, database: str, messages: int) -> dict[str, float]:
+    """Bytes of the index per message, and milliseconds for storing one, with the index and without it (medians)."""
+    costs: dict[str, float] = {}
+    with psycopg.connect(_as_superuser(superuser_url, database), autocommit=True) as connection:
+        for name, size in (
+            ("messages", "pg_total_relation_size('messages')"),
+            ("words", "pg_total_relation_size('message_words')"),
+            ("words, the inverted index alone", "pg_relation_size('message_words_words')"),
+        ):
+            row = connection.execute(f"SELECT {size}".encode()).fetchone()
+            assert row is not None
+            costs[f"bytes per message: {name}"] = round(row[0] / messages)
+        connection.execute(
+            "INSERT INTO sessions (id, owner_id, status, config, created_at, updated_at, event_seq_ceiling)"
+            " VALUES ('stored', 'writer', 'ACTIVE', '{}', now(), now(), 0)"
+        )
+        number = 0
+        for mode, name in (("replica", "without the index"), ("origin", "with it")):
+            connection.execute(f"SET session_replication_role = {mode}".encode())
+            took: list[float] = []
+            for content in contents(_STORES):
+                number += 1
+                began = time.perf_counter()
+                words = vector_of(content) if mode == "origin" else None
+                split = time.perf_counter()
+                connection.execute(_STORED, {"id": new_id(), "number": number, "content": content, "words": words})
+                took.append((time.perf_counter() - began) * 1e3)
+                if mode == "origin":
+                    costs["ms: splitting"] = costs.get("ms: splitting", 0.0) + (split - began) * 1e3 / _STORES
+            costs[f"ms: storing {name}"] = percentile(took, 0.5)
+    for name, value in costs.items():
+        costs[name] = round(value, 3)
+        _say(f"{name:<50}{costs[name]:>9}")
+    return costs
 
 
 def _say(text: str) -> None:

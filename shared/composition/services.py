@@ -35,7 +35,7 @@ from shared.sessions.history.bookmarks import BookmarkService
 from shared.sessions.history.export import LAYOUTS, ExportService
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
-from shared.sessions.history.search import SearchService
+from shared.sessions.history.search import SearchBackfill, SearchService
 from shared.sessions.life.branches import BranchService
 from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.life.forks import ForkService
@@ -315,6 +315,12 @@ class Services(Stores):
         from shared.adapters.postgres.history.search import PostgresSearch
 
         return SearchService(PostgresSearch(self.pool))
+
+    @cached_property
+    def search_backfill(self) -> SearchBackfill:
+        from shared.adapters.postgres.history.backfill import PostgresSearchBackfill
+
+        return PostgresSearchBackfill(self.pool)
 
     @cached_property
     def bookmarks(self) -> BookmarkService:

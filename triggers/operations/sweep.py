@@ -41,6 +41,8 @@ _NOTICE_KEPT = timedelta(hours=12)
 """Longer than a webhook is retried: `MAX_NOTIFY_TRIES`."""
 _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
+_SPLIT_BATCHES, _SPLIT_AT_ONCE = 10, 100
+"""Messages of an older version that one run splits for the search: a million take four hours."""
 
 
 @bp.timer_trigger(arg_name="timer", schedule="*/15 * * * * *")
@@ -101,6 +103,7 @@ class Run:
             self._erasures,
             self._loose_blobs,
             self._idempotency_keys,
+            self._old_search_rows,
         ):
             name = part.__name__.strip("_")
             with _alone("%s failed; the next run tries again", name):
@@ -258,3 +261,13 @@ class Run:
 
     async def _idempotency_keys(self) -> None:
         await self.app.session_rows.forget_idempotency_keys(before=self.now - _KEYS_KEPT)
+
+    async def _old_search_rows(self) -> None:
+        split = 0
+        for _ in range(_SPLIT_BATCHES):
+            moved = await self.app.search_backfill.split(limit=_SPLIT_AT_ONCE)
+            split += moved
+            if moved < _SPLIT_AT_ONCE:
+                break
+        if split:
+            log.info("split %d messages of an older version into words", split)

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -21,6 +21,7 @@ from shared.adapters.postgres.outage import OutageWatch, Use
 from shared.errors import ErrorCode, InvalidInput, Transient
 
 type Connection = AsyncConnection[DictRow]
+type Cursor = AsyncCursor[DictRow]
 type Row = Mapping[str, Any]
 
 _MAX_LIFETIME_S = 3600.0

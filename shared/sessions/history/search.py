@@ -15,7 +15,8 @@ from pydantic import Field
 
 from shared.errors import ErrorCode, InvalidInput
 from shared.principal import Principal
-from shared.sessions.history.query import Term, parse_query, snippet_of
+from shared.sessions.history.query import Term, parse_query
+from shared.sessions.history.snippets import Highlighter
 from shared.sessions.models import MessageRole, Value
 from shared.sessions.records.pages import Page
 
@@ -38,7 +39,9 @@ class SearchHit(Value):
     turn_id: str | None
     role: MessageRole
     created_at: datetime
-    rank: float = Field(description="Relevance, from 0; comparable only within one search")
+    rank: float = Field(
+        description="Relevance, from 0, and from 1 for an exact match; comparable only within one search"
+    )
     snippet: str = Field(description="The part around the first hit; plain text")
     highlights: list[Highlight] = Field(description="Where the hits are in `snippet`, counted in code points")
 
@@ -53,7 +56,8 @@ class SearchFilter:
 
 @dataclass(frozen=True, slots=True)
 class FoundMessage:
-    """A match as stored. rank: an integer, so that a cursor holds it exactly; content: the indexed part."""
+    """A match as stored. rank: in billionths, so that a cursor holds it exactly. content: the indexed part. is_cut: it
+    has more words than the index has places for, so whether phrases occur in it is not certain."""
 
     rank: int
     message_id: str
@@ -63,12 +67,22 @@ class FoundMessage:
     role: MessageRole
     created_at: datetime
     content: str
+    is_cut: bool = False
 
 
 class SearchRepository(Protocol):
     async def search(self, user_id: str, terms: Sequence[Term], wanted: SearchFilter, page: Page) -> list[FoundMessage]:
         """Messages that match all terms and that the user may read, best first; one more than `page.limit` when there
-        are more."""
+        are more. Those that match in the exact spelling are before those that match folded or in part."""
+        ...
+
+
+class SearchBackfill(Protocol):
+    async def split(self, *, limit: int) -> int:
+        """Split at most `limit` messages that an older version indexed into words; returns how many there were.
+
+        Idempotent and safe beside others that do the same. Raises Transient.
+        """
         ...
 
 
@@ -83,7 +97,8 @@ class SearchService:
     ) -> tuple[list[SearchHit], str | None]:
         """Hits and the next cursor; no message is on two pages. Raises InvalidInput(VALIDATION_ERROR).
 
-        question: words, "phrases in quotes" and prefix*; all must occur. A query without any word finds nothing.
+        question: words, "phrases in quotes" and prefix*; all must occur. A query without any word finds nothing. A page
+        may have fewer hits than `page.limit` although there are more.
         """
         if len(question) > MAX_QUERY_CHARS:
             raise InvalidInput(
@@ -96,11 +111,13 @@ class SearchService:
             return [], None
         found = await self._rows.search(principal.user_id, terms, wanted, page)
         found, cursor = page.cut(found, lambda message: (message.rank, message.message_id))
-        return [_hit(message, terms) for message in found], cursor
+        highlighter = Highlighter(terms)
+        sure = (message for message in found if not message.is_cut or highlighter.has_all(message.content))
+        return [_hit(message, highlighter) for message in sure], cursor
 
 
-def _hit(found: FoundMessage, terms: Sequence[Term]) -> SearchHit:
-    snippet = snippet_of(found.content, terms)
+def _hit(found: FoundMessage, highlighter: Highlighter) -> SearchHit:
+    snippet = highlighter.snippet(found.content)
     return SearchHit(
         message_id=found.message_id,
         session_id=found.session_id,

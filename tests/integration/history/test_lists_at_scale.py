@@ -41,8 +41,9 @@ WITH made AS (
     SELECT 't' || id, id, 1, 'm' || id, owner_id, 'completed', '{}', created_at, created_at, created_at FROM made
 ), written AS (
     INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tokens,
-                          created_at)
-    SELECT 'm' || id, id, 't' || id, 1, 1, 0, 0, 'user', 'the budget of ' || owner_id, 'completed', 4, created_at
+                          created_at, words)
+    SELECT 'm' || id, id, 't' || id, 1, 1, 0, 0, 'user', 'the budget of ' || owner_id, 'completed', 4, created_at,
+           array_to_tsvector(ARRAY['the', 'budget', 'of', owner_id])
     FROM made
 ), called AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,

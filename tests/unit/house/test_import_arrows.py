@@ -93,7 +93,7 @@ ARROWS = {
         "rows": "pool",
         "agents": "pool queries rows",
         "sessions": "listing pool queries rows",
-        "turns": "listing pool queries rows sessions",
+        "turns": "history listing pool queries rows sessions",
         "branches": "pool queries rows sessions turns",
     },
     "shared.adapters.models": {

@@ -90,6 +90,7 @@ class App:
         )
         self.subscriptions = SimpleNamespace(ended=self._store("subscriptions", []))
         self.loose_blobs = SimpleNamespace(sweep=self._store("blobs", 0))
+        self.search_backfill = SimpleNamespace(split=self._store("old_search_rows", 0))
         self.session_rows = SimpleNamespace(
             unsettled_holds=self._store("holds", []), forget_idempotency_keys=self._store("keys", None)
         )
@@ -162,6 +163,7 @@ PARTS = [
     "cut_erasures",
     "blobs",
     "keys",
+    "old_search_rows",
 ]
 
 

@@ -1506,7 +1506,7 @@ export interface components {
             message_id: string;
             /**
              * Rank
-             * @description Relevance, from 0; comparable only within one search
+             * @description Relevance, from 0, and from 1 for an exact match; comparable only within one search
              */
             rank: number;
             role: components["schemas"]["MessageRole"];

@@ -1,4 +1,4 @@
-"""Full-text search in PostgreSQL; the index and what counts as a word are in `sql/migrations/0002_history.sql`.
+"""Full-text search in PostgreSQL. What is indexed is in `lexemes.py`, where in `sql/migrations/0032_search_words.sql`.
 
 Implements `SearchRepository`.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from shared.adapters.postgres.pool import PostgresPool, Row
+from shared.adapters.postgres.history.lexemes import CUT, INDEXED_CHARS, question_of
+from shared.adapters.postgres.pool import Cursor, PostgresPool, Row
 from shared.adapters.postgres.queries import load_queries
 from shared.sessions.history.query import Term
 from shared.sessions.history.search import FoundMessage, SearchFilter
@@ -19,8 +20,8 @@ _Q = load_queries("history/search")
 
 _RANKED = 300
 """How many matches, the newest ones, are ranked at most: older ones show when the time is narrowed."""
-_INDEXED_CHARS = 100_000
-"""Of a message; the same bound as in the migration."""
+_EXACT_RANK = 1_000_000_000
+"""Added to the rank of an exact match; `ts_rank` is below 1, and counted in billionths."""
 _TIMEOUT_MS = 5_000
 """A question that takes longer is given up (DATABASE_ERROR): one caller's must not hold up everybody's."""
 
@@ -33,9 +34,13 @@ class PostgresSearch:
 
     async def search(self, user_id: str, terms: Sequence[Term], wanted: SearchFilter, page: Page) -> list[FoundMessage]:
         """Best first, one more than `page.limit` when there are more."""
+        question = question_of(terms)
         after_rank, after_id = page.after or (None, None)
         parameters: dict[str, Any] = {
             "user_id": user_id,
+            "exact": question.exact,
+            "exact_rank": _EXACT_RANK,
+            "cut": CUT,
             "terms": [term.text for term in terms],
             "prefixes": [term.is_prefix for term in terms],
             "session_id": wanted.session_id,
@@ -46,14 +51,35 @@ class PostgresSearch:
             "after_id": after_id,
             "limit": page.limit + 1,
             "ranked": _RANKED,
-            "chars": _INDEXED_CHARS,
+            "chars": INDEXED_CHARS,
         }
-        query = _Q["search_everywhere" if wanted.session_id is None else "search_session"]
+        where = "everywhere" if wanted.session_id is None else "session"
         async with self._pool.pipelined() as connection:
-            await connection.execute(_Q["bounded"], {"timeout_ms": str(_TIMEOUT_MS)})
-            # Not prepared: which index is right depends on how common the words are, so each question has its own plan.
-            cursor = await connection.execute(query, parameters, prepare=False, binary=True)
-            return [_found(row) for row in await cursor.fetchall()]
+
+            async def ask(query: str, asked: str | None = None) -> Cursor:
+                # Not prepared: which index is right depends on how common the words are, so each question has its own
+                # plan.
+                return await connection.execute(
+                    _Q[f"{query}_{where}"], parameters | {"asked": asked}, prepare=False, binary=True
+                )
+
+            begun = await connection.execute(_Q["begin"], {"timeout_ms": str(_TIMEOUT_MS)}, binary=True)
+            cursor = await ask("search", question.loose or question.exact)
+            rows = await cursor.fetchall()
+            may_be_exact = after_rank is None or after_rank >= _EXACT_RANK
+            is_bounded = rows[0]["found"] >= _RANKED if rows else after_rank is not None
+            if question.loose and may_be_exact and is_bounded:
+                # Loose matches include the exact ones, but the bound may have left some out.
+                rows += await (await ask("search", question.exact)).fetchall()
+            first = await begun.fetchone()
+            if first is None or first["has_old"]:
+                rows += await (await ask("old")).fetchall()
+        best = sorted({row["id"]: _found(row) for row in rows}.values(), key=_rank_and_id, reverse=True)
+        return best[: page.limit + 1]
+
+
+def _rank_and_id(message: FoundMessage) -> tuple[int, str]:
+    return message.rank, message.message_id
 
 
 def _found(row: Row) -> FoundMessage:
@@ -66,4 +92,5 @@ def _found(row: Row) -> FoundMessage:
         role=MessageRole(row["role"]),
         created_at=row["created_at"],
         content=row["content"],
+        is_cut=row["is_cut"],
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
+from shared.adapters.postgres.history.lexemes import vector_of
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target, turn_error
@@ -152,6 +153,7 @@ class PostgresSteps:
                 "message_id": result.message_id,
                 "attempt": result.attempt,
                 "content": result.content,
+                "words": vector_of(result.content),
                 "status": result.status.value,
                 "provider_calls": json(provider_calls or None),
                 "calls": json(calls),

@@ -246,7 +246,7 @@ WITH session AS (
     UPDATE messages
     SET content = %(content)s, status = %(status)s, calls = %(provider_calls)s, tokens = %(tokens)s,
         sources = %(sources)s, authors = %(authors)s, finish_reason = %(finish_reason)s, reasoning = %(reasoning)s, kept = %(kept)s,
-        output = %(output)s
+        output = %(output)s, words = %(words)s::tsvector
     FROM session
     WHERE messages.id = %(message_id)s AND messages.status = 'streaming' AND attempt = %(attempt)s
     RETURNING messages.id, session_id, turn_id, step

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from shared.adapters.postgres.history.lexemes import vector_of
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target
@@ -53,6 +54,7 @@ class PostgresToolCalls:
                 "error_code": result.error_code,
                 "message_id": result.message_id,
                 "content": result.content,
+                "words": vector_of(result.content),
                 "tokens": result.tokens,
                 "now": result.ended_at,
             },

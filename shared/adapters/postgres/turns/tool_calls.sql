@@ -49,9 +49,10 @@ WITH session AS (
     RETURNING id, session_id, turn_id, step, ordinal, provider_call_id
 )
 INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
-                      tool_call_id, tokens, created_at)
+                      tool_call_id, tokens, created_at, words)
 SELECT %(message_id)s, call.session_id, call.turn_id, session.last_message_number, turns.branch, turns.number, call.step,
-       call.ordinal + 1, 'tool', %(content)s, 'completed', call.provider_call_id, %(tokens)s, %(now)s
+       call.ordinal + 1, 'tool', %(content)s, 'completed', call.provider_call_id, %(tokens)s, %(now)s,
+       %(words)s::tsvector
 FROM call JOIN turns ON turns.id = call.turn_id, session
 RETURNING id
 

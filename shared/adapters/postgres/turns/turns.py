@@ -14,6 +14,7 @@ from typing import Any
 
 from psycopg.errors import UniqueViolation
 
+from shared.adapters.postgres.history.lexemes import vector_of
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import (
@@ -95,6 +96,7 @@ class PostgresTurns:
             "user_id": user_id,
             "plan": json(plan.stored()),
             "content": message.content,
+            "words": vector_of(message.content),
             "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
             "note": note,
             "tokens": tokens,

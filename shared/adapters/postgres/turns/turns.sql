@@ -28,9 +28,9 @@ WITH session AS (
     FROM session
 )
 INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status, tokens,
-                      created_at, attachments, attachment_note, author)
+                      created_at, attachments, attachment_note, author, words)
 SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
-       %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(user_id)s
+       %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(user_id)s, %(words)s::tsvector
 FROM session
 
 -- name: insert_user_turn_if_free
@@ -60,9 +60,9 @@ WITH session AS (
     FROM session
 ), message AS (
     INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
-                          tokens, created_at, attachments, attachment_note, author)
+                          tokens, created_at, attachments, attachment_note, author, words)
     SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
-           %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(user_id)s
+           %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(user_id)s, %(words)s::tsvector
     FROM session
 )
 SELECT session.event_seq_floor, session.event_seq_ceiling, session.incarnation, session.active_branch,

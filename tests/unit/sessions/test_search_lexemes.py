@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.adapters.postgres.history.lexemes import CUT, question_of, vector_of
+from shared.sessions.history.query import parse_query
+
+MAX_VECTOR_BYTES = 1 << 20
+
+
+def test_a_folded_spelling_stands_beside_the_exact_one_at_the_same_position() -> None:
+    assert vector_of("le café noir") == "'le':1 'café':2 '~cafe':2 'noir':3"
+
+
+def test_a_run_is_stored_as_overlapping_pairs_and_a_korean_word_whole_and_in_pairs() -> None:
+    assert vector_of("東京都") == "'東京':1 '京都':2 '都':3"
+    assert vector_of("ที่นี่") == "'ที่+นี่':1 'นี่':2"
+    assert vector_of("회의가 x") == "'회의가':1 '~회의':1 '~의가':1 '~가':1 'x':2"
+
+
+def test_an_empty_message_is_not_indexed() -> None:
+    assert vector_of("") is None
+    assert vector_of("?!") == ""
+
+
+def test_an_exact_question_asks_for_what_was_typed_and_a_loose_one_for_its_spellings() -> None:
+    question = question_of(parse_query("café"))
+    assert question.exact == "('café')"
+    assert question.loose is not None
+    assert set(re.findall("'([^']*)'", question.loose)) == {"café", "cafe", "~cafe"}
+    assert question_of(parse_query("東京")).loose is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "字" * 100_000,
+        "".join(map(chr, range(0x4E00, 0x4E00 + 20_000))) * 5,
+        " ".join(f"{number:x}ž" for number in range(40_000))[:100_000],
+        "ﷺ" * 100_000,
+        "가" * 100_000,
+        "e\u0301" * 50_000,
+        " ".join("가나다라"[number % 4] * 30 for number in range(4_000)),
+    ],
+)
+def test_the_longest_text_stays_below_what_a_tsvector_holds_and_says_that_it_was_cut(content: str) -> None:
+    vector = vector_of(content)
+    assert vector is not None
+    lexemes = dict(part.rsplit(":", 1) for part in vector.split(" ") if part != CUT)
+    assert (
+        sum(len(lexeme.encode()) + 2 * positions.count(",") for lexeme, positions in lexemes.items()) < MAX_VECTOR_BYTES
+    )
+    assert max(positions.count(",") for positions in lexemes.values()) < 256
+    assert all(len(lexeme.encode()) < 2_046 for lexeme in lexemes)
+
+
+@given(st.text(max_size=200))
+def test_no_text_can_be_syntax(text: str) -> None:
+    assert re.fullmatch(r"(?:'[^'\\\s]+'(?::\d+(?:,\d+)*)?(?: |$))*", vector_of(text) or "")
+    terms = parse_query(text)
+    if terms:
+        question = question_of(terms)
+        for asked in (question.exact, question.loose or ""):
+            assert re.fullmatch(r"(?:'[^'\\\s]+'(?::\*)?|[()&| ]|<\d+>)*", asked)
