@@ -44,6 +44,13 @@ class Listing:
         if all(value is not None for value in values.values()):
             self._narrow(sql.SQL(condition), values)
 
+    def containing(self, column: tuple[str, str], text: str | None) -> None:
+        """Only rows whose column has this text in it, in any case."""
+        if text is not None:
+            # Whatever the locale of the database is: in "C", `lower` knows the letters of ASCII alone.
+            condition = sql.SQL("position(lower({} COLLATE pg_c_utf8) IN lower({} COLLATE pg_c_utf8)) > 0")
+            self._narrow(condition.format(sql.Placeholder("q"), sql.Identifier(*column)), {"q": text})
+
     def _narrow(self, condition: sql.Composable, values: dict[str, Any]) -> None:
         self._narrowed.append(sql.SQL(" AND ") + condition)
         self.parameters |= values

@@ -288,6 +288,13 @@ class TestLists:
         assert await self._walk(stores, owner, SessionFilter(status=SessionStatus.ENDED)) == []
         assert len(await self._walk(stores, owner, SessionFilter(agent_id="assistant"))) == 2
 
+    @pytest.mark.parametrize("q", ["ÖSTERREICH", "österreich", "ΚΌΣΜΕ", "привет"])
+    async def test_a_name_is_found_by_a_part_of_it_in_any_case_of_any_script(self, stores: Stores, q: str) -> None:
+        owner = new_id()
+        wanted = await stores.session(owner=owner, name="Österreich, Καλημέρα κόσμε, ПРИВЕТ")
+        await stores.session(owner=owner, name="Osterei")
+        assert await self._walk(stores, owner, SessionFilter(q=q)) == [wanted.id]
+
     async def test_a_list_holds_what_is_shared_with_the_caller_and_no_more(self, stores: Stores) -> None:
         user = new_id()
         shared = await stores.session()

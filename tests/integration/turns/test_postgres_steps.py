@@ -333,6 +333,12 @@ class TestHistory:
         assert len(await contents(MessageFilter(until=middle))) == 2
         assert await contents(MessageFilter(since=utc_now() + timedelta(hours=1))) == []
 
+    async def test_a_text_is_found_in_any_case_of_any_script(self, stores: Stores) -> None:
+        session_id = await self._session(stores, 1)
+        await stores.post(session_id, "Grüße aus ÖSTERREICH", concurrency=Concurrency.ENQUEUE)
+        for q, count in (("GRÜßE aus öster", 1), ("grüsse", 0)):
+            assert len(await stores.turns.list_messages(session_id, MessageFilter(q=q), Page())) == count
+
 
 async def test_content_comes_back_byte_for_byte(stores: Stores) -> None:
     posted = await stores.turn()

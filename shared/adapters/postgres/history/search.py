@@ -66,10 +66,12 @@ class PostgresSearch:
             begun = await connection.execute(_Q["begin"], {"timeout_ms": str(_TIMEOUT_MS)}, binary=True)
             cursor = await ask("search", question.loose or question.exact)
             rows = await cursor.fetchall()
-            may_be_exact = after_rank is None or after_rank >= _EXACT_RANK
             is_bounded = rows[0]["found"] >= _RANKED if rows else after_rank is not None
-            if question.loose and may_be_exact and is_bounded:
-                # Loose matches include the exact ones, but the bound may have left some out.
+            is_exact = len(rows) > page.limit and rows[-1]["rank"] >= _EXACT_RANK
+            is_loose = after_rank is not None and after_rank < _EXACT_RANK
+            if question.loose and is_bounded and not is_exact and not is_loose:
+                # Where loose matches begin in the order. They include the exact ones, of which the bound may have left
+                # some out.
                 rows += await (await ask("search", question.exact)).fetchall()
             first = await begun.fetchone()
             if first is None or first["has_old"]:

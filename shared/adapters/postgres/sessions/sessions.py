@@ -170,7 +170,7 @@ class PostgresSessions:
         listing.where("s.status = %(status)s", status=wanted.status)
         listing.where("s.tags @> ARRAY[%(tag)s]::text[]", tag=wanted.tag)
         listing.where("s.agent_id = %(agent_id)s", agent_id=wanted.agent_id)
-        listing.where("position(lower(%(q)s) IN lower(s.name)) > 0", q=wanted.q)
+        listing.containing(("s", "name"), wanted.q)
         query = _LIST_SQL.format(narrowed=listing.conditions, ordered=listing.order)
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query, {"user_id": user_id, **listing.parameters})

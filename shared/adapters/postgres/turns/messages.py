@@ -70,7 +70,7 @@ async def list_messages(
     listing.where("m.turn_id = %(turn_id)s", turn_id=wanted.turn_id)
     listing.where("m.created_at >= %(since)s", since=wanted.since)
     listing.where("m.created_at < %(until)s", until=wanted.until)
-    listing.where("position(lower(%(q)s) IN lower(m.content)) > 0", q=wanted.q)
+    listing.containing(("m", "content"), wanted.q)
     parameters = {"session_id": session_id, **listing.parameters}
     cursor = await connection.execute(
         query.format(columns=_COLUMNS, narrowed=listing.conditions, ordered=listing.order), parameters
