@@ -33,6 +33,10 @@ _SEARCHES = {
     "search, heavy user: a word": "the user with 300,000: a word",
     "search, heavy user: a phrase": "… a phrase of two of the 30 commonest words",
     "search, heavy user: a prefix": "… a prefix",
+    "search, heavy user: a word whose accents are left out": "… a word whose accents are left out",
+    "search, heavy user: a Chinese word": "… a Chinese word",
+    "search, heavy user: a Thai word": "… a Thai word",
+    "search, heavy user: a Korean word without its particle": "… a Korean word without its particle",
     "search in one session of 10,000": "in one session of 10,000 messages",
     "a page of history (50 of 10,000)": "a page of history, anywhere in those 10,000",
 }
