@@ -14,8 +14,10 @@ from shared.adapters.sql.migrate import migrate, migrations
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.history.search import SearchFilter, SearchService
+from shared.sessions.models import TurnStatus
 from shared.sessions.records.pages import Page
-from tests.integration.domain import Stores
+from shared.sessions.records.turns import CutAnswer
+from tests.integration.domain import Stores, utc_now
 from tests.support.servers import fresh_database
 
 pytestmark = pytest.mark.integration
@@ -141,15 +143,22 @@ async def test_a_message_that_is_changed_or_deleted_meanwhile_is_found_as_it_is(
 async def test_words_are_only_on_their_way_in_a_message(stores: Stores) -> None:
     posted = await stores.turn()
     await stores.answer(posted.turn.id, content="an answer")
-    kept = b"SELECT count(*) FROM messages WHERE words IS NOT NULL"
-    assert await stores.value(kept) == 0
-    assert await stores.value(b"SELECT count(*) FROM message_words WHERE words @@ 'answer'") >= 1
-    assert (
-        await stores.value(
-            b"SELECT count(*) FROM message_search_old WHERE session_id = %(s)s", s=posted.turn.session_id
-        )
-        == 0
-    )
+    session_id = posted.turn.session_id
+    for query, count in (
+        (b"SELECT count(*) FROM messages WHERE session_id = %(s)s AND words IS NOT NULL", 0),
+        (b"SELECT count(*) FROM message_words WHERE session_id = %(s)s", 2),
+        (b"SELECT count(*) FROM message_search_old WHERE session_id = %(s)s", 0),
+    ):
+        assert await stores.value(query, s=session_id) == count
+
+
+async def test_what_was_streamed_of_an_answer_that_is_cut_is_found(stores: Stores) -> None:
+    posted = await stores.turn()
+    await stores.started(posted.turn.id)
+    answer = CutAnswer(content="die Straße", reasoning="", tokens=3)
+    await stores.turns.finish(posted.turn.id, status=TurnStatus.CANCELLED, error=None, now=utc_now(), answer=answer)
+    count = b"SELECT count(*) FROM message_words WHERE session_id = %(s)s AND words @@ %(q)s::tsquery"
+    assert await stores.value(count, s=posted.turn.session_id, q="'~strasse'") == 1
 
 
 def test_the_migration_keeps_what_was_indexed_and_the_version_before_goes_on_searching(

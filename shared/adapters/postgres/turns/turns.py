@@ -225,6 +225,7 @@ class PostgresTurns:
             "now": now,
             "day": usage_day(now),
             "content": answer.content if answer else None,
+            "words": vector_of(answer.content) if answer else None,
             "reasoning": answer.reasoning or None if answer else None,
             "tokens": answer.tokens if answer else None,
             "sources": [FILES, PEOPLE] if answer else None,

@@ -148,7 +148,8 @@ WHERE m.turn_id = %(turn_id)s AND m.status = 'streaming'
 UPDATE messages
 SET status = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled' ELSE 'failed' END,
     finish_reason = CASE WHEN %(status)s = 'cancelled' THEN 'cancelled' END,
-    content = coalesce(%(content)s, content), reasoning = coalesce(%(reasoning)s, reasoning),
+    content = coalesce(%(content)s, content), words = %(words)s::tsvector,
+    reasoning = coalesce(%(reasoning)s, reasoning),
     tokens = coalesce(%(tokens)s, tokens), sources = coalesce(%(sources)s, sources)
 WHERE turn_id = %(turn_id)s AND status = 'streaming'
 
