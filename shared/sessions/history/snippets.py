@@ -16,6 +16,7 @@ from shared.sessions.history.query import Term
 from shared.sessions.history.words import (
     IGNORED,
     KINDS,
+    LONGEST_HANGUL,
     ZERO_WIDTH_JOINER,
     Piece,
     Script,
@@ -67,8 +68,8 @@ _SPACES = re.compile(r"\s+")
 _REST_OF_WORD = re.compile("[LMV]*")
 _REST_OF_CLUSTER = re.compile("[MV]*")
 _HANGUL = "[\u1100-\u11ff\uac00-\ud7ff]"
-_SHORT_GAP = r"[\W_]{0,40}"  # bounded, so that the cost stays linear in a text full of punctuation
-_GAP = r"[\W_]{1,40}"
+_SHORT_GAP = r"[\W_]{0,40}?"  # bounded, so that the cost stays linear in a text full of punctuation
+_GAP = r"[\W_]{1,40}?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +97,16 @@ class Highlighter:
     def snippet(self, content: str) -> Snippet:
         """The part of a text around the first hit, on one line, with the positions of all hits in it."""
         text = _on_few_lines(content)
-        start = _between_words(text, max(0, self._first(text) - _LEAD_CHARS), forward=True)
+        first = self._first(text)
+        start = _between_words(text, max(0, first[0] - _LEAD_CHARS), forward=True)
         end = _between_words(text, start + SNIPPET_CHARS, forward=False)
         before, after = "… " if start else "", " …" if end < len(text) else ""
         # With what stands around it, by which a part of a word is told from a whole one.
         around = _character_start(text, max(0, start - _WORD_EDGE_CHARS))
-        spans = sorted(
-            (a + around - start + len(before), b + around - start + len(before))
-            for a, b in self._hits(text[around : end + _WORD_EDGE_CHARS])
-            if start <= a + around and b + around <= end
-        )
+        hits = [(a + around, b + around) for a, b in self._hits(text[around : end + _WORD_EDGE_CHARS])]
+        # The first one may be longer than the part that is shown.
+        shown = [hit for hit in hits if start <= hit[0] and hit[1] <= end] or [(first[0], min(first[1], end))]
+        spans = sorted((a - start + len(before), b - start + len(before)) for a, b in shown if a < b)
         return Snippet(f"{before}{text[start:end]}{after}".replace("\n", " "), _merged(spans))
 
     def has_all(self, content: str) -> bool:
@@ -118,13 +119,14 @@ class Highlighter:
                 break
         return not missing
 
-    def _first(self, text: str) -> int:
-        """Where the first hit begins; 0 without any."""
+    def _first(self, text: str) -> tuple[int, int]:
+        """(start, end) of the first hit; (0, 0) without any."""
         for start, part in _slices(text):
             spelling = Spelling(folded(exact(part)))
             if any(needle.find(spelling, 0) for needle in self._needles) and (hits := self._hits(part)):
-                return start + min(hits)[0]
-        return 0
+                first = min(hits)
+                return start + first[0], start + first[1]
+        return 0, 0
 
     def _hits(self, text: str) -> list[tuple[int, int]]:
         """(start, end) of every hit in a text, in whole characters. Those of different terms may overlap."""
@@ -146,7 +148,9 @@ class _Needle:
     def __init__(self, words: Sequence[Piece], is_prefix: bool) -> None:
         pattern = re.escape(folded(words[0].text))
         for piece, following in pairwise(words):
-            pattern += _between(piece, following) + re.escape(folded(following.text))
+            # Atomic: the first place where the next word stands is the only one, so a text without the phrase is left
+            # after one look, however often its words are repeated.
+            pattern += f"(?>{_between(piece, following)}{re.escape(folded(following.text))})"
         self._pattern = re.compile(pattern)
         self._begins_word = words[0].script is Script.SPACED
         self._rest = {Script.SPACED: _REST_OF_WORD, Script.UNSPACED: _REST_OF_CLUSTER}.get(words[-1].script)
@@ -176,11 +180,12 @@ def _on_few_lines(content: str) -> str:
 
 def _between(piece: Piece, following: Piece) -> str:
     """What may stand between two pieces of a phrase: gaps, and the rest of a Korean word."""
-    are_words = piece.script is Script.SPACED and following.script is Script.SPACED
+    hangul = [one.script is Script.HANGUL for one in (piece, following)]
+    if all(hangul) and len(piece.text) == LONGEST_HANGUL:
+        return ""  # parts of one endless word
+    are_words = all(hangul) or (piece.script is Script.SPACED and following.script is Script.SPACED)
     gap = _GAP if are_words else _SHORT_GAP
-    if piece.script is Script.HANGUL:
-        gap = f"{_HANGUL}*{gap}"
-    return f"{gap}{_HANGUL}*" if following.script is Script.HANGUL else gap
+    return f"{f'{_HANGUL}*+' if hangul[0] else ''}{gap}{f'{_HANGUL}{{0,{LONGEST_HANGUL}}}?' if hangul[1] else ''}"
 
 
 def _slices(text: str) -> Iterator[tuple[int, str]]:

@@ -67,7 +67,9 @@ def kinds_of(text: str) -> str:
     return "".join(map(KINDS.__getitem__, text))
 
 
-_PIECE = re.compile("(?P<run>U[UMV]*)|(?P<hangul>H{1,32})|(?P<word>L[LMV]*)")
+LONGEST_HANGUL = 32
+"""Syllables of a Korean word; a longer one counts as several."""
+_PIECE = re.compile(f"(?P<run>U[UMV]*)|(?P<hangul>H{{1,{LONGEST_HANGUL}}})|(?P<word>L[LMV]*)")
 _CLUSTER = re.compile("U(?:VU|[MV])*")
 _LONGEST_WORD = 255
 """Characters by which words are told apart; a lexeme may have 2,046 bytes."""

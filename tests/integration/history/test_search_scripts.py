@@ -174,3 +174,15 @@ class TestLongTexts:
         owner, _ = await _said(stores, content)
         assert await _find(search, owner, '"needle of gold"') == []
         assert len(await _find(search, owner, "needle gold")) == 1
+
+    @pytest.mark.parametrize(
+        "sentence",
+        ["我们讨论了这个项目的进展情况", "การประชุมพรุ่งนี้เวลาเก้าโมงเช้า", "내일회의가서울에서있습니다", "Straße café "],
+    )
+    async def test_the_longest_question_is_answered(self, stores: Stores, search: SearchService, sentence: str) -> None:
+        longest = (sentence * 50)[:498]
+        owner, _ = await _said(stores, f"x {longest} y", f"x {longest[:400]} y")
+        for question in (f'"{longest}"', longest[:500]):
+            hits = await _find(search, owner, question)
+            assert hits[0].highlights
+            assert hits[0].snippet.startswith("x ")

@@ -84,6 +84,15 @@ def test_any_text_and_question_make_a_bounded_snippet_with_hits_apart_and_in_it(
         end_before = end
 
 
+@pytest.mark.parametrize("word", ["가", "가가", "🎉", "a", "é", "字", "ที่", "가a", "字🎉"])
+@pytest.mark.parametrize("between", [" ", "", " . "])
+def test_a_phrase_that_repeats_one_word_is_looked_up_once_in_a_text_that_repeats_it(word: str, between: str) -> None:
+    # With backtracking over every choice, one of these would run for years.
+    phrase = parse_query(f'"{" ".join([word] * 15)} end"')
+    text = f"{(word * 20 + between) * 30} {(word + between) * 300}"
+    assert not has_all(text, phrase)
+
+
 _TRICKY = "aeoßÆ京ガｶﾞกำุ่ที\u0301\u0308\u200b\u200d\u05b0שאأ한ᄒ\u1161\u11ab🎉👨🏽🇨\u094dक \n.ﷺ"
 
 
