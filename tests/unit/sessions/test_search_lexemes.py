@@ -14,13 +14,13 @@ MAX_VECTOR_BYTES = 1 << 20
 
 
 def test_a_folded_spelling_stands_beside_the_exact_one_at_the_same_position() -> None:
-    assert vector_of("le café noir") == "'le':1 'café':2 '~cafe':2 'noir':3"
+    assert vector_of("le café noir") == "'le':1 'café':2 '~cafe':2 'noir':3 '~'"
 
 
 def test_a_run_is_stored_as_overlapping_pairs_and_a_korean_word_whole_and_in_pairs() -> None:
     assert vector_of("東京都") == "'東京':1 '京都':2 '都':3"
     assert vector_of("ที่นี่") == "'ที่+นี่':1 'นี่':2"
-    assert vector_of("회의가 x") == "'회의가':1 '~회의':1 '~의가':1 '~가':1 'x':2"
+    assert vector_of("회의가 x") == "'회의가':1 '~회의':1 '~의가':1 '~가':1 'x':2 '~'"
 
 
 def test_an_empty_message_is_not_indexed() -> None:
@@ -44,14 +44,14 @@ def test_an_exact_question_asks_for_what_was_typed_and_a_loose_one_for_its_spell
         " ".join(f"{number:x}ž" for number in range(40_000))[:100_000],
         "ﷺ" * 100_000,
         "가" * 100_000,
-        "e\u0301" * 50_000,
         " ".join("가나다라"[number % 4] * 30 for number in range(4_000)),
     ],
 )
 def test_the_longest_text_stays_below_what_a_tsvector_holds_and_says_that_it_was_cut(content: str) -> None:
     vector = vector_of(content)
     assert vector is not None
-    lexemes = dict(part.rsplit(":", 1) for part in vector.split(" ") if part != CUT)
+    assert vector.endswith(f" '~' {CUT}")
+    lexemes = dict(part.rsplit(":", 1) for part in vector.split(" ") if ":" in part)
     assert (
         sum(len(lexeme.encode()) + 2 * positions.count(",") for lexeme, positions in lexemes.items()) < MAX_VECTOR_BYTES
     )

@@ -5,7 +5,8 @@
     Korean word         whole; `~` with each syllable and the next one, and with the last one alone
 
 A lexeme with `~` is thus a loose match, one without it an exact one. Every word, Korean word and cluster takes one
-position. `~` alone marks a text that has more of them than a `tsvector` keeps.
+position. `~` alone marks a text that has any loose match or is cut, `~~` one that is cut: that has more positions
+than a `tsvector` keeps.
 
 Invariant: both are made here, not by a text search configuration, which splits as the locale of the database says.
 Pieces hold letters, digits and marks only, so nothing in a text can be syntax.
@@ -31,8 +32,9 @@ _VECTOR_BYTES = 900_000
 _TAKES_MARKS = re.compile("[\u0e01-\u1b4c\ua980-\uaadf\U00011700-\U0001172b]")
 """Clusters of scripts with vowel signs: without a sign between, one would also be the beginning of another."""
 _LOOSE = "~"
-CUT = f"'{_LOOSE}'"
+CUT = f"'{_LOOSE}{_LOOSE}'"
 """`tsvector` and `tsquery` of the mark of a text whose phrases cannot be checked in the index."""
+_HAS_LOOSE = f"'{_LOOSE}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,11 @@ def vector_of(content: str) -> str | None:
         else:
             is_cut = True
     vector = [f"'{lexeme}':{','.join(map(str, positions))}" for lexeme, positions in places.items()]
-    return " ".join([*vector, CUT] if is_cut else vector)
+    if is_cut or any(lexeme.startswith(_LOOSE) for lexeme in places):
+        vector.append(_HAS_LOOSE)
+    if is_cut:
+        vector.append(CUT)
+    return " ".join(vector)
 
 
 def question_of(terms: Sequence[Term]) -> Question:
@@ -127,7 +133,12 @@ def _loose(term: Term) -> str:
     phrase = _phrase(steps)
     if len(steps) == 1:
         return phrase
-    return f"({phrase}) | ({' & '.join([CUT, *(step for step, _ in steps)])})"
+    in_cut = " & ".join([CUT, *(step for step, _ in steps)])
+    exact = _exact(term) if not term.is_prefix else phrase
+    if exact == phrase:
+        return f"({phrase}) | ({in_cut})"
+    # Most texts have nothing loose: one look at the mark spares them the phrase of all spellings.
+    return f"({exact}) | ({_HAS_LOOSE} & (({phrase}) | ({in_cut})))"
 
 
 def _with_next(found: Sequence[Piece]) -> Iterator[tuple[Piece, Piece | None]]:

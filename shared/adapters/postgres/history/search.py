@@ -64,15 +64,12 @@ class PostgresSearch:
                 )
 
             begun = await connection.execute(_Q["begin"], {"timeout_ms": str(_TIMEOUT_MS)}, binary=True)
-            cursor = await ask("search", question.loose or question.exact)
-            rows = await cursor.fetchall()
-            is_bounded = rows[0]["found"] >= _RANKED if rows else after_rank is not None
-            is_exact = len(rows) > page.limit and rows[-1]["rank"] >= _EXACT_RANK
-            is_loose = after_rank is not None and after_rank < _EXACT_RANK
-            if question.loose and is_bounded and not is_exact and not is_loose:
-                # Where loose matches begin in the order. They include the exact ones, of which the bound may have left
-                # some out.
+            rows: list[Row] = []
+            if after_rank is None or after_rank >= _EXACT_RANK:
                 rows += await (await ask("search", question.exact)).fetchall()
+            if question.loose and len(rows) <= page.limit:
+                # They include the newest exact ones, which are taken once.
+                rows += await (await ask("search", question.loose)).fetchall()
             first = await begun.fetchone()
             if first is None or first["has_old"]:
                 rows += await (await ask("old")).fetchall()

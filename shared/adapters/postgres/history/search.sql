@@ -33,7 +33,7 @@ WITH found AS (
     ORDER BY rank DESC, message_id DESC LIMIT %(limit)s
 )
 SELECT page.rank, page.is_cut, m.id, m.session_id, m.turn_id, m.role, m.created_at, left(m.content, %(chars)s) AS content,
-       sessions.name AS session_name, (SELECT count(*) FROM found) AS found
+       sessions.name AS session_name
 FROM page JOIN messages m ON m.id = page.message_id JOIN sessions ON sessions.id = m.session_id
 ORDER BY page.rank DESC, m.id DESC
 
@@ -60,7 +60,7 @@ WITH found AS (
     ORDER BY rank DESC, message_id DESC LIMIT %(limit)s
 )
 SELECT page.rank, page.is_cut, m.id, m.session_id, m.turn_id, m.role, m.created_at, left(m.content, %(chars)s) AS content,
-       sessions.name AS session_name, (SELECT count(*) FROM found) AS found
+       sessions.name AS session_name
 FROM page JOIN messages m ON m.id = page.message_id JOIN sessions ON sessions.id = m.session_id
 ORDER BY page.rank DESC, m.id DESC
 
