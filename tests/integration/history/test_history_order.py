@@ -130,7 +130,7 @@ async def _text(exports: ExportService, session_id: str, file_format: FileFormat
     export = await exports.export(session_id, ANN, file_format)
     data = b"".join([piece async for piece in export.pieces])
     if file_format in (FileFormat.PDF, FileFormat.DOCX):
-        return (await FileAnalyzer().analyze_async(io.BytesIO(data))).text or ""
+        return (await FileAnalyzer().analyze_async(io.BytesIO(data), "olga")).text or ""
     return data.decode()
 
 
