@@ -193,29 +193,41 @@ async def _notify(client: df.DurableOrchestrationClient, instance_id: str, reque
     await _start(client, NOTIFICATION, instance_id, request.dump())
 
 
-async def bring_on_notification(client: df.DurableOrchestrationClient, approval_id: str, kind: NoticeKind) -> bool:
-    """See to a webhook that was to be sent a minute ago or more and was not. False when its instance gave it up.
+class Noticed(StrEnum):
+    """What became of a webhook that was to be sent a minute ago or more."""
 
-    One that is still Pending is started again: its row was written, and its message never was. The receiver tells a
-    repeat by its id.
+    OPEN = "open"  # it is being sent, or was started again now
+    SENT = "sent"
+    GIVEN_UP = "given up"
+
+
+async def bring_on_notification(client: df.DurableOrchestrationClient, approval_id: str, kind: NoticeKind) -> Noticed:
+    """See to a webhook that is not known to have been taken.
+
+    One that is still Pending is started again: its row was written, and its message never was. So is one that was
+    terminated, by this or by hand. The receiver tells a repeat by its id.
     """
     instance_id = notification_instance(approval_id, kind)
     request = NotifyApproversInput(approval_id=approval_id, kind=kind)
     status = await client.get_status(instance_id)
     match _found(status):
-        case Found.ENDED:
-            return False
+        case Found.NOWHERE:
+            await _notify(client, instance_id, request)
         case Found.HELD:
             # Notices tell what has happened, so a suspended session does not hold them; somebody did by hand.
             await resume(client, instance_id)
+        case Found.ENDED if status.runtime_status is df.OrchestrationRuntimeStatus.Failed:
+            return Noticed.GIVEN_UP
+        case Found.ENDED if status.runtime_status is df.OrchestrationRuntimeStatus.Completed:
+            return Noticed.SENT
+        case Found.ENDED:
+            await _notify(client, instance_id, request)
         case Found.LIVE if status.runtime_status is df.OrchestrationRuntimeStatus.Pending:
             if await end(client, instance_id, "its start was cut"):
                 await _notify(client, instance_id, request)
-        case Found.NOWHERE:
-            await _notify(client, instance_id, request)
         case _:
             pass  # It waits for its receiver.
-    return True
+    return Noticed.OPEN
 
 
 async def raise_decision(client: df.DurableOrchestrationClient, instance_id: str, approval_id: str) -> bool:

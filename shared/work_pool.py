@@ -127,14 +127,16 @@ class WorkPool:
 
     def _start_next(self, user_id: str) -> None:
         queue = self._waiting[user_id]
-        waiter = queue.popleft()
+        while queue:
+            waiter = queue.popleft()
+            if not waiter.done():  # else its caller was cancelled, and has not run yet to say so
+                self._running[user_id] += 1
+                waiter.set_result(None)
+                break
         if queue:
             self._waiting.move_to_end(user_id)
         else:
             del self._waiting[user_id]
-        if not waiter.done():  # else its caller was cancelled, and has not run yet to say so
-            self._running[user_id] += 1
-            waiter.set_result(None)
 
     def _forget(self, user_id: str, waiter: _Waiter) -> None:
         queue = self._waiting.get(user_id)

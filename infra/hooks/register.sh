@@ -5,13 +5,16 @@
 set -eu
 cd "$(dirname "$0")/.."
 name=${1:-parley-$AZURE_ENV_NAME}
-# By filter, since --display-name finds every name that begins so: an environment `dev` would take that of `dev2`.
-id=$(az ad app list --filter "displayName eq '$name'" --query '[].appId' --output tsv)
-if [ "$(printf '%s\n' "$id" | wc -l)" -gt 1 ]; then
-  echo "register.sh: several applications are named $name; rename or delete all but one" >&2
-  exit 1
-fi
+# Once it is made, by its id: a name can be taken by anybody who may register applications.
+id=${PARLEY_AUTH_CLIENT_ID:-}
 if [ -z "$id" ]; then
+  # By filter, since --display-name finds every name that begins so: an environment `dev` would meet that of `dev2`.
+  found=$(az ad app list --filter "displayName eq '$name'" --query '[].appId' --output tsv)
+  if [ -n "$found" ]; then
+    echo "register.sh: there is an application named $name already:" $found >&2
+    echo "register.sh: if it is this environment's: azd env set PARLEY_AUTH_CLIENT_ID <id>; else choose another name" >&2
+    exit 1
+  fi
   id=$(az ad app create --display-name "$name" --sign-in-audience AzureADMyOrg --enable-id-token-issuance true \
     --app-roles @app-roles.json --query appId --output tsv)
   az ad app update --id "$id" --identifier-uris "api://$id"

@@ -259,7 +259,9 @@ class SessionAgentBridge:
         writer.add(Event(EventType.MESSAGE_UPDATED, data, start.turn_id, message_id))
 
     async def _save(self, start: StepStart, result: StepResult) -> bool:
-        if not await self._keeper.store(_kept(start.turn_id, start.step), lambda: self._steps.save_step(result)):
+        stored = await self._keeper.store(_kept(start.turn_id, start.step), lambda: self._steps.save_step(result))
+        # A save whose answer was lost is said again, and then finds its own step stored.
+        if not stored and not await self._steps.is_stored(result.message_id, result.attempt):
             # The tokens were used although the step was not stored.
             await self._asker.count(start, result.usage)
             return False

@@ -230,6 +230,10 @@ class StepRepository(Protocol):
         the newest."""
         ...
 
+    async def is_stored(self, message_id: str, attempt: int) -> bool:
+        """Whether this attempt stored the step, when a save says that it did not."""
+        ...
+
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
         """Count what a model was asked in vain, or beside the answers of a turn: for the turn, its session and its
         user's day."""

@@ -20,7 +20,7 @@ from itertools import pairwise
 
 import orjson
 
-from shared.errors import NotFound
+from shared.errors import NotFound, Transient
 from shared.sessions.events import EventLog, EventLogUnavailable, EventType, FrameType, envelope
 from shared.sessions.live.following import READ_BATCH, Followed, follow_from, kept_from
 from shared.sessions.live.open_streams import OpenStream, OpenStreams, Viewer
@@ -214,8 +214,12 @@ class StreamingHandler:
         return None
 
     async def _ended_unseen(self, turn: Turn, viewer: Viewer) -> bool:
-        """Whether the turn is over, for this reader at least, although its end has not come by."""
-        current = await self._current(turn, viewer)
+        """Whether the turn is over, for this reader at least, although its end has not come by. No while nobody can
+        say."""
+        try:
+            current = await self._current(turn, viewer)
+        except Transient:
+            return False
         return current is None or current.status.is_terminal
 
     async def _is_newest(self, feed: str, seq: int) -> bool:
@@ -232,7 +236,12 @@ class StreamingHandler:
                 return
             if self._clock() - began >= self._longest_s:
                 raise _OpenForLong
-            current = await self._current(turn, stream.viewer)
+            try:
+                current = await self._current(turn, stream.viewer)
+            except Transient:
+                yield KEEP_ALIVE
+                await asyncio.sleep(DEGRADED_POLL_SECONDS)
+                continue
             if current is None:
                 return
             if current.status.is_terminal:

@@ -123,6 +123,8 @@ class ToolCallHandler:
         call = await self._tool_calls.tool_execution(tool_call_id)
         tracing.join_turn(call.turn_id, call.session_id, call.plan)
         if call.ended_at is not None:
+            if call.needs_approval:
+                await self._tool_calls.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
             return await self._again(call)
         if call.needs_approval and deadline_passed and call.approval_status is ApprovalStatus.PENDING:
             timed_out = await self._tool_calls.time_out_approval(tool_call_id, now=datetime.now(UTC))
@@ -136,10 +138,12 @@ class ToolCallHandler:
             return ToolReport(call.status, False, [], is_held=True)
         if outcome is _Nothing.ENDED:
             return await self._again(await self._tool_calls.tool_execution(tool_call_id))
-        if call.needs_approval:
-            await self._tool_calls.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
         await self._note(call, "tool_call.ended", {"status": outcome.status, "code": outcome.code})
-        return await self._store(call, outcome)
+        report = await self._store(call, outcome)
+        if call.needs_approval:
+            # After the result: until that is stored, nothing that may fail stands between it and the keeper.
+            await self._tool_calls.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
+        return report
 
     async def _outcome(self, call: ToolExecution) -> _Outcome | _Nothing:
         refusal = _refusal(call)
@@ -176,16 +180,28 @@ class ToolCallHandler:
     async def _begin(self, tool_call_id: str) -> CallStart:
         """Mark that the tool is about to run. Said again as the same start when the answer was lost, so that a start of
         ours is told from one of somebody who may have run it."""
-        # Taken out: of two who run this at once, each has a start of its own.
+        # Taken out: of two who run this at once, each has a start of its own. It is kept until it is known what became
+        # of it: one that was stored, and held when it was said again, is still ours.
         start_id = self._starts.pop(tool_call_id, None) or new_id()
-        for left in reversed(range(_BEGIN_TRIES)):
-            try:
-                return await self._tool_calls.begin_tool_call(tool_call_id, start_id, now=datetime.now(UTC))
-            except Transient:
-                if not left:
-                    self._starts[tool_call_id] = start_id
-                    raise
-                await asyncio.sleep(self._retry_s)
+        is_known = is_doubtful = False
+        try:
+            for left in reversed(range(_BEGIN_TRIES)):
+                try:
+                    start = await self._tool_calls.begin_tool_call(tool_call_id, start_id, now=datetime.now(UTC))
+                    if start is CallStart.BEFORE and is_doubtful:
+                        # The try before may have been stored only after this statement began.
+                        start = await self._tool_calls.begin_tool_call(tool_call_id, start_id, now=datetime.now(UTC))
+                except Transient:
+                    if not left:
+                        raise
+                    is_doubtful = True
+                    await asyncio.sleep(self._retry_s)
+                else:
+                    is_known = start is not CallStart.HELD
+                    return start
+        finally:
+            if not is_known:
+                self._starts[tool_call_id] = start_id
         raise AssertionError("the last try returns or raises")
 
     async def _note(self, call: ToolExecution, action: str, details: JsonObject) -> None:

@@ -13,7 +13,7 @@ import azure.functions as func
 
 from activities import durable_client, erasure, restarting, suspending
 from activities.binding import change_group, send, sends_events
-from activities.durable_client import Found
+from activities.durable_client import Found, Noticed
 from activities.turns import FAILED_LINE
 from shared.composition.services import Services, services
 from shared.durable.messages import CHANGED_DETAIL, LOST_DETAIL, explain_failure
@@ -226,8 +226,10 @@ class Run:
         )
         for approval_id, kind in unsettled:
             with _alone("the notice %s of approval %s could not be looked after now", kind, approval_id):
-                if not await durable_client.bring_on_notification(self.client, approval_id, kind):
+                became = await durable_client.bring_on_notification(self.client, approval_id, kind)
+                if became is Noticed.GIVEN_UP:
                     log.error("%s %s of approval %s", NOT_TAKEN_LINE, kind, approval_id)
+                if became is not Noticed.OPEN:  # a version before this one does not settle what it sends
                     await rows.settle_notice(approval_id, kind)
 
     async def _expired(self) -> None:

@@ -10,8 +10,9 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
@@ -19,10 +20,16 @@ from psycopg.rows import DictRow
 
 log = logging.getLogger(__name__)
 
+type Arguments = Mapping[str, Any]
+
 PROBE_LIMIT_S = 2.0
 """A database that opens no connection within this time is away. Twice what libpq waits for at least."""
 PROBE_EVERY_S = 0.5
 """How often it is asked while it is away. Without a back-off: one small connection of each process, twice a second."""
+TOKEN_LIMIT_S = 20.0
+"""A fresh token takes this long at most."""
+_LATE_S = 0.1
+"""A timer of ours that is this late says something of this process, and nothing of the database."""
 _FULL = ("too many clients already", "too many connections for", "remaining connection slots are reserved")
 """Refusals by a database that works: existing connections are served."""
 
@@ -30,11 +37,19 @@ _FULL = ("too many clients already", "too many connections for", "remaining conn
 class OutageWatch:
     """Probes the database when somebody suspects it, and every half second while it is away.
 
-    probe: opens a connection and closes it. away: called when it is found to be away.
+    arguments: what a connection is opened with; it may ask for a token. probe: opens one so and closes it. away: called
+    when the database is found to be away.
     """
 
-    def __init__(self, probe: Callable[[], Awaitable[None]], *, away: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        arguments: Callable[[], Awaitable[Arguments]],
+        probe: Callable[[Arguments], Awaitable[None]],
+        *,
+        away: Callable[[], None],
+    ) -> None:
         self.is_away = False
+        self._arguments = arguments
         self._probe = probe
         self._away = away
         self._task: asyncio.Task[None] | None = None
@@ -63,19 +78,30 @@ class OutageWatch:
             log.warning("the database is back after %.1f s", time.monotonic() - began)
 
     async def _answers(self) -> bool:
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(PROBE_LIMIT_S):
-                await self._probe()
-        except psycopg.OperationalError as exc:
-            if any(words in str(exc) for words in _FULL):
-                return True
-            self._tell(exc)
+            async with asyncio.timeout(TOKEN_LIMIT_S):
+                arguments = await self._arguments()
         except Exception as exc:
-            # Also what the password's provider raises: without it nobody gets in.
-            self._tell(exc)
-        else:
-            return True
-        return False
+            # Says nothing of the database: connections that are open serve on, and new ones wait for a token anyway.
+            log.warning("the database cannot be probed: %s: %s", type(exc).__name__, exc)
+            return not self.is_away
+        while True:
+            until = loop.time() + PROBE_LIMIT_S
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._probe(arguments)
+            except psycopg.OperationalError as exc:
+                if any(words in str(exc) for words in _FULL):
+                    return True
+                self._tell(exc)
+            except Exception as exc:
+                if isinstance(exc, TimeoutError) and loop.time() - until > _LATE_S:
+                    continue
+                self._tell(exc)
+            else:
+                return True
+            return False
 
     def _tell(self, exc: Exception) -> None:
         if not self.is_away:

@@ -64,8 +64,8 @@ def database_errors() -> Iterator[None]:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError) as exc:
         raise Transient(ErrorCode.DATABASE_ERROR, _AWAY) from exc
-    except psycopg.errors.ReadOnlySqlTransaction as exc:
-        # A replica that this connection's server has become.
+    except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout) as exc:
+        # A replica that this connection's server has become; a transaction in which this process said nothing for long.
         raise Transient(ErrorCode.DATABASE_ERROR, _AWAY) from exc
     except psycopg.DataError as exc:
         # Text that JSON allows and PostgreSQL does not store (U+0000), numbers out of range.
@@ -93,7 +93,7 @@ class PostgresPool:
         self._opening = asyncio.Lock()
         self._uses: set[Use] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watch = OutageWatch(self._probe, away=self._leave)
+        self._watch = OutageWatch(self._arguments, self._probe, away=self._leave)
 
     async def _open(self) -> AsyncConnectionPool[Connection]:
         async with self._opening:
@@ -173,8 +173,8 @@ class PostgresPool:
         if self._pool is not None:
             self._beside(self._pool.drain())
 
-    async def _probe(self) -> None:
-        connection = await AsyncConnection.connect(self._url, **await self._arguments())
+    async def _probe(self, arguments: Mapping[str, Any]) -> None:
+        connection = await AsyncConnection.connect(self._url, **arguments)
         await connection.close()
 
     def _leave(self) -> None:

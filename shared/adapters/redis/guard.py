@@ -64,6 +64,7 @@ class RedisGuard:
     async def run[T](self, call: Callable[[], Awaitable[T]]) -> T:
         """Raises CacheUnavailable."""
         if self.is_away:
+            self.suspect()
             raise CacheUnavailable("Redis is away")
         timer = asyncio.get_running_loop().call_later(self._slow_s, self.suspect)
         try:
@@ -110,7 +111,8 @@ class RedisGuard:
                 self.is_away = True
                 now = asyncio.get_running_loop().time()
                 for waiting in self._waiting:
-                    waiting.reschedule(now)
+                    if not waiting.expired():
+                        waiting.reschedule(now)
             await asyncio.sleep(PING_EVERY_S)
         if self.is_away:
             await self._drop_idle()

@@ -143,10 +143,13 @@ def _risks_of(source: str) -> frozenset[ToolRisk]:
 
 
 def written_outside(context: Sequence[ContextMessage]) -> Iterator[str]:
-    """User messages, and results of tools that read only untrusted, non-private sources."""
+    """User messages, and what was read from addresses that others wrote. Not results of tools that send what the model
+    composes: a server may send that back."""
     yield from (message.content for message in context if message.role == "user")
     for name, text in tool_results(context):
-        if _risks_of(name) & READS == {ToolRisk.READS_UNTRUSTED}:
+        tool = find_tool(name)
+        sends = tool is None or (ToolRisk.ACTS_OUTWARD in tool.risks and tool.outward_unless_quoted is None)
+        if _risks_of(name) & READS == {ToolRisk.READS_UNTRUSTED} and not sends:
             yield _output_of(text)
 
 

@@ -165,13 +165,14 @@ class ChainCheck:
         if self._last < anchor.number:
             self._gap(self._last + 1, anchor.number + 1)
         elif self._last > anchor.number:
-            self._report(self._last, f"The trail has only {anchor.number} lines.")
+            self._report(self._last, f"The trail has only {anchor.number} lines.", most=MAX_PROBLEMS)
         elif self._hash is not None and self._hash != anchor.hash:
-            self._report(self._last, "It is not the last line that was written.")
+            self._report(self._last, "It is not the last line that was written.", most=MAX_PROBLEMS)
         for gap in self._gaps:
             for missing in self._missing(gap, anchor, reading):
                 which = f"Line {missing[0]} is" if len(missing) == 1 else f"Lines {missing[0]} to {missing[-1]} are"
-                self._report(missing[0], f"{which} missing: removed, or lost while the storage was unavailable.")
+                text = f"{which} missing: removed, or lost while the storage was unavailable."
+                self._report(missing[0], text, most=MAX_PROBLEMS)
         self.problems.sort(key=lambda problem: problem.line or 0)
         return self.problems
 
@@ -191,6 +192,7 @@ class ChainCheck:
                 yield range(start, number)
             start = number + 1
 
-    def _report(self, line: int | None, message: str) -> None:
-        if len(self.problems) < MAX_PROBLEMS:
+    def _report(self, line: int | None, message: str, *, most: int = MAX_PROBLEMS // 2) -> None:
+        """most: half of all by default, so that lines that somebody adds hide none that are missing."""
+        if len(self.problems) < most:
             self.problems.append(Problem(line, message))

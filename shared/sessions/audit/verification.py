@@ -25,6 +25,7 @@ from shared.principal import Principal, Role
 from shared.sessions.audit.chain import (
     BEING_WRITTEN,
     ERASED_PREFIX,
+    MAX_PROBLEMS,
     Anchor,
     ChainCheck,
     Problem,
@@ -42,6 +43,8 @@ DAMAGED_LINE = "audit trail damaged:"
 """Beginning of the log line; the alert `audit-trail` in `infra/` looks for the same words."""
 
 EVERY = timedelta(hours=1)
+LATE = timedelta(hours=6)
+"""A verification that has not come to its end for so long is reported like damage."""
 """How often a run begins. A deployment with few trails has each of them verified this often."""
 
 IDS_AT_ONCE = 200
@@ -156,6 +159,10 @@ class AuditVerification:
                     return
         except (AuditUnavailable, TimeoutError) as exc:
             log.warning("the audit trails cannot be verified now: %s: %s", type(exc).__name__, exc)
+            completed = await self._trails.completed_at()
+            if completed is not None and self._clock() - completed > LATE:
+                # Whoever can write the table can also make it too large to read.
+                log.error("%s the trails could not be verified since %s", DAMAGED_LINE, completed.isoformat())
 
     async def _verify_some(self, after: str) -> str | None:
         """Verify the ids after `after`; returns the last one of them, None at the end of all."""
@@ -185,7 +192,8 @@ class AuditVerification:
                 elif is_genuine_erasure(self._keys, session_id, line):
                     one.erasures[line.previous] = line.hash
                 else:
-                    one.problems.append(_no_erasure(line))
+                    if len(one.problems) < MAX_PROBLEMS:
+                        one.problems.append(_no_erasure(line))
         return read
 
     async def findings(self, principal: Principal, page: Page) -> AuditFindings:

@@ -136,6 +136,34 @@ async def test_a_connection_whose_server_takes_no_writes_any_more_is_an_outage(b
         await connection.execute("CREATE TABLE not_here (id integer)")
 
 
+async def _no_arguments() -> dict[str, object]:
+    return {}
+
+
+async def test_a_token_that_takes_long_or_is_refused_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "PROBE_LIMIT_S", 0.05)
+    asked: list[float] = []
+
+    async def slow() -> dict[str, object]:
+        asked.append(0)
+        await asyncio.sleep(0.2)
+        return {}
+
+    async def refused() -> dict[str, object]:
+        raise RuntimeError("no token")
+
+    async def answers(_: object) -> None:
+        return
+
+    for arguments in (slow, refused):
+        watch = OutageWatch(arguments, answers, away=lambda: asked.append(1))
+        watch.suspect()
+        assert watch._task is not None
+        await watch._task
+        assert not watch.is_away
+    assert asked == [0]
+
+
 @pytest.mark.parametrize(
     ("refusal", "is_away"),
     [
@@ -146,11 +174,11 @@ async def test_a_connection_whose_server_takes_no_writes_any_more_is_an_outage(b
     ],
 )
 async def test_a_database_that_is_full_is_not_away(refusal: str, is_away: bool) -> None:
-    async def probe() -> None:
+    async def probe(_: object) -> None:
         raise psycopg.OperationalError(refusal)
 
     left: list[bool] = []
-    watch = OutageWatch(probe, away=lambda: left.append(True))
+    watch = OutageWatch(_no_arguments, probe, away=lambda: left.append(True))
     watch.suspect()
     await asyncio.sleep(0.05)
     assert (watch.is_away, left) == (is_away, [True] * is_away)

@@ -11,7 +11,7 @@ import pytest
 from shared.errors import ErrorCode, Transient
 from shared.ids import new_id
 from shared.sessions.events import SessionEventPublisher
-from shared.sessions.models import ToolCallStatus, TurnStatus
+from shared.sessions.models import SessionStatus, ToolCallStatus, TurnStatus
 from shared.sessions.records.steps import StepOutcome
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import ToolServices
@@ -95,12 +95,18 @@ async def _approved(stores: Stores) -> str:
 
 @pytest.mark.parametrize("times", [1, 5])
 @pytest.mark.parametrize("done", [False, True], ids=["not done", "done and not answered"])
-@pytest.mark.parametrize("method", ["begin_tool_call", "save_tool_result"])
+@pytest.mark.parametrize("method", ["begin_tool_call", "save_tool_result", "mark_approval_delivered"])
 async def test_a_call_runs_once_and_is_told_as_done_whatever_statement_fails(
     stores: Stores, publisher: SessionEventPublisher, method: str, done: bool, times: int
 ) -> None:
     tool_call_id, outside = await _approved(stores), Counter()
     process = Process(stores, publisher, Faulty(stores.tool_calls, method, times=times, done=done), outside)
+
+    if method == "mark_approval_delivered":
+        # Asked for again each time; what ran is stored.
+        for _ in range(times):
+            with pytest.raises(Transient):
+                await process.run(tool_call_id)
 
     report = await process.run(tool_call_id)
 
@@ -155,13 +161,38 @@ async def test_an_answer_is_stored_when_the_database_is_back_and_not_asked_for_a
     bench.bridge._keeper = Keeper(stay_s=5, retry_s=0.01)
 
     report = await bench.run(posted)
-    if done:  # found stored, it is said again
-        assert report.outcome is StepOutcome.RETRY
-        report = await bench.run(posted)
 
     assert report.outcome is StepOutcome.FINAL
     assert (await bench.answer(posted)).content == "all of it"
     assert (await bench.calls(key))["calls"] == 1
+    used = await stores.rows(_USED, t=posted.turn.id)
+    bench.bridge._steps = stores.steps
+    other = await stores.turn(script(key=new_id(), content="all of it"))
+    await bench.run(other)
+    assert used == await stores.rows(_USED, t=other.turn.id), "counted once"
+
+
+_USED = b"SELECT output_tokens, counted_tokens > 0 AS is_counted FROM turns WHERE id = %(t)s"
+
+
+async def test_a_start_that_was_stored_and_then_held_is_still_ours(
+    stores: Stores, publisher: SessionEventPublisher
+) -> None:
+    tool_call_id, outside = await _approved(stores), Counter()
+    rows = Faulty(stores.tool_calls, "begin_tool_call", times=1, done=True)
+    process = Process(stores, publisher, rows, outside)
+    session_id = (await stores.tool_calls.tool_execution(tool_call_id)).session_id
+
+    async def suspend(_: float) -> None:
+        await stores.move(session_id, SessionStatus.SUSPENDED)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("shared.sessions.tool_handler.asyncio.sleep", suspend)
+        assert (await process.run(tool_call_id)).is_held
+    await stores.move(session_id, SessionStatus.ACTIVE)
+
+    assert (await process.run(tool_call_id)).status is ToolCallStatus.COMPLETED
+    assert outside.calls == 1
 
 
 async def test_a_call_that_had_begun_is_never_said_not_to_have_run(stores: Stores) -> None:

@@ -242,7 +242,14 @@ def test_the_gap_says_how_long_it_is() -> None:
 
 
 def test_a_ruined_trail_tells_a_bounded_number_of_problems() -> None:
-    assert len(_check(_trail(500, key=b"x" * 32))) == MAX_PROBLEMS
+    assert len(_check(_trail(500, key=b"x" * 32))) == MAX_PROBLEMS // 2 + 1  # and that it is not the last line
+
+
+def test_lines_that_somebody_adds_hide_none_that_are_missing() -> None:
+    trail = _trail(6)
+    junk = [replace(trail[0], row_key=f"z{number:03}") for number in range(MAX_PROBLEMS)]
+    problems = [problem.message for problem in _check([trail[0], trail[5], *junk])]
+    assert any(message.startswith("Lines 2 to 5 are missing") for message in problems)
 
 
 @given(st.text(), st.text(), st.text())

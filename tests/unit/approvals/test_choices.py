@@ -37,7 +37,7 @@ def _called(name: str, output: str, **arguments: Any) -> list[ContextMessage]:
 
 def _met(question: str = "What is new?", listed: Sequence[str] = ()) -> list[ContextMessage]:
     """A turn that has read a page, which lists addresses, and the user's history."""
-    page = _called("http_request", "\n".join(listed), method="GET", url="http://elsewhere.test/")
+    page = _called("fetch_url", "\n".join(listed), url="http://elsewhere.test/")
     return [*_called("search_history", "the code is 4711", query="code"), *page, _user(question)]
 
 
@@ -77,10 +77,10 @@ class TestWhatRunsWithoutAPerson:
     def test_one_link_of_a_short_page_and_then_no_more(self) -> None:
         assert _runs(_met(listed=LINKS[:8]), LINKS[:3]) == [True, False, False]
 
-    @pytest.mark.parametrize("read", ["search_history", "http_request"])
+    @pytest.mark.parametrize("read", ["search_history", "fetch_url"])
     def test_any_number_before_both_have_met(self, read: str) -> None:
-        page = _called("http_request", "\n".join(LINKS), method="GET", url="http://elsewhere.test/")
-        context = [*page, _user("What is new?")] if read == "http_request" else [_user(" ".join(LINKS))]
+        page = _called("fetch_url", "\n".join(LINKS), url="http://elsewhere.test/")
+        context = [*page, _user("What is new?")] if read == "fetch_url" else [_user(" ".join(LINKS))]
 
         assert all(_runs(context, LINKS[:64]))
 

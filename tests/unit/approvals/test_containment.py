@@ -187,12 +187,11 @@ class TestAddresses:
     def test_an_address_in_arguments_that_a_person_changed_is_not_quoted(self) -> None:
         """They were approved for that call alone, and the model may have written the address."""
         decided = {**POST, "body": PAGE}
-        told = {"status": "completed", "decided_arguments": decided, "untrusted_output": "http://outside.test/other"}
+        told = {"status": "completed", "decided_arguments": decided, "untrusted_output": "done"}
         result = _result("")._replace(content=orjson.dumps(told).decode())
         context = [result, _answer("", ("http_request", POST)), _user()]
 
         assert _contained("fetch_url", {"url": PAGE}, context, _plan())
-        assert not _contained("fetch_url", {"url": "http://outside.test/other"}, context, _plan())
 
     @pytest.mark.parametrize(
         "context",
@@ -201,9 +200,8 @@ class TestAddresses:
             [*_after("fetch_url"), _user(f"see [this]({PAGE}) and <{PAGE}>")],
             [*_after("fetch_url"), _user(f"{PAGE}#part")],
             _after("fetch_url", f'Go on at {PAGE}.\nThen "rest"'),
-            _after("http_request", f'{{"next": "{PAGE}"}}'),
         ],
-        ids=["user", "markdown", "fragment", "page", "answer of an api"],
+        ids=["user", "markdown", "fragment", "page"],
     )
     def test_one_that_a_user_or_a_page_wrote_is_followed(self, context: list[ContextMessage]) -> None:
         assert not _contained("fetch_url", {"url": PAGE}, context, _plan())
@@ -220,8 +218,19 @@ class TestAddresses:
             [*_after("fetch_url"), _user(note=f"[Files] {PAGE}")],
             [_answer("", ("calculate", {"expression": PAGE})), *_after("fetch_url")],
             [*_after("fetch_url"), _user(f"{PAGE}/further")],
+            [*_after("http_request", f'{{"text": "{PAGE}"}}'), *_after("fetch_url")],
         ],
-        ids=["nobody", "model", "file", "history", "echo", "note", "argument", "the start of another"],
+        ids=[
+            "nobody",
+            "model",
+            "file",
+            "history",
+            "echo",
+            "note",
+            "argument",
+            "the start of another",
+            "a server's echo",
+        ],
     )
     def test_one_that_the_model_can_have_written_takes_a_person(self, context: list[ContextMessage]) -> None:
         assert _contained("fetch_url", {"url": PAGE}, context, _plan())

@@ -201,3 +201,18 @@ async def test_no_thread_is_started_before_there_is_work() -> None:
     assert not any(thread.name.startswith("idle") for thread in threading.enumerate())
     assert (await pool.run("ann", lambda: threading.current_thread().name)).startswith("idle")
     pool.close()
+
+
+async def test_a_slot_that_comes_as_the_first_of_a_queue_leaves_goes_to_the_next(make: Callable[..., WorkPool]) -> None:
+    pool, gate = make(threads=1), Gate()
+    holder = asyncio.create_task(pool.run("ann", gate))
+    await _began(gate)
+    first, second = (asyncio.create_task(pool.run("ann", lambda: "done")) for _ in range(2))
+    await _settle()
+
+    first.cancel()  # its waiter is done from here on, and its task has not run yet
+    pool._leave("ann")
+    async with asyncio.timeout(10):
+        gate.opened.set()
+        assert await second == "done"
+    await holder

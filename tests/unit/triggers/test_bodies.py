@@ -61,3 +61,10 @@ async def test_a_body_whose_caller_left_is_cut_off(pieces: list[bytes]) -> None:
         await anext(chunks)
 
     assert (refusal.value.code, refusal.value.status) == (ErrorCode.INVALID_MESSAGE, 400)
+
+
+def test_a_key_that_is_repeated_among_very_many_is_found_in_one_pass() -> None:
+    text = "{" + ",".join(f'"k{number}":0' for number in range(100_000)) + ',"k99999":1}'
+    fault = json_fault(text)
+    assert fault is not None
+    assert fault.field == "k99999"

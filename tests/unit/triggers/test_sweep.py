@@ -335,13 +335,14 @@ async def test_a_lost_turn_waits_for_its_tool_that_still_runs(left_s: float, res
 
 
 @pytest.mark.parametrize(
-    ("state", "ended", "started", "is_settled"),
+    ("state", "ended", "started", "is_settled", "is_told"),
     [
-        (None, False, True, False),
-        (State.Pending, True, True, False),
-        (State.Running, False, False, False),
-        (State.Failed, False, False, True),
-        (State.Terminated, False, False, True),
+        (None, False, True, False, False),
+        (State.Pending, True, True, False, False),
+        (State.Running, False, False, False, False),
+        (State.Failed, False, False, True, True),
+        (State.Completed, False, False, True, False),
+        (State.Terminated, False, True, False, False),
     ],
 )
 async def test_a_notice_that_was_not_taken_is_brought_on_or_given_up_when_its_instance_has_ended(
@@ -349,6 +350,7 @@ async def test_a_notice_that_was_not_taken_is_brought_on_or_given_up_when_its_in
     ended: bool,
     started: bool,
     is_settled: bool,
+    is_told: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     client, app = Client(a1_decided=state), App()
@@ -357,7 +359,7 @@ async def test_a_notice_that_was_not_taken_is_brought_on_or_given_up_when_its_in
     assert client.terminated == ["a1:decided"] * ended
     assert client.started == ["a1:decided"] * started
     assert app.settled == [("a1", NoticeKind.DECIDED)] * is_settled
-    assert ("webhook not taken: decided of approval a1" in caplog.text) is is_settled
+    assert ("webhook not taken: decided of approval a1" in caplog.text) is is_told
 
 
 async def test_a_notice_that_somebody_holds_by_hand_is_let_go() -> None:

@@ -7,12 +7,16 @@ cut has moved nothing of its batch.
 from __future__ import annotations
 
 import asyncio
+import time
 
 from shared.adapters.postgres.history.lexemes import INDEXED_CHARS, vector_of
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.queries import load_queries
 
 _Q = load_queries("history/backfill")
+
+_BATCH_S = 2.0
+"""A batch of long messages ends early: the server ends a transaction in which nothing is said for long."""
 
 
 class PostgresSearchBackfill:
@@ -43,9 +47,13 @@ class PostgresSearchBackfill:
             if not rows:
                 return 0
             words: list[str | None] = []
+            began = time.monotonic()
             for row in rows:
                 words.append(vector_of(row["content"] or ""))
                 await asyncio.sleep(0)  # A batch of long messages must not hold up the requests of this process.
+                if time.monotonic() - began > _BATCH_S:
+                    break
+            rows = rows[: len(words)]
             ids = [row["message_id"] for row in rows]
             sessions = [row["session_id"] for row in rows]
             await connection.execute(_Q["replace_old"], {"sessions": sessions, "ids": ids, "words": words})

@@ -172,6 +172,11 @@ class PostgresSteps:
         )
         return row is not None
 
+    async def is_stored(self, message_id: str, attempt: int) -> bool:
+        """Whether this attempt stored the step."""
+        row = await self._pool.fetch_one(_Q["step_is_stored"], {"message_id": message_id, "attempt": attempt})
+        return row is not None
+
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
         await self._pool.execute(_Q["add_usage"], {"turn_id": turn_id, **_usage(usage, now)})
 

@@ -234,6 +234,11 @@ RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.finish_reason
                                                   'needs_approval', c.needs_approval) ORDER BY c.ordinal)
               FROM tool_calls c WHERE c.message_id = m.id), '[]') AS calls
 
+-- name: step_is_stored
+-- By this attempt, and not closed with its turn: an answer that was saved names its authors.
+SELECT FROM messages
+WHERE id = %(message_id)s AND attempt = %(attempt)s AND status <> 'streaming' AND authors IS NOT NULL
+
 -- name: save_step
 -- What it used counts at once, for its turn, its session and its user's day: a budget binds while a turn waits, too. The
 -- session is locked before the turn, as everywhere. Parameters come in the smallest type that holds them: two that are
