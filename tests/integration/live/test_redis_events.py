@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from shared.adapters.redis.events import RedisEventLog
 from shared.ids import new_id
-from shared.sessions.events import Event, EventTarget, EventType, SeqLeaseNeeded
-from tests.integration.domain import WAIT_S, connect_redis, until
+from shared.sessions.events import Event, EventTarget, EventType, SeqLeaseNeeded, SessionEventPublisher
+from tests.integration.domain import WAIT_S, Stores, connect_redis, envelopes, key, new_session, until
 
 pytestmark = pytest.mark.integration
 
@@ -265,3 +265,21 @@ class TestFollowing:
             return not channels
 
         await until(nobody_listens)
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+@pytest.mark.parametrize(("age", "first"), [("1 minute", 1), ("11 minutes", 10_001)])
+async def test_a_session_whose_maker_was_killed_before_its_first_event_has_a_log_without_a_hole(
+    event_log: RedisEventLog, stores: Stores, has_key: bool, age: str, first: int
+) -> None:
+    """Later the log may be gone for other reasons: then its numbers were given out."""
+    session, _ = await stores.create(new_session())
+    session_id = session.session.id
+    await stores.sql(
+        b"UPDATE sessions SET created_at = now() - %(age)s::interval WHERE id = %(s)s", age=age, s=session_id
+    )
+    posted = await stores.post(session_id, idempotency=key("k", scope=session_id) if has_key else None)
+    messages = await SessionEventPublisher(event_log, stores.sessions).publish(
+        posted.target, [Event(EventType.MESSAGE_CREATED, {})]
+    )
+    assert [event["seq"] for event in envelopes(messages)] == [first]

@@ -7,7 +7,8 @@ Invariant: a turn is admitted under its session's row lock, which is taken befor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from shared.adapters.postgres.pool import Connection, Row
 from shared.adapters.postgres.queries import load_queries
@@ -30,6 +31,8 @@ MAX_OPEN_TURNS = 32
 """Of one session, the running one among them: more than people type ahead, and what a client that runs wild leaves."""
 
 _FULL_RETRY_S = 5.0
+_UNTOLD = timedelta(minutes=10)
+"""As in `insert_user_turn_if_free`. Later a log may be gone for other reasons, with numbers that were seen."""
 
 _S = load_queries("sessions/sessions")
 _Q = load_queries("turns/turns")
@@ -82,6 +85,8 @@ async def admit_turn(
     status = SessionStatus(session["status"])
     if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
         raise InvalidState(f"A session that is {status} takes no messages.")
+    if status is SessionStatus.CREATED and turn.created_at - session["created_at"] < _UNTOLD:
+        target = replace(target, may_seed=True)
     if refusal is not None:
         raise refusal
     open_turns = await opened.fetchall()

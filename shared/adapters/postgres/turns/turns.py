@@ -9,6 +9,7 @@ time; at most one turn of a session is dispatched, by a unique index.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -109,7 +110,7 @@ class PostgresTurns:
                 return PostedMessage(
                     _on_branch(message, free["active_branch"]),
                     _on_branch(turn, free["active_branch"]),
-                    event_target(free, session_id=session_id),
+                    replace(event_target(free, session_id=session_id), may_seed=free["may_seed"]),
                     activated=free["activated"],
                     dispatched=True,
                 )

@@ -66,7 +66,9 @@ WITH session AS (
     FROM session
 )
 SELECT session.event_seq_floor, session.event_seq_ceiling, session.incarnation, session.active_branch,
-       before.status = 'CREATED' AS activated
+       before.status = 'CREATED' AS activated,
+       -- Whoever made it may have been killed before it was told of: then its log begins with this message.
+       before.status = 'CREATED' AND before.created_at > %(now)s - interval '10 minutes' AS may_seed
 FROM session, sessions before -- as it was when the statement began
 WHERE before.id = %(session_id)s
 
