@@ -35,6 +35,9 @@ SEQ_LEASE = 10_000
 
 log = logging.getLogger(__name__)
 
+MOST_LIVE_BYTES = 1_000_000
+"""Azure SignalR takes messages of at most 1 MB over its REST API, the frame around them included.
+https://learn.microsoft.com/azure/azure-signalr/signalr-concept-messages-and-connections"""
 _BACK = 200
 """How many events are read back at once for what was streamed: an answer of 15 s."""
 _MOVED_LIMIT = 10_000
@@ -267,6 +270,15 @@ class SessionEventPublisher:
         messages: list[bytes] = []
         for offset, body in enumerate(bodies):
             argument = envelope(first + offset, body)
+            if len(argument) > MOST_LIVE_BYTES:
+                # Refused, it would fail its function again and again. Clients see a hole in the numbers, and read it.
+                log.info(
+                    "event %d of session %s is too large for SignalR: %d bytes",
+                    first + offset,
+                    target.session_id,
+                    len(argument),
+                )
+                continue
             messages.extend(
                 b'{"target":"%b",%b,"arguments":[%b]}' % (CLIENT_METHOD.encode(), receiver, argument)
                 for receiver in receivers

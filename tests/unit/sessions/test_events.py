@@ -13,6 +13,7 @@ import pytest
 
 from shared.principal import Role
 from shared.sessions.events import (
+    MOST_LIVE_BYTES,
     SEQ_LEASE,
     Envelope,
     Event,
@@ -370,3 +371,11 @@ async def test_finishing_waits_for_the_delivery_under_way() -> None:
     writing.sender.gate.set()
 
     assert await finishing == []
+
+
+async def test_an_event_that_signalr_would_refuse_is_in_the_log_and_leaves_a_hole_in_what_is_sent() -> None:
+    bench = Bench()
+    events = [Event(EventType.STREAM_CHUNK, {"text": "x" * size}) for size in (10, MOST_LIVE_BYTES, 10)]
+    messages = await bench.publisher.publish(bench.leases.target(may_seed=True), events)
+    assert [orjson.loads(message)["arguments"][0]["seq"] for message in messages] == [1, 3]
+    assert [seq for seq, _ in bench.log.kept] == [1, 2, 3]
