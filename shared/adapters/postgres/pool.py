@@ -133,32 +133,31 @@ class PostgresPool:
         """One connection, autocommit. Raises Transient(DATABASE_ERROR), at once while the database is away."""
         if self._watch.is_away:
             raise Transient(ErrorCode.DATABASE_ERROR, _AWAY, retry_after_s=_AWAY_RETRY_S)
-        with database_errors(), self._use() as use:
-            pool = self._pool or await self._open()
-            try:
-                async with pool.connection() as connection:
-                    use.connection = connection
-                    yield connection
-            except psycopg.errors.FeatureNotSupported as exc:
-                if exc.diag.source_function != "RevalidateCachedQuery":
-                    raise
-                # A migration ran beside us ("cached plan must not change result type"). Every connection that is open
-                # would say so until it is replaced.
-                await pool.drain()
-                raise _StalePlan(ErrorCode.DATABASE_ERROR, "The database is being changed; try again.") from exc
-
-    @contextmanager
-    def _use(self) -> Iterator[Use]:
-        """Look after one use: it is cut when the database turns out to be away, and when it takes too long."""
+        # Every statement comes through here, so it is one block and not a manager for each part.
         use = Use()
         use.timer = asyncio.get_running_loop().call_later(_SLOW_S, self._is_slow, use)
         self._uses.add(use)
         try:
-            yield use
-        except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as exc:
-            if use.connection is None or use.connection.broken or isinstance(exc, PoolTimeout):
+            with database_errors():
+                pool = self._pool or await self._open()
+                # Not the pool's own manager: it commits, and in autocommit there is nothing to commit.
+                connection = use.connection = await pool.getconn()
+                try:
+                    yield connection
+                finally:
+                    await pool.putconn(connection)
+        except Transient as exc:
+            lost = use.connection is None or use.connection.broken or isinstance(exc.__cause__, PoolTimeout)
+            if lost and isinstance(exc.__cause__, psycopg.OperationalError | psycopg.InterfaceError | OSError):
                 self._watch.suspect()
             raise
+        except psycopg.errors.FeatureNotSupported as exc:
+            if exc.diag.source_function != "RevalidateCachedQuery":
+                raise
+            # A migration ran beside us ("cached plan must not change result type"). Every connection that is open
+            # would say so until it is replaced.
+            await pool.drain()
+            raise _StalePlan(ErrorCode.DATABASE_ERROR, "The database is being changed; try again.") from exc
         finally:
             use.timer.cancel()
             self._uses.discard(use)

@@ -176,12 +176,18 @@ def _joined(text: str) -> str:
     return "".join([*parts, text[at:]])
 
 
+def ascii_words(text: str) -> list[str]:
+    """`pieces` of a text in ASCII, where each is a word that is its own folded form: most of what is written."""
+    words: list[str] = _ASCII_WORD.findall(text.lower())
+    return [word[:_LONGEST_WORD] for word in words]
+
+
 def pieces(text: str) -> Iterator[Piece]:
     """The words and runs of a text, in order. Punctuation and symbols only separate."""
     normal = exact(text)
     if normal.isascii():
-        for word in _ASCII_WORD.findall(normal):
-            yield Piece(Script.SPACED, word[:_LONGEST_WORD], (word[:_LONGEST_WORD],))
+        for word in ascii_words(normal):
+            yield Piece(Script.SPACED, word, (word,))
         return
     kinds = kinds_of(normal)
     for found in _PIECE.finditer(kinds):

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.adapters.postgres.history.lexemes import CUT, question_of, vector_of
+from shared.adapters.postgres.history.lexemes import CUT, _lexemes, question_of, vector_of
 from shared.sessions.history.query import parse_query
+from shared.sessions.history.words import folded, pieces
 
 MAX_VECTOR_BYTES = 1 << 20
 
@@ -88,3 +89,12 @@ def test_no_text_can_be_syntax(text: str) -> None:
         question = question_of(terms)
         for asked in (question.exact, question.loose or ""):
             assert re.fullmatch(r"(?:'[^'\\\s]+'(?::\*)?|[()&| ]|<\d+>)*", asked)
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=400))
+def test_the_short_way_for_ascii_finds_what_the_long_one_does(text: str) -> None:
+    words = [piece.text for piece in pieces(text)]
+    assert list(_lexemes(text)) == [(word, place) for place, word in enumerate(words, 1)]
+    assert all(folded(word) == word for word in words)
+    # Beside a character of another script every piece is found the long way.
+    assert [piece.text for piece in pieces(f"{text} \u00e9")] == [*words, "\u00e9"]

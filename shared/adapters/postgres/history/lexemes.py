@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from shared.sessions.history.query import Term
-from shared.sessions.history.words import Piece, Script, folded, pieces
+from shared.sessions.history.words import Piece, Script, ascii_words, folded, pieces
 
 INDEXED_CHARS = 100_000
 """Of a message."""
@@ -87,6 +87,10 @@ def question_of(terms: Sequence[Term]) -> Question:
 
 def _lexemes(text: str) -> Iterator[tuple[str, int]]:
     """Lexemes with their positions, which begin at 1."""
+    if text.isascii():
+        for place, word in enumerate(ascii_words(text), 1):
+            yield word, place
+        return
     position = 0
     for script, word, units in pieces(text):
         if script is Script.UNSPACED:
