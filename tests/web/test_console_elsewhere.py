@@ -198,5 +198,6 @@ _loads = itertools.count()
 
 def _is_refused(page: Page, elsewhere: Elsewhere) -> None:
     expect(page.get_by_text("A sign-in that was not started in this tab was refused.")).to_be_visible()
-    assert page.url == f"{elsewhere.base_url}/", "neither token nor state stays in the address"
+    # Neither token nor state stays in the address. Waited for: the text may still stand there from the time before.
+    expect(page).to_have_url(f"{elsewhere.base_url}/")
     assert "evil" not in str(page.evaluate("JSON.stringify(sessionStorage)"))

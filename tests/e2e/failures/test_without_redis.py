@@ -35,6 +35,19 @@ async def _valkey(folder: Path, *, keeps_data: bool = False) -> AsyncIterator[st
         yield server.url
 
 
+@asynccontextmanager
+async def _redis(api: Api, folder: Path, *, keeps_data: bool = False) -> AsyncIterator[str]:
+    """The same, from when the app uses it: it asks four times a second whether it is back."""
+
+    async def is_used() -> bool:
+        metrics = await api.as_user("adam;admin").get("/api/v1/metrics")
+        return 'metrics_source_up{source="redis"} 1.0' in metrics.text
+
+    async with _valkey(folder, keeps_data=keeps_data) as url:
+        await eventually(is_used, "Redis to be used")
+        yield url
+
+
 @pytest.fixture(scope="module")
 def rest_host(
     tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Sink, valkey_folder: Path
@@ -69,7 +82,7 @@ async def _hear(listener: Listener, kind: str, heard: list[Json]) -> None:
 async def test_rest_delivery_streams_what_is_stored(
     rest_host: AppHost, api: Api, console: Console, valkey_folder: Path
 ) -> None:
-    async with _valkey(valkey_folder):
+    async with _redis(api, valkey_folder):
         session_id = await api.session()
         listener = await console.connect(api, subscribe_to=session_id)
         turn_id = await api.say(session_id, script(tokens=60, token_ms=10))
@@ -83,7 +96,7 @@ async def test_rest_delivery_streams_what_is_stored(
 async def test_decision_wakes_the_turn_by_itself_not_by_the_sweep(
     rest_host: AppHost, api: Api, sink: Sink, valkey_folder: Path, way: str
 ) -> None:
-    async with _valkey(valkey_folder):
+    async with _redis(api, valkey_folder):
         session_id = await api.session()
         turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url(f"/woken-{way}"))]], content="done"))
         approver = api.as_user("petr;approver")
@@ -104,7 +117,7 @@ async def test_redis_stopped_in_mid_turn_costs_replay_and_nothing_else(
     heard: list[Json] = []
     approver = api.as_user("petr;approver")
     async with AsyncExitStack() as running:
-        await running.enter_async_context(_valkey(valkey_folder))
+        await running.enter_async_context(_redis(api, valkey_folder))
         session_id = await api.session()
         listener = await console.connect(api, subscribe_to=session_id)
         steps = [[post_call(sink.url("/without-redis"))]]
@@ -129,7 +142,7 @@ async def test_redis_stopped_in_mid_turn_costs_replay_and_nothing_else(
     second = await api.say(session_id, script(tokens=20, token_ms=5))
     assert (await api.until(session_id, second))["status"] == "completed"
     await _hear(listener, "stream.ended", heard)
-    async with _valkey(valkey_folder):
+    async with _redis(api, valkey_folder):
         # Back, and empty: it remembers neither events nor the counter.
         async def is_back() -> bool:
             return bool((await api.get("/api/v1/health/ready")).json()["dependencies"]["redis"] == "ok")
@@ -165,7 +178,7 @@ async def test_redis_stopped_in_mid_turn_costs_replay_and_nothing_else(
 async def test_redis_stopped_while_text_streams_loses_no_text(api: Api, console: Console, valkey_folder: Path) -> None:
     heard: list[Json] = []
     async with AsyncExitStack() as running:
-        await running.enter_async_context(_valkey(valkey_folder))
+        await running.enter_async_context(_redis(api, valkey_folder))
         session_id = await api.session()
         listener = await console.connect(api, subscribe_to=session_id)
         turn_id = await api.say(session_id, script(tokens=120, token_ms=15))
@@ -188,7 +201,7 @@ async def test_redis_that_comes_back_with_its_data_does_not_turn_the_numbers_bac
 ) -> None:
     """Numbers given without Redis are far above those it remembers; the same step must not go on below them."""
     heard: list[Json] = []
-    async with _valkey(valkey_folder, keeps_data=True):
+    async with _redis(api, valkey_folder, keeps_data=True):
         session_id = await api.session()
         listener = await console.connect(api, subscribe_to=session_id)
         turn_id = await api.say(session_id, script(tokens=300, token_ms=20))
@@ -197,7 +210,7 @@ async def test_redis_that_comes_back_with_its_data_does_not_turn_the_numbers_bac
     before = heard[-1]["seq"]
     while heard[-1]["seq"] <= before + len(heard):
         heard.append(await listener.next())
-    async with _valkey(valkey_folder, keeps_data=True):
+    async with _redis(api, valkey_folder, keeps_data=True):
         await _hear(listener, "stream.ended", heard)
         numbers = [envelope["seq"] for envelope in heard]
         assert numbers == sorted(set(numbers))
@@ -225,7 +238,7 @@ async def test_metrics_leave_out_what_redis_holds_and_have_it_again_when_it_is_b
         text = (await admin.get("/api/v1/metrics")).text
         return text if 'metrics_source_up{source="redis"} 1.0' in text else None
 
-    async with _valkey(valkey_folder):
+    async with _redis(api, valkey_folder):
         back = await eventually(is_back, "Redis to be used again")
     (created,) = [line for line in back.splitlines() if line.startswith("session_created_total ")]
     assert float(created.split()[1]) >= 1, "what was counted meanwhile has arrived"
