@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
+
+from shared.adapters.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,14 @@ _FULL = ("too many clients already", "too many connections for", "remaining conn
 """Refusals by a database that works: existing connections are served."""
 
 
-class OutageWatch:
+class OutageWatch(Watch):
     """Probes the database when somebody suspects it, and every half second while it is away.
 
     arguments: what a connection is opened with; it may ask for a token. probe: opens one so and closes it. away: called
     when the database is found to be away.
     """
+
+    name = "the database"
 
     def __init__(
         self,
@@ -48,34 +51,19 @@ class OutageWatch:
         *,
         away: Callable[[], None],
     ) -> None:
-        self.is_away = False
+        super().__init__()
         self._arguments = arguments
         self._probe = probe
         self._away = away
-        self._task: asyncio.Task[None] | None = None
 
-    def suspect(self) -> None:
-        """Somebody waits for long, or lost a connection. Find out, unless that is under way."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._find_out())
+    def _leave(self) -> None:
+        self._away()
 
-    async def aclose(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    async def _return(self) -> None:
+        """The next use opens new connections."""
 
-    async def _find_out(self) -> None:
-        began = time.monotonic()
-        while not await self._answers():
-            if not self.is_away:
-                self.is_away = True
-                self._away()
-            await asyncio.sleep(PROBE_EVERY_S)
-        if self.is_away:
-            self.is_away = False
-            log.warning("the database is back after %.1f s", time.monotonic() - began)
+    def _pause_s(self) -> float:
+        return PROBE_EVERY_S
 
     async def _answers(self) -> bool:
         loop = asyncio.get_running_loop()
@@ -102,10 +90,6 @@ class OutageWatch:
             else:
                 return True
             return False
-
-    def _tell(self, exc: Exception) -> None:
-        if not self.is_away:
-            log.warning("the database is away: %s: %s", type(exc).__name__, exc)
 
 
 @dataclass(slots=True, eq=False)

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
 from shared.adapters.azure.entra import TokenUnavailable
+from shared.adapters.watch import Watch
 from shared.errors import CacheUnavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-log = logging.getLogger(__name__)
 
 LOST = (RedisError, OSError, TokenUnavailable, AttributeError, RuntimeError)
 """What a lost connection raises, or one that cannot be opened without a token. The last two come from asyncio's own
@@ -41,16 +38,19 @@ _LATE_S = 0.05
 """A timer of ours that is this late says something of this process, and nothing of Redis."""
 
 
-class RedisGuard:
+class RedisGuard(Watch):
     """Runs calls to Redis, or fails at once while Redis is known to be unavailable.
 
     redis: whose connections it looks after. probe: a client with a connection of its own, so that a ping waits for no
     place in a pool.
     """
 
+    name = "Redis"
+
     def __init__(
         self, redis: Redis, probe: Redis | None = None, *, answer_s: float = ANSWER_S, patience_s: float = PATIENCE_S
     ) -> None:
+        super().__init__()
         self._redis = redis
         self._probe = probe or redis
         self._answer_s = answer_s
@@ -58,8 +58,6 @@ class RedisGuard:
         self._ping_s = patience_s - self._slow_s
         self._has_answered = False
         self._waiting: set[asyncio.Timeout] = set()
-        self._task: asyncio.Task[None] | None = None
-        self.is_away = False
 
     async def run[T](self, call: Callable[[], Awaitable[T]]) -> T:
         """Raises CacheUnavailable."""
@@ -87,37 +85,17 @@ class RedisGuard:
         self._has_answered = True
         return result
 
-    def suspect(self) -> None:
-        """Somebody waits for long, or was refused. Find out, unless that is under way."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._find_out())
+    def _leave(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for waiting in self._waiting:
+            if not waiting.expired():
+                waiting.reschedule(now)
 
-    async def settled(self) -> None:
-        """Wait until it is known to answer, if that is in doubt."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
+    async def _return(self) -> None:
+        await self._drop_idle()
 
-    async def aclose(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def _find_out(self) -> None:
-        began = time.monotonic()
-        while not await self._answers():
-            if not self.is_away:
-                self.is_away = True
-                now = asyncio.get_running_loop().time()
-                for waiting in self._waiting:
-                    if not waiting.expired():
-                        waiting.reschedule(now)
-            await asyncio.sleep(PING_EVERY_S)
-        if self.is_away:
-            await self._drop_idle()
-            self.is_away = False
-            log.warning("Redis is back after %.1f s", time.monotonic() - began)
+    def _pause_s(self) -> float:
+        return PING_EVERY_S
 
     async def _answers(self) -> bool:
         loop = asyncio.get_running_loop()
@@ -130,8 +108,7 @@ class RedisGuard:
                 # Also what the credentials' provider raises: without it nobody gets in.
                 if isinstance(exc, TimeoutError) and loop.time() - until > _LATE_S:
                     continue
-                if not self.is_away:
-                    log.warning("Redis is away: %s: %s", type(exc).__name__, exc)
+                self._tell(exc)
                 return False
             self._has_answered = True
             return True

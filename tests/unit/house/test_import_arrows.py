@@ -73,11 +73,12 @@ ARROWS = {
     },
     "shared.adapters": {
         "azure": "",
+        "watch": "",
         "http": "",
-        "postgres": "",
+        "postgres": "watch",
         "sql": "",
         "models": "azure",
-        "redis": "azure",
+        "redis": "azure watch",
         "telemetry": "azure",
     },
     "shared.adapters.postgres": {
