@@ -23,7 +23,7 @@ RETRY_S = 1.0
 
 
 class Keeper:
-    """One per process. key: the id of the tool call, or of the message."""
+    """One for each kind of work of a process. key: the id of the tool call, or the turn and step."""
 
     def __init__(self, *, stay_s: float = STAY_S, retry_s: float = RETRY_S) -> None:
         self._stay_s = stay_s
