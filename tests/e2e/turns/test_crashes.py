@@ -14,9 +14,12 @@ from tests.e2e.support.processes import AppHost, HostDied, Sink
 from tests.e2e.support.signalr import Console
 from tests.e2e.support.sse import ServerEvent, Transcript
 
-FEWEST_LIVES = 12
-"""Start, call_model, ask, wait, decide, execute_tool, call_model, finish_turn: each is asked for in one commit and
-answered in another, less what commits together."""
+FEWEST_LIVES = 8
+"""Start, call_model, ask, wait, decide, execute_tool, call_model, finish_turn: each has at least one commit of its own.
+
+Most have two, one that asks and one that answers. How many of those are one commit depends on what is ready together:
+runs had between 12 and 17 lives.
+"""
 MOST_LIVES = 40
 
 
@@ -157,7 +160,7 @@ async def test_killed_at_every_commit_of_a_turn_it_completes_and_its_tool_ran_on
         turn_id = turn_id or await _posted(api, session_id, script(**told))
         if await _lives_until_the_end(own_host, api, session_id, turn_id):
             break
-    assert lives > FEWEST_LIVES, "it died often enough to have been cut everywhere"
+    assert lives >= FEWEST_LIVES, "it died often enough to have been cut everywhere"
     own_host.stop()
     own_host.start()
     await eventually(lambda: _instances_ended(own_host, turn_id), "the orchestrations to end")
