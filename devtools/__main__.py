@@ -20,7 +20,7 @@ _IN_PROCESS = {
     "test": "devtools.checks",
     "check": "devtools.checks",
     "lock": "devtools.setup.lock",
-    "infra": "devtools.infra.scan",
+    "infra": "devtools.infra.check",
     "package": "devtools.package",
 }
 """Commands by the module whose `main(arguments)` runs them; other commands replace this process."""

@@ -110,8 +110,8 @@ var sizes = {
     zoneRedundant: false
     storageSku: 'Standard_LRS'
     instanceMemoryMB: 2048
-    // Three instances per function group with three connections each, and the timers': as many as B1ms allows. Checked
-    // by tests/infra.
+    // Three instances per function group and the timers', with three connections each: as many as B1ms allows. On
+    // storage, one more is always ready. Checked by tests/infra.
     maximumInstances: 3
     alwaysReady: 0
     postgresSku: 'Standard_B1ms'
@@ -120,7 +120,7 @@ var sizes = {
     postgresStandby: 'Disabled'
     postgresGeoBackup: 'Disabled'
     postgresBackupDays: 7
-    postgresPoolSize: 3
+    postgresPoolSize: durableBackend == 'storage' ? 2 : 3
     redisSku: 'Balanced_B0'
     redisReplica: 'Disabled'
     signalrSku: 'Free_F1'

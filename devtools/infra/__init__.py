@@ -1,4 +1,4 @@
-"""Checks of `infra/`: the security scan, and Bicep checked against `infra/schemas`.
+"""Checks of `infra/`: what Bicep says, what a deployment would make, and the security scan.
 
 Not here: costs (`../sizing/`).
 """

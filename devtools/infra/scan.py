@@ -1,4 +1,4 @@
-"""`./dev infra`: the security scan of `infra/` with checkov, in a separate environment.
+"""The security scan of `infra/` with checkov, in a separate environment.
 
 checkov pins very many packages, so it is never installed in `.venv`: uv runs it separately, at the version in
 `infra/checkov.json`. That file also lists the accepted findings, each with a reason.
@@ -11,42 +11,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from devtools.infra.deployments import FOLDER
 from devtools.setup.install import uv_environment
-from devtools.setup.places import ROOT as _ROOT
 
-ROOT = Path(_ROOT)
-FOLDER = ROOT / "infra"
 _TIMEOUT_S = 300
 
 
-def main(arguments: Sequence[str]) -> int:
-    """0 when every finding is accepted."""
-    if arguments:
-        print("dev: infra takes no arguments", file=sys.stderr)
-        return 2
-    began = time.monotonic()
+def scan() -> tuple[list[str], str]:
+    """Reasons to fail, and a summary of the scan."""
     known = json.loads((FOLDER / "checkov.json").read_text("utf-8"))
     done = _scan(str(known["version"]))
     try:
         report = json.loads(done.stdout)
-        lines = list(findings(report, known["accepted"]))
+        lines = findings(report, known["accepted"])
+        summary = report["summary"]
     except (ValueError, KeyError, TypeError) as error:
         tail = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        print(f"infra: the scan did not run: {' '.join(tail) or error}", file=sys.stderr)
-        return 1
-    for line in lines:
-        print(f"infra: {line}", file=sys.stderr)
-    summary = report["summary"]
-    print(
-        f"infra: {'FAILED' if lines else 'ok'} {time.monotonic() - began:.1f} s"
-        f" ({summary['passed']} passed, {summary['failed']} found, {len(known['accepted'])} kinds accepted)"
-    )
-    return 1 if lines else 0
+        return [f"the scan did not run: {' '.join(tail) or error}"], "checkov did not run"
+    accepted = len(known["accepted"])
+    return lines, f"checkov: {summary['passed']} passed, {summary['failed']} found, {accepted} kinds accepted"
 
 
 def findings(report: dict[str, Any], accepted: dict[str, str]) -> list[str]:
@@ -78,5 +64,5 @@ def _scan(version: str) -> subprocess.CompletedProcess[str]:
     environment = uv_environment() | {"LOG_LEVEL": "CRITICAL"}
     environment.pop("PYTHONPATH", None)
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        command, cwd=FOLDER.parent, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
     )

@@ -25,7 +25,7 @@ HELP = """usage: ./dev COMMAND [arguments]
   check                                       lint, format and types, as CI does
   migrate                                     apply the SQL migrations to POSTGRES_URL
   lock                                        resolve the requirements anew and write the lock files
-  infra                                       security scan of the Bicep files (checkov, kept apart from .venv)
+  infra [--update]                            compile, lint, evaluate (Bicep) and scan (checkov) the deployment
   package [DIR]                               build the folder that is deployed
 
 The first run makes .venv (needs Python 3.13 or newer and the package registry)."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from devhost.timers.ncrontab import Schedule, parse_schedule
 from devtools.figures import BLOCK, PAGES, TABLES, filled
 from devtools.sizing import costs, memory, scale
+from tests.support.deployed import DEV, PROD, all_of, app_settings, one
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
@@ -52,26 +54,47 @@ def test_every_table_stands_on_a_page() -> None:
 
 
 def test_the_costs_are_those_of_what_is_bought() -> None:
-    bicep = (ROOT / "infra/main.bicep").read_text("utf-8")
-    dev, prod = (bicep.split(f"\n  {size}: {{")[1].split("\n  }")[0] for size in ("dev", "prod"))
+    def plan(name: str) -> dict[str, Any]:
+        server, cache = (
+            one(name, "Microsoft.DBforPostgreSQL/flexibleServers"),
+            one(name, "Microsoft.Cache/redisEnterprise"),
+        )
+        live, logs = (
+            one(name, "Microsoft.SignalRService/signalR"),
+            one(name, "Microsoft.OperationalInsights/workspaces")["properties"],
+        )
+        return {
+            "database": (server["sku"]["name"], server["properties"]["storage"]["storageSizeGB"]),
+            "standby": server["properties"]["highAvailability"]["mode"],
+            "redis": (cache["sku"]["name"], cache["properties"]["highAvailability"]),
+            "signalr": (live["sku"]["name"], live["sku"]["capacity"]),
+            "logs": logs["workspaceCapping"]["dailyQuotaGb"],
+        }
 
-    for bought, wanted in (
-        (
-            dev,
-            ["Standard_B1ms", f"postgresStorageGB: {costs.POSTGRES_DEV_GB}", "Balanced_B0", "Free_F1", "Consumption"],
-        ),
-        (prod, [f"Standard_D{costs.POSTGRES_PROD_VCORES}ds_v5", f"postgresStorageGB: {scale.POSTGRES_PROD_GB}"]),
-        (prod, ["Balanced_B5", "Premium_P1", f"signalrUnits: {scale.SIGNALR_PROD_UNITS}", "Dedicated"]),
-        (prod, [f"alwaysReady: {costs.READY_INSTANCES}", f"instanceMemoryMB: {costs.INSTANCE_GB * 1024}"]),
-    ):
-        assert [each for each in wanted if each not in bought] == []
-    app = (ROOT / "infra/modules/app/app.bicep").read_text("utf-8")
-    assert f"perInstanceConcurrency: {memory.REQUESTS_AT_ONCE} " in app
-    assert f"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '{memory.BODY_LIMIT_BYTES}'" in app
-    endpoints = (ROOT / "infra/modules/network/private-endpoints.bicep").read_text("utf-8")
-    assert len(re.findall(r"\{ name: '", endpoints)) == costs.ENDPOINTS
-    quota = scale.MODEL_TOKENS_MINUTE // 1_000
-    assert f"param modelCapacity int = {quota}\n" in bicep
+    assert plan(DEV) == {
+        "database": ("Standard_B1ms", costs.POSTGRES_DEV_GB),
+        "standby": "Disabled",
+        "redis": ("Balanced_B0", "Disabled"),
+        "signalr": ("Free_F1", 1),
+        "logs": costs.LOGS_DEV_GB,
+    }
+    assert plan(PROD) == {
+        "database": (f"Standard_D{costs.POSTGRES_PROD_VCORES}ds_v5", scale.POSTGRES_PROD_GB),
+        "standby": "ZoneRedundant",
+        "redis": ("Balanced_B5", "Enabled"),
+        "signalr": ("Premium_P1", scale.SIGNALR_PROD_UNITS),
+        "logs": costs.LOGS_PROD_GB,
+    }
+    app = one(PROD, "Microsoft.Web/sites")["properties"]["functionAppConfig"]["scaleAndConcurrency"]
+    assert [group["instanceCount"] for group in app["alwaysReady"]] == [costs.READY_INSTANCES] * costs.READY_GROUPS
+    assert app["instanceMemoryMB"] == costs.INSTANCE_GB * 1024
+    assert app["triggers"]["http"]["perInstanceConcurrency"] == memory.REQUESTS_AT_ONCE
+    assert app_settings(PROD)["FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"] == str(memory.BODY_LIMIT_BYTES)
+    assert one(PROD, "Microsoft.DurableTask/schedulers")["properties"]["sku"] == {"name": "Dedicated", "capacity": 1}
+    assert len(all_of(PROD, "Microsoft.Network/privateEndpoints")) == costs.ENDPOINTS
+    assert len(all_of(PROD, "Microsoft.Network/privateDnsZones")) == costs.ZONES
+    model = one(PROD, "Microsoft.CognitiveServices/accounts/deployments")
+    assert model["sku"]["capacity"] == scale.MODEL_TOKENS_MINUTE // 1_000
 
 
 def test_the_timers_that_are_paid_for_are_those_there_are() -> None:
@@ -92,8 +115,8 @@ def test_the_timers_that_are_paid_for_are_those_there_are() -> None:
 
 
 def test_the_operations_page_says_of_every_alert_what_to_do() -> None:
-    alerts = (ROOT / "infra/modules/observability/alerts.bicep").read_text("utf-8")
-    named = set(re.findall(r"name: '([a-z]+-[a-z-]+|throttling)'", alerts))
+    kinds = ("Microsoft.Insights/scheduledQueryRules", "Microsoft.Insights/metricAlerts")
+    named = {re.sub(r"^parley-|-\w+$", "", alert["name"]) for kind in kinds for alert in all_of(PROD, kind)}
     section = (ROOT / "docs/operations.md").read_text("utf-8").split("## Alerts")[1].split("\n## ")[0]
     rows = [row.split(" | ")[0].removeprefix("| ") for row in section.splitlines() if row.startswith("| ")][2:]
 
