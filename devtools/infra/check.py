@@ -63,8 +63,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def stale(folder: Path = FOLDER) -> list[str]:
     """Whether the snapshots are those of other sources."""
+    return [] if _seen(folder)[0] == sources_hash(folder) else [STALE]
+
+
+def _seen(folder: Path) -> list[str]:
+    """The hash of the sources that the snapshots are of, and the version of the Bicep that wrote them."""
     file = folder / SOURCES
-    return [] if file.is_file() and file.read_text("utf-8").strip() == sources_hash(folder) else [STALE]
+    return file.read_text("utf-8").split() if file.is_file() else ["none", "none"]
 
 
 def check(compiler: Compiler, folder: Path = FOLDER, *, update: bool = False) -> list[str]:
@@ -74,7 +79,8 @@ def check(compiler: Compiler, folder: Path = FOLDER, *, update: bool = False) ->
         deployments = {each: evaluate(compiler, template, each.variables(), folder) for each in DEPLOYMENTS}
         lines = wrong(deployments)
     if not lines:
-        lines = _snapshots(committed(compiler, template, folder), folder, update=update)
+        current = committed(compiler, template, folder)
+        lines = _write(compiler, current, folder) if update else _compare(compiler, current, folder)
     return lines
 
 
@@ -97,19 +103,24 @@ def wrong(deployments: Mapping[Choice, list[Resource]]) -> list[str]:
     return [f"{line} (in {len(found)} of {len(deployments)}: {found[0]})" for line, found in where.items()]
 
 
-def _snapshots(current: Mapping[str, str], folder: Path, *, update: bool) -> list[str]:
-    """Compare what is in git with the sources, or write it."""
+def _compare(compiler: Compiler, current: Mapping[str, str], folder: Path) -> list[str]:
     files = {name: folder / SNAPSHOTS / f"{name}.json" for name in current}
-    before = {name: stored(name, folder) for name, file in files.items() if file.is_file()}
-    if not update:
-        same = all(name in before and file.read_text("utf-8") == current[name] for name, file in files.items())
-        return stale(folder) if same else [STALE]
-    for name, file in files.items():
+    if stale(folder) or all(
+        file.is_file() and file.read_text("utf-8") == current[name] for name, file in files.items()
+    ):
+        return stale(folder)
+    mine, theirs = compiler.version(), _seen(folder)[1]
+    return [f"Bicep {mine} evaluates to other snapshots than those of Bicep {theirs} in git: run ./dev infra --update"]
+
+
+def _write(compiler: Compiler, current: Mapping[str, str], folder: Path) -> list[str]:
+    for name, text in current.items():
+        file = folder / SNAPSHOTS / f"{name}.json"
+        before = stored(name, folder) if file.is_file() else []
         file.parent.mkdir(exist_ok=True)
-        file.write_text(current[name], "utf-8")
-    (folder / SOURCES).write_text(sources_hash(folder) + "\n", "utf-8")
-    print(f"infra: wrote {', '.join(current)}; `git diff infra/snapshots` shows what changes")
-    for name, resources in before.items():
-        for line in sorted(changes.refused(resources, stored(name, folder))):
+        file.write_text(text, "utf-8")
+        for line in sorted(changes.refused(before, stored(name, folder))):
             print(f"infra: {name}: Azure refuses to change this on what exists: {line}", file=sys.stderr)
+    (folder / SOURCES).write_text(f"{sources_hash(folder)} {compiler.version()}\n", "utf-8")
+    print(f"infra: wrote {', '.join(current)}; `git diff infra/snapshots` shows what changes")
     return []

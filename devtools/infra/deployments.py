@@ -20,7 +20,7 @@ from devtools.setup.places import ROOT as _ROOT
 
 FOLDER = Path(_ROOT) / "infra"
 SNAPSHOTS = "snapshots"
-SOURCES = "snapshots/sources.sha256"
+SOURCES = "snapshots/sources.txt"
 _COLUMNS = 120
 _COMMON = {
     "AZURE_LOCATION": "swedencentral",

@@ -14,8 +14,11 @@ import pytest
 
 from devtools.infra import changes, check
 from devtools.infra.compiler import Compiler, CompilerError, Resource, find
-from devtools.infra.deployments import CHOICES, COMMITTED, FOLDER, SNAPSHOTS, Choice, evaluate, stored
-from tests.support.deployed import DEV, PROD
+from devtools.infra.deployments import CHOICES, COMMITTED, FOLDER, SNAPSHOTS, SOURCES, Choice, evaluate, stored
+from devtools.infra.invariants import ENTRANCES, at
+from tests.support.deployed import DEV, PROD, one, spare_connections
+
+SCHEDULER, SIGNALR = "Microsoft.DurableTask/schedulers", "Microsoft.SignalRService/signalR"
 
 PROGRAM = find()
 if PROGRAM is None:
@@ -66,6 +69,22 @@ def test_nothing_is_wrong_with_any_deployment(deployments: dict[Choice, list[Res
     assert {len(choice.name) for choice in CHOICES} == {3, 40}
     assert len({choice[:3] for choice in CHOICES}) == 8
     assert check.wrong(deployments) == []
+
+
+def test_what_the_snapshots_do_not_show_is_right_too(deployments: dict[Choice, list[Resource]]) -> None:
+    assert {choice: spare_connections(resources) >= 2 for choice, resources in deployments.items()} == dict.fromkeys(
+        deployments, True
+    )
+    # As priced by devtools/sizing/costs.py.
+    public, private = (deployments[Choice("dev", private, "scheduler")] for private in (False, True))
+    assert one(public, SCHEDULER)["properties"]["sku"] == {"name": "Consumption"}
+    assert one(private, SIGNALR)["sku"]["name"] == "Standard_S1"
+
+
+def test_a_public_app_opens_nothing_else(deployments: dict[Choice, list[Resource]]) -> None:
+    [resources] = [resources for choice, resources in deployments.items() if choice.public_app]
+
+    assert {each["type"] for each in resources if at(each, "publicNetworkAccess") == "Enabled"} == ENTRANCES
 
 
 @pytest.mark.parametrize(
@@ -133,6 +152,18 @@ def test_an_update_shows_what_changes(
     ]
     assert "Azure refuses to change this on what exists: Microsoft.DBforPostgreSQL" in capsys.readouterr().err
     assert check.check(bicep, infra) == []
+
+
+def test_another_bicep_with_another_answer_is_named(
+    bicep: Compiler, infra: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "DEPLOYMENTS", ())
+    _edit(infra / SOURCES, f" {bicep.version()}", " 0.1.0")
+    assert check.check(bicep, infra) == [], "the same answer"
+    _edit(infra / SNAPSHOTS / f"{DEV}.json", '"version": "17"', '"version": "16"')
+
+    [line] = check.check(bicep, infra)
+    assert line.startswith(f"Bicep {bicep.version()} evaluates to other snapshots than those of Bicep 0.1.0 in git")
 
 
 def test_nothing_is_written_while_an_invariant_objects(

@@ -9,7 +9,7 @@ import pytest
 
 from devtools.infra.deployments import COMMITTED, FOLDER
 from shared.adapters.azure.blobs import CONTAINER
-from tests.support.deployed import DEV, PROD, all_of, app_settings, deployed, one
+from tests.support.deployed import DEV, PROD, all_of, app_settings, deployed, one, spare_connections
 
 ROLE_ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
 CONTAINERS = "Microsoft.Storage/storageAccounts/blobServices/containers"
@@ -120,25 +120,13 @@ def test_every_resource_that_has_logs_sends_them_to_the_workspace() -> None:
     assert kinds == LOGGED | NOT_LOGGED.keys(), "each kind has a log, or a reason why not"
 
 
-USER_CONNECTIONS = {"Standard_B1ms": 35, "Standard_B2s": 414, "Standard_D4ds_v5": 1_703}
-"""What a server lets users open: Learn, "Limits in Azure Database for PostgreSQL flexible server"."""
-
 FOR_PEOPLE = 2
 """Connections left for a migration, or somebody who looks."""
 
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_all_instances_of_a_size_find_room_in_its_database(name: str) -> None:
-    scale = one(name, "Microsoft.Web/sites")["properties"]["functionAppConfig"]["scaleAndConcurrency"]
-    triggers = "".join(path.read_text("utf-8") for path in (FOLDER.parent / "triggers").rglob("*.py"))
-    # Flex Consumption counts the maximum for each group that scales by itself, beside what is always ready: HTTP,
-    # durable, and each timer, which runs once at a time. A pool is a process's, and an instance has one process.
-    ready = sum(group["instanceCount"] for group in scale["alwaysReady"])
-    instances = 2 * scale["maximumInstanceCount"] + ready + triggers.count(".timer_trigger(")
-
-    taken = instances * int(app_settings(name)["POSTGRES_POOL_SIZE"])
-
-    assert taken + FOR_PEOPLE <= USER_CONNECTIONS[one(name, "Microsoft.DBforPostgreSQL/flexibleServers")["sku"]["name"]]
+    assert spare_connections(name) >= FOR_PEOPLE
 
 
 @pytest.mark.parametrize("name", COMMITTED)
