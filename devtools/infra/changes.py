@@ -19,8 +19,6 @@ def _any(_old: Any, _new: Any) -> bool:
 FIXED: Mapping[tuple[str, str], Callable[[Any, Any], bool]] = {
     # azurerm_managed_redis: "changing this forces a new Managed Redis instance".
     ("Microsoft.Cache/redisEnterprise", "highAvailability"): _any,
-    ("Microsoft.Cache/redisEnterprise/databases", "clusteringPolicy"): _any,
-    ("Microsoft.CognitiveServices/accounts", "customSubDomainName"): _any,
     # Only at creation (Learn, "Backup and restore in Azure Database for PostgreSQL").
     ("Microsoft.DBforPostgreSQL/flexibleServers", "backup.geoRedundantBackup"): _any,
     # A disk never shrinks (the same, "Storage options"; Altinn/dialogporten 4127).

@@ -133,11 +133,10 @@ def stored(name: str, folder: Path = FOLDER) -> list[Resource]:
 
 def text(resources: list[Resource], choice: Choice) -> str:
     """A snapshot: resources by id, their long ids shortened, as few lines as fit the width. Ends with a newline."""
-    body = {resource["id"]: {key: resource[key] for key in resource if key != "id"} for resource in resources}
-    whole = _lines(body, "")
+    whole = json.dumps({each["id"]: {key: each[key] for key in each if key != "id"} for each in resources})
     for long, short in _SHORTER:
         whole = whole.replace(long.format(group=f"rg-parley-{choice.name}"), short)
-    return whole + "\n"
+    return _lines(json.loads(whole), "") + "\n"
 
 
 def _lines(value: Any, margin: str) -> str:

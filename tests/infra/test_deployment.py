@@ -9,7 +9,7 @@ import pytest
 
 from devtools.infra.deployments import COMMITTED, FOLDER
 from shared.adapters.azure.blobs import CONTAINER
-from tests.support.deployed import DEV, PROD, all_of, app_settings, deployed, one, spare_connections
+from tests.support.deployed import DEV, FOR_PEOPLE, PROD, all_of, app_settings, deployed, one, spare_connections
 
 ROLE_ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
 CONTAINERS = "Microsoft.Storage/storageAccounts/blobServices/containers"
@@ -118,10 +118,6 @@ def test_every_resource_that_has_logs_sends_them_to_the_workspace() -> None:
             kinds.add(resource["type"])
             assert (resource["type"] in LOGGED) == (resource["id"] in logged), resource["id"]
     assert kinds == LOGGED | NOT_LOGGED.keys(), "each kind has a log, or a reason why not"
-
-
-FOR_PEOPLE = 2
-"""Connections left for a migration, or somebody who looks."""
 
 
 @pytest.mark.parametrize("name", COMMITTED)

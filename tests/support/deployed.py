@@ -40,6 +40,10 @@ USER_CONNECTIONS = {"Standard_B1ms": 35, "Standard_B2s": 414, "Standard_D4ds_v5"
 """What a server lets users open: Learn, "Limits in Azure Database for PostgreSQL flexible server"."""
 
 
+FOR_PEOPLE = 2
+"""Connections left for a migration, or somebody who looks."""
+
+
 def spare_connections(deployment: str | list[Resource]) -> int:
     """What the database has left when every instance there can be has filled its pool."""
     scale = one(deployment, "Microsoft.Web/sites")["properties"]["functionAppConfig"]["scaleAndConcurrency"]
