@@ -95,6 +95,12 @@ def test_a_public_app_opens_nothing_else(deployments: dict[Choice, list[Resource
         ("modules/data/redis.bicep", "minimumTlsVersion:", "minimumTlsVersions:", "BCP089"),
         ("modules/data/redis.bicep", "port: 10000", "port: '10000'", "BCP036"),
         ("modules/data/vault.bicep", "output name string = vault.name", "output name int = vault.name", "BCP033"),
+        (
+            "modules/data/storage.bicep",
+            "= account.id",
+            "= account.listKeys().keys[0].value",
+            "outputs-should-not-contain",
+        ),
     ],
 )
 def test_a_mistake_is_found(bicep: Compiler, infra: Path, file: str, old: str, new: str, said: str) -> None:
