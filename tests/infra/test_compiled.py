@@ -16,7 +16,7 @@ from devtools.infra import changes, check
 from devtools.infra.compiler import Compiler, CompilerError, Resource, find
 from devtools.infra.deployments import CHOICES, COMMITTED, FOLDER, SNAPSHOTS, SOURCES, Choice, evaluate, stored
 from devtools.infra.invariants import ENTRANCES, at
-from tests.support.deployed import DEV, FOR_PEOPLE, PROD, one, spare_connections
+from tests.support.deployed import DEV, FOR_PEOPLE, PROD, app_settings, one, spare_connections
 
 SCHEDULER, SIGNALR = "Microsoft.DurableTask/schedulers", "Microsoft.SignalRService/signalR"
 
@@ -77,6 +77,20 @@ def test_what_the_snapshots_do_not_show_is_right_too(deployments: dict[Choice, l
     public, private = (deployments[Choice("dev", private, "scheduler")] for private in (False, True))
     assert one(public, SCHEDULER)["properties"]["sku"] == {"name": "Consumption"}
     assert one(private, SIGNALR)["sku"]["name"] == "Standard_S1"
+
+
+@pytest.mark.parametrize(("size", "also"), [("dev", {"POSTGRES_POOL_SIZE"}), ("prod", set())])
+def test_the_backends_differ_in_the_settings_that_the_page_names(
+    deployments: dict[Choice, list[Resource]], size: str, also: set[str]
+) -> None:
+    one_way, other = (app_settings(deployments[Choice(size, True, backend)]) for backend in ("scheduler", "storage"))
+    prefix = "AzureFunctionsJobHost__extensions__durableTask__storageProvider__"
+
+    assert {name for name in one_way.keys() | other.keys() if one_way.get(name) != other.get(name)} == also | {
+        f"{prefix}type",
+        f"{prefix}connectionStringName",
+        "DURABLE_TASK_SCHEDULER_CONNECTION_STRING",
+    }
 
 
 def test_a_public_app_opens_nothing_else(deployments: dict[Choice, list[Resource]]) -> None:
