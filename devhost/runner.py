@@ -32,7 +32,7 @@ from devhost.extensions.loading import KNOWN, ExtensionLoader, Known, offered_se
 from devhost.harsh import Harsh, from_settings
 from devhost.http.access import AdminAccess
 from devhost.http.admin import Admin
-from devhost.http.protocol import WholeTargetProtocol
+from devhost.http.protocol import LocalProtocol
 from devhost.http.server import HttpApp, HttpPolicy
 from devhost.logs import apply_log_level
 from devhost.pages.beside import SERVERS_SETTING, Beside
@@ -58,6 +58,7 @@ DEFAULT_DATA_DIR = Path(".data") / "devhost"
 STOP_GRACE_S = 2
 KEEP_ALIVE_S = 120
 _EXTENSION_STOP_LIMIT_S = 30.0
+SEND_BUFFER_BYTES = 256 * 1024
 _BACKLOG = 2048
 _one_per_process = threading.Lock()
 # Settings that change how an app runs in the real worker, but have no effect here.
@@ -218,6 +219,9 @@ def _listen(port: int) -> socket.socket:
     if sys.platform != "win32":
         # Lets a restarted host reuse its port at once. (On Windows it would let two hosts share it.)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Every connection has it from here. Left to itself the kernel takes megabytes from an app that its caller has not
+    # read, and tells of no progress until a third of them is gone.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     try:
         listener.bind((ADDRESS, port))
         listener.listen(_BACKLOG)
@@ -251,7 +255,7 @@ def _server(app: HttpApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http=WholeTargetProtocol,
+            http=LocalProtocol,
             ws="websockets-sansio",
             # SignalR has its own pings. Compressing each small message would cost four times as much as sending it.
             ws_ping_interval=None,

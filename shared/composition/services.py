@@ -44,6 +44,7 @@ from shared.sessions.life.retention import RetentionPolicy, SessionRetention
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
 from shared.sessions.live.open_streams import OpenStreams
+from shared.sessions.live.reading import ReaderMemory
 from shared.sessions.live.subscriptions import SubscriptionService
 from shared.sessions.llm.probe import ModelProbe
 from shared.sessions.llm.windows import Windows
@@ -388,7 +389,13 @@ class Services(Stores):
         from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
 
         rows = PostgresSubscriptions(self.pool)
-        return OpenStreams(rows.readable, per_user=self.settings.streams_per_user or None, longest_s=LONGEST_S)
+        return OpenStreams(
+            rows.readable, self.readers, per_user=self.settings.streams_per_user or None, longest_s=LONGEST_S
+        )
+
+    @cached_property
+    def readers(self) -> ReaderMemory:
+        return ReaderMemory()
 
 
 def tracer_of(settings: Settings) -> tracing.Tracer | None:

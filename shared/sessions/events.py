@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 MOST_LIVE_BYTES = 1_000_000
 """Azure SignalR takes messages of at most 1 MB over its REST API, the frame around them included.
 https://learn.microsoft.com/azure/azure-signalr/signalr-concept-messages-and-connections"""
+READ_BYTES = 256 * 1024
+"""Most bytes of bodies that one read of the log brings, unless it brings one event alone: what a reader holds at a
+time. About a thousand events of an answer that streams."""
 _BACK = 200
 """How many events are read back at once for what was streamed: an answer of 15 s."""
 _MOVED_LIMIT = 10_000
@@ -164,8 +167,8 @@ class LogSlice:
     """(seq, body), ascending."""
     last_seq: int | None
     """The newest number assigned; None when the log has lost it."""
-    first_kept: int | None
-    """The oldest number still kept; None when nothing is."""
+    is_cut: bool = False
+    """It ends where its bytes reached READ_BYTES, before the limit and the end of the log."""
 
 
 class SeqLeaseNeeded(Exception):
@@ -206,11 +209,12 @@ class EventLog(Protocol):
         ...
 
     async def read(self, feed: str, after: int, limit: int) -> LogSlice:
-        """Up to `limit` events with seq > `after`, oldest first. Raises EventLogUnavailable."""
+        """Up to `limit` events and READ_BYTES with seq > `after`, oldest first. Raises EventLogUnavailable."""
         ...
 
     async def read_back(self, feed: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` events with seq < `before` (None: the end), newest first. Raises EventLogUnavailable."""
+        """Up to `limit` events and READ_BYTES with seq < `before` (None: the end), newest first; none at the beginning.
+        Raises EventLogUnavailable."""
         ...
 
     def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:

@@ -23,10 +23,11 @@ import orjson
 from shared.errors import NotFound, Transient
 from shared.sessions.events import EventLog, EventLogUnavailable, EventType, FrameType, envelope
 from shared.sessions.live.following import READ_BATCH, Followed, follow_from, kept_from
-from shared.sessions.live.open_streams import OpenStream, OpenStreams, Viewer
+from shared.sessions.live.open_streams import OpenStream, OpenStreams, StreamBody, Viewer
+from shared.sessions.live.reading import Reader
 from shared.sessions.live.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, RECONNECT, sse
 from shared.sessions.models import Message, MessageRole, Turn
-from shared.sessions.records.pages import MessageFilter, Page
+from shared.sessions.records.pages import PAGE_BYTES, MessageFilter, Page
 from shared.sessions.repository import TurnRepository
 from shared.sessions.turns.frames import end_frame, live_frame, stored_frames
 
@@ -96,10 +97,10 @@ class StreamingHandler:
             items[-1][0] if items else last,
             last,
             gap,
-            len(found.items) > limit,
+            found.is_cut or len(found.items) > limit,
         )
 
-    def session_events(self, viewer: Viewer, after: int) -> AsyncIterator[bytes]:
+    def session_events(self, viewer: Viewer, after: int) -> StreamBody:
         """A session's events as SSE (`id: seq`, `event: type`), replay then live, until the client leaves, may no
         longer read them, or has to reconnect.
 
@@ -125,7 +126,7 @@ class StreamingHandler:
         except _OpenForLong:
             yield RECONNECT
 
-    def turn_stream(self, turn: Turn, viewer: Viewer, after: int | None) -> AsyncIterator[bytes]:
+    def turn_stream(self, turn: Turn, viewer: Viewer, after: int | None) -> StreamBody:
         """One turn's frames as SSE (`event: message_start`, ...), from its beginning or after a number; ends with it,
         or when its reader may no longer read them or has to reconnect.
 
@@ -152,7 +153,7 @@ class StreamingHandler:
                 return
         # What has ended brings no more events: reading what is kept is enough.
         over = turn.status.is_terminal
-        source = kept_from(self._log, viewer.feed, start) if over else self._live(stream, start)
+        source = kept_from(self._log, viewer.feed, start, stream.reader) if over else self._live(stream, start)
         async with aclosing(self._while_readable(stream, source)) as events:
             async for seq, body in events:
                 if body is None:
@@ -181,7 +182,8 @@ class StreamingHandler:
             yield frame
 
     def _live(self, stream: OpenStream, after: int) -> AsyncGenerator[Followed]:
-        return follow_from(self._log, stream.viewer.feed, after, heartbeat_s=self._keep_alive_s, until=stream.ended)
+        feed, until = stream.viewer.feed, stream.ended
+        return follow_from(self._log, feed, after, stream.reader, heartbeat_s=self._keep_alive_s, until=until)
 
     async def _while_readable[Item](self, stream: OpenStream, source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
         """`source` until its reader may no longer read the session. Raises _OpenForLong."""
@@ -248,7 +250,7 @@ class StreamingHandler:
                 break
             yield KEEP_ALIVE
             await asyncio.sleep(DEGRADED_POLL_SECONDS)
-        async for message in self._messages_of(current):
+        async for message in self._messages_of(current, stream.reader):
             for frame in stored_frames(message):
                 yield frame
         if current.error is not None:
@@ -262,17 +264,18 @@ class StreamingHandler:
         except NotFound:
             return None
 
-    async def _messages_of(self, turn: Turn) -> AsyncIterator[Message]:
+    async def _messages_of(self, turn: Turn, reader: Reader) -> AsyncIterator[Message]:
         page = Page(limit=200)
         # By turn and not by time: each step was stored by the clock of the instance that ran it.
         wanted = MessageFilter(role=MessageRole.ASSISTANT, turn_id=turn.id)
         while True:
+            await reader.take(PAGE_BYTES)
             found = await self._turns.list_messages(turn.session_id, wanted, page)
             for _, message in found[: page.limit]:
                 yield message
-            if len(found) <= page.limit:
+            if not page.has_more(found):
                 return
-            page = Page(limit=page.limit, after=(found[page.limit - 1][0], ""))
+            page = Page(limit=page.limit, after=(found[: page.limit][-1][0], ""))
 
 
 def _type_of(body: bytes) -> str:

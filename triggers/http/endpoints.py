@@ -7,9 +7,11 @@ document of the wire contract, and internal details never reach a caller.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,15 +26,19 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from activities.binding import answer_with, sends_events
 from shared import tracing
 from shared.composition.services import Services, services
-from shared.errors import AppError, ErrorCode, InvalidInput
+from shared.errors import AppError, BudgetExceeded, ErrorCode, InvalidInput
 from shared.ids import is_valid_id, new_id
 from shared.principal import Principal, principal_of
 from shared.rights import Action
 from shared.sessions.error_handler import ErrorAnswer, SessionErrorHandler
-from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
+from shared.sessions.live.open_streams import StreamBody
+from shared.sessions.live.reading import Reader
+from shared.sessions.live.sse import RESUME
+from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT, PAGE_BYTES, Page, decode_cursor
 from shared.settings import Settings
 from triggers.http.bodies import body_chunks, json_fault
 from triggers.http.headers import say_use
+from triggers.http.sending import PIECE_BYTES, PacedAnswer, PacedStream
 
 log = logging.getLogger("parley.http")
 
@@ -40,6 +46,11 @@ _ERRORS = SessionErrorHandler(log)
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """For JSON bodies; files have their own routes and limit."""
+
+_ROOM_S = 10.0
+"""How long a page waits for room beside others (`ReaderMemory`)."""
+_PAGE_ROOM = 2
+"""A page's rows and its JSON."""
 
 _JSON = "application/json"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
@@ -84,6 +95,11 @@ class Operation:
     """Further media types of the successful response."""
     headers: Sequence[str] = ()
     """Names of headers that the successful response carries beside those of every response."""
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it answers with a page of a list."""
+        return any(parameter.name == "limit" for parameter in self.parameters)
 
 
 OPERATIONS: list[Operation] = []
@@ -234,13 +250,17 @@ async def _serve(
     correlation_id = request_id(req)
     # Health probes and scrapers call constantly; their traces would only be noise.
     traced = operation.tag != "Operations"
+    reader = services().readers.open()
     with tracing.request(operation.method, operation.path, req.headers, correlation_id, traced=traced) as span:
-        response = await _answer(operation, handler, req, client, events, correlation_id)
+        response = await _answer(operation, handler, req, client, events, correlation_id, reader)
         span.set("http.response.status_code", response.status_code)
         if response.status_code >= 500:
             span.fail(str(response.status_code))
     response.headers["x-correlation-id"] = correlation_id
-    return say_use(response, services().settings.public_base_url)
+    response = say_use(response, services().settings.public_base_url)
+    if reader.held_bytes:
+        return PacedAnswer(response, reader)
+    return response
 
 
 async def _answer(
@@ -250,7 +270,9 @@ async def _answer(
     client: Any,
     events: func.Out[str] | None,
     correlation_id: str,
+    reader: Reader,
 ) -> Response:
+    """reader: holds the answer if it is large, and is closed if it is not."""
     limits: Mapping[str, str] = {}
     try:
         everything = services()
@@ -265,14 +287,31 @@ async def _answer(
         _check_lengths(req, operation)
         body = await _body(req, operation)
         call = Call(req, correlation_id, everything, principal, client)
+        if operation.is_page:
+            await _take_room(reader)
         response = await handler(call, body)
         if events is not None:
             await answer_with(events, call.events)
     except Exception as exc:
         doing = f"{operation.method} {operation.path}"
         response = _problem(_ERRORS.handle(exc, doing=doing, correlation_id=correlation_id))
+    finally:
+        # A failure beyond all errors too: what nobody sends is not held.
+        reader.keep(0)
+    if not isinstance(response, StreamingResponse) and len(response.body) > PIECE_BYTES:
+        reader.keep(len(response.body))
     response.headers.update(limits)
     return response
+
+
+async def _take_room(reader: Reader) -> None:
+    try:
+        async with asyncio.timeout(_ROOM_S):
+            await reader.take(_PAGE_ROOM * PAGE_BYTES)
+    except TimeoutError:
+        raise BudgetExceeded(
+            ErrorCode.RATE_LIMITED, "Too many large answers are being sent; try again.", retry_after_s=_ROOM_S
+        ) from None
 
 
 _ANONYMOUS = Principal("", frozenset())
@@ -404,13 +443,43 @@ def page_of_all(call: Call, items: Sequence[BaseModel]) -> Response:
     return page_of(rows, cursor)
 
 
-def event_stream(source: AsyncIterator[bytes]) -> Response:
-    """Server-Sent Events, with headers that stop proxies from buffering."""
-    return StreamingResponse(
+def event_stream(source: StreamBody) -> Response:
+    """Server-Sent Events, with headers that stop proxies from buffering. They begin with how soon to reconnect, since a
+    client that is too slow is closed between two bytes."""
+    return PacedStream(
         source,
+        source.reader,
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
+        prelude=RESUME,
     )
+
+
+async def file_stream(
+    call: Call, pieces: AsyncGenerator[bytes], *, media_type: str, headers: Mapping[str, str], status: int = 200
+) -> Response:
+    """A file that is read or made while it is sent. A failure of its first piece is raised here, and is the answer."""
+    reader = call.services.readers.open()
+    try:
+        await _take_room(reader)
+        begun = await _begun(pieces)
+    except BaseException:
+        reader.close()
+        raise
+    return PacedStream(begun, reader, status_code=status, media_type=media_type, headers=headers)
+
+
+async def _begun(pieces: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    first = await anext(pieces, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        async with aclosing(pieces):
+            if first:
+                yield first
+            async for piece in pieces:
+                yield piece
+
+    return whole()
 
 
 def problem(exc: AppError, correlation_id: str, *, doing: str) -> Response:

@@ -7,18 +7,16 @@ never runs (`sandbox`, `nosniff`), and is a download unless it is a plain image.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from datetime import datetime
 
 import azure.durable_functions as df
-from azurefunctions.extensions.http.fastapi import Response, StreamingResponse
+from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
 from shared.rights import Action
 from shared.sessions.files.names import content_disposition
 from shared.sessions.models import Attachment, AttachmentDetail
-from triggers.http.endpoints import Call, Operation, endpoint, ok, page_of
+from triggers.http.endpoints import Call, Operation, endpoint, file_stream, ok, page_of
 from triggers.http.multipart import FILE_FIELD, receive_file
 from triggers.http.parameters import PAGING, Parameter
 
@@ -183,22 +181,8 @@ async def get_attachment_content(call: Call, _: None) -> Response:
     }
     if is_part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{about.size_bytes}"
-    body = await begun(stored.read(start, end - start if is_part else None))
-    return StreamingResponse(body, status_code=206 if is_part else 200, media_type=media_type, headers=headers)
-
-
-async def begun(pieces: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """The same stream with its first piece already read, so that an early failure still gets an error response."""
-    first = await anext(pieces, b"")
-
-    async def whole() -> AsyncIterator[bytes]:
-        async with aclosing(pieces):
-            if first:
-                yield first
-            async for piece in pieces:
-                yield piece
-
-    return whole()
+    pieces = stored.read(start, end - start if is_part else None)
+    return await file_stream(call, pieces, status=206 if is_part else 200, media_type=media_type, headers=headers)
 
 
 def _range(header: str, size_bytes: int) -> tuple[int, int]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import azure.durable_functions as df
-from azurefunctions.extensions.http.fastapi import Response, StreamingResponse
+from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode
 from shared.rights import Action
 from shared.sessions.files.names import content_disposition
 from shared.sessions.files.writers.content import FileFormat
-from triggers.http.endpoints import Call, Operation, endpoint
+from triggers.http.endpoints import Call, Operation, endpoint, file_stream
 from triggers.http.parameters import Parameter
-from triggers.sessions.attachments import SAFE_HEADERS, begun
+from triggers.sessions.attachments import SAFE_HEADERS
 
 bp = df.Blueprint()
 
@@ -39,8 +39,9 @@ async def export_session(call: Call, _: None) -> Response:
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     file_format = call.query_as("format", FileFormat) or FileFormat.JSON
     export = await call.services.exports.export(session_id, call.principal, file_format)
-    return StreamingResponse(
-        await begun(export.pieces),
+    return await file_stream(
+        call,
+        export.pieces,
         media_type=export.media_type,
         headers={
             **SAFE_HEADERS,

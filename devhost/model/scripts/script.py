@@ -70,6 +70,8 @@ class ScriptedCall(_Strict):
     """A text is sent as it is, so that broken JSON can be sent."""
     id: str | None = None
     """Absent: a new id."""
+    fill: dict[str, int] = {}
+    """Further arguments: texts of so many characters, by name, in lines of a thousand."""
 
 
 class ScriptedFailure(_Strict):
@@ -201,5 +203,8 @@ def filler(tokens: int) -> tuple[str, ...]:
 
 
 def _call(call: ScriptedCall) -> ToolCall:
-    arguments = call.arguments if isinstance(call.arguments, str) else orjson.dumps(call.arguments).decode()
+    arguments = call.arguments
+    if not isinstance(arguments, str):
+        filled = {name: (f"{'x' * 999}\n" * (chars // 1000 + 1))[:chars] for name, chars in call.fill.items()}
+        arguments = orjson.dumps(arguments | filled).decode()
     return ToolCall(call.id or new_call_id(), call.name, arguments)

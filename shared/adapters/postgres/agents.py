@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from shared.adapters.postgres.listing import bounded, rows_of_page
 from shared.adapters.postgres.pool import PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import agent_from_row
 from shared.sessions.agents.agent import Agent
+from shared.sessions.records.pages import Page
 from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("agents")
+_LIST = bounded(_Q["newest_agents"])
 
 
 class PostgresAgents:
@@ -25,9 +28,9 @@ class PostgresAgents:
         row = await self._pool.fetch_one(_Q["agent_version"], {"agent_id": agent_id, "version": version})
         return None if row is None else agent_from_row(row)
 
-    async def list_newest(self, *, after: str, limit: int) -> list[Agent]:
-        rows = await self._pool.fetch_all(_Q["newest_agents"], {"after": after, "limit": limit})
-        return [agent_from_row(row) for row in rows]
+    async def list_newest(self, *, after: str, page: Page) -> list[Agent]:
+        rows = await self._pool.fetch_all(_LIST, {"after": after, "limit": page.limit + 1})
+        return rows_of_page(rows, page, agent_from_row)
 
     async def add(self, agent: Agent) -> bool:
         row = await self._pool.fetch_one(

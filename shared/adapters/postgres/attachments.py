@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from shared.adapters.postgres.listing import bounded, rows_of_page
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.errors import ErrorCode, NotFound
@@ -22,6 +23,7 @@ from shared.sessions.records.pages import Page
 
 _S = load_queries("sessions/sessions")
 _Q = load_queries("attachments")
+_LIST = bounded(_Q["attachments_of_session"])
 
 
 class PostgresAttachments:
@@ -96,10 +98,10 @@ class PostgresAttachments:
     async def list_for(self, session_id: str, page: Page) -> list[AttachmentRecord]:
         after_at, after = page.after or (None, None)
         rows = await self._pool.fetch_all(
-            _Q["attachments_of_session"],
+            _LIST,
             {"session_id": session_id, "after_at": after_at, "after": after, "limit": page.limit + 1},
         )
-        return [_record(row) for row in rows]
+        return rows_of_page(rows, page, _record)
 
     async def some(self, session_id: str, ids: Sequence[str], *, max_chars: int) -> dict[str, AttachmentRecord]:
         rows = await self._pool.fetch_all(

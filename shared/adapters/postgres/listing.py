@@ -1,16 +1,46 @@
-"""Lists that their callers filter: the conditions, the order and the parameters of one page. Implements no port.
+"""Lists by the page: the conditions, the order and the parameters of one that its caller filters, and the bound on the
+bytes of any. Implements no port.
 
 Invariant: a page begins behind the last item of the page before, in the very order of the list, so that no item is left
 out or shown twice while others come and go. Values travel as parameters, never in the text.
+
+Invariant: the database sends the rows of a page up to and with the one at which they have PAGE_BYTES, and no more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, LiteralString
 
 from psycopg import sql
 
-from shared.sessions.records.pages import Page
+from shared.adapters.postgres.pool import Row
+from shared.sessions.records.pages import PAGE_BYTES, CutRows, Page
+
+_BOUNDED: LiteralString = (
+    # The order of the rows is the inner query's: a window without an order of its own keeps it. Each row is told how
+    # many bytes stand before it, and whether there is one after it.
+    "SELECT * FROM (SELECT page.*, lead(true) OVER () AS page_goes_on, coalesce(sum({size})"
+    " OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS page_bytes"
+    " FROM ({query}) page) page WHERE page_bytes < {most}"
+)
+_WHOLE_ROW: LiteralString = "octet_length(page::text)"
+
+
+def bounded(query: bytes, *, size: str = _WHOLE_ROW) -> bytes:
+    """A list's query, bounded by PAGE_BYTES. size: the bytes of a row of `page`, which is the query."""
+    return _BOUNDED.format(size=size, query=query.decode(), most=PAGE_BYTES).encode()
+
+
+def bounded_sql(query: sql.Composable, *, size: LiteralString = _WHOLE_ROW) -> sql.Composed:
+    """The same of a query that is composed."""
+    return sql.SQL(_BOUNDED).format(size=sql.SQL(size), query=query, most=sql.Literal(PAGE_BYTES))
+
+
+def rows_of_page[Item](rows: Sequence[Row], page: Page, item: Callable[[Row], Item]) -> list[Item]:
+    """The items of a bounded query's rows; CutRows if the page ended early."""
+    items = list(map(item, rows))
+    return CutRows(items) if rows and rows[-1]["page_goes_on"] and len(rows) <= page.limit else items
 
 
 class Listing:

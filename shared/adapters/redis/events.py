@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
@@ -24,7 +25,7 @@ from shared.adapters.redis.guard import LOST, RedisGuard
 from shared.batching import Batcher
 from shared.errors import CacheUnavailable
 from shared.ids import new_id
-from shared.sessions.events import EventLogUnavailable, EventTarget, LogSlice, SeqLeaseNeeded
+from shared.sessions.events import READ_BYTES, EventLogUnavailable, EventTarget, LogSlice, SeqLeaseNeeded
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ _KNOWN_LIMIT = 10_000
 
 _QUEUE_LIMIT = 1_000
 """Batches that a slow follower may lag behind before it is told to catch up from the stream."""
+_QUEUE_BYTES = 256 * 1024
+"""The same in bytes, unless it is one batch alone."""
+_QUEUES_BYTES = 16 * 1024 * 1024
+"""Of all followers of the process together: then the one that lags furthest behind is told to catch up."""
 
 # KEYS: counter hash, stream. ARGV: floor, ceiling, may_seed, max length, stream ttl, counter ttl, channel, append id,
 # newest number that the process knows, body... Returns the first number, or -1: no counter (lost), or one that has gone
@@ -68,6 +73,27 @@ redis.call('EXPIRE', KEYS[1], ARGV[6])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 redis.call('PUBLISH', ARGV[7], table.concat(announced, '\\n'))
 return seq + 1
+"""
+
+# KEYS: counter hash, stream. ARGV: XRANGE or XREVRANGE, the two ends, most entries, most bytes. Returns the counter,
+# whether the bytes were the bound, and the entries: at least the first, however large it is. It looks at a few at a
+# time, and at fewer where they are large, so that Redis copies little that it does not send.
+_READ = """
+local left, found, asked, largest, from = tonumber(ARGV[5]), {}, 4, 1, ARGV[2]
+local newest = redis.call('HGET', KEYS[1], 'seq')
+while #found < tonumber(ARGV[4]) do
+  local count = math.min(asked, tonumber(ARGV[4]) - #found, math.max(1, math.floor(left / largest)))
+  local entries = redis.call(ARGV[1], KEYS[2], from, ARGV[3], 'COUNT', count)
+  for _, entry in ipairs(entries) do
+    local size = #entry[2][2]
+    if #found > 0 and size > left then return {newest, 1, found} end
+    found[#found + 1] = entry
+    left, largest, from = left - size, math.max(largest, size), '(' .. entry[1]
+  end
+  if #entries < count then break end
+  asked = math.min(32, asked * 2)
+end
+return {newest, 0, found}
 """
 
 
@@ -103,6 +129,7 @@ class RedisEventLog:
         self._guard = guard or RedisGuard(redis)
         self._length = length
         self._ttl_seconds = ttl_seconds
+        self._read = redis.register_script(_READ)
         self._sha: str | None = None
         self._writer = new_id()
         self._appends = itertools.count()
@@ -167,28 +194,24 @@ class RedisEventLog:
         return await pipeline.execute(raise_on_error=False)
 
     async def read(self, feed: str, after: int, limit: int) -> LogSlice:
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hget(_counter(feed), "seq")
-        pipeline.xrange(_stream(feed), count=1)
-        pipeline.xrange(_stream(feed), min=f"({after}-0", count=limit)
-        last, oldest, found = await self._guarded(pipeline.execute)
-        if last is not None:
-            self._known.see(feed, int(last))
-        return LogSlice(
-            items=[_entry(entry) for entry in found],
-            last_seq=None if last is None else int(last),
-            first_kept=_entry(oldest[0])[0] if oldest else None,
-        )
+        newest, is_cut, found = await self._some(feed, "XRANGE", f"({after}-0", "+", limit)
+        if newest is not None:
+            self._known.see(feed, int(newest))
+        items = [_entry(entry) for entry in found]
+        return LogSlice(items, last_seq=None if newest is None else int(newest), is_cut=bool(is_cut))
 
     async def read_back(self, feed: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         if before is not None and before <= 1:
             return []
-        newest = "+" if before is None else f"({before}-0"
-        found = await self._guarded(lambda: self._redis.xrevrange(_stream(feed), max=newest, count=limit))
-        return [_entry(entry) for entry in found or ()]
+        _, _, found = await self._some(feed, "XREVRANGE", "+" if before is None else f"({before}-0", "-", limit)
+        return [_entry(entry) for entry in found]
+
+    async def _some(self, feed: str, command: str, first: str, last: str, limit: int) -> Any:
+        keys = [_counter(feed), _stream(feed)]
+        return await self._guarded(lambda: self._read(keys=keys, args=[command, first, last, limit, READ_BYTES]))
 
     async def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
-        queue: _Queue = asyncio.Queue(_QUEUE_LIMIT)
+        queue = _Queue(self._followers.held)
         try:
             # Shielded: a reader that is cancelled here must not leave the shared connection half subscribed.
             await asyncio.shield(self._followers.add(_channel(feed), queue))
@@ -200,7 +223,10 @@ class RedisEventLog:
                     self._known.see(feed, item[-1][0])
                 yield item
         finally:
-            await asyncio.shield(self._followers.remove(_channel(feed), queue))
+            try:
+                await asyncio.shield(self._followers.remove(_channel(feed), queue))
+            finally:
+                queue.clear()
 
     async def erase(self, feed: str) -> None:
         await self._guarded(lambda: self._redis.delete(_counter(feed), _stream(feed)))
@@ -219,9 +245,9 @@ class RedisEventLog:
 
 
 def _entry(entry: Any) -> tuple[int, bytes]:
-    """(b"17-0", {b"e": body}) as (17, body)."""
-    name, fields = entry
-    return int(bytes(name).split(b"-", 1)[0]), fields[b"e"]
+    """(b"17-0", [b"e", body]) as (17, body)."""
+    name, (_, body) = entry
+    return int(bytes(name).split(b"-", 1)[0]), body
 
 
 class _Newest:
@@ -240,7 +266,50 @@ class _Newest:
             self._numbers.popitem(last=False)
 
 
-type _Queue = asyncio.Queue[list[tuple[int, bytes]] | EventLogUnavailable | None]
+type _News = list[tuple[int, bytes]] | EventLogUnavailable | None
+
+
+class _Queue(asyncio.Queue[_News]):
+    """What a follower has not taken yet."""
+
+    def __init__(self, all_together: _Held) -> None:
+        super().__init__(_QUEUE_LIMIT)
+        self.held = _Held()
+        self._all_together = all_together
+
+    def _put(self, item: _News) -> None:
+        super()._put(item)
+        self._count(_size_bytes(item))
+
+    def _get(self) -> _News:
+        item = super()._get()
+        self._count(-_size_bytes(item))
+        return item
+
+    def _count(self, size_bytes: int) -> None:
+        self.held.size_bytes += size_bytes
+        self._all_together.size_bytes += size_bytes
+
+    def has_room_for(self, size_bytes: int) -> bool:
+        return not self.full() and (not self.held.size_bytes or self.held.size_bytes + size_bytes <= _QUEUE_BYTES)
+
+    def replace(self, item: _News) -> None:
+        """Drop everything for this; None tells the follower to read the stream instead."""
+        self.clear()
+        self.put_nowait(item)
+
+    def clear(self) -> None:
+        while not self.empty():
+            self.get_nowait()
+
+
+@dataclass(slots=True)
+class _Held:
+    size_bytes: int = 0
+
+
+def _size_bytes(item: _News) -> int:
+    return sum(len(body) for _, body in item) if isinstance(item, list) else 0
 
 
 class _Followers:
@@ -249,6 +318,7 @@ class _Followers:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._queues: dict[bytes, set[_Queue]] = {}
+        self.held = _Held()
         self._pubsub: Any = None
         self._task: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -344,24 +414,26 @@ class _Followers:
                 self._task = None  # this task itself: `_reset` must not cancel it
                 await self._reset(reason)
 
-    def _hand(self, channel: bytes, item: list[tuple[int, bytes]] | None) -> None:
+    def _hand(self, channel: bytes, item: _News) -> None:
+        size_bytes = _size_bytes(item)
         for queue in self._queues.get(channel, ()):
-            try:
+            if queue.has_room_for(size_bytes):
                 queue.put_nowait(item)
-            except asyncio.QueueFull:
-                # The follower is too slow: drop its queued items and tell it to read the stream instead.
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(None)
+            else:
+                queue.replace(None)
+        if self.held.size_bytes > _QUEUES_BYTES:
+            everybody = [queue for queues in self._queues.values() for queue in queues]
+            for queue in sorted(everybody, key=lambda queue: queue.held.size_bytes, reverse=True):
+                queue.replace(None)
+                if self.held.size_bytes <= _QUEUES_BYTES:
+                    break
 
     async def _reset(self, exc: BaseException) -> None:
         """Close the connection and send every follower an error; each decides whether to follow again."""
         gone, self._queues = self._queues, {}
         for queues in gone.values():
             for queue in queues:
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(EventLogUnavailable(str(exc)))
+                queue.replace(EventLogUnavailable(str(exc)))
         task, self._task = self._task, None
         pubsub, self._pubsub = self._pubsub, None
         if task is not None:

@@ -13,7 +13,7 @@ from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
 from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, NewAgent
 from shared.sessions.records.approval_policy import Containment
-from shared.sessions.records.pages import Page
+from shared.sessions.records.pages import CutRows, Page
 from shared.sessions.tools.registry import find_tool
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,9 @@ class AgentRepository(Protocol):
 
     async def version(self, agent_id: str, version: int) -> Agent | None: ...
 
-    async def list_newest(self, *, after: str, limit: int) -> list[Agent]:
-        """The newest version of each agent whose id is above `after`, by id."""
+    async def list_newest(self, *, after: str, page: Page) -> list[Agent]:
+        """The newest version of each agent whose id is above `after`, by id; one more than `page.limit` when there are
+        more, or CutRows."""
         ...
 
     async def add(self, agent: Agent) -> bool:
@@ -62,11 +63,13 @@ class AgentCatalog:
     async def list_for(self, page: Page) -> tuple[list[Agent], str | None]:
         """Newest versions by id, and the next cursor."""
         after = page.after[1] if page.after is not None else ""
-        found = {agent.id: agent for agent in await self._agents.list_newest(after=after, limit=page.limit + 1)}
-        if DEFAULT_AGENT.id > after:
+        rows = await self._agents.list_newest(after=after, page=page)
+        is_cut = isinstance(rows, CutRows)
+        found = {agent.id: agent for agent in rows}
+        if DEFAULT_AGENT.id > after and not (is_cut and DEFAULT_AGENT.id > rows[-1].id):
             found.setdefault(DEFAULT_AGENT.id, DEFAULT_AGENT)
         ordered = [found[agent_id] for agent_id in sorted(found)]
-        return page.cut(ordered, lambda agent: (0, agent.id))
+        return page.cut(CutRows(ordered) if is_cut else ordered, lambda agent: (0, agent.id))
 
     async def put(
         self, agent_id: str, body: NewAgent, principal: Principal, *, if_match: str | None

@@ -199,8 +199,9 @@ class AttachmentService:
     async def list_for(self, session_id: str, principal: Principal, page: Page) -> tuple[list[Attachment], str | None]:
         """A session's files, oldest first, and the next cursor. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
-        attachments = [record.attachment for record in await self._rows.list_for(session_id, page)]
-        return page.cut(attachments, lambda attachment: (attachment.created_at, attachment.id))
+        found = await self._rows.list_for(session_id, page)
+        records, cursor = page.cut(found, lambda record: (record.attachment.created_at, record.attachment.id))
+        return [record.attachment for record in records], cursor
 
     async def open(self, attachment_id: str, principal: Principal) -> StoredFile:
         """Raises NotFound."""

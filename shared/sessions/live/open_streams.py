@@ -20,6 +20,7 @@ from contextvars import Context
 from dataclasses import dataclass
 
 from shared.errors import BudgetExceeded, ErrorCode
+from shared.sessions.live.reading import Reader, ReaderMemory
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +46,18 @@ class Viewer:
 class OpenStream:
     """One stream. `ended` is done once its reader may no longer read."""
 
-    __slots__ = ("checked_at", "ended", "opened_at", "viewer")
+    __slots__ = ("checked_at", "ended", "opened_at", "reader", "viewer")
 
-    def __init__(self, viewer: Viewer, now: float) -> None:
+    def __init__(self, viewer: Viewer, reader: Reader, now: float) -> None:
         self.viewer = viewer
+        self.reader = reader
         self.opened_at = self.checked_at = now
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
+            self.reader.cut()
 
 
 class OpenStreams:
@@ -63,6 +66,7 @@ class OpenStreams:
     def __init__(
         self,
         readable: Callable[[Collection[Viewer]], Awaitable[set[Viewer]]],
+        memory: ReaderMemory | None = None,
         *,
         per_user: int | None,
         longest_s: float,
@@ -72,6 +76,7 @@ class OpenStreams:
         """readable: those who may read their session now; raises AppError. per_user: None for no limit. longest_s: how
         long a stream may be open. clock: seconds from any beginning."""
         self._readable = readable
+        self._memory = memory or ReaderMemory()
         self._per_user = per_user
         self._longest_s = longest_s
         self._check_s = check_s
@@ -94,12 +99,12 @@ class OpenStreams:
                     f"You have {self._per_user} event streams open, the most that are allowed; close one first.",
                     retry_after_s=RETRY_AFTER_S,
                 )
-        stream = OpenStream(viewer, now)
+        stream = OpenStream(viewer, self._memory.open(), now)
         self._open.setdefault(viewer.user_id, set()).add(stream)
         if self._task is None:
             # It watches all streams: what it logs is not about the one that happened to come first.
             self._task = asyncio.create_task(self._watch(), context=Context())
-        return StreamBody(source(stream), lambda: self._close(stream))
+        return StreamBody(source(stream), stream.reader, lambda: self._close(stream))
 
     def count(self, user_id: str) -> int:
         """How many streams a user has open here."""
@@ -142,6 +147,7 @@ class OpenStreams:
             self._task = None
 
     def _close(self, stream: OpenStream) -> None:
+        stream.reader.close()
         of_user = self._open.get(stream.viewer.user_id)
         if of_user is not None:
             of_user.discard(stream)
@@ -159,7 +165,8 @@ class OpenStreams:
 class StreamBody(AsyncIterator[bytes]):
     """The bytes of a stream. It is closed once it ends, fails, is cancelled or is dropped, begun or not."""
 
-    def __init__(self, source: AsyncGenerator[bytes], close: Callable[[], None]) -> None:
+    def __init__(self, source: AsyncGenerator[bytes], reader: Reader, close: Callable[[], None]) -> None:
+        self.reader = reader
         self._source = source
         self._close = close
 

@@ -17,6 +17,9 @@ from shared.sessions.models import ApprovalStatus, MessageRole, SessionStatus
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+PAGE_BYTES = 1024 * 1024
+"""A page ends early once its rows have so many bytes; it has one row at least. Twenty rows of 50 kB, or a thousand of
+ordinary size."""
 
 _INSTANT = TypeAdapter(datetime)
 
@@ -33,10 +36,19 @@ class Page:
     ) -> tuple[list[Row], str | None]:
         """The rows of this page, and the next cursor if there are more.
 
-        found: from the store, one row more than the page if there are more. place: the sort key and id of a row.
+        found: from the store, one row more than the page if there are more, or CutRows. place: the sort key and id of a
+        row.
         """
         rows = list(found[: self.limit])
-        return rows, encode_cursor(*place(rows[-1])) if len(found) > self.limit else None
+        return rows, encode_cursor(*place(rows[-1])) if self.has_more(found) else None
+
+    def has_more[Row](self, found: Sequence[Row]) -> bool:
+        """Whether there are rows after this page."""
+        return len(found) > self.limit or isinstance(found, CutRows)
+
+
+class CutRows[Row](list[Row]):
+    """The rows of a page that ended early (PAGE_BYTES): there are more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from shared.adapters.redis.events import RedisEventLog
 from shared.ids import new_id
-from shared.sessions.events import Event, EventTarget, EventType, SeqLeaseNeeded, SessionEventPublisher
+from shared.sessions.events import READ_BYTES, Event, EventTarget, EventType, SeqLeaseNeeded, SessionEventPublisher
 from tests.integration.domain import WAIT_S, Stores, connect_redis, envelopes, key, new_session, until
 
 pytestmark = pytest.mark.integration
@@ -32,7 +32,7 @@ async def test_numbers_are_dense_from_one_whatever_the_batches(event_log: RedisE
     assert firsts == [1, 2, 5]
     found = await event_log.read(target.feed, 0, 100)
     assert [seq for seq, _ in found.items] == [1, 2, 3, 4, 5, 6]
-    assert (found.last_seq, found.first_kept) == (6, 1)
+    assert (found.last_seq, found.is_cut) == (6, False)
 
 
 async def test_fifty_writers_at_once_leave_no_hole_and_no_double(event_log: RedisEventLog) -> None:
@@ -82,10 +82,92 @@ async def test_reading_pages_forward_and_backward(event_log: RedisEventLog) -> N
     assert (await event_log.read(target.feed, 7, 10)).items == []
 
 
+async def test_a_read_ends_where_its_bytes_are_used_up(event_log: RedisEventLog) -> None:
+    target = _target()
+    third = b"x" * (READ_BYTES // 3)
+    bodies = [b"small", third, third, third, b"", third, b"y" * 3 * READ_BYTES, b"last"]
+    for body in bodies:
+        await event_log.append(target, [body])
+
+    reads: list[tuple[list[int], bool]] = []
+    after = 0
+    while after < len(bodies):
+        found = await event_log.read(target.feed, after, 100)
+        assert [body for _, body in found.items] == [bodies[seq - 1] for seq, _ in found.items]
+        reads.append(([seq for seq, _ in found.items], found.is_cut))
+        after = found.items[-1][0]
+
+    # One that is larger than a read is read alone, and nothing is left out.
+    assert reads == [([1, 2, 3], True), ([4, 5, 6], True), ([7], True), ([8], False)]
+
+
+async def test_reading_back_ends_where_its_bytes_are_used_up(event_log: RedisEventLog) -> None:
+    target = _target()
+    for body in (b"first", b"y" * 3 * READ_BYTES, b"x" * READ_BYTES, b"last"):
+        await event_log.append(target, [body])
+
+    reads: list[list[int]] = []
+    before: int | None = None
+    while page := await event_log.read_back(target.feed, before, 100):
+        reads.append([seq for seq, _ in page])
+        before = page[-1][0]
+
+    assert reads == [[4], [3], [2], [1]]
+
+
+async def test_a_follower_that_lags_behind_by_too_many_bytes_is_told_to_read_the_log(event_log: RedisEventLog) -> None:
+    target = _target()
+    async with aclosing(event_log.follow(target.feed)) as follower:
+        assert await anext(follower) is None
+        await event_log.append(target, [b"x" * 3 * READ_BYTES])
+        # Alone it may be of any size.
+        assert [len(body) for _, body in await anext(follower) or ()] == [3 * READ_BYTES]
+
+        for _ in range(3):
+            await event_log.append(target, [b"x" * (READ_BYTES // 2)])
+        await _quiet(event_log)
+
+        # The third did not fit, so all are dropped; the log has them.
+        assert await anext(follower) is None
+        assert [seq for seq, _ in (await event_log.read(target.feed, 1, 10)).items] == [2, 3]
+        await event_log.append(target, [b"next"])
+        assert await anext(follower) == [(5, b"next")]
+
+
+async def test_of_all_followers_the_furthest_behind_is_told_to_read_the_log(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.adapters.redis.events._QUEUES_BYTES", 2_500)
+    client = connect_redis(redis_url)
+    log = RedisEventLog(client, client, length=1_000, ttl_seconds=60)
+    targets = [_target(), _target()]
+    async with aclosing(log.follow(targets[0].feed)) as slow, aclosing(log.follow(targets[1].feed)) as quick:
+        assert (await anext(slow), await anext(quick)) == (None, None)
+        await log.append(targets[0], [b"x" * 1_000])
+        await log.append(targets[0], [b"x" * 1_000])
+        await log.append(targets[1], [b"y" * 600])
+        await _quiet(log)
+
+        assert await anext(slow) is None
+        assert await anext(quick) == [(1, b"y" * 600)]
+    assert log._followers.held.size_bytes == 0
+    await log.aclose()
+    await client.aclose()
+
+
+async def _quiet(log: RedisEventLog) -> None:
+    """Until everything that was announced so far has been handed to its followers."""
+    target = _target()
+    async with aclosing(log.follow(target.feed)) as follower:
+        assert await anext(follower) is None
+        await log.append(target, [b"mark"])
+        assert await anext(follower) == [(1, b"mark")]
+
+
 async def test_a_session_without_events_is_empty(event_log: RedisEventLog) -> None:
     found = await event_log.read(new_id(), 0, 10)
 
-    assert (found.items, found.last_seq, found.first_kept) == ([], None, None)
+    assert (found.items, found.last_seq, found.is_cut) == ([], None, False)
 
 
 async def test_old_events_are_trimmed_and_the_numbers_go_on(redis: Redis) -> None:
@@ -99,7 +181,7 @@ async def test_old_events_are_trimmed_and_the_numbers_go_on(redis: Redis) -> Non
     # Trimming is by whole nodes of the stream, about 100 entries each.
     assert 100 <= len(found.items) <= 300
     assert found.last_seq == 1_000
-    assert found.first_kept == found.items[0][0] == 1_001 - len(found.items)
+    assert found.items[0][0] == 1_001 - len(found.items)
 
 
 async def test_the_stream_expires_before_the_counter(redis: Redis) -> None:

@@ -36,8 +36,8 @@ class Kept:
     async def version(self, agent_id: str, version: int) -> Agent | None:
         return next((agent for agent in self.versions if (agent.id, agent.version) == (agent_id, version)), None)
 
-    async def list_newest(self, *, after: str, limit: int) -> list[Agent]:
-        ids = sorted({agent.id for agent in self.versions if agent.id > after})[:limit]
+    async def list_newest(self, *, after: str, page: Page) -> list[Agent]:
+        ids = sorted({agent.id for agent in self.versions if agent.id > after})[: page.limit + 1]
         return [agent for agent_id in ids if (agent := await self.newest(agent_id)) is not None]
 
     async def add(self, agent: Agent) -> bool:

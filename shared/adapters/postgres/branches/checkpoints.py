@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from shared.adapters.postgres.branches.branches import refuse_open_turns, too_many_branches
+from shared.adapters.postgres.listing import bounded, rows_of_page
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record
@@ -30,6 +31,7 @@ from shared.sessions.recovery import (
 from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("branches/checkpoints")
+_LIST = bounded(_Q["checkpoints"])
 
 
 class PostgresCheckpoints:
@@ -58,10 +60,10 @@ class PostgresCheckpoints:
     async def list_for(self, session_id: str, page: Page) -> list[Checkpoint]:
         after_at, after_id = page.after or (None, None)
         rows = await self._pool.fetch_all(
-            _Q["checkpoints"],
+            _LIST,
             {"session_id": session_id, "after_at": after_at, "after_id": after_id, "limit": page.limit + 1},
         )
-        return [_checkpoint(row) for row in rows]
+        return rows_of_page(rows, page, _checkpoint)
 
     async def recover(self, session_id: str, user_id: str, checkpoint_id: str, *, now: datetime) -> Recovered:
         async with self._pool.transaction() as connection:

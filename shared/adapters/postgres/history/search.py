@@ -9,14 +9,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.adapters.postgres.history.lexemes import CUT, INDEXED_CHARS, question_of
+from shared.adapters.postgres.listing import bounded
 from shared.adapters.postgres.pool import Cursor, PostgresPool, Row
 from shared.adapters.postgres.queries import load_queries
 from shared.sessions.history.query import Term
 from shared.sessions.history.search import FoundMessage, SearchFilter
 from shared.sessions.models import MessageRole
-from shared.sessions.records.pages import Page
+from shared.sessions.records.pages import CutRows, Page
 
 _Q = load_queries("history/search")
+_FOUND = {
+    name: bounded(_Q[name], size="200 + octet_length(page.content)")
+    for name in ("search_everywhere", "search_session", "old_everywhere", "old_session")
+}
 
 _RANKED = 300
 """How many matches, the newest ones, are ranked at most: older ones show when the time is narrowed."""
@@ -33,7 +38,7 @@ class PostgresSearch:
         self._pool = pool
 
     async def search(self, user_id: str, terms: Sequence[Term], wanted: SearchFilter, page: Page) -> list[FoundMessage]:
-        """Best first, one more than `page.limit` when there are more."""
+        """Best first, one more than `page.limit` when there are more, or CutRows."""
         question = question_of(terms)
         after_rank, after_id = page.after or (None, None)
         parameters: dict[str, Any] = {
@@ -60,20 +65,33 @@ class PostgresSearch:
                 # Not prepared: which index is right depends on how common the words are, so each question has its own
                 # plan.
                 return await connection.execute(
-                    _Q[f"{query}_{where}"], parameters | {"asked": asked}, prepare=False, binary=True
+                    _FOUND[f"{query}_{where}"], parameters | {"asked": asked}, prepare=False, binary=True
                 )
 
             begun = await connection.execute(_Q["begin"], {"timeout_ms": str(_TIMEOUT_MS)}, binary=True)
             rows: list[Row] = []
+            cuts: list[tuple[int, str]] = []
+
+            async def take(query: str, asked: str | None = None) -> None:
+                found = await (await ask(query, asked)).fetchall()
+                rows.extend(found)
+                if found and found[-1]["page_goes_on"] and len(found) <= page.limit:
+                    cuts.append((found[-1]["rank"], found[-1]["id"]))
+
             if after_rank is None or after_rank >= _EXACT_RANK:
-                rows += await (await ask("search", question.exact)).fetchall()
-            if question.loose and len(rows) <= page.limit:
+                await take("search", question.exact)
+            if question.loose and len(rows) <= page.limit and not cuts:
                 # They include the newest exact ones, which are taken once.
-                rows += await (await ask("search", question.loose)).fetchall()
+                await take("search", question.loose)
             first = await begun.fetchone()
             if first is None or first["has_old"]:
-                rows += await (await ask("old")).fetchall()
+                await take("old")
         best = sorted({row["id"]: _found(row) for row in rows}.values(), key=_rank_and_id, reverse=True)
+        if cuts:
+            # Below the best place at which a query ended early, some may be missing.
+            best = [message for message in best if _rank_and_id(message) >= max(cuts)]
+            if len(best) <= page.limit:
+                return CutRows(best)
         return best[: page.limit + 1]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from shared.adapters.postgres.listing import bounded, rows_of_page
 from shared.adapters.postgres.pool import Connection, PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record, turn_from_row
@@ -25,6 +26,7 @@ from shared.sessions.records.turns import Interruption
 from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("sessions/lifecycle")
+_TURNS = bounded(_Q["turns_of_session"])
 _N = load_queries("sessions/subscriptions")
 
 _BEYOND_ALL = 2**31 - 1
@@ -68,10 +70,8 @@ class PostgresLifecycle:
     async def list_turns(self, session_id: str, page: Page) -> list[tuple[int, Turn]]:
         """(number, turn), newest first, one more than `page.limit` when there are more."""
         before = min(page.after[0], _BEYOND_ALL) if page.after is not None else _BEYOND_ALL
-        rows = await self._pool.fetch_all(
-            _Q["turns_of_session"], {"session_id": session_id, "before": before, "limit": page.limit + 1}
-        )
-        return [(row["number"], turn_from_row(row)) for row in rows]
+        rows = await self._pool.fetch_all(_TURNS, {"session_id": session_id, "before": before, "limit": page.limit + 1})
+        return rows_of_page(rows, page, lambda row: (row["number"], turn_from_row(row)))
 
     async def expired(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:
         """(session id, owner id) of sessions that have expired and not ended."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from psycopg import sql
 
-from shared.adapters.postgres.listing import Listing
+from shared.adapters.postgres.listing import Listing, bounded_sql, rows_of_page
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import agent_from_row, session_record
@@ -171,10 +171,10 @@ class PostgresSessions:
         listing.where("s.tags @> ARRAY[%(tag)s]::text[]", tag=wanted.tag)
         listing.where("s.agent_id = %(agent_id)s", agent_id=wanted.agent_id)
         listing.containing(("s", "name"), wanted.q)
-        query = _LIST_SQL.format(narrowed=listing.conditions, ordered=listing.order)
+        query = bounded_sql(_LIST_SQL.format(narrowed=listing.conditions, ordered=listing.order))
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query, {"user_id": user_id, **listing.parameters})
-            return [session_record(row).session for row in await cursor.fetchall()]
+            return rows_of_page(await cursor.fetchall(), page, lambda row: session_record(row).session)
 
     async def change_status(
         self,

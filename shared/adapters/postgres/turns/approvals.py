@@ -11,7 +11,7 @@ from datetime import datetime
 
 from psycopg import sql
 
-from shared.adapters.postgres.listing import Listing
+from shared.adapters.postgres.listing import Listing, bounded_sql, rows_of_page
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target
@@ -78,17 +78,17 @@ class PostgresApprovals:
         listing = _filtered(wanted, page)
         roles = [role.value for role in decider.roles]
         listing.where(_MAY_DECIDE, user_id=decider.user_id, roles=roles, now=now)
-        return await self._list(listing)
+        return await self._list(listing, page)
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
         """Whoever may decide them; newest first, one more than `page.limit` when there are more."""
-        return await self._list(_filtered(replace(wanted, session_id=session_id), page))
+        return await self._list(_filtered(replace(wanted, session_id=session_id), page), page)
 
-    async def _list(self, listing: Listing) -> list[ApprovalRecord]:
-        query = _LIST_SQL + listing.conditions + listing.order
+    async def _list(self, listing: Listing, page: Page) -> list[ApprovalRecord]:
+        query = bounded_sql(_LIST_SQL + listing.conditions + listing.order)
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query, listing.parameters)
-            return [_approval(row) for row in await cursor.fetchall()]
+            return rows_of_page(await cursor.fetchall(), page, _approval)
 
     async def vote(self, approval_id: str, vote: VoteRecord, *, now: datetime) -> VoteEffect:
         """Cast a vote and, when it was the one that was missing, decide."""

@@ -7,9 +7,11 @@ sorts nothing but itself.
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 from psycopg import sql
 
-from shared.adapters.postgres.listing import Listing
+from shared.adapters.postgres.listing import Listing, bounded_sql, rows_of_page
 from shared.adapters.postgres.pool import Connection, Row
 from shared.adapters.postgres.rows import message_from_row
 from shared.sessions.models import Message
@@ -34,16 +36,24 @@ _PLACE = sql.SQL(
     "SELECT o.turn_number, o.step, o.ordinal FROM messages o"
     " WHERE o.session_id = %(session_id)s AND o.number = %(after_key)s"
 )
-_OF_SESSION = sql.SQL("{columns} FROM messages m WHERE m.session_id = %(session_id)s{narrowed}{ordered}")
+_OF_SESSION = sql.SQL("SELECT m.* FROM messages m WHERE m.session_id = %(session_id)s{narrowed}{ordered}")
 # A page from each part of the branch's path, then the page of all of them.
 _OF_PATH = sql.SQL(
-    "{columns} FROM ("
     "SELECT m.* FROM branch_path(%(session_id)s, %(branch)s, 2147483647, 2147483647) part"
     " CROSS JOIN LATERAL ("
     "SELECT m.* FROM messages m WHERE m.session_id = %(session_id)s AND m.branch = part.branch"
     " AND (m.turn_number, m.step) <= (part.turn_number, part.step){narrowed}{ordered}"
-    ") m{ordered}) m{ordered}"
+    ") m{ordered}"
 )
+_SIZE: LiteralString = (
+    # Of texts it is known without reading them. 500: the other columns, about.
+    "500 + octet_length(page.content) + coalesce(octet_length(page.reasoning), 0)"
+    " + coalesce(octet_length(page.output::text), 0)"
+    " + CASE WHEN page.calls IS NULL THEN 0 ELSE coalesce((SELECT sum(octet_length(c.arguments::text)"
+    " + coalesce(octet_length(c.decided_arguments::text), 0) + coalesce(octet_length(c.result::text), 0))"
+    " FROM tool_calls c WHERE c.message_id = page.id), 0) END"
+)
+_PAGE = sql.SQL("{columns}, m.page_goes_on FROM ({page}) m{ordered}")
 
 
 async def message_row(connection: Connection, session_id: str, message_id: str) -> Row | None:
@@ -55,7 +65,7 @@ async def message_row(connection: Connection, session_id: str, message_id: str) 
 async def list_messages(
     connection: Connection, session_id: str, wanted: MessageFilter, page: Page
 ) -> list[tuple[int, Message]]:
-    """(number, message), one more than `page.limit` when there are more.
+    """(number, message), one more than `page.limit` when there are more, or CutRows.
 
     Raises InvalidInput for a cursor that names no message.
     """
@@ -72,10 +82,9 @@ async def list_messages(
     listing.where("m.created_at < %(until)s", until=wanted.until)
     listing.containing(("m", "content"), wanted.q)
     parameters = {"session_id": session_id, **listing.parameters}
-    cursor = await connection.execute(
-        query.format(columns=_COLUMNS, narrowed=listing.conditions, ordered=listing.order), parameters
-    )
-    found = [(row["number"], message_from_row(row)) for row in await cursor.fetchall()]
+    rows = bounded_sql(query.format(narrowed=listing.conditions, ordered=listing.order), size=_SIZE)
+    cursor = await connection.execute(_PAGE.format(columns=_COLUMNS, page=rows, ordered=listing.order), parameters)
+    found = rows_of_page(await cursor.fetchall(), page, lambda row: (row["number"], message_from_row(row)))
     if not found and page.after is not None:
         known = await connection.execute(_PLACE, parameters)
         if await known.fetchone() is None:
