@@ -190,7 +190,9 @@ class AgentExecutor:
         """With what was used: estimated, where the server did not say, so that budgets bind."""
         usage = end.usage
         if usage is None:
-            written += sum(len(call.name) + len(call.arguments.encode()) for call in end.tool_calls)
+            written += sum(
+                len(call.name) + len(call.arguments.encode()) + call.left_out_chars for call in end.tool_calls
+            )
             usage = Usage(input_tokens=asked, output_tokens=-(-written // BYTES_PER_TOKEN))
         return ModelEnd(
             end.finish_reason,

@@ -4,6 +4,9 @@ Servers differ: some send all parallel calls at `index: 0` with different ids, s
 repeat id and name in each piece, some send a new id with each piece, some send the arguments as an object. A piece
 continues the call at its index, else the call with its id, else the last call. A piece with a name begins a new call if
 the name differs, or if its text begins an object while the arguments of that call are complete.
+
+Invariant: what is kept is bounded, and no piece is read twice. A call that is longer is kept without its arguments, and
+the model is told.
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ import orjson
 
 from shared.adapters.models.text import as_text, joined, storable
 from shared.errors import ErrorCode, ModelFailed
-from shared.sessions.llm.conversation import ModelToolCall
+from shared.sessions.llm.conversation import MAX_ARGUMENT_CHARS, ModelToolCall
 from shared.sessions.models import JsonObject
 
 MAX_TOOL_CALLS = 64
-MAX_ARGUMENT_CHARS = 2 * 1024 * 1024
+MAX_CHARS = 2 * 1024 * 1024
 """Of all calls of one answer together, names and extra content included."""
 MAX_ID_CHARS = 256
 
@@ -34,9 +37,11 @@ class _Call:
         "_is_opened",
         "_is_quoted",
         "_scanned",
+        "chars",
         "extra",
         "id",
         "index",
+        "left_out_chars",
         "name",
         "pieces",
     )
@@ -46,14 +51,21 @@ class _Call:
         self.id = ""
         self.name = ""
         self.extra: JsonObject | None = None
+        self.left_out_chars = 0
         self.restart()
 
     def restart(self) -> None:
         """Discard the arguments."""
         self.pieces: list[str] = []
+        self.chars = 0
         self._scanned = 0
         self._depth = 0
         self._is_opened = self._is_quoted = self._is_escaped = False
+
+    def give_up(self) -> None:
+        """Keep none of the arguments."""
+        self.left_out_chars = max(self.chars, 1)
+        self.pieces.clear()
 
     def is_closed(self) -> bool:
         """Whether the arguments so far are a closed object. Each piece is scanned only once."""
@@ -93,6 +105,8 @@ class ToolCalls:
         self._calls: list[_Call] = []
         self._at: dict[int, _Call] = {}
         self._chars = 0
+        self.are_too_long = False
+        """Whether the arguments of a call were left out."""
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -118,10 +132,23 @@ class ToolCalls:
             call.extra = storable(extra)
             self._count(len(orjson.dumps(call.extra)))
         if text:
-            self._count(len(text))
             if is_object:
                 call.restart()
-            call.pieces.append(text)
+            self._chars += len(text)
+            call.chars += len(text)
+            if call.left_out_chars or call.chars > MAX_ARGUMENT_CHARS or self._chars > MAX_CHARS:
+                call.give_up()
+                self.are_too_long = True
+            else:
+                call.pieces.append(text)
+
+    def give_up_last(self) -> bool:
+        """Leave out the arguments of the last call, which were not complete; False: there is none."""
+        if not self._calls:
+            return False
+        if not self._calls[-1].is_whole():
+            self._calls[-1].give_up()
+        return True
 
     def end(self, *, is_cut: bool) -> tuple[list[ModelToolCall], dict[str, JsonObject]]:
         """The calls in order, each with a unique id, and by id the extra content that servers want back with them.
@@ -144,7 +171,7 @@ class ToolCalls:
             arguments = joined(call.pieces).replace("\x00", "")
             name = joined([call.name]).replace("\x00", "")
             cut = is_cut and call is self._calls[-1] and not call.is_whole()
-            found.append(ModelToolCall(call_id, name, arguments, is_cut=cut))
+            found.append(ModelToolCall(call_id, name, arguments, is_cut=cut, left_out_chars=call.left_out_chars))
             if call.extra is not None:
                 extras[call_id] = call.extra
         return found, extras
@@ -187,5 +214,5 @@ class ToolCalls:
 
     def _count(self, chars: int) -> None:
         self._chars += chars
-        if self._chars > MAX_ARGUMENT_CHARS:
+        if self._chars > MAX_CHARS:
             raise ModelFailed(ErrorCode.LLM_ERROR, "The model's tool calls are too long.")

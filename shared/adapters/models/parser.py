@@ -9,7 +9,7 @@ from typing import Any
 from shared.adapters.models.calls import ToolCalls
 from shared.adapters.models.pending_text import PendingText
 from shared.adapters.models.refusals.refusal import Refusal
-from shared.adapters.models.sse import EventStream, unreadable
+from shared.adapters.models.sse import Endless, EventStream, unreadable
 from shared.errors import AppError
 from shared.sessions.llm.protocol import ModelEnd, ModelEvent
 
@@ -23,6 +23,8 @@ class AnswerParser(ABC):
         self._calls = ToolCalls()
         self._failure: Refusal | AppError | None = None
         """An error that arrived together with text: the text is returned first."""
+        self.is_cut_short = False
+        """A call is longer than any may be: the rest of the answer is not read."""
 
     @property
     def has_begun(self) -> bool:
@@ -32,7 +34,7 @@ class AnswerParser(ABC):
     @property
     def is_done(self) -> bool:
         """Whether the server has ended the stream, or an error has."""
-        return self._events.is_done or self._failure is not None or self._is_complete
+        return self._events.is_done or self._failure is not None or self._is_complete or self.is_cut_short
 
     @property
     def has_ended(self) -> bool:
@@ -44,6 +46,9 @@ class AnswerParser(ABC):
         try:
             self._take_all(self._events.feed(chunk))
         except (Refusal, AppError) as exc:
+            if isinstance(exc, Endless) and self._give_up_call():
+                self.is_cut_short = True
+                return self._pending.take()
             told = self._pending.take()
             if not told:
                 raise
@@ -55,7 +60,8 @@ class AnswerParser(ABC):
         """The last events and the end. Raises Transient when the answer broke off, and errors as in `feed`."""
         if self._failure is not None:
             raise self._failure
-        self._take_all(self._events.end())
+        if not self.is_cut_short:
+            self._take_all(self._events.end())
         told = self._pending.end()
         return [*told, self._ending()]
 
@@ -63,6 +69,10 @@ class AnswerParser(ABC):
     def _is_complete(self) -> bool:
         """Whether the last event has arrived."""
         return False
+
+    def _give_up_call(self) -> bool:
+        """Leave out the arguments of the call that is being written; False: none is."""
+        return self._calls.give_up_last()
 
     @abstractmethod
     def _take(self, event: Any) -> None:
@@ -76,5 +86,7 @@ class AnswerParser(ABC):
         try:
             for event in events:
                 self._take(event)
+                if self.is_cut_short:
+                    return
         except (AttributeError, TypeError, ValueError, KeyError) as exc:  # valid JSON of an unknown shape
             raise unreadable() from exc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.adapters.models.sse import endless
+from shared.adapters.models.sse import Endless
 from shared.adapters.models.text import Joiner
 from shared.sessions.llm.protocol import ModelEvent, ModelReasoning, ModelText
 
@@ -46,7 +46,7 @@ class PendingText:
         """Raises ModelFailed beyond MAX_CHARS."""
         self._chars += chars
         if self._chars > MAX_CHARS:
-            raise endless()
+            raise Endless
 
     def take(self) -> list[ModelEvent]:
         """The events not returned yet. Raises ModelFailed."""

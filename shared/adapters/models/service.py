@@ -140,7 +140,8 @@ class ModelService:
                         for event in parser.feed(chunk):
                             yield event
                         if parser.is_done:
-                            await _drain(response)
+                            if not parser.is_cut_short:
+                                await _drain(response)
                             break
                 finally:
                     response.close()

@@ -38,6 +38,8 @@ class EventStream:
         """Whether `[DONE]` has arrived."""
         self._skip = skip
         self._received = 0
+        self.skipped_bytes = 0
+        """Of lines that were not decoded."""
         self._are_events = False
         """False until the first significant byte has shown that the body is a stream."""
         self._is_json = False
@@ -56,7 +58,7 @@ class EventStream:
         """
         self._received += len(chunk)
         if self._received > MAX_BODY_BYTES:
-            raise endless()
+            raise Endless
         if not self._are_events:
             chunk = self._begun(chunk)
         if self._after_cr or _CR in chunk:
@@ -95,6 +97,8 @@ class EventStream:
                         yield from self._read_odd(line)
                     else:
                         yield value
+                else:
+                    self.skipped_bytes += len(line)
             elif held and not line:
                 yield self._joined()
 
@@ -117,7 +121,7 @@ class EventStream:
         self._held.append(line[5:])
         self._held_bytes += len(line)
         if self._held_bytes > MAX_EVENT_BYTES:
-            raise endless()
+            raise Endless
 
     def _joined(self) -> Any:
         payload = b"\n".join(self._held)
@@ -129,7 +133,7 @@ class EventStream:
         self._rest.append(rest)
         self._rest_bytes += len(rest)
         if self._rest_bytes > MAX_EVENT_BYTES:
-            raise endless()
+            raise Endless
 
     def _begun(self, chunk: bytes) -> bytes:
         """The part of the first bytes that is events, without byte order mark and white space; none if it is JSON."""
@@ -168,8 +172,14 @@ def broken_off() -> Transient:
     return Transient(ErrorCode.LLM_ERROR, "The model's answer broke off.")
 
 
-def endless() -> ModelFailed:
-    return ModelFailed(ErrorCode.LLM_ERROR, "The model's answer is too long.")
+class Endless(ModelFailed):
+    """More than an answer has."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.LLM_ERROR, "The model's answer is too long.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
 
 
 def _decoded(payload: bytes) -> Any:

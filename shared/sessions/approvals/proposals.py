@@ -16,7 +16,7 @@ from shared.sessions.approvals.containment import have_met, is_contained
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.grants import is_granted
 from shared.sessions.approvals.needed import requires_approval
-from shared.sessions.llm.conversation import ModelToolCall
+from shared.sessions.llm.conversation import MAX_ARGUMENT_CHARS, ModelToolCall
 from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import ContextMessage, ProposedCall
@@ -87,6 +87,11 @@ def propose(
             error = "The arguments are nested too deeply."
         else:
             arguments = parsed
+    if call.left_out_chars:
+        error = (
+            f"The arguments are longer than {MAX_ARGUMENT_CHARS} characters, the most that a call may have, so it did"
+            " not run and they were not kept. Write less, or make several calls."
+        )
     if call.is_cut:
         error = "The call was cut at the output limit: make it again, shorter."
     if tool is None:

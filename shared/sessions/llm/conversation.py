@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from shared.sessions.models import JsonObject
 
+MAX_ARGUMENT_CHARS = 256 * 1024
+"""Of one call. The longest that a tool takes is 100,000 characters, which are about twice as many as JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelToolCall:
@@ -18,6 +21,8 @@ class ModelToolCall:
     arguments: str
     is_cut: bool = False
     """The answer ended before the call was complete, so the call must not run."""
+    left_out_chars: int = 0
+    """Its arguments were longer than MAX_ARGUMENT_CHARS: none are kept, and it must not run."""
 
 
 @dataclass(frozen=True, slots=True)

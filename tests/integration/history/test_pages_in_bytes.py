@@ -14,7 +14,7 @@ from shared.adapters.postgres.history.search import PostgresSearch
 from shared.adapters.postgres.sessions.lifecycle import PostgresLifecycle
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.agents.agent import DEFAULT_AGENT
+from shared.sessions.agents.agent import DEFAULT_AGENT, MAX_INSTRUCTIONS_CHARS
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.history.query import parse_query
 from shared.sessions.history.search import SearchFilter
@@ -169,18 +169,21 @@ async def test_search(stores: Stores) -> None:
 async def test_agents_with_the_one_that_ships_among_them(stores: Stores) -> None:
     agents = PostgresAgents(stores.pool)
     catalog = AgentCatalog(agents)
-    before, after = f"-{new_id()}", f"{DEFAULT_AGENT.id}-{new_id()}"
-    large = {"instructions": "i" * PAGE_BYTES, "created_at": utc_now(), "created_by": OWNER}
-    for agent_id in (before, after):
+    # Thirty of the largest that a request may bring, on either side of it.
+    ids = [f"{first}{number:02}" for first in ("0", f"{DEFAULT_AGENT.id}-") for number in range(30)]
+    large = {"instructions": "é" * MAX_INSTRUCTIONS_CHARS, "created_at": utc_now(), "created_by": OWNER}
+    for agent_id in ids:
         await agents.add(DEFAULT_AGENT.model_copy(update={"id": agent_id, **large}))
+    sizes: list[int] = []
     seen: list[str] = []
     page = Page(limit=MAX_LIMIT)
     while True:
         found, cursor = await catalog.list_for(page)
+        sizes.append(len(found))
         seen += [agent.id for agent in found]
         if cursor is None:
             break
-        assert len(found) <= 2
         page = Page(limit=MAX_LIMIT, after=decode_cursor(cursor, int))
 
-    assert seen == [before, DEFAULT_AGENT.id, after]
+    assert sizes == [17, 18, 17, 9]
+    assert seen == [*ids[:30], DEFAULT_AGENT.id, *ids[30:]]

@@ -105,6 +105,7 @@ class ChatParser(AnswerParser):
             elif key == "tool_calls":
                 for part in value:
                     self._calls.take(part)
+                self.is_cut_short = self._calls.are_too_long
             elif key == "refusal":
                 self._is_refusal = True
                 self._pending.texts.append(as_text(value))
@@ -143,7 +144,7 @@ class ChatParser(AnswerParser):
 
     def _ending(self) -> ModelEnd:
         word = self._finish.lower()
-        if word in _FAILED or not (word or self._is_whole or self._events.is_done):
+        if word in _FAILED or not (word or self._is_whole or self._events.is_done or self.is_cut_short):
             raise broken_off()
         reason = _REASONS.get(word, FinishReason.STOP)
         is_cut = reason not in _COMPLETE

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from shared.adapters.models.sse import endless
+from shared.adapters.models.sse import Endless
 from shared.adapters.models.text import as_text, joined, storable
 from shared.sessions.models import JsonObject
 
@@ -50,7 +50,7 @@ class KeptList:
             self._entries[-1].fields.update({key: value for key, value in fields.items() if value is not None})
         else:
             if len(self._entries) >= MAX_ENTRIES:
-                raise endless()
+                raise Endless
             self._entries.append(_Entry(fields))
         self._entries[-1].pieces.append(text)
         return len(orjson.dumps(fields)) + len(text)

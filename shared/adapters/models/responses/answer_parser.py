@@ -12,14 +12,16 @@ import orjson
 
 from shared.adapters.models.parser import AnswerParser
 from shared.adapters.models.refusals.refusal import error_in, refusal_of
-from shared.adapters.models.sse import EventStream, broken_off, endless
+from shared.adapters.models.sse import Endless, EventStream, broken_off
 from shared.adapters.models.text import as_text, label, storable
 from shared.adapters.models.usage import responses_usage
-from shared.sessions.llm.conversation import ModelToolCall
-from shared.sessions.llm.protocol import ModelEnd
+from shared.sessions.llm.conversation import MAX_ARGUMENT_CHARS, ModelToolCall
+from shared.sessions.llm.protocol import ModelEnd, ModelEvent
 from shared.sessions.models import FinishReason, JsonObject
 
 _MAX_ITEMS = 1_000
+_MAX_SKIPPED_BYTES = 64 * MAX_ARGUMENT_CHARS
+"""Of the pieces of one call: about 250 bytes for each four characters."""
 _NOTE_KEYS = ("type", "id", "summary", "content", "encrypted_content")
 _SKIPPED = (
     b'data: {"type":"response.function_call_arguments.delta"',
@@ -46,10 +48,27 @@ class ResponsesParser(AnswerParser):
         self._items = 0
         self._kept: list[JsonObject] = []
         self._is_refusal = False
+        self._opened: JsonObject | None = None
+        """The call that is being written."""
+        self._skipped_before = 0
         self._end: JsonObject | None = None
         self._status = ""
         self._id = ""
         self._model = ""
+
+    def feed(self, chunk: bytes) -> list[ModelEvent]:
+        told = super().feed(chunk)
+        is_long = self._events.skipped_bytes - self._skipped_before > _MAX_SKIPPED_BYTES
+        if is_long and self._opened is not None and not self.is_done:
+            self.is_cut_short = self._give_up_call()
+        return told
+
+    def _give_up_call(self) -> bool:
+        if self._opened is not None:
+            item, self._opened = self._opened, None
+            self._take_item(None, {**item, "arguments": None})
+            return self._calls.give_up_last()
+        return self._calls.are_too_long  # what is too long repeats it
 
     @property
     def _is_complete(self) -> bool:
@@ -69,8 +88,13 @@ class ResponsesParser(AnswerParser):
             self._thoughts_at.add(event.get("output_index"))
         elif kind == "response.reasoning_summary_part.added":
             self._pending.break_thought()
+        elif kind == "response.output_item.added":
+            item = event["item"]
+            self._opened = item if item.get("type") == "function_call" else None
+            self._skipped_before = self._events.skipped_bytes
         elif kind == "response.output_item.done":
             item = event["item"]
+            self._opened = None
             self._take_item(event.get("output_index"), item)
             self._kinds.add(item.get("type"))
         elif kind in {"response.created", "response.in_progress"}:
@@ -109,7 +133,7 @@ class ResponsesParser(AnswerParser):
     def _take_item(self, place: Any, item: JsonObject) -> None:
         self._items += 1
         if self._items > _MAX_ITEMS:
-            raise endless()
+            raise Endless
         match item.get("type"):
             case "function_call":
                 call_id, name = item.get("call_id") or item.get("id"), as_text(item["name"])
@@ -149,12 +173,15 @@ class ResponsesParser(AnswerParser):
         self._kept.append(note)
 
     def _ending(self) -> ModelEnd:
-        if self._end is None or self._status not in {"completed", "incomplete"}:
+        end = self._end
+        if end is None and self.is_cut_short:
+            end = {}
+        elif end is None or self._status not in {"completed", "incomplete"}:
             raise broken_off()
         is_cut = self._status == "incomplete"
         calls, _ = self._calls.end(is_cut=is_cut)
         if is_cut:
-            why = (self._end.get("incomplete_details") or {}).get("reason")
+            why = (end.get("incomplete_details") or {}).get("reason")
             reason = FinishReason.CONTENT_FILTER if why == "content_filter" else FinishReason.LENGTH
         elif calls:
             reason = FinishReason.TOOL_CALLS
@@ -162,7 +189,7 @@ class ResponsesParser(AnswerParser):
             reason = FinishReason.REFUSAL if self._is_refusal else FinishReason.STOP
         return ModelEnd(
             reason,
-            responses_usage(self._end.get("usage")),
+            responses_usage(end.get("usage")),
             calls,
             self._named(calls),
             response_id=self._id or None,
