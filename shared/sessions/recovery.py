@@ -93,7 +93,7 @@ class CheckpointRepository(Protocol):
         ...
 
     async def list_for(self, session_id: str, page: Page) -> list[Checkpoint]:
-        """Newest first, one more than `page.limit` when there are more."""
+        """Newest first, one more than `page.limit` when there are more, or CutRows."""
         ...
 
     async def recover(self, session_id: str, user_id: str, checkpoint_id: str, *, now: datetime) -> Recovered:

@@ -71,7 +71,7 @@ class SessionRepository(Protocol):
         ...
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
-        """One item more than `page.limit` when there are more."""
+        """One item more than `page.limit` when there are more, or CutRows."""
         ...
 
     async def change_status(
@@ -143,7 +143,8 @@ class TurnRepository(Protocol):
         ...
 
     async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
-        """(number, message) in the order of the conversation, one more than `page.limit` when there are more.
+        """(number, message) in the order of the conversation; one more than `page.limit` when there are more, or
+        CutRows.
 
         page.after: the number of a message. Raises InvalidInput when there is no such message."""
         ...
@@ -298,7 +299,7 @@ class ApprovalRepository(Protocol):
     async def list_for(
         self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
     ) -> list[ApprovalRecord]:
-        """What they may decide by now; newest first, one more than `page.limit` when there are more."""
+        """What they may decide by now; newest first, one more than `page.limit` when there are more, or CutRows."""
         ...
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:

@@ -23,7 +23,7 @@ def instant() -> dict[str, Any]:
 PAGING = (
     Parameter(
         "limit",
-        "Items per page",
+        "Items per page. Fewer where they are large (about 1 MB): only `next_cursor` tells whether there are more",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
     Parameter("cursor", "`next_cursor` of the previous page", text(512)),

@@ -71,7 +71,7 @@ class ScriptedCall(_Strict):
     id: str | None = None
     """Absent: a new id."""
     fill: dict[str, int] = {}
-    """Further arguments: texts of so many characters, by name, in lines of a thousand."""
+    """Further arguments: texts of so many characters, by name. Mostly blanks, of which many are one token."""
 
 
 class ScriptedFailure(_Strict):
@@ -205,6 +205,6 @@ def filler(tokens: int) -> tuple[str, ...]:
 def _call(call: ScriptedCall) -> ToolCall:
     arguments = call.arguments
     if not isinstance(arguments, str):
-        filled = {name: (f"{'x' * 999}\n" * (chars // 1000 + 1))[:chars] for name, chars in call.fill.items()}
+        filled = {name: (f"x{' ' * 999}" * (chars // 1000 + 1))[:chars] for name, chars in call.fill.items()}
         arguments = orjson.dumps(arguments | filled).decode()
     return ToolCall(call.id or new_call_id(), call.name, arguments)

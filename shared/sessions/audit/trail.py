@@ -26,7 +26,7 @@ from shared.rights import Action
 from shared.sessions.audit.chain import Anchor, ChainCheck, Reading, SealedLine, erased_row_key, seal
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.models import JsonObject, Value
-from shared.sessions.records.pages import Page
+from shared.sessions.records.pages import PAGE_BYTES, CutRows, Page
 from shared.sessions.records.sessions import SessionRecord
 
 log = logging.getLogger(__name__)
@@ -241,12 +241,18 @@ class ChainedAudit:
         began = self._clock()
         check = ChainCheck(self._keys, session_id)
         kept: list[SealedLine] = []
+        kept_bytes = 0
         try:
             async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._lines.read(session_id)) as lines:
                 async for line in lines:
                     check.look_at(line)
-                    if line.number > after and len(kept) <= page.limit:
-                        kept.append(line)
+                    if line.number <= after or len(kept) > page.limit or isinstance(kept, CutRows):
+                        continue
+                    if kept_bytes >= PAGE_BYTES:
+                        kept = CutRows(kept)
+                        continue
+                    kept.append(line)
+                    kept_bytes += len(line.details.encode())
         except (AuditUnavailable, TimeoutError) as exc:
             raise Transient(ErrorCode.DATABASE_ERROR, "The audit trail cannot be read at the moment.") from exc
         anchor = await self._anchors.anchor(session_id)

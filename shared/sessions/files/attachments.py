@@ -86,7 +86,7 @@ class AttachmentRepository(Protocol):
         ...
 
     async def list_for(self, session_id: str, page: Page) -> list[AttachmentRecord]:
-        """Oldest first, without text, one more than `page.limit` when there are more."""
+        """Oldest first, without text, one more than `page.limit` when there are more, or CutRows."""
         ...
 
     async def some(self, session_id: str, ids: Sequence[str], *, max_chars: int) -> dict[str, AttachmentRecord]:

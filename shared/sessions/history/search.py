@@ -73,7 +73,7 @@ class FoundMessage:
 class SearchRepository(Protocol):
     async def search(self, user_id: str, terms: Sequence[Term], wanted: SearchFilter, page: Page) -> list[FoundMessage]:
         """Messages that match all terms and that the user may read, best first; one more than `page.limit` when there
-        are more. Those that match in the exact spelling are before those that match folded or in part."""
+        are more, or CutRows. Those that match in the exact spelling are before those that match folded or in part."""
         ...
 
 

@@ -57,7 +57,7 @@ class LifecycleRepository(Protocol):
         ...
 
     async def list_turns(self, session_id: str, page: Page) -> list[tuple[int, Turn]]:
-        """(number, turn), newest first, one more than `page.limit` when there are more."""
+        """(number, turn), newest first, one more than `page.limit` when there are more, or CutRows."""
         ...
 
     async def expired(self, *, now: datetime, limit: int) -> list[tuple[str, str]]:

@@ -18,8 +18,8 @@ from contextlib import suppress
 TOTAL_BYTES = 64 * 1024 * 1024
 """An eighth of the smallest instance (512 MB). Python holds a read page two or three times while it is encoded."""
 SEND_S = 60.0
-"""A client that takes nothing for so long is gone or stuck. It takes at most 64 KiB at a time, so one on a very slow
-line (16 kbit/s) is not meant."""
+"""A client that takes nothing for so long is gone or stuck. What the kernel has buffered for it counts as taken: a few
+hundred KiB, so one on a slow line (50 kbit/s) is not meant."""
 SLOW_S = 1.0
 """While room is wanted, a client that takes nothing for so long makes it."""
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.models.calls import MAX_ARGUMENT_CHARS, MAX_ID_CHARS, MAX_TOOL_CALLS
+from shared.adapters.models.calls import MAX_CHARS, MAX_ID_CHARS, MAX_TOOL_CALLS
+from shared.adapters.models.chat.answer_parser import ChatParser
 from shared.errors import ErrorCode, ModelFailed
-from tests.unit.models.replay import Event, call_part, chat, chat_stream, delta, named
+from shared.sessions.llm.conversation import MAX_ARGUMENT_CHARS
+from shared.sessions.llm.protocol import ModelEnd
+from tests.unit.models.replay import Event, call_part, chat, chat_stream, delta, named, sse
 
 
 @pytest.mark.parametrize(
@@ -157,13 +160,54 @@ def test_too_many_calls_end_in_an_error() -> None:
     assert caught.value.code is ErrorCode.LLM_ERROR
 
 
-def test_arguments_without_end_end_in_an_error() -> None:
-    piece = call_part(0, arguments="x" * 500_000)
+def test_arguments_without_end_are_left_out_and_nothing_after_them_is_read() -> None:
+    parser = ChatParser()
+    piece = call_part(1, arguments="x" * 1_000)
+    parser.feed(sse(call_part(0, "f", "{}", id="a"), call_part(1, "g", "", id="b")))
+    fed = 0
+    while not parser.is_done:
+        parser.feed(sse(piece))
+        fed += 1
 
-    with pytest.raises(ModelFailed) as caught:
-        chat(chat_stream(call_part(0, "f", "", id="a"), *[piece] * 100))
+    assert fed == MAX_ARGUMENT_CHARS // 1_000 + 1
+    (end,) = parser.finish()
+    assert isinstance(end, ModelEnd)
+    whole, cut = end.tool_calls
+    assert (end.finish_reason, end.usage) == ("tool_calls", None)
+    assert (whole.arguments, whole.left_out_chars) == ("{}", 0)
+    assert (cut.id, cut.name, cut.arguments, cut.left_out_chars) == ("b", "g", "", 1_000 * fed)
 
-    assert caught.value.code is ErrorCode.LLM_ERROR
+
+def test_arguments_of_just_the_most_characters_are_kept() -> None:
+    text = '{"x":"' + "y" * (MAX_ARGUMENT_CHARS - 8) + '"}'
+
+    (call,) = chat(
+        chat_stream(call_part(0, "f", text[:100], id="a"), call_part(0, arguments=text[100:]))
+    ).end.tool_calls
+
+    assert (call.arguments, call.left_out_chars) == (text, 0)
+
+
+def test_all_calls_of_an_answer_together_are_bounded_too() -> None:
+    text = '{"x":"' + "y" * (MAX_ARGUMENT_CHARS - 8) + '"}'
+    parts = [call_part(index, "f", text, id=f"c{index}") for index in range(20)]
+
+    calls = chat(chat_stream(*parts)).end.tool_calls
+
+    assert [bool(call.left_out_chars) for call in calls] == [False] * (len(calls) - 1) + [True]
+    assert sum(len(call.arguments) for call in calls) <= MAX_CHARS
+
+
+def test_a_call_is_left_out_where_the_stream_is_longer_than_any() -> None:
+    parser = ChatParser()
+    parser.feed(sse(call_part(0, "f", '{"x":"', id="a")))
+    parser.feed(b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"')
+    while not parser.is_done:
+        parser.feed(b"y" * 100_000)
+
+    (end,) = parser.finish()
+    assert isinstance(end, ModelEnd)
+    assert [(call.name, call.left_out_chars > 0) for call in end.tool_calls] == [("f", True)]
 
 
 def test_a_name_repeated_with_each_of_many_pieces_costs_no_more_than_the_pieces() -> None:

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from shared.adapters.models.refusals.refusal import Refusal
+from shared.adapters.models.responses.answer_parser import ResponsesParser
+from shared.adapters.models.sse import MAX_EVENT_BYTES, Endless
 from shared.errors import ErrorCode, ModelFailed, Transient
+from shared.sessions.llm.conversation import MAX_ARGUMENT_CHARS
+from shared.sessions.llm.protocol import ModelEnd
 from shared.sessions.models import Usage
 from tests.unit.models.replay import (
     DONE,
@@ -96,6 +100,63 @@ def test_parallel_calls_come_from_their_items_and_their_pieces_are_not_read() ->
     assert answer.end.finish_reason == "tool_calls"
     assert answer.calls == [("a", "f", '{"x":1}'), ("b", "g", '{"y":2}')]
     assert answer.end.kept == [{"type": "function_call", "call_id": "a"}, {"type": "function_call", "call_id": "b"}]
+
+
+LONG = "x" * (MAX_ARGUMENT_CHARS + 1)
+
+
+def test_a_call_that_is_too_long_is_left_out_and_the_others_are_read() -> None:
+    cut, whole = function_call("a", "f", LONG), function_call("b", "g", "{}")
+
+    end = responses(sse(item_done(cut), item_done(whole, 1), ended("completed", cut, whole))).end
+
+    assert [(call.id, call.arguments, call.left_out_chars) for call in end.tool_calls] == [
+        ("a", "", len(LONG)),
+        ("b", "{}", 0),
+    ]
+    assert end.usage is not None
+    assert [item["call_id"] for item in end.kept] == ["a", "b"]
+
+
+def test_pieces_of_a_call_without_end_are_not_read_for_ever() -> None:
+    parser = ResponsesParser()
+    parser.feed(sse(item_done(_note()), _begun(function_call("a", "f", ""))))
+    piece = b'data: {"type":"response.function_call_arguments.delta","delta":"%b"}\n\n' % (b"x" * 100_000)
+    fed = 0
+    while not parser.is_done:
+        parser.feed(piece)
+        fed += 1
+
+    assert fed * len(piece) > MAX_ARGUMENT_CHARS
+    end = parser.finish()[-1]
+    assert isinstance(end, ModelEnd)
+    assert [(call.id, call.name, call.left_out_chars > 0) for call in end.tool_calls] == [("a", "f", True)]
+    assert (end.finish_reason, end.usage) == ("tool_calls", None)
+    assert end.kept == [_note(), {"type": "function_call", "call_id": "a"}]
+
+
+def test_a_call_in_one_event_that_is_longer_than_any_is_left_out() -> None:
+    parser = ResponsesParser()
+    parser.feed(
+        sse(_begun(function_call("a", "f", ""))) + b'data: {"type":"response.function_call_arguments.done","x":"'
+    )
+    while not parser.is_done:
+        parser.feed(b"y" * 100_000)
+
+    end = parser.finish()[-1]
+    assert isinstance(end, ModelEnd)
+    assert [(call.id, call.left_out_chars > 0) for call in end.tool_calls] == [("a", True)]
+
+
+def test_text_that_is_longer_than_any_is_an_error_as_before() -> None:
+    parser = ResponsesParser()
+    parser.feed(sse(_begun(function_call("a", "f", "")), item_done(function_call("a", "f"))))
+    with pytest.raises(Endless):
+        parser.feed(b"data: " + b"y" * (MAX_EVENT_BYTES + 1))
+
+
+def _begun(item: Event) -> Event:
+    return {"type": "response.output_item.added", "item": item, "output_index": 0}
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class PostgresLifecycle:
             return session_record(row)
 
     async def list_turns(self, session_id: str, page: Page) -> list[tuple[int, Turn]]:
-        """(number, turn), newest first, one more than `page.limit` when there are more."""
+        """(number, turn), newest first, one more than `page.limit` when there are more, or CutRows."""
         before = min(page.after[0], _BEYOND_ALL) if page.after is not None else _BEYOND_ALL
         rows = await self._pool.fetch_all(_TURNS, {"session_id": session_id, "before": before, "limit": page.limit + 1})
         return rows_of_page(rows, page, lambda row: (row["number"], turn_from_row(row)))

@@ -165,7 +165,7 @@ class PostgresSessions:
         return session_record(row), agent, used
 
     async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
-        """One row more than `page.limit` when there are more."""
+        """One row more than `page.limit` when there are more, or CutRows."""
         listing = Listing(page, ("s", wanted.sort.column), ("s", "id"), descending=wanted.sort.descending)
         listing.where("s.status = %(status)s", status=wanted.status)
         listing.where("s.tags @> ARRAY[%(tag)s]::text[]", tag=wanted.tag)

@@ -74,14 +74,15 @@ class PostgresApprovals:
     async def list_for(
         self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
     ) -> list[ApprovalRecord]:
-        """What `decider` may decide by now; newest first, one more than `page.limit` when there are more."""
+        """What `decider` may decide by now, newest first; one more than `page.limit` when there are more, or
+        CutRows."""
         listing = _filtered(wanted, page)
         roles = [role.value for role in decider.roles]
         listing.where(_MAY_DECIDE, user_id=decider.user_id, roles=roles, now=now)
         return await self._list(listing, page)
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
-        """Whoever may decide them; newest first, one more than `page.limit` when there are more."""
+        """Whoever may decide them; newest first, one more than `page.limit` when there are more, or CutRows."""
         return await self._list(_filtered(replace(wanted, session_id=session_id), page), page)
 
     async def _list(self, listing: Listing, page: Page) -> list[ApprovalRecord]:
