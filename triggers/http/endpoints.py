@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -444,14 +444,14 @@ def page_of_all(call: Call, items: Sequence[BaseModel]) -> Response:
 
 
 def event_stream(source: StreamBody) -> Response:
-    """Server-Sent Events, with headers that stop proxies from buffering. They begin with how soon to reconnect, since a
+    """Server-Sent Events, with headers that stop proxies from buffering. The first one says how soon to reconnect: a
     client that is too slow is closed between two bytes."""
     return PacedStream(
         source,
         source.reader,
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
-        prelude=RESUME,
+        first_field=RESUME,
     )
 
 
@@ -469,10 +469,10 @@ async def file_stream(
     return PacedStream(begun, reader, status_code=status, media_type=media_type, headers=headers)
 
 
-async def _begun(pieces: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+async def _begun(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     first = await anext(pieces, b"")
 
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncGenerator[bytes]:
         async with aclosing(pieces):
             if first:
                 yield first

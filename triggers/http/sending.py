@@ -8,11 +8,12 @@ nor Azure's host bounds what an app hands over at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from shared.sessions.live.open_streams import StreamBody
 from shared.sessions.live.reading import Reader, TooSlow
 
 log = logging.getLogger("parley.http")
@@ -24,36 +25,38 @@ _CLOSED = "a client that takes nothing is closed"
 
 
 class PacedStream(StreamingResponse):
-    """A body that is made while it is sent. prelude: sent in front of its first bytes."""
+    """A body that is made while it is sent. first_field: of Server-Sent Events, in front of the first one."""
 
     def __init__(
         self,
-        content: AsyncIterator[bytes],
+        content: AsyncGenerator[bytes] | StreamBody,
         reader: Reader,
         *,
         status_code: int = 200,
         media_type: str,
         headers: Mapping[str, str],
-        prelude: bytes = b"",
+        first_field: bytes = b"",
     ) -> None:
         super().__init__(content, status_code=status_code, media_type=media_type, headers=headers)
         self._content = content
         self._reader = reader
-        self._prelude = prelude
+        self._first_field = first_field
 
     async def stream_response(self, send: Send) -> None:
-        reader, prelude = self._reader, self._prelude
+        reader, first_field = self._reader, self._first_field
         try:
             await reader.send(
                 send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
             async for chunk in self._content:
-                for piece in _pieces(prelude + chunk if prelude else chunk):
+                if first_field and not chunk.startswith(b":"):  # a comment is no event
+                    chunk, first_field = first_field + chunk, b""
+                for piece in _pieces(chunk):
                     await reader.send(send, {"type": "http.response.body", "body": piece, "more_body": True})
-                prelude = b""
-            await reader.send(send, {"type": "http.response.body", "body": prelude, "more_body": False})
+            await reader.send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         except TooSlow:
             log.info(_CLOSED)
+            await self._content.aclose()
         finally:
             reader.close()
 

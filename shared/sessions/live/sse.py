@@ -11,8 +11,9 @@ KEEP_ALIVE_SECONDS = 15.0
 RECONNECT = b"retry: 200\n\n"
 """Before a clean end: the client is to reconnect after so many milliseconds, instead of its own three seconds or so."""
 
-RESUME = b"retry: 1000\n: reconnect with Last-Event-ID if the connection ends\n\n"
-"""At the beginning: a client that is too slow to be told anything later is closed, and comes back after a second."""
+RESUME = b"retry: 1000\n"
+"""In the first event: a client that is too slow to be told anything later is closed, and comes back after a second. In
+an event and not by itself, since not every client expects a block without data."""
 
 
 def sse(event: str, data: bytes, event_id: int | None = None) -> bytes:

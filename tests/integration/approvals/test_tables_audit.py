@@ -20,9 +20,9 @@ from shared.errors import NotFound, Transient
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.audit.chain import BEING_WRITTEN, ERASED_PREFIX
-from shared.sessions.audit.trail import AuditLines, AuditPage, ChainedAudit
+from shared.sessions.audit.trail import MAX_DETAILS_CHARS, AuditLines, AuditPage, ChainedAudit
 from shared.sessions.events import EventLogUnavailable
-from shared.sessions.records.pages import Page, decode_cursor
+from shared.sessions.records.pages import MAX_LIMIT, Page, decode_cursor
 from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, session_erasure, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -120,6 +120,21 @@ async def test_pages_follow_each_other_and_each_judges_the_whole(
             break
 
     assert seen == [1, 3, 4, 5]
+
+
+async def test_a_page_of_large_lines_ends_early_and_the_next_goes_on(stores: Stores, trail: ChainedAudit) -> None:
+    session_id = (await stores.session()).id
+    for n in range(60):
+        await trail.record(session_id, f"action.{n}", {"text": "x" * (MAX_DETAILS_CHARS - 100)})
+
+    first = await _report(trail, session_id, Page(MAX_LIMIT))
+    assert first.next_cursor is not None
+    second = await _report(trail, session_id, Page(MAX_LIMIT, decode_cursor(first.next_cursor, int)))
+
+    # 53 lines of almost 20 kB are the first to have a MiB.
+    assert [line.number for line in first.items] == list(range(1, 54))
+    assert [line.number for line in second.items] == list(range(54, 61))
+    assert (first.verified, second.verified, second.next_cursor) == (True, True, None)
 
 
 def _update(table: TableClient, session_id: str, number: int, **changes: Any) -> None:

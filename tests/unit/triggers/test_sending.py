@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 from starlette.responses import Response
@@ -45,7 +45,7 @@ class Client:
         return bool(self.sent) and not self.sent[-1].get("more_body", True)
 
 
-async def _chunks(*sizes: int) -> AsyncIterator[bytes]:
+async def _chunks(*sizes: int) -> AsyncGenerator[bytes]:
     for size in sizes:
         yield b"x" * size
 
@@ -89,25 +89,29 @@ async def test_an_answer_that_nobody_sends_holds_nothing() -> None:
     assert memory.held_bytes == 0
 
 
-async def test_a_stream_begins_with_its_prelude_and_cuts_large_chunks() -> None:
+async def test_large_chunks_of_a_stream_leave_in_pieces() -> None:
+    client = Client()
+    stream = PacedStream(_chunks(3, 2 * PIECE_BYTES), ReaderMemory().open(), media_type="text/plain", headers={})
+
+    await stream(SCOPE, client.receive, client.send)
+
+    assert [len(body) for body in client.bodies] == [3, PIECE_BYTES, PIECE_BYTES, 0]
+    assert client.is_complete
+
+
+async def test_the_first_event_and_no_comment_has_the_field_of_the_stream() -> None:
+    async def events() -> AsyncGenerator[bytes]:
+        for chunk in (b": comment\n\n", b"id: 1\ndata: a\n\n", b"id: 2\ndata: b\n\n"):
+            yield chunk
+
     client = Client()
     stream = PacedStream(
-        _chunks(3, 2 * PIECE_BYTES), ReaderMemory().open(), media_type="text/plain", headers={}, prelude=b"first "
+        events(), ReaderMemory().open(), media_type="text/plain", headers={}, first_field=b"retry: 1000\n"
     )
 
     await stream(SCOPE, client.receive, client.send)
 
-    assert [len(body) for body in client.bodies] == [9, PIECE_BYTES, PIECE_BYTES, 0]
-    assert client.bodies[0] == b"first xxx"
-    assert client.is_complete
-
-
-async def test_a_stream_without_bytes_has_its_prelude() -> None:
-    client = Client()
-    await PacedStream(_chunks(), ReaderMemory().open(), media_type="text/plain", headers={}, prelude=b"first ")(
-        SCOPE, client.receive, client.send
-    )
-    assert (client.bodies, client.is_complete) == ([b"first "], True)
+    assert client.bodies == [b": comment\n\n", b"retry: 1000\nid: 1\ndata: a\n\n", b"id: 2\ndata: b\n\n", b""]
 
 
 async def test_a_stream_that_its_client_does_not_take_is_given_up() -> None:
