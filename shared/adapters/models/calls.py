@@ -62,9 +62,9 @@ class _Call:
         self._depth = 0
         self._is_opened = self._is_quoted = self._is_escaped = False
 
-    def give_up(self) -> None:
-        """Keep none of the arguments."""
-        self.left_out_chars = max(self.chars, 1)
+    def give_up(self, chars: int) -> None:
+        """Keep none of the arguments, of which there were about so many."""
+        self.left_out_chars = max(self.chars, chars)
         self.pieces.clear()
 
     def is_closed(self) -> bool:
@@ -137,17 +137,20 @@ class ToolCalls:
             self._chars += len(text)
             call.chars += len(text)
             if call.left_out_chars or call.chars > MAX_ARGUMENT_CHARS or self._chars > MAX_CHARS:
-                call.give_up()
+                call.give_up(call.chars)
                 self.are_too_long = True
             else:
                 call.pieces.append(text)
 
-    def give_up_last(self) -> bool:
-        """Leave out the arguments of the last call, which were not complete; False: there is none."""
+    def give_up_last(self, chars: int = MAX_ARGUMENT_CHARS) -> bool:
+        """Leave out the arguments of the last call, of about so many characters, if they are not complete.
+
+        False: there is no call."""
         if not self._calls:
             return False
         if not self._calls[-1].is_whole():
-            self._calls[-1].give_up()
+            self._calls[-1].give_up(chars)
+            self.are_too_long = True
         return True
 
     def end(self, *, is_cut: bool) -> tuple[list[ModelToolCall], dict[str, JsonObject]]:

@@ -207,7 +207,7 @@ def test_a_call_is_left_out_where_the_stream_is_longer_than_any() -> None:
 
     (end,) = parser.finish()
     assert isinstance(end, ModelEnd)
-    assert [(call.name, call.left_out_chars > 0) for call in end.tool_calls] == [("f", True)]
+    assert [(call.name, call.left_out_chars >= MAX_ARGUMENT_CHARS) for call in end.tool_calls] == [("f", True)]
 
 
 def test_a_name_repeated_with_each_of_many_pieces_costs_no_more_than_the_pieces() -> None:

@@ -130,7 +130,9 @@ def test_pieces_of_a_call_without_end_are_not_read_for_ever() -> None:
     assert fed * len(piece) > MAX_ARGUMENT_CHARS
     end = parser.finish()[-1]
     assert isinstance(end, ModelEnd)
-    assert [(call.id, call.name, call.left_out_chars > 0) for call in end.tool_calls] == [("a", "f", True)]
+    assert [(call.id, call.name, call.left_out_chars >= MAX_ARGUMENT_CHARS) for call in end.tool_calls] == [
+        ("a", "f", True)
+    ]
     assert (end.finish_reason, end.usage) == ("tool_calls", None)
     assert end.kept == [_note(), {"type": "function_call", "call_id": "a"}]
 
@@ -145,7 +147,7 @@ def test_a_call_in_one_event_that_is_longer_than_any_is_left_out() -> None:
 
     end = parser.finish()[-1]
     assert isinstance(end, ModelEnd)
-    assert [(call.id, call.left_out_chars > 0) for call in end.tool_calls] == [("a", True)]
+    assert [(call.id, call.left_out_chars >= MAX_ARGUMENT_CHARS) for call in end.tool_calls] == [("a", True)]
 
 
 def test_text_that_is_longer_than_any_is_an_error_as_before() -> None:

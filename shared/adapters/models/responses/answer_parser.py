@@ -20,8 +20,8 @@ from shared.sessions.llm.protocol import ModelEnd, ModelEvent
 from shared.sessions.models import FinishReason, JsonObject
 
 _MAX_ITEMS = 1_000
-_MAX_SKIPPED_BYTES = 64 * MAX_ARGUMENT_CHARS
-"""Of the pieces of one call: about 250 bytes for each four characters."""
+_BYTES_PER_CHAR = 64
+"""Of the pieces of a call: about 250 for each four characters."""
 _NOTE_KEYS = ("type", "id", "summary", "content", "encrypted_content")
 _SKIPPED = (
     b'data: {"type":"response.function_call_arguments.delta"',
@@ -58,7 +58,7 @@ class ResponsesParser(AnswerParser):
 
     def feed(self, chunk: bytes) -> list[ModelEvent]:
         told = super().feed(chunk)
-        is_long = self._events.skipped_bytes - self._skipped_before > _MAX_SKIPPED_BYTES
+        is_long = self._skipped_chars > MAX_ARGUMENT_CHARS
         if is_long and self._opened is not None and not self.is_done:
             self.is_cut_short = self._give_up_call()
         return told
@@ -67,8 +67,12 @@ class ResponsesParser(AnswerParser):
         if self._opened is not None:
             item, self._opened = self._opened, None
             self._take_item(None, {**item, "arguments": None})
-            return self._calls.give_up_last()
+            return self._calls.give_up_last(max(self._skipped_chars, MAX_ARGUMENT_CHARS))
         return self._calls.are_too_long  # what is too long repeats it
+
+    @property
+    def _skipped_chars(self) -> int:
+        return (self._events.skipped_bytes - self._skipped_before) // _BYTES_PER_CHAR
 
     @property
     def _is_complete(self) -> bool:
