@@ -62,6 +62,7 @@ async def session_id(api: Api) -> str:
         ("/events", "text/event-stream"),
         ("/events?limit=200", "application/json"),
         ("/messages?limit=200", "application/json"),
+        ("/export?format=json", "application/json"),
     ],
 )
 async def test_the_memory_of_the_host_stays_bounded(

@@ -10,6 +10,7 @@ from azurefunctions.extensions.http.fastapi import Response
 from starlette.requests import Request
 
 from shared.errors import ErrorCode, InvalidInput
+from shared.sessions.live.reading import ReaderMemory
 from triggers.http import endpoints
 from triggers.http.endpoints import Call, Operation, raw_json
 
@@ -19,9 +20,8 @@ OPERATION = Operation("GET", "/api/v1/example", "example", "An example", "Exampl
 async def _headers(
     monkeypatch: pytest.MonkeyPatch, public_base_url: str, refusal: InvalidInput | None, kept: str | None
 ) -> Mapping[str, str]:
-    monkeypatch.setattr(
-        endpoints, "services", lambda: SimpleNamespace(settings=SimpleNamespace(public_base_url=public_base_url))
-    )
+    settings = SimpleNamespace(public_base_url=public_base_url)
+    monkeypatch.setattr(endpoints, "services", lambda: SimpleNamespace(settings=settings, readers=ReaderMemory()))
 
     async def handler(_: Call, __: None) -> Response:
         if refusal is not None:

@@ -21,6 +21,7 @@ from shared.sessions.files.analyzer import ANALYSES, FileAnalyzer
 from shared.sessions.files.attachments import AttachmentService
 from shared.sessions.files.readers.analysis import Analysis, Job
 from shared.sessions.limits.requests import UNLIMITED
+from shared.sessions.live.reading import ReaderMemory
 from shared.sessions.models import Attachment, FileKind, SessionStatus
 from shared.sessions.records.attachments import AttachmentRecord
 from triggers.http import endpoints
@@ -113,7 +114,9 @@ async def app(slow: SlowStrategy, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         signalr_connection_string=None,
     )
     attachments = AttachmentService(stores, stores, stores, FileAnalyzer(strategies=[slow]), max_bytes=100_000)
-    everything = SimpleNamespace(settings=settings, limiter=SimpleNamespace(admit=admit), attachments=attachments)
+    everything = SimpleNamespace(
+        settings=settings, limiter=SimpleNamespace(admit=admit), attachments=attachments, readers=ReaderMemory()
+    )
     monkeypatch.setattr(endpoints, "services", lambda: everything)
     monkeypatch.setattr(console, "services", lambda: everything)
     monkeypatch.setattr(console, "DIST", tmp_path)
