@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -14,6 +15,8 @@ from shared.durable.messages import CallModelInput, CallModelResult
 from shared.durable.names import CALL_MODEL
 from shared.errors import ErrorCode, Transient
 from shared.sessions.records.steps import StepOutcome
+from shared.sessions.turns.patience import Spent
+from shared.sessions.turns.queueing import Waited
 from shared.sessions.turns.retry import held_delay_s
 
 bp = df.Blueprint()
@@ -27,8 +30,10 @@ log = logging.getLogger(__name__)
 async def call_model(payload: object, events: func.Out[str]) -> object:
     """Run one model step. A model's failure is a result, and so is a database that is away."""
     request = CallModelInput.load(payload)
+    waited = Waited(request.looks, _seconds_since(request.waits_since), request.is_told)
+    spent = Spent(request.tries, request.spent_s, request.spent_tokens)
     try:
-        report = await services().bridge.run_step(request.turn_id, request.step, tries=request.tries)
+        report = await services().bridge.run_step(request.turn_id, request.step, spent, waited)
     except Transient as exc:
         if exc.code is not ErrorCode.DATABASE_ERROR:
             raise
@@ -40,6 +45,14 @@ async def call_model(payload: object, events: func.Out[str]) -> object:
         calls=tuple(report.calls),
         delay_s=report.delay_s,
         held=report.is_held,
+        is_queued=report.is_queued,
+        is_told=report.is_told,
+        spent_s=(report.spent or spent).seconds,
+        spent_tokens=(report.spent or spent).tokens,
         code=report.code,
         detail=report.detail,
     ).dump()
+
+
+def _seconds_since(then: datetime | None) -> float:
+    return 0.0 if then is None else max(0.0, (datetime.now(UTC) - then).total_seconds())

@@ -97,17 +97,29 @@ def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[Fi
 
 def _model_step(context: df.DurableOrchestrationContext, turn_id: str, step: int) -> Steps[CallModelResult]:
     """One answer of the model. A model that is busy or down is called again after a durable timer."""
-    tries, looks = 1, 0
+    request = CallModelInput(turn_id=turn_id, step=step, tries=1)
+    looks = 0
     while True:
-        request = CallModelInput(turn_id=turn_id, step=step, tries=tries)
         result = CallModelResult.load((yield from call_activity(context, CALL_MODEL, request.dump())))
         if result.outcome is not StepOutcome.RETRY:
             return result
-        if result.held:
+        if result.is_queued:
+            since = request.waits_since or context.current_utc_datetime
+            changes = {"waits_since": since, "looks": request.looks + 1, "is_told": result.is_told}
+            request = request.model_copy(update=changes)
+            yield from _pause(context, result.delay_s)
+        elif result.held:
             looks += 1
             yield from _pause(context, held_delay_s(looks))
         else:
-            tries += 1
+            # It had a place: should it wait for one again, it waits anew.
+            request = CallModelInput(
+                turn_id=turn_id,
+                step=step,
+                tries=request.tries + 1,
+                spent_s=result.spent_s,
+                spent_tokens=result.spent_tokens,
+            )
             yield from _pause(context, result.delay_s)
 
 

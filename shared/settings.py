@@ -74,8 +74,28 @@ class Settings(BaseSettings):
     """Reasoning effort of the default model; absent: the model's own default."""
     models: str | None = Field(None, alias="MODELS")
     """JSON by deployment: adds to models.json or overrides it (`shared/sessions/llm/registry.py`)."""
+    llm_first_byte_seconds: float = Field(180, alias="LLM_FIRST_BYTE_SECONDS", gt=0, le=480)
+    """How long a model may be silent before its answer begins; some reason for minutes and say nothing meanwhile."""
     llm_timeout_seconds: float = Field(120, alias="LLM_TIMEOUT_SECONDS", gt=0, le=600)
-    """Longest gap between two chunks of the model's stream; the function's own timeout bounds the whole call."""
+    """Longest gap between two chunks of the model's stream, from the first one on."""
+    llm_step_seconds: float = Field(480, alias="LLM_STEP_SECONDS", gt=0, le=480)
+    """For all that one step asks of its model, failed tries included (`shared/sessions/turns/patience.py`). Not more:
+    one try may take as long, and the host ends what takes longer than `functionTimeout`."""
+    llm_retry_tokens: int = Field(200_000, alias="LLM_RETRY_TOKENS", ge=0, le=10**9)
+    """What the failed tries of one step may use before it is given up. They count for all budgets, too."""
+
+    # Lanes: what one process does at once (`shared/lanes.py`). Together they leave a part of
+    # `maxConcurrentActivityFunctions` in host.json to what is short.
+    model_lane: int = Field(128, alias="MODEL_LANE", ge=1, le=10_000)
+    """Answers that are streamed."""
+    model_lane_per_user: int = Field(80, alias="MODEL_LANE_PER_USER", ge=1, le=10_000)
+    model_lane_per_model: int = Field(112, alias="MODEL_LANE_PER_MODEL", ge=1, le=10_000)
+    """So that a model that hangs leaves places to the others."""
+    tool_lane: int = Field(96, alias="TOOL_LANE", ge=1, le=10_000)
+    """Tools that run."""
+    tool_lane_per_user: int = Field(64, alias="TOOL_LANE_PER_USER", ge=1, le=10_000)
+    lane_wait_seconds: float = Field(10, alias="LANE_WAIT_SECONDS", gt=0, le=3_600)
+    """Who waits longer for a place is told so, and health says which lane is full."""
 
     # Stores.
     postgres_url: str = Field(alias="POSTGRES_URL", repr=False)
@@ -276,6 +296,8 @@ class Settings(BaseSettings):
                 "no model: set AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_DEPLOYMENT, or OPENAI_BASE_URL and OPENAI_MODEL"
             )
         self._check_model()
+        if self.llm_first_byte_seconds > self.llm_step_seconds:
+            raise ValueError("LLM_FIRST_BYTE_SECONDS must not be more than LLM_STEP_SECONDS, which holds for the step")
         if self.approval_webhook_url and not self.approval_webhook_secret:
             raise ValueError("APPROVAL_WEBHOOK_SECRET is missing: webhooks are always signed")
         if self.realtime_delivery is RealtimeDelivery.REST and not (

@@ -11,6 +11,7 @@ from shared import tracing
 from shared.adapters.http.webhook import ApprovalNotifier
 from shared.composition.stores import Stores
 from shared.health import Check, HealthChecks
+from shared.lanes import Lane, LaneLimits
 from shared.principal import AuthMode
 from shared.sessions.agents.agent import KnownModels
 from shared.sessions.agents.catalog import AgentCatalog
@@ -58,6 +59,7 @@ from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.files import ToolFiles
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.turns.cancellation import CancelWatch
+from shared.sessions.turns.patience import Patience
 from shared.sessions.turns.waiting import TurnWaiter
 from shared.settings import RateLimitFail, Settings, load_settings
 from shared.signing import ApprovalLinks, SigningKeys, derive_key
@@ -92,6 +94,8 @@ class Services(Stores):
                 Check("storage", lambda: self.audit_lines.ping()),
                 Check("blobs", lambda: self.blobs.ping()),
                 Check("signalr", lambda: self.signalr.ping()),
+                Check("model_lane", lambda: self.model_lane.check()),
+                Check("tool_lane", lambda: self.tool_lane.check()),
             ]
         )
 
@@ -342,7 +346,30 @@ class Services(Stores):
             compactor=Compactor(self.model, self.step_rows, registry),
             reservations=self.step_rows,
         )
-        return SessionAgentBridge(self.step_rows, executor, self.publisher, self.sender, self.watch)
+        settings = self.settings
+        patience = Patience(settings.llm_first_byte_seconds, settings.llm_step_seconds, settings.llm_retry_tokens)
+        return SessionAgentBridge(
+            *(self.step_rows, executor, self.publisher, self.sender, self.watch),
+            patience=patience,
+            lane=self.model_lane,
+        )
+
+    @cached_property
+    def model_lane(self) -> Lane:
+        settings = self.settings
+        limits = LaneLimits(
+            settings.model_lane,
+            settings.model_lane_per_user,
+            settings.model_lane_per_model,
+            settings.lane_wait_seconds,
+        )
+        return Lane("answers", limits)
+
+    @cached_property
+    def tool_lane(self) -> Lane:
+        settings = self.settings
+        at_once = settings.tool_lane
+        return Lane("tool calls", LaneLimits(at_once, settings.tool_lane_per_user, at_once, settings.lane_wait_seconds))
 
     @cached_property
     def tool_calls(self) -> ToolCallHandler:
@@ -355,7 +382,9 @@ class Services(Stores):
             history=HistorySearch(self.search, PostgresLifecycle(self.pool).is_private),
             files=ToolFiles(self.attachment_rows, self.attachments, FileGenerator(), self.layouts),
         )
-        return ToolCallHandler(self.tool_call_rows, self.publisher, tool_services, self.watch, self.audit)
+        return ToolCallHandler(
+            *(self.tool_call_rows, self.publisher, tool_services, self.watch, self.audit), lane=self.tool_lane
+        )
 
     @cached_property
     def approvals(self) -> ToolApprovalManager:

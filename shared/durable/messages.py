@@ -48,6 +48,15 @@ class CallModelInput(ActivityInput):
     turn_id: str
     step: int
     tries: int
+    spent_s: float = 0.0
+    spent_tokens: int = 0
+    """What the tries before have cost (`shared/sessions/turns/patience.py`)."""
+    waits_since: datetime | None = None
+    """When it first found its lane full; None: it has not."""
+    looks: int = 0
+    """How often it did."""
+    is_told: bool = False
+    """Those who watch know that it waits."""
 
 
 class CallModelResult(DurableMessage):
@@ -56,8 +65,14 @@ class CallModelResult(DurableMessage):
     """(tool call id, needs approval)."""
     delay_s: float = 0.0
     held: bool = False
-    """With RETRY: the session is suspended or the database away, and this was no try. Code of an older version takes it
-    for one."""
+    """With RETRY: the session is suspended, the database away or the lane full, and this was no try. Code of an older
+    version takes it for one."""
+    is_queued: bool = False
+    """With `held`: the lane is full. It may look again after `delay_s`."""
+    is_told: bool = False
+    spent_s: float = 0.0
+    spent_tokens: int = 0
+    """With RETRY: what all tries so far have cost."""
     code: str | None = None
     detail: str = ""
 
@@ -104,7 +119,7 @@ class ExecuteToolResult(DurableMessage):
     status: str
     pending: bool = False
     held: bool = False
-    """The session is suspended or the database away. Nothing was done; ask again."""
+    """The session is suspended, the database away or the lane full. Nothing was done; ask again."""
 
 
 class FinishTurnInput(ActivityInput):

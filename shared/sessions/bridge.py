@@ -7,12 +7,15 @@ model. A repeat of a step that was not stored streams as a higher attempt, and o
 from __future__ import annotations
 
 import logging
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
+from shared.lanes import Lane, LaneLimits, Place
 from shared.sessions.approvals.containment import authors_read, sources_of_step
 from shared.sessions.approvals.proposals import Standing, propose_all
 from shared.sessions.context.window import estimate_tokens
@@ -36,13 +39,12 @@ from shared.sessions.turns.answer import Answer, end_of
 from shared.sessions.turns.asking import ModelAsker, attempt_started
 from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.turns.keeping import Keeper
-from shared.sessions.turns.retry import held_delay_s, model_delay_s
+from shared.sessions.turns.patience import FIRST_TRY, Patience, Spent
+from shared.sessions.turns.queueing import NOT_WAITED, StepQueue, Waited, Waits
+from shared.sessions.turns.retry import held_delay_s
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 480.0
-"""Longest time for one answer. With what follows it, it is below `functionTimeout` in host.json: the host restarts the
-worker of a function that reaches that, and everything else that runs there fails with it."""
 MAX_ATTEMPTS = 20
 """Most attempts of one step, retries and restarts together. A step that fails this often would fail again."""
 
@@ -57,13 +59,22 @@ class StepReport:
     messages: list[bytes]
     """Encoded SignalR messages for the caller's output binding."""
     is_held: bool = False
-    """With RETRY: only because the session is suspended."""
+    """With RETRY: it began nothing, since the session is suspended or the lane full."""
+    is_queued: bool = False
+    """With `is_held`: the lane is full."""
+    is_told: bool = False
+    """Those who watch know that it waits."""
     is_repeated: bool = False
     """The step was stored before; the messages are sent again."""
     delay_s: float = 0.0
+    spent: Spent | None = None
+    """What all tries so far have cost, after one that failed."""
     code: ErrorCode | None = None
     detail: str = ""
 
+
+ANSWERS = LaneLimits(at_once=128, per_user=80, per_model=112)
+"""What a process streams at once where nothing else is set."""
 
 _HELD = StepReport(StepOutcome.RETRY, [], [], is_held=True, delay_s=held_delay_s(1))
 
@@ -80,30 +91,41 @@ class SessionAgentBridge:
         watch: CancelWatch,
         keeper: Keeper | None = None,
         *,
-        answer_seconds: float = ANSWER_SECONDS,
+        patience: Patience | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self._steps = steps
         self._publisher = publisher
         self._sender = sender
         self._keeper = keeper or Keeper()
-        self._asker = ModelAsker(steps, executor, watch, answer_seconds=answer_seconds)
+        self._patience = patience or Patience()
+        self._queue = StepQueue(lane or Lane("answers", ANSWERS), steps, publisher)
+        self._asker = ModelAsker(steps, executor, watch, patience=self._patience)
 
-    async def run_step(self, turn_id: str, step: int, *, tries: int) -> StepReport:
-        """Run the model step `step` (from 1). tries: how often it has been tried, this time included.
+    async def run_step(
+        self, turn_id: str, step: int, spent: Spent = FIRST_TRY, waited: Waited = NOT_WAITED
+    ) -> StepReport:
+        """Run the model step `step` (from 1). spent: by its tries so far, this one included in their number.
 
         Raises Transient(DATABASE_ERROR) when the database is unavailable. A model's failure is an outcome, not an
         exception.
         """
         await self._keeper.wait(_kept(turn_id, step))
-        started = await self._asker.begin(turn_id, step, new_id())
-        if isinstance(started, StepHeld):
-            return _HELD
-        if isinstance(started, StepClosed):
-            return StepReport(StepOutcome.CANCELLED, [], [])
-        if isinstance(started, StoredStep):
-            return await self._restate(turn_id, started)
-        tracing.join_turn(turn_id, started.target.session_id, started.plan)
-        return await self._stream(started, tries)
+        place = await self._queue.enter(turn_id, waited)
+        if isinstance(place, Waits):
+            return _queued(place)
+        with place or nullcontext():
+            started = await self._asker.begin(turn_id, step, new_id())
+            if isinstance(started, StepHeld):
+                return _HELD
+            if isinstance(started, StepClosed):
+                return StepReport(StepOutcome.CANCELLED, [], [])
+            if isinstance(started, StoredStep):
+                return await self._restate(turn_id, started)
+            if place is not None:
+                place.take(Place(started.requested_by, started.plan.model))
+            tracing.join_turn(turn_id, started.target.session_id, started.plan)
+            return await self._stream(started, spent)
 
     async def _restate(self, turn_id: str, stored: StoredStep) -> StepReport:
         """Send a stored step again, as a whole: the run that stored it ended before Durable Functions recorded it."""
@@ -128,11 +150,11 @@ class SessionAgentBridge:
             )
         return StepReport(StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL, calls, messages, is_repeated=True)
 
-    async def _stream(self, start: StepStart, tries: int) -> StepReport:
+    async def _stream(self, start: StepStart, spent: Spent) -> StepReport:
         writer = StreamWriter(
             self._publisher, self._sender, start.target, turn_id=start.turn_id, message_id=start.message_id
         )
-        if tries == 1:
+        if spent.tries == 1:
             # Also when the first try is repeated: the run before it may have crashed before it sent these events.
             if start.step == 1:
                 writer.add(Event(EventType.STREAM_STARTED, {}, start.turn_id))
@@ -143,7 +165,8 @@ class SessionAgentBridge:
             answer = Answer()
             answer.fail(ErrorCode.LLM_ERROR, f"The answer was started {MAX_ATTEMPTS} times and never completed.")
             return await self._close(start, writer, answer)
-        found = await self._asker.answer(start, writer)
+        began = time.monotonic()
+        found = await self._asker.answer(start, writer, spent)
         if isinstance(found, StepClosed | StepHeld):
             messages = await writer.finish()
             if isinstance(found, StepHeld):
@@ -155,7 +178,8 @@ class SessionAgentBridge:
         if answer.is_cancelled:
             return await self._close(start, writer, answer)
         if answer.failure is not None:
-            return await self._failed(start, writer, answer, answer.failure, tries)
+            spent = replace(spent, seconds=spent.seconds + time.monotonic() - began)
+            return await self._failed(start, writer, answer, answer.failure, spent)
         return await self._store(start, writer, answer)
 
     async def _store(self, start: StepStart, writer: StreamWriter, answer: Answer) -> StepReport:
@@ -207,16 +231,16 @@ class SessionAgentBridge:
         )
 
     async def _failed(
-        self, start: StepStart, writer: StreamWriter, answer: Answer, failure: AppError, tries: int
+        self, start: StepStart, writer: StreamWriter, answer: Answer, failure: AppError, spent: Spent
     ) -> StepReport:
-        log.warning("model step %s/%d failed on try %d: %s", start.turn_id, start.step, tries, failure)
-        if failure.retryable:
-            delay_s = model_delay_s(tries, failure.retry_after_s)
-            if delay_s is not None:
-                await self._asker.count(start, answer.usage)
-                await self._steps.note_pause(start.turn_id, datetime.now(UTC) + timedelta(seconds=delay_s))
-                return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=delay_s)
-        return await self._close(start, writer, answer)
+        log.warning("model step %s/%d failed on try %d: %s", start.turn_id, start.step, spent.tries, failure)
+        spent = replace(spent, tokens=spent.tokens + answer.usage.input_tokens + answer.usage.output_tokens)
+        delay_s = self._patience.delay_s(spent, failure)
+        if delay_s is None:
+            return await self._close(start, writer, answer)
+        await self._asker.count(start, answer.usage)
+        await self._steps.note_pause(start.turn_id, datetime.now(UTC) + timedelta(seconds=delay_s))
+        return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=delay_s, spent=spent)
 
     async def _close(self, start: StepStart, writer: StreamWriter, answer: Answer) -> StepReport:
         """Store the partial answer of a step that failed or was cancelled."""
@@ -272,6 +296,21 @@ class SessionAgentBridge:
     async def _overtaken(self, writer: StreamWriter) -> StepReport:
         """Another attempt of this step stored it first, or is still running: try again in a second."""
         return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=1.0)
+
+
+def _queued(waits: Waits) -> StepReport:
+    if waits.delay_s is None:
+        detail = "Too many answers were being written for an hour. Send the message again later."
+        return StepReport(StepOutcome.FAILED, [], [], code=ErrorCode.RATE_LIMITED, detail=detail)
+    return StepReport(
+        StepOutcome.RETRY,
+        [],
+        waits.messages,
+        is_held=True,
+        is_queued=True,
+        is_told=waits.is_told,
+        delay_s=waits.delay_s,
+    )
 
 
 def _kept(turn_id: str, step: int) -> str:

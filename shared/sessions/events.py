@@ -76,6 +76,7 @@ class FrameType(StrEnum):
     REASONING_DELTA = "reasoning_delta"
     TOOL_CALL = "tool_call"
     MESSAGE_END = "message_end"
+    WAITING = "waiting"  # for a place: nothing has begun yet
     ERROR = "error"
 
 

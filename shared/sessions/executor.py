@@ -14,7 +14,6 @@ from typing import Literal, Protocol, overload
 
 from shared.errors import ErrorCode, ModelFailed
 from shared.sessions.context.compaction import Compactor
-from shared.sessions.context.window import BYTES_PER_TOKEN
 from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits, Reservation, Wanted
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import (
@@ -33,6 +32,7 @@ from shared.sessions.metrics import track_time
 from shared.sessions.model_requests.allowance import Allowance
 from shared.sessions.model_requests.correction import Correction
 from shared.sessions.model_requests.request import RequestBuilder
+from shared.sessions.model_requests.used import used
 from shared.sessions.models import Usage
 from shared.sessions.records.steps import StepStart
 from shared.sessions.tools.registry import Tool
@@ -187,13 +187,9 @@ class AgentExecutor:
         return start
 
     def _end(self, end: ModelEnd, request: ModelRequest, asked: int, written: int) -> ModelEnd:
-        """With what was used: estimated, where the server did not say, so that budgets bind."""
-        usage = end.usage
-        if usage is None:
-            written += sum(
-                len(call.name) + len(call.arguments.encode()) + call.left_out_chars for call in end.tool_calls
-            )
-            usage = Usage(input_tokens=asked, output_tokens=-(-written // BYTES_PER_TOKEN))
+        """With what was used, and what it costs."""
+        written += sum(len(call.name) + len(call.arguments.encode()) + call.left_out_chars for call in end.tool_calls)
+        usage = used(end.usage, model=request.model, asked=asked, written=written, most=request.max_output_tokens)
         return ModelEnd(
             end.finish_reason,
             self.priced(request.model, usage),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Concatenate, Protocol
 
 from shared.sessions.measuring.catalogue import (
+    LANE_WAITS,
     MESSAGE_COUNT,
     MODEL_COST,
     MODEL_TOKENS,
@@ -55,6 +56,9 @@ class MetricsCollector:
 
     def tool_call_ended(self, tool: str, status: ToolCallStatus) -> None:
         self.count(TOOL_CALL_COUNT, tool, status.value)
+
+    def lane_was_full(self, lane: str) -> None:
+        self.count(LANE_WAITS, lane)
 
     def model_used(self, model: str, usage: Usage) -> None:
         """What a call of a model used, once it is on record."""

@@ -35,6 +35,7 @@ from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, S
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.steps import (
+    QueuedStep,
     StepClosed,
     StepHeld,
     StepResult,
@@ -224,6 +225,10 @@ class StepRepository(Protocol):
         """Start the step, return it as stored (under a higher attempt), or say that the turn is over or held.
         quiet_until: the turn is not missed before then, and what it reserves of the user's day ends then. limits: of
         that day."""
+        ...
+
+    async def queued_step(self, turn_id: str) -> QueuedStep | None:
+        """Whose step it is, before it is begun. None: its turn is over, or is being cancelled."""
         ...
 
     async def save_step(self, result: StepResult) -> bool:

@@ -18,6 +18,7 @@ import orjson
 from shared import tracing
 from shared.errors import AppError, ErrorCode, Transient
 from shared.ids import new_id
+from shared.lanes import Lane, LaneLimits, Place
 from shared.sessions.approvals.containment import DECIDED_ARGUMENTS
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.grants import is_granted
@@ -48,6 +49,10 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 3.0
 """A process that has a result stores it within a second of the database's return."""
+CALLS = LaneLimits(at_once=96, per_user=64, per_model=96)
+"""What a process runs at once where nothing else is set; tools have no model."""
+_BACK_IN_S = 75.0
+"""Within this a call that was held is asked for again (`held_delay_s`)."""
 _BEGIN_TRIES = 10
 _CANCELLED = "The turn was cancelled before this call ran."
 _CHANGED = (
@@ -65,7 +70,7 @@ class ToolReport:
     approval_id: str | None = None
     """The approval that is over with it."""
     is_held: bool = False
-    """Its session is suspended, nothing was done."""
+    """Its session is suspended or the lane full, nothing was done."""
     is_repeated: bool = False
     """It had ended before; the messages are sent again."""
 
@@ -83,7 +88,7 @@ class _Outcome:
 class _Nothing(Enum):
     """Why nothing was done for a call."""
 
-    HELD = "held"  # its session is suspended
+    HELD = "held"  # its session is suspended, or the lane full
     ENDED = "ended"  # another process has stored how it ended
 
 
@@ -101,6 +106,7 @@ class ToolCallHandler:
         *,
         grace_s: float = GRACE_S,
         retry_s: float = RETRY_S,
+        lane: Lane | None = None,
     ) -> None:
         self._tool_calls = tool_calls
         self._publisher = publisher
@@ -110,6 +116,7 @@ class ToolCallHandler:
         self._keeper = keeper or Keeper()
         self._grace_s = grace_s
         self._retry_s = retry_s
+        self._lane = lane or Lane("tool calls", CALLS)
         self._starts: dict[str, str] = {}
         """Ids of starts, by call, that the database did not confirm."""
 
@@ -148,6 +155,7 @@ class ToolCallHandler:
     async def _outcome(self, call: ToolExecution) -> _Outcome | _Nothing:
         refusal = _refusal(call)
         if refusal is not None:
+            self._lane.give_up(call.tool_call_id)
             return refusal
         tool = find_tool(call.name)
         if tool is None:
@@ -158,6 +166,15 @@ class ToolCallHandler:
             return _failed(ErrorCode.APPROVAL_REJECTED, "The approved arguments do not match this call.")
         if call.is_held:
             return _Nothing.HELD  # before anything is written of it; who suspends from here on is found below
+        place = self._lane.enter(call.tool_call_id, Place(call.requested_by), back_in_s=_BACK_IN_S)
+        if place is None:
+            metrics.lane_was_full("tools")
+            return _Nothing.HELD
+        with place:
+            return await self._allowed(tool, arguments, call)
+
+    async def _allowed(self, tool: Tool, arguments: JsonObject, call: ToolExecution) -> _Outcome | _Nothing:
+        """What becomes of a call that may run, and has a place."""
         await self._note(call, "tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments)})
         start = await self._begin(call.tool_call_id)
         if start is CallStart.HELD:

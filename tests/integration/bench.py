@@ -30,6 +30,7 @@ from shared.sessions.service import SessionService
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
 from shared.sessions.turns.cancellation import CancelWatch
+from shared.sessions.turns.patience import Spent
 from shared.settings import Settings
 from tests.integration.domain import (
     WAIT_S,
@@ -124,7 +125,7 @@ class Bench:
 
     async def run(self, posted: PostedMessage, step: int = 1, *, tries: int = 1) -> StepReport:
         async with asyncio.timeout(WAIT_S * 2):
-            report = await self.bridge.run_step(posted.turn.id, step, tries=tries)
+            report = await self.bridge.run_step(posted.turn.id, step, Spent(tries))
         await self.sender.send(report.messages)
         return report
 

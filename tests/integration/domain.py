@@ -36,7 +36,6 @@ from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.grants import grant_of
 from shared.sessions.audit.chain import SealedLine, seal
 from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
-from shared.sessions.bridge import ANSWER_SECONDS
 from shared.sessions.cache import SessionChanges
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import EventLog, EventTarget, SessionEventPublisher
@@ -72,6 +71,7 @@ from shared.sessions.records.tool_calls import ToolCallResult
 from shared.sessions.records.turns import PostedMessage, queued_turn
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import LONGEST_S, StreamingHandler
+from shared.sessions.turns.patience import ANSWER_SECONDS
 
 OWNER = "ann"
 WRITER = "will"

@@ -26,7 +26,14 @@ from shared.ids import new_id
 from shared.sessions.approvals.notices import MAX_REMINDERS
 from shared.sessions.models import SessionConfig
 from shared.sessions.records.approval_policy import NoticeKind
-from shared.sessions.turns.retry import MAX_ACTIVITY_TRIES, MAX_MODEL_TRIES, MAX_NOTIFY_TRIES, MAX_OUTAGE_TRIES
+from shared.sessions.turns.patience import MAX_MODEL_TRIES
+from shared.sessions.turns.queueing import LONGEST_WAIT_S
+from shared.sessions.turns.retry import (
+    MAX_ACTIVITY_TRIES,
+    MAX_NOTIFY_TRIES,
+    MAX_OUTAGE_TRIES,
+    queue_delay_s,
+)
 from tests.support.least_settings import LEAST_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,11 +163,24 @@ def test_no_orchestration_comes_near_the_limit_of_actions() -> None:
     call = 2 * MAX_ACTIVITY_TRIES
     step = MAX_MODEL_TRIES * (call + 1) + MAX_TOOL_CALLS
     outage = 2 * MAX_OUTAGE_TRIES
-    turn = most_steps * step + call + outage
+    turn = most_steps * step + call + outage + 2 * _most_looks()
     wait = 1 + 30 // 5  # a wait of up to 30 days, in timers of five
     looks = approval_orchestrator._MAX_LOOKS + 1
     approval = call + outage + (MAX_REMINDERS + 1) * (1 + wait) + looks * (call + wait)
     assert max(turn, approval, 2 * MAX_NOTIFY_TRIES) * MARGIN < limit
+
+
+def _most_looks() -> int:
+    """Of a step that waits for a place until it is given up, as the first of those that wait."""
+    looks, seconds = 0, 0.0
+    while seconds < LONGEST_WAIT_S:
+        looks += 1
+        seconds += queue_delay_s(looks, 0)
+    return looks
+
+
+def test_a_step_that_waits_for_a_place_looks_a_bounded_number_of_times() -> None:
+    assert _most_looks() == 254
 
 
 def test_no_orchestrator_sets_a_custom_status() -> None:

@@ -123,6 +123,34 @@ def test_step_that_finds_its_session_suspended_is_asked_for_again_and_that_is_no
     assert play.output == "completed"
 
 
+QUEUED = HELD | {"is_queued": True}
+
+
+def test_step_that_finds_no_place_looks_again_when_it_was_told_to_and_that_is_no_failed_try() -> None:
+    queued = [QUEUED | {"delay_s": delay_s, "is_told": delay_s > 2} for delay_s in (1.0, 2.5, 40.0)]
+    failed = {"outcome": "retry", "delay_s": 7.0, "spent_s": 30.0, "spent_tokens": 99}
+    answers = _answers(*queued, failed, QUEUED, FINAL)
+    play = _turn().run({CALL_MODEL: answers, FINISH_TURN: lambda _: None})
+    calls = play.calls(CALL_MODEL)
+    assert [call["tries"] for call in calls] == [1, 1, 1, 1, 2, 2]
+    assert [call.get("looks", 0) for call in calls] == [0, 1, 2, 3, 0, 1]
+    assert [call.get("is_told", False) for call in calls] == [False, False, True, True, False, False]
+    assert [call.get("spent_tokens", 0) for call in calls] == [0, 0, 0, 0, 99, 99]
+    assert play.waited_s == pytest.approx([1, 2.5, 40, 7, 1], abs=0.1)
+    since = [call.get("waits_since") for call in calls]
+    assert since[1] == since[2] == since[3] is not None
+    assert (since[0], since[4]) == (None, None)
+    assert since[5] > since[3], "it had a place, and waits anew"
+    assert play.output == "completed"
+
+
+def test_cancel_ends_the_wait_for_a_place() -> None:
+    play = _turn().complete(CALL_MODEL, QUEUED | {"delay_s": 60.0}).hear(CANCEL_EVENT)
+    assert play.timers == {}
+    play.complete(CALL_MODEL, {"outcome": "cancelled"}).complete(FINISH_TURN)
+    assert (play.output, play.is_over) == ("cancelled", True)
+
+
 def test_calls_that_find_their_session_suspended_are_asked_for_again_and_no_others() -> None:
     play = _turn().complete(CALL_MODEL, _wants(("a", False), ("b", False), ("c", False)))
     for status in ("completed", "approved", "failed"):

@@ -75,6 +75,7 @@ def app_with(folder: Path, model: RunningModel, **settings: str) -> Iterator[App
         real = {
             "OPENAI_MODEL": MODEL_NAME,
             # Of silence, which lasts while the model reads.
+            "LLM_FIRST_BYTE_SECONDS": "300",
             "LLM_TIMEOUT_SECONDS": "300",
         }
         with running_host(folder, own_environment(stores, model.url, sink) | real | settings) as host:

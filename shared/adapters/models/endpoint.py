@@ -1,7 +1,7 @@
 """The model endpoint's address and authentication, with one HTTP session per process, made on first use.
 
-It retries at most once, after half a second. Longer waits, such as for a rate limit, use a durable timer, which costs
-nothing while it waits. Why this is not the `openai` client: docs/decisions/0004-lean-parsing-of-the-model-stream.md.
+Nothing is tried again here: `shared/sessions/turns/patience.py` decides that, and a durable timer waits. Why this is
+not the `openai` client: docs/decisions/0004-lean-parsing-of-the-model-stream.md.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from shared.work_pool import in_new_thread
 log = logging.getLogger(__name__)
 
 _CONNECT_S = 10.0
-_BLIP_S = 0.5
-"""Delay before a request is sent once more that did not reach the server, or failed with a server error."""
 _LIST_S = 5.0
 _REFUSAL_S = 10.0
 """Timeout for reading an error's body."""
@@ -80,7 +78,7 @@ class ModelEndpoint:
                     cookie_jar=aiohttp.DummyCookieJar(),
                     headers=_HEADERS,
                     timeout=aiohttp.ClientTimeout(
-                        total=None, sock_connect=_CONNECT_S, sock_read=self._settings.llm_timeout_seconds
+                        total=None, sock_connect=_CONNECT_S, sock_read=self._settings.llm_first_byte_seconds
                     ),
                     proxy=proxy,
                 )
@@ -113,25 +111,6 @@ class ModelEndpoint:
 
         Raises Refusal, Transient (LLM_TIMEOUT, LLM_ERROR).
         """
-        try:
-            return await self._try(api, path, model, body, traceparent)
-        except Refusal as refusal:
-            if refusal.status < 500 or (refusal.retry_after_s or 0) > _BLIP_S:
-                raise
-        except _Unreachable:
-            pass
-        await asyncio.sleep(_BLIP_S)
-        try:
-            return await self._try(api, path, model, body, traceparent)
-        except _Unreachable as exc:
-            log.warning("the model endpoint cannot be reached: %s", exc)
-            raise Transient(
-                ErrorCode.LLM_ERROR, "The model endpoint cannot be reached. The operator can see why in the app's log."
-            ) from exc
-
-    async def _try(
-        self, api: ModelApi, path: str, model: str, body: bytes, traceparent: str | None
-    ) -> aiohttp.ClientResponse:
         session = self._session or await self.open()
         try:
             headers = await self._signed()
@@ -148,12 +127,12 @@ class ModelEndpoint:
                 headers=headers,
                 allow_redirects=False,  # never send our key to another address
             )
-        except aiohttp.ConnectionTimeoutError as exc:
-            raise _Unreachable(_cause(exc)) from exc
         except TimeoutError as exc:
-            raise Transient(ErrorCode.LLM_TIMEOUT, "The model did not answer in time.") from exc
+            if isinstance(exc, aiohttp.ConnectionTimeoutError):
+                raise _unreachable(exc) from exc
+            raise unanswered() from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise _Unreachable(_cause(exc)) from exc
+            raise _unreachable(exc) from exc
         if _is_success(response):
             return response
         try:
@@ -192,14 +171,31 @@ async def read(response: aiohttp.ClientResponse) -> bytes:
     """The next bytes of the body; empty at its end. Raises Transient (LLM_TIMEOUT, LLM_ERROR)."""
     try:
         return await response.content.readany()
-    except TimeoutError as exc:
-        raise Transient(ErrorCode.LLM_TIMEOUT, "The model stopped sending in the middle of its answer.") from exc
-    except (aiohttp.ClientError, OSError) as exc:
-        raise Transient(ErrorCode.LLM_ERROR, "The model's answer broke off.") from exc
+    except (TimeoutError, aiohttp.ClientError, OSError) as exc:
+        # The client forgets what had arrived when the connection broke: perhaps the rest of the answer.
+        left = response.content._read_nowait(-1)
+        if left:
+            return left
+        raise _broken(exc) from exc
 
 
-class _Unreachable(Exception):
+def _broken(exc: Exception) -> Transient:
+    if isinstance(exc, TimeoutError):
+        return Transient(ErrorCode.LLM_TIMEOUT, "The model stopped sending in the middle of its answer.")
+    return Transient(ErrorCode.LLM_ERROR, "The model's answer broke off.")
+
+
+def unanswered() -> Transient:
+    """The request arrived, and not a byte of the answer did."""
+    return Transient(ErrorCode.LLM_TIMEOUT, "The model did not answer in time.")
+
+
+def _unreachable(exc: Exception) -> Transient:
     """The request did not reach the server, or the connection was dropped without a response."""
+    log.warning("the model endpoint cannot be reached: %s", _cause(exc))
+    return Transient(
+        ErrorCode.LLM_ERROR, "The model endpoint cannot be reached. The operator can see why in the app's log."
+    )
 
 
 def _key_header(settings: Settings) -> dict[str, str] | None:

@@ -20,7 +20,7 @@ import orjson
 from shared.adapters.azure.entra import token_for
 from shared.adapters.models.chat import request as chat_request
 from shared.adapters.models.chat.answer_parser import ChatParser
-from shared.adapters.models.endpoint import ModelEndpoint, read
+from shared.adapters.models.endpoint import ModelEndpoint, read, unanswered
 from shared.adapters.models.model_list import window_of
 from shared.adapters.models.parser import AnswerParser
 from shared.adapters.models.refusals.meaning import Asked, meaning_of, needs_other_api, refuses_schema
@@ -90,6 +90,8 @@ class ModelService:
         self._left_out = LeftOut()
         self._caps: dict[str, int] = {}
         """Output limit by model, if its server has named one."""
+        self._mute: set[str] = set()
+        """Models whose server said nothing, not even why."""
 
     async def warm_up(self) -> None:
         """Open the HTTP session, which the first turn would otherwise wait for."""
@@ -132,10 +134,15 @@ class ModelService:
         """The events as the server sends them."""
         try:
             has_bytes = False
+            silent_until = asyncio.get_running_loop().time() + self._settings.llm_first_byte_seconds
             for is_streamed in (True, False):
                 response = await self._send(wire, request, is_streamed=is_streamed)
                 try:
-                    while chunk := await _next(response, parser):
+                    chunk = await _first(response, silent_until)
+                    _set_gap(response, self._settings.llm_timeout_seconds)
+                    over_at: float | None = None
+                    """When the usage is no longer waited for."""
+                    while chunk:
                         has_bytes = True
                         for event in parser.feed(chunk):
                             yield event
@@ -143,16 +150,26 @@ class ModelService:
                             if not parser.is_cut_short:
                                 await _drain(response)
                             break
+                        if parser.has_ended and over_at is None:
+                            over_at = asyncio.get_running_loop().time() + _USAGE_S
+                        chunk = await _next(response, over_at)
                 finally:
                     response.close()
                 # A server that fails after it sent the headers (llama-cpp-python) names the error without streaming.
-                if has_bytes or request.api is not ModelApi.CHAT:
+                # One that did not say it is not asked again before it has said something.
+                if has_bytes:
+                    self._mute.discard(request.model)
+                if has_bytes or request.api is not ModelApi.CHAT or request.model in self._mute:
                     break
+                self._mute.add(request.model)
             for event in parser.finish():
                 yield event
         except Refusal as refusal:
             refusal = refusal.without(self._endpoint.secrets)
             raise self._meaning(refusal, request, has_begun=parser.has_begun) from refusal
+        except ModelFailed:
+            self._mute.discard(request.model)
+            raise
 
     async def _send(self, wire: Wire, request: ModelRequest, *, is_streamed: bool = True) -> aiohttp.ClientResponse:
         """Send the request, and send it again without each part that is refused and can be left out."""
@@ -267,12 +284,31 @@ def _as_plain(body: bytes) -> bytes:
     return orjson.dumps(plain | {"stream": False})
 
 
-async def _next(response: aiohttp.ClientResponse, parser: AnswerParser) -> bytes:
-    """The next bytes; empty at the end, also of a connection that stays open or breaks once the answer is complete."""
-    if not parser.has_ended:
+async def _first(response: aiohttp.ClientResponse, until: float) -> bytes:
+    """The first bytes. The headers alone are no sign of an answer: many servers send them before they think."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await read(response)
+    except TimeoutError as exc:
+        raise unanswered() from exc
+
+
+def _set_gap(response: aiohttp.ClientResponse, seconds: float) -> None:
+    """From the first byte on, the longest silence between two pieces. By the connection's own timer, since one of ours
+    around each read would cost more than the read."""
+    connection = response.connection
+    if connection is not None and connection.protocol is not None:
+        connection.protocol.read_timeout = seconds
+        connection.protocol.start_timeout()
+
+
+async def _next(response: aiohttp.ClientResponse, over_at: float | None) -> bytes:
+    """The next bytes; empty at the end. over_at: the answer is complete, so that a connection that stays open or breaks
+    is its end, too."""
+    if over_at is None:
         return await read(response)
     with suppress(TimeoutError, Transient):
-        async with asyncio.timeout(_USAGE_S):
+        async with asyncio.timeout_at(over_at):
             return await read(response)
     return b""
 

@@ -1,4 +1,8 @@
-"""Reads the usage of a model call from both APIs, with the differences between servers."""
+"""Reads the usage of a model call from both APIs, with the differences between servers.
+
+Every number is one: what is none, or below zero, is 0, and a part is never more than its whole. Whether it can be true
+of the call: `shared/sessions/model_requests/used.py`.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +45,15 @@ def responses_usage(usage: Any) -> Usage | None:
     )
 
 
-def _said(**tokens: int) -> Usage | None:
-    return Usage(**tokens) if tokens["input_tokens"] or tokens["output_tokens"] else None
+def _said(*, input_tokens: int, output_tokens: int, cached_input_tokens: int, reasoning_tokens: int) -> Usage | None:
+    if not input_tokens and not output_tokens:
+        return None
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=min(cached_input_tokens, input_tokens),
+        reasoning_tokens=min(reasoning_tokens, output_tokens),
+    )
 
 
 def _object(usage: JsonObject, name: str) -> JsonObject:

@@ -61,6 +61,12 @@ MODEL_COST = Metric(
     "What model calls cost by the registry's prices, in billionths of a US dollar; models without a price are missing.",
     ("model",),
 )
+LANE_WAITS = Metric(
+    "lane_waits_total",
+    Kind.COUNTER,
+    "How often an answer of a model, or a tool call, found its lane full, by lane: model and tools.",
+    ("lane",),
+)
 ACTIVE_SESSIONS = Metric("active_sessions_count", Kind.GAUGE, "Sessions that are ACTIVE now.")
 PENDING_APPROVALS = Metric("pending_approvals_count", Kind.GAUGE, "Tool calls that wait for a person now.")
 
@@ -72,6 +78,7 @@ COUNTED = (
     TOOL_EXECUTION_TIME,
     MODEL_TOKENS,
     MODEL_COST,
+    LANE_WAITS,
 )
 """What is collected; the gauges are read from the database when somebody asks."""
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from shared.lanes import Place
 from shared.sessions.events import EventTarget
 from shared.sessions.limits.budgets import NOTHING_SPENT, NOTHING_USED, MoneySpent, Reservation, TokensUsed
 from shared.sessions.models import (
@@ -141,6 +142,14 @@ class StepClosed:
     """The turn takes no more steps: it was cancelled or has ended."""
 
     cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedStep:
+    """A step that waits for a place to ask its model. target: of who is told."""
+
+    place: Place
+    target: EventTarget
 
 
 @dataclass(frozen=True, slots=True)

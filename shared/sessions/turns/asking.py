@@ -28,6 +28,7 @@ from shared.sessions.repository import StepRepository
 from shared.sessions.tools.registry import find_tool
 from shared.sessions.turns.answer import Answer
 from shared.sessions.turns.cancellation import CancelWatch, TurnCancelled
+from shared.sessions.turns.patience import Patience, Spent
 
 log = logging.getLogger(__name__)
 
@@ -39,25 +40,24 @@ class ModelAsker:
     """Streams answers to whoever watches a turn."""
 
     def __init__(
-        self, steps: StepRepository, executor: AgentExecutor, watch: CancelWatch, *, answer_seconds: float
+        self, steps: StepRepository, executor: AgentExecutor, watch: CancelWatch, *, patience: Patience
     ) -> None:
-        """answer_seconds: of all asking for one step together."""
         self._steps = steps
         self._executor = executor
         self._watch = watch
-        self._answer_seconds = answer_seconds
+        self._patience = patience
 
     async def begin(self, turn_id: str, step: int, message_id: str) -> StepStart | StoredStep | StepClosed | StepHeld:
         """An attempt of a step. message_id: for its answer, if it has none yet."""
         now = datetime.now(UTC)
-        quiet_until = now + timedelta(seconds=self._answer_seconds)
+        quiet_until = now + timedelta(seconds=self._patience.total_s)
         return await self._steps.begin_step(
             turn_id, step, message_id=message_id, now=now, quiet_until=quiet_until, limits=self._executor.limits
         )
 
-    async def answer(self, start: StepStart, writer: StreamWriter) -> Found:
-        """The step's answer, complete, cut, cancelled or failed."""
-        deadline = asyncio.get_running_loop().time() + self._answer_seconds
+    async def answer(self, start: StepStart, writer: StreamWriter, spent: Spent) -> Found:
+        """The step's answer, complete, cut, cancelled or failed. spent: by the tries before."""
+        deadline = asyncio.get_running_loop().time() + self._patience.left_s(spent)
         found = await self._unfiltered(start, writer, deadline)
         if not isinstance(found, tuple):
             return found
@@ -142,7 +142,7 @@ class ModelAsker:
             raise
         except TimeoutError:
             # Asked again it would be as long, and cost the same: what came is kept, and counted.
-            answer.fail(ErrorCode.LLM_TIMEOUT, f"The answer was not complete after {self._answer_seconds:g} seconds.")
+            answer.fail(ErrorCode.LLM_TIMEOUT, f"The answer was not complete after {self._patience.total_s:g} seconds.")
         except AppError as exc:
             answer.failure = exc
             is_asked = answer.has_begun  # a model that refused has read nothing; any other has read everything

@@ -1,9 +1,7 @@
-"""When a failed model step or activity is tried again: pure policy, used by orchestrators and activities alike."""
+"""When a failed activity, or a step that could not begin, is tried again: pure policy, used by orchestrators and
+activities alike. A model that failed: `patience.py`."""
 
 from __future__ import annotations
-
-MAX_MODEL_TRIES = 5
-"""First try included. With the delays below a model may be gone for about a minute."""
 
 MAX_ACTIVITY_TRIES = 10
 """For failures of infrastructure other than the database, and of our own code: about four minutes."""
@@ -21,8 +19,9 @@ _DOUBLINGS = 30
 _NOTIFY_CAP_S = 3_600.0
 _HELD_CAP_S = 15.0
 _HELD_OFTEN = 40
-MAX_RETRY_AFTER_S = 600.0
-"""A server that asks for more than ten minutes is as good as down: the turn fails instead."""
+_QUEUE_CAP_S = 5.0
+_QUEUE_OFTEN = 20
+_LOOKS_A_SECOND = 8
 
 
 def backoff_s(tries: int) -> float:
@@ -57,8 +56,11 @@ def notify_delay_s(tries: int) -> float | None:
     return None if tries >= MAX_NOTIFY_TRIES else min(_NOTIFY_CAP_S, _BASE_S * 2.0 ** min(tries - 1, _DOUBLINGS))
 
 
-def model_delay_s(tries: int, retry_after_s: float | None) -> float | None:
-    """Seconds before a model step is tried again after `tries` failures, or None: give up."""
-    if tries >= MAX_MODEL_TRIES or (retry_after_s is not None and retry_after_s > MAX_RETRY_AFTER_S):
-        return None
-    return max(backoff_s(tries), retry_after_s or 0.0)
+def queue_delay_s(looks: int, before: int) -> float:
+    """Seconds before a step that found its lane full looks again, for the `looks`-th time.
+
+    Often at first, since a place is kept for it meanwhile; and the later, the more wait longer: all that wait look
+    about eight times a second together, however many they are.
+    """
+    own_s = min(backoff_s(looks), _QUEUE_CAP_S) if looks <= _QUEUE_OFTEN else _HELD_CAP_S
+    return max(own_s, min(before / _LOOKS_A_SECOND, _CAP_S))

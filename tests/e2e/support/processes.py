@@ -146,6 +146,7 @@ def app_environment(
         "OPENAI_BASE_URL": model_url,
         "OPENAI_API_KEY": "offline",
         "OPENAI_MODEL": "scripted",
+        "LLM_FIRST_BYTE_SECONDS": "5",
         "LLM_TIMEOUT_SECONDS": "2",
         "AUTH_MODE": "dev",
         HOSTS_SETTING: OTHER_NAME,

@@ -113,7 +113,7 @@ class Rig:
     async def step(self, posted: PostedMessage, step: int) -> list[tuple[str, bool]]:
         """Run a model step: (tool call id, needs approval)."""
         async with asyncio.timeout(WAIT_S):
-            return (await self.bridge.run_step(posted.turn.id, step, tries=1)).calls
+            return (await self.bridge.run_step(posted.turn.id, step)).calls
 
     async def run(self, posted: PostedMessage, step: int) -> list[tuple[str, bool]]:
         """Run a model step and all of its calls."""

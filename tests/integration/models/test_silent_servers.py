@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -11,9 +12,9 @@ from aiohttp import web
 
 from shared.adapters.models import service
 from shared.adapters.models.service import ModelService
-from shared.errors import ErrorCode
+from shared.errors import ErrorCode, Transient
 from shared.sessions.llm.conversation import UserSaid
-from shared.sessions.llm.protocol import ContextOverflow
+from shared.sessions.llm.protocol import ContextOverflow, ModelEnd, ModelText
 from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason
 from tests.integration.bench import settings_for
@@ -156,6 +157,151 @@ async def test_a_proxy_without_a_database_means_the_key() -> None:
 
     assert failure.code is ErrorCode.LLM_ERROR
     assert "OPENAI_API_KEY" in failure.safe_message
+
+
+async def test_a_server_that_never_says_anything_is_asked_why_once() -> None:
+    asked: list[bool] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append((await request.json())["stream"])
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        return response
+
+    async with serving(answer) as url:
+        model = Model(url, ModelService(settings_for(url)))
+        for _ in range(3):
+            failure = await failure_of(model, request_to(ModelApi.CHAT, UserSaid("hi")))
+            assert isinstance(failure, Transient)
+        await model.service.aclose()
+    assert asked == [True, False, True, True]
+
+
+@pytest.mark.parametrize("sends", ["nothing", "headers"])
+@pytest.mark.parametrize("api", list(ModelApi))
+async def test_a_model_is_waited_for_until_its_first_byte_and_then_between_two(api: ModelApi, sends: str) -> None:
+    over = asyncio.Event()
+    asked: list[float] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(1)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        if sends == "headers":
+            await response.prepare(request)
+            await response.write(b"")
+        await over.wait()
+        return response
+
+    async with serving(answer) as url:
+        settings = settings_for(url, LLM_FIRST_BYTE_SECONDS=0.3, LLM_TIMEOUT_SECONDS=600)
+        model = Model(url, ModelService(settings))
+        async with asyncio.timeout(20):
+            failure = await failure_of(model, request_to(api, UserSaid("hi")))
+        over.set()
+        await model.service.aclose()
+    assert isinstance(failure, Transient)
+    assert failure.code is ErrorCode.LLM_TIMEOUT
+    assert len(asked) == 1
+
+
+async def test_a_model_may_think_longer_before_its_first_byte_than_between_two() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await asyncio.sleep(1)
+        await response.write(_event({"choices": [{"delta": {"content": "thought"}}]}))
+        await asyncio.sleep(60)
+        return response
+
+    async with serving(answer) as url:
+        settings = settings_for(url, LLM_FIRST_BYTE_SECONDS=60, LLM_TIMEOUT_SECONDS=0.2)
+        model = Model(url, ModelService(settings))
+        events = model.service.stream(request_to(ModelApi.CHAT, UserSaid("hi")))
+        async with asyncio.timeout(20):
+            first = await anext(events)
+            with pytest.raises(Transient) as caught:
+                await anext(events)
+        await model.service.aclose()
+    assert (first, caught.value.code) == (ModelText("thought"), ErrorCode.LLM_TIMEOUT)
+
+
+async def test_what_is_sent_after_the_last_word_does_not_keep_an_answer_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that says every moment that it is there."""
+    monkeypatch.setattr(service, "_USAGE_S", 0.3)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(_event({"choices": [{"delta": {"content": "all of it"}, "finish_reason": "stop"}]}))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b": still here\n\n")
+                await asyncio.sleep(0.05)
+        return response
+
+    async with serving(answer) as url:
+        model = Model(url, ModelService(settings_for(url)))
+        async with asyncio.timeout(20):
+            found = await ask(model, request_to(ModelApi.CHAT, UserSaid("hi")))
+        await model.service.aclose()
+    assert (found.text, found.end.finish_reason) == ("all of it", FinishReason.STOP)
+
+
+_CHAT_END = [
+    _event({"choices": [{"delta": {"content": "all of it"}, "finish_reason": "stop"}]}),
+    b"data: [DONE]\n\n",
+]
+_RESPONSES_END = [
+    _event({"type": "response.output_text.delta", "delta": "all of it"}),
+    _event({"type": "response.completed", "response": {"status": "completed"}}),
+]
+
+
+@pytest.mark.parametrize("api", list(ModelApi))
+@pytest.mark.parametrize("then", ["silent", "cut", "reset"])
+async def test_an_answer_that_came_while_nobody_read_is_over_whatever_becomes_of_the_connection(
+    api: ModelApi, then: str
+) -> None:
+    """The reader stores or sends meanwhile: the last bytes and the end of the connection wait for it together."""
+    over, sent = asyncio.Event(), asyncio.Event()
+    first, last = _CHAT_END if api is ModelApi.CHAT else _RESPONSES_END
+    begin = _event({"choices": [{"delta": {"content": "It is "}}]})
+    if api is ModelApi.RESPONSES:
+        begin = _event({"type": "response.output_text.delta", "delta": "It is "})
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(begin)
+        await sent.wait()
+        await response.write(first)
+        await response.write(last)
+        assert request.transport is not None
+        if then == "silent":
+            await over.wait()
+        elif then == "cut":
+            request.transport.close()
+        else:
+            await asyncio.sleep(0.1)
+            request.transport.abort()
+        return response
+
+    async with serving(answer) as url:
+        model = Model(url, ModelService(settings_for(url)))
+        texts: list[str] = []
+        end: ModelEnd | None = None
+        async with asyncio.timeout(20):
+            async for event in model.service.stream(request_to(api, UserSaid("hi"))):
+                if isinstance(event, ModelText):
+                    texts.append(event.text)
+                    if not sent.is_set():
+                        sent.set()
+                        await asyncio.sleep(0.5)
+                elif isinstance(event, ModelEnd):
+                    end = event
+        over.set()
+        await model.service.aclose()
+    assert ("".join(texts), end and end.finish_reason) == ("It is all of it", FinishReason.STOP)
 
 
 @pytest.mark.parametrize("then", ["silent", "cut"])

@@ -18,6 +18,7 @@ from shared.sessions.models import MessageStatus, TurnStatus
 from shared.sessions.records.steps import StepOutcome
 from shared.sessions.records.turns import PostedMessage
 from shared.sessions.turns.cancellation import CancelWatch
+from shared.sessions.turns.patience import Patience, Spent
 from shared.signing import RelayTokens
 from tests.integration.bench import Bench, settings_for
 from tests.integration.domain import OWNER, WAIT_S, Stores, envelopes, script, text_of, until, utc_now
@@ -240,12 +241,12 @@ async def test_a_cut_stream_is_followed_by_a_higher_attempt_that_replaces_it(ben
 
 
 async def test_a_model_that_falls_silent_is_a_timeout(bench: Bench, stores: Stores, model_url: str) -> None:
-    model = ModelService(settings_for(model_url, LLM_TIMEOUT_SECONDS=0.3))
+    model = ModelService(settings_for(model_url, LLM_TIMEOUT_SECONDS=0.3, LLM_FIRST_BYTE_SECONDS=0.3))
     watch = CancelWatch(stores.turns.cancel_requested)
     bridge = SessionAgentBridge(stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch)
     for fault in ({"hang_after": 2}, {"hang": True}):
         posted = await stores.turn(script(key=new_id(), fail=[fault] * 9))
-        report = await bridge.run_step(posted.turn.id, 1, tries=5)
+        report = await bridge.run_step(posted.turn.id, 1, Spent(5))
         assert (report.outcome, report.code) == (StepOutcome.FAILED, ErrorCode.LLM_TIMEOUT)
     await model.aclose()
 
@@ -256,13 +257,13 @@ async def test_an_answer_that_never_ends_is_kept_counted_and_not_asked_for_again
     model = ModelService(settings_for(model_url))
     watch = CancelWatch(stores.turns.cancel_requested)
     bridge = SessionAgentBridge(
-        stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch, answer_seconds=2.0
+        stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch, patience=Patience(total_s=2.0)
     )
     key = new_id()
     posted = await stores.turn(script(key=key, tokens=100_000, token_ms=10))
 
-    report = await bridge.run_step(posted.turn.id, 1, tries=1)
-    again = await bridge.run_step(posted.turn.id, 1, tries=2)
+    report = await bridge.run_step(posted.turn.id, 1)
+    again = await bridge.run_step(posted.turn.id, 1, Spent(2))
 
     for one in (report, again):
         assert (one.outcome, one.code) == (StepOutcome.FAILED, ErrorCode.LLM_TIMEOUT)
@@ -295,7 +296,7 @@ async def test_a_model_that_cannot_be_reached_may_be_back_later(bench: Bench, st
     bridge = SessionAgentBridge(stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch)
     posted = await stores.turn()
 
-    report = await bridge.run_step(posted.turn.id, 1, tries=1)
+    report = await bridge.run_step(posted.turn.id, 1)
 
     assert report.outcome is StepOutcome.RETRY
     assert report.delay_s > 0
@@ -379,7 +380,7 @@ async def test_live_delivery_that_fails_costs_the_turn_nothing(bench: Bench, sto
     bridge = SessionAgentBridge(stores.steps, AgentExecutor(model), bench.publisher, relay, watch)
     posted = await stores.turn(script(tokens=50, token_ms=3))
 
-    report = await bridge.run_step(posted.turn.id, 1, tries=1)
+    report = await bridge.run_step(posted.turn.id, 1)
 
     assert report.outcome is StepOutcome.FINAL
     first = envelopes(report.messages)[0]["seq"]

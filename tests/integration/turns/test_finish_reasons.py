@@ -14,6 +14,7 @@ from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason, MessageRole, MessageStatus, TurnStatus
 from shared.sessions.records.steps import StepOutcome
 from shared.sessions.records.turns import PostedMessage
+from shared.sessions.turns.patience import Spent
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench, Ran
 from tests.integration.domain import OWNER, WAIT_S, envelopes, plan, script, text_of, utc_now
 
@@ -27,7 +28,7 @@ async def _posted(bench: Bench, api: ModelApi, **directives: Any) -> PostedMessa
 
 async def _repeated(bench: Bench, posted: PostedMessage, step: int = 1) -> list[dict[str, Any]]:
     """The events of a stored step that is asked for again."""
-    return envelopes((await bench.bridge.run_step(posted.turn.id, step, tries=2)).messages)
+    return envelopes((await bench.bridge.run_step(posted.turn.id, step, Spent(2))).messages)
 
 
 def _frame(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -140,7 +141,7 @@ async def test_an_answer_that_ends_before_it_says_anything_fails_its_turn_at_onc
     assert (await bench.calls(key))["calls"] == 1, "asked again it would be the same, and cost the same"
     assert ran.turn.usage.input_tokens > 0
     await _check_told(bench, ran, reason, MessageStatus.FAILED)
-    again = await bench.bridge.run_step(posted.turn.id, 1, tries=2)
+    again = await bench.bridge.run_step(posted.turn.id, 1, Spent(2))
     assert (again.outcome, again.code, again.detail) == (StepOutcome.FAILED, code, ran.turn.error.detail)
 
 

@@ -15,6 +15,7 @@ from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason, MessageStatus, NewMessage, SessionConfig, TurnStatus
 from shared.sessions.records.steps import StepOutcome
 from shared.sessions.records.turns import PostedMessage
+from shared.sessions.turns.patience import Spent
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench, MakeBench
 from tests.integration.branches.branching import Conversation
 from tests.integration.domain import OWNER, envelopes, plan, script, text_of
@@ -142,7 +143,7 @@ async def test_an_answer_that_does_not_fit_twice_fails_the_turn_and_both_count(
     assert len(bench.model.requests) == 2
     (last,) = [frame["usage"] for frame in bench.frames if frame["type"] == "message_end"]
     assert ran.turn.usage.output_tokens == last["output_tokens"] + 100
-    again = await bench.bridge.run_step(posted.turn.id, 1, tries=2)
+    again = await bench.bridge.run_step(posted.turn.id, 1, Spent(2))
     assert (again.outcome, again.code, again.detail) == (
         StepOutcome.FAILED,
         ErrorCode.LLM_ERROR,
@@ -226,5 +227,5 @@ async def test_a_step_that_was_killed_while_it_was_corrected_begins_anew(bench: 
 
     assert ran.turn.status is TurnStatus.COMPLETED
     assert [frame["attempt"] for frame in bench.frames if frame["type"] == "message_start"] == [3, 4]
-    again = await bench.bridge.run_step(posted.turn.id, 1, tries=2)
+    again = await bench.bridge.run_step(posted.turn.id, 1, Spent(2))
     assert text_of(envelopes(again.messages)) == (await bench.answer(posted)).content

@@ -15,6 +15,7 @@ from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import FinishReason, TurnStatus
 from shared.sessions.records.steps import StepOutcome
 from shared.sessions.records.turns import PostedMessage
+from shared.sessions.turns.patience import Spent
 from tests.integration.bench import BOTH_APIS, CALCULATE, Bench, MakeBench
 from tests.integration.branches.branching import Conversation
 from tests.integration.domain import Stores, envelopes, erase_session, plan, result_of, script
@@ -70,7 +71,7 @@ async def test_a_stored_step_that_is_asked_for_again_tells_its_reasoning_and_its
     posted = await _posted(bench, api, reasoning=THOUGHTS, content="the answer")
     await bench.run(posted)
 
-    again = await bench.bridge.run_step(posted.turn.id, 1, tries=2)
+    again = await bench.bridge.run_step(posted.turn.id, 1, Spent(2))
 
     frames = [event["data"]["frame"] for event in envelopes(again.messages) if event["type"] == "stream.chunk"]
     assert [frame["type"] for frame in frames] == ["message_start", "reasoning_delta", "content_delta", "message_end"]

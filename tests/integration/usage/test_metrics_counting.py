@@ -97,7 +97,7 @@ async def test_a_step_asked_for_again_counts_one_answer_and_one_model_call(
     metrics.admit_models(["scripted"])
     posted = await stores.turn(script(tokens=5))
     for _ in range(2):
-        await bridge.run_step(posted.turn.id, 1, tries=1)
+        await bridge.run_step(posted.turn.id, 1)
     kept = metrics.take()
     assert kept["message_count_total|assistant"] == 1
     model_calls = {field: value for field, value in kept.items() if field.startswith("llm_response_time_seconds")}
@@ -122,7 +122,7 @@ async def test_what_a_model_call_cost_is_counted_as_it_is_stored(
     bridge = SessionAgentBridge(stores.steps, executor, publisher, RecordingSender(), watch)
     posted = await stores.turn(script(tokens=5))
     try:
-        await bridge.run_step(posted.turn.id, 1, tries=1)
+        await bridge.run_step(posted.turn.id, 1)
     finally:
         await model.aclose()
     usage = (await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)).usage
@@ -133,14 +133,14 @@ async def test_what_a_model_call_cost_is_counted_as_it_is_stored(
 
 async def test_of_two_attempts_at_once_the_answer_counts_once(bridge: SessionAgentBridge, stores: Stores) -> None:
     posted = await stores.turn(script(tokens=40, token_ms=5))
-    await asyncio.gather(*(bridge.run_step(posted.turn.id, 1, tries=1) for _ in range(2)))
+    await asyncio.gather(*(bridge.run_step(posted.turn.id, 1) for _ in range(2)))
     assert counted("message_count_total") == {"assistant": 1}
 
 
 async def test_a_model_that_fails_is_timed_under_its_code(bridge: SessionAgentBridge, stores: Stores) -> None:
     metrics.admit_models(["scripted"])
     posted = await stores.turn(script(key=new_id(), fail=[{"status": 500}] * 2))
-    await bridge.run_step(posted.turn.id, 1, tries=1)
+    await bridge.run_step(posted.turn.id, 1)
     assert counted("llm_response_time_seconds") == {"scripted|LLM_ERROR": 1}
 
 

@@ -28,34 +28,13 @@ from shared.principal import AuthMode, Principal, Role, principal_of
 from shared.sessions.models import SessionStatus
 from shared.sessions.records.pages import decode_cursor, encode_cursor
 from shared.sessions.service import ALLOWED_FROM, RESUME_FROM
-from shared.sessions.turns.retry import MAX_MODEL_TRIES, MAX_RETRY_AFTER_S, backoff_s, model_delay_s
+from shared.sessions.turns.retry import backoff_s
 
 
 class TestRetry:
     @pytest.mark.parametrize(("tries", "seconds"), [(1, 1), (2, 2), (3, 4), (4, 8), (6, 32), (7, 60), (500, 60)])
     def test_waits_double_up_to_a_minute(self, tries: int, seconds: float) -> None:
         assert backoff_s(tries) == seconds
-
-    @pytest.mark.parametrize(
-        ("tries", "asked", "delay"),
-        [
-            (1, None, 1.0),
-            (3, None, 4.0),
-            (1, 30.0, 30.0),
-            (3, 0.5, 4.0),  # never sooner than our own back-off
-            (1, 0.0, 1.0),
-            (1, MAX_RETRY_AFTER_S, MAX_RETRY_AFTER_S),
-            (1, MAX_RETRY_AFTER_S + 1, None),
-            (1, float("inf"), None),
-            (MAX_MODEL_TRIES - 1, None, 8.0),
-            (MAX_MODEL_TRIES, None, None),
-            (MAX_MODEL_TRIES, 1.0, None),
-        ],
-    )
-    def test_the_servers_wish_is_honoured_within_limits(
-        self, tries: int, asked: float | None, delay: float | None
-    ) -> None:
-        assert model_delay_s(tries, asked) == delay
 
 
 class TestCursors:

@@ -418,3 +418,14 @@ def test_an_answer_without_end_is_given_up(events: list[Event]) -> None:
         responses(*map(sse, events))
 
     assert caught.value.code is ErrorCode.LLM_ERROR
+
+
+def test_a_server_that_ends_a_response_as_a_chat_completion_has_answered() -> None:
+    answer = responses(sse(_CREATED, *_HELLO, DONE))
+
+    assert (answer.text, answer.end.finish_reason, answer.end.usage) == ("Hello", "stop", None)
+
+
+def test_an_end_without_a_word_is_no_answer() -> None:
+    with pytest.raises(Transient):
+        responses(sse(_CREATED, DONE))

@@ -12,8 +12,8 @@ import pytest
 
 from devhost.settings.config import function_timeout_s
 from devhost.settings.host_json import load_host_json
-from shared.sessions.bridge import ANSWER_SECONDS
 from shared.sessions.streaming import LONGEST_S
+from shared.sessions.turns.patience import ANSWER_SECONDS
 from triggers.operations.retention import _RETIRING_SECONDS
 from triggers.sessions.messages import MAX_WAIT_SECONDS
 

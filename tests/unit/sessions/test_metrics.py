@@ -365,6 +365,7 @@ def test_the_text_has_the_seven_and_those_of_models_by_name(collector: MetricsCo
     assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == {
         *THE_SEVEN,
         *OF_MODELS,
+        "lane_waits_total",
         "metrics_source_up",
     }
     values = parsed(text)

@@ -180,6 +180,8 @@ class ResponsesParser(AnswerParser):
         end = self._end
         if end is None and self.is_cut_short:
             end = {}
+        elif end is None and self._events.is_done and self.has_begun and self._opened is None:
+            end = {}  # some servers say it as in a chat completion only
         elif end is None or self._status not in {"completed", "incomplete"}:
             raise broken_off()
         is_cut = self._status == "incomplete"

@@ -19,6 +19,7 @@ from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target, turn_error
 from shared.errors import ErrorCode, NotFound
+from shared.lanes import Place
 from shared.sessions.limits.budgets import (
     NO_DAILY_LIMITS,
     DailyLimits,
@@ -33,6 +34,7 @@ from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import (
     SUMMARY_ROLE,
     ContextMessage,
+    QueuedStep,
     StepClosed,
     StepHeld,
     StepResult,
@@ -126,6 +128,11 @@ class PostgresSteps:
             if state["held"]:
                 return StepHeld()
             return StepClosed(cancelled=state["cancel_requested_at"] is not None or state["status"] == "cancelled")
+
+    async def queued_step(self, turn_id: str) -> QueuedStep | None:
+        """Whose step it is, before it is begun; None: its turn is over, or is being cancelled."""
+        row = await self._pool.fetch_one(_Q["queued_step"], {"turn_id": turn_id})
+        return None if row is None else QueuedStep(Place(row["requested_by"], row["model"]), event_target(row))
 
     async def save_step(self, result: StepResult) -> bool:
         """Store what a step made. False when another attempt of the step was stored or begun meanwhile."""
