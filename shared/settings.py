@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     """For all that one step asks of its model, failed tries included (`shared/sessions/turns/patience.py`). Not more:
     one try may take as long, and the host ends what takes longer than `functionTimeout`."""
     llm_retry_tokens: int = Field(200_000, alias="LLM_RETRY_TOKENS", ge=0, le=10**9)
-    """What the failed tries of one step may use before it is given up. They count for all budgets, too."""
+    """What failed tries of one step may use before there is no third. They count for all budgets, too."""
 
     # Lanes: what one process does at once (`shared/lanes.py`). Together they leave a part of
     # `maxConcurrentActivityFunctions` in host.json to what is short.

@@ -83,6 +83,17 @@ def test_the_host_takes_the_largest_upload_and_nothing_larger() -> None:
     assert FORM_BYTES < MAX_BODY_BYTES < int(settings["ATTACHMENT_MAX_BYTES"])
 
 
+def test_the_lanes_leave_activities_to_what_is_short() -> None:
+    settings = app_settings(DEV)
+    at_once = read_settings(load_host_json(ROOT, {}), {}).max_activities
+    lanes = sum(int(settings[name]) for name in ("MODEL_LANE", "TOOL_LANE"))
+
+    assert lanes == sum(Settings.model_fields[name].default for name in ("model_lane", "tool_lane"))
+    assert at_once - lanes >= 32
+    for name in ("MODEL_LANE_PER_USER", "MODEL_LANE_PER_MODEL", "TOOL_LANE_PER_USER"):
+        assert int(settings[name]) < int(settings[name.partition("_PER")[0]])
+
+
 @pytest.mark.parametrize("name", COMMITTED)
 def test_every_value_of_infra_is_one_the_code_takes(name: str) -> None:
     # What only Azure knows is filled in as Azure would.

@@ -58,6 +58,16 @@ describe('text', () => {
     expect(played(service.log).messages.map(({ id }) => id)).toEqual(['m0', 'm1'])
   })
 
+  it('begins after a long wait for a place, which the turn tells of until then', () => {
+    const service = new Service()
+    service.emit('stream.chunk', { frame: { type: 'waiting', lane: 'model', seconds: 12 } }, { turn_id: 't1' })
+    expect(played(service.log).turns['t1']).toMatchObject({ status: 'queued', waits: true })
+    service.begin('m1')
+    service.frame('m1', { type: 'content_delta', index: 0, text: 'at last' })
+    const begun = played(service.log)
+    expect([textOf(begun), begun.turns['t1']?.waits]).toEqual(['at last', false])
+  })
+
   it('takes nothing from an attempt that was overtaken', () => {
     const service = new Service()
     service.begin('m1', 2)

@@ -38,7 +38,9 @@ FIRST_TRY = Spent()
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The limits of one step. first_byte_s: for how long a try may be silent. total_s: for all tries together."""
+    """The limits of one step. first_byte_s: for how long a try may be silent. total_s: for all tries together. tokens:
+    what failed tries may use before there is no third; a second one is always made, however long the conversation is.
+    """
 
     first_byte_s: float = 180.0
     total_s: float = ANSWER_SECONDS
@@ -59,7 +61,7 @@ class Patience:
             or spent.tries >= MAX_MODEL_TRIES
             or (asked_s is not None and asked_s > MAX_RETRY_AFTER_S)
             or self.left_s(spent) < min(self.first_byte_s, self.total_s / 2)
-            or spent.tokens > self.tokens
+            or (spent.tries > 1 and spent.tokens > self.tokens)
         ):
             return None
         return max(backoff_s(spent.tries), asked_s or 0.0)

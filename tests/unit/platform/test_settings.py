@@ -124,6 +124,9 @@ def test_only_a_laptop_speaks_plain_http_to_itself(environment: pytest.MonkeyPat
         ({"REALTIME_DELIVERY": "pigeon"}, "REALTIME_DELIVERY"),
         ({"LLM_TIMEOUT_SECONDS": "soon"}, "LLM_TIMEOUT_SECONDS"),
         ({"LLM_TIMEOUT_SECONDS": "0"}, "LLM_TIMEOUT_SECONDS"),
+        ({"LLM_STEP_SECONDS": "481"}, "LLM_STEP_SECONDS"),  # the host ends what takes longer
+        ({"LLM_FIRST_BYTE_SECONDS": "61", "LLM_STEP_SECONDS": "60"}, "LLM_FIRST_BYTE_SECONDS"),
+        ({"MODEL_LANE": "0"}, "MODEL_LANE"),
         ({"POSTGRES_POOL_SIZE": "0"}, "POSTGRES_POOL_SIZE"),
         ({"POSTGRES_POOL_SIZE": "1.5"}, "POSTGRES_POOL_SIZE"),
         ({"EVENT_BUFFER_LENGTH": "99"}, "EVENT_BUFFER_LENGTH"),

@@ -28,6 +28,8 @@ export interface TurnView {
   message_id: string | null
   /** How its last answer ended. */
   finish_reason: FinishReason | null
+  /** It waits for a place to ask its model, and has for long. */
+  waits?: boolean
 }
 
 export interface Conversation {
@@ -194,8 +196,13 @@ function framed(state: Conversation, event: Envelope): Conversation {
   const frame = event.data['frame'] as { type: string } & Record<string, unknown>
   const id = event.message_id ?? String(frame['message_id'] ?? '')
   switch (frame.type) {
-    case 'message_start':
-      return onMessage(announced(state, event, id), id, (message) => begun(message, Number(frame['attempt'])))
+    case 'waiting':
+      return onTurn(state, event, (turn) => ({ ...turn, waits: true }))
+    case 'message_start': {
+      const waits = event.turn_id !== undefined && state.turns[event.turn_id]?.waits === true
+      const goesOn = waits ? onTurn(state, event, (turn) => ({ ...turn, waits: false })) : state
+      return onMessage(announced(goesOn, event, id), id, (message) => begun(message, Number(frame['attempt'])))
+    }
     case 'content_delta':
       return onMessage(state, id, (message) => extended(message, Number(frame['index']), String(frame['text'])))
     case 'reasoning_delta':

@@ -149,7 +149,8 @@ function TurnState({ conversation }: { conversation: Conversation }) {
     return null
   }
   if (isStreaming(conversation)) return null
-  const words = { queued: 'Queued', running: 'Working', waiting_approval: 'Waiting for an approval' }[turn.status as 'queued'] ?? turn.status
+  const inTurn = { queued: 'Queued', running: 'Working', waiting_approval: 'Waiting for an approval' }[turn.status as 'queued'] ?? turn.status
+  const words = turn.waits ? 'Many answers are being written; waiting for a place' : inTurn
   return (
     <p class="turn-state" role="status">
       {turn.status === 'waiting_approval' ? null : <span class="spinner" aria-hidden="true" />}
