@@ -68,6 +68,7 @@ class _Ticket:
     place: Place
     since: float
     until: float
+    is_told: bool = False
 
 
 class Lane:
@@ -112,6 +113,14 @@ class Lane:
         """How many wait longer than this one."""
         ticket = self._tickets.get(key)
         return 0 if ticket is None else sum(other.since < ticket.since for other in self._tickets.values())
+
+    def late_s(self, key: str) -> float | None:
+        """How long it has waited, if that is to be told and has not been; None otherwise."""
+        ticket = self._tickets.get(key)
+        if ticket is None or ticket.is_told or self._clock() - ticket.since < self.limits.told_after_s:
+            return None
+        ticket.is_told = True
+        return self._clock() - ticket.since
 
     def give_up(self, key: str) -> None:
         """It does not come back."""

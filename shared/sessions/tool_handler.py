@@ -25,7 +25,7 @@ from shared.sessions.approvals.grants import is_granted
 from shared.sessions.approvals.needed import requires_approval
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.context.window import estimate_tokens
-from shared.sessions.events import Event, EventType, SessionEventPublisher
+from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.metrics import metrics, track_tool_time
 from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
 from shared.sessions.records.approval_policy import Containment
@@ -142,7 +142,7 @@ class ToolCallHandler:
             return ToolReport(call.status, True, [])
         outcome = await self._outcome(call)
         if outcome is _Nothing.HELD:
-            return ToolReport(call.status, False, [], is_held=True)
+            return ToolReport(call.status, False, await self._tell_late(call), is_held=True)
         if outcome is _Nothing.ENDED:
             return await self._again(await self._tool_calls.tool_execution(tool_call_id))
         await self._note(call, "tool_call.ended", {"status": outcome.status, "code": outcome.code})
@@ -193,6 +193,14 @@ class ToolCallHandler:
         else:
             outcome = await self._run(tool, arguments, call)
         return outcome if call.decided_arguments is None else _with_changes(outcome, call.decided_arguments)
+
+    async def _tell_late(self, call: ToolExecution) -> list[bytes]:
+        """Tell once of a call that waits for long."""
+        seconds = self._lane.late_s(call.tool_call_id)
+        if seconds is None:
+            return []
+        said = frame(FrameType.WAITING, call.turn_id, call.message_id, lane="tools", seconds=int(seconds))
+        return await self._publisher.publish(call.target, [said])
 
     async def _begin(self, tool_call_id: str) -> CallStart:
         """Mark that the tool is about to run. Said again as the same start when the answer was lost, so that a start of

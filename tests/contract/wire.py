@@ -61,7 +61,7 @@ FRAMES: Mapping[str, Json] = {
         "finish_reason": {"enum": [*_REASONS, "failed"]},
         "usage": {"anyOf": [_USAGE, {"type": "null"}]},
     },
-    "waiting": {"lane": {"const": "model"}, "seconds": _COUNT},
+    "waiting": {"lane": {"enum": ["model", "tools"]}, "seconds": _COUNT},
     "error": {"code": _CODE, "detail": _TEXT},
 }
 """Fields of a frame beside its `type`."""

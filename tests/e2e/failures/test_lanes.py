@@ -96,6 +96,54 @@ async def test_silent_answers_of_one_user_stop_nobody_else(host: AppHost, model_
         await api.aclose()
 
 
+async def test_a_lane_that_is_full_leaves_decisions_tools_and_ends_of_turns_alone(
+    tmp_path: Path, model_url: str, sink: Sink
+) -> None:
+    """The whole host runs three activities at once, and two of them are answers of which not a byte comes."""
+    key = "two that are silent"
+    few = {
+        "AzureFunctionsJobHost__extensions__durableTask__maxConcurrentActivityFunctions": "3",
+        **dict.fromkeys(("MODEL_LANE", "MODEL_LANE_PER_USER", "MODEL_LANE_PER_MODEL", "TOOL_LANE"), "2"),
+        "LLM_FIRST_BYTE_SECONDS": "180",
+        "LANE_WAIT_SECONDS": "1",
+    }
+    with own_stores() as stores, running_host(tmp_path, own_environment(stores, model_url, sink) | few) as host:
+        api = await open_api(host)
+        asking = await api.session()
+        say = script(tool_calls=[[post_call(sink.url("/full"))]], content="done")
+        turn_id = await api.say(asking, say)
+        approval = await api.approval(asking)
+
+        async def silent() -> tuple[str, str]:
+            session_id = await api.session()
+            return session_id, await api.say(session_id, script(key=key, fail=[{"hang": True}] * 9))
+
+        async def full() -> bool:
+            return bool(model_calls(model_url, key)["calls"] == 2)
+
+        hanging = [await silent() for _ in range(2)]
+        await eventually(full, "the lane to be full")
+        waiting = [await silent() for _ in range(12)]
+        await api.decide(approval["id"], "approve")
+
+        async def executed() -> bool:
+            return len(sink.at("/full")) == 1
+
+        async def waits() -> bool:
+            frames = [event["data"].get("frame", {}) for event in await api.events(asking)]
+            return any(frame.get("type") == "waiting" for frame in frames)
+
+        await eventually(executed, "the approved call to run")
+        await eventually(waits, "the step after it to say that it waits")
+        for session_id, waiting_id in waiting:
+            await _cancel(api, session_id, waiting_id)
+        for session_id, hanging_id in hanging:
+            await _cancel(api, session_id, hanging_id)
+        assert (await api.until(asking, turn_id))["status"] == "completed"
+        assert model_calls(model_url, key)["calls"] == 2
+        await api.aclose()
+
+
 async def _cancel(api: Api, session_id: str, turn_id: str) -> None:
     await api.cancel(session_id, turn_id)
     assert (await api.until(session_id, turn_id))["status"] == "cancelled"

@@ -265,6 +265,14 @@ async def test_a_step_sends_so_many_requests_that_fail(bench: Bench, fault: dict
 # Tool calls. -------------------------------------------------------------------------------------
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Holding:
     """An `HttpFetcher` whose server does not answer."""
 
@@ -282,7 +290,8 @@ async def test_tool_calls_that_hang_leave_places_to_others_and_what_waits_has_no
     stores: Stores, publisher: SessionEventPublisher
 ) -> None:
     fetcher, watch = Holding(), CancelWatch(stores.turns.cancel_requested)
-    lane = Lane("tool calls", LaneLimits(at_once=3, per_user=2, per_model=3))
+    clock = Clock()
+    lane = Lane("tool calls", LaneLimits(at_once=3, per_user=2, per_model=3, told_after_s=10), clock=clock)
     handler = ToolCallHandler(
         *(stores.tool_calls, publisher, ToolServices(http=fetcher), watch, RecordingAudit()), grace_s=0, lane=lane
     )
@@ -306,11 +315,16 @@ async def test_tool_calls_that_hang_leave_places_to_others_and_what_waits_has_no
     await until(both_run)
     waiting = await proposed(OWNER)
     held, other = await handle(waiting), await handle(await proposed("olga", "calculate"))
+    clock.now += 12
+    late, later = await handle(waiting), await handle(waiting)
     begun = await stores.tool_calls.tool_execution(waiting)
     fetcher.released.set()
     ended = [*await asyncio.gather(*hanging), await handle(waiting)]
 
     assert (held.is_held, held.status, begun.begun_at) == (True, ToolCallStatus.PENDING, None)
+    assert [envelopes(report.messages) == [] for report in (held, late, later)] == [True, False, True]
+    [told] = envelopes(late.messages)
+    assert told["data"] == {"frame": {"type": "waiting", "lane": "tools", "seconds": 12}}
     assert other.status is ToolCallStatus.COMPLETED
     assert {report.status for report in ended} == {ToolCallStatus.COMPLETED}
     assert fetcher.asked == 3

@@ -28,7 +28,7 @@ export interface TurnView {
   message_id: string | null
   /** How its last answer ended. */
   finish_reason: FinishReason | null
-  /** It waits for a place to ask its model, and has for long. */
+  /** It waits for a place to ask its model or to run a tool, and has for long. */
   waits?: boolean
 }
 

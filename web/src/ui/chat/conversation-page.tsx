@@ -150,7 +150,7 @@ function TurnState({ conversation }: { conversation: Conversation }) {
   }
   if (isStreaming(conversation)) return null
   const inTurn = { queued: 'Queued', running: 'Working', waiting_approval: 'Waiting for an approval' }[turn.status as 'queued'] ?? turn.status
-  const words = turn.waits ? 'Many answers are being written; waiting for a place' : inTurn
+  const words = turn.waits ? 'Much is going on; waiting for a place' : inTurn
   return (
     <p class="turn-state" role="status">
       {turn.status === 'waiting_approval' ? null : <span class="spinner" aria-hidden="true" />}
