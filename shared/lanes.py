@@ -39,6 +39,9 @@ class LaneLimits:
     told_after_s: float = 10.0
 
 
+UNLIMITED = LaneLimits(10**9, 10**9, 10**9)
+
+
 class Permit:
     """A place in a lane; left with the block."""
 

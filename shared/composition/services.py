@@ -369,6 +369,7 @@ class Services(Stores):
     def tool_lane(self) -> Lane:
         settings = self.settings
         at_once = settings.tool_lane
+        # Tools have no model.
         return Lane("tool calls", LaneLimits(at_once, settings.tool_lane_per_user, at_once, settings.lane_wait_seconds))
 
     @cached_property

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from shared import tracing
 from shared.errors import AppError, ErrorCode
 from shared.ids import new_id
-from shared.lanes import Lane, LaneLimits, Place
+from shared.lanes import UNLIMITED, Lane, Place
 from shared.sessions.approvals.containment import authors_read, sources_of_step
 from shared.sessions.approvals.proposals import Standing, propose_all
 from shared.sessions.context.window import estimate_tokens
@@ -73,9 +73,6 @@ class StepReport:
     detail: str = ""
 
 
-ANSWERS = LaneLimits(at_once=128, per_user=80, per_model=112)
-"""What a process streams at once where nothing else is set."""
-
 _HELD = StepReport(StepOutcome.RETRY, [], [], is_held=True, delay_s=held_delay_s(1))
 
 
@@ -99,7 +96,7 @@ class SessionAgentBridge:
         self._sender = sender
         self._keeper = keeper or Keeper()
         self._patience = patience or Patience()
-        self._queue = StepQueue(lane or Lane("answers", ANSWERS), steps, publisher)
+        self._queue = StepQueue(lane or Lane("answers", UNLIMITED), steps, publisher)
         self._asker = ModelAsker(steps, executor, watch, patience=self._patience)
 
     async def run_step(

@@ -18,7 +18,7 @@ import orjson
 from shared import tracing
 from shared.errors import AppError, ErrorCode, Transient
 from shared.ids import new_id
-from shared.lanes import Lane, LaneLimits, Place
+from shared.lanes import UNLIMITED, Lane, Place
 from shared.sessions.approvals.containment import DECIDED_ARGUMENTS
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.grants import is_granted
@@ -49,8 +49,6 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 3.0
 """A process that has a result stores it within a second of the database's return."""
-CALLS = LaneLimits(at_once=96, per_user=64, per_model=96)
-"""What a process runs at once where nothing else is set; tools have no model."""
 _BACK_IN_S = 75.0
 """Within this a call that was held is asked for again (`held_delay_s`)."""
 _BEGIN_TRIES = 10
@@ -116,7 +114,7 @@ class ToolCallHandler:
         self._keeper = keeper or Keeper()
         self._grace_s = grace_s
         self._retry_s = retry_s
-        self._lane = lane or Lane("tool calls", CALLS)
+        self._lane = lane or Lane("tool calls", UNLIMITED)
         self._starts: dict[str, str] = {}
         """Ids of starts, by call, that the database did not confirm."""
 

@@ -6,8 +6,14 @@ import pytest
 
 from shared.errors import AppError, ErrorCode, ModelFailed, Transient
 from shared.sessions.turns.patience import MAX_MODEL_TRIES, MAX_RETRY_AFTER_S, Patience, Spent
+from shared.settings import Settings
 
 PATIENCE = Patience()
+
+
+def test_its_defaults_are_those_of_the_settings() -> None:
+    names = ("llm_first_byte_seconds", "llm_step_seconds", "llm_retry_tokens")
+    assert Patience(*(Settings.model_fields[name].default for name in names)) == PATIENCE
 
 
 def _failed(retry_after_s: float | None = None) -> AppError:
