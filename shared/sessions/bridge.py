@@ -108,7 +108,7 @@ class SessionAgentBridge:
         exception.
         """
         await self._keeper.wait(_kept(turn_id, step))
-        place = await self._queue.enter(turn_id, waited)
+        place = await self._queue.enter(turn_id, step, waited)
         if isinstance(place, Waits):
             return _queued(place)
         with place or nullcontext():

@@ -227,8 +227,8 @@ class StepRepository(Protocol):
         that day."""
         ...
 
-    async def queued_step(self, turn_id: str) -> QueuedStep | None:
-        """Whose step it is, before it is begun. None: its turn is over, or is being cancelled."""
+    async def queued_step(self, turn_id: str, step: int) -> QueuedStep | None:
+        """Whose step it is, before it is begun. None: it asks no model, being stored, or its turn over or cancelled."""
         ...
 
     async def save_step(self, result: StepResult) -> bool:

@@ -1,7 +1,7 @@
 """The queue for the model: a step that finds its lane full waits outside of any process, and whoever watches is told.
 
 Invariant: a step that waits has begun nothing: no attempt, no reservation, no try of its model. Where the lane has
-room, nothing is asked of the store. A turn that is over never waits.
+room, nothing is asked of the store. A turn that is over never waits, nor does a step that is stored.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class StepQueue:
         self._steps = steps
         self._publisher = publisher
 
-    async def enter(self, turn_id: str, waited: Waited) -> Permit | Waits | None:
-        """A place for the turn's step; None: it needs none, since its turn is over.
+    async def enter(self, turn_id: str, step: int, waited: Waited) -> Permit | Waits | None:
+        """A place for the step; None: it needs none, since it is stored, or its turn is over.
 
         Raises Transient(DATABASE_ERROR).
         """
         permit = self._lane.enter_unknown()
         if permit is not None:
             return permit
-        queued = await self._steps.queued_step(turn_id)
+        queued = await self._steps.queued_step(turn_id, step)
         if queued is None:
             self._lane.give_up(turn_id)
             return None

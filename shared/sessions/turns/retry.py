@@ -21,7 +21,7 @@ _HELD_CAP_S = 15.0
 _HELD_OFTEN = 40
 _QUEUE_CAP_S = 5.0
 _QUEUE_OFTEN = 20
-_LOOKS_A_SECOND = 8
+_PLACES_A_SECOND = 8
 
 
 def backoff_s(tries: int) -> float:
@@ -59,8 +59,8 @@ def notify_delay_s(tries: int) -> float | None:
 def queue_delay_s(looks: int, before: int) -> float:
     """Seconds before a step that found its lane full looks again, for the `looks`-th time.
 
-    Often at first, since a place is kept for it meanwhile; and the later, the more wait longer: all that wait look
-    about eight times a second together, however many they are.
+    Often at first, since a place is kept for it meanwhile; and the later, the more wait longer: 40 that wait look eight
+    times a second together, 500 look 28 times.
     """
     own_s = min(backoff_s(looks), _QUEUE_CAP_S) if looks <= _QUEUE_OFTEN else _HELD_CAP_S
-    return max(own_s, min(before / _LOOKS_A_SECOND, _CAP_S))
+    return max(own_s, min(before / _PLACES_A_SECOND, _CAP_S))

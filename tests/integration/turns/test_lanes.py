@@ -171,6 +171,16 @@ async def test_a_turn_that_is_cancelled_waits_no_longer(process: Process, stores
     assert report.outcome is StepOutcome.CANCELLED
 
 
+async def test_a_step_that_is_stored_is_said_again_without_a_place(process: Process) -> None:
+    posted = await process.post(OWNER, script(content="mine"))
+    await process.bridge.run_step(posted.turn.id, 1)
+    await process.hang(LIMITS.per_user)
+
+    report = await process.bridge.run_step(posted.turn.id, 1)
+
+    assert (report.outcome, report.is_repeated) == (StepOutcome.FINAL, True)
+
+
 async def test_a_session_that_is_suspended_takes_nobodys_place(process: Process, stores: Stores) -> None:
     posted = await process.post(OWNER, script(content="mine"))
     await stores.move(posted.turn.session_id, SessionStatus.SUSPENDED)

@@ -129,9 +129,9 @@ class PostgresSteps:
                 return StepHeld()
             return StepClosed(cancelled=state["cancel_requested_at"] is not None or state["status"] == "cancelled")
 
-    async def queued_step(self, turn_id: str) -> QueuedStep | None:
-        """Whose step it is, before it is begun; None: its turn is over, or is being cancelled."""
-        row = await self._pool.fetch_one(_Q["queued_step"], {"turn_id": turn_id})
+    async def queued_step(self, turn_id: str, step: int) -> QueuedStep | None:
+        """Whose step it is, before it is begun; None: it asks no model, being stored, or its turn over or cancelled."""
+        row = await self._pool.fetch_one(_Q["queued_step"], {"turn_id": turn_id, "step": step})
         return None if row is None else QueuedStep(Place(row["requested_by"], row["model"]), event_target(row))
 
     async def save_step(self, result: StepResult) -> bool:

@@ -296,9 +296,12 @@ WITH session AS (
 SELECT id FROM message
 
 -- name: queued_step
+-- A step that is stored is only said again, and asks no model.
 SELECT t.requested_by, t.plan ->> 'model' AS model, t.session_id, s.event_seq_floor, s.event_seq_ceiling, s.incarnation
 FROM turns t JOIN sessions s ON s.id = t.session_id
-WHERE t.id = %(turn_id)s AND t.ended_at IS NULL AND t.cancel_requested_at IS NULL
+WHERE t.id = %(turn_id)s AND t.ended_at IS NULL AND t.cancel_requested_at IS NULL AND NOT EXISTS (
+    SELECT FROM messages m
+    WHERE m.turn_id = t.id AND m.step = %(step)s AND m.ordinal = 0 AND m.status <> 'streaming')
 
 -- name: turn_state
 -- Of a turn that began no step. held: only its session kept it from that, which may have been resumed since then.
