@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import azure.durable_functions as df
-from azure.durable_functions.models.Task import TaskState
 
 from shared.durable.messages import is_outage
 from shared.sessions.turns.retry import activity_delay_s, outage_delay_s
@@ -74,9 +73,9 @@ def all_of(context: df.DurableOrchestrationContext, tasks: Sequence[Any]) -> Any
     return context.task_all(list(tasks))
 
 
-def has_failed(task: Any) -> bool:
-    """Whether a task has ended with an error."""
-    return bool(task.is_completed) and task.state is TaskState.FAILED
+def any_of(context: df.DurableOrchestrationContext, tasks: Sequence[Any]) -> Any:
+    """A task that is done when one is, whether it failed or not. All of them begin."""
+    return context.task_any(list(tasks))
 
 
 def wait(context: df.DurableOrchestrationContext, event: str, until: datetime) -> Steps[bool]:

@@ -20,8 +20,8 @@ import azure.durable_functions as df
 from orchestrators.durable import (
     Steps,
     all_of,
+    any_of,
     call_activity,
-    has_failed,
     parallel_activity,
     sub_orchestration,
     wait,
@@ -131,27 +131,31 @@ def _pause(context: df.DurableOrchestrationContext, seconds: float) -> Steps[Non
 def _tool_calls(
     context: df.DurableOrchestrationContext, turn_id: str, calls: Sequence[tuple[str, bool]]
 ) -> Steps[None]:
-    """All calls of a step side by side. Those that found their session suspended are asked for again."""
+    """All calls of a step side by side. Those that were held are asked for again, however long an approval takes."""
+    tasks = [_tool_call(context, turn_id, *call) for call in calls]
+    yield any_of(context, tasks)  # so that all of them begin
+    held = [(call_id, task) for (call_id, needs_approval), task in zip(calls, tasks, strict=True) if not needs_approval]
     looks = 0
-    while True:
-        tasks = [_tool_call(context, turn_id, *call) for call in calls]
-        try:
-            ended = yield all_of(context, tasks)
-        except Exception as exc:
-            is_approval = any(call[1] and has_failed(task) for call, task in zip(calls, tasks, strict=True))
-            if is_approval and is_lost(str(exc)):
-                raise _ApprovalLost from exc
-            raise
-        # An approval ends with a status, and waits for the session itself.
-        calls = [
-            call
-            for call, result in zip(calls, ended, strict=True)
-            if not call[1] and ExecuteToolResult.load(result).held
+    while held:
+        ended = yield all_of(context, [task for _, task in held])
+        again = [
+            call_id for (call_id, _), result in zip(held, ended, strict=True) if ExecuteToolResult.load(result).held
         ]
-        if not calls:
-            return
+        if not again:
+            break
         looks += 1
         yield from _pause(context, held_delay_s(looks))
+        held = [(call_id, _tool_call(context, turn_id, call_id, False)) for call_id in again]
+    approvals = [task for (_, needs_approval), task in zip(calls, tasks, strict=True) if needs_approval]
+    if not approvals:
+        return
+    try:
+        # An approval ends with a status, and waits for the session and for a place itself.
+        yield all_of(context, approvals)
+    except Exception as exc:
+        if is_lost(str(exc)):
+            raise _ApprovalLost from exc
+        raise
 
 
 def _tool_call(context: df.DurableOrchestrationContext, turn_id: str, tool_call_id: str, needs_approval: bool) -> Any:

@@ -162,6 +162,25 @@ def test_calls_that_find_their_session_suspended_are_asked_for_again_and_no_othe
     assert play.calls(CALL_MODEL)[-1]["step"] == 2
 
 
+def test_call_that_was_held_does_not_wait_for_the_approval_of_another() -> None:
+    play = _turn().complete(CALL_MODEL, _wants(("a", True), ("b", False)))
+    play.complete(EXECUTE_TOOL, {"status": "pending", "held": True}).pass_time()
+    assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": "b"}] * 2
+    play.complete(EXECUTE_TOOL, {"status": "completed"})
+    assert len(play.calls(CALL_MODEL)) == 1
+    play.end_child("turn-1:a", "approved")
+    assert play.calls(CALL_MODEL)[-1]["step"] == 2
+
+
+def test_call_that_was_held_is_asked_for_again_after_an_approval_that_came_first() -> None:
+    play = _turn().complete(CALL_MODEL, _wants(("a", True), ("b", False), ("c", False)))
+    play.end_child("turn-1:a", "approved").complete(EXECUTE_TOOL, {"status": "completed"})
+    play.complete(EXECUTE_TOOL, {"status": "pending", "held": True}).pass_time()
+    assert play.calls(EXECUTE_TOOL)[2:] == [{"tool_call_id": "c"}]
+    play.complete(EXECUTE_TOOL, {"status": "completed"})
+    assert play.calls(CALL_MODEL)[-1]["step"] == 2
+
+
 def test_cancel_ends_the_pause_of_a_held_call_early() -> None:
     play = _turn().complete(CALL_MODEL, _wants(("a", False)))
     play.complete(EXECUTE_TOOL, {"status": "pending", "held": True}).hear(CANCEL_EVENT)
