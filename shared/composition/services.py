@@ -16,6 +16,7 @@ from shared.principal import AuthMode
 from shared.sessions.agents.agent import KnownModels
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approval import ToolApprovalManager
+from shared.sessions.approvals.retelling import Retelling
 from shared.sessions.audit.trail import ChainedAudit
 from shared.sessions.audit.verification import AuditVerification
 from shared.sessions.bridge import SessionAgentBridge
@@ -62,7 +63,7 @@ from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.turns.patience import Patience
 from shared.sessions.turns.waiting import TurnWaiter
 from shared.settings import RateLimitFail, Settings, load_settings
-from shared.signing import ApprovalLinks, SigningKeys, derive_key
+from shared.signing import ApprovalLinks
 from shared.work_pool import WorkPool
 
 _MODEL_PROBE_SECONDS = 15.0
@@ -92,6 +93,7 @@ class Services(Stores):
                 Check("model", lambda: self.model_probe.check(), needed=True, limit_s=_MODEL_PROBE_SECONDS),
                 Check("redis", lambda: self.event_log.ping()),
                 Check("storage", lambda: self.audit_lines.ping()),
+                Check("audit", lambda: self.audit_forwarder.check_age()),
                 Check("blobs", lambda: self.blobs.ping()),
                 Check("signalr", lambda: self.signalr.ping()),
                 Check("model_lane", lambda: self.model_lane.check()),
@@ -139,20 +141,16 @@ class Services(Stores):
         from shared.adapters.postgres.audit import PostgresAuditAnchors
 
         anchors = PostgresAuditAnchors(self.pool)
-        return ChainedAudit(anchors, self.audit_lines, self.session_rows.get, keys=self._audit_keys)
+        return ChainedAudit(anchors, self.audit_lines, self.session_rows.get, keys=self.audit_keys)
 
     @cached_property
     def audit_verification(self) -> AuditVerification:
         from shared.adapters.postgres.audit import PostgresVerifiedTrails
 
-        return AuditVerification(PostgresVerifiedTrails(self.pool), self.audit_lines, keys=self._audit_keys)
-
-    @property
-    def _audit_keys(self) -> tuple[bytes, ...]:
-        """The first seals, all verify."""
-        signing = SigningKeys.parse(self.settings.approval_link_secret)
-        secrets = (*signing.secrets.values(), *signing.retired.values())
-        return tuple(derive_key(secret, "parley/audit") for secret in secrets)
+        retelling = Retelling(self.tool_call_rows, self.approval_rows)
+        return AuditVerification(
+            PostgresVerifiedTrails(self.pool), self.audit_lines, retelling.of_session, keys=self.audit_keys
+        )
 
     @cached_property
     def watch(self) -> CancelWatch:
@@ -252,10 +250,10 @@ class Services(Stores):
         from shared.adapters.postgres.sessions.erasure import PostgresErasures
 
         return SessionErasure(
-            PostgresErasures(self.pool),
+            PostgresErasures(self.pool, self.audit_forwarder.committed),
             self.publisher,
             [self.statistics, self.loose_blobs, self.audit],
-            self.audit,
+            self.audit_sealer,
             self.session_cache,
         )
 
@@ -383,9 +381,7 @@ class Services(Stores):
             history=HistorySearch(self.search, PostgresLifecycle(self.pool).is_private),
             files=ToolFiles(self.attachment_rows, self.attachments, FileGenerator(), self.layouts),
         )
-        return ToolCallHandler(
-            *(self.tool_call_rows, self.publisher, tool_services, self.watch, self.audit), lane=self.tool_lane
-        )
+        return ToolCallHandler(self.tool_call_rows, self.publisher, tool_services, self.watch, lane=self.tool_lane)
 
     @cached_property
     def approvals(self) -> ToolApprovalManager:
@@ -395,7 +391,7 @@ class Services(Stores):
             self.publisher,
             self.session_cache,
             self.links,
-            self.audit,
+            self.audit_trail,
             print_links=self.settings.auth_mode is AuthMode.DEV,
         )
 
@@ -405,7 +401,6 @@ class Services(Stores):
         return ApprovalNotifier(
             self.approval_rows,
             self.links,
-            self.audit,
             url=settings.approval_webhook_url or "",
             secret=settings.approval_webhook_secret or "",
         )

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from shared.adapters.azure.audit_tables import TablesAuditLines
 from shared.composition.connections import Connections
+from shared.sessions.audit.forwarding import AuditForwarder
+from shared.sessions.audit.sealing import Sealer
+from shared.signing import SigningKeys, derive_key
 
 if TYPE_CHECKING:
     from shared.adapters.postgres.attachments import PostgresAttachments
+    from shared.adapters.postgres.audit import PostgresAuditTrail
     from shared.adapters.postgres.metrics import PostgresGauges
     from shared.adapters.postgres.sessions.sessions import PostgresSessions
     from shared.adapters.postgres.turns.approvals import PostgresApprovals
@@ -44,19 +48,42 @@ class Stores(Connections):
     def tool_call_rows(self) -> PostgresToolCalls:
         from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
 
-        return PostgresToolCalls(self.pool)
+        return PostgresToolCalls(self.pool, self.audit_trail)
 
     @cached_property
     def approval_rows(self) -> PostgresApprovals:
         from shared.adapters.postgres.turns.approvals import PostgresApprovals
 
-        return PostgresApprovals(self.pool)
+        return PostgresApprovals(self.pool, self.audit_trail)
 
     @cached_property
     def attachment_rows(self) -> PostgresAttachments:
         from shared.adapters.postgres.attachments import PostgresAttachments
 
         return PostgresAttachments(self.pool)
+
+    @cached_property
+    def audit_trail(self) -> PostgresAuditTrail:
+        from shared.adapters.postgres.audit import PostgresAuditTrail
+
+        return PostgresAuditTrail(self.pool, self.audit_sealer, self.audit_forwarder.committed)
+
+    @cached_property
+    def audit_sealer(self) -> Sealer:
+        return Sealer(self.audit_keys)
+
+    @cached_property
+    def audit_forwarder(self) -> AuditForwarder:
+        from shared.adapters.postgres.audit import PostgresAuditOutbox
+
+        return AuditForwarder(PostgresAuditOutbox(self.pool), self.audit_lines, keys=self.audit_keys)
+
+    @cached_property
+    def audit_keys(self) -> tuple[bytes, ...]:
+        """The first seals, all verify."""
+        signing = SigningKeys.parse(self.settings.approval_link_secret)
+        secrets = (*signing.secrets.values(), *signing.retired.values())
+        return tuple(derive_key(secret, "parley/audit") for secret in secrets)
 
     @cached_property
     def audit_lines(self) -> TablesAuditLines:

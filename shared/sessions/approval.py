@@ -17,7 +17,7 @@ from shared import tracing
 from shared.errors import ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.approvals.containment import private, reason, supervised, untrusted
+from shared.sessions.approvals.containment import reason, supervised, why_contained
 from shared.sessions.approvals.deciders import (
     deciding_roles,
     may_decide,
@@ -30,13 +30,14 @@ from shared.sessions.approvals.needed import floor_reason
 from shared.sessions.approvals.notices import NoticeSchedule
 from shared.sessions.approvals.timing import escalates_at, notice_schedule, timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
+from shared.sessions.audit import notes
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.cache import SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.live.groups import role_group
-from shared.sessions.models import ApprovalStatus, Decision, JsonObject
+from shared.sessions.models import ApprovalStatus
 from shared.sessions.records.approval_policy import Containment, NoticeKind
-from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
+from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.tool_calls import ToolExecution
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
@@ -132,7 +133,8 @@ class ToolApprovalManager:
                 requested_at=now,
                 expires_at=now + timedelta(seconds=timeout_seconds(policy, call.plan)),
                 reason=_reason(call, is_contained=is_contained),
-            )
+            ),
+            lambda opened: [notes.requested(opened, why_contained(call))],
         )
         if record is None:
             return None
@@ -140,18 +142,7 @@ class ToolApprovalManager:
         if record.status is ApprovalStatus.PENDING:
             # By a repeat too: whoever opened it may have been cut before anyone was told.
             messages = await self._tell(EventType.TOOL_CALL_PENDING, record, message_id=call.message_id)
-            details: JsonObject = {
-                "approval_id": record.id,
-                "tool": record.tool,
-                "arguments_digest": record.arguments_digest,
-            }
-            if is_contained:
-                read, reached = untrusted(call.sources), private(call.sources, call.plan)
-                details["rule_of_two"] = {"untrusted": read, "private": reached}
-                if call.choice_bits > 0:
-                    details["choice_bits"] = round(call.choice_bits, 1)
             if now - record.requested_at < _FRESH:
-                await self._audit.record(record.session_id, "approval.requested", details, who=record.requested_by)
                 self._print_link(record)
         return ApprovalRequest(
             record.id, notice_schedule(record, now), messages, is_decided=record.status is not ApprovalStatus.PENDING
@@ -168,17 +159,15 @@ class ToolApprovalManager:
         tracing.join_turn(record.turn_id, record.session_id, record)
         if record.status is not ApprovalStatus.PENDING or record.expires_at <= datetime.now(UTC):
             return None
-        details: JsonObject = {"approval_id": record.id}
+        role: Role | None = None
         messages: list[bytes] = []
         if kind is NoticeKind.ESCALATED and (at := escalates_at(record.policy, record.requested_at)) is not None:
             # A timer may be early, and who is told shall be allowed to decide.
             await asyncio.sleep(min(_EARLY_S, max(0.0, (at - datetime.now(UTC)).total_seconds())))
         if kind is NoticeKind.ESCALATED and record.policy.escalation_role is not None:
-            details["role"] = record.policy.escalation_role
-            messages = await self._tell(EventType.TOOL_CALL_PENDING, record, role=record.policy.escalation_role)
-        else:
-            details["number"] = number
-        await self._audit.record(record.session_id, f"approval.{kind}", details)
+            role = record.policy.escalation_role
+            messages = await self._tell(EventType.TOOL_CALL_PENDING, record, role=role)
+        await self._audit.record(record.session_id, notes.noticed(record.id, kind, number, role))
         self._print_link(record)
         return messages
 
@@ -221,17 +210,19 @@ class ToolApprovalManager:
             roles = ", ".join(deciding_roles(record, now)) or "named people only"
             raise NotFound(ErrorCode.TOOL_NOT_FOUND, f"This is not yours to decide; it takes one of: {roles}.")
         vote = checked_vote(record, body, principal.user_id)
-        effect = await self._approvals.vote(approval_id, vote, now=now)
-        record = await self._visible(approval_id, principal, now)
-        if effect is VoteEffect.NOTHING:
+        cast = await self._approvals.vote(
+            approval_id, vote, lambda effect, after: notes.voted(effect, after, vote), now=now
+        )
+        if cast.record is None:
+            raise NotFound(ErrorCode.TOOL_NOT_FOUND, _NO_APPROVAL)
+        record = cast.record
+        if cast.effect is VoteEffect.NOTHING:
             refuse_unless_same(record, vote, now)
             return Decided(public_approval(record), record.instance_id, False, [])
-        await self._note_vote(record, vote)
-        if effect is VoteEffect.COUNTED:
+        if cast.effect is VoteEffect.COUNTED:
             # Still pending: told again, so that everyone who looks at it sees how far it is.
             messages = await self._tell(EventType.TOOL_CALL_PENDING, record)
             return Decided(public_approval(record), record.instance_id, False, messages)
-        await self._note_decision(record)
         approved = record.status is ApprovalStatus.APPROVED
         messages = await self._tell(EventType.TOOL_CALL_APPROVED if approved else EventType.TOOL_CALL_REJECTED, record)
         return Decided(public_approval(record), record.instance_id, True, messages)
@@ -255,40 +246,6 @@ class ToolApprovalManager:
         groups = [role_group(told, now) for told in dict.fromkeys(roles)]
         event = Event(kind, data, record.turn_id, message_id)
         return await self._publisher.publish(record.target, [event], also_to=groups, users=record.policy.users)
-
-    async def _note_vote(self, record: ApprovalRecord, vote: VoteRecord) -> None:
-        details: JsonObject = {
-            "approval_id": record.id,
-            "decision": vote.decision.value,
-            "arguments_digest": vote.digest,
-        }
-        if vote.arguments is not None:
-            details["arguments"] = vote.arguments
-        if vote.comment:
-            details["comment"] = vote.comment
-        if vote.for_session:
-            details["for_session"] = True
-        await self._audit.record(record.session_id, "approval.voted", details, who=vote.user_id)
-
-    async def _note_decision(self, record: ApprovalRecord) -> None:
-        who = record.decided_by or ""
-        details: JsonObject = {
-            "approval_id": record.id,
-            "decision": (Decision.APPROVE if record.status is ApprovalStatus.APPROVED else Decision.REJECT).value,
-            "arguments_digest": record.arguments_digest,
-            "votes": len(record.votes),
-            "quorum": record.policy.quorum,
-        }
-        await self._audit.record(record.session_id, "approval.decided", details, who=who)
-        if record.for_session:
-            granted: JsonObject = {
-                "approval_id": record.id,
-                "tool": record.tool,
-                "agent_id": record.agent_id,
-                "agent_version": record.agent_version,
-                "requested_by": record.requested_by,
-            }
-            await self._audit.record(record.session_id, "session.tool_granted", granted, who=who)
 
     async def _visible(self, approval_id: str, principal: Principal, now: datetime) -> ApprovalRecord:
         record = await self._approvals.get(approval_id, principal.user_id)

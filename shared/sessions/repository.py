@@ -7,7 +7,7 @@ Every method is one transaction. What must be exclusive is decided by the databa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from shared.rights import Action
 from shared.sessions.events import EventTarget
 from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits
 from shared.sessions.models import (
+    ApprovalStatus,
     Concurrency,
     Message,
     MessageRole,
@@ -28,8 +29,9 @@ from shared.sessions.models import (
     Usage,
 )
 from shared.sessions.records.approval_policy import NoticeKind
-from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
+from shared.sessions.records.approvals import ApprovalNotes, ApprovalRecord, NewApproval, Voted, VoteNotes, VoteRecord
 from shared.sessions.records.attachments import AttachmentRecord
+from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
 from shared.sessions.records.plan import TurnPlan
@@ -274,26 +276,36 @@ class ToolCallRepository(Protocol):
         """Raises NotFound."""
         ...
 
-    async def begin_tool_call(self, tool_call_id: str, start_id: str, *, now: datetime) -> CallStart:
+    async def begin_tool_call(
+        self, tool_call_id: str, start_id: str, note: AuditNote | None = None, *, now: datetime
+    ) -> CallStart:
         """Mark that its tool is about to run, unless it may not any more. A repeat with the same start_id is answered
-        as the first time."""
+        as the first time. note: stored with the start."""
         ...
 
-    async def save_tool_result(self, result: ToolCallResult) -> bool:
-        """False when it has a result already."""
+    async def save_tool_result(self, result: ToolCallResult, note: AuditNote | None = None) -> bool:
+        """False when it has a result already. note: stored with the result."""
         ...
 
-    async def time_out_approval(self, tool_call_id: str, *, now: datetime) -> bool:
-        """False when it was decided just in time."""
+    async def time_out_approval(
+        self, tool_call_id: str, notes: Callable[[ApprovalStatus], Sequence[AuditNote]], *, now: datetime
+    ) -> bool:
+        """False when it was decided just in time. notes: by what its policy makes of that."""
         ...
 
     async def mark_approval_delivered(self, tool_call_id: str, *, now: datetime) -> None:
         """The orchestration knows the outcome."""
         ...
 
+    async def newest_of_session(self, session_id: str, *, limit: int) -> list[str]:
+        """Ids, newest first."""
+        ...
+
 
 class ApprovalRepository(Protocol):
-    async def request(self, new: NewApproval) -> tuple[ApprovalRecord | None, bool]:
+    """Notes are stored as audit lines in the transaction of what they tell."""
+
+    async def request(self, new: NewApproval, notes: ApprovalNotes) -> tuple[ApprovalRecord | None, bool]:
         """The approval of a call, and whether it was opened now; None when the call or its turn is over."""
         ...
 
@@ -311,7 +323,7 @@ class ApprovalRepository(Protocol):
         """Whoever may decide them; ordered as `list_for`. Whether the caller may read the session was asked before."""
         ...
 
-    async def vote(self, approval_id: str, vote: VoteRecord, *, now: datetime) -> VoteEffect:
+    async def vote(self, approval_id: str, vote: VoteRecord, notes: VoteNotes, *, now: datetime) -> Voted:
         """Cast a vote, and decide when it was the one that was missing: of two last voters exactly one does."""
         ...
 
@@ -329,6 +341,6 @@ class ApprovalRepository(Protocol):
         """(approval id, kind) to be sent between the two instants, neither taken nor given up. Claimed for a while."""
         ...
 
-    async def settle_notice(self, approval_id: str, kind: NoticeKind) -> None:
-        """Nothing more is to be done for it. Idempotent."""
+    async def settle_notice(self, approval_id: str, kind: NoticeKind, note: AuditNote | None = None) -> None:
+        """Nothing more is to be done for it. note: that it was delivered."""
         ...

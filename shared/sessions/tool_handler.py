@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -23,12 +24,13 @@ from shared.sessions.approvals.containment import DECIDED_ARGUMENTS
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.grants import is_granted
 from shared.sessions.approvals.needed import requires_approval
-from shared.sessions.audit.trail import AuditTrail
+from shared.sessions.audit import notes
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, frame
 from shared.sessions.metrics import metrics, track_tool_time
 from shared.sessions.models import ApprovalStatus, JsonObject, MessageRole, ToolCallStatus
 from shared.sessions.records.approval_policy import Containment
+from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.repository import ToolCallRepository
 from shared.sessions.tools.registry import (
@@ -99,7 +101,6 @@ class ToolCallHandler:
         publisher: SessionEventPublisher,
         services: ToolServices,
         watch: CancelWatch,
-        audit: AuditTrail,
         keeper: Keeper | None = None,
         *,
         grace_s: float = GRACE_S,
@@ -110,7 +111,6 @@ class ToolCallHandler:
         self._publisher = publisher
         self._services = services
         self._watch = watch
-        self._audit = audit
         self._keeper = keeper or Keeper()
         self._grace_s = grace_s
         self._retry_s = retry_s
@@ -132,10 +132,8 @@ class ToolCallHandler:
                 await self._tool_calls.mark_approval_delivered(tool_call_id, now=datetime.now(UTC))
             return await self._again(call)
         if call.needs_approval and deadline_passed and call.approval_status is ApprovalStatus.PENDING:
-            timed_out = await self._tool_calls.time_out_approval(tool_call_id, now=datetime.now(UTC))
+            await self._tool_calls.time_out_approval(tool_call_id, _timed_out(call), now=datetime.now(UTC))
             call = await self._tool_calls.tool_execution(tool_call_id)
-            if timed_out:
-                await self._note(call, "approval.timed_out", {"outcome": call.approval_status})
         if call.needs_approval and call.approval_status is ApprovalStatus.PENDING and not call.cancelled:
             return ToolReport(call.status, True, [])
         outcome = await self._outcome(call)
@@ -143,7 +141,6 @@ class ToolCallHandler:
             return ToolReport(call.status, False, await self._tell_late(call), is_held=True)
         if outcome is _Nothing.ENDED:
             return await self._again(await self._tool_calls.tool_execution(tool_call_id))
-        await self._note(call, "tool_call.ended", {"status": outcome.status, "code": outcome.code})
         report = await self._store(call, outcome)
         if call.needs_approval:
             # After the result: until that is stored, nothing that may fail stands between it and the keeper.
@@ -173,8 +170,8 @@ class ToolCallHandler:
 
     async def _allowed(self, tool: Tool, arguments: JsonObject, call: ToolExecution) -> _Outcome | _Nothing:
         """What becomes of a call that may run, and has a place."""
-        await self._note(call, "tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments)})
-        start = await self._begin(call.tool_call_id)
+        started = _note(call, "tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments)})
+        start = await self._begin(call.tool_call_id, started)
         if start is CallStart.HELD:
             return _Nothing.HELD
         if start is CallStart.CANCELLED:
@@ -200,20 +197,21 @@ class ToolCallHandler:
         said = frame(FrameType.WAITING, call.turn_id, call.message_id, lane="tools", seconds=int(seconds))
         return await self._publisher.publish(call.target, [said])
 
-    async def _begin(self, tool_call_id: str) -> CallStart:
+    async def _begin(self, tool_call_id: str, note: AuditNote | None) -> CallStart:
         """Mark that the tool is about to run. Said again as the same start when the answer was lost, so that a start of
         ours is told from one of somebody who may have run it."""
         # Taken out: of two who run this at once, each has a start of its own. It is kept until it is known what became
         # of it: one that was stored, and held when it was said again, is still ours.
         start_id = self._starts.pop(tool_call_id, None) or new_id()
         is_known = is_doubtful = False
+        begin = self._tool_calls.begin_tool_call
         try:
             for left in reversed(range(_BEGIN_TRIES)):
                 try:
-                    start = await self._tool_calls.begin_tool_call(tool_call_id, start_id, now=datetime.now(UTC))
+                    start = await begin(tool_call_id, start_id, note, now=datetime.now(UTC))
                     if start is CallStart.BEFORE and is_doubtful:
                         # The try before may have been stored only after this statement began.
-                        start = await self._tool_calls.begin_tool_call(tool_call_id, start_id, now=datetime.now(UTC))
+                        start = await begin(tool_call_id, start_id, note, now=datetime.now(UTC))
                 except Transient:
                     if not left:
                         raise
@@ -226,19 +224,6 @@ class ToolCallHandler:
             if not is_known:
                 self._starts[tool_call_id] = start_id
         raise AssertionError("the last try returns or raises")
-
-    async def _note(self, call: ToolExecution, action: str, details: JsonObject) -> None:
-        """An audit line, for calls that somebody had to allow, or would have without a setting of their agent."""
-        how: JsonObject = {"tool_call_id": call.tool_call_id, "tool": call.name}
-        if call.contained and call.plan.containment is Containment.OFF:
-            how["containment"] = call.plan.containment
-        if call.needs_approval:
-            how["approval_id"] = call.approval_id
-        elif _by_grant(call):
-            how["granted"] = "session"
-        elif not call.contained:
-            return
-        await self._audit.record(call.session_id, action, how | details)
 
     async def _run(self, tool: Tool, arguments: JsonObject, call: ToolExecution) -> _Outcome:
         timeout_s = min(tool.timeout_s, call.plan.tool_timeout_seconds)
@@ -283,7 +268,8 @@ class ToolCallHandler:
             tokens=estimate_tokens(content),
             ended_at=datetime.now(UTC),
         )
-        if not await self._keeper.store(call.tool_call_id, lambda: self._tool_calls.save_tool_result(result)):
+        ended = _note(call, "tool_call.ended", {"status": outcome.status, "code": outcome.code})
+        if not await self._keeper.store(call.tool_call_id, lambda: self._tool_calls.save_tool_result(result, ended)):
             stands = await self._tool_calls.tool_execution(call.tool_call_id)
             if stands.result_message_id != message_id:
                 # Another attempt runs beside this one and has it; it says so itself.
@@ -325,6 +311,20 @@ class ToolCallHandler:
         created = {"id": message_id, "role": "tool", "status": "completed", "tool_call_id": call.tool_call_id}
         events.append(Event(EventType.MESSAGE_CREATED, created, call.turn_id, message_id))
         return await self._publisher.publish(call.target, events)
+
+
+def _note(call: ToolExecution, action: str, details: JsonObject) -> AuditNote | None:
+    return notes.of_call(call, action, details, by_grant=_by_grant(call))
+
+
+def _timed_out(call: ToolExecution) -> Callable[[ApprovalStatus], list[AuditNote]]:
+    """By what its policy makes of it that nobody decided."""
+
+    def told(status: ApprovalStatus) -> list[AuditNote]:
+        note = _note(call, "approval.timed_out", {"outcome": status})
+        return [] if note is None else [note]
+
+    return told
 
 
 @track_tool_time

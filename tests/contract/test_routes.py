@@ -562,7 +562,7 @@ def stranded(tmp_path_factory: pytest.TempPathFactory, model_url: str) -> Iterat
 async def test_ready_names_all_that_a_deployment_depends_on_and_asks_anew(api: Api) -> None:
     ready = await api.as_user(";").get("/api/v1/health/ready")
     assert ready.headers["cache-control"] == "no-store"
-    names = ("postgres", "model", "redis", "storage", "blobs", "signalr", "model_lane", "tool_lane", "durable")
+    names = ("postgres", "model", "redis", "storage", "audit", "blobs", "signalr", "model_lane", "tool_lane", "durable")
     assert ready.json() == {"status": "ok", "model": None, "dependencies": dict.fromkeys(names, "ok")}
     told = (await api.as_user("ada;admin").get("/api/v1/health/ready")).json()["model"]
     assert (told["answers"], "scripted" in told["text"]) == (True, True)
@@ -593,6 +593,7 @@ async def test_without_its_database_the_app_says_so_and_when_to_come_back(
             "postgres": False,
             "redis": False,
             "storage": False,
+            "audit": False,
             "blobs": False,
             "signalr": True,
             "model_lane": True,

@@ -18,7 +18,7 @@ from psycopg import errors, sql
 
 from activities.restarting import RESTARTED_LINE
 from activities.turns import FAILED_LINE
-from shared.sessions.audit.trail import LOST_LINE
+from shared.sessions.audit.forwarding import LATE_LINE
 from shared.sessions.audit.verification import DAMAGED_LINE
 from shared.settings import Settings
 from shared.signing import ApprovalLinks, TokenInvalid
@@ -145,7 +145,7 @@ def test_a_command_it_does_not_know_changes_nothing(arguments: list[str]) -> Non
 def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
     rules = (INFRA / "modules/observability/alerts.bicep").read_text("utf-8")
 
-    for line in (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, NOT_TAKEN_LINE, DAMAGED_LINE, LOST_LINE):
+    for line in (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, NOT_TAKEN_LINE, DAMAGED_LINE, LATE_LINE):
         assert f'startswith "{line}"' in rules
 
 

@@ -34,7 +34,6 @@ from shared.sessions.turns.patience import Spent
 from shared.settings import Settings
 from tests.integration.domain import (
     WAIT_S,
-    RecordingAudit,
     RecordingSender,
     Stores,
     envelopes,
@@ -238,7 +237,7 @@ async def bench_maker(stores: Stores, publisher: SessionEventPublisher) -> Async
                 model_url,
                 model,
                 session_service(stores, publisher, limits=limits, registry=registry),
-                ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=pages), watch, RecordingAudit()),
+                ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=pages), watch),
                 pages,
             )
 

@@ -77,8 +77,8 @@ async def bench(benches: MakeBench, model_url: str) -> Bench:
 
 
 @pytest.fixture
-def audit() -> RecordingAudit:
-    return RecordingAudit()
+def audit(stores: Stores) -> RecordingAudit:
+    return stores.audit
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def lifecycle(stores: Stores, publisher: SessionEventPublisher) -> SessionLifecy
 
 
 @pytest.fixture
-def erasing(stores: Stores, publisher: SessionEventPublisher, audit: RecordingAudit) -> SessionErasure:
-    return session_erasure(stores, publisher, audit=audit)
+def erasing(stores: Stores, publisher: SessionEventPublisher) -> SessionErasure:
+    return session_erasure(stores, publisher)
 
 
 @pytest.fixture

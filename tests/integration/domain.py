@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 
 from shared.adapters.postgres.agents import PostgresAgents
 from shared.adapters.postgres.attachments import PostgresAttachments
+from shared.adapters.postgres.audit import PostgresAuditTrail
 from shared.adapters.postgres.features.features import PostgresTemplates
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.sessions.erasure import PostgresErasures
@@ -34,8 +35,8 @@ from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approvals.containment import authors_read, sources_read
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.grants import grant_of
-from shared.sessions.audit.chain import SealedLine, seal
-from shared.sessions.audit.trail import SYSTEM, TIMEOUT_S, AuditTrail
+from shared.sessions.audit.sealing import Sealer
+from shared.sessions.audit.trail import FiledLine
 from shared.sessions.cache import SessionChanges
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import EventLog, EventTarget, SessionEventPublisher
@@ -63,6 +64,7 @@ from shared.sessions.models import (
 from shared.sessions.posting.planner import TurnPlanner
 from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect, VoteRecord
+from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.sessions import SessionRecord
@@ -142,16 +144,23 @@ class Stores:
     steps: PostgresSteps
     tool_calls: PostgresToolCalls
     approvals: PostgresApprovals
+    trail: PostgresAuditTrail
+    audit: RecordingAudit
+    """What these stores committed to trails."""
 
     @classmethod
     def over(cls, pool: PostgresPool) -> Stores:
+        audit = RecordingAudit()
+        trail = PostgresAuditTrail(pool, SEALER, audit.committed)
         return cls(
             pool,
             PostgresSessions(pool),
             PostgresTurns(pool),
             PostgresSteps(pool),
-            PostgresToolCalls(pool),
-            PostgresApprovals(pool),
+            PostgresToolCalls(pool, trail),
+            PostgresApprovals(pool, trail),
+            trail,
+            audit,
         )
 
     async def session(self, *, owner: str = OWNER, idempotency: Idempotency | None = None, **fields: Any) -> Session:
@@ -274,14 +283,21 @@ class Stores:
                 policy=policy,
                 requested_at=now,
                 expires_at=now + expires_in,
-            )
+            ),
+            no_notes,
         )
         assert record is not None
         return record
 
     async def decide(self, approval: ApprovalRecord, vote: VoteRecord, *, now: datetime | None = None) -> bool:
         """Whether this vote was the one that decided."""
-        return await self.approvals.vote(approval.id, vote, now=now or utc_now()) is VoteEffect.DECIDED
+        return await self.cast(approval, vote, now=now) is VoteEffect.DECIDED
+
+    async def cast(self, approval: ApprovalRecord, vote: VoteRecord, *, now: datetime | None = None) -> VoteEffect:
+        return (await self.approvals.vote(approval.id, vote, no_notes, now=now or utc_now())).effect
+
+    async def time_out(self, tool_call_id: str) -> bool:
+        return await self.tool_calls.time_out_approval(tool_call_id, no_notes, now=utc_now())
 
     async def sql(self, query: bytes, **parameters: Any) -> int:
         return await self.pool.execute(query, parameters)
@@ -366,12 +382,11 @@ def session_erasure(
     publisher: SessionEventPublisher,
     erased: Sequence[ErasableStore] = (),
     *,
-    audit: AuditTrail | None = None,
     changes: SessionChanges | None = None,
 ) -> SessionErasure:
     """The erasure over the database; erased: the stores beside it that forget a session too."""
     return SessionErasure(
-        PostgresErasures(stores.pool), publisher, erased, audit or RecordingAudit(), changes or Uncached()
+        PostgresErasures(stores.pool, stores.audit.committed), publisher, erased, SEALER, changes or Uncached()
     )
 
 
@@ -470,24 +485,27 @@ class RecordingSender:
         return [event for batch in self.batches for event in batch]
 
 
+AUDIT_KEY = b"k" * 32
+SEALER = Sealer([AUDIT_KEY])
+
+
+def no_notes(*of: object) -> list[AuditNote]:
+    """For acts that leave nothing in the trail."""
+    return []
+
+
 @dataclass
 class RecordingAudit:
+    """Keeps the lines that were committed, and forwards none."""
+
     lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     who: list[str] = field(default_factory=list)
     """Of each line."""
 
-    async def record(
-        self, session_id: str, action: str, details: dict[str, Any], *, who: str = SYSTEM, within_s: float = TIMEOUT_S
-    ) -> None:
-        self.lines.append((session_id, action, details))
-        self.who.append(who)
-
-    def seal_erasure(self, session_id: str, details: dict[str, Any], *, who: str) -> SealedLine:
-        text = orjson.dumps(details).decode()
-        return seal(b"", session_id, 0, at=utc_now(), who=who, action="session.erased", details=text, previous=new_id())
-
-    async def write_erasure(self, session_id: str, line: SealedLine) -> None:
-        await self.record(session_id, line.action, orjson.loads(line.details), who=line.who)
+    def committed(self, lines: Sequence[FiledLine]) -> None:
+        for session_id, line in lines:
+            self.lines.append((session_id, line.action, orjson.loads(line.details)))
+            self.who.append(line.who)
 
 
 def envelopes(messages: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import is_valid_id
 from shared.sessions.approval import ApprovalView
 from shared.sessions.approvals.models import NewDecision
+from shared.sessions.audit.notes import viewed
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject
 from shared.signing import TokenExpired, TokenInvalid
 from triggers.approvals import page
@@ -32,9 +33,6 @@ bp = df.Blueprint()
 _PATH = "/api/approve/{token}"
 _MAX_FORM_BYTES = 256 * 1024
 """More than ten times MAX_EDITED_CHARS: UTF-8 takes up to 4 bytes a character, percent-encoding 3 characters a byte."""
-
-_LOOK_SECONDS = 1.0
-"""How long a view waits for its audit line; after that the page is shown anyway."""
 
 
 @endpoint(
@@ -56,13 +54,7 @@ async def approve_page(call: Call, _: None) -> Response:
     if isinstance(view, Response):
         return view
     approval = view.approval
-    await call.services.audit.record(
-        approval.session_id,
-        "approval.viewed",
-        {"approval_id": approval.id},
-        who=call.principal.user_id,
-        within_s=_LOOK_SECONDS,
-    )
+    await call.services.audit_trail.record(approval.session_id, viewed(approval.id, call.principal.user_id))
     if approval.status is not ApprovalStatus.PENDING:
         return page.decided(approval)
     return page.question(view, user_id=call.principal.user_id)

@@ -46,7 +46,8 @@ class Ready(BaseModel):
         dict[str, HealthAnswer],
         Field(
             description="`postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable`"
-            " (running turns), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery);"
+            " (running turns), `redis`, `storage` (the audit trail), `audit` (its lines"
+            " reach the storage within minutes), `blobs` (files), `signalr` (live delivery);"
             " `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance"
         ),
     ]

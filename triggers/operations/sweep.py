@@ -41,6 +41,8 @@ _NOTICE_KEPT = timedelta(hours=12)
 """Longer than a webhook is retried: `MAX_NOTIFY_TRIES`."""
 _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
+_FORWARD_SECONDS = 8.0
+"""For the audit lines that waited in the outbox. One write that hangs may come on top."""
 _SPLIT_BATCHES, _SPLIT_AT_ONCE = 10, 100
 """Messages of an older version that one run splits for the search: a million take four hours."""
 
@@ -104,6 +106,7 @@ class Run:
             self._loose_blobs,
             self._idempotency_keys,
             self._old_search_rows,
+            self._audit_outbox,  # last, since a store that hangs takes its time
         ):
             name = part.__name__.strip("_")
             with _alone("%s failed; the next run tries again", name):
@@ -263,6 +266,11 @@ class Run:
 
     async def _idempotency_keys(self) -> None:
         await self.app.session_rows.forget_idempotency_keys(before=self.now - _KEYS_KEPT)
+
+    async def _audit_outbox(self) -> None:
+        written = await self.app.audit_forwarder.drain(within_s=_FORWARD_SECONDS)
+        if written:
+            log.info("wrote %d audit lines that waited in the outbox", written)
 
     async def _old_search_rows(self) -> None:
         split = 0

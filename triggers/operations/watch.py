@@ -1,5 +1,5 @@
-"""Log lines for alerts in infra/ on conditions that no request would show: approvals about to expire, damaged audit
-trails."""
+"""Log lines for alerts in infra/ on conditions that no request would show: approvals about to expire, audit lines that
+wait for their storage, damaged audit trails."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared.composition.services import services
+from shared.sessions.audit.forwarding import LATE_LINE, AuditOutboxLate
 
 bp = df.Blueprint()
 
@@ -26,12 +27,17 @@ _VERIFYING_SECONDS = 120
 
 @bp.timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
 async def watch(timer: func.TimerRequest) -> None:
-    """Log how many approvals will time out within minutes if nobody decides; every hour, verify the audit trails."""
+    """Log how many approvals will time out within minutes if nobody decides, and that audit lines wait; every hour,
+    verify the audit trails."""
     now = datetime.now(UTC)
     try:
         expiring = await services().approval_rows.expiring(now=now, before=now + SOON)
         if expiring:
             log.warning("%s %d within %d minutes", EXPIRING_LINE, expiring, SOON.total_seconds() // 60)
+        try:
+            await services().audit_forwarder.check_age()
+        except AuditOutboxLate as exc:
+            log.error("%s %s", LATE_LINE, exc)
     finally:
         until = time.monotonic() + _VERIFYING_SECONDS
         await services().audit_verification.run(lambda: time.monotonic() < until)

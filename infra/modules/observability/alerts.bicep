@@ -57,7 +57,14 @@ var lines = [
     severity: 1
     window: 'PT15M'
     most: 0
-    query: 'AppTraces | where Message startswith "audit trail damaged:" or Message startswith "audit line lost:"'
+    query: 'AppTraces | where Message startswith "audit trail damaged:"'
+  }
+  {
+    name: 'audit-outbox'
+    severity: 2
+    window: 'PT15M'
+    most: 1
+    query: 'AppTraces | where Message startswith "audit lines wait:"'
   }
   {
     name: 'server-errors'

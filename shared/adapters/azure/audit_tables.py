@@ -22,10 +22,12 @@ TABLE = "parleyaudit"
 
 _BATCH = 100
 """Most entities of one transaction (Azure Tables)."""
+_BATCH_CHARS = 300_000
+"""Of details: a transaction holds 4 MiB, and a character takes up to 12 bytes in it (escaped twice)."""
 
 
 class TablesAuditLines:
-    """Opened on first use. If no storage is configured, there is no trail, and every line is logged as lost."""
+    """Opened on first use. If no storage is configured, lines stay in the outbox."""
 
     def __init__(self, *, connection_string: str | None, endpoint: str | None, table: str = TABLE) -> None:
         self._connection_string = connection_string
@@ -34,18 +36,36 @@ class TablesAuditLines:
         self._table: TableClient | None = None
         self._opening = asyncio.Lock()
 
-    async def append(self, session_id: str, line: SealedLine) -> None:
-        """Insert the line. It is no error if the same line exists already: the driver's own retry can find it."""
+    async def append(self, session_id: str, lines: Sequence[SealedLine]) -> list[SealedLine]:
+        """Insert the lines. It is no error that a line is there already: somebody else may have written it, and the
+        driver's own retry can find what its first try wrote. Returns those whose place another row has."""
         from azure.core.exceptions import ResourceExistsError
+        from azure.data.tables import TableTransactionError
+
+        refused: list[SealedLine] = []
+        with _errors():
+            table = self._table or await self._open()
+            for some in _transactions(lines):
+                try:
+                    if len(some) == 1:
+                        await table.create_entity(_entity(session_id, some[0]))
+                    else:
+                        await table.submit_transaction([("create", _entity(session_id, line)) for line in some])
+                except (ResourceExistsError, TableTransactionError):
+                    # Of a transaction that holds one line that is there, none is written.
+                    refused += await _append_each(table, session_id, some)
+        return refused
+
+    async def remove(self, session_id: str, lines: Sequence[SealedLine]) -> None:
+        """Delete exactly these lines: another row in the place of one stays."""
+        from azure.core.exceptions import ResourceNotFoundError
 
         with _errors():
             table = self._table or await self._open()
-            try:
-                await table.create_entity(_entity(session_id, line))
-            except ResourceExistsError:
-                there = await table.get_entity(session_id, line.row_key)
-                if there.get("hash") != line.hash:
-                    raise AuditUnavailable(f"line {line.row_key} is taken") from None
+            for line in lines:
+                with suppress(ResourceNotFoundError):
+                    if _line(await table.get_entity(session_id, line.row_key)) == line:
+                        await table.delete_entity(session_id, line.row_key)
 
     async def read(self, session_id: str) -> AsyncGenerator[SealedLine]:
         """In the order of their row keys."""
@@ -123,6 +143,34 @@ def _errors() -> Iterator[None]:
         yield
     except (AzureError, ValueError) as exc:
         raise AuditUnavailable(type(exc).__name__) from exc
+
+
+def _transactions(lines: Sequence[SealedLine]) -> Iterator[list[SealedLine]]:
+    """As many lines at once as the service takes."""
+    some: list[SealedLine] = []
+    chars = 0
+    for line in lines:
+        if some and (len(some) == _BATCH or chars + len(line.details) > _BATCH_CHARS):
+            yield some
+            some, chars = [], 0
+        some.append(line)
+        chars += len(line.details)
+    if some:
+        yield some
+
+
+async def _append_each(table: TableClient, session_id: str, lines: Sequence[SealedLine]) -> list[SealedLine]:
+    """Insert one by one what is not there; returns the lines whose place another row has."""
+    from azure.core.exceptions import ResourceExistsError
+
+    refused: list[SealedLine] = []
+    for line in lines:
+        try:
+            await table.create_entity(_entity(session_id, line))
+        except ResourceExistsError:
+            if _line(await table.get_entity(session_id, line.row_key)) != line:
+                refused.append(line)
+    return refused
 
 
 def _bounds(session_id: str) -> dict[str, str]:

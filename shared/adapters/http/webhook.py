@@ -13,9 +13,10 @@ from standardwebhooks import Webhook
 
 from shared import tracing
 from shared.errors import ErrorCode, Transient
+from shared.sessions.approvals.notices import webhook_id
 from shared.sessions.approvals.voting import public_approval
-from shared.sessions.audit.trail import AuditTrail
-from shared.sessions.models import ApprovalStatus, JsonObject
+from shared.sessions.audit.notes import notified
+from shared.sessions.models import ApprovalStatus
 from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.repository import ApprovalRepository
 from shared.signing import ApprovalLinks
@@ -27,12 +28,9 @@ _TIMEOUT = aiohttp.ClientTimeout(total=15)
 class ApprovalNotifier:
     """Sends an approval's notices to a configured receiver, as events `approval.requested`, `approval.reminder`, ..."""
 
-    def __init__(
-        self, approvals: ApprovalRepository, links: ApprovalLinks, audit: AuditTrail, *, url: str, secret: str
-    ) -> None:
+    def __init__(self, approvals: ApprovalRepository, links: ApprovalLinks, *, url: str, secret: str) -> None:
         self._approvals = approvals
         self._links = links
-        self._audit = audit
         self._url = url
         self._webhooks = [Webhook(one) for one in secret.split(",")]
 
@@ -72,13 +70,4 @@ class ApprovalNotifier:
                     raise Transient(ErrorCode.INTERNAL_ERROR, f"The webhook receiver answered {response.status}.")
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise Transient(ErrorCode.INTERNAL_ERROR, "The webhook receiver cannot be reached.") from exc
-        details: JsonObject = {"approval_id": record.id, "channel": "webhook", "kind": kind, "webhook_id": message_id}
-        await self._audit.record(record.session_id, "approval.notified", details)
-        await self._approvals.settle_notice(approval_id, kind)
-
-
-def webhook_id(approval_id: str, kind: NoticeKind, number: int) -> str:
-    """The id of a notice: the same for every retry, so that a receiver recognises repeats."""
-    if kind is NoticeKind.REQUESTED:
-        return approval_id
-    return f"{approval_id}.{kind}.{number}" if number else f"{approval_id}.{kind}"
+        await self._approvals.settle_notice(approval_id, kind, notified(record.id, kind, message_id))

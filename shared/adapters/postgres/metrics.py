@@ -1,4 +1,4 @@
-"""The two gauges, counted in PostgreSQL over partial indexes when somebody asks.
+"""The gauges, counted in PostgreSQL over partial indexes when somebody asks.
 
 Implements no port: `GET /metrics` reads it.
 """
@@ -19,5 +19,7 @@ class PostgresGauges:
     async def read(self) -> Gauges:
         """Raises Transient(DATABASE_ERROR)."""
         row = await self._pool.fetch_one(_Q["gauges"], {})
-        assert row is not None  # two counts are always one row
-        return Gauges(row["active_sessions"], row["pending_approvals"])
+        assert row is not None  # counts are always one row
+        return Gauges(
+            row["active_sessions"], row["pending_approvals"], row["audit_outbox_lines"], row["audit_outbox_age"]
+        )

@@ -18,6 +18,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.sessions.measuring.catalogue import (
     ACTIVE_SESSIONS,
+    AUDIT_OUTBOX_AGE,
+    AUDIT_OUTBOX_LINES,
     COUNTED,
     INFINITE,
     MESSAGE_COUNT,
@@ -72,8 +74,13 @@ class _Snapshot(Collector):
             for metric in COUNTED:
                 yield _family(metric, self._totals)
         if self._gauges is not None:
-            yield GaugeMetricFamily(ACTIVE_SESSIONS.name, ACTIVE_SESSIONS.help, self._gauges.active_sessions)
-            yield GaugeMetricFamily(PENDING_APPROVALS.name, PENDING_APPROVALS.help, self._gauges.pending_approvals)
+            for gauge, value in (
+                (ACTIVE_SESSIONS, self._gauges.active_sessions),
+                (PENDING_APPROVALS, self._gauges.pending_approvals),
+                (AUDIT_OUTBOX_LINES, self._gauges.audit_outbox_lines),
+                (AUDIT_OUTBOX_AGE, self._gauges.audit_outbox_age_s),
+            ):
+                yield GaugeMetricFamily(gauge.name, gauge.help, value)
         sources = GaugeMetricFamily(
             "metrics_source_up",
             "Whether a source of these metrics is available; without it, its metrics are left out.",

@@ -17,9 +17,10 @@ from typing import Any
 import orjson
 
 from shared.sessions.models import JsonObject
-from shared.sessions.records.approval_policy import ApprovalPolicy, TimeoutAction
+from shared.sessions.records.approval_policy import ApprovalPolicy, Containment, TimeoutAction
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import ContextMessage
+from shared.sessions.records.tool_calls import ToolExecution
 from shared.sessions.tools.registry import (
     READS,
     InvalidToolArguments,
@@ -115,6 +116,18 @@ def have_met(sources: Iterable[str]) -> bool:
 def supervised(policy: ApprovalPolicy) -> ApprovalPolicy:
     """The policy for a contained call: a person approves each one, so a timeout rejects and grants do not apply."""
     return policy.model_copy(update={"on_timeout": TimeoutAction.REJECT, "allow_for_session": False})
+
+
+def why_contained(call: ToolExecution) -> JsonObject:
+    """What the trail tells of why a call waits; nothing when the rule of two does not hold for it."""
+    if not call.contained or call.plan.containment is Containment.OFF:
+        return {}
+    why: JsonObject = {
+        "rule_of_two": {"untrusted": untrusted(call.sources), "private": private(call.sources, call.plan)}
+    }
+    if call.choice_bits > 0:
+        why["choice_bits"] = round(call.choice_bits, 1)
+    return why
 
 
 def reason(sources: Iterable[str], plan: TurnPlan, *, is_choice: bool = False) -> str:

@@ -57,3 +57,10 @@ def reminders_until(policy: ApprovalPolicy, requested_at: datetime, until: datet
     if policy.reminder_seconds is None:
         return 0
     return min(MAX_REMINDERS, max(0, (until - requested_at) // timedelta(seconds=policy.reminder_seconds)))
+
+
+def webhook_id(approval_id: str, kind: NoticeKind, number: int) -> str:
+    """The id of a notice: the same for every retry, so that a receiver recognises repeats."""
+    if kind is NoticeKind.REQUESTED:
+        return approval_id
+    return f"{approval_id}.{kind}.{number}" if number else f"{approval_id}.{kind}"

@@ -18,10 +18,8 @@ from datetime import datetime, timedelta
 import orjson
 
 BEING_WRITTEN = timedelta(seconds=10)
-"""A line's number is claimed before the line is written, so a line claimed less than this ago is not missing yet.
-
-Twice the time limit of writing one (`trail.TIMEOUT_S`).
-"""
+"""A line claimed less than this ago is not missing yet: it may have been claimed while the trail was read. And code
+that had no outbox claims a line's number up to five seconds before it writes the line."""
 
 MAX_PROBLEMS = 100
 """Most problems reported for one trail."""
@@ -123,6 +121,17 @@ class Reading:
         return claimed_at is not None and self.began - BEING_WRITTEN < claimed_at < self.ended + BEING_WRITTEN
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers without a line."""
+
+    numbers: range
+    before: str | None
+    """Seal of the line before them; None: not known for certain."""
+    last: str | None
+    """The seal that the last of them had, by what follows it."""
+
+
 @dataclass(slots=True)
 class ChainCheck:
     """Verifies a trail in one pass, in row order: call `look_at` with each line, then `end` with the anchor.
@@ -136,8 +145,9 @@ class ChainCheck:
     problems: list[Problem] = field(default_factory=list)
     being_written: list[int] = field(default_factory=list)
     """After `end`: the lines that are not there and too young to be missing."""
-    _gaps: list[range] = field(default_factory=list)
-    """Numbers without a line."""
+    lost: list[Gap] = field(default_factory=list)
+    """After `end`: the gaps that hold no line that may still come."""
+    _gaps: list[Gap] = field(default_factory=list)
     _last: int = 0
     _hash: str | None = FIRST_PREVIOUS
     """Seal of the previous line; None when that line is missing or not genuine."""
@@ -151,7 +161,7 @@ class ChainCheck:
             return
         genuine = is_genuine(self.keys, self.session_id, line)
         if line.number > self._last + 1:
-            self._gap(self._last + 1, line.number)
+            self._gap(self._last + 1, line.number, line.previous if genuine else None)
             self._hash = None
         if not genuine:
             self._report(line.number, "Its seal does not match its text and number: it was altered, moved or forged.")
@@ -163,22 +173,25 @@ class ChainCheck:
     def end(self, anchor: Anchor, reading: Reading) -> list[Problem]:
         """All problems, by line; those of no line first."""
         if self._last < anchor.number:
-            self._gap(self._last + 1, anchor.number + 1)
+            self._gap(self._last + 1, anchor.number + 1, anchor.hash)
         elif self._last > anchor.number:
             self._report(self._last, f"The trail has only {anchor.number} lines.", most=MAX_PROBLEMS)
         elif self._hash is not None and self._hash != anchor.hash:
             self._report(self._last, "It is not the last line that was written.", most=MAX_PROBLEMS)
         for gap in self._gaps:
-            for missing in self._missing(gap, anchor, reading):
+            written = len(self.being_written)
+            for missing in self._missing(gap.numbers, anchor, reading):
                 which = f"Line {missing[0]} is" if len(missing) == 1 else f"Lines {missing[0]} to {missing[-1]} are"
-                text = f"{which} missing: removed, or lost while the storage was unavailable."
+                text = f"{which} missing: removed, or lost by code that had no outbox."
                 self._report(missing[0], text, most=MAX_PROBLEMS)
+            if written == len(self.being_written) and gap.numbers.stop <= anchor.number + 1:
+                self.lost.append(gap)
         self.problems.sort(key=lambda problem: problem.line or 0)
         return self.problems
 
-    def _gap(self, first: int, end: int) -> None:
+    def _gap(self, first: int, end: int, last: str | None) -> None:
         if len(self._gaps) < _MAX_GAPS:
-            self._gaps.append(range(first, end))
+            self._gaps.append(Gap(range(first, end), self._hash, last))
 
     def _missing(self, gap: range, anchor: Anchor, reading: Reading) -> Iterator[range]:
         """The parts of a gap whose lines should have been there. Lines that nobody claimed are not missing."""

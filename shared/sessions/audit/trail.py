@@ -1,96 +1,73 @@
 """The audit trail: which approvals were requested, who was notified, who viewed, voted and decided, and what then ran.
 
-Invariant: a line's number is claimed in the session's row before the line is written to the trail's store. A line that
-is then lost leaves a gap, which every later report of the trail shows; nothing is lost silently. A turn never waits
-long for an audit line and never fails because of one.
+Invariant: a line is numbered, sealed and stored in PostgreSQL in the transaction of what it tells, so neither is there
+without the other. It waits in the outbox until the trail's store has it (`forwarding.py`); a report reads both. So a
+line that is in neither was removed, or was lost by a version of the code that had no outbox.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Protocol
 
 import orjson
 from pydantic import Field
 
-from shared.errors import AppError, ErrorCode, Transient, no_such_session
-from shared.ids import is_valid_id, new_id
+from shared.errors import ErrorCode, Transient, no_such_session
 from shared.principal import Principal, Role
 from shared.rights import Action
-from shared.sessions.audit.chain import Anchor, ChainCheck, Reading, SealedLine, erased_row_key, seal
+from shared.sessions.audit.chain import Anchor, ChainCheck, Reading, SealedLine
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.models import JsonObject, Value
+from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.pages import PAGE_BYTES, CutRows, Page
 from shared.sessions.records.sessions import SessionRecord
 
-log = logging.getLogger(__name__)
-
-SYSTEM = "system"
-"""The `who` of actions that no person took."""
-
-TIMEOUT_S = 5.0
-"""For writing one line, retries included: its turn waits meanwhile."""
-
-LOST_LINE = "audit line lost:"
-"""Beginning of a log line; the alert `audit-trail` in `infra/` looks for the same words."""
-
 READ_TIMEOUT_S = 30.0
-_TRIES = 50
-"""Attempts to claim a number when other writers of the session claim numbers too."""
 
-_MAX_HEADS = 4_096
-MAX_DETAILS_CHARS = 20_000
-"""A string property holds 32 Ki UTF-16 units (Azure Tables data model), and escaping may lengthen a cut text."""
+type FiledLine = tuple[str, SealedLine]
+"""(session id, line)."""
 
 
 class AuditTrail(Protocol):
-    """Records audit lines."""
+    """Records what has no transaction of its own. What has one takes its notes along (`repository.py`)."""
 
-    async def record(
-        self, session_id: str, action: str, details: JsonObject, *, who: str = SYSTEM, within_s: float = TIMEOUT_S
-    ) -> None:
-        """Append one line. Never raises: if the store is unavailable, the line is lost and an error is logged.
-
-        who: the user id of the person who did it. within_s: how long the caller can wait for it.
-        """
-        ...
-
-    def seal_erasure(self, session_id: str, details: JsonObject, *, who: str) -> SealedLine:
-        """The one line that remains of an erased session; its seal is stored with the end of the erasure."""
-        ...
-
-    async def write_erasure(self, session_id: str, line: SealedLine) -> None:
-        """Write that line. Never raises."""
+    async def record(self, session_id: str, note: AuditNote) -> None:
+        """Append a line; nothing when the session is gone. Raises Transient(DATABASE_ERROR)."""
         ...
 
 
 class AuditUnavailable(Exception):
-    """The line store cannot be reached, or another row already has the line's key."""
+    """The line store cannot be reached."""
 
 
 class AuditAnchors(Protocol):
-    """The anchors of trails, in the sessions' rows."""
+    """What the database knows of a trail."""
 
     async def anchor(self, session_id: str) -> Anchor | None:
         """None when there is no such session."""
         ...
 
-    async def advance(self, session_id: str, line: SealedLine, *, now: datetime) -> bool:
-        """Claim the line's number; False when another has it."""
+    async def waiting(self, session_id: str) -> list[SealedLine]:
+        """The lines in the outbox, in row key order."""
         ...
 
 
 class AuditLines(Protocol):
     """The store of the lines. Every method raises AuditUnavailable."""
 
-    async def append(self, session_id: str, line: SealedLine) -> None:
-        """Insert; never replaces. `read` does not return an erasure line and `erase` does not delete it."""
+    async def append(self, session_id: str, lines: Sequence[SealedLine]) -> list[SealedLine]:
+        """Insert; never replaces. It is no error that a line is there already.
+
+        Returns the lines whose place another row has. `read` does not return an erasure line.
+        """
+        ...
+
+    async def remove(self, session_id: str, lines: Sequence[SealedLine]) -> None:
+        """Delete exactly these lines."""
         ...
 
     def read(self, session_id: str) -> AsyncGenerator[SealedLine]:
@@ -101,8 +78,8 @@ class AuditLines(Protocol):
         """Delete the lines that `read` returns."""
         ...
 
-    def read_all(self, after: str, up_to: str | None) -> AsyncGenerator[tuple[str, SealedLine]]:
-        """(session id, line) of every row, erasure lines too; those of one session in row key order.
+    def read_all(self, after: str, up_to: str | None) -> AsyncGenerator[FiledLine]:
+        """Every row, erasure lines too; those of one session in row key order.
 
         after, up_to: of the session ids, by their bytes. up_to: None: to the end.
         """
@@ -140,7 +117,7 @@ class AuditPage(Value):
 
 
 class ChainedAudit:
-    """`AuditTrail` as a chain of sealed lines."""
+    """The trail of a session, from both stores."""
 
     def __init__(
         self,
@@ -151,79 +128,18 @@ class ChainedAudit:
         keys: Sequence[bytes],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """read: a session for a user, raises NotFound. keys: the first seals, all verify. clock: aware UTC."""
+        """read: a session for a user, raises NotFound. keys: all that may have sealed a line. clock: aware UTC."""
         self._anchors = anchors
         self._lines = lines
         self._read = read
         self._keys = keys
         self._clock = clock
-        # Last lines written by this process. They save a read per line; a stale one makes the claim fail and is reread.
-        self._heads: dict[str, Anchor] = {}
-
-    async def record(
-        self, session_id: str, action: str, details: JsonObject, *, who: str = SYSTEM, within_s: float = TIMEOUT_S
-    ) -> None:
-        line: SealedLine | None = None
-        text = _bounded(details)
-        try:
-            async with asyncio.timeout(within_s):
-                line = await self._claim(session_id, action, text, who)
-                if line is None:
-                    log.info("no audit line %s: session %s is gone", action, session_id)
-                    return
-                await self._lines.append(session_id, line)
-        except (AuditUnavailable, AppError, TimeoutError) as exc:
-            _log_lost(session_id, action, text, line, exc)
-
-    async def _claim(self, session_id: str, action: str, details: str, who: str) -> SealedLine | None:
-        """Claim and seal the next line; None when the session does not exist. Raises AuditUnavailable."""
-        head = self._heads.get(session_id) or await self._anchors.anchor(session_id)
-        for _ in range(_TRIES):
-            if head is None:
-                self._heads.pop(session_id, None)
-                return None
-            now = self._clock()
-            line = seal(
-                self._keys[0],
-                session_id,
-                head.number + 1,
-                at=now,
-                who=who,
-                action=action,
-                details=details,
-                previous=head.hash,
-            )
-            if await self._anchors.advance(session_id, line, now=now):
-                if len(self._heads) >= _MAX_HEADS:
-                    self._heads.pop(next(iter(self._heads)))
-                self._heads[session_id] = Anchor(line.number, line.hash)
-                return line
-            head = await self._anchors.anchor(session_id)
-        raise AuditUnavailable(f"no line number claimed after {_TRIES} tries")
-
-    def seal_erasure(self, session_id: str, details: JsonObject, *, who: str) -> SealedLine:
-        line = seal(
-            self._keys[0],
-            session_id,
-            0,
-            at=self._clock(),
-            who=who,
-            action="session.erased",
-            details=_bounded(details),
-            previous=new_id(),
-        )
-        return replace(line, row_key=erased_row_key(line))
-
-    async def write_erasure(self, session_id: str, line: SealedLine) -> None:
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._lines.append(session_id, line)
-        except (AuditUnavailable, TimeoutError) as exc:
-            _log_lost(session_id, line.action, line.details, line, exc)
 
     async def erase(self, session_id: str) -> None:
-        """Delete the trail of an erased session. Raises EventLogUnavailable while the store is unavailable."""
-        self._heads.pop(session_id, None)
+        """Delete the trail of an erased session, whose lines in the outbox went with its row.
+
+        Raises EventLogUnavailable while the store is unavailable.
+        """
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 await self._lines.erase(session_id)
@@ -242,9 +158,11 @@ class ChainedAudit:
         check = ChainCheck(self._keys, session_id)
         kept: list[SealedLine] = []
         kept_bytes = 0
+        # First of all, since a line that moves meanwhile moves into the store that is read next.
+        waiting = {session_id: await self._anchors.waiting(session_id)}
         try:
-            async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._lines.read(session_id)) as lines:
-                async for line in lines:
+            async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._stored(session_id)) as stored:
+                async for _, line in merged(waiting, stored):
                     check.look_at(line)
                     if line.number <= after or len(kept) > page.limit or isinstance(kept, CutRows):
                         continue
@@ -268,16 +186,30 @@ class ChainedAudit:
             problems=[AuditProblem(line=problem.line, message=problem.message) for problem in problems],
         )
 
+    async def _stored(self, session_id: str) -> AsyncGenerator[FiledLine]:
+        async with aclosing(self._lines.read(session_id)) as lines:
+            async for line in lines:
+                yield session_id, line
 
-def _bounded(details: JsonObject) -> str:
-    """The details as JSON that fits a table property; longer ones are cut and stored as text."""
-    text = orjson.dumps(details).decode()
-    limit = MAX_DETAILS_CHARS
-    kept = text
-    while len(kept.encode("utf-16-le")) // 2 > MAX_DETAILS_CHARS:
-        kept = orjson.dumps({"cut": text[:limit]}).decode()
-        limit //= 2
-    return kept
+
+async def merged(
+    waiting: Mapping[str, Iterable[SealedLine]], stored: AsyncGenerator[FiledLine]
+) -> AsyncGenerator[FiledLine]:
+    """The lines of the outbox and of the store: of each session in row key order, and once what is in both.
+
+    Two different lines in one place come both, the stored one first.
+    """
+    ahead = {session_id: list(reversed(list(lines))) for session_id, lines in waiting.items()}
+    async for session_id, line in stored:
+        own = ahead.get(session_id, [])
+        while own and own[-1].row_key < line.row_key:
+            yield session_id, own.pop()
+        if own and own[-1] == line:
+            own.pop()
+        yield session_id, line
+    for session_id, own in ahead.items():
+        for line in reversed(own):
+            yield session_id, line
 
 
 def _public(line: SealedLine) -> AuditLine:
@@ -298,29 +230,4 @@ def _public(line: SealedLine) -> AuditLine:
         details=details if isinstance(details, dict) else {"unreadable": line.details},
         previous_hash=line.previous,
         hash=line.hash,
-    )
-
-
-def _log_lost(session_id: str, action: str, details: str, line: SealedLine | None, exc: Exception) -> None:
-    """Log a lost line so that an operator can identify it, without user content such as comments and arguments.
-
-    line: set when its number was already claimed. The digest shows whether a text found elsewhere is the lost one.
-    """
-    number = "no number" if line is None else f"number {line.number}"
-    ids = " ".join(
-        f"{name}={value}"
-        for name, value in orjson.loads(details).items()
-        if name.endswith("_id") and isinstance(value, str) and is_valid_id(value)
-    )
-    digest = sha256(details.encode()).hexdigest()
-    log.error(
-        "%s %s of session %s, %s, %s, details %s: %s: %s",
-        LOST_LINE,
-        action,
-        session_id,
-        number,
-        ids or "no ids",
-        digest,
-        type(exc).__name__,
-        exc,
     )

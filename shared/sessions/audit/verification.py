@@ -1,8 +1,8 @@
 """The verification of all audit trails, without anybody looking: what it finds is kept, logged and shown to admins.
 
 A trail that nobody opens would hide a removal for ever, and an erased session has no page that shows its line. So the
-whole store of lines is read, id by id, beside what the database says of each id. Every run goes on where the last one
-ended.
+whole store of lines is read, id by id, beside the outbox and what the database says of each id. Every run goes on where
+the last one ended.
 
 Invariant: an id is judged from lines that were read before its anchors. So a line that is claimed or a session that is
 made or erased meanwhile is no problem.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,8 +33,10 @@ from shared.sessions.audit.chain import (
     SealedLine,
     is_genuine_erasure,
 )
-from shared.sessions.audit.trail import AuditLines, AuditProblem, AuditUnavailable
+from shared.sessions.audit.repair import may_be_repaired, restored
+from shared.sessions.audit.trail import AuditLines, AuditProblem, AuditUnavailable, merged
 from shared.sessions.models import Value
+from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.pages import Page
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ LATE = timedelta(hours=6)
 """How often a run begins. A deployment with few trails has each of them verified this often."""
 
 IDS_AT_ONCE = 200
+_REPAIRS = 20
+"""Most sessions of so many ids that a run tries to repair."""
 READ_TIMEOUT_S = 120.0
 """For the lines of so many ids."""
 
@@ -100,6 +104,10 @@ class VerifiedTrails(Protocol):
         """The next ids that must have lines, in the order of their bytes."""
         ...
 
+    async def waiting(self, after: str, up_to: str | None) -> Mapping[str, Sequence[SealedLine]]:
+        """The lines in the outbox, those of erasures too, by session id and in row key order."""
+        ...
+
     async def anchored(self, ids: Sequence[str], *, since: datetime) -> Mapping[str, Anchored]:
         """Of every given id. since: erasures that were finished before then are over."""
         ...
@@ -108,6 +116,10 @@ class VerifiedTrails(Protocol):
         self, after: str, up_to: str | None, damaged: Mapping[str, Sequence[Problem]], *, now: datetime
     ) -> list[str]:
         """Replace the findings of a part of all ids and move on; returns the ids whose problems are not known yet."""
+        ...
+
+    async def restore(self, session_id: str, lines: Sequence[SealedLine]) -> None:
+        """Put lines that the trail's end counts already into the outbox."""
         ...
 
     async def completed_at(self) -> datetime | None:
@@ -131,12 +143,16 @@ class _Read:
 
 
 class AuditVerification:
-    """Verifies every trail in turn. keys: all that may have sealed a line. clock: aware UTC."""
+    """Verifies every trail in turn. keys: all that may have sealed a line. clock: aware UTC.
+
+    retold: what the trail of a session may have told, to repair lines that older code claimed and never wrote.
+    """
 
     def __init__(
         self,
         trails: VerifiedTrails,
         lines: AuditLines,
+        retold: Callable[[str], Awaitable[Sequence[AuditNote]]],
         *,
         keys: Sequence[bytes],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -144,6 +160,7 @@ class AuditVerification:
     ) -> None:
         self._trails = trails
         self._lines = lines
+        self._retold = retold
         self._keys = keys
         self._clock = clock
         self._ids_at_once = ids_at_once
@@ -164,27 +181,53 @@ class AuditVerification:
                 # Whoever can write the table can also make it too large to read.
                 log.error("%s the trails could not be verified since %s", DAMAGED_LINE, completed.isoformat())
 
-    async def _verify_some(self, after: str) -> str | None:
+    async def _verify_some(self, after: str, *, is_repaired: bool = False) -> str | None:
         """Verify the ids after `after`; returns the last one of them, None at the end of all."""
         ids = await self._trails.ids_after(after, limit=self._ids_at_once)
         up_to = ids[-1] if len(ids) == self._ids_at_once else None
         began = self._clock()
-        read = await self._read(after, up_to)
+        # First, since a line that moves meanwhile moves into the store that is read next.
+        waiting = await self._trails.waiting(after, up_to)
+        read = await self._read(after, up_to, waiting)
         for session_id in ids:
             read.setdefault(session_id, _Read(ChainCheck(self._keys, session_id)))
         anchored = await self._trails.anchored(list(read), since=began - BEING_WRITTEN)
         reading = Reading(began, self._clock())
         found = {name: _problems(each, anchored[name], reading) for name, each in read.items()}
         damaged = {name: problems for name, problems in found.items() if problems}
+        if not is_repaired and await self._repair({name: read[name].check for name in damaged}, anchored):
+            return await self._verify_some(after, is_repaired=True)
         for name in await self._trails.note(after, up_to, damaged, now=reading.ended):
             first = damaged[name][0]
             log.error("%s session %s, %d problems, line %s: %s", DAMAGED_LINE, name, len(damaged[name]), *_shown(first))
         return up_to
 
-    async def _read(self, after: str, up_to: str | None) -> dict[str, _Read]:
+    async def _repair(self, damaged: Mapping[str, ChainCheck], anchored: Mapping[str, Anchored]) -> bool:
+        """Restore lines whose claims still tell what they were; whether there were any. A restored line is told like
+        damage: somebody may have removed it."""
+        is_repaired, left = False, _REPAIRS
+        for name, check in damaged.items():
+            trail = anchored[name].trail
+            gaps = [] if trail is None else [gap for gap in check.lost if may_be_repaired(gap, trail)]
+            if trail is None or not gaps or not left:
+                continue
+            left -= 1
+            told = await self._retold(name)
+            for gap in gaps:
+                lines = restored(self._keys, name, gap, trail, told)
+                if lines:
+                    await self._trails.restore(name, lines)
+                    is_repaired = True
+                    numbers = ", ".join(str(line.number) for line in lines)
+                    log.error("%s session %s, line %s was missing and is restored", DAMAGED_LINE, name, numbers)
+        return is_repaired
+
+    async def _read(
+        self, after: str, up_to: str | None, waiting: Mapping[str, Sequence[SealedLine]]
+    ) -> dict[str, _Read]:
         read: dict[str, _Read] = {}
-        async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._lines.read_all(after, up_to)) as lines:
-            async for session_id, line in lines:
+        async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._lines.read_all(after, up_to)) as stored:
+            async for session_id, line in merged(waiting, stored):
                 one = read.setdefault(session_id, _Read(ChainCheck(self._keys, session_id)))
                 if not line.row_key.startswith(ERASED_PREFIX):
                     one.lines += 1

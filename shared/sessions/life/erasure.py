@@ -6,17 +6,17 @@ What a deletion erases, in this order:
    record. From here on the sweep goes on with an erasure that is cut (`claim_cut`).
 2. PostgreSQL (`erase_stores`): the session's row, every row that refers to it (participants, turns, messages and their
    search index, tool calls, approvals and votes, bookmarks, branches, checkpoints, summaries, attachments,
-   subscriptions), and the idempotency keys of requests about it. The rows go before the other stores: without them no
-   event gets a number and no file is taken, so what is erased next stays erased. The cache entry that says who may read
-   the session goes with them.
+   subscriptions, audit lines in the outbox), and the idempotency keys of requests about it. The rows go before the
+   other stores: without them no event gets a number and no file is taken, so what is erased next stays erased. The
+   cache entry that says who may read the session goes with them.
 3. Redis (`erase_stores`): the events of the session's feed, and their counter.
 4. Each `ErasableStore` (`erase_stores`), in the order of the composition root: the session's statistics (Redis), the
    bytes of its attachments (Azure Blobs; bytes that the row of a fork names stay), the lines of its audit trail (Azure
    Tables).
 5. The durable task hub: the histories of the session's turns, approvals and notices. `activities/erasure.py` purges
    them; their ids are in the record since step 2.
-6. PostgreSQL (`finish`), when all of it is gone: the record is finished, and one line that stays is written to the
-   audit trail. The sweep drops the record later (`forget_finished`).
+6. PostgreSQL (`finish`), when all of it is gone: the record is finished, with one audit line that stays, in the outbox
+   first. The sweep drops the record later (`forget_finished`).
 
 What stays is that audit line, what the turns count for their users' days, and the sessions that were forked from it.
 
@@ -36,7 +36,7 @@ from typing import Protocol
 from shared.errors import Transient
 from shared.principal import Principal
 from shared.sessions.audit.chain import SealedLine
-from shared.sessions.audit.trail import SYSTEM, AuditTrail
+from shared.sessions.audit.sealing import Sealer
 from shared.sessions.cache import SessionChanges
 from shared.sessions.events import (
     Event,
@@ -48,6 +48,7 @@ from shared.sessions.events import (
 )
 from shared.sessions.life.lifecycle import check_match
 from shared.sessions.models import JsonObject, Session
+from shared.sessions.records.audit import SYSTEM
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.turns import Interruption
 
@@ -116,11 +117,8 @@ class ErasureRepository(Protocol):
         """Durable instances were told to end."""
         ...
 
-    async def finish(
-        self, session_id: str, line: SealedLine, tell: Callable[[], Awaitable[None]], *, now: datetime
-    ) -> bool:
-        """Finish, note the line's seal and, before it is committed, `tell`. False while instances are left or when it
-        is finished."""
+    async def finish(self, session_id: str, line: SealedLine, *, now: datetime) -> bool:
+        """Finish, and store the line that remains. False while instances are left or when it is finished."""
         ...
 
     async def claim_cut(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
@@ -149,7 +147,7 @@ class SessionErasure:
         rows: ErasureRepository,
         publisher: SessionEventPublisher,
         stores: Sequence[ErasableStore],
-        audit: AuditTrail,
+        sealer: Sealer,
         changes: SessionChanges,
     ) -> None:
         """stores: what beside the database and the event log must forget the session. changes: who is told that its
@@ -157,7 +155,7 @@ class SessionErasure:
         self._rows = rows
         self._publisher = publisher
         self._stores = stores
-        self._audit = audit
+        self._sealer = sealer
         self._changes = changes
 
     async def mark(
@@ -228,13 +226,8 @@ class SessionErasure:
         if erasure.by_retention:
             details["reason"] = "retention"
         who = SYSTEM if erasure.by_retention else erasure.owner_id
-        line = self._audit.seal_erasure(erasure.session_id, details, who=who)
-        return await self._rows.finish(
-            erasure.session_id,
-            line,
-            lambda: self._audit.write_erasure(erasure.session_id, line),
-            now=datetime.now(UTC),
-        )
+        line = self._sealer.erasure(erasure.session_id, details, who=who)
+        return await self._rows.finish(erasure.session_id, line, now=datetime.now(UTC))
 
     async def claim_cut(self, *, now: datetime, limit: int) -> list[str]:
         """Sessions whose erasure was cut; theirs is the sweep's to go on with."""

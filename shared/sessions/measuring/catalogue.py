@@ -69,6 +69,8 @@ LANE_WAITS = Metric(
 )
 ACTIVE_SESSIONS = Metric("active_sessions_count", Kind.GAUGE, "Sessions that are ACTIVE now.")
 PENDING_APPROVALS = Metric("pending_approvals_count", Kind.GAUGE, "Tool calls that wait for a person now.")
+AUDIT_OUTBOX_LINES = Metric("audit_outbox_lines", Kind.GAUGE, "Audit lines that the trail's storage does not have yet.")
+AUDIT_OUTBOX_AGE = Metric("audit_outbox_age_seconds", Kind.GAUGE, "For how long the oldest of these lines has waited.")
 
 COUNTED = (
     SESSION_CREATED,
@@ -92,6 +94,8 @@ class Gauges:
 
     active_sessions: int
     pending_approvals: int
+    audit_outbox_lines: int
+    audit_outbox_age_s: float
 
 
 type Totals = Mapping[str, int]

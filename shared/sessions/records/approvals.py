@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +14,7 @@ from pydantic import (
 from shared.sessions.events import EventTarget
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject, Value
 from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy
+from shared.sessions.records.audit import AuditNote
 
 
 class Vote(Value):
@@ -100,3 +102,18 @@ class VoteEffect(StrEnum):
     DECIDED = "decided"  # it completed the decision
     COUNTED = "counted"  # more votes are needed
     NOTHING = "nothing"  # a repeated vote, or the approval accepts no more votes
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """A vote's effect, and the approval after it; None: it is gone."""
+
+    effect: VoteEffect
+    record: ApprovalRecord | None
+
+
+type ApprovalNotes = Callable[[ApprovalRecord], Sequence[AuditNote]]
+"""What the trail tells of an approval that was opened."""
+
+type VoteNotes = Callable[[VoteEffect, ApprovalRecord], Sequence[AuditNote]]
+"""What it tells of a vote that had an effect, by the approval after it."""

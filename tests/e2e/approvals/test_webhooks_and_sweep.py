@@ -17,10 +17,10 @@ from shared.adapters.azure.blobs import AzureBlobStore
 from shared.adapters.postgres.attachments import PostgresAttachments
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.sessions.sessions import PostgresSessions
-from shared.adapters.postgres.turns.approvals import PostgresApprovals
 from shared.adapters.postgres.turns.turns import PostgresTurns
 from shared.ids import new_id
 from shared.sessions.agents.agent import DEFAULT_AGENT, plan_turn
+from shared.sessions.audit.forwarding import LATE_LINE
 from shared.sessions.models import (
     Concurrency,
     Decision,
@@ -37,6 +37,7 @@ from tests.contract.wire import WireContract
 from tests.e2e.support.client import Api, eventually, post_call, run_now, script, sweep
 from tests.e2e.support.processes import WEBHOOK_SECRET, AppHost, Received, Sink
 from tests.e2e.support.stack import WEBHOOK_PATH
+from tests.integration.domain import Stores, no_notes
 
 HOUR = timedelta(hours=1)
 
@@ -266,15 +267,51 @@ async def test_sweep_delivers_a_decision_whose_event_was_cut(
     session_id = await api.session()
     turn_id = await api.say(session_id, script(tool_calls=[[post_call(sink.url("/undelivered"))]], content="done"))
     approval = await api.approval(session_id)
-    rows = PostgresApprovals(pool)
+    rows = Stores.over(pool).approvals
     record = await rows.get(approval["id"], "petr")
     assert record is not None
     vote = VoteRecord(Decision.APPROVE, "petr", record.arguments_digest)
-    assert await rows.vote(approval["id"], vote, now=datetime.now(UTC)) is VoteEffect.DECIDED
+    assert (await rows.vote(approval["id"], vote, no_notes, now=datetime.now(UTC))).effect is VoteEffect.DECIDED
     aged = "UPDATE approvals SET decided_at = decided_at - interval '1 minute' WHERE id = %s"
     await _sql(parley, aged, approval["id"])
     assert (await _swept(api, parley, session_id, turn_id))["status"] == "completed"
     assert len(sink.at("/undelivered")) == 1
+
+
+async def test_an_audit_line_that_waits_is_told_in_health_and_by_an_alert_until_the_sweep_has_dealt_with_it(
+    api: Api, parley: AppHost
+) -> None:
+    """One that nobody sealed: the sweep does not write it, and the verification tells of it."""
+    await _sql(
+        parley,
+        "INSERT INTO audit_outbox (session_id, row_key, at, who, action, details, previous, hash, queued_at, due_at)"
+        " VALUES (%s, 'erased-x', '', 'eve', 'forged', '{}', 'x', 'x', now() - interval '1 h', now() + interval '1 h')",
+        f"nobody-{new_id()}",
+    )
+
+    async def audit() -> str:
+        return str((await api.get("/api/v1/health/ready")).json()["dependencies"]["audit"])
+
+    async def is_late() -> bool:
+        return await audit() == "unavailable"
+
+    await eventually(is_late, "the health of the outbox")
+    ready = await api.get("/api/v1/health/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    await run_now(parley, "watch")
+
+    async def is_told() -> bool:
+        return LATE_LINE in parley.log()
+
+    await eventually(is_told, "the line that the alert counts")
+    await _sql(parley, "UPDATE audit_outbox SET due_at = now() WHERE row_key = %s", "erased-x")
+
+    async def is_dealt_with() -> bool:
+        await sweep(parley)
+        return await audit() == "ok"
+
+    await eventually(is_dealt_with, "the sweep")
+    await _sql(parley, "DELETE FROM audit_outbox WHERE row_key = %s", "erased-x")
 
 
 @pytest.mark.parametrize("to", ["ACTIVE", "ENDED"])

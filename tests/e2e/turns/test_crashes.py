@@ -45,11 +45,23 @@ async def _assert_told_once(api: Api, session_id: str, turn_id: str) -> Transcri
     replay = Transcript.of_envelopes(await api.events(session_id), turn_id)
     assert replay.texts == stored
     assert Transcript.of_turn_stream(await api.turn_stream(session_id, turn_id)).texts == stored
+    await _assert_audited(api, session_id)
     # A process that is cut right after it closed the turn may have said so or not: it is said again, the same.
     ended = [event for event in await api.events(session_id) if event["type"] == "stream.ended"]
     assert {event["turn_id"] for event in ended} == {turn_id}
     assert all(event["data"] == ended[0]["data"] for event in ended)
     return replay
+
+
+async def _assert_audited(api: Api, session_id: str) -> None:
+    """Every line that was claimed is there, in the outbox or in the table, wherever the process was cut."""
+    audit = (await api.get(f"/api/v1/sessions/{session_id}/audit")).json()
+    assert (audit["verified"], audit["problems"], audit["being_written"]) == (True, [], [])
+    assert [line["number"] for line in audit["items"]] == list(range(1, len(audit["items"]) + 1))
+    once = [line for line in audit["items"] if line["action"] in {"approval.requested", "approval.decided"}]
+    assert len({(line["action"], line["details"]["approval_id"]) for line in once}) == len(once)
+    ended = [line["details"]["tool_call_id"] for line in audit["items"] if line["action"] == "tool_call.ended"]
+    assert len(set(ended)) == len(ended)
 
 
 @pytest.mark.parametrize("model_api", ["chat", "responses"])

@@ -37,7 +37,6 @@ from shared.signing import ApprovalLinks
 from tests.integration.domain import (
     OWNER,
     WRITER,
-    RecordingAudit,
     Stores,
     call,
     envelopes,
@@ -136,9 +135,9 @@ async def test_votes_for_other_arguments_do_not_count_together(stores: Stores) -
 async def test_a_person_may_change_their_mind_until_it_is_decided(stores: Stores) -> None:
     _, approval = await _waiting(stores, quorum=2)
 
-    assert await stores.approvals.vote(approval.id, vote_on(approval, "a"), now=utc_now()) is VoteEffect.COUNTED
-    assert await stores.approvals.vote(approval.id, vote_on(approval, "a"), now=utc_now()) is VoteEffect.NOTHING
-    assert await stores.approvals.vote(approval.id, vote_on(approval, "a", NO), now=utc_now()) is VoteEffect.DECIDED
+    assert await stores.cast(approval, vote_on(approval, "a")) is VoteEffect.COUNTED
+    assert await stores.cast(approval, vote_on(approval, "a")) is VoteEffect.NOTHING
+    assert await stores.cast(approval, vote_on(approval, "a", NO)) is VoteEffect.DECIDED
 
     assert [vote.decision for vote in (await _read(stores, approval)).votes] == [NO]
 
@@ -148,7 +147,7 @@ async def test_of_voters_at_once_exactly_one_decides(stores: Stores) -> None:
         _, approval = await _waiting(stores, quorum=3)
         votes = [vote_on(approval, f"user-{n}") for n in range(6)]
 
-        effects = await asyncio.gather(*(stores.approvals.vote(approval.id, vote, now=utc_now()) for vote in votes))
+        effects = await asyncio.gather(*(stores.cast(approval, vote) for vote in votes))
 
         assert sorted(effects) == [VoteEffect.COUNTED] * 2 + [VoteEffect.DECIDED] + [VoteEffect.NOTHING] * 3
         decided = await _read(stores, approval)
@@ -279,12 +278,12 @@ class _Fetcher:
 
 class Bench:
     def __init__(self, stores: Stores, publisher: SessionEventPublisher) -> None:
-        self.stores, self.fetcher, self.audit = stores, _Fetcher(), RecordingAudit()
+        self.stores, self.fetcher, self.audit = stores, _Fetcher(), stores.audit
         watch = CancelWatch(stores.turns.cancel_requested)
         links = ApprovalLinks("s" * 32, "http://localhost")
-        self.handler = ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=self.fetcher), watch, self.audit)
+        self.handler = ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=self.fetcher), watch)
         self.manager = ToolApprovalManager(
-            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, self.audit, print_links=False
+            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, stores.trail, print_links=False
         )
 
     async def asked(self, *, needs_approval: bool = True, **policy: Any) -> tuple[ProposedCall, str, list[bytes]]:
@@ -397,7 +396,7 @@ async def test_what_is_told_of_an_approval_belongs_to_the_request_that_began_its
     record = await bench.stores.request_approval(proposal)
     links = ApprovalLinks("s" * 32, "http://localhost")
     secret = "whsec_" + "A" * 32
-    notifier = ApprovalNotifier(bench.stores.approvals, links, bench.audit, url="http://127.0.0.1:1/", secret=secret)
+    notifier = ApprovalNotifier(bench.stores.approvals, links, url="http://127.0.0.1:1/", secret=secret)
 
     @tracing.activity("give_notice")
     async def remind() -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,20 +12,20 @@ import pytest
 from azure.data.tables import TableClient, TableServiceClient, UpdateMode
 
 from shared.adapters.azure.audit_tables import TablesAuditLines
-from shared.adapters.postgres.audit import PostgresAuditAnchors, PostgresVerifiedTrails
-from shared.adapters.postgres.sessions.erasure import PostgresErasures
+from shared.adapters.postgres.audit import PostgresVerifiedTrails
 from shared.errors import NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.audit.chain import BEING_WRITTEN, ERASED_PREFIX
-from shared.sessions.audit.trail import ChainedAudit
+from shared.sessions.audit.trail import FiledLine
 from shared.sessions.audit.verification import DAMAGED_LINE, EVERY, AuditFinding, AuditVerification
+from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.pages import Page
-from tests.integration.domain import OWNER, Stores, utc_now
+from tests.integration.approvals.auditing import AuditProcess
+from tests.integration.domain import AUDIT_KEY, OWNER, Stores, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
-KEY = b"k" * 32
 ADMIN = Principal("root", frozenset({Role.USER, Role.ADMIN}))
 
 
@@ -50,7 +50,12 @@ async def trails(stores: Stores) -> AsyncIterator[PostgresVerifiedTrails]:
     """Where nothing is left of other tests."""
     await stores.sql(b"UPDATE audit_verification SET begun_at = NULL, position = '', completed_at = NULL")
     yield PostgresVerifiedTrails(stores.pool)
-    for statement in (b"DELETE FROM audit_findings", b"DELETE FROM audit_erasures", b"DELETE FROM sessions"):
+    for statement in (
+        b"DELETE FROM audit_findings",
+        b"DELETE FROM audit_erasures",
+        b"DELETE FROM sessions",
+        b"DELETE FROM audit_outbox",
+    ):
         await stores.sql(statement)
 
 
@@ -64,18 +69,23 @@ class Clock:
         return utc_now() + self.ahead
 
 
+async def nothing(_session_id: str) -> list[AuditNote]:
+    """Of what the trail may have told."""
+    return []
+
+
 class Rig:
     def __init__(self, stores: Stores, lines: TablesAuditLines, trails: PostgresVerifiedTrails) -> None:
         self.stores = stores
         self.clock = Clock()
-        self.trail = ChainedAudit(PostgresAuditAnchors(stores.pool), lines, stores.sessions.get, keys=[KEY])
-        self.verification = AuditVerification(trails, lines, keys=[KEY], clock=self.clock, ids_at_once=3)
+        self.process = AuditProcess(stores, lines)
+        self.verification = AuditVerification(trails, lines, nothing, keys=[AUDIT_KEY], clock=self.clock, ids_at_once=3)
 
     async def written(self, count: int = 3) -> str:
         """A session with so many lines."""
         session = await self.stores.session()
         for n in range(count):
-            await self.trail.record(session.id, f"action.{n}", {}, who="ann")
+            await self.process.record(session.id, f"action.{n}", who="ann")
         return session.id
 
     async def erased(self, session_id: str | None = None) -> str:
@@ -89,12 +99,10 @@ class Rig:
             id=session_id,
             owner=OWNER,
         )
-        await self.trail.erase(session_id)
-        line = self.trail.seal_erasure(session_id, {"messages": 2}, who=OWNER)
-        rows = PostgresErasures(self.stores.pool)
-        assert await rows.finish(
-            session_id, line, lambda: self.trail.write_erasure(session_id, line), now=utc_now() - BEING_WRITTEN
-        )
+        await self.process.audit.erase(session_id)
+        line = self.process.sealer.erasure(session_id, {"messages": 2}, who=OWNER)
+        assert await self.process.erasures.finish(session_id, line, now=utc_now() - BEING_WRITTEN)
+        await self.process.forwarder.idle()
         return session_id
 
     async def verify(self, goes: int = 1_000) -> None:
@@ -208,7 +216,7 @@ async def test_lines_of_a_session_that_never_was_are_found(rig: Rig, table: Tabl
 
 async def test_an_erasure_line_of_an_older_version_is_verified_by_its_seal(rig: Rig) -> None:
     session_id = new_id()
-    await rig.trail.write_erasure(session_id, rig.trail.seal_erasure(session_id, {}, who=OWNER))
+    await rig.process.lines.append(session_id, [rig.process.sealer.erasure(session_id, {}, who=OWNER)])
 
     assert await rig.found() == {}
 
@@ -231,7 +239,7 @@ async def test_a_session_that_is_erased_while_its_lines_are_read_is_no_problem(
     rig: Rig, lines: TablesAuditLines
 ) -> None:
     session_id = await rig.written()
-    rig.verification = AuditVerification(Meanwhile(rig, session_id), lines, keys=[KEY])
+    rig.verification = AuditVerification(Meanwhile(rig, session_id), lines, nothing, keys=[AUDIT_KEY])
 
     await rig.verification.run(lambda: True)
 
@@ -271,7 +279,7 @@ async def test_storage_that_is_away_is_logged_and_costs_no_place(
 ) -> None:
     away = TablesAuditLines(connection_string=None, endpoint=None)
     session_id = await rig.written()
-    rig.verification = AuditVerification(trails, away, keys=[KEY], clock=rig.clock)
+    rig.verification = AuditVerification(trails, away, nothing, keys=[AUDIT_KEY], clock=rig.clock)
 
     with caplog.at_level(logging.WARNING):
         await rig.verify()
@@ -279,6 +287,52 @@ async def test_storage_that_is_away_is_logged_and_costs_no_place(
     assert "the audit trails cannot be verified now" in caplog.text
     assert await trails.completed_at() is None
     assert session_id in await trails.ids_after("", limit=10)
+
+
+async def test_lines_that_wait_in_the_outbox_are_not_missed_and_one_that_is_taken_out_is(
+    rig: Rig, stores: Stores, lines: TablesAuditLines, table: TableClient
+) -> None:
+    killed = AuditProcess(stores, lines, dies=True)
+    waiting = [await killed.written(2) for _ in range(4)]
+    whole = await rig.written(1)
+    await killed.record(whole, "waits")
+    erased = waiting.pop()
+    rig.process.erasures = killed.erasures
+    await rig.erased(erased)
+    assert await rig.found() == {}
+
+    await stores.sql(
+        b"DELETE FROM audit_outbox WHERE session_id = %(id)s AND row_key = %(k)s", id=waiting[1], k=_row(1)
+    )
+    await stores.sql(b"UPDATE audit_outbox SET who = 'eve' WHERE session_id = ANY (%(ids)s)", ids=[waiting[2], erased])
+
+    assert set(await rig.found()) == {waiting[1], waiting[2], erased}
+    await stores.sql(b"UPDATE audit_outbox SET due_at = now()")
+    await rig.process.forwarder.drain(within_s=10)
+    assert set(await rig.found()) == {waiting[1], waiting[2], erased}
+    assert [entity["RowKey"] for entity in table.query_entities("PartitionKey eq @id", parameters={"id": whole})] == [
+        _row(1),
+        _row(2),
+    ]
+
+
+async def test_a_line_that_moves_to_the_table_while_both_are_read_is_not_missed(
+    rig: Rig, stores: Stores, lines: TablesAuditLines, trails: PostgresVerifiedTrails
+) -> None:
+    class Moves(TablesAuditLines):
+        """Everything moves just before the table is read."""
+
+        async def read_all(self, after: str, up_to: str | None) -> AsyncGenerator[FiledLine]:
+            await stores.sql(b"UPDATE audit_outbox SET due_at = now()")
+            assert await rig.process.forwarder.drain(within_s=10) == 3
+            async for filed in lines.read_all(after, up_to):
+                yield filed
+
+    await AuditProcess(stores, lines, dies=True).written(3)
+    moving = Moves(connection_string=None, endpoint=None)
+    rig.verification = AuditVerification(trails, moving, nothing, keys=[AUDIT_KEY], clock=rig.clock)
+
+    assert await rig.found() == {}
 
 
 async def test_findings_are_for_admins_and_come_in_pages(rig: Rig, table: TableClient) -> None:

@@ -15,7 +15,7 @@ from shared.sessions.records.approval_policy import DEFAULT_POLICY, NoticeKind
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval
 from shared.sessions.records.pages import ApprovalFilter, Page
 from shared.sessions.records.steps import ProposedCall
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, call, utc_now, vote_on
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, call, no_notes, utc_now, vote_on
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +43,7 @@ async def _waiting(
 async def test_a_request_is_opened_once_and_the_turn_waits(stores: Stores) -> None:
     proposal, opened = await _waiting(stores)
 
-    again, opened_now = await stores.approvals.request(_asked(proposal, "other"))
+    again, opened_now = await stores.approvals.request(_asked(proposal, "other"), no_notes)
 
     assert opened_now is False
     assert again == opened
@@ -66,7 +66,7 @@ async def test_a_turn_that_was_cancelled_asks_nobody(stores: Stores) -> None:
     posted = await stores.proposed(proposal)
     await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
 
-    record, opened_now = await stores.approvals.request(_asked(proposal, "i"))
+    record, opened_now = await stores.approvals.request(_asked(proposal, "i"), no_notes)
 
     assert (record, opened_now) == (None, False)
 
@@ -127,7 +127,7 @@ async def test_a_timeout_and_a_decision_at_once_leave_one_outcome(stores: Stores
 
         decided, timed_out = await asyncio.gather(
             stores.decide(approval, vote_on(approval)),
-            stores.tool_calls.time_out_approval(proposal.id, now=utc_now()),
+            stores.time_out(proposal.id),
         )
 
         assert decided is not timed_out

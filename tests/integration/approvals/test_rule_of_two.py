@@ -158,17 +158,17 @@ class Rig:
 async def rig(stores: Stores, publisher: SessionEventPublisher, model_url: str) -> AsyncIterator[Rig]:
     model = ModelService(settings_for(model_url, LLM_TIMEOUT_SECONDS=5))
     watch = CancelWatch(stores.turns.cancel_requested)
-    outside, audit = Outside(), RecordingAudit()
+    outside = Outside()
     links = ApprovalLinks("s" * 32, "http://localhost")
     yield Rig(
         stores,
         SessionAgentBridge(stores.steps, AgentExecutor(model), publisher, RecordingSender(), watch),
-        ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=outside, history=History()), watch, audit),
+        ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=outside, history=History()), watch),
         ToolApprovalManager(
-            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, audit, print_links=False
+            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, stores.trail, print_links=False
         ),
         outside,
-        audit,
+        stores.audit,
     )
     await model.aclose()
 

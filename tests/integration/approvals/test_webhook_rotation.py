@@ -11,14 +11,14 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from shared.adapters.http.webhook import ApprovalNotifier
 from shared.sessions.records.approval_policy import NoticeKind
 from shared.signing import ApprovalLinks
-from tests.integration.domain import RecordingAudit, Stores, call
+from tests.integration.domain import Stores, call
 
 pytestmark = pytest.mark.integration
 
 _OLD, _NEW, _OTHER = ("whsec_" + base64.b64encode(bytes([n]) * 32).decode() for n in range(3))
 
 
-async def test_a_delivery_carries_a_signature_per_secret(stores: Stores, audit: RecordingAudit) -> None:
+async def test_a_delivery_carries_a_signature_per_secret(stores: Stores) -> None:
     proposal = call("http_request", {"method": "POST", "url": "http://example.test/"}, needs_approval=True)
     await stores.proposed(proposal)
     record = await stores.request_approval(proposal)
@@ -36,7 +36,7 @@ async def test_a_delivery_carries_a_signature_per_secret(stores: Stores, audit: 
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     links = ApprovalLinks("s" * 32, "http://localhost")
 
-    notifier = ApprovalNotifier(stores.approvals, links, audit, url=url, secret=f"{_NEW},{_OLD}")
+    notifier = ApprovalNotifier(stores.approvals, links, url=url, secret=f"{_NEW},{_OLD}")
     await notifier.notify(record.id, NoticeKind.REQUESTED, 0)
     await runner.cleanup()
     assert await stores.value(b"SELECT notices_settled FROM approvals WHERE id = %(id)s", id=record.id) == ["requested"]

@@ -316,7 +316,7 @@ async def test_file_that_is_refused_after_it_was_written_may_go_at_once(
 def erasing(
     stores: Stores, publisher: SessionEventPublisher, audit: RecordingAudit, loose: LooseBlobs
 ) -> SessionErasure:
-    return session_erasure(stores, publisher, [loose], audit=audit)
+    return session_erasure(stores, publisher, [loose])
 
 
 async def erase(erasing: SessionErasure, session_id: str) -> bool:

@@ -12,11 +12,11 @@ from shared.adapters.postgres.sessions.retention import PostgresRetention
 from shared.errors import NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.audit.trail import SYSTEM
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.life.erasure import CUT_AFTER, SessionErasure
 from shared.sessions.life.retention import RetentionPolicy, SessionRetention
 from shared.sessions.models import SessionStatus, TurnStatus
+from shared.sessions.records.audit import SYSTEM
 from tests.integration.domain import OWNER, RecordingAudit, Stores, call, envelopes, new_session, utc_now
 
 pytestmark = pytest.mark.integration

@@ -214,7 +214,7 @@ async def test_an_erasure_is_not_finished_while_a_store_is_away(
     stores: Stores, erasing: SessionErasure, publisher: SessionEventPublisher, audit: RecordingAudit
 ) -> None:
     session_id, _, _ = await _full_session(stores, publisher)
-    halting = session_erasure(stores, publisher, [_AwayStore()], audit=audit)
+    halting = session_erasure(stores, publisher, [_AwayStore()])
     await halting.mark(session_id, ANN, if_match=None)
 
     assert not await finish_erasure(halting, session_id)

@@ -30,7 +30,7 @@ from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import FetchRequest, FetchResponse, ToolServices
 from shared.sessions.turns.cancellation import CancelWatch
 from tests.integration.branches.branching import ANN, Conversation, conversation
-from tests.integration.domain import RecordingAudit, Stores, call, plan, vote_on
+from tests.integration.domain import Stores, call, plan, vote_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -73,7 +73,7 @@ async def _calls(talk: Conversation) -> list[ToolCall]:
 def _handler(stores: Stores, publisher: SessionEventPublisher) -> ToolCallHandler:
     watch = CancelWatch(stores.turns.cancel_requested)
     tools = ToolServices(http=Outside())
-    return ToolCallHandler(stores.tool_calls, publisher, tools, watch, RecordingAudit(), grace_s=0)
+    return ToolCallHandler(stores.tool_calls, publisher, tools, watch, grace_s=0)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from shared.sessions.tools.services import FetchRequest, FetchResponse
 from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.turns.keeping import Keeper
 from tests.integration.bench import Bench
-from tests.integration.domain import RecordingAudit, Stores, call, envelopes, script, utc_now, vote_on
+from tests.integration.domain import Stores, call, envelopes, script, utc_now, vote_on
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +74,6 @@ class Process:
             publisher,
             ToolServices(http=outside),
             watch,
-            RecordingAudit(),
             Keeper(stay_s=5, retry_s=0.01),
             grace_s=0.2,
             retry_s=0.01,

@@ -133,7 +133,7 @@ async def test_a_timeout_that_meets_a_cancel_waits_and_comes_too_late(stores: St
     posted = await stores.proposed(proposal)
     approval = await stores.request_approval(proposal)
     await holder.run(b"SELECT id FROM turns WHERE id = %(id)s FOR UPDATE", id=posted.turn.id)
-    (timed_out,) = await holder.blocked(stores.tool_calls.time_out_approval(proposal.id, now=utc_now()))
+    (timed_out,) = await holder.blocked(stores.time_out(proposal.id))
 
     await holder.run(b"UPDATE approvals SET status = 'cancelled' WHERE id = %(id)s", id=approval.id)
     await holder.release()
@@ -150,7 +150,7 @@ async def test_a_turn_whose_last_two_approvals_are_decided_at_once_runs_again(st
     work = await holder.blocked(
         _decide(stores, approvals[0].id),
         _decide(stores, approvals[1].id),
-        stores.tool_calls.time_out_approval(proposals[2].id, now=utc_now()),
+        stores.time_out(proposals[2].id),
     )
 
     await holder.release()
@@ -171,17 +171,18 @@ async def _save(stores: Stores, tool_call_id: str) -> bool:
 
 
 async def test_a_cancel_does_not_deadlock_with_an_approval_that_is_asked_for(stores: Stores, holder: Holder) -> None:
-    """The turn's row is locked by what is added; the row of its session, which the cancel has, must not be wanted."""
+    """Its audit line wants the session's row, which the cancel has: it waits for that before it locks the turn's."""
     proposal = call("http_request", needs_approval=True)
     posted = await stores.proposed(proposal)
     turn_id = posted.turn.id
     turns = load_queries("turns/turns")
     await holder.run(turns["lock_turn_for_user"], session_id=posted.turn.session_id, turn_id=turn_id, user_id=OWNER)
+    (asking,) = await holder.blocked(stores.request_approval(proposal))
 
-    assert await stores.request_approval(proposal)
-
-    await holder.run(turns["request_cancel"], turn_ids=[turn_id], now=utc_now())
+    await holder.run(b"SELECT id FROM turns WHERE id = %(id)s FOR UPDATE", id=turn_id)
     await holder.release()
+
+    assert await asking
 
 
 async def test_a_step_that_is_stored_waits_for_a_cancel_and_is_not_killed(stores: Stores, holder: Holder) -> None:

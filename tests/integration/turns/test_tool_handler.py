@@ -16,20 +16,20 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.approvals.models import NewDecision
-from shared.sessions.audit.trail import SYSTEM
 from shared.sessions.events import SessionEventPublisher, session_group
 from shared.sessions.live.groups import role_group
 from shared.sessions.models import (
     ApprovalMode,
     ApprovalStatus,
     Decision,
-    JsonObject,
     MessageRole,
     SessionStatus,
     ToolCallStatus,
 )
+from shared.sessions.records.audit import SYSTEM
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, decode_cursor
 from shared.sessions.records.steps import ProposedCall
+from shared.sessions.records.tool_calls import CallStart
 from shared.sessions.records.turns import PostedMessage
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.registry import MAX_ERROR_CHARS, FetchRequest, FetchResponse, ToolServices
@@ -120,19 +120,17 @@ class Bench:
 
 @pytest.fixture
 async def bench(stores: Stores, publisher: SessionEventPublisher) -> Bench:
-    fetcher, history, audit = Fetcher(), History(), RecordingAudit()
+    fetcher, history = Fetcher(), History()
     watch = CancelWatch(stores.turns.cancel_requested)
     links = ApprovalLinks("s" * 32, "http://localhost")
     return Bench(
         stores,
         fetcher,
         history,
-        audit,
-        ToolCallHandler(
-            stores.tool_calls, publisher, ToolServices(http=fetcher, history=history), watch, audit, grace_s=0
-        ),
+        stores.audit,
+        ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=fetcher, history=history), watch, grace_s=0),
         ToolApprovalManager(
-            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, audit, print_links=True
+            stores.approvals, stores.tool_calls, publisher, stores.sessions, links, stores.trail, print_links=True
         ),
     )
 
@@ -334,24 +332,24 @@ async def test_a_cancel_stops_a_tool_that_runs(bench: Bench) -> None:
     assert "cancelled while" in (await bench.told(posted))[0]["error"]
 
 
-async def test_a_cancel_while_the_audit_line_is_written_still_keeps_the_tool_from_running(
+async def test_a_cancel_just_before_the_start_keeps_the_tool_from_running_and_tells_no_start(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proposal, posted, approval_id = await bench.waiting()
     await bench.decide(approval_id, Decision.APPROVE)
-    record = bench.audit.record
+    begin = bench.stores.tool_calls.begin_tool_call
 
-    async def slow(session_id: str, action: str, details: JsonObject, **who: Any) -> None:
-        if action == "tool_call.started":
-            await bench.stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
-        await record(session_id, action, details, **who)
+    async def late(*positional: Any, **named: Any) -> CallStart:
+        await bench.stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+        return await begin(*positional, **named)
 
-    monkeypatch.setattr(bench.audit, "record", slow)
+    monkeypatch.setattr(bench.stores.tool_calls, "begin_tool_call", late)
 
     report = await bench.handle(proposal.id)
 
     assert (report.status, bench.fetcher.requests) == (ToolCallStatus.FAILED, [])
     assert "cancelled before" in (await bench.told(posted))[0]["error"]
+    assert [action for _, action, _ in bench.audit.lines[3:]] == ["tool_call.ended"]
 
 
 async def test_a_call_of_a_suspended_session_does_not_begin_and_runs_once_it_is_resumed(bench: Bench) -> None:
@@ -369,21 +367,22 @@ async def test_a_call_of_a_suspended_session_does_not_begin_and_runs_once_it_is_
     assert (again.is_repeated, len(bench.fetcher.requests)) == (True, 1)
 
 
-async def test_a_suspension_while_the_audit_line_is_written_still_keeps_the_tool_from_running(
+async def test_a_suspension_just_before_the_start_keeps_the_tool_from_running_and_tells_no_start(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proposal, posted, approval_id = await bench.waiting()
     await bench.decide(approval_id, Decision.APPROVE)
-    record = bench.audit.record
+    begin = bench.stores.tool_calls.begin_tool_call
 
-    async def slow(session_id: str, action: str, details: JsonObject, **who: Any) -> None:
+    async def late(*positional: Any, **named: Any) -> CallStart:
         await bench.stores.move(posted.turn.session_id, SessionStatus.SUSPENDED)
-        await record(session_id, action, details, **who)
+        return await begin(*positional, **named)
 
-    monkeypatch.setattr(bench.audit, "record", slow)
+    monkeypatch.setattr(bench.stores.tool_calls, "begin_tool_call", late)
 
     assert (await bench.handle(proposal.id)).is_held
     assert bench.fetcher.requests == []
+    assert len(bench.audit.lines) == 3
 
 
 async def test_a_call_found_half_done_is_not_repeated_when_that_could_do_harm(bench: Bench) -> None:

@@ -32,7 +32,7 @@ from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.turns.cancellation import CancelWatch
 from tests.integration.bench import settings_for
-from tests.integration.domain import OWNER, RecordingAudit, RecordingSender, Stores, call, script
+from tests.integration.domain import OWNER, RecordingSender, Stores, call, script
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -146,7 +146,7 @@ async def test_a_model_that_fails_is_timed_under_its_code(bridge: SessionAgentBr
 
 async def test_a_tool_call_asked_for_again_counts_once(stores: Stores, publisher: SessionEventPublisher) -> None:
     watch = CancelWatch(stores.turns.cancel_requested)
-    handler = ToolCallHandler(stores.tool_calls, publisher, ToolServices(), watch, RecordingAudit())
+    handler = ToolCallHandler(stores.tool_calls, publisher, ToolServices(), watch)
     proposal = call()
     await stores.proposed(proposal)
     await asyncio.gather(*(handler.handle_tool_call(proposal.id) for _ in range(2)))
@@ -159,7 +159,7 @@ async def test_a_call_of_no_tool_is_counted_as_other_and_timed_nowhere(
     stores: Stores, publisher: SessionEventPublisher
 ) -> None:
     watch = CancelWatch(stores.turns.cancel_requested)
-    handler = ToolCallHandler(stores.tool_calls, publisher, ToolServices(), watch, RecordingAudit())
+    handler = ToolCallHandler(stores.tool_calls, publisher, ToolServices(), watch)
     proposal = call("invented", argument_error="There is no tool named 'invented'.")
     await stores.proposed(proposal)
     await handler.handle_tool_call(proposal.id)
@@ -237,3 +237,4 @@ async def test_gauges_are_counted_over_indexes(stores: Stores) -> None:
         text = " ".join(str(row["QUERY PLAN"]) for row in await plan.fetchall())
     assert "sessions_active" in text
     assert "approvals_pending" in text
+    assert "audit_outbox_waiting" in text

@@ -39,6 +39,7 @@ THE_SEVEN = {
     "active_sessions_count",
     "pending_approvals_count",
 }
+OF_AUDIT = {"audit_outbox_lines", "audit_outbox_age_seconds"}
 OF_MODELS = {"model_tokens_total", "model_cost_usd_total"}
 
 
@@ -359,12 +360,13 @@ def test_the_text_has_the_seven_and_those_of_models_by_name(collector: MetricsCo
     for seconds in (0.02, 0.02, 0.3, 100.0):
         collector.observe(TOOL_EXECUTION_TIME, seconds, "calculate")
     collector.observe(LLM_RESPONSE_TIME, 2.0, "gpt", "completed")
-    body, content_type = render(collector.take(), Gauges(3, 1), "")
+    body, content_type = render(collector.take(), Gauges(3, 1, 2, 1.5), "")
     text = body.decode()
     assert content_type.startswith("text/plain; version=0.0.4")
     assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == {
         *THE_SEVEN,
         *OF_MODELS,
+        *OF_AUDIT,
         "lane_waits_total",
         "metrics_source_up",
     }
@@ -375,6 +377,7 @@ def test_the_text_has_the_seven_and_those_of_models_by_name(collector: MetricsCo
     assert values["tool_execution_time_seconds_sum,tool=calculate"] == pytest.approx(100.34)
     assert values["active_sessions_count"] == 3
     assert values["pending_approvals_count"] == 1
+    assert (values["audit_outbox_lines"], values["audit_outbox_age_seconds"]) == (2, 1.5)
     # Shown from zero, so that the first one is an increase.
     assert (values["session_created_total"], values["message_count_total,role=user"]) == (0, 0)
 
@@ -415,13 +418,15 @@ def test_tokens_are_shown_by_kind_and_costs_in_dollars(collector: MetricsCollect
     ],
 )
 def test_any_accept_header_is_answered_in_a_form_that_is_kept(accept: str, kind: str) -> None:
-    assert render({}, Gauges(0, 0), accept)[1] == kind
+    assert render({}, Gauges(0, 0, 0, 0), accept)[1] == kind
 
 
 def test_openmetrics_is_given_to_who_asks_for_it(collector: MetricsCollector) -> None:
     collector.message_stored(MessageRole.USER)
     collector.model_used("gpt", Usage(input_tokens=1, cost_usd=0.25))
-    body, content_type = render(collector.take(), Gauges(0, 0), "application/openmetrics-text;version=1.0.0,text/plain")
+    body, content_type = render(
+        collector.take(), Gauges(0, 0, 0, 0), "application/openmetrics-text;version=1.0.0,text/plain"
+    )
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     families = {family.name: family for family in openmetrics.text_string_to_metric_families(body.decode())}
     assert {"session_created", "message_count", "active_sessions_count"} <= families.keys()
@@ -432,10 +437,12 @@ def test_openmetrics_is_given_to_who_asks_for_it(collector: MetricsCollector) ->
 
 
 def test_what_cannot_be_read_is_left_out_and_said() -> None:
-    without_redis = parsed(render(None, Gauges(3, 1), "")[0].decode())
+    without_redis = parsed(render(None, Gauges(3, 1, 0, 0), "")[0].decode())
     assert without_redis == {
         "active_sessions_count": 3,
         "pending_approvals_count": 1,
+        "audit_outbox_lines": 0,
+        "audit_outbox_age_seconds": 0,
         "metrics_source_up,source=redis": 0,
         "metrics_source_up,source=postgres": 1,
     }

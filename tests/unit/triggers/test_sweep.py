@@ -91,6 +91,7 @@ class App:
         self.subscriptions = SimpleNamespace(ended=self._store("subscriptions", []))
         self.loose_blobs = SimpleNamespace(sweep=self._store("blobs", 0))
         self.search_backfill = SimpleNamespace(split=self._store("old_search_rows", 0))
+        self.audit_forwarder = SimpleNamespace(drain=self._store("audit_outbox", 0))
         self.session_rows = SimpleNamespace(
             unsettled_holds=self._store("holds", []), forget_idempotency_keys=self._store("keys", None)
         )

@@ -6,9 +6,11 @@ outlives the rows that it is about.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 
+from shared.adapters.postgres.audit import Forward
 from shared.adapters.postgres.pool import PostgresPool, Row
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record
@@ -18,6 +20,7 @@ from shared.errors import no_such_session
 from shared.rights import Action
 from shared.sessions.approvals.notices import reminders_until
 from shared.sessions.audit.chain import SealedLine
+from shared.sessions.audit.forwarding import LEASE_S
 from shared.sessions.life.erasure import Erasure, ErasureMark
 from shared.sessions.models import Session, SessionStatus
 from shared.sessions.records.approval_policy import ApprovalPolicy
@@ -30,8 +33,10 @@ _T = load_queries("turns/turns")
 class PostgresErasures:
     """`ErasureRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, forward: Forward) -> None:
+        """forward: is given the line that remains, once it is committed."""
         self._pool = pool
+        self._forward = forward
 
     async def mark(
         self, session_id: str, user_id: str, check: Callable[[Session], None], *, now: datetime
@@ -87,18 +92,14 @@ class PostgresErasures:
         """Durable instances were told to end."""
         await self._pool.execute(_Q["note_told_instances"], {"session_id": session_id, "now": now})
 
-    async def finish(
-        self, session_id: str, line: SealedLine, tell: Callable[[], Awaitable[None]], *, now: datetime
-    ) -> bool:
-        """Finish, note the seal of the line that remains, and `tell`, which happens once unless it is cut here. False
-        while instances are left, or for the second of two who finish."""
-        values = {"session_id": session_id, "line_id": line.previous, "hash": line.hash, "now": now}
-        async with self._pool.transaction() as connection:
-            cursor = await connection.execute(_Q["finish_erasure"], values)
-            if cursor.rowcount == 0:
-                return False
-            await tell()
-            return True
+    async def finish(self, session_id: str, line: SealedLine, *, now: datetime) -> bool:
+        """Finish, and store the line that remains and its seal. False while instances are left, or for the second of
+        two who finish."""
+        values = {"session_id": session_id, "lease_s": LEASE_S, "now": now, **asdict(line)}
+        if not await self._pool.execute(_Q["finish_erasure"], values):
+            return False
+        self._forward([(session_id, line)])
+        return True
 
     async def claim_cut(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
         """Claim erasures that nobody has worked on since `before`."""

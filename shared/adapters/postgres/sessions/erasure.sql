@@ -55,14 +55,19 @@ WHERE session_id = %(session_id)s AND finished_at IS NULL
 UPDATE session_erasures SET told_at = %(now)s WHERE session_id = %(session_id)s AND finished_at IS NULL
 
 -- name: finish_erasure
--- With the seal of the line that remains, so that its removal from the table of lines is noticed.
+-- With the line that remains, and its seal for ever, so that its removal from the table of lines is noticed.
 WITH finished AS (
     UPDATE session_erasures SET finished_at = %(now)s
     WHERE session_id = %(session_id)s AND finished_at IS NULL AND instances = '{}'
     RETURNING session_id
+), anchor AS (
+    INSERT INTO audit_erasures (id, session_id, hash, erased_at)
+    SELECT %(previous)s, session_id, %(hash)s, %(now)s FROM finished
 )
-INSERT INTO audit_erasures (id, session_id, hash, erased_at)
-SELECT %(line_id)s, session_id, %(hash)s, %(now)s FROM finished
+INSERT INTO audit_outbox (session_id, row_key, at, who, action, details, previous, hash, due_at)
+SELECT session_id, %(row_key)s, %(at)s, %(who)s, %(action)s, %(details)s, %(previous)s, %(hash)s,
+       now() + make_interval(secs => %(lease_s)s)
+FROM finished
 
 -- name: claim_cut_erasures
 UPDATE session_erasures SET attempted_at = %(now)s

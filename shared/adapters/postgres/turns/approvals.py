@@ -11,6 +11,7 @@ from datetime import datetime
 
 from psycopg import sql
 
+from shared.adapters.postgres.audit import PostgresAuditTrail
 from shared.adapters.postgres.listing import Listing, bounded_sql, rows_of_page
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
@@ -18,10 +19,21 @@ from shared.adapters.postgres.rows import event_target
 from shared.principal import Principal
 from shared.sessions.models import ApprovalStatus
 from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind
-from shared.sessions.records.approvals import ApprovalRecord, NewApproval, Vote, VoteEffect, VoteRecord
+from shared.sessions.records.approvals import (
+    ApprovalNotes,
+    ApprovalRecord,
+    NewApproval,
+    Vote,
+    Voted,
+    VoteEffect,
+    VoteNotes,
+    VoteRecord,
+)
+from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.pages import ApprovalFilter, Page
 
 _Q = load_queries("turns/approvals")
+_A = load_queries("audit")
 
 _LIST_SQL = sql.SQL(
     "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes,"
@@ -40,16 +52,20 @@ _MAY_DECIDE = (
 class PostgresApprovals:
     """`ApprovalRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, trail: PostgresAuditTrail) -> None:
         self._pool = pool
+        self._trail = trail
 
-    async def request(self, new: NewApproval) -> tuple[ApprovalRecord | None, bool]:
+    async def request(self, new: NewApproval, notes: ApprovalNotes) -> tuple[ApprovalRecord | None, bool]:
         """Open the approval of a tool call, or return the one it has; the flag says whether it was opened now.
 
         None when the call is over or its turn was cancelled.
         """
-        async with self._pool.transaction() as connection:
-            cursor = await connection.execute(
+        key = {"tool_call_id": new.tool_call_id}
+        async with self._trail.transaction() as audited:
+            connection = audited.connection
+            head = await connection.execute(_A["lock_audit_head_of_tool_call"], key)
+            request = await connection.execute(
                 _Q["request_approval"],
                 {
                     "tool_call_id": new.tool_call_id,
@@ -62,10 +78,13 @@ class PostgresApprovals:
                     "now": new.requested_at,
                 },
             )
-            opened = await cursor.fetchone()
-            cursor = await connection.execute(_Q["approval_of_tool_call"], {"tool_call_id": new.tool_call_id})
+            cursor = await connection.execute(_Q["approval_of_tool_call"], key)
+            is_opened = await request.fetchone() is not None
             row = await cursor.fetchone()
-        return (None if row is None else _approval(row)), opened is not None
+            record = None if row is None else _approval(row)
+            if record is not None and is_opened:
+                await audited.append(await head.fetchone(), notes(record))
+        return record, is_opened
 
     async def get(self, approval_id: str, user_id: str) -> ApprovalRecord | None:
         row = await self._pool.fetch_one(_Q["approval"], {"approval_id": approval_id, "user_id": user_id})
@@ -91,7 +110,7 @@ class PostgresApprovals:
             cursor = await connection.execute(query, listing.parameters)
             return rows_of_page(await cursor.fetchall(), page, _approval)
 
-    async def vote(self, approval_id: str, vote: VoteRecord, *, now: datetime) -> VoteEffect:
+    async def vote(self, approval_id: str, vote: VoteRecord, notes: VoteNotes, *, now: datetime) -> Voted:
         """Cast a vote and, when it was the one that was missing, decide."""
         parameters = {
             "approval_id": approval_id,
@@ -104,17 +123,25 @@ class PostgresApprovals:
             "grant": vote.grant,
             "now": now,
         }
-        async with self._pool.pipelined() as connection:
+        async with self._trail.transaction() as audited:
+            connection = audited.connection
             # Session before turn before approval, as everywhere; and only a statement that starts with the locks held
             # sees whether it decides the last of several.
-            if vote.for_session:
-                await connection.execute(_Q["lock_session_of_approval"], parameters)
+            head = await connection.execute(_A["lock_audit_head_of_approval"], parameters)
             await connection.execute(_Q["lock_turn_of_approval"], parameters)
             cast = await connection.execute(_Q["cast_vote"], parameters)
             decided = await connection.execute(_Q["decide_approval"], parameters)
+            approval = await connection.execute(_Q["approval"], parameters)
+            row = await approval.fetchone()
+            if row is None:
+                return Voted(VoteEffect.NOTHING, None)
+            effect = VoteEffect.NOTHING if await cast.fetchone() is None else VoteEffect.COUNTED
             if await decided.fetchone() is not None:
-                return VoteEffect.DECIDED
-            return VoteEffect.NOTHING if await cast.fetchone() is None else VoteEffect.COUNTED
+                effect = VoteEffect.DECIDED
+            record = _approval(row)
+            if effect is not VoteEffect.NOTHING:
+                await audited.append(await head.fetchone(), notes(effect, record))
+            return Voted(effect, record)
 
     async def expiring(self, *, now: datetime, before: datetime) -> int:
         """How many wait and end between the two instants."""
@@ -140,9 +167,16 @@ class PostgresApprovals:
         )
         return [(row["id"], NoticeKind(row["kind"])) for row in rows]
 
-    async def settle_notice(self, approval_id: str, kind: NoticeKind) -> None:
-        """Note that nothing more is to be done for a notice. Idempotent."""
-        await self._pool.execute(_Q["settle_notice"], {"approval_id": approval_id, "kind": kind.value})
+    async def settle_notice(self, approval_id: str, kind: NoticeKind, note: AuditNote | None = None) -> None:
+        """Note that nothing more is to be done for a notice. note: of its delivery."""
+        parameters = {"approval_id": approval_id, "kind": kind.value}
+        if note is None:
+            await self._pool.execute(_Q["settle_notice"], parameters)
+            return
+        async with self._trail.transaction() as audited:
+            head = await audited.connection.execute(_A["lock_audit_head_of_approval"], parameters)
+            await audited.connection.execute(_Q["settle_notice"], parameters)
+            await audited.append(await head.fetchone(), [note])
 
 
 def _filtered(wanted: ApprovalFilter, page: Page) -> Listing:

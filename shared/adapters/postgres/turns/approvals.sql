@@ -30,9 +30,6 @@ SELECT a.*, s.owner_id, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
        t.plan ->> 'agent_version' AS agent_version
 FROM approvals a JOIN sessions s ON s.id = a.session_id JOIN turns t ON t.id = a.turn_id WHERE a.id = %(approval_id)s
 
--- name: lock_session_of_approval
-SELECT s.id FROM sessions s JOIN approvals a ON a.session_id = s.id WHERE a.id = %(approval_id)s FOR NO KEY UPDATE OF s
-
 -- name: lock_turn_of_approval
 SELECT t.id FROM turns t JOIN approvals a ON a.turn_id = t.id WHERE a.id = %(approval_id)s FOR UPDATE OF t
 

@@ -14,7 +14,8 @@ SELECT turn.cancelled, turn.held,
        -- Also when this start was stored before and its answer was lost: then nobody has run it.
        EXISTS (SELECT FROM begun) OR EXISTS (
            SELECT FROM tool_calls WHERE id = %(tool_call_id)s AND ended_at IS NULL AND begun_by = %(start_id)s
-       ) AS begun_now
+       ) AS begun_now,
+       EXISTS (SELECT FROM begun) AS stored_now
 FROM turn
 
 -- name: tool_call_for_execution
@@ -36,7 +37,7 @@ WITH session AS (
     UPDATE sessions SET last_message_number = last_message_number + 1
     FROM tool_calls c
     WHERE c.id = %(tool_call_id)s AND c.ended_at IS NULL AND sessions.id = c.session_id
-    RETURNING last_message_number
+    RETURNING last_message_number, audit_lines, audit_hash
 ), call AS (
     UPDATE tool_calls
     SET status = %(status)s, result = %(result)s, error_code = %(error_code)s, ended_at = %(now)s,
@@ -54,7 +55,7 @@ SELECT %(message_id)s, call.session_id, call.turn_id, session.last_message_numbe
        call.ordinal + 1, 'tool', %(content)s, 'completed', call.provider_call_id, %(tokens)s, %(now)s,
        %(words)s::tsvector
 FROM call JOIN turns ON turns.id = call.turn_id, session
-RETURNING id
+RETURNING session_id AS id, (SELECT audit_lines FROM session) AS audit_lines, (SELECT audit_hash FROM session) AS audit_hash
 
 -- name: lock_turn_of_tool_call
 SELECT t.id FROM turns t JOIN tool_calls c ON c.turn_id = t.id WHERE c.id = %(tool_call_id)s FOR UPDATE OF t
@@ -77,7 +78,11 @@ WITH approval AS (
     WHERE turns.id = approval.turn_id AND turns.status = 'waiting_approval' AND NOT EXISTS (
         SELECT 1 FROM approvals o WHERE o.turn_id = turns.id AND o.status = 'pending' AND o.tool_call_id <> %(tool_call_id)s)
 )
-SELECT tool_call_id FROM approval
+SELECT status FROM approval
 
 -- name: mark_approval_delivered
 UPDATE approvals SET delivered_at = coalesce(delivered_at, %(now)s) WHERE tool_call_id = %(tool_call_id)s
+
+-- name: newest_tool_calls
+-- Ids are in the order of time.
+SELECT id FROM tool_calls WHERE session_id = %(session_id)s ORDER BY id DESC LIMIT %(limit)s
