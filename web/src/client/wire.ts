@@ -1438,7 +1438,7 @@ export interface components {
         Ready: {
             /**
              * Dependencies
-             * @description `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable` (running turns), `redis`, `storage` (the audit trail), `blobs` (files), `signalr` (live delivery); `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance
+             * @description `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable` (running turns), `redis`, `storage` (the audit trail), `audit` (its lines reach the storage within minutes), `blobs` (files), `signalr` (live delivery); `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance
              */
             dependencies: {
                 [key: string]: components["schemas"]["HealthAnswer"];
