@@ -27,7 +27,6 @@ from tests.integration.bench import Bench, settings_for
 from tests.integration.domain import (
     OWNER,
     WAIT_S,
-    RecordingAudit,
     RecordingSender,
     Stores,
     call,
@@ -302,9 +301,7 @@ async def test_tool_calls_that_hang_leave_places_to_others_and_what_waits_has_no
     fetcher, watch = Holding(), CancelWatch(stores.turns.cancel_requested)
     clock = Clock()
     lane = Lane("tool calls", LaneLimits(at_once=3, per_user=2, per_model=3, told_after_s=10), clock=clock)
-    handler = ToolCallHandler(
-        *(stores.tool_calls, publisher, ToolServices(http=fetcher), watch, RecordingAudit()), grace_s=0, lane=lane
-    )
+    handler = ToolCallHandler(stores.tool_calls, publisher, ToolServices(http=fetcher), watch, grace_s=0, lane=lane)
 
     async def proposed(user: str, name: str = "fetch_url") -> str:
         arguments = {"url": "http://example.test/"} if name == "fetch_url" else {"expression": "6 * 7"}
