@@ -4,6 +4,10 @@ Its `requirements.txt` is not the checkout's: it names every package, indirect o
 `requirements-dev.lock`. Azure's build runs `pip install -r requirements.txt` (or uv), which then installs nothing whose
 hash is not there.
 
+Its `host.json` names the durable backend as well, by `PARLEY_DURABLE_BACKEND`, as the app settings of infra/ do: the
+settings reach the host, but the service that starts the app's instances is told of host.json alone. The checkout's
+`host.json` names none, so the local host runs its own.
+
 `azd` and Core Tools read `.funcignore` with the rules of `.gitignore`. This program supports only the simple rules (a
 name or a glob, at the top with a leading `/`, otherwise anywhere; a whole path) and refuses all others, so that every
 reader interprets the file in the same way.
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fnmatch
+import json
 import os
 import re
 import shutil
@@ -28,6 +33,19 @@ ROOT = Path(_ROOT)
 FOLDER = ROOT / ".data" / "package"
 """Where `azd` takes the package from (`azure.yaml`)."""
 
+HOST = "host.json"
+BACKEND_VARIABLE = "PARLEY_DURABLE_BACKEND"
+BACKENDS: dict[str, dict[str, str]] = {
+    "scheduler": {"type": "azureManaged", "connectionStringName": "DURABLE_TASK_SCHEDULER_CONNECTION_STRING"},
+    "storage": {
+        "type": "AzureStorage",
+        "connectionStringName": "AzureWebJobsStorage",
+        "maxQueuePollingInterval": "00:00:01",
+        "workItemQueueVisibilityTimeout": "00:01:00",
+        "controlQueueVisibilityTimeout": "00:01:00",
+    },
+}
+"""`durableTask.storageProvider` by infra's parameter `durableBackend`; tests hold it to the app settings."""
 REQUIREMENTS, CONSTRAINTS, LOCK = "requirements.txt", "constraints.txt", "requirements-dev.lock"
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*"
 
@@ -43,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         # The package must contain the console, built from the current sources.
         asyncio.run(console.build())
-        files = build(folder)
+        files = build(folder, backend=os.environ.get(BACKEND_VARIABLE) or "scheduler")
     except (PackageError, console.ConsoleNotBuilt) as error:
         print(f"dev: {error}", file=sys.stderr)
         return 1
@@ -52,12 +70,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def build(target: Path, source: Path = ROOT) -> list[Path]:
-    """Empty `target` and copy the deployed files from `source`; returns their relative paths. Raises PackageError."""
+def build(target: Path, source: Path = ROOT, *, backend: str = "scheduler") -> list[Path]:
+    """Empty `target` and copy the deployed files from `source`; returns their relative paths. Raises PackageError.
+
+    backend: a key of BACKENDS.
+    """
+    if backend not in BACKENDS:
+        raise PackageError(f"{BACKEND_VARIABLE} is {backend!r}: it must be one of {', '.join(BACKENDS)}")
     rules = read_rules(source / ".funcignore")
     files = sorted(_kept(source, rules))
     try:
-        if target.exists() and any(target.iterdir()) and not (target / "host.json").exists():
+        if target.exists() and any(target.iterdir()) and not (target / HOST).exists():
             raise PackageError(f"{target} contains other files than a package: name another folder")
         shutil.rmtree(target, ignore_errors=True)
         for file in files:
@@ -65,6 +88,9 @@ def build(target: Path, source: Path = ROOT) -> list[Path]:
             shutil.copyfile(source / file, target / file)
         (target / REQUIREMENTS).write_text(hashed_requirements(source), encoding="utf-8")
         (target / CONSTRAINTS).unlink()
+        host = json.loads((source / HOST).read_text("utf-8"))
+        host["extensions"]["durableTask"]["storageProvider"] = BACKENDS[backend]
+        (target / HOST).write_text(json.dumps(host, indent=2) + "\n", encoding="utf-8")
         files.remove(Path(CONSTRAINTS))
     except OSError as error:
         raise PackageError(f"{target} cannot be written ({error.strerror}): name another folder") from error

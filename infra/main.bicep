@@ -31,7 +31,7 @@ param durableBackend string = 'scheduler'
 @allowed([1, 2, 3])
 param schedulerUnits int = 1
 
-@description('Application (client) id of the Entra app registration that callers sign in to (made by infra/hooks/register.sh). Required.')
+@description('Application (client) id of the Entra app registration that callers sign in to (made by infra/hooks/register.py). Required.')
 @minLength(36)
 @maxLength(36)
 param authClientId string
@@ -451,12 +451,14 @@ module budget 'modules/observability/budget.bicep' = if (!empty(budgetStart)) {
 
 // ----------------------------------------------------------------------------- outputs for the hooks; none is a secret
 
+output AZURE_TENANT_ID string = tenant().tenantId
 output AZURE_RESOURCE_GROUP string = group.name
 output AZURE_FUNCTION_APP string = app.outputs.name
-output AZURE_KEY_VAULT_NAME string = vault.outputs.name
+output AZURE_KEY_VAULT_ENDPOINT string = vault.outputs.uri
 output APP_IDENTITY_NAME string = identity.outputs.name
 output APP_IDENTITY_OBJECT_ID string = identity.outputs.principalId
 output POSTGRES_HOST string = postgres.outputs.host
 output POSTGRES_DATABASE string = postgres.outputs.database
 output POSTGRES_ADMIN string = principalName
+output DURABLE_BACKEND string = durableBackend
 output SERVICE_APP_URI string = 'https://${app.outputs.host}'

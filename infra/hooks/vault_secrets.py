@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The two secrets in the vault: made when there are none, rotated one key at a time. Needs `az`, signed in.
 
-    vault_secrets.py ensure                  make what is missing; what exists stays
+    vault_secrets.py ensure                  make what is missing, take back what was deleted; what exists stays
     vault_secrets.py rotate approval-link    a new key in front: it signs, the older ones still verify
     vault_secrets.py retire approval-link    only the newest key verifies from now on (docs/operations.md says when)
 
@@ -11,19 +11,17 @@ Invariant: no secret is printed, and none is an argument of a command that other
 from __future__ import annotations
 
 import base64
-import json
 import os
 import secrets
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from azure_cli import Refused, az, end, needed
+from vault import Vault, VaultError
+
 LINK, WEBHOOK = "approval-link", "approval-webhook"
 """As infra/modules/app/app.bicep names them."""
-ROLE_TRIES, ROLE_WAIT_S = 20, 15.0
 
 
 def new_link_key(now: datetime) -> str:
@@ -53,59 +51,52 @@ def retired(name: str, value: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    vault = os.environ.get("AZURE_KEY_VAULT_NAME", "")
-    if not vault:
-        sys.exit("AZURE_KEY_VAULT_NAME is not set: run this as an azd hook, or after `azd env get-values`")
     now = datetime.now(UTC)
-    if arguments == ["ensure"]:
-        is_new = False
-        for name, make in MAKERS.items():
-            if _read(vault, name) is None:
-                _write(vault, name, make(now))
-                print(f"secrets: made {name}")
-                is_new = True
-        if is_new:
-            _refresh()
-        return 0
-    if len(arguments) == 2 and arguments[0] in {"rotate", "retire"} and arguments[1] in MAKERS:
-        verb, name = arguments
-        value = _read(vault, name)
-        if value is None:
-            sys.exit(f"{name} is not in the vault: run ensure first")
-        _write(vault, name, rotated(name, value, now) if verb == "rotate" else retired(name, value))
-        print(f"secrets: {verb} {name} done")
-        _refresh()
-        return 0
-    sys.exit((__doc__ or "").partition("\n\n")[2].partition("\n\nInvariant")[0])
+    match arguments:
+        case ["ensure"]:
+            pass
+        case ["rotate" | "retire", name] if name in MAKERS:
+            pass
+        case _:
+            sys.exit((__doc__ or "").partition("\n\n")[2].partition("\n\nInvariant")[0])
+    endpoint, subscription = needed("AZURE_KEY_VAULT_ENDPOINT", "AZURE_SUBSCRIPTION_ID")
+    try:
+        asked = ("--subscription", subscription, "--resource", "https://vault.azure.net")
+        vault = Vault(endpoint, az("account", "get-access-token", *asked)["accessToken"])
+        if arguments == ["ensure"]:
+            _ensure(vault, now)
+        else:
+            _change(vault, *arguments, now)
+        _refresh(subscription)
+    except (Refused, VaultError) as error:
+        end(str(error))
+    return 0
 
 
-def _read(vault: str, name: str) -> str | None:
-    done = _az("keyvault", "secret", "show", "--vault-name", vault, "--name", name)
-    for _ in range(ROLE_TRIES):
-        if done.returncode == 0 or "Forbidden" not in done.stderr:
-            break
-        # The role that the deployment has just given takes minutes to arrive.
-        time.sleep(ROLE_WAIT_S)
-        done = _az("keyvault", "secret", "show", "--vault-name", vault, "--name", name)
-    if done.returncode != 0:
-        if "SecretNotFound" in done.stderr:
-            return None
-        sys.exit(f"the vault cannot be read: {done.stderr.strip().splitlines()[-1]}")
-    return str(json.loads(done.stdout)["value"])
+def _ensure(vault: Vault, now: datetime) -> None:
+    for name, make in MAKERS.items():
+        if vault.read(name) is not None:
+            continue
+        if vault.write(name, make(now)):
+            print(f"secrets: made {name}")
+        else:
+            # What links and audit lines were signed with comes back, instead of a new key that verifies none of them.
+            vault.recover(name)
+            print(f"secrets: recovered {name}, which had been deleted")
 
 
-def _write(vault: str, name: str, value: str) -> None:
-    with tempfile.NamedTemporaryFile("w", encoding="ascii") as file:  # for its owner alone
-        file.write(value)
-        file.flush()
-        done = _az("keyvault", "secret", "set", "--vault-name", vault, "--name", name, "--file", file.name)
-    if done.returncode != 0:
-        sys.exit(f"{name} cannot be written: {done.stderr.strip().splitlines()[-1]}")
+def _change(vault: Vault, verb: str, name: str, now: datetime) -> None:
+    value = vault.read(name)
+    if value is None:
+        end(f"{name} is not in the vault: run ensure first")
+    vault.write(name, rotated(name, value, now) if verb == "rotate" else retired(name, value))
+    print(f"secrets: {verb} {name} done")
 
 
-def _refresh() -> None:
+def _refresh(subscription: str) -> None:
     """Have App Service look up the app's references to the vault again. It would do so within a day: until then a new
-    app finds its secrets unresolved, and a rotated key does not arrive.
+    app finds its secrets unresolved, and a rotated key does not arrive. After `ensure` as well when nothing was new:
+    the time before may have ended between the secrets and this.
 
     https://learn.microsoft.com/azure/app-service/app-service-key-vault-references
     """
@@ -113,16 +104,10 @@ def _refresh() -> None:
     if not group or not app:
         print("secrets: AZURE_RESOURCE_GROUP and AZURE_FUNCTION_APP are not set: the app reads them within a day")
         return
-    site = f"/subscriptions/{{subscriptionId}}/resourceGroups/{group}/providers/Microsoft.Web/sites/{app}"
+    site = f"/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Web/sites/{app}"
     url = f"{site}/config/configreferences/appsettings/refresh?api-version=2024-11-01"
-    done = _az("rest", "--method", "post", "--url", url)
-    if done.returncode != 0:
-        sys.exit(f"the app's references to the vault cannot be refreshed: {done.stderr.strip().splitlines()[-1]}")
+    az("rest", "--method", "post", "--url", url)
     print("secrets: the app's references are refreshed")
-
-
-def _az(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["az", *arguments, "--output", "json"], capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":

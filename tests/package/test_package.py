@@ -8,6 +8,7 @@ imported.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from devtools.package import FOLDER, PackageError, build, is_ignored, read_rules
+from devhost.durable.settings import read_settings
+from devhost.settings.host_json import load_host_json
+from devtools import console
+from devtools.package import BACKENDS, FOLDER, PackageError, build, is_ignored, main, read_rules
 from devtools.setup.install import uv_environment
 from tests.e2e.support.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
 from tests.e2e.support.stack import own_stores
@@ -112,6 +116,57 @@ def test_azd_deploys_what_is_built_here_and_not_the_checkout() -> None:
     assert "\n    dist: .data/package\n" in service
     assert re.search(r"(?s)\n    hooks:\n.*\n      prepackage:\n.*run: python3 \./dev package\n", service)
     assert FOLDER == ROOT / ".data" / "package"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_package_names_the_backend_that_the_settings_of_the_app_name(tmp_path: Path, backend: str) -> None:
+    """The host takes the settings, and what scales it reads host.json alone: the two must say the same."""
+    build(tmp_path / "app", backend=backend)
+    first, prefix = backend == "scheduler", "AzureFunctionsJobHost__extensions__durableTask__"
+    app = (ROOT / "infra/modules/app/app.bicep").read_text("utf-8")
+    settings = {}
+    for name, value in re.findall(rf"(?m)^    ({prefix}\w+): (.+)$", app):
+        if choice := re.fullmatch(r"durableBackend == 'scheduler' \? '(\w+)' : '(\w+)'", value):
+            settings[name] = choice[1 if first else 2]
+        elif literal := re.fullmatch(r"'(\S+)'", value):
+            settings[name] = literal[1]
+        else:
+            assert (name, value) == (f"{prefix}hubName", "schedulerHub")
+            settings[name] = "parley"  # of main.bicep's variable and the Scheduler's hub
+    assert {name.rpartition("__")[2] for name in settings} == {"hubName", *BACKENDS["storage"]}
+    package, host = load_host_json(tmp_path / "app", {}), load_host_json(ROOT, settings)
+
+    told, wanted = (each["extensions"]["durableTask"]["storageProvider"] for each in (package, host))
+    assert told == {name: wanted[name] for name in told}
+    assert set(wanted) - set(told) <= {name for name in wanted if name.endswith(("Interval", "Timeout"))}
+    for each in (package, host):
+        del each["extensions"]["durableTask"]["storageProvider"]
+    assert package == host
+    assert read_settings(load_host_json(tmp_path / "app", {}), {}).splits_long_timers is not first
+
+
+def test_the_checkout_names_no_backend() -> None:
+    """The local host runs its own, and a test can choose."""
+    assert "storageProvider" not in json.loads((ROOT / "host.json").read_text("utf-8"))["extensions"]["durableTask"]
+
+
+@pytest.mark.parametrize(("given", "code"), [("storage", 0), ("", 0), ("redis", 1)])
+def test_the_command_takes_the_backend_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, code: int
+) -> None:
+    async def built() -> None:
+        """The console's own tests build it."""
+
+    monkeypatch.setattr(console, "build", built)
+    monkeypatch.setenv("PARLEY_DURABLE_BACKEND", given)
+
+    assert main([str(tmp_path / "app")]) == code
+    if code:
+        assert "PARLEY_DURABLE_BACKEND is 'redis': it must be one of scheduler, storage" in capsys.readouterr().err
+        assert not (tmp_path / "app").exists()
+        return
+    told = json.loads((tmp_path / "app/host.json").read_text("utf-8"))["extensions"]["durableTask"]["storageProvider"]
+    assert told == BACKENDS[given or "scheduler"]
 
 
 def test_a_package_without_a_hash_is_not_built(tmp_path: Path) -> None:

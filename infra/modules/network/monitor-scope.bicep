@@ -4,7 +4,7 @@ param tags object
 param logsId string
 param insightsId string
 
-resource monitorScope 'Microsoft.Insights/privateLinkScopes@2021-07-01-preview' = {
+resource monitorScope 'Microsoft.Insights/privateLinkScopes@2021-09-01' = {
   name: name
   location: 'global'
   tags: tags
@@ -14,13 +14,13 @@ resource monitorScope 'Microsoft.Insights/privateLinkScopes@2021-07-01-preview' 
   }
 }
 
-resource logs 'Microsoft.Insights/privateLinkScopes/scopedResources@2021-07-01-preview' = {
+resource logs 'Microsoft.Insights/privateLinkScopes/scopedResources@2021-09-01' = {
   parent: monitorScope
   name: 'logs'
   properties: { linkedResourceId: logsId }
 }
 
-resource insights 'Microsoft.Insights/privateLinkScopes/scopedResources@2021-07-01-preview' = {
+resource insights 'Microsoft.Insights/privateLinkScopes/scopedResources@2021-09-01' = {
   parent: monitorScope
   name: 'insights'
   properties: { linkedResourceId: insightsId }

@@ -1,0 +1,25 @@
+"""The alerts look for the lines that the app logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from activities.restarting import RESTARTED_LINE
+from activities.turns import FAILED_LINE
+from shared.sessions.audit.forwarding import LATE_LINE
+from shared.sessions.audit.verification import DAMAGED_LINE
+from triggers.operations.sweep import NOT_TAKEN_LINE
+from triggers.operations.watch import EXPIRING_LINE
+
+RULES = (Path(__file__).parents[2] / "infra/modules/observability/alerts.bicep").read_text("utf-8")
+
+
+def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
+    for line in (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, NOT_TAKEN_LINE, DAMAGED_LINE, LATE_LINE):
+        assert f'startswith "{line}"' in RULES
+
+
+def test_the_alerts_count_each_request_once() -> None:
+    """The host tells of a request, and so does the app's own span."""
+    assert RULES.count("AppRequests | ") == 2
+    assert RULES.count('AppRequests | where isempty(tostring(Properties["parley.correlation_id"])) and') == 2
