@@ -20,8 +20,15 @@ from azure_cli import Refused, az, end, needed
 
 NAME_LENGTH = 40
 """Of `environmentName` in infra/main.bicep; azd allows 64."""
-REQUIRED = ("PARLEY_AUTH_CLIENT_ID", "PARLEY_PRINCIPAL_NAME", "PARLEY_ALERT_EMAIL")
-"""Without a default in infra/main.parameters.json. azd would ask, and keep the answers where no hook finds them."""
+REQUIRED = (
+    "AZURE_SUBSCRIPTION_ID",
+    "AZURE_LOCATION",
+    "PARLEY_AUTH_CLIENT_ID",
+    "PARLEY_PRINCIPAL_NAME",
+    "PARLEY_ALERT_EMAIL",
+)
+"""Without a default in infra/main.parameters.json. azd would ask for them, `azd provision` only after this hook, and
+keep the last three where no hook finds them."""
 STORAGE_SKUS = {"dev": "Standard_LRS", "prod": "Standard_ZRS"}
 """Of the two sizes. Azure turns neither into the other (https://github.com/Azure/bicep/issues/10734)."""
 OF_THE_NETWORK = (
@@ -30,6 +37,8 @@ OF_THE_NETWORK = (
     "microsoft.network/privateendpoints",
     "microsoft.network/virtualnetworks",
 )
+OF_THE_SCHEDULER = ("pe-scheduler-", "privatelink.durabletask.io")
+"""Names of its private endpoint and zone (infra/modules/network/private-endpoints.bicep)."""
 RETIRES_SOON_DAYS = 90
 
 
@@ -50,9 +59,8 @@ def _refusals(before: str, given: Mapping[str, str]) -> Iterator[str]:
         yield from _package(given)
         return
     yield from _values(given)
-    name, subscription, region = needed("AZURE_ENV_NAME", "AZURE_SUBSCRIPTION_ID", "AZURE_LOCATION")
-    group = f"rg-parley-{name}"
-    where = ("--subscription", subscription)
+    group, region = f"rg-parley-{given['AZURE_ENV_NAME']}", given["AZURE_LOCATION"]
+    where = ("--subscription", given["AZURE_SUBSCRIPTION_ID"])
     yield from _kept(group, where)
     if az("group", "exists", "--name", group, *where):
         yield from _existing(az("resource", "list", "--resource-group", group, *where), given)
@@ -69,7 +77,7 @@ def _package(given: Mapping[str, str]) -> Iterator[str]:
 
 
 def _values(given: Mapping[str, str]) -> Iterator[str]:
-    name = given.get("AZURE_ENV_NAME", "")
+    (name,) = needed("AZURE_ENV_NAME")
     if len(name) > NAME_LENGTH or name.endswith("."):
         why = "ends in a dot" if name.endswith(".") else f"has {len(name)} characters, {NAME_LENGTH} are allowed"
         yield f"the environment's name {why}, and it becomes the resource group's: `azd env new` another one"
@@ -100,7 +108,7 @@ def _kept(group: str, where: tuple[str, ...]) -> Iterator[str]:
             which = f"--name {account['name']} --resource-group {group} --location {account['location']}"
             yield (
                 f"the model account {account['name']} of this environment was deleted and not purged: "
-                f"`az cognitiveservices account purge {which}`, or `recover` instead of `purge`"
+                f"`az cognitiveservices account purge {which}`; it holds nothing that a new one lacks"
             )
 
 
@@ -119,7 +127,12 @@ def _existing(resources: list[dict[str, Any]], given: Mapping[str, str]) -> Iter
     private = (given.get("PARLEY_PRIVATE") or str(size == "prod")).lower() == "true"
     storage = given.get("PARLEY_DURABLE_BACKEND") == "storage"
     left = [each for kind, each in kinds if kind in OF_THE_NETWORK and not private]
-    left += [each for kind, each in kinds if kind == "microsoft.durabletask/schedulers" and storage]
+    left += [
+        each
+        for kind, each in kinds
+        if storage and (kind == "microsoft.durabletask/schedulers" or each["name"].startswith(OF_THE_SCHEDULER))
+        if each not in left
+    ]
     for each in left:
         print(
             f"preflight: {each['name']} is not part of this deployment and is billed until you delete it, "

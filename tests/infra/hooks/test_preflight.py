@@ -63,6 +63,7 @@ def test_the_first_and_the_second_deployment_pass(cloud: Cloud) -> None:
         ),
         ({"PARLEY_BUDGET_START": "2027-01-15"}, "not the first day of a month"),
         ({"AZURE_LOCATION": ""}, "not set: AZURE_LOCATION"),
+        ({"AZURE_ENV_NAME": ""}, "not set: AZURE_ENV_NAME"),
     ],
 )
 def test_values_are_looked_at_without_asking_azure(cloud: Cloud, given: dict[str, str], told: str) -> None:
@@ -77,7 +78,7 @@ def test_the_longest_name_and_the_first_of_a_month_pass(cloud: Cloud) -> None:
 
 
 def test_it_asks_for_what_has_no_default(cloud: Cloud) -> None:
-    needed = set(re.findall(r"\$\{(PARLEY_\w+)\}", (ROOT / "infra/main.parameters.json").read_text("utf-8")))
+    needed = set(re.findall(r"\$\{((?:PARLEY|AZURE_L)\w+)\}", (ROOT / "infra/main.parameters.json").read_text("utf-8")))
     told = refused(cloud, **dict.fromkeys(needed, ""))
     assert {name for name in needed if name in told} == needed
 
@@ -132,13 +133,15 @@ def test_what_a_switch_leaves_behind_is_listed_and_not_refused(cloud: Cloud) -> 
     scheduler = cloud.resource("Microsoft.DurableTask/schedulers", "dts-parley-x")
     network = cloud.resource("Microsoft.Network/virtualNetworks", "vnet-parley-x")
     cloud.resource("Microsoft.Network/privateDnsZones", "privatelink.vaultcore.azure.net")
+    endpoint = cloud.resource("Microsoft.Network/privateEndpoints", "pe-scheduler-x")
 
     assert passes(cloud, PARLEY_PRIVATE="true") == ""
     told = passes(cloud, PARLEY_PRIVATE="true", PARLEY_DURABLE_BACKEND="storage").splitlines()
-    assert len(told) == 1
-    assert f"az resource delete --ids {scheduler['id']}" in told[0]
-    told = passes(cloud).splitlines()
     assert len(told) == 2
+    assert f"az resource delete --ids {scheduler['id']}" in told[0]
+    assert f"az resource delete --ids {endpoint['id']}" in told[1]
+    told = passes(cloud).splitlines()
+    assert len(told) == 3
     assert f"az resource delete --ids {network['id']}" in told[0]
 
 
