@@ -19,6 +19,7 @@ from typing import Any
 VERSION = "7.4"
 TRIES = 20
 WAIT_S = float(os.environ.get("HOOK_WAIT_SECONDS") or 15)
+"""Five minutes in all: as long as a role may take to arrive. Tests do not wait."""
 _TIMEOUT_S = 30
 _NOT_YET = ("ForbiddenByRbac", "ObjectIsBeingDeleted", "ObjectIsBeingRecovered")
 

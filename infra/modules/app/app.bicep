@@ -112,7 +112,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED: 'true'
     // No additional metric row per batch of spans with the resource's attributes: each span has them.
     APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED: 'true'
-    // ---- the durable backend: host.json names none, so only these decide
+    // ---- the durable backend: these decide. The package's host.json says the same (devtools/package.py), for what scales the app
     AzureFunctionsJobHost__extensions__durableTask__hubName: schedulerHub
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__type: durableBackend == 'scheduler' ? 'azureManaged' : 'AzureStorage'
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__connectionStringName: durableBackend == 'scheduler' ? 'DURABLE_TASK_SCHEDULER_CONNECTION_STRING' : 'AzureWebJobsStorage'

@@ -77,6 +77,17 @@ def test_the_longest_name_and_the_first_of_a_month_pass(cloud: Cloud) -> None:
     assert "@maxLength(40)\nparam environmentName" in main
 
 
+def test_it_looks_for_the_names_that_the_templates_give(cloud: Cloud) -> None:
+    passes(cloud)
+    assert "group exists --name rg-parley-test" in " ".join(cloud.asked)
+    assert "name: 'rg-parley-${environmentName}'" in (ROOT / "infra/main.bicep").read_text("utf-8")
+    endpoints = (ROOT / "infra/modules/network/private-endpoints.bicep").read_text("utf-8")
+    assert (
+        "name: 'scheduler', target: schedulerId, part: 'scheduler', zones: ['privatelink.durabletask.io']" in endpoints
+    )
+    assert "name: 'pe-${entry.name}-${token}'" in endpoints
+
+
 def test_it_asks_for_what_has_no_default(cloud: Cloud) -> None:
     needed = set(re.findall(r"\$\{((?:PARLEY|AZURE_L)\w+)\}", (ROOT / "infra/main.parameters.json").read_text("utf-8")))
     told = refused(cloud, **dict.fromkeys(needed, ""))
