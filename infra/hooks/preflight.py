@@ -126,18 +126,13 @@ def _existing(resources: list[dict[str, Any]], given: Mapping[str, str]) -> Iter
     # A deployment removes nothing that is no longer in its templates.
     private = (given.get("PARLEY_PRIVATE") or str(size == "prod")).lower() == "true"
     storage = given.get("PARLEY_DURABLE_BACKEND") == "storage"
-    left = [each for kind, each in kinds if kind in OF_THE_NETWORK and not private]
-    left += [
-        each
-        for kind, each in kinds
-        if storage and (kind == "microsoft.durabletask/schedulers" or each["name"].startswith(OF_THE_SCHEDULER))
-        if each not in left
-    ]
-    for each in left:
-        print(
-            f"preflight: {each['name']} is not part of this deployment and is billed until you delete it, "
-            f"which has to wait for what still uses it: az resource delete --ids {each['id']}"
-        )
+    for kind, each in kinds:
+        of_the_scheduler = kind == "microsoft.durabletask/schedulers" or each["name"].startswith(OF_THE_SCHEDULER)
+        if (kind in OF_THE_NETWORK and not private) or (of_the_scheduler and storage):
+            print(
+                f"preflight: {each['name']} is no part of this deployment; it stays, and is billed if it has a price, "
+                f"until you delete it, once nothing uses it: az resource delete --ids {each['id']}"
+            )
 
 
 def _model(offered: list[dict[str, Any]], region: str, given: Mapping[str, str]) -> Iterator[str]:

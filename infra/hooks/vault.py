@@ -41,11 +41,14 @@ class Vault:
         answer = self._ask("GET", f"secrets/{name}", accepted="SecretNotFound")
         return None if answer is None else str(answer["value"])
 
-    def write(self, name: str, value: str) -> bool:
-        """Store a new version; False when a deleted secret still holds the name. Raises VaultError."""
-        return (
-            self._ask("PUT", f"secrets/{name}", {"value": value}, accepted="ObjectIsDeletedButRecoverable") is not None
-        )
+    def write(self, name: str, value: str) -> None:
+        """Store a new version. Raises VaultError."""
+        self._ask("PUT", f"secrets/{name}", {"value": value})
+
+    def create(self, name: str, value: str) -> bool:
+        """The same; False when a deleted secret still holds the name. Raises VaultError."""
+        held = "ObjectIsDeletedButRecoverable"
+        return self._ask("PUT", f"secrets/{name}", {"value": value}, accepted=held) is not None
 
     def recover(self, name: str) -> None:
         """Take back a deleted secret, all its versions, and wait until it is there. Raises VaultError."""

@@ -77,7 +77,7 @@ def _ensure(vault: Vault, now: datetime) -> None:
     for name, make in MAKERS.items():
         if vault.read(name) is not None:
             continue
-        if vault.write(name, make(now)):
+        if vault.create(name, make(now)):
             print(f"secrets: made {name}")
         else:
             # What links and audit lines were signed with comes back, instead of a new key that verifies none of them.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 ADMINISTRATORS = "azure_pg_admin"
 
@@ -38,7 +38,7 @@ def flexible_server(admin_url: str) -> Iterator[Server]:
     people = (f"me_{name}@example.com", f"pipeline_{name}")
     made = Server(urlunsplit(admin._replace(path=f"/{name}")), name, people, password)
     with psycopg.connect(urlunsplit(admin), autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ADMINISTRATORS]).fetchone():
+        with contextlib.suppress(errors.DuplicateObject, errors.UniqueViolation):  # another worker's tests have it, too
             connection.execute(f"CREATE ROLE {ADMINISTRATORS} CREATEROLE CREATEDB")
         for person in people:
             connection.execute(
@@ -47,19 +47,29 @@ def flexible_server(admin_url: str) -> Iterator[Server]:
                 )
             )
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-        # Azure's own makes a role of an identity; here a plain role, with the administrators' password.
+        # Azure's function makes a role of an identity; here a plain role, with the administrators' password. It is in a
+        # schema that only these administrators look into.
+        schema = sql.Identifier(name)
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
         connection.execute(
-            "CREATE OR REPLACE FUNCTION pgaadauth_create_principal_with_oid(text, text, text, boolean, boolean)"
-            " RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
-            " ASSERT session_user LIKE '%%t\\_%%' AND $3 = 'service' AND NOT $4 AND NOT $5;"
-            " EXECUTE format('CREATE ROLE %%I LOGIN PASSWORD %%L', $1, $2); RETURN $1; END $$".replace("%%", "%")
+            sql.SQL(
+                "CREATE FUNCTION {}.pgaadauth_create_principal_with_oid(text, text, text, boolean, boolean)"
+                " RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
+                " ASSERT $3 = 'service' AND NOT $4 AND NOT $5;"
+                " EXECUTE format('CREATE ROLE %I LOGIN PASSWORD %L', $1, $2); RETURN $1; END $$"
+            ).format(schema)
         )
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, sql.Identifier(ADMINISTRATORS)))
+        for person in people:
+            looks = sql.SQL("ALTER ROLE {} IN DATABASE postgres SET search_path = {}")
+            connection.execute(looks.format(sql.Identifier(person), schema))
     with psycopg.connect(made.url, autocommit=True) as connection:
         connection.execute(f"ALTER SCHEMA public OWNER TO {ADMINISTRATORS}")
     try:
         yield made
     finally:
         with psycopg.connect(urlunsplit(admin), autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(schema))
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
             for role in (*people, f"id-{name}"):
                 connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))

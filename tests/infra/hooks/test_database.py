@@ -67,13 +67,16 @@ def test_what_a_person_made_a_pipeline_changes(cloud: Cloud, database: Server) -
 
 
 def test_a_run_that_ended_after_the_migrations_is_finished_by_the_next(cloud: Cloud, database: Server) -> None:
+    function = f"{database.database}.pgaadauth_create_principal_with_oid"
     with psycopg.connect(database.url.rpartition("/")[0] + "/postgres", autocommit=True) as connection:
-        connection.execute("ALTER FUNCTION pgaadauth_create_principal_with_oid RENAME TO not_there")
+        connection.execute(f"ALTER FUNCTION {function} RENAME TO not_there")
     told = cloud.run(HOOK)
     assert told.returncode == 1
     assert f"the role id-{database.database} could not be given its rights: function" in told.stderr
     with psycopg.connect(database.url.rpartition("/")[0] + "/postgres", autocommit=True) as connection:
-        connection.execute("ALTER FUNCTION not_there RENAME TO pgaadauth_create_principal_with_oid")
+        connection.execute(
+            f"ALTER FUNCTION {database.database}.not_there RENAME TO pgaadauth_create_principal_with_oid"
+        )
     assert "database is up to date" in ran(cloud)
 
 

@@ -154,6 +154,12 @@ def test_a_recovery_that_does_not_end_is_named(cloud: Cloud, vault: VaultServer)
     assert "approval-link was recovered and is not there yet" in refusal(cloud.run(HOOK, "ensure"))
 
 
+def test_one_that_is_deleted_while_it_is_rotated_is_named(cloud: Cloud, vault: VaultServer) -> None:
+    vault.secrets["approval-link"], vault.deleted["approval-link"] = ["k1:old"], []
+    told = refusal(cloud.run(HOOK, "rotate", "approval-link"))
+    assert "ObjectIsDeletedButRecoverable: Secret approval-link is currently in a deleted" in told
+
+
 def test_what_is_not_there_is_not_rotated(cloud: Cloud, vault: VaultServer) -> None:
     assert "approval-link is not in the vault: run ensure first" in refusal(cloud.run(HOOK, "rotate", "approval-link"))
     assert vault.secrets == {}
