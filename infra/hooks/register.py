@@ -41,10 +41,9 @@ AUDIENCE = "api://AzureADTokenExchange"
 
 def main(arguments: list[str]) -> int:
     known = os.environ.get("PARLEY_AUTH_CLIENT_ID", "")
-    name = arguments[0] if arguments else f"parley-{needed('AZURE_ENV_NAME')[0]}"
     client = known
     try:
-        client = client or _made(name)
+        client = client or _made(arguments[0] if arguments else f"parley-{needed('AZURE_ENV_NAME')[0]}")
         _complete(client)
     except Refused as error:
         again = (

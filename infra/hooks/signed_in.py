@@ -14,7 +14,6 @@ import json
 import os
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 
 from azure_cli import Refused, az, end, needed
@@ -44,7 +43,7 @@ def _sign_in() -> None:
             who = ("--service-principal", "--username", client, "--tenant", tenant)
             az("login", *who, "--federated-token", f"@{file.name}")
         az("account", "set", "--subscription", subscription)
-    except (urllib.error.URLError, Refused) as error:
+    except (OSError, ValueError, KeyError, Refused) as error:
         end(f"GitHub's identity could not sign in: {error}")
 
 

@@ -44,6 +44,13 @@ def test_without_a_sign_in_nothing_runs(cloud: Cloud, github: dict[str, str], gi
     assert (done.stdout, cloud.state["signed_in"]) == ("", "")
 
 
+def test_a_token_service_that_is_away_or_says_something_else_is_named(cloud: Cloud, github: dict[str, str]) -> None:
+    url = github["ACTIONS_ID_TOKEN_REQUEST_URL"]
+    for asked in (url.replace("http://127.0.0.1", "http://127.0.0.2"), url.replace("job=1", "nothing=1")):
+        done = cloud.run(HOOK, "echo", "done", **{**github, "ACTIONS_ID_TOKEN_REQUEST_URL": asked})
+        assert "signed_in.py: GitHub's identity could not sign in: " in refusal(done)
+
+
 @pytest.mark.usefixtures("whole_module")
 def test_every_line_of_the_hook_ran(trace: Path) -> None:
     assert lines_that_never_ran(trace, HOOK) == []
