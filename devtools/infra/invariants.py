@@ -107,7 +107,7 @@ NAMES: Mapping[str, tuple[int, int, str]] = {
     "Microsoft.Storage/storageAccounts": (3, 24, r"[a-z0-9]+"),
     "Microsoft.Web/serverfarms": (1, 60, r"[A-Za-z0-9-]+"),
     "Microsoft.Web/sites": (2, 60, _WORDS),
-    "microsoft.insights/privateLinkScopes": (1, 255, r"[\w().-]*[\w()-]"),
+    "Microsoft.Insights/privateLinkScopes": (1, 255, r"[\w().-]*[\w()-]"),
 }
 """Shortest, longest, and form of the names that a deployment makes up. Source: Learn, "Naming rules and restrictions
 for Azure resources"; the Scheduler's and the scope's from their API descriptions."""
@@ -217,7 +217,7 @@ def _endpoints(resources: list[Resource], *, private: bool) -> Iterator[str]:
         for path, value in _walk(resource.get("properties", {}))
         if path.endswith(("privateLinkServiceId", "linkedResourceId"))
     }
-    doors = DOORS | TELEMETRY | {"microsoft.insights/privateLinkScopes"}
+    doors = DOORS | TELEMETRY | {"Microsoft.Insights/privateLinkScopes"}
     for resource in resources if private else ():
         if resource["type"] in doors and resource["id"].lower() not in reached:
             yield f"{resource['type']} {resource['name']}: no private endpoint leads to it"

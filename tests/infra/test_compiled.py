@@ -108,7 +108,7 @@ def test_a_public_app_opens_nothing_else(deployments: dict[Choice, list[Resource
         ("main.bicep", "param budgetStart string = ''", "param budgetStart string = utcNow('yyyy-MM-01')", "utcNow"),
         ("modules/data/redis.bicep", "minimumTlsVersion:", "minimumTlsVersions:", "BCP089"),
         ("modules/data/redis.bicep", "port: 10000", "port: '10000'", "BCP036"),
-        ("modules/data/vault.bicep", "output name string = vault.name", "output name int = vault.name", "BCP033"),
+        ("modules/data/vault.bicep", "output id string = vault.id", "output id int = vault.id", "BCP033"),
         (
             "modules/data/storage.bicep",
             "= account.id",

@@ -103,7 +103,7 @@ NOT_LOGGED = {
     "Microsoft.Web/serverfarms": "no category",
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "the activity log",
     "Microsoft.Web/sites/config": "the activity log",
-    "microsoft.insights/privateLinkScopes": "the activity log",
+    "Microsoft.Insights/privateLinkScopes": "the activity log",
 }
 
 

@@ -69,7 +69,7 @@ def test_a_closed_door_without_a_private_endpoint_is_seen() -> None:
     ways_in = ("/privateEndpoints", "/scopedResources")
     found = faults([one for one in deployed(PROD) if not one["type"].endswith(ways_in)], private=True)
 
-    assert {line.split()[0] for line in found} == DOORS | TELEMETRY | {"microsoft.insights/privateLinkScopes"}
+    assert {line.split()[0] for line in found} == DOORS | TELEMETRY | {"Microsoft.Insights/privateLinkScopes"}
     assert all("no private endpoint" in line for line in found)
 
 

@@ -25,6 +25,7 @@ from devtools.package import BACKENDS, FOLDER, PackageError, build, is_ignored, 
 from devtools.setup.install import uv_environment
 from tests.e2e.support.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
 from tests.e2e.support.stack import own_stores
+from tests.support.deployed import DEV, PROD, app_settings
 
 ROOT = Path(__file__).parents[2]
 _SAID = "a platypus numbered 7431"
@@ -123,16 +124,8 @@ def test_the_package_names_the_backend_that_the_settings_of_the_app_name(tmp_pat
     """The host takes the settings, and what scales it reads host.json alone: the two must say the same."""
     build(tmp_path / "app", backend=backend)
     first, prefix = backend == "scheduler", "AzureFunctionsJobHost__extensions__durableTask__"
-    app = (ROOT / "infra/modules/app/app.bicep").read_text("utf-8")
-    settings = {}
-    for name, value in re.findall(rf"(?m)^    ({prefix}\w+): (.+)$", app):
-        if choice := re.fullmatch(r"durableBackend == 'scheduler' \? '(\w+)' : '(\w+)'", value):
-            settings[name] = choice[1 if first else 2]
-        elif literal := re.fullmatch(r"'(\S+)'", value):
-            settings[name] = literal[1]
-        else:
-            assert (name, value) == (f"{prefix}hubName", "schedulerHub")
-            settings[name] = "parley"  # of main.bicep's variable and the Scheduler's hub
+    deployed = app_settings(PROD if first else DEV)
+    settings = {name: value for name, value in deployed.items() if name.startswith(prefix)}
     assert {name.rpartition("__")[2] for name in settings} == {"hubName", *BACKENDS["storage"]}
     package, host = load_host_json(tmp_path / "app", {}), load_host_json(ROOT, settings)
 
