@@ -1,4 +1,7 @@
-"""Health: liveness, and readiness with each dependency by name."""
+"""Health: liveness, and readiness with each dependency by name.
+
+Invariant: strangers learn whether a turn would work, and nothing else: what is away may be what limits or watches them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from activities import durable_client
 from shared.errors import NotAuthenticated
-from shared.health import Check, HealthAnswer, HealthStatus
+from shared.health import Check, Health, HealthAnswer, HealthStatus
 from shared.principal import Role
 from triggers.http.endpoints import Call, Operation, caller_of, endpoint, ok
 
@@ -37,7 +40,8 @@ class ModelReady(BaseModel):
 class Ready(BaseModel):
     """Whether a turn would work, and the state of each dependency.
 
-    Turns need `postgres`, `model` and `durable`. Without one of the others, turns work but some other feature does not.
+    Turns need `postgres`, `model` and `durable`. Without one of the others, turns work but some other feature does not:
+    that is `degraded`, which callers who are not signed in read as `ok`.
     """
 
     status: HealthStatus
@@ -45,7 +49,8 @@ class Ready(BaseModel):
     dependencies: Annotated[
         dict[str, HealthAnswer],
         Field(
-            description="`postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable`"
+            description="For callers who are signed in, else empty; more than `ok` and `unavailable` for admins alone."
+            " `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable`"
             " (running turns), `redis`, `storage` (the audit trail), `audit` (its lines"
             " reach the storage within minutes), `blobs` (files), `signalr` (live delivery);"
             " `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance"
@@ -73,28 +78,37 @@ async def health_live(call: Call, _: None) -> Response:
         200,
         returns=Ready,
         public=True,
-        also={503: "Not ready: `dependencies` says why"},
+        also={503: "Not ready: `dependencies` says why to callers who are signed in"},
     ),
     durable=True,
 )
 async def health_ready(call: Call, _: None) -> Response:
-    """200 when a turn would work. Checked within seconds; the answer is a second old at most."""
+    """200 when a turn would work, for everybody. Checked within seconds; the answer is a second old at most."""
     durable = Check("durable", lambda: durable_client.ping(call.durable), needed=True)
     health = await call.services.health.look(durable)
     ready = health.status is not HealthStatus.UNAVAILABLE
-    answers = dict(health.answers)
-    found = Ready(status=health.status, model=await _model(call, answers), dependencies=answers)
-    return ok(found, 200 if ready else 503, _FRESH)
+    return ok(await _told(call, health), 200 if ready else 503, _FRESH)
 
 
-async def _model(call: Call, answers: Mapping[str, HealthAnswer]) -> ModelReady | None:
-    """The details of the model's probe; None for callers without the role admin."""
+async def _told(call: Call, health: Health) -> Ready:
+    """What the caller may know of it."""
     try:
         caller = caller_of(call.request, call.services.settings)
     except NotAuthenticated:
-        return None
-    if Role.ADMIN not in caller.roles:
-        return None
+        works = health.status is not HealthStatus.UNAVAILABLE
+        return Ready(status=HealthStatus.OK if works else health.status, model=None, dependencies={})
+    if Role.ADMIN in caller.roles:
+        model = await _model(call, health.answers)
+        return Ready(status=health.status, model=model, dependencies=dict(health.answers))
+    coarse = {
+        name: answer if answer is HealthAnswer.OK else HealthAnswer.UNAVAILABLE
+        for name, answer in health.answers.items()
+    }
+    return Ready(status=health.status, model=None, dependencies=coarse)
+
+
+async def _model(call: Call, answers: Mapping[str, HealthAnswer]) -> ModelReady:
+    """The details of the model's probe."""
     if answers["model"] is HealthAnswer.NO_ANSWER:
         text = f"{call.services.settings.model_name} has not answered yet"
         return ModelReady(answers=False, may_pass=True, text=text)

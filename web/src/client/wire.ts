@@ -1433,7 +1433,8 @@ export interface components {
          * Ready
          * @description Whether a turn would work, and the state of each dependency.
          *
-         *     Turns need `postgres`, `model` and `durable`. Without one of the others, turns work but some other feature does not.
+         *     Turns need `postgres`, `model` and `durable`. Without one of the others, turns work but some other feature does not:
+         *     that is `degraded`, which callers who are not signed in read as `ok`.
          */
         Ready: {
             /**
