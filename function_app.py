@@ -5,7 +5,7 @@ import azure.functions as func
 
 from activities import approvals as approval_activities
 from activities import model, tools, turns
-from orchestrators import approval, notification, turn
+from orchestrators import approval, keeper, notification, turn
 from shared.composition.services import services
 from triggers.approvals import approvals
 from triggers.approvals import links as approve_links
@@ -72,6 +72,7 @@ for blueprint in (
     turn.bp,
     approval.bp,
     notification.bp,
+    keeper.bp,
     model.bp,
     approval_activities.bp,
     tools.bp,

@@ -8,13 +8,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from urllib.parse import parse_qs, urlsplit
 
 import azure.durable_functions as df
 
-from shared.durable.messages import NotifyApproversInput
-from shared.durable.names import CANCEL_EVENT, NOTIFICATION, TURN, approval_event, notification_instance
+from shared.durable.messages import KeeperInput, NotifyApproversInput
+from shared.durable.names import (
+    CANCEL_EVENT,
+    KEEPER,
+    KEEPER_INSTANCE,
+    NOTIFICATION,
+    TURN,
+    approval_event,
+    notification_instance,
+)
 from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.turns import Interruption
 
@@ -30,6 +39,8 @@ _NO_INSTANCE = "health-probe"
 """A prefix that no instance id has."""
 
 _STARTS = 3
+_CUT_AFTER = timedelta(minutes=1)
+"""A start whose message was written arrives sooner, unless the backend is away."""
 _EXISTS = "already exists"
 """In the extension's refusal (409) to start an instance that exists: whoever was faster has started it."""
 _LOOKS = 10
@@ -80,6 +91,32 @@ async def ping(client: df.DurableOrchestrationClient) -> None:
     Lists instances instead of reading one status: there the SDK reports an error of the backend as a failed instance.
     """
     await client.get_status_by(instance_id_prefix=_NO_INSTANCE)
+
+
+async def find_hub(client: df.DurableOrchestrationClient, *, otherwise: str) -> str | None:
+    """The identity of the client's task hub. None while nobody knows it yet: then its keeper was just started.
+
+    otherwise: what a hub without one is called from then on. Of two who start its keeper at once one wins, so the
+    identity counts only once it runs.
+    """
+    status = await client.get_status(KEEPER_INSTANCE, show_input=True)
+    found = _found(status)
+    if found in {Found.LIVE, Found.HELD}:
+        if status.runtime_status is not df.OrchestrationRuntimeStatus.Pending:
+            return KeeperInput.load(status.input_).hub
+        if datetime.now(UTC) - status.created_time.astimezone(UTC) < _CUT_AFTER:
+            return None
+        await end(client, KEEPER_INSTANCE, "its start was cut")
+    elif found is Found.ENDED and status.input_:
+        otherwise = KeeperInput.load(status.input_).hub  # ended by hand: it is the same hub still
+    await _start(client, KEEPER, KEEPER_INSTANCE, KeeperInput(hub=otherwise).dump())
+    return None
+
+
+def hub_name(client: df.DurableOrchestrationClient) -> str:
+    """The configured name of the client's hub, which other hubs may have as well."""
+    links = client.create_http_management_payload(KEEPER_INSTANCE)
+    return str(parse_qs(urlsplit(links["statusQueryGetUri"]).query).get("taskHub", [""])[0])
 
 
 class Found(StrEnum):
@@ -231,7 +268,8 @@ async def bring_on_notification(client: df.DurableOrchestrationClient, approval_
 
 
 async def raise_decision(client: df.DurableOrchestrationClient, instance_id: str, approval_id: str) -> bool:
-    """Tell a waiting approval that it is decided. False when nothing waits any more or the backend is down."""
+    """Tell a waiting approval that it is decided. False when nothing waits any more, it waits in another hub, or the
+    backend is down."""
     return await _raise(client, instance_id, approval_event(approval_id))
 
 

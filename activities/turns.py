@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 import azure.durable_functions as df
 import azure.functions as func
 
+from activities import hub
 from activities.binding import deliver, sends_events
 from activities.durable_client import start_turn
 from shared import tracing
@@ -30,6 +32,7 @@ FAILED_LINE = "turn failed:"
 async def finish_turn(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
     """Close the turn once and start the next; after a crash in between, the sweep starts it."""
     request = FinishTurnInput.load(payload)
+    await hub.know(services(), client, now=datetime.now(UTC))
     error = TurnError(code=request.code, detail=request.detail) if request.code else None
     finished, messages = await services().sessions.finish_turn(
         request.turn_id, status=TurnStatus(request.status), error=error

@@ -24,7 +24,7 @@ _IN_PROCESS = {
     "package": "devtools.package",
 }
 """Commands by the module whose `main(arguments)` runs them; other commands replace this process."""
-_PROGRAMS = {"host": "devhost", "migrate": _MIGRATE, "bench": _BENCH}
+_PROGRAMS = {"host": "devhost", "migrate": _MIGRATE, "hubs": "shared.adapters.sql.hubs", "bench": _BENCH}
 
 
 def main(arguments: Sequence[str]) -> int:

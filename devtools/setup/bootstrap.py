@@ -24,13 +24,14 @@ HELP = """usage: ./dev COMMAND [arguments]
   host DIR [--port N] [--data DIR]            run any other Functions app on the local host, without the servers
   check                                       lint, format and types, as CI does
   migrate                                     apply the SQL migrations to POSTGRES_URL
+  hubs [adopt HUB [BY]]                       the task hubs of POSTGRES_URL; what to do when one is gone
   lock                                        resolve the requirements anew and write the lock files
   infra [--update]                            compile, lint, evaluate (Bicep) and scan (checkov) the deployment
   package [DIR]                               build the folder that is deployed
 
 The first run makes .venv (needs Python 3.13 or newer and the package registry)."""
 
-COMMANDS = ("up", "test", "bench", "host", "check", "migrate", "lock", "infra", "package")
+COMMANDS = ("up", "test", "bench", "host", "check", "migrate", "hubs", "lock", "infra", "package")
 
 
 def main(arguments: list[str]) -> int:

@@ -250,7 +250,7 @@ class Services(Stores):
         from shared.adapters.postgres.sessions.erasure import PostgresErasures
 
         return SessionErasure(
-            PostgresErasures(self.pool, self.audit_forwarder.committed),
+            PostgresErasures(self.pool, self.audit_forwarder.committed, self.task_hub),
             self.publisher,
             [self.statistics, self.loose_blobs, self.audit],
             self.audit_sealer,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.adapters.azure.audit_tables import TablesAuditLines
 from shared.composition.connections import Connections
+from shared.durable.hub import TaskHub
 from shared.sessions.audit.forwarding import AuditForwarder
 from shared.sessions.audit.sealing import Sealer
 from shared.signing import SigningKeys, derive_key
@@ -14,6 +15,7 @@ from shared.signing import SigningKeys, derive_key
 if TYPE_CHECKING:
     from shared.adapters.postgres.attachments import PostgresAttachments
     from shared.adapters.postgres.audit import PostgresAuditTrail
+    from shared.adapters.postgres.hubs import PostgresHubs
     from shared.adapters.postgres.metrics import PostgresGauges
     from shared.adapters.postgres.sessions.sessions import PostgresSessions
     from shared.adapters.postgres.turns.approvals import PostgresApprovals
@@ -27,16 +29,26 @@ class Stores(Connections):
     """The stores that several services share; a store of a single service is made beside that service."""
 
     @cached_property
+    def task_hub(self) -> TaskHub:
+        return TaskHub()
+
+    @cached_property
+    def hubs(self) -> PostgresHubs:
+        from shared.adapters.postgres.hubs import PostgresHubs
+
+        return PostgresHubs(self.pool)
+
+    @cached_property
     def session_rows(self) -> PostgresSessions:
         from shared.adapters.postgres.sessions.sessions import PostgresSessions
 
-        return PostgresSessions(self.pool)
+        return PostgresSessions(self.pool, self.task_hub)
 
     @cached_property
     def turn_rows(self) -> PostgresTurns:
         from shared.adapters.postgres.turns.turns import PostgresTurns
 
-        return PostgresTurns(self.pool)
+        return PostgresTurns(self.pool, self.task_hub)
 
     @cached_property
     def step_rows(self) -> PostgresSteps:
@@ -54,7 +66,7 @@ class Stores(Connections):
     def approval_rows(self) -> PostgresApprovals:
         from shared.adapters.postgres.turns.approvals import PostgresApprovals
 
-        return PostgresApprovals(self.pool, self.audit_trail)
+        return PostgresApprovals(self.pool, self.audit_trail, self.task_hub)
 
     @cached_property
     def attachment_rows(self) -> PostgresAttachments:

@@ -129,6 +129,13 @@ class FinishTurnInput(ActivityInput):
     detail: str = ""
 
 
+class KeeperInput(DurableMessage):
+    """Input of the keeper."""
+
+    hub: str
+    """The identity of the task hub that it is in."""
+
+
 class ApprovalInput(DurableMessage):
     """Input of the approval orchestration."""
 

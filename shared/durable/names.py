@@ -11,6 +11,7 @@ from shared.sessions.records.approval_policy import NoticeKind
 
 TURN: Final = "turn"  # orchestrators/turn.py; instance id = turn id
 APPROVAL: Final = "approval"  # orchestrators/approval.py; instance id = approval_instance(...)
+KEEPER: Final = "keeper"  # orchestrators/keeper.py; its one instance is KEEPER_INSTANCE
 NOTIFICATION: Final = "notification"  # orchestrators/notification.py; instance id = notification_instance(...)
 
 CALL_MODEL: Final = "call_model"  # activities/model.py
@@ -19,6 +20,11 @@ NOTIFY_APPROVERS: Final = "notify_approvers"  # activities/approvals.py
 GIVE_NOTICE: Final = "give_notice"  # activities/approvals.py
 EXECUTE_TOOL: Final = "execute_tool"  # activities/tools.py
 FINISH_TURN: Final = "finish_turn"  # activities/turns.py
+
+KEEPER_INSTANCE: Final = "task-hub"
+"""Keeps the identity of the task hub that it is in."""
+KEEPER_EVENT: Final = "never"
+"""What it waits for."""
 
 CANCEL_EVENT: Final = "cancel"
 """Raised on a turn whose cancel is stored. The stored cancel decides; the event only ends a wait early."""

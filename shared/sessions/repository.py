@@ -183,7 +183,7 @@ class TurnRepository(Protocol):
         ...
 
     async def to_look_at(self, *, running_before: datetime, waiting_before: datetime, limit: int) -> list[OpenTurn]:
-        """Open turns dispatched or looked at before then; those that wait for people apart."""
+        """Open turns dispatched or looked at before then; those that wait for people apart. Not of other hubs."""
         ...
 
     async def look_again(self, turn_id: str) -> OpenTurn | None:
@@ -192,6 +192,10 @@ class TurnRepository(Protocol):
 
     async def may_be_queued(self, since: datetime, *, now: datetime) -> bool:
         """Whether what became ready at `since` may still wait for a place in the task hub."""
+        ...
+
+    async def own(self, turn_id: str) -> None:
+        """A turn that names no hub is this process's."""
         ...
 
     async def calls_for_approval(self, turn_id: str) -> list[str]: ...

@@ -28,6 +28,7 @@ from shared.adapters.postgres.turns.approvals import PostgresApprovals
 from shared.adapters.postgres.turns.steps import PostgresSteps
 from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
 from shared.adapters.postgres.turns.turns import PostgresTurns
+from shared.durable.hub import TaskHub
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.agents.agent import KnownModels
@@ -149,16 +150,16 @@ class Stores:
     """What these stores committed to trails."""
 
     @classmethod
-    def over(cls, pool: PostgresPool) -> Stores:
+    def over(cls, pool: PostgresPool, hub: TaskHub | None = None) -> Stores:
         audit = RecordingAudit()
         trail = PostgresAuditTrail(pool, SEALER, audit.committed)
         return cls(
             pool,
-            PostgresSessions(pool),
-            PostgresTurns(pool),
+            PostgresSessions(pool, hub),
+            PostgresTurns(pool, hub),
             PostgresSteps(pool),
             PostgresToolCalls(pool, trail),
-            PostgresApprovals(pool, trail),
+            PostgresApprovals(pool, trail, hub),
             trail,
             audit,
         )

@@ -121,7 +121,7 @@ def test_every_durable_name_is_a_function_of_the_app_and_is_used() -> None:
     functions_of_names = {
         value
         for name, value in vars(names).items()
-        if name.isupper() and isinstance(value, str) and not name.endswith("_EVENT")
+        if name.isupper() and isinstance(value, str) and not name.endswith(("_EVENT", "_INSTANCE"))
     }
     assert functions_of_names == durable_names("activityTrigger") | durable_names("orchestrationTrigger")
 
@@ -140,6 +140,7 @@ NUMBERS = (0, 1, MAX_REMINDERS)
     "instance_id",
     [
         AN_ID,  # a turn
+        names.KEEPER_INSTANCE,
         names.approval_instance(AN_ID, AN_ID),
         *(names.notification_instance(AN_ID, kind, number) for kind in NoticeKind for number in NUMBERS),
     ],

@@ -120,8 +120,9 @@ async def decide_approval(call: Call, body: NewDecision) -> Response:
     """
     decided = await call.services.approvals.decide(_approval_id(call), body, call.principal)
     call.events = decided.messages
-    if decided.must_be_delivered:
-        await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
+    if decided.must_be_delivered and await durable_client.raise_decision(
+        call.durable, decided.instance_id, decided.approval.id
+    ):
         await tell_decision(call.durable, decided.approval.id)
     return ok(decided.approval)
 

@@ -112,8 +112,8 @@ async def approve_decision(call: Call, _: None) -> Response:
     call.events = decided.messages
     if not decided.must_be_delivered:
         return page.voted(decided.approval)
-    await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id)
-    await tell_decision(call.durable, decided.approval.id)
+    if await durable_client.raise_decision(call.durable, decided.instance_id, decided.approval.id):
+        await tell_decision(call.durable, decided.approval.id)
     return page.decided(decided.approval, just_now=decided.new)
 
 

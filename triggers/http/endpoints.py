@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ import orjson
 from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from activities import hub
 from activities.binding import answer_with, sends_events
 from shared import tracing
 from shared.composition.services import Services, services
@@ -286,6 +287,8 @@ async def _answer(
             admission.check()
         _check_lengths(req, operation)
         body = await _body(req, operation)
+        if client is not None:
+            await hub.know(everything, client, now=datetime.now(UTC))
         call = Call(req, correlation_id, everything, principal, client)
         if operation.is_page:
             await _take_room(reader)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities import durable_client, erasure, restarting, suspending
+from activities import durable_client, erasure, hub, restarting, suspending
 from activities.binding import change_group, send, sends_events
 from activities.durable_client import Found, Noticed
 from activities.turns import FAILED_LINE
@@ -39,6 +39,8 @@ NOT_TAKEN_LINE = "webhook not taken:"
 """Beginning of the log line that the alert in infra/modules/observability/alerts.bicep counts."""
 _NOTICE_KEPT = timedelta(hours=12)
 """Longer than a webhook is retried: `MAX_NOTIFY_TRIES`."""
+_NEW_HUB_SECONDS = 5
+"""How long a run waits for a new task hub to know who it is."""
 _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
 _FORWARD_SECONDS = 8.0
@@ -94,26 +96,37 @@ class Run:
 
     async def everything(self) -> None:
         """Run all parts, one after the other."""
-        for part in (
+        of_hub = (
             self._idle_queues,
             self._open_turns,
             self._holds,
             self._decisions,
             self._notices,
+            self._erasures,
+        )
+        of_database = (
             self._expired,
             self._subscriptions,
-            self._erasures,
             self._loose_blobs,
             self._idempotency_keys,
             self._old_search_rows,
             self._audit_outbox,  # last, since a store that hangs takes its time
-        ):
+        )
+        for part in (*(of_hub if await self._knows_hub() else ()), *of_database):
             name = part.__name__.strip("_")
             with _alone("%s failed; the next run tries again", name):
                 try:
                     await part()
                 except Transient as exc:
                     log.warning("%s waits for the next run: %s", name, exc)
+
+    async def _knows_hub(self) -> bool:
+        """Whether the durable backend says which hub this is. What it does not know may be in another one."""
+        with _alone("the task hub did not say which one it is; what needs it waits for the next run"):
+            if await hub.serve(self.app, self.client, patience_s=_NEW_HUB_SECONDS, now=self.now):
+                return True
+            log.warning("the task hub does not know yet which one it is; what needs it waits for the next run")
+        return False
 
     async def _idle_queues(self) -> None:
         rows = self.app.turn_rows
@@ -143,6 +156,12 @@ class Run:
     async def _open_turn(self, turn: OpenTurn) -> None:
         rows = self.app.turn_rows
         found = await durable_client.look(self.client, turn.turn_id)
+        if not turn.names_hub:
+            if found is Found.NOWHERE and not self.app.task_hub.is_only:
+                # It may be in another hub: whose app finds it, owns it. Where none does, the timer `watch` tells.
+                await rows.touch_dispatch(turn.turn_id, now=self.now)
+                return
+            await rows.own(turn.turn_id)
         if found is Found.LIVE and not self._is_silent(turn):
             await rows.touch_dispatch(turn.turn_id, now=self.now)
             return

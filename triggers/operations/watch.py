@@ -1,5 +1,5 @@
-"""Log lines for alerts in infra/ on conditions that no request would show: approvals about to expire, audit lines that
-wait for their storage, damaged audit trails."""
+"""Log lines for alerts in infra/ on conditions that no request would show: approvals about to expire, turns in a
+task hub that nobody serves, audit lines that wait for their storage, damaged audit trails."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ log = logging.getLogger("parley.watch")
 EXPIRING_LINE = "approvals about to expire:"
 """Beginning of the log line; the alert in `infra/` looks for the same words."""
 SOON = timedelta(minutes=15)
+LEFT_LINE = "turns of no served hub:"
+"""The same for turns that wait in a task hub on which no app works."""
 
 _VERIFYING_SECONDS = 120
 """Time limit of verifying audit trails in one run, which costs as much as the timer's instance does."""
@@ -34,6 +36,9 @@ async def watch(timer: func.TimerRequest) -> None:
         expiring = await services().approval_rows.expiring(now=now, before=now + SOON)
         if expiring:
             log.warning("%s %d within %d minutes", EXPIRING_LINE, expiring, SOON.total_seconds() // 60)
+        for hub in await services().hubs.all(now=now):
+            if hub.is_left:
+                log.error("%s %d in %s, and %d erasures", LEFT_LINE, hub.open_turns, hub.id, hub.open_erasures)
         try:
             await services().audit_forwarder.check_age()
         except AuditOutboxLate as exc:

@@ -53,6 +53,13 @@ var lines = [
     query: 'AppTraces | where Message startswith "webhook not taken:"'
   }
   {
+    name: 'turns-without-hub'
+    severity: 1
+    window: 'PT15M'
+    most: 0
+    query: 'AppTraces | where Message startswith "turns of no served hub:"'
+  }
+  {
     name: 'audit-trail'
     severity: 1
     window: 'PT15M'

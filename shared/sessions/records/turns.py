@@ -104,6 +104,8 @@ class OpenTurn:
     """The time limit of tool calls that have begun and not ended."""
     restarts: int = 0
     """Since its last step was stored."""
+    names_hub: bool = True
+    """False: of older code, or of a process that did not know its hub yet."""
 
 
 def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime) -> Turn:

@@ -36,7 +36,7 @@ ARROWS = {
         "health": "errors sessions",
         "settings": "errors principal sessions signing",
         "adapters": "batching durable errors ids lanes principal rights sessions settings signing tracing work_pool",
-        "composition": "adapters health lanes principal sessions settings signing tracing work_pool",
+        "composition": "adapters durable health lanes principal sessions settings signing tracing work_pool",
     },
     "shared.sessions": {
         "error_handler": "",
@@ -77,7 +77,7 @@ ARROWS = {
         "watch": "",
         "http": "",
         "postgres": "watch",
-        "sql": "",
+        "sql": "postgres",
         "models": "azure",
         "redis": "azure watch",
         "telemetry": "azure",
@@ -93,6 +93,7 @@ ARROWS = {
         "history": "listing pool queries",
         "metrics": "pool queries",
         "rows": "pool",
+        "hubs": "pool queries",
         "agents": "listing pool queries rows",
         "sessions": "audit listing pool queries rows",
         "turns": "audit history listing pool queries rows sessions",
@@ -314,7 +315,8 @@ def test_only_the_two_wrappers_call_the_durable_sdk() -> None:
 
 
 def test_environment_variables_are_read_in_one_place() -> None:
-    allowed = {ROOT / "shared/adapters/sql" / name for name in ("migrate.py", "restored.py")}  # commands of their own
+    commands = ("hubs.py", "migrate.py", "restored.py")
+    allowed = {ROOT / "shared/adapters/sql" / name for name in commands}
     allowed.add(ROOT / "shared/sessions/files/readers/pdf_child.py")  # a process of its own, without an environment
     wrong = [
         str(path.relative_to(ROOT))

@@ -13,7 +13,9 @@ import pytest
 from azure.durable_functions import OrchestrationRuntimeStatus
 
 from activities.restarting import MOST_RESTARTS
+from shared.durable.hub import TaskHub
 from shared.durable.messages import CHANGED_DETAIL, LOST_DETAIL
+from shared.durable.names import KEEPER_INSTANCE
 from shared.errors import ErrorCode, Transient
 from shared.sessions.models import TurnError, TurnStatus
 from shared.sessions.records.approval_policy import NoticeKind
@@ -33,8 +35,16 @@ class Client:
         self.started: list[str] = []
         self.resumed: list[str] = []
         self.words = ""
+        self.keeper: OrchestrationRuntimeStatus | None = OrchestrationRuntimeStatus.Running
 
-    async def get_status(self, instance_id: str) -> Any:
+    def create_http_management_payload(self, instance_id: str) -> dict[str, str]:
+        return {"statusQueryGetUri": f"http://localhost/instances/{instance_id}?taskHub=parley"}
+
+    async def get_status(self, instance_id: str, show_input: bool = False) -> Any:
+        if instance_id == KEEPER_INSTANCE:
+            return SimpleNamespace(
+                runtime_status=self.keeper, input_='{"hub": "hub-1"}', created_time=datetime.now(UTC)
+            )
         if instance_id == "unreadable":
             raise ValueError("no history")
         state = self.states.get(instance_id.replace(":", "_"), OrchestrationRuntimeStatus.Running)
@@ -66,7 +76,14 @@ class App:
         self.current: OpenTurn | None = None
         self.calls: list[str] = []
         self.finished: list[tuple[str, TurnStatus, TurnError | None]] = []
-        self.settings = SimpleNamespace(turn_stalled_seconds=120, approval_webhook_url="https://receiver.test/")
+        self.settings = SimpleNamespace(
+            turn_stalled_seconds=120,
+            approval_webhook_url="https://receiver.test/",
+            public_base_url="https://app.test",
+        )
+        self.task_hub = TaskHub("hub-1")
+        self.hubs = SimpleNamespace(seen=self._seen)
+        self.is_only, self.owned = True, list[str]()
         self.settled: list[tuple[str, NoticeKind]] = []
         self.sessions = SimpleNamespace(finish_turn=self._finish)
         self.turn_rows = SimpleNamespace(
@@ -78,6 +95,7 @@ class App:
             touch_dispatch=self._touch,
             look_again=self._again,
             may_be_queued=self._queued,
+            own=self._own,
         )
         self.approval_rows = SimpleNamespace(
             undelivered=self._store("undelivered", [("a1", "lives")]),
@@ -104,6 +122,13 @@ class App:
             return answer
 
         return ask
+
+    async def _seen(self, hub_id: str, *, name: str, address: str, now: datetime) -> bool:
+        self.asked.append(f"seen {hub_id} {name} {address}")
+        return self.is_only
+
+    async def _own(self, turn_id: str) -> None:
+        self.owned.append(turn_id)
 
     async def _touch(self, turn_id: str, *, now: datetime) -> bool:
         self.touched.append(turn_id)
@@ -375,3 +400,55 @@ async def test_no_notice_is_looked_for_where_nobody_receives_them() -> None:
     app.settings.approval_webhook_url = None
     await run_of(app, Client()).everything()
     assert "notices" not in app.asked
+
+
+OF_HUB = {"idle_queue", "open", "holds", "undelivered", "notices", "cut_erasures"}
+
+
+@pytest.mark.parametrize("keeper", [State.Pending, None])
+async def test_a_hub_that_does_not_know_who_it_is_concludes_nothing(
+    keeper: OrchestrationRuntimeStatus | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triggers.operations.sweep._NEW_HUB_SECONDS", 0)
+    app, client = App(), Client()
+    app.task_hub, client.keeper = TaskHub(), keeper
+    await run_of(app, client).everything()
+    assert set(app.asked) == set(PARTS) - OF_HUB
+    assert client.started == ([] if keeper else [KEEPER_INSTANCE])
+
+
+async def test_a_run_notes_that_its_hub_is_served() -> None:
+    app = App()
+    app.task_hub, app.is_only = TaskHub(), False
+    await run_of(app, Client()).everything()
+    assert app.asked[0] == "seen hub-1 parley https://app.test"
+    assert (app.task_hub.id, app.task_hub.is_only) == ("hub-1", False)
+
+
+async def test_a_keeper_that_was_purged_starts_again_as_the_hub_that_it_was() -> None:
+    app, client = App(), Client()
+    client.keeper = None
+    await run_of(app, client).everything()
+    assert client.started == [KEEPER_INSTANCE]
+    assert app.asked[0] == "seen hub-1 parley https://app.test"
+
+
+@pytest.mark.parametrize(
+    ("state", "is_only", "owned", "started"),
+    [
+        (State.Running, False, True, False),
+        (State.Failed, False, True, True),
+        (None, True, True, True),
+        (None, False, False, False),
+    ],
+)
+@pytest.mark.parametrize("status", [TurnStatus.RUNNING, TurnStatus.QUEUED])
+async def test_a_turn_that_names_no_hub_is_of_the_one_that_finds_it_or_of_the_only_one(
+    state: OrchestrationRuntimeStatus | None, is_only: bool, owned: bool, started: bool, status: TurnStatus
+) -> None:
+    app, client = App(), Client(t1=state)
+    app.task_hub = TaskHub("hub-1", is_only)
+    client.words = LOST
+    await looked_at(replace(_open("t1", silent_s=-500, status=status), names_hub=False), client, app)
+    assert (app.owned == ["t1"], client.started == ["t1"]) == (owned, started)
+    assert "t1" in app.touched

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,6 +11,7 @@ import pytest
 from azure.durable_functions import OrchestrationRuntimeStatus as State
 
 from activities import durable_client
+from shared.durable.names import KEEPER_INSTANCE
 
 
 class Backend:
@@ -21,15 +24,23 @@ class Backend:
         self.started: list[str] = []
         self.terminated: list[str] = []
         self.purged: list[str] = []
+        self.inputs: dict[str, str] = {}
+        self.created_at = datetime.now(UTC)
 
-    async def get_status(self, instance_id: str) -> Any:
-        return SimpleNamespace(runtime_status=self.states.get(instance_id), output=None)
+    async def get_status(self, instance_id: str, show_input: bool = False) -> Any:
+        return SimpleNamespace(
+            runtime_status=self.states.get(instance_id),
+            output=None,
+            input_=self.inputs.get(instance_id),
+            created_time=self.created_at,
+        )
 
     async def start_new(self, name: str, instance_id: str, client_input: object = None) -> str:
         state = self.states.get(instance_id)
         if state in {State.Running, State.Pending, State.Suspended}:
             raise Exception({"Message": f"An Orchestration instance with the status {state} already exists."})
         self.states[instance_id] = State.Pending
+        self.inputs[instance_id] = json.dumps(client_input)
         if self.cut:
             self.cut -= 1
             raise Exception({"Message": "Something went wrong while processing your request"})
@@ -113,3 +124,39 @@ async def test_what_was_terminated_before_is_not_purged_when_it_is_terminated_ag
 async def test_an_instance_that_is_not_there_is_gone() -> None:
     backend = Backend()
     assert (await erase(backend), backend.terminated, backend.purged) == ((["t"], False), [], [])
+
+
+async def find_hub(backend: Backend, otherwise: str) -> str | None:
+    return await durable_client.find_hub(cast("Any", backend), otherwise=otherwise)
+
+
+async def test_a_hub_has_the_identity_that_it_was_given_first() -> None:
+    backend = Backend()
+    assert await find_hub(backend, "a") is None
+    for _ in range(2):
+        assert await find_hub(backend, "b") == "a"
+    assert backend.started == [KEEPER_INSTANCE]
+
+
+@pytest.mark.parametrize(("age_s", "replaced"), [(30, False), (90, True)])
+async def test_an_identity_counts_only_once_its_keeper_runs(age_s: float, replaced: bool) -> None:
+    """Of two who start it at once the second may write the row of the first; and its start may have been cut."""
+    backend = Backend(**{KEEPER_INSTANCE: State.Pending})
+    backend.inputs[KEEPER_INSTANCE] = '{"hub": "a"}'
+    backend.created_at -= timedelta(seconds=age_s)
+    assert await find_hub(backend, "b") is None
+    assert await find_hub(backend, "c") == ("b" if replaced else None)
+
+
+@pytest.mark.parametrize("state", [State.Terminated, State.Failed, State.Completed])
+async def test_a_keeper_that_was_ended_by_hand_keeps_its_identity(state: State) -> None:
+    backend = Backend(**{KEEPER_INSTANCE: state})
+    backend.inputs[KEEPER_INSTANCE] = '{"hub": "a"}'
+    assert await find_hub(backend, "b") is None
+    assert await find_hub(backend, "c") == "a"
+
+
+async def test_a_keeper_that_somebody_suspended_says_its_identity() -> None:
+    backend = Backend(**{KEEPER_INSTANCE: State.Suspended})
+    backend.inputs[KEEPER_INSTANCE] = '{"hub": "a"}'
+    assert await find_hub(backend, "b") == "a"

@@ -11,10 +11,11 @@ from dataclasses import asdict
 from datetime import datetime
 
 from shared.adapters.postgres.audit import Forward
-from shared.adapters.postgres.pool import PostgresPool, Row
+from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record
 from shared.adapters.postgres.sessions.sessions import cancel_open_turns
+from shared.durable.hub import TaskHub, only_hub
 from shared.durable.names import approval_instance, notification_instances
 from shared.errors import no_such_session
 from shared.rights import Action
@@ -33,10 +34,12 @@ _T = load_queries("turns/turns")
 class PostgresErasures:
     """`ErasureRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool, forward: Forward) -> None:
-        """forward: is given the line that remains, once it is committed."""
+    def __init__(self, pool: PostgresPool, forward: Forward, hub: TaskHub | None = None) -> None:
+        """forward: is given the line that remains, once it is committed. hub: of this process; None: the only one there
+        is."""
         self._pool = pool
         self._forward = forward
+        self._hub = hub or only_hub()
 
     async def mark(
         self, session_id: str, user_id: str, check: Callable[[Session], None], *, now: datetime
@@ -68,8 +71,9 @@ class PostgresErasures:
         return row is not None and bool(row["open"])
 
     async def erase_rows(self, session_id: str) -> Erasure | None:
-        """Delete every row of the session, keeping what is still to be done elsewhere."""
-        key = {"session_id": session_id}
+        """Delete every row of the session, keeping what is still to be done elsewhere. Returns what of that is this
+        hub's."""
+        key = {"session_id": session_id, "hub": self._hub.id}
         async with self._pool.transaction() as connection:
             await connection.execute(_Q["lock_session"], key)
             marked = await (await connection.execute(_Q["lock_erasure"], key)).fetchone()
@@ -77,7 +81,12 @@ class PostgresErasures:
                 return None
             if marked["instances"] is None:
                 found = await (await connection.execute(_Q["durable_instances"], key)).fetchall()
-                await connection.execute(_Q["note_erased_rows"], {**key, "instances": _instances(found)})
+                homes = [(instance, row["hub"]) for row in found for instance in _instances(row)]
+                left = {
+                    "instances": [instance for instance, _ in homes],
+                    "homes": json({i: home for i, home in homes if home is not None and home != self._hub.id}),
+                }
+                await connection.execute(_Q["note_erased_rows"], {**key, **left})
                 await connection.execute(_Q["erase_idempotency_keys"], key)
                 await connection.execute(_Q["erase_session"], key)
             row = await (await connection.execute(_Q["erasure"], key)).fetchone()
@@ -102,8 +111,9 @@ class PostgresErasures:
         return True
 
     async def claim_cut(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
-        """Claim erasures that nobody has worked on since `before`."""
-        rows = await self._pool.fetch_all(_Q["claim_cut_erasures"], {"before": before, "now": now, "limit": limit})
+        """Claim erasures that nobody has worked on since `before`, and of which this hub has something to do."""
+        parameters = {"before": before, "hub": self._hub.id, "now": now, "limit": limit}
+        rows = await self._pool.fetch_all(_Q["claim_cut_erasures"], parameters)
         return [row["session_id"] for row in rows]
 
     async def forget_finished(self, *, before: datetime) -> int:
@@ -111,16 +121,12 @@ class PostgresErasures:
         return await self._pool.execute(_Q["forget_finished_erasures"], {"before": before})
 
 
-def _instances(rows: Sequence[Row]) -> list[str]:
-    """Every durable instance of the turns and approvals in `rows`."""
-    found: list[str] = []
-    for row in rows:
-        if row["instance_id"] is None:
-            found.append(row["id"])
-        elif row["policy"] is None:
-            found.append(approval_instance(row["instance_id"], row["id"]))
-        else:
-            policy = ApprovalPolicy.model_validate(row["policy"])
-            reminders = reminders_until(policy, row["requested_at"], row["until"])
-            found += (row["instance_id"], *notification_instances(row["id"], reminders=reminders))
-    return found
+def _instances(row: Row) -> list[str]:
+    """Every durable instance of the turn, tool call or approval of a row."""
+    if row["instance_id"] is None:
+        return [row["id"]]
+    if row["policy"] is None:
+        return [approval_instance(row["instance_id"], row["id"])]
+    policy = ApprovalPolicy.model_validate(row["policy"])
+    reminders = reminders_until(policy, row["requested_at"], row["until"])
+    return [row["instance_id"], *notification_instances(row["id"], reminders=reminders)]

@@ -18,17 +18,18 @@ SELECT instances, finished_at FROM session_erasures WHERE session_id = %(session
 SELECT id FROM sessions WHERE id = %(session_id)s FOR UPDATE
 
 -- name: durable_instances
-SELECT id, NULL AS instance_id, NULL AS policy, NULL AS requested_at, NULL AS until
+SELECT id, hub, NULL AS instance_id, NULL AS policy, NULL AS requested_at, NULL AS until
 FROM turns WHERE session_id = %(session_id)s
 UNION ALL
-SELECT id, instance_id, policy, requested_at, coalesce(decided_at, expires_at)
-FROM approvals WHERE session_id = %(session_id)s
+SELECT a.id, t.hub, a.instance_id, a.policy, a.requested_at, coalesce(a.decided_at, a.expires_at)
+FROM approvals a JOIN turns t ON t.id = a.turn_id WHERE a.session_id = %(session_id)s
 UNION ALL -- those that began to ask, and were cancelled before they did
-SELECT id, turn_id, NULL, NULL, NULL FROM tool_calls WHERE session_id = %(session_id)s AND needs_approval
+SELECT c.id, t.hub, c.turn_id, NULL, NULL, NULL
+FROM tool_calls c JOIN turns t ON t.id = c.turn_id WHERE c.session_id = %(session_id)s AND c.needs_approval
 
 -- name: note_erased_rows
 UPDATE session_erasures
-SET instances = %(instances)s,
+SET instances = %(instances)s, hub = %(hub)s, homes = %(homes)s,
     messages = (SELECT count(*) FROM messages WHERE session_id = %(session_id)s),
     turns = (SELECT count(*) FROM turns WHERE session_id = %(session_id)s),
     incarnation = (SELECT incarnation FROM sessions WHERE id = %(session_id)s)
@@ -43,8 +44,11 @@ WHERE split_part(scope, '/', 3) = %(session_id)s
 DELETE FROM sessions WHERE id = %(session_id)s
 
 -- name: erasure
-SELECT session_id, owner_id, requested_at, told_at, instances, messages, turns, by_retention, incarnation
-FROM session_erasures WHERE session_id = %(session_id)s AND finished_at IS NULL
+-- With the instances of this hub, and of hubs that were given up, where nobody will ever look.
+SELECT session_id, owner_id, requested_at, told_at, messages, turns, by_retention, incarnation,
+       (SELECT coalesce(array_agg(i), '{}') FROM unnest(e.instances) i, coalesce(e.homes ->> i, e.hub) home
+        WHERE home IS NULL OR home = %(hub)s OR NOT EXISTS (SELECT FROM task_hubs h WHERE h.id = home)) AS instances
+FROM session_erasures e WHERE session_id = %(session_id)s AND finished_at IS NULL
 
 -- name: note_gone_instances
 UPDATE session_erasures
@@ -70,9 +74,15 @@ SELECT session_id, %(row_key)s, %(at)s, %(who)s, %(action)s, %(details)s, %(prev
 FROM finished
 
 -- name: claim_cut_erasures
+-- Not those that wait for another hub alone.
 UPDATE session_erasures SET attempted_at = %(now)s
-WHERE session_id IN (SELECT session_id FROM session_erasures WHERE finished_at IS NULL AND attempted_at < %(before)s
-                     ORDER BY attempted_at LIMIT %(limit)s)
+WHERE session_id IN (
+    SELECT session_id FROM session_erasures e
+    WHERE finished_at IS NULL AND attempted_at < %(before)s
+      AND (coalesce(instances, '{}') = '{}' OR EXISTS (
+          SELECT FROM unnest(e.instances) i, coalesce(e.homes ->> i, e.hub) home
+          WHERE home IS NULL OR home = %(hub)s OR NOT EXISTS (SELECT FROM task_hubs h WHERE h.id = home)))
+    ORDER BY attempted_at LIMIT %(limit)s)
 RETURNING session_id
 
 -- name: forget_finished_erasures

@@ -16,6 +16,7 @@ from shared.adapters.postgres.listing import Listing, bounded_sql, rows_of_page
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import agent_from_row, session_record
+from shared.durable.hub import TaskHub, only_hub
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.ids import new_id
 from shared.rights import Action
@@ -106,8 +107,10 @@ async def move_idempotency(connection: Connection, claim: Idempotency, outcome: 
 class PostgresSessions:
     """`SessionRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, hub: TaskHub | None = None) -> None:
+        """hub: of this process; None: the only one there is."""
         self._pool = pool
+        self._hub = hub or only_hub()
 
     async def create(
         self, session: Session, owner_id: str, *, idempotency: Idempotency | None
@@ -209,26 +212,29 @@ class PostgresSessions:
             return session_record(changed), interruption
 
     async def hold(self, session_id: str) -> Hold | None:
-        """None when it is erased."""
-        row = await self._pool.fetch_one(_Q["hold"], {"session_id": session_id})
+        """What it wants of its orchestrations in this hub. None when it is erased."""
+        key = {"session_id": session_id, "hub": self._hub.id, "is_only": self._hub.is_only}
+        row = await self._pool.fetch_one(_Q["hold"], key)
         return None if row is None else Hold(**row)
 
     async def told_hold(self, session_id: str, version: int, *, now: datetime) -> bool:
         """Note that its orchestrations were told. False when it has changed again meanwhile."""
-        key = {"session_id": session_id, "version": version, "now": now}
+        key = {"session_id": session_id, "version": version, "hub": self._hub.id, "now": now}
         return await self._pool.execute(_Q["told_hold"], key) > 0
 
     async def settle_hold(self, session_id: str, version: int) -> bool:
-        """Note that its orchestrations follow. False when it has changed again meanwhile."""
-        return await self._pool.execute(_Q["settle_hold"], {"session_id": session_id, "version": version}) > 0
+        """Note that its orchestrations in this hub follow. False when it has changed again meanwhile."""
+        key = {"session_id": session_id, "version": version, "hub": self._hub.id}
+        return await self._pool.execute(_Q["settle_hold"], key) > 0
 
     async def unsettle_hold(self, session_id: str) -> None:
         """Have its orchestrations told once more."""
         await self._pool.execute(_Q["unsettle_hold"], {"session_id": session_id})
 
     async def unsettled_holds(self, *, limit: int) -> list[str]:
-        """Sessions whose orchestrations were not told, or were not yet seen to follow."""
-        return [row["id"] for row in await self._pool.fetch_all(_Q["unsettled_holds"], {"limit": limit})]
+        """Sessions whose orchestrations were not told, or were not yet seen to follow in this hub."""
+        rows = await self._pool.fetch_all(_Q["unsettled_holds"], {"limit": limit, "hub": self._hub.id})
+        return [row["id"] for row in rows]
 
     async def lease(self, target: EventTarget, *, lost: bool) -> EventTarget:
         return await self._leased(_Q["lease_lost" if lost else "lease_more"], target, {"lease": SEQ_LEASE}, seeds=lost)

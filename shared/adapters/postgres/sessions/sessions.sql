@@ -63,34 +63,48 @@ WHERE id = %(session_id)s
 RETURNING *, %(access)s::text AS access
 
 -- name: hold
--- Every orchestration that a suspension can have reached: of open turns, and of those that ended since it began. That
--- an approval was delivered says nothing: its orchestration may be running the tool.
+-- Every orchestration of this hub that a suspension can have reached: of open turns, and of those that ended since it began.
+-- That an approval was delivered says nothing: its orchestration may be running the tool.
 SELECT s.status = 'SUSPENDED' AS is_held, s.hold_version AS version, NOT s.hold_pending AS is_settled,
     s.hold_told_at AS told_at,
     ARRAY(SELECT t.id FROM turns t
           WHERE t.session_id = s.id AND t.dispatched_at IS NOT NULL
             AND (t.ended_at IS NULL OR t.ended_at > s.held_at - interval '1 minute')
+            AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
           ORDER BY t.number)
-    || ARRAY(SELECT a.instance_id FROM approvals a JOIN tool_calls c ON c.id = a.tool_call_id
-             WHERE a.session_id = s.id
+    || ARRAY(SELECT a.instance_id FROM approvals a JOIN tool_calls c ON c.id = a.tool_call_id JOIN turns t ON t.id = a.turn_id
+             WHERE a.session_id = s.id AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
                AND (c.ended_at IS NULL OR c.ended_at > s.held_at - interval '1 minute')
              ORDER BY a.id) AS instances
 FROM sessions s WHERE s.id = %(session_id)s
 
 -- name: told_hold
 -- Settled or not: whoever tells the instances something has to see that they do it.
-UPDATE sessions SET hold_told_at = %(now)s, hold_pending = true WHERE id = %(session_id)s AND hold_version = %(version)s
+UPDATE sessions SET hold_told_at = %(now)s, hold_pending = true, hold_settled_in = hold_settled_in - coalesce(%(hub)s::text, '')
+WHERE id = %(session_id)s AND hold_version = %(version)s
 
 -- name: settle_hold
-UPDATE sessions SET hold_pending = false WHERE id = %(session_id)s AND hold_version = %(version)s
+-- In this hub; once it is in every hub that it can have reached, it is.
+UPDATE sessions s
+SET hold_settled_in = CASE WHEN %(hub)s::text IS NULL THEN hold_settled_in
+                      ELSE hold_settled_in || jsonb_build_object(%(hub)s::text, hold_version) END,
+    hold_pending = EXISTS (
+        SELECT FROM turns t
+        WHERE t.session_id = s.id AND t.dispatched_at IS NOT NULL
+          AND (t.ended_at IS NULL OR t.ended_at > s.held_at - interval '1 minute')
+          AND t.hub <> coalesce(%(hub)s::text, '') AND EXISTS (SELECT FROM task_hubs h WHERE h.id = t.hub)
+          AND (s.hold_settled_in ->> t.hub) IS DISTINCT FROM s.hold_version::text)
+WHERE id = %(session_id)s AND hold_version = %(version)s
 
 -- name: unsettle_hold
 UPDATE sessions SET hold_version = hold_version + 1, hold_pending = true, hold_told_at = NULL
 WHERE id = %(session_id)s AND NOT hold_pending
 
 -- name: unsettled_holds
--- In no order, so that those that cannot be settled do not keep the rest.
-SELECT id FROM sessions WHERE hold_pending ORDER BY random() LIMIT %(limit)s
+-- In no order, so that those that cannot be settled do not keep the rest. Not those that are settled in this hub.
+SELECT id FROM sessions
+WHERE hold_pending AND (hold_settled_in ->> coalesce(%(hub)s::text, '')) IS DISTINCT FROM hold_version::text
+ORDER BY random() LIMIT %(limit)s
 
 -- name: lease_lost
 UPDATE sessions

@@ -16,6 +16,7 @@ from shared.adapters.postgres.listing import Listing, bounded_sql, rows_of_page
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target
+from shared.durable.hub import TaskHub, only_hub
 from shared.principal import Principal
 from shared.sessions.models import ApprovalStatus
 from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind
@@ -52,9 +53,11 @@ _MAY_DECIDE = (
 class PostgresApprovals:
     """`ApprovalRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool, trail: PostgresAuditTrail) -> None:
+    def __init__(self, pool: PostgresPool, trail: PostgresAuditTrail, hub: TaskHub | None = None) -> None:
+        """hub: of this process; None: the only one there is."""
         self._pool = pool
         self._trail = trail
+        self._hub = hub or only_hub()
 
     async def request(self, new: NewApproval, notes: ApprovalNotes) -> tuple[ApprovalRecord | None, bool]:
         """Open the approval of a tool call, or return the one it has; the flag says whether it was opened now.
@@ -149,8 +152,9 @@ class PostgresApprovals:
         return 0 if row is None else int(row["expiring"])
 
     async def undelivered(self, *, before: datetime, limit: int) -> list[tuple[str, str]]:
-        """(approval id, instance id) of what was decided before then and never reached its orchestration."""
-        rows = await self._pool.fetch_all(_Q["undelivered_approvals"], {"before": before, "limit": limit})
+        """(approval id, instance id) of what was decided before then and never reached its orchestration here."""
+        parameters = {"before": before, "limit": limit, "hub": self._hub.id, "is_only": self._hub.is_only}
+        rows = await self._pool.fetch_all(_Q["undelivered_approvals"], parameters)
         return [(row["id"], row["instance_id"]) for row in rows]
 
     async def give_up_delivery(self, approval_id: str, *, now: datetime) -> None:
@@ -160,11 +164,11 @@ class PostgresApprovals:
     async def claim_unsettled_notices(
         self, *, since: datetime, before: datetime, now: datetime, limit: int
     ) -> list[tuple[str, NoticeKind]]:
-        """(approval id, kind) of notices that were to be sent between the two instants and are not settled. Each is
-        claimed until `before` has passed this `now`."""
-        rows = await self._pool.fetch_all(
-            _Q["claim_unsettled_notices"], {"since": since, "before": before, "now": now, "limit": limit}
-        )
+        """(approval id, kind) of notices that were to be sent between the two instants and are not settled, about turns
+        of this hub. Each is claimed until `before` has passed this `now`."""
+        when = {"since": since, "before": before, "now": now, "limit": limit}
+        of_hub = {"hub": self._hub.id, "is_only": self._hub.is_only}
+        rows = await self._pool.fetch_all(_Q["claim_unsettled_notices"], when | of_hub)
         return [(row["id"], NoticeKind(row["kind"])) for row in rows]
 
     async def settle_notice(self, approval_id: str, kind: NoticeKind, note: AuditNote | None = None) -> None:

@@ -85,8 +85,10 @@ SELECT id FROM approval
 -- name: undelivered_approvals
 -- Not of a suspended session, whose orchestrations hear nothing now; and in no order, so that those that do not answer
 -- do not keep the rest.
-SELECT a.id, a.instance_id, a.status FROM approvals a JOIN sessions s ON s.id = a.session_id
+SELECT a.id, a.instance_id, a.status
+FROM approvals a JOIN sessions s ON s.id = a.session_id JOIN turns t ON t.id = a.turn_id
 WHERE a.decided_at IS NOT NULL AND a.delivered_at IS NULL AND a.decided_at < %(before)s AND s.status <> 'SUSPENDED'
+  AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
 ORDER BY random()
 LIMIT %(limit)s
 
@@ -115,6 +117,8 @@ WITH unsettled AS (
     WHERE id IN (
         SELECT id FROM approvals
         WHERE id IN (SELECT id FROM unsettled) AND coalesce(notices_looked_at, '-infinity') <= %(before)s
+          AND EXISTS (SELECT FROM turns t
+                      WHERE t.id = turn_id AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s))
         ORDER BY random() LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     RETURNING id

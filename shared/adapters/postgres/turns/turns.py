@@ -28,6 +28,7 @@ from shared.adapters.postgres.rows import (
 from shared.adapters.postgres.sessions.sessions import cancel_turns
 from shared.adapters.postgres.turns.messages import list_messages, message_row
 from shared.adapters.postgres.turns.posting import admit_turn
+from shared.durable.hub import TaskHub, only_hub
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
 from shared.ids import first_id_at, new_id
 from shared.rights import RIGHTS, Action, require
@@ -66,8 +67,10 @@ def _on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
 class PostgresTurns:
     """`TurnRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, hub: TaskHub | None = None) -> None:
+        """hub: of this process; None: the only one there is."""
         self._pool = pool
+        self._hub = hub or only_hub()
 
     # Posting and reading. ----------------------------------------------------------------------
 
@@ -101,6 +104,7 @@ class PostgresTurns:
             "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
             "note": note,
             "tokens": tokens,
+            "hub": self._hub.id,
             "now": turn.created_at,
             "may_post": list(RIGHTS[Action.POST]),
         }
@@ -224,6 +228,7 @@ class PostgresTurns:
             "error_code": error.code if error else None,
             "error_detail": error.detail if error else None,
             "now": now,
+            "hub": self._hub.id,
             "day": usage_day(now),
             "content": answer.content if answer else None,
             "words": vector_of(answer.content) if answer else None,
@@ -267,29 +272,40 @@ class PostgresTurns:
 
     async def claim_next(self, session_id: str, *, now: datetime) -> str | None:
         """Claim the session's next queued turn, if none runs; the caller starts its orchestration."""
-        row = await self._pool.fetch_one(_Q["claim_next_turn"], {"session_id": session_id, "turn_id": None, "now": now})
+        parameters = {"session_id": session_id, "turn_id": None, "hub": self._hub.id, "now": now}
+        row = await self._pool.fetch_one(_Q["claim_next_turn"], parameters)
         return None if row is None else str(row["id"])
 
     async def to_look_at(self, *, running_before: datetime, waiting_before: datetime, limit: int) -> list[OpenTurn]:
-        """Open turns whose orchestration was asked for, or looked at, before then; those that wait for people apart."""
-        rows = await self._pool.fetch_all(
-            _Q["turns_to_look_at"],
-            {"running_before": running_before, "waiting_before": waiting_before, "limit": limit, "turn_id": None},
-        )
+        """Open turns whose orchestration was asked for, or looked at, before then; those that wait for people apart.
+        Not those of other hubs."""
+        parameters = {
+            "running_before": running_before,
+            "waiting_before": waiting_before,
+            "limit": limit,
+            "turn_id": None,
+            "hub": self._hub.id,
+        }
+        rows = await self._pool.fetch_all(_Q["turns_to_look_at"], parameters)
         return [_open_turn(row) for row in rows]
 
     async def look_again(self, turn_id: str) -> OpenTurn | None:
         """A turn of `to_look_at` as it is now; None when it has ended, or is or was just suspended."""
         parameters = {"running_before": None, "waiting_before": None, "limit": 1, "turn_id": turn_id}
-        row = await self._pool.fetch_one(_Q["turns_to_look_at"], parameters)
+        row = await self._pool.fetch_one(_Q["turns_to_look_at"], parameters | {"hub": self._hub.id})
         return None if row is None else _open_turn(row)
 
     async def may_be_queued(self, since: datetime, *, now: datetime) -> bool:
         """Whether what became ready at `since` may still wait for a place: another turn runs, and none that was made
         later has begun."""
-        row = await self._pool.fetch_one(_Q["queue_passed"], {"later_ids": first_id_at(since), "now": now})
+        parameters = {"later_ids": first_id_at(since), "hub": self._hub.id, "now": now}
+        row = await self._pool.fetch_one(_Q["queue_passed"], parameters)
         assert row is not None
         return bool(row["busy"] and not row["passed"])
+
+    async def own(self, turn_id: str) -> None:
+        """Note that a turn that names no hub is this one's."""
+        await self._pool.execute(_Q["own_turn"], {"turn_id": turn_id, "hub": self._hub.id})
 
     async def calls_for_approval(self, turn_id: str) -> list[str]:
         """Ids of the turn's tool calls that people are asked for."""
@@ -322,4 +338,5 @@ def _open_turn(row: Row) -> OpenTurn:
         quiet_until=row["quiet_until"],
         runs_until=row["runs_until"],
         restarts=row["restarts"],
+        names_hub=row["names_hub"],
     )

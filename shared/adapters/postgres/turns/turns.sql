@@ -16,9 +16,9 @@ WITH session AS (
     RETURNING *
 ), turn AS (
     INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at,
-                       quiet_until)
+                       hub, quiet_until)
     SELECT %(turn_id)s, %(session_id)s, last_turn_number, active_branch, %(message_id)s, %(user_id)s, 'queued', %(plan)s,
-           %(now)s, CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END, %(now)s
+           %(now)s, CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END, CASE WHEN %(dispatch)s THEN %(hub)s::text END, %(now)s
     FROM session
 ), checkpoint AS (
     INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
@@ -48,9 +48,9 @@ WITH session AS (
     RETURNING *
 ), turn AS (
     INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at,
-                       quiet_until)
+                       hub, quiet_until)
     SELECT %(turn_id)s, %(session_id)s, last_turn_number, active_branch, %(message_id)s, %(user_id)s, 'queued', %(plan)s,
-           %(now)s, %(now)s, %(now)s
+           %(now)s, %(now)s, %(hub)s, %(now)s
     FROM session
 ), checkpoint AS (
     INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
@@ -169,7 +169,7 @@ UPDATE approvals SET status = 'cancelled', decided_at = %(now)s WHERE turn_id = 
 
 -- name: claim_next_turn
 -- Of a session, or of the session of a turn that has just ended.
-UPDATE turns SET dispatched_at = %(now)s, quiet_until = %(now)s
+UPDATE turns SET dispatched_at = %(now)s, hub = %(hub)s, quiet_until = %(now)s
 WHERE id = (
     SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id
     WHERE t.session_id = coalesce(%(session_id)s::text, (SELECT session_id FROM turns WHERE id = %(turn_id)s::text)) AND t.ended_at IS NULL AND s.status = 'ACTIVE'
@@ -204,7 +204,8 @@ WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
 -- With the time until which each may be silent: what its newest step may take, and what its calls and the people who are
 -- asked may; not before its session was resumed. A turn of an older version has none yet.
 -- A process of an older version beside this one writes none while it streams, nor before.
-SELECT t.id, t.session_id, t.status, t.restarts, running.until AS runs_until,
+-- Those of this hub, and those that name none: whether they are its own is seen by looking.
+SELECT t.id, t.session_id, t.status, t.restarts, running.until AS runs_until, t.hub IS NOT NULL AS names_hub,
        greatest(
            coalesce(t.quiet_until, greatest(t.created_at, t.started_at, t.dispatched_at) + interval '1 hour'), s.hold_told_at,
            running.until,
@@ -219,8 +220,9 @@ CROSS JOIN LATERAL (
     FROM tool_calls c WHERE c.turn_id = t.id AND c.ended_at IS NULL
 ) running
 WHERE t.ended_at IS NULL AND s.status <> 'SUSPENDED' AND NOT (s.hold_pending AND s.hold_told_at IS NULL)
+  AND (t.hub = %(hub)s OR t.hub IS NULL)
   AND CASE WHEN %(turn_id)s::text IS NULL
-      THEN t.dispatched_at < CASE WHEN t.status = 'waiting_approval' THEN %(waiting_before)s::timestamptz
+      THEN t.dispatched_at < CASE WHEN t.status = 'waiting_approval' AND t.hub IS NOT NULL THEN %(waiting_before)s::timestamptz
                              ELSE %(running_before)s::timestamptz END
       ELSE t.id = %(turn_id)s AND t.dispatched_at IS NOT NULL END
 ORDER BY t.dispatched_at
@@ -229,8 +231,11 @@ LIMIT %(limit)s
 -- name: queue_passed
 -- Whether a turn that became ready then has only to wait for its turn. Ids begin with their time. passed: a turn that was made
 -- later has begun. busy: another one runs, and may hold what this one waits for.
-SELECT EXISTS (SELECT FROM turns WHERE id > %(later_ids)s AND started_at IS NOT NULL) AS passed,
-       EXISTS (SELECT FROM turns WHERE ended_at IS NULL AND quiet_until > %(now)s AND status = 'running') AS busy
+SELECT EXISTS (SELECT FROM turns
+               WHERE id > %(later_ids)s AND started_at IS NOT NULL AND (hub = %(hub)s OR hub IS NULL)) AS passed,
+       EXISTS (SELECT FROM turns
+               WHERE ended_at IS NULL AND quiet_until > %(now)s AND status = 'running'
+                 AND (hub = %(hub)s OR hub IS NULL)) AS busy
 
 -- name: idle_sessions_with_queue
 SELECT DISTINCT t.session_id FROM turns t JOIN sessions s ON s.id = t.session_id
@@ -241,6 +246,10 @@ LIMIT %(limit)s
 
 -- name: touch_dispatch
 UPDATE turns SET dispatched_at = %(now)s WHERE id = %(turn_id)s AND ended_at IS NULL AND dispatched_at IS NOT NULL
+
+-- name: own_turn
+-- A turn that names no hub is this one's.
+UPDATE turns SET hub = %(hub)s WHERE id = %(turn_id)s AND hub IS NULL
 
 -- name: calls_for_approval
 SELECT id FROM tool_calls WHERE turn_id = %(turn_id)s AND needs_approval ORDER BY step, ordinal
