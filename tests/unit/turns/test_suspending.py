@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -10,11 +11,13 @@ from typing import Any, cast
 import pytest
 from azure.durable_functions import OrchestrationRuntimeStatus
 
+from activities import suspending
 from activities.suspending import ARRIVED, follow
 from shared.sessions.records.sessions import Hold
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 SWEEP = timedelta(seconds=15)
+SETTLED = ARRIVED + timedelta(seconds=suspending.TELLING_S)
 
 
 class Rows:
@@ -100,10 +103,10 @@ async def test_what_follows_is_looked_at_until_earlier_commands_have_arrived_and
     rows, client = Rows(is_held=True), Client()
     await _follow(rows, client)
     told = client.told
-    for seconds in (15, 30, 45):
+    for seconds in (15, 30, 45, 60, 75):
         await _follow(rows, client, timedelta(seconds=seconds))
         assert rows.settled == 0
-    await _follow(rows, client, ARRIVED)
+    await _follow(rows, client, SETTLED)
     assert (rows.settled, client.told) == (1, told)
 
 
@@ -126,7 +129,7 @@ async def test_who_was_overtaken_tells_them_what_the_row_says_now(settled_by_ano
     rows.meanwhile = suspended_by_another
     await _follow(rows, client)
     assert (client.held, rows.settled) == ({"turn", "approval"}, 0)
-    await _follow(rows, client, ARRIVED)
+    await _follow(rows, client, SETTLED)
     assert (client.held, rows.settled) == ({"turn", "approval"}, 2)
 
 
@@ -136,7 +139,7 @@ async def test_one_that_could_not_be_told_leaves_it_to_the_sweep() -> None:
     assert (rows.settled, rows.told_at) == (0, None)
     client.failing = ""
     await _follow(rows, client, SWEEP)
-    await _follow(rows, client, SWEEP + ARRIVED)
+    await _follow(rows, client, SWEEP + SETTLED)
     assert (client.held, rows.settled) == ({"turn", "approval"}, 1)
 
 
@@ -166,5 +169,41 @@ async def test_what_has_ended_follows() -> None:
     rows, client = Rows(is_held=True), Client()
     client.ended = {"turn"}
     await _follow(rows, client)
-    await _follow(rows, client, ARRIVED)
+    await _follow(rows, client, SETTLED)
     assert rows.settled == 1
+
+
+@pytest.mark.parametrize("hangs_in", ["suspend", "get_status"])
+async def test_who_hangs_while_it_tells_and_dies_then_leaves_nothing_held(
+    hangs_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It read that they are to be held; another one let them go meanwhile, and saw all of them follow."""
+    monkeypatch.setattr(suspending, "TELLING_S", 0.05)
+    rows, client, hanging = Rows(is_held=True), Client(), Client()
+    hanging.held = client.held
+    free = asyncio.Event()
+    looks, tells = hanging.get_status, hanging.suspend
+
+    async def look(instance_id: str) -> Any:
+        await free.wait()
+        return await looks(instance_id)
+
+    async def tell_and_die(instance_id: str, reason: str) -> None:
+        await free.wait()
+        await tells(instance_id, reason)
+        raise asyncio.CancelledError
+
+    hanging.suspend = tell_and_die  # type: ignore[method-assign]
+    if hangs_in == "get_status":
+        hanging.get_status = look  # type: ignore[method-assign]
+        rows.told_at = NOW  # and a process before it did not finish
+    stalled = asyncio.create_task(_follow(rows, hanging))
+    await asyncio.sleep(0)
+    rows.change(is_held=False)
+    for at in (timedelta(), SWEEP, SETTLED):
+        await _follow(rows, client, at)
+    assert rows.settled == rows.version
+    await asyncio.wait([stalled], timeout=0.2)
+    free.set()
+    await asyncio.wait([stalled])
+    assert client.held == set()
