@@ -93,21 +93,27 @@ async def ping(client: df.DurableOrchestrationClient) -> None:
     await client.get_status_by(instance_id_prefix=_NO_INSTANCE)
 
 
-async def find_hub(client: df.DurableOrchestrationClient, *, otherwise: str) -> str | None:
-    """The identity of the client's task hub. None while nobody knows it yet: then its keeper was just started.
+async def find_hub(
+    client: df.DurableOrchestrationClient, *, otherwise: str | None = None, is_cut: bool = False
+) -> str | None:
+    """The identity of the client's task hub. None while nobody knows it yet.
 
-    otherwise: what a hub without one is called from then on. Of two who start its keeper at once one wins, so the
-    identity counts only once it runs.
+    otherwise: what a hub without one is called from then on: its keeper is started. Of two who start it at once one
+    wins, so the identity counts only once it runs. is_cut: a start before this one failed, perhaps after its row was
+    written; else that is found out after a minute.
     """
     status = await client.get_status(KEEPER_INSTANCE, show_input=True)
     found = _found(status)
     if found in {Found.LIVE, Found.HELD}:
         if status.runtime_status is not df.OrchestrationRuntimeStatus.Pending:
             return KeeperInput.load(status.input_).hub
-        if datetime.now(UTC) - status.created_time.astimezone(UTC) < _CUT_AFTER:
+        if not is_cut and datetime.now(UTC) - status.created_time.astimezone(UTC) < _CUT_AFTER:
             return None
-        await end(client, KEEPER_INSTANCE, "its start was cut")
-    elif found is Found.ENDED and status.input_:
+        if otherwise is not None:
+            await end(client, KEEPER_INSTANCE, "its start was cut")
+    if otherwise is None:
+        return None
+    if found is Found.ENDED and status.input_:
         otherwise = KeeperInput.load(status.input_).hub  # ended by hand: it is the same hub still
     await _start(client, KEEPER, KEEPER_INSTANCE, KeeperInput(hub=otherwise).dump())
     return None

@@ -26,7 +26,10 @@ _LOOK_SECONDS = 0.1
 
 
 async def know(app: Services, client: df.DurableOrchestrationClient, *, now: datetime) -> None:
-    """Find out the hub of this process, unless it is known. Never raises. now: aware UTC."""
+    """Find out the hub of this process, unless it is known; a new hub is made known by the sweep. Never raises.
+
+    now: aware UTC.
+    """
     hub = app.task_hub
     if hub.id is not None:
         return
@@ -35,7 +38,7 @@ async def know(app: Services, client: df.DurableOrchestrationClient, *, now: dat
             return
         try:
             async with asyncio.timeout(_LIMIT_S):
-                await _note(app, client, await durable_client.find_hub(client, otherwise=new_id()), now)
+                await _note(app, client, await durable_client.find_hub(client), now)
         except Exception as exc:
             log.warning("the task hub of this process is not known yet: %s: %s", type(exc).__name__, exc)
         hub.asked_at = time.monotonic()
@@ -48,11 +51,18 @@ async def serve(app: Services, client: df.DurableOrchestrationClient, *, patienc
     Raises Exception (the SDK's own) when the durable backend does not answer, and Transient.
     """
     hub = app.task_hub
-    until = time.monotonic() + patience_s
-    found = await durable_client.find_hub(client, otherwise=hub.id or new_id())
-    while found is None and hub.id is None and time.monotonic() < until:
+    until, found, is_cut = time.monotonic() + patience_s, None, False
+    while True:
+        may_wait = hub.id is None and time.monotonic() < until
+        try:
+            found = await durable_client.find_hub(client, otherwise=hub.id or new_id(), is_cut=is_cut)
+        except Exception:
+            if not may_wait:
+                raise
+            is_cut = True
+        if found is not None or not may_wait:
+            break
         await asyncio.sleep(_LOOK_SECONDS)
-        found = await durable_client.find_hub(client, otherwise=new_id())
     await _note(app, client, found or hub.id, now)
     return hub.id is not None
 

@@ -23,6 +23,10 @@ bp = df.Blueprint()
 _FRESH = {"Cache-Control": "no-store"}
 
 
+_FOR_EVERYBODY = frozenset({HealthAnswer.OK, HealthAnswer.BUSY})
+"""What a signed-in caller reads of a dependency besides that it is unavailable."""
+
+
 class Alive(BaseModel):
     """The process answers."""
 
@@ -49,7 +53,7 @@ class Ready(BaseModel):
     dependencies: Annotated[
         dict[str, HealthAnswer],
         Field(
-            description="For callers who are signed in, else empty; more than `ok` and `unavailable` for admins alone."
+            description="For callers who are signed in, else empty; more than `ok`, `busy` and `unavailable` for admins alone."
             " `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable`"
             " (running turns), `redis`, `storage` (the audit trail), `audit` (its lines"
             " reach the storage within minutes), `blobs` (files), `signalr` (live delivery);"
@@ -101,8 +105,7 @@ async def _told(call: Call, health: Health) -> Ready:
         model = await _model(call, health.answers)
         return Ready(status=health.status, model=model, dependencies=dict(health.answers))
     coarse = {
-        name: answer if answer is HealthAnswer.OK else HealthAnswer.UNAVAILABLE
-        for name, answer in health.answers.items()
+        name: answer if answer in _FOR_EVERYBODY else HealthAnswer.UNAVAILABLE for name, answer in health.answers.items()
     }
     return Ready(status=health.status, model=None, dependencies=coarse)
 

@@ -13,6 +13,7 @@ import azure.functions as func
 
 from activities import durable_client, erasure
 from shared.composition.services import Services, services
+from shared.sessions.life.retention import IdleEnded
 from shared.sessions.limits.budgets import usage_day
 from shared.sessions.live.realtime import DeliveryFailed
 
@@ -38,25 +39,25 @@ async def retire_sessions(timer: func.TimerRequest, client: df.DurableOrchestrat
     idle = erased = 0
     until = time.monotonic() + _RETIRING_SECONDS
     while time.monotonic() < until:
-        ended = await _end_idle(everything, now)
+        found = await _end_idle(everything, now)
         claimed, done = await _erase_old(everything, client, now)
-        idle += ended
+        idle += found.ended
         erased += done
-        if not ended and not claimed:
+        if found.looked < _IDLE_AT_ONCE and not claimed:
             break
     if idle or erased:
         log.info("ended %d idle sessions, erased %d that ended long ago", idle, erased)
 
 
-async def _end_idle(everything: Services, now: datetime) -> int:
-    ended, messages = await everything.retention.end_idle(now=now, limit=_IDLE_AT_ONCE)
-    if messages:
+async def _end_idle(everything: Services, now: datetime) -> IdleEnded:
+    found = await everything.retention.end_idle(now=now, limit=_IDLE_AT_ONCE)
+    if found.messages:
         try:
             # Not through an output binding, which would hold all events until the end of the run.
-            await everything.sender.send(messages)
+            await everything.sender.send(found.messages)
         except DeliveryFailed as exc:
-            log.warning("live delivery failed for %d idle sessions: %s", ended, exc)
-    return ended
+            log.warning("live delivery failed for %d idle sessions: %s", found.ended, exc)
+    return found
 
 
 async def _erase_old(everything: Services, client: df.DurableOrchestrationClient, now: datetime) -> tuple[int, int]:

@@ -6,6 +6,7 @@ session that its owner deletes: on record first, then from every store, with one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -24,9 +25,21 @@ class RetentionPolicy:
     """Since a session ended; then it is erased."""
 
 
+@dataclass(frozen=True, slots=True)
+class IdleEnded:
+    """One look for idle sessions."""
+
+    looked: int = 0
+    """As many as were allowed: there may be more."""
+    ended: int = 0
+    messages: Sequence[bytes] = ()
+    """The events to send."""
+
+
 class RetentionRepository(Protocol):
-    async def end_idle(self, *, before: datetime, now: datetime, limit: int) -> list[SessionRecord]:
-        """End sessions in which nothing has happened since `before`; those that were ended, as they are now."""
+    async def end_idle(self, *, before: datetime, now: datetime, limit: int) -> tuple[int, list[SessionRecord]]:
+        """Look at `limit` sessions that were not found in use since `before`, and end those in which nothing has
+        happened since. How many were looked at, and those that were ended, as they are now."""
         ...
 
     async def claim_old(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
@@ -42,17 +55,17 @@ class SessionRetention:
         self._publisher = publisher
         self._policy = policy
 
-    async def end_idle(self, *, now: datetime, limit: int) -> tuple[int, list[bytes]]:
-        """End at most `limit` idle sessions; how many, and the events to send."""
+    async def end_idle(self, *, now: datetime, limit: int) -> IdleEnded:
+        """Look at `limit` sessions that may be idle, and end those that are."""
         if not self._policy.idle_days:
-            return 0, []
+            return IdleEnded()
         before = now - timedelta(days=self._policy.idle_days)
-        ended = await self._rows.end_idle(before=before, now=now, limit=limit)
+        looked, ended = await self._rows.end_idle(before=before, now=now, limit=limit)
         messages: list[bytes] = []
         for record in ended:
             event = Event(EventType.SESSION_ENDED, {"session": record.session.model_dump(mode="json")})
             messages += await self._publisher.publish(record.target, [event])
-        return len(ended), messages
+        return IdleEnded(looked, len(ended), messages)
 
     async def claim_old(self, *, now: datetime, limit: int) -> list[str]:
         """Ids of at most `limit` sessions to erase now. Cut after this, their erasure is the sweep's to go on with."""

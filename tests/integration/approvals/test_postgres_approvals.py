@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from shared.adapters.postgres.pool import json
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.approvals.digest import arguments_digest
@@ -278,3 +280,38 @@ async def test_what_ends_soon_undecided_is_counted(stores: Stores) -> None:
     await _waiting(stores, expires_in=timedelta(minutes=20))
 
     assert await expiring() == before + 1, "the later one is not among them"
+
+
+@pytest.mark.parametrize(
+    ("policy", "deciders"),
+    [
+        ({"roles": ["approver"], "users": ["zoe"]}, {("role:approver", None), ("user:zoe", None)}),
+        (
+            {"users": ["zoe"], "escalation_role": "admin", "escalate_after_seconds": 60},
+            {("user:zoe", None), ("role:admin", 60)},
+        ),
+        ({"roles": ["admin"], "escalation_role": "admin", "escalate_after_seconds": 60}, {("role:admin", None)}),
+        ({"roles": None, "users": "zoe"}, set()),
+        ({}, set()),
+    ],
+)
+async def test_who_may_decide_an_approval_stands_beside_it_whoever_wrote_it(
+    stores: Stores, policy: dict[str, Any], deciders: set[tuple[str, int | None]]
+) -> None:
+    approval = (await _waiting(stores))[1].id
+    read = (
+        b"SELECT d.decider, extract(epoch FROM d.since - a.requested_at)::int AS after_s, d.status, d.tool"
+        b" FROM approval_deciders d JOIN approvals a ON a.id = d.approval_id WHERE a.id = %(id)s"
+    )
+    for status in ("pending", "approved"):
+        await stores.sql(
+            b"UPDATE approvals SET policy = %(policy)s, status = %(status)s WHERE id = %(id)s",
+            policy=json(policy),
+            status=status,
+            id=approval,
+        )
+        rows = await stores.rows(read, id=approval)
+        assert {(row["decider"], row["after_s"]) for row in rows} == deciders
+        assert {(row["status"], row["tool"]) for row in rows} <= {(status, "http_request")}
+    await stores.sql(b"DELETE FROM approvals WHERE id = %(id)s", id=approval)
+    assert await stores.rows(b"SELECT 1 FROM approval_deciders WHERE approval_id = %(id)s", id=approval) == []

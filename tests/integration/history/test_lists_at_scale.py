@@ -94,6 +94,11 @@ def _inbox(stores: Stores, user: str) -> Awaitable[object]:
     return stores.approvals.list_for(ApprovalFilter(ApprovalStatus.PENDING), Page(), mine, now=utc_now())
 
 
+def _inbox_of_all(stores: Stores, user: str) -> Awaitable[object]:
+    mine = Principal(user, frozenset({Role.USER}))
+    return stores.approvals.list_for(ApprovalFilter(), Page(), mine, now=utc_now())
+
+
 def _search(stores: Stores, user: str) -> Awaitable[object]:
     return PostgresSearch(stores.pool).search(user, parse_query("budget"), SearchFilter(), Page())
 
@@ -105,6 +110,7 @@ LISTS: dict[str, Callable[[Stores, str], Awaitable[object]]] = {
     "sessions with a name": _sessions(SessionFilter(q="plan 1")),
     "search": _search,
     "approvals that wait": _inbox,
+    "approvals": _inbox_of_all,
     "messages": lambda stores, _: stores.turns.list_messages("s5", MessageFilter(), Page()),
     "tags": lambda stores, user: PostgresTags(stores.pool).own(user, limit=100),
     "templates": lambda stores, user: PostgresTemplates(stores.pool).own(user, limit=100),
@@ -125,3 +131,32 @@ async def test_a_list_reads_no_rows_of_others(crowd: Stores, name: str, user: st
     whole_after, indexed_after = await _rows_read(crowd)
     assert whole_after - whole == 0
     assert indexed_after - indexed <= REPEATS * MOST_ROWS
+
+
+WHO = {
+    "may decide nothing": (frozenset({Role.USER}), 0),
+    "may decide nothing and is an admin": (frozenset({Role.USER, Role.ADMIN}), 0),
+    "may decide all": (frozenset({Role.USER, Role.APPROVER}), 51),
+}
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("tool", [None, "http_request", "no_such_tool"])
+@pytest.mark.parametrize("status", [None, ApprovalStatus.APPROVED, ApprovalStatus.PENDING])
+async def test_an_inbox_reads_a_page_of_what_its_reader_may_decide_and_no_other_row(
+    crowd: Stores, who: str, tool: str | None, status: ApprovalStatus | None
+) -> None:
+    """Ten thousand approvals, all of them approved. A page and the row that tells of more: each is found by who may
+    decide, and read with its session and its turn."""
+    roles, found = WHO[who]
+    if tool == "no_such_tool" or status is ApprovalStatus.PENDING:
+        found = 0
+    reader, after = Principal("someone", roles), None
+    for _ in range(REPEATS):
+        whole, indexed = await _rows_read(crowd)
+        page = Page(after=after)
+        listed = await crowd.approvals.list_for(ApprovalFilter(status, tool=tool), page, reader, now=utc_now())
+        whole_after, indexed_after = await _rows_read(crowd)
+        assert len(listed) == found
+        assert (whole_after - whole, indexed_after - indexed) == (0, 4 * found)
+        after = (listed[49].requested_at, listed[49].id) if listed else None

@@ -153,10 +153,11 @@ async def test_an_id_that_was_erased_and_given_again_is_erased_again(
 
 async def _end_idle(retention: SessionRetention, now: datetime, limit: int = 1_000) -> tuple[set[str], int]:
     """The sessions that `session.ended` tells of, and how many are said to have been ended."""
-    count, messages = await retention.end_idle(now=now, limit=limit)
-    events = envelopes(messages)
+    found = await retention.end_idle(now=now, limit=limit)
+    events = envelopes(found.messages)
     assert {event["type"] for event in events} <= {"session.ended"}
-    return {event["session_id"] for event in events}, count
+    assert found.ended <= found.looked <= limit
+    return {event["session_id"] for event in events}, found.ended
 
 
 async def test_a_session_is_ended_when_nothing_happened_in_it_for_so_long(stores: Stores, retain: Retain) -> None:
@@ -181,14 +182,14 @@ async def test_a_session_with_an_open_turn_or_one_that_ended_lately_is_not_idle(
     posted = await stores.turn()
     session_id, retention = posted.message.session_id, retain(idle_days=90)
 
-    assert session_id not in (await _end_idle(retention, utc_now() + 365 * DAY))[0], "somebody may still decide"
+    assert session_id not in (await _end_idle(retention, utc_now() + 91 * DAY))[0], "somebody may still decide"
     await stores.finish(posted.turn.id)
     long_ago = utc_now() - 365 * DAY
     await stores.sql(
         b"UPDATE sessions SET created_at = %(at)s, updated_at = %(at)s WHERE id = %(id)s", at=long_ago, id=session_id
     )
     assert session_id not in (await _end_idle(retention, utc_now()))[0], "its answer came just now"
-    assert session_id in (await _end_idle(retention, utc_now() + 91 * DAY))[0]
+    assert session_id in (await _end_idle(retention, utc_now() + 92 * DAY))[0]
 
 
 async def test_a_suspended_session_that_is_idle_holds_nothing_any_more(stores: Stores, retain: Retain) -> None:

@@ -22,10 +22,10 @@ class PostgresRetention:
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
-    async def end_idle(self, *, before: datetime, now: datetime, limit: int) -> list[SessionRecord]:
-        """Those that were ended, as they are now."""
+    async def end_idle(self, *, before: datetime, now: datetime, limit: int) -> tuple[int, list[SessionRecord]]:
+        """How many were looked at, and those that were ended, as they are now."""
         rows = await self._pool.fetch_all(_Q["end_idle_sessions"], {"before": before, "now": now, "limit": limit})
-        return [session_record(row) for row in rows]
+        return rows[0]["looked"], [session_record(row) for row in rows if row["id"] is not None]
 
     async def claim_old(self, *, before: datetime, now: datetime, limit: int) -> list[str]:
         """Ids of those whose erasure is on record now."""

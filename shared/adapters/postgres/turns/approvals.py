@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from psycopg import sql
 
@@ -42,12 +43,19 @@ _LIST_SQL = sql.SQL(
     " FROM approvals a, sessions s, turns t WHERE s.id = a.session_id AND t.id = a.turn_id"
 )
 
-_MAY_DECIDE = (
-    # `may_decide` of `approvals/deciders.py`, said to the database.
-    "(a.policy -> 'roles' ?| %(roles)s::text[] OR a.policy -> 'users' ? %(user_id)s"
-    " OR (a.policy ->> 'escalation_role' = ANY (%(roles)s::text[])"
-    " AND a.requested_at + make_interval(secs => (a.policy ->> 'escalate_after_seconds')::float) <= %(now)s))"
+_MINE_SQL = sql.SQL(
+    # `may_decide` of `approvals/deciders.py`, said to the database. Each way to be one who may decide is a piece of an
+    # index, which is read from its newest row on and no further than the page.
+    "WITH mine AS MATERIALIZED ("
+    "SELECT DISTINCT found.requested_at, found.approval_id"
+    " FROM unnest(%(deciders)s::text[]) one (decider), unnest(%(statuses)s::text[]) its (status)"
+    " CROSS JOIN LATERAL ("
+    "SELECT d.requested_at, d.approval_id FROM approval_deciders d"
+    " WHERE d.decider = one.decider AND d.status = its.status AND (d.since IS NULL OR d.since <= %(now)s)"
+    "{narrowed}{ordered}) found"
+    " ORDER BY found.requested_at DESC, found.approval_id DESC LIMIT %(limit)s) "
 )
+_OF_MINE_SQL = sql.SQL(" AND a.id IN (SELECT approval_id FROM mine) ORDER BY a.requested_at DESC, a.id DESC")
 
 
 class PostgresApprovals:
@@ -98,19 +106,29 @@ class PostgresApprovals:
     ) -> list[ApprovalRecord]:
         """What `decider` may decide by now, newest first; one more than `page.limit` when there are more, or
         CutRows."""
-        listing = _filtered(wanted, page)
-        roles = [role.value for role in decider.roles]
-        listing.where(_MAY_DECIDE, user_id=decider.user_id, roles=roles, now=now)
-        return await self._list(listing, page)
+        listing = Listing(page, ("d", "requested_at"), ("d", "approval_id"), descending=True)
+        listing.where("d.tool = %(tool)s", tool=wanted.tool)
+        listing.where(
+            "d.approval_id IN (SELECT id FROM approvals WHERE session_id = %(session_id)s)",
+            session_id=wanted.session_id,
+        )
+        listing.where("d.approval_id IN (SELECT id FROM approvals WHERE turn_id = %(turn_id)s)", turn_id=wanted.turn_id)
+        deciders = [f"user:{decider.user_id}", *(f"role:{role.value}" for role in decider.roles)]
+        statuses = list(ApprovalStatus) if wanted.status is None else [wanted.status]
+        mine = _MINE_SQL.format(narrowed=listing.conditions, ordered=listing.order)
+        query = mine + bounded_sql(_LIST_SQL + _OF_MINE_SQL)
+        parameters = {"deciders": deciders, "statuses": statuses, "now": now, **listing.parameters}
+        return await self._read(query, parameters, page)
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
         """Whoever may decide them; newest first, one more than `page.limit` when there are more, or CutRows."""
-        return await self._list(_filtered(replace(wanted, session_id=session_id), page), page)
-
-    async def _list(self, listing: Listing, page: Page) -> list[ApprovalRecord]:
+        listing = _filtered(replace(wanted, session_id=session_id), page)
         query = bounded_sql(_LIST_SQL + listing.conditions + listing.order)
+        return await self._read(query, listing.parameters, page)
+
+    async def _read(self, query: sql.Composed, parameters: dict[str, Any], page: Page) -> list[ApprovalRecord]:
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(query, listing.parameters)
+            cursor = await connection.execute(query, parameters)
             return rows_of_page(await cursor.fetchall(), page, _approval)
 
     async def vote(self, approval_id: str, vote: VoteRecord, notes: VoteNotes, *, now: datetime) -> Voted:
