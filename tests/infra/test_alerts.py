@@ -9,13 +9,13 @@ from activities.turns import FAILED_LINE
 from shared.sessions.audit.forwarding import LATE_LINE
 from shared.sessions.audit.verification import DAMAGED_LINE
 from triggers.operations.sweep import NOT_TAKEN_LINE
-from triggers.operations.watch import EXPIRING_LINE
+from triggers.operations.watch import EXPIRING_LINE, LEFT_LINE
 
 RULES = (Path(__file__).parents[2] / "infra/modules/observability/alerts.bicep").read_text("utf-8")
 
 
 def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
-    for line in (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, NOT_TAKEN_LINE, DAMAGED_LINE, LATE_LINE):
+    for line in (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, LEFT_LINE, NOT_TAKEN_LINE, DAMAGED_LINE, LATE_LINE):
         assert f'startswith "{line}"' in RULES
 
 

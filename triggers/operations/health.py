@@ -105,7 +105,8 @@ async def _told(call: Call, health: Health) -> Ready:
         model = await _model(call, health.answers)
         return Ready(status=health.status, model=model, dependencies=dict(health.answers))
     coarse = {
-        name: answer if answer in _FOR_EVERYBODY else HealthAnswer.UNAVAILABLE for name, answer in health.answers.items()
+        name: answer if answer in _FOR_EVERYBODY else HealthAnswer.UNAVAILABLE
+        for name, answer in health.answers.items()
     }
     return Ready(status=health.status, model=None, dependencies=coarse)
 

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared.composition.services import services
+from activities import hub
+from shared.composition.services import Services, services
 from shared.sessions.audit.forwarding import LATE_LINE, AuditOutboxLate
 
 bp = df.Blueprint()
@@ -28,21 +29,31 @@ _VERIFYING_SECONDS = 120
 
 
 @bp.timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
-async def watch(timer: func.TimerRequest) -> None:
-    """Log how many approvals will time out within minutes if nobody decides, and that audit lines wait; every hour,
-    verify the audit trails."""
+@bp.durable_client_input(client_name="client")
+async def watch(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+    """Log how many approvals will time out within minutes if nobody decides, that audit lines wait, and what waits in
+    task hubs that nobody serves; every hour, verify the audit trails."""
     now = datetime.now(UTC)
     try:
         expiring = await services().approval_rows.expiring(now=now, before=now + SOON)
         if expiring:
             log.warning("%s %d within %d minutes", EXPIRING_LINE, expiring, SOON.total_seconds() // 60)
-        for hub in await services().hubs.all(now=now):
-            if hub.is_left:
-                log.error("%s %d in %s, and %d erasures", LEFT_LINE, hub.open_turns, hub.id, hub.open_erasures)
         try:
             await services().audit_forwarder.check_age()
         except AuditOutboxLate as exc:
             log.error("%s %s", LATE_LINE, exc)
+        await hub.know(services(), client, now=now)
+        await tell_of_left_hubs(services(), now)
     finally:
         until = time.monotonic() + _VERIFYING_SECONDS
         await services().audit_verification.run(lambda: time.monotonic() < until)
+
+
+async def tell_of_left_hubs(app: Services, now: datetime) -> None:
+    """Log what waits in task hubs that nobody serves. This process serves its own, though its sweep may not have run
+    again yet: after a stop, or while the database was away."""
+    if app.task_hub.id is None:
+        return
+    for one in await app.hubs.all(now=now):
+        if one.is_left and one.id != app.task_hub.id:
+            log.error("%s %d in %s, and %d erasures", LEFT_LINE, one.open_turns, one.id, one.open_erasures)

@@ -133,6 +133,8 @@ async def test_a_list_reads_no_rows_of_others(crowd: Stores, name: str, user: st
     assert indexed_after - indexed <= REPEATS * MOST_ROWS
 
 
+PLANNED = 40
+"""At most, for planning, which looks at both ends of indexes."""
 WHO = {
     "may decide nothing": (frozenset({Role.USER}), 0),
     "may decide nothing and is an admin": (frozenset({Role.USER, Role.ADMIN}), 0),
@@ -158,5 +160,6 @@ async def test_an_inbox_reads_a_page_of_what_its_reader_may_decide_and_no_other_
         listed = await crowd.approvals.list_for(ApprovalFilter(status, tool=tool), page, reader, now=utc_now())
         whole_after, indexed_after = await _rows_read(crowd)
         assert len(listed) == found
-        assert (whole_after - whole, indexed_after - indexed) == (0, 4 * found)
+        assert whole_after - whole == 0
+        assert 4 * found <= indexed_after - indexed <= 4 * found + PLANNED
         after = (listed[49].requested_at, listed[49].id) if listed else None

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.integration
 
 SESSIONS, IDLE, USED = 10_000, 30, 50
 """Created a year ago, and all ended but these."""
-LIMIT, PLANNED = 20, 4
+LIMIT = 20
+PLANNED = 40
+"""At most, for planning, which looks at both ends of indexes."""
 BEFORE = timedelta(days=90)
 
 _FILL = b"""
@@ -67,9 +69,8 @@ async def test_a_look_reads_its_share_and_finds_each_session_once(old: Stores) -
         looked.append(found)
         ended |= {record.session.id for record in records}
         assert whole_after - whole == 0
-        # Each found by its index, its one turn, and the session again to write it. Planning looks at both ends of an
-        # index for either way to write it.
-        assert indexed_after - indexed - 3 * found in {0, PLANNED}
+        # Each found by its index, its one turn, and the session again to write it.
+        assert 3 * found <= indexed_after - indexed <= 3 * found + PLANNED
     assert looked == [20, 20, 20, 20, 0, 0]
     assert ended == {f"s{n}" for n in range(USED + 1, USED + IDLE + 1)}
 

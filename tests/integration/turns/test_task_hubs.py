@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -17,6 +19,7 @@ from shared.durable.names import approval_instance, notification_instance
 from shared.ids import new_id
 from shared.sessions.models import Concurrency, SessionStatus
 from tests.integration.domain import OWNER, Stores, call, utc_now, vote_on
+from triggers.operations.watch import LEFT_LINE, tell_of_left_hubs
 
 pytestmark = pytest.mark.integration
 
@@ -165,13 +168,21 @@ async def test_an_erasure_waits_for_every_hub_that_holds_a_history(hubs: tuple[H
     assert await two.erase(there.session_id) == instances
 
 
-async def test_the_hubs_say_what_waits_in_them_and_whether_they_are_served(hubs: tuple[Hub, Hub]) -> None:
+async def test_the_hubs_say_what_waits_in_them_and_whether_they_are_served(
+    hubs: tuple[Hub, Hub], caplog: pytest.LogCaptureFixture
+) -> None:
     one, two = hubs
     pool = one.stores.pool
     await one.stores.sql(b"UPDATE turns SET ended_at = now() WHERE ended_at IS NULL")
     await one.stores.turn()
     await one.seen(utc_now() - 2 * SERVED)
     lost = (await Stores.over(pool, only_hub()).turn()).turn
+    app = cast("Any", SimpleNamespace(hubs=PostgresHubs(pool), task_hub=TaskHub()))
+    for own, told in ((None, []), (one.id, []), (two.id, [f"{LEFT_LINE} 1 in {one.id}, and 0 erasures"])):
+        app.task_hub.id = own
+        caplog.clear()
+        await tell_of_left_hubs(app, utc_now())
+        assert caplog.messages == told
     found = {hub.id: hub for hub in await PostgresHubs(pool).all(now=utc_now())}
     assert set(found) == {one.id, two.id}, "what names no hub is given time to be found"
     assert (found[one.id].is_left, found[one.id].open_turns, found[one.id].address) == (True, 1, ADDRESS)

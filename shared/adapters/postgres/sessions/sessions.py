@@ -223,7 +223,10 @@ class PostgresSessions:
         return await self._pool.execute(_Q["told_hold"], key) > 0
 
     async def settle_hold(self, session_id: str, version: int) -> bool:
-        """Note that its orchestrations in this hub follow. False when it has changed again meanwhile."""
+        """Note that its orchestrations in this hub follow. False when it has changed again meanwhile, and while
+        nobody knows which ones those are."""
+        if self._hub.id is None and not self._hub.is_only:
+            return False
         key = {"session_id": session_id, "version": version, "hub": self._hub.id}
         return await self._pool.execute(_Q["settle_hold"], key) > 0
 

@@ -29,7 +29,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- As its owner: an app that runs while this is applied has no rights in the new table yet.
-CREATE FUNCTION note_deciders() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE FUNCTION note_deciders() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         DELETE FROM approval_deciders WHERE approval_id = OLD.id;
@@ -52,6 +52,7 @@ FROM approvals a, deciders_of(a.policy, a.requested_at) d;
 
 CREATE INDEX approval_deciders_inbox ON approval_deciders (decider, status, requested_at DESC, approval_id DESC);
 CREATE INDEX approval_deciders_tool ON approval_deciders (decider, tool, status, requested_at DESC, approval_id DESC);
+DROP INDEX approvals_inbox, approvals_tool;
 
 -- When a session was last found in use, so that the search for idle ones looks at each once in so many days. Posting a message
 -- does not write it. It replaces blocks in order of age, which hold mostly ended sessions one day.
