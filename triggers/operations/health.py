@@ -53,7 +53,8 @@ class Ready(BaseModel):
     dependencies: Annotated[
         dict[str, HealthAnswer],
         Field(
-            description="For callers who are signed in, else empty; more than `ok`, `busy` and `unavailable` for admins alone."
+            description="For callers who are signed in, else empty; only admins read more than `ok`, `busy` and"
+            " `unavailable`."
             " `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable`"
             " (running turns), `redis`, `storage` (the audit trail), `audit` (its lines"
             " reach the storage within minutes), `blobs` (files), `signalr` (live delivery);"

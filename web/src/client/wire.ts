@@ -1439,7 +1439,7 @@ export interface components {
         Ready: {
             /**
              * Dependencies
-             * @description `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable` (running turns), `redis`, `storage` (the audit trail), `audit` (its lines reach the storage within minutes), `blobs` (files), `signalr` (live delivery); `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance
+             * @description For callers who are signed in, else empty; only admins read more than `ok`, `busy` and `unavailable`. `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable` (running turns), `redis`, `storage` (the audit trail), `audit` (its lines reach the storage within minutes), `blobs` (files), `signalr` (live delivery); `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance
              */
             dependencies: {
                 [key: string]: components["schemas"]["HealthAnswer"];
