@@ -190,6 +190,7 @@ PARTS = [
     "blobs",
     "keys",
     "old_search_rows",
+    "audit_outbox",
 ]
 
 
