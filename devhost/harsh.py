@@ -61,12 +61,8 @@ HARDSHIPS = {
         ),
         Hardship("early_timer", 1.0, "a timer fires before its time", (0.0, 0.7)),
         Hardship("suspended_code", 1.0, "an orchestrator's code runs while its instance is suspended"),
-        Hardship("late_output", 1.0, "outputs of an HTTP function are sent after its answer", (0.0, 0.05)),
+        Hardship("late_output", 1.0, "outputs of an HTTP function are sent a while after its answer", (0.0, 0.05)),
         Hardship("failed_output", 0.03, "an output cannot be sent, and the invocation fails after its code has run"),
-        Hardship("proxied_host", 1.0, "the app sees the worker's address as Host, the caller's in x-forwarded-host"),
-        Hardship(
-            "restarted_worker", 1.0, "a function past functionTimeout takes the other invocations in flight with it"
-        ),
         Hardship("hung_header", 1.0, "a request with a header that is not ASCII hangs until functionTimeout"),
     )
 }

@@ -19,6 +19,8 @@ _COLOURS = {logging.DEBUG: "\x1b[2m", logging.WARNING: "\x1b[33m", logging.ERROR
 _RESET = "\x1b[0m"
 INVOCATIONS = "devhost.invoke"
 """The logger of the host's line per invocation; each function has its own child logger."""
+# These log each request or poll at INFO, which would bury the app's own lines.
+_CHATTY = ("uvicorn", "azure.functions", "azure.core", "httpx", "asyncio")
 # .NET level names of host.json -> Python's.
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -40,13 +42,15 @@ class HostFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        running = current_invocation.get()
+        running = record.running if hasattr(record, "running") else current_invocation.get()
         source = ""
         if not record.name.startswith("devhost"):
             source = f"[{running[0]} {running[1][:8]}] " if running else f"[{record.name}] "
         line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {source}{record.getMessage()}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
+        elif record.exc_text:
+            line += "\n" + record.exc_text
         colour = _COLOURS.get(record.levelno) if self._colour else None
         return f"{colour}{line}{_RESET}" if colour else line
 
@@ -62,9 +66,22 @@ def configure_logging(*, verbose: bool, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.getLogger("devhost").setLevel(logging.DEBUG if verbose else logging.INFO)
-    # These log each request or poll at INFO, which would bury the app's own lines.
-    for name in ("uvicorn", "azure.functions", "azure.core", "httpx", "asyncio"):
+    for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def worker_levels() -> dict[str, int]:
+    """The levels of this process's loggers, by name, for a worker; "" is the root."""
+    return {name: logging.getLogger(name).level for name in ("", "devhost", *_CHATTY)}
+
+
+def write_record(
+    name: str, level: int, created: float, text: str, stack: str | None, running: tuple[str, str] | None
+) -> None:
+    """Write a log line of a worker. running: its function and correlation id."""
+    fields = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": text, "exc_text": stack}
+    fields |= {"created": created, "msecs": created % 1 * 1000, "running": running}
+    logging.getLogger(name).handle(logging.makeLogRecord(fields))
 
 
 def apply_log_level(host_json: Mapping[str, Any]) -> None:

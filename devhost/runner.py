@@ -1,9 +1,9 @@
 """Start and stop a whole host: `async with run_host(HostOptions(...)) as host`.
 
-Order of start: data folder, settings, socket (so that the port is known), index the app, extensions,
+Order of start: data folder, settings, socket (so that the port is known), a worker that indexes the app, extensions,
 timers, serving. Stop uses the reverse order and is bounded in time.
 
-Invariant: a failed start leaves nothing behind: no socket, no lock, no changed environment.
+Invariant: a failed start leaves nothing behind: no socket, no lock, no process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import logging
 import os
 import socket
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -22,10 +21,11 @@ from pathlib import Path
 
 import uvicorn
 
-from devhost.app import worker
+from devhost.app.describe import IndexedApp, describe_functions
 from devhost.app.dispatch import Dispatcher
-from devhost.app.indexing import IndexedApp, describe_functions, import_scope, index_app
+from devhost.app.workers import Workers, process_count
 from devhost.asgi.hosts import HOSTS_SETTING, AllowedHosts
+from devhost.asgi.serving import Server
 from devhost.clock import Clock, SystemClock
 from devhost.extensions.contract import Extension, HostContext, HostError
 from devhost.extensions.loading import KNOWN, ExtensionLoader, Known, offered_settings
@@ -60,10 +60,8 @@ KEEP_ALIVE_S = 120
 _EXTENSION_STOP_LIMIT_S = 30.0
 SEND_BUFFER_BYTES = 256 * 1024
 _BACKLOG = 2048
-_one_per_process = threading.Lock()
 # Settings that change how an app runs in the real worker, but have no effect here.
 _WITHOUT_EFFECT = (
-    "FUNCTIONS_WORKER_PROCESS_COUNT",
     "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY",
     "PYTHON_ENABLE_OPENTELEMETRY",
 )
@@ -100,15 +98,12 @@ class RunningHost:
 
 @asynccontextmanager
 async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
-    """Serve an app for the length of the block. One at a time per process.
+    """Serve an app for the length of the block.
 
     Raises HostError when the app or its settings cannot be served.
     """
     app_dir = options.app_dir.resolve()
-    if not _one_per_process.acquire(blocking=False):
-        raise HostError("this process runs a host already: the worker keeps one app per process")
     async with AsyncExitStack() as stack:
-        stack.callback(_one_per_process.release)
         local = load_local_settings(app_dir)
         given = {**local.values, **options.settings}
         host_json = load_host_json(app_dir, {**given, **os.environ})
@@ -124,23 +119,21 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         loader = ExtensionLoader(options.known_extensions)
         given = {**_host_settings(port), **given}
         offered = offered_settings(loader.load_always(), base_url)
-        stack.enter_context(app_environment(app_dir, given, offered))
-        settings = {**given, **os.environ}
+        settings = app_environment(given, offered)
         apply_log_level(host_json)
         for name in _WITHOUT_EFFECT:
             if name in settings:
                 logger.warning("app setting %s has no effect in devhost", name)
-        stack.enter_context(import_scope(app_dir))
-        worker.start_threads()
-        stack.callback(_stop_threads)
-        app = _index(app_dir, settings, host_json)
+        workers = Workers(app_dir, settings, process_count(settings))
+        stack.push_async_callback(workers.stop)
+        app = await _index(workers, settings, host_json)
         extensions = loader.load_for(app.functions)
 
         keys = Keys(data_dir.path, [function.name for function in app.functions])
         enforced = keys if options.enable_auth else None
         harsh = _harsh(settings)
         context = HostContext(app_dir, data_dir.path, base_url, host_json, settings, app.functions, harsh)
-        dispatcher = Dispatcher(context, app, extensions, function_timeout_s(host_json))
+        dispatcher = Dispatcher(context, app, extensions, workers, function_timeout_s(host_json))
         found = find_timers(app.functions, app.retries, settings, options.clock.now())
         timers = TimerService(dispatcher, found, options.clock)
         # Registered twice, since stopping is idempotent: here for a start that fails half-way, and again after
@@ -166,9 +159,9 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
             local.cors_credentials,
         )
         routes = [route for extension in extensions for route in extension.routes()]
+        stack.enter_context(_quiet_cuts())
         server = _server(HttpApp(dispatcher, policy, routes, admin))
 
-        stack.push_async_callback(_close_durable_client)
         await stack.enter_async_context(_serving(server, listener))
         stack.push_async_callback(_stop_extensions, extensions)
         # As soon as extensions start, their engines may call functions, and functions may call this host.
@@ -181,12 +174,12 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         yield RunningHost(base_url, port, context, dispatcher, timers, keys)
 
 
-def _index(app_dir: Path, settings: Mapping[str, str], host_json: Mapping[str, object]) -> IndexedApp:
-    metadata, streaming = index_app(app_dir)
+async def _index(workers: Workers, settings: Mapping[str, str], host_json: Mapping[str, object]) -> IndexedApp:
     only = lookup(host_json, "functions")
     if only is not None and not (isinstance(only, list) and all(isinstance(name, str) for name in only)):
         raise HostError('host.json: "functions" must be a list of function names')
-    functions, retries = describe_functions(metadata, settings, only)
+    indexed, streaming = await workers.start()
+    functions, retries = describe_functions(indexed, settings, only)
     return IndexedApp(functions, retries, streaming)
 
 
@@ -243,16 +236,8 @@ def _host_settings(port: int) -> dict[str, str]:
     }
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, since the caller of `run_host` decides when it stops."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(app: HttpApp) -> _Server:
-    return _Server(
+def _server(app: HttpApp) -> Server:
+    return Server(
         uvicorn.Config(
             app,
             http=LocalProtocol,
@@ -274,7 +259,7 @@ def _server(app: HttpApp) -> _Server:
 
 
 @asynccontextmanager
-async def _serving(server: _Server, listener: socket.socket) -> AsyncIterator[None]:
+async def _serving(server: Server, listener: socket.socket) -> AsyncIterator[None]:
     task = asyncio.create_task(server.serve([listener]), name="devhost http")
     try:
         while not server.started:
@@ -294,6 +279,21 @@ async def _serving(server: _Server, listener: socket.socket) -> AsyncIterator[No
         logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
 
 
+@contextmanager
+def _quiet_cuts() -> Iterator[None]:
+    """Leave out uvicorn's line about an answer that was cut; the invocation's own line says why it was."""
+    log = logging.getLogger("uvicorn.error")
+
+    def tells_more(record: logging.LogRecord) -> bool:
+        return "without completing response" not in str(record.msg)
+
+    log.addFilter(tells_more)
+    try:
+        yield
+    finally:
+        log.removeFilter(tells_more)
+
+
 async def _stop_extensions(extensions: Sequence[Extension]) -> None:
     for extension in reversed(extensions):
         try:
@@ -304,15 +304,3 @@ async def _stop_extensions(extensions: Sequence[Extension]) -> None:
         except Exception:
             # The other parts must still be stopped.
             logger.exception("extension %s failed to stop", extension.name)
-
-
-def _stop_threads() -> None:
-    if worker.stop_threads():
-        logger.warning("a function is still running in a thread; it ends with the process")
-
-
-async def _close_durable_client() -> None:
-    """Close the Durable client's session of this process, since the client has no shutdown of its own."""
-    http_utils = sys.modules.get("azure.durable_functions.models.utils.http_utils")
-    if http_utils is not None:
-        await http_utils._close_session()

@@ -1,27 +1,26 @@
 """The single path of every invocation.
 
-Resolve inputs, call the worker, send outputs, log one line. Implements `Host` of `devhost/extensions/contract.py`.
+Resolve inputs, call a worker, send outputs, log one line. Implements `Host` of `devhost/extensions/contract.py`.
 
 Invariant: an output that cannot be sent fails the invocation although user code has run, as in Azure. Outputs are sent
-before the caller gets the result. Only a harsh host answers the request of a streaming HTTP function first, as Azure
-does: its outputs then fail nobody's request, and outputs of two invocations may overtake each other.
+before the caller gets the result, except those of streaming HTTP functions: the answer leaves first, as in Azure. They
+then fail nobody's request, and outputs of two invocations may overtake each other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from azure_functions_runtime.bindings.datumdef import Datum
-
-from devhost.app.in_flight import Held, InFlight, Stage
-from devhost.app.indexing import IndexedApp
-from devhost.app.worker import Call, Invocation, OutputValue, output_value, result_text
-from devhost.correlation import current_invocation, new_id
+from devhost.app.describe import IndexedApp
+from devhost.app.in_flight import time_limit
+from devhost.app.workers import Worker, Workers
+from devhost.correlation import current_invocation, new_guid, new_id
 from devhost.extensions.contract import (
     HTTP_OUTPUT,
     HTTP_TRIGGER,
@@ -39,8 +38,13 @@ from devhost.logs import INVOCATIONS
 _NO_TRIGGER_DATA = TriggerData()
 _DRAIN_LIMIT_S = 5.0
 
-type Answer = Callable[[Any], Awaitable[None]]
-"""Sends what a streaming HTTP function returned to its caller. Raises FunctionFailed when that is not possible."""
+type Input = tuple[str, str, Any]
+"""Name of a parameter, type of its datum (the worker library's), and its plain value."""
+type Result = tuple[str | None, Any] | None
+"""Type and value of a function's return value."""
+type Forward = Callable[[Worker, str], Awaitable[None]]
+"""Passes a request on to a worker under an invocation's id, and the answer back. Raises FunctionFailed when the caller
+does not get it whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,12 @@ class Plan:
     """A function with everything that its invocations need."""
 
     function: Function
-    call: Call
+    is_streaming: bool
+    """A streaming HTTP function."""
     inputs: tuple[tuple[Binding, Extension], ...]
     outputs: Mapping[str, tuple[Binding, Extension]]
     payload_kind: str
-    """Datum type of the trigger's text; the worker accepts timers only as "json"."""
+    """Datum type of the trigger's text; the library accepts timers only as "json"."""
     returns_to_extension: bool
     log: logging.Logger
 
@@ -61,11 +66,17 @@ class Dispatcher:
     """Calls functions. The host makes one; extensions see it as `Host`."""
 
     def __init__(
-        self, context: HostContext, app: IndexedApp, extensions: Sequence[Extension], timeout_s: float | None
+        self,
+        context: HostContext,
+        app: IndexedApp,
+        extensions: Sequence[Extension],
+        workers: Workers,
+        timeout_s: float | None,
     ) -> None:
         self.context = context
         self._harsh = context.harsh
-        self._in_flight = InFlight(timeout_s, context.harsh)
+        self._workers = workers
+        self._timeout_s = timeout_s
         self._sending_late: set[asyncio.Task[Any]] = set()
         self._plans = {
             function.function_id: _plan(function, extensions, streaming=app.streaming_http)
@@ -85,16 +96,15 @@ class Dispatcher:
         plan = self._plans[function.function_id]
         if function.disabled:
             raise FunctionFailed(f"FunctionDisabled: function '{function.name}' is disabled")
-        correlation = correlation_id or new_id()
         result = await self.run(
             plan,
-            Datum(payload, plan.payload_kind),
+            (plan.payload_kind, payload),
             _NO_TRIGGER_DATA,
-            Invocation(new_id(), retry=retry),
-            correlation,
+            correlation_id or new_id(),
+            retry=retry,
             quiet=quiet,
         )
-        return None if plan.returns_to_extension else result_text(result)
+        return None if plan.returns_to_extension else _result_text(result)
 
     def plan(self, function: Function) -> Plan:
         """The plan of an indexed function."""
@@ -103,21 +113,21 @@ class Dispatcher:
     async def run(
         self,
         plan: Plan,
-        payload: Datum | None,
+        payload: tuple[str, Any] | None,
         trigger: TriggerData,
-        invocation: Invocation,
         correlation_id: str,
         *,
-        request: object | None = None,
-        answer: Answer | None = None,
+        trace: tuple[str, str] = ("", ""),
+        retry: tuple[int, int] = (0, 0),
+        forward: Forward | None = None,
         is_lost: bool = False,
         quiet: bool = False,
-    ) -> Any:
-        """Run one invocation and return the worker's result (see `Call.run`).
+    ) -> Result:
+        """Run one invocation and return the function's result.
 
-        Exactly one of payload (a Datum) and request (a starlette Request) is given.
-        answer: sends the result before the outputs; functionTimeout then covers it too. is_lost: the request never
-        reaches the worker, which waits for it.
+        Exactly one of payload (type and value of the trigger's datum) and forward is given.
+        trace: traceparent and tracestate. forward: of a streaming HTTP function; the time limit covers its answer too.
+        is_lost: the request never reaches the worker, which waits for it.
         """
         name = plan.function.name
         started = time.perf_counter()
@@ -125,19 +135,38 @@ class Dispatcher:
         failure: FunctionFailed | None = None
         finished = False
         try:
-            async with self._in_flight.hold(name) as held:
+            worker = await self._workers.pick()
+            async with time_limit(name, self._timeout_s, self._workers) as held:
                 inputs = await _inputs(plan, payload, trigger)
-                if is_lost:
-                    await asyncio.Event().wait()
-                http = None if request is None else (plan.function.trigger.name, request)
-                result, outputs = await plan.call.run(invocation, inputs, http)
-                if answer is not None:
-                    await self._answer_first(name, answer, result, held)
-                held.stage = Stage.DONE
+                result: Result
+                held.worker = worker
+                invocation_id = new_guid()
+                route = None if forward is None else dict(trigger.route)
+                call = worker.begin(name, invocation_id, trace, retry, correlation_id, inputs, route)
+                if forward is None:
+                    result, outputs = await call.answer
+                else:
+                    call.answer.add_done_callback(lambda _: setattr(held, "worker", None))
+                    if is_lost:
+                        await asyncio.Event().wait()
+                    try:
+                        await forward(worker, invocation_id)
+                    except FunctionFailed:
+                        # The function goes on, within its time; what became of its worker says more.
+                        worker.drop(call)
+                        try:
+                            await call.answer
+                        except FunctionFailed:
+                            if worker.is_lost:
+                                raise
+                        raise
+                    result, outputs = await call.answer
+                    await self._let_late(name)
+                held.worker = None
                 for output, value in outputs.items():
-                    await self._send(plan, output, value)
-                if plan.returns_to_extension and result is not None and result.value is not None:
-                    await self._send(plan, "$return", output_value(result))
+                    await self._send(plan, output, _output_value(value))
+                if plan.returns_to_extension and result is not None and result[1] is not None:
+                    await self._send(plan, "$return", _output_value(result[1]))
             finished = True
             return result
         except FunctionFailed as exc:
@@ -152,19 +181,16 @@ class Dispatcher:
         if self._sending_late:
             await asyncio.wait(self._sending_late, timeout=_DRAIN_LIMIT_S)
 
-    async def _answer_first(self, name: str, answer: Answer, result: Any, held: Held) -> None:
-        held.stage = Stage.ANSWERING
-        await answer(result)
-        held.stage = Stage.DONE
-        if self._harsh is None:
-            return
+    async def _let_late(self, name: str) -> None:
+        """The caller has its answer; a host that stops still sends the outputs."""
         task = asyncio.current_task()
         assert task is not None
         self._sending_late.add(task)
         task.add_done_callback(self._sending_late.discard)
-        await asyncio.sleep(self._harsh.delay_s("late_output", name))
+        if self._harsh is not None:
+            await asyncio.sleep(self._harsh.delay_s("late_output", name))
 
-    async def _send(self, plan: Plan, name: str, value: OutputValue) -> None:
+    async def _send(self, plan: Plan, name: str, value: Any) -> None:
         binding, extension = plan.outputs[name]
         try:
             if self._harsh is not None and self._harsh.strikes("failed_output", plan.function.name):
@@ -174,15 +200,32 @@ class Dispatcher:
             raise FunctionFailed(f"output binding '{name}' ({binding.type}): {type(exc).__name__}: {exc}") from exc
 
 
-async def _inputs(plan: Plan, payload: Datum | None, trigger: TriggerData) -> list[tuple[str, Datum]]:
-    inputs = [] if payload is None else [(plan.function.trigger.name, payload)]
+async def _inputs(plan: Plan, payload: tuple[str, Any] | None, trigger: TriggerData) -> list[Input]:
+    inputs: list[Input] = [] if payload is None else [(plan.function.trigger.name, *payload)]
     for binding, extension in plan.inputs:
         try:
             value = await extension.resolve_input(binding, trigger)
         except Exception as exc:
             raise FunctionFailed(f"input binding '{binding.name}' ({binding.type}): {exc}") from exc
-        inputs.append((binding.name, Datum(value, "string" if isinstance(value, str) else "bytes")))
+        inputs.append((binding.name, "string" if isinstance(value, str) else "bytes", value))
     return inputs
+
+
+def _output_value(value: Any) -> Any:
+    """The value that an extension gets for an output of the function."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str | bytes | dict | list) else json.dumps(value)
+
+
+def _result_text(result: Result) -> str | None:
+    """The text of a return value, as the durable engine expects it."""
+    if result is None or result[1] is None:
+        return None
+    value = result[1]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 _ORCHESTRATOR_STATE = "$OutOfProcData$"
@@ -223,9 +266,9 @@ def _plan(function: Function, extensions: Sequence[Extension], *, streaming: boo
             raise _unsupported(function, binding, "output")
         outputs[binding.name] = (binding, sink)
     kind = "json" if function.trigger.type == TIMER_TRIGGER else "string"
-    call = Call(function, streaming_http=streaming)
+    is_streaming = streaming and function.trigger.type == HTTP_TRIGGER
     log = logging.getLogger(f"{INVOCATIONS}.{function.name}")
-    return Plan(function, call, tuple(inputs), outputs, kind, "$return" in outputs, log)
+    return Plan(function, is_streaming, tuple(inputs), outputs, kind, "$return" in outputs, log)
 
 
 def _unsupported(function: Function, binding: Binding, what: str) -> HostError:

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from azure_functions_runtime.bindings.datumdef import Datum
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from devhost.asgi.replies import BodyTooLarge, ClientGone, send_response
 
@@ -64,61 +63,52 @@ def json_object(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` for a request whose body has been read."""
-    is_given = False
-
-    async def again() -> Message:
-        nonlocal is_given
-        if is_given:
-            return await receive()
-        is_given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
-
-
-def request_datum(
+def request_parts(
     scope: Scope, headers: Mapping[str, str], query: Mapping[str, str], route: Mapping[str, str], body: bytes
-) -> Datum:
-    """The worker's form of a request."""
+) -> dict[str, Any]:
+    """A request as the worker gets it."""
     query_string = scope["query_string"].decode("latin-1")
     raw_path = scope.get("raw_path") or scope["path"].encode()
     url = f"{scope['scheme']}://{headers.get('host', 'localhost')}{raw_path.decode('latin-1').partition('?')[0]}"
-    return Datum(
-        {
-            "method": Datum(scope["method"], "string"),
-            "url": Datum(f"{url}?{query_string}" if query_string else url, "string"),
-            "headers": {name: Datum(value, "string") for name, value in headers.items()},
-            "query": {name: Datum(value, "string") for name, value in query.items()},
-            "params": {name: Datum(value, "string") for name, value in route.items()},
-            "body": Datum(body, "bytes"),
-        },
-        "http",
-    )
+    return {
+        "method": scope["method"],
+        "url": f"{url}?{query_string}" if query_string else url,
+        "headers": dict(headers),
+        "query": dict(query),
+        "params": dict(route),
+        "body": body,
+    }
 
 
-async def send_datum(send: Send, result: Datum | None) -> None:
+async def send_result(send: Send, result: tuple[str | None, Any] | None) -> None:
     """Send the function's return value; 204 when it has no http output."""
-    if result is None:
+    if result is None or result[0] is None:
         await send_response(send, 204)
-        return
-    if result.type == "http":
-        await _send_http(send, result.value)
+    elif result[0] == "http":
+        await _send_http(send, result[1])
     else:
-        await _send_text(send, str(result.value))
+        await _send_text(send, str(result[1]))
 
 
 async def _send_http(send: Send, value: Mapping[str, Any]) -> None:
     headers: HeaderList = [
-        (name.lower().encode("latin-1"), datum.value.encode("utf-8"))
-        for name, datum in value["headers"].items()
+        (name.lower().encode("latin-1"), text.encode("utf-8"))
+        for name, text in value["headers"]
         if name.lower() not in {"content-length", "transfer-encoding"}
     ]
-    for cookie in value.get("cookies") or ():
-        headers += [(b"set-cookie", morsel.OutputString().encode("utf-8")) for morsel in cookie.values()]
-    body = value["body"].value
-    await send_response(send, int(value["status_code"].value), headers, body)
+    headers += [(b"set-cookie", _cookie(cookie).encode("utf-8")) for cookie in value["cookies"]]
+    await send_response(send, int(value["status"]), headers, value["body"])
+
+
+def _cookie(cookie: Mapping[str, Any]) -> str:
+    """As ASP.NET writes one: domain and path always, lower-case names, in its order."""
+    parts = [f"{cookie['name']}={cookie['value']}"]
+    parts += [f"{name}={cookie[name]}" for name in ("expires", "max-age") if cookie.get(name)]
+    parts += [f"{name}={cookie.get(name, '')}" for name in ("domain", "path")]
+    parts += ["secure"] if cookie.get("secure") else []
+    parts += [f"samesite={str(cookie['samesite']).lower()}"] if cookie.get("samesite") else []
+    parts += ["httponly"] if cookie.get("httponly") else []
+    return "; ".join(parts)
 
 
 async def _send_text(send: Send, text: str) -> None:

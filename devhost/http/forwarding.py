@@ -1,4 +1,4 @@
-"""What a streaming function sees of a request: in Azure the host is a proxy in front of the worker.
+"""What a streaming function sees of a request: the host is a proxy in front of the worker.
 
 Invariant: `x-forwarded-*` are the host's own words. A caller's are overwritten or dropped, so an app may trust them.
 Source: requests recorded on Azure Functions host 4.1037, whose proxy is YARP.
@@ -10,8 +10,6 @@ from starlette.types import Scope
 
 type Headers = list[tuple[bytes, bytes]]
 
-WORKER = b"127.0.0.1:1"
-"""Stands for the worker's own address. Nothing listens there, so a link that is made of it leads nowhere."""
 INVOCATION_HEADER = b"x-ms-invocation-id"
 
 _OF_THE_HOST = frozenset(
@@ -40,22 +38,23 @@ _OF_THE_CONNECTION = frozenset(
 )
 
 
-def forwarded_headers(scope: Scope, invocation_id: str) -> Headers:
-    """The request's headers with the host's own, and `Host` as the caller sent it."""
-    kept = [(name, value) for name, value in scope["headers"] if name not in _OF_THE_HOST]
-    return kept + _own_headers(scope, invocation_id)
-
-
-def proxied_headers(scope: Scope, invocation_id: str) -> Headers:
+def proxied_headers(scope: Scope, invocation_id: str, worker: bytes) -> Headers:
     """The request's headers as the worker gets them from Azure's proxy: `Host` is the worker, what belongs to the
-    caller's connection is gone, and repeated headers are one."""
+    caller's connection is gone, and repeated headers are one.
+
+    worker: host and port of its server.
+    """
     joined: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in _OF_THE_HOST or name in _OF_THE_CONNECTION:
             continue
         between = b"; " if name == b"cookie" else b", "
         joined[name] = joined[name] + between + value if name in joined else value
-    joined[b"host"] = WORKER
+    joined[b"host"] = worker
+    if joined.get(b"expect", b"").lower() == b"100-continue":
+        del joined[b"expect"]  # the host has answered it
+    if scope["method"] == "TRACE" and b"content-length" not in joined:
+        joined[b"content-length"] = b"0"
     return [*joined.items(), *_own_headers(scope, invocation_id)]
 
 

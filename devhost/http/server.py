@@ -4,8 +4,7 @@ Order: routes of extensions, the admin API, the app's functions, the landing pag
 method are both 404 with an empty body, since the method is part of a route. An unhandled error is 500 with an empty
 body; its details are only in the log. A request for another host's name reaches none of them (`../asgi/hosts.py`).
 
-Invariant: a request gets one response. A failure before it begins is the response; after that it can only cut it. A
-function's outputs are sent before its response begins, except in harsh mode (`../app/dispatch.py`).
+Invariant: a request gets one response. A failure before it begins is the response; after that it can only cut it.
 """
 
 from __future__ import annotations
@@ -15,30 +14,24 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from devhost.app.dispatch import Dispatcher, Plan
-from devhost.app.worker import Invocation
 from devhost.asgi.cors import with_cors
 from devhost.asgi.hosts import AllowedHosts
 from devhost.asgi.identity import add_principal
-from devhost.asgi.replies import BodyTooLarge, ClientGone, ResponseWatch, declared_length, limited, send_response
-from devhost.correlation import correlation_id_of, new_id
+from devhost.asgi.replies import BodyTooLarge, ClientGone, ResponseWatch, declared_length, send_response
+from devhost.correlation import correlation_id_of
 from devhost.extensions.contract import HTTP_TRIGGER, Function, FunctionFailed, HostError, TriggerData
-from devhost.http.classic import (
-    header_values,
-    json_object,
-    query_values,
-    read_body,
-    replayed,
-    request_datum,
-    send_datum,
-)
+from devhost.http.classic import header_values, json_object, query_values, read_body, request_parts, send_result
+from devhost.http.forwarding import is_never_forwarded
+from devhost.http.proxy import HostileHeader
 from devhost.http.routing import Route, RouteTable, parse_template, request_path
-from devhost.http.streaming import Exchange, error_response, serve
+from devhost.http.streaming import Exchange, Upstreams, is_chunked
 from devhost.pages.landing import LANDING_PAGE
 from devhost.settings.config import HttpOptions
 from devhost.settings.keys import AuthLevel, Keys
@@ -92,6 +85,7 @@ class HttpApp:
         self._routes = RouteTable(_function_routes(dispatcher, policy.options.route_prefix))
         self._extension_routes = _ExtensionRoutes(extension_routes)
         self._extra = [(name.lower().encode(), value.encode()) for name, value in policy.options.custom_headers.items()]
+        self._upstreams = Upstreams()
         self._outstanding = 0
         concurrent = policy.options.max_concurrent
         self._turns: AbstractAsyncContextManager[object] = (
@@ -149,14 +143,11 @@ class HttpApp:
         except ClientGone:
             logger.debug("the caller of %s left before its request was complete", endpoint.plan.function.name)
         except FunctionFailed as failure:
-            if send.started:
-                # An output failed after the answer, or the answer broke half-way: the server then cuts the connection.
-                return
-            response = error_response(failure) if endpoint.plan.call.is_streaming else None
-            if response is not None:
-                await response(scope, receive, send)
-            else:
-                await send_response(send, 413 if isinstance(failure.__cause__, BodyTooLarge) else 500)
+            if isinstance(failure.__cause__, BodyTooLarge | HostileHeader) and not send.started:
+                await send_response(send, 413 if isinstance(failure.__cause__, BodyTooLarge) else 400)
+            elif not send.started:
+                await send_response(send, 500)
+            # Else an output failed after the answer, or the answer broke half-way: the server then cuts the connection.
         except Exception:
             # The outermost edge: handles responses with a header or status that cannot be sent.
             logger.exception("the answer of %s could not be sent", endpoint.plan.function.name)
@@ -177,28 +168,34 @@ class HttpApp:
         length = declared_length(scope)
         if length is not None and length > self._policy.body_limit_bytes:
             raise BodyTooLarge
-        streaming = endpoint.plan.call.is_streaming
+        streaming = endpoint.plan.is_streaming
         query = query_values(scope) if endpoint.needs_trigger_data or not streaming else {}
-        binds_body = endpoint.needs_trigger_data and bool(length)
         body: bytes | None = None
-        if binds_body or not streaming:
+        if length is not None or not streaming or not is_chunked(scope):
             body = await read_body(receive, self._policy.body_limit_bytes)
-        trigger = TriggerData(headers, query, route, json_object(body) if binds_body and body else {})
-        invocation = Invocation(new_id(), headers.get("traceparent", ""), headers.get("tracestate", ""))
-        correlation = correlation_id_of(headers)
+        given_body = json_object(body) if endpoint.needs_trigger_data and body and length else {}
+        trigger = TriggerData(headers, query, route, given_body)
+        trace = headers.get("traceparent", ""), headers.get("tracestate", "")
+        run = partial(
+            self._dispatcher.run, endpoint.plan, trigger=trigger, correlation_id=correlation_id_of(headers), trace=trace
+        )
         if streaming:
-            if body is not None:
-                bounded = replayed(body, receive)
-            else:
-                bounded = limited(receive, self._policy.body_limit_bytes) if length is None else receive
-            exchange = Exchange(endpoint.plan, route, trigger, invocation, correlation, scope, bounded, send)
-            await serve(exchange, self._dispatcher, self._turns)
+            exchange = Exchange(scope, body, receive, send, self._policy.body_limit_bytes, self._upstreams)
+            async with self._turns:
+                await run(payload=None, forward=exchange.forward, is_lost=self._is_lost(endpoint, scope))
             return
-        assert body is not None
-        payload = request_datum(scope, headers, query, route, body)
+        payload = "http", request_parts(scope, headers, query, route, body or b"")
         async with self._turns:
-            result = await self._dispatcher.run(endpoint.plan, payload, trigger, invocation, correlation)
-        await send_datum(send, result)
+            result = await run(payload=payload)
+        await send_result(send, result)
+
+    def _is_lost(self, endpoint: Endpoint, scope: Scope) -> bool:
+        harsh = self._dispatcher.context.harsh
+        return (
+            harsh is not None
+            and is_never_forwarded(scope["headers"])
+            and harsh.strikes("hung_header", endpoint.plan.function.name)
+        )
 
 
 class _ExtensionRoutes:

@@ -1,15 +1,14 @@
 """The settings of an app: local.settings.json, the environment, and `%NAME%` in bindings.
 
-Invariant: a variable of the real environment always wins over local.settings.json, and the app's
-`os.environ` equals the `HostContext.settings` of extensions.
+Invariant: a variable of the real environment always wins over local.settings.json, and the
+`os.environ` of workers equals the `HostContext.settings` of extensions.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,30 +113,14 @@ def replace_names(raw: Mapping[str, Any], settings: Mapping[str, str], where: st
     return {key: _replace(value, settings, f"{where}: {key}") for key, value in raw.items()}
 
 
-@contextmanager
-def app_environment(app_dir: Path, settings: Mapping[str, str], offered: Mapping[str, str]) -> Iterator[None]:
-    """Give the process the app's environment and working folder, and restore both afterwards.
+def app_environment(settings: Mapping[str, str], offered: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the app's workers, and of nobody else.
 
-    A setting is only added if the environment does not have it, so the real environment wins, even with an empty value.
-    A default offered by the host also replaces an empty value, since a settings file copied from a sample names every
-    setting, most of them empty.
+    The real environment wins over a setting, even with an empty value. A default offered by the host also replaces an
+    empty value, since a settings file copied from a sample names every setting, most of them empty.
     """
-    additions = {name: value for name, value in settings.items() if name not in os.environ}
     chosen = {**settings, **os.environ}
-    additions |= {name: value for name, value in offered.items() if not chosen.get(name)}
-    replaced = {name: os.environ.get(name) for name in additions}
-    before = Path.cwd()
-    os.environ.update(additions)
-    os.chdir(app_dir)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-        for name, value in replaced.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return chosen | {name: value for name, value in offered.items() if not chosen.get(name)}
 
 
 def _replace(value: Any, settings: Mapping[str, str], where: str) -> Any:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from devhost.app.describe import RetryPolicy
 from devhost.app.dispatch import Dispatcher
-from devhost.app.indexing import RetryPolicy
 from devhost.clock import Clock
 from devhost.correlation import new_id
 from devhost.extensions.contract import TIMER_TRIGGER, Function, FunctionFailed, HostError

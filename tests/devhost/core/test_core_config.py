@@ -234,20 +234,16 @@ async def test_only_listed_functions_are_served(make_app: Callable[..., Path], t
 
 
 @pytest.mark.parametrize("chosen", ["", None])
-def test_what_the_host_offers_fills_a_setting_nobody_chose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None
-) -> None:
+def test_what_the_host_offers_fills_a_setting_nobody_chose(monkeypatch: pytest.MonkeyPatch, chosen: str | None) -> None:
     monkeypatch.delenv("OFFERED", raising=False)
     if chosen is not None:
         monkeypatch.setenv("OFFERED", chosen)
-    with app_environment(tmp_path, {"OFFERED": "", "OTHER": "local"}, {"OFFERED": "embedded"}):
-        assert (os.environ["OFFERED"], os.environ["OTHER"]) == ("embedded", "local")
+    environment = app_environment({"OFFERED": "", "OTHER": "local"}, {"OFFERED": "embedded"})
+    assert (environment["OFFERED"], environment["OTHER"]) == ("embedded", "local")
     assert os.environ.get("OFFERED") == chosen
     assert "OTHER" not in os.environ
 
 
-def test_what_somebody_chose_wins_over_what_the_host_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_somebody_chose_wins_over_what_the_host_offers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFERED", "real")
-    with app_environment(tmp_path, {"OFFERED": "local"}, {"OFFERED": "embedded"}):
-        assert os.environ["OFFERED"] == "real"
-    assert os.environ["OFFERED"] == "real"
+    assert app_environment({"OFFERED": "local"}, {"OFFERED": "embedded"})["OFFERED"] == "real"

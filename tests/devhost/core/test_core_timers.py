@@ -21,6 +21,17 @@ APP = PROJECT_DIR / "tests" / "devhost" / "apps" / "timers"
 NOON = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 
 
+WRITES = """
+import json, os
+import azure.functions as func
+app = func.FunctionApp()
+
+def write(what):
+    with open(os.environ["TIMER_LOG"], "a") as log:
+        log.write(json.dumps(what) + "\\n")
+"""
+
+
 class MovedClock:
     """Stands still until told to move; then wakes sleepers in order."""
 
@@ -51,9 +62,9 @@ class MovedClock:
         self._now = end
 
     async def until_asleep(self, count: int, patience_s: float = 20) -> None:
-        """Wait until that many timers sleep again: their runs hop through the worker's threads."""
+        """Wait until that many timers sleep again: their runs are in another process."""
         async with asyncio.timeout(patience_s):
-            while len(self._sleepers) < count:  # noqa: ASYNC110 - threads cannot set an Event here
+            while len(self._sleepers) < count:  # noqa: ASYNC110 - another process cannot set an Event here
                 await asyncio.sleep(0.002)
 
 
@@ -66,6 +77,11 @@ class Runs:
             return []
         runs = [json.loads(line) for line in self._path.read_text().splitlines()]
         return [run for run in runs if name is None or run["name"].startswith(name)]
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(self.all()) < count:  # noqa: ASYNC110 - another process writes them
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -129,22 +145,17 @@ async def test_schedule_under_a_minute_is_not_monitored(
     tmp_path: Path, runs: Runs, make_app: Callable[..., Path]
 ) -> None:
     app = make_app(
-        function_app__py="""
-import azure.functions as func
-app = func.FunctionApp()
-ran = []
-
+        function_app__py=WRITES
+        + """
 @app.timer_trigger(arg_name="timer", schedule="*/5 * * * * *")
 async def often(timer: func.TimerRequest) -> None:
-    ran.append((timer.past_due, timer.schedule_status))
+    write({"past_due": timer.past_due, "status": timer.schedule_status})
 """
     )
-    for start, runs_in_ten_seconds in ((NOON, 2), (NOON + timedelta(minutes=1), 2)):
+    for start, so_far in ((NOON, 2), (NOON + timedelta(minutes=1), 4)):
         async with timers_app(tmp_path, start, app) as clock:
-            import function_app
-
             await clock.move(timedelta(seconds=10))
-            assert function_app.ran == [(False, {})] * runs_in_ten_seconds
+            assert runs.all() == [{"past_due": False, "status": {}}] * so_far
 
 
 async def test_failed_timer_is_retried_as_its_policy_says(tmp_path: Path, runs: Runs) -> None:
@@ -157,34 +168,33 @@ async def test_failed_timer_is_retried_as_its_policy_says(tmp_path: Path, runs: 
 
 
 async def test_timer_never_overlaps_itself(tmp_path: Path, runs: Runs, make_app: Callable[..., Path]) -> None:
+    gate = tmp_path / "gate"
     app = make_app(
-        function_app__py="""
-import asyncio, azure.functions as func
-app = func.FunctionApp()
+        function_app__py=WRITES
+        + f"""
+import asyncio, pathlib
 running = []
-most = []
-gate = asyncio.Event()
 
 @app.timer_trigger(arg_name="timer", schedule="0 * * * * *")
 async def slow(timer: func.TimerRequest) -> None:
     running.append(1)
-    most.append(len(running))
-    await gate.wait()
+    write({{"at_once": len(running)}})
+    while not pathlib.Path({str(gate)!r}).exists():
+        await asyncio.sleep(0.01)
     running.pop()
 """
     )
     async with timers_app(tmp_path, NOON, app) as clock:
-        import function_app
-
         with pytest.raises(TimeoutError):
             await clock.move(timedelta(minutes=1), patience_s=0.2)
         await clock.move(timedelta(minutes=4))
-        assert function_app.most == [1], "minutes pass while the first run still sits there"
+        await runs.until(1)
+        assert runs.all() == [{"at_once": 1}], "minutes pass while the first run still sits there"
 
-        function_app.gate.set()
+        gate.touch()
         await clock.until_asleep(1)
         await clock.move(timedelta(minutes=1))
-        assert function_app.most == [1, 1], "the next due time is counted from the end of the run"
+        assert runs.all() == [{"at_once": 1}] * 2, "the next due time is counted from the end of the run"
 
 
 @pytest.mark.parametrize(
@@ -219,20 +229,15 @@ async def test_schedule_is_read_in_the_zone_of_the_app(
 ) -> None:
     monkeypatch.setenv("WEBSITE_TIME_ZONE", "Europe/Prague")
     app = make_app(
-        function_app__py="""
-import azure.functions as func
-app = func.FunctionApp()
-ran = []
-
+        function_app__py=WRITES
+        + """
 @app.timer_trigger(arg_name="timer", schedule="0 0 15 * * *")
 async def at_three(timer: func.TimerRequest) -> None:
-    ran.append(1)
+    write(1)
 """
     )
     async with timers_app(tmp_path, NOON, app) as clock:
-        import function_app
-
         await clock.move(timedelta(minutes=59))
-        assert function_app.ran == []
+        assert runs.all() == []
         await clock.move(timedelta(minutes=2))  # 13:00 UTC is 15:00 in Prague in May
-        assert function_app.ran == [1]
+        assert runs.all() == [1]

@@ -79,7 +79,7 @@ async def test_a_worker_that_is_restarted_under_everybody_costs_no_turn(
 ) -> None:
     """A request that hangs until functionTimeout takes the worker along, and with it a turn that answers just then."""
     timeout = {"AzureFunctionsJobHost__functionTimeout": "00:00:03"}
-    async with _harsh(tmp_path, model_url, sink, "hung_header=1,restarted_worker=1", **timeout) as (host, api):
+    async with _harsh(tmp_path, model_url, sink, "hung_header=1", **timeout) as (host, api):
 
         async def hang(after_s: float) -> int:
             await asyncio.sleep(after_s)

@@ -1,18 +1,17 @@
-"""Invoke the app's functions through Microsoft's worker library, in this process.
+"""Call the app's functions through Microsoft's worker library.
 
 The worker library does argument conversion, `Out` parameters, return values and failure texts. This module calls
-its converters in the worker's order, and looks up once what depends only on the function. (The worker's own entry
+its converters in the library's order, and looks up once what depends only on the function. (The library's own entry
 point flushes stdout and looks up every converter on each call.)
 
-Invariant: user code runs nowhere else: async functions on the event loop, the others in the worker's
-thread pool. Whatever it raises leaves here as FunctionFailed with the worker's text.
+Invariant: user code runs nowhere else: async functions on the event loop, the others in the library's
+thread pool. Whatever it raises leaves here as FunctionFailed with the library's text.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,14 +27,19 @@ from azure_functions_runtime.utils import threadpool
 from azure_functions_runtime.utils.executor import invocation_id_cv, run_sync_func
 from azure_functions_runtime.utils.tracing import serialize_exception
 
-from devhost.app.indexing import PROTOS
-from devhost.extensions.contract import HTTP_TRIGGER, Function, FunctionFailed
+from devhost.extensions.contract import FunctionFailed
+from devhost.worker.answers import Exchange, as_response
+from devhost.worker.frames import plain
+from devhost.worker.indexing import PROTOS
 
 _PLUMBING = tuple(
-    str(Path(*parts)) for parts in (("app", "worker.py"), ("futures", "thread.py"), ("utils", "executor.py"))
+    str(Path(*parts)) for parts in (("worker", "calls.py"), ("futures", "thread.py"), ("utils", "executor.py"))
 )
 
-type OutputValue = str | bytes | dict[str, Any] | list[Any]
+type Input = tuple[str, str, Any]
+"""Name of a parameter, type of its datum, and its value; for `http` the parts of a request."""
+type Result = tuple[str | None, Any] | None
+"""Type and value of a return value's datum, as plain values; for `http` the parts of a response."""
 
 
 class _TraceContext:
@@ -76,11 +80,11 @@ class Invocation:
 class Call:
     """One function ready to be called, with its converters and their arguments looked up once."""
 
-    def __init__(self, function: Function, *, streaming_http: bool) -> None:
-        info = handle_event._functions.get_function(function.function_id)
-        assert info is not None, f"the worker did not index {function.name}"
-        self.name = function.name
-        self.is_streaming = streaming_http and function.trigger.type == HTTP_TRIGGER
+    def __init__(self, function_id: str, *, streaming_http: bool) -> None:
+        info = handle_event._functions.get_function(function_id)
+        assert info is not None, f"the library did not index {function_id}"
+        self.name = str(info.name)
+        self.is_streaming = streaming_http and bool(info.is_http_func)
         self._info = info
         self._decoders: Mapping[str, Callable[..., Any]] = {
             name: get_binding(kind.binding_name, kind.deferred_bindings_enabled).decode
@@ -90,38 +94,42 @@ class Call:
             (name, kind.binding_name, kind.pytype) for name, kind in (info.output_types or {}).items()
         )
         self._return = info.return_type if not self.is_streaming else None
+        self._trigger = str((info.trigger_metadata or {}).get("param_name") or "")
 
     async def run(
-        self,
-        invocation: Invocation,
-        inputs: Sequence[tuple[str, Datum]],
-        request: tuple[str, object] | None = None,
-    ) -> tuple[Any, dict[str, OutputValue]]:
+        self, invocation: Invocation, inputs: Sequence[Input], exchange: Exchange | None
+    ) -> tuple[Result, dict[str, Any]]:
         """Call the function.
 
-        request: parameter name and starlette Request, for streaming HTTP functions.
-        Returns (result, outputs): result is the worker's Datum of the return value or None, and for streaming
-        HTTP functions whatever the function returned; outputs holds what was set on `Out` parameters.
-        Raises FunctionFailed when conversion or user code raised.
+        exchange: the request of a streaming HTTP function; its answer is set before this returns or raises.
+        Returns the return value, and what was set on `Out` parameters. Raises FunctionFailed when conversion or user
+        code raised.
         """
         try:
-            args = {name: self._decoders[name](datum, trigger_metadata={}) for name, datum in inputs}
-            if request is not None:
-                args[request[0]] = request[1]
-            result = await self._call(invocation, args)
-            if result is not None and not self._info.has_return:
+            args = {
+                name: self._decoders[name](_datum(kind, value), trigger_metadata={}) for name, kind, value in inputs
+            }
+            if exchange is not None:
+                args[self._trigger] = exchange.request
+            returned = await self._call(invocation, args)
+            if returned is not None and not self._info.has_return:
                 raise RuntimeError(f"function {self.name!r} without a $return binding returned a non-None value")
+            if exchange is not None:
+                exchange.answer(as_response(returned))
             outputs = {}
             for name, kind, pytype in self._outputs:
                 value = args[name].get()
                 if value is not None:
-                    outputs[name] = output_value(get_datum(kind, value, pytype))
+                    outputs[name] = _sent(get_datum(kind, value, pytype))[1]
+            result = None
             if self._return is not None:
-                result = get_datum(self._return.binding_name, result, self._return.pytype)
+                result = _sent(get_datum(self._return.binding_name, returned, self._return.pytype))
             return result, outputs
         except (Exception, SystemExit) as exc:
-            # SystemExit too: the function shares a process with the host, so its sys.exit() must not end the host.
+            # SystemExit too: a function's sys.exit() must not end the worker.
             exc.__traceback__ = _user_part(exc.__traceback__)
+            if exchange is not None:
+                exchange.fail(exc)
             failure = serialize_exception(exc, PROTOS)
             raise FunctionFailed(failure.message, failure.stack_trace) from exc
 
@@ -160,22 +168,36 @@ def _user_part(trace: TracebackType | None) -> TracebackType | None:
     return part or trace
 
 
-def output_value(datum: Datum | None) -> OutputValue:
-    """The value that an extension gets for an output of the function."""
-    if datum is None or datum.value is None:
-        return ""
-    if isinstance(datum.value, str | bytes | dict | list):
-        return datum.value
-    return json.dumps(datum.value)
+def _datum(kind: str, value: Any) -> Datum:
+    """The library's form of an input."""
+    if kind != "http":
+        return Datum(value, kind)
+    texts = {part: Datum(value[part], "string") for part in ("method", "url")}
+    maps = {
+        part: {name: Datum(text, "string") for name, text in value[part].items()}
+        for part in ("headers", "query", "params")
+    }
+    return Datum({**texts, **maps, "body": Datum(value["body"], "bytes")}, "http")
 
 
-def result_text(datum: Datum | None) -> str | None:
-    """The text of a return value, as the durable engine expects it."""
+def _sent(datum: Datum | None) -> tuple[str | None, Any]:
+    """A value of the function in plain values."""
     if datum is None or datum.value is None:
-        return None
-    if isinstance(datum.value, bytes):
-        return datum.value.decode("utf-8", "replace")
-    return datum.value if isinstance(datum.value, str) else json.dumps(datum.value)
+        return None, None
+    if datum.type != "http":
+        return datum.type, plain(datum.value)
+    response = datum.value
+    body = response["body"].value
+    return "http", {
+        "status": plain(response["status_code"].value),
+        "headers": [(plain(name), plain(header.value)) for name, header in response["headers"].items()],
+        "cookies": [
+            {"name": plain(name), "value": plain(morsel.value)} | {key: plain(morsel[key]) for key in morsel}
+            for cookie in response.get("cookies") or ()
+            for name, morsel in cookie.items()
+        ],
+        "body": body.encode() if isinstance(body, str) else plain(body),
+    }
 
 
 def start_threads() -> None:
