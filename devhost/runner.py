@@ -146,7 +146,7 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         logging.getLogger().addHandler(beside)
         stack.callback(logging.getLogger().removeHandler, beside)
         pages = Pages(app.functions, extensions, http.route_prefix, beside)
-        admin = Admin(dispatcher, timers, AdminAccess(keys, port), http.route_prefix, pages)
+        admin = Admin(dispatcher, timers, keys, AdminAccess(keys, port), http.route_prefix, pages)
         homepage = settings.get("AzureWebJobsDisableHomepage", "").lower() != "true"
         policy = HttpPolicy(
             http,

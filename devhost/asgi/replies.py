@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message, Scope, Send
 
 
 class BodyTooLarge(Exception):
@@ -52,27 +52,16 @@ class Refusal:
             await send({"type": "websocket.close", "code": 1008})
 
 
+class NotAscii(Exception):
+    """A response header that Azure's server does not send; answered with 500."""
+
+
 def declared_length(scope: Scope) -> int | None:
     """Content-Length of a request, None when absent (chunked or no body)."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() else None
     return None
-
-
-def limited(receive: Receive, limit_bytes: int) -> Receive:
-    """`receive` that raises BodyTooLarge once more than `limit_bytes` have come in."""
-    size = 0
-
-    async def counting() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > limit_bytes:
-            raise BodyTooLarge
-        return message
-
-    return counting
 
 
 class ResponseWatch:
@@ -88,9 +77,14 @@ class ResponseWatch:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            for name, value in message.get("headers", ()):
+                if not value.isascii():
+                    raise NotAscii(f"the response header {name.decode('latin-1')} is not ASCII")
             self.started = True
             if self._extra:
-                message["headers"] = [*message.get("headers", ()), *self._extra]
+                extra = {name for name, _ in self._extra}
+                kept = [pair for pair in message.get("headers", ()) if pair[0] not in extra]
+                message["headers"] = [*kept, *self._extra]
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.finished = True

@@ -7,19 +7,7 @@ Azure; `tests/orchestration/test_fits_azure.py` checks this for the app in this 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """cases: recordings that show it; none when the extension's side is known from its documentation or source."""
-
-    what: str
-    azure: str
-    ours: str
-    why: str
-    cases: tuple[str, ...] = ()
-
+from devhost.extensions.contract import Difference
 
 DIFFERENCES = (
     Difference(

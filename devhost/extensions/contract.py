@@ -214,6 +214,20 @@ class ShowsPages(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A way in which this host differs from Azure's on purpose.
+
+    cases: recordings that show it; none when Azure's side is known from its documentation or source.
+    """
+
+    what: str
+    azure: str
+    ours: str
+    why: str
+    cases: tuple[str, ...] = ()
+
+
 HTTP_TRIGGER = "httpTrigger"
 
 

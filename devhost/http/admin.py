@@ -1,6 +1,6 @@
-"""`/admin`: status, the list of functions, starting a function manually, and the HTML pages.
+"""`/admin`: status, the list of functions, keys, starting a function manually, and the HTML pages.
 
-Invariant: every path here needs the master key (`access.py`).
+Invariant: every path here but the ping needs the master key (`access.py`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,32 @@ from devhost.app.dispatch import Dispatcher
 from devhost.asgi.replies import BodyTooLarge, ClientGone, send_response
 from devhost.extensions.contract import HTTP_TRIGGER, TIMER_TRIGGER, Function, FunctionFailed
 from devhost.http.access import AdminAccess
-from devhost.http.classic import read_body
+from devhost.http.classic import header_values, read_body
 from devhost.pages.pages import Pages
+from devhost.settings.keys import Keys
 from devhost.timers.timers import TimerService
 
 logger = logging.getLogger("devhost.admin")
 
 _BODY_LIMIT_BYTES = 1 << 20
+_PING_HEADERS = [(b"cache-control", b"no-store,no-cache"), (b"pragma", b"no-cache")]
 
 
 class Admin:
     """The admin API of one host."""
 
     def __init__(
-        self, dispatcher: Dispatcher, timers: TimerService, access: AdminAccess, route_prefix: str, pages: Pages
+        self,
+        dispatcher: Dispatcher,
+        timers: TimerService,
+        keys: Keys,
+        access: AdminAccess,
+        route_prefix: str,
+        pages: Pages,
     ) -> None:
         self._dispatcher = dispatcher
         self._timers = timers
+        self._keys = keys
         self._access = access
         self._prefix = route_prefix
         self._pages = pages
@@ -45,12 +54,16 @@ class Admin:
         self._functions = {function.name.lower(): function for function in dispatcher.context.functions}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not await self._access.admits(scope, send):
-            return
         parts = [part.lower() for part in scope["path"].strip("/").split("/")[1:]]
         method = scope["method"]
         if parts == ["host", "ping"] and method in {"GET", "POST"}:
-            await send_response(send, 200)
+            await send_response(send, 200, _PING_HEADERS)
+        elif not parts:
+            await send_response(send, 404)
+        elif not await self._access.admits(scope, send):
+            return
+        elif parts == ["host", "keys"] and method == "GET":
+            await self._send_keys(send, "host", self._keys.host)
         elif parts == ["host", "status"] and method == "GET":
             await _send_json(send, self._status())
         elif parts[:1] == ["pages"] and method == "GET":
@@ -73,13 +86,23 @@ class Admin:
             await _send_json(send, self._describe(function))
         elif rest == ["status"] and scope["method"] == "GET":
             await _send_json(send, {"errors": []})
+        elif rest == ["keys"] and scope["method"] == "GET":
+            await self._send_keys(send, f"functions/{function.name}", self._keys.functions[function.name])
         elif not rest and scope["method"] == "POST":
-            await self._start(function, receive, send)
+            await self._start(function, scope, receive, send)
         else:
             await send_response(send, 404)
 
-    async def _start(self, function: Function, receive: Receive, send: Send) -> None:
+    async def _send_keys(self, send: Send, of: str, key: str) -> None:
+        link = f"{self._dispatcher.context.base_url}/admin/{of}/keys"
+        keys = {"keys": [{"name": "default", "value": key}], "links": [{"rel": "self", "href": link}]}
+        await _send_json(send, keys, is_secret=True)
+
+    async def _start(self, function: Function, scope: Scope, receive: Receive, send: Send) -> None:
         """Run a function in the background; answers 202 whatever its outcome."""
+        if not header_values(scope).get("content-type", "").partition(";")[0].strip().lower().endswith("json"):
+            await send_response(send, 415)
+            return
         try:
             body = await read_body(receive, _BODY_LIMIT_BYTES)
             given = json.loads(body) if body else {}
@@ -93,11 +116,11 @@ class Admin:
         except ValueError as exc:
             await _send_json(send, {"error": f'send {{"input": "..."}}: {exc}'}, status=400)
             return
-        if function.trigger.type == HTTP_TRIGGER:
-            await _send_json(send, {"error": f"{function.name} is an HTTP function: call its URL"}, status=400)
-            return
-        if function.disabled:
-            await send_response(send, 404)
+        if function.trigger.type == HTTP_TRIGGER or function.disabled:
+            logger.warning(
+                "%s is not run by hand: %s", function.name, "disabled" if function.disabled else "call its URL"
+            )
+            await send_response(send, 202)
             return
         given_input = given.get("input") or ""
         text = given_input if isinstance(given_input, str) else json.dumps(given_input)
@@ -119,6 +142,8 @@ class Admin:
     def _status(self) -> dict[str, Any]:
         return {
             "id": platform.node().lower(),
+            "functionAppContentEditingState": "Unknown",
+            "platformVersion": "",
             "state": "Running",
             "version": VERSION,
             "versionDetails": f"devhost {VERSION}",
@@ -129,14 +154,18 @@ class Admin:
 
     def _describe(self, function: Function) -> dict[str, Any]:
         base = self._dispatcher.context.base_url
+        bindings = [dict(binding.raw) for binding in (function.trigger, *function.inputs, *function.outputs)]
+        folder = str(self._dispatcher.context.app_dir)
+        config = {"name": function.name, "entryPoint": function.name, "functionDirectory": folder, "bindings": bindings}
         description: dict[str, Any] = {
             "name": function.name,
             "language": "python",
             "href": f"{base}/admin/functions/{function.name}",
+            "invoke_url_template": None,
+            "isDirect": False,
             "isDisabled": function.disabled,
-            "config": {
-                "bindings": [dict(binding.raw) for binding in (function.trigger, *function.inputs, *function.outputs)]
-            },
+            "isProxy": False,
+            "config": config | {"language": "python", "scriptFile": "function_app.py"},
         }
         if function.trigger.type == HTTP_TRIGGER:
             route = str(function.trigger.raw.get("route") or function.name).strip("/")
@@ -144,11 +173,7 @@ class Admin:
         return description
 
 
-async def _send_json(send: Send, value: Any, status: int = 200) -> None:
-    body = json.dumps(value).encode()
-    headers = [
-        (b"content-type", b"application/json; charset=utf-8"),
-        (b"x-content-type-options", b"nosniff"),
-        (b"cache-control", b"no-store"),
-    ]
-    await send_response(send, status, headers, body)
+async def _send_json(send: Send, value: Any, status: int = 200, *, is_secret: bool = False) -> None:
+    headers = [(b"content-type", b"application/json; charset=utf-8")]
+    headers += [(b"cache-control", b"no-store")] if is_secret else []
+    await send_response(send, status, headers, json.dumps(value).encode())

@@ -115,23 +115,31 @@ async def _send_text(send: Send, text: str) -> None:
     """Send a bare string. As in the real host, JSON of an object with a `body` describes a whole response."""
     content_type = b"text/plain; charset=utf-8"
     status, headers = 200, []
-    if text[:1] in {"{", "["}:
-        try:
-            parsed = json.loads(text)
-        except ValueError:
-            parsed = None
-        if parsed is not None:
+    try:
+        parsed = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        parsed = None
+    shape = {key.lower(): item for key, item in parsed.items()} if isinstance(parsed, dict) else {}
+    if "body" in shape:
+        status = _status(shape.get("statuscode", shape.get("status")))
+        given = shape.get("headers") or {}
+        headers = [(str(name).lower().encode(), str(item).encode()) for name, item in given.items()]
+        if isinstance(shape["body"], str):
+            text = shape["body"]
+        else:
+            text = json.dumps(shape["body"])
             content_type = b"application/json; charset=utf-8"
-        shape = {key.lower(): item for key, item in parsed.items()} if isinstance(parsed, dict) else {}
-        if "body" in shape:
-            status = int(shape.get("statuscode", shape.get("status", 200)))
-            given = shape.get("headers") or {}
-            headers = [(str(name).lower().encode(), str(item).encode()) for name, item in given.items()]
-            text = shape["body"] if isinstance(shape["body"], str) else json.dumps(shape["body"])
-            content_type = content_type if not isinstance(shape["body"], str) else b"text/plain; charset=utf-8"
     if not any(name == b"content-type" for name, _ in headers):
         headers.append((b"content-type", content_type))
     await send_response(send, status, headers, text.encode("utf-8"))
+
+
+def _status(value: Any) -> int:
+    """A status as the host reads it: 200 when it is no number."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 200
 
 
 def _header_text(raw: bytes) -> str:

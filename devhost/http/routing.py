@@ -1,14 +1,16 @@
-"""ASP.NET route templates: parse, rank, match.
+"""ASP.NET route templates: parse, match, compare.
 
-Invariant: of the functions whose template and method fit a path, the most specific one answers. A literal segment beats
-a constrained parameter, which beats a plain one, which beats a catch-all. A template that this parser does not
-understand is refused when the app is indexed, not when a request arrives.
+Invariant: of the functions whose template and method fit a path, the one whose name comes first answers, as in Azure,
+however specific the others are. `overlaps` finds such routes. A template that this parser does not understand is
+refused when the app is indexed, not when a request arrives.
+
+Source: requests recorded on Azure Functions host 4.1037; ASP.NET's `TemplateMatcher` and `PathNormalizer`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -16,6 +18,7 @@ from devhost.extensions.contract import HostError
 from devhost.http.constraints import constraint
 
 Check = Callable[[str], bool]
+_ENCODED_SLASH = re.compile("(%2f)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,13 @@ class Template:
     text: str
     pattern: re.Pattern[str]
     parameters: tuple[Parameter, ...]
-    rank: tuple[int, ...]
-    """Sorts templates: smaller is more specific."""
+    segments: tuple[str | Parameter | None, ...]
+    """Lower-cased literals, whole parameters, and None for a mix of both."""
     first: str | None
     """Lower-cased first segment when it is literal."""
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Route values of `path` (without slashes at its ends), or None. Unmatched optional parameters are absent."""
+        """Route values of `path` (without a slash at its ends), or None. Unmatched optional parameters are absent."""
         found = self.pattern.fullmatch(path)
         if found is None:
             return None
@@ -69,10 +72,11 @@ class Route[T]:
 
 
 class RouteTable[T]:
-    """All HTTP functions of an app, most specific first."""
+    """All HTTP functions of an app."""
 
     def __init__(self, routes: Iterable[Route[T]]) -> None:
-        ordered = sorted(routes, key=lambda route: route.template.rank)
+        """routes: in the order of their functions' names."""
+        ordered = list(routes)
         literals = {route.template.first for route in ordered if route.template.first is not None}
         self._floating = [route for route in ordered if route.template.first is None]
         self._by_first: Mapping[str, list[Route[T]]] = {
@@ -81,7 +85,7 @@ class RouteTable[T]:
 
     def match(self, method: str, path: str) -> tuple[T, dict[str, str]] | None:
         """The target for a decoded path and its route values; None when no template and method fit."""
-        trimmed = path.strip("/")
+        trimmed = path.removeprefix("/").removesuffix("/")
         first = trimmed.partition("/")[0].lower()
         for route in self._by_first.get(first, self._floating):
             if route.methods is not None and method not in route.methods:
@@ -93,18 +97,60 @@ class RouteTable[T]:
 
 
 def request_path(path: str, raw_path: bytes | None) -> str:
-    """The path to match: percent-decoded, except that an encoded slash stays encoded, as in ASP.NET."""
-    if raw_path is None or b"%2" not in raw_path or b"%2f" not in raw_path.lower():
-        return path
-    text = raw_path.decode("latin-1").partition("?")[0]
-    return "/".join(re.sub(r"/", "%2F", unquote(part)) for part in text.split("/"))
+    """The path to match: percent-decoded, except that an encoded slash stays as it is, and without `.` and `..`."""
+    if raw_path is not None and b"%2" in raw_path and b"%2f" in raw_path.lower():
+        text = raw_path.decode("latin-1").partition("?")[0]
+        path = "".join(part if part.lower() == "%2f" else unquote(part) for part in _ENCODED_SLASH.split(text))
+    return _without_dots(path) if "/." in path else path
+
+
+def _without_dots(path: str) -> str:
+    """RFC 3986, 5.2.4, as Kestrel does it before routing."""
+    kept: list[str] = []
+    parts = path.split("/")
+    for part in parts[1:]:
+        if part == "..":
+            del kept[-1:]
+        elif part != ".":
+            kept.append(part)
+    if parts[-1] in {".", ".."}:
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+def overlaps[T](first: Route[T], second: Route[T]) -> bool:
+    """Whether some request fits both routes. May say so of constraints that no text fits."""
+    if first.methods is not None and second.methods is not None and not first.methods & second.methods:
+        return False
+    return _meet(first.template.segments, second.template.segments)
+
+
+def _meet(one: Sequence[str | Parameter | None], other: Sequence[str | Parameter | None]) -> bool:
+    if not one and not other:
+        return True
+    for rest in (one, other):
+        if rest and isinstance(rest[0], Parameter) and rest[0].catch_all:
+            return True
+    if not one or not other:
+        left = (one or other)[0]
+        return isinstance(left, Parameter) and (left.optional or left.default is not None)
+    return _segments_meet(one[0], other[0]) and _meet(one[1:], other[1:])
+
+
+def _segments_meet(one: str | Parameter | None, other: str | Parameter | None) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other
+    for literal, parameter in ((one, other), (other, one)):
+        if isinstance(literal, str) and isinstance(parameter, Parameter):
+            return all(check(literal) for check in parameter.checks)
+    return True
 
 
 def parse_template(text: str, where: str) -> Template:
     """Compile a template; `where` (function name) opens the message of a HostError."""
     parameters: list[Parameter] = []
     pattern = ""
-    rank: list[int] = []
+    whole_segments: list[str | Parameter | None] = []
     first: str | None = None
     segments = _split(text.strip("/"), where)
     for position, segment in enumerate(segments):
@@ -113,7 +159,7 @@ def parse_template(text: str, where: str) -> Template:
             literal = str(pieces[0])
             first = literal.lower() if position == 0 else first
             pattern += ("/" if pattern or position else "") + re.escape(literal)
-            rank.append(1)
+            whole_segments.append(literal.lower())
             continue
         body = ""
         for piece in pieces:
@@ -126,23 +172,14 @@ def parse_template(text: str, where: str) -> Template:
                 raise HostError(f"{where}: route {text!r}: {{{piece.name}}} must be a whole segment")
             if piece.catch_all and position != len(segments) - 1:
                 raise HostError(f"{where}: route {text!r}: {{*{piece.name}}} must come last")
-            body += f"(?P<p{len(parameters)}>{'.*' if piece.catch_all else '[^/]+'})"
+            body += f"(?P<p{len(parameters)}>{'(?:[^/].*)?' if piece.catch_all else '[^/]+'})"
             parameters.append(piece)
         whole = pieces[0] if len(pieces) == 1 and isinstance(pieces[0], Parameter) else None
         slash = "/" if position else ""
         may_miss = whole is not None and (whole.optional or whole.catch_all or whole.default is not None)
         pattern += f"(?:{slash}{body})?" if may_miss else slash + body
-        rank.append(_segment_rank(whole))
-    return Template(text, re.compile(pattern, re.IGNORECASE), tuple(parameters), tuple(rank), first)
-
-
-def _segment_rank(parameter: Parameter | None) -> int:
-    # The order ASP.NET gives attribute routes: literal 1, mixed or constrained 2, parameter 3, catch-all 4/5.
-    if parameter is None:
-        return 2
-    if parameter.catch_all:
-        return 4 if parameter.checks else 5
-    return 2 if parameter.checks else 3
+        whole_segments.append(whole)
+    return Template(text, re.compile(pattern, re.IGNORECASE), tuple(parameters), tuple(whole_segments), first)
 
 
 def _split(text: str, where: str) -> list[str]:

@@ -30,7 +30,7 @@ from devhost.extensions.contract import HTTP_TRIGGER, Function, FunctionFailed, 
 from devhost.http.classic import header_values, json_object, query_values, read_body, request_parts, send_result
 from devhost.http.forwarding import is_never_forwarded
 from devhost.http.proxy import HostileHeader
-from devhost.http.routing import Route, RouteTable, parse_template, request_path
+from devhost.http.routing import Route, RouteTable, overlaps, parse_template, request_path
 from devhost.http.streaming import Exchange, Upstreams, is_chunked
 from devhost.pages.landing import LANDING_PAGE
 from devhost.settings.config import HttpOptions
@@ -82,7 +82,9 @@ class HttpApp:
         self._dispatcher = dispatcher
         self._policy = policy
         self._admin = admin
-        self._routes = RouteTable(_function_routes(dispatcher, policy.options.route_prefix))
+        routes = _function_routes(dispatcher, policy.options.route_prefix)
+        _warn_of_overlaps(routes)
+        self._routes = RouteTable(routes)
         self._extension_routes = _ExtensionRoutes(extension_routes)
         self._extra = [(name.lower().encode(), value.encode()) for name, value in policy.options.custom_headers.items()]
         self._upstreams = Upstreams()
@@ -107,6 +109,7 @@ class HttpApp:
         await self._behind_cors(scope, receive, send)
 
     async def _serve_host(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = ResponseWatch(send, self._extra)
         path = request_path(scope["path"], scope.get("raw_path"))
         first = path[1:].partition("/")[0].lower()
         if first == "runtime":
@@ -121,10 +124,10 @@ class HttpApp:
         if found is not None:
             if self._policy.dev_identity:
                 add_principal(scope, self._policy.hosts, self._policy.cors_origins)
-            await self._serve(found[0], found[1], scope, receive, ResponseWatch(send, self._extra))
-        elif path == "/" and scope["method"] in {"GET", "HEAD"}:
+            await self._serve(found[0], found[1], scope, receive, send)
+        elif path == "/":
             status = 200 if self._policy.homepage else 204
-            await send_response(send, status, [(b"content-type", b"text/html; charset=utf-8")], LANDING_PAGE)
+            await send_response(send, status, [(b"content-type", b"text/html")], LANDING_PAGE)
         else:
             await send_response(send, 404)
 
@@ -171,8 +174,10 @@ class HttpApp:
         streaming = endpoint.plan.is_streaming
         query = query_values(scope) if endpoint.needs_trigger_data or not streaming else {}
         body: bytes | None = None
-        if length is not None or not streaming or not is_chunked(scope):
+        if not is_chunked(scope):
             body = await read_body(receive, self._policy.body_limit_bytes)
+        elif not streaming:
+            logger.warning("the chunked body of a request to %s is left out, as in Azure", endpoint.plan.function.name)
         given_body = json_object(body) if endpoint.needs_trigger_data and body and length else {}
         trigger = TriggerData(headers, query, route, given_body)
         trace = headers.get("traceparent", ""), headers.get("tracestate", "")
@@ -229,7 +234,7 @@ class _ExtensionRoutes:
 
 def _function_routes(dispatcher: Dispatcher, prefix: str) -> list[Route[Endpoint]]:
     routes = []
-    for function in dispatcher.context.functions:
+    for function in sorted(dispatcher.context.functions, key=lambda function: function.name.casefold()):
         if function.trigger.type != HTTP_TRIGGER or function.disabled:
             continue
         raw = function.trigger.raw
@@ -247,6 +252,17 @@ def _function_routes(dispatcher: Dispatcher, prefix: str) -> list[Route[Endpoint
             )
         )
     return routes
+
+
+def _warn_of_overlaps(routes: Sequence[Route[Endpoint]]) -> None:
+    for number, first in enumerate(routes):
+        for second in routes[number + 1 :]:
+            if overlaps(first, second):
+                winner, loser = first.target.plan.function.name, second.target.plan.function.name
+                logger.warning(
+                    "the routes %s of %s and %s of %s overlap: %s answers what fits both, since its name comes first",
+                    *(first.template.text, winner, second.template.text, loser, winner),
+                )
 
 
 def _level(function: Function) -> AuthLevel:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from devhost.extensions.contract import HostError
-from devhost.http.routing import Route, RouteTable, parse_template, request_path
+from devhost.http.routing import Route, RouteTable, overlaps, parse_template, request_path
 
 
 def table(*templates: str) -> RouteTable[str]:
@@ -75,25 +75,43 @@ def test_a_constraint_tells_what_its_segment_takes(constraint: str, good: list[s
     assert [text for text in bad if routes.match("GET", f"/{text}") is not None] == []
 
 
-@pytest.mark.parametrize(
-    ("path", "winner"),
-    [
-        ("items/latest", "items/latest"),
-        ("items/7", "items/{id:int}"),
-        ("items/x7", "items/{id}"),
-        ("items/a/b", "items/{*rest}"),
-        ("other/thing", "{kind}/thing"),
-        ("other/x", "{*all}"),
-        ("items", "items/{*rest}"),
-    ],
-)
-def test_more_specific_template_wins_whatever_the_order(path: str, winner: str) -> None:
-    templates = ["{*all}", "items/{*rest}", "items/{id}", "items/{id:int}", "{kind}/thing", "items/latest"]
+def test_the_first_template_that_fits_wins_however_specific_the_others_are() -> None:
+    templates = ["{*all}", "items/{id}", "items/latest"]
 
-    for order in (templates, templates[::-1]):
-        found = table(*order).match("GET", path)
+    for order, winner in ((templates, "{*all}"), (templates[1:], "items/{id}"), (templates[::-1], "items/latest")):
+        found = table(*order).match("GET", "/items/latest")
         assert found is not None
         assert found[0] == winner
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("a/b", "a/b", True),
+        ("a/b", "A/c", False),
+        ("a/{x}", "a/b", True),
+        ("a/{x:int}", "a/b", False),
+        ("a/{x:int}", "a/7", True),
+        ("a/{x:int}", "a/{y:alpha}", True),
+        ("a/{x}", "a/b/c", False),
+        ("a/{x?}", "a", True),
+        ("a/{x=5}", "a", True),
+        ("a/{*rest}", "a/b/c", True),
+        ("a/{*rest}", "a", True),
+        ("a/{*rest}", "b/{*rest}", False),
+        ("{a}-{b}", "x-y", True),
+        ("{*all}", "", True),
+    ],
+)
+def test_routes_that_some_path_fits_both_of_overlap(one: str, other: str, meet: bool) -> None:
+    first, second = (Route(parse_template(text, "f"), None, text) for text in (one, other))
+    assert (overlaps(first, second), overlaps(second, first)) == (meet, meet)
+
+
+def test_routes_without_a_method_in_common_do_not_overlap() -> None:
+    template = parse_template("a", "f")
+    get, post, any_method = (Route(template, methods, 0) for methods in (frozenset({"GET"}), frozenset({"POST"}), None))
+    assert (overlaps(get, post), overlaps(get, any_method)) == (False, True)
 
 
 def test_next_template_is_tried_when_the_method_differs() -> None:
@@ -112,7 +130,23 @@ def test_encoded_slash_stays_in_its_segment() -> None:
     path = request_path("/a/b/c", b"/a/b%2Fc")
 
     assert table("a/{x}").match("GET", path) == ("a/{x}", {"x": "b%2Fc"})
+    assert request_path("/a/b/c", b"/a/b%2fc") == "/a/b%2fc"
     assert request_path("/a b/ž", b"/a%20b/%C5%BE") == "/a b/ž"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("/x/../ping", "/ping"),
+        ("/a/./b", "/a/b"),
+        ("/a/..", "/"),
+        ("/../../a", "/a"),
+        ("/a/...", "/a/..."),
+        ("/a/.", "/a/"),
+    ],
+)
+def test_dots_are_taken_out_before_routing(given: str, path: str) -> None:
+    assert request_path(given, given.encode()) == path
 
 
 @pytest.mark.parametrize(

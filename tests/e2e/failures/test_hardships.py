@@ -95,7 +95,7 @@ async def test_a_worker_that_is_restarted_under_everybody_costs_no_turn(
         assert (await api.until(session_id, turn_id))["status"] == "completed"
         [message] = await api.messages(session_id, turn_id, "assistant")
         assert message["status"] == "completed"
-        assert re.search(r"restarts the worker; [1-9]\d* other invocations fail", host.log())
+        assert re.search(r"is killed and replaced: .*; [1-9]\d* invocations fail", host.log())
 
 
 async def test_a_killed_host_costs_the_visibility_time_and_no_turn(tmp_path: Path, model_url: str, sink: Sink) -> None:

@@ -140,7 +140,7 @@ ARROWS = {
         "worker": "asgi correlation extensions",
         "app": "correlation extensions logs settings worker",
         "timers": "app clock correlation extensions settings",
-        "http": "app asgi correlation extensions harsh pages settings timers",
+        "http": "app asgi correlation extensions pages settings timers",
         "runner": "app asgi clock extensions harsh http logs pages settings timers",
         "cli": "extensions harsh logs runner settings",
         "__main__": "cli",
