@@ -56,6 +56,8 @@ class Plan:
     """A streaming HTTP function."""
     inputs: tuple[tuple[Binding, Extension], ...]
     outputs: Mapping[str, tuple[Binding, Extension]]
+    http_output: str | None
+    """The `Out` parameter that holds the response of a classic HTTP function; None: it is returned."""
     payload_kind: str
     """Datum type of the trigger's text; the library accepts timers only as "json"."""
     returns_to_extension: bool
@@ -163,7 +165,9 @@ class Dispatcher:
                     result, outputs = await call.answer
                     await self._let_late(name)
                 held.worker = None
-                for output, value in outputs.items():
+                if plan.http_output is not None:
+                    result = outputs.pop(plan.http_output, None)
+                for output, (_, value) in outputs.items():
                     await self._send(plan, output, _output_value(value))
                 if plan.returns_to_extension and result is not None and result[1] is not None:
                     await self._send(plan, "$return", _output_value(result[1]))
@@ -256,10 +260,11 @@ def _plan(function: Function, extensions: Sequence[Extension], *, streaming: boo
             raise _unsupported(function, binding, "input")
         inputs.append((binding, source))
     outputs = {}
+    http_output: str | None = None
     for binding in function.outputs:
         if binding.type == HTTP_OUTPUT and function.trigger.type == HTTP_TRIGGER:
             if binding.name != "$return":
-                raise HostError(f"function '{function.name}': an http output must be named $return")
+                http_output = binding.name
             continue
         sink = next((ext for ext in extensions if binding.type in ext.output_types), None)
         if sink is None:
@@ -268,7 +273,7 @@ def _plan(function: Function, extensions: Sequence[Extension], *, streaming: boo
     kind = "json" if function.trigger.type == TIMER_TRIGGER else "string"
     is_streaming = streaming and function.trigger.type == HTTP_TRIGGER
     log = logging.getLogger(f"{INVOCATIONS}.{function.name}")
-    return Plan(function, is_streaming, tuple(inputs), outputs, kind, "$return" in outputs, log)
+    return Plan(function, is_streaming, tuple(inputs), outputs, http_output, kind, "$return" in outputs, log)
 
 
 def _unsupported(function: Function, binding: Binding, what: str) -> HostError:

@@ -10,6 +10,7 @@ worker, which is how user code notices. No more than `_AHEAD_BYTES` of an answer
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from contextlib import suppress
 from typing import cast
@@ -85,9 +86,17 @@ class Upstream:
             connection = self._idle.pop()
             if connection.is_open:
                 return connection
+        loop = asyncio.get_running_loop()
+        wire = socket.socket()
+        wire.setblocking(False)
+        # Left to itself the kernel takes megabytes of an answer that the caller has not read.
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _AHEAD_BYTES)
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(_Connection, _ADDRESS, self._port)
+            await loop.sock_connect(wire, (_ADDRESS, self._port))
+            _, connection = await loop.create_connection(_Connection, sock=wire)
         except OSError as exc:
+            wire.close()
             raise AnswerBroken(f"the worker's HTTP server cannot be reached: {exc}") from exc
         return connection
 

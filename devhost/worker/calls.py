@@ -98,7 +98,7 @@ class Call:
 
     async def run(
         self, invocation: Invocation, inputs: Sequence[Input], exchange: Exchange | None
-    ) -> tuple[Result, dict[str, Any]]:
+    ) -> tuple[Result, dict[str, Result]]:
         """Call the function.
 
         exchange: the request of a streaming HTTP function; its answer is set before this returns or raises.
@@ -116,11 +116,11 @@ class Call:
                 raise RuntimeError(f"function {self.name!r} without a $return binding returned a non-None value")
             if exchange is not None:
                 exchange.answer(as_response(returned))
-            outputs = {}
+            outputs: dict[str, Result] = {}
             for name, kind, pytype in self._outputs:
                 value = args[name].get()
                 if value is not None:
-                    outputs[name] = _sent(get_datum(kind, value, pytype))[1]
+                    outputs[name] = _sent(get_datum(kind, value, pytype))
             result = None
             if self._return is not None:
                 result = _sent(get_datum(self._return.binding_name, returned, self._return.pytype))
@@ -200,9 +200,13 @@ def _sent(datum: Datum | None) -> tuple[str | None, Any]:
     }
 
 
+DEFAULT_THREADS = 1000
+"""Measured on Azure Functions host 4.1037, which sets it; the library alone would take a few."""
+
+
 def start_threads() -> None:
     """Make the thread pool for sync functions (`PYTHON_THREADPOOL_THREAD_COUNT`)."""
-    threadpool.start_threadpool_executor()
+    threadpool._threadpool_executor = ThreadPoolExecutor(threadpool._get_max_workers() or DEFAULT_THREADS)
 
 
 def stop_threads() -> bool:

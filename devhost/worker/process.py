@@ -31,6 +31,7 @@ STOP_GRACE_S = 1
 """User code that is cancelled at a stop has this long to end."""
 _ADDRESS = "127.0.0.1"
 _BACKLOG = 2048
+_SEND_BUFFER_BYTES = 256 * 1024
 _KEEP_ALIVE_S = 86_400
 """The host closes the connections; one that the worker closed would lose the next request."""
 
@@ -187,6 +188,8 @@ class _Worker:
 
         self._exchanges = Exchanges()
         listener = socket.create_server((_ADDRESS, 0), backlog=_BACKLOG)
+        # Of each connection; see `../runner.py`.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         listener.setblocking(False)
         # It would log the traceback of an answer that broke off again.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -33,13 +33,15 @@ def test_optional_route_value_is_absent_when_not_given(get: httpx.Client) -> Non
     ("path", "status", "content_type", "body"),
     [
         ("plain", 200, "text/plain; charset=utf-8", "just text"),
-        ("json_text", 200, "application/json; charset=utf-8", '{"a": [1, 2]}'),
+        ("json_text", 200, "text/plain; charset=utf-8", '{"a": [1, 2]}'),
         ("shaped_text", 418, "text/plain; charset=utf-8", "short and stout"),
         ("empty", 200, "text/plain; charset=utf-8", ""),
         ("unbound", 204, None, ""),
         ("boom", 500, None, ""),
         ("wrong_type", 500, None, ""),
-        ("wrong_status", 500, None, ""),
+        ("wrong_status", 200, "text/plain; charset=utf-8", "x"),
+        ("named_output", 202, "text/plain; charset=utf-8", "under its own name"),
+        ("no_output", 204, None, ""),
         ("nothing", 500, None, ""),
         ("switched_off", 404, None, ""),
         ("no_such_function", 404, None, ""),
@@ -186,7 +188,7 @@ class TestAdmin:
     def test_status_and_ping(self, get: httpx.Client) -> None:
         status = get.get("/admin/host/status")
         assert status.json()["state"] == "Running"
-        assert (status.headers["x-content-type-options"], status.headers["cache-control"]) == ("nosniff", "no-store")
+        assert "cache-control" not in status.headers
         assert get.post("/admin/host/ping").status_code == 200
 
     def test_functions_are_listed_with_their_bindings(self, get: httpx.Client) -> None:
@@ -211,13 +213,15 @@ class TestAdmin:
         ("path", "content", "status"),
         [
             ("no_such", b"{}", 404),
-            ("switched_off", b"{}", 400),
+            ("switched_off", b"{}", 202),
             ("nightly", b"not json", 400),
             ("nightly", b"[]", 400),
-            ("plain", b"{}", 400),
+            ("plain", b"{}", 202),
         ],
     )
-    def test_what_cannot_be_run_by_hand_is_refused(
-        self, get: httpx.Client, path: str, content: bytes, status: int
+    def test_what_cannot_be_run_by_hand(
+        self, get: httpx.Client, classic: HostProcess, path: str, content: bytes, status: int
     ) -> None:
-        assert get.post(f"/admin/functions/{path}", content=content).status_code == status
+        json_type = {"content-type": "application/json"}
+        assert get.post(f"/admin/functions/{path}", content=content, headers=json_type).status_code == status
+        assert status != 202 or f"{path} is not run by hand" in classic.log()

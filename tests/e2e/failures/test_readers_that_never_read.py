@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 
 from tests.e2e.support.client import Api, eventually, open_api, script
@@ -151,5 +151,6 @@ def _reader_that_never_reads(host: AppHost, path: str, accept: str) -> socket.so
 
 
 def _rss_bytes(host: AppHost) -> int:
-    status = Path(f"/proc/{host.pid}/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    """Of the host and its worker."""
+    root = psutil.Process(host.pid)
+    return sum(process.memory_info().rss for process in [root, *root.children()])

@@ -76,6 +76,18 @@ def wrong_status(req: func.HttpRequest) -> str:
     return json.dumps({"status": "no number", "body": "x"})
 
 
+@app.generic_trigger(arg_name="req", type="httpTrigger", route="named_output", authLevel="ANONYMOUS")
+@app.generic_output_binding(arg_name="answer", type="http")
+def named_output(req: func.HttpRequest, answer: func.Out[func.HttpResponse]) -> None:
+    answer.set(func.HttpResponse("under its own name", status_code=202))
+
+
+@app.generic_trigger(arg_name="req", type="httpTrigger", route="no_output", authLevel="ANONYMOUS")
+@app.generic_output_binding(arg_name="answer", type="http")
+def no_output(req: func.HttpRequest, answer: func.Out[func.HttpResponse]) -> None:
+    """Sets nothing."""
+
+
 @app.route("only_post", methods=["POST"])
 async def only_post(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(str(len(req.get_body())))
