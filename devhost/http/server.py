@@ -246,7 +246,7 @@ def _function_routes(dispatcher: Dispatcher, prefix: str) -> list[Route[Endpoint
         plan = dispatcher.plan(function)
         routes.append(
             Route(
-                parse_template(f"{prefix}/{route}", where),
+                parse_template(f"{prefix}/{route}".strip("/"), where),
                 None if not methods else frozenset(str(method).upper() for method in methods),
                 Endpoint(plan, _level(function), bool(plan.inputs)),
             )

@@ -88,16 +88,33 @@ def load_host_json(app_dir: Path, settings: Mapping[str, str]) -> dict[str, Any]
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. Raises HostError with line and column otherwise."""
+    """The JSON object in `path`, with comments and trailing commas if there are any, as in Azure.
+
+    Raises HostError with line and column otherwise.
+    """
     try:
-        value = json.loads(path.read_text("utf-8-sig"))
-    except json.JSONDecodeError as exc:
-        raise HostError(f"{path} is not valid JSON (line {exc.lineno}, column {exc.colno}): {exc.msg}") from exc
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise HostError(f"{path} cannot be read: {exc}") from exc
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as exc:
+        value = _lenient(text)
+        if value is None:
+            raise HostError(f"{path} is not valid JSON (line {exc.lineno}, column {exc.colno}): {exc.msg}") from exc
     if not isinstance(value, dict):
         raise HostError(f"{path} must hold a JSON object")
     return value
+
+
+def _lenient(text: str) -> Any:
+    """What Newtonsoft.Json, Azure's reader, takes beyond JSON; None when it is not that either."""
+    import json5  # rarely needed, and slow to load
+
+    try:
+        return json5.loads(text)
+    except ValueError:
+        return None
 
 
 def section(config: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

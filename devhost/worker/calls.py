@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,7 +207,8 @@ DEFAULT_THREADS = 1000
 
 def start_threads() -> None:
     """Make the thread pool for sync functions (`PYTHON_THREADPOOL_THREAD_COUNT`)."""
-    threadpool._threadpool_executor = ThreadPoolExecutor(threadpool._get_max_workers() or DEFAULT_THREADS)
+    os.environ.setdefault("PYTHON_THREADPOOL_THREAD_COUNT", str(DEFAULT_THREADS))
+    threadpool.start_threadpool_executor()
 
 
 def stop_threads() -> bool:

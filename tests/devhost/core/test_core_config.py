@@ -247,3 +247,17 @@ def test_what_the_host_offers_fills_a_setting_nobody_chose(monkeypatch: pytest.M
 def test_what_somebody_chose_wins_over_what_the_host_offers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFERED", "real")
     assert app_environment({"OFFERED": "local"}, {"OFFERED": "embedded"})["OFFERED"] == "real"
+
+
+def test_comments_and_trailing_commas_are_taken_as_in_azure(make_app: Callable[..., Path]) -> None:
+    app = make_app(
+        host__json='{"version": "2.0", /* ours */ "functionTimeout": "00:01:00",} // the end',
+        local__settings__json='// local only\n{"Values": {"URL": "https://a.example/b", }}',
+    )
+    assert load_host_json(app, {})["functionTimeout"] == "00:01:00"
+    assert load_local_settings(app).values == {"URL": "https://a.example/b"}
+
+
+def test_what_is_not_json_either_way_is_refused_with_its_place(make_app: Callable[..., Path]) -> None:
+    with pytest.raises(HostError, match=r"host\.json is not valid JSON \(line 1, column 2\)"):
+        load_host_json(make_app(host__json="{no"), {})

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from devhost.testing import HostProcess
+from devhost.testing import PROJECT_DIR, HostProcess, host_process
+
+APPS = PROJECT_DIR / "tests" / "devhost" / "apps"
 
 
 @pytest.fixture
@@ -123,3 +125,33 @@ def test_websocket_to_an_unknown_path_is_refused(streaming: HostProcess) -> None
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         assert raw.recv(64).split(b" ")[1] in {b"403", b"404"}
+
+
+def test_a_response_header_that_is_not_ascii_is_500(client: httpx.Client) -> None:
+    assert client.get("/not_ascii").status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /ping?" + b"q" * 8150, b"200"),
+        (b"GET /ping?" + b"q" * 8200, b"414"),
+        (b"GET /ping HTTP/1.1" + b"\r\nx: 1" * 98, b"200"),
+        (b"GET /ping HTTP/1.1" + b"\r\nx: 1" * 99, b"431"),
+        (b"GET /ping HTTP/1.1\r\nx: " + b"1" * 32_000, b"200"),
+        (b"GET /ping HTTP/1.1\r\nx: " + b"1" * 32_800, b"431"),
+        (b"GET ping", b"400"),
+    ],
+    ids=lambda value: value[:30].decode() if len(value) > 3 else value.decode(),
+)
+def test_limits_of_the_request_line_and_of_headers(streaming: HostProcess, head: bytes, status: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", streaming.port), timeout=30) as raw:
+        line = b"" if b"HTTP/" in head else b" HTTP/1.1"
+        raw.sendall(head + line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert answer.split(b" ")[1] == status
+
+
+def test_overlapping_routes_are_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with host_process(APPS / "http_routes", tmp_path_factory.mktemp("overlap") / "data") as host:
+        assert "the routes p/{a} of f00 and p/x of f01 overlap: f00 answers what fits both" in host.log()

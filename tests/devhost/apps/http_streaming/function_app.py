@@ -125,3 +125,8 @@ async def refuse(req: Request) -> Response:
 async def hang(req: Request) -> Response:
     await asyncio.sleep(3600)
     return Response()
+
+
+@app.route("not_ascii")
+async def not_ascii(req: Request) -> Response:
+    return Response(b"x", headers={"x-u": "\u00e9"})
