@@ -7,6 +7,7 @@ sequences in which one answer's ids are the next request's. A third of the ids a
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import subprocess
 import sys
@@ -77,7 +78,12 @@ async def test_every_generated_request_gets_a_declared_answer(
         )
     )
     # Who calls is the header above: in the document it is the platform's, which only the platform may send.
-    document = contract.document | {"security": []}
+    document = copy.deepcopy(contract.document) | {"security": []}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "responses" in operation:
+                # A request line over 8 KB is answered by the platform, before the app.
+                operation["responses"] = operation["responses"] | {"414": {"description": "URI too long"}}
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     done = await asyncio.to_thread(
         subprocess.run,

@@ -413,7 +413,23 @@ async def test_odd_filter_finds_nothing_or_is_refused(api: Api, path: str, query
         assert response.json()["items"] == []
 
 
-IDS = ["%00", "a%00b", "%2e%2e", "..%2f..", "a%2fb", "%20", "a b", "é", "%ff", "x" * 65, "x" * 2000, "'", "*", "-", "~"]
+IDS = [
+    "%00",
+    "a%00b",
+    "%2e%2e%2e",
+    "..%2f..",
+    "a%2fb",
+    "%20",
+    "a b",
+    "é",
+    "%ff",
+    "x" * 65,
+    "x" * 2000,
+    "'",
+    "*",
+    "-",
+    "~",
+]
 
 
 @pytest.mark.parametrize("bad", IDS)
@@ -433,6 +449,14 @@ async def test_id_that_cannot_be_one_is_not_found(api: Api, bad: str) -> None:
         ):
             response = await client.request(method, path)
             assert response.status_code in {400, 404}, f"{method} {path}: {response.status_code} {response.text}"
+
+
+async def test_dots_in_a_path_are_taken_out_by_the_platform_and_open_nothing(api: Api) -> None:
+    own, eve = await api.session(), api.as_user("eve")
+    for caller, status in ((api, 200), (eve, 404)):
+        async with httpx.AsyncClient(base_url=api.base_url, headers=caller.headers, trust_env=False) as client:
+            assert (await client.get(f"/api/v1/sessions/{own}/messages/%2e%2e")).status_code == status
+            assert (await client.get(f"/api/v1/sessions/{own}/messages/%2e%2e/%2e%2e/%2e%2e/x")).status_code == 404
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "1.0", "9" * 30, "\u00b2", "1 2"])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from devhost.app.indexing import FUNCTION_NAME
+from devhost.app.describe import FUNCTION_NAME
 from devhost.durable.replay.episode import bad_instance_id
 from devhost.durable.settings import read_settings
 from orchestrators import approval as approval_orchestrator
