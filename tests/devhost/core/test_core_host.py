@@ -250,7 +250,8 @@ class TestInProcess:
             )
             async with run_host(options) as host, httpx.AsyncClient(base_url=host.base_url, timeout=30) as client:
                 assert (await client.post(path, content=b"x" * 101)).status_code == 413
-                assert (await client.post(path, content=chunks())).status_code == 413
+                # A chunked body of a classic function is left out, as in Azure.
+                assert (await client.post(path, content=chunks())).status_code == (200 if "classic" in app else 413)
                 assert (await client.post(path, content=b"x" * 100)).status_code == 200
 
     async def test_requests_beyond_the_limit_are_429(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

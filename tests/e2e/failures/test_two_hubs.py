@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
@@ -9,9 +10,9 @@ import httpx
 import psycopg
 import pytest
 
-from shared.adapters.sql.hubs import adopt, overview
+from shared.adapters.sql.hubs import HubFound, adopt, overview
 from tests.e2e.support.client import Api, eventually, open_api, post_call, run_now, script
-from tests.e2e.support.processes import WEBHOOK_SECRET, AppHost, Sink, running_host
+from tests.e2e.support.processes import WEBHOOK_SECRET, AppHost, Sink, running_host, wait_for
 from tests.e2e.support.stack import WEBHOOK_PATH, own_environment, own_stores
 
 INSTANCES = "/runtime/webhooks/durabletask/instances"
@@ -36,11 +37,17 @@ def stacks(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Sink)
             # Time is passed in here: what seems silent is not.
             "TURN_STALLED_SECONDS": "86400",
         }
-        with (
-            running_host(tmp_path_factory.mktemp("first"), environment) as first,
-            running_host(tmp_path_factory.mktemp("second"), environment) as second,
-        ):
-            yield Stacks(first, second)
+        with running_host(tmp_path_factory.mktemp("first"), environment) as first:
+            asyncio.run(run_now(first, "sweep"))
+            # Whoever starts second is told of the first, once that is known.
+            wait_for(lambda: bool(_hubs_of(first)), "the first hub to be known", 60)
+            with running_host(tmp_path_factory.mktemp("second"), environment) as second:
+                yield Stacks(first, second)
+
+
+def _hubs_of(host: AppHost) -> list[HubFound]:
+    with psycopg.connect(host.environment["POSTGRES_URL"]) as connection:
+        return overview(connection)
 
 
 @pytest.fixture
