@@ -1,13 +1,19 @@
-"""The endpoints for SignalR clients: `POST /client/negotiate` and the WebSocket at `/client/`.
+"""The endpoints for SignalR clients: `POST /client/negotiate`, and `/client/` with its three transports.
 
-Invariant: a client is in its hub only between a valid handshake and the end of its socket. In serverless mode clients
-only listen; a client that sends gets an error and is closed, as in Azure without an upstream.
-Source: ASP.NET Core "Transport Protocols"; behaviour checked against @microsoft/signalr 10.
+- WebSockets: the upgrade of a `GET`. The only transport that needs no negotiation.
+- Server-Sent Events: a `GET` that accepts `text/event-stream`. It carries text only, so JSON only.
+- Long polling: any other `GET`; each answer has one frame. `DELETE` ends the connection.
+Over the latter two a client sends by `POST`.
+
+Invariant: every request shows a token for its hub, and one with an `id` belongs to the user who negotiated it. So a
+connection over the latter two lasts no longer than its token, as in Azure.
+Source: ASP.NET Core, "Transport Protocols"; behaviour checked against @microsoft/signalr 10.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.requests import HTTPConnection, Request
@@ -15,22 +21,35 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from devhost.signalr.service import protocol
-from devhost.signalr.service.connection import Connection
+from devhost.signalr.service.client import Client
+from devhost.signalr.service.connection import Wire
 from devhost.signalr.service.hub import Hub
-from devhost.signalr.service.service import SignalRService, is_hub_name, new_connection_id
+from devhost.signalr.service.negotiation import WITH_TOKEN
+from devhost.signalr.service.service import SignalRService, is_hub_name
 from devhost.signalr.service.tokens import TokenRefused, user_id_of
+from devhost.signalr.service.wires import EventStreamWire, PollWire, SocketWire, disconnected
 
+_METHODS = ("GET", "POST", "DELETE", "OPTIONS")
 _ALLOWED_HEADERS = "authorization,content-type,x-requested-with,x-signalr-user-agent"
+_TRANSPORTS = [
+    {"transport": "WebSockets", "transferFormats": ["Text", "Binary"]},
+    {"transport": "ServerSentEvents", "transferFormats": ["Text"]},
+    {"transport": "LongPolling", "transferFormats": ["Text", "Binary"]},
+]
+_EVENT_STREAM = "text/event-stream"
+_NOT_STORED = {"Cache-Control": "no-cache, no-store", "Pragma": "no-cache"}
 
 
 def client_routes(service: SignalRService) -> list[BaseRoute]:
-    negotiate = _Negotiate(service)
+    negotiate = _Http(_Negotiate(service))
+    requests = _Http(_HalfDuplex(service))
     socket = _Socket(service)
     return [
         Route("/client/negotiate", negotiate, methods=["POST", "OPTIONS"]),
         WebSocketRoute("/client/", socket),
         WebSocketRoute("/client", socket),
+        Route("/client/", requests, methods=_METHODS),
+        Route("/client", requests, methods=_METHODS),
     ]
 
 
@@ -42,119 +61,203 @@ class _Refused(Exception):
         self.status = status
 
 
-class _Negotiate:
-    """The service's part of the negotiation: issues a connection id."""
+class _Caller(NamedTuple):
+    """Who sends a request, as its token says."""
+
+    hub: Hub
+    user_id: str | None
+
+
+class _Endpoint:
+    """Answers requests, given who sends them. Raises _Refused only before its answer begins."""
 
     def __init__(self, service: SignalRService) -> None:
         self._service = service
+
+    def identify(self, request: HTTPConnection) -> _Caller:
+        """Raises _Refused."""
+        service = self._service
+        # Parsed here, since exactly one hub must be given, as in the token's audience.
+        hubs = parse_qs(request.url.query).get("hub", [])
+        if len(hubs) != 1 or not is_hub_name(hubs[0]):
+            raise _Refused(400, "The query must name one hub.")
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            token = request.query_params.get("access_token", "")
+        scheme = {"ws": "http", "wss": "https"}.get(request.url.scheme, request.url.scheme)
+        try:
+            claims = service.client_claims(token.strip(), hub=hubs[0], origin=f"{scheme}://{request.url.netloc}")
+        except TokenRefused as exc:
+            raise _Refused(401, f"The access token was refused: {exc}.") from exc
+        return _Caller(service.hub(hubs[0]), user_id_of(claims))
+
+    def open(self, caller: _Caller, token: str | None, wire: Wire) -> Client:
+        """Raises _Refused."""
+        self.refuse_when_stopping()
+        if self._service.is_full:
+            raise _Refused(503, "Too many clients are connected.")
+        client = self._service.open(caller.hub, caller.user_id, token, wire)
+        if client is None:
+            if self.find(caller, token or "") is not None:
+                raise _Refused(409, "This connection id is in use.")
+            raise _Refused(404, "No connection with this id was negotiated here.")
+        return client
+
+    def refuse_when_stopping(self) -> None:
+        """Only for new connections: those that are open must be able to end."""
+        if self._service.is_stopping:
+            raise _Refused(503, "The dev host is stopping.")
+
+    def find(self, caller: _Caller, token: str) -> Client | None:
+        """The caller's connected client with this token."""
+        client = self._service.client(token)
+        if client is None or client.hub is not caller.hub or client.connection.user_id != caller.user_id:
+            return None
+        return client
+
+    async def answer(self, request: Request, send: Send) -> None:
+        raise NotImplementedError
+
+
+class _Http:
+    """The frame around requests: their refusals and CORS."""
+
+    def __init__(self, endpoint: _Endpoint) -> None:
+        self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
+        request = Request(scope, receive)
+        send = _with_cors(request, send)
         try:
-            response = Response() if request.method == "OPTIONS" else self._answer(request)
-        except _Refused as exc:
-            response = Response(str(exc), status_code=exc.status, media_type="text/plain")
-        origin = request.headers.get("origin")
-        if origin is not None:
-            # Any origin is allowed: the token protects the service, and cookies are never read.
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Allow-Credentials"] = "true"
-            response.headers["Vary"] = "Origin"
             if request.method == "OPTIONS":
-                response.headers["Access-Control-Allow-Methods"] = "POST"
-                response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
-                response.headers["Access-Control-Max-Age"] = "600"
-        await response(scope, receive, send)
-
-    def _answer(self, request: Request) -> Response:
-        hub, _ = _identify(self._service, request)
-        if request.query_params.get("negotiateVersion") != "1":
-            return JSONResponse({"error": "The dev host's SignalR endpoint needs negotiateVersion=1."})
-        connection_id = new_connection_id()
-        # `useStatefulReconnect` is left out, so clients that asked for it fall back to a plain reconnect.
-        return JSONResponse(
-            {
-                "negotiateVersion": 1,
-                "connectionId": connection_id,
-                "connectionToken": self._service.connection_token(hub, connection_id),
-                "availableTransports": [{"transport": "WebSockets", "transferFormats": ["Text", "Binary"]}],
-            }
-        )
+                await Response()(scope, receive, send)
+            else:
+                await self._endpoint.answer(request, send)
+        except _Refused as exc:
+            await Response(str(exc), status_code=exc.status, media_type="text/plain")(scope, receive, send)
 
 
-class _Socket:
+class _Negotiate(_Endpoint):
+    """The service's part of the negotiation: issues a connection id."""
+
+    async def answer(self, request: Request, send: Send) -> None:
+        hub, user_id = self.identify(request)
+        self.refuse_when_stopping()
+        text = request.query_params.get("negotiateVersion", "0")
+        if text.isdecimal() and text.isascii():
+            version = min(int(text[:9]), WITH_TOKEN)
+            negotiated = self._service.negotiate(hub, user_id, version)
+            # `useStatefulReconnect` is left out, so clients that asked for it fall back to a plain reconnect.
+            body = {"negotiateVersion": version, "connectionId": negotiated.connection_id}
+            if version >= WITH_TOKEN:
+                body["connectionToken"] = negotiated.token
+            body["availableTransports"] = _TRANSPORTS
+        else:
+            body = {"error": "The client requested a non-integer protocol version."}
+        await JSONResponse(body)(request.scope, request.receive, send)
+
+
+class _HalfDuplex(_Endpoint):
+    """Server-Sent Events, long polling, and what clients of both send."""
+
+    async def answer(self, request: Request, send: Send) -> None:
+        caller = self.identify(request)
+        token = request.query_params.get("id", "")
+        if not token:
+            raise _Refused(400, "The query must have the id of a negotiated connection.")
+        if request.method == "GET":
+            if _EVENT_STREAM in request.headers.get("accept", "").lower():
+                await self._stream(caller, token, request, send)
+                return
+            response = await self._poll(caller, token, request)
+        else:
+            client = self.find(caller, token)
+            if client is None:
+                raise _Refused(404, "There is no connection with this id.")
+            if request.method == "POST":
+                response = await self._hear(client, request)
+            elif request.method == "DELETE":
+                response = _end(client)
+            else:
+                raise _Refused(405, f"{request.method} is not one of {', '.join(_METHODS)}.")
+        await response(request.scope, request.receive, send)
+
+    async def _stream(self, caller: _Caller, token: str, request: Request, send: Send) -> None:
+        wire = EventStreamWire(send)
+        connection = self.open(caller, token, wire).connection
+        gone = asyncio.ensure_future(disconnected(request.receive))
+        try:
+            # The comment makes servers and proxies send the headers on.
+            head = Response(headers={"Content-Type": _EVENT_STREAM, "Content-Encoding": "identity", **_NOT_STORED})
+            del head.headers["Content-Length"]
+            await send({"type": "http.response.start", "status": 200, "headers": head.raw_headers})
+            await send({"type": "http.response.body", "body": b":\r\n\r\n", "more_body": True})
+            await asyncio.wait((gone, connection.cut), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            connection.drop()
+        await wire.close()
+
+    async def _poll(self, caller: _Caller, token: str, request: Request) -> Response:
+        client = self.find(caller, token)
+        if client is None:
+            # The first poll is answered at once, so that the client knows that it is connected.
+            wire = PollWire()
+            connection = self.open(caller, token, wire).connection
+            connection.cut.add_done_callback(lambda _: wire.end())
+            return Response(headers=_NOT_STORED)
+        waiting = client.connection.wire
+        if not isinstance(waiting, PollWire):
+            raise _Refused(409, "This connection id is in use over another transport.")
+        data = await waiting.poll(request.receive, self._service.limits.poll_s)
+        client.touch()
+        if data is None:
+            return Response(status_code=204, headers=_NOT_STORED)
+        return Response(data, media_type="application/octet-stream", headers=_NOT_STORED)
+
+    async def _hear(self, client: Client, request: Request) -> Response:
+        if isinstance(client.connection.wire, SocketWire):
+            raise _Refused(405, "POST requests are not allowed for WebSocket connections.")
+        limit = self._service.limits.message_bytes
+        body = bytearray()
+        more = True
+        while more:
+            message = await request.receive()
+            if message["type"] != "http.request":
+                return Response(status_code=400)  # nobody reads it
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise _Refused(413, f"A request may have {limit} bytes.")
+            more = message.get("more_body", False)
+        client.hear(bytes(body))
+        return Response(media_type="text/plain")
+
+
+class _Socket(_Endpoint):
     """One client's WebSocket, from the upgrade to its end."""
-
-    def __init__(self, service: SignalRService) -> None:
-        self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         request = HTTPConnection(scope)
         try:
-            hub, user_id = _identify(self._service, request)
-            connection_id = self._connection_id(hub, request)
+            caller = self.identify(request)
+            client = self.open(caller, request.query_params.get("id"), SocketWire(send))
         except _Refused as exc:
             await _refuse_upgrade(scope, send, exc)
             return
         try:
             await send({"type": "websocket.accept"})
-            rest = await self._handshake(receive, send)
+            await self._listen(client, receive)
         except OSError:
             return  # the client disconnected in between
-        if rest is None:
-            return
-        connection = Connection(
-            connection_id, user_id, send, flusher=self._service.flusher, limits=self._service.limits
-        )
-        self._service.admit(hub, connection)
-        try:
-            if self._service.is_stopping:
-                connection.close("The dev host is stopping.", allow_reconnect=True)
-            await self._listen(connection, rest, receive)
         finally:
-            connection.drop()
-            self._service.dismiss(hub, connection)
+            client.connection.drop()
 
-    def _connection_id(self, hub: Hub, request: HTTPConnection) -> str:
-        shown = request.query_params.get("id")
-        if shown is None:  # the client skipped the negotiation
-            return new_connection_id()
-        connection_id = self._service.connection_id_of(hub, shown)
-        if connection_id is None:
-            raise _Refused(404, "No connection with this id was negotiated here.")
-        if connection_id in hub.connections:
-            raise _Refused(409, "This connection id is in use.")
-        return connection_id
-
-    async def _handshake(self, receive: Receive, send: Send) -> str | None:
-        """Returns the text after the handshake in the same frame, or None when the handshake failed."""
-        try:
-            async with asyncio.timeout(self._service.limits.handshake_timeout_s):
-                message = await receive()
-            if message["type"] != "websocket.receive":
-                return None
-            rest = protocol.read_handshake(_text(message))
-        except (protocol.ProtocolError, TimeoutError) as exc:
-            reason = str(exc) or "the client sent no handshake in time"
-            await send({"type": "websocket.send", "text": protocol.encode_handshake_error(reason)})
-            await send({"type": "websocket.close", "code": 1000})
-            return None
-        await send({"type": "websocket.send", "text": protocol.HANDSHAKE_OK})
-        return rest
-
-    async def _listen(self, connection: Connection, rest: str, receive: Receive) -> None:
-        loop = asyncio.get_running_loop()
-        message: Message = {"type": "websocket.receive", "text": rest}
+    async def _listen(self, client: Client, receive: Receive) -> None:
         while True:
-            try:
-                if not connection.is_closing and not _obey(connection, _text(message)):
-                    return
-            except protocol.ProtocolError as exc:
-                connection.close(f"Protocol error: {exc}.")
             receiving = asyncio.ensure_future(receive())
             try:
-                await asyncio.wait((receiving, connection.cut), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((receiving, client.connection.cut), return_when=asyncio.FIRST_COMPLETED)
                 if not receiving.done():
                     return
             finally:
@@ -162,53 +265,35 @@ class _Socket:
             message = receiving.result()
             if message["type"] != "websocket.receive":
                 return
-            connection.heard_at = loop.time()
+            text: str | None = message.get("text")
+            client.hear(message["bytes"] if text is None else text.encode())
 
 
-def _obey(connection: Connection, text: str) -> bool:
-    """Handle a client's messages; False after its close message."""
-    for kind, message in protocol.read_messages(text):
-        if kind == protocol.CLOSE:
-            return False
-        if kind in {protocol.INVOCATION, protocol.STREAM_INVOCATION}:
-            target = str(message.get("target"))[:100]
-            connection.close(
-                f"Client called {target!r}, but in serverless mode clients cannot send to the hub; "
-                "call an HTTP function instead."
-            )
-        # A ping needs no answer: its arrival counts. Completions, stream items and cancellations answer calls
-        # that this service never makes.
-    return True
+def _end(client: Client) -> Response:
+    if not isinstance(client.connection.wire, PollWire):
+        raise _Refused(400, "Only a long polling connection is ended by DELETE.")
+    client.connection.drop()
+    return Response(status_code=202, media_type="text/plain")
 
 
-def _identify(service: SignalRService, request: HTTPConnection) -> tuple[Hub, str | None]:
-    """The hub and the user of a request. Raises _Refused."""
-    if service.is_stopping:
-        raise _Refused(503, "The dev host is stopping.")
-    # Parsed here, since exactly one hub must be given, as in the token's audience.
-    hubs = parse_qs(request.url.query).get("hub", [])
-    if len(hubs) != 1 or not is_hub_name(hubs[0]):
-        raise _Refused(400, "The query must name one hub.")
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer":
-        token = request.query_params.get("access_token", "")
-    scheme = {"ws": "http", "wss": "https"}.get(request.url.scheme, request.url.scheme)
-    try:
-        claims = service.client_claims(token.strip(), hub=hubs[0], origin=f"{scheme}://{request.url.netloc}")
-    except TokenRefused as exc:
-        raise _Refused(401, f"The access token was refused: {exc}.") from exc
-    return service.hub(hubs[0]), user_id_of(claims)
+def _with_cors(request: Request, send: Send) -> Send:
+    """Any origin is allowed: the token protects the service, and cookies are never read."""
+    origin = request.headers.get("origin")
+    if origin is None:
+        return send
+    headers = {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}
+    if request.method == "OPTIONS":
+        headers["Access-Control-Allow-Methods"] = ", ".join(_METHODS)
+        headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+        headers["Access-Control-Max-Age"] = "600"
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *raw]}
+        await send(message)
 
-def _text(message: Message) -> str:
-    text: str | None = message.get("text")
-    if text is not None:
-        return text
-    try:
-        data: bytes = message["bytes"]
-        return data.decode()
-    except UnicodeDecodeError as exc:
-        raise protocol.ProtocolError("the frame is not UTF-8 text") from exc
+    return send_with_headers
 
 
 async def _refuse_upgrade(scope: Scope, send: Send, refusal: _Refused) -> None:

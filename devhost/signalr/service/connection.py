@@ -1,18 +1,40 @@
 """One connected client: its send queue, and how it is closed.
 
 Invariant: `enqueue` never waits. A client that does not read fills its own bounded queue; on overflow only
-that client is closed (it may reconnect), and others are not affected. Text is sent in the order it was
-enqueued; all text that is queued when the socket is free is sent as one WebSocket frame.
+that client is closed (it may reconnect), and others are not affected. Messages are sent in the order in which they were
+enqueued, after the answer to the handshake; all that is queued when the wire is free is sent as one frame.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
-from starlette.types import Send
+from devhost.signalr.service.protocol import HANDSHAKE_OK, Frame, HubProtocol, encode_handshake_error
 
-from devhost.signalr.service.protocol import encode_close
+
+class Wire(Protocol):
+    """How frames reach a client."""
+
+    is_text_only: bool
+    needs_pings: bool
+    """Whether the client knows only by our pings that it is still connected."""
+    is_over_when_closed: bool
+    """Whether nothing more comes from the client after `close`."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client shows that it is there by waiting for an answer at this moment."""
+        ...
+
+    async def send(self, frame: Frame) -> None:
+        """Returns when the next frame may be sent. Raises OSError or RuntimeError when the client has gone."""
+        ...
+
+    async def close(self) -> None:
+        """Tell the client that no more frames come. Raises as `send` does."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +52,15 @@ class Limits:
     frame_bytes: int = 256 * 1024
     """Queued messages are joined into frames of about this size (some clients refuse frames over 1 MiB)."""
     message_bytes: int = 1024 * 1024
-    """Largest body of one send, as in Azure."""
+    """Largest body of one send, as in Azure, and of what a client posts."""
+    poll_s: float = 90.0
+    """A poll without news is answered after this long, as in ASP.NET Core."""
+    negotiated_s: float = 30.0
+    """How long a negotiated connection may take to be opened."""
+    negotiated: int = 10_000
+    """So many negotiated connections wait to be opened; above that the oldest is forgotten."""
+    clients: int = 10_000
+    """So many clients are connected at once; further ones are refused."""
 
 
 class Flusher:
@@ -59,40 +89,45 @@ class Flusher:
 
 
 class Connection:
-    """A client after its handshake. Not thread safe: lives on the host's event loop."""
+    """A client from the opening of its transport. Not thread safe: lives on the host's event loop."""
 
     __slots__ = (
         "_closing",
         "_flusher",
+        "_greeting",
         "_limits",
         "_queue",
         "_queued_bytes",
         "_scheduled",
-        "_send",
         "connection_id",
         "cut",
         "groups",
         "heard_at",
+        "protocol",
         "sending",
         "sent_at",
         "user_id",
+        "wire",
     )
 
     def __init__(
-        self, connection_id: str, user_id: str | None, send: Send, *, flusher: Flusher, limits: Limits
+        self, connection_id: str, user_id: str | None, wire: Wire, *, flusher: Flusher, limits: Limits
     ) -> None:
         loop = asyncio.get_running_loop()
         self.connection_id = connection_id
         self.user_id = user_id
+        self.wire = wire
+        self.protocol: HubProtocol | None = None
+        """None before the handshake."""
         self.groups: set[str] = set()
         self.heard_at = self.sent_at = loop.time()
         self.cut: asyncio.Future[None] = loop.create_future()
-        """Done when the socket must be dropped without waiting for the client."""
+        """Done when the client must be left without waiting for it."""
         self.sending: asyncio.Task[None] | None = None
-        self._send = send
+        self._greeting: Frame | None = None
         self._flusher = flusher
         self._limits = limits
-        self._queue: list[str] = []
+        self._queue: list[Frame] = []
         self._queued_bytes = 0
         self._scheduled = False
         self._closing = False
@@ -101,29 +136,46 @@ class Connection:
     def is_closing(self) -> bool:
         return self._closing
 
-    def enqueue(self, text: str) -> None:
-        """Queue encoded messages. Ignored once the connection is closing."""
+    def begin(self, protocol: HubProtocol) -> None:
+        """Accept the handshake: from here on the connection speaks `protocol`."""
+        self.protocol = protocol
+        self._greeting = HANDSHAKE_OK.encode() if protocol.is_binary else HANDSHAKE_OK
+        self._schedule()
+
+    def enqueue(self, message: Frame) -> None:
+        """Queue a message of the connection's protocol. Ignored once the connection is closing."""
         if self._closing:
             return
-        self._append(text)
+        self._append(message)
         if self._queued_bytes > self._limits.queue_bytes:
             self._queue.clear()
             self._queued_bytes = 0
             self.close("The client reads too slowly; its queue is full.", allow_reconnect=True)
 
     def close(self, error: str | None = None, *, allow_reconnect: bool = False) -> None:
-        """Send the queue and a close message, then close the socket; cut it if the client does not read.
+        """Send the queue and a close message, then close the wire; cut it if the client does not read.
 
-        allow_reconnect: whether the client may connect again by itself.
+        Before the handshake the error is the answer to it. allow_reconnect: whether the client may connect again by
+        itself.
         """
         if self._closing:
             return
-        self._append(encode_close(error, allow_reconnect=allow_reconnect))
+        if self.protocol is None:
+            self._greeting = encode_handshake_error(error or "the connection was closed")
+        else:
+            self._append(self.protocol.close(error, allow_reconnect=allow_reconnect))
+        self.finish()
+
+    def finish(self) -> None:
+        """Send the queue, then close the wire without a word; cut it if the client does not read."""
+        if self._closing:
+            return
         self._closing = True
+        self._schedule()
         asyncio.get_running_loop().call_later(self._limits.close_grace_s, self.drop)
 
     def drop(self) -> None:
-        """Drop the socket now. Idempotent."""
+        """Drop the wire now. Idempotent."""
         self._closing = True
         self._queue.clear()
         if not self.cut.done():
@@ -134,11 +186,17 @@ class Connection:
     async def drain(self) -> None:
         """Send until the queue is empty. Only the flusher calls it, never concurrently."""
         try:
+            # A frame of its own: not every client looks for messages behind the answer to its handshake.
+            if self._greeting is not None:
+                greeting, self._greeting = self._greeting, None
+                await self.wire.send(greeting)
             while self._queue:
-                await self._send({"type": "websocket.send", "text": self._next_frame()})
+                await self.wire.send(self._next_frame())
             self.sent_at = asyncio.get_running_loop().time()
             if self._closing:
-                await self._send({"type": "websocket.close", "code": 1000})
+                await self.wire.close()
+                if self.wire.is_over_when_closed:
+                    self.drop()
         except (OSError, RuntimeError):
             # ASGI servers raise OSError for a vanished client, and RuntimeError when they closed the socket
             # themselves (their own keep-alive). The receiving side ends the connection in both cases.
@@ -147,27 +205,29 @@ class Connection:
             self.sending = None
             self._scheduled = False
 
-    def _append(self, text: str) -> None:
+    def _append(self, message: Frame) -> None:
+        self._schedule()
+        self._queue.append(message)
+        self._queued_bytes += len(message)
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._flusher.add(self)
-        self._queue.append(text)
-        self._queued_bytes += len(text)
 
-    def _next_frame(self) -> str:
+    def _next_frame(self) -> Frame:
         queue = self._queue
-        if len(queue) == 1 or self._queued_bytes <= self._limits.frame_bytes:
-            frame = queue[0] if len(queue) == 1 else "".join(queue)
-            queue.clear()
-            self._queued_bytes = 0
-            return frame
-        size, count = 0, 0
-        for text in queue:
-            if count and size + len(text) > self._limits.frame_bytes:
-                break
-            size += len(text)
-            count += 1
-        frame = "".join(queue[:count])
+        count = len(queue)
+        size = self._queued_bytes
+        if count > 1 and size > self._limits.frame_bytes:
+            size = count = 0
+            for message in queue:
+                if count and size + len(message) > self._limits.frame_bytes:
+                    break
+                size += len(message)
+                count += 1
+        protocol = self.protocol
+        frame = queue[0] if count == 1 or protocol is None else protocol.join(queue[:count])
         del queue[:count]
         self._queued_bytes -= size
         return frame

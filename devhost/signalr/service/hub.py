@@ -1,7 +1,7 @@
 """A hub: its connections, and who is in which group.
 
 Invariant: `groups` and each connection's own `groups` mirror each other, and hold only connections that are
-in `connections`. Each send encodes its message once, whatever the number of receivers.
+in `connections`. Each send encodes its message at most once a protocol, whatever the number of receivers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from devhost.signalr.service.connection import Connection
 from devhost.signalr.service.memberships import UserGroups
-from devhost.signalr.service.protocol import encode_invocation
+from devhost.signalr.service.protocol import JSON, Frame, HubProtocol
 
 
 class Hub:
@@ -117,10 +117,16 @@ class Hub:
 
         Raises ValueError when the arguments cannot be written as JSON.
         """
-        text = encode_invocation(target, arguments)
+        encoded: dict[HubProtocol | None, Frame] = {JSON: JSON.invocation(target, arguments)}
         for connection in tuple(receivers):
-            if connection.connection_id not in excluded:
-                connection.enqueue(text)
+            if connection.connection_id in excluded:
+                continue
+            protocol = connection.protocol
+            message = encoded.get(protocol)
+            if message is None and protocol is not None:
+                message = encoded[protocol] = protocol.invocation(target, arguments)
+            if message is not None:
+                connection.enqueue(message)
 
     def close(self, receivers: Iterable[Connection], *, reason: str | None, excluded: Collection[str] = ()) -> None:
         """Close connections permanently: their clients do not reconnect by themselves."""

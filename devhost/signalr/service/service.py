@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
-import hmac
 import os
 import re
 import secrets
@@ -18,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from devhost.signalr.service import tokens
-from devhost.signalr.service.connection import Connection, Flusher, Limits
+from devhost.signalr.service.client import Client
+from devhost.signalr.service.connection import Connection, Flusher, Limits, Wire
 from devhost.signalr.service.hub import Hub
 from devhost.signalr.service.memberships import UserGroups
-from devhost.signalr.service.protocol import PING
+from devhost.signalr.service.negotiation import Negotiated, Negotiations, new_connection_id
 
 _HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 
@@ -62,6 +61,8 @@ class SignalRService:
         self.flusher = Flusher()
         self._user_groups = user_groups
         self._hubs: dict[str, Hub] = {}
+        self._negotiations = Negotiations(lifetime_s=self.limits.negotiated_s, most=self.limits.negotiated)
+        self._clients: dict[str, Client] = {}
         self._carer: asyncio.Task[None] | None = None
         self._stopping = False
         self.nobody = asyncio.Event()
@@ -95,21 +96,46 @@ class SignalRService:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._carer
             self._carer = None
-        for hub in self._hubs.values():
-            for connection in hub.connections.values():
-                connection.close("The dev host is stopping.", allow_reconnect=True)
+        for client in tuple(self._clients.values()):
+            client.connection.close("The dev host is stopping.", allow_reconnect=True)
         # Each closing connection is cut after its grace period, so this wait ends.
         await self.nobody.wait()
 
     # -- clients
 
-    def admit(self, hub: Hub, connection: Connection) -> None:
-        self.nobody.clear()
-        hub.connect(connection)
+    @property
+    def is_full(self) -> bool:
+        return len(self._clients) >= self.limits.clients
 
-    def dismiss(self, hub: Hub, connection: Connection) -> None:
-        hub.disconnect(connection)
-        if not any(other.connections for other in self._hubs.values()):
+    def negotiate(self, hub: Hub, user_id: str | None, version: int) -> Negotiated:
+        """Issue a connection, which the client may open within a short time. version: of the negotiation."""
+        now = asyncio.get_running_loop().time()
+        return self._negotiations.issue(hub.name, user_id, version=version, now=now)
+
+    def open(self, hub: Hub, user_id: str | None, token: str | None, wire: Wire) -> Client | None:
+        """A new client. token: of its negotiation; None when it skipped that. None when the token is not good (now)."""
+        now = asyncio.get_running_loop().time()
+        connection_id = new_connection_id()
+        if token is not None:
+            negotiated = self._negotiations.take(token, hub.name, user_id, now=now)
+            if negotiated is None:
+                return None
+            connection_id = negotiated.connection_id
+        connection = Connection(connection_id, user_id, wire, flusher=self.flusher, limits=self.limits)
+        client = Client(
+            token or connection_id, hub, connection, handshake_s=self.limits.handshake_timeout_s, on_end=self._forget
+        )
+        self._clients[client.token] = client
+        self.nobody.clear()
+        return client
+
+    def client(self, token: str) -> Client | None:
+        """The connected client with this token."""
+        return self._clients.get(token)
+
+    def _forget(self, client: Client) -> None:
+        del self._clients[client.token]
+        if not self._clients:
             self.nobody.set()
 
     def client_claims(self, token: str | None, *, hub: str, origin: str) -> Mapping[str, Any]:
@@ -122,19 +148,6 @@ class SignalRService:
         }
         return tokens.verify(token, keys=self.keys, audiences=audiences)
 
-    def connection_token(self, hub: Hub, connection_id: str) -> str:
-        """The token with which a client opens its negotiated connection. It is signed, so no state is kept."""
-        message = f"{hub.name}\n{connection_id}".encode()
-        digest = hmac.digest(self.keys[0].encode(), message, hashlib.sha256)
-        return f"{connection_id}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
-
-    def connection_id_of(self, hub: Hub, connection_token: str) -> str | None:
-        """The negotiated id, or None when the token is not ours."""
-        connection_id = connection_token.partition(".")[0]
-        expected = self.connection_token(hub, connection_id)
-        is_ours = hmac.compare_digest(expected.encode(), connection_token.encode())
-        return connection_id if is_ours else None
-
     async def _care(self) -> None:
         """Ping idle clients, drop silent ones, end expired memberships."""
         limits = self.limits
@@ -144,13 +157,15 @@ class SignalRService:
             now = loop.time()
             for hub in self._hubs.values():
                 for connection in tuple(hub.connections.values()):
-                    if now - connection.heard_at > limits.client_timeout_s:
+                    if connection.wire.is_awaited:
+                        connection.heard_at = now
+                    elif now - connection.heard_at > limits.client_timeout_s:
                         connection.close("The client has been silent for too long.", allow_reconnect=True)
-                    elif now - connection.sent_at >= limits.ping_interval_s:
-                        connection.enqueue(PING)
+                    elif (
+                        connection.wire.needs_pings
+                        and connection.protocol is not None
+                        and now - connection.sent_at >= limits.ping_interval_s
+                    ):
+                        connection.enqueue(connection.protocol.ping)
             for name, user_id, group in self._user_groups.take_expired():
                 self.hub(name).remove_user_from_group(user_id, group)
-
-
-def new_connection_id() -> str:
-    return secrets.token_urlsafe(16)

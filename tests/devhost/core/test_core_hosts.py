@@ -145,6 +145,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
         ("GET", "/durabletask/instances"),
         ("POST", "/client/negotiate?hub=chat&negotiateVersion=1"),
         ("OPTIONS", "/client/negotiate?hub=chat"),
+        ("GET", "/client/?hub=chat&id=x"),
+        ("DELETE", "/client/?hub=chat&id=x"),
         ("POST", "/api/v1/hubs/chat"),
         ("POST", "/api/hubs/chat/:send?api-version=2022-06-01"),
     ],

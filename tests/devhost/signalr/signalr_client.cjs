@@ -6,6 +6,7 @@
 
 const readline = require("node:readline");
 const signalr = require("@microsoft/signalr");
+const { MessagePackHubProtocol } = require("@microsoft/signalr-protocol-msgpack");
 
 const connections = new Map();
 const counts = new Map();
@@ -16,6 +17,7 @@ function report(id, event, fields) {
 
 function build(command) {
   const options = {};
+  if (command.transport) options.transport = signalr.HttpTransportType[command.transport];
   if (command.headers) options.headers = command.headers;
   if (command.accessToken) {
     options.accessTokenFactory = () => command.accessToken;
@@ -25,6 +27,7 @@ function build(command) {
   let builder = new signalr.HubConnectionBuilder()
     .withUrl(command.url, options)
     .configureLogging(signalr.LogLevel.None);
+  if (command.protocol === "messagepack") builder = builder.withHubProtocol(new MessagePackHubProtocol());
   if (command.reconnect) builder = builder.withAutomaticReconnect(command.reconnect);
   if (command.stateful) builder = builder.withStatefulReconnect();
   const connection = builder.build();

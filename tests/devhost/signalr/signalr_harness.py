@@ -136,6 +136,7 @@ class Endpoint:
 
     async def kill(self) -> None:
         """End without a word to the clients, as a crash does."""
+        self._server.config.timeout_graceful_shutdown = 0
         self._server.should_exit = True
         await asyncio.wait_for(self._task, PATIENCE_S)
         await self.extension.stop()
@@ -151,17 +152,20 @@ class Endpoint:
 
     async def _negotiate(self, request: Request) -> Response:
         try:
-            return PlainTextResponse(
-                await self.extension.resolve_input(self.binding, TriggerData(headers=dict(request.headers)))
-            )
+            info = await self.extension.resolve_input(self.binding, TriggerData(headers=dict(request.headers)))
+            return Response(info, media_type="application/json")
         except ValueError as exc:
             return PlainTextResponse(str(exc), status_code=500)
 
 
 class NodeClients:
-    """Any number of real clients in one Node process; events are awaited by client and kind."""
+    """Any number of real clients in one Node process; events are awaited by client and kind.
 
-    def __init__(self) -> None:
+    defaults: options of every connection, see `build` in signalr_client.cjs.
+    """
+
+    def __init__(self, **defaults: str) -> None:
+        self._defaults = defaults
         self._process: asyncio.subprocess.Process
         self._reader: asyncio.Task[None]
         self._events: dict[str, list[dict[str, Any]]] = {}
@@ -195,8 +199,7 @@ class NodeClients:
 
     async def connect(self, client: str, url: str, *, wait: bool = True, **options: Any) -> str:
         """Returns the connection id. options: see `build` in signalr_client.cjs."""
-        options.setdefault("targets", ["news"])
-        await self.command(client, "connect", url=url, **options)
+        await self.command(client, "connect", url=url, **{"targets": ["news"], **self._defaults, **options})
         return str((await self.expect(client, "connected"))["connectionId"]) if wait else ""
 
     async def command(self, client: str, action: str, **fields: Any) -> None:

@@ -37,8 +37,8 @@ async def connect(clients: NodeClients, host: HostProcess, user: str, **options:
 
 
 async def test_a_chat_with_users_groups_and_connections(host: HostProcess, clients: NodeClients) -> None:
-    anna = await connect(clients, host, "anna")
-    ben = await connect(clients, host, "ben")
+    anna = await connect(clients, host, "anna", transport="ServerSentEvents")
+    ben = await connect(clients, host, "ben", transport="LongPolling", protocol="messagepack")
     async with httpx.AsyncClient(base_url=host.base_url, timeout=30) as http:
 
         async def say(text: str, **address: str) -> None:
@@ -62,6 +62,8 @@ async def test_a_chat_with_users_groups_and_connections(host: HostProcess, clien
     assert await heard("anna") == ["all", "anna", "anna joined", f"{ben} joined", "red", "end"]
     assert await heard("ben") == ["all", "ben", f"{ben} joined", "red", "anna left", "end"]
     assert anna != ben
+    await clients.command("ben", "stop")  # the host waits for a poller that has left without a word
+    await clients.expect("ben", "stopped")
 
 
 async def test_route_and_query_values_make_the_user_id(host: HostProcess, clients: NodeClients) -> None:

@@ -1,4 +1,4 @@
-"""The judge: the standard JavaScript client against the embedded endpoint."""
+"""The judge: the standard JavaScript client against the embedded endpoint, every transport and both protocols."""
 
 from __future__ import annotations
 
@@ -9,19 +9,41 @@ import pytest
 
 from devhost.signalr.service.connection import Limits
 from devhost.signalr.service.tokens import sign
+from devhost.signalr.service.wires import EventStreamWire, PollWire, SocketWire
 from tests.devhost.signalr.signalr_harness import Endpoint, NodeClients, running_endpoint
 
+WIRES = {"WebSockets": SocketWire, "ServerSentEvents": EventStreamWire, "LongPolling": PollWire}
+WAYS = [
+    ("WebSockets", "json"),
+    ("WebSockets", "messagepack"),
+    ("ServerSentEvents", "json"),
+    ("LongPolling", "json"),
+    ("LongPolling", "messagepack"),
+]
+every_way = pytest.mark.parametrize(
+    "clients",
+    [pytest.param({"transport": transport, "protocol": name}, id=f"{transport}-{name}") for transport, name in WAYS],
+    indirect=True,
+)
 
+
+@pytest.mark.parametrize(("transport", "protocol"), WAYS)
 async def test_client_connects_through_the_redirect_and_hears_a_broadcast(
-    endpoint: Endpoint, clients: NodeClients
+    endpoint: Endpoint, clients: NodeClients, transport: str, protocol: str
 ) -> None:
-    connection_id = await clients.connect("anna", endpoint.hub_url, headers={"x-user": "anna"})
-    assert connection_id in endpoint.extension.service.hub("chat").connections
+    connection_id = await clients.connect(
+        "anna", endpoint.hub_url, headers={"x-user": "anna"}, transport=transport, protocol=protocol
+    )
+    connection = endpoint.extension.service.hub("chat").connections[connection_id]
+    assert isinstance(connection.wire, WIRES[transport])
+    assert connection.protocol is not None
+    assert connection.protocol.name == protocol
 
     await endpoint.send({"target": "news", "arguments": [1, "zwölf \U0001f600", {"a": None}]})
     assert await clients.message("anna") == [1, "zwölf \U0001f600", {"a": None}]
 
 
+@every_way
 async def test_messages_reach_only_the_user_group_or_connection_they_name(
     endpoint: Endpoint, clients: NodeClients
 ) -> None:
@@ -46,6 +68,7 @@ async def test_messages_reach_only_the_user_group_or_connection_they_name(
     assert not clients.unread("ben")
 
 
+@every_way
 async def test_many_messages_arrive_once_and_in_order(endpoint: Endpoint, clients: NodeClients) -> None:
     await clients.connect("anna", endpoint.hub_url, headers={"x-user": "anna"})
     for first in range(0, 2000, 50):
@@ -54,6 +77,7 @@ async def test_many_messages_arrive_once_and_in_order(endpoint: Endpoint, client
     assert [(await clients.message("anna"))[0] for _ in range(2000)] == list(range(2000))
 
 
+@every_way
 async def test_a_left_group_and_another_hub_are_silent(endpoint: Endpoint, clients: NodeClients) -> None:
     await clients.connect("anna", endpoint.hub_url, headers={"x-user": "anna"})
     group = {"groupName": "room", "userId": "anna"}
@@ -65,6 +89,7 @@ async def test_a_left_group_and_another_hub_are_silent(endpoint: Endpoint, clien
     assert await clients.message("anna") == ["end"]
 
 
+@every_way
 async def test_a_user_group_is_remembered_for_later_connections_even_after_a_restart(
     tmp_path: Path, clients: NodeClients
 ) -> None:
@@ -80,9 +105,10 @@ async def test_a_user_group_is_remembered_for_later_connections_even_after_a_res
         assert await clients.message("anna") == ["end"]
 
 
+@every_way
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_client_reconnects_when_the_endpoint_restarts(tmp_path: Path, clients: NodeClients, how: str) -> None:
-    endpoint = Endpoint(tmp_path, Limits())
+    endpoint = Endpoint(tmp_path, Limits(close_grace_s=0.5))
     await endpoint.start()
     before = await clients.connect(
         "anna", endpoint.hub_url, headers={"x-user": "anna"}, reconnect=[0, 200, 500, 1000, 2000, 4000]
@@ -99,6 +125,7 @@ async def test_client_reconnects_when_the_endpoint_restarts(tmp_path: Path, clie
         await endpoint.stop()
 
 
+@every_way
 async def test_a_client_that_asks_for_stateful_reconnect_gets_a_plain_connection(
     endpoint: Endpoint, clients: NodeClients
 ) -> None:
@@ -107,6 +134,7 @@ async def test_a_client_that_asks_for_stateful_reconnect_gets_a_plain_connection
     assert await clients.message("anna") == ["hello"]
 
 
+@every_way
 @pytest.mark.parametrize("action", ["invoke", "send"])
 async def test_a_client_that_calls_the_hub_is_told_and_closed_for_good(
     endpoint: Endpoint, clients: NodeClients, action: str
@@ -133,8 +161,9 @@ async def test_a_client_may_skip_the_negotiation(endpoint: Endpoint, clients: No
     assert await clients.message("anna") == ["hello"]
 
 
+@every_way
 async def test_pings_keep_a_quiet_connection_alive_in_both_directions(tmp_path: Path, clients: NodeClients) -> None:
-    limits = Limits(ping_interval_s=0.2, client_timeout_s=2.0)
+    limits = Limits(ping_interval_s=0.2, client_timeout_s=2.0, close_grace_s=0.5)
     async with running_endpoint(tmp_path, limits) as endpoint:
         await clients.connect(
             "anna", endpoint.hub_url, headers={"x-user": "anna"}, keepAliveMs=200, serverTimeoutMs=2000
@@ -149,6 +178,7 @@ async def test_pings_keep_a_quiet_connection_alive_in_both_directions(tmp_path: 
         assert await clients.message("anna") == ["still here"]
 
 
+@every_way
 async def test_stopping_a_client_removes_it_from_hub_user_and_groups(endpoint: Endpoint, clients: NodeClients) -> None:
     connection_id = await clients.connect("anna", endpoint.hub_url, headers={"x-user": "anna"})
     await endpoint.send({"action": "add", "groupName": "room", "connectionId": connection_id})

@@ -21,12 +21,6 @@ from tests.devhost.signalr.signalr_harness import PATIENCE_S, Endpoint, eventual
 JSON_HANDSHAKE = '{"protocol":"json","version":1}\x1e'
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session:
-        yield session
-
-
 class RawClient:
     """A WebSocket after the upgrade; splits frames into messages."""
 
@@ -67,7 +61,7 @@ async def raw_client(
 @pytest.mark.parametrize(
     ("handshake", "complaint"),
     [
-        ('{"protocol":"messagepack","version":1}\x1e', "messagepack is not supported"),
+        ('{"protocol":"messagepack","version":2}\x1e', "version 2"),
         ('{"protocol":"json","version":2}\x1e', "version 2"),
         ('{"protocol":"xml","version":1}\x1e', "xml"),
         ("hello\x1e", "not JSON"),

@@ -9,7 +9,8 @@ from typing import Any
 import jwt
 import pytest
 
-from devhost.extensions.contract import Binding, HostContext, HostError, TriggerData
+from devhost.extensions.contract import Binding, Direction, Function, HostContext, HostError, TriggerData
+from devhost.extensions.loading import KNOWN, ExtensionLoader
 from devhost.signalr.connection_string import parse_connection_string, same_origin
 from devhost.signalr.expressions import resolve_expressions
 from devhost.signalr.extension import SignalRExtension
@@ -196,3 +197,10 @@ async def test_a_token_outlives_a_restart_of_the_host(tmp_path: Path) -> None:
     assert claims["asrs.s.uid"] == "anna"
     assert (tmp_path / "signalr" / "access-key").stat().st_mode & 0o077 == 0
     await second.stop()
+
+
+def test_a_function_that_clients_would_call_is_refused_by_name() -> None:
+    fields = {"type": "signalRTrigger", "hubName": "chat", "category": "messages", "event": "say"}
+    trigger = Binding("signalRTrigger", "invocation", Direction.IN, fields)
+    with pytest.raises(HostError, match="function 'say': binding type 'signalRTrigger' is not supported"):
+        ExtensionLoader(KNOWN).load_for([Function("say", "id-1", trigger, (), ())])
