@@ -115,18 +115,18 @@ class Hub:
     ) -> None:
         """Call a client method. excluded: connection ids that are left out.
 
-        Raises ValueError when the arguments cannot be written as JSON.
+        Raises ValueError, before anything is sent, when the arguments cannot be written in a receiver's protocol or as
+        JSON.
         """
-        encoded: dict[HubProtocol | None, Frame] = {JSON: JSON.invocation(target, arguments)}
-        for connection in tuple(receivers):
-            if connection.connection_id in excluded:
-                continue
+        chosen = [connection for connection in receivers if connection.connection_id not in excluded]
+        encoded: dict[HubProtocol, Frame] = {JSON: JSON.invocation(target, arguments)}
+        for connection in chosen:
             protocol = connection.protocol
-            message = encoded.get(protocol)
-            if message is None and protocol is not None:
-                message = encoded[protocol] = protocol.invocation(target, arguments)
-            if message is not None:
-                connection.enqueue(message)
+            if protocol is not None and protocol not in encoded:
+                encoded[protocol] = protocol.invocation(target, arguments)
+        for connection in chosen:
+            if connection.protocol is not None:
+                connection.enqueue(encoded[connection.protocol])
 
     def close(self, receivers: Iterable[Connection], *, reason: str | None, excluded: Collection[str] = ()) -> None:
         """Close connections permanently: their clients do not reconnect by themselves."""

@@ -26,11 +26,15 @@ class MessagePackProtocol:
     ping: Frame = bytes([2, 0x91, PING])
 
     def invocation(self, target: str, arguments: Sequence[Any]) -> Frame:
+        """Raises ValueError for values that are nested too deeply (1,024 levels)."""
         try:
             return _message([INVOCATION, {}, None, target, arguments, []])
         except ormsgpack.MsgpackEncodeError:
-            # JSON allows more than MessagePack.
+            pass  # JSON allows more than MessagePack
+        try:
             return _message([INVOCATION, {}, None, _writable(target), _writable(arguments), []])
+        except (ormsgpack.MsgpackEncodeError, RecursionError) as exc:
+            raise ValueError("it cannot be written in MessagePack, which some receivers speak") from exc
 
     def close(self, error: str | None, *, allow_reconnect: bool) -> Frame:
         return _message([CLOSE, _writable(error), allow_reconnect])

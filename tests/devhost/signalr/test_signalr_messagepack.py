@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -103,3 +104,8 @@ async def test_clients_of_both_protocols_hear_the_same_message(endpoint: Endpoin
             '{"type":1,"target":"news","arguments":[{"a":[null,1]}]}\x1e'
         )
         assert unpacked(await binary.receive_bytes(timeout=PATIENCE_S)) == [1, {}, None, "news", [{"a": [None, 1]}], []]
+        # Nested more deeply than MessagePack's writer goes: nobody gets it.
+        with pytest.raises(ValueError, match="MessagePack"):
+            await endpoint.send({"target": "news", "arguments": [json.loads("[" * 2000 + "]" * 2000)]})
+        await endpoint.send({"target": "news", "arguments": ["end"]})
+        assert await text.receive_str(timeout=PATIENCE_S) == '{"type":1,"target":"news","arguments":["end"]}\x1e'

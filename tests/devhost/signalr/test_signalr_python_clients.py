@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pysignalr.client import SignalRClient
+from pysignalr.protocol.messagepack import MessagepackProtocol
 from signalrcore.hub_connection_builder import HubConnectionBuilder
 
 from devhost.signalr.service.connection import Limits
@@ -17,13 +18,16 @@ from tests.devhost.signalr.signalr_harness import PATIENCE_S, Endpoint, eventual
 ARGUMENTS: list[Any] = [1, "zwölf \U0001f600", {"a": None, "b": [1.5, True]}]
 
 
-async def test_pysignalr_hears_everyone_its_group_and_its_user(endpoint: Endpoint) -> None:
-    client = SignalRClient(endpoint.hub_url, headers={"x-user": "anna"})
+@pytest.mark.parametrize(("protocol", "chosen"), [("json", None), ("messagepack", MessagepackProtocol())])
+async def test_pysignalr_hears_everyone_its_group_and_its_user(
+    endpoint: Endpoint, protocol: str, chosen: MessagepackProtocol | None
+) -> None:
+    client = SignalRClient(endpoint.hub_url, headers={"x-user": "anna"}, protocol=chosen)
     heard: asyncio.Queue[list[Any]] = asyncio.Queue()
     client.on("news", heard.put)
     running = asyncio.create_task(client.run())
     try:
-        await _check(endpoint, heard, protocol="json")
+        await _check(endpoint, heard, protocol=protocol)
     finally:
         running.cancel()
 

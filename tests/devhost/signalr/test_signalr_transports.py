@@ -146,7 +146,7 @@ def test_the_oldest_negotiated_connections_are_forgotten() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 async def test_every_request_needs_a_token_for_the_hub_and_the_connections_own_user(
-    anna: RawRequests, method: str
+    anna: RawRequests, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await anna.connect()
     url = f"{anna.endpoint.base_url}/client/?hub={{}}&id={anna.id}"
@@ -159,6 +159,8 @@ async def test_every_request_needs_a_token_for_the_hub_and_the_connections_own_u
     assert (await ben.call(method))[0] == 404
     ben.id = ""
     assert (await ben.call(method))[0] == 400
+    monkeypatch.setattr("devhost.signalr.service.tokens.LIFETIME_S", -60)
+    assert (await anna.call(method))[0] == 401
     assert connections(anna.endpoint) == 1
 
 
