@@ -187,11 +187,11 @@ class _HalfDuplex(_Endpoint):
         connection = self.open(caller, token, wire).connection
         gone = asyncio.ensure_future(disconnected(request.receive))
         try:
-            # The comment makes servers and proxies send the headers on.
+            # The comment makes proxies send the headers on, as ASP.NET Core's does.
             head = Response(headers={"Content-Type": _EVENT_STREAM, "Content-Encoding": "identity", **_NOT_STORED})
             del head.headers["Content-Length"]
             await send({"type": "http.response.start", "status": 200, "headers": head.raw_headers})
-            await send({"type": "http.response.body", "body": b":\r\n\r\n", "more_body": True})
+            await send({"type": "http.response.body", "body": b":\r\n", "more_body": True})
             await asyncio.wait((gone, connection.cut), return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()

@@ -113,7 +113,10 @@ class SignalRService:
         return self._negotiations.issue(hub.name, user_id, version=version, now=now)
 
     def open(self, hub: Hub, user_id: str | None, token: str | None, wire: Wire) -> Client | None:
-        """A new client. token: of its negotiation; None when it skipped that. None when the token is not good (now)."""
+        """A new client, or None when its token is not, or no longer, good for this hub and user.
+
+        token: what the negotiation gave it; None when it skipped that.
+        """
         now = asyncio.get_running_loop().time()
         connection_id = new_connection_id()
         if token is not None:
