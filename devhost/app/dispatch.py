@@ -80,6 +80,8 @@ class Dispatcher:
         self._workers = workers
         self._timeout_s = timeout_s
         self._sending_late: set[asyncio.Task[Any]] = set()
+        self._overwrites: set[tuple[str, str]] = set()
+        """Functions and outputs that a warning has named."""
         self._plans = {
             function.function_id: _plan(function, extensions, streaming=app.streaming_http)
             for function in app.functions
@@ -167,6 +169,7 @@ class Dispatcher:
                 held.worker = None
                 if plan.http_output is not None:
                     result = outputs.pop(plan.http_output, None)
+                self._overwrite(plan, result, outputs)
                 for output, (_, value) in outputs.items():
                     await self._send(plan, output, _output_value(value))
                 if plan.returns_to_extension and result is not None and result[1] is not None:
@@ -184,6 +187,31 @@ class Dispatcher:
         """Wait for outputs that are sent after their answers, for a few seconds at most."""
         if self._sending_late:
             await asyncio.wait(self._sending_late, timeout=_DRAIN_LIMIT_S)
+
+    def _overwrite(self, plan: Plan, result: Result, outputs: dict[str, Result]) -> None:
+        """A returned JSON object sets the outputs that its keys name, over what the function itself set, as in Azure.
+
+        Source: `WorkerFunctionInvoker.HandleOutputDictionary` of Azure's host, for functions without `$return`.
+        """
+        if result is None or plan.returns_to_extension:
+            return
+        returned = result[1]
+        if result[0] == "json" and isinstance(returned, str) and any(f'"{name}"' in returned for name in plan.outputs):
+            returned = json.loads(returned)
+        if result[0] == "http" or not isinstance(returned, dict):
+            return
+        for output in plan.outputs:
+            if returned.get(output) is None:
+                continue
+            outputs[output] = ("json", returned[output])
+            if (plan.function.name, output) not in self._overwrites:
+                self._overwrites.add((plan.function.name, output))
+                plan.log.warning(
+                    "%s returns an object with the key '%s', which is the name of an output: its value is sent there "
+                    "instead of what the function set, as in Azure; rename the key or the output",
+                    plan.function.name,
+                    output,
+                )
 
     async def _let_late(self, name: str) -> None:
         """The caller has its answer; a host that stops still sends the outputs."""

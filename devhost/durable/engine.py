@@ -14,6 +14,7 @@ from pathlib import Path
 
 from devhost.durable.core import Core
 from devhost.durable.ids import new_guid, new_id
+from devhost.durable.limits import too_large
 from devhost.durable.registry import Registry
 from devhost.durable.replay import rewind
 from devhost.durable.replay.episode import bad_instance_id
@@ -60,7 +61,7 @@ class BadRequest(Exception):
 
 
 class Refused(Exception):
-    """The instance's state does not allow the command."""
+    """The instance's state does not allow the command, or the backend does not take it."""
 
 
 class Exists(Exception):
@@ -164,6 +165,7 @@ class Engine:
             problem = bad_instance_id(instance_id)
         if problem is not None:
             raise BadRequest(problem)
+        self.check_size("the input", input_text)
         if instance_id is None:
             # A new id cannot exist yet, so it is not looked up.
             instance_id = new_id()
@@ -189,6 +191,7 @@ class Engine:
     async def raise_event(self, instance_id: str, name: str, input_text: str) -> None:
         """input_text: the payload, one JSON text."""
         self.require_live(instance_id)
+        self.check_size("the event", input_text)
         event = history.event_raised(now_us(), name, input_text)
         await self._send(instance_id, MessageKind.EVENT, event)
 
@@ -351,6 +354,11 @@ class Engine:
         if gens:
             await self.store.commit(Unit(drop_gens=gens))
         return len(gens)
+
+    def check_size(self, what: str, text: str | None) -> None:
+        """Raises Refused for a payload that the backend does not take."""
+        if (problem := too_large(what, text, self.core.settings.max_payload_bytes)) is not None:
+            raise Refused(problem)
 
     def require_live(self, instance_id: str) -> Instance:
         """The running instance of an id. Raises NotFound or Gone."""

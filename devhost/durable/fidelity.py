@@ -89,9 +89,22 @@ DIFFERENCES = (
     ),
     Difference(
         what="a 202 with a Location as the answer to call_http",
-        azure="the location is polled until it answers otherwise",
-        ours="the 202 is the answer",
-        why="SDK 1.7 completes on the first answer and would count other task ids",
+        azure="the location is polled, but the SDK 1.7 has taken the 202 as the answer (azure-functions-durable-python "
+        "380, open); the poll's timer then has the id of its next call, which ends with it",
+        ours="the 202 is the answer, and nothing is polled",
+        why="SDK 1.7 completes on the first answer and counts other task ids, so a poll breaks what comes after it",
+    ),
+    Difference(
+        what="a payload over the Durable Task Scheduler's 1 MiB, when host.json names it (azureManaged)",
+        azure="refused by the service, whose code is closed; what becomes of the instance is nowhere written down",
+        ours="a start, an event or a signal is 500; a call, an orchestration or an entity operation fails and says so",
+        why="the app learns of it; it must not lean on how",
+    ),
+    Difference(
+        what="top below 1",
+        azure="handed on to the storage",
+        ours="400",
+        why="the caller learns of it",
     ),
     Difference(
         what="call_http with a token source",

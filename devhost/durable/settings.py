@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from devhost.durable.limits import SCHEDULER_LIMIT_BYTES
 from devhost.extensions.contract import HostError
 
 _NO_EFFECT = frozenset(
@@ -33,7 +34,8 @@ _NO_EFFECT = frozenset(
 GRACE_SETTING = "DEVHOST_GRACE_SECONDS"
 LONGEST_GRACE_S = 20.0
 _HUB = re.compile(r"^[A-Za-z][A-Za-z0-9]{2,44}$")
-_WITHOUT_LONG_TIMERS = frozenset({"mssql", "azuremanaged"})
+_SCHEDULER = "azuremanaged"
+_WITHOUT_LONG_TIMERS = frozenset({"mssql", _SCHEDULER})
 _STORAGES = _WITHOUT_LONG_TIMERS | {"azurestorage", "netherite"}
 
 
@@ -47,6 +49,8 @@ class DurableSettings:
     max_entities: int
     max_actions: int
     splits_long_timers: bool
+    max_payload_bytes: int | None
+    """None: no limit."""
     replaces_live_instances: bool
     default_version: str
     http_poll_ms: int
@@ -88,6 +92,7 @@ def read_settings(host_json: Mapping[str, object], app_settings: Mapping[str, st
         max_entities=_positive(known, "maxConcurrentEntityFunctions", default_limit),
         max_actions=_positive(known, "maxOrchestrationActions", 100_000),
         splits_long_timers=storage_type not in _WITHOUT_LONG_TIMERS,
+        max_payload_bytes=SCHEDULER_LIMIT_BYTES if storage_type == _SCHEDULER else None,
         replaces_live_instances=overridable == "anystate",
         default_version=str(known.get("defaultversion") or ""),
         http_poll_ms=_positive(

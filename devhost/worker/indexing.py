@@ -1,15 +1,19 @@
 """Let Microsoft's worker library index the app.
 
-Invariant: a function that the library would refuse in Azure is refused here with its own words.
+Invariant: a function that the library would refuse in Azure is refused here with its own words. An app on a Durable SDK
+that this host cannot serve is refused in one line.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,11 +62,42 @@ def index_app(app_dir: Path) -> tuple[list[Indexed], bool]:
         with _quiet_worker():
             handle_event.load_function_metadata(str(app_dir), caller_info="devhost")
     except (Exception, SystemExit) as exc:
+        if _imported_durable_2():
+            raise HostError(_durable_2_refused()) from exc
         raise _index_error(app_dir, exc) from exc
     found = handle_event._metadata_result
     if not found:
         raise HostError(f"{app_dir} defines no functions: no decorated function was found in {_script_name()}")
-    return [_described(item) for item in found], bool(HttpV2Registry.http_v2_enabled())
+    indexed = [_described(item) for item in found]
+    if any(json.loads(text).get(_SPEAKS_GRPC) for _, _, texts, _ in indexed for text in texts):
+        raise HostError(_durable_2_refused())
+    return indexed, bool(HttpV2Registry.http_v2_enabled())
+
+
+_DURABLE = "azure-functions-durable"
+_SPEAKS_GRPC = "durableRequiresGrpc"
+"""Of the bindings that the SDK 2.0 (read in 2.0.0rc3) declares; the SDK 1.7 has no such key."""
+
+
+def _imported_durable_2() -> bool:
+    """Whether an app that cannot be loaded has imported the SDK 2: names of 1.x are missing there."""
+    if "azure.durable_functions" not in sys.modules:
+        return False
+    return _durable_version().partition(".")[0] not in ("", "0", "1")
+
+
+def _durable_version() -> str:
+    try:
+        return metadata.version(_DURABLE)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _durable_2_refused() -> str:
+    return (
+        f"the app uses {_DURABLE} {_durable_version() or '2'}, which speaks gRPC; this host serves 1.x only: pin "
+        f"{_DURABLE}<2 in the app's requirements.txt and install it"
+    )
 
 
 def _described(item: Any) -> Indexed:

@@ -120,8 +120,8 @@ class ClientApi:
             input_text=body,
             version=query.get("version"),
         )
-        if "timeout" in query and "pollinginterval" in query:
-            wait_s, pause_s = seconds_of(query, "timeout"), seconds_of(query, "pollinginterval")
+        wait_s, pause_s = seconds_of(query, "timeout"), seconds_of(query, "pollinginterval")
+        if wait_s is not None and pause_s is not None:
             if wait_s < pause_s:
                 text = f"Total timeout {wait_s:g} should be bigger than retry timeout {pause_s:g}"
                 raise BadRequest(text, kind=None)
@@ -168,10 +168,10 @@ class ClientApi:
             created_from_us=time_of(query, "createdtimefrom"),
             created_to_us=time_of(query, "createdtimeto"),
             statuses=statuses_of(query),
-            top=None if top is None else top + 1,
+            top=top + 1,
         )
         headers: dict[str, str] = {}
-        if top is not None and len(rows) > top:
+        if len(rows) > top:
             rows = rows[:top]
             headers[PAGE_HEADER] = token_after(rows[-1].instance_id)
         show_input = flag(query, "showinput", default=True)

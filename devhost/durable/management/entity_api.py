@@ -58,6 +58,7 @@ class EntityApi:
             body = await json_body(request, may_be_empty=True)
         except NotJson as error:
             raise BadRequest(f"Could not parse JSON content: {error}", kind=None) from error
+        self._engine.check_size("the input", body)
         await self._engine.entities.signal(entity_id(path[0], path[1]), operation, body)
         return Response(status_code=202)
 
@@ -68,10 +69,10 @@ class EntityApi:
             after=start_after(request),
             from_us=time_of(query, "lastoperationtimefrom"),
             to_us=time_of(query, "lastoperationtimeto"),
-            top=None if top is None else top + 1,
+            top=top + 1,
         )
         headers: dict[str, str] = {}
-        if top is not None and len(rows) > top:
+        if len(rows) > top:
             rows = rows[:top]
             headers[PAGE_HEADER] = token_after(rows[-1].entity_id)
         shows_state = flag(query, "fetchstate")

@@ -1,6 +1,7 @@
 """Parses requests of the management API: bodies, flags, times, continuation tokens.
 
-Invariant: every mistake of a caller raises BadRequest with a message, never a server error.
+Invariant: a mistake in a body or token raises an error with a message. A query value that cannot be read counts as
+absent, as in the extension (`TryGet…QueryParameterValue` in its HttpApiHandler).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class NotJson(Exception):
 
 
 PAGE_HEADER = "x-ms-continuation-token"
+_PAGE_SIZE = 100
+"""Without `top`: of the extension's `OrchestrationStatusQueryCondition` and `EntityQuery`."""
 
 
 async def json_body(request: Request, *, may_be_empty: bool) -> str | None:
@@ -43,31 +46,31 @@ def flag(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
     return default if value not in ("true", "false") else value == "true"
 
 
-def seconds_of(query: Mapping[str, str], name: str) -> float:
+def seconds_of(query: Mapping[str, str], name: str) -> float | None:
     try:
-        return float(query[name])
-    except ValueError as error:
-        raise BadRequest(f"{name} must be a number.") from error
-
-
-def page_size(query: Mapping[str, str]) -> int | None:
-    """`top`, or None for everything."""
-    if not query.get("top"):
+        return float(query.get(name, ""))
+    except ValueError:
         return None
-    if not query["top"].isdecimal() or int(query["top"]) < 1:
+
+
+def page_size(query: Mapping[str, str]) -> int:
+    """`top`, or the extension's page."""
+    try:
+        size = int(query.get("top", ""))
+    except ValueError:
+        return _PAGE_SIZE
+    if size < 1:
         raise BadRequest("top must be a whole number of at least 1.")
-    return int(query["top"])
+    return size
 
 
 def time_of(query: Mapping[str, str], name: str) -> int | None:
     """Microseconds since the epoch, or None when it is not given."""
-    if not query.get(name):
-        return None
     try:
         # An unencoded "+00:00" reaches us as " 00:00".
-        return parse_timestamp(query[name].replace(" ", "+"))
-    except ValueError as error:
-        raise BadRequest(f"{name} is not an ISO 8601 time.") from error
+        return parse_timestamp(query.get(name, "").replace(" ", "+"))
+    except ValueError:
+        return None
 
 
 def statuses_of(query: Mapping[str, str]) -> list[Status]:

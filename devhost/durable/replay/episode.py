@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from devhost.durable.limits import too_large
 from devhost.durable.replay.actions import (
     HTTP_ACTIVITY,
     RETRIED,
@@ -80,6 +81,7 @@ class Rules:
     new_guid: Callable[[], str]
     default_version: str = ""
     max_actions: int = 100_000
+    max_payload_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,9 @@ def decide(
         return Decision(failed=_failed_text(me.name, STATUS_TOO_LONG))
     decision = Decision(custom_status=output.custom_status)
     failure = None if output.error is None else _failed_text(me.name, output.error)
+    for what, text in (("its output", output.output), ("its next input", output.continue_with)):
+        if failure is None and (problem := too_large(what, text, rules.max_payload_bytes)) is not None:
+            failure = _failed_text(me.name, problem)
     if output.leaves is not None:
         mismatch = _mismatch(ledger, output.leaves)
         if mismatch is not None:
@@ -284,6 +289,7 @@ class _Scheduler:
         else:
             self._require(self.rules.check_activity(name))
             text = leaf.get("input") or "null"
+        self._check_size(f"the input of {name}", text)
         task_id = self.ledger.draw() if task_id is None else task_id
         self.ledger.schedule(task_id, EventType.TASK_SCHEDULED, name, root=root)
         notes: dict[str, jsontext.Json] = {GIVEN: text, **_retry_note(root)}
@@ -317,6 +323,7 @@ class _Scheduler:
         child_id = child_id or f"{self.me.execution_id}:{task_id}"
         # Encoded once more than the action's text: the child's raw input is a JSON string that holds JSON.
         given = leaf.get("input") or "null"
+        self._check_size(f"the input of {name}", given)
         text = history.nested(given)
         version = leaf.get("version") or self.rules.default_version
         self.ledger.schedule(task_id, EventType.SUB_CREATED, name, root=root)
@@ -346,6 +353,7 @@ class _Scheduler:
         entity_id = leaf.get("instanceId") or ""
         self._require(self.rules.check_entity(entity_id[1:].partition("@")[0]))
         operation, text = leaf.get("operation") or "", leaf.get("input") or "null"
+        self._check_size(f"the input of {operation}", text)
         is_signal = leaf["actionType"] == ActionKind.SIGNAL_ENTITY
         work = EntityWork(entity_id, operation, text, self.rules.new_guid(), is_signal)
         task_id = self.ledger.draw()
@@ -372,6 +380,10 @@ class _Scheduler:
 
     def _event(self, kind: EventType, task_id: int, notes: dict[str, jsontext.Json], **fields: object) -> None:
         self.decision.events.append(history.encode(kind, self.now_us, task_id, notes=notes, **fields))
+
+    def _check_size(self, what: str, text: str) -> None:
+        if (problem := too_large(what, text, self.rules.max_payload_bytes)) is not None:
+            raise _Refused(_failed_text(self.me.name, problem))
 
     def _require(self, problem: str | None) -> None:
         if problem is not None:

@@ -11,6 +11,7 @@ import logging
 from functools import partial
 
 from devhost.durable.core import Core
+from devhost.durable.limits import too_large
 from devhost.durable.replay.actions import HTTP_ACTIVITY
 from devhost.durable.replay.step import answer
 from devhost.durable.store import history
@@ -57,6 +58,10 @@ class Activities:
         kind = EventType.TASK_COMPLETED
         try:
             result = await self._call(task)
+            problem = too_large("the result", result, self._core.settings.max_payload_bytes)
+            if problem is not None:
+                logger.error("activity %s failed (%s): %s", task.name, task.instance_id, problem)
+                raise FunctionFailed(problem)
             event = history.task_completed(now_us(), task.task_id, result)
         except (FunctionFailed, HttpActivityFailed) as failure:
             kind = EventType.TASK_FAILED

@@ -14,6 +14,7 @@ from typing import cast
 
 from devhost.durable.core import Core
 from devhost.durable.ids import new_guid
+from devhost.durable.limits import too_large
 from devhost.durable.replay.episode import EntityWork, entity_answer
 from devhost.durable.store import history, jsontext
 from devhost.durable.store.history import now_us
@@ -93,12 +94,14 @@ class Entities:
             after, results = await self._call(before, batch)
             unit.entities.append(after)
         except (FunctionFailed, ValueError) as failure:
-            logger.warning("entity %s failed: %s", target, failure)
             text = jsontext.dumps(str(failure))
             results = [(True, text)] * len(batch)
         except asyncio.CancelledError:
             raise  # The operations are stored and run again at the next start.
         for op, (is_error, result) in zip(batch, results, strict=True):
+            if is_error:
+                # The function itself ended well, so nothing else says it.
+                logger.error("entity %s failed operation '%s': %s", target, op.operation, result)
             if op.caller and core.live(op.caller) is not None:
                 unit.messages.append(self._reply(op, is_error=is_error, result=result))
         await core.insist(unit)
@@ -132,6 +135,10 @@ class Entities:
             raise ValueError("the entity function did not answer every operation")
         exists = bool(answer.get("entityExists"))
         state = answer.get("entityState")
+        texts = [str(state or ""), *(str(result.get("result") or "") for result in results)]
+        problems = [too_large("the state or a result", text, core.settings.max_payload_bytes) for text in texts]
+        if (problem := next(filter(None, problems), None)) is not None:
+            raise ValueError(problem)
         after = EntityRow(before.entity_id, exists, str(state) if exists and state is not None else None, now_us())
         return after, [(bool(result.get("isError")), str(result.get("result") or "null")) for result in results]
 

@@ -1,7 +1,6 @@
 """The built-in activity behind `context.call_http`: one HTTP request made by the host.
 
-Returns the first response, whatever it is. (The cloud's extension also polls after a 202 with a Location. The 1.7
-SDK completes on the first response and would disagree about task ids, so this host does not poll.)
+Returns the first response, whatever it is: also a 202 with a Location (`../fidelity.py` says why).
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class Orchestrations:
             new_guid=new_guid,
             default_version=core.settings.default_version,
             max_actions=core.settings.max_actions,
+            max_payload_bytes=core.settings.max_payload_bytes,
         )
         core.wake = self.wake
 

@@ -23,7 +23,7 @@ from starlette.routing import Route, WebSocketRoute
 
 class FakeExtension:
     name = "fake"
-    trigger_types = frozenset({"fakeTrigger"})
+    trigger_types = frozenset({"fakeTrigger", "activityTrigger"})
     input_types = frozenset({"fakeIn"})
     output_types = frozenset({"fakeOut"})
 
@@ -118,6 +118,14 @@ async def triggered(text: str, out: func.Out[bytes]) -> str:
 def returns(text: str):
     return {"text": text}
 
+@app.generic_trigger(arg_name="given", type="activityTrigger")
+@app.generic_output_binding(arg_name="out", type="fakeOut")
+@app.generic_output_binding(arg_name="other", type="fakeOut")
+def overwrites(given: dict, out: func.Out[str], other: func.Out[str]) -> dict:
+    out.set("set by the function")
+    other.set("also set")
+    return given
+
 @app.generic_trigger(arg_name="text", type="fakeTrigger")
 def off(text: str) -> str:
     return "?"
@@ -136,7 +144,8 @@ def app(tmp_path: Path, make_app: Callable[..., Path], monkeypatch: pytest.Monke
     return make_app(function_app__py=APP)
 
 
-KNOWN = (Known("fake_extension", "FakeExtension", frozenset({"fakeTrigger", "fakeIn", "fakeOut"}), always=True),)
+TYPES = frozenset({"fakeTrigger", "activityTrigger", "fakeIn", "fakeOut"})
+KNOWN = (Known("fake_extension", "FakeExtension", TYPES, always=True),)
 
 
 @asynccontextmanager
@@ -244,6 +253,26 @@ async def test_extension_calls_a_function(app: Path, tmp_path: Path) -> None:
         assert extension.sent == [("out", b"hello")]
         assert await host.dispatcher.invoke(functions["returns"], "hello") is None
         assert extension.sent[1:] == [("$return", {"text": "hello"})]
+
+
+async def test_a_returned_object_overwrites_the_outputs_that_its_keys_name_and_the_host_warns_once(
+    app: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Source: `WorkerFunctionInvoker.HandleOutputDictionary` of Azure's host."""
+    async with served(app, tmp_path) as (host, extension, _):
+        function = next(function for function in host.context.functions if function.name == "overwrites")
+        for given in ('{"out": {"a": 1}, "x": 2}', '{"out": "text"}', '{"out": null, "Out": 1}', '["out"]', '"out"'):
+            assert await host.dispatcher.invoke(function, given) == given
+
+    assert [value for name, value in extension.sent if name == "out"] == [
+        {"a": 1},
+        "text",
+        *["set by the function"] * 3,
+    ]
+    assert [value for name, value in extension.sent if name == "other"] == ["also set"] * 5
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("overwrites returns an object with the key 'out'")
 
 
 async def test_user_error_has_the_worker_s_text_and_the_user_s_stack(app: Path, tmp_path: Path) -> None:

@@ -125,6 +125,32 @@ class TestRefusals:
         assert frame is None or any(line.strip() == frame for line in lines[1:])
         assert not any("site-packages" in line or "Traceback" in line for line in lines), "only the app's own frames"
 
+    @pytest.mark.parametrize(
+        "source",
+        [
+            # As the decorators of 2.0.0rc3 declare their triggers.
+            "app = func.FunctionApp()\n@app.route('x')\ndef x(req: func.HttpRequest) -> str: ...\n"
+            "@app.generic_trigger(arg_name='c', type='orchestrationTrigger', durableRequiresGrpc=True)\n"
+            "def f(c): ...",
+            # A module of 1.x that 2.0.0rc3 does not have.
+            "from azure.durable_functions.models import DurableOrchestrationContext",
+        ],
+    )
+    def test_app_on_the_durable_sdk_2_is_told_in_one_line_to_pin_1(
+        self, make_app: Callable[..., Path], tmp_path: Path, source: str
+    ) -> None:
+        app = make_app(function_app__py=f"import azure.durable_functions\nimport azure.functions as func\n{source}\n")
+        package, about = app / "azure" / "durable_functions", app / "azure_functions_durable-2.0.0rc3.dist-info"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: azure-functions-durable\nVersion: 2.0.0rc3\n")
+
+        status, lines = run_to_the_end(app, "--port", 0, "--data", tmp_path / "data")
+
+        assert (status, len(lines)) == (1, 1)
+        assert "azure-functions-durable 2.0.0rc3, which speaks gRPC; this host serves 1.x only: pin" in lines[0]
+
     @pytest.mark.parametrize("arguments", [[], ["x", "--port", "http"], ["x", "--port", "70000"], ["x", "--nope"]])
     def test_arguments_that_mean_nothing_are_refused(self, arguments: list[str]) -> None:
         assert run_to_the_end(*arguments)[0] == 2

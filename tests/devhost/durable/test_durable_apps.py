@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import azure.durable_functions as df
 import pytest
 
 from devhost.durable.store.history import EventType
@@ -273,6 +276,13 @@ async def test_entity_keeps_state_and_answers_in_order(host: RunningHost) -> Non
     assert status.output == [3, 3, 3, "unknown operation"]
 
 
+async def test_an_operation_that_fails_is_logged_as_failed(host: RunningHost, caplog: pytest.LogCaptureFixture) -> None:
+    """The entity function itself ends well, so its own log line does not say it."""
+    await host.run("uses_counter", "k")
+    errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == ["entity @counter@k failed operation 'explode': \"unknown operation\""]
+
+
 async def test_call_http_gives_status_and_content(host: RunningHost) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -289,6 +299,53 @@ async def test_call_http_gives_status_and_content(host: RunningHost) -> None:
         port = server.sockets[0].getsockname()[1]
         status = await host.run("fetches", f"http://127.0.0.1:{port}/x")
     assert status.output == [201, {"line": "POST /x HTTP/1.1", "body": {"a": 1}}]
+
+
+async def test_call_http_takes_a_202_with_a_location_as_the_answer(host: RunningHost) -> None:
+    """As the SDK 1.7 does, whatever the extension does afterwards (azure-functions-durable-python 380, open)."""
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n")).split()[1])
+        writer.write(b"HTTP/1.1 202 Accepted\r\nLocation: /later\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnull")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        status = await host.run("fetches", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
+    assert (status.output, asked) == ([202, None], [b"/x"])
+
+
+def test_polling_a_202_would_answer_the_next_call_of_the_sdk_with_the_polls_timer() -> None:
+    """Why it is not polled. The extension's timer takes the id that the SDK has given to the next call by then.
+
+    Source: `CallHttpAsync` of the extension's DurableOrchestrationContext, which creates timers and calls of its own.
+    """
+
+    def program(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]:
+        answer = yield context.call_http("GET", "http://127.0.0.1/x")
+        after = yield context.call_activity("echo", "after")
+        return [answer["statusCode"], after]
+
+    at = "2026-01-01T00:00:00Z"
+    plain = {"IsPlayed": False, "Timestamp": at, "EventId": -1}
+    accepted = json.dumps({"statusCode": 202, "headers": {"Location": "/later"}, "content": ""})
+    history = [
+        {**plain, "EventType": 12},
+        {**plain, "EventType": 0, "Name": "program", "Version": "", "Input": None},
+        {**plain, "EventType": 4, "EventId": 0, "Name": "BuiltIn::HttpActivity"},
+        {**plain, "EventType": 5, "TaskScheduledId": 0, "Result": accepted},
+        {**plain, "EventType": 10, "EventId": 1, "FireAt": at},
+        {**plain, "EventType": 11, "TimerId": 1, "FireAt": at},
+    ]
+    body = {"history": history, "instanceId": "i", "isReplaying": False, "parentInstanceId": None, "input": None}
+    answer = json.loads(
+        df.Orchestrator.create(program)(
+            SimpleNamespace(body=json.dumps({**body, "upperSchemaVersion": 1, "upperSchemaVersionNew": 3}))
+        )
+    )
+    assert (answer["isDone"], answer["output"]) == (True, [202, None])
 
 
 async def test_call_http_to_nobody_fails_like_an_activity(host: RunningHost) -> None:

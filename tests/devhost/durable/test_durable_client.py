@@ -234,6 +234,36 @@ async def test_pages_cover_the_list_once(host: RunningHost) -> None:
     assert seen == ids
 
 
+async def test_a_list_without_top_ends_after_100_and_goes_on_with_the_token(host: RunningHost) -> None:
+    """Source: `PageSize` of OrchestrationStatusQueryCondition and EntityQuery; azure-functions-durable-python 580."""
+    for n in range(103):
+        await host.client.start_new("two_events", f"p{n:03}")
+        await host.client.signal_entity(df.EntityId("counter", f"{n:03}"), "add", 1)
+    assert len(await host.client.get_status_all()) == 100
+    assert len(await host.client.get_status_by(instance_id_prefix="p")) == 100
+    await host.until(lambda: len(host.engine.store.entities(prefix="@")) == 103)
+    for path in ("/durabletask/instances", "/durabletask/entities/counter"):
+        _, first, answer = await call(host, "GET", path)
+        headers = {"x-ms-continuation-token": answer["x-ms-continuation-token"]}
+        _, rest, answer = await call(host, "GET", path, headers=headers)
+        assert (len(first), len(rest)) == (100, 3)
+        assert not answer.get("x-ms-continuation-token")
+        assert len((await call(host, "GET", f"{path}?top=103"))[1]) == 103
+
+
+async def test_query_values_that_cannot_be_read_count_as_absent(host: RunningHost) -> None:
+    """Source: the `TryGet…QueryParameterValue` methods of the extension's HttpApiHandler."""
+    await host.client.start_new("two_events", "open")
+    for query in ("top=many", "createdTimeFrom=yesterday", "createdTimeTo=soon", "showInput=perhaps"):
+        status, listed, _ = await call(host, "GET", f"/durabletask/instances?{query}")
+        assert (status, [item["instanceId"] for item in listed]) == (200, ["open"]), query
+    assert (await call(host, "GET", "/durabletask/entities?lastOperationTimeFrom=x&fetchState=x"))[0] == 200
+    status, body, _ = await call(host, "DELETE", "/durabletask/instances/?createdTimeFrom=yesterday")
+    assert (status, body) == (400, "Please provide value for 'createdTimeFrom' parameter.")
+    start = "/durabletask/orchestrators/two_events?timeout=long&pollingInterval=1"
+    assert (await call(host, "POST", start))[0] == 202
+
+
 async def test_purge_deletes_only_what_has_ended(host: RunningHost) -> None:
     for n in range(3):
         await host.client.start_new("hello_chain", f"done-{n}")

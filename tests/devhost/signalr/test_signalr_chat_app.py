@@ -96,7 +96,9 @@ async def test_an_output_that_cannot_be_sent_fails_the_call_after_user_code_ran(
     async with httpx.AsyncClient(base_url=host.base_url, timeout=30) as http:
         answer = await http.post("/api/raw", json={"target": "said"})
         assert (answer.status_code, answer.content) == (500, b"")
-        assert (await http.post("/api/negotiate")).status_code == 500
+        # No value for the expression; measured on Azure Functions host 4.1037.
+        unknown = await http.post("/api/negotiate")
+        assert (unknown.status_code, unknown.content) == (500, b"")
     assert "neither a message" in host.log()
     assert "headers.x-chat-user" in host.log()
 

@@ -296,6 +296,37 @@ def fetches(context: df.DurableOrchestrationContext) -> Steps:
     return [answer["statusCode"], json.loads(answer["content"])]
 
 
+@app.activity_trigger(input_name="size")
+def make_large(size: int) -> str:
+    return "x" * size
+
+
+@app.orchestration_trigger(context_name="context")
+def makes_large_result(context: df.DurableOrchestrationContext) -> Steps:
+    made = yield context.call_activity("make_large", context.get_input())
+    return len(made)
+
+
+@app.orchestration_trigger(context_name="context")
+def gives_large_input(context: df.DurableOrchestrationContext) -> Steps:
+    yield context.call_activity("say_hello", "x" * context.get_input())
+
+
+@app.orchestration_trigger(context_name="context")
+def gives_child_large_input(context: df.DurableOrchestrationContext) -> Steps:
+    yield context.call_sub_orchestrator("hello_chain", "x" * context.get_input())
+
+
+@app.orchestration_trigger(context_name="context")
+def ends_large(context: df.DurableOrchestrationContext) -> Steps:
+    given = context.get_input()
+    yield context.call_activity("echo", 1)
+    if given["how"] == "returns":
+        return "x" * given["size"]
+    context.continue_as_new("x" * given["size"])
+    return None
+
+
 @app.orchestration_trigger(context_name="context")
 def uses_counter(context: df.DurableOrchestrationContext) -> Steps:
     counter = df.EntityId("Counter", context.get_input())
