@@ -60,6 +60,18 @@ async def test_a_call_with_a_payload_that_is_too_large_fails(scheduler: RunningH
     assert "takes 1048576 at most" in status.output
 
 
+@pytest.mark.parametrize("given", [{"operation": "add", "sends": True}, {"operation": "fill", "sends": False}])
+async def test_an_entity_operation_with_an_input_or_a_state_that_is_too_large_fails(
+    scheduler: RunningHost, given: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    status = await scheduler.run("calls_entity", {**given, "size": SCHEDULER_LIMIT_BYTES})
+    assert status.runtime_status.value == "Failed"
+    assert "takes 1048576 at most" in status.output
+    # The state stays what it was: a later operation finds none.
+    assert not (await scheduler.client.read_entity_state(df.EntityId("Counter", "k"))).entity_exists
+    assert ("failed operation 'fill'" in caplog.text) == (given["operation"] == "fill")
+
+
 async def test_an_orchestration_with_an_output_or_a_next_input_that_is_too_large_fails(scheduler: RunningHost) -> None:
     for how in ("returns", "continues"):
         status = await scheduler.run("ends_large", {"how": how, "size": SCHEDULER_LIMIT_BYTES})

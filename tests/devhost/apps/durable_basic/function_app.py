@@ -328,6 +328,14 @@ def ends_large(context: df.DurableOrchestrationContext) -> Steps:
 
 
 @app.orchestration_trigger(context_name="context")
+def calls_entity(context: df.DurableOrchestrationContext) -> Steps:
+    given = context.get_input()
+    operation, size = given["operation"], given["size"]
+    result = yield context.call_entity(df.EntityId("Counter", "k"), operation, "x" * size if given["sends"] else size)
+    return result
+
+
+@app.orchestration_trigger(context_name="context")
 def uses_counter(context: df.DurableOrchestrationContext) -> Steps:
     counter = df.EntityId("Counter", context.get_input())
     context.signal_entity(counter, "add", 1)
@@ -353,6 +361,8 @@ def Counter(context: df.DurableEntityContext) -> None:  # entities are named lik
         context.set_result(current)
     elif context.operation_name == "get":
         context.set_result(current)
+    elif context.operation_name == "fill":
+        context.set_state("x" * context.get_input())
     elif context.operation_name == "delete":
         context.destruct_on_exit()
     else:
