@@ -201,14 +201,16 @@ class Dispatcher:
         if result[0] == "http" or not isinstance(returned, dict):
             return
         for output in plan.outputs:
-            if returned.get(output) is None:
+            if output not in returned:
                 continue
-            outputs[output] = ("json", returned[output])
+            outputs.pop(output, None)
+            if returned[output] is not None:
+                outputs[output] = ("json", returned[output])
             if (plan.function.name, output) not in self._overwrites:
                 self._overwrites.add((plan.function.name, output))
                 plan.log.warning(
                     "%s returns an object with the key '%s', which is the name of an output: its value is sent there "
-                    "instead of what the function set, as in Azure; rename the key or the output",
+                    "(nothing for null) instead of what the function set, as in Azure; rename the key or the output",
                     plan.function.name,
                     output,
                 )

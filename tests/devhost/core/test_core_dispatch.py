@@ -267,7 +267,7 @@ async def test_a_returned_object_overwrites_the_outputs_that_its_keys_name_and_t
     assert [value for name, value in extension.sent if name == "out"] == [
         {"a": 1},
         "text",
-        *["set by the function"] * 3,
+        *["set by the function"] * 2,
     ]
     assert [value for name, value in extension.sent if name == "other"] == ["also set"] * 5
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
