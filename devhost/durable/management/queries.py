@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping
 
 from starlette.requests import Request
@@ -25,6 +26,8 @@ class NotJson(Exception):
 PAGE_HEADER = "x-ms-continuation-token"
 _PAGE_SIZE = 100
 """Without `top`: of the extension's `OrchestrationStatusQueryCondition` and `EntityQuery`."""
+_LARGEST_INT = 2**31 - 1
+"""Of .NET's `int`, as which the extension reads `top`."""
 
 
 async def json_body(request: Request, *, may_be_empty: bool) -> str | None:
@@ -48,9 +51,10 @@ def flag(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
 
 def seconds_of(query: Mapping[str, str], name: str) -> float | None:
     try:
-        return float(query.get(name, ""))
+        seconds = float(query.get(name, ""))
     except ValueError:
         return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def page_size(query: Mapping[str, str]) -> int:
@@ -61,7 +65,7 @@ def page_size(query: Mapping[str, str]) -> int:
         return _PAGE_SIZE
     if size < 1:
         raise BadRequest("top must be a whole number of at least 1.")
-    return size
+    return size if size <= _LARGEST_INT else _PAGE_SIZE
 
 
 def time_of(query: Mapping[str, str], name: str) -> int | None:

@@ -215,11 +215,31 @@ async def test_malformed_output_fails_the_invocation_after_the_function_ran(app:
         assert extension.sent == []
 
 
-async def test_input_that_cannot_be_resolved_fails_before_user_code(
-    app: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("is_streaming", [False, True])
+async def test_input_that_cannot_be_resolved_fails_before_user_code_with_an_empty_500(
+    app: Path,
+    tmp_path: Path,
+    make_app: Callable[..., Path],
+    caplog: pytest.LogCaptureFixture,
+    is_streaming: bool,
 ) -> None:
+    """Such as a binding expression without a value; measured on Azure Functions host 4.1037."""
+    if is_streaming:
+        make_app(
+            function_app__py="""
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import Request, Response
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+@app.route("broken_input")
+@app.generic_input_binding(arg_name="info", type="fakeIn", hub="h", fail=True)
+async def broken_input(req: Request, info: str) -> Response:
+    return Response(info)
+"""
+        )
     async with served(app, tmp_path) as (_, _, client):
-        assert (await client.get("/api/broken_input")).status_code == 500
+        answer = await client.get("/api/broken_input")
+    assert (answer.status_code, answer.content) == (500, b"")
     assert "input binding 'info' (fakeIn): no such header" in caplog.text
 
 

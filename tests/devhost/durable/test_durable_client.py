@@ -254,14 +254,21 @@ async def test_a_list_without_top_ends_after_100_and_goes_on_with_the_token(host
 async def test_query_values_that_cannot_be_read_count_as_absent(host: RunningHost) -> None:
     """Source: the `TryGet…QueryParameterValue` methods of the extension's HttpApiHandler."""
     await host.client.start_new("two_events", "open")
-    for query in ("top=many", "createdTimeFrom=yesterday", "createdTimeTo=soon", "showInput=perhaps"):
+    for query in (
+        "top=many",
+        "top=9999999999999999999",
+        "createdTimeFrom=yesterday",
+        "createdTimeTo=soon",
+        "showInput=perhaps",
+    ):
         status, listed, _ = await call(host, "GET", f"/durabletask/instances?{query}")
         assert (status, [item["instanceId"] for item in listed]) == (200, ["open"]), query
     assert (await call(host, "GET", "/durabletask/entities?lastOperationTimeFrom=x&fetchState=x"))[0] == 200
     status, body, _ = await call(host, "DELETE", "/durabletask/instances/?createdTimeFrom=yesterday")
     assert (status, body) == (400, "Please provide value for 'createdTimeFrom' parameter.")
-    start = "/durabletask/orchestrators/two_events?timeout=long&pollingInterval=1"
-    assert (await call(host, "POST", start))[0] == 202
+    for timeout in ("long", "nan", "inf"):
+        start = f"/durabletask/orchestrators/two_events?timeout={timeout}&pollingInterval=1"
+        assert (await call(host, "POST", start))[0] == 202
 
 
 async def test_purge_deletes_only_what_has_ended(host: RunningHost) -> None:
