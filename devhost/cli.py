@@ -28,7 +28,7 @@ logger = logging.getLogger("devhost.host")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a host until it is told to stop. Returns the exit status."""
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     configure_logging(verbose=parsed.verbose)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The app's print() must show at once, even when the output goes to a file or pipe.
@@ -69,6 +69,7 @@ async def _serve(parsed: argparse.Namespace) -> None:
         data_dir=parsed.data,
         enable_auth=parsed.enable_auth,
         dev_identity=parsed.dev_identity,
+        python=parsed.python,
     )
     async with run_host(options) as host:
         functions = host.context.functions
@@ -121,7 +122,8 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Of the command line's arguments."""
     parser = argparse.ArgumentParser(prog="devhost", description="Run an Azure Functions app (Python) on this machine.")
     parser.add_argument("dir", type=Path, metavar="DIR", help="folder of the app (holds host.json)")
     parser.add_argument("--port", type=_port, help="port on 127.0.0.1; 0 takes a free one (default: 7071)")
@@ -135,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--engine", choices=("kind", "harsh"), help="harsh: as unkind as Azure's (default: kind)")
     parser.add_argument("--seed", help="repeats what a harsh engine drew (default: a new one, which is printed)")
+    parser.add_argument(
+        "--python", type=Path, help="Python of the app's workers, with its packages (default: this one)"
+    )
     parser.add_argument("--ready-file", type=Path, help="write base_url, port and pid here once the host serves")
     return parser
 

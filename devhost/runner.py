@@ -82,6 +82,8 @@ class HostOptions:
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings on top of local.settings.json; the environment still wins."""
     known_extensions: Sequence[Known] = KNOWN
+    python: Path | None = None
+    """Of the app's workers: has the app's packages and those of the worker (README.md). None: this process's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,9 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         for name in _WITHOUT_EFFECT:
             if name in settings:
                 logger.warning("app setting %s has no effect in devhost", name)
-        workers = Workers(app_dir, settings, process_count(settings))
+        # Not resolved: the Python of a virtual environment is a link.
+        python = options.python.absolute() if options.python is not None else None
+        workers = Workers(app_dir, settings, process_count(settings), python=python)
         stack.push_async_callback(workers.stop)
         app = await _index(workers, settings, host_json)
         extensions = loader.load_for(app.functions)

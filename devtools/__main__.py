@@ -17,6 +17,7 @@ _MIGRATE = "shared.adapters.sql.migrate"
 _BENCH = "devtools.bench"
 _IN_PROCESS = {
     "up": "devtools.local.up",
+    "host": "devtools.host",
     "test": "devtools.checks",
     "check": "devtools.checks",
     "lock": "devtools.setup.lock",
@@ -24,7 +25,7 @@ _IN_PROCESS = {
     "package": "devtools.package",
 }
 """Commands by the module whose `main(arguments)` runs them; other commands replace this process."""
-_PROGRAMS = {"host": "devhost", "migrate": _MIGRATE, "hubs": "shared.adapters.sql.hubs", "bench": _BENCH}
+_PROGRAMS = {"migrate": _MIGRATE, "hubs": "shared.adapters.sql.hubs", "bench": _BENCH}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -32,7 +32,14 @@ PROCESSES_SETTING = "FUNCTIONS_WORKER_PROCESS_COUNT"
 MOST_PROCESSES = 10
 """Azure's upper limit."""
 _ROOT = str(Path(__file__).resolve().parents[2])
-_CODE = f"import sys; sys.path.append({_ROOT!r}); from devhost.worker.process import main; main()"
+_CODE = f"""
+import sys
+sys.path.append({_ROOT!r})
+from devhost.worker.process import main
+sys.path.remove({_ROOT!r})
+main()
+"""
+"""What else lies beside `devhost` is not for the app to import."""
 _STOP_LIMIT_S = 4.0
 _RETRY_S = (0.0, 1.0, 2.0, 5.0, 10.0)
 """Pauses before the next worker when the last ones ended before they were ready."""
@@ -116,9 +123,12 @@ class Worker:
 class Workers:
     """All workers of an app."""
 
-    def __init__(self, app_dir: Path, environment: Mapping[str, str], count: int) -> None:
-        """environment: all of a worker's, the app's settings among them."""
+    def __init__(
+        self, app_dir: Path, environment: Mapping[str, str], count: int, *, python: Path | None = None
+    ) -> None:
+        """environment: all of a worker's, the app's settings among them. python: see `HostOptions`."""
         self._app_dir = app_dir
+        self._python = python
         self._environment = dict(environment)
         self._count = count
         self._ready: list[Worker] = []
@@ -215,22 +225,29 @@ class Workers:
 
     async def _replace(self) -> Worker | None:
         began = time.monotonic()
-        worker = await self._begin()
+        try:
+            worker = await self._begin()
+        except HostError as error:
+            self._refuse(str(error))
+            return None
         frame = await self._indexed(worker)
         if frame is not None and frame[0] == "ready":
             self._serve(worker, frame)
             logger.info("worker %d is ready after %.1f s", worker.pid, time.monotonic() - began)
             return worker
         self._started.discard(worker)
-        self._refusal = frame[1] if frame is not None else _exit_text(worker.process.returncode or 0)
-        logger.error("a new worker is not ready: %s", self._refusal)
-        self._wake()
+        self._refuse(frame[1] if frame is not None else _exit_text(worker.process.returncode or 0))
         if worker.process.returncode is None:
             worker.process.kill()
         return None
 
+    def _refuse(self, text: str) -> None:
+        self._refusal = text
+        logger.error("a new worker is not ready: %s", text)
+        self._wake()
+
     async def _begin(self) -> Worker:
-        """Start a process and connect to it."""
+        """Start a process and connect to it. Raises HostError when its Python cannot be run."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         log_out, log_in = os.pipe()
@@ -239,15 +256,21 @@ class Workers:
             "channel": theirs.fileno(),
             "log": log_in,
             "levels": worker_levels(),
+            "has_own_packages": self._python is not None,
         }
+        python = self._python or sys.executable
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", _CODE, json.dumps(options)),
+                *(python, "-c", _CODE, json.dumps(options)),
                 stdin=asyncio.subprocess.PIPE,
                 cwd=self._app_dir,
                 env=self._environment,
                 pass_fds=(theirs.fileno(), log_in),
             )
+        except OSError as exc:
+            ours.close()
+            os.close(log_out)
+            raise HostError(f"the app's Python {python} cannot be run ({exc.strerror})") from exc
         finally:
             theirs.close()
             os.close(log_in)

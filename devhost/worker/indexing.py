@@ -49,9 +49,10 @@ type Indexed = tuple[str, str, list[str], tuple[int, float, float] | None]
 longest delay in seconds."""
 
 
-def index_app(app_dir: Path) -> tuple[list[Indexed], bool]:
+def index_app(app_dir: Path, *, has_own_packages: bool) -> tuple[list[Indexed], bool]:
     """Import the app and index it with the library's code.
 
+    has_own_packages: this Python was made for the app; it is not the host's.
     Returns its functions and whether the app uses the streaming HTTP types. Raises HostError whose
     first line says what is wrong; further lines are the app's part of the traceback.
     """
@@ -64,7 +65,7 @@ def index_app(app_dir: Path) -> tuple[list[Indexed], bool]:
     except (Exception, SystemExit) as exc:
         if _imported_durable_2():
             raise HostError(_durable_2_refused()) from exc
-        raise _index_error(app_dir, exc) from exc
+        raise _index_error(app_dir, exc, has_own_packages=has_own_packages) from exc
     found = handle_event._metadata_result
     if not found:
         raise HostError(f"{app_dir} defines no functions: no decorated function was found in {_script_name()}")
@@ -139,7 +140,7 @@ def _quiet_worker() -> Iterator[None]:
         worker_log.setLevel(before)
 
 
-def _index_error(app_dir: Path, exc: BaseException) -> HostError:
+def _index_error(app_dir: Path, exc: BaseException, *, has_own_packages: bool) -> HostError:
     # The worker re-raises import errors with much added advice; the original error is its context.
     cause = exc.__context__ if isinstance(exc, ImportError) and exc.__context__ is not None else exc
     what = traceback.format_exception_only(cause)[-1].strip()
@@ -148,13 +149,22 @@ def _index_error(app_dir: Path, exc: BaseException) -> HostError:
     frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if _is_user_file(frame.filename, app_dir)]
     hint = ""
     if isinstance(cause, ModuleNotFoundError):
-        hint = " (install it: is it in the app's requirements.txt?)"
+        hint = f" ({_missing_package(app_dir, has_own_packages=has_own_packages)})"
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     if isinstance(cause, SyntaxError) and cause.filename:
         place = f" at {Path(cause.filename).name}:{cause.lineno}"
     lines = [f"the app cannot be loaded{place}: {what}{hint}"]
     lines += "".join(traceback.format_list(frames)).rstrip().splitlines()
     return HostError("\n".join(lines))
+
+
+def _missing_package(app_dir: Path, *, has_own_packages: bool) -> str:
+    """What to do about a module that is not there."""
+    if has_own_packages:
+        return "if it is a package, add it to requirements.txt: the next ./dev host installs it"
+    if (app_dir / "requirements.txt").exists():
+        return "this Python is the host's own; for any other app, ./dev host DIR installs its requirements.txt"
+    return "if it is a package, name it in a requirements.txt beside host.json: ./dev host DIR installs that"
 
 
 def _is_user_file(filename: str, app_dir: Path) -> bool:

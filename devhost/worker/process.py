@@ -47,7 +47,7 @@ def main() -> None:
     sys.path[0] = str(app_dir)
     send_logs(options["log"], options["levels"])
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app_dir, options["channel"]))
+        runner.run(_serve(app_dir, options["channel"], has_own_packages=options["has_own_packages"]))
     logging.shutdown()
     sys.stdout.flush()
     # Not sys.exit: a sync function that still runs in a thread would keep the process.
@@ -67,14 +67,14 @@ def _loop_factory() -> Any:
     return uvloop.Loop
 
 
-async def _serve(app_dir: Path, channel_fd: int) -> None:
+async def _serve(app_dir: Path, channel_fd: int, *, has_own_packages: bool) -> None:
     worker = _Worker()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, worker.stopping.set)
     pair = socket.socket(fileno=channel_fd)
     pair.setblocking(False)
     _, channel = await loop.create_unix_connection(lambda: Channel(worker.on_frame, worker.on_lost), sock=pair)
-    await worker.serve(app_dir, channel)
+    await worker.serve(app_dir, channel, has_own_packages=has_own_packages)
 
 
 class _Worker:
@@ -89,14 +89,14 @@ class _Worker:
         self._exchanges: Any = None
         self._channel: Channel | None = None
 
-    async def serve(self, app_dir: Path, channel: Channel) -> None:
+    async def serve(self, app_dir: Path, channel: Channel, *, has_own_packages: bool) -> None:
         """Index the app and run calls until the host says stop."""
         self._channel = channel
         # Imported late, so that the process listens to its host at once.
         from devhost.worker.indexing import index_app
 
         try:
-            indexed, is_streaming = index_app(app_dir)
+            indexed, is_streaming = index_app(app_dir, has_own_packages=has_own_packages)
         except HostError as error:
             channel.send(("refused", str(error)))
             await self.stopping.wait()

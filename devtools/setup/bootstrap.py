@@ -21,7 +21,7 @@ HELP = """usage: ./dev COMMAND [arguments]
   up [--port 7071] [--data DIR] [--verbose]   start everything, print the URLs and `ready`; Ctrl-C stops all
   test [pytest arguments]                     run the test suite
   bench [arguments]                           run the benchmark
-  host DIR [--port N] [--data DIR]            run any other Functions app on the local host, without the servers
+  host DIR [--port N] [--data DIR]            run any other Functions app, with its own packages, without the servers
   check                                       lint, format and types, as CI does
   migrate                                     apply the SQL migrations to POSTGRES_URL
   hubs [adopt HUB [BY]]                       the task hubs of POSTGRES_URL; what to do when one is gone

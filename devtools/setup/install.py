@@ -39,7 +39,25 @@ class _Interrupted(BaseException):
 
 
 def run(stamp_found: Callable[[], str], stamp_wanted: Callable[[], str]) -> int:
-    """Make .venv from the lock. Returns 0, or the exit code after the one error line was printed."""
+    """Make .venv from the lock. Returns what `guarded` does."""
+
+    def work() -> None:
+        folder = os.open(ROOT, os.O_RDONLY)  # locking the folder itself leaves no lock file behind
+        try:
+            lock(folder, fcntl.LOCK_EX, "another ./dev is setting up this checkout; waiting for it")
+            if stamp_found() != stamp_wanted():  # otherwise another ./dev has just finished it
+                _set_up(stamp_wanted())
+        finally:
+            os.close(folder)
+
+    return guarded(work, "set-up interrupted; the next run starts it again")
+
+
+def guarded(work: Callable[[], None], interruption: str) -> int:
+    """Work whose steps end at SIGINT or SIGTERM. Returns 0, or the exit code after the one error line was printed.
+
+    interruption: the error line after a signal.
+    """
 
     def interrupt(number: int, _frame: object) -> NoReturn:
         for again in (signal.SIGINT, signal.SIGTERM):
@@ -47,31 +65,28 @@ def run(stamp_found: Callable[[], str], stamp_wanted: Callable[[], str]) -> int:
         raise _Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    folder = os.open(ROOT, os.O_RDONLY)  # locking the folder itself leaves no lock file behind
     try:
-        _wait_for_lock(folder)
-        if stamp_found() != stamp_wanted():  # otherwise another ./dev has just finished it
-            _set_up(stamp_wanted())
+        work()
     except Failure as failure:
         print(f"dev: {failure}", file=sys.stderr)
         return 1
     except _Interrupted as interrupted:
         before.clear()  # the process ends now; a late second signal must not change its exit code
-        print("dev: set-up interrupted; the next run starts it again", file=sys.stderr)
+        print(f"dev: {interruption}", file=sys.stderr)
         return 128 + interrupted.number
     finally:
-        os.close(folder)
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
 
 
-def _wait_for_lock(folder: int) -> None:
+def lock(descriptor: int, kind: int, told: str) -> None:
+    """Take a lock of a kind of `fcntl.flock`; `told` is printed when that takes waiting."""
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        _say("another ./dev is setting up this checkout; waiting for it")
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        say(told)
+        fcntl.flock(descriptor, kind)
 
 
 def _set_up(stamp: str) -> None:
@@ -80,12 +95,12 @@ def _set_up(stamp: str) -> None:
         scratch = Path(folder)
         uv = VENV / "bin" / "uv"
         if not (good_python(PYTHON) and uv.exists()):
-            python = find_python(lambda: _install_uv_apart(scratch), _run)
+            python = find_python(lambda: _install_uv_apart(scratch), run_step)
             _make_venv(python, scratch)
         if STAMP.exists():
             STAMP.unlink()
         packages = len(re.findall(r"(?m)^[A-Za-z0-9]", LOCK.read_text(encoding="utf-8")))
-        _run(
+        run_step(
             f"installing {packages} packages",
             [
                 *(str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON)),
@@ -97,19 +112,19 @@ def _set_up(stamp: str) -> None:
         )
     _lead_to_project()
     STAMP.write_text(stamp + "\n", encoding="ascii")
-    _say(f"set-up done in {time.monotonic() - began:.1f} s")
+    say(f"set-up done in {time.monotonic() - began:.1f} s")
 
 
 def _make_venv(python: Path, scratch: Path) -> None:
     version = good_python(python)
-    _run(f"making .venv with Python {version} ({python})", [str(python), "-m", "venv", "--clear", str(VENV)])
-    _run("installing uv", [str(PYTHON), "-m", "pip", "install", *_uv_requirement(scratch)])
+    run_step(f"making .venv with Python {version} ({python})", [str(python), "-m", "venv", "--clear", str(VENV)])
+    run_step("installing uv", [str(PYTHON), "-m", "pip", "install", *_uv_requirement(scratch)])
 
 
 def _install_uv_apart(scratch: Path) -> Path:
     """Install uv with the Python that started us, outside any environment, to look for a newer Python."""
     target = scratch / "uv"
-    _run(
+    run_step(
         "installing uv to look for Python 3.13",
         [sys.executable, "-m", "pip", "install", "--target", str(target), *_uv_requirement(scratch)],
     )
@@ -142,9 +157,16 @@ def uv_environment() -> dict[str, str]:
     return env
 
 
-def _run(what: str, argv: list[str], env: dict[str, str] | None = None) -> None:
+def run_step(
+    what: str,
+    argv: list[str],
+    env: dict[str, str] | None = None,
+    *,
+    cwd: Path | None = None,
+    pass_fds: tuple[int, ...] = (),
+) -> None:
     """Run one step and report now and then that it still runs. Raises Failure with the step's own reason."""
-    _say(what)
+    say(what)
     began = last = time.monotonic()
     process: subprocess.Popen[bytes] | None = None
     with tempfile.TemporaryFile() as output:
@@ -152,7 +174,14 @@ def _run(what: str, argv: list[str], env: dict[str, str] | None = None) -> None:
             try:
                 with _signals_held():
                     process = subprocess.Popen(
-                        argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                        argv,
+                        env=env,
+                        cwd=cwd,
+                        pass_fds=pass_fds,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,
                     )
             except OSError as error:
                 raise Failure(f"{what}: {argv[0]} cannot be run ({error.strerror})") from error
@@ -160,7 +189,7 @@ def _run(what: str, argv: list[str], env: dict[str, str] | None = None) -> None:
                 time.sleep(0.02)
                 if time.monotonic() - last > _PROGRESS_EVERY_S:
                     last = time.monotonic()
-                    _say(f"  still {what} ({last - began:.0f} s)")
+                    say(f"  still {what} ({last - began:.0f} s)")
         except BaseException:
             if process is not None:
                 _end(process)
@@ -216,8 +245,20 @@ def _reason(output: str) -> str:
         return "the disk is full"
     if "ensurepip" in output:
         return "this Python cannot make environments: on Debian or Ubuntu, apt install python3.13-venv"
-    return told[:300]
+    return (_uv_reason(output) or told)[:400]
 
 
-def _say(text: str) -> None:
+def _uv_reason(output: str) -> str:
+    """uv's error with its causes, and the last line of a build that failed; empty for another program's output."""
+    found = re.search(r"(?ms)^error: (.+)", output.partition("\nhint: ")[0])
+    if found is None:
+        return ""
+    head, _, build = found.group(1).strip().partition("\n\n")
+    lines = [line.strip() for line in [*head.splitlines(), *build.splitlines()[-1:]] if line.strip(" ^")]
+    text = " ".join(lines).replace(" cause: ", ": ")
+    return text.replace("No solution found when resolving dependencies: ", "")
+
+
+def say(text: str) -> None:
+    """One line of progress."""
     print(f"dev: {text}", file=sys.stderr, flush=True)

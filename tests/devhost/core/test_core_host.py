@@ -95,7 +95,7 @@ class TestRefusals:
         [
             (
                 "import no_such_package_here",
-                "at function_app.py:1: ModuleNotFoundError: No module named 'no_such_package_here' (install it",
+                "at function_app.py:1: ModuleNotFoundError: No module named 'no_such_package_here' (if it is ",
                 "import no_such_package_here",
             ),
             ("import helper", "at helper.py:2: ZeroDivisionError: division by zero", "return 1 / 0"),
@@ -150,6 +150,33 @@ class TestRefusals:
 
         assert (status, len(lines)) == (1, 1)
         assert "azure-functions-durable 2.0.0rc3, which speaks gRPC; this host serves 1.x only: pin" in lines[0]
+
+    def test_a_missing_package_comes_with_what_to_do(self, make_app: Callable[..., Path], tmp_path: Path) -> None:
+        def hint(app: Path, *arguments: object) -> str:
+            status, lines = run_to_the_end(app, "--port", 0, "--data", tmp_path / "data", *arguments)
+            assert status == 1
+            return next(line for line in lines if line.startswith("devhost: ")).partition("no_such_package_here' ")[2]
+
+        app = make_app(function_app__py="import no_such_package_here")
+        assert hint(app) == (
+            "(if it is a package, name it in a requirements.txt beside host.json: ./dev host DIR installs that)"
+        )
+        (app / "requirements.txt").touch()
+        assert hint(app) == (
+            "(this Python is the host's own; for any other app, ./dev host DIR installs its requirements.txt)"
+        )
+        assert hint(app, "--python", sys.executable) == (
+            "(if it is a package, add it to requirements.txt: the next ./dev host installs it)"
+        )
+
+    def test_a_python_that_cannot_be_run(self, tmp_path: Path) -> None:
+        nowhere = tmp_path / "python"
+        options = ("--port", 0, "--data", tmp_path / "data", "--python", nowhere)
+        status, lines = run_to_the_end(APPS / "http_classic", *options)
+        assert (status, lines) == (
+            1,
+            [f"devhost: the app's Python {nowhere} cannot be run (No such file or directory)"],
+        )
 
     @pytest.mark.parametrize("arguments", [[], ["x", "--port", "http"], ["x", "--port", "70000"], ["x", "--nope"]])
     def test_arguments_that_mean_nothing_are_refused(self, arguments: list[str]) -> None:

@@ -168,6 +168,8 @@ ARROWS = {
         "fonts": "setup",
         "__main__": "setup",
         "bench": "setup",
+        "app_environment": "setup",
+        "host": "app_environment setup",
         "browser": "",
         "checks": "browser setup",
         "console": "setup",
