@@ -155,6 +155,7 @@ class Dispatcher:
                         await asyncio.Event().wait()
                     try:
                         await forward(worker, invocation_id)
+                        self._note_late()
                     except FunctionFailed:
                         # The function goes on, within its time; what became of its worker says more.
                         worker.drop(call)
@@ -215,12 +216,14 @@ class Dispatcher:
                     output,
                 )
 
-    async def _let_late(self, name: str) -> None:
+    def _note_late(self) -> None:
         """The caller has its answer; a host that stops still sends the outputs."""
         task = asyncio.current_task()
         assert task is not None
         self._sending_late.add(task)
         task.add_done_callback(self._sending_late.discard)
+
+    async def _let_late(self, name: str) -> None:
         if self._harsh is not None:
             await asyncio.sleep(self._harsh.delay_s("late_output", name))
 

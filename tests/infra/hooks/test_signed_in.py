@@ -18,7 +18,7 @@ def test_elsewhere_the_command_runs_as_it_is(cloud: Cloud) -> None:
 
 def test_in_a_workflow_az_signs_in_first(cloud: Cloud, github: dict[str, str]) -> None:
     cloud.state |= {"signed_in": "", "vouched": "a-vouched-token"}
-    done = cloud.run(HOOK, "echo", "done", **github)
+    done = cloud.run(HOOK, "sh", "-c", "echo done", **github)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
     assert cloud.state["signed_in"] == CLIENT
@@ -39,7 +39,7 @@ def test_in_a_workflow_az_signs_in_first(cloud: Cloud, github: dict[str, str]) -
 )
 def test_without_a_sign_in_nothing_runs(cloud: Cloud, github: dict[str, str], given: dict[str, str], told: str) -> None:
     cloud.state |= {"signed_in": "", "vouched": "a-newer-token"}
-    done = cloud.run(HOOK, "echo", "done", **{**github, **given})
+    done = cloud.run(HOOK, "sh", "-c", "echo done", **{**github, **given})
     assert told in refusal(done)
     assert (done.stdout, cloud.state["signed_in"]) == ("", "")
 
@@ -47,7 +47,7 @@ def test_without_a_sign_in_nothing_runs(cloud: Cloud, github: dict[str, str], gi
 def test_a_token_service_that_is_away_or_says_something_else_is_named(cloud: Cloud, github: dict[str, str]) -> None:
     url = github["ACTIONS_ID_TOKEN_REQUEST_URL"]
     for asked in (url.replace("http://127.0.0.1", "http://127.0.0.2"), url.replace("job=1", "nothing=1")):
-        done = cloud.run(HOOK, "echo", "done", **{**github, "ACTIONS_ID_TOKEN_REQUEST_URL": asked})
+        done = cloud.run(HOOK, "sh", "-c", "echo done", **{**github, "ACTIONS_ID_TOKEN_REQUEST_URL": asked})
         assert "signed_in.py: GitHub's identity could not sign in: " in refusal(done)
 
 

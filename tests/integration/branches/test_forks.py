@@ -363,6 +363,7 @@ async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(s
             "cost_usd",
             # Only of a turn that runs.
             "quiet_until",
+            "hub",
             "restarts",
             "counted_tokens",
         },
