@@ -101,6 +101,26 @@ class Server:
                 await self._keeper
         await self._stop_child()
 
+    async def put_down(self, number: signal.Signals) -> None:
+        """End it with a signal, and leave it down until `bring_up`. After `stop_timeout_s` it is killed."""
+        assert self._keeper is not None
+        assert self._child is not None
+        self._keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keeper
+        self._child.send_signal(number)
+        try:
+            async with asyncio.timeout(self.stop_timeout_s):
+                await self._child.wait()
+        except TimeoutError:
+            self._child.send_signal(signal.SIGKILL)
+            await self._child.wait()
+
+    async def bring_up(self) -> None:
+        """Start it again after `put_down`. Raises ServerError."""
+        await self._start()
+        self._keeper = asyncio.create_task(self._keep_running(), name=f"keep-{self.name}")
+
     async def _start(self) -> None:
         """Start once. Raises ServerError when it ends or does not become ready in time."""
         leftover = await in_new_thread(  # before the port is chosen, which a leftover may still use

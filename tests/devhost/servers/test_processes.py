@@ -193,6 +193,32 @@ async def test_a_server_that_dies_is_named_and_restarted(tmp_path: Path) -> None
     assert not psutil.pid_exists(last)
 
 
+async def test_a_server_that_is_put_down_stays_down_until_it_is_brought_up(tmp_path: Path) -> None:
+    async with Sample(tmp_path) as server:
+        await server.put_down(signal.SIGKILL)
+        assert (server.pid, server.starts, server.reports) == (None, 1, [])
+        await server.bring_up()
+        assert server.pid is not None
+        _kill(server)
+        await _until(lambda: "runs again" in server.reports)
+        assert server.starts == 3, "it is kept running as before"
+
+
+async def test_a_server_that_does_not_listen_is_put_down_all_the_same(tmp_path: Path) -> None:
+    class Deaf(Sample):
+        stop_timeout_s = 0.2
+
+        def command(self) -> Command:
+            ready = f"; open({str(self.folder.path / 'ready')!r}, 'w').close(); "
+            (self.folder.path / "ready").unlink(missing_ok=True)
+            code = STUBBORN.replace("time.sleep", f"0{ready}time.sleep")
+            return _command(self.folder.path, code, stop_timeout_s=0.2)
+
+    async with Deaf(tmp_path) as server:
+        await server.put_down(signal.SIGTERM)
+        assert server.pid is None
+
+
 async def test_a_server_that_cannot_be_restarted_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "RESTART_DELAYS_S", (0.01, 0.01))
     async with Sample(tmp_path, breaks_at=2) as server:
