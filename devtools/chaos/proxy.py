@@ -35,6 +35,8 @@ class _Pair:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     moves: asyncio.Event = field(default_factory=asyncio.Event)
+    is_lost: bool = False
+    """Its client is gone without a word, and nothing moves on it any more."""
 
 
 class FaultyProxy:
@@ -71,12 +73,21 @@ class FaultyProxy:
         if was is Fault.REFUSE:
             await self._listen()
         for pair in self._pairs:
+            if pair.is_lost:
+                continue
             if fault in {Fault.HANG, Fault.HALF_OPEN}:
                 pair.moves.clear()
             elif fault is Fault.RESET:
                 _reset(pair)
             else:
                 pair.moves.set()
+
+    def lose_clients(self) -> None:
+        """Whoever has a connection now is gone without a word, as a machine is that loses power: the server hears
+        nothing of it, however long it waits."""
+        for pair in self._pairs:
+            pair.is_lost = True
+            pair.moves.clear()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -126,7 +137,7 @@ class FaultyProxy:
             to_server.transport.abort()
 
     async def _move(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, pair: _Pair) -> None:
-        with contextlib.suppress(OSError):
+        try:
             while piece := await source.read(_PIECE):
                 await pair.moves.wait()
                 if self.fault is Fault.RESET:
@@ -138,6 +149,9 @@ class FaultyProxy:
                 await sink.drain()
             await pair.moves.wait()
             sink.write_eof()
+        except OSError:
+            await pair.moves.wait()
+            _reset(pair)  # who is reset at one end is at the other
 
 
 def _reset(pair: _Pair) -> None:

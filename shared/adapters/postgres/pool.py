@@ -40,6 +40,12 @@ _STATEMENT_S = 20
 _USE_S = 25.0
 """After this a use is cut here: the server has not even ended its statement."""
 
+_TRANSACTION_S = 30
+"""The server ends a transaction after this long, whatever it waits for, later than its use is cut here. In the middle
+of a pipeline the other limits do not count: what a machine that is gone had locked there would stay locked until TCP
+notices, which takes two hours.
+https://www.postgresql.org/docs/17/runtime-config-client.html#GUC-TRANSACTION-TIMEOUT"""
+
 _AWAY_RETRY_S = 1.0
 
 _SOCKET = {
@@ -64,7 +70,11 @@ def database_errors() -> Iterator[None]:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError) as exc:
         raise Transient(ErrorCode.DATABASE_ERROR, _AWAY) from exc
-    except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout) as exc:
+    except (
+        psycopg.errors.ReadOnlySqlTransaction,
+        psycopg.errors.IdleInTransactionSessionTimeout,
+        psycopg.errors.TransactionTimeout,
+    ) as exc:
         # A replica that this connection's server has become; a transaction in which this process said nothing for long.
         raise Transient(ErrorCode.DATABASE_ERROR, _AWAY) from exc
     except psycopg.DataError as exc:
@@ -251,7 +261,8 @@ class PostgresPool:
 async def _configure(connection: Connection) -> None:
     # Here and not among the arguments: a pooler in between refuses settings in the start-up packet.
     await connection.execute(
-        f"SET statement_timeout = '{_STATEMENT_S}s'; SET idle_in_transaction_session_timeout = '{_STATEMENT_S}s'"
+        f"SET statement_timeout = '{_STATEMENT_S}s'; SET idle_in_transaction_session_timeout = '{_STATEMENT_S}s';"
+        f"SET transaction_timeout = '{_TRANSACTION_S}s'"
     )
     # Every statement of ours is worth preparing the second time a connection sees it.
     connection.prepare_threshold = 1

@@ -113,11 +113,42 @@ async def test_a_stalled_connection_is_cut_and_the_next_use_gets_another(
     assert not behind.pool._watch.is_away
 
 
+@pytest.fixture
+def _brief_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_TRANSACTION_S", 1)
+
+
+@pytest.mark.usefixtures("_brief_transactions")
+async def test_what_a_process_had_locked_that_is_gone_without_a_word_is_free_again(
+    behind: Behind, postgres_url: str
+) -> None:
+    """In the middle of a pipeline the server waits for more of the command: that is neither a statement that takes
+    long nor an idle transaction."""
+    await behind.pool.execute(b"CREATE TABLE held AS SELECT 1 AS id", {})
+    locked = asyncio.Event()
+
+    async def hold() -> None:
+        with contextlib.suppress(Transient):
+            async with behind.pool.pipelined() as connection:
+                await (await connection.execute("SELECT * FROM held FOR UPDATE")).fetchone()
+                locked.set()
+                await asyncio.Event().wait()
+
+    async with asyncio.timeout(PATIENCE_S):
+        holding = asyncio.create_task(hold())
+        await locked.wait()
+        behind.proxy.lose_clients()
+        async with await psycopg.AsyncConnection.connect(postgres_url) as another:
+            await another.execute("SELECT * FROM held FOR UPDATE")
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+
+
 async def test_a_statement_ends_at_the_server_before_its_use_is_cut_here(behind: Behind) -> None:
     row = await behind.pool.fetch_one(b"SELECT current_setting('statement_timeout') AS limit", {})
     assert row is not None
     assert row["limit"] == f"{pool_module._STATEMENT_S}s"
-    assert pool_module._STATEMENT_S < pool_module._USE_S
+    assert pool_module._STATEMENT_S < pool_module._USE_S < pool_module._TRANSACTION_S
 
 
 async def test_a_server_that_takes_no_writes_is_away(postgres_url: str) -> None:
