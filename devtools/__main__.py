@@ -25,7 +25,12 @@ _IN_PROCESS = {
     "package": "devtools.package",
 }
 """Commands by the module whose `main(arguments)` runs them; other commands replace this process."""
-_PROGRAMS = {"migrate": _MIGRATE, "hubs": "shared.adapters.sql.hubs", "bench": _BENCH}
+_PROGRAMS = {
+    "migrate": _MIGRATE,
+    "hubs": "shared.adapters.sql.hubs",
+    "bench": _BENCH,
+    "chaos": "devtools.chaos",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

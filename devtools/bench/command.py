@@ -6,10 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import platform
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,10 +18,12 @@ from devhost.servers import ServerError
 from devtools.bench.figures.profile import profile
 from devtools.bench.figures.report import tables
 from devtools.bench.load.client import Watch
+from devtools.bench.machine import machine
 from devtools.bench.plan import ALL, SESSIONS, Case, Plan, make_plan
 from devtools.bench.run import Outcome, Version, carry_out, running
 from devtools.bench.worktree import revision_of, worktree
 from devtools.setup.places import ROOT
+from devtools.signals import until_signal
 
 _RESULTS = Path(ROOT) / "bench-results"
 _HERE = "here"
@@ -36,32 +35,13 @@ _PROFILE_S = 15.0
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
-        return asyncio.run(_until_signal(options))
+        return asyncio.run(until_signal("bench", _bench(options)))
     except ServerError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
 
 
-async def _until_signal(options: argparse.Namespace) -> int:
-    """Run until done or a signal arrives; either way no process is left behind."""
-    work = asyncio.create_task(_bench(options))
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        if not work.cancelling():  # a second signal must not interrupt the clean-up
-            work.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop)
-    try:
-        await work
-    except asyncio.CancelledError:
-        print("bench: stopped", file=sys.stderr)
-        return 130
-    return 0
-
-
-async def _bench(options: argparse.Namespace) -> None:
+async def _bench(options: argparse.Namespace) -> int:
     plan = make_plan(
         only=options.only,
         sessions=options.sessions,
@@ -93,6 +73,7 @@ async def _bench(options: argparse.Namespace) -> None:
                 text = await profile(bench, case, plan.watch, target.with_suffix(".folded"))
                 target.with_suffix(".profile.txt").write_text(text + "\n")
                 _say("\n" + text)
+    return 0
 
 
 def _temporary_folder(stack: contextlib.ExitStack) -> Path:
@@ -106,7 +87,7 @@ def _temporary_folder(stack: contextlib.ExitStack) -> Path:
 def _document(began: datetime, contenders: dict[str, Version], plan: Plan, outcome: Outcome) -> dict[str, Any]:
     return {
         "at": began.isoformat(),
-        "machine": _machine(),
+        "machine": machine(),
         "revisions": {label: revision_of(version.checkout) for label, version in contenders.items()},
         "watch": plan.watch,
         "rounds": plan.rounds,
@@ -114,23 +95,6 @@ def _document(began: datetime, contenders: dict[str, Version], plan: Plan, outco
         "cases": [result.as_json() for result in outcome.cases],
         "growth": [result.as_json() for result in outcome.growth],
     }
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ HELP = """usage: ./dev COMMAND [arguments]
   up [--port 7071] [--data DIR] [--verbose]   start everything, print the URLs and `ready`; Ctrl-C stops all
   test [pytest arguments]                     run the test suite
   bench [arguments]                           run the benchmark
+  chaos [--minutes N] [--seed S]              random faults of everything under real turns; did the promises hold?
   host DIR [--port N] [--data DIR]            run any other Functions app, with its own packages, without the servers
   check                                       lint, format and types, as CI does
   migrate                                     apply the SQL migrations to POSTGRES_URL
@@ -31,7 +32,7 @@ HELP = """usage: ./dev COMMAND [arguments]
 
 The first run makes .venv (needs Python 3.13 or newer and the package registry)."""
 
-COMMANDS = ("up", "test", "bench", "host", "check", "migrate", "hubs", "lock", "infra", "package")
+COMMANDS = ("up", "test", "bench", "chaos", "host", "check", "migrate", "hubs", "lock", "infra", "package")
 
 
 def main(arguments: list[str]) -> int:

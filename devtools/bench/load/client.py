@@ -15,18 +15,17 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from time import perf_counter
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
 from devtools.bench.load.bare import Timing
+from devtools.bench.load.signalr import signalr_socket
 from devtools.bench.load.view import SESSION_SSE, SIGNALR, TURN_SSE, TurnView, UnexpectedTurn
 
 TURN_TIMEOUT_S = 60.0
 _APPROVER = {"x-dev-user": "approver;approver", "Content-Type": "application/json"}
 _APPROVE = b'{"decision":"approve"}'
-_HANDSHAKE = '{"protocol":"json","version":1}\x1e'
 _numbers = itertools.count()
 
 
@@ -126,27 +125,15 @@ class Client:
         return response.content.iter_any()
 
     async def _connect(self) -> AsyncIterator[bytes]:
-        """Negotiate twice (app, then service), open the socket, shake hands, join the session's group."""
+        """Negotiate, open the socket, join the session's group."""
         info = await self._post("/realtime/negotiate?negotiateVersion=1", b"", expect=200)
-        url, token = info["url"], {"Authorization": f"Bearer {info['accessToken']}"}
-        parts = urlsplit(url)
-        negotiate = parts._replace(
-            path=parts.path.rstrip("/") + "/negotiate", query=f"{parts.query}&negotiateVersion=1"
-        )
-        connection = await self._post(negotiate.geturl(), b"", expect=200, headers=token)
-        address = f"{url}&id={connection['connectionToken']}"
-        socket = await self._stack.enter_async_context(self._http.ws_connect(address, headers=token))
-        await socket.send_str(_HANDSHAKE)
-        answer = await socket.receive_str()
-        if answer != "{}\x1e":
-            raise UnexpectedTurn(f"the SignalR handshake was answered with {answer!r}")
-        joined = orjson.dumps({"connection_id": connection["connectionId"]})
+        connection_id, socket = await self._stack.enter_async_context(signalr_socket(self._http, info))
+        joined = orjson.dumps({"connection_id": connection_id})
         await self._post(f"/sessions/{self._session_id}/subscribe", joined, expect=200)
         return _texts(socket)
 
     async def _post(self, path: str, body: bytes, *, expect: int, headers: dict[str, str] | None = None) -> Any:
-        url = path if path.startswith("http") else self._base_url + path
-        async with self._http.post(url, data=body, headers=headers or self._headers) as response:
+        async with self._http.post(self._base_url + path, data=body, headers=headers or self._headers) as response:
             data = await response.read()
         if response.status != expect:
             raise UnexpectedTurn(f"POST {path} answered {response.status}: {data[:500]!r}")
