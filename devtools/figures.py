@@ -1,4 +1,4 @@
-"""`python -m devtools.figures`: writes the computed tables into `docs/operations.md` and `infra/README.md`.
+"""`python -m devtools.figures`: writes the computed tables into the pages of `docs/` and `infra/README.md`.
 
 A table is between `<!-- figures: NAME -->` and `<!-- end -->`. A test compares the pages with the computed tables.
 """
@@ -9,11 +9,12 @@ import re
 import sys
 from collections.abc import Callable
 
+from devtools.chaos.report import recoveries_table, runs_table
 from devtools.sizing.costs import costs_table, polling_table, prices_table
 from devtools.sizing.memory import memory_table
 from devtools.sizing.scale import ROOT, limits_table, measured_table, scale_table
 
-PAGES = (ROOT / "docs" / "operations.md", ROOT / "infra" / "README.md")
+PAGES = (ROOT / "docs" / "operations.md", ROOT / "docs" / "reliability.md", ROOT / "infra" / "README.md")
 BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n)(?:(?!<).*\n)*(<!-- end -->)")
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -24,6 +25,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "costs": costs_table,
     "polling": polling_table,
     "prices": prices_table,
+    "chaos_runs": runs_table,
+    "chaos_recoveries": recoveries_table,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from devhost.timers.ncrontab import Schedule, parse_schedule
+from devtools.chaos.invariants import INVARIANTS
 from devtools.figures import BLOCK, PAGES, TABLES, filled
 from devtools.sizing import costs, memory, scale
 from tests.support.deployed import DEV, PROD, all_of, app_settings, one
@@ -39,6 +40,19 @@ def test_every_row_of_the_security_page_names_a_test_or_says_why_there_is_none()
     assert len(rows) > 60
     assert [row for row in rows if not (NAMED.search(row) or re.search(r"\bnot covered\b[^|]*, because ", row))] == []
     assert [row for row in rows if not all(cell.strip() for cell in row.strip("|").split("|")[1:])] == []
+
+
+def test_every_test_the_reliability_page_names_exists_and_every_fault_and_promise_is_in_it() -> None:
+    page = (ROOT / "docs/reliability.md").read_text("utf-8")
+    files = {file for file, _ in NAMED.findall(page)}
+
+    assert len(files) > 15
+    assert [file for file in files if not (TESTS / f"{file}.py").is_file()] == []
+    faults = page.split("## Which fault costs what")[1].split("\n## ")[0]
+    rows = [line for line in faults.splitlines() if line.startswith("| ")][2:]
+    assert [row for row in rows if not NAMED.search(row.split(" | ")[-1])] == []
+    promised = page.split("## What is promised")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", promised, re.M) == [check.__name__ for check in INVARIANTS]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

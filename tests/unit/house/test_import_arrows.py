@@ -176,7 +176,7 @@ ARROWS = {
         "console": "setup",
         "infra": "setup",
         "sizing": "setup",
-        "figures": "sizing",
+        "figures": "chaos sizing",
         "local": "console setup",
         "package": "console setup",
         "small_model": "checks setup",
