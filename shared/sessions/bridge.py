@@ -34,6 +34,7 @@ from shared.sessions.records.steps import (
     StoredCall,
     StoredStep,
 )
+from shared.sessions.records.turns import BrokenAnswer
 from shared.sessions.repository import StepRepository
 from shared.sessions.turns.answer import Answer, end_of
 from shared.sessions.turns.asking import ModelAsker, attempt_started
@@ -236,7 +237,8 @@ class SessionAgentBridge:
         if delay_s is None:
             return await self._close(start, writer, answer)
         await self._asker.count(start, answer.usage)
-        await self._steps.note_pause(start.turn_id, datetime.now(UTC) + timedelta(seconds=delay_s))
+        said = BrokenAnswer(start.message_id, start.attempt, answer.content, answer.reasoning or "")
+        await self._steps.note_pause(start.turn_id, datetime.now(UTC) + timedelta(seconds=delay_s), said)
         return StepReport(StepOutcome.RETRY, [], await writer.finish(), delay_s=delay_s, spent=spent)
 
     async def _close(self, start: StepStart, writer: StreamWriter, answer: Answer) -> StepReport:

@@ -47,6 +47,7 @@ from shared.sessions.records.steps import (
 )
 from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.records.turns import (
+    BrokenAnswer,
     CutAnswer,
     FinishedTurn,
     Interruption,
@@ -251,8 +252,9 @@ class StepRepository(Protocol):
         user's day."""
         ...
 
-    async def note_pause(self, turn_id: str, until: datetime) -> None:
-        """The turn is silent on purpose until then, and reserves nothing: its model is asked again."""
+    async def note_pause(self, turn_id: str, until: datetime, said: BrokenAnswer | None = None) -> None:
+        """The turn is silent on purpose until then, and reserves nothing: its model is asked again. said: what the try
+        told before it failed, kept unless another attempt has begun."""
         ...
 
     async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:

@@ -261,7 +261,9 @@ class SessionService:
         if found is None:
             return None
         said = await self._publisher.streamed(found.feed, found.message_id)
-        return CutAnswer(said.content, said.reasoning, estimate_tokens(said.content))
+        # The log goes further, unless it is away or has lost it.
+        content, reasoning = said.content or found.content, said.reasoning or found.reasoning
+        return CutAnswer(content, reasoning, estimate_tokens(content))
 
     async def finish_turn(
         self, turn_id: str, *, status: TurnStatus, error: TurnError | None

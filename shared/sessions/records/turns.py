@@ -52,11 +52,24 @@ class Interruption:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenAnswer:
+    """What an attempt that failed has told of its answer."""
+
+    message_id: str
+    attempt: int
+    content: str
+    reasoning: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenAnswer:
-    """An answer without an end. feed: where its events are."""
+    """An answer without an end. feed: where its events are. content, reasoning: what its last attempt left when it
+    failed; empty while it runs."""
 
     message_id: str
     feed: str
+    content: str
+    reasoning: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,11 +95,15 @@ async def test_a_cancel_in_a_pause_between_tries_keeps_what_was_streamed(bench: 
     assert row["sources"], "what its model had read is not known, so it counts as read"
 
 
-async def test_without_the_log_an_answer_is_closed_as_it_is(
-    bench: Bench, stores: Stores, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("fail", "said"), [({"cut_after": 6}, True), ({"error_after": 0}, False)])
+async def test_without_the_log_an_answer_is_closed_with_what_its_last_try_left(
+    bench: Bench, stores: Stores, monkeypatch: pytest.MonkeyPatch, fail: dict[str, int], said: bool
 ) -> None:
-    posted = await stores.turn(script(key=new_id(), content=WORDS, fail=[{"cut_after": 6}]))
-    await bench.run(posted)
+    """A try that said nothing replaces one that did, as a reader sees it."""
+    fails = [{"cut_after": 6}] if said else [{"cut_after": 6}, fail]
+    posted = await stores.turn(script(key=new_id(), content=WORDS, reasoning="Because.", fail=fails))
+    for tries in range(1, len(fails) + 1):
+        assert (await bench.run(posted, tries=tries)).outcome is StepOutcome.RETRY
 
     async def away(*_: object) -> None:
         raise EventLogUnavailable("away")
@@ -107,4 +111,6 @@ async def test_without_the_log_an_answer_is_closed_as_it_is(
     monkeypatch.setattr(bench.publisher._log, "read_back", away)
     finished, _ = await bench.service.finish_turn(posted.turn.id, status=TurnStatus.CANCELLED, error=None)
     assert finished.closed_now
-    assert (await bench.answer(posted)).content == ""
+    answer = await bench.answer(posted)
+    assert WORDS.startswith(answer.content)
+    assert (bool(answer.content), bool(answer.reasoning)) == (said, said)

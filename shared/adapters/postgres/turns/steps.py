@@ -8,6 +8,7 @@ attempt: of two that answer it the newest is stored, and the other is told so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -43,6 +44,7 @@ from shared.sessions.records.steps import (
     StoredStep,
     Summary,
 )
+from shared.sessions.records.turns import BrokenAnswer
 
 _Q = load_queries("turns/steps")
 
@@ -202,8 +204,10 @@ class PostgresSteps:
         )
         return _reservation({} if row is None else row["reserved"], start.turn_id, limits)
 
-    async def note_pause(self, turn_id: str, until: datetime) -> None:
-        await self._pool.execute(_Q["note_pause"], {"turn_id": turn_id, "until": until, "day": usage_day(until)})
+    async def note_pause(self, turn_id: str, until: datetime, said: BrokenAnswer | None = None) -> None:
+        said = said or BrokenAnswer("", 0, "", "")
+        given = {"turn_id": turn_id, "until": until, "day": usage_day(until), "words": vector_of(said.content)}
+        await self._pool.execute(_Q["note_pause"], given | asdict(said))
 
     async def save_summary(self, turn_id: str, summary: Summary, *, now: datetime) -> None:
         await self._pool.execute(

@@ -32,7 +32,7 @@ WITH session AS (
     SELECT %(message_id)s, turn.session_id, turn.id, session.last_message_number, turn.branch, turn.number, %(step)s, 0,
            'assistant', '', 'streaming', 0, %(now)s
     FROM turn, session
-    ON CONFLICT (turn_id, step, ordinal) DO UPDATE SET attempt = messages.attempt + 1
+    ON CONFLICT (turn_id, step, ordinal) DO UPDATE SET attempt = messages.attempt + 1, content = '', words = NULL, reasoning = NULL
         WHERE messages.status = 'streaming'
     RETURNING id, attempt, created_at
 ), day AS (
@@ -121,10 +121,14 @@ WHERE user_id = %(user_id)s AND day = %(day)s
 RETURNING reserved
 
 -- name: note_pause
--- What its step reserved is free until it is asked again.
+-- What its step reserved is free until it is asked again. What the try said is kept for a turn that ends before the next.
 WITH turn AS (
     UPDATE turns SET quiet_until = greatest(quiet_until, %(until)s) WHERE id = %(turn_id)s AND ended_at IS NULL
     RETURNING id, requested_by
+), said AS (
+    UPDATE messages SET content = %(content)s, words = %(words)s::tsvector, reasoning = nullif(%(reasoning)s, '')
+    FROM turn
+    WHERE messages.id = %(message_id)s AND messages.turn_id = turn.id AND status = 'streaming' AND attempt = %(attempt)s
 )
 UPDATE token_usage SET reserved = reserved - turn.id
 FROM turn WHERE user_id = turn.requested_by AND day >= %(day)s::date - 1 AND reserved ? turn.id

@@ -207,7 +207,10 @@ class PostgresTurns:
     async def open_answer(self, turn_id: str) -> OpenAnswer | None:
         """The answer of a turn that was begun and has no end."""
         row = await self._pool.fetch_one(_Q["open_answer"], {"turn_id": turn_id})
-        return None if row is None else OpenAnswer(row["id"], event_target(row, session_id=row["session_id"]).feed)
+        if row is None:
+            return None
+        feed = event_target(row, session_id=row["session_id"]).feed
+        return OpenAnswer(row["id"], feed, row["content"], row["reasoning"])
 
     async def finish(
         self,

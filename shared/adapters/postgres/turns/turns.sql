@@ -141,7 +141,7 @@ SELECT status, error_code, error_detail, steps, input_tokens, output_tokens, cac
 FROM turns WHERE id = %(turn_id)s
 
 -- name: open_answer
-SELECT m.id, m.session_id, s.event_seq_floor, s.event_seq_ceiling, s.incarnation
+SELECT m.id, m.session_id, m.content, coalesce(m.reasoning, '') AS reasoning, s.event_seq_floor, s.event_seq_ceiling, s.incarnation
 FROM messages m JOIN sessions s ON s.id = m.session_id
 WHERE m.turn_id = %(turn_id)s AND m.status = 'streaming'
 
