@@ -24,6 +24,7 @@ from devtools.chaos.invariants import CallRow, Evidence, MessageRow, Trail, Turn
 from devtools.chaos.schedule import Target
 from devtools.chaos.stack import Stack
 from devtools.chaos.users import Seen, Upload
+from shared.durable.names import KEEPER_INSTANCE
 
 _POLL_S = 0.5
 _TRAIL_S = 30.0
@@ -46,13 +47,14 @@ async def until_quiet(stack: Stack) -> None:
 
 
 async def running_instances(stack: Stack) -> list[str]:
-    """Ids of orchestrations that have not ended."""
+    """Ids of orchestrations that have not ended, without the one that keeps the hub's id."""
 
     def read(store: Path) -> list[str]:
         with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
             found = connection.execute(
                 "SELECT instance_id FROM instances WHERE status NOT IN ('Completed', 'Failed', 'Terminated')"
-                " AND instance_id NOT LIKE '@%'"
+                " AND instance_id NOT LIKE '@%' AND instance_id <> ?",
+                (KEEPER_INSTANCE,),
             )
             return [str(row[0]) for row in found]
 
