@@ -18,8 +18,6 @@ pytestmark = pytest.mark.timeout(420)
 
 _LIMIT_S = 400
 SECONDS = 45.0
-OPEN = {"audit_trails_are_verified", "readers_hear_the_end"}
-"""Of these, docs/reliability.md says in which cases they do not hold yet."""
 STRIKES = (
     Planned(2, Strike.KILL, Target.HOST, 0.2),
     Planned(4, Strike.RESET, Target.TOOL, 2),
@@ -37,13 +35,8 @@ STRIKES = (
 )
 
 
-def test_the_page_says_what_does_not_hold() -> None:
-    page = (ROOT / "docs/reliability.md").read_text("utf-8").split("## What does not hold yet")[1]
-    assert [name for name in OPEN if f"`{name}`" not in page] == []
-
-
 @pytest.mark.parametrize("seed", [1, 2])
-def test_whatever_fails_every_promise_that_is_not_open_holds(tmp_path: Path, seed: int) -> None:
+def test_whatever_fails_every_promise_holds(tmp_path: Path, seed: int) -> None:
     schedule = tmp_path / "schedule.json"
     figures = tmp_path / "figures.json"
     schedule.write_bytes(Schedule(seed=seed, seconds=SECONDS, users=4, strikes=STRIKES).dumps())
@@ -64,8 +57,7 @@ def test_whatever_fails_every_promise_that_is_not_open_holds(tmp_path: Path, see
     )
     assert figures.exists(), done.stdout
     [run] = orjson.loads(figures.read_bytes())["runs"]
-    assert run["violations"].keys() <= OPEN, done.stdout
-    assert done.returncode == bool(run["violations"]), done.stdout
+    assert (run["violations"], done.returncode) == ({}, 0), done.stdout
     assert sum(row["count"] for row in run["strikes"].values()) == len(STRIKES)
     assert run["turns"]["completed"] > len(INVARIANTS), "it had something to judge"
     assert run["effects"] > 0
