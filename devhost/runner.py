@@ -25,7 +25,7 @@ from devhost.app.describe import IndexedApp, describe_functions
 from devhost.app.dispatch import Dispatcher
 from devhost.app.workers import Workers, process_count
 from devhost.asgi.hosts import HOSTS_SETTING, AllowedHosts
-from devhost.asgi.serving import Server
+from devhost.asgi.serving import ADDRESS, SEND_BUFFER_BYTES, Server
 from devhost.clock import Clock, SystemClock
 from devhost.extensions.contract import Extension, HostContext, HostError
 from devhost.extensions.loading import KNOWN, ExtensionLoader, Known, offered_settings
@@ -52,13 +52,11 @@ from devhost.timers.timers import TimerService, find_timers
 
 logger = logging.getLogger("devhost.host")
 
-ADDRESS = "127.0.0.1"
 DEFAULT_DATA_DIR = Path(".data") / "devhost"
 # Streams and long calls have this long to end by themselves before they are cut.
 STOP_GRACE_S = 2
 KEEP_ALIVE_S = 120
 _EXTENSION_STOP_LIMIT_S = 30.0
-SEND_BUFFER_BYTES = 256 * 1024
 _BACKLOG = 2048
 # Settings that change how an app runs in the real worker, but have no effect here.
 _WITHOUT_EFFECT = (
@@ -216,8 +214,6 @@ def _listen(port: int) -> socket.socket:
     if sys.platform != "win32":
         # Lets a restarted host reuse its port at once. (On Windows it would let two hosts share it.)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Every connection has it from here. Left to itself the kernel takes megabytes from an app that its caller has not
-    # read, and tells of no progress until a third of them is gone.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     try:
         listener.bind((ADDRESS, port))

@@ -34,14 +34,11 @@ from devhost.extensions.contract import (
     TriggerData,
 )
 from devhost.logs import INVOCATIONS
+from devhost.worker.frames import Input, Result
 
 _NO_TRIGGER_DATA = TriggerData()
 _DRAIN_LIMIT_S = 5.0
 
-type Input = tuple[str, str, Any]
-"""Name of a parameter, type of its datum (the worker library's), and its plain value."""
-type Result = tuple[str | None, Any] | None
-"""Type and value of a function's return value."""
 type Forward = Callable[[Worker, str], Awaitable[None]]
 """Passes a request on to a worker under an invocation's id, and the answer back. Raises FunctionFailed when the caller
 does not get it whole."""

@@ -1,4 +1,4 @@
-"""An HTTP server that its caller stops."""
+"""An HTTP server that its caller stops, and where this host's servers listen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+
+ADDRESS = "127.0.0.1"
+SEND_BUFFER_BYTES = 256 * 1024
+"""Of each connection. Left to itself the kernel takes megabytes of an answer that its caller has not read, and tells of
+no progress until a third of them is gone."""
 
 
 class Server(uvicorn.Server):

@@ -19,9 +19,9 @@ import httptools
 from starlette.types import Receive, Scope
 
 from devhost.asgi.replies import BodyTooLarge, ResponseWatch
+from devhost.asgi.serving import ADDRESS
 from devhost.http.forwarding import Headers
 
-_ADDRESS = "127.0.0.1"
 _AHEAD_BYTES = 1 << 16
 _MOST_IDLE = 64
 _OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date", b"server"})
@@ -44,7 +44,7 @@ class Upstream:
     """The HTTP server of one worker."""
 
     def __init__(self, port: int) -> None:
-        self.address = f"{_ADDRESS}:{port}".encode()
+        self.address = f"{ADDRESS}:{port}".encode()
         self._port = port
         self._idle: deque[_Connection] = deque()
 
@@ -93,7 +93,7 @@ class Upstream:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _AHEAD_BYTES)
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            await loop.sock_connect(wire, (_ADDRESS, self._port))
+            await loop.sock_connect(wire, (ADDRESS, self._port))
             _, connection = await loop.create_connection(_Connection, sock=wire)
         except OSError as exc:
             wire.close()

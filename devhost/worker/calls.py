@@ -14,7 +14,6 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,17 +29,12 @@ from azure_functions_runtime.utils.tracing import serialize_exception
 
 from devhost.extensions.contract import FunctionFailed
 from devhost.worker.answers import Exchange, as_response
-from devhost.worker.frames import plain
+from devhost.worker.frames import Input, Result, plain
 from devhost.worker.indexing import PROTOS
 
 _PLUMBING = tuple(
     str(Path(*parts)) for parts in (("worker", "calls.py"), ("futures", "thread.py"), ("utils", "executor.py"))
 )
-
-type Input = tuple[str, str, Any]
-"""Name of a parameter, type of its datum, and its value; for `http` the parts of a request."""
-type Result = tuple[str | None, Any] | None
-"""Type and value of a return value's datum, as plain values; for `http` the parts of a response."""
 
 
 class _TraceContext:
@@ -85,7 +79,6 @@ class Call:
         info = handle_event._functions.get_function(function_id)
         assert info is not None, f"the library did not index {function_id}"
         self.name = str(info.name)
-        self.is_streaming = streaming_http and bool(info.is_http_func)
         self._info = info
         self._decoders: Mapping[str, Callable[..., Any]] = {
             name: get_binding(kind.binding_name, kind.deferred_bindings_enabled).decode
@@ -94,7 +87,7 @@ class Call:
         self._outputs: tuple[tuple[str, str, Any], ...] = tuple(
             (name, kind.binding_name, kind.pytype) for name, kind in (info.output_types or {}).items()
         )
-        self._return = info.return_type if not self.is_streaming else None
+        self._return = None if streaming_http and info.is_http_func else info.return_type
         self._trigger = str((info.trigger_metadata or {}).get("param_name") or "")
 
     async def run(
@@ -211,13 +204,6 @@ def start_threads() -> None:
     threadpool.start_threadpool_executor()
 
 
-def stop_threads() -> bool:
-    """Shut the pool down without waiting. Returns whether a thread is still running user code."""
-    pool: ThreadPoolExecutor | None = threadpool.get_threadpool_executor()
-    if pool is None:
-        return False
-    pool.shutdown(wait=False, cancel_futures=True)
-    threadpool._threadpool_executor = None
-    for thread in pool._threads:
-        thread.join(timeout=0.2)
-    return any(thread.is_alive() for thread in pool._threads)
+def stop_threads() -> None:
+    """Begin no more sync functions. Those that run end with the process."""
+    threadpool.get_threadpool_executor().shutdown(wait=False, cancel_futures=True)

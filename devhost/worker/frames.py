@@ -1,6 +1,8 @@
 """Messages between the host and one of its workers, over a socket pair.
 
-    host -> worker   ("call", number, Call fields...)
+    host -> worker   ("call", number, what `_Worker._run` in `process.py` takes...)
+                     ("drop", number)                                when the request of a call does not come
+                     ("stop",)
     worker -> host   ("ready", functions, is streaming, HTTP port)   once, or
                      ("refused", text)                               when the app cannot be indexed
                      ("done", number, result, outputs)               for each call, or
@@ -22,6 +24,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 type Frame = tuple[Any, ...]
+type Input = tuple[str, str, Any]
+"""Name of a parameter, type of its datum (the worker library's), and its plain value; for `http` the parts of a
+request."""
+type Result = tuple[str | None, Any] | None
+"""Type and plain value of what a function returned or set; for `http` the parts of a response."""
 
 _LENGTH_BYTES = 4
 _VERSION = 4
@@ -40,21 +47,22 @@ class Decoder:
     __slots__ = ("_left",)
 
     def __init__(self) -> None:
-        self._left = b""
+        self._left = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
         """The messages that are complete with these bytes."""
-        data = self._left + data if self._left else data
+        left = self._left
+        left += data
         frames: list[Frame] = []
         begin = 0
-        while len(data) - begin >= _LENGTH_BYTES:
+        while len(left) - begin >= _LENGTH_BYTES:
             start = begin + _LENGTH_BYTES
-            end = start + int.from_bytes(data[begin:start])
-            if end > len(data):
+            end = start + int.from_bytes(left[begin:start])
+            if end > len(left):
                 break
-            frames.append(marshal.loads(data[start:end]))  # noqa: S302  # see the module's text
+            frames.append(marshal.loads(left[start:end]))  # noqa: S302  # see the module's text
             begin = end
-        self._left = data[begin:]
+        del left[:begin]
         return frames
 
 

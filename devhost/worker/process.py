@@ -29,9 +29,7 @@ logger = logging.getLogger("devhost.worker")
 
 STOP_GRACE_S = 1
 """User code that is cancelled at a stop has this long to end."""
-_ADDRESS = "127.0.0.1"
 _BACKLOG = 2048
-_SEND_BUFFER_BYTES = 256 * 1024
 _KEEP_ALIVE_S = 86_400
 """The host closes the connections; one that the worker closed would lose the next request."""
 
@@ -183,13 +181,12 @@ class _Worker:
         """Serve the host's proxied requests. Returns the port, the server and its task."""
         import uvicorn
 
-        from devhost.asgi.serving import Server
+        from devhost.asgi.serving import ADDRESS, SEND_BUFFER_BYTES, Server
         from devhost.worker.answers import Exchanges
 
         self._exchanges = Exchanges()
-        listener = socket.create_server((_ADDRESS, 0), backlog=_BACKLOG)
-        # Of each connection; see `../runner.py`.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        listener = socket.create_server((ADDRESS, 0), backlog=_BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.setblocking(False)
         # It would log the traceback of an answer that broke off again.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

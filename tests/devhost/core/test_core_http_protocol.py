@@ -11,8 +11,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from devhost.asgi.serving import SEND_BUFFER_BYTES
 from devhost.http.protocol import LocalProtocol
-from devhost.runner import SEND_BUFFER_BYTES
 
 pytestmark = pytest.mark.timeout(60)
 
