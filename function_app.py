@@ -5,12 +5,16 @@ import azure.functions as func
 
 from activities import approvals as approval_activities
 from activities import model, tools, turns
-from orchestrators import approval, keeper, notification, turn
+from orchestrators import approval, keeper, notification, turn, waiting
 from shared.composition.services import services
-from triggers.approvals import approvals
+from triggers.approvals import approvals, policies
 from triggers.approvals import links as approve_links
 from triggers.catalog import agents
+from triggers.catalog import mcp as mcp_servers
 from triggers.catalog import tools as tool_list
+from triggers.channels import webhooks
+from triggers.doors import ag_ui, ai_sdk, mcp_server, responses
+from triggers.http.endpoints import route_other_methods
 from triggers.live import realtime, relay, replay
 from triggers.operations import (
     health,
@@ -30,9 +34,12 @@ from triggers.sessions import (
     participants,
     recovery,
     sessions,
+    waits,
 )
 from triggers.sessions import turns as turn_routes
 from triggers.site import console, documents, me
+from triggers.unattended import hooks, schedules
+from triggers.unattended import triggers as trigger_routes
 
 # Settings are checked here so that a wrong setting fails the start with one line, not the first request.
 services()
@@ -47,17 +54,28 @@ for blueprint in (
     branches.bp,
     recovery.bp,
     turn_routes.bp,
+    waits.bp,
     replay.bp,
     history.bp,
     me.bp,
     agents.bp,
+    mcp_servers.bp,
     tool_list.bp,
     attachments.bp,
     export.bp,
     features.bp,
     approvals.bp,
+    policies.bp,
     approve_links.bp,
+    ag_ui.bp,
+    mcp_server.bp,
+    ai_sdk.bp,
+    responses.bp,
     audit.bp,
+    webhooks.bp,
+    schedules.bp,
+    trigger_routes.bp,
+    hooks.bp,
     realtime.bp,
     health.bp,
     metrics.bp,
@@ -71,6 +89,7 @@ for blueprint in (
     # Orchestrators and activities.
     turn.bp,
     approval.bp,
+    waiting.bp,
     notification.bp,
     keeper.bp,
     model.bp,
@@ -79,3 +98,5 @@ for blueprint in (
     turns.bp,
 ):
     app.register_functions(blueprint)
+
+route_other_methods()

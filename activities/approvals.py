@@ -25,13 +25,15 @@ log = logging.getLogger(__name__)
 @bp.durable_client_input(client_name="client")
 @tracing.activity(REQUEST_APPROVAL)
 async def request_approval(payload: object, events: func.Out[str], client: df.DurableOrchestrationClient) -> object:
-    """Open the approval of a tool call, tell those who may decide, and start the webhook if one is configured."""
+    """Open the approval of a tool call, tell those who may decide, start the webhook if one is configured, and queue
+    the cards."""
     request = RequestApprovalInput.load(payload)
     asked = await services().approvals.request(request.tool_call_id, instance_id=request.instance_id)
     if asked is None:
         return RequestApprovalResult().dump()
     await deliver(events, asked.messages, is_repeat=request.again > 0)
     await tell_receiver(client, asked.approval_id, NoticeKind.REQUESTED)
+    await services().cards.queue(asked.approval_id, NoticeKind.REQUESTED, 0)
     schedule = asked.schedule
     return RequestApprovalResult(
         approval_id=asked.approval_id,
@@ -58,6 +60,7 @@ async def give_notice(payload: object, events: func.Out[str], client: df.Durable
         # A binding that fails would have it given again.
         await deliver(events, messages, is_repeat=True)
         await tell_receiver(client, notice.approval_id, notice.kind, notice.number)
+        await services().cards.queue(notice.approval_id, notice.kind, notice.number)
     except Exception:
         # Logged here, since the orchestrator goes on without the notice.
         log.exception("%s of approval %s could not be given", notice.kind, notice.approval_id)

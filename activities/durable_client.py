@@ -21,11 +21,12 @@ from shared.durable.names import (
     KEEPER_INSTANCE,
     NOTIFICATION,
     TURN,
+    answer_event,
     approval_event,
     notification_instance,
 )
 from shared.sessions.records.approval_policy import NoticeKind
-from shared.sessions.records.turns import Interruption
+from shared.sessions.records.turns import FinishedTurn, Interruption
 
 log = logging.getLogger(__name__)
 
@@ -279,6 +280,18 @@ async def raise_decision(client: df.DurableOrchestrationClient, instance_id: str
     return await _raise(client, instance_id, approval_event(approval_id))
 
 
+async def raise_answer(client: df.DurableOrchestrationClient, instance_id: str, wait_id: str) -> bool:
+    """Tell a waiting tool call that its wait is over. False as for a decision."""
+    return await _raise(client, instance_id, answer_event(wait_id))
+
+
+async def tell_caller(client: df.DurableOrchestrationClient, finished: FinishedTurn) -> None:
+    """Tell the call that a subagent's turn answers, if it is one. Left to the sweep where that fails."""
+    if finished.answers is not None:
+        wait_id, instance_id = finished.answers
+        await raise_answer(client, instance_id, wait_id)
+
+
 async def raise_cancel(client: df.DurableOrchestrationClient, turn_id: str) -> bool:
     """Tell a turn that its cancel is stored."""
     return await _raise(client, turn_id, CANCEL_EVENT)
@@ -288,6 +301,8 @@ async def interrupt(client: df.DurableOrchestrationClient, interruption: Interru
     """Tell every waiting instance that its turn was cancelled."""
     for approval_id, instance_id in interruption.approvals:
         await raise_decision(client, instance_id, approval_id)
+    for wait_id, instance_id in interruption.waits:
+        await raise_answer(client, instance_id, wait_id)
     for turn_id in interruption.turn_ids:
         await raise_cancel(client, turn_id)
 

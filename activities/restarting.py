@@ -15,7 +15,7 @@ import azure.durable_functions as df
 
 from activities import durable_client
 from shared.composition.services import Services
-from shared.durable.names import approval_instance
+from shared.durable.names import call_instance
 
 log = logging.getLogger("parley.turns")
 
@@ -35,8 +35,8 @@ async def restart(
     Raises Exception (the SDK's own) when the durable backend takes no start; that is not counted.
     """
     rows = services.turn_rows
-    calls = await rows.calls_for_approval(turn_id)
-    instances = [turn_id, *(approval_instance(turn_id, call) for call in calls)]
+    calls = await rows.calls_that_wait(turn_id)
+    instances = [turn_id, *(call_instance(turn_id, call) for call in calls)]
     ended = [await durable_client.end(client, instance_id, _REASON) for instance_id in instances]
     if not all(ended):
         log.warning("turn %s is started again once its orchestrations have ended: %s", turn_id, why)

@@ -1,4 +1,4 @@
-"""finish_turn: close a turn and start the session's next one."""
+"""finish_turn: close a turn that its last step has not closed, and start the session's next one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import azure.functions as func
 
 from activities import hub
 from activities.binding import deliver, sends_events
-from activities.durable_client import start_turn
+from activities.durable_client import start_turn, tell_caller
 from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import FinishTurnInput
@@ -35,10 +35,11 @@ async def finish_turn(payload: object, events: func.Out[str], client: df.Durable
     await hub.know(services(), client, now=datetime.now(UTC))
     error = TurnError(code=request.code, detail=request.detail) if request.code else None
     finished, messages = await services().sessions.finish_turn(
-        request.turn_id, status=TurnStatus(request.status), error=error
+        request.turn_id, status=TurnStatus(request.status), error=error, tries=request.again
     )
     if error is not None and request.status == TurnStatus.FAILED:
         log.error("%s %s with %s", FAILED_LINE, request.turn_id, error.code)
     await deliver(events, messages, is_repeat=not finished.closed_now or request.again > 0)
+    await tell_caller(client, finished)
     if finished.next_turn_id is not None:
         await start_turn(client, finished.next_turn_id)

@@ -25,15 +25,9 @@ def correlation_id_of(headers: Mapping[str, str]) -> str:
     trace = headers.get("traceparent")
     if trace is not None and (match := _TRACEPARENT.fullmatch(trace)):
         return match[1]
-    return new_id()
+    return new_correlation_id()
 
 
-def new_id() -> str:
+def new_correlation_id() -> str:
     """32 random hex digits. They only have to be unique, so the slower secure source is not needed."""
     return f"{random.getrandbits(128):032x}"
-
-
-def new_guid() -> str:
-    """An id of an invocation, in the form of Azure's."""
-    text = new_id()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

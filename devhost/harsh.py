@@ -31,6 +31,8 @@ class Hardship:
     odds: float
     what: str
     seconds: tuple[float, float] = (0.0, 0.0)
+    is_hosts: bool = False
+    """Whether it happens in the host; else in the durable engine."""
 
 
 HARDSHIPS = {
@@ -61,9 +63,25 @@ HARDSHIPS = {
         ),
         Hardship("early_timer", 1.0, "a timer fires before its time", (0.0, 0.7)),
         Hardship("suspended_code", 1.0, "an orchestrator's code runs while its instance is suspended"),
-        Hardship("late_output", 1.0, "outputs of an HTTP function are sent a while after its answer", (0.0, 0.05)),
-        Hardship("failed_output", 0.03, "an output cannot be sent, and the invocation fails after its code has run"),
-        Hardship("hung_header", 1.0, "a request with a header that is not ASCII hangs until functionTimeout"),
+        Hardship(
+            "late_output",
+            1.0,
+            "outputs of a streaming HTTP function are sent a while after its answer, and overtake each other",
+            (0.0, 0.2),
+            is_hosts=True,
+        ),
+        Hardship(
+            "failed_output",
+            0.03,
+            "an output cannot be sent, and the invocation fails after its code has run",
+            is_hosts=True,
+        ),
+        Hardship(
+            "hung_header",
+            1.0,
+            "a request with a header that is not ASCII hangs until functionTimeout",
+            is_hosts=True,
+        ),
     )
 }
 
@@ -81,6 +99,14 @@ class Harsh:
     happened: Counter[str] = field(default_factory=Counter)
     """How often each hardship struck."""
     _draws: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def possible(self) -> list[str]:
+        """Names of the hardships that may strike."""
+        return [name for name, hardship in HARDSHIPS.items() if self.odds.get(name, hardship.odds) > 0]
+
+    def of_engine(self) -> Harsh | None:
+        """This for the durable engine; None when nothing can happen there, so that it is as kind as any."""
+        return None if all(HARDSHIPS[name].is_hosts for name in self.possible()) else self
 
     def strikes(self, name: str, of: str = "") -> bool:
         """Whether a hardship happens now. of: the kind of thing it happens to, such as a function's name; the n-th

@@ -1,7 +1,9 @@
 """Start and stop a whole host: `async with run_host(HostOptions(...)) as host`.
 
-Order of start: data folder, settings, socket (so that the port is known), a worker that indexes the app, extensions,
-timers, serving. Stop uses the reverse order and is bounded in time.
+Order of start: data folder, settings, sockets (so that the ports are known), a worker that indexes the app, extensions,
+timers, serving. Stop uses the reverse order and is bounded in time. Its first step is to accept nothing more, as in
+Azure: new connections are refused, while requests, streams and activities that run have one grace period together.
+The app's own processes reach the engine over a socket of their own until the end, as Azure's extension has one.
 
 Invariant: a failed start leaves nothing behind: no socket, no lock, no process.
 """
@@ -11,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +28,7 @@ import uvicorn
 from devhost.app.describe import IndexedApp, describe_functions
 from devhost.app.dispatch import Dispatcher
 from devhost.app.workers import Workers, process_count
+from devhost.asgi.cors import CORS_LOCAL_SETTING
 from devhost.asgi.hosts import HOSTS_SETTING, AllowedHosts
 from devhost.asgi.serving import ADDRESS, SEND_BUFFER_BYTES, Server
 from devhost.clock import Clock, SystemClock
@@ -42,6 +47,7 @@ from devhost.settings.config import (
     app_environment,
     body_limit_bytes,
     function_timeout_s,
+    grace_s,
     http_options,
     load_local_settings,
 )
@@ -53,8 +59,8 @@ from devhost.timers.timers import TimerService, find_timers
 logger = logging.getLogger("devhost.host")
 
 DEFAULT_DATA_DIR = Path(".data") / "devhost"
-# Streams and long calls have this long to end by themselves before they are cut.
-STOP_GRACE_S = 2
+CUT_LIMIT_S = 2.0
+"""What was cut has this long to end."""
 KEEP_ALIVE_S = 120
 _EXTENSION_STOP_LIMIT_S = 30.0
 _BACKLOG = 2048
@@ -111,9 +117,11 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         data_dir.open()
         stack.callback(data_dir.close)
         port = options.port if options.port is not None else (local.http_port or DEFAULT_PORT)
-        listener = _listen(port)
+        listener, local_listener = _listen(port), _listen(0)
         stack.callback(listener.close)
+        stack.callback(local_listener.close)
         port = listener.getsockname()[1]
+        local_url = f"http://{ADDRESS}:{local_listener.getsockname()[1]}"
         base_url = f"http://{ADDRESS}:{port}"
 
         loader = ExtensionLoader(options.known_extensions)
@@ -134,7 +142,7 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         keys = Keys(data_dir.path, [function.name for function in app.functions])
         enforced = keys if options.enable_auth else None
         harsh = _harsh(settings)
-        context = HostContext(app_dir, data_dir.path, base_url, host_json, settings, app.functions, harsh)
+        context = HostContext(app_dir, data_dir.path, base_url, host_json, settings, app.functions, harsh, local_url)
         dispatcher = Dispatcher(context, app, extensions, workers, function_timeout_s(host_json))
         found = find_timers(app.functions, app.retries, settings, options.clock.now())
         timers = TimerService(dispatcher, found, options.clock)
@@ -159,12 +167,13 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
             _hosts(settings),
             local.cors_origins,
             local.cors_credentials,
+            settings.get(CORS_LOCAL_SETTING, "").lower() == "true",
         )
         routes = [route for extension in extensions for route in extension.routes()]
         stack.enter_context(_quiet_cuts())
         server = _server(HttpApp(dispatcher, policy, routes, admin))
 
-        await stack.enter_async_context(_serving(server, listener))
+        serving = await stack.enter_async_context(_serving(server, listener, local_listener))
         stack.push_async_callback(_stop_extensions, extensions)
         # As soon as extensions start, their engines may call functions, and functions may call this host.
         for extension in extensions:
@@ -173,6 +182,7 @@ async def run_host(options: HostOptions) -> AsyncIterator[RunningHost]:
         stack.push_async_callback(admin.close)
         stack.push_async_callback(timers.stop)
         timers.start()
+        stack.callback(serving.stop_accepting, grace_s(settings))
         yield RunningHost(base_url, port, context, dispatcher, timers, keys)
 
 
@@ -191,7 +201,7 @@ def _harsh(settings: Mapping[str, str]) -> Harsh | None:
     except ValueError as exc:
         raise HostError(f"app setting {exc}") from exc
     if harsh is not None:
-        logger.warning("harsh engine, seed %d: messages are late, work runs twice, results get lost", harsh.seed)
+        logger.warning("harsh engine, seed %d: %s", harsh.seed, ", ".join(harsh.possible()))
     return harsh
 
 
@@ -251,31 +261,52 @@ def _server(app: HttpApp) -> Server:
             server_header=False,
             # Longer than clients keep idle connections (aiohttp 15 s), so that none is closed during a request.
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=STOP_GRACE_S,
             # There is no proxy in front, so forwarded headers of a caller are not trusted.
             proxy_headers=False,
         )
     )
 
 
+class _Serving:
+    """The HTTP server while it runs."""
+
+    def __init__(self, server: Server, listener: socket.socket) -> None:
+        self._server = server
+        self._listener = listener
+        self._cut_at = 0.0
+
+    def stop_accepting(self, grace_s: float) -> None:
+        """The first step of a stop. grace_s: from now on, for what is being answered."""
+        self._cut_at = time.monotonic() + grace_s
+        self._server.stop_accepting(self._listener)
+
+    @property
+    def left_s(self) -> int:
+        """Of the grace period, in whole seconds, as the server counts."""
+        return math.ceil(max(0.0, self._cut_at - time.monotonic()))
+
+
 @asynccontextmanager
-async def _serving(server: Server, listener: socket.socket) -> AsyncIterator[None]:
-    task = asyncio.create_task(server.serve([listener]), name="devhost http")
+async def _serving(server: Server, listener: socket.socket, local: socket.socket) -> AsyncIterator[_Serving]:
+    """listener: for callers. local: for the app's own processes."""
+    task = asyncio.create_task(server.serve([listener, local]), name="devhost http")
+    serving = _Serving(server, listener)
     try:
         while not server.started:
             if task.done():
                 await task
                 raise HostError("the HTTP server ended while it started; its log lines say why")
             await asyncio.sleep(0.005)
-        yield
+        yield serving
     finally:
-        server.should_exit = True
+        server.config.timeout_graceful_shutdown = serving.left_s
+        server.stop()
         # uvicorn would log each stream that is cut after the grace period as an error.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await task
         if cut := set(server.server_state.tasks):
             # Cancelled but not yet ended; user code must end before the app's environment is removed.
-            await asyncio.wait(cut, timeout=STOP_GRACE_S)
+            await asyncio.wait(cut, timeout=CUT_LIMIT_S)
         logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
 
 

@@ -23,6 +23,11 @@ _IN_PROCESS = {
     "lock": "devtools.setup.lock",
     "infra": "devtools.infra.check",
     "package": "devtools.package",
+    "new": "devtools.agents.new",
+    "record": "devtools.cases.record",
+    "replay": "devtools.cases.replay",
+    "publish": "devtools.clients.publish",
+    "upgrade-check": "devtools.histories.command",
 }
 """Commands by the module whose `main(arguments)` runs them; other commands replace this process."""
 _PROGRAMS = {

@@ -1,5 +1,7 @@
 """`./dev test` and `./dev check`: the same tests and checks as in CI.
 
+Not Parley's alone: `agents/` is checked and tested with it.
+
 Invariant: a failed check does not stop the next one; the exit code says whether all passed.
 """
 
@@ -13,13 +15,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from devtools.agents.look import look
 from devtools.browser import chromium
 from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
-WORKERS = 2
-TYPED = ("shared", "orchestrators", "activities", "triggers", "devhost", "devtools")
-_TEST_TIMEOUT_S = 180
+WORKERS = 3
+"""For two cores: while a worker waits, for a host, a browser or a time-out, two others compute. Four are no faster."""
+TYPED = ("parley", "shared", "orchestrators", "activities", "triggers", "devhost", "devtools")
+CLIENT = "clients/python"
+_TEST_TIMEOUT_S = 300
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,8 +54,9 @@ def _wants_browser(arguments: Sequence[str]) -> bool:
     """Whether the arguments select browser tests, as far as can be told."""
     if any(argument.startswith("--ignore") and argument.endswith("tests/web") for argument in arguments):
         return False
-    places = [argument for argument in arguments if argument.partition("/")[0] == "tests"]
-    return not places or any(place.rstrip("/") == "tests" or place.startswith("tests/web") for place in places)
+    places = [argument for argument in arguments if argument.partition("/")[0] in {"tests", "agents", "examples"}]
+    whole, within = {"tests", "examples"}, ("tests/web", "examples/plain-page")
+    return not places or any(place.rstrip("/") in whole or place.startswith(within) for place in places)
 
 
 def _one_process(arguments: Sequence[str]) -> bool:
@@ -69,11 +75,26 @@ def check(arguments: Sequence[str]) -> int:
         ("lint", ["ruff", "check", ".", "dev"]),
         ("format", ["ruff", "format", "--check", ".", "dev"]),
         ("types", ["mypy", "--strict", *typed]),
+        # Of its own: for the oldest Python that it promises.
+        ("client types", ["mypy", "--strict", "--config-file", f"{CLIENT}/pyproject.toml", f"{CLIENT}/src"]),
     )
     failed = [name for name, command in steps if not _passes(name, command)]
+    failed += [] if _passes_agents(ROOT / "agents") else ["agents"]
     if failed:
         print(f"check: {', '.join(failed)} failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _passes_agents(folder: Path) -> bool:
+    """Whether the app would take every file of the folder."""
+    if not folder.is_dir():
+        return True
+    found = asyncio.run(look(folder))
+    for problem in found.problems:
+        print(problem, file=sys.stderr)
+    state = "FAILED" if found.problems else "ok"
+    print(f"check: agents {state}: {len(found.agents)} agents and {len(found.tools)} tools of {folder.name}/")
+    return not found.problems
 
 
 def _passes(name: str, command: Sequence[str]) -> bool:

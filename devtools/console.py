@@ -157,7 +157,7 @@ def _document() -> str:
     import pkgutil
 
     import triggers
-    from triggers.http.openapi import document
+    from triggers.http.openapi.document import document
 
     for module in pkgutil.walk_packages(triggers.__path__, "triggers."):
         importlib.import_module(module.name)

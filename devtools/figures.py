@@ -12,6 +12,7 @@ from collections.abc import Callable
 from devtools.chaos.report import recoveries_table, runs_table
 from devtools.sizing.costs import costs_table, polling_table, prices_table
 from devtools.sizing.memory import memory_table
+from devtools.sizing.million import million_table
 from devtools.sizing.scale import ROOT, limits_table, measured_table, scale_table
 
 PAGES = (ROOT / "docs" / "operations.md", ROOT / "docs" / "reliability.md", ROOT / "infra" / "README.md")
@@ -23,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "limits": limits_table,
     "memory": memory_table,
     "costs": costs_table,
+    "million": million_table,
     "polling": polling_table,
     "prices": prices_table,
     "chaos_runs": runs_table,

@@ -3,11 +3,19 @@
 Runs the app on the local host with its own servers, one kind of turn at a time, and reads the servers' own counters
 before and after: PostgreSQL's transactions, Redis' commands (also inside scripts), the requests in Azurite's access
 log, the functions that the host ran and the histories that it stored. The result is `docs/measured-turn.json`, from
-which `devtools.figures` computes the tables of `docs/operations.md` and `infra/README.md`.
+which `devtools.figures` computes the tables of `docs/operations.md` and `infra/README.md`. Each kind is measured where
+nobody listens through SignalR and where somebody does (`per_turn_heard`), which is what makes relay calls.
+
+`--delivery rest` writes nothing, and prints what turns cost with `REALTIME_DELIVERY=rest`. `--statements` writes
+nothing, and prints which transactions a turn is made of.
+
+What a process asks for all its turns together, however many there are, is no transaction of a turn: what timers ask,
+and the look for cancel requests.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -16,7 +24,8 @@ import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +34,16 @@ import psycopg
 from redis.asyncio import Redis
 
 from devhost.durable.store.history import EventType
-from devhost.servers import enter_all
+from devhost.servers import Report, enter_all
 from devhost.servers.azurite import Azurite
+from devhost.servers.folder import free_port
+from devhost.servers.postgres import Postgres
 from devhost.servers.process import Command
-from devtools.local.programs import AppHost
+from devtools.local.programs import AppHost, OfflineModel
 from devtools.local.stack import ROOT, Stack
 from devtools.local.up import migrate
+from devtools.statement_log import Transaction, log_statements, table, transactions
+from shared.durable.names import KEEPER_INSTANCE
 
 RESULT = ROOT / "docs" / "measured-turn.json"
 TURNS = 20
@@ -55,68 +68,173 @@ _QUEUED = {
 """Events that are a queue message to an orchestration or an activity when the task hub is in Azure Storage. A
 sub-orchestration counts once, as the start of the child."""
 _WORK = {"turn", "approval", "call_model", "execute_tool", "request_approval", "finish_turn", "relay"}
+_MY_COMMANDS = {"info", "scan", "memory|usage", "hello", "client|setinfo", "config|resetstat"}
+"""What the measurement itself asks Redis, and connections that are made."""
+_DELIVERY = "binding"
+"""`REALTIME_DELIVERY` as it is deployed."""
+_ENDED = ("Completed", "Failed", "Terminated")
+_LOOKS = [0.05] * 600
+_LOGGED_S = 0.3
 _REQUEST = re.compile(r'"(?:GET|HEAD|PUT|POST|PATCH|MERGE|DELETE) /\S+ HTTP/1')
 
 
-async def main() -> int:
+async def main(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="measure-turn-") as folder:
-        async with contextlib.AsyncExitStack() as running:
-            storage = _Azurite(Path(folder) / "azurite", report=_report)
-            await running.enter_async_context(storage)
-            stack = Stack(Path(folder), {"AzureWebJobsStorage": storage.url}, port=7171, report=_report)
-            await enter_all(running, list(stack.servers))
-            assert stack.postgres is not None
-            await migrate(stack.postgres.url)
-            # Relay calls are counted by their log lines, which host.json silences.
-            loud = {"AzureFunctionsJobHost__logging__logLevel__Function.relay": "Information"}
-            environment = stack.app_environment(port=7171) | {"AzureWebJobsStorage": storage.url} | loud
-            assert stack.notes is not None
-            texts = {kind: text.format(notes_port=stack.notes.port) for kind, text in KINDS.items()}
-            host = _Host(
-                Path(folder) / "host",
-                port=7171,
-                env=environment,
-                verbose=False,
-                report=_report,
-                health_path="/api/v1/health/ready",
-            )
-            await running.enter_async_context(host)
-            measured = {kind: await _measure(text, host, storage, environment) for kind, text in texts.items()}
-    result = {"turns_each": TURNS, "per_turn": measured}
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        async with measuring(Path(folder), report=_report, delivery=arguments.delivery) as measurement:
+            if arguments.statements:
+                for kind in KINDS:
+                    measured = await measurement.of(kind, turns=TURNS)
+                    print(f"{kind}:\n{table(measured.transactions, TURNS)}")
+                return 0
+            unheard, heard = [
+                {kind: (await measurement.of(kind, turns=TURNS, is_heard=is_heard)).per_turn for kind in KINDS}
+                for is_heard in (False, True)
+            ]
+    result = {"turns_each": TURNS, "per_turn": unheard, "per_turn_heard": heard}
+    if arguments.delivery == _DELIVERY:
+        RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print(json.dumps(result, indent=2))
     return 0
 
 
-async def _measure(text: str, host: AppHost, storage: Azurite, environment: dict[str, str]) -> dict[str, float]:
-    """Averages over TURNS turns, one after another, each in a session of its own."""
-    async with httpx.AsyncClient(base_url=f"{host.url}/api/v1", trust_env=False, timeout=120) as client:
-        await _turn(client, text)  # warm-up: connections, prepared statements and imports do not count
-        before = await _counters(host, storage, environment)
-        usage = {"input_tokens": 0, "output_tokens": 0}
-        events = 0
-        for _ in range(TURNS):
-            turn, seen = await _turn(client, text)
-            events += seen
-            for name in usage:
-                usage[name] += turn["usage"][name]
-        after = await _counters(host, storage, environment)
-    counted = {name: after[name] - before[name] for name in after} | {"events": events} | usage
-    return {name: round(value / TURNS, 1) for name, value in sorted(counted.items())}
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Some turns of one kind. per_turn: averages. transactions: all that the server ran meanwhile."""
+
+    per_turn: dict[str, float]
+    transactions: list[Transaction]
 
 
-async def _turn(client: httpx.AsyncClient, text: str) -> tuple[dict[str, Any], int]:
-    session = (await client.post("/sessions", json={})).raise_for_status().json()
-    posted = await client.post(
-        f"/sessions/{session['id']}/messages", json={"content": text}, headers={"prefer": "wait=60"}
-    )
+@contextlib.asynccontextmanager
+async def measuring(
+    folder: Path, *, report: Report, delivery: str = _DELIVERY, at_once: bool = False
+) -> AsyncIterator[Measurement]:
+    """A stack of its own in an empty folder. at_once: the model answers without delays."""
+    async with contextlib.AsyncExitStack() as running:
+        storage = _Azurite(folder / "azurite", report=report)
+        model = (
+            _QuickModel(folder / "model", report=report) if at_once else OfflineModel(folder / "model", report=report)
+        )
+        await enter_all(running, [storage, model])
+        own = {
+            "AzureWebJobsStorage": storage.url,
+            "OPENAI_BASE_URL": model.url,
+            "OPENAI_API_KEY": "offline",
+            "OPENAI_MODEL": "offline-demo",
+            "REALTIME_DELIVERY": delivery,
+            # Relay calls are counted by their log lines, which host.json silences.
+            "AzureFunctionsJobHost__logging__logLevel__Function.relay": "Information",
+        }
+        port = free_port()
+        stack = Stack(folder, own, port=port, report=report)
+        await enter_all(running, list(stack.servers))
+        assert stack.postgres is not None
+        assert stack.notes is not None
+        await migrate(stack.postgres.url)
+        log_statements(stack.postgres.superuser_url)
+        environment = stack.app_environment(port=port) | own
+        health_path = "/api/v1/health/ready"
+        host = _Host(folder / "host", port=port, env=environment, verbose=False, report=report, health_path=health_path)
+        await running.enter_async_context(host)
+        yield Measurement(host, storage, stack.postgres, environment, notes_port=stack.notes.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A running stack, on which one kind of turn after the other is counted."""
+
+    host: AppHost
+    storage: Azurite
+    postgres: Postgres
+    environment: dict[str, str]
+    notes_port: int
+
+    async def of(self, kind: str, *, turns: int, is_heard: bool = False) -> Measured:
+        """Counts of `turns` turns, one after another, each in a session of its own that was there before. is_heard: to
+        which its user has subscribed."""
+        text = KINDS[kind].format(notes_port=self.notes_port)
+        async with httpx.AsyncClient(base_url=f"{self.host.url}/api/v1", trust_env=False, timeout=120) as client:
+            # Connections, prepared statements and imports do not count.
+            await _turn(client, await _session(client, is_heard=is_heard), text)
+            sessions = [await _session(client, is_heard=is_heard) for _ in range(turns)]
+            await self._is_still()
+            before, log_began = await self._counters(), self.postgres.folder.log_file.stat().st_size
+            usages = [await _turn(client, session, text) for session in sessions]
+            await self._is_still()
+            ran = transactions(_rest_of(self.postgres.folder.log_file, log_began))
+            after = await self._counters()
+            events = sum([await _events(client, session) for session in sessions])
+        counted = {name: after[name] - before[name] for name in after} | {
+            "events": events,
+            "input_tokens": sum(usage["input_tokens"] for usage in usages),
+            "output_tokens": sum(usage["output_tokens"] for usage in usages),
+            "postgres_transactions": sum(not one.is_of_process for one in ran),
+        }
+        return Measured({name: round(value / turns, 1) for name, value in sorted(counted.items())}, ran)
+
+    async def _is_still(self) -> None:
+        """Wait until the orchestrations of all turns have ended, and the server has logged what it ran."""
+        for pause_s in _LOOKS:
+            await asyncio.sleep(pause_s)
+            if all(status in _ENDED for status in _statuses(self.host.folder.path / "data")):
+                break
+        await asyncio.sleep(_LOGGED_S)
+
+    async def _counters(self) -> dict[str, float]:
+        async with Redis.from_url(self.environment["REDIS_URL"]) as redis:
+            commands = await redis.info("commandstats")
+            memory = await redis.info("memory")
+            streams = [await redis.memory_usage(key) or 0 async for key in redis.scan_iter("parley:*")]
+        with psycopg.connect(self.environment["POSTGRES_URL"], autocommit=True) as connection:
+            row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+            assert row is not None
+        return {
+            "redis_commands": float(
+                sum(
+                    entry["calls"]
+                    for name, entry in commands.items()
+                    if name.removeprefix("cmdstat_") not in _MY_COMMANDS
+                )
+            ),
+            "redis_bytes_of_keys": float(sum(streams)),
+            "redis_bytes_used": float(memory["used_memory"]),
+            "postgres_bytes": float(row[0]),
+            "storage_requests_of_app": float(len(_REQUEST.findall(self.storage.folder.log_file.read_text("utf-8")))),
+            **_history(self.host.folder.path / "data"),
+            **_functions(self.host.folder.log_file),
+        }
+
+
+async def _session(client: httpx.AsyncClient, *, is_heard: bool) -> str:
+    session_id = str((await client.post("/sessions", json={})).raise_for_status().json()["id"])
+    if is_heard:
+        (await client.post(f"/sessions/{session_id}/subscribe", json={})).raise_for_status()
+    return session_id
+
+
+async def _events(client: httpx.AsyncClient, session_id: str) -> int:
+    """Beside the one that tells of the session."""
+    found = await client.get(f"/sessions/{session_id}/events?after=1")
+    return len(found.raise_for_status().json()["items"])
+
+
+async def _turn(client: httpx.AsyncClient, session_id: str, text: str) -> dict[str, int]:
+    """Run a turn to its end, as a caller who waits for it; returns its usage."""
+    url = f"/sessions/{session_id}/messages"
+    posted = await client.post(url, json={"content": text}, headers={"prefer": "wait=60"})
     answer = posted.raise_for_status().json()
     waits = answer.get("code") == "APPROVAL_REQUIRED"
-    turn = await _approved(client, session["id"], posted.headers["location"]) if waits else answer["turn"]
+    turn = await _approved(client, session_id, posted.headers["location"]) if waits else answer["turn"]
     if turn["status"] != "completed":
         raise RuntimeError(f"a turn ended {turn['status']}: {posted.text}")
-    events = (await client.get(f"/sessions/{session['id']}/events?after=0")).raise_for_status().json()["items"]
-    return turn, len(events)
+    usage: dict[str, int] = turn["usage"]
+    return usage
+
+
+def _rest_of(log: Path, began: int) -> str:
+    with log.open("rb") as file:
+        file.seek(began)
+        return file.read().decode("utf-8", "replace")
 
 
 async def _approved(client: httpx.AsyncClient, session_id: str, location: str) -> dict[str, Any]:
@@ -131,36 +249,26 @@ async def _approved(client: httpx.AsyncClient, session_id: str, location: str) -
     return ended
 
 
-async def _counters(host: AppHost, storage: Azurite, environment: dict[str, str]) -> dict[str, float]:
-    async with Redis.from_url(environment["REDIS_URL"]) as redis:
-        commands = await redis.info("commandstats")
-        memory = await redis.info("memory")
-        streams = [await redis.memory_usage(key) or 0 async for key in redis.scan_iter("parley:*")]
-    with psycopg.connect(environment["POSTGRES_URL"], autocommit=True) as connection:
-        # Other connections report their statistics when they are idle.
-        connection.execute("SELECT pg_stat_force_next_flush()")
-        row = connection.execute(
-            "SELECT xact_commit, pg_database_size(datname) FROM pg_stat_database WHERE datname = current_database()"
-        ).fetchone()
-        assert row is not None
-    return {
-        "redis_commands": sum(entry["calls"] for entry in commands.values()),
-        "redis_bytes_of_keys": float(sum(streams)),
-        "redis_bytes_used": float(memory["used_memory"]),
-        "postgres_transactions": float(row[0]),
-        "postgres_bytes": float(row[1]),
-        "storage_requests_of_app": float(len(_REQUEST.findall(storage.folder.log_file.read_text("utf-8")))),
-        **_history(host.folder.path / "data"),
-        **_functions(host.folder.log_file),
-    }
+def _statuses(folder: Path) -> list[str]:
+    """Of all orchestrations but the one that keeps the hub's identity."""
+    found: list[str] = []
+    for path in folder.glob("durable-*.sqlite3"):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            query = "SELECT status FROM instances WHERE instance_id <> ?"
+            found += [row[0] for row in database.execute(query, (KEEPER_INSTANCE,))]
+    return found
 
 
 def _history(folder: Path) -> dict[str, float]:
-    """Counts from the durable engine's history: each event is a row of the hub, each scheduled task an activity."""
+    """Counts from the durable engine's history: each event is a row of the hub, each scheduled task an activity.
+
+    Without the orchestration that keeps the hub's identity, which is started once.
+    """
     rows: list[str] = []
     for path in folder.glob("durable-*.sqlite3"):
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            rows += [row[0] for row in database.execute("SELECT events FROM history")]
+            query = "SELECT events FROM history JOIN instances USING (gen) WHERE instance_id <> ?"
+            rows += [row[0] for row in database.execute(query, (KEEPER_INSTANCE,))]
     kinds = Counter(kind for row in rows for kind in _EVENT_TYPE.findall(row))
     return {
         "orchestrator_episodes": float(len(rows)),
@@ -176,7 +284,8 @@ def _functions(log: Path) -> dict[str, float]:
     """Functions that the host ran, by its log, without timers and those of the measurement itself."""
     runs = re.findall(r"INFO +(\w+) ok in ([\d.]+) ms", log.read_text("utf-8"))
     names = Counter(name for name, _ in runs)
-    mine = {"create_session", "read_events", "ready", "live", "sweep", "watch", "purge_histories", "retire_sessions"}
+    mine = {"create_session", "subscribe", "read_events", "ready", "live"}
+    mine |= {"sweep", "watch", "purge_histories", "retire_sessions"}
     return {
         "functions": float(sum(count for name, count in names.items() if name not in mine)),
         "functions_relay": float(names["relay"]),
@@ -193,6 +302,12 @@ class _Azurite(Azurite):
         return replace(command, argv=tuple(argument for argument in command.argv if argument != "--silent"))
 
 
+class _QuickModel(OfflineModel):
+    def command(self) -> Command:
+        command = super().command()
+        return replace(command, argv=(*command.argv, "--tokens-per-second", "0", "--first-token-ms", "0"))
+
+
 class _Host(AppHost):
     """The app's host with its output in a file, so that log lines can be counted."""
 
@@ -205,4 +320,7 @@ def _report(name: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    parser = argparse.ArgumentParser(prog="python -m devtools.measure_turn", description=__doc__)
+    parser.add_argument("--delivery", choices=[_DELIVERY, "rest"], default=_DELIVERY)
+    parser.add_argument("--statements", action="store_true")
+    sys.exit(asyncio.run(main(parser.parse_args())))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import threading
+import sys
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,10 +76,10 @@ def main() -> int:
     server = ThreadingHTTPServer(("127.0.0.1", options.port), _Board)
     server.daemon_threads = True
     for number in (signal.SIGINT, signal.SIGTERM):
-        # shutdown() waits for the loop that it stops, so it must not run in that loop's thread.
-        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+        # Not shutdown(): the server would have to look again and again whether it was called.
+        signal.signal(number, lambda *_: sys.exit(0))
     options.ready_file.write_text("ready")
-    server.serve_forever(poll_interval=0.1)
+    server.serve_forever(poll_interval=3600)
     return 0
 
 

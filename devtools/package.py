@@ -2,7 +2,10 @@
 
 Its `requirements.txt` is not the checkout's: it names every package, indirect ones too, with the hashes from
 `requirements-dev.lock`. Azure's build runs `pip install -r requirements.txt` (or uv), which then installs nothing whose
-hash is not there.
+hash is not there. What `agents/requirements.txt` needs beyond that is appended, from `agents/requirements.lock`.
+
+`packaged.json` says when the package was built: while a deployment rolls, the agents of the one that was built later
+count (`shared/sessions/agents/file_versions.py`).
 
 Its `host.json` names the durable backend as well, by `PARLEY_DURABLE_BACKEND`, as the app settings of infra/ do: the
 settings reach the host, but the service that starts the app's instances is told of host.json alone. The checkout's
@@ -24,9 +27,11 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from devtools import console
+from devtools.setup import agents_lock
 from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
@@ -34,6 +39,7 @@ FOLDER = ROOT / ".data" / "package"
 """Where `azd` takes the package from (`azure.yaml`)."""
 
 HOST = "host.json"
+MARK = "packaged.json"
 BACKEND_VARIABLE = "PARLEY_DURABLE_BACKEND"
 BACKENDS: dict[str, dict[str, str]] = {
     "scheduler": {"type": "azureManaged", "connectionStringName": "DURABLE_TASK_SCHEDULER_CONNECTION_STRING"},
@@ -70,10 +76,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def build(target: Path, source: Path = ROOT, *, backend: str = "scheduler") -> list[Path]:
+def build(
+    target: Path, source: Path = ROOT, *, backend: str = "scheduler", packaged_at: datetime | None = None
+) -> list[Path]:
     """Empty `target` and copy the deployed files from `source`; returns their relative paths. Raises PackageError.
 
-    backend: a key of BACKENDS.
+    backend: a key of BACKENDS. packaged_at: aware; None: now.
     """
     if backend not in BACKENDS:
         raise PackageError(f"{BACKEND_VARIABLE} is {backend!r}: it must be one of {', '.join(BACKENDS)}")
@@ -87,18 +95,24 @@ def build(target: Path, source: Path = ROOT, *, backend: str = "scheduler") -> l
             (target / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, target / file)
         (target / REQUIREMENTS).write_text(hashed_requirements(source), encoding="utf-8")
+        now = datetime.now(UTC) if packaged_at is None else packaged_at
+        (target / MARK).write_text(json.dumps({"packaged_at": now.isoformat()}) + "\n", encoding="utf-8")
         (target / CONSTRAINTS).unlink()
         host = json.loads((source / HOST).read_text("utf-8"))
         host["extensions"]["durableTask"]["storageProvider"] = BACKENDS[backend]
         (target / HOST).write_text(json.dumps(host, indent=2) + "\n", encoding="utf-8")
         files.remove(Path(CONSTRAINTS))
+        files.append(Path(MARK))
     except OSError as error:
         raise PackageError(f"{target} cannot be written ({error.strerror}): name another folder") from error
     return files
 
 
 def hashed_requirements(source: Path) -> str:
-    """Everything in constraints.txt, with its hashes. Raises PackageError when the lock does not have one of them."""
+    """Everything in constraints.txt, and what tools need beside it, with hashes.
+
+    Raises PackageError when a lock does not have one of them, or was made for other requirements.
+    """
     pins = re.findall(r"(?m)^([^\s#]+==\S+)", (source / CONSTRAINTS).read_text("utf-8"))
     blocks = re.split(r"(?m)^(?=[A-Za-z0-9])", (source / LOCK).read_text("utf-8"))
     hashed = {block.split()[0]: block for block in blocks if "--hash=" in block}
@@ -106,7 +120,16 @@ def hashed_requirements(source: Path) -> str:
     if missing or not pins:
         raise PackageError(f"{LOCK} has no hash of {missing[0] if missing else 'anything'}: run ./dev lock")
     header = f"# Made by ./dev package from {CONSTRAINTS} and {LOCK}; do not edit.\n"
-    return header + "".join(hashed[pin] for pin in pins)
+    agents = source / "agents"
+    try:
+        more = agents_lock.beside(
+            source / CONSTRAINTS, agents / REQUIREMENTS, agents / "requirements.lock", source / LOCK
+        )
+    except agents_lock.StaleLock as stale:
+        raise PackageError(
+            "agents/requirements.lock does not belong to agents/requirements.txt: run ./dev lock"
+        ) from stale
+    return header + "".join(hashed[pin] for pin in pins) + "".join(more.values())
 
 
 def read_rules(path: Path) -> list[str]:

@@ -78,8 +78,26 @@ param budgetStart string = ''
 @description('Hosts that the HTTP tools may reach, comma-separated host[:port]; empty: none.')
 param toolsHttpAllow string = ''
 
+@description('Names of the secrets of tools, comma-separated, such as CRM_TOKEN: the vault\'s secret tool-crm-token becomes the setting TOOL_SECRET_CRM_TOKEN; empty: none.')
+#disable-next-line secure-secrets-in-params // names, which are public
+param toolSecrets string = ''
+@description('MCP servers that agents may name, `host[:port]`, each with the credentials that it may be given behind it; empty: none')
+param mcpAllow string = ''
+
 @description('URL of the webhook for approvals (Standard Webhooks); empty: none.')
 param approvalWebhookUrl string = ''
+
+@description('Hosts that webhooks of users may lead to, comma-separated: public is every public host over https, none is none; beside it host[:port].')
+param webhookHosts string = 'public'
+
+@description('Channels that cards of approvals go to, comma-separated teams, slack and email, each with a secret of the vault: channel-teams, channel-slack, channel-email; empty: none.')
+param channels string = ''
+
+@description('Address that mails of approvals come from; needed with the channel email.')
+param mailFrom string = ''
+
+@description('Addresses that mails of approvals go to, comma-separated.')
+param mailTo string = ''
 
 @description('Days without activity after which a session is ended; 0: never.')
 @minValue(0)
@@ -380,12 +398,19 @@ module app 'modules/app/app.bicep' = {
     openaiEndpoint: openai.outputs.endpoint
     openaiDeployment: openai.outputs.deployment
     vaultUri: vault.outputs.uri
+    vaultName: 'kv-parley-${token}'
     durableBackend: durableBackend
     schedulerEndpoint: durableBackend == 'scheduler' ? scheduler!.outputs.endpoint : ''
     schedulerHub: durableBackend == 'scheduler' ? scheduler!.outputs.hub : hub
     insightsConnectionString: insights.outputs.connectionString
     toolsHttpAllow: toolsHttpAllow
+    toolSecrets: toolSecrets
+    mcpAllow: mcpAllow
     approvalWebhookUrl: approvalWebhookUrl
+    webhookHosts: webhookHosts
+    channels: channels
+    mailFrom: mailFrom
+    mailTo: mailTo
     authClientId: authClientId
     sessionIdleDays: sessionIdleDays
     sessionRetentionDays: sessionRetentionDays

@@ -12,7 +12,8 @@ from typing import Any
 
 import azure.durable_functions as df
 
-from orchestrators.durable import Steps, call_activity, listen, parallel_activity, pause, wait_for
+from orchestrators.durable import Steps, call_activity, listen, parallel_activity, wait_for
+from orchestrators.waiting import executed
 from shared.durable.messages import (
     ApprovalInput,
     ExecuteToolInput,
@@ -21,9 +22,8 @@ from shared.durable.messages import (
     RequestApprovalInput,
     RequestApprovalResult,
 )
-from shared.durable.names import APPROVAL, EXECUTE_TOOL, GIVE_NOTICE, REQUEST_APPROVAL, approval_event
+from shared.durable.names import APPROVAL, GIVE_NOTICE, REQUEST_APPROVAL, approval_event
 from shared.sessions.approvals.notices import Notice, NoticeSchedule
-from shared.sessions.turns.retry import held_delay_s
 
 bp = df.Blueprint()
 
@@ -77,11 +77,4 @@ def _give(context: df.DurableOrchestrationContext, approval_id: str, notice: Not
 def _execute(
     context: df.DurableOrchestrationContext, tool_call_id: str, *, deadline_passed: bool
 ) -> Steps[ExecuteToolResult]:
-    request = ExecuteToolInput(tool_call_id=tool_call_id, deadline_passed=deadline_passed)
-    looks = 0
-    while True:
-        result = ExecuteToolResult.load((yield from call_activity(context, EXECUTE_TOOL, request.dump())))
-        if not result.held:
-            return result
-        looks += 1
-        yield from pause(context, held_delay_s(looks))
+    return (yield from executed(context, ExecuteToolInput(tool_call_id=tool_call_id, deadline_passed=deadline_passed)))

@@ -12,8 +12,11 @@ from typing import Any
 
 import azure.durable_functions as df
 
+from orchestrators import replaying
 from shared.durable.messages import is_outage
 from shared.sessions.turns.retry import activity_delay_s, outage_delay_s
+
+replaying.install()
 
 type Steps[Result] = Generator[Any, Any, Result]
 """A part of an orchestrator: yields durable tasks and returns a value; used with `yield from`."""

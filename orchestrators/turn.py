@@ -1,6 +1,6 @@
 """One turn: the model answers and its tool calls run (some after an approval), until an answer has no tool calls.
 
-    call_model -> no tool calls? -> finish_turn
+    call_model -> no tool calls? -> the turn is closed; if it is not: finish_turn
         ^      -> tool calls, all side by side:  needs approval -> approval (sub-orchestration)
         |                                        otherwise      -> execute_tool
         +--------------------------------------- all ended
@@ -33,6 +33,7 @@ from shared.durable.messages import (
     ExecuteToolInput,
     ExecuteToolResult,
     FinishTurnInput,
+    WaitInput,
     explain_failure,
     is_lost,
 )
@@ -43,7 +44,8 @@ from shared.durable.names import (
     EXECUTE_TOOL,
     FINISH_TURN,
     TURN,
-    approval_instance,
+    WAIT,
+    call_instance,
 )
 from shared.sessions.models import TurnStatus
 from shared.sessions.records.steps import StepOutcome
@@ -55,8 +57,8 @@ LOST = "lost"
 """Output of an orchestration that leaves its turn open."""
 
 
-class _ApprovalLost(Exception):
-    """An approval's orchestration ended without having done its work: its worker died, or somebody terminated it."""
+class _CallLost(Exception):
+    """A tool call's orchestration ended without having done its work: its worker died, or somebody terminated it."""
 
 
 @bp.orchestration_trigger(context_name="context", orchestration=TURN)
@@ -65,24 +67,31 @@ def turn(context: df.DurableOrchestrationContext) -> Steps[str]:
     turn_id: str = context.instance_id
     try:
         ending = yield from _converse(context, turn_id)
-    except _ApprovalLost:
+    except _CallLost:
         # The turn goes on from what is stored: the sweep starts it again.
         return LOST
     except Exception as exc:
         # Retries are exhausted. The turn must still end, or its session could never go on.
         code, detail = explain_failure(str(exc))
         ending = FinishTurnInput(turn_id=turn_id, status=TurnStatus.FAILED, code=code, detail=detail)
+    if ending is None:
+        return TurnStatus.COMPLETED
     yield from call_activity(context, FINISH_TURN, ending.dump())
     return ending.status
 
 
-def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[FinishTurnInput]:
-    """Model steps and tool calls until the turn is over. The `call_model` activity enforces the step limit."""
+def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[FinishTurnInput | None]:
+    """Model steps and tool calls until the turn is over. How it is to be finished; None: its last answer closed it.
+
+    The `call_model` activity enforces the step limit.
+    """
     step = 0
     while True:
         step += 1
         result = yield from _model_step(context, turn_id, step)
         match result.outcome:
+            case StepOutcome.FINAL if result.closed:
+                return None
             case StepOutcome.FINAL:
                 return FinishTurnInput(turn_id=turn_id, status=TurnStatus.COMPLETED)
             case StepOutcome.TOOL_CALLS:
@@ -131,31 +140,39 @@ def _pause(context: df.DurableOrchestrationContext, seconds: float) -> Steps[Non
 def _tool_calls(
     context: df.DurableOrchestrationContext, turn_id: str, calls: Sequence[tuple[str, bool]]
 ) -> Steps[None]:
-    """All calls of a step side by side. Those that were held are asked for again, however long an approval takes."""
+    """All calls of a step side by side. Those that were held are asked for again, however long an approval takes; those
+    that wait for an answer get an orchestration of their own."""
     tasks = [_tool_call(context, turn_id, *call) for call in calls]
     yield any_of(context, tasks)  # so that all of them begin
     held = [(call_id, task) for (call_id, needs_approval), task in zip(calls, tasks, strict=True) if not needs_approval]
     looks = 0
+    waiting: list[str] = []
     while held:
         ended = yield all_of(context, [task for _, task in held])
-        again = [
-            call_id for (call_id, _), result in zip(held, ended, strict=True) if ExecuteToolResult.load(result).held
-        ]
+        results = [(call_id, ExecuteToolResult.load(result)) for (call_id, _), result in zip(held, ended, strict=True)]
+        waiting += [call_id for call_id, result in results if result.wait_id is not None]
+        again = [call_id for call_id, result in results if result.held and result.wait_id is None]
         if not again:
             break
         looks += 1
         yield from _pause(context, held_delay_s(looks))
         held = [(call_id, _tool_call(context, turn_id, call_id, False)) for call_id in again]
+    # Both end with a status, and wait for the session and for a place themselves.
     approvals = [task for (_, needs_approval), task in zip(calls, tasks, strict=True) if needs_approval]
-    if not approvals:
+    waits = [_waiting(context, turn_id, call_id) for call_id in waiting]
+    if not (approvals or waits):
         return
     try:
-        # An approval ends with a status, and waits for the session and for a place itself.
-        yield all_of(context, approvals)
+        yield all_of(context, [*approvals, *waits])
     except Exception as exc:
         if is_lost(str(exc)):
-            raise _ApprovalLost from exc
+            raise _CallLost from exc
         raise
+
+
+def _waiting(context: df.DurableOrchestrationContext, turn_id: str, tool_call_id: str) -> Any:
+    instance_id = call_instance(turn_id, tool_call_id)
+    return sub_orchestration(context, WAIT, WaitInput(tool_call_id=tool_call_id).dump(), instance_id=instance_id)
 
 
 def _tool_call(context: df.DurableOrchestrationContext, turn_id: str, tool_call_id: str, needs_approval: bool) -> Any:
@@ -164,6 +181,6 @@ def _tool_call(context: df.DurableOrchestrationContext, turn_id: str, tool_call_
             context,
             APPROVAL,
             ApprovalInput(tool_call_id=tool_call_id).dump(),
-            instance_id=approval_instance(turn_id, tool_call_id),
+            instance_id=call_instance(turn_id, tool_call_id),
         )
     return parallel_activity(context, EXECUTE_TOOL, ExecuteToolInput(tool_call_id=tool_call_id).dump())

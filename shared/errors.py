@@ -162,7 +162,25 @@ class Gone(AppError):
 
 
 class ToolFailed(AppError):
-    """A tool could not do its work. The model reads `safe_message` and adapts."""
+    """A tool could not do its work. The model reads the message and adapts."""
+
+    def __init__(
+        self,
+        safe_message: str,
+        *,
+        code: ErrorCode = ErrorCode.TOOL_EXECUTION_FAILED,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(code, safe_message, retry_after_s=retry_after_s)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_tool_failed, (type(self), self.safe_message, self.code, self.retry_after_s)
+
+
+def _rebuild_tool_failed(
+    kind: type[ToolFailed], message: str, code: ErrorCode, retry_after_s: float | None
+) -> ToolFailed:
+    return kind(message, code=code, retry_after_s=retry_after_s)
 
 
 class ToolRefused(ToolFailed):

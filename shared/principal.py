@@ -8,8 +8,10 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 import orjson
+from pydantic import AfterValidator
 
 from shared.errors import NotAuthenticated
 
@@ -30,9 +32,29 @@ class AuthMode(StrEnum):
 
 
 class Role(StrEnum):
+    """The roles that mean something here. Those of an organisation, such as `finance`, are names in policies only."""
+
     USER = "user"  # everyone who is signed in
-    APPROVER = "approver"  # decides approvals
+    APPROVER = "approver"  # decides approvals, where a policy names no other role
     ADMIN = "admin"  # operates the deployment
+
+
+MAX_ROLES = 64
+"""Of one caller, in alphabetical order; a role too many is one that they do not have."""
+_ROLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+_BUILT_IN = frozenset(role.value for role in Role)
+
+
+def _role_name(name: str) -> str:
+    if _ROLE_NAME.fullmatch(name) is None:
+        raise ValueError("must be a role name: a letter, then up to 63 letters, digits, dots, dashes or underscores")
+    if name not in _BUILT_IN and name.lower() in _BUILT_IN:
+        raise ValueError(f"reads like the role {name.lower()} and would be another one: role names are case-sensitive")
+    return name
+
+
+type RoleName = Annotated[str, AfterValidator(_role_name)]
+"""A role as a policy names it: one of `Role`, or one of the organisation's (the value of an app role in Entra)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +62,8 @@ class Principal:
     """A signed-in caller."""
 
     user_id: str
-    roles: frozenset[Role]
+    roles: frozenset[str]
+    """Always with `Role.USER`."""
 
 
 def principal_of(
@@ -82,7 +105,7 @@ def _dev_principal(header: str) -> Principal:
     name = name.strip()
     if _NAME.fullmatch(name) is None:
         raise NotAuthenticated("x-dev-user must be NAME[;role,role].")
-    return Principal(name, _known_roles(roles.split(",")))
+    return Principal(name, _role_names(roles.split(",")))
 
 
 def _claims(encoded: str) -> list[tuple[str, str]]:
@@ -96,11 +119,14 @@ def _claims(encoded: str) -> list[tuple[str, str]]:
         raise NotAuthenticated from exc
 
 
-def _roles(claims: list[tuple[str, str]]) -> frozenset[Role]:
+def _roles(claims: list[tuple[str, str]]) -> frozenset[str]:
     # App roles arrive as "roles", or under the long name WS-Federation gave them.
-    return _known_roles([value for kind, value in claims if kind == "roles" or kind.endswith("/claims/role")])
+    return _role_names([value for kind, value in claims if kind == "roles" or kind.endswith("/claims/role")])
 
 
-def _known_roles(names: list[str]) -> frozenset[Role]:
-    known = {role.value for role in Role}
-    return frozenset({Role.USER} | {Role(name.strip()) for name in names if name.strip() in known})
+def _role_names(given: Collection[str]) -> frozenset[str]:
+    """What no policy can name is no role."""
+    names = {name.strip() for name in given}
+    built_in = names & _BUILT_IN
+    others = sorted(name for name in names if _ROLE_NAME.fullmatch(name) and name.lower() not in _BUILT_IN)
+    return frozenset({Role.USER.value, *built_in, *others[: MAX_ROLES - len(_BUILT_IN)]})

@@ -22,6 +22,7 @@ class Action(StrEnum):
     POST = "post"  # messages and files; another answer to a message; the active branch
     CANCEL_OWN_TURN = "cancel_own_turn"
     CANCEL_ANY_TURN = "cancel_any_turn"  # also by posting with `interrupt`
+    ANSWER = "answer"  # what tool calls of one's own turns ask
     CHANGE = "change"  # name, agent, configuration, tags, metadata; suspend, resume, end; checkpoints and recovery
     SHARE = "share"  # let others in, change what they may do, remove them
     LEAVE = "leave"
@@ -34,6 +35,7 @@ RIGHTS: Mapping[Action, tuple[Access, ...]] = {
     Action.POST: ("owner", "write"),
     Action.CANCEL_OWN_TURN: ("owner", "write"),
     Action.CANCEL_ANY_TURN: ("owner",),
+    Action.ANSWER: ("owner", "write"),
     Action.CHANGE: ("owner",),
     Action.SHARE: ("owner",),
     Action.LEAVE: ("write", "read"),

@@ -1,11 +1,13 @@
 """Every setting of the app, typed, checked once at start.
 
 Nothing else in the app reads `os.environ`, except the commands in `shared/adapters/sql/`, which read POSTGRES_URL.
-`local.settings.sample.json` and `infra/` name exactly these settings.
+`local.settings.sample.json` and `infra/` name exactly these settings. Beside them are the secrets of tools,
+`TOOL_SECRET_<NAME>`, whose names the tools choose.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from base64 import b64decode
 from enum import StrEnum
@@ -18,8 +20,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigError
 from shared.principal import AuthMode
+from shared.sessions.channels.mail_server import MailServer
 from shared.sessions.llm.registry import ModelApi, ModelRegistry, parse_models
 from shared.sessions.models import ReasoningEffort
+from shared.sessions.tools.secrets import SETTING_PREFIX
 from shared.signing import SigningKeys
 
 
@@ -39,6 +43,7 @@ class StoreAuth(StrEnum):
 
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 _SCHEMES = {"postgres_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss")}
 
 
@@ -94,6 +99,8 @@ class Settings(BaseSettings):
     tool_lane: int = Field(96, alias="TOOL_LANE", ge=1, le=10_000)
     """Tools that run."""
     tool_lane_per_user: int = Field(64, alias="TOOL_LANE_PER_USER", ge=1, le=10_000)
+    tool_threads: int = Field(32, alias="TOOL_THREADS", ge=1, le=1_000)
+    """Sync tools that run at once, two thirds of them for one user. One that never returns holds its thread."""
     lane_wait_seconds: float = Field(10, alias="LANE_WAIT_SECONDS", gt=0, le=3_600)
     """Who waits longer for a place is told so, and health says which lane is full."""
 
@@ -140,6 +147,19 @@ class Settings(BaseSettings):
     approval_webhook_secret: str | None = Field(None, alias="APPROVAL_WEBHOOK_SECRET", repr=False)
     """In Standard Webhooks format: `whsec_` and base64 of 24-64 bytes. Of several, separated by commas, each signs."""
 
+    # Channels (docs/channels.md). The URLs are secrets: whoever has one can write there.
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("public",), alias="WEBHOOK_HOSTS"
+    )
+    """Where webhooks of users may lead: `public` is every public host over https, `none` no host; beside it each
+    `host[:port]`."""
+    teams_webhook_url: str | None = Field(None, alias="TEAMS_WEBHOOK_URL", repr=False)
+    slack_webhook_url: str | None = Field(None, alias="SLACK_WEBHOOK_URL", repr=False)
+    smtp_url: str | None = Field(None, alias="SMTP_URL", repr=False)
+    """`smtps://user:password@host[:port]`, or `smtp://...` for STARTTLS."""
+    mail_from: str | None = Field(None, alias="MAIL_FROM")
+    mail_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field((), alias="MAIL_TO")
+
     # Limits.
     rate_limit_per_minute: int = Field(600, alias="RATE_LIMIT_PER_MINUTE", ge=0, le=1_000_000)
     """Requests of one user, over all instances; 0: no limit."""
@@ -165,6 +185,14 @@ class Settings(BaseSettings):
         (), alias="TOOLS_HTTP_ALLOW"
     )
     """Each `host[:port]` that the HTTP tools may reach; empty: none."""
+    mcp_allow: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field((), alias="MCP_ALLOW")
+    """Each `host[:port]` that agents may name as an MCP server, and behind it, separated by spaces, the credentials
+    that it may be given: `secret:NAME` or `scope:SCOPE`. Empty: none. Apart from TOOLS_HTTP_ALLOW, since models choose
+    what is sent there."""
+
+    # What is not Parley's (docs/extend.md).
+    agents_folder: str = Field("agents", alias="AGENTS_FOLDER", min_length=1)
+    """Agents as files and tools; a path that is not absolute begins in the app's folder. Without the folder: none."""
 
     # Traces; see docs/decisions/0010. The SDK's other standard variables (OTEL_TRACES_SAMPLER, ...) apply as well.
     otel_exporter_otlp_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -202,6 +230,29 @@ class Settings(BaseSettings):
         schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))
         if value is not None and not _has_host(value, schemes):
             raise ValueError(f"must be a URL starting with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    @field_validator("teams_webhook_url", "slack_webhook_url")
+    @classmethod
+    def _is_chat(cls, value: str | None) -> str | None:
+        # http only to this machine, for whoever tries it.
+        if value is not None and not (_is_https(value) or urlsplit(value).hostname in ("localhost", "127.0.0.1")):
+            raise ValueError("must be the URL that the chat shows, starting with https://")
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_mail_server(cls, value: str | None) -> str | None:
+        if value is not None:
+            MailServer.parse(value)
+        return value
+
+    @field_validator("mail_from", "mail_to")
+    @classmethod
+    def _are_addresses(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for address in (value,) if isinstance(value, str) else value or ():
+            if _ADDRESS.fullmatch(address) is None:
+                raise ValueError("must be mail addresses such as approvals@example.com, several with commas")
         return value
 
     @field_validator("azure_openai_endpoint", "openai_base_url")
@@ -300,6 +351,8 @@ class Settings(BaseSettings):
             raise ValueError("LLM_FIRST_BYTE_SECONDS must not be more than LLM_STEP_SECONDS, which holds for the step")
         if self.approval_webhook_url and not self.approval_webhook_secret:
             raise ValueError("APPROVAL_WEBHOOK_SECRET is missing: webhooks are always signed")
+        if self.smtp_url and not (self.mail_from and self.mail_to):
+            raise ValueError("SMTP_URL needs MAIL_FROM and MAIL_TO: who sends, and who may decide")
         if self.realtime_delivery is RealtimeDelivery.REST and not (
             self.signalr_connection_string or self.signalr_service_uri
         ):
@@ -402,3 +455,8 @@ def load_settings() -> Settings:
             raise ConfigError(f"{name} is not set (see local.settings.sample.json)") from None
         text = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{name}: {text}" if name else text) from None
+
+
+def load_tool_secrets() -> dict[str, str]:
+    """The settings `TOOL_SECRET_...`, for `SettingSecrets`."""
+    return {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIX)}

@@ -18,6 +18,7 @@ import jwt
 
 _ALGORITHM = "HS256"
 _LINK_AUDIENCE = "parley/approval"
+_COMPLETION_AUDIENCE = "parley/completion"
 _RELAY_AUDIENCE = "parley/relay"
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
@@ -111,21 +112,48 @@ class ApprovalLinks:
 
     def approval_id(self, token: str, *, now: datetime) -> str:
         """The approval a token names. Raises TokenExpired (genuine but expired), TokenInvalid."""
-        try:
-            claims = jwt.decode(
-                token,
-                SigningKeys.parse(self.secret).key_of(token, _LINK_AUDIENCE),
-                algorithms=[_ALGORITHM],
-                audience=_LINK_AUDIENCE,
-                # The clock is passed in, so expiry is checked below, after the signature.
-                options={"verify_exp": False, "require": ["exp", "sub", "aud"]},
-            )
-            expires = int(claims["exp"])
-        except (jwt.InvalidTokenError, ValueError, TypeError) as exc:
-            raise TokenInvalid from exc
-        if now.timestamp() >= expires:
-            raise TokenExpired
-        return str(claims["sub"])
+        return _subject(self.secret, token, _LINK_AUDIENCE, now)
+
+
+def _subject(secret: str, token: str, audience: str, now: datetime) -> str:
+    """What a token of that kind names. Raises TokenExpired, TokenInvalid."""
+    try:
+        claims = jwt.decode(
+            token,
+            SigningKeys.parse(secret).key_of(token, audience),
+            algorithms=[_ALGORITHM],
+            audience=audience,
+            # The clock is passed in, so expiry is checked below, after the signature.
+            options={"verify_exp": False, "require": ["exp", "sub", "aud"]},
+        )
+        expires = int(claims["exp"])
+    except (jwt.InvalidTokenError, ValueError, TypeError) as exc:
+        raise TokenInvalid from exc
+    if now.timestamp() >= expires:
+        raise TokenExpired
+    return str(claims["sub"])
+
+
+@dataclass(frozen=True)
+class CompletionTokens:
+    """Makes and reads the tokens with which the result of a tool call is posted. A token names the call; that it is
+    used once is for the store."""
+
+    secret: str = field(repr=False)
+    public_base_url: str
+
+    def url(self, tool_call_id: str) -> str:
+        return f"{self.public_base_url.rstrip('/')}/api/v1/tool-calls/{tool_call_id}/result"
+
+    def token(self, tool_call_id: str, *, expires_at: datetime) -> str:
+        """expires_at: aware UTC, later than any wait of the call."""
+        claims = {"aud": _COMPLETION_AUDIENCE, "sub": tool_call_id, "exp": int(expires_at.timestamp())}
+        return SigningKeys.parse(self.secret).sign(claims, _COMPLETION_AUDIENCE)
+
+    def check(self, token: str, tool_call_id: str, *, now: datetime) -> None:
+        """Raises TokenExpired (genuine but expired), TokenInvalid (also of another call)."""
+        if _subject(self.secret, token, _COMPLETION_AUDIENCE, now) != tool_call_id:
+            raise TokenInvalid
 
 
 class RelayTokens:

@@ -10,11 +10,14 @@ pile up beyond the pool's threads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 from shared.errors import ErrorCode, Transient
 
@@ -38,11 +41,14 @@ type _Waiter = asyncio.Future[None]
 class WorkPool:
     """Runs blocking work of one process. Bound to its event loop; starts no thread before the first work."""
 
-    def __init__(self, name: str, limits: PoolLimits) -> None:
-        """name: of its threads and, in plural, of its work in the refusal, such as "files"."""
+    def __init__(
+        self, name: str, limits: PoolLimits, *, threads: Callable[[int, str], Executor] = ThreadPoolExecutor
+    ) -> None:
+        """name: of its threads and, in plural, of its work in the refusal, such as "files". threads: makes them."""
         self._name = name
         self._limits = limits
-        self._threads: ThreadPoolExecutor | None = None
+        self._make_threads = threads
+        self._threads: Executor | None = None
         self._running: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         """By user; who was served last is last."""
@@ -82,9 +88,9 @@ class WorkPool:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _executor(self) -> ThreadPoolExecutor:
+    def _executor(self) -> Executor:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._limits.threads, self._name)
+            self._threads = self._make_threads(self._limits.threads, self._name)
         return self._threads
 
     def _may_start(self, user_id: str) -> bool:
@@ -153,6 +159,28 @@ class WorkPool:
         )
 
 
+class DaemonThreads(Executor):
+    """A new thread for each piece of work, for which nobody waits when the process ends. Whoever uses it bounds it."""
+
+    def __init__(self, _threads: int, name: str) -> None:
+        self._name = name
+
+    def submit[**P, T](self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                result = work(*args, **kwargs)
+            except BaseException as exc:  # SystemExit too: it would end the thread, and nobody would know
+                future.set_exception(exc)
+            else:
+                future.set_result(result)
+
+        threading.Thread(target=run, name=self._name, daemon=True).start()
+        return future
+
+
 async def in_new_thread[T](work: Callable[[], T]) -> T:
     """Run short work that happens once, such as reading certificates, in a thread that ends with it."""
     threads = ThreadPoolExecutor(1, "once")
@@ -165,3 +193,32 @@ async def in_new_thread[T](work: Callable[[], T]) -> T:
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(callback)
+
+
+async def in_own_thread[T](name: str, work: Callable[[], T]) -> T:
+    """Run blocking work that a process does once in a thread of its own, and return its result.
+
+    The thread ends with the work, whoever has left, and never keeps the process.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def end(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return  # cancelled
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(T, result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as exc:
+            error = exc
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(end, result, error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await done

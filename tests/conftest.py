@@ -5,13 +5,18 @@ from __future__ import annotations
 import functools
 import ssl
 import zlib
+from collections.abc import Generator
 from typing import Any
 
 import certifi
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.support.servers"]
+from tests.e2e.support.processes import AppHost
+
+pytest_plugins = ["tests.support.servers", "tests.support.effort"]
+
+_SHOWN_CHARS = 6_000
 
 # No test measures time: on a busy machine an example may take long.
 settings.register_profile("patient", deadline=None)
@@ -28,6 +33,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _mixed(module: str) -> int:
     """A place in an order that is the same in every process and has nothing to do with folders."""
     return zlib.crc32(module.encode())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the hosts of a test that failed have logged last."""
+    report = yield
+    if report.failed:
+        for name, host in getattr(item, "funcargs", {}).items():
+            if isinstance(host, AppHost):
+                report.sections.append((f"log of {name}", host.log()[-_SHOWN_CHARS:]))
+    return report
 
 
 _create_context = ssl.create_default_context

@@ -20,12 +20,13 @@ from typing import Any
 from devhost.app.describe import IndexedApp
 from devhost.app.in_flight import time_limit
 from devhost.app.workers import Worker, Workers
-from devhost.correlation import current_invocation, new_guid, new_id
+from devhost.correlation import current_invocation, new_correlation_id
 from devhost.extensions.contract import (
     HTTP_OUTPUT,
     HTTP_TRIGGER,
     TIMER_TRIGGER,
     Binding,
+    CallerGone,
     Extension,
     Function,
     FunctionFailed,
@@ -33,6 +34,7 @@ from devhost.extensions.contract import (
     HostError,
     TriggerData,
 )
+from devhost.ids import new_guid
 from devhost.logs import INVOCATIONS
 from devhost.worker.frames import Input, Result
 
@@ -94,18 +96,30 @@ class Dispatcher:
         retry: tuple[int, int] = (0, 0),
     ) -> str | None:
         """See `Host.invoke`. retry: (attempts so far, most attempts), for the function's context."""
-        plan = self._plans[function.function_id]
-        if function.disabled:
-            raise FunctionFailed(f"FunctionDisabled: function '{function.name}' is disabled")
+        plan = self._enabled(function)
         result = await self.run(
             plan,
             (plan.payload_kind, payload),
             _NO_TRIGGER_DATA,
-            correlation_id or new_id(),
+            correlation_id or new_correlation_id(),
             retry=retry,
             quiet=quiet,
         )
         return None if plan.returns_to_extension else _result_text(result)
+
+    async def invoke_for_value(self, function: Function, payload: str, trigger: TriggerData) -> Any:
+        """See `Host.invoke_for_value`."""
+        plan = self._enabled(function)
+        result = await self.run(plan, (plan.payload_kind, payload), trigger, new_correlation_id())
+        if result is None or plan.returns_to_extension:
+            return None
+        kind, value = result
+        return json.loads(value) if kind == "json" and isinstance(value, str) else value
+
+    def _enabled(self, function: Function) -> Plan:
+        if function.disabled:
+            raise FunctionFailed(f"FunctionDisabled: function '{function.name}' is disabled")
+        return self._plans[function.function_id]
 
     def plan(self, function: Function) -> Plan:
         """The plan of an indexed function."""
@@ -139,6 +153,8 @@ class Dispatcher:
             worker = await self._workers.pick()
             async with time_limit(name, self._timeout_s, self._workers) as held:
                 inputs = await _inputs(plan, payload, trigger)
+                if worker.successor.done():
+                    worker = await self._workers.pick()
                 result: Result
                 held.worker = worker
                 invocation_id = new_guid()
@@ -153,14 +169,16 @@ class Dispatcher:
                     try:
                         await forward(worker, invocation_id)
                         self._note_late()
-                    except FunctionFailed:
+                    except FunctionFailed as unanswered:
                         # The function goes on, within its time; what became of its worker says more.
                         worker.drop(call)
                         try:
                             await call.answer
-                        except FunctionFailed:
+                        except FunctionFailed as failed:
                             if worker.is_lost:
                                 raise
+                            if isinstance(unanswered, CallerGone):
+                                raise CallerGone(f"{unanswered}; {failed}") from unanswered
                         raise
                     result, outputs = await call.answer
                     await self._let_late(name)
@@ -180,6 +198,13 @@ class Dispatcher:
         finally:
             _log(plan, time.perf_counter() - started, correlation_id, failure, finished=finished, quiet=quiet)
             current_invocation.reset(token)
+
+    async def renew(self) -> None:
+        """Load the app's code anew; calls that run go on. The functions stay those that the host began with.
+
+        Raises HostError when it cannot be loaded.
+        """
+        await self._workers.renew()
 
     async def drain(self) -> None:
         """Wait for outputs that are sent after their answers, for a few seconds at most."""
@@ -269,7 +294,9 @@ def _log(
     plan: Plan, seconds: float, correlation_id: str, failure: FunctionFailed | None, *, finished: bool, quiet: bool
 ) -> None:
     name, logger = plan.function.name, plan.log
-    if failure is not None:
+    if isinstance(failure, CallerGone):
+        logger.info("%s ended after %.1f ms (%s): %s", name, seconds * 1000, correlation_id, failure)
+    elif failure is not None:
         detail = f"\n{failure.stack.rstrip()}" if failure.stack else ""
         text = f"{failure.message}{detail}"
         # A failed orchestrator's text carries its whole state after this marker, for the engine and not for the log.

@@ -3,6 +3,10 @@
 As in Azure, a worker that ends takes its invocations with it: they fail with the same text and are not run again by
 the host, which starts a new worker and goes on. Requests and invocations that come in between wait for it.
 
+A worker that is renewed, since the app's files have changed, ends in order: its successor takes over when it has loaded
+the app, and the old one has `DRAIN_S` to finish what it has in hand. A successor that cannot load the app changes
+nothing.
+
 Source: azure-functions-host, `GrpcWorkerChannel.TryFailExecutions` and `RpcFunctionInvocationDispatcher`.
 
 Invariant: a worker serves one app for the life of its process, and never outlives this one.
@@ -11,17 +15,17 @@ Invariant: a worker serves one app for the life of its process, and never outliv
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from devhost.app import processes
+from devhost.app.processes import WorkerProcess
 from devhost.extensions.contract import FunctionFailed, HostError
 from devhost.logs import worker_levels, write_record
 from devhost.worker.frames import Channel, Decoder, Frame
@@ -31,15 +35,9 @@ logger = logging.getLogger("devhost.host")
 PROCESSES_SETTING = "FUNCTIONS_WORKER_PROCESS_COUNT"
 MOST_PROCESSES = 10
 """Azure's upper limit."""
-_ROOT = str(Path(__file__).resolve().parents[2])
-_CODE = f"""
-import sys
-sys.path.append({_ROOT!r})
-from devhost.worker.process import main
-sys.path.remove({_ROOT!r})
-main()
-"""
-"""What else lies beside `devhost` is not for the app to import."""
+DRAIN_S = 30.0
+"""An answer that is being streamed usually ends in this time. What does not is cut, as when a host stops."""
+_RENEWED = "the worker has ended: the app was loaded anew"
 _STOP_LIMIT_S = 4.0
 _RETRY_S = (0.0, 1.0, 2.0, 5.0, 10.0)
 """Pauses before the next worker when the last ones ended before they were ready."""
@@ -65,7 +63,7 @@ class Call:
 class Worker:
     """One worker process. Made by `Workers`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: WorkerProcess) -> None:
         self.process = process
         self.pid = process.pid
         self.port = 0
@@ -73,6 +71,13 @@ class Worker:
         self.is_lost = False
         self.channel: Channel | None = None
         self.indexed: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self.successor: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        """Done when another one has taken its place."""
+        self.is_idle = asyncio.Event()
+        """It has nothing in hand."""
+        self.is_idle.set()
+        self.hurry = asyncio.Event()
+        """Once it has a successor, it gets no more time."""
         self._calls: dict[int, asyncio.Future[tuple[Any, dict[str, Any]]]] = {}
         self._last = 0
 
@@ -89,9 +94,15 @@ class Worker:
         if self.is_lost:
             raise FunctionFailed("the worker has ended")
         self._calls[call.number] = call.answer
-        call.answer.add_done_callback(lambda _: self._calls.pop(call.number, None))
+        self.is_idle.clear()
+        call.answer.add_done_callback(lambda _: self._ended(call))
         self.channel.send(("call", call.number, *fields))
         return call
+
+    def _ended(self, call: Call) -> None:
+        self._calls.pop(call.number, None)
+        if not self._calls:
+            self.is_idle.set()
 
     def drop(self, call: Call) -> None:
         """The call's request did not reach the worker: if the call still waits for it, it fails."""
@@ -137,6 +148,8 @@ class Workers:
         self._waiting: asyncio.Future[None] | None = None
         """Done when a worker is ready or was refused."""
         self._keepers: list[asyncio.Task[None]] = []
+        self._renewing = asyncio.Lock()
+        self._draining: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._started: set[Worker] = set()
 
@@ -179,6 +192,53 @@ class Workers:
         logger.error("worker %d is killed and replaced: %s; %d invocations fail", worker.pid, text, lost)
         worker.process.kill()
 
+    async def renew(self) -> None:
+        """Load the app anew: each worker gets a successor, and then finishes what it has in hand.
+
+        Workers that still finish after an earlier renewal get no more time, so that changes do not pile up processes.
+        Raises HostError when the app cannot be loaded; the workers go on as they are.
+        """
+        async with self._renewing:
+            for worker in self._started:
+                worker.hurry.set()
+            for worker in list(self._ready):
+                worker.hurry.clear()
+                successor = await self._load()
+                if worker.is_lost:
+                    # Its keeper has another one by now, which has loaded the app anew as well.
+                    self._started.discard(successor)
+                    successor.process.kill()
+                    continue
+                self._ready.remove(worker)
+                worker.successor.set_result(successor)
+
+    async def _drain(self, worker: Worker) -> None:
+        """End a worker that gets no more calls, when it has finished those in hand or is given no more time."""
+        ended: asyncio.Future[int] = asyncio.ensure_future(worker.process.wait())
+        may_end: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(event.wait()) for event in (worker.is_idle, worker.hurry)
+        ]
+        text = _RENEWED
+        try:
+            await asyncio.wait([*may_end, ended], timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+            worker.is_lost = True
+            if not ended.done() and worker.channel is not None:
+                worker.channel.send(("stop",))
+                await asyncio.wait({ended}, timeout=_STOP_LIMIT_S)
+            elif ended.done():
+                text = _exit_text(ended.result())
+        finally:
+            for task in (ended, *may_end):
+                task.cancel()
+            if worker.process.returncode is None:
+                worker.process.kill()
+            lost = self._lose(worker, text)
+            self._started.discard(worker)
+            if worker.channel is not None:
+                worker.channel.close()
+            log = logger.warning if lost else logger.info
+            log("worker %d has ended after its successor took over; %d invocations fail", worker.pid, lost)
+
     async def stop(self) -> None:
         """Let every worker end, and kill those that do not. Idempotent."""
         self._is_stopping = True
@@ -214,37 +274,55 @@ class Workers:
                     failures += 1
                     continue
                 failures = 0
-            code = await worker.process.wait()
-            self._started.discard(worker)
-            if not worker.is_lost:
-                lost = self._lose(worker, _exit_text(code))
-                logger.error("worker %d: %s; %d invocations fail", worker.pid, _exit_text(code), lost)
-            if worker.channel is not None:
-                worker.channel.close()
-            worker = None
+            ended = asyncio.ensure_future(worker.process.wait())
+            either: list[asyncio.Future[Any]] = [ended, worker.successor]
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    self._bury(worker, ended.result())
+                else:
+                    task = asyncio.create_task(self._drain(worker), name=f"devhost worker {worker.pid} drains")
+                    self._draining.add(task)
+                    task.add_done_callback(self._draining.discard)
+            finally:
+                ended.cancel()
+            worker = worker.successor.result() if worker.successor.done() else None
+
+    def _bury(self, worker: Worker, code: int) -> None:
+        """A worker's process has ended."""
+        self._started.discard(worker)
+        if not worker.is_lost:
+            lost = self._lose(worker, _exit_text(code))
+            logger.error("worker %d: %s; %d invocations fail", worker.pid, _exit_text(code), lost)
+        if worker.channel is not None:
+            worker.channel.close()
 
     async def _replace(self) -> Worker | None:
-        began = time.monotonic()
+        """Another worker, or None: then every call is answered with the reason until there is one."""
         try:
-            worker = await self._begin()
+            return await self._load()
         except HostError as error:
-            self._refuse(str(error))
+            self._refusal = str(error)
+            logger.error("a new worker is not ready: %s", error)
+            self._wake()
             return None
-        frame = await self._indexed(worker)
-        if frame is not None and frame[0] == "ready":
-            self._serve(worker, frame)
-            logger.info("worker %d is ready after %.1f s", worker.pid, time.monotonic() - began)
-            return worker
-        self._started.discard(worker)
-        self._refuse(frame[1] if frame is not None else _exit_text(worker.process.returncode or 0))
-        if worker.process.returncode is None:
-            worker.process.kill()
-        return None
 
-    def _refuse(self, text: str) -> None:
-        self._refusal = text
-        logger.error("a new worker is not ready: %s", text)
-        self._wake()
+    async def _load(self) -> Worker:
+        """Start a worker that serves from now on. Raises HostError when it cannot load the app."""
+        began = time.monotonic()
+        worker = await self._begin()
+        try:
+            frame = await self._indexed(worker)
+            if frame is None or frame[0] != "ready":
+                raise HostError(frame[1] if frame is not None else _exit_text(worker.process.returncode or 0))
+        except BaseException:
+            self._started.discard(worker)
+            if worker.process.returncode is None:
+                worker.process.kill()
+            raise
+        self._serve(worker, frame)
+        logger.info("worker %d is ready after %.1f s", worker.pid, time.monotonic() - began)
+        return worker
 
     async def _begin(self) -> Worker:
         """Start a process and connect to it. Raises HostError when its Python cannot be run."""
@@ -253,24 +331,17 @@ class Workers:
         log_out, log_in = os.pipe()
         options = {
             "app_dir": str(self._app_dir),
-            "channel": theirs.fileno(),
-            "log": log_in,
             "levels": worker_levels(),
             "has_own_packages": self._python is not None,
         }
-        python = self._python or sys.executable
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(python, "-c", _CODE, json.dumps(options)),
-                stdin=asyncio.subprocess.PIPE,
-                cwd=self._app_dir,
-                env=self._environment,
-                pass_fds=(theirs.fileno(), log_in),
+            process = await processes.start_process(
+                self._python, options, channel=theirs.fileno(), log=log_in, environment=self._environment
             )
         except OSError as exc:
             ours.close()
             os.close(log_out)
-            raise HostError(f"the app's Python {python} cannot be run ({exc.strerror})") from exc
+            raise HostError(f"the app's Python {self._python} cannot be run ({exc.strerror})") from exc
         finally:
             theirs.close()
             os.close(log_in)

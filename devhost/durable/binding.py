@@ -19,11 +19,12 @@ _PLACEHOLDER = "INSTANCEID"
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """base_url: public origin without a trailing slash."""
+    """base_url: public origin without a trailing slash. local_url: the SDK's own; empty: base_url on loopback."""
 
     base_url: str
     hub: str
     key: str
+    local_url: str = ""
 
     def management(self, instance_id: str) -> dict[str, str]:
         """Links of one instance, as in the 202 response to a start."""
@@ -55,7 +56,7 @@ class Links:
                 "managementUrls": self.management(_PLACEHOLDER),
                 "baseUrl": self._webhook,
                 "requiredQueryStringParameters": f"code={self.key}",
-                "rpcBaseUrl": f"{_loopback(self.base_url)}{RPC_PREFIX}/",
+                "rpcBaseUrl": f"{self.local_url or _loopback(self.base_url)}{RPC_PREFIX}/",
                 "connectionName": None,
                 "httpBaseUrl": None,
             }

@@ -32,7 +32,7 @@ class Core:
         self.store = store
         self.registry = registry
         self.settings = settings
-        self.harsh = host.context.harsh
+        self.harsh = None if host.context.harsh is None else host.context.harsh.of_engine()
         self.cache = InstanceCache(store)
         self.late = LateMessages(self.harsh, self._hand_over)
         self.wake: Callable[[Instance], None] = lambda instance: None

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from devhost.durable.core import Core
-from devhost.durable.ids import new_guid, new_id
 from devhost.durable.limits import too_large
 from devhost.durable.registry import Registry
 from devhost.durable.replay import rewind
@@ -37,6 +36,7 @@ from devhost.durable.workers.activities import Activities
 from devhost.durable.workers.entities import Entities
 from devhost.durable.workers.orchestrations import Orchestrations
 from devhost.extensions.contract import Host
+from devhost.ids import new_guid, new_id
 
 logger = logging.getLogger("devhost.durable")
 

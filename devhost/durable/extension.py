@@ -43,7 +43,7 @@ class DurableExtension:
         registry = Registry(context.functions)
         _check_clients(context, settings.hub)
         path = context.data_dir / f"durable-{settings.hub.lower()}.sqlite3"
-        links = Links(context.base_url, settings.hub, system_key(context.data_dir))
+        links = Links(context.base_url, settings.hub, system_key(context.data_dir), context.local_url)
         self._engine = Engine(host, path, registry, settings)
         self._routes = ClientApi(self._engine, links).routes()
         self._client_payload = links.client_payload()

@@ -14,6 +14,7 @@ from typing import cast
 
 from devhost.durable.limits import SCHEDULER_LIMIT_BYTES
 from devhost.extensions.contract import HostError
+from devhost.settings.config import grace_s
 
 _NO_EFFECT = frozenset(
     {
@@ -31,8 +32,6 @@ _NO_EFFECT = frozenset(
         "grpclistenmode",
     }
 )
-GRACE_SETTING = "DEVHOST_GRACE_SECONDS"
-LONGEST_GRACE_S = 20.0
 _HUB = re.compile(r"^[A-Za-z][A-Za-z0-9]{2,44}$")
 _SCHEDULER = "azuremanaged"
 _WITHOUT_LONG_TIMERS = frozenset({"mssql", _SCHEDULER})
@@ -56,17 +55,6 @@ class DurableSettings:
     http_poll_ms: int
     grace_s: float
     """How long activities that run when the host stops are given to end."""
-
-
-def _grace_s(app_settings: Mapping[str, str]) -> float:
-    text = app_settings.get(GRACE_SETTING) or "5"
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= LONGEST_GRACE_S:
-        raise HostError(f"app setting {GRACE_SETTING} must be a number of seconds from 0 to {LONGEST_GRACE_S:g}")
-    return seconds
 
 
 def read_settings(host_json: Mapping[str, object], app_settings: Mapping[str, str]) -> DurableSettings:
@@ -100,7 +88,7 @@ def read_settings(host_json: Mapping[str, object], app_settings: Mapping[str, st
             "defaultAsyncRequestSleepTimeMilliseconds",
             30_000,
         ),
-        grace_s=_grace_s(app_settings),
+        grace_s=grace_s(app_settings),
     )
     understood = {
         "hubname",

@@ -39,6 +39,10 @@ class FunctionFailed(Exception):
         return type(self), (self.message, self.stack)
 
 
+class CallerGone(FunctionFailed):
+    """The caller left before it had the whole answer, as browsers do all the time: nobody's fault."""
+
+
 class Direction(StrEnum):
     IN = "IN"
     OUT = "OUT"
@@ -100,6 +104,9 @@ class HostContext:
     functions: Sequence[Function]
     harsh: Harsh | None = None
     """What goes wrong on purpose; None: nothing."""
+    local_url: str = ""
+    """The origin for calls of the app's own processes, which are answered until all work has ended, when `base_url`
+    accepts nothing more; empty: `base_url`."""
 
 
 class Host(Protocol):
@@ -117,6 +124,10 @@ class Host(Protocol):
         Returns the text of the return value (JSON for durable triggers), or None.
         Raises FunctionFailed when user code raised or an output could not be sent.
         """
+        ...
+
+    async def invoke_for_value(self, function: Function, payload: str, trigger: TriggerData) -> Any:
+        """As `invoke`; returns what the function returned, JSON as its value. trigger: for binding expressions."""
         ...
 
 

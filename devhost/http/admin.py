@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from devhost import VERSION
 from devhost.app.dispatch import Dispatcher
 from devhost.asgi.replies import BodyTooLarge, ClientGone, send_response
-from devhost.extensions.contract import HTTP_TRIGGER, TIMER_TRIGGER, Function, FunctionFailed
+from devhost.extensions.contract import HTTP_TRIGGER, TIMER_TRIGGER, Function, FunctionFailed, HostError
 from devhost.http.access import AdminAccess
 from devhost.http.classic import header_values, read_body
 from devhost.pages.pages import Pages
@@ -64,6 +64,8 @@ class Admin:
             return
         elif parts == ["host", "keys"] and method == "GET":
             await self._send_keys(send, "host", self._keys.host)
+        elif parts == ["host", "restart"] and method == "POST":
+            await self._restart(send)
         elif parts == ["host", "status"] and method == "GET":
             await _send_json(send, self._status())
         elif parts[:1] == ["pages"] and method == "GET":
@@ -80,6 +82,16 @@ class Admin:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _restart(self, send: Send) -> None:
+        """Load the app anew without ending what runs; 409 with the reason when it cannot be loaded."""
+        try:
+            await self._dispatcher.renew()
+        except HostError as error:
+            logger.error("the app goes on as it was: %s", error)
+            await _send_json(send, {"error": str(error)}, status=409)
+            return
+        await send_response(send, 202)
 
     async def _function(self, function: Function, rest: list[str], scope: Scope, receive: Receive, send: Send) -> None:
         if not rest and scope["method"] == "GET":

@@ -69,7 +69,7 @@ class Upstream:
         try:
             connection.begin(request, is_head=scope["method"] == "HEAD")
             await _pass_on(connection, send)
-            is_kept = connection.can_be_kept and (body is not None or uploading.done())
+            is_kept = connection.can_be_kept and connection.is_open and (body is not None or uploading.done())
         except AnswerBroken as exc:
             if connection.refusal is not None:
                 raise connection.refusal from exc
@@ -159,8 +159,12 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
         self._waiter: asyncio.Future[None] | None = None
         self._parser: httptools.HttpResponseParser | None = None
-        self.is_open = False
         self.refusal: Exception | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request can be sent. The loop tells of a connection's end a turn after it was closed."""
+        return self._transport is not None and not self._transport.is_closing()
 
     def begin(self, request: bytes, *, is_head: bool) -> None:
         """Send a request: its head and, when it is short, its body."""
@@ -210,10 +214,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_open = False
         self._transport = None
         self._writable.set()
         if self._parser is None:

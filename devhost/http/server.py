@@ -70,6 +70,8 @@ class HttpPolicy:
     hosts: AllowedHosts
     cors_origins: tuple[str, ...] = ()
     cors_credentials: bool = False
+    cors_local: bool = False
+    """Pages of this machine may read answers."""
 
 
 class HttpApp:
@@ -78,7 +80,9 @@ class HttpApp:
     def __init__(
         self, dispatcher: Dispatcher, policy: HttpPolicy, extension_routes: Sequence[BaseRoute], admin: AdminApi
     ) -> None:
-        self._behind_cors = with_cors(self._serve_host, policy.cors_origins, credentials=policy.cors_credentials)
+        self._behind_cors = with_cors(
+            self._serve_host, policy.cors_origins, credentials=policy.cors_credentials, local=policy.cors_local
+        )
         self._dispatcher = dispatcher
         self._policy = policy
         self._admin = admin

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope
 
 from devhost.app.workers import Worker
 from devhost.asgi.replies import BodyTooLarge, ResponseWatch
-from devhost.extensions.contract import FunctionFailed
+from devhost.extensions.contract import CallerGone, FunctionFailed
 from devhost.http.forwarding import proxied_headers
 from devhost.http.proxy import AnswerBroken, CallerLeft, HostileHeader, Upstream
 
@@ -57,6 +57,6 @@ class Exchange:
         try:
             await upstream.forward(self.scope, headers, self.body, self.receive, self.send, self.limit_bytes)
         except CallerLeft as exc:
-            raise FunctionFailed(_CALLER_LEFT) from exc
+            raise CallerGone(_CALLER_LEFT) from exc
         except (AnswerBroken, BodyTooLarge, HostileHeader) as exc:
             raise FunctionFailed(f"{type(exc).__name__}: {exc}") from exc

@@ -20,6 +20,11 @@ DEFAULT_PORT = 7071
 # The plan-independent default of Core Tools and of every plan but Consumption.
 DEFAULT_FUNCTION_TIMEOUT_S = 30 * 60.0
 DEFAULT_BODY_LIMIT_BYTES = 104_857_600
+GRACE_SETTING = "DEVHOST_GRACE_SECONDS"
+DEFAULT_GRACE_S = 5.0
+"""Azure's host has 30 s. Who has pressed Ctrl-C waits for it."""
+LONGEST_GRACE_S = 20.0
+"""`./dev up` kills a host that has not ended after 30 s."""
 
 _PERCENT_NAME = re.compile(r"%([^%\s{}]+)%")
 
@@ -97,6 +102,18 @@ def body_limit_bytes(settings: Mapping[str, str]) -> int:
     if not text.isdigit():
         raise HostError(f"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT must be a number of bytes, not {text!r}")
     return int(text)
+
+
+def grace_s(settings: Mapping[str, str]) -> float:
+    """`DEVHOST_GRACE_SECONDS`: how long what runs when the host stops is given to end."""
+    text = settings.get(GRACE_SETTING) or str(DEFAULT_GRACE_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_GRACE_S:
+        raise HostError(f"app setting {GRACE_SETTING} must be a number of seconds from 0 to {LONGEST_GRACE_S:g}")
+    return seconds
 
 
 def is_disabled(function_name: str, settings: Mapping[str, str]) -> bool:

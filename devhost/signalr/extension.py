@@ -1,4 +1,5 @@
-"""The SignalR binding extension: `signalRConnectionInfo` and `signalR` on the embedded or another service.
+"""The SignalR binding extension: `signalRConnectionInfo`, `signalR` and `signalRTrigger`, for the embedded or another
+service.
 
 Invariant: only its connection string decides which service a binding uses. A string that points at the dev
 host itself is served in process; any other service is called as Azure would call it.
@@ -13,7 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from devhost.extensions.contract import Binding, Function, Host, HostContext, HostError, Shown, Table, TriggerData
 from devhost.signalr.connection_string import (
@@ -32,7 +33,11 @@ from devhost.signalr.service.connection import Limits
 from devhost.signalr.service.data_plane import data_plane_routes
 from devhost.signalr.service.memberships import UserGroups
 from devhost.signalr.service.service import SignalRService, is_hub_name, load_access_key
+from devhost.signalr.service.upstream import Upstream
+from devhost.signalr.triggers import TRIGGER, WEBHOOK, Key, Trigger, Webhook, find_triggers
 
+UPSTREAM_SETTING = "DEVHOST_SIGNALR_UPSTREAM"
+"""Of a service that stands alone: the webhook of the app that hears its clients."""
 CONNECTION_INFO, OUTPUT = "signalRConnectionInfo", "signalR"
 
 _COMMON_KEYS = {"type", "name", "direction", "datatype", "hubname", "connectionstringsetting", "properties"}
@@ -44,7 +49,7 @@ class SignalRExtension:
     """See `devhost.extensions.contract.Extension`. limits: for tests."""
 
     name = "signalR"
-    trigger_types: frozenset[str] = frozenset()
+    trigger_types = frozenset({TRIGGER})
     input_types = frozenset({CONNECTION_INFO})
     output_types = frozenset({OUTPUT})
 
@@ -57,6 +62,7 @@ class SignalRExtension:
         self._rest = RestClient()
         self._services: dict[str, ConnectionString] = {}
         self._senders: dict[tuple[str, str], Sender] = {}
+        self._webhook: Webhook
 
     @property
     def service(self) -> SignalRService:
@@ -82,13 +88,18 @@ class SignalRExtension:
             _check_binding(function, binding)
             setting = _setting_of(binding)
             self._services[setting] = connection_string_of(context.settings, setting)
+        triggers = find_triggers(context.functions, DEFAULT_SETTING)
+        for trigger in triggers.values():
+            self._services[trigger.setting] = connection_string_of(context.settings, trigger.setting)
         self._open_service(context)
-        if bindings:
+        self._listen(host, triggers)
+        if bindings or triggers:
             _refuse_collisions(context)
 
     def routes(self) -> Sequence[BaseRoute]:
         service = self.service
-        return [*client_routes(service), *data_plane_routes(service)]
+        webhook = Route(WEBHOOK, self._webhook.answer, methods=["POST"])
+        return [*client_routes(service), *data_plane_routes(service), webhook]
 
     def overview(self) -> Sequence[Shown]:
         """The connections and their groups."""
@@ -147,6 +158,24 @@ class SignalRExtension:
             await sender.perform(action)
 
     # -- helpers
+
+    def _listen(self, host: Host, triggers: Mapping[Key, Trigger]) -> None:
+        """Let functions hear their services, and clients of the embedded one be heard."""
+        context, service = host.context, self.service
+        keys = {
+            trigger.setting: list(service.keys)
+            if self._is_embedded(self._services[trigger.setting])
+            else [self._services[trigger.setting].access_key]
+            for trigger in triggers.values()
+        }
+        self._webhook = Webhook(host, triggers, keys)
+        url = context.settings.get(UPSTREAM_SETTING, "").strip()
+        if not url and any(self._is_embedded(self._services[trigger.setting]) for trigger in triggers.values()):
+            url = f"{context.local_url or context.base_url}{WEBHOOK}"
+        if url:
+            if not url.startswith(("http://", "https://")):
+                raise HostError(f"app setting {UPSTREAM_SETTING} must be an http or https address, not {url!r}")
+            service.upstream = Upstream(url, service.keys)
 
     def _open_service(self, context: HostContext) -> None:
         folder = context.data_dir / "signalr"

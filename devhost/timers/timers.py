@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from devhost.app.describe import RetryPolicy
 from devhost.app.dispatch import Dispatcher
 from devhost.clock import Clock
-from devhost.correlation import new_id
+from devhost.correlation import new_correlation_id
 from devhost.extensions.contract import TIMER_TRIGGER, Function, FunctionFailed, HostError
 from devhost.settings.datadir import read_json, write_json
 from devhost.timers.ncrontab import IntervalSchedule, Schedule, parse_schedule
@@ -142,7 +142,7 @@ class TimerService:
                 "IsPastDue": is_past_due,
             }
         )
-        correlation = new_id()
+        correlation = new_correlation_id()
         most = timer.retry.max_retries if timer.retry else 0
         attempt = 0
         while True:

@@ -14,13 +14,15 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC
+from email.utils import format_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from azure_functions_runtime import handle_event
 from azure_functions_runtime.bindings.context import get_context
-from azure_functions_runtime.bindings.datumdef import Datum
+from azure_functions_runtime.bindings.datumdef import Datum, parse_cookie_attr_expires
 from azure_functions_runtime.bindings.meta import get_binding, get_datum
 from azure_functions_runtime.bindings.out import Out
 from azure_functions_runtime.utils import threadpool
@@ -186,12 +188,19 @@ def _sent(datum: Datum | None) -> tuple[str | None, Any]:
         "status": plain(response["status_code"].value),
         "headers": [(plain(name), plain(header.value)) for name, header in response["headers"].items()],
         "cookies": [
-            {"name": plain(name), "value": plain(morsel.value)} | {key: plain(morsel[key]) for key in morsel}
+            {key: plain(morsel[key]) for key in morsel}
+            | {"name": plain(name), "value": plain(morsel.value), "expires": _expires(morsel)}
             for cookie in response.get("cookies") or ()
             for name, morsel in cookie.items()
         ],
         "body": body.encode() if isinstance(body, str) else plain(body),
     }
+
+
+def _expires(morsel: Any) -> str:
+    """When a cookie ends, as ASP.NET writes it. What the worker cannot read fails the invocation, as in Azure."""
+    at = parse_cookie_attr_expires(morsel)
+    return "" if at is None else format_datetime(at.replace(tzinfo=UTC), usegmt=True)
 
 
 DEFAULT_THREADS = 1000

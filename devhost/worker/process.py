@@ -38,8 +38,9 @@ def main() -> None:
     """Run until the host says stop. Ends the process."""
     options = json.loads(sys.argv[1])
     threading.Thread(target=_end_with_the_host, name="host watch", daemon=True).start()
-    # Ctrl-C reaches every process of a terminal; only the host decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A signal may be sent to the host's whole group, as Ctrl-C is; only the host decides what it means.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     app_dir = Path(options["app_dir"])
     sys.argv = [str(app_dir)]
     sys.path[0] = str(app_dir)
@@ -68,7 +69,6 @@ def _loop_factory() -> Any:
 async def _serve(app_dir: Path, channel_fd: int, *, has_own_packages: bool) -> None:
     worker = _Worker()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, worker.stopping.set)
     pair = socket.socket(fileno=channel_fd)
     pair.setblocking(False)
     _, channel = await loop.create_unix_connection(lambda: Channel(worker.on_frame, worker.on_lost), sock=pair)
@@ -108,7 +108,7 @@ class _Worker:
         await self.stopping.wait()
         await self._cancel_all()
         if server is not None and serving is not None:
-            server.should_exit = True
+            server.stop()
             await serving
         calls.stop_threads()
         channel.close()

@@ -44,6 +44,13 @@ class Heard:
     events: dict[int, dict[str, Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     gaps: int = 0
+    passed: int = 0
+    """The newest number that a reader was told is missing."""
+
+    @property
+    def newest(self) -> int:
+        """The newest number that anybody heard, or was told to be missing."""
+        return max(self.passed, max(self.events, default=0))
 
     def take(self, envelope: dict[str, Any], who: str) -> None:
         number = int(envelope["seq"])
@@ -67,6 +74,7 @@ class Position:
         if sent.event == "gap":
             self.heard.gaps += 1
             self.last = int(sent.data["next"]) - 1
+            self.heard.passed = max(self.heard.passed, self.last)
             return
         if sent.number is None:
             return
@@ -86,6 +94,10 @@ class Frames:
         self.has_holes: set[str] = set()
         self._attempts: dict[str, int] = {}
         self._deltas: dict[str, int] = {}
+
+    def skip(self) -> None:
+        """Events are missing here, as a reader is told by a `gap`: of what is not whole a part may be missing."""
+        self.has_holes |= {message_id for message_id, is_whole in self.is_whole.items() if not is_whole}
 
     def take(self, frame: dict[str, Any], message_id: str) -> None:
         """frame: with its type."""
@@ -130,6 +142,8 @@ async def follow_turn(client: Client, session_id: str, turn_id: str, frames: Fra
                 last = sent.number if sent.number is not None else last
                 if sent.event == "end":
                     return True
+                if "." in sent.event:
+                    continue  # what becomes of a call, or of the turn
                 current = sent.data.get("message_id", current)
                 frame = sent.data["data"]["frame"] if "data" in sent.data else {"type": sent.event, **sent.data}
                 frames.take(frame, current)

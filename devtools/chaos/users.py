@@ -142,12 +142,13 @@ class User:
     async def _until_caught_up(self, heard: Heard) -> None:
         newest = 0
         while not self._world.gives_up.is_set():
-            page = await self._owner.read(f"/sessions/{heard.session_id}/events?after=9007199254740991")
+            # From the beginning: a log that has forgotten all repeats the number that it was asked for.
+            page = await self._owner.read(f"/sessions/{heard.session_id}/events?after=0&limit=1")
             newest = int(page.body.get("last_seq", 0))
-            if page.status in {404, 410} or (page.status == 200 and max(heard.events, default=0) >= newest):
+            if page.status in {404, 410} or (page.status == 200 and heard.newest >= newest):
                 return
             await asyncio.sleep(_POLL_S)
-        self._seen.deaf.append(f"{heard.session_id}: heard up to {max(heard.events, default=0)} of {newest}")
+        self._seen.deaf.append(f"{heard.session_id}: heard up to {heard.newest} of {newest}")
 
     # Stories. ----------------------------------------------------------------------------------
 

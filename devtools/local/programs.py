@@ -6,6 +6,7 @@ Invariant: a program is ready only when our own process says so, never because s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -160,6 +161,32 @@ class AppHost(Server):
         self._tell_of_model()
         self.has_been_ready = self.has_been_ready or self.health.is_ready
         return self.health.is_ready
+
+    async def load_anew(self) -> str | None:
+        """Have the host load the app's code anew while it serves. Returns why not, or None."""
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.ready_timeout_s)) as session,
+                session.post(
+                    f"http://{LOOPBACK}:{self.port}/admin/host/restart",
+                    headers={"x-functions-key": master_key(self._data)},
+                ) as response,
+            ):
+                if response.status != 202:
+                    return str((await response.json())["error"]).splitlines()[0]
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"the host did not load the app anew ({type(error).__name__})"
+        await self.load_agents()
+        return None
+
+    async def load_agents(self) -> None:
+        """Ask for the agents, so that changed files become versions now and not with somebody's first request."""
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.ready_timeout_s)) as session,
+                session.get(f"http://{LOOPBACK}:{self.port}/api/v1/agents?limit=1"),
+            ):
+                pass
 
     def _tell_of_model(self) -> None:
         """Report a model that does not answer, once. Raises ServerError when waiting would not help."""

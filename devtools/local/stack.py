@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from devhost.asgi.cors import CORS_LOCAL_SETTING
 from devhost.asgi.hosts import HOSTS_SETTING, is_loopback_name, name_of
 from devhost.servers import Azurite, Postgres, Report, Server, ServerError, Valkey
 from devhost.servers.folder import write_private
@@ -80,12 +81,15 @@ class Stack:
         """The app's environment. Call it when the servers run."""
         defaults = {
             "AUTH_MODE": "dev",
+            # The page of a front end's own development server calls this host from another origin.
+            CORS_LOCAL_SETTING: "true",
             "PUBLIC_BASE_URL": f"http://localhost:{port}",
             **_secrets(self._data),
             **{setting: server.url for setting, server in self._provided.items()},
         }
         if self.notes is not None:
             defaults["TOOLS_HTTP_ALLOW"] = f"localhost:{self.notes.port}"
+            defaults["WEBHOOK_HOSTS"] = f"public,localhost:{self.notes.port}"
         if self.uses_offline_model:
             defaults |= {"OPENAI_API_KEY": "offline", "OPENAI_MODEL": "offline-demo"}
         own = {name: value for name, value in defaults.items() if name not in self._settings}

@@ -16,7 +16,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from devhost.servers import AzuriteMissing, Server, ServerError, enter_all, owne
 from devhost.servers.folder import is_free
 from devhost.servers.process import run_to_end
 from devtools import console
+from devtools.local.agents import AgentsFolder, folder_of
 from devtools.local.programs import AppHost
 from devtools.local.stack import ROOT, Stack, user_settings
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev up", description="Start everything on this machine.")
     parser.add_argument("--port", type=_port, default=7071, help="port of the app (7071)")
     parser.add_argument("--data", type=Path, default=ROOT / ".data", help="folder for all state (.data)")
+    parser.add_argument("--agents", type=Path, metavar="DIR", help="your agents and tools (agents)")
     parser.add_argument("--verbose", action="store_true", help="log what the host does in detail")
     parser.add_argument(
         "--engine",
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 async def _main(options: argparse.Namespace) -> int:
     """Run `_up` until it ends or a signal arrives, then wait until everything is stopped; ignores further signals."""
     engine = _engine(options.engine, options.seed)
-    running = asyncio.create_task(_up(options.port, options.data, engine, verbose=options.verbose))
+    running = asyncio.create_task(_up(options.port, options.data, options.agents, engine, verbose=options.verbose))
     stopped_by: list[int] = []
 
     def stop(number: int) -> None:
@@ -97,10 +99,13 @@ def _engine(name: str, seed: int | None) -> dict[str, str]:
     return {ENGINE_SETTING: name, SEED_SETTING: str(secrets.randbelow(1_000_000) if seed is None else seed)}
 
 
-async def _up(port: int, data: Path, engine: dict[str, str], *, verbose: bool) -> None:
+async def _up(port: int, data: Path, agents: Path | None, engine: dict[str, str], *, verbose: bool) -> None:
     """Never returns; raises ServerError when something cannot start or was given up."""
     began = time.monotonic()
     settings = user_settings()
+    folder_of_agents = folder_of(agents, settings, report=_report)
+    if agents is not None and not folder_of_agents.exists:
+        raise ServerError(f"{agents} is no folder: name one with agents and tools")
     if not is_free(port):
         free = next((other for other in range(port + 1, 65536) if is_free(other)), 0)
         raise ServerError(f"port {port} is taken: stop what listens there, or ./dev up --port {free}")
@@ -111,23 +116,53 @@ async def _up(port: int, data: Path, engine: dict[str, str], *, verbose: bool) -
             building = await running.enter_async_context(_beside(_build_console()))
             await _start_servers(running, stack, settings)
             has_console = await building
+            environment = _environment(stack, folder_of_agents, settings, port=port) | engine
+            # Only into a database of our own; a user's is the user's.
+            database = None if stack.postgres is None else stack.postgres.url
+            looking = await running.enter_async_context(_beside(_begin(folder_of_agents, environment, database)))
             host = AppHost(
                 folder / "host",
                 port=port,
-                env=stack.app_environment(port=port)
-                | {SERVERS_SETTING: json.dumps([(server.name, _address(server)) for server in stack.servers])}
-                | engine,
+                env=environment,
                 verbose=verbose,
                 report=_report,
                 health_path=_HEALTH_PATH,
             )
             await running.enter_async_context(host)
-            _say(_welcome(host, stack, data=folder, has_console=has_console))
+            await looking
+            await host.load_agents()
+            _say(_welcome(host, stack, folder_of_agents, data=folder, has_console=has_console))
             if engine:
                 seed = engine[SEED_SETTING]
                 _say(f"  engine  harsh: work is late, repeated or lost; repeat it with --engine harsh --seed {seed}")
             _say(f"ready ({time.monotonic() - began:.1f} s)")
+            if folder_of_agents.exists:
+                await running.enter_async_context(_beside(_follow(folder_of_agents, host, environment, database)))
             await _until_one_fails([*stack.servers, host])
+
+
+def _environment(stack: Stack, agents: AgentsFolder, settings: dict[str, str], *, port: int) -> dict[str, str]:
+    """The app's, with what the folder of agents sets and the user does not."""
+    environment = stack.app_environment(port=port)
+    more = {name: value for name, value in agents.settings(environment).items() if name not in settings}
+    beside = {SERVERS_SETTING: json.dumps([(server.name, _address(server)) for server in stack.servers])}
+    return environment | more | beside | {"AGENTS_FOLDER": str(agents.path)}
+
+
+async def _begin(agents: AgentsFolder, environment: Mapping[str, str], database: str | None) -> None:
+    if not agents.exists:
+        return
+    if database is not None:
+        await agents.run_statements(database)
+    await agents.begin(environment)
+
+
+async def _follow(agents: AgentsFolder, host: AppHost, environment: Mapping[str, str], database: str | None) -> None:
+    """Changes that cannot be followed stop nothing."""
+    try:
+        await agents.follow(host, environment, database)
+    except Exception as error:
+        _report("agents", f"changes are not taken any more ({type(error).__name__}: {error}): start ./dev up again")
 
 
 async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, settings: dict[str, str]) -> None:
@@ -204,7 +239,7 @@ async def _until_one_fails(servers: Sequence[Server]) -> None:
     raise next(server.error for server in servers if server.error is not None)
 
 
-def _welcome(host: AppHost, stack: Stack, *, data: Path, has_console: bool) -> str:
+def _welcome(host: AppHost, stack: Stack, agents: AgentsFolder, *, data: Path, has_console: bool) -> str:
     url = host.url
     model = host.health.model or "as set"
     if stack.uses_offline_model:
@@ -219,6 +254,7 @@ def _welcome(host: AppHost, stack: Stack, *, data: Path, has_console: bool) -> s
         f"  host    {host.pages_url} (functions, orchestrations, clients, servers, approve links)",
         f"  model   {model}",
         *notes,
+        *([] if agents.is_empty else [f"  agents  {agents.summary}; changes are taken at once"]),
         f"  state   {data}",
         "  tour    README.md, five minutes",
     ]

@@ -14,12 +14,15 @@ import hashlib
 import os
 import sys
 
-from devtools.setup.places import LOCK, PYTHON, ROOT, STAMP
+from devtools.setup.places import AGENTS_LOCK, AGENTS_REQUIREMENTS, LOCK, PYTHON, ROOT, STAMP
 
 HELP = """usage: ./dev COMMAND [arguments]
 
-  up [--port 7071] [--data DIR] [--verbose]   start everything, print the URLs and `ready`; Ctrl-C stops all
-  test [pytest arguments]                     run the test suite
+  up [--port N] [--data DIR] [--agents DIR]   start everything, print the URLs and `ready`; Ctrl-C stops all
+  new tool|agent NAME                         write one into agents/, with a test
+  record SESSION [--to FOLDER]                write a session of the running host as a case
+  replay [CASES] [--junit FILE]               play cases against today's agents, without a model; what changed?
+  test [pytest arguments]                     run the test suite; `test agents`: your own tests
   bench [arguments]                           run the benchmark
   chaos [--minutes N] [--seed S]              random faults of everything under real turns; did the promises hold?
   host DIR [--port N] [--data DIR]            run any other Functions app, with its own packages, without the servers
@@ -29,10 +32,29 @@ HELP = """usage: ./dev COMMAND [arguments]
   lock                                        resolve the requirements anew and write the lock files
   infra [--update]                            compile, lint, evaluate (Bicep) and scan (checkov) the deployment
   package [DIR]                               build the folder that is deployed
+  upgrade-check PACKAGE                       would all that waits go on with that package?
+  publish python|javascript [--dry-run]       build and publish a client package
 
 The first run makes .venv (needs Python 3.13 or newer and the package registry)."""
 
-COMMANDS = ("up", "test", "bench", "chaos", "host", "check", "migrate", "hubs", "lock", "infra", "package")
+COMMANDS = (
+    "up",
+    "new",
+    "record",
+    "replay",
+    "test",
+    "bench",
+    "chaos",
+    "host",
+    "check",
+    "migrate",
+    "hubs",
+    "lock",
+    "infra",
+    "package",
+    "upgrade-check",
+    "publish",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -55,7 +77,14 @@ def main(arguments: list[str]) -> int:
 
 def _stamp_wanted() -> str:
     with open(LOCK, "rb") as lock:
-        return hashlib.sha256(lock.read() + b"\0" + ROOT.encode()).hexdigest()
+        wanted = hashlib.sha256(lock.read() + b"\0" + ROOT.encode())
+    for path in (AGENTS_REQUIREMENTS, AGENTS_LOCK):
+        try:
+            with open(path, "rb") as file:
+                wanted.update(b"\0" + file.read())
+        except OSError:
+            wanted.update(b"\0")
+    return wanted.hexdigest()
 
 
 def _stamp_found() -> str:

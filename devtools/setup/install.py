@@ -46,7 +46,7 @@ def run(stamp_found: Callable[[], str], stamp_wanted: Callable[[], str]) -> int:
         try:
             lock(folder, fcntl.LOCK_EX, "another ./dev is setting up this checkout; waiting for it")
             if stamp_found() != stamp_wanted():  # otherwise another ./dev has just finished it
-                _set_up(stamp_wanted())
+                _set_up(stamp_wanted)
         finally:
             os.close(folder)
 
@@ -89,7 +89,7 @@ def lock(descriptor: int, kind: int, told: str) -> None:
         fcntl.flock(descriptor, kind)
 
 
-def _set_up(stamp: str) -> None:
+def _set_up(stamp_wanted: Callable[[], str]) -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dev-setup-") as folder:
         scratch = Path(folder)
@@ -100,19 +100,46 @@ def _set_up(stamp: str) -> None:
         if STAMP.exists():
             STAMP.unlink()
         packages = len(re.findall(r"(?m)^[A-Za-z0-9]", LOCK.read_text(encoding="utf-8")))
-        run_step(
-            f"installing {packages} packages",
-            [
-                *(str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON)),
-                # If Python cannot write bytecode later, every start would compile all packages again.
-                *(["--compile-bytecode"] if sys.dont_write_bytecode else []),
-                str(LOCK),
-            ],
-            env=uv_environment(),
-        )
-    _lead_to_project()
-    STAMP.write_text(stamp + "\n", encoding="ascii")
+        _sync(f"installing {packages} packages", uv, LOCK)
+        _lead_to_project()
+        is_whole = _add_packages_of_agents(uv, scratch)
+    if is_whole:
+        STAMP.write_text(stamp_wanted() + "\n", encoding="ascii")
     say(f"set-up done in {time.monotonic() - began:.1f} s")
+
+
+def _sync(what: str, uv: Path, lock: Path) -> None:
+    """Have exactly the packages of a lock in .venv."""
+    run_step(
+        what,
+        [
+            *(str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON)),
+            # If Python cannot write bytecode later, every start would compile all packages again.
+            *(["--compile-bytecode"] if sys.dont_write_bytecode else []),
+            str(lock),
+        ],
+        env=uv_environment(),
+    )
+
+
+def _add_packages_of_agents(uv: Path, scratch: Path) -> bool:
+    """Install what agents/requirements.txt names. False: it cannot be, which was told; all else works, and the next
+    run tries again."""
+    try:
+        # Writes the lock anew when it does not belong to the requirements, and both locks as one.
+        both = scratch / "both.lock"
+        run_step(
+            "taking agents/requirements.txt",
+            [str(PYTHON), "-P", "-m", "devtools.setup.agents_lock", str(both)],
+            env=uv_environment(),
+            is_quiet=True,
+        )
+        if both.exists():
+            _sync("installing the packages of agents/requirements.txt", uv, both)
+    except Failure as failure:
+        say(f"tools lack their packages, all else works: {failure}")
+        return False
+    return True
 
 
 def _make_venv(python: Path, scratch: Path) -> None:
@@ -164,9 +191,14 @@ def run_step(
     *,
     cwd: Path | None = None,
     pass_fds: tuple[int, ...] = (),
+    is_quiet: bool = False,
 ) -> None:
-    """Run one step and report now and then that it still runs. Raises Failure with the step's own reason."""
-    say(what)
+    """Run one step and report now and then that it still runs. Raises Failure with the step's own reason.
+
+    is_quiet: it is told only when it takes long.
+    """
+    if not is_quiet:
+        say(what)
     began = last = time.monotonic()
     process: subprocess.Popen[bytes] | None = None
     with tempfile.TemporaryFile() as output:

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from devtools.setup import agents_lock
 from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
@@ -40,6 +41,12 @@ def main(arguments: Sequence[str]) -> int:
         print(f"dev: {error}", file=sys.stderr)
         return 1
     print(f"wrote {CONSTRAINTS} and {DEV_LOCK}")
+    try:
+        if agents_lock.write(upgrade=options.upgrade):
+            print("wrote agents/requirements.lock")
+    except LockError as error:
+        print(f"dev: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -47,12 +54,12 @@ def _lock(*, upgrade: bool) -> None:
     app = _requirements("requirements.txt")
     dev = _requirements("requirements-dev.txt")
     with tempfile.TemporaryDirectory() as scratch:
-        constraints = _resolve(
+        constraints = resolve(
             Path(scratch), app, previous=None if upgrade else ROOT / CONSTRAINTS, header="requirements.txt"
         )
         pins = Path(scratch) / "pins.txt"
         pins.write_text(constraints)
-        lock = _resolve(
+        lock = resolve(
             Path(scratch),
             app + dev,
             previous=None if upgrade else ROOT / DEV_LOCK,
@@ -69,9 +76,10 @@ def _requirements(name: str) -> str:
     return "\n".join(line for line in lines if not line.startswith("-")) + "\n"
 
 
-def _resolve(
+def resolve(
     scratch: Path, requirements: str, *, previous: Path | None, header: str, options: Sequence[str] = ()
 ) -> str:
+    """The lock of some requirements. previous: a lock whose versions are kept where they may. Raises LockError."""
     source, output = scratch / "in.txt", scratch / "out.txt"
     source.write_text(requirements)
     if previous is not None and previous.exists():

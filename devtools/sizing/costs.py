@@ -28,7 +28,7 @@ FREE_GB_SECONDS, FREE_MILLION_EXECUTIONS = 100_000, 0.25
 
 def costs_table() -> str:
     """The monthly cost of each size without load, and the added cost of COUNTED_TURNS turns."""
-    turn, price = mean(measured()), _prices()
+    turn, price = mean(measured()), prices()
     turns = COUNTED_TURNS
     flex = _flex(TIMER_RUNS, TIMER_RUNS)
     used_flex = _flex(TIMER_RUNS + turns * turn["functions"], TIMER_RUNS + turns * turn["work_seconds"]) - flex
@@ -132,7 +132,7 @@ def costs_table() -> str:
 
 
 def _flex(executions: float, seconds: float) -> float:
-    price = _prices()
+    price = prices()
     return (
         max(0.0, seconds * INSTANCE_GB - FREE_GB_SECONDS) * price["flex_gb_second"]
         + max(0.0, executions / 1e6 - FREE_MILLION_EXECUTIONS) * price["flex_million_executions"]
@@ -141,7 +141,7 @@ def _flex(executions: float, seconds: float) -> float:
 
 def polling_table() -> str:
     """What polling the queues of a hub in Azure Storage costs a month, while instances run and nothing happens."""
-    price = _prices()["queue_10k"]
+    price = prices()["queue_10k"]
 
     def cost(seconds: int, instances: int) -> str:
         reads = (HUB_PARTITIONS + instances) * DAYS * 86_400 / seconds
@@ -167,7 +167,8 @@ def _price(usd: float) -> str:
     return f"{usd:.6f}".rstrip("0").rstrip(".")
 
 
-def _prices() -> dict[str, float]:
+def prices() -> dict[str, float]:
+    """Azure's unit prices in US dollars, by name."""
     found = json.loads((ROOT / "infra" / "prices.json").read_text("utf-8"))["prices"]
     return {name: float(entry["usd"]) for name, entry in found.items()}
 

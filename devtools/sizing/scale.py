@@ -41,10 +41,17 @@ SIGNALR_PROD_UNITS, POSTGRES_PROD_GB = 2, 256
 type Turn = dict[str, float]
 
 
+_BY_LISTENER = ("functions", "functions_relay", "redis_commands", "redis_bytes_of_keys", "events", "work_seconds")
+"""What a SignalR listener makes more of."""
+
+
 def measured() -> dict[str, Turn]:
-    """The counts per kind of turn, with values derived from them."""
-    kinds: dict[str, Turn] = json.loads((ROOT / "docs" / "measured-turn.json").read_text("utf-8"))["per_turn"]
-    for turn in kinds.values():
+    """The counts per kind of turn that somebody hears through SignalR, with values derived from them."""
+    found = json.loads((ROOT / "docs" / "measured-turn.json").read_text("utf-8"))
+    kinds: dict[str, Turn] = found["per_turn"]
+    for kind, turn in kinds.items():
+        turn |= {f"unheard_{name}": turn[name] for name in _BY_LISTENER}
+        turn |= {name: found["per_turn_heard"][kind][name] for name in _BY_LISTENER}
         turn["hub_queue"] = HUB_QUEUE_REQUESTS * turn["queue_messages"]
         turn["hub_table"] = HUB_EPISODE_REQUESTS * turn["orchestrator_episodes"] + HUB_START_REQUESTS
         turn["storage"] = turn["hub_queue"] + turn["hub_table"] + turn["storage_requests_of_app"]
@@ -66,6 +73,7 @@ def measured_table() -> str:
             "function executions (of them relay calls)",
             lambda turn: f"{turn['functions']:.1f} ({turn['functions_relay']:.1f})",
         ),
+        ("the same where nobody listens through SignalR", lambda turn: f"{turn['unheard_functions']:.1f}"),
         ("seconds of work in them, together", lambda turn: f"{turn['work_seconds']:.1f}"),
         ("durable actions: messages to orchestrations and activities", lambda turn: f"{turn['queue_messages']:.1f}"),
         (
@@ -76,6 +84,7 @@ def measured_table() -> str:
         ("*derived:* storage transactions of a hub in Storage", _hub),
         ("SignalR messages to each listener", lambda turn: f"{turn['events']:.1f}"),
         ("Redis commands, those inside scripts too", lambda turn: f"{turn['redis_commands']:.1f}"),
+        ("the same where nobody listens", lambda turn: f"{turn['unheard_redis_commands']:.1f}"),
         ("PostgreSQL transactions", lambda turn: f"{turn['postgres_transactions']:.1f}"),
         ("PostgreSQL KB", lambda turn: f"{turn['postgres_bytes'] / 1e3:.1f}"),
         ("Redis KB, kept a day", lambda turn: f"{turn['redis_bytes_of_keys'] / 1e3:.1f}"),

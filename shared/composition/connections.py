@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 # slowly than the rest of the app, and indexing (which a cold start waits for) needs none of them.
 
 _REDIS_TIMEOUT_S = 2.0
-"""A slower Redis is treated as down: the turn goes on without it."""
+"""A connection that gives no answer for so long is closed, unless Redis may be silent for longer
+(REDIS_PATIENCE_SECONDS)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class Connections:
 
     @cached_property
     def redis(self) -> Redis:
-        return self._redis(socket_timeout=_REDIS_TIMEOUT_S)
+        return self._redis(socket_timeout=self._redis_timeout_s)
+
+    @property
+    def _redis_timeout_s(self) -> float:
+        return max(_REDIS_TIMEOUT_S, self.settings.redis_patience_seconds)
 
     @cached_property
     def listening_redis(self) -> Redis:
@@ -75,7 +80,7 @@ class Connections:
             url if credentials is None else without_user(url),
             credential_provider=credentials,
             protocol=2,
-            socket_connect_timeout=_REDIS_TIMEOUT_S,
+            socket_connect_timeout=self._redis_timeout_s,
             socket_timeout=socket_timeout,
             max_connections=max_connections,
             retry=Retry(NoBackoff(), 1),
@@ -88,7 +93,7 @@ class Connections:
 
         return RedisGuard(
             self.redis,
-            self._redis(socket_timeout=_REDIS_TIMEOUT_S, max_connections=1),
+            self._redis(socket_timeout=self._redis_timeout_s, max_connections=1),
             patience_s=self.settings.redis_patience_seconds,
         )
 

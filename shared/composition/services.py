@@ -8,20 +8,34 @@ from __future__ import annotations
 from functools import cache, cached_property
 
 from shared import tracing
+from shared.adapters.http.posting import GuardedWebhooks
 from shared.adapters.http.webhook import ApprovalNotifier
+from shared.adapters.mcp.allowed import AllowedServers
+from shared.composition.package import APP, packaged_at
 from shared.composition.stores import Stores
 from shared.health import Check, HealthChecks
 from shared.lanes import Lane, LaneLimits
 from shared.principal import AuthMode
 from shared.sessions.agents.agent import KnownModels
+from shared.sessions.agents.below import AgentPins
 from shared.sessions.agents.catalog import AgentCatalog
+from shared.sessions.agents.file_versions import AgentFolder, FileAgents
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.approvals.retelling import Retelling
 from shared.sessions.audit.trail import ChainedAudit
 from shared.sessions.audit.verification import AuditVerification
 from shared.sessions.bridge import SessionAgentBridge
 from shared.sessions.cache import SessionCache
+from shared.sessions.channels.carding import CardDeliverer
+from shared.sessions.channels.cards import CardChannels
+from shared.sessions.channels.delivering import WebhookDeliverer
+from shared.sessions.channels.mail_server import MailServer
+from shared.sessions.channels.secrets import WebhookSecrets
+from shared.sessions.channels.webhooks import WebhookService
 from shared.sessions.context.compaction import Compactor
+from shared.sessions.doors.reader import DoorReader
+from shared.sessions.doors.snapshot import TurnSnapshots
+from shared.sessions.doors.threads import SessionThreads
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.features.statistics import StatisticsService
@@ -45,25 +59,41 @@ from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.life.retention import RetentionPolicy, SessionRetention
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
+from shared.sessions.live.audience import Audience
 from shared.sessions.live.open_streams import OpenStreams
+from shared.sessions.live.presence import Presence
 from shared.sessions.live.reading import ReaderMemory
 from shared.sessions.live.subscriptions import SubscriptionService
 from shared.sessions.llm.probe import ModelProbe
 from shared.sessions.llm.windows import Windows
+from shared.sessions.mcp.pinning import Pinning
+from shared.sessions.mcp.reading import McpServers
 from shared.sessions.measuring.sharing import SharedMetrics
 from shared.sessions.metrics import metrics
 from shared.sessions.posting.planner import TurnPlanner
+from shared.sessions.records.approval_policy import Channel
 from shared.sessions.recovery import SessionRecoveryManager
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import LONGEST_S, StreamingHandler
+from shared.sessions.subagents.service import Subagents
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.files import ToolFiles
+from shared.sessions.tools.masking import Mask, mask_log
 from shared.sessions.tools.registry import ToolServices
+from shared.sessions.tools.registry import take_from as take_tools_from
+from shared.sessions.tools.running import ToolRunner, run_tool
+from shared.sessions.tools.secrets import SettingSecrets
+from shared.sessions.tools.threads import ToolThreads
 from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.turns.patience import Patience
 from shared.sessions.turns.waiting import TurnWaiter
-from shared.settings import RateLimitFail, Settings, load_settings
-from shared.signing import ApprovalLinks
+from shared.sessions.unattended.running import ScheduleRunner
+from shared.sessions.unattended.schedules import ScheduleService
+from shared.sessions.unattended.triggers import TriggerService
+from shared.sessions.unattended.webhooks import HookSecrets
+from shared.sessions.waits.service import ToolWaits
+from shared.settings import RateLimitFail, Settings, load_settings, load_tool_secrets
+from shared.signing import ApprovalLinks, CompletionTokens
 from shared.work_pool import WorkPool
 
 _MODEL_PROBE_SECONDS = 15.0
@@ -98,6 +128,7 @@ class Services(Stores):
                 Check("signalr", lambda: self.signalr.ping()),
                 Check("model_lane", lambda: self.model_lane.check()),
                 Check("tool_lane", lambda: self.tool_lane.check()),
+                Check("tool_threads", lambda: self.tool_threads.check()),
             ]
         )
 
@@ -134,7 +165,25 @@ class Services(Stores):
 
     @cached_property
     def publisher(self) -> SessionEventPublisher:
-        return SessionEventPublisher(self.event_log, self.session_rows)
+        from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
+
+        audience = Audience(
+            PostgresSubscriptions(self.pool).listeners, lambda group, user_id: self.signalr.is_member(group, user_id)
+        )
+        return SessionEventPublisher(
+            self.event_log, self.session_rows, self.presence, audience, callers=self.child_rows
+        )
+
+    @cached_property
+    def presence(self) -> Presence:
+        from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
+        from shared.adapters.redis.presence import RedisPresenceMarks
+
+        return Presence(
+            RedisPresenceMarks(self.redis, self.redis_guard),
+            lambda group: self.signalr.is_empty(group),
+            PostgresSubscriptions(self.pool).on_record,
+        )
 
     @cached_property
     def audit(self) -> ChainedAudit:
@@ -178,14 +227,44 @@ class Services(Stores):
             self.session_rows,
             default_model=self.settings.model_name,
             limits=self.limits,
-            known=KnownModels(
-                self.settings.registry, self.settings.model_context_tokens, self.settings.model_reasoning_effort
-            ),
+            known=self.known_models,
+            ready=self.agents.files.ready,
+            below=AgentPins(self.agents.newest),
         )
+
+    @cached_property
+    def known_models(self) -> KnownModels:
+        settings = self.settings
+        return KnownModels(settings.registry, settings.model_context_tokens, settings.model_reasoning_effort)
 
     @cached_property
     def limits(self) -> DailyLimits:
         return DailyLimits(self.settings.user_daily_tokens or None, self.settings.user_daily_cost_usd or None)
+
+    @cached_property
+    def schedules(self) -> ScheduleService:
+        from shared.adapters.postgres.unattended.schedules import PostgresSchedules
+
+        return ScheduleService(PostgresSchedules(self.pool), self.session_rows, self.agents)
+
+    @cached_property
+    def schedule_runner(self) -> ScheduleRunner:
+        from shared.adapters.postgres.unattended.schedules import PostgresSchedules
+
+        return ScheduleRunner(PostgresSchedules(self.pool), self.sessions)
+
+    @cached_property
+    def triggers(self) -> TriggerService:
+        from shared.adapters.postgres.unattended.triggers import PostgresTriggers
+
+        return TriggerService(
+            PostgresTriggers(self.pool),
+            self.session_rows,
+            self.agents,
+            self.sessions,
+            HookSecrets(self.settings.approval_link_secret),
+            public_base_url=self.settings.public_base_url,
+        )
 
     @cached_property
     def tags(self) -> TagService:
@@ -204,7 +283,15 @@ class Services(Stores):
     def agents(self) -> AgentCatalog:
         from shared.adapters.postgres.agents import PostgresAgents
 
-        return AgentCatalog(PostgresAgents(self.pool))
+        rows, pinning = PostgresAgents(self.pool), Pinning(self.mcp)
+        return AgentCatalog(rows, FileAgents(agent_folder(self.settings), rows, pinning), pinning)
+
+    @cached_property
+    def mcp(self) -> McpServers:
+        from shared.adapters.azure.entra import token_for
+        from shared.adapters.mcp.client import McpClient
+
+        return McpClient(AllowedServers(self.settings.mcp_allow), secret=self.tool_secrets.read, token=token_for)
 
     @cached_property
     def statistics(self) -> StatisticsService:
@@ -268,7 +355,7 @@ class Services(Stores):
     def subscriptions(self) -> SubscriptionService:
         from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
 
-        return SubscriptionService(PostgresSubscriptions(self.pool))
+        return SubscriptionService(PostgresSubscriptions(self.pool), self.presence)
 
     @cached_property
     def metrics(self) -> SharedMetrics:
@@ -380,8 +467,58 @@ class Services(Stores):
             http=fetcher,
             history=HistorySearch(self.search, PostgresLifecycle(self.pool).is_private),
             files=ToolFiles(self.attachment_rows, self.attachments, FileGenerator(), self.layouts),
+            secrets=self.tool_secrets,
+            threads=self.tool_threads,
+            mcp=self.mcp,
         )
-        return ToolCallHandler(self.tool_call_rows, self.publisher, tool_services, self.watch, lane=self.tool_lane)
+        return ToolCallHandler(
+            self.tool_call_rows,
+            self.publisher,
+            tool_services,
+            self.watch,
+            lane=self.tool_lane,
+            sender=self.sender,
+            mask=self.tool_mask,
+            waits=self.wait_rows,
+            completions=self.completions,
+            run=self.tool_runner,
+            agents=self.subagents,
+        )
+
+    @cached_property
+    def subagents(self) -> Subagents:
+        return Subagents(
+            self.child_rows,
+            self.agents,
+            self.publisher,
+            default_model=self.settings.model_name,
+            known=self.known_models,
+        )
+
+    @cached_property
+    def tool_runner(self) -> ToolRunner:
+        return run_tool
+
+    @cached_property
+    def completions(self) -> CompletionTokens:
+        return CompletionTokens(self.settings.approval_link_secret, self.settings.public_base_url)
+
+    @cached_property
+    def waits(self) -> ToolWaits:
+        return ToolWaits(self.wait_rows, self.publisher, self.completions)
+
+    @cached_property
+    def tool_secrets(self) -> SettingSecrets:
+        return SettingSecrets(load_tool_secrets())
+
+    @cached_property
+    def tool_mask(self) -> Mask:
+        return self.tool_secrets.mask()
+
+    @cached_property
+    def tool_threads(self) -> ToolThreads:
+        threads = self.settings.tool_threads
+        return ToolThreads(threads, per_user=-(-threads * 2 // 3))
 
     @cached_property
     def approvals(self) -> ToolApprovalManager:
@@ -406,8 +543,47 @@ class Services(Stores):
         )
 
     @cached_property
+    def webhook_secrets(self) -> WebhookSecrets:
+        return WebhookSecrets(self.derived_keys("parley/webhooks"))
+
+    @cached_property
+    def guarded_webhooks(self) -> GuardedWebhooks:
+        return GuardedWebhooks(self.settings.webhook_hosts)
+
+    @cached_property
+    def webhooks(self) -> WebhookService:
+        from shared.adapters.postgres.channels.webhooks import PostgresWebhooks
+
+        return WebhookService(PostgresWebhooks(self.pool), self.webhook_secrets, self.guarded_webhooks)
+
+    @cached_property
+    def webhook_deliverer(self) -> WebhookDeliverer:
+        from shared.adapters.postgres.channels.webhooks import PostgresDeliveries
+
+        return WebhookDeliverer(PostgresDeliveries(self.pool), self.webhook_secrets, self.guarded_webhooks)
+
+    @cached_property
+    def cards(self) -> CardDeliverer:
+        from shared.adapters.postgres.channels.cards import PostgresCards
+
+        rows = PostgresCards(self.pool, self.audit_trail)
+        return CardDeliverer(rows, self.approval_rows, self.links, card_channels(self.settings))
+
+    @cached_property
     def streaming(self) -> StreamingHandler:
         return StreamingHandler(self.event_log, self.turn_rows, self.streams)
+
+    @cached_property
+    def doors(self) -> DoorReader:
+        return DoorReader(self.streaming, self.approval_rows, self.turn_rows)
+
+    @cached_property
+    def snapshots(self) -> TurnSnapshots:
+        return TurnSnapshots(self.turn_rows, self.approval_rows)
+
+    @cached_property
+    def threads(self) -> SessionThreads:
+        return SessionThreads(self.session_rows, self.sessions)
 
     @cached_property
     def streams(self) -> OpenStreams:
@@ -423,6 +599,24 @@ class Services(Stores):
         return ReaderMemory()
 
 
+def card_channels(settings: Settings) -> CardChannels:
+    """The ways to people that this deployment has."""
+    from shared.adapters.channels.slack import SlackChannel
+    from shared.adapters.channels.teams import TeamsChannel
+
+    channels: CardChannels = {}
+    if settings.teams_webhook_url:
+        channels[Channel.TEAMS] = TeamsChannel(settings.teams_webhook_url)
+    if settings.slack_webhook_url:
+        channels[Channel.SLACK] = SlackChannel(settings.slack_webhook_url)
+    if settings.smtp_url and settings.mail_from:
+        from shared.adapters.channels.mail import MailChannel
+
+        server = MailServer.parse(settings.smtp_url)
+        channels[Channel.EMAIL] = MailChannel(server, sender=settings.mail_from, recipients=settings.mail_to)
+    return channels
+
+
 def tracer_of(settings: Settings) -> tracing.Tracer | None:
     """The configured tracer: an OTLP collector, else Application Insights, else None."""
     if settings.otel_exporter_otlp_endpoint:
@@ -436,11 +630,25 @@ def tracer_of(settings: Settings) -> tracing.Tracer | None:
     return None
 
 
+def agent_folder(settings: Settings) -> AgentFolder | None:
+    """The folder with what is not Parley's, if there is one."""
+    folder = APP / settings.agents_folder
+    return AgentFolder(folder, packaged_at(APP)) if folder.is_dir() else None
+
+
 @cache
 def services() -> Services:
     """This process's services. Raises ConfigError when the settings are invalid."""
     everything = Services(load_settings())
+    AllowedServers(everything.settings.mcp_allow)  # a wrong entry stops the start, here
+    GuardedWebhooks(everything.settings.webhook_hosts)  # and here
+    folder = agent_folder(everything.settings)
+    take_tools_from(
+        None if folder is None else folder.path,
+        then=lambda tools: everything.tool_secrets.tell_missing({tool.name: tool.secrets for tool in tools}),
+    )
     tracing.correlate_log()
+    mask_log(everything.tool_mask)
     tracing.trace_with(tracer_of(everything.settings))
     metrics.admit_models([everything.settings.model_name, *everything.settings.registry.names])
     metrics.on_change = lambda: everything.metrics.wake()

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from shared.adapters.postgres.metrics import PostgresGauges
     from shared.adapters.postgres.sessions.sessions import PostgresSessions
     from shared.adapters.postgres.turns.approvals import PostgresApprovals
+    from shared.adapters.postgres.turns.children import PostgresChildren
     from shared.adapters.postgres.turns.steps import PostgresSteps
     from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
     from shared.adapters.postgres.turns.turns import PostgresTurns
+    from shared.adapters.postgres.turns.waits import PostgresWaits
     from shared.adapters.redis.events import RedisEventLog
 
 
@@ -54,7 +56,7 @@ class Stores(Connections):
     def step_rows(self) -> PostgresSteps:
         from shared.adapters.postgres.turns.steps import PostgresSteps
 
-        return PostgresSteps(self.pool)
+        return PostgresSteps(self.pool, self.task_hub)
 
     @cached_property
     def tool_call_rows(self) -> PostgresToolCalls:
@@ -67,6 +69,18 @@ class Stores(Connections):
         from shared.adapters.postgres.turns.approvals import PostgresApprovals
 
         return PostgresApprovals(self.pool, self.audit_trail, self.task_hub)
+
+    @cached_property
+    def wait_rows(self) -> PostgresWaits:
+        from shared.adapters.postgres.turns.waits import PostgresWaits
+
+        return PostgresWaits(self.pool, self.audit_trail, self.task_hub)
+
+    @cached_property
+    def child_rows(self) -> PostgresChildren:
+        from shared.adapters.postgres.turns.children import PostgresChildren
+
+        return PostgresChildren(self.pool)
 
     @cached_property
     def attachment_rows(self) -> PostgresAttachments:
@@ -93,9 +107,13 @@ class Stores(Connections):
     @cached_property
     def audit_keys(self) -> tuple[bytes, ...]:
         """The first seals, all verify."""
+        return self.derived_keys("parley/audit")
+
+    def derived_keys(self, purpose: str) -> tuple[bytes, ...]:
+        """One of each secret, retired ones last."""
         signing = SigningKeys.parse(self.settings.approval_link_secret)
         secrets = (*signing.secrets.values(), *signing.retired.values())
-        return tuple(derive_key(secret, "parley/audit") for secret in secrets)
+        return tuple(derive_key(secret, purpose) for secret in secrets)
 
     @cached_property
     def audit_lines(self) -> TablesAuditLines:

@@ -63,6 +63,9 @@ class CallModelResult(DurableMessage):
     outcome: StepOutcome
     calls: tuple[tuple[str, bool], ...] = ()
     """(tool call id, needs approval)."""
+    closed: bool = False
+    """With FINAL: the turn ended with this step, and nothing is left to do. False from code of an older version, and
+    where the step was stored before: then `finish_turn` closes the turn, or finds it closed and says so again."""
     delay_s: float = 0.0
     held: bool = False
     """With RETRY: the session is suspended, the database away or the lane full, and this was no try. Code of an older
@@ -113,6 +116,9 @@ class NotifyApproversInput(DurableMessage):
 class ExecuteToolInput(ActivityInput):
     tool_call_id: str
     deadline_passed: bool = False
+    """Of its approval."""
+    late_wait: str | None = None
+    """Id of the wait whose deadline has passed."""
 
 
 class ExecuteToolResult(DurableMessage):
@@ -120,6 +126,10 @@ class ExecuteToolResult(DurableMessage):
     pending: bool = False
     held: bool = False
     """The session is suspended, the database away or the lane full. Nothing was done; ask again."""
+    wait_id: str | None = None
+    """The call waits for an answer until `wait_until`. `held` is then set, too: code of an older version asks again
+    until there is one."""
+    wait_until: datetime | None = None
 
 
 class FinishTurnInput(ActivityInput):
@@ -138,6 +148,12 @@ class KeeperInput(DurableMessage):
 
 class ApprovalInput(DurableMessage):
     """Input of the approval orchestration."""
+
+    tool_call_id: str
+
+
+class WaitInput(DurableMessage):
+    """Input of the orchestration of a tool call that waits without an approval."""
 
     tool_call_id: str
 

@@ -10,7 +10,8 @@ from typing import Final
 from shared.sessions.records.approval_policy import NoticeKind
 
 TURN: Final = "turn"  # orchestrators/turn.py; instance id = turn id
-APPROVAL: Final = "approval"  # orchestrators/approval.py; instance id = approval_instance(...)
+APPROVAL: Final = "approval"  # orchestrators/approval.py; instance id = call_instance(...)
+WAIT: Final = "wait"  # orchestrators/waiting.py; instance id = call_instance(...)
 KEEPER: Final = "keeper"  # orchestrators/keeper.py; its one instance is KEEPER_INSTANCE
 NOTIFICATION: Final = "notification"  # orchestrators/notification.py; instance id = notification_instance(...)
 
@@ -38,8 +39,13 @@ def approval_event(approval_id: str) -> str:
     return f"approval-{approval_id}"
 
 
-def approval_instance(turn_id: str, tool_call_id: str) -> str:
-    """The instance that waits for the approval of one tool call."""
+def answer_event(wait_id: str) -> str:
+    """The external event that one wait of a tool call is over. Each has its own event name, as approvals have."""
+    return f"answer-{wait_id}"
+
+
+def call_instance(turn_id: str, tool_call_id: str) -> str:
+    """The instance that brings one tool call to its end: its approval, or its wait for an answer."""
     return f"{turn_id}:{tool_call_id}"
 
 

@@ -16,32 +16,33 @@ import orjson
 from shared import tracing
 from shared.errors import ErrorCode, NotFound
 from shared.ids import new_id
-from shared.principal import Principal, Role
-from shared.sessions.approvals.containment import reason, supervised, why_contained
+from shared.principal import Principal
+from shared.sessions.approvals.call_context import ApprovalContext, context_of
+from shared.sessions.approvals.containment import why_contained
 from shared.sessions.approvals.deciders import (
     deciding_roles,
+    is_in_session,
     may_decide,
     may_see,
     refusal_to_approve,
 )
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.models import Approval, NewDecision
-from shared.sessions.approvals.needed import floor_reason
 from shared.sessions.approvals.notices import NoticeSchedule
+from shared.sessions.approvals.opening import opening
 from shared.sessions.approvals.timing import escalates_at, notice_schedule, timeout_seconds
 from shared.sessions.approvals.voting import checked_vote, public_approval, refuse_unless_same
 from shared.sessions.audit import notes
 from shared.sessions.audit.trail import AuditTrail
 from shared.sessions.cache import SessionReader
 from shared.sessions.events import Event, EventType, SessionEventPublisher
-from shared.sessions.live.groups import role_group
+from shared.sessions.live.groups import groups_of_roles
 from shared.sessions.models import ApprovalStatus
-from shared.sessions.records.approval_policy import Containment, NoticeKind
+from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect
 from shared.sessions.records.pages import ApprovalFilter, Page
-from shared.sessions.records.tool_calls import ToolExecution
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
-from shared.sessions.tools.registry import find_tool
+from shared.sessions.tools.registry import ready
 from shared.signing import ApprovalLinks
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class ApprovalView:
     approval: Approval
     may_decide: bool
     refusal: str | None
+    context: ApprovalContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +118,30 @@ class ToolApprovalManager:
 
     async def request(self, tool_call_id: str, *, instance_id: str) -> ApprovalRequest | None:
         """Open the approval of a tool call, once. None when its turn was cancelled before."""
+        await ready()
         call = await self._tool_calls.tool_execution(tool_call_id)
         tracing.join_turn(call.turn_id, call.session_id, call.plan)
-        policy = call.plan.policy_of(call.name)
-        is_contained = call.contained and call.plan.containment is not Containment.OFF
-        if is_contained:
-            policy = supervised(policy)
+        opened_with = opening(
+            call.name,
+            call.arguments,
+            call.plan,
+            contained=call.contained,
+            sources=call.sources,
+            choice_bits=call.choice_bits,
+        )
+        policy = opened_with.policy
         now = datetime.now(UTC)
         record, _ = await self._approvals.request(
             NewApproval(
                 new_id(),
                 tool_call_id,
-                digest=arguments_digest(call.name, call.arguments),
+                digest=arguments_digest(call.name, call.arguments, call.plan.definition_of(call.name)),
                 instance_id=instance_id,
                 policy=policy,
                 requested_at=now,
                 expires_at=now + timedelta(seconds=timeout_seconds(policy, call.plan)),
-                reason=_reason(call, is_contained=is_contained),
+                reason=opened_with.reason,
+                requirements=opened_with.requirements,
             ),
             lambda opened: [notes.requested(opened, why_contained(call))],
         )
@@ -159,7 +168,7 @@ class ToolApprovalManager:
         tracing.join_turn(record.turn_id, record.session_id, record)
         if record.status is not ApprovalStatus.PENDING or record.expires_at <= datetime.now(UTC):
             return None
-        role: Role | None = None
+        role: str | None = None
         messages: list[bytes] = []
         if kind is NoticeKind.ESCALATED and (at := escalates_at(record.policy, record.requested_at)) is not None:
             # A timer may be early, and who is told shall be allowed to decide.
@@ -180,14 +189,28 @@ class ToolApprovalManager:
         now = datetime.now(UTC)
         record = await self._visible(approval_id, principal, now)
         return ApprovalView(
-            public_approval(record), may_decide(record, principal, now), refusal_to_approve(record, principal.user_id)
+            public_approval(record),
+            may_decide(record, principal, now),
+            refusal_to_approve(record, principal.user_id),
+            await self._context(record, principal),
         )
+
+    async def context(self, approval_id: str, principal: Principal) -> ApprovalContext:
+        """What led to its call, as far as its policy shows it to the caller. Raises NotFound as `get`."""
+        return await self._context(await self._visible(approval_id, principal, datetime.now(UTC)), principal)
 
     async def inbox(
         self, principal: Principal, wanted: ApprovalFilter, page: Page
     ) -> tuple[list[Approval], str | None]:
         """What the caller may decide, newest first, with the next cursor."""
         return _cut(await self._approvals.list_for(wanted, page, principal, now=datetime.now(UTC)), page)
+
+    async def of_own_turns(
+        self, principal: Principal, wanted: ApprovalFilter, page: Page
+    ) -> tuple[list[Approval], str | None]:
+        """What the caller's own turns asked people for, whether or not the caller may decide; newest first, with the
+        next cursor."""
+        return _cut(await self._approvals.list_of_turns(principal.user_id, wanted, page), page)
 
     async def of_session(
         self, session_id: str, principal: Principal, wanted: ApprovalFilter, page: Page
@@ -204,12 +227,13 @@ class ToolApprovalManager:
         Raises NotFound (also for who may see it and not decide), Conflict (another decision stands; their own request),
         Gone(APPROVAL_TIMEOUT), InvalidInput (VALIDATION_ERROR, INVALID_TOOL_ARGS).
         """
+        await ready()
         now = datetime.now(UTC)
         record = await self._visible(approval_id, principal, now)
         if not may_decide(record, principal, now):
             roles = ", ".join(deciding_roles(record, now)) or "named people only"
             raise NotFound(ErrorCode.TOOL_NOT_FOUND, f"This is not yours to decide; it takes one of: {roles}.")
-        vote = checked_vote(record, body, principal.user_id)
+        vote = checked_vote(record, body, principal, now)
         cast = await self._approvals.vote(
             approval_id, vote, lambda effect, after: notes.voted(effect, after, vote), now=now
         )
@@ -234,7 +258,7 @@ class ToolApprovalManager:
             log.warning("approval needed: %s %s\n  %s", record.tool, orjson.dumps(record.arguments).decode(), link)
 
     async def _tell(
-        self, kind: EventType, record: ApprovalRecord, *, message_id: str | None = None, role: Role | None = None
+        self, kind: EventType, record: ApprovalRecord, *, message_id: str | None = None, role: str | None = None
     ) -> list[bytes]:
         """The event of an approval, for its session and for whoever may decide it.
 
@@ -243,23 +267,20 @@ class ToolApprovalManager:
         data = {"approval": public_approval(record).model_dump(mode="json"), "tool_call_id": record.tool_call_id}
         now = datetime.now(UTC)
         roles = [*deciding_roles(record, now), *([] if role is None else [role])]
-        groups = [role_group(told, now) for told in dict.fromkeys(roles)]
+        groups = groups_of_roles(roles, now)
         event = Event(kind, data, record.turn_id, message_id)
         return await self._publisher.publish(record.target, [event], also_to=groups, users=record.policy.users)
+
+    async def _context(self, record: ApprovalRecord, principal: Principal) -> ApprovalContext:
+        await ready()
+        found = await self._approvals.context(record.id)
+        return context_of(record.id, found, record.policy.context, in_session=is_in_session(record, principal))
 
     async def _visible(self, approval_id: str, principal: Principal, now: datetime) -> ApprovalRecord:
         record = await self._approvals.get(approval_id, principal.user_id)
         if record is None or not may_see(record, principal, now):
             raise NotFound(ErrorCode.TOOL_NOT_FOUND, _NO_APPROVAL)
         return record
-
-
-def _reason(call: ToolExecution, *, is_contained: bool) -> str | None:
-    """Why a call waits, where mode and policy do not say so."""
-    if is_contained:
-        return reason(call.sources, call.plan, is_choice=call.choice_bits > 0)
-    tool = find_tool(call.name)
-    return None if tool is None else floor_reason(tool, call.plan)
 
 
 def _cut(found: list[ApprovalRecord], page: Page) -> tuple[list[Approval], str | None]:

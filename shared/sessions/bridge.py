@@ -1,7 +1,8 @@
 """SessionAgentBridge: one model step of a turn, from the stored conversation to the stored answer.
 
-Invariant: a step is stored once, under (turn_id, step). A repeat of a stored step returns what is stored and calls no
-model. A repeat of a step that was not stored streams as a higher attempt, and only the newest attempt may store.
+Invariant: a step is stored once, under (turn_id, step), and a last answer with the end of its turn. A repeat of a
+stored step returns what is stored and calls no model. A repeat of a step that was not stored streams as a higher
+attempt, and only the newest attempt may store.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from shared.sessions.metrics import metrics
 from shared.sessions.models import FinishReason, JsonObject, MessageRole, MessageStatus, TurnError, Usage
 from shared.sessions.records.steps import (
     ProposedCall,
+    SavedStep,
     StepClosed,
     StepHeld,
     StepOutcome,
@@ -34,11 +36,13 @@ from shared.sessions.records.steps import (
     StoredCall,
     StoredStep,
 )
-from shared.sessions.records.turns import BrokenAnswer
+from shared.sessions.records.turns import BrokenAnswer, FinishedTurn
 from shared.sessions.repository import StepRepository
+from shared.sessions.tools.registry import ready as tools_ready
 from shared.sessions.turns.answer import Answer, end_of
 from shared.sessions.turns.asking import ModelAsker, attempt_started
 from shared.sessions.turns.cancellation import CancelWatch
+from shared.sessions.turns.ending import tell_end
 from shared.sessions.turns.keeping import Keeper
 from shared.sessions.turns.patience import FIRST_TRY, Patience, Spent
 from shared.sessions.turns.queueing import NOT_WAITED, StepQueue, Waited, Waits
@@ -72,6 +76,8 @@ class StepReport:
     """What all tries so far have cost, after one that failed."""
     code: ErrorCode | None = None
     detail: str = ""
+    finished: FinishedTurn | None = None
+    """With FINAL: the turn as this step closed it. None: it has still to be closed."""
 
 
 _HELD = StepReport(StepOutcome.RETRY, [], [], is_held=True, delay_s=held_delay_s(1))
@@ -109,6 +115,7 @@ class SessionAgentBridge:
         exception.
         """
         await self._keeper.wait(_kept(turn_id, step))
+        await tools_ready()
         place = await self._queue.enter(turn_id, step, waited)
         if isinstance(place, Waits):
             return _queued(place)
@@ -207,9 +214,12 @@ class SessionAgentBridge:
             kept=end.kept,
             output=answer.output,
         )
-        if not await self._save(start, result):
+        left_out = _left_out_question(start)
+        # A question that has to be put back is put back before the turn ends, since the next one reads it.
+        saved = await self._save(start, result, is_last=not calls and not left_out)
+        if not saved.is_stored:
             return await self._overtaken(writer)
-        if start.step == 1:
+        if left_out:
             await self._take_in_again(start, writer)
         writer.add(*(_called(start.turn_id, start.message_id, call) for call in calls))
         writer.add(
@@ -222,10 +232,13 @@ class SessionAgentBridge:
                 output=answer.output,
             )
         )
+        if saved.finished is not None:
+            writer.add(*tell_end(start.turn_id, saved.finished))
         return StepReport(
             StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL,
             [(call.id, call.needs_approval) for call in calls],
             await writer.finish(),
+            finished=saved.finished,
         )
 
     async def _failed(
@@ -261,7 +274,7 @@ class SessionAgentBridge:
             finish_reason=reason,
             reasoning=answer.reasoning,
         )
-        if not await self._save(start, result):
+        if not (await self._save(start, result)).is_stored:
             return await self._overtaken(writer)
         writer.add(*_ended(start.turn_id, start.message_id, status, reason, answer.usage))
         return StepReport(
@@ -274,23 +287,29 @@ class SessionAgentBridge:
 
     async def _take_in_again(self, start: StepStart, writer: StreamWriter) -> None:
         """Put a question back into the context: it was left out, was asked again, and now has an answer."""
-        question = next((message for message in start.context if message.role == "user"), None)
-        if question is None or question.left_out is None:
-            return
         message_id = await self._steps.take_in(start.turn_id)
         data = {"id": message_id, "role": MessageRole.USER, "left_out": None}
         writer.add(Event(EventType.MESSAGE_UPDATED, data, start.turn_id, message_id))
 
-    async def _save(self, start: StepStart, result: StepResult) -> bool:
-        stored = await self._keeper.store(_kept(start.turn_id, start.step), lambda: self._steps.save_step(result))
-        # A save whose answer was lost is said again, and then finds its own step stored.
-        if not stored and not await self._steps.is_stored(result.message_id, result.attempt):
-            # The tokens were used although the step was not stored.
-            await self._asker.count(start, result.usage)
-            return False
+    async def _save(self, start: StepStart, result: StepResult, *, is_last: bool = False) -> SavedStep:
+        """is_last: the turn ends with it."""
+
+        async def save() -> SavedStep:
+            if is_last:
+                return await self._steps.save_last_step(start.turn_id, result)
+            return SavedStep(await self._steps.save_step(result))
+
+        saved = await self._keeper.store(_kept(start.turn_id, start.step), save)
+        if not saved.is_stored:
+            # A save whose answer was lost is said again, and then finds its own step stored.
+            if not await self._steps.is_stored(result.message_id, result.attempt):
+                # The tokens were used although the step was not stored.
+                await self._asker.count(start, result.usage)
+                return saved
+            saved = SavedStep(is_stored=True)
         metrics.message_stored(MessageRole.ASSISTANT)
         metrics.model_used(start.plan.model, result.usage)
-        return True
+        return saved
 
     async def _overtaken(self, writer: StreamWriter) -> StepReport:
         """Another attempt of this step stored it first, or is still running: try again in a second."""
@@ -312,6 +331,14 @@ def _queued(waits: Waits) -> StepReport:
     )
 
 
+def _left_out_question(start: StepStart) -> bool:
+    """Whether the question of the turn was left out, and is now answered after all."""
+    if start.step != 1:
+        return False
+    question = next((message for message in start.context if message.role == "user"), None)
+    return question is not None and question.left_out is not None
+
+
 def _kept(turn_id: str, step: int) -> str:
     return f"{turn_id}/{step}"
 
@@ -331,7 +358,8 @@ def _created(start: StepStart) -> Event:
 
 
 def _called(turn_id: str, message_id: str, call: ProposedCall | StoredCall) -> Event:
-    return frame(FrameType.TOOL_CALL, turn_id, message_id, id=call.id, name=call.name, arguments=call.arguments)
+    more = {"is_client": True} if call.is_client else {}
+    return frame(FrameType.TOOL_CALL, turn_id, message_id, id=call.id, name=call.name, arguments=call.arguments, **more)
 
 
 def _ended(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from shared.errors import AppError, ErrorCode, NotAuthenticated
 
@@ -30,7 +31,7 @@ class Problem(BaseModel):
     detail: str
     code: ErrorCode
     correlation_id: str
-    errors: list[FieldProblem] | None = None
+    errors: list[FieldProblem] | SkipJsonSchema[None] = Field(None, exclude_if=lambda errors: errors is None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The session's event log: 15 event types, numbered densely per session, sent to whoever may see them.
+"""The session's event log: 18 event types, numbered densely per session, sent to whoever may see them.
 
 Invariant: an event has its number before anyone sees it, numbers of a session only grow, and no number is given
 twice. Redis assigns them; should it lose the counter, numbering goes on above everything it could have assigned
@@ -11,23 +11,23 @@ named after its `feed`, which no two sessions share.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextvars import Context
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
-from pydantic import Field
-from pydantic.json_schema import SkipJsonSchema
 
+from shared.errors import NotFound, Transient
 from shared.sessions.models import (
     FinishReason,
     JsonObject,
     TurnStatus,
     Usage,
-    Value,
 )
 
 SEQ_LEASE = 10_000
@@ -45,6 +45,12 @@ _BACK = 200
 """How many events are read back at once for what was streamed: an answer of 15 s."""
 _MOVED_LIMIT = 10_000
 """Sessions remembered per process as numbered without Redis."""
+_TELL_AGAIN_S = 1.0
+"""How often a log that was away is asked to take note of numbers that were given without it."""
+
+SUBAGENT_MARK = "sub-"
+"""The incarnations of subagents' sessions begin with it, and those of no others: clients choose ids, and nobody chooses
+incarnations."""
 
 CLIENT_METHOD = "event"
 """The one method that SignalR clients listen to; its one argument is the envelope."""
@@ -60,6 +66,9 @@ class EventType(StrEnum):
     TOOL_CALL_PENDING = "tool_call.pending"
     TOOL_CALL_APPROVED = "tool_call.approved"
     TOOL_CALL_REJECTED = "tool_call.rejected"
+    TOOL_CALL_PROGRESS = "tool_call.progress"
+    TOOL_CALL_WAITING = "tool_call.waiting"
+    TOOL_CALL_ANSWERED = "tool_call.answered"
     TOOL_CALL_COMPLETED = "tool_call.completed"
     TOOL_CALL_FAILED = "tool_call.failed"
     STREAM_STARTED = "stream.started"
@@ -77,6 +86,7 @@ class FrameType(StrEnum):
     TOOL_CALL = "tool_call"
     MESSAGE_END = "message_end"
     WAITING = "waiting"  # for a place: nothing has begun yet
+    SUBAGENT = "subagent"  # an event of the session of an agent that a call of this turn asked, or of one below it
     ERROR = "error"
 
 
@@ -100,23 +110,6 @@ class Event:
         value["at"] = self.at
         value["data"] = self.data
         return orjson.dumps(value, option=orjson.OPT_UTC_Z)[1:]
-
-
-def _absent_rather_than_null(schema: dict[str, Any]) -> None:
-    del schema["default"]
-
-
-# For the OpenAPI document and whoever reads events; here they are encoded once, as `Event.body`, and not read again.
-class Envelope(Value):
-    """One event: over SignalR, in the replay, and as the `data` of Server-Sent Events."""
-
-    seq: int = Field(ge=1, description="Dense per session")
-    type: EventType
-    session_id: str
-    turn_id: str | SkipJsonSchema[None] = Field(None, json_schema_extra=_absent_rather_than_null)
-    message_id: str | SkipJsonSchema[None] = Field(None, json_schema_extra=_absent_rather_than_null)
-    at: datetime
-    data: JsonObject = Field(description="By type; of a `stream.chunk` the `frame`")
 
 
 def turn_end(status: str, usage: Usage, steps: int, finish_reason: str | None) -> JsonObject:
@@ -153,11 +146,23 @@ class EventTarget:
     seq_ceiling: int
     may_seed: bool = False
     """No number above the floor can have been given yet: a missing counter may start there."""
+    made_at: datetime | None = None
+    """Aware UTC, of a session that may have had no event: `may_seed` holds if the log has forgotten nothing since.
+    None: not asked."""
+    epoch: str | None = None
+    """Of the log, in which the floor was raised above all numbers: `may_seed` holds in this one. None: it was not."""
     incarnation: str | None = None
+    subscribed_ms: int | None = None
+    """When the newest of the connections that are on record joined the session's group, in ms since 1970; 0: none is on
+    record; None: not read."""
 
     @property
     def feed(self) -> str:
         return feed_name(self.session_id, self.incarnation)
+
+    @property
+    def is_of_subagent(self) -> bool:
+        return self.incarnation is not None and self.incarnation.startswith(SUBAGENT_MARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +177,27 @@ class LogSlice:
     """It ends where its bytes reached READ_BYTES, before the limit and the end of the log."""
 
 
-class SeqLeaseNeeded(Exception):
-    """The log may not assign more numbers: `lost` when it has no counter, else the ceiling is reached."""
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """A batch that was numbered and kept, and who may be listening."""
 
-    def __init__(self, *, lost: bool) -> None:
+    first: int
+    """The number of its first event."""
+    presence: int | None = None
+    """The session's mark of `live/presence.py`: above 0 somebody may be in its SignalR group, else nobody is; None: not
+    known."""
+    is_followed: bool = True
+    """An event stream of the session may be open."""
+
+
+class SeqLeaseNeeded(Exception):
+    """The log may not assign more numbers: `lost` when it has no counter, or an older one than it had; else the ceiling
+    is reached. epoch: the log's own, which a raised floor is for."""
+
+    def __init__(self, *, lost: bool, epoch: str | None = None) -> None:
         super().__init__("lost" if lost else "exhausted")
         self.lost = lost
+        self.epoch = epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +222,9 @@ class EventLogUnavailable(Exception):
 class EventLog(Protocol):
     """Where events are numbered and kept for replay (Redis), each session's under its feed."""
 
-    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
-        """Number and keep `bodies`, atomically and in order; returns the first number.
+    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> Appended:
+        """Number, keep and announce `bodies`, atomically and in order. Without any: announce that the numbers up to the
+        floor were given.
 
         Raises SeqLeaseNeeded, EventLogUnavailable.
         """
@@ -218,9 +239,10 @@ class EventLog(Protocol):
         Raises EventLogUnavailable."""
         ...
 
-    def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
+    def follow(self, feed: str, *, reads: bool = True) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         """Live events from now on. Yields None first, once listening, and again after any interruption:
-        then the caller reads what it may have missed. Raises EventLogUnavailable."""
+        then the caller reads what it may have missed. reads: somebody watches, and wants them soon. Raises
+        EventLogUnavailable."""
         ...
 
     async def erase(self, feed: str) -> None:
@@ -241,6 +263,75 @@ class SequenceLeases(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The call that a subagent's session answers. named: the subagent, for clients."""
+
+    target: EventTarget
+    turn_id: str
+    named: JsonObject
+
+
+class Callers(Protocol):
+    async def caller_of(self, session_id: str) -> Caller | None:
+        """None: its turn is over, or it is gone. Raises Transient."""
+        ...
+
+
+_TOLD_ABOVE = frozenset(set(EventType) - {EventType.STREAM_STARTED})
+
+
+def told_above(caller: Caller, event: Event) -> Event | None:
+    """An event of a subagent's turn as a frame of the turn that called it; None where it says nothing of the turn.
+
+    What is told of one below it stays as it is: nothing is nested.
+    """
+    if event.turn_id is None or event.type not in _TOLD_ABOVE:
+        return None
+    said = event.data.get("frame")
+    if event.type is EventType.STREAM_CHUNK and said is not None and said["type"] == FrameType.SUBAGENT:
+        return Event(EventType.STREAM_CHUNK, event.data, caller.turn_id, at=event.at)
+    told: JsonObject = {"type": event.type, "data": event.data}
+    if event.message_id is not None:
+        told["message_id"] = event.message_id
+    fields = {"type": FrameType.SUBAGENT, "subagent": {**caller.named, "turn_id": event.turn_id}, "told": told}
+    return Event(EventType.STREAM_CHUNK, {"frame": fields}, caller.turn_id, at=event.at)
+
+
+class Looks(Protocol):
+    """The part of `live/presence.py` that a publisher needs."""
+
+    def look(self, target: EventTarget, mark: int) -> None:
+        """Find out, beside the caller, whether anybody is still in the session's group; it has this mark."""
+        ...
+
+
+class Receiver(NamedTuple):
+    """An address of SignalR. kind: as its field is called in a message of the output binding."""
+
+    kind: Literal["groupName", "userId", "connectionId"]
+    name: str
+
+
+class Addresses(Protocol):
+    """The part of `live/audience.py` that a publisher needs."""
+
+    async def receivers(
+        self, target: EventTarget, groups: Sequence[str], users: Sequence[str], *, is_heard: bool
+    ) -> list[Receiver]:
+        """Such that each connection that is to hear of it gets one copy."""
+        ...
+
+
+class Told(NamedTuple):
+    """Events that were numbered and kept."""
+
+    messages: list[bytes]
+    """Encoded SignalR messages that carry them, in order; none where nobody would receive them."""
+    is_read: bool
+    """Somebody may be watching the session live."""
+
+
 class SessionEventPublisher:
     """Numbers events and makes the SignalR messages that carry them.
 
@@ -248,12 +339,30 @@ class SessionEventPublisher:
     must go out before (`live/realtime.py`).
     """
 
-    def __init__(self, log: EventLog, leases: SequenceLeases) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        leases: SequenceLeases,
+        presence: Looks | None = None,
+        audience: Addresses | None = None,
+        *,
+        callers: Callers | None = None,
+        tell_again_s: float = _TELL_AGAIN_S,
+    ) -> None:
+        """presence: without it, a session's group gets everything. audience: without it, who is addressed as several
+        gets several copies. callers: of subagents, whose events are told in their session, too; None: nobody's are."""
         self._log = log
+        self._callers = callers
         self._leases = leases
+        self._presence = presence
+        self._audience = audience
         # Feeds numbered without Redis by this process: a caller that read its row before that must not
         # let a recovered Redis continue below those numbers. Grows only while Redis is down.
         self._moved: dict[str, EventTarget] = {}
+        # Those of them of which the log has not heard since.
+        self._untold: set[str] = set()
+        self._telling: asyncio.Task[None] | None = None
+        self._tell_again_s = tell_again_s
 
     async def publish(
         self,
@@ -263,77 +372,154 @@ class SessionEventPublisher:
         also_to: Sequence[str] = (),
         users: Sequence[str] = (),
     ) -> list[bytes]:
-        """Number `events` and return one encoded SignalR message per event and receiver, in order.
+        """`tell`, for callers who have the messages sent once they have done their work."""
+        return (await self.tell(target, events, also_to=also_to, users=users)).messages
 
-        also_to, users: further groups, and single people by user id, who see these events (approvers).
+    async def tell(
+        self,
+        target: EventTarget,
+        events: Sequence[Event],
+        *,
+        also_to: Sequence[str] = (),
+        users: Sequence[str] = (),
+    ) -> Told:
+        """Number and keep `events`, and make one SignalR message per event and receiver.
+
+        also_to, users: further groups, and single people by user id, who see these events (approvers). The session's
+        own group is left out where nobody is in it.
         Never fails because Redis is down: numbers then come from PostgreSQL and replay has a hole.
         """
         bodies = [event.body(target.session_id) for event in events]
-        first = await self._number(target, bodies)
-        receivers = [b'"groupName":' + orjson.dumps(group) for group in (session_group(target.feed), *also_to)]
-        receivers += [b'"userId":' + orjson.dumps(user) for user in users]
-        messages: list[bytes] = []
-        for offset, body in enumerate(bodies):
-            argument = envelope(first + offset, body)
-            if len(argument) > MOST_LIVE_BYTES:
-                # Refused, it would fail its function again and again. Clients see a hole in the numbers, and read it.
-                log.info(
-                    "event %d of session %s is too large for SignalR: %d bytes",
-                    first + offset,
-                    target.session_id,
-                    len(argument),
-                )
-                continue
-            messages.extend(
-                b'{"target":"%b",%b,"arguments":[%b]}' % (CLIENT_METHOD.encode(), receiver, argument)
-                for receiver in receivers
-            )
-        return messages
+        appended = await self._number(target, bodies)
+        receivers = await self._receivers(target, also_to, users, is_heard=self._is_heard(target, appended))
+        is_read = appended.is_followed or bool(receivers)
+        messages = _messages(target, appended.first, bodies, receivers) if receivers else []
+        if self._callers is None or not target.is_of_subagent:
+            return Told(messages, is_read)
+        above = await self._tell_above(self._callers, target, events)
+        return Told([*messages, *above.messages], is_read or above.is_read)
+
+    async def _tell_above(self, callers: Callers, target: EventTarget, events: Sequence[Event]) -> Told:
+        """The same in the session of the call. Never fails: what is not told there can be read in its own session."""
+        try:
+            caller = await callers.caller_of(target.session_id)
+            if caller is None:
+                return Told([], False)
+            frames = [told for event in events if (told := told_above(caller, event)) is not None]
+            return await self.tell(caller.target, frames) if frames else Told([], False)
+        except (NotFound, Transient) as exc:
+            log.warning("events of the subagent's session %s are not told above: %s", target.session_id, exc)
+            return Told([], False)
+
+    async def _receivers(
+        self, target: EventTarget, groups: Sequence[str], users: Sequence[str], *, is_heard: bool
+    ) -> list[Receiver]:
+        if self._audience is not None and (groups or users):
+            return await self._audience.receivers(target, groups, users, is_heard=is_heard)
+        session = [session_group(target.feed)] if is_heard else []
+        return [
+            *(Receiver("groupName", group) for group in (*session, *groups)),
+            *(Receiver("userId", user) for user in users),
+        ]
+
+    def _is_heard(self, target: EventTarget, appended: Appended) -> bool:
+        """Whether anybody may be in the session's group."""
+        if self._presence is None or appended.presence is None:
+            return True
+        if appended.presence <= 0:
+            return False
+        self._presence.look(target, appended.presence)
+        return True
 
     async def streamed(self, feed: str, message_id: str) -> Streamed:
-        """What was told of an answer's last attempt, as far as the log still has it."""
+        """What was told of an answer's last attempt, as far as the log still has it. Raises EventLogUnavailable."""
         texts: dict[str, list[str]] = {FrameType.CONTENT_DELTA: [], FrameType.REASONING_DELTA: []}
         named = b'"message_id":"%b"' % message_id.encode()
         before: int | None = None
-        try:
-            while page := await self._log.read_back(feed, before, _BACK):
-                for _, body in page:
-                    if named not in body:
-                        continue
-                    told = orjson.loads(b"{" + body)
-                    if told["type"] != EventType.STREAM_CHUNK or told["message_id"] != message_id:
-                        continue
-                    said = told["data"]["frame"]
-                    if said["type"] == FrameType.MESSAGE_START:
-                        return _streamed(texts)
-                    if said["type"] in texts:
-                        texts[said["type"]].append(said["text"])
-                before = page[-1][0]
-        except EventLogUnavailable as exc:
-            log.warning("what was streamed of message %s cannot be read back: %s", message_id, exc)
-            return Streamed()
+        while page := await self._log.read_back(feed, before, _BACK):
+            for _, body in page:
+                if named not in body:
+                    continue
+                told = orjson.loads(b"{" + body)
+                if told["type"] != EventType.STREAM_CHUNK or told.get("message_id") != message_id:
+                    continue
+                said = told["data"]["frame"]
+                if said["type"] == FrameType.MESSAGE_START:
+                    return _streamed(texts)
+                if said["type"] in texts:
+                    texts[said["type"]].append(said["text"])
+            before = page[-1][0]
         return _streamed(texts)
 
     async def forget(self, feed: str) -> None:
         """Of an erased session. Raises EventLogUnavailable."""
         await self._log.erase(feed)
 
-    async def _number(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
+    async def _number(self, target: EventTarget, bodies: Sequence[bytes]) -> Appended:
         moved = self._moved.get(target.feed)
         if moved is not None and moved.seq_floor > target.seq_floor:
             target = moved
         try:
-            try:
-                return await self._log.append(target, bodies)
-            except SeqLeaseNeeded as needed:
-                leased = await self._leases.lease(target, lost=needed.lost)
-                return await self._log.append(leased, bodies)
+            appended = await self._append(target, bodies)
         except (EventLogUnavailable, SeqLeaseNeeded):
-            moved = await self._leases.allocate(target, len(bodies))
+            moved = await self._leases.allocate(replace(target, subscribed_ms=None), len(bodies))
             if len(self._moved) >= _MOVED_LIMIT:
-                self._moved.pop(next(iter(self._moved)))
+                oldest = next(iter(self._moved))
+                del self._moved[oldest]
+                self._untold.discard(oldest)
             self._moved[target.feed] = moved
-            return moved.seq_floor - len(bodies) + 1
+            self._untold.add(target.feed)
+            if self._telling is None:
+                # In an empty context: it concerns all sessions, not the one whose event was the first.
+                self._telling = asyncio.create_task(self._tell_of_holes(), context=Context())
+            return Appended(moved.seq_floor - len(bodies) + 1)
+        self._untold.discard(target.feed)
+        return appended
+
+    async def _append(self, target: EventTarget, bodies: Sequence[bytes]) -> Appended:
+        try:
+            return await self._log.append(target, bodies)
+        except SeqLeaseNeeded as needed:
+            # What Redis has lost it may have known better than whoever read the database before.
+            leased = await self._leases.lease(replace(target, subscribed_ms=None), lost=needed.lost)
+            return await self._log.append(replace(leased, epoch=needed.epoch), bodies)
+
+    async def _tell_of_holes(self) -> None:
+        """Move the log above the numbers that it was not told of, once it can be reached: who reads it then sees the
+        hole, though no event may come for long."""
+        try:
+            while self._untold:
+                await asyncio.sleep(self._tell_again_s)
+                for feed in list(self._untold):
+                    moved = self._moved.get(feed)
+                    if moved is None:
+                        continue  # too many came after it
+                    try:
+                        await self._append(moved, [])
+                    except (EventLogUnavailable, SeqLeaseNeeded, Transient):
+                        break  # it is asked again
+                    except NotFound:
+                        pass  # the session was deleted
+                    if self._moved.get(feed) is moved:
+                        self._untold.discard(feed)
+        finally:
+            self._telling = None
+
+
+def _messages(target: EventTarget, first: int, bodies: Sequence[bytes], receivers: Sequence[Receiver]) -> list[bytes]:
+    addresses = [b'"%b":%b' % (receiver.kind.encode(), orjson.dumps(receiver.name)) for receiver in receivers]
+    messages: list[bytes] = []
+    for seq, body in enumerate(bodies, first):
+        argument = envelope(seq, body)
+        if len(argument) > MOST_LIVE_BYTES:
+            # Refused, it would fail its function again and again. Clients see a hole in the numbers, and read it.
+            log.info("event %d of session %s is too large for SignalR: %d bytes", seq, target.session_id, len(argument))
+            continue
+        messages.extend(
+            b'{"target":"%b",%b,"arguments":[%b]}' % (CLIENT_METHOD.encode(), address, argument)
+            for address in addresses
+        )
+    return messages
 
 
 def ended_event(

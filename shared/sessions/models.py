@@ -19,15 +19,17 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationInfo,
+    model_validator,
 )
 
+from shared.rights import Access
 from shared.sessions.structured_output.checks import checked_schema
 from shared.sessions.structured_output.key_order import in_written_order
 
 type JsonObject = dict[str, Any]
 
 
-def _encodable(value: JsonObject) -> JsonObject:
+def _encodable[T](value: T) -> T:
     try:
         orjson.dumps(value)
     except TypeError:
@@ -74,7 +76,8 @@ class ToolCallStatus(StrEnum):
 class TurnStatus(StrEnum):
     QUEUED = "queued"  # stored, waiting for its orchestration or for the turn before it
     RUNNING = "running"
-    WAITING_APPROVAL = "waiting_approval"  # at least one tool call waits for a person
+    WAITING_APPROVAL = "waiting_approval"  # at least one tool call waits for a person's approval
+    WAITING_INPUT = "waiting_input"  # at least one waits for an answer, and none for an approval
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -82,6 +85,11 @@ class TurnStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         return self in _TERMINAL_TURNS
+
+    @property
+    def waits(self) -> bool:
+        """For somebody outside, perhaps for days."""
+        return self in {TurnStatus.WAITING_APPROVAL, TurnStatus.WAITING_INPUT}
 
 
 _TERMINAL_TURNS = frozenset({TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED})
@@ -95,6 +103,28 @@ class ApprovalStatus(StrEnum):
     CANCELLED = "cancelled"  # the turn was cancelled while it waited
 
 
+class WaitKind(StrEnum):
+    """What a tool call waits for once it has begun."""
+
+    INPUT = "input"  # the user's answers to questions; then the call goes on with them
+    RESULT = "result"  # its result, from whoever holds its completion token
+    CLIENT = "client"  # its result, from the client of the user whose message declared the tool
+    AGENT = "agent"  # the answer of the agent that it called
+
+
+class WaitStatus(StrEnum):
+    PENDING = "pending"
+    ANSWERED = "answered"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"  # the turn was cancelled, or ended, while it waited
+
+
+class InputAction(StrEnum):
+    ACCEPT = "accept"  # with content
+    DECLINE = "decline"  # the user says no
+    CANCEL = "cancel"  # the user says nothing
+
+
 class ApprovalMode(StrEnum):
     AUTO = "auto"  # no call waits, except where the agent's approval floor or the rule of two requires it
     MANUAL = "manual"  # every call waits
@@ -104,6 +134,10 @@ class ApprovalMode(StrEnum):
         """The one of two under which more calls wait."""
         order = (ApprovalMode.AUTO, ApprovalMode.POLICY, ApprovalMode.MANUAL)
         return max(self, other, key=order.index)
+
+
+type ToolApproval = Literal["auto", "manual"]
+"""Whether calls of a tool wait in mode `policy`."""
 
 
 class Concurrency(StrEnum):
@@ -210,6 +244,7 @@ class SessionConfig(Value):
 class Session(Value):
     id: str
     name: str | None
+    title: str | None = Field(None, description="To show while it has no name: the beginning of its first message")
     status: SessionStatus
     agent_id: str | None
     config: SessionConfig
@@ -217,8 +252,21 @@ class Session(Value):
     metadata: JsonObject
     active_branch: int = Field(0, description="The branch that new messages go to and that is listed by default")
     forked_from: str | None = Field(None, description="The session it was copied from; it may be deleted")
+    parent_session_id: str | None = Field(
+        None, description="Of a subagent: the session whose turn called it. Such a session takes no messages"
+    )
+    parent_turn_id: str | None = Field(None, description="Of a subagent: the turn that called it")
+    parent_tool_call_id: str | None = Field(None, description="Of a subagent: the tool call that it answers")
     created_at: datetime
     updated_at: datetime
+
+
+class ListedSession(Session):
+    """A session in the caller's list."""
+
+    access: Access = Field(description="What the caller is in it")
+    preview: str | None = Field(description="The beginning of the newest text on its active branch")
+    open_turn: TurnStatus | None = Field(description="Of its oldest turn that has not ended: what it waits for")
 
 
 class ToolCall(Value):
@@ -231,6 +279,33 @@ class ToolCall(Value):
     )
     status: ToolCallStatus
     result: Any | None = None
+    is_client: bool = Field(False, description="A call of one of the message's `client_tools`: its client answers it")
+
+
+class Question(Value):
+    """What is asked of a user, in words and as a form."""
+
+    id: str = Field(description="Of this question among those of its wait")
+    message: str
+    requested_schema: JsonObject = Field(description="JSON Schema of the wanted content: one level of plain fields")
+
+
+class ToolWait(Value):
+    """What a tool call waits for since it has begun."""
+
+    id: str
+    tool_call_id: str
+    tool: str
+    kind: WaitKind
+    status: WaitStatus
+    asked_by: str | None = Field(description="The MCP server that asks; with `agent`: the id of the agent it waits for")
+    asked_of: str = Field(description="The user who may answer: whose message began the turn")
+    questions: list[Question]
+    actions: dict[str, InputAction] = Field({}, description="What was answered, by question; never with which content")
+    opened_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = None
+    ended_by: str | None = None
 
 
 class AttachmentRef(Value):
@@ -300,6 +375,16 @@ class TurnError(Value):
     detail: str
 
 
+class SubagentTurn(Value):
+    """The turn of an agent that a call of another turn asked."""
+
+    tool_call_id: str
+    agent_id: str
+    session_id: str
+    turn_id: str
+    status: TurnStatus
+
+
 class Turn(Value):
     id: str
     session_id: str
@@ -308,7 +393,9 @@ class Turn(Value):
     status: TurnStatus
     steps: int
     tool_calls: list[ToolCall] = []
-    usage: Usage
+    waits: list[ToolWait] = Field([], description="What its tool calls wait for now, beside approvals")
+    subagents: list[SubagentTurn] = Field([], description="Turns of agents that its tool calls asked")
+    usage: Usage = Field(description="With what its subagents have used")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -345,10 +432,13 @@ class SessionPatch(Value):
     metadata: SentJson = Field({}, description="Replaces all metadata")
 
 
+type GrantedAccess = Literal["read", "write"]
+
+
 class NewParticipant(Value):
     """Body of `PUT /sessions/{id}/participants/{user_id}`."""
 
-    access: Literal["read", "write"] = Field(
+    access: GrantedAccess = Field(
         description="read: all of the session. write: also post, upload, regenerate, and cancel one's own turns"
     )
 
@@ -356,7 +446,35 @@ class NewParticipant(Value):
 class Participant(Value):
     session_id: str
     user_id: str
-    access: Literal["owner", "write", "read"]
+    access: Access
+
+
+MAX_CLIENT_TOOLS = 32
+"""Of one message."""
+CLIENT_TOOL_NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
+
+
+class ClientTool(Value):
+    """A tool that the caller's own client runs: a call of it waits until the caller posts its result."""
+
+    name: str = Field(pattern=CLIENT_TOOL_NAME, description="None of the agent's own")
+    description: str = Field("", max_length=4_096, description="What it does, for the model")
+    parameters: Annotated[JsonObject, BeforeValidator(in_written_order)] = Field(
+        {}, description="JSON Schema of the arguments, which are one object"
+    )
+    acts_outward: bool = Field(
+        False,
+        description="Its calls reach others than the caller: they wait for approval as those of such tools do",
+    )
+
+
+ClientTools = Annotated[list[ClientTool], Field(max_length=MAX_CLIENT_TOOLS)]
+_CLIENT_TOOLS: Any = Field(
+    [],
+    description="Tools of this turn beside the agent's, which the caller answers",
+    # A request of before there were any has the same digest under its Idempotency-Key.
+    exclude_if=lambda tools: not tools,
+)
 
 
 class NewMessage(Value):
@@ -372,6 +490,7 @@ class NewMessage(Value):
         description="null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs",
     )
     output_schema: OutputSchema | None = Field(None, description="Only for the answer to this message")
+    client_tools: ClientTools = _CLIENT_TOOLS
 
 
 class Regeneration(Value):
@@ -385,6 +504,43 @@ class Regeneration(Value):
         description="null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs",
     )
     output_schema: OutputSchema | None = Field(None, description="Only for this answer")
+    client_tools: ClientTools = _CLIENT_TOOLS
+
+
+class InputAnswer(Value):
+    action: InputAction
+    content: SentJson | None = Field(None, description="With `accept`: as the question's `requested_schema` says")
+
+
+class NewInput(Value):
+    """Body of `POST /tool-calls/{tool_call_id}/input`."""
+
+    wait_id: str = Field(max_length=64, description="The wait that is answered; a call may ask again")
+    answers: dict[str, InputAnswer] = Field(max_length=5, description="One for each question, by its id")
+
+
+class PostedProgress(Value):
+    text: str = Field(max_length=200)
+    fraction: float | None = Field(None, ge=0, le=1)
+
+
+class NewToolResult(Value):
+    """Body of `POST /tool-calls/{tool_call_id}/result`: a result (`content`, `data` or both), an error, or progress."""
+
+    token: str | None = Field(
+        None, max_length=4_096, description="The completion token that the tool was given; not for a client tool"
+    )
+    content: str | None = Field(None, description="What the model reads; by default `data` as JSON")
+    data: Annotated[Any, AfterValidator(_encodable)] = Field(None, description="The same for programs: any JSON")
+    error: str | None = Field(None, min_length=1, max_length=2_000, description="Why there is no result")
+    progress: PostedProgress | None = Field(None, description="The call goes on waiting")
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        told = [self.content is not None or self.data is not None, self.error is not None, self.progress is not None]
+        if sum(told) != 1:
+            raise ValueError("give a result, an error or progress")
+        return self
 
 
 class Subscription(Value):

@@ -19,25 +19,37 @@ from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits
 from shared.sessions.models import (
     ApprovalStatus,
     Concurrency,
+    ListedSession,
     Message,
     MessageRole,
     Session,
     SessionStatus,
+    ToolCall,
     Turn,
     TurnError,
     TurnStatus,
     Usage,
 )
 from shared.sessions.records.approval_policy import NoticeKind
-from shared.sessions.records.approvals import ApprovalNotes, ApprovalRecord, NewApproval, Voted, VoteNotes, VoteRecord
+from shared.sessions.records.approvals import (
+    ApprovalNotes,
+    ApprovalRecord,
+    CallContext,
+    NewApproval,
+    Voted,
+    VoteNotes,
+    VoteRecord,
+)
 from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.records.audit import AuditNote
+from shared.sessions.records.children import Child, NewChild
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.steps import (
     QueuedStep,
+    SavedStep,
     StepClosed,
     StepHeld,
     StepResult,
@@ -56,15 +68,18 @@ from shared.sessions.records.turns import (
     PostedMessage,
     ReadableTurn,
 )
+from shared.sessions.records.waits import AnswerEffect, AnswerRecord, NewWait, WaitRecord
 
 
 class SessionRepository(Protocol):
     async def create(
-        self, session: Session, owner_id: str, *, idempotency: Idempotency | None
+        self, session: Session, owner_id: str, *, idempotency: Idempotency | None, thread: str | None = None
     ) -> tuple[SessionRecord, bool]:
-        """Store a session; the flag is False when an earlier request with the same key made it.
+        """Store a session; the flag is False when an earlier request with the same key, or for the same thread of the
+        owner, made it.
 
-        Its id is another one when somebody else has the given one: a refusal would tell that their session exists.
+        Its id is another one when somebody else has the given one: a refusal would tell that their session exists. For
+        a thread, whoever has it.
         Raises Conflict: SESSION_ALREADY_EXISTS when the owner may read the session with this id, or CONFLICT for a
         key reused with another body.
         """
@@ -74,7 +89,7 @@ class SessionRepository(Protocol):
         """Raises NotFound when it does not exist or the user may not read it."""
         ...
 
-    async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
+    async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[ListedSession]:
         """One item more than `page.limit` when there are more, or CutRows."""
         ...
 
@@ -130,12 +145,21 @@ class TurnRepository(Protocol):
         idempotency: Idempotency | None,
         refusal: AppError | None = None,
         note: str | None = None,
+        sources: Sequence[str] = (),
     ) -> PostedMessage:
-        """Raises NotFound, InvalidState, Conflict; and `refusal`, unless an earlier request is only repeated."""
+        """sources: of the note, where it does not tell of files.
+
+        Raises NotFound, InvalidState, Conflict; and `refusal`, unless an earlier request is only repeated.
+        """
         ...
 
     async def get_turn(self, session_id: str, turn_id: str) -> Turn:
         """Raises NotFound."""
+        ...
+
+    async def open_turn(self, session_id: str, user_id: str) -> ReadableTurn | None:
+        """The turn that runs, waits or is next, in a session that the user may read; one that is being cancelled only
+        when there is no other. Raises NotFound."""
         ...
 
     async def readable_turn(self, session_id: str, turn_id: str, user_id: str) -> ReadableTurn:
@@ -144,6 +168,10 @@ class TurnRepository(Protocol):
 
     async def get_message(self, session_id: str, message_id: str) -> Message:
         """Raises NotFound."""
+        ...
+
+    async def tool_calls(self, session_id: str, ids: Sequence[str]) -> list[ToolCall]:
+        """Those of the session; others are left out."""
         ...
 
     async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
@@ -199,7 +227,7 @@ class TurnRepository(Protocol):
         """A turn that names no hub is this process's."""
         ...
 
-    async def calls_for_approval(self, turn_id: str) -> list[str]: ...
+    async def calls_that_wait(self, turn_id: str) -> list[str]: ...
 
     async def note_restart(self, turn_id: str, *, most: int, now: datetime) -> int | None:
         """The number of this restart; None when there were `most`, or the turn has ended."""
@@ -241,6 +269,11 @@ class StepRepository(Protocol):
     async def save_step(self, result: StepResult) -> bool:
         """Store what a step made, count what it used, and free what it reserved. False when this attempt is no longer
         the newest."""
+        ...
+
+    async def save_last_step(self, turn_id: str, result: StepResult) -> SavedStep:
+        """Store a completed answer without tool calls, as `save_step` does, and with it close its turn and claim the
+        session's next one."""
         ...
 
     async def is_stored(self, message_id: str, attempt: int) -> bool:
@@ -308,6 +341,75 @@ class ToolCallRepository(Protocol):
         ...
 
 
+class WaitRepository(Protocol):
+    """Waits of calls that have begun. Notes are stored as audit lines in the transaction of what they tell."""
+
+    async def open(self, new: NewWait, notes: Sequence[AuditNote], child: NewChild | None = None) -> bool:
+        """False when the call has a wait of that number, or it or its turn is over or cancelled. child: what it waits
+        for, stored with it."""
+        ...
+
+    async def find(self, tool_call_id: str, wait_id: str, user_id: str) -> WaitRecord | None:
+        """With what the user is in its session."""
+        ...
+
+    async def of_call(self, tool_call_id: str, user_id: str | None = None) -> WaitRecord | None:
+        """The newest of a call, with what the user is in its session; None: a stranger."""
+        ...
+
+    async def answer(
+        self, record: WaitRecord, said: AnswerRecord, notes: Sequence[AuditNote], *, now: datetime
+    ) -> AnswerEffect:
+        """End a wait that is open and not late."""
+        ...
+
+    async def time_out(self, tool_call_id: str, wait_id: str, notes: Sequence[AuditNote], *, now: datetime) -> bool:
+        """False when it was answered just in time, or is over."""
+        ...
+
+    async def resume(
+        self, tool_call_id: str, wait_id: str, start_id: str, note: AuditNote | None, *, now: datetime
+    ) -> CallStart:
+        """As `ToolCallRepository.begin_tool_call`, for a call that goes on with an answer."""
+        ...
+
+    async def forget(self, tool_call_id: str, *, now: datetime) -> None:
+        """The call has ended: its answers are dropped, and nobody is to be told."""
+        ...
+
+    async def undelivered(self, *, before: datetime, limit: int) -> list[tuple[str, str]]:
+        """(wait id, instance id) of waits that were over before then and whose orchestration is not known to know."""
+        ...
+
+    async def give_up_delivery(self, wait_id: str, *, now: datetime) -> None:
+        """Its orchestration is over."""
+        ...
+
+
+class ChildRepository(Protocol):
+    """The sessions and turns that answer calls of agents."""
+
+    async def of_call(self, tool_call_id: str) -> Child | None:
+        """None: it has none, or its session is gone."""
+        ...
+
+    async def beside(self, tool_call_id: str) -> tuple[int, int]:
+        """Of all below the turn that a person began, of which a call is one: how many are open, and have been begun."""
+        ...
+
+    async def stopped(self, turn_id: str | None, *, limit: int) -> list[str]:
+        """Open turns below one (None: below any) that was cancelled or is over, which nobody has cancelled."""
+        ...
+
+    async def cancel(self, turn_id: str, *, now: datetime) -> tuple[Interruption, EventTarget] | None:
+        """Ask it to stop. None when it has ended or is gone."""
+        ...
+
+    async def of_session(self, session_id: str, *, limit: int) -> list[tuple[str, str]]:
+        """(session id, owner id) of those whose parent it is or was."""
+        ...
+
+
 class ApprovalRepository(Protocol):
     """Notes are stored as audit lines in the transaction of what they tell."""
 
@@ -319,10 +421,18 @@ class ApprovalRepository(Protocol):
         """With `owner_id` and whether the user takes part in its session."""
         ...
 
+    async def context(self, approval_id: str) -> CallContext | None:
+        """What led to its call. Whether the caller may see that was asked before."""
+        ...
+
     async def list_for(
         self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
     ) -> list[ApprovalRecord]:
         """What they may decide by now; newest first, one more than `page.limit` when there are more, or CutRows."""
+        ...
+
+    async def list_of_turns(self, user_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
+        """Of turns that the user asked for, in sessions that they may read; ordered as `list_for`."""
         ...
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:

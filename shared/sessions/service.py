@@ -6,9 +6,13 @@ changes first; orchestrations are told afterwards, by the caller, and a sweep re
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
 
 from shared import tracing
 from shared.ids import new_id
@@ -18,16 +22,16 @@ from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.events import (
     Event,
+    EventLogUnavailable,
     EventType,
-    FrameType,
     SessionEventPublisher,
+    Streamed,
     closed_turn_events,
-    ended_event,
-    frame,
 )
 from shared.sessions.features.templates import TemplateService
 from shared.sessions.metrics import metrics
 from shared.sessions.models import (
+    ListedSession,
     Message,
     MessageRole,
     MessageStatus,
@@ -39,9 +43,10 @@ from shared.sessions.models import (
     TurnError,
     TurnStatus,
 )
-from shared.sessions.posting.content import check_content
+from shared.sessions.posting.content import Payload, check_content
 from shared.sessions.posting.models import Posted
 from shared.sessions.posting.planner import TurnPlanner
+from shared.sessions.posting.titles import title_of
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.idempotency import idempotency
 from shared.sessions.records.pages import Page, SessionFilter
@@ -54,6 +59,8 @@ from shared.sessions.records.turns import (
     queued_turn,
 )
 from shared.sessions.repository import AttachmentReader, SessionRepository, TurnRepository
+from shared.sessions.turns.ending import tell_end
+from shared.sessions.turns.retry import MAX_LOG_TRIES
 
 ALLOWED_FROM: Mapping[SessionStatus, tuple[SessionStatus, ...]] = {
     SessionStatus.ACTIVE: (SessionStatus.CREATED,),
@@ -62,6 +69,8 @@ ALLOWED_FROM: Mapping[SessionStatus, tuple[SessionStatus, ...]] = {
 }
 """Where `activate`, `suspend` and `end` may start from."""
 
+log = logging.getLogger(__name__)
+
 RESUME_FROM = (SessionStatus.SUSPENDED,)
 
 _STATUS_EVENT = {
@@ -69,6 +78,13 @@ _STATUS_EVENT = {
     SessionStatus.SUSPENDED: EventType.SESSION_SUSPENDED,
     SessionStatus.ENDED: EventType.SESSION_ENDED,
 }
+
+
+class _WithPayload(BaseModel):
+    """A request as its idempotency key remembers it."""
+
+    message: NewMessage
+    payload: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +121,10 @@ class SessionService:
         self._templates = templates
 
     async def create(
-        self, body: NewSession, principal: Principal, *, idempotency_key: str | None
+        self, body: NewSession, principal: Principal, *, idempotency_key: str | None, thread: str | None = None
     ) -> tuple[Session, bool, list[bytes]]:
-        """Make a session; the flag is False when the same request made it before.
+        """Make a session; the flag is False when the same request made it before. thread: the caller's own name for it,
+        of which there is one session.
 
         Raises InvalidInput, Conflict.
         """
@@ -127,11 +144,11 @@ class SessionService:
             created_at=now,
             updated_at=now,
         )
-        record, created = await self._sessions.create(session, principal.user_id, idempotency=claim)
+        record, created = await self._sessions.create(session, principal.user_id, idempotency=claim, thread=thread)
         if not created:
             return record.session, False, []
         metrics.session_created()
-        target = replace(record.target, may_seed=True)
+        target = replace(record.target, may_seed=True, subscribed_ms=0)
         event = Event(EventType.SESSION_CREATED, {"session": record.session.model_dump(mode="json")})
         return record.session, True, await self._publisher.publish(target, [event])
 
@@ -141,7 +158,7 @@ class SessionService:
 
     async def list_for(
         self, principal: Principal, wanted: SessionFilter, page: Page
-    ) -> tuple[list[Session], str | None]:
+    ) -> tuple[list[ListedSession], str | None]:
         """The caller's sessions and the next cursor."""
         found = await self._sessions.list_for(principal.user_id, wanted, page)
         if wanted.sort.column == "created_at":
@@ -183,16 +200,31 @@ class SessionService:
     # Messages and turns. -----------------------------------------------------------------------
 
     async def post_message(
-        self, session_id: str, body: NewMessage, principal: Principal, *, idempotency_key: str | None
+        self,
+        session_id: str,
+        body: NewMessage,
+        principal: Principal,
+        *,
+        idempotency_key: str | None,
+        payload: Payload | None = None,
     ) -> Posted:
-        """Store a message and queue its turn. Raises NotFound, Gone, InvalidState, InvalidInput, Conflict,
-        BudgetExceeded."""
+        """Store a message and queue its turn. payload: comes with it, instead of files.
+
+        Raises NotFound, Gone, InvalidState, InvalidInput, Conflict, BudgetExceeded.
+        """
         now = datetime.now(UTC)
         posting = await self._planner.plan(
-            session_id, principal, body.approval_mode, now=now, output_schema=body.output_schema
+            session_id,
+            principal,
+            body.approval_mode,
+            now=now,
+            output_schema=body.output_schema,
+            client_tools=body.client_tools,
         )
         record, plan = posting.record, posting.plan
-        content = await check_content(session_id, body, self._attachments, max_context_tokens=plan.max_context_tokens)
+        content = await check_content(
+            session_id, body, self._attachments, max_context_tokens=plan.max_context_tokens, payload=payload
+        )
         refuse_expired(record.session, now)
         turn_id, message_id = new_id(), new_id()
         message = Message(
@@ -214,16 +246,25 @@ class SessionService:
             user_id=principal.user_id,
             tokens=content.tokens,
             concurrency=body.concurrency or posting.concurrency,
-            idempotency=idempotency(principal, f"POST /sessions/{session_id}/messages", idempotency_key, body),
+            idempotency=idempotency(
+                principal,
+                f"POST /sessions/{session_id}/messages",
+                idempotency_key,
+                body if payload is None else _WithPayload(message=body, payload=payload.data),
+            ),
             refusal=posting.refusal,
             note=content.note,
+            sources=content.sources,
         )
         if result.replayed:
             return Posted(result, [])
         metrics.message_stored(MessageRole.USER)
         events: list[Event] = []
         if result.activated:
-            session = record.session.model_copy(update={"status": SessionStatus.ACTIVE, "updated_at": now})
+            title = record.session.title or title_of(result.message.content)
+            session = record.session.model_copy(
+                update={"status": SessionStatus.ACTIVE, "title": title, "updated_at": now}
+            )
             events.append(Event(EventType.SESSION_ACTIVATED, {"session": session.model_dump(mode="json")}))
         if result.interrupted is not None:
             events.extend(closed_turn_events(result.interrupted.closed_turn_ids))
@@ -245,6 +286,10 @@ class SessionService:
         """A turn to watch. Raises NotFound."""
         return await self._turns.readable_turn(session_id, turn_id, principal.user_id)
 
+    async def open_turn(self, session_id: str, principal: Principal) -> ReadableTurn | None:
+        """The turn that runs, waits or is next, if there is one. Raises NotFound."""
+        return await self._turns.open_turn(session_id, principal.user_id)
+
     async def cancel_turn(
         self, session_id: str, turn_id: str, principal: Principal
     ) -> tuple[Turn, Interruption, list[bytes]]:
@@ -254,47 +299,34 @@ class SessionService:
         messages = await self._publisher.publish(target, events) if events else []
         return await self._turns.get_turn(session_id, turn_id), interruption, messages
 
-    async def _cut_answer(self, turn_id: str) -> CutAnswer | None:
+    async def _cut_answer(self, turn_id: str, tries: int) -> CutAnswer | None:
         """What readers saw of an answer that nobody ends any more: its process was killed, or it was cancelled while it
-        waited for another try."""
+        waited for another try. Raises EventLogUnavailable, but at the last try goes on without the log."""
         found = await self._turns.open_answer(turn_id)
         if found is None:
             return None
-        said = await self._publisher.streamed(found.feed, found.message_id)
+        try:
+            said = await self._publisher.streamed(found.feed, found.message_id)
+        except EventLogUnavailable as exc:
+            if tries < MAX_LOG_TRIES:
+                raise
+            log.warning("what was streamed of message %s cannot be read back: %s", found.message_id, exc)
+            said = Streamed()
         # The log goes further, unless it is away or has lost it.
         content, reasoning = said.content or found.content, said.reasoning or found.reasoning
         return CutAnswer(content, reasoning, estimate_tokens(content))
 
     async def finish_turn(
-        self, turn_id: str, *, status: TurnStatus, error: TurnError | None
+        self, turn_id: str, *, status: TurnStatus, error: TurnError | None, tries: int = 0
     ) -> tuple[FinishedTurn, list[bytes]]:
-        """Close a turn and hand over to the next; called by the turn itself, safe to repeat."""
-        answer = None if status is TurnStatus.COMPLETED else await self._cut_answer(turn_id)
+        """Close a turn that its last step has not closed, and hand over to the next. Safe to repeat, and after that
+        step: the end is said again.
+
+        tries: how often this has failed. Raises EventLogUnavailable: an answer was cut whose text only the event log
+        holds, and that is away; from the MAX_LOG_TRIES-th failure on the turn ends without that text.
+        """
+        answer = None if status is TurnStatus.COMPLETED else await self._cut_answer(turn_id, tries)
         finished = await self._turns.finish(turn_id, status=status, error=error, now=datetime.now(UTC), answer=answer)
-        session_id = finished.target.session_id
-        tracing.join_turn(turn_id, session_id, finished)
-        tracing.turn_ended(
-            turn_id,
-            session_id,
-            finished,
-            agent=(finished.agent_id, finished.agent_version),
-            model=finished.model,
-            status=finished.status,
-            error_code=finished.error.code if finished.error else None,
-            usage=tracing.UsedTokens(
-                finished.usage.input_tokens,
-                finished.usage.output_tokens,
-                finished.usage.cached_input_tokens,
-                finished.usage.reasoning_tokens,
-            ),
-            began=finished.began_at,
-            ended=finished.ended_at,
-        )
-        # Said again by a repeat: whoever closed it may have been cut before it could say so.
-        events: list[Event] = []
-        if finished.error is not None:
-            data = finished.error.model_dump()
-            events.append(frame(FrameType.ERROR, turn_id, None, **data))
-            events.append(Event(EventType.ERROR_OCCURRED, data, turn_id))
-        events.append(ended_event(turn_id, finished.status, finished.usage, finished.steps, finished.finish_reason))
+        tracing.join_turn(turn_id, finished.target.session_id, finished)
+        events = tell_end(turn_id, finished)
         return finished, await self._publisher.publish(finished.target, events)

@@ -21,15 +21,16 @@ from itertools import pairwise
 import orjson
 
 from shared.errors import NotFound, Transient
-from shared.sessions.events import EventLog, EventLogUnavailable, EventType, FrameType, envelope
+from shared.sessions.events import EventLog, EventLogUnavailable, EventType, envelope
 from shared.sessions.live.following import READ_BATCH, Followed, follow_from, kept_from
 from shared.sessions.live.open_streams import OpenStream, OpenStreams, StreamBody, Viewer
 from shared.sessions.live.reading import Reader
 from shared.sessions.live.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS, RECONNECT, sse
-from shared.sessions.models import Message, MessageRole, Turn
+from shared.sessions.models import JsonObject, Message, MessageRole, Turn
+from shared.sessions.older_events import with_defaults
 from shared.sessions.records.pages import PAGE_BYTES, MessageFilter, Page
 from shared.sessions.repository import TurnRepository
-from shared.sessions.turns.frames import end_frame, live_frame, stored_frames
+from shared.sessions.turns.frames import end_event, end_frame, failure_frame, live_event, stored_frames
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,19 @@ class Replay:
     more: bool
 
 
-class _OpenForLong(Exception):
+class OpenForLong(Exception):
     """A stream has been open for as long as one may."""
+
+
+class LogLost(Exception):
+    """The event log went away, or has lost a part of what was to be read."""
+
+
+type TurnEvent = tuple[int | None, JsonObject | None]
+"""An event's number and envelope; as a heartbeat, the last number and None. A number of None: the event was not in the
+log."""
+
+type StoredPart = Message | Turn | None
 
 
 class StreamingHandler:
@@ -93,7 +105,7 @@ class StreamingHandler:
         last = found.last_seq if found.last_seq is not None else after
         gap = _has_gap(after, found.items, found.last_seq)
         return Replay(
-            [envelope(seq, body) for seq, body in items],
+            [envelope(seq, with_defaults(body)) for seq, body in items],
             items[-1][0] if items else last,
             last,
             gap,
@@ -104,8 +116,8 @@ class StreamingHandler:
         """A session's events as SSE (`id: seq`, `event: type`), replay then live, until the client leaves, may no
         longer read them, or has to reconnect.
 
-        A hole is an event `gap` without id: `{"after": n, "next": m}`. Raises BudgetExceeded when the user has too many
-        streams open.
+        A hole is an event `gap` without id: `{"type": "gap", "after": n, "next": m}`. Raises BudgetExceeded when the
+        user has too many streams open.
         """
         return self._streams.open(viewer, lambda stream: self._events(stream, after))
 
@@ -114,21 +126,21 @@ class StreamingHandler:
             async with aclosing(self._while_readable(stream, self._live(stream, after))) as live:
                 async for seq, body in live:
                     if body is None:
-                        if seq < after:
-                            yield sse("gap", orjson.dumps({"after": after, "next": seq + 1}))
+                        if seq != after:
+                            yield _gap(after, seq + 1)
                             after = seq
                         yield KEEP_ALIVE
                         continue
                     if seq > after + 1:
-                        yield sse("gap", orjson.dumps({"after": after, "next": seq}))
+                        yield _gap(after, seq)
                     after = seq
-                    yield sse(_type_of(body), envelope(seq, body), seq)
-        except _OpenForLong:
+                    yield sse(_type_of(body), envelope(seq, with_defaults(body)), seq)
+        except OpenForLong:
             yield RECONNECT
 
     def turn_stream(self, turn: Turn, viewer: Viewer, after: int | None) -> StreamBody:
-        """One turn's frames as SSE (`event: message_start`, ...), from its beginning or after a number; ends with it,
-        or when its reader may no longer read them or has to reconnect.
+        """One turn's frames as SSE (`event: message_start`, ...), with what becomes of its tool calls, from its
+        beginning or after a number; ends with it, or when its reader may no longer read them or has to reconnect.
 
         When the log no longer holds the turn, the stored messages are sent as frames instead. Raises BudgetExceeded
         when the user has too many streams open.
@@ -140,60 +152,80 @@ class StreamingHandler:
             async with aclosing(self._frames(turn, stream, after)) as frames:
                 async for frame in frames:
                     yield frame
-        except _OpenForLong:
+        except OpenForLong:
             yield RECONNECT
 
     async def _frames(self, turn: Turn, stream: OpenStream, after: int | None) -> AsyncGenerator[bytes]:
+        try:
+            async with aclosing(self.turn_events(turn, stream, after)) as events:
+                async for seq, event in events:
+                    if event is None:
+                        yield KEEP_ALIVE
+                    elif (told := live_event(seq, event)) is not None:
+                        yield told
+            return
+        except LogLost:
+            pass
+        async with aclosing(self.stored_turn(turn, stream)) as stored:
+            async for found in stored:
+                for frame in _stored_part(found):
+                    yield frame
+
+    def open(self, viewer: Viewer, source: Callable[[OpenStream], AsyncGenerator[bytes]]) -> StreamBody:
+        """A stream of what `source` makes of `turn_events` and `stored_turn`. Raises BudgetExceeded when the user has
+        too many open."""
+        return self._streams.open(viewer, source)
+
+    async def turn_events(self, turn: Turn, stream: OpenStream, after: int | None) -> AsyncGenerator[TurnEvent]:
+        """A turn's events, from its beginning or after a number, with its end as the last one; as a heartbeat, None in
+        place of an event. Ends also when its reader may no longer read them.
+
+        Raises LogLost where the log cannot tell on, and OpenForLong.
+        """
         viewer, start = stream.viewer, after
         if start is None:
             start = await self._start_of(turn, viewer.feed)
             if start is None:
-                async for frame in self._from_store(turn, stream):
-                    yield frame
-                return
+                raise LogLost
         # What has ended brings no more events: reading what is kept is enough.
         over = turn.status.is_terminal
         source = kept_from(self._log, viewer.feed, start, stream.reader) if over else self._live(stream, start)
         async with aclosing(self._while_readable(stream, source)) as events:
             async for seq, body in events:
                 if body is None:
-                    if seq < start or await self._ended_unseen(turn, viewer):
+                    if seq != start or await self._ended_unseen(turn, viewer):
                         break
-                    yield KEEP_ALIVE
+                    yield start, None
                     continue
                 if seq > start + 1:
-                    break  # a hole: frames of this turn may be in it
+                    break  # a hole: events of this turn may be in it
                 start = seq
-                event = orjson.loads(b"{" + body)
+                event = orjson.loads(b"{" + with_defaults(body))
                 if event.get("turn_id") != turn.id:
                     continue
-                if event["type"] == EventType.STREAM_CHUNK:
-                    yield live_frame(seq, event)
-                elif event["type"] == EventType.STREAM_ENDED:
-                    yield sse("end", orjson.dumps(event["data"]), seq)
+                yield seq, {"seq": seq, **event}
+                if event["type"] == EventType.STREAM_ENDED:
                     return
             else:
-                if over and after is not None and await self._is_newest(viewer.feed, start):
-                    # Nothing was lost and nothing is left: the reader had seen the end before.
-                    yield end_frame(turn)
+                if after is not None and await self.has_seen_end(turn, viewer.feed, after):
+                    yield None, end_event(turn)
                     return
-        # The log went away or lost a part: what is stored is the truth. It answers its readers only.
-        async for frame in self._from_store(turn, stream):
-            yield frame
+        if not stream.ended.done():
+            raise LogLost
 
     def _live(self, stream: OpenStream, after: int) -> AsyncGenerator[Followed]:
         feed, until = stream.viewer.feed, stream.ended
         return follow_from(self._log, feed, after, stream.reader, heartbeat_s=self._keep_alive_s, until=until)
 
     async def _while_readable[Item](self, stream: OpenStream, source: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
-        """`source` until its reader may no longer read the session. Raises _OpenForLong."""
+        """`source` until its reader may no longer read the session. Raises OpenForLong."""
         began = self._clock()
         async with aclosing(source) as items:
             async for item in items:
                 if stream.ended.done():
                     return
                 if self._clock() - began >= self._longest_s:
-                    raise _OpenForLong
+                    raise OpenForLong
                 yield item
 
     async def _start_of(self, turn: Turn, feed: str) -> int | None:
@@ -205,7 +237,7 @@ class StreamingHandler:
             while page := await self._log.read_back(feed, before, size):
                 for seq, body in page:
                     kind = _type_of(body)
-                    if kind == EventType.STREAM_STARTED and b'"turn_id":"%b"' % turn.id.encode() in body:
+                    if kind == EventType.STREAM_STARTED and _is_of(turn, body):
                         return seq - 1
                     if kind in _ASKED and b'"turn_id":"%b","message_id":"%b"' % asked in body:
                         # The message that asks for it, new or asked again: the turn has not streamed yet.
@@ -224,38 +256,57 @@ class StreamingHandler:
             return False
         return current is None or current.status.is_terminal
 
-    async def _is_newest(self, feed: str, seq: int) -> bool:
+    async def has_seen_end(self, turn: Turn, feed: str, after: int) -> bool:
+        """Whether the turn is over, and the last event that the reader had is its end. That the log has nothing newer
+        does not say so: what was numbered without it may be missing."""
+        if not turn.status.is_terminal:
+            return False
         try:
-            return (await self._log.read(feed, seq, 1)).last_seq == seq
+            found = await self._log.read_back(feed, after + 1, 1)
         except EventLogUnavailable:
             return False
+        if not found:
+            return False
+        seq, body = found[0]
+        return seq == after and _type_of(body) == EventType.STREAM_ENDED and _is_of(turn, body)
 
-    async def _from_store(self, turn: Turn, stream: OpenStream) -> AsyncIterator[bytes]:
-        """The turn as frames made from its stored messages; waits for its end when it still runs."""
+    async def has_more(self, turn: Turn, viewer: Viewer, after: int) -> bool:
+        """Whether the log has more of the turn after a number now. No when nobody can say."""
+        try:
+            found = await self._log.read(viewer.feed, after, READ_BATCH)
+        except EventLogUnavailable:
+            return False
+        return found.is_cut or any(_is_of(turn, body) for _, body in found.items)
+
+    async def stored_turn(
+        self, turn: Turn, stream: OpenStream, *, until: Callable[[Turn], bool] = lambda turn: turn.status.is_terminal
+    ) -> AsyncGenerator[StoredPart]:
+        """The turn from the store, once `until` holds: its answers, and then the turn; before that, None as a
+        heartbeat. For readers of an event log that went away or lost a part: what is stored is the truth.
+
+        Ends without anything when its reader may no longer read it. Raises OpenForLong.
+        """
         began = self._clock()
         while True:
             if stream.ended.done():
                 return
             if self._clock() - began >= self._longest_s:
-                raise _OpenForLong
+                raise OpenForLong
             try:
                 current = await self._current(turn, stream.viewer)
             except Transient:
-                yield KEEP_ALIVE
+                yield None
                 await asyncio.sleep(DEGRADED_POLL_SECONDS)
                 continue
             if current is None:
                 return
-            if current.status.is_terminal:
+            if until(current):
                 break
-            yield KEEP_ALIVE
+            yield None
             await asyncio.sleep(DEGRADED_POLL_SECONDS)
         async for message in self._messages_of(current, stream.reader):
-            for frame in stored_frames(message):
-                yield frame
-        if current.error is not None:
-            yield sse(FrameType.ERROR, orjson.dumps(current.error.model_dump()))
-        yield end_frame(current)
+            yield message
+        yield current
 
     async def _current(self, turn: Turn, viewer: Viewer) -> Turn | None:
         """The turn as it is now; None for one who may no longer read it."""
@@ -278,9 +329,27 @@ class StreamingHandler:
             page = Page(limit=page.limit, after=(found[: page.limit][-1][0], ""))
 
 
+def _stored_part(found: StoredPart) -> list[bytes]:
+    match found:
+        case None:
+            return [KEEP_ALIVE]
+        case Message():
+            return stored_frames(found)
+    error = [] if found.error is None else [failure_frame(found.error)]
+    return [*error, end_frame(found)]
+
+
+def _gap(after: int, following: int) -> bytes:
+    return sse("gap", orjson.dumps({"type": "gap", "after": after, "next": following}))
+
+
 def _type_of(body: bytes) -> str:
     """The `type` of a body, which always stands first: `"type":"x",...`."""
     return body[8 : body.index(b'"', 8)].decode()
+
+
+def _is_of(turn: Turn, body: bytes) -> bool:
+    return b'"turn_id":"%b"' % turn.id.encode() in body
 
 
 def _has_gap(after: int, items: list[tuple[int, bytes]], last_seq: int | None) -> bool:

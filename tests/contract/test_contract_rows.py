@@ -17,7 +17,7 @@ LIST = {"limit", "cursor"}
 ROUTES: dict[str, tuple[int, str | None, str | None, set[str]]] = {
     # status, model of the body, model of the answer (a list: "[...]"), parameters
     "POST /sessions": (201, "NewSession", "Session", {"Idempotency-Key"}),
-    "GET /sessions": (200, None, "[Session]", LIST | {"status", "tag", "agent_id", "q", "sort"}),
+    "GET /sessions": (200, None, "[ListedSession]", LIST | {"status", "tag", "agent_id", "q", "sort"}),
     "GET /sessions/{session_id}": (200, None, "Session", set()),
     "PATCH /sessions/{session_id}": (200, "SessionPatch", "Session", {"If-Match"}),
     "DELETE /sessions/{session_id}": (204, None, None, {"If-Match"}),
@@ -48,7 +48,7 @@ ROUTES: dict[str, tuple[int, str | None, str | None, set[str]]] = {
     "POST /api/approve/{token}": (200, None, "text/html", set()),
     "POST /realtime/negotiate": (200, None, "ConnectionInfo", set()),
     "POST /sessions/{session_id}/subscribe": (200, "Subscription", "Subscribed", set()),
-    "POST /sessions/{session_id}/unsubscribe": (200, "Subscription", "Subscribed", set()),
+    "POST /sessions/{session_id}/unsubscribe": (200, "Subscription", "Unsubscribed", set()),
     "POST /sessions/{session_id}/bookmarks": (201, "NewBookmark", "Bookmark", set()),
     "GET /sessions/{session_id}/bookmarks": (200, None, "[Bookmark]", LIST),
     "GET /sessions/{session_id}/bookmarks/{bookmark_id}": (200, None, "Bookmark", set()),
@@ -142,7 +142,8 @@ VALUES: dict[str, set[str]] = {
     "SessionStatus": {"CREATED", "ACTIVE", "SUSPENDED", "ENDED"},
     "MessageRole": {"user", "assistant", "system", "tool"},
     "ToolCallStatus": {"pending", "approved", "rejected", "completed", "failed"},
-    "TurnStatus": {"queued", "running", "waiting_approval", "completed", "failed", "cancelled"},
+    # The contract knows no `waiting_input`; only a turn with a question or a late result is ever that.
+    "TurnStatus": {"queued", "running", "waiting_approval", "waiting_input", "completed", "failed", "cancelled"},
     "ApprovalStatus": {"pending", "approved", "rejected", "timed_out", "cancelled"},
     "ApprovalMode": {"auto", "manual", "policy"},
     "Concurrency": {"reject", "enqueue", "interrupt"},
@@ -165,16 +166,17 @@ def _named(schema: dict[str, Any]) -> str:
     return str(schema.get("$ref", "")).rpartition("/")[2]
 
 
-def _answer(content: dict[str, Any]) -> str | None:
+def _answer(contract: WireContract, content: dict[str, Any]) -> str | None:
     """As the rows name it: a model, a list of one, or a media type."""
     if "application/json" not in content:
         return next(iter(content), None)
-    schema = content["application/json"]["schema"]
-    items = schema.get("properties", {}).get("items", {}).get("items")
-    if items is not None:
-        assert set(schema["required"]) == {"items", "next_cursor"}
-        return f"[{_named(items)}]"
-    return _named(schema) or "application/json"
+    name = _named(content["application/json"]["schema"])
+    page = contract.document["components"]["schemas"].get(name, {})
+    if set(page.get("required", ())) == {"items", "next_cursor"}:
+        item = _named(page["properties"]["items"]["items"])
+        assert name == f"{item}Page", "a page is named after its items"
+        return f"[{item}]"
+    return name or "application/json"
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -184,7 +186,7 @@ def test_a_route_of_the_contract_takes_and_answers_what_it_says(contract: WireCo
     success = operation["responses"][str(status)]
     content = success.get("content", {})
 
-    told = _answer(content)
+    told = _answer(contract, content)
     assert told == answer or answer in content, told
     if body is None:
         assert "application/json" not in operation.get("requestBody", {}).get("content", {})
@@ -203,7 +205,7 @@ def test_every_list_of_the_document_comes_in_pages(contract: WireContract) -> No
     for path, methods in contract.document["paths"].items():
         for method, operation in methods.items():
             content = operation["responses"].get("200", {}).get("content", {})
-            if (_answer(content) or "").startswith("["):
+            if (_answer(contract, content) or "").startswith("["):
                 limits = {parameter["name"]: parameter["schema"] for parameter in operation["parameters"]}
                 assert limits.keys() >= LIST, f"{method} {path}"
                 assert (limits["limit"]["default"], limits["limit"]["maximum"]) == (50, 200), path
@@ -223,4 +225,5 @@ def test_an_enumeration_of_the_contract_has_exactly_its_values(contract: WireCon
 def test_a_conversation_is_exported_in_every_format_of_the_contract(contract: WireContract) -> None:
     operation = _operation(contract, "GET /sessions/{session_id}/export")
     [parameter] = [parameter for parameter in operation["parameters"] if parameter["name"] == "format"]
-    assert set(parameter["schema"]["enum"]) == EXPORTS
+    formats = contract.document["components"]["schemas"][_named(parameter["schema"])]
+    assert set(formats["enum"]) == EXPORTS

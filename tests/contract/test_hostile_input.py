@@ -86,7 +86,6 @@ async def test_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -> 
         ({"config": {"max_steps": HUGE}}, "config.max_steps"),
         ({"config": {"approval_timeout_seconds": -1}}, "config.approval_timeout_seconds"),
         ({"config": {"concurrency": "maybe"}}, "config.concurrency"),
-        ({"config": {"approval_mode": None}}, "config.approval_mode"),
         ({"config": {"model": "m" * 129}}, "config.model"),
         ({"config": {"max_turn_cost_usd": 0}}, "config.max_turn_cost_usd"),
         ({"config": {"max_session_cost_usd": HUGE}}, "config.max_session_cost_usd"),

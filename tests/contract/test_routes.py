@@ -15,7 +15,9 @@ import pytest
 from shared.signing import ApprovalLinks
 from tests.contract.wire import WireContract
 from tests.e2e.support.client import Api, call, post_call, script
+from tests.e2e.support.mcp import RoomsServer
 from tests.e2e.support.processes import LINK_SECRET, AppHost, Sink, app_environment, free_port, running_host
+from tests.support.webhooks import signed_webhook
 
 NOBODY = "0190aaaa-0000-7000-8000-000000000000"
 
@@ -29,7 +31,18 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     await _walk_forks(api)
     await _walk_features(api)
     await _walk_agents(api)
+    await _walk_policies(api)
+    await _walk_webhooks(api, sink)
+    await _walk_mcp_servers(api, sink)
+    await _walk_openai(api)
+    await _walk_ag_ui(api)
+    await _walk_mcp_server(api)
+    await _walk_questions(api, sink)
+    await _walk_client_tools(api)
     await _walk_files(api)
+    await _walk_doors(api)
+    await _walk_schedules(api)
+    await _walk_triggers(api)
     async with httpx.AsyncClient(base_url=api.base_url, headers=api.headers, trust_env=False) as client:
         for path in ("/api/v1/openapi.json", "/api/docs", "/api/v1/me", "/api/v1/health/live", "/api/v1/health/ready"):
             contract.check(await client.get(path))
@@ -39,6 +52,67 @@ async def test_every_declared_operation_answers_as_declared(api: Api, contract: 
     succeeded = {(method, path) for method, path, status in contract.seen if status < 300}
     declared = {(method.upper(), path) for path, methods in contract.document["paths"].items() for method in methods}
     assert declared - succeeded == set()
+
+
+async def _walk_schedules(api: Api) -> None:
+    path = "/api/v1/schedules/walk"
+    body = {"content": "hello", "cron": "0 0 9 * * MON-FRI", "zone": "Europe/Prague", "config": {"max_steps": 2}}
+    made = await api.request("PUT", path, json=body)
+    schedule = made.json()
+    assert (made.status_code, schedule["status"], schedule["last_run"]) == (201, "active", None)
+    assert (await api.request("PUT", path, json=body | {"paused": True})).status_code == 200
+    found = (await api.get(path)).json()
+    assert (found["status"], found["next_run_at"], found["runs"]) == ("paused", None, [])
+    assert "walk" in [item["id"] for item in (await api.get("/api/v1/schedules")).json()["items"]]
+    for wrong, field in (
+        ({"content": "x"}, "body"),
+        ({"content": "x", "at": "2020-01-01T00:00:00Z"}, "at"),
+        ({"content": "x", "at": "2040-01-01T00:00:00"}, "at"),
+        ({"content": "x", "cron": "* * * * *"}, "body"),
+        ({"content": "x", "cron": "0 0 9 * * *", "zone": "Prague"}, "zone"),
+        ({"content": " ", "cron": "0 0 9 * * *"}, "content"),
+        ({"content": "x", "cron": "0 0 9 * * *", "agent_id": "nobody"}, "agent_id"),
+        ({"content": "x", "cron": "0 0 9 * * *", "agent_id": None, "session_id": NOBODY}, "body"),
+    ):
+        refused = await api.request("PUT", path, json=wrong)
+        assert (refused.status_code, refused.json()["code"]) == (422, "VALIDATION_ERROR"), refused.text
+        assert [error["field"] for error in refused.json()["errors"]] == [field], wrong
+    of_nobody = {"content": "x", "cron": "0 0 9 * * *", "session_id": NOBODY}
+    assert (await api.request("PUT", path, json=of_nobody)).status_code == 404
+    assert (await api.request("DELETE", path)).status_code == 204
+    assert (await api.request("DELETE", path)).status_code == 404
+    assert (await api.get(path)).status_code == 404
+
+
+async def _walk_triggers(api: Api) -> None:
+    path = "/api/v1/triggers/walk"
+    made = await api.request("PUT", path, json={"content": "hello"})
+    trigger = made.json()
+    assert (made.status_code, trigger["secret"][:6], trigger["is_secret_void"]) == (201, "whsec_", False)
+    again = (await api.request("PUT", path, json={"content": "hello again"})).json()
+    assert (again["secret"], again["url"]) == (None, trigger["url"])
+    assert (await api.get(path)).json()["secret"] is None
+    assert "walk" in [item["id"] for item in (await api.get("/api/v1/triggers")).json()["items"]]
+    fired = await api.post(f"{path}/fire", {"payload": {"order": 7}})
+    assert (fired.status_code, fired.json()["message"]["content"]) == (202, "hello again")
+    assert (await api.get(fired.headers["location"])).status_code == 200
+    assert (await api.post(f"{path}/fire")).status_code == 202
+    too_long = await api.post(f"{path}/fire", {"payload": "x" * 70_000})
+    assert (too_long.status_code, too_long.json()["code"]) == (413, "MESSAGE_TOO_LONG")
+    hook = trigger["url"].removeprefix(api.base_url)
+    signed = await api.post(hook, **signed_webhook(trigger["secret"], b'{"order": 8}'))
+    assert signed.status_code == 202
+    rotated = (await api.post(f"{path}/rotate", {"keep_old_seconds": 0})).json()
+    assert rotated["secret"] not in {None, trigger["secret"]}
+    assert (await api.post(hook, **signed_webhook(trigger["secret"], b"{}"))).status_code == 404
+    no_json = await api.post(hook, **signed_webhook(rotated["secret"], b"order=8"))
+    assert (no_json.status_code, no_json.json()["code"]) == (422, "VALIDATION_ERROR")
+    assert (await api.request("PUT", path, json={"content": "hello", "paused": True})).status_code == 200
+    paused = await api.post(hook, **signed_webhook(rotated["secret"], b"{}"))
+    assert (paused.status_code, paused.json()["code"]) == (400, "INVALID_STATE")
+    assert (await api.request("DELETE", path)).status_code == 204
+    assert (await api.post(hook, **signed_webhook(rotated["secret"], b"{}"))).status_code == 404
+    assert (await api.get(path)).status_code == 404
 
 
 async def _walk(api: Api, sink: Sink) -> None:
@@ -59,6 +133,10 @@ async def _walk(api: Api, sink: Sink) -> None:
     approval = await api.approval(session["id"])
     assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json() == approval
     assert (await api.get(f"{base}/approvals")).json() == {"items": [approval], "next_cursor": None}
+    own = await api.get("/api/v1/approvals", params={"scope": "own_turns", "session_id": session["id"]})
+    assert own.json() == {"items": [approval], "next_cursor": None}
+    context = (await api.get(f"/api/v1/approvals/{approval['id']}/context")).json()
+    assert (context["shows"], context["may_open_session"], context["asked_by"]) == ("full", True, "olga")
     expires_at = datetime.fromisoformat(approval["expires_at"])
     link = f"/api/approve/{ApprovalLinks(LINK_SECRET, '').token(approval['id'], expires_at=expires_at)}"
     assert (await api.get(link)).status_code == 200
@@ -88,12 +166,15 @@ async def _walk(api: Api, sink: Sink) -> None:
     for message in await api.messages(session["id"]):
         assert (await api.get(f"{base}/messages/{message['id']}")).json() == message
     stream = await api.turn_stream(session["id"], turn_id)
-    assert {event.event for event in stream} == {"message_start", "content_delta", "tool_call", "message_end", "end"}
+    frames = {"message_start", "content_delta", "tool_call", "message_end", "end"}
+    told = {"tool_call.pending", "tool_call.approved", "tool_call.completed"}
+    assert {event.event for event in stream} == frames | told
     # The client's streams are not checked as answers; these are.
     assert (await api.get(f"{base}/turns/{turn_id}/stream")).status_code == 200
     assert (await api.events(session["id"]))[0]["type"] == "session.created"
     assert (await api.post(f"{base}/turns/{turn_id}/cancel")).status_code == 200
-    assert (await api.post(f"{base}/subscribe")).json() == {"session_id": session["id"], "connection_id": None}
+    joined = {"session_id": session["id"], "connection_id": None, "is_joined": True}
+    assert (await api.post(f"{base}/subscribe")).json() == joined
     assert (await api.post(f"{base}/unsubscribe", {"connection_id": "c"})).json()["connection_id"] == "c"
     negotiated = (await api.post("/api/v1/realtime/negotiate")).json()
     assert set(negotiated) == {"url", "accessToken"}
@@ -114,6 +195,44 @@ async def _walk(api: Api, sink: Sink) -> None:
     assert (told, pages[1]["next_cursor"]) == ([("ann", "write"), ("pat", "read")], None)
     assert (await api.request("DELETE", participant)).status_code == 204
     assert (await api.post(f"{base}/end")).json()["status"] == "ENDED"
+    assert (await api.request("DELETE", base)).status_code == 204
+
+
+async def _walk_doors(api: Api) -> None:
+    chat = "/api/v1/ai-sdk/chat"
+    asked = {"id": "m-1", "role": "user", "parts": [{"type": "text", "text": script(content="Through the door.")}]}
+    body = {"id": "walk", "messages": [asked], "trigger": "submit-message"}
+    told = await api.post(f"{chat}?version=7", body)
+    assert (told.status_code, told.headers["x-vercel-ai-ui-message-stream"]) == (200, "v1")
+    assert "Through the door." in "".join(re.findall(r'"delta":"([^"]*)"', told.text))
+    assert (await api.get(f"{chat}/walk/stream")).status_code == 204
+    question, answer = (await api.get(f"{chat}/walk/messages")).json()["messages"]
+    assert question["parts"] == asked["parts"]
+    assert [part["type"] for part in answer["parts"]] == ["data-turn", "step-start", "text"]
+
+
+async def _walk_webhooks(api: Api, sink: Sink) -> None:
+    body = {"url": sink.url("/walked-hook"), "events": ["turn.waiting", "turn.completed", "turn.waiting"]}
+    created = await api.post("/api/v1/webhooks", {**body, "description": "Walk"})
+    made = created.json()
+    base = f"/api/v1/webhooks/{made['id']}"
+    assert (created.status_code, created.headers["location"]) == (201, base)
+    assert made.pop("secret").startswith("whsec_")
+    assert (await api.get(base)).json() == made
+    assert made in (await api.get("/api/v1/webhooks")).json()["items"]
+    assert made["events"] == ["turn.waiting", "turn.completed"]
+    changed = (await api.request("PATCH", base, json={"description": None, "events": ["turn.completed"]})).json()
+    assert changed == {**made, "description": None, "events": ["turn.completed"], "updated_at": changed["updated_at"]}
+    assert (await api.request("PATCH", base, json={})).json()["events"] == ["turn.completed"]
+    for wrong in ({"events": None}, {"url": None}, {"enabled": None}, {"events": []}, {"url": "https://10.0.0.1/"}):
+        assert (await api.request("PATCH", base, json=wrong)).status_code == 422, wrong
+    assert (await api.post(f"{base}/secret")).json()["secret"].startswith("whsec_")
+    session_id = await api.session()
+    await api.until(session_id, await api.say(session_id, script(content="told")))
+    (delivery,) = (await api.get(f"{base}/deliveries")).json()["items"]
+    assert (delivery["event"], delivery["data"]["session_id"]) == ("turn.completed", session_id)
+    assert (await api.post(f"{base}/deliveries/{delivery['id']}/send")).status_code == 202
+    assert (await api.post(f"{base}/deliveries/{NOBODY}/send")).status_code == 404
     assert (await api.request("DELETE", base)).status_code == 204
 
 
@@ -243,7 +362,9 @@ async def _walk_agents(api: Api) -> None:
     told = await admin.request("PUT", "/api/v1/agents/teller", json={**body, **about})
     assert about.items() <= told.json().items()
     shown = {field: value for field, value in made.json().items() if not field.startswith("created_")}
-    sent_back = {field: value for field, value in shown.items() if field not in {"id", "version"}}
+    assert (shown["source"]["kind"], shown["missing_tools"]) == ("api", [])
+    ours = {"id", "version", "source", "missing_tools", "mcp_pins"}
+    sent_back = {field: value for field, value in shown.items() if field not in ours}
     again = await admin.request("PUT", "/api/v1/agents/clerk", json=sent_back)
     assert (again.status_code, again.json()) == (200, made.json())
     session_id = await api.session()
@@ -251,6 +372,149 @@ async def _walk_agents(api: Api) -> None:
     assert (patched.status_code, patched.json()["agent_id"]) == (200, "clerk")
     policies = {tool["name"]: tool["policy"] for tool in (await api.get("/api/v1/tools")).json()["items"]}
     assert (policies["calculate"]["required"], policies["http_request"]["required"]) == (False, True)
+
+
+async def _walk_policies(api: Api) -> None:
+    rule = {
+        "name": "Large refund",
+        "when": {
+            "any_of": [{"argument": "body", "matches": "[0-9]{4}"}, {"argument": "url", "part": "host", "eq": "b"}]
+        },
+        "then": {"roles": ["finance"], "quorum": 2, "allow_for_session": {"same": [{"argument": "method"}]}},
+    }
+    policy = {"required": False, "rules": [rule], "allow_for_session": True}
+    admin, anybody = api.as_user("ada;admin"), api.as_user("uwe")
+    draft = {"name": "Payer", "instructions": "Pay.", "tools": ["http_request"], "policies": {"http_request": policy}}
+    draft["approval_floor"] = {"http_request": "auto"}
+    made = (await admin.request("PUT", "/api/v1/agents/payer", json=draft)).json()
+    assert made["policies"]["http_request"]["rules"] == [rule | {"then": {"required": True, **rule["then"]}}]
+    assert (await admin.request("PUT", "/api/v1/agents/payer", json=draft)).json() == made, "the same is no new version"
+    for amount, decision in (("900", "runs"), ("5000", "waits")):
+        wanted = {"tool": "http_request", "arguments": {"method": "POST", "url": "http://a.test/", "body": amount}}
+        by_id = await anybody.post("/api/v1/policies/test", wanted | {"agent_id": "payer"})
+        by_draft = await anybody.post("/api/v1/policies/test", wanted | {"agent": draft})
+        assert by_id.json()["decision"] == by_draft.json()["decision"] == decision
+        assert by_id.json()["rules"][0]["matched"] is (decision == "waits")
+    assert (by_id.json()["roles"], by_id.json()["quorum"]) == (["finance"], 2)
+    own = wanted | {"agent": draft, "policy": {"required": True}, "has_untrusted": True, "has_private": True}
+    told = (await anybody.post("/api/v1/policies/test", own)).json()
+    assert [need["source"] for need in told["required_by"]] == ["policy", "rule_of_two"]
+    refused = (await anybody.post("/api/v1/policies/test", {"tool": "http_request", "agent_id": "payer"})).json()
+    assert refused["decision"] == "refused"
+    assert "url" in refused["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"tool": "calculate", "agent_id": "nobody"}, 404, None),
+        ({"tool": "calculate", "agent_id": "a", "agent": {"name": "a", "instructions": "b"}}, 422, ""),
+        ({"tool": "no_such_tool", "policy": {}}, 422, "policies.no_such_tool"),
+        ({"tool": "calculate", "policy": {"roles": ["Admin"]}}, 422, "policy.roles.0"),
+        ({"tool": "calculate", "agent": {"name": "a"}}, 422, "agent.instructions"),
+        (
+            {"tool": "calculate", "policy": {"rules": [{"name": "r", "when": {"argument": "a", "eq": "b" * 201}}]}},
+            422,
+            "policy.rules.0.when.argument.eq",
+        ),
+    ],
+)
+async def test_a_policy_that_cannot_be_tested_is_refused_by_field(
+    api: Api, body: dict[str, Any], status: int, field: str | None
+) -> None:
+    refused = await api.post("/api/v1/policies/test", body)
+
+    assert refused.status_code == status
+    if field is not None:
+        assert any(error["field"].startswith(field) for error in refused.json()["errors"]), refused.json()["errors"]
+
+
+async def _walk_openai(api: Api) -> None:
+    """`e2e/doors/test_openai_client.py` has the real client."""
+    base = "/api/openai/v1"
+    assert "assistant" in [model["id"] for model in (await api.get(f"{base}/models")).json()["data"]]
+    response = (await api.post(f"{base}/responses", {"input": script(content="hello")})).json()
+    assert (response["status"], response["output"][-1]["content"][0]["text"]) == ("completed", "hello")
+    assert (await api.get(f"{base}/responses/{response['id']}")).json() == response
+    assert (await api.post(f"{base}/responses/{response['id']}/cancel")).json() == response
+    refused = await api.post(f"{base}/responses", {"input": "x", "instructions": "y"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "instructions")
+
+
+async def _walk_ag_ui(api: Api) -> None:
+    """`e2e/doors/test_ag_ui_client.py` has the real client."""
+    message = {"id": "u", "role": "user", "content": script(content="hello")}
+    run = await api.post("/api/v1/ag-ui", {"threadId": "walk-ag-ui", "runId": "r", "messages": [message]})
+    assert run.headers["content-type"].startswith("text/event-stream")
+    assert '"outcome":{"type":"success"}' in run.text
+
+
+async def _walk_mcp_server(api: Api) -> None:
+    """`e2e/doors/test_mcp_server.py` has the real client."""
+    listed = await api.post("/api/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+    assert "ask_assistant" in [tool["name"] for tool in listed.json()["result"]["tools"]]
+    noted = await api.post("/api/mcp", {"jsonrpc": "2.0", "method": "notifications/initialized"})
+    assert noted.status_code == 202
+
+
+async def _walk_mcp_servers(api: Api, sink: Sink) -> None:
+    admin, rooms = api.as_user("ada;admin"), RoomsServer(sink)
+    body = {"name": "Host", "instructions": "Book rooms.", "mcp_servers": [rooms.as_agents_name_it()]}
+    made = await admin.request("PUT", "/api/v1/agents/host", json=body)
+    assert [pin["name"] for pin in made.json()["mcp_pins"]] == ["rooms__book"]
+    pin = made.json()["mcp_pins"][0]
+    rooms.tool = {**rooms.tool, "description": "Book a room, and tell everybody"}
+    (report,) = (await admin.get("/api/v1/agents/host/mcp")).json()["items"]
+    (tool,) = report["tools"]
+    assert (report["protocol_version"], tool["state"], tool["pin"]) == ("2026-07-28", "changed", pin)
+    assert [change["path"] for change in tool["changes"]] == ["description"]
+    for digest, etag, status in (
+        ("0" * 64, "*", 409),
+        (tool["current_digest"], '"host-999"', 409),
+        (tool["current_digest"], made.headers["etag"], 200),
+    ):
+        told = {"digests": {"rooms__book": digest}}
+        accepted = await admin.request("POST", "/api/v1/agents/host/mcp/accept", json=told, headers={"If-Match": etag})
+        assert accepted.status_code == status, accepted.text
+    assert accepted.json()["mcp_pins"][0]["digest"] == tool["current_digest"]
+    for method, path in (("GET", "mcp"), ("POST", "mcp/accept")):
+        strange = await api.as_user("rita").request(method, f"/api/v1/agents/host/{path}", json=told)
+        assert (strange.status_code, strange.json()["code"]) == (404, "SESSION_NOT_FOUND")
+
+
+async def _walk_questions(api: Api, sink: Sink) -> None:
+    rooms = RoomsServer(sink)
+    rooms.asks = {"type": "object", "properties": {"name": {"type": "string"}}}
+    rooms.release()
+    named = {**rooms.as_agents_name_it(), "rules": rooms.without_asking()}
+    session_id = await api.session_with(mcp_servers=[named])
+    turn_id = await api.say(session_id, script(tool_calls=[[call("rooms__book", room="7")]]))
+    (wait,) = (await api.until(session_id, turn_id, "waiting_input"))["waits"]
+    path, body = f"/api/v1/tool-calls/{wait['tool_call_id']}/input", {"wait_id": wait["id"], "answers": {}}
+    assert (await api.post(path, body)).status_code == 422
+    assert (await api.post(path, body | {"answers": {"guest": {"action": "decline"}}})).status_code == 200
+    assert (await api.post(path, body | {"answers": {"guest": {"action": "cancel"}}})).status_code == 409
+    await api.until(session_id, turn_id)
+
+
+async def _walk_client_tools(api: Api) -> None:
+    session_id = await api.session()
+    path, asks = f"/api/v1/sessions/{session_id}/messages", script(tool_calls=[[call("locate")]])
+    for refused in ("calculate", "no name"):
+        body = {"content": asks, "client_tools": [{"name": refused}]}
+        assert (await api.post(path, body)).status_code == 422
+    posted = await api.post(path, {"content": asks, "client_tools": [{"name": "locate"}]})
+    turn_id = posted.json()["turn"]["id"]
+    (wait,) = (await api.until(session_id, turn_id, "waiting_input"))["waits"]
+    path = f"/api/v1/tool-calls/{wait['tool_call_id']}/result"
+    assert [(await api.post(path, body)).status_code for body in ({}, {"data": 7}, {"data": 7}, {"data": 8})] == [
+        422,
+        200,
+        200,
+        409,
+    ]
+    turn = await api.until(session_id, turn_id)
+    assert (turn["status"], turn["tool_calls"][0]["result"]) == ("completed", 7)
 
 
 async def test_agents_that_cannot_be_are_refused_by_field(api: Api) -> None:
@@ -268,6 +532,10 @@ async def test_agents_that_cannot_be_are_refused_by_field(api: Api) -> None:
         ({"compact_at": 0}, "compact_at"),
         ({"compact_at": 1.01}, "compact_at"),
         ({"defaults": {"output_schema": {"type": "null"}}}, "defaults.output_schema"),
+        ({"mcp_servers": [{"name": "n", "url": "https://mcp.example/", "tools": ["t"]}]}, "mcp_servers.0.url"),
+        ({"mcp_servers": [{"name": "n", "url": "http://mcp.example/", "tools": ["t"]}]}, "mcp_servers.0.url"),
+        ({"mcp_servers": [{"name": "n", "url": "https://a.example/", "tools": ["t\u202e"]}]}, "mcp_servers.0.tools.0"),
+        ({"mcp_pins": []}, "mcp_pins"),
     ):
         body: dict[str, Any] = {"name": "n", "instructions": "i", **changes}
         refused = await admin.request("PUT", "/api/v1/agents/refused", json=body)
@@ -562,10 +830,11 @@ def stranded(tmp_path_factory: pytest.TempPathFactory, model_url: str) -> Iterat
 async def test_ready_names_all_that_a_deployment_depends_on_and_asks_anew(api: Api) -> None:
     ready = await api.as_user("petr").get("/api/v1/health/ready")
     assert ready.headers["cache-control"] == "no-store"
-    names = ("postgres", "model", "redis", "storage", "audit", "blobs", "signalr", "model_lane", "tool_lane", "durable")
-    assert ready.json() == {"status": "ok", "model": None, "dependencies": dict.fromkeys(names, "ok")}
+    stores = ("postgres", "redis", "storage", "audit", "blobs")
+    names = (*stores, "model", "signalr", "model_lane", "tool_lane", "tool_threads", "durable")
+    assert ready.json() == {"status": "ok", "model": None, "problems": [], "dependencies": dict.fromkeys(names, "ok")}
     stranger = await api.as_user(";").get("/api/v1/health/ready")
-    assert stranger.json() == {"status": "ok", "model": None, "dependencies": {}}
+    assert stranger.json() == {"status": "ok", "model": None, "problems": [], "dependencies": {}}
     told = (await api.as_user("ada;admin").get("/api/v1/health/ready")).json()["model"]
     assert (told["answers"], "scripted" in told["text"]) == (True, True)
 
@@ -592,7 +861,7 @@ async def test_without_its_database_the_app_says_so_and_when_to_come_back(
         stranger = await api.as_user(";").get("/api/v1/health/ready")
         assert (stranger.status_code, stranger.json()) == (
             503,
-            {"status": "unavailable", "model": None, "dependencies": {}},
+            {"status": "unavailable", "model": None, "problems": [], "dependencies": {}},
         )
         ready = await api.get("/api/v1/health/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
@@ -605,6 +874,7 @@ async def test_without_its_database_the_app_says_so_and_when_to_come_back(
             "signalr": True,
             "model_lane": True,
             "tool_lane": True,
+            "tool_threads": True,
             "durable": True,
             "model": True,
         }
@@ -623,3 +893,32 @@ async def test_without_its_database_the_app_says_so_and_when_to_come_back(
                 assert secret not in response.text
     finally:
         await api.aclose()
+
+
+async def test_null_means_absent_where_a_client_sends_it_for_what_it_was_not_told(api: Api) -> None:
+    unset = {"name": None, "agent_id": None, "template": None, "config": None, "tags": None, "metadata": None}
+    created = await api.post("/api/v1/sessions", unset)
+    assert (created.status_code, created.json()["tags"], created.json()["metadata"]) == (201, [], {})
+    base = f"/api/v1/sessions/{created.json()['id']}"
+    config = {"max_steps": 3, "approval_mode": "manual", "concurrency": None}
+    before = (await api.request("PATCH", base, json={"tags": ["a"], "config": config})).json()
+
+    patched = await api.request("PATCH", base, json={"tags": None, "metadata": None, "config": {"max_steps": 5}})
+
+    after = patched.json()
+    assert (after["tags"], after["config"]["max_steps"], after["config"]["approval_mode"]) == (["a"], 5, "manual")
+    assert before["config"] | {"max_steps": 5} == after["config"]
+    posted = await api.post(f"{base}/messages", {"content": script(tokens=2), "attachment_ids": None})
+    assert posted.status_code == 202
+    missing = await api.post(f"{base}/messages", {"content": None, "attachment_ids": None})
+    assert (missing.status_code, missing.json()["errors"][0]["field"]) == (422, "content")
+
+
+async def test_a_file_comes_under_the_type_of_any_file_to_whoever_takes_only_that(api: Api) -> None:
+    session_id = await api.session()
+    path = f"/api/v1/sessions/{session_id}/export?format=csv"
+    ordinary = await api.get(path)
+    plain = await api.get(path, headers={"accept": "application/octet-stream"})
+    assert ordinary.headers["content-type"].startswith("text/csv")
+    assert plain.headers["content-type"] == "application/octet-stream"
+    assert plain.content == ordinary.content

@@ -27,14 +27,15 @@ def chunk(seq: int, **frame: Any) -> dict[str, Any]:
     return {"seq": seq, "type": "stream.chunk", "at": str(seq), "message_id": "m2", "data": {"frame": frame}}
 
 
-def streamed(*texts: str, ends: bool = True) -> Heard:
-    """What a reader heard of one answer."""
+def streamed(*texts: str, ends: bool = True, lost: int = 0) -> Heard:
+    """What a reader heard of one answer. lost: so many of its last deltas did not reach the reader."""
     heard = Heard("s")
     frames: list[dict[str, Any]] = [{"type": "message_start", "message_id": "m2", "attempt": 1}]
     frames += [{"type": "content_delta", "index": index, "text": text} for index, text in enumerate(texts)]
     frames += [{"type": "message_end", "message_id": "m2"}] if ends else []
     for seq, frame in enumerate(frames, 1):
-        heard.take(chunk(seq, **frame), "a reader")
+        if not len(texts) + 1 - lost < seq <= len(texts) + 1:
+            heard.take(chunk(seq, **frame), "a reader")
     return heard
 
 
@@ -71,6 +72,12 @@ KEPT = Evidence(
 def rows[Row](rows: dict[str, Row], name: str, **changes: Any) -> dict[str, Row]:
     """With one row changed."""
     return {**rows, name: rows[name]._replace(**changes)}  # type: ignore[attr-defined]
+
+
+def test_a_part_that_was_lost_and_told_of_makes_no_text_wrong() -> None:
+    """Of an answer whose last events are lost, as Redis may lose them, a reader is told that some are missing."""
+    heard = streamed(*filler(2), lost=1)
+    assert violations(replace(KEPT, heard=[heard])) == {}
 
 
 def test_a_history_that_keeps_every_promise_is_clean() -> None:

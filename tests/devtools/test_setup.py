@@ -97,7 +97,7 @@ def test_an_unknown_command_needs_no_set_up(fresh: Path) -> None:
 
 def test_every_command_is_known_before_and_after_the_set_up_and_in_the_help() -> None:
     assert {*commands._IN_PROCESS, *commands._PROGRAMS} == set(bootstrap.COMMANDS)
-    assert re.findall(r"(?m)^  (\w+) ", bootstrap.HELP) == list(bootstrap.COMMANDS)
+    assert re.findall(r"(?m)^  ([\w-]+) ", bootstrap.HELP) == list(bootstrap.COMMANDS)
 
 
 def test_a_step_that_fails_is_one_line_and_is_done_again(fresh: Path) -> None:

@@ -42,8 +42,10 @@ def test_ready_means_the_app_has_its_servers_and_state_survives_a_restart(up: St
     assert models.status_code == 200
     assert settings["PUBLIC_BASE_URL"] == f"http://localhost:{first.port}"
     assert settings["AUTH_MODE"] == "dev"
+    assert settings["DEVHOST_CORS_LOCAL"] == "true"
     notes = f"http://{settings['TOOLS_HTTP_ALLOW']}/notes"
     assert notes in first.output
+    assert settings["WEBHOOK_HOSTS"] == f"public,{settings['TOOLS_HTTP_ALLOW']}"
     assert httpx.post(notes, json={"text": "hi"}, headers={"idempotency-key": "k"}, timeout=30).status_code == 201
     for of_a_page, status in (({"origin": "http://evil.example"}, 403), ({"host": "evil.example"}, 403)):
         assert httpx.post(notes, json={"text": "no"}, headers=of_a_page, timeout=30).status_code == status

@@ -8,6 +8,7 @@ from activities.restarting import RESTARTED_LINE
 from activities.turns import FAILED_LINE
 from shared.sessions.audit.forwarding import LATE_LINE
 from shared.sessions.audit.verification import DAMAGED_LINE
+from shared.sessions.channels.carding import NOT_TAKEN_LINE as CARD_LINE
 from triggers.operations.sweep import NOT_TAKEN_LINE
 from triggers.operations.watch import EXPIRING_LINE, LEFT_LINE
 
@@ -15,7 +16,8 @@ RULES = (Path(__file__).parents[2] / "infra/modules/observability/alerts.bicep")
 
 
 def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
-    for line in (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, LEFT_LINE, NOT_TAKEN_LINE, DAMAGED_LINE, LATE_LINE):
+    lines = (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, LEFT_LINE, NOT_TAKEN_LINE, CARD_LINE, DAMAGED_LINE, LATE_LINE)
+    for line in lines:
         assert f'startswith "{line}"' in RULES
 
 

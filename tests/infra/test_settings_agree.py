@@ -12,6 +12,7 @@ from devhost.settings.host_json import load_host_json
 from devtools.infra.deployments import COMMITTED
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.principal import Role
+from shared.sessions.tools.secrets import SETTING_PREFIX
 from shared.settings import Settings
 from tests.support.deployed import DEV, PROD, app_settings, one
 from triggers.http.endpoints import MAX_BODY_BYTES
@@ -71,9 +72,22 @@ def test_the_sample_names_the_settings_of_the_code() -> None:
 def test_infra_names_the_settings_of_the_code(name: str) -> None:
     settings = app_settings(name)
 
-    assert {each for each in settings if not each.startswith(OF_THE_HOST)} == _code() - BY_IDENTITY
+    ours = {each for each in settings if not each.startswith(OF_THE_HOST)}
+    assert {each for each in ours if not each.startswith(SETTING_PREFIX)} == _code() - BY_IDENTITY
     for each in BY_IDENTITY:
         assert any(other.startswith(f"{each}__") for other in settings)
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_secrets_of_tools_are_references_to_the_vault(name: str) -> None:
+    """Names as the operator gave them, with or without a space; a setting of the portal would be gone at the next
+    provisioning."""
+    settings = app_settings(name)
+    found = {each: settings[each] for each in settings if each.startswith(SETTING_PREFIX)}
+
+    assert set(found) == {"TOOL_SECRET_CRM_TOKEN", "TOOL_SECRET_ERP_KEY"}
+    assert all("SecretName=tool-" in str(reference) for reference in found.values())
+    assert "SecretName=tool-crm-token" in str(found["TOOL_SECRET_CRM_TOKEN"])
 
 
 def test_the_host_takes_the_largest_upload_and_nothing_larger() -> None:
@@ -107,12 +121,15 @@ def test_every_value_of_infra_is_one_the_code_takes(name: str) -> None:
         "POSTGRES_URL": "postgresql://id@psql.test:5432/parley?sslmode=verify-full&sslrootcert=system",
         "PUBLIC_BASE_URL": "https://func.azurewebsites.net",
         "REDIS_URL": "rediss://oid@redis.test:10000/0",
+        "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
+        "SMTP_URL": "smtps://parley:secret@mail.example.com",
+        "TEAMS_WEBHOOK_URL": "https://prod-1.westeurope.logic.azure.com/workflows/x",
         "TABLES_ENDPOINT": "https://st.table.core.windows.net/",
     }
     of_the_app = {
         each: value
         for each, value in app_settings(name).items()
-        if not each.startswith(OF_THE_HOST) or each == "AzureSignalRConnectionString__serviceUri"
+        if not each.startswith((*OF_THE_HOST, SETTING_PREFIX)) or each == "AzureSignalRConnectionString__serviceUri"
     }
     assert {each for each, value in of_the_app.items() if value.startswith(("[", "@"))} == known.keys()
 
@@ -154,7 +171,7 @@ def test_the_platform_lets_the_relay_through_and_little_else() -> None:
 
     assert auth["httpSettings"]["requireHttps"] is True
     assert auth["globalValidation"]["requireAuthentication"] is True
-    assert auth["globalValidation"]["excludedPaths"] == ["/api/v1/health/live", f"/api/{RELAY_ROUTE}"]
+    assert auth["globalValidation"]["excludedPaths"] == ["/api/v1/health/live", f"/api/{RELAY_ROUTE}", "/api/hooks"]
 
 
 def test_the_app_registration_offers_the_roles_of_the_code() -> None:

@@ -16,7 +16,7 @@ from shared.errors import ErrorCode, Transient
 from shared.principal import AuthMode
 from shared.sessions.bridge import SessionAgentBridge, StepReport
 from shared.sessions.context.compaction import INSTRUCTIONS, Compactor
-from shared.sessions.events import SessionEventPublisher
+from shared.sessions.events import EventType, SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
 from shared.sessions.limits.budgets import NO_DAILY_LIMITS, DailyLimits
 from shared.sessions.llm.conversation import UserSaid
@@ -134,7 +134,11 @@ class Bench:
                 await self.tools.handle_tool_call(tool_call_id)
 
     async def finish(self, posted: PostedMessage, report: StepReport) -> Ran:
-        """As the orchestrator ends a turn."""
+        """As the orchestrator ends a turn that its last step has not closed."""
+        if report.finished is not None:
+            turn = await self.stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
+            ends = [event for event in envelopes(report.messages) if event["type"] == EventType.STREAM_ENDED]
+            return Ran(posted, report.outcome, report.finished, turn, ends)
         status = {
             StepOutcome.FINAL: TurnStatus.COMPLETED,
             StepOutcome.CANCELLED: TurnStatus.CANCELLED,

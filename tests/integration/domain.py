@@ -28,6 +28,7 @@ from shared.adapters.postgres.turns.approvals import PostgresApprovals
 from shared.adapters.postgres.turns.steps import PostgresSteps
 from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
 from shared.adapters.postgres.turns.turns import PostgresTurns
+from shared.adapters.postgres.turns.waits import PostgresWaits
 from shared.durable.hub import TaskHub
 from shared.ids import new_id
 from shared.principal import Principal, Role
@@ -92,6 +93,7 @@ def vote_on(
     if changes.get("for_session"):
         agent = approval.agent_id, approval.agent_version
         changes["grant"] = grant_of(approval.tool, approval.policy, *agent, approval.requested_by)
+    changes.setdefault("needed", {"": approval.policy.quorum})
     return VoteRecord(decision, user, arguments_digest(approval.tool, arguments), **changes)
 
 
@@ -145,6 +147,7 @@ class Stores:
     steps: PostgresSteps
     tool_calls: PostgresToolCalls
     approvals: PostgresApprovals
+    waits: PostgresWaits
     trail: PostgresAuditTrail
     audit: RecordingAudit
     """What these stores committed to trails."""
@@ -157,9 +160,10 @@ class Stores:
             pool,
             PostgresSessions(pool, hub),
             PostgresTurns(pool, hub),
-            PostgresSteps(pool),
+            PostgresSteps(pool, hub),
             PostgresToolCalls(pool, trail),
             PostgresApprovals(pool, trail, hub),
+            PostgresWaits(pool, trail, hub),
             trail,
             audit,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import azure.durable_functions as df
 import pytest
 
+from devtools.histories.player import ActivityFailed, Json, Play, instant
 from orchestrators import approval as approval_module
 from orchestrators import notification as notification_module
 from shared.durable.names import (
@@ -20,7 +21,6 @@ from shared.durable.names import (
     REQUEST_APPROVAL,
 )
 from shared.sessions.turns.retry import MAX_NOTIFY_TRIES
-from tests.orchestration.player import ActivityFailed, Json, Play, instant
 
 WAIT_S = 3600.0
 EVENT = "approval-a1"

@@ -20,6 +20,7 @@ from devhost.app.describe import FUNCTION_NAME
 from devhost.durable.replay.episode import bad_instance_id
 from devhost.durable.settings import read_settings
 from orchestrators import approval as approval_orchestrator
+from orchestrators import waiting as waiting_orchestrator
 from shared.adapters.models.calls import MAX_TOOL_CALLS
 from shared.durable import names
 from shared.ids import new_id
@@ -34,6 +35,7 @@ from shared.sessions.turns.retry import (
     MAX_OUTAGE_TRIES,
     queue_delay_s,
 )
+from shared.sessions.waits.opening import MAX_ROUNDS
 from tests.support.least_settings import LEAST_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,7 +143,7 @@ NUMBERS = (0, 1, MAX_REMINDERS)
     [
         AN_ID,  # a turn
         names.KEEPER_INSTANCE,
-        names.approval_instance(AN_ID, AN_ID),
+        names.call_instance(AN_ID, AN_ID),
         *(names.notification_instance(AN_ID, kind, number) for kind in NoticeKind for number in NUMBERS),
     ],
 )
@@ -151,7 +153,7 @@ def test_azure_takes_the_ids_of_instances(instance_id: str) -> None:
     assert len(instance_id) <= LONGEST_ID
 
 
-@pytest.mark.parametrize("event", [names.CANCEL_EVENT, names.approval_event(AN_ID)])
+@pytest.mark.parametrize("event", [names.CANCEL_EVENT, names.approval_event(AN_ID), names.answer_event(AN_ID)])
 def test_events_have_names_that_fit_into_a_path(event: str) -> None:
     assert bad_instance_id(event) is None
 
@@ -168,7 +170,8 @@ def test_no_orchestration_comes_near_the_limit_of_actions() -> None:
     wait = 1 + 30 // 5  # a wait of up to 30 days, in timers of five
     looks = approval_orchestrator._MAX_LOOKS + 1
     approval = call + outage + (MAX_REMINDERS + 1) * (1 + wait) + looks * (call + wait)
-    assert max(turn, approval, 2 * MAX_NOTIFY_TRIES) * MARGIN < limit
+    answers = MAX_ROUNDS * (waiting_orchestrator._MAX_LOOKS + 1) * (call + wait)
+    assert max(turn, approval + answers, 2 * MAX_NOTIFY_TRIES) * MARGIN < limit
 
 
 def _most_looks() -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from devtools.histories.player import Play
 from orchestrators import keeper as keeper_module
 from shared.durable.names import CANCEL_EVENT, KEEPER, KEEPER_INSTANCE
-from tests.orchestration.player import Play
 
 
 def test_it_waits_for_ever_and_needs_nothing_for_that() -> None:

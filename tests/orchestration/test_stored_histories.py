@@ -6,8 +6,7 @@ A failure here means that instances which are waiting right now would break: see
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,63 +14,29 @@ import pytest
 
 from devhost.durable.replay.actions import SCHEDULES, Action, EpisodeOutput, leaf_name
 from devhost.durable.store.history import RETRY_OF, EventType
+from devtools.histories.player import Json, handle_of, run_handle
+from devtools.histories.stored import Stored, episodes, read
 from orchestrators import approval, notification, turn
 from shared.durable.names import APPROVAL, NOTIFICATION, TURN
-from tests.orchestration.player import Json, handle_of, run_handle
 
 HISTORIES = Path(__file__).parent / "histories"
 ORCHESTRATORS = {TURN: turn.turn, APPROVAL: approval.approval, NOTIFICATION: notification.notification}
 SCHEDULING = frozenset(SCHEDULES.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One instance. label: file and place in it."""
-
-    label: str
-    orchestration: str
-    instance_id: str
-    events: list[Json]
+STORED = {
+    f"{path.stem}-{index}-{stored.orchestration}": stored
+    for path in sorted(HISTORIES.glob("*.json"))
+    for index, stored in enumerate(read(path))
+}
 
 
-def _stored() -> list[Stored]:
-    return [
-        Stored(f"{path.stem}-{index}-{item['orchestration']}", **item)
-        for path in sorted(HISTORIES.glob("*.json"))
-        for index, item in enumerate(json.loads(path.read_text("utf-8")))
-    ]
-
-
-STORED = _stored()
-
-
-def _episodes(events: list[Json]) -> Iterator[tuple[list[Json], list[Json]]]:
-    """(history as the episode saw it, everything scheduled up to its end), oldest episode first."""
-    start = 0
-    while start < len(events):
-        ends = (n for n in range(start, len(events)) if events[n]["EventType"] == EventType.ORCHESTRATOR_COMPLETED)
-        end = next(ends)
-        scheduled = [
-            n for n in range(start, end) if events[n]["EventType"] in {*SCHEDULING, EventType.EXECUTION_COMPLETED}
-        ]
-        yield events[: scheduled[0] if scheduled else end], [e for e in events[:end] if e["EventType"] in SCHEDULING]
-        start = end + 1
-        while start < len(events) and events[start]["EventType"] != EventType.ORCHESTRATOR_STARTED:
-            start += 1  # suspended and resumed: no user code ran
+def _episodes(stored: Stored) -> list[tuple[list[Json], list[Json]]]:
+    return list(episodes(stored.events, SCHEDULING))
 
 
 def _replay(stored: Stored, seen: list[Json]) -> EpisodeOutput:
-    given = json.loads(seen[1]["Input"]) if seen[1]["Input"] is not None else None
-    context = {
-        "history": seen,
-        "input": given,
-        "instanceId": stored.instance_id,
-        "isReplaying": True,
-        "parentInstanceId": None,
-        "upperSchemaVersion": 1,
-        "upperSchemaVersionNew": 2,
-    }
-    return run_handle(handle_of(ORCHESTRATORS[stored.orchestration]), context)
+    return run_handle(handle_of(ORCHESTRATORS[stored.orchestration]), stored.context(seen))
 
 
 def _as_scheduled(leaf: Action) -> tuple[int, str, Any]:
@@ -90,11 +55,11 @@ def _as_recorded(event: Json) -> tuple[int, str, Any]:
     return kind, event.get("Name", ""), given
 
 
-@pytest.mark.parametrize("stored", STORED, ids=[stored.label for stored in STORED])
+@pytest.mark.parametrize("stored", STORED.values(), ids=list(STORED))
 def test_every_episode_asks_again_for_what_it_asked_for(stored: Stored) -> None:
-    episodes = list(_episodes(stored.events))
-    assert len(episodes) >= 2
-    for seen, scheduled in episodes:
+    played = _episodes(stored)
+    assert len(played) >= 2
+    for seen, scheduled in played:
         output = _replay(stored, seen)
         assert output.error is None
         assert output.leaves is not None
@@ -103,17 +68,17 @@ def test_every_episode_asks_again_for_what_it_asked_for(stored: Stored) -> None:
         assert [_as_scheduled(leaf) for leaf in output.leaves] == expected
 
 
-@pytest.mark.parametrize("stored", STORED, ids=[stored.label for stored in STORED])
+@pytest.mark.parametrize("stored", STORED.values(), ids=list(STORED))
 def test_last_episode_ends_as_it_did(stored: Stored) -> None:
     [ended] = [event for event in stored.events if event["EventType"] == EventType.EXECUTION_COMPLETED]
-    output = _replay(stored, list(_episodes(stored.events))[-1][0])
+    output = _replay(stored, _episodes(stored)[-1][0])
     assert output.is_done
     assert json.loads(output.output or "null") == json.loads(ended["Result"])
 
 
 def test_stored_histories_meet_every_way_a_turn_can_go() -> None:
-    assert {stored.orchestration for stored in STORED} == set(ORCHESTRATORS)
-    met = {event["EventType"] for stored in STORED for event in stored.events}
+    assert {stored.orchestration for stored in STORED.values()} == set(ORCHESTRATORS)
+    met = {event["EventType"] for stored in STORED.values() for event in stored.events}
     wanted = {
         EventType.TASK_SCHEDULED,
         EventType.SUB_CREATED,
@@ -128,8 +93,8 @@ def test_stored_histories_meet_every_way_a_turn_can_go() -> None:
 
 def test_changed_orchestrator_would_be_found_out() -> None:
     """The guard guards: a history whose first activity has another name does not pass for this code's."""
-    stored = next(stored for stored in STORED if stored.orchestration == TURN)
+    stored = next(stored for stored in STORED.values() if stored.orchestration == TURN)
     text = json.dumps(stored.events).replace('"call_model"', '"call_another_model"')
-    changed = Stored(stored.label, stored.orchestration, stored.instance_id, json.loads(text))
+    changed = replace(stored, events=json.loads(text))
     with pytest.raises(AssertionError):
         test_every_episode_asks_again_for_what_it_asked_for(changed)

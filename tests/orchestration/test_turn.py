@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from devtools.histories.player import ActivityFailed, Json, Play
 from orchestrators import turn as turn_module
 from shared.durable.messages import CHANGED_DETAIL
 from shared.durable.names import APPROVAL, CALL_MODEL, CANCEL_EVENT, EXECUTE_TOOL, FINISH_TURN, TURN
 from shared.sessions.turns import retry
 from shared.sessions.turns.retry import MAX_ACTIVITY_TRIES
-from tests.orchestration.player import ActivityFailed, Json, Play
 
 FINAL = {"outcome": "final"}
 
@@ -31,7 +31,14 @@ def _answers(*results: Json) -> Callable[[Json], Any]:
     return lambda _: left.pop(0)
 
 
-def test_plain_turn_is_one_model_step_and_its_end() -> None:
+def test_plain_turn_is_one_model_step_that_closes_it() -> None:
+    play = _turn().run({CALL_MODEL: _answers(FINAL | {"closed": True})})
+    assert play.asked == [(CALL_MODEL, {"turn_id": "turn-1", "step": 1, "tries": 1})]
+    assert (play.output, play.failed) == ("completed", None)
+
+
+def test_answer_that_did_not_close_its_turn_is_followed_by_its_end() -> None:
+    """A repeat of a stored step, or a result of an older version."""
     play = _turn().run({CALL_MODEL: _answers(FINAL), FINISH_TURN: lambda _: None})
     assert play.asked == [
         (CALL_MODEL, {"turn_id": "turn-1", "step": 1, "tries": 1}),

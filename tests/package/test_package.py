@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,9 @@ import pytest
 from devhost.durable.settings import read_settings
 from devhost.settings.host_json import load_host_json
 from devtools import console
-from devtools.package import BACKENDS, FOLDER, PackageError, build, is_ignored, main, read_rules
+from devtools.agents.new import new
+from devtools.package import BACKENDS, FOLDER, PackageError, build, hashed_requirements, is_ignored, main, read_rules
+from devtools.setup import agents_lock
 from devtools.setup.install import uv_environment
 from tests.e2e.support.processes import LINK_SECRET, START_LIMIT_S, AppHost, app_environment, scripted_model, wait_for
 from tests.e2e.support.stack import own_stores
@@ -29,7 +32,7 @@ from tests.support.deployed import DEV, PROD, app_settings
 
 ROOT = Path(__file__).parents[2]
 _SAID = "a platypus numbered 7431"
-OURS = {"activities", "function_app", "orchestrators", "shared", "triggers"}
+OURS = {"activities", "function_app", "orchestrators", "parley", "shared", "triggers"}
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +88,23 @@ def test_the_package_holds_the_app_and_nothing_of_its_making(package: Path) -> N
 
     # The console, where it has been built.
     assert {entry.name for entry in package.glob("web/*")} <= {"dist"}
-    assert top - {"web"} == {
+    # Nobody's agents are part of Parley; where there are some, they are deployed.
+    assert top - {"web", "agents"} == {
         "activities",
         "function_app.py",
         "host.json",
         "LICENSE",
         "orchestrators",
     } | {
+        "packaged.json",
+        "parley",
         "requirements.txt",
         "shared",
         "triggers",
     }
-    assert not [path for path in package.rglob("*") if path.suffix in {".pyc", ".md"} or path.name.startswith(".")]
+    # Agents are Markdown.
+    assert {path.parent for path in package.rglob("*.md")} <= {package / "agents"}
+    assert not [path for path in package.rglob("*") if path.suffix == ".pyc" or path.name.startswith(".")]
 
 
 def test_what_is_deployed_is_named_with_the_hashes_of_the_lock(package: Path) -> None:
@@ -172,6 +180,51 @@ def test_a_package_without_a_hash_is_not_built(tmp_path: Path) -> None:
         build(tmp_path / "package", tmp_path)
 
 
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What the requirements of a package are made from."""
+    for name in ("constraints.txt", "requirements-dev.lock"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    (tmp_path / "agents").mkdir()
+    return tmp_path
+
+
+def _lock_of_agents(checkout: Path, wanted: str, *blocks: str) -> None:
+    (checkout / "agents/requirements.txt").write_text(f"# Mine\n{wanted}  # for refunds\n")
+    header = agents_lock._header([wanted], checkout / "requirements-dev.lock")
+    (checkout / "agents/requirements.lock").write_text("\n".join([header, *blocks, ""]))
+
+
+def test_the_packages_of_tools_are_deployed_with_their_hashes_and_ours_at_our_versions(checkout: Path) -> None:
+    ours = hashed_requirements(checkout)
+    stripe = f"stripe==13.0.0 \\\n    --hash=sha256:{'a' * 64}"
+    aiohttp = f"aiohttp==3.14.5 \\\n    --hash=sha256:{'b' * 64}"
+    # Development has it, and the app has not.
+    httpx_ = f"httpx==0.28.1 \\\n    --hash=sha256:{'c' * 64}"
+    _lock_of_agents(checkout, "stripe==13.0.0", aiohttp, httpx_, stripe)
+
+    assert hashed_requirements(checkout) == f"{ours}{httpx_}\n{stripe}\n"
+
+
+def test_a_lock_of_tools_that_was_made_for_something_else_is_not_deployed(checkout: Path) -> None:
+    (checkout / "agents/requirements.txt").write_text("stripe==13.0.0\n")
+    with pytest.raises(PackageError, match=r"agents/requirements.lock does not belong .*: run ./dev lock"):
+        hashed_requirements(checkout)
+
+    _lock_of_agents(checkout, "stripe==13.0.0")
+    hashed_requirements(checkout)
+    (checkout / "agents/requirements.txt").write_text("stripe==14.0.0\n")
+    with pytest.raises(PackageError, match=r"run ./dev lock"):
+        hashed_requirements(checkout)
+
+    _lock_of_agents(checkout, "stripe==13.0.0")
+    lock = checkout / "requirements-dev.lock"
+    lock.write_text(lock.read_text("utf-8").replace("aiohttp==3.14.5", "aiohttp==3.14.6"))
+    agents = checkout / "agents"
+    with pytest.raises(agents_lock.StaleLock):
+        agents_lock.beside(lock, agents / "requirements.txt", agents / "requirements.lock", lock)
+
+
 def test_everything_the_package_imports_is_in_its_requirements(package: Path, python: Path) -> None:
     """Imports inside functions too: they run in the middle of somebody's turn."""
     wanted: set[str] = set()
@@ -192,7 +245,13 @@ def test_everything_the_package_imports_is_in_its_requirements(package: Path, py
     assert done.returncode == 0, done.stderr
 
 
-def test_a_turn_runs_from_the_package(package: Path, host_python: Path, tmp_path: Path) -> None:
+def test_a_turn_runs_from_the_package_and_what_is_in_agents_is_there(
+    package: Path, host_python: Path, tmp_path: Path
+) -> None:
+    clerk = package / "agents" / "clerk.md"
+    clerk.parent.mkdir(exist_ok=True)
+    clerk.write_text("---\ntools: [shout]\n---\nFile things.\n")
+    new("tool", "shout", package / "agents")
     with scripted_model(tmp_path) as model_url, own_stores() as stores:
         environment = app_environment(
             postgres_url=stores.postgres_url,
@@ -206,7 +265,11 @@ def test_a_turn_runs_from_the_package(package: Path, host_python: Path, tmp_path
             host.start(PYTHONPATH="")
             with httpx.Client(base_url=f"{host.base_url}/api/v1", trust_env=False, timeout=60) as client:
                 wait_for(lambda: client.get("/health/ready").status_code == 200, "the app to be ready", START_LIMIT_S)
-                session = client.post("/sessions", json={}).json()
+                agent = client.get("/agents/clerk").json()
+                packaged = json.loads((package / "packaged.json").read_text("utf-8"))["packaged_at"]
+                assert (agent["source"]["path"], agent["missing_tools"]) == ("agents/clerk.md", [])
+                assert datetime.fromisoformat(agent["source"]["packaged_at"]) == datetime.fromisoformat(packaged)
+                session = client.post("/sessions", json={"agent_id": "clerk"}).json()
                 posted = client.post(
                     f"/sessions/{session['id']}/messages", json={"content": _SAID}, headers={"prefer": "wait=30"}
                 )
@@ -228,6 +291,16 @@ def test_a_turn_runs_from_the_package(package: Path, host_python: Path, tmp_path
         (".venv", True),
         ("shared/.hidden", True),
         ("local.settings.json", True),
+        ("agents/support.md", False),
+        ("agents/tools", False),
+        ("agents/README.md", True),
+        ("agents/requirements.txt", True),
+        ("agents/requirements.lock", True),
+        ("agents/tests", True),
+        ("agents/dev.sql", True),
+        ("agents/dev.env", True),
+        ("clients", True),
+        ("examples", True),
         ("shared/adapters/postgres/turns/turns.sql", False),
     ],
 )

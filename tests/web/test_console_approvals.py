@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.support.client import call, post_call, script
 from tests.e2e.support.processes import AppHost, Sink
+from tests.web.support.axe import serious
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -72,7 +73,7 @@ def test_two_approve_the_same_changed_arguments_while_the_requester_watches(
     expect(ben.get_by_role("heading", name="2 of 2 approvals")).to_be_visible()
     expect(ana.locator(".outcome")).to_contain_text("approved by ben")
     expect(call).to_contain_text("approved by ben")
-    expect(requester.get_by_text("Sent.", exact=True)).to_be_visible()
+    expect(requester.get_by_role("log").get_by_text("Sent.", exact=True)).to_be_visible()
     assert [request.json() for request in sink.at("/quorum")] == [{"amount": 1}]
 
 
@@ -88,8 +89,14 @@ def test_an_owner_without_the_role_sees_whom_the_turn_waits_for_and_who_decided_
         expect(waiting).to_contain_text("waits for approval")
         expect(waiting).to_contain_text(re.compile(r"Waits for any approver until .+ left\)"))
         page.reload()
+    expect(waiting.get_by_role("button", name="Approve")).to_have_count(0)
     waiting.get_by_role("link", name="Review").click()
     expect(page.get_by_text("You may look at this, but an approver decides.")).to_be_visible()
+    page.get_by_role("link", name="Approvals", exact=True).click()
+    own = page.get_by_role("region", name="Your turns")
+    expect(own).to_contain_text("Waits for any approver")
+    expect(own).to_contain_text("For somebody else to decide")
+    expect(page.get_by_role("button", name="Approve")).to_have_count(0)
 
     ana = Http(parley.base_url, "ana;approver")
     [approval] = ana.get("/approvals", session_id=session_id)["items"]
@@ -107,6 +114,57 @@ def test_an_owner_without_the_role_sees_whom_the_turn_waits_for_and_who_decided_
         client.close()
 
 
+def test_who_is_not_in_the_session_decides_by_keyboard_with_the_question_and_the_reason_in_view(
+    parley: AppHost, visit: Visit, sink: Sink
+) -> None:
+    http = Http(parley.base_url, "uma;user")
+    session_id = http.session("The March invoice")
+    steps = [[call("fetch_url", url=sink.url("/invoice"))], [post_call(sink.url("/by-key"), '{"amount": 2340}')]]
+    http.say(session_id, script(content="Booked.", tool_calls=steps) + "\nBook the March invoice.")
+    page = visit(parley, user="kai;approver").open("approvals")
+    card = page.get_by_role("article").filter(has_text=sink.url("/by-key")).filter(has_text="Book the March invoice.")
+    context = card.get_by_role("group", name="What led to it")
+    expect(context).to_contain_text("uma asked")
+    expect(context).to_contain_text("In the session “The March invoice”")
+    expect(context).to_contain_text("had read what others wrote, which may have caused this call: fetch_url")
+    assert serious(page) == []
+    card.get_by_role("link", name="http_request").click()
+    page.get_by_text("1 earlier call of this turn").click()
+    expect(page.get_by_role("region", name="Arguments of fetch_url")).to_contain_text(sink.url("/invoice"))
+    expect(page.get_by_role("link", name="its session")).to_have_count(0)
+    page.go_back()
+
+    card.focus()
+    page.keyboard.press("c")
+    page.keyboard.type("all right")  # with letters that are keys elsewhere
+    expect(card.get_by_label("Comment on http_request")).to_have_value("all right")
+    card.focus()
+    page.keyboard.press("a")
+    assert http.get("/approvals", scope="own_turns", session_id=session_id)["items"][0]["status"] == "pending"
+    page.keyboard.press("Enter")
+    expect(card).to_have_count(0)
+    expect(page.locator("body")).not_to_be_focused()
+    http.until_over(session_id)
+    [decided] = http.get("/approvals", scope="own_turns", session_id=session_id)["items"]
+    assert (decided["status"], decided["decided_by"], decided["comment"]) == ("approved", "kai", "all right")
+    assert [request.json() for request in sink.at("/by-key")] == [{"amount": 2340}]
+
+    # The same in the chat, for people of the session.
+    http.put(f"/sessions/{session_id}/participants/kai", {"access": "read"})
+    again = script(content="Then not.", tool_calls=[[post_call(sink.url("/by-key"), '{"amount": 1}')]])
+    page.goto(f"/#/sessions/{session_id}")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    http.say(session_id, again)
+    waiting = page.get_by_role("region", name="Tool call http_request").last
+    waiting.get_by_label("Comment on http_request").fill("too late")
+    waiting.get_by_role("button", name="Reject").click()
+    expect(waiting).to_contain_text("rejected by kai")
+    expect(waiting).to_contain_text("too late")
+    expect(waiting.get_by_role("button", name="Reject")).to_have_count(0)
+    expect(page.get_by_role("log").get_by_text("Then not.", exact=True)).to_be_visible()
+    http.close()
+
+
 def test_a_tool_approved_for_the_session_waits_no_more(
     parley: AppHost, http: Http, visit: Visit, sink: Sink, under: Callable[..., str]
 ) -> None:
@@ -120,7 +178,7 @@ def test_a_tool_approved_for_the_session_waits_no_more(
     requester.get_by_role("button", name="Approve").click()
     expect(requester.locator(".outcome")).to_contain_text("also later calls in this session: by the agent")
     requester.get_by_role("link", name="its session").click()
-    expect(requester.get_by_text("Both sent.", exact=True)).to_be_visible()
+    expect(requester.get_by_role("log").get_by_text("Both sent.", exact=True)).to_be_visible()
     calls = requester.get_by_role("region", name="Tool call http_request")
     expect(calls).to_have_count(2)
     expect(calls.first).to_contain_text("approved by olga")
@@ -151,7 +209,7 @@ def test_who_asked_may_not_approve_under_such_a_policy_but_may_reject(
         expect(seen.locator(".outcome")).to_contain_text("rejected by olga")
         expect(seen.locator(".outcome")).to_contain_text("changed my mind")
     page.get_by_role("link", name="its session").click()
-    expect(page.get_by_text("Then not.", exact=True)).to_be_visible()
+    expect(page.get_by_role("log").get_by_text("Then not.", exact=True)).to_be_visible()
     expect(page.get_by_role("region", name="Tool call http_request")).to_contain_text("rejected by olga")
     assert sink.at("/own") == []
 
@@ -188,5 +246,94 @@ def test_numbers_are_shown_changed_and_sent_digit_for_digit(parley: AppHost, htt
     page.get_by_role("button", name="Approve with changes").click()
     expect(page.get_by_role("heading", name="Approved with changes")).to_be_visible()
     expect(diff.locator(".added")).to_contain_text("7.0")
+    expect(page.get_by_role("heading", name="read_attachment was approved")).to_be_visible()
+    expect(arguments.locator("dl")).to_contain_text("7.0")
     page.get_by_role("link", name="its session").click()
-    expect(page.get_by_text("Read.", exact=True)).to_be_visible()
+    expect(page.get_by_role("log").get_by_text("Read.", exact=True)).to_be_visible()
+    changed = page.get_by_role("region", name="Tool call read_attachment").last
+    expect(changed.get_by_role("region", name="Arguments of read_attachment")).to_contain_text("7.0")
+    expect(changed.get_by_role("region", name="What is changed").locator(".removed")).to_contain_text("5.0")
+    page.get_by_role("link", name="Approvals", exact=True).click()
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="read_attachment")).first
+    expect(row).to_contain_text("changed")
+    expect(row).to_contain_text('"start":7.0')
+
+
+_REFUNDS: dict[str, Any] = {
+    "required": False,
+    "quorum": 1,
+    "rules": [
+        {
+            "name": "Elsewhere",
+            "when": {"argument": "url", "part": "host", "ne": "api.example.com"},
+            "then": {"required": True, "roles": ["legal"], "quorum": 2, "forbid_self_approval": True},
+        },
+        {"name": "Deletes", "when": {"argument": "method", "eq": "DELETE"}, "then": {"required": True}},
+    ],
+}
+
+
+def test_a_policy_is_read_and_tested_beside_it_saved_or_not(parley: AppHost, http: Http, visit: Visit) -> None:
+    floor = {"http_request": "auto"}
+    http.agent("web-tested", "Tested", policies={"http_request": _REFUNDS}, approval_floor=floor, containment="off")
+    page = visit(parley, user="ben").open("agents", "web-tested")
+    policy, form = page.get_by_role("region", name="Policy of http_request"), page.get_by_role("form", name="Test of")
+    expect(policy).to_contain_text("only if a rule holds")
+    expect(policy).to_contain_text(
+        "If host of url is not “api.example.com”, a call needs the approval of 2 people (any legal)"
+    )
+    outcome = form.get_by_role("status", name="What would happen")
+    arguments, test = form.get_by_label("Arguments as JSON"), form.get_by_role("button", name="Test")
+    expect(arguments).to_have_value(re.compile('"method": "GET"'))
+
+    arguments.fill('{"method": "POST", "url": "https://api.example.org/refunds"}')
+    test.click()
+    expect(outcome).to_contain_text("It waits for an approval.")
+    expect(outcome).to_contain_text("2 people (any legal) by the rule “Elsewhere”")
+    expect(outcome).to_contain_text("Quorum: 2. Not by the user who asked for the turn.")
+    expect(outcome.get_by_role("listitem").filter(has_text="Deletes")).to_contain_text("does not hold")
+    assert serious(page) == []
+    # What was answered to other arguments is not shown.
+    arguments.fill('{"method": "POST", "url": "https://api.example.com/refunds"}')
+    expect(outcome).to_have_count(0)
+    form.get_by_label("Approval mode").select_option("auto")
+    test.click()
+    expect(outcome).to_contain_text("It runs at once")
+    form.get_by_label("Approval mode").select_option("manual")
+    test.click()
+    expect(outcome).to_contain_text("every call waits")
+    expect(outcome).to_contain_text("any approver by the policy")
+    arguments.fill('{"method": "POST"}')
+    test.click()
+    expect(outcome).to_contain_text("It is refused")
+    expect(outcome).to_contain_text("url")
+    arguments.fill("{")
+    test.click()
+    expect(form.get_by_role("alert")).to_contain_text("JSON")
+
+    # An admin tests changes before they are a version.
+    page = visit(parley).open("agents", "web-tested")
+    form = page.get_by_role("form", name="Test of")
+    expect(form).to_contain_text("Tests the saved version.")
+    page.locator("details[open]").get_by_label("Calls need an approval").select_option("always")
+    expect(form).to_contain_text("Tests your changes, which are not saved.")
+    form.get_by_label("Arguments as JSON").fill('{"method": "GET", "url": "https://api.example.com/"}')
+    form.get_by_role("button", name="Test").click()
+    outcome = form.get_by_role("status", name="What would happen")
+    expect(outcome).to_contain_text("requires an approval of each call of http_request")
+    assert http.get("/agents/web-tested")["version"] == 1
+
+
+def test_the_tools_are_listed_with_what_they_risk(parley: AppHost, visit: Visit) -> None:
+    page = visit(parley, user="ben").open("agents")
+    page.get_by_role("link", name="All tools").click()
+    tools = page.get_by_role("list", name="Tools").get_by_role("listitem")
+    request = tools.filter(has_text="http_request")
+    expect(request).to_contain_text("each call needs an approval")
+    expect(request).to_contain_text(
+        "Built in · Not idempotent · risks: reads untrusted input, acts on the outside · time limit 30 s"
+    )
+    expect(tools.filter(has_text="calculate")).to_contain_text("runs automatically")
+    request.get_by_text("Arguments", exact=True).click()
+    expect(request.get_by_role("region", name="Arguments of http_request")).to_contain_text('"method"')
+    assert serious(page) == []

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -15,10 +14,11 @@ from playwright.sync_api import Page, Request, expect
 
 from devtools import static_site
 from tests.e2e.support.client import script
-from tests.e2e.support.processes import ROOT, AppHost, Sink, free_port
+from tests.e2e.support.processes import AppHost, Sink, free_port
 from tests.e2e.support.stack import own_environment, own_stores
 from tests.web.support import static_server
 from tests.web.support.browsing import Visitor
+from tests.web.support.origins import app_that_allows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("built")]
 
@@ -40,7 +40,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Si
     folder, port = tmp_path_factory.mktemp("elsewhere"), free_port()
     site = f"http://localhost:{port}"
     with own_stores() as stores, static_server.serving(port) as server:
-        host = AppHost(folder, own_environment(stores, model_url, sink), app=_app_that_allows(site, folder / "app"))
+        host = AppHost(folder, own_environment(stores, model_url, sink), app=app_that_allows(site, folder / "app"))
         api = host.base_url
 
         def publish(auth: str) -> None:
@@ -53,16 +53,6 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, model_url: str, sink: Si
             yield Elsewhere(site, api, publish)
         finally:
             host.stop()
-
-
-def _app_that_allows(origin: str, folder: Path) -> Path:
-    """This checkout, with the setting that a developer would make in local.settings.json."""
-    folder.mkdir()
-    for name in ("function_app.py", "host.json", "activities", "orchestrators", "shared", "triggers", "web"):
-        (folder / name).symlink_to(ROOT / name)
-    settings = {"IsEncrypted": False, "Values": {}, "Host": {"CORS": origin}}
-    (folder / "local.settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    return folder
 
 
 def test_a_turn_is_watched_live_across_origins(elsewhere: Elsewhere, visit: Visit) -> None:

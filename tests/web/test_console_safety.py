@@ -147,6 +147,10 @@ def test_axe_finds_nothing_serious(
     expect(page.get_by_role("radio", name=re.compile("Assistant"))).to_be_visible()
     found += [f"agent: {line}" for line in serious(page)]
     page.keyboard.press("Escape")
+    header.get_by_label("Share", exact=True).click()
+    expect(page.get_by_text("Nobody else can see it.")).to_be_visible()
+    found += [f"share: {line}" for line in serious(page)]
+    page.keyboard.press("Escape")
     header.get_by_label("More").click()
     header.get_by_role("button", name="Checkpoints and branches").click()
     expect(page.get_by_text("Before “").first).to_be_visible()

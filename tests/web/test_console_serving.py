@@ -95,6 +95,13 @@ def test_the_gz_beside_an_asset_is_that_asset(page: httpx.Response) -> None:
     assert gzip.decompress(path.with_name(path.name + ".gz").read_bytes()) == path.read_bytes()
 
 
+def test_the_first_load_stays_small(page: httpx.Response) -> None:
+    # Whatever the page names itself; parts that are loaded later are not in it.
+    named = re.findall(r'(?:src|href)="(/assets/[^"]+\.js)"', page.text)
+    size = sum((console.DIST / f"{path.lstrip('/')}.gz").stat().st_size for path in named)
+    assert 0 < size < 150_000
+
+
 def test_the_api_stays_where_it_was(parley: AppHost) -> None:
     for path in ("/api/v1/health/live", "/api/v1/openapi.json", "/api/docs"):
         assert httpx.get(parley.base_url + path, trust_env=False).status_code == 200

@@ -163,3 +163,101 @@ def test_a_conversation_is_downloaded_in_the_format_that_is_chosen(parley: AppHo
     assert (name, said) == ("To take away.json", ["Taken **along**."])
     name, content = downloaded("pdf")
     assert (name, content[:5]) == ("To take away.pdf", b"%PDF-")
+
+
+def test_people_are_let_in_may_do_more_and_are_told_at_once_when_they_are_out(
+    parley: AppHost, http: Http, visit: Visit
+) -> None:
+    session_id = http.session("Shared plans")
+    http.say(session_id, script(content="Begun."))
+    guest = visit(parley, user="gina")
+    theirs = guest.open("sessions")
+    expect(theirs.get_by_text("live", exact=True)).to_be_visible()
+    page = visit(parley).open("sessions", session_id)
+    page.get_by_role("button", name="Share", exact=True).click()
+    people = page.get_by_role("dialog", name="Who is in this session")
+    expect(people.get_by_text("Nobody else can see it.")).to_be_visible()
+    people.get_by_label("User").fill("gina")
+    page.keyboard.press("Enter")
+    expect(people.get_by_label("What gina may do")).to_have_value("read")
+
+    # Nobody reloads anything: the list, the composer and the page follow the right.
+    theirs.get_by_role("link", name=re.compile("Shared plans.*Shared with you")).click()
+    expect(theirs.get_by_text("You may read this session, and not write to it.")).to_be_visible()
+    expect(theirs.get_by_label("Answer again")).to_have_count(0)
+    people.get_by_label("What gina may do").select_option("write")
+    theirs.get_by_label("Message", exact=True).fill(script(content="For us both."))
+    theirs.keyboard.press("Enter")
+    log = page.get_by_role("log")
+    expect(log.get_by_text("For us both.", exact=True)).to_be_visible()
+    expect(log.locator(".message.user .who > span:first-child")).to_have_text(["olga (you)", "gina"])
+    theirs.get_by_label("More", exact=True).click()
+    expect(theirs.get_by_role("button", name="Checkpoints and branches")).to_be_visible()
+    expect(theirs.get_by_role("button", name="Delete…")).to_have_count(0)
+    theirs.keyboard.press("Escape")
+    guest.expected = re.compile("404")
+    people.get_by_role("button", name="Remove gina").click()
+    expect(theirs.get_by_role("alert")).to_contain_text("You can no longer read this session")
+    theirs.get_by_role("link", name="Back to all sessions").click()
+    expect(theirs.get_by_role("link", name=re.compile("Shared plans"))).to_have_count(0)
+
+
+def test_a_guest_leaves_and_one_who_did_not_hear_of_it_is_told_by_the_next_refusal(
+    parley: AppHost, http: Http, visit: Visit
+) -> None:
+    session_id = http.session("To leave")
+    http.say(session_id, script(content="Begun."))
+    for user in ("lea", "deaf"):
+        http.put(f"/sessions/{session_id}/participants/{user}", {"access": "write"})
+    page = visit(parley, user="lea").open("sessions", session_id)
+    page.get_by_role("button", name="Share", exact=True).click()
+    expect(page.get_by_text("write (you)")).to_be_visible()
+    page.get_by_role("button", name="Leave…").click()
+    page.get_by_role("button", name="Leave", exact=True).click()
+    expect(page.get_by_text("No session yet")).to_be_visible()
+    assert [one["user_id"] for one in http.get(f"/sessions/{session_id}/participants")["items"]] == ["deaf"]
+
+    visitor = visit(parley, user="deaf")
+    visitor.expected = re.compile("404|negotiate|WebSocket")
+    visitor.page.route("**/realtime/negotiate**", lambda route: route.abort())
+    page = visitor.open("sessions", session_id)
+    box = page.get_by_label("Message", exact=True)
+    box.fill("hello")
+    http.delete(f"/sessions/{session_id}/participants/deaf")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("You can no longer read this session")
+
+
+def test_other_answers_and_other_questions_are_seen_where_they_begin_and_chosen_by_keyboard(
+    parley: AppHost, http: Http, visit: Visit
+) -> None:
+    session_id = http.session("Forks")
+    asked = http.say(session_id, script(content="An answer."))["message"]["id"]
+    http.post(f"/sessions/{session_id}/messages/{asked}/regenerate", {})
+    http.until_over(session_id)
+    [checkpoint] = http.get(f"/sessions/{session_id}/checkpoints", limit=1)["items"]
+    http.say(session_id, script(content="To the first."))
+    [before] = http.get(f"/sessions/{session_id}/checkpoints", limit=1)["items"]
+    assert before["id"] != checkpoint["id"]
+    http.post(f"/sessions/{session_id}/recover", {"checkpoint_id": before["id"]})
+    page = visit(parley).open("sessions", session_id)
+    # Another question is not asked yet.
+    expect(page.get_by_role("group", name="Continuation 2 of 2")).to_be_visible()
+    http.say(session_id, script(content="To the second."))
+    question = page.get_by_role("group", name=re.compile("Question . of 2"))
+    expect(question).to_have_accessible_name("Question 2 of 2")
+    question.get_by_role("button", name=re.compile("Previous question")).press("ArrowLeft")
+    expect(question).to_have_accessible_name("Question 1 of 2")
+    log = page.get_by_role("log")
+    expect(log.get_by_text("To the first.", exact=True)).to_be_visible()
+    expect(log.get_by_text("To the second.", exact=True)).to_have_count(0)
+    expect(question.get_by_role("button", name=re.compile("Previous"))).to_be_focused()
+
+    answer = page.get_by_role("group", name=re.compile("Answer . of 2"))
+    expect(answer).to_have_accessible_name("Answer 2 of 2")
+    answer.get_by_role("button", name=re.compile("Next")).press("Enter")  # there is none
+    answer.get_by_role("button", name=re.compile("Previous")).press("Enter")
+    expect(answer).to_have_accessible_name("Answer 1 of 2")
+    expect(question).to_have_count(0)  # nothing was asked after this one
+    answer.get_by_role("button", name=re.compile("Next")).click()
+    expect(question).to_have_accessible_name("Question 1 of 2")

@@ -94,7 +94,7 @@ def test_two_thousand_messages_scroll_as_lightly_as_a_hundred_with_few_of_them_i
     with psycopg.connect(parley.environment["POSTGRES_URL"]) as database:
         database.execute(_MANY, {"session": session_id, "now": datetime.now(UTC)})
     page = visit(parley).open("sessions", session_id)
-    expect(page.get_by_text("Message number 2000")).to_be_in_viewport()
+    expect(page.get_by_role("log").get_by_text("Message number 2000")).to_be_in_viewport()
     short = _Scrolled(page)
     assert page.get_by_role("button", name="Earlier messages").count() == 1, "only the first hundred are here"
     walked = page.evaluate(
@@ -121,7 +121,7 @@ def test_two_thousand_messages_scroll_as_lightly_as_a_hundred_with_few_of_them_i
     # Twenty times as many messages.
     assert long.work < 3 * short.work
     page.get_by_role("button", name="Latest").click()
-    expect(page.get_by_text("Message number 2000")).to_be_in_viewport()
+    expect(page.get_by_role("log").get_by_text("Message number 2000")).to_be_in_viewport()
 
 
 def test_a_long_answer_is_drawn_as_it_comes(parley: AppHost, http: Http, visit: Visit) -> None:

@@ -12,15 +12,16 @@ from activities import durable_client
 from activities.approvals import tell_decision
 from shared.errors import ErrorCode
 from shared.rights import Action
+from shared.sessions.approvals.call_context import ApprovalContext
 from shared.sessions.approvals.models import Approval, NewDecision
 from shared.sessions.models import ApprovalStatus
-from shared.sessions.records.pages import ApprovalFilter
+from shared.sessions.records.pages import ApprovalFilter, ApprovalScope
 from triggers.http.endpoints import Call, Operation, endpoint, ok, page_of
 from triggers.http.parameters import PAGING, Parameter, text
 
 bp = df.Blueprint()
 
-_IN_STATE = Parameter("status", "Only in this state", {"type": "string", "enum": [*ApprovalStatus]})
+_IN_STATE = Parameter("status", "Only in this state", values=ApprovalStatus)
 _OF_TOOL = Parameter("tool", "Only calls of this tool", text(64))
 
 
@@ -35,6 +36,12 @@ _OF_TOOL = Parameter("tool", "Only calls of this tool", text(64))
         200,
         returns=list[Approval],
         parameters=(
+            Parameter(
+                "scope",
+                "`to_decide`, the default, or `own_turns`: what turns wait for that the caller asked for, in sessions"
+                " that the caller may read, whoever decides",
+                values=ApprovalScope,
+            ),
             _IN_STATE,
             Parameter("session_id", "Only of this session", text(64)),
             _OF_TOOL,
@@ -45,7 +52,11 @@ _OF_TOOL = Parameter("tool", "Only calls of this tool", text(64))
 async def list_approvals(call: Call, _: None) -> Response:
     """Newest first. An approval is listed for its policy's roles and users, and later for its escalation role."""
     wanted = replace(_filter(call), session_id=call.query("session_id"))
-    items, cursor = await call.services.approvals.inbox(call.principal, wanted, call.page(datetime))
+    approvals = call.services.approvals
+    is_own = call.query_as("scope", ApprovalScope) is ApprovalScope.OWN_TURNS
+    items, cursor = await (approvals.of_own_turns if is_own else approvals.inbox)(
+        call.principal, wanted, call.page(datetime)
+    )
     return page_of(items, cursor)
 
 
@@ -94,6 +105,26 @@ async def get_approval(call: Call, _: None) -> Response:
 @endpoint(
     bp,
     Operation(
+        "GET",
+        "/api/v1/approvals/{approval_id}/context",
+        "get_approval_context",
+        "What led to the call of an approval",
+        "Approvals",
+        200,
+        actions=(Action.READ,),
+        returns=ApprovalContext,
+        errors=(ErrorCode.TOOL_NOT_FOUND,),
+    ),
+)
+async def get_approval_context(call: Call, _: None) -> Response:
+    """For those who see the approval. Bounded excerpts of the turn that made the call, and of nothing else in its
+    session; the policy's `context` may narrow them for those who are not in the session."""
+    return ok(await call.services.approvals.context(_approval_id(call), call.principal))
+
+
+@endpoint(
+    bp,
+    Operation(
         "POST",
         "/api/v1/approvals/{approval_id}/decision",
         "decide_approval",
@@ -118,13 +149,19 @@ async def decide_approval(call: Call, body: NewDecision) -> Response:
     When the policy needs several people, the response shows the votes so far. Until the approval is decided, a person's
     newest vote replaces the one before.
     """
-    decided = await call.services.approvals.decide(_approval_id(call), body, call.principal)
-    call.events = decided.messages
+    return ok(await decide(call, _approval_id(call), body))
+
+
+async def decide(call: Call, approval_id: str, body: NewDecision) -> Approval:
+    """Record the caller's vote, and tell the orchestration that waits when it decides. Raises as
+    `ToolApprovalManager.decide`."""
+    decided = await call.services.approvals.decide(approval_id, body, call.principal)
+    call.events = [*call.events, *decided.messages]
     if decided.must_be_delivered and await durable_client.raise_decision(
         call.durable, decided.instance_id, decided.approval.id
     ):
         await tell_decision(call.durable, decided.approval.id)
-    return ok(decided.approval)
+    return decided.approval
 
 
 def _filter(call: Call) -> ApprovalFilter:

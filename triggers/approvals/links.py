@@ -44,6 +44,7 @@ _MAX_FORM_BYTES = 256 * 1024
         "The approver's page",
         "Approvals",
         200,
+        operation_id="show_approval_page",
         media_type="text/html",
         also={410: "The link has expired", 404: "Not a valid approval link"},
     ),
@@ -56,8 +57,8 @@ async def approve_page(call: Call, _: None) -> Response:
     approval = view.approval
     await call.services.audit_trail.record(approval.session_id, viewed(approval.id, call.principal.user_id))
     if approval.status is not ApprovalStatus.PENDING:
-        return page.decided(approval)
-    return page.question(view, user_id=call.principal.user_id)
+        return page.decided(approval, view.context)
+    return page.question(view, user_id=call.principal.user_id, now=datetime.now(UTC))
 
 
 @endpoint(
@@ -69,6 +70,7 @@ async def approve_page(call: Call, _: None) -> Response:
         "Decide by link (a form)",
         "Approvals",
         200,
+        operation_id="submit_approval_page",
         media_type="text/html",
         form={
             "type": "object",

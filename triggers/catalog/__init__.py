@@ -1,4 +1,4 @@
-"""Routes of the catalog: agents with their versions, and tools.
+"""Routes of the catalog: agents with their versions and MCP servers, and tools.
 
 Not here: the tools (`shared/sessions/tools/`).
 """

@@ -9,7 +9,7 @@ from shared.errors import ErrorCode
 from shared.sessions.agents.agent import Agent, NewAgent
 from shared.sessions.agents.catalog import agent_etag
 from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, ok, page_of
-from triggers.http.parameters import PAGING, Parameter
+from triggers.http.parameters import PAGING, Parameter, if_match
 
 bp = df.Blueprint()
 
@@ -76,19 +76,22 @@ async def get_agent(call: Call, _: None) -> Response:
         body=NewAgent,
         returns=Agent,
         parameters=(
-            Parameter(
-                "If-Match",
-                "The `ETag` of the version that the new one replaces; CONFLICT when there is a newer version",
-                {"type": "string", "maxLength": 1024},
-                place="header",
-            ),
+            if_match("The `ETag` of the version that the new one replaces; CONFLICT when there is a newer version"),
         ),
-        errors=(ErrorCode.SESSION_NOT_FOUND, ErrorCode.CONFLICT),
+        errors=(
+            ErrorCode.SESSION_NOT_FOUND,
+            ErrorCode.CONFLICT,
+            ErrorCode.TOOL_EXECUTION_FAILED,
+            ErrorCode.TOOL_TIMEOUT,
+        ),
         also={201: "The agent is new"},
     ),
 )
 async def put_agent(call: Call, body: NewAgent) -> Response:
-    """For admins. An unchanged agent gets no new version. Turns posted earlier keep the version they began with."""
+    """For admins. An unchanged agent gets no new version. Turns posted earlier keep the version they began with.
+
+    The definitions of tools of MCP servers are read and pinned; those that the newest version pins stay as they are.
+    """
     agent, is_new = await call.services.agents.put(
         _agent_id(call), body, call.principal, if_match=call.request.headers.get("if-match")
     )

@@ -7,7 +7,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.sessions.approvals.needed import default_policy
 from shared.sessions.tools.models import ToolInfo
-from shared.sessions.tools.registry import ToolRisk, all_tools
+from shared.sessions.tools.registry import ToolRisk, all_tools, path_of, ready
 from triggers.http.endpoints import Call, Operation, endpoint, page_of_all
 from triggers.http.parameters import PAGING
 
@@ -29,6 +29,7 @@ bp = df.Blueprint()
 )
 async def list_tools(call: Call, _: None) -> Response:
     """Each with name, description, JSON schema, approval policy, idempotency and time limit."""
+    await ready()
     items = [
         ToolInfo(
             name=tool.name,
@@ -39,6 +40,7 @@ async def list_tools(call: Call, _: None) -> Response:
             idempotent=tool.idempotent,
             risks=[risk.value for risk in ToolRisk if risk in tool.risks],
             timeout_seconds=tool.timeout_s,
+            path=path_of(tool.name),
         )
         for tool in all_tools()
     ]

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from azurefunctions.extensions.http.fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -65,6 +66,37 @@ def json_fault(text: str) -> JsonFault | None:
     # Whole numbers stay text: one of many digits would take long to convert.
     value = json.loads(text, object_pairs_hook=members, parse_float=number, parse_constant=number, parse_int=str)
     return _first_fault(value, ()) if is_suspect else None
+
+
+def without_nulls(data: bytes, places: Iterable[Sequence[int | str]]) -> bytes | None:
+    """The JSON without the null fields at these places; None if one of them is no field of an object.
+
+    places: where a validator found null; parts that are no key (it names the choices of a union) are passed over.
+    """
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None  # a number of more digits than the interpreter reads
+    found = {_resolved(value, place) for place in places}
+    for path in found:
+        if path is None or isinstance(path[-1], int):
+            return None
+        *above, last = path
+        parent: Any = value
+        for part in above:
+            parent = parent[part]
+        del parent[last]
+    return json.dumps(value).encode()
+
+
+def _resolved(value: Any, place: Sequence[int | str]) -> tuple[int | str, ...] | None:
+    """The path of a null in the value; None if none is there."""
+    path: list[int | str] = []
+    for part in place:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            value = value[part]  # type: ignore[index]
+            path.append(part)
+    return tuple(path) if value is None and path else None
 
 
 def _repeated(names: Iterable[str]) -> str:

@@ -8,18 +8,22 @@ document of the wire contract, and internal details never reach a caller.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
 import azure.durable_functions as df
 import azure.functions as func
 import orjson
+from azure.functions.decorators.function_app import FunctionBuilder
+from azure.functions.decorators.http import HttpMethod, HttpTrigger
 from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -37,13 +41,17 @@ from shared.sessions.live.reading import Reader
 from shared.sessions.live.sse import RESUME
 from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT, PAGE_BYTES, Page, decode_cursor
 from shared.settings import Settings
-from triggers.http.bodies import body_chunks, json_fault
-from triggers.http.headers import say_use
+from shared.work_pool import in_own_thread
+from triggers.http.bodies import body_chunks, json_fault, without_nulls
+from triggers.http.headers import HEADERS, say_use
 from triggers.http.sending import PIECE_BYTES, PacedAnswer, PacedStream
 
 log = logging.getLogger("parley.http")
 
 _ERRORS = SessionErrorHandler(log)
+
+EXPOSED = ", ".join(name for name in HEADERS)
+"""Headers that scripts of other origins may read, where the platform's CORS lets them read the answer."""
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """For JSON bodies; files have their own routes and limit."""
@@ -63,9 +71,11 @@ class Parameter:
 
     name: str
     description: str
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any] = field(default_factory=dict)
     place: str = "query"
     required: bool = False
+    values: type[Enum] | None = None
+    """The enumeration that its values are of, named in the document; instead of `schema`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +97,26 @@ class Operation:
     actions: Sequence[Action] = ()
     """What the caller needs the right to, in the session that the path names or leads to: one of these."""
     body_required: bool = True
+    max_body_bytes: int = MAX_BODY_BYTES
     form: Mapping[str, Any] | None = None
     """The schema of a form body; the handler parses the form itself."""
     form_type: str = "application/x-www-form-urlencoded"
     also: Mapping[int, str] = field(default_factory=dict)
     """Further successful statuses and what they mean."""
+    without_content: Sequence[int] = ()
+    """Those of them that come without a body."""
     also_as: Sequence[str] = ()
     """Further media types of the successful response."""
     headers: Sequence[str] = ()
     """Names of headers that the successful response carries beside those of every response."""
+    also_in_problems: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
+    """Further members of its problem documents, for clients of another wire."""
+    operation_id: str = ""
+    """Its name in the document, a verb with its noun, where the function's own says less."""
+    streams: Any = None
+    """The type of the data of one event, of an event stream; None: it is described elsewhere."""
+    is_file: bool = False
+    """The successful response is a file, whatever its media type."""
 
     @property
     def is_page(self) -> bool:
@@ -105,6 +126,9 @@ class Operation:
 
 OPERATIONS: list[Operation] = []
 """Every declared route, in order of declaration."""
+
+DESCRIPTIONS: dict[str, str] = {}
+"""What the handler of an operation says of it, by the operation's name."""
 
 
 @dataclass(slots=True)
@@ -194,7 +218,12 @@ def endpoint[Body: BaseModel | None](
     OPERATIONS.append(operation)
 
     def declare(handler: Handler[Body]) -> Handler[Body]:
+        if text := inspect.getdoc(handler):
+            DESCRIPTIONS[operation.name] = text
+
         async def run(req: Request, client: Any = None, events: func.Out[str] | None = None) -> Response:
+            if req.method not in _methods_of(operation):
+                return not_allowed(req, operation.path)
             return await _serve(operation, handler, req, client, events)
 
         function = _shaped(run, sends=sends, durable=durable)
@@ -205,10 +234,47 @@ def endpoint[Body: BaseModel | None](
             function = sends_events(bp)(function)
         route = operation.path.removeprefix("/")
         # The app authenticates callers itself, by the platform's principal or the development header.
-        bp.route(route=route, methods=[operation.method], auth_level=func.AuthLevel.ANONYMOUS)(function)
+        routed = bp.route(route=route, methods=_methods_of(operation), auth_level=func.AuthLevel.ANONYMOUS)(function)
+        _ROUTED.append((operation, routed))
         return handler
 
     return declare
+
+
+_ROUTED: list[tuple[Operation, FunctionBuilder]] = []
+"""Operations that are served here, and what their functions are made of."""
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+def _methods_of(operation: Operation) -> list[str]:
+    return ["GET", "HEAD"] if operation.method == "GET" else [operation.method]
+
+
+def _methods_at(path: str) -> list[str]:
+    """The methods that a path has, in the order of _METHODS."""
+    declared = {method for operation in OPERATIONS if operation.path == path for method in _methods_of(operation)}
+    return [method for method in _METHODS if method in declared]
+
+
+def route_other_methods() -> None:
+    """Let the first function of each path hear of the methods that no function of the path has, to say so: the host
+    knows no 405, and answers 404. For the app, once all are declared."""
+    heard: set[str] = set()
+    for operation, routed in _ROUTED:
+        if operation.path in heard:
+            continue
+        heard.add(operation.path)
+        # The library gives out functions only once, to the worker; it reads their triggers then.
+        trigger = routed._function.get_trigger()
+        assert isinstance(trigger, HttpTrigger)
+        others = [method for method in _METHODS if method not in _methods_at(operation.path)]
+        trigger.methods = [HttpMethod[method] for method in (*_methods_of(operation), *others)]
+
+
+def not_allowed(req: Request, path: str) -> Response:
+    """405 with the methods that the path has."""
+    headers = {"Allow": ", ".join(_methods_at(path)), "x-correlation-id": request_id(req)}
+    return say_use(Response(status_code=405, headers=headers), services().settings.public_base_url)
 
 
 def _shaped(run: Callable[..., Awaitable[Response]], *, sends: bool, durable: bool) -> Any:
@@ -258,10 +324,34 @@ async def _serve(
         if response.status_code >= 500:
             span.fail(str(response.status_code))
     response.headers["x-correlation-id"] = correlation_id
+    if "origin" in req.headers:
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED
+    response = await _as_asked(req, response)
     response = say_use(response, services().settings.public_base_url)
     if reader.held_bytes:
         return PacedAnswer(response, reader)
     return response
+
+
+async def _as_asked(req: Request, response: Response) -> Response:
+    """Without a body for HEAD, and for a GET whose caller has the current version."""
+    if req.method not in {"GET", "HEAD"}:
+        return response
+    is_known = response.status_code == 200 and _is_known(req, response.headers.get("etag"))
+    if is_known or req.method == "HEAD":
+        if isinstance(response, PacedStream):
+            await response.aclose()
+        status = 304 if is_known else response.status_code
+        dropped = {"content-length", "content-type"} if is_known else set()
+        headers = {name: value for name, value in response.headers.items() if name not in dropped}
+        return Response(status_code=status, headers=headers)
+    return response
+
+
+def _is_known(req: Request, etag: str | None) -> bool:
+    """Whether `If-None-Match` names the version (RFC 9110, 13.1.2)."""
+    asked = req.headers.get("if-none-match", "")
+    return etag is not None and (asked.strip() == "*" or etag.removeprefix("W/") in re.findall(r'"[^"]*"', asked))
 
 
 async def _answer(
@@ -297,7 +387,9 @@ async def _answer(
             await answer_with(events, call.events)
     except Exception as exc:
         doing = f"{operation.method} {operation.path}"
-        response = _problem(_ERRORS.handle(exc, doing=doing, correlation_id=correlation_id))
+        answer = _ERRORS.handle(exc, doing=doing, correlation_id=correlation_id)
+        answer.document.update(operation.also_in_problems(answer.document))
+        response = _problem(answer)
     finally:
         # A failure beyond all errors too: what nobody sends is not held.
         reader.keep(0)
@@ -380,13 +472,21 @@ async def _body(req: Request, operation: Operation) -> Any:
     data = bytearray()
     async for chunk in body_chunks(req):
         data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A body may have at most {MAX_BODY_BYTES} bytes.")
+        if len(data) > operation.max_body_bytes:
+            limit = operation.max_body_bytes
+            raise InvalidInput(ErrorCode.MESSAGE_TOO_LONG, f"A body may have at most {limit} bytes.")
     if not data and not operation.body_required:
         return operation.body()
+    model, received = operation.body, bytes(data)
+    if len(received) > MAX_BODY_BYTES:
+        return await in_own_thread("read a large body", lambda: _read(model, received))
+    return _read(model, received)
+
+
+def _read(model: type[BaseModel], data: bytes) -> BaseModel:
+    """Raises InvalidInput, which names the fields."""
     try:
-        # Strict: JSON has its own types, so "8" is not a number and false is not 0.0.
-        body = operation.body.model_validate_json(bytes(data), strict=True)
+        body = _validated(model, data)
     except ValidationError as exc:
         errors = [
             {
@@ -404,6 +504,25 @@ async def _body(req: Request, operation: Operation) -> Any:
             errors=[{"field": fault.field or "body", "message": fault.message}],
         )
     return body
+
+
+def _validated(model: type[BaseModel], data: bytes) -> BaseModel:
+    """The body; null stands for an absent field where it is no value of that. Raises ValidationError."""
+    # Strict: JSON has its own types, so "8" is not a number and false is not 0.0.
+    try:
+        return model.model_validate_json(data, strict=True)
+    except ValidationError as exc:
+        nulls = [
+            error["loc"] for error in exc.errors(include_url=False, include_context=False) if error["input"] is None
+        ]
+        without = without_nulls(data, nulls) if nulls else None
+        if without is None:
+            raise
+        try:
+            return model.model_validate_json(without, strict=True)
+        except ValidationError as still:
+            # A field that may not be absent: what its null is wrong with says more than that it is missing.
+            raise (exc if any(error["type"] == "missing" for error in still.errors()) else still) from None
 
 
 def invalid_parameter(field_name: str, message: str) -> InvalidInput:

@@ -7,7 +7,7 @@ from typing import Any
 from shared.sessions.records.pages import DEFAULT_LIMIT, MAX_LIMIT
 from triggers.http.endpoints import Parameter
 
-__all__ = ["IDEMPOTENCY_KEY", "PAGING", "SINCE_UNTIL", "Parameter", "instant", "text"]
+__all__ = ["IDEMPOTENCY_KEY", "IF_NONE_MATCH", "PAGING", "SINCE_UNTIL", "Parameter", "if_match", "instant", "text"]
 
 
 def text(max_length: int) -> dict[str, Any]:
@@ -16,9 +16,17 @@ def text(max_length: int) -> dict[str, Any]:
 
 
 def instant() -> dict[str, Any]:
-    """The schema of an RFC 3339 time. An empty value counts as absent, as in every query parameter."""
-    return {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]}
+    """The schema of an RFC 3339 time. An empty value counts as absent, as in every query parameter; clients that are
+    made from the document have no use for it."""
+    return {"type": "string", "format": "date-time"}
 
+
+def if_match(about: str) -> Parameter:
+    """The header that makes a write conditional. about: what its ETag is of, and when there is a conflict."""
+    return Parameter("If-Match", about, text(1024), place="header")
+
+
+IF_NONE_MATCH = Parameter("If-None-Match", "The `ETag` of what the caller has", {"type": "string"}, place="header")
 
 PAGING = (
     Parameter(

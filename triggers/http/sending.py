@@ -42,6 +42,11 @@ class PacedStream(StreamingResponse):
         self._reader = reader
         self._first_field = first_field
 
+    async def aclose(self) -> None:
+        """Of an answer whose body is not sent."""
+        await self._content.aclose()
+        self._reader.close()
+
     async def stream_response(self, send: Send) -> None:
         reader, first_field = self._reader, self._first_field
         try:

@@ -9,19 +9,20 @@ from pydantic import BaseModel, Field
 
 from shared.errors import ErrorCode
 from shared.rights import Action
-from shared.sessions.events import Envelope
 from shared.sessions.live.open_streams import Viewer
 from triggers.http.endpoints import Call, Operation, Parameter, endpoint, event_stream, invalid_parameter, raw_json
-from triggers.http.parameters import PAGING
+from triggers.http.parameters import PAGING, text
+from triggers.live.envelopes import Envelope, SessionStreamEvent
 
 bp = df.Blueprint()
 
 _MAX_SEQ = 2**53 - 1
 """The largest integer that is exact in JavaScript."""
 
-LAST_EVENT_ID = Parameter(
-    "Last-Event-ID", "Sequence number of the last event seen", {"type": "integer", "minimum": 0}, place="header"
-)
+_SEQ = {"type": "integer", "format": "int64", "minimum": 0, "maximum": _MAX_SEQ}
+
+LAST_EVENT_ID = Parameter("Last-Event-ID", "Sequence number of the last event seen", _SEQ, place="header")
+AFTER = Parameter("after", "The last sequence number seen; as `Last-Event-ID`", _SEQ)
 
 
 class EventPage(BaseModel):
@@ -44,13 +45,15 @@ class EventPage(BaseModel):
         200,
         actions=(Action.READ,),
         returns=EventPage,
+        also_as=("text/event-stream",),
+        streams=SessionStreamEvent,
         parameters=(
-            Parameter("after", "The last sequence number seen", {"type": "integer", "minimum": 0, "default": 0}),
+            AFTER,
             LAST_EVENT_ID,
+            Parameter("cursor", "As `after`: `next_cursor` of the previous page", text(16)),
             PAGING[0],
         ),
         errors=(ErrorCode.SESSION_NOT_FOUND,),
-        also={},
     ),
 )
 async def read_events(call: Call, _: None) -> Response:

@@ -50,6 +50,11 @@ class Ready(BaseModel):
 
     status: HealthStatus
     model: Annotated[ModelReady | None, Field(description="For admins; else null")]
+    problems: list[str] = Field(
+        [],
+        description="For admins, else empty: what is wrong with the files of the app's agents and tools, one line each,"
+        " such as `agents/tools/refund.py:12: NameError: ...`. They are left out; all else works",
+    )
     dependencies: Annotated[
         dict[str, HealthAnswer],
         Field(
@@ -58,14 +63,25 @@ class Ready(BaseModel):
             " `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable`"
             " (running turns), `redis`, `storage` (the audit trail), `audit` (its lines"
             " reach the storage within minutes), `blobs` (files), `signalr` (live delivery);"
-            " `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance"
+            " `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance;"
+            " `tool_threads`: `busy` while half of its threads for tools are blocked"
         ),
     ]
 
 
 @endpoint(
     bp,
-    Operation("GET", "/api/v1/health/live", "health_live", "Alive", "Operations", 200, returns=Alive, public=True),
+    Operation(
+        "GET",
+        "/api/v1/health/live",
+        "health_live",
+        "Alive",
+        "Operations",
+        200,
+        operation_id="check_liveness",
+        returns=Alive,
+        public=True,
+    ),
 )
 async def health_live(call: Call, _: None) -> Response:
     """200 while the process can answer."""
@@ -81,6 +97,7 @@ async def health_live(call: Call, _: None) -> Response:
         "Ready for a turn",
         "Operations",
         200,
+        operation_id="check_readiness",
         returns=Ready,
         public=True,
         also={503: "Not ready: `dependencies` says why to callers who are signed in"},
@@ -104,7 +121,8 @@ async def _told(call: Call, health: Health) -> Ready:
         return Ready(status=HealthStatus.OK if works else health.status, model=None, dependencies={})
     if Role.ADMIN in caller.roles:
         model = await _model(call, health.answers)
-        return Ready(status=health.status, model=model, dependencies=dict(health.answers))
+        problems = [str(each) for each in call.services.agents.files.problems]
+        return Ready(status=health.status, model=model, dependencies=dict(health.answers), problems=problems)
     coarse = {
         name: answer if answer in _FOR_EVERYBODY else HealthAnswer.UNAVAILABLE
         for name, answer in health.answers.items()

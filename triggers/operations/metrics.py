@@ -28,6 +28,7 @@ log = logging.getLogger("parley.metrics")
         "Counters, histograms and gauges of the whole deployment",
         "Operations",
         200,
+        operation_id="get_metrics",
         media_type="text/plain",
         also_as=("application/openmetrics-text",),
         errors=(ErrorCode.SESSION_NOT_FOUND,),

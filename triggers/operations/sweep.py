@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.sessions.models import SessionStatus, TurnError, TurnStatus
 from shared.sessions.records.turns import OpenTurn
+from triggers.channels.deliver import empty_outboxes
 
 bp = df.Blueprint()
 
@@ -45,6 +47,8 @@ _LIMIT = 100
 _KEYS_KEPT = timedelta(days=1)
 _FORWARD_SECONDS = 8.0
 """For the audit lines that waited in the outbox. One write that hangs may come on top."""
+_SCHEDULE_BATCHES = 10
+"""Batches of due schedules, and of their runs, that one run takes on."""
 _SPLIT_BATCHES, _SPLIT_AT_ONCE = 10, 100
 """Messages of an older version that one run splits for the search: a million take four hours."""
 
@@ -53,10 +57,11 @@ _SPLIT_BATCHES, _SPLIT_AT_ONCE = 10, 100
 @sends_events(bp)
 @bp.durable_client_input(client_name="client")
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
-    """Start queued turns, bring on turns that do not move, deliver decisions and notices, end expired sessions, remove
-    ended subscriptions from their groups, and continue erasures."""
+    """Post what is due by schedule, start queued turns, bring on turns that do not move, deliver decisions, answers and
+    notices, end expired sessions, remove ended subscriptions from their groups, and continue erasures; beside that,
+    send webhooks and cards."""
     run = Run(services(), client, datetime.now(UTC), [], _SIGHT)
-    await run.everything()
+    await asyncio.gather(run.everything(), empty_outboxes(run.app))
     send(events, run.messages)
 
 
@@ -97,14 +102,19 @@ class Run:
     async def everything(self) -> None:
         """Run all parts, one after the other."""
         of_hub = (
+            self._due_schedules,
+            self._scheduled_runs,
             self._idle_queues,
             self._open_turns,
             self._holds,
+            self._left_children,
             self._decisions,
+            self._answers,
             self._notices,
             self._erasures,
         )
         of_database = (
+            self._agents,
             self._expired,
             self._subscriptions,
             self._loose_blobs,
@@ -127,6 +137,28 @@ class Run:
                 return True
             log.warning("the task hub does not know yet which one it is; what needs it waits for the next run")
         return False
+
+    async def _due_schedules(self) -> None:
+        """One statement while nothing is due, whatever the number of schedules; so are their runs."""
+        for _ in range(_SCHEDULE_BATCHES):
+            if not await self.app.schedules.move_due(now=self.now):
+                break
+
+    async def _scheduled_runs(self) -> None:
+        for _ in range(_SCHEDULE_BATCHES):
+            runs = await self.app.schedule_runner.claim(now=self.now)
+            for run in runs:
+                with _alone("the run of schedule %s due at %s could not be posted now", run.record.uid, run.due_at):
+                    ran = await self.app.schedule_runner.run(run, now=datetime.now(UTC))
+                    self.messages.extend(ran.messages)
+                    for turn_id in ran.turns:
+                        await durable_client.start_or_leave(self.client, turn_id)
+            if not runs:
+                break
+
+    async def _agents(self) -> None:
+        """Agents that are files become versions though nobody asks for them."""
+        await self.app.agents.files.ready()
 
     async def _idle_queues(self) -> None:
         rows = self.app.turn_rows
@@ -229,6 +261,12 @@ class Run:
             with _alone("session %s could not be held or let go now", session_id):
                 await suspending.follow(self.app, self.client, session_id, now=self.now)
 
+    async def _left_children(self) -> None:
+        """Subagents whose caller was cancelled or is over."""
+        stopped = await self.app.subagents.stop_below(None, now=self.now)
+        self.messages.extend(stopped.messages)
+        await durable_client.interrupt(self.client, stopped.interruption)
+
     async def _decisions(self) -> None:
         rows = self.app.approval_rows
         before = self.now - timedelta(seconds=DECIDED_SECONDS)
@@ -237,6 +275,15 @@ class Run:
                 delivered = await durable_client.raise_decision(self.client, instance_id, approval_id)
                 if not delivered and not await durable_client.is_live(self.client, instance_id):
                     await rows.give_up_delivery(approval_id, now=self.now)
+
+    async def _answers(self) -> None:
+        rows = self.app.wait_rows
+        before = self.now - timedelta(seconds=DECIDED_SECONDS)
+        for wait_id, instance_id in await rows.undelivered(before=before, limit=_LIMIT):
+            with _alone("the answer of wait %s could not be delivered now", wait_id):
+                delivered = await durable_client.raise_answer(self.client, instance_id, wait_id)
+                if not delivered and not await durable_client.is_live(self.client, instance_id):
+                    await rows.give_up_delivery(wait_id, now=self.now)
 
     async def _notices(self) -> None:
         if not self.app.settings.approval_webhook_url:

@@ -44,6 +44,7 @@ SERVED_AS = (
 )
 """The media types that the analyser returns; no browser executes any of them."""
 
+_ANY_FILE = "application/octet-stream"
 _SHOWN_INLINE = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -148,8 +149,10 @@ async def get_attachment(call: Call, _: None) -> Response:
         "Files",
         200,
         actions=(Action.READ,),
-        media_type=SERVED_AS[0],
-        also_as=SERVED_AS[1:],
+        media_type=_ANY_FILE,
+        also_as=[kind for kind in SERVED_AS if kind != _ANY_FILE],
+        is_file=True,
+        headers=("ETag", "Content-Disposition", "Accept-Ranges"),
         parameters=(
             Parameter("Range", "One byte range; other ranges get the whole file", {"type": "string"}, place="header"),
             Parameter("If-None-Match", "The `ETag` of a cached copy", {"type": "string"}, place="header"),
@@ -173,7 +176,7 @@ async def get_attachment_content(call: Call, _: None) -> Response:
     if asked.get("if-range", etag) == etag:
         start, end = _range(asked.get("range", ""), about.size_bytes)
     is_part = end - start < about.size_bytes
-    media_type = about.media_type if about.media_type in SERVED_AS else "application/octet-stream"
+    media_type = about.media_type if about.media_type in SERVED_AS else _ANY_FILE
     headers |= {
         "Content-Disposition": content_disposition(about.name, inline=media_type in _SHOWN_INLINE),
         "Content-Length": str(end - start),

@@ -32,6 +32,7 @@ _ERRORS = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND)
         "Search the messages of all sessions that the caller may read, best match first",
         "History",
         200,
+        operation_id="search_messages",
         returns=list[SearchHit],
         parameters=(
             Parameter(
@@ -41,7 +42,7 @@ _ERRORS = (ErrorCode.SESSION_NOT_FOUND, ErrorCode.MESSAGE_NOT_FOUND)
                 required=True,
             ),
             Parameter("session_id", "Only in this session", text(64)),
-            Parameter("role", "Only of this role", {"type": "string", "enum": [*MessageRole]}),
+            Parameter("role", "Only of this role", values=MessageRole),
             *SINCE_UNTIL,
             *PAGING,
         ),

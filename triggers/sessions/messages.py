@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import Literal
 
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from activities import durable_client
-from shared.errors import AppError, ErrorCode, NotFound
+from shared.errors import ErrorCode, NotFound
 from shared.rights import Action
 from shared.sessions.live.realtime import DeliveryFailed
 from shared.sessions.models import Message, MessageRole, NewMessage, Regeneration, Turn, TurnStatus
 from shared.sessions.posting.models import Posted
-from shared.sessions.records.pages import MessageFilter
+from shared.sessions.records.pages import MessageFilter, Order
 from shared.sessions.records.turns import PostedMessage
-from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, ok, page_of, problem
+from triggers.http.endpoints import Call, Operation, endpoint, ok, page_of
 from triggers.http.parameters import IDEMPOTENCY_KEY, PAGING, SINCE_UNTIL, Parameter, text
 
 bp = df.Blueprint()
@@ -33,7 +35,7 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I
 PREFER = Parameter(
     "Prefer",
     f"`wait=SECONDS`, at most {MAX_WAIT_SECONDS}: respond when the turn has ended or waits for an approval",
-    text(256),
+    {"type": "string"},
     place="header",
 )
 
@@ -43,6 +45,12 @@ class PostedTurn(BaseModel):
 
     message: Message
     turn: Turn
+    code: Literal[ErrorCode.APPROVAL_REQUIRED] | SkipJsonSchema[None] = Field(
+        None,
+        exclude_if=lambda code: code is None,
+        description="`APPROVAL_REQUIRED` for a caller who waited: the turn waits until a tool call is approved or"
+        " rejected. Else absent",
+    )
 
 
 @endpoint(
@@ -54,7 +62,7 @@ class PostedTurn(BaseModel):
         "Post a message and start its turn",
         "Messages",
         202,
-        headers=("Location",),
+        headers=("Location", "Preference-Applied"),
         actions=(Action.POST,),
         body=NewMessage,
         returns=PostedTurn,
@@ -66,7 +74,6 @@ class PostedTurn(BaseModel):
             ErrorCode.MESSAGE_TOO_LONG,
             ErrorCode.CONFLICT,
             ErrorCode.SESSION_EXPIRED,
-            ErrorCode.APPROVAL_REQUIRED,
             ErrorCode.TOKEN_LIMIT,
         ),
         also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
@@ -77,7 +84,7 @@ class PostedTurn(BaseModel):
 async def post_message(call: Call, body: NewMessage) -> Response:
     """202 once the message is stored; the answer is streamed (`Location` names the turn).
 
-    With `Prefer: wait=SECONDS`: 200 if the turn ends in that time, APPROVAL_REQUIRED once it waits for an approval.
+    With `Prefer: wait=SECONDS`: 200 if the turn ends in that time, and 202 as soon as it waits for an approval.
     """
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
     posted = await call.services.sessions.post_message(
@@ -95,7 +102,7 @@ async def post_message(call: Call, body: NewMessage) -> Response:
         "Regenerate the answer to a user's message, on a new branch",
         "Messages",
         202,
-        headers=("Location",),
+        headers=("Location", "Preference-Applied"),
         actions=(Action.POST,),
         body=Regeneration,
         returns=PostedTurn,
@@ -107,7 +114,6 @@ async def post_message(call: Call, body: NewMessage) -> Response:
             ErrorCode.INVALID_MESSAGE,
             ErrorCode.CONFLICT,
             ErrorCode.SESSION_EXPIRED,
-            ErrorCode.APPROVAL_REQUIRED,
             ErrorCode.TOKEN_LIMIT,
         ),
         also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
@@ -129,15 +135,32 @@ async def regenerate_message(call: Call, body: Regeneration) -> Response:
     return await _begun(call, posted)
 
 
+async def begin(call: Call, posted: Posted) -> None:
+    """Start the turn if it is next."""
+    call.events = posted.messages
+    if posted.result.interrupted is not None:
+        await durable_client.interrupt(call.durable, posted.result.interrupted)
+    if posted.start:
+        await durable_client.start_or_leave(call.durable, posted.result.turn.id)
+
+
+async def send_now(call: Call) -> None:
+    """Send the events now: the output binding does when the function returns, which is too late for live clients of one
+    that waits."""
+    messages, call.events = call.events, []
+    if not messages:
+        return
+    try:
+        await call.services.sender.send(messages)
+    except DeliveryFailed as exc:
+        log.warning("live delivery failed: %s", exc)
+
+
 async def _begun(call: Call, posted: Posted) -> Response:
     """Start the turn if it is next, and respond."""
-    session_id = posted.result.turn.session_id
-    call.events = posted.messages
+    await begin(call, posted)
     result = posted.result
-    if result.interrupted is not None:
-        await durable_client.interrupt(call.durable, result.interrupted)
-    if posted.start:
-        await durable_client.start_or_leave(call.durable, result.turn.id)
+    session_id = result.turn.session_id
     headers = {"Location": f"/api/v1/sessions/{session_id}/turns/{result.turn.id}"}
     wait_s = _wait_seconds(call)
     if wait_s is None:
@@ -147,23 +170,14 @@ async def _begun(call: Call, posted: Posted) -> Response:
 
 async def _when_settled(call: Call, result: PostedMessage, wait_s: int, headers: dict[str, str]) -> Response:
     """The response to a caller who waits for the turn."""
-    # The output binding sends only when this function returns, which is too late for live clients.
-    messages, call.events = call.events, []
-    try:
-        if messages:
-            await call.services.sender.send(messages)
-    except DeliveryFailed as exc:
-        log.warning("live delivery failed for turn %s: %s", result.turn.id, exc)
+    await send_now(call)
     try:
         turn = await call.services.waiter.settled(result.target, result.turn.id, call.principal.user_id, wait_s)
     except NotFound as exc:
         raise NotFound(ErrorCode.SESSION_NOT_FOUND, "The session was deleted, or you lost access to it.") from exc
-    if turn.status is TurnStatus.WAITING_APPROVAL:
-        waiting = AppError(ErrorCode.APPROVAL_REQUIRED, "The turn waits until a tool call is approved or rejected.")
-        response = problem(waiting, call.correlation_id, doing="waiting for a turn")
-        response.headers.update(headers)
-        return response
-    return ok(PostedTurn(message=result.message, turn=turn), 200 if turn.status.is_terminal else 202, headers)
+    code = ErrorCode.APPROVAL_REQUIRED if turn.status is TurnStatus.WAITING_APPROVAL else None
+    posted = PostedTurn(message=result.message, turn=turn, code=code)
+    return ok(posted, 200 if turn.status.is_terminal else 202, headers)
 
 
 def _wait_seconds(call: Call) -> int | None:
@@ -184,10 +198,10 @@ def _wait_seconds(call: Call) -> int | None:
         actions=(Action.READ,),
         returns=list[Message],
         parameters=(
-            Parameter("role", "Only of this role", {"type": "string", "enum": [*MessageRole]}),
+            Parameter("role", "Only of this role", values=MessageRole),
             *SINCE_UNTIL,
             Parameter("q", "Only with this text in the content", text(200)),
-            Parameter("order", "Oldest first by default", {"type": "string", "enum": ["asc", "desc"]}),
+            Parameter("order", "Oldest first by default", values=Order),
             Parameter("branch", "The branch to read; the active one by default", {"type": "integer", "minimum": 0}),
             *PAGING,
         ),
@@ -200,15 +214,12 @@ async def list_messages(call: Call, _: None) -> Response:
     A cursor stays valid while messages arrive and branches change.
     """
     session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
-    order = call.query("order") or "asc"
-    if order not in {"asc", "desc"}:
-        raise invalid_parameter("order", "must be asc or desc")
     wanted = MessageFilter(
         role=call.query_as("role", MessageRole),
         since=call.instant("from"),
         until=call.instant("to"),
         q=call.query("q"),
-        descending=order == "desc",
+        descending=call.query_as("order", Order) is Order.DESC,
         branch=call.query_as("branch", int),
     )
     items, cursor = await call.services.history.list_messages(session_id, call.principal, wanted, call.page(int))

@@ -11,11 +11,11 @@ from activities import durable_client, erasure, suspending
 from shared.errors import ErrorCode
 from shared.rights import Action
 from shared.sessions.life.lifecycle import etag_of
-from shared.sessions.models import NewSession, Session, SessionPatch, SessionStatus
-from shared.sessions.records.pages import SESSION_SORTS, SessionFilter
+from shared.sessions.models import ListedSession, NewSession, Session, SessionPatch, SessionStatus
+from shared.sessions.records.pages import SESSION_SORTS, SessionFilter, SessionSort
 from shared.sessions.service import Changed
-from triggers.http.endpoints import Call, Operation, endpoint, invalid_parameter, no_content, ok, page_of
-from triggers.http.parameters import IDEMPOTENCY_KEY, PAGING, Parameter, text
+from triggers.http.endpoints import Call, Operation, endpoint, no_content, ok, page_of
+from triggers.http.parameters import IDEMPOTENCY_KEY, PAGING, Parameter, if_match, text
 
 bp = df.Blueprint()
 
@@ -24,12 +24,7 @@ _NOT_FOUND = (ErrorCode.SESSION_NOT_FOUND,)
 _CANCEL_SECONDS = 3.0
 """How long an erasure waits for a cancelled turn to end, before its orchestration is terminated."""
 
-IF_MATCH = Parameter(
-    "If-Match",
-    "An `ETag` of this session; CONFLICT when it has changed since",
-    {"type": "string", "maxLength": 1024},
-    place="header",
-)
+IF_MATCH = if_match("An `ETag` of this session; CONFLICT when it has changed since")
 
 
 def _transition(verb: str, summary: str) -> Operation:
@@ -87,28 +82,27 @@ async def create_session(call: Call, body: NewSession) -> Response:
         "The caller's sessions",
         "Sessions",
         200,
-        returns=list[Session],
+        returns=list[ListedSession],
         parameters=(
-            Parameter("status", "Only in this state", {"type": "string", "enum": [*SessionStatus]}),
+            Parameter("status", "Only in this state", values=SessionStatus),
             Parameter("tag", "Only with this tag", text(64)),
             Parameter("agent_id", "Only with this agent", text(64)),
-            Parameter("q", "Only with this text in the name", text(200)),
-            Parameter("sort", "Order; newest first by default", {"type": "string", "enum": [*SESSION_SORTS]}),
+            Parameter("q", "Only with this text in the name, or in the title of one without a name", text(200)),
+            Parameter("parent_session_id", "The sessions of this one's subagents; they are not listed else", text(64)),
+            Parameter("sort", "Order; newest first by default", values=SessionSort),
             *PAGING,
         ),
     ),
 )
 async def list_sessions(call: Call, _: None) -> Response:
     """The sessions that the caller owns or participates in."""
-    sort = call.query("sort") or "-created_at"
-    if sort not in SESSION_SORTS:
-        raise invalid_parameter("sort", f"must be one of {', '.join(SESSION_SORTS)}")
     wanted = SessionFilter(
         status=call.query_as("status", SessionStatus),
         tag=call.query("tag"),
         agent_id=call.query("agent_id"),
         q=call.query("q"),
-        sort=SESSION_SORTS[sort],
+        parent_session_id=call.query("parent_session_id"),
+        sort=SESSION_SORTS[call.query_as("sort", SessionSort) or SessionSort.NEWEST_FIRST],
     )
     items, cursor = await call.services.sessions.list_for(call.principal, wanted, call.page(datetime))
     return page_of(items, cursor)

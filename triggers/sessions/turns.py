@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 
@@ -10,9 +12,10 @@ from shared.errors import ErrorCode
 from shared.rights import Action
 from shared.sessions.live.open_streams import Viewer
 from shared.sessions.models import Turn
-from triggers.http.endpoints import Call, Operation, Parameter, endpoint, event_stream, ok, page_of
+from triggers.http.endpoints import Call, Operation, endpoint, event_stream, no_content, ok, page_of
 from triggers.http.parameters import PAGING
-from triggers.live.replay import LAST_EVENT_ID, last_event_id
+from triggers.live.envelopes import TurnStreamEvent
+from triggers.live.replay import AFTER, LAST_EVENT_ID, last_event_id
 
 bp = df.Blueprint()
 
@@ -80,10 +83,17 @@ async def get_turn(call: Call, _: None) -> Response:
 )
 async def cancel_turn(call: Call, _: None) -> Response:
     """Idempotent. 202 while the turn is stopping, 200 once it has ended."""
-    session_id, turn_id = _ids(call)
-    turn, interruption, call.events = await call.services.sessions.cancel_turn(session_id, turn_id, call.principal)
-    await durable_client.interrupt(call.durable, interruption)
+    turn = await cancel(call, *_ids(call))
     return ok(turn, 200 if turn.status.is_terminal else 202)
+
+
+async def cancel(call: Call, session_id: str, turn_id: str) -> Turn:
+    """Ask a turn to stop, and tell its orchestration. Raises NotFound."""
+    turn, interruption, events = await call.services.sessions.cancel_turn(session_id, turn_id, call.principal)
+    below = await call.services.subagents.stop_below(turn_id, now=datetime.now(UTC))
+    call.events = [*events, *below.messages]
+    await durable_client.interrupt(call.durable, interruption.with_those_of(below.interruption))
+    return turn
 
 
 @endpoint(
@@ -97,19 +107,24 @@ async def cancel_turn(call: Call, _: None) -> Response:
         200,
         actions=(Action.READ,),
         media_type="text/event-stream",
-        parameters=(LAST_EVENT_ID, Parameter("after", "As Last-Event-ID", {"type": "integer", "minimum": 0})),
+        streams=TurnStreamEvent,
+        parameters=(LAST_EVENT_ID, AFTER),
         errors=_NOT_FOUND,
+        also={204: "The turn is over, and the caller has seen its end: an EventSource does not come back"},
     ),
 )
 async def stream_turn(call: Call, _: None) -> Response:
     """The turn's frames from the beginning, or after `Last-Event-ID`. The stream closes after an `end` event, or after
     eight minutes without one: then reconnect with `Last-Event-ID`.
 
-    Event names are the frame types; `data` is the envelope together with the frame's fields.
+    Events are named after the type of their frame, or of the session's event for what becomes of tool calls (such as
+    `tool_call.pending`) and for a failure (`error.occurred`); `data` is the envelope together with the frame's fields.
     """
     session_id, turn_id = _ids(call)
     after = last_event_id(call)
     found = await call.services.sessions.readable_turn(session_id, turn_id, call.principal)
+    if after is not None and await call.services.streaming.has_seen_end(found.turn, found.feed, after):
+        return no_content()
     viewer = Viewer(session_id, call.principal.user_id, found.feed)
     return event_stream(call.services.streaming.turn_stream(found.turn, viewer, after))
 

@@ -6,7 +6,6 @@ import azure.durable_functions as df
 from azurefunctions.extensions.http.fastapi import Response
 from pydantic import Field
 
-from shared.principal import Role
 from shared.sessions.models import Value
 from triggers.http.endpoints import Call, Operation, endpoint, ok
 
@@ -17,7 +16,7 @@ class Me(Value):
     """The caller. For display: each request is authorised on its own, never from this."""
 
     user_id: str
-    roles: list[Role] = Field(description="Sorted by name; everyone signed in is a `user`")
+    roles: list[str] = Field(description="Sorted by name, an organisation's too; everyone signed in is a `user`")
 
 
 @endpoint(

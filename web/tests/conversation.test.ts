@@ -3,7 +3,7 @@ import { apply, fromStore, openTurn, unsettled, withStored, type Conversation, t
 import { message, Service, session } from './service'
 
 function empty(): Conversation {
-  return { session: session() as never, seq: 0, messages: [], turns: {}, approvals: {}, hasOlder: false }
+  return { session: session() as never, seq: 0, messages: [], turns: {}, approvals: {}, progress: {}, questions: {}, subagents: {}, hasOlder: false }
 }
 
 function played(events: Envelope[], from: Conversation = empty()): Conversation {
@@ -199,6 +199,70 @@ describe('a tool call', () => {
     const done = played(service.log)
     expect(done.messages[0]?.tool_calls[0]).toMatchObject({ status: 'completed', result: { ok: true } })
     expect(openTurn(done)?.status).toBe('running')
+  })
+
+  it('asks its user until it is answered, and again', () => {
+    const service = new Service()
+    service.begin('m1')
+    service.frame('m1', { type: 'tool_call', id: 'c1', name: 'rooms__book', arguments: {} })
+    const ids = { turn_id: 't1', message_id: 'm1' }
+    const wait = { id: 'w1', tool_call_id: 'c1', status: 'pending', questions: [] }
+    service.emit('tool_call.waiting', { wait }, ids)
+    expect(played(service.log).questions['c1']?.id).toBe('w1')
+    expect(openTurn(played(service.log))?.status).toBe('waiting_input')
+
+    service.emit('tool_call.answered', { wait: { ...wait, status: 'answered' } }, { turn_id: 't1' })
+    expect(openTurn(played(service.log))?.status).toBe('running')
+    service.emit('tool_call.waiting', { wait: { ...wait, id: 'w2' } }, ids)
+    expect(openTurn(played(service.log))?.status).toBe('waiting_input')
+
+    service.emit('tool_call.completed', { tool_call: { id: 'c1', status: 'completed', result: {} } }, ids)
+    expect(played(service.log).questions).toEqual({})
+    expect(openTurn(played(service.log))?.status).toBe('running')
+  })
+
+  it('shows its newest progress until it ends', () => {
+    const service = new Service()
+    service.begin('m1')
+    service.frame('m1', { type: 'tool_call', id: 'c1', name: 'reads', arguments: {} })
+    const ids = { turn_id: 't1', message_id: 'm1' }
+    const tell = (text: string, fraction: number | null): void => {
+      service.emit('tool_call.progress', { tool_call: { id: 'c1', message_id: 'm1', name: 'reads' }, text, fraction }, ids)
+    }
+    tell('3 of 10', 0.3)
+    tell('waiting', null)
+    expect(played(service.log).progress).toEqual({ c1: { text: 'waiting', fraction: null } })
+    expect(played(service.log).messages[0]?.tool_calls[0]?.status).toBe('pending')
+
+    service.emit('tool_call.completed', { tool_call: { id: 'c1', status: 'completed', result: null } }, ids)
+    tell('late', 1)
+    expect(played(service.log).progress).toEqual({})
+  })
+
+  it('shows the agent that it asked, and the one below that, until they end', () => {
+    const service = new Service()
+    service.begin('m1')
+    service.frame('m1', { type: 'tool_call', id: 'c1', name: 'ask_helper', arguments: {} })
+    const tell = (callId: string, type: string, data: object): void => {
+      const subagent = { tool_call_id: callId, agent_id: `agent of ${callId}`, session_id: `s-${callId}`, turn_id: `t-${callId}` }
+      service.emit('stream.chunk', { frame: { type: 'subagent', subagent, told: { type, data } } }, { turn_id: 't1' })
+    }
+    const chunk = (callId: string, frame: object): void => tell(callId, 'stream.chunk', { frame })
+    chunk('c1', { type: 'message_start', message_id: 'm9', attempt: 1 })
+    chunk('c1', { type: 'content_delta', index: 0, text: 'first' })
+    chunk('c1', { type: 'message_start', message_id: 'm9', attempt: 2 })
+    chunk('c1', { type: 'tool_call', id: 'c2', name: 'ask_other', arguments: {} })
+    tell('c2', 'tool_call.pending', { approval: { id: 'a1', status: 'pending' }, tool_call_id: 'c3' })
+    const asks = played(service.log)
+    expect(openTurn(asks)?.status).toBe('waiting_approval')
+    expect(asks.subagents['c1']).toMatchObject({ agent_id: 'agent of c1', status: 'running', text: '', calls: [{ id: 'c2', name: 'ask_other' }] })
+
+    tell('c2', 'tool_call.approved', { approval: { id: 'a1', status: 'approved' }, tool_call_id: 'c3' })
+    tell('c2', 'stream.ended', { status: 'completed' })
+    const goesOn = played(service.log)
+    expect(openTurn(goesOn)?.status).toBe('running')
+    expect(goesOn.subagents['c2']?.status).toBe('completed')
+    expect(goesOn.messages).toHaveLength(1)
   })
 
   it('whose time ran out closes its approval', () => {

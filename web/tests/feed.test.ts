@@ -90,6 +90,30 @@ describe('opening', () => {
     expect([asked('turns'), asked('approvals')]).toEqual([9, 5])
   })
 
+  it('shows the newest progress of a call that runs', async () => {
+    const ids = { turn_id: 't1', message_id: 'm1' }
+    service.turns.push({ id: 't1', status: 'running', usage: { input_tokens: 1, output_tokens: 1 }, steps: 1, error: null, started_at: null, ended_at: null, created_at: '2030-01-01T00:00:00Z', message_id: 'm0' })
+    service.messages.push(message('m1', { turn_id: 't1', tool_calls: [{ id: 'c1', message_id: 'm1', name: 'reads', arguments: {}, decided_arguments: null, status: 'pending', result: null }] }))
+    for (const text of ['3 of 10', '4 of 10']) {
+      service.emit('tool_call.progress', { tool_call: { id: 'c1', message_id: 'm1', name: 'reads' }, text, fraction: null }, ids)
+    }
+    feed.start()
+    await pass()
+    expect(shown().progress).toEqual({ c1: { text: '4 of 10', fraction: null } })
+  })
+
+  it('tries again by itself while the service cannot be reached, and joins once', async () => {
+    const join = vi.spyOn(line, 'join')
+    service.isDown = true
+    feed.start()
+    await pass()
+    expect(feed.current.phase).toBe('failed')
+    service.isDown = false
+    await pass(2_000)
+    expect(feed.current.phase).toBe('ready')
+    expect(join).toHaveBeenCalledTimes(1)
+  })
+
   it('tells that there is no such session', async () => {
     feed = new SessionFeed(service.api, line, 'unknown')
     feed.start()
@@ -220,5 +244,41 @@ describe('following', () => {
     await feed.close()
     line.send(created!)
     expect(shown().messages).toEqual([])
+  })
+})
+
+describe('the right to read', () => {
+  it('is found to be gone as soon as that is told, and to be back', async () => {
+    service.messages.push(message('m0', { role: 'user', content: 'hi' }))
+    feed.start()
+    await pass()
+    service.isOpen = false
+    line.tell(null, 'another session')
+    await pass()
+    expect(feed.current.phase).toBe('ready')
+    line.tell(null)
+    await pass()
+    expect(feed.current).toMatchObject({ phase: 'failed', error: { status: 404 } })
+    service.isOpen = true
+    line.tell('read')
+    await pass()
+    expect(text('m0')).toBe('hi')
+  })
+
+  it('is what the service says, whatever was told', async () => {
+    feed.start()
+    await pass()
+    line.tell(null)
+    await pass()
+    expect(feed.current.phase).toBe('ready')
+  })
+
+  it('is looked at again after a refusal', async () => {
+    feed.start()
+    await pass()
+    service.isOpen = false
+    feed.check()
+    await pass()
+    expect(feed.current.phase).toBe('failed')
   })
 })

@@ -2,12 +2,14 @@ import { describe, expect, it } from 'vitest'
 import { diffLines } from '../src/ui/approvals/diff'
 import { approvalsSoFar } from '../src/ui/approvals/votes'
 import { authorName, isShared } from '../src/ui/chat/messages/authors'
+import { forksByMessage, forksOf } from '../src/ui/chat/messages/siblings'
+import { dayGroup } from '../src/ui/chat/session/rows'
 import { problemsOf, valueOf } from '../src/ui/chat/session/settings'
 import { endingOf } from '../src/ui/endings'
 import { samples, total } from '../src/ui/insight/metrics'
 import { scaleOf, timelineOf } from '../src/ui/insight/timeline'
 import { money, tokenWords } from '../src/ui/insight/usage'
-import { ApiError, jsonText, type Approval, type Envelope, type FinishReason, type MessageView, type Turn } from '../src/client'
+import { ApiError, jsonText, type Approval, type Branch, type Envelope, type FinishReason, type MessageView, type Turn } from '../src/client'
 
 describe('a diff', () => {
   it('shows what was taken out and what was put in, and keeps the rest', () => {
@@ -75,6 +77,44 @@ describe('the author of a message', () => {
     expect(authorName('ben', 'olga', true)).toBe('ben')
     expect(authorName(null, 'olga', true)).toBe('A participant')
   })
+})
+
+describe('a fork of the conversation', () => {
+  const branch = (number: number, parent: number | null, after: string | null): Branch => ({ branch: number, parent_branch: parent, fork_message_id: after, message_count: 1, created_at: '', active: false })
+  // Two answers to q1; in the second of them two to q2; and another beginning.
+  const branches = [branch(0, null, null), branch(1, 0, 'q1'), branch(2, 1, 'q2'), branch(3, 0, null)]
+  const said = (...ids: string[]): MessageView[] => ids.map((id) => ({ id }) as MessageView)
+
+  it.each([
+    [0, [{ after: 'q1', branches: [0, 1], at: 0 }, { after: null, branches: [0, 3], at: 0 }]],
+    [2, [{ after: 'q1', branches: [0, 1], at: 1 }, { after: 'q2', branches: [1, 2], at: 1 }, { after: null, branches: [0, 3], at: 0 }]],
+    [3, [{ after: 'q1', branches: [0, 1], at: 0 }, { after: null, branches: [0, 3], at: 1 }]],
+  ])('is seen from branch %d', (active, forks) => {
+    expect(forksOf(branches, active)).toEqual(forks)
+  })
+
+  it('is shown at the first message behind it that is shown, and only where it is on the branch', () => {
+    const messages = said('q1', 'a1', 'r1', 'q2')
+    const shown = said('q1', 'a1', 'q2')
+    const at = (after: string | null, hasOlder = false): string[] => [...forksByMessage([{ after, branches: [0, 1], at: 0 }], messages, shown, hasOlder).keys()]
+    expect(at('q1')).toEqual(['a1'])
+    expect(at('r1')).toEqual(['q2'])
+    expect(at('q2')).toEqual(['']) // it goes on with nothing yet
+    expect(at('elsewhere')).toEqual([])
+    expect(at(null)).toEqual(['q1'])
+    expect(at(null, true)).toEqual([]) // the beginning is not loaded
+  })
+})
+
+it.each([
+  ['2026-03-29T23:59:00', 'Today'],
+  ['2026-03-28T00:00:00', 'Yesterday'],
+  ['2026-03-27T23:59:00', 'Previous 7 days'],
+  ['2026-03-22T01:00:00', 'Previous 7 days'],
+  ['2026-03-21T23:00:00', 'Previous 30 days'],
+  ['2026-01-05T12:00:00', 'January 2026'],
+])('a session of %s is listed under %s', (at, name) => {
+  expect(dayGroup(new Date(at), new Date('2026-03-29T12:00:00'))).toBe(name)
 })
 
 describe('a setting', () => {
@@ -161,11 +201,34 @@ describe('a timeline', () => {
 
   it('draws a wait of hours so that the seconds beside it can be seen', () => {
     const timeline = timelineOf(turn, [], [approval], events, 0)
-    const { place, isShortened } = scaleOf(timeline)
-    expect(isShortened).toBe(true)
+    const { place, breaks } = scaleOf(timeline)
+    expect(breaks.map(({ from, to }) => (to - from) / 1000)).toEqual([7199])
     expect(place(timeline.from)).toBe(0)
     expect(place(timeline.to)).toBe(1)
     expect(place(Date.parse(at(1)))).toBeGreaterThan(0.15)
+  })
+
+  it('draws steps of milliseconds beside a call of three days, and none of them out of order', () => {
+    const days = 3 * 24 * 3600
+    const far = (seq: number, ms: number, ...rest: [Envelope['type'], Record<string, unknown>, string?]): Envelope => ({ ...event(seq, 0, ...rest), at: new Date(Date.parse(at(0)) + ms).toISOString() })
+    const wait = { tool_call_id: 'c', tool: 'post', kind: 'input', status: 'answered' }
+    const told = [
+      far(1, 0, 'stream.started', {}),
+      far(2, 0, 'stream.chunk', { frame: { type: 'message_start', attempt: 1 } }, 'm1'),
+      far(3, 20, 'stream.chunk', { frame: { type: 'tool_call', id: 'c', name: 'post' } }, 'm1'),
+      far(4, 30, 'stream.chunk', { frame: { type: 'message_end' } }, 'm1'),
+      far(5, 40, 'tool_call.waiting', { wait }),
+      far(6, 40 + days * 1000, 'tool_call.answered', { wait }),
+      far(7, 70 + days * 1000, 'tool_call.completed', { tool_call: { id: 'c', status: 'completed' } }),
+    ]
+    const timeline = timelineOf({ ...turn, ended_at: new Date(Date.parse(at(0)) + 70 + days * 1000).toISOString() }, [], [], told, 0)
+    expect(timeline.segments.map(({ kind, note }) => [kind, note])).toEqual([['model', ''], ['tool', 'completed'], ['wait', 'an answer: answered']])
+    const { place, breaks } = scaleOf(timeline)
+    expect(breaks).toHaveLength(1)
+    expect(place(timeline.from + 30) - place(timeline.from)).toBeGreaterThan(0.2)
+    const places = [0, 20, 30, 40, 40 + days * 1000, 70 + days * 1000].map((ms) => place(timeline.from + ms))
+    expect(places).toEqual([...places].sort((one, other) => one - other))
+    expect(places.at(-1)).toBe(1)
   })
 
   it('falls back to the stored messages when the events are gone, and says so', () => {

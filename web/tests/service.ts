@@ -2,9 +2,9 @@
 // stored only when they are complete. What it says is what the wire contract says, and no more.
 
 import { Api } from '../src/client/api'
-import type { Envelope, LiveState } from '../src/client'
+import type { AccessChange, Envelope, LiveState } from '../src/client'
 
-type Listener = { event?(event: Envelope): void; state?(state: LiveState): void }
+type Listener = { event?(event: Envelope): void; state?(state: LiveState): void; access?(change: AccessChange): void }
 
 export const SESSION = '0190-session'
 const AT = '2030-01-01T00:00:00Z'
@@ -19,6 +19,8 @@ export class Service {
   /** Events up to this number are lost to the replay. */
   lostUpTo = 0
   isDown = false
+  /** Whether the caller may read the session. */
+  isOpen = true
 
   readonly api = new Api({ baseUrl: 'http://service', fetch: (input) => this.answer(String(input)) })
 
@@ -56,6 +58,7 @@ export class Service {
     this.requests.push(pathname + url.slice(url.indexOf('?')))
     if (this.isDown) throw new TypeError('Failed to fetch')
     const path = pathname.replace('/api/v1', '')
+    if (!this.isOpen) return json({ code: 'SESSION_NOT_FOUND', detail: 'No such session.', status: 404 }, 404)
     if (path === `/sessions/${SESSION}`) return json(this.session)
     if (path === `/sessions/${SESSION}/events`) return json(this.replay(searchParams))
     if (path === `/sessions/${SESSION}/messages`) return json(newestFirst(this.messages, searchParams))
@@ -96,6 +99,10 @@ export class Line {
 
   send(...events: Envelope[]): void {
     for (const event of events) for (const listener of this.listeners) listener.event?.(event)
+  }
+
+  tell(access: AccessChange['access'], session_id = SESSION): void {
+    for (const listener of this.listeners) listener.access?.({ session_id, access })
   }
 
   become(state: LiveState): void {

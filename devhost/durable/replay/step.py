@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from devhost.durable.ids import new_guid
 from devhost.durable.replay.episode import ChildWork
 from devhost.durable.store.history import EventType
 from devhost.durable.store.records import (
@@ -22,6 +21,7 @@ from devhost.durable.store.records import (
     TaskRow,
     Unit,
 )
+from devhost.ids import new_guid
 
 logger = logging.getLogger("devhost.durable")
 

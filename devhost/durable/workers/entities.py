@@ -13,7 +13,6 @@ from functools import partial
 from typing import cast
 
 from devhost.durable.core import Core
-from devhost.durable.ids import new_guid
 from devhost.durable.limits import too_large
 from devhost.durable.replay.episode import EntityWork, entity_answer
 from devhost.durable.store import history, jsontext
@@ -21,6 +20,7 @@ from devhost.durable.store.history import now_us
 from devhost.durable.store.records import EntityOp, EntityRow, Message, MessageKind, Unit
 from devhost.durable.workers.slots import Slots
 from devhost.extensions.contract import FunctionFailed
+from devhost.ids import new_guid
 
 logger = logging.getLogger("devhost.durable")
 

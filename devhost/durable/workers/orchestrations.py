@@ -13,7 +13,6 @@ import sqlite3
 from functools import partial
 
 from devhost.durable.core import Core
-from devhost.durable.ids import new_guid
 from devhost.durable.replay.actions import EpisodeOutput, parse_failure, parse_output
 from devhost.durable.replay.carrying import carried_over
 from devhost.durable.replay.episode import Answer, ChildWork, Decision, Rules, Self, decide
@@ -38,6 +37,7 @@ from devhost.durable.workers.slots import Slots
 from devhost.durable.workers.timers import Timers
 from devhost.extensions.contract import FunctionFailed
 from devhost.harsh import Harsh
+from devhost.ids import new_guid
 
 logger = logging.getLogger("devhost.durable")
 

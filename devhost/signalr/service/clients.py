@@ -13,7 +13,8 @@ Source: ASP.NET Core, "Transport Protocols"; behaviour checked against @microsof
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.requests import HTTPConnection, Request
@@ -66,6 +67,9 @@ class _Caller(NamedTuple):
 
     hub: Hub
     user_id: str | None
+    claims: Mapping[str, Any]
+    query: str
+    """Without the token."""
 
 
 class _Endpoint:
@@ -89,14 +93,15 @@ class _Endpoint:
             claims = service.client_claims(token.strip(), hub=hubs[0], origin=f"{scheme}://{request.url.netloc}")
         except TokenRefused as exc:
             raise _Refused(401, f"The access token was refused: {exc}.") from exc
-        return _Caller(service.hub(hubs[0]), user_id_of(claims))
+        shown = [part for part in request.url.query.split("&") if not part.startswith("access_token=")]
+        return _Caller(service.hub(hubs[0]), user_id_of(claims), claims, "&".join(shown))
 
     def open(self, caller: _Caller, token: str | None, wire: Wire) -> Client:
         """Raises _Refused."""
         self.refuse_when_stopping()
         if self._service.is_full:
             raise _Refused(503, "Too many clients are connected.")
-        client = self._service.open(caller.hub, caller.user_id, token, wire)
+        client = self._service.open(caller.hub, caller.user_id, token, wire, claims=caller.claims, query=caller.query)
         if client is None:
             if self.find(caller, token or "") is not None:
                 raise _Refused(409, "This connection id is in use.")
@@ -141,7 +146,7 @@ class _Negotiate(_Endpoint):
     """The service's part of the negotiation: issues a connection id."""
 
     async def answer(self, request: Request, send: Send) -> None:
-        hub, user_id = self.identify(request)
+        hub, user_id, *_ = self.identify(request)
         self.refuse_when_stopping()
         text = request.query_params.get("negotiateVersion", "0")
         if text.isdecimal() and text.isascii():

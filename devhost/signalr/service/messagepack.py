@@ -11,10 +11,20 @@ from typing import Any, cast
 
 import ormsgpack
 
-from devhost.signalr.service.protocol import CALLS, CLOSE, INVOCATION, PING, ClientMessage, Frame, ProtocolError
+from devhost.signalr.service.protocol import (
+    CALLS,
+    CLOSE,
+    COMPLETION,
+    INVOCATION,
+    PING,
+    ClientMessage,
+    Frame,
+    ProtocolError,
+)
 
 _LENGTH_BYTES = 5
-_TARGET_AT = 3
+_CALL_PARTS = 5
+_FAILED, _HAS_RESULT = 1, 3
 _MOST_BITS = 64
 
 
@@ -35,6 +45,13 @@ class MessagePackProtocol:
             return _message([INVOCATION, {}, None, _writable(target), _writable(arguments), []])
         except (ormsgpack.MsgpackEncodeError, RecursionError) as exc:
             raise ValueError("it cannot be written in MessagePack, which some receivers speak") from exc
+
+    def completion(self, invocation_id: str, result: Any, error: str | None) -> Frame:
+        kind, value = (_HAS_RESULT, result) if error is None else (_FAILED, error)
+        try:
+            return _message([COMPLETION, {}, invocation_id, kind, _writable(value)])
+        except (ormsgpack.MsgpackEncodeError, RecursionError) as exc:
+            raise ValueError("it cannot be written in MessagePack, which the caller speaks") from exc
 
     def close(self, error: str | None, *, allow_reconnect: bool) -> Frame:
         return _message([CLOSE, _writable(error), allow_reconnect])
@@ -87,7 +104,10 @@ def _read(body: bytes) -> ClientMessage:
     if not isinstance(message, list) or not message or not isinstance(message[0], int):
         raise ProtocolError("a message must be an array that begins with a numeric type")
     kind = message[0]
-    return ClientMessage(kind, message[_TARGET_AT] if kind in CALLS and len(message) > _TARGET_AT else None)
+    if kind not in CALLS:
+        return ClientMessage(kind, None)
+    _, _, invocation_id, target, arguments = (message + [None] * _CALL_PARTS)[:_CALL_PARTS]
+    return ClientMessage(kind, target, arguments, str(invocation_id or ""))
 
 
 def _writable(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, cast
 SEPARATOR = "\x1e"
 HANDSHAKE_OK = "{}" + SEPARATOR
 
-INVOCATION, STREAM_INVOCATION, PING, CLOSE = 1, 4, 6, 7
+INVOCATION, COMPLETION, STREAM_INVOCATION, PING, CLOSE = 1, 3, 4, 6, 7
 CALLS = frozenset({INVOCATION, STREAM_INVOCATION})
 
 type Frame = str | bytes
@@ -31,6 +31,9 @@ class ClientMessage(NamedTuple):
     kind: int
     target: object
     """The method that a call names; None in other messages."""
+    arguments: object = ()
+    invocation_id: str = ""
+    """Of a call that expects an answer."""
 
 
 class HubProtocol(Protocol):
@@ -42,6 +45,10 @@ class HubProtocol(Protocol):
 
     def invocation(self, target: str, arguments: Sequence[Any]) -> Frame:
         """A call of a client method without a result. Raises ValueError when the arguments cannot be written."""
+        ...
+
+    def completion(self, invocation_id: str, result: Any, error: str | None) -> Frame:
+        """The answer to a client's call. Raises ValueError as `invocation` does."""
         ...
 
     def close(self, error: str | None, *, allow_reconnect: bool) -> Frame: ...
@@ -66,6 +73,10 @@ class JsonProtocol:
         """Raises ValueError for NaN and infinities."""
         return _encode({"type": INVOCATION, "target": target, "arguments": arguments})
 
+    def completion(self, invocation_id: str, result: Any, error: str | None) -> Frame:
+        outcome = {"result": result} if error is None else {"error": error}
+        return _encode({"type": COMPLETION, "invocationId": invocation_id, **outcome})
+
     def close(self, error: str | None, *, allow_reconnect: bool) -> Frame:
         message: dict[str, Any] = {"type": CLOSE}
         if error is not None:
@@ -89,7 +100,11 @@ class JsonProtocol:
             kind = message.get("type")
             if not isinstance(kind, int):
                 raise ProtocolError("a message must have a numeric type")
-            messages.append(ClientMessage(kind, message.get("target") if kind in CALLS else None))
+            if kind in CALLS:
+                called = message.get("target"), message.get("arguments"), str(message.get("invocationId") or "")
+                messages.append(ClientMessage(kind, *called))
+            else:
+                messages.append(ClientMessage(kind, None))
         return messages
 
 

@@ -21,6 +21,7 @@ from devhost.signalr.service.connection import Connection, Flusher, Limits, Wire
 from devhost.signalr.service.hub import Hub
 from devhost.signalr.service.memberships import UserGroups
 from devhost.signalr.service.negotiation import Negotiated, Negotiations, new_connection_id
+from devhost.signalr.service.upstream import Telling, Upstream, Who
 
 _HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 
@@ -68,6 +69,10 @@ class SignalRService:
         self.nobody = asyncio.Event()
         """Set while no client is connected."""
         self.nobody.set()
+        self._somebody = asyncio.Event()
+        self.upstream: Upstream | None = None
+        """Who hears what clients call; None: they may only listen."""
+        self._tellings: set[asyncio.Task[None]] = set()
 
     @property
     def is_stopping(self) -> bool:
@@ -89,8 +94,16 @@ class SignalRService:
         self._carer = asyncio.create_task(self._care(), name="signalr-keepalive")
 
     async def stop(self) -> None:
-        """Tell all clients to reconnect later, and wait until they have disconnected. Idempotent."""
+        """Tell all clients to reconnect later, and wait until they have disconnected. Idempotent.
+
+        The upstream is told nothing of it: the app that ends with this service cannot hear it.
+        """
         self._stopping = True
+        for telling in tuple(self._tellings):
+            telling.cancel()
+        await asyncio.gather(*self._tellings, return_exceptions=True)
+        if self.upstream is not None:
+            await self.upstream.close()
         if self._carer is not None:
             self._carer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -112,10 +125,19 @@ class SignalRService:
         now = asyncio.get_running_loop().time()
         return self._negotiations.issue(hub.name, user_id, version=version, now=now)
 
-    def open(self, hub: Hub, user_id: str | None, token: str | None, wire: Wire) -> Client | None:
+    def open(
+        self,
+        hub: Hub,
+        user_id: str | None,
+        token: str | None,
+        wire: Wire,
+        *,
+        claims: Mapping[str, Any] | None = None,
+        query: str = "",
+    ) -> Client | None:
         """A new client, or None when its token is not, or no longer, good for this hub and user.
 
-        token: what the negotiation gave it; None when it skipped that.
+        token: what the negotiation gave it; None when it skipped that. claims, query: what an upstream is told.
         """
         now = asyncio.get_running_loop().time()
         connection_id = new_connection_id()
@@ -125,12 +147,27 @@ class SignalRService:
                 return None
             connection_id = negotiated.connection_id
         connection = Connection(connection_id, user_id, wire, flusher=self.flusher, limits=self.limits)
+        who = Who(hub.name, connection_id, user_id, claims or {}, query)
         client = Client(
-            token or connection_id, hub, connection, handshake_s=self.limits.handshake_timeout_s, on_end=self._forget
+            token or connection_id,
+            hub,
+            connection,
+            handshake_s=self.limits.handshake_timeout_s,
+            on_end=self._forget,
+            tell=lambda client: self._begin_telling(client, who),
         )
         self._clients[client.token] = client
         self.nobody.clear()
+        self._somebody.set()
         return client
+
+    def _begin_telling(self, client: Client, who: Who) -> Telling | None:
+        if self.upstream is None or self._stopping:
+            return None
+        telling = Telling(self.upstream, who, client.answer, client.connection.close)
+        self._tellings.add(telling.task)
+        telling.task.add_done_callback(self._tellings.discard)
+        return telling
 
     def client(self, token: str) -> Client | None:
         """The connected client with this token."""
@@ -140,6 +177,7 @@ class SignalRService:
         del self._clients[client.token]
         if not self._clients:
             self.nobody.set()
+            self._somebody.clear()
 
     def client_claims(self, token: str | None, *, hub: str, origin: str) -> Mapping[str, Any]:
         """Check a client's token. origin: the origin that the request used, which may be an alias of ours.
@@ -152,10 +190,11 @@ class SignalRService:
         return tokens.verify(token, keys=self.keys, audiences=audiences)
 
     async def _care(self) -> None:
-        """Ping idle clients, drop silent ones, end expired memberships."""
+        """Ping idle clients, drop silent ones, end expired memberships; asleep while nobody is connected."""
         limits = self.limits
         loop = asyncio.get_running_loop()
         while True:
+            await self._somebody.wait()
             await asyncio.sleep(min(1.0, limits.ping_interval_s / 4, limits.client_timeout_s / 4))
             now = loop.time()
             for hub in self._hubs.values():

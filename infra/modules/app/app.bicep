@@ -29,17 +29,38 @@ param signalrHost string
 param openaiEndpoint string
 param openaiDeployment string
 param vaultUri string
+param vaultName string
 param durableBackend string
 param schedulerEndpoint string
 param schedulerHub string
 param insightsConnectionString string
 param toolsHttpAllow string
+
+@description('Names of the secrets of tools, comma-separated: CRM_TOKEN is the vault\'s secret tool-crm-token.')
+#disable-next-line secure-secrets-in-params // names, which are public
+param toolSecrets string
+
+param mcpAllow string
 param approvalWebhookUrl string
+
+@description('Hosts that webhooks of users may lead to.')
+param webhookHosts string
+
+@description('Channels that cards of approvals go to, comma-separated: teams is the vault\'s secret channel-teams, slack channel-slack, email channel-email.')
+param channels string
+
+param mailFrom string
+param mailTo string
 param authClientId string
 param sessionIdleDays int
 param sessionRetentionDays int
 param userDailyTokens int
 param userDailyCostUsd string
+
+// As text and not with toObject(): the security scan cannot read a file with that function or map().
+var toolSecretPairs = [for name in filter(split(toolSecrets, ','), name => !empty(trim(name))): '"TOOL_SECRET_${trim(name)}": "@Microsoft.KeyVault(VaultName=${vaultName};SecretName=tool-${toLower(replace(trim(name), '_', '-'))})"']
+var cardChannels = [for name in split(channels, ','): trim(name)]
+var toolSecretSettings = json('{${join(toolSecretPairs, ',')}}')
 
 // With Azure Storage one instance always polls the queues: without, nobody sees a message until the platform scales from zero.
 var durableInstances = max(alwaysReady, durableBackend == 'storage' ? 1 : 0)
@@ -94,7 +115,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
 resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   parent: app
   name: 'appsettings'
-  properties: {
+  properties: union(toolSecretSettings, {
     // ---- the host: its identity, its state, its telemetry. The worker's own telemetry stays off (no
     // PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY), so the host forwards the app's logs, which the alerts read.
     AZURE_CLIENT_ID: identityClientId
@@ -150,6 +171,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     MODEL_LANE_PER_MODEL: '112'
     TOOL_LANE: '96'
     TOOL_LANE_PER_USER: '64'
+    TOOL_THREADS: '32'
     LANE_WAIT_SECONDS: '10'
     // ---- stores: with the app's identity, without a password
     POSTGRES_URL: 'postgresql://${identityName}@${postgresHost}:5432/${postgresDatabase}?sslmode=verify-full&sslrootcert=system'
@@ -178,6 +200,13 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     APPROVAL_LINK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-link)'
     APPROVAL_WEBHOOK_URL: approvalWebhookUrl
     APPROVAL_WEBHOOK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-webhook)'
+    // ---- channels: webhooks of users, and cards for approvers, whose addresses are secrets
+    WEBHOOK_HOSTS: webhookHosts
+    TEAMS_WEBHOOK_URL: contains(cardChannels, 'teams') ? '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/channel-teams)' : ''
+    SLACK_WEBHOOK_URL: contains(cardChannels, 'slack') ? '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/channel-slack)' : ''
+    SMTP_URL: contains(cardChannels, 'email') ? '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/channel-email)' : ''
+    MAIL_FROM: mailFrom
+    MAIL_TO: mailTo
     // ---- limits
     RATE_LIMIT_PER_MINUTE: '600'
     RATE_LIMIT_BURST: '100'
@@ -187,13 +216,15 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     USER_DAILY_COST_USD: userDailyCostUsd
     // ---- tools
     TOOLS_HTTP_ALLOW: toolsHttpAllow
+    AGENTS_FOLDER: 'agents'
+    MCP_ALLOW: mcpAllow
     // ---- traces: to Application Insights with the app's identity, where the host also reports every function; or to
     // an OTLP collector, if set here
     APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
     OTEL_EXPORTER_OTLP_ENDPOINT: ''
     OTEL_EXPORTER_OTLP_HEADERS: ''
     OTEL_SERVICE_NAME: 'parley'
-  }
+  })
 }
 
 // Deployments use Entra; publishing passwords stay off.

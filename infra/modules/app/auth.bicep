@@ -24,6 +24,7 @@ resource auth 'Microsoft.Web/sites/config@2025-03-01' = {
       excludedPaths: [
         '/api/v1/health/live'
         '/api/internal/relay'
+        '/api/hooks'
       ]
     }
     httpSettings: { requireHttps: true }

@@ -50,7 +50,7 @@ var lines = [
     severity: 2
     window: 'PT15M'
     most: 0
-    query: 'AppTraces | where Message startswith "webhook not taken:"'
+    query: 'AppTraces | where Message startswith "webhook not taken:" or Message startswith "card not taken:"'
   }
   {
     name: 'turns-without-hub'

@@ -23,10 +23,15 @@ from shared.signing import RelayTokens
 HUB = "parley"
 
 RELAY_ROUTE = "internal/relay"
+MOST_RELAYED_BYTES = 4 * 1024 * 1024
+"""Of one request to the relay, unless one message is larger; it takes twice as much."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
 _TOKEN_SECONDS = 600
 _PING_GROUP = "health"
+_ARGUMENTS = b'"arguments":'
+"""Within a text its quotes would be escaped, so the first is the message's own."""
+_PLACES = {"groupName": "groups", "userId": "users", "connectionId": "connections"}
 
 
 class _Session:
@@ -61,7 +66,19 @@ class RelaySender:
         await self._batcher.submit(messages)
 
     async def _post(self, batch: Sequence[Sequence[bytes]]) -> Sequence[None]:
-        body = b"[" + b",".join(message for messages in batch for message in messages) + b"]"
+        part: list[bytes] = []
+        size_bytes = 0
+        for message in (message for messages in batch for message in messages):
+            if part and size_bytes + len(message) > MOST_RELAYED_BYTES:
+                await self._post_part(part)
+                part, size_bytes = [], 0
+            part.append(message)
+            size_bytes += len(message)
+        await self._post_part(part)
+        return [None] * len(batch)
+
+    async def _post_part(self, messages: Sequence[bytes]) -> None:
+        body = b"[" + b",".join(messages) + b"]"
         headers = {"Authorization": f"Bearer {self._tokens.current()}", "Content-Type": "application/json"}
         try:
             async with self._session.get().post(self._url, data=body, headers=headers) as response:
@@ -70,7 +87,6 @@ class RelaySender:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
-        return [None] * len(batch)
 
     async def aclose(self) -> None:
         await self._session.aclose()
@@ -96,17 +112,10 @@ class RestSender:
 
     async def send(self, messages: Sequence[bytes]) -> None:
         for message in messages:
-            fields = orjson.loads(message)
-            url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{quote(fields['groupName'], safe='')}"
-            body = orjson.dumps({"target": fields["target"], "arguments": fields["arguments"]})
-            try:
-                headers = {"Authorization": f"Bearer {await self._token(url)}", "Content-Type": "application/json"}
-                async with self._session.get().post(url, data=body, headers=headers) as response:
-                    if response.status >= 300:
-                        raise DeliveryFailed(f"the SignalR service answered {response.status}")
-                    await response.read()
-            except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
-                raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
+            place, body = _addressed(message)
+            status = await self._request("POST", place, body)
+            if status >= 300:
+                raise _refused(status)
 
     async def change_group(self, action: bytes) -> None:
         """Do a group action (`groups.group_action`) now. Raises DeliveryFailed, also for a connection that
@@ -116,32 +125,66 @@ class RestSender:
             ("connections", fields.get("connectionId")) if "connectionId" in fields else ("users", fields["userId"])
         )
         group, member = quote(fields["groupName"], safe=""), quote(member, safe="")
-        url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{group}/{kind}/{member}"
         method = "PUT" if fields["action"] == "add" else "DELETE"
+        status = await self._request(method, f"groups/{group}/{kind}/{member}")
+        is_gone = status == 404 and method == "DELETE"
+        if status >= 300 and not is_gone:
+            raise _refused(status)
+
+    async def is_empty(self, group: str) -> bool:
+        """Whether a group has no connection now. Raises DeliveryFailed."""
+        return not await self._exists(f"groups/{quote(group, safe='')}")
+
+    async def is_member(self, group: str, user_id: str) -> bool:
+        """Whether a user is in a group with all their connections. Raises DeliveryFailed."""
+        return await self._exists(f"groups/{quote(group, safe='')}/users/{quote(user_id, safe='')}")
+
+    async def _exists(self, place: str) -> bool:
+        status = await self._request("GET", place)
+        if status not in {200, 404}:
+            raise _refused(status)
+        return status == 200
+
+    async def _request(self, method: str, place: str, body: bytes | None = None) -> int:
+        """The status of the answer. Raises DeliveryFailed when there is none.
+
+        https://learn.microsoft.com/azure/azure-signalr/swagger/signalr-data-plane-rest-v1
+        """
+        url = f"{self._endpoint}/api/v1/hubs/{HUB}/{place}"
         try:
             headers = {"Authorization": f"Bearer {await self._token(url)}"}
+            if body is not None:
+                headers["Content-Type"] = "application/json"
             # As it was signed: aiohttp would write an encoded `@` or `:` of a user's id out again.
-            async with self._session.get().request(method, URL(url, encoded=True), headers=headers) as response:
-                is_gone = response.status == 404 and method == "DELETE"
-                if response.status >= 300 and not is_gone:
-                    raise DeliveryFailed(f"the SignalR service answered {response.status}")
+            signed = URL(url, encoded=True)
+            async with self._session.get().request(method, signed, data=body, headers=headers) as response:
+                await response.read()
+                return response.status
         except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
             raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
 
     async def ping(self) -> None:
-        """Ask whether a group of our hub has members, which requires a valid key or role. Raises DeliveryFailed."""
-        url = f"{self._endpoint}/api/v1/hubs/{HUB}/groups/{_PING_GROUP}"
-        try:
-            headers = {"Authorization": f"Bearer {await self._token(url)}"}
-            async with self._session.get().head(url, headers=headers) as response:
-                # 404: the group is empty.
-                if response.status not in {200, 404}:
-                    raise DeliveryFailed(f"the SignalR service answered {response.status}")
-        except (aiohttp.ClientError, TimeoutError, TokenUnavailable) as exc:
-            raise DeliveryFailed(f"{type(exc).__name__}: {exc}") from exc
+        """Ask about a group of our hub, which requires a valid key or role. Raises DeliveryFailed."""
+        await self.is_empty(_PING_GROUP)
 
     async def aclose(self) -> None:
         await self._session.aclose()
+
+
+def _refused(status: int) -> DeliveryFailed:
+    return DeliveryFailed(f"the SignalR service answered {status}")
+
+
+def _addressed(message: bytes) -> tuple[str, bytes]:
+    """Where the data plane takes an encoded message, and the message as it takes it: without its receiver.
+
+    The event in it is large and is not encoded again.
+    """
+    place = message.index(_ARGUMENTS)
+    fields = orjson.loads(message[:place] + b'"":0}')
+    kind, receiver = next((kind, fields[field]) for field, kind in _PLACES.items() if field in fields)
+    body = b'{"target":%b,%b' % (orjson.dumps(fields["target"]), message[place:])
+    return f"{kind}/{quote(receiver, safe='')}", body
 
 
 class _KeyTokens:

@@ -1,8 +1,6 @@
 """The guarded HTTP client of tools. Implements `HttpFetcher`.
 
-A request is sent at most once: connections are never reused and requests never retried. A name is looked up once per
-connection, every address is checked, and the connection goes to a checked address. So a DNS answer that changes between
-check and use (DNS rebinding) has no effect. Every redirect is checked.
+Its connections go to checked addresses only (`connecting.py`). Every redirect is checked.
 
 Invariant: memory, time and bytes of one fetch are bounded, whatever the other side sends.
 """
@@ -12,30 +10,23 @@ from __future__ import annotations
 import asyncio
 import codecs
 import re
-import socket
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from ipaddress import IPv4Address, ip_address
+from collections.abc import Iterable, Mapping
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from shared import tracing
+from shared.adapters.http.connecting import Lookup, SystemLookup, guarded_session
 from shared.adapters.http.guard import AllowList
-from shared.errors import ErrorCode, ToolFailed, ToolRefused, Transient
+from shared.errors import ErrorCode, ToolFailed, ToolRefused
 from shared.sessions.tools.builtin.http_rules import check_headers, parse_url
 from shared.sessions.tools.services import FetchRequest, FetchResponse
-from shared.work_pool import PoolLimits, WorkPool
 
 MAX_REDIRECTS = 5
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """Upper bound of a request's `max_body_bytes`."""
-CONNECT_TIMEOUT_S = 5.0
 USER_AGENT = "Parley-tools/1"
-
-type Lookup = Callable[[str, int], Awaitable[list[str]]]
-"""Returns the addresses of a host and port, in the order to try them."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -57,30 +48,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SLACK_BYTES = 64 * 1024
 
 
-def _addresses(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-_LOOKUPS = PoolLimits(threads=8, per_user=2, waiting=64, waiting_per_user=16, wait_s=10, retry_after_s=5)
-
-
-class SystemLookup:
-    """The operating system's answers. A lookup cannot be stopped, so those of one host take two threads at most."""
-
-    def __init__(self, resolve: Callable[[str, int], list[str]] = _addresses) -> None:
-        """resolve: blocks; raises OSError."""
-        self._resolve = resolve
-        self._pool = WorkPool("lookups", _LOOKUPS)
-
-    async def __call__(self, host: str, port: int) -> list[str]:
-        """Raises OSError."""
-        try:
-            return await self._pool.run(host, lambda: self._resolve(host, port))
-        except Transient as exc:
-            raise OSError(f"the name {host} is being looked up too often") from exc
-
-
 class GuardedHttpFetcher:
     """Implements `HttpFetcher`. Holds nothing open between fetches."""
 
@@ -88,7 +55,7 @@ class GuardedHttpFetcher:
         """allow: `host[:port]` entries. Raises ConfigError, which names the invalid entry. lookup: None:
         the operating system's.
         """
-        self._allow = AllowList(allow)
+        self._allow = AllowList(allow, setting="TOOLS_HTTP_ALLOW")
         self._lookup = lookup or SystemLookup()
 
     async def fetch(self, request: FetchRequest) -> FetchResponse:
@@ -97,22 +64,21 @@ class GuardedHttpFetcher:
             url = parse_url(request.url)
             check_headers(request.headers)
         except ValueError as exc:
-            raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, f"Refused: {exc}.") from None
+            raise ToolRefused(f"Refused: {exc}.") from None
         host = url.host
         try:
             async with asyncio.timeout(request.timeout_s):
                 return await self._follow(request, url)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-            raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, f"No connection to {host} could be made.") from exc
+            raise ToolFailed(f"No connection to {host} could be made.") from exc
         except TimeoutError as exc:
             raise ToolFailed(
-                ErrorCode.TOOL_TIMEOUT,
                 f"{host} did not finish answering within {request.timeout_s:g} seconds."
                 + _may_have_happened(request.method),
+                code=ErrorCode.TOOL_TIMEOUT,
             ) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise ToolFailed(
-                ErrorCode.TOOL_EXECUTION_FAILED,
                 f"The exchange with {host} broke off or was not valid HTTP." + _may_have_happened(request.method),
             ) from exc
 
@@ -125,7 +91,7 @@ class GuardedHttpFetcher:
             if target is None:
                 return response
             if len(visited) == MAX_REDIRECTS:
-                raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, f"More than {MAX_REDIRECTS} redirects.")
+                raise ToolFailed(f"More than {MAX_REDIRECTS} redirects.")
             if target.origin() != url.origin():
                 headers = {name: value for name, value in headers.items() if name.lower() in _KEPT_ACROSS_ORIGINS}
             visited.append(str(url))
@@ -154,8 +120,6 @@ class GuardedHttpFetcher:
     async def _once(
         self, request: FetchRequest, url: URL, headers: Mapping[str, str], visited: tuple[str, ...]
     ) -> FetchResponse:
-        self._allow.check_url(url)
-        self._check_literal(url)
         sent = {
             **{"Accept": "*/*", "User-Agent": USER_AGENT},
             **tracing.outgoing(),
@@ -164,78 +128,11 @@ class GuardedHttpFetcher:
         }
         if request.idempotency_key is not None:
             sent["Idempotency-Key"] = request.idempotency_key
-        connector = aiohttp.TCPConnector(
-            resolver=_CheckedResolver(self._allow, url, self._lookup),
-            use_dns_cache=False,
-            force_close=True,
-        )
         async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,  # a proxy would connect to unchecked addresses
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-                middlewares=(_SendOnce(),),
-            ) as session,
+            guarded_session(self._allow, url, self._lookup) as session,
             session.request(request.method, url, headers=sent, data=request.body, allow_redirects=False) as answer,
         ):
             return await _read(answer, request, visited)
-
-    def _check_literal(self, url: URL) -> None:
-        # aiohttp does not call the resolver for a host that is an IP address.
-        try:
-            address = ip_address(url.raw_host or "")
-        except ValueError:
-            return
-        self._allow.check_address(url, address)
-
-
-class _CheckedResolver(AbstractResolver):
-    """Returns only allowed addresses; a name with one forbidden address is refused as a whole."""
-
-    def __init__(self, allow: AllowList, url: URL, lookup: Lookup) -> None:
-        self._allow = allow
-        self._url = url
-        self._lookup = lookup
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        addresses = [ip_address(text) for text in await self._lookup(host, port)]
-        if not addresses:
-            raise OSError(f"no address for {host}")
-        for address in addresses:
-            self._allow.check_address(self._url, address)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-
-class _SendOnce:
-    """Stops aiohttp from resending PUT, DELETE and others on a disconnect: a tool call must not run twice."""
-
-    def __init__(self) -> None:
-        self._sent = False
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        if self._sent:
-            raise aiohttp.ServerDisconnectedError
-        self._sent = True
-        return await handler(request)
 
 
 async def _read(answer: aiohttp.ClientResponse, request: FetchRequest, visited: tuple[str, ...]) -> FetchResponse:

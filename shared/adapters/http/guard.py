@@ -1,10 +1,10 @@
 """Where tools may send HTTP requests: the allow-list of names, and the rules for addresses.
 
-Implements no port: `fetch.py` asks it before it connects.
+Implements no port: `connecting.py` asks it before it connects.
 
 A request has to pass two checks: the URL's host and port are on the allow-list, and all addresses of the host are
 public. An entry that is itself an address (or `localhost`) allows exactly that address, even a private one, since the
-operator named it explicitly.
+operator named it explicitly. A list may let through every public host beside its entries, over https and its own port.
 
 Invariant: the address checked is the one that the connection uses, after name lookup. IPv6 addresses that embed another
 address are refused, not unwrapped.
@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from yarl import URL
 
-from shared.errors import ConfigError, ErrorCode, ToolRefused
+from shared.errors import ConfigError, ToolRefused
 
 type Address = IPv4Address | IPv6Address
 
@@ -75,20 +75,25 @@ class _Entry:
     """Set when the host is an address."""
 
 
-class AllowList:
-    """The parsed setting TOOLS_HTTP_ALLOW."""
+_ANY_PUBLIC = _Entry("", None, None)
+"""Allows only public addresses, since it names neither an address nor `localhost`."""
 
-    def __init__(self, entries: Iterable[str]) -> None:
-        """entries: `host[:port]`, IPv6 in brackets. Raises ConfigError, which names the invalid entry."""
-        self._entries = tuple(_parse(entry) for entry in entries)
+
+class AllowList:
+    """A parsed allow-list of a setting."""
+
+    def __init__(self, entries: Iterable[str], *, setting: str, public: bool = False) -> None:
+        """entries: `host[:port]`, IPv6 in brackets. public: also every host with public addresses, over https and its
+        own port. Raises ConfigError, which names setting and entry.
+        """
+        self._setting = setting
+        self._entries = tuple(_parse(entry, setting) for entry in entries)
+        self._is_public = public
 
     def check_url(self, url: URL) -> None:
         """Raises ToolRefused when no entry allows the URL's host and port."""
         if self._entry_for(url) is None:
-            raise ToolRefused(
-                ErrorCode.TOOL_EXECUTION_FAILED,
-                f"The host {_shown(url)} is not on the allow-list of this deployment (TOOLS_HTTP_ALLOW).",
-            )
+            raise ToolRefused(f"The host {_shown(url)} is not on the allow-list of this deployment ({self._setting}).")
 
     def check_address(self, url: URL, address: Address) -> None:
         """Raises ToolRefused when a connection for `url` may not go to `address`."""
@@ -96,7 +101,6 @@ class AllowList:
         entry = self._entry_for(url)
         if entry is None or not _may_connect(entry, address):
             raise ToolRefused(
-                ErrorCode.TOOL_EXECUTION_FAILED,
                 f"The host {_shown(url)} resolves to an address that is not public; it was not contacted.",
             )
 
@@ -107,7 +111,7 @@ class AllowList:
             same_host = entry.address == address if address is not None else entry.host == host
             if port_fits and same_host:
                 return entry
-        return None
+        return _ANY_PUBLIC if self._is_public and url.scheme == "https" and url.is_default_port() else None
 
 
 def _may_connect(entry: _Entry, address: Address) -> bool:
@@ -120,8 +124,8 @@ def _may_connect(entry: _Entry, address: Address) -> bool:
     return is_public(address)
 
 
-def _parse(text: str) -> _Entry:
-    problem = f"TOOLS_HTTP_ALLOW: {text!r} is not host[:port]"
+def _parse(text: str, setting: str) -> _Entry:
+    problem = f"{setting}: {text!r} is not host[:port]"
     if re.search(r"[\s/@?#\\*]", text):
         raise ConfigError(f"{problem}: no scheme, path, user or wildcard")
     bare_v6 = text.count(":") > 1 and not text.startswith("[")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from shared.adapters.postgres.listing import bounded, rows_of_page
 from shared.adapters.postgres.pool import PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.rows import agent_from_row
-from shared.sessions.agents.agent import Agent
+from shared.adapters.postgres.rows import agent_from_row, stored_policy
+from shared.sessions.agents.agent import Agent, AgentSource
 from shared.sessions.records.pages import Page
 from shared.sessions.structured_output.key_order import kept_in_order
 
@@ -43,12 +45,7 @@ class PostgresAgents:
                 "instructions": agent.instructions,
                 "model": agent.model,
                 "tools": agent.tools,
-                "policies": json(
-                    {
-                        name: policy.model_dump(mode="json", exclude_unset=True)
-                        for name, policy in agent.policies.items()
-                    }
-                ),
+                "policies": json({name: stored_policy(policy) for name, policy in agent.policies.items()}),
                 "defaults": json(kept_in_order(agent.defaults.model_dump(mode="json", exclude_unset=True))),
                 "approval_floor": json({name: floor.value for name, floor in agent.approval_floor.items()}),
                 "vision": agent.vision,
@@ -56,8 +53,19 @@ class PostgresAgents:
                 "model_api": agent.model_api,
                 "model_context_tokens": agent.model_context_tokens,
                 "compact_at": agent.compact_at,
+                "mcp_servers": json([server.model_dump(mode="json") for server in agent.mcp_servers]),
+                "mcp_pins": json([pin.stored() for pin in agent.mcp_pins]),
+                "agents": agent.agents,
                 "now": agent.created_at,
                 "created_by": agent.created_by,
+                "source": json(agent.source.model_dump(mode="json", exclude_none=True)),
             },
         )
         return row is not None
+
+    async def edges(self) -> Mapping[str, Sequence[str]]:
+        return {row["id"]: row["agents"] for row in await self._pool.fetch_all(_Q["edges"], {})}
+
+    async def last_from_files(self, agent_ids: Sequence[str]) -> Mapping[str, AgentSource]:
+        rows = await self._pool.fetch_all(_Q["last_from_files"], {"agent_ids": list(agent_ids)})
+        return {row["id"]: AgentSource.of_store(row["source"]) for row in rows}

@@ -13,9 +13,21 @@ LIMIT %(limit)s
 
 -- name: insert_agent
 INSERT INTO agents (id, version, name, description, instructions, model, tools, policies, approval_floor, defaults, vision,
-                    containment, model_api, model_context_tokens, compact_at, created_at, created_by)
+                    containment, model_api, model_context_tokens, compact_at, mcp_servers, mcp_pins, agents, created_at,
+                    created_by, source)
 VALUES (%(id)s, %(version)s, %(name)s, %(description)s, %(instructions)s, %(model)s, %(tools)s, %(policies)s,
         %(approval_floor)s, %(defaults)s, %(vision)s, %(containment)s, %(model_api)s, %(model_context_tokens)s,
-        %(compact_at)s, %(now)s, %(created_by)s)
+        %(compact_at)s, %(mcp_servers)s, %(mcp_pins)s, %(agents)s, %(now)s, %(created_by)s, %(source)s)
 ON CONFLICT (id, version) DO NOTHING
 RETURNING *
+
+-- name: edges
+-- Of each agent: those that its newest version may call.
+SELECT DISTINCT ON (id) id, agents FROM agents ORDER BY id, version DESC
+
+-- name: last_from_files
+SELECT wanted.id, last.source
+FROM unnest(%(agent_ids)s::text[]) AS wanted (id)
+CROSS JOIN LATERAL (
+    SELECT source FROM agents WHERE agents.id = wanted.id AND source ->> 'kind' = 'file' ORDER BY version DESC LIMIT 1
+) AS last

@@ -15,7 +15,7 @@ from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.errors import ErrorCode, NotFound
 from shared.rights import Action, require
-from shared.sessions.files.attachments import NewAttachment, Usage, session_full
+from shared.sessions.files.attachments import MadeBy, NewAttachment, Usage, session_full
 from shared.sessions.files.loose import LooseBlob
 from shared.sessions.models import Attachment, FileKind
 from shared.sessions.records.attachments import AttachmentRecord
@@ -51,10 +51,8 @@ class PostgresAttachments:
         async with self._pool.transaction() as connection:
             session = await (await connection.execute(_S["lock_session_for_user"], key)).fetchone()
             require(None if session is None else session["access"], Action.POST)
-            if new.tool_call_id is not None:
-                made = await connection.execute(
-                    _Q["attachment_of_call"], {"session_id": new.session_id, "tool_call_id": new.tool_call_id}
-                )
+            if new.made_by is not None:
+                made = await connection.execute(_Q["attachment_of_call"], _made(new.session_id, new.made_by))
                 earlier = await made.fetchone()
                 if earlier is not None:
                     return _record(earlier)
@@ -77,9 +75,8 @@ class PostgresAttachments:
                 "text_chars": len(text or ""),
                 "facts": json(dict(new.analysis.facts)),
                 "warnings": list(new.analysis.warnings),
-                "tool_call_id": new.tool_call_id,
                 "now": new.created_at,
-            }
+            } | _made(new.session_id, new.made_by)
             if await (await connection.execute(_Q["insert_attachment"], values)).fetchone() is None:
                 return None
         shown = values | {"facts": dict(new.analysis.facts), "created_at": new.created_at}
@@ -116,10 +113,13 @@ class PostgresAttachments:
         )
         return None if row is None else _record(row)
 
-    async def of_call(self, session_id: str, tool_call_id: str) -> AttachmentRecord | None:
-        row = await self._pool.fetch_one(
-            _Q["attachment_of_call"], {"session_id": session_id, "tool_call_id": tool_call_id}
-        )
+    async def of_call(self, session_id: str, made_by: MadeBy) -> AttachmentRecord | None:
+        row = await self._pool.fetch_one(_Q["attachment_of_call"], _made(session_id, made_by))
+        return None if row is None else _record(row)
+
+    async def of_content(self, session_id: str, user_id: str, *, sha256: str, name: str) -> AttachmentRecord | None:
+        values = {"session_id": session_id, "user_id": user_id, "sha256": sha256, "name": name}
+        row = await self._pool.fetch_one(_Q["attachment_of_content"], values)
         return None if row is None else _record(row)
 
 
@@ -145,6 +145,11 @@ class PostgresLooseBlobs:
     async def remain(self, session_id: str) -> bool:
         row = await self._pool.fetch_one(_Q["has_loose_blobs"], {"session_id": session_id})
         return row is not None and bool(row["found"])
+
+
+def _made(session_id: str, made_by: MadeBy | None) -> dict[str, object]:
+    tool_call_id, number = (None, 0) if made_by is None else made_by
+    return {"session_id": session_id, "tool_call_id": tool_call_id, "tool_call_file": number}
 
 
 def _record(row: Row) -> AttachmentRecord:

@@ -14,9 +14,10 @@ WITH announced AS (
     RETURNING blob_name
 )
 INSERT INTO attachments (session_id, id, created_by, name, kind, media_type, size_bytes, sha256, blob_name, text,
-                         text_chars, facts, warnings, tool_call_id, created_at)
+                         text_chars, facts, warnings, tool_call_id, tool_call_file, created_at)
 SELECT %(session_id)s, %(id)s, %(created_by)s, %(name)s, %(kind)s, %(media_type)s, %(size_bytes)s, %(sha256)s, blob_name,
-       %(text)s, %(text_chars)s, %(facts)s, %(warnings)s, %(tool_call_id)s, %(now)s
+       %(text)s, %(text_chars)s, %(facts)s, %(warnings)s, %(tool_call_id)s,
+       %(tool_call_file)s, %(now)s
 FROM announced
 RETURNING id
 
@@ -56,7 +57,15 @@ WHERE session_id = %(session_id)s AND id = %(id)s
 SELECT session_id, id, created_by, name, kind, media_type, size_bytes, sha256, blob_name, text_chars, facts, warnings,
        created_at, NULL AS text
 FROM attachments
-WHERE session_id = %(session_id)s AND tool_call_id = %(tool_call_id)s
+WHERE session_id = %(session_id)s AND tool_call_id = %(tool_call_id)s AND tool_call_file = %(tool_call_file)s
+
+-- name: attachment_of_content
+SELECT session_id, id, created_by, name, kind, media_type, size_bytes, sha256, blob_name, text_chars, facts, warnings,
+       created_at, NULL AS text
+FROM attachments
+WHERE session_id = %(session_id)s AND created_by = %(user_id)s AND sha256 = %(sha256)s AND name = %(name)s
+  AND tool_call_id IS NULL
+ORDER BY created_at, id LIMIT 1
 
 -- name: claim_loose_blobs
 -- Claimed ones again too: whoever claimed them may have been cut.

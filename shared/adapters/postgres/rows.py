@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
 from shared.adapters.postgres.pool import Row
 from shared.sessions.agents.agent import Agent
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     AttachmentRef,
+    FinishReason,
+    JsonObject,
     Message,
     MessageRole,
     MessageStatus,
     Session,
     SessionConfig,
     SessionStatus,
+    SubagentTurn,
     ToolCall,
+    ToolWait,
     Turn,
     TurnError,
     TurnStatus,
     Usage,
 )
+from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.sessions import SessionRecord
+from shared.sessions.records.turns import FinishedTurn
 
 _AGENT_FIELDS = tuple(Agent.model_fields)
+_WAIT_FIELDS = tuple(set(ToolWait.model_fields) - {"asked_by", "questions", "actions"})
 
 
 def turn_from_row(row: Row) -> Turn:
@@ -34,12 +46,23 @@ def turn_from_row(row: Row) -> Turn:
         status=TurnStatus(row["status"]),
         steps=row["steps"],
         tool_calls=[ToolCall.model_validate(call) for call in row.get("tool_calls", [])],
+        waits=[wait_from_row(wait) for wait in row.get("waits", [])],
+        subagents=[SubagentTurn.of_store(child) for child in row.get("subagents", [])],
         usage=usage_from_row(row),
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         error=turn_error(row),
         finish_reason=row["finish_reason"],
+    )
+
+
+def wait_from_row(row: Mapping[str, Any]) -> ToolWait:
+    """A tool_waits row, or the same as a JSON object; `request` as text."""
+    request = orjson.loads(row["request"])
+    return ToolWait.of_store(
+        {name: row[name] for name in _WAIT_FIELDS}
+        | {"asked_by": request["asked_by"], "questions": request["questions"], "actions": row["actions"] or {}}
     )
 
 
@@ -88,6 +111,29 @@ def event_target(row: Row, *, session_id: str | None = None) -> EventTarget:
         row["event_seq_floor"],
         row["event_seq_ceiling"],
         incarnation=row["incarnation"],
+        subscribed_ms=row.get("subscribed_ms"),
+    )
+
+
+def finished_turn(row: Row, target: EventTarget, *, closed_now: bool, next_turn_id: str | None) -> FinishedTurn:
+    """The columns of `turn_end`, which any statement may return that closes a turn."""
+    return FinishedTurn(
+        target=target,
+        closed_now=closed_now,
+        status=TurnStatus(row["status"]),
+        error=turn_error(row),
+        usage=usage_from_row(row),
+        steps=row["steps"],
+        next_turn_id=next_turn_id,
+        agent_id=row["agent_id"],
+        agent_version=row["agent_version"],
+        model=row["model"],
+        traceparent=row["traceparent"],
+        correlation_id=row["correlation_id"],
+        began_at=row["began_at"],
+        ended_at=row["ended_at"],
+        finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),
+        answers=None if row["answers"] is None else (row["answers"][0], row["answers"][1]),
     )
 
 
@@ -96,6 +142,7 @@ def session_record(row: Row) -> SessionRecord:
     session = Session(
         id=row["id"],
         name=row["name"],
+        title=row["title"],
         status=SessionStatus(row["status"]),
         agent_id=row["agent_id"],
         config=SessionConfig.of_store(row["config"]),
@@ -103,6 +150,9 @@ def session_record(row: Row) -> SessionRecord:
         metadata=row["metadata"],
         active_branch=row["active_branch"],
         forked_from=row["forked_from"],
+        parent_session_id=row["parent_session_id"],
+        parent_turn_id=row["parent_turn_id"],
+        parent_tool_call_id=row["parent_tool_call_id"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -120,4 +170,22 @@ def session_record(row: Row) -> SessionRecord:
 
 def agent_from_row(row: Row) -> Agent:
     """An agents row, or the same as a JSON object; a column that a newer version of the app added is left out."""
-    return Agent.of_store({field: row[field] for field in _AGENT_FIELDS})
+    fields = {field: row[field] for field in _AGENT_FIELDS}
+    fields["policies"] = {name: _policy_from_store(policy) for name, policy in row["policies"].items()}
+    return Agent.of_store(fields)
+
+
+def stored_policy(policy: ApprovalPolicy) -> JsonObject:
+    """A policy of an agents row: what was set of it. Rules stand in `required`, where code from before them finds
+    neither a truth value nor null and fails: it leaves out fields that it does not know, and would plan turns without
+    the rules."""
+    values = policy.model_dump(mode="json", exclude_unset=True)
+    rules = values.pop("rules", None)
+    return values | ({"required": {"otherwise": policy.required, "rules": rules}} if rules else {})
+
+
+def _policy_from_store(values: JsonObject) -> JsonObject:
+    required = values.get("required")
+    if not isinstance(required, dict):
+        return values
+    return values | {"required": required["otherwise"], "rules": required["rules"]}

@@ -2,77 +2,94 @@
 
 Implements `EventLog`.
 
-One script numbers, appends, trims and announces a batch atomically; batches of different sessions share a
-pipeline. Readers follow through pub/sub, one connection per process however many streams it serves.
+One script numbers, appends, trims and announces a batch atomically, and tells who may be listening; batches of
+different sessions share a pipeline. Readers follow through pub/sub (`followers.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import logging
+import time
+from asyncio import shield
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import suppress
-from contextvars import Context
-from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from shared.adapters.redis.guard import LOST, RedisGuard
+from shared.adapters.redis.epochs import Epoch, Epochs
+from shared.adapters.redis.feeds import COUNTER_SECONDS, channel, counter, stream
+from shared.adapters.redis.followed import FollowedFeeds, is_followed
+from shared.adapters.redis.followers import Followers, Queue
+from shared.adapters.redis.guard import RedisGuard
 from shared.batching import Batcher
 from shared.errors import CacheUnavailable
 from shared.ids import new_id
-from shared.sessions.events import READ_BYTES, EventLogUnavailable, EventTarget, LogSlice, SeqLeaseNeeded
+from shared.sessions.events import READ_BYTES, Appended, EventLogUnavailable, EventTarget, LogSlice, SeqLeaseNeeded
 
-log = logging.getLogger(__name__)
-
-_COUNTER_SECONDS = 90 * 86_400
-"""A counter lives much longer than its stream: without it, the next event would leave a gap in the numbers."""
-
-_SUBSCRIBE_S = 2.0
-"""For what goes over the listening connection, which has no timeout of its own."""
-_HEARTBEAT_S = 1.0
-"""After a second without news the listening connection is pinged, and after another without an answer it is dead."""
-_IDLE = "parley:idle"
 _KNOWN_LIMIT = 10_000
+_SKEW = timedelta(seconds=1)
+"""By so much the clocks of two processes may differ."""
+_NOTHING, _NEW, _LEASED = 0, 1, 2
+"""What may start at the floor: nothing; a session without a counter; one whose counter is of an earlier epoch, too."""
+RENEWED_AFTER_S = 60
+"""How often the lives of a session's keys are lengthened at most. Each lives longer by so much."""
 
-_QUEUE_LIMIT = 1_000
-"""Batches that a slow follower may lag behind before it is told to catch up from the stream."""
-_QUEUE_BYTES = 256 * 1024
-"""The same in bytes, unless it is one batch alone."""
-_QUEUES_BYTES = 16 * 1024 * 1024
-"""Of all followers of the process together: then the one that lags furthest behind is told to catch up."""
-
-# KEYS: counter hash, stream. ARGV: floor, ceiling, may_seed, max length, stream ttl, counter ttl, channel, append id,
-# newest number that the process knows, body... Returns the first number, or -1: no counter (lost), or one that has gone
-# back, or -2: the ceiling is reached. The client repeats a call when it missed the answer; by the append id the script
-# recognises the repeat.
+# KEYS: counter hash, stream. ARGV: floor, ceiling, what may start at the floor (_NOTHING, ...), max length, stream ttl,
+# counter ttl, channel, append id, newest number that the process knows, now in s, renewed after s, presence that the
+# database knows (ms, or empty), body...
+# Returns the first number, or -1: no counter (lost), or one that has gone back or may have, or -2: the ceiling is
+# reached; then the presence mark or an empty text, and when a reader was last noted in s.
+# The client repeats a call when it missed the answer; by the append id the script recognises the repeat.
 _APPEND = """
-local kept = redis.call('HMGET', KEYS[1], 'seq', 'ceiling', 'append', 'first')
-if kept[3] == ARGV[8] then return tonumber(kept[4]) end
+local kept = redis.call('HMGET', KEYS[1], 'seq', 'ceiling', 'append', 'first', 'renewed', 'presence', 'followed',
+  'epoch')
+-- A counter of an earlier epoch may be older than the numbers that were given. Older code told of no epoch.
+if kept[8] and kept[8] ~= epoch then
+  if ARGV[3] ~= '2' then return {-1} end
+  redis.call('DEL', KEYS[1])
+  kept = {}
+end
+if kept[3] == ARGV[8] then return {tonumber(kept[4]), kept[6] or '', kept[7] or ARGV[10]} end
 local floor = tonumber(ARGV[1])
 local ceiling = math.max(tonumber(kept[2] or '0'), tonumber(ARGV[2]))
 local seq = tonumber(kept[1] or '-1')
-if seq < 0 and ARGV[3] ~= '1' then return -1 end
+if seq < 0 and ARGV[3] == '0' then return {-1} end
 if seq < floor then seq = floor end
 -- A replica that was promoted before it had everything: these numbers were given out.
-if seq < tonumber(ARGV[9]) then return -1 end
-local count = #ARGV - 9
-if seq + count > ceiling then return -2 end
+if seq < tonumber(ARGV[9]) then return {-1} end
+local count = #ARGV - 12
+if seq + count > ceiling then return {-2} end
 local announced = {seq + 1}
 for i = 1, count do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + i), 'e', ARGV[9 + i])
-  announced[i + 1] = ARGV[9 + i]
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', seq + i), 'e', ARGV[12 + i])
+  announced[i + 1] = ARGV[12 + i]
 end
-redis.call('HSET', KEYS[1], 'seq', string.format('%.0f', seq + count), 'ceiling', string.format('%.0f', ceiling),
-  'append', ARGV[8], 'first', string.format('%.0f', seq + 1))
-redis.call('EXPIRE', KEYS[1], ARGV[6])
-redis.call('EXPIRE', KEYS[2], ARGV[5])
+local changed = {'seq', string.format('%.0f', seq + count), 'ceiling', string.format('%.0f', ceiling),
+  'append', ARGV[8], 'first', string.format('%.0f', seq + 1), 'epoch', epoch}
+-- What the database knows counts where nothing is known here, and where a join that it has on record is missing here.
+local presence, told = kept[6] or '', tonumber(ARGV[12])
+if told and (presence == '' or told > math.abs(tonumber(presence))) then
+  presence = ARGV[12]
+  changed[#changed + 1], changed[#changed + 2] = 'presence', presence
+end
+-- Nobody reads what has just been made. Of anything else it is not known, and said for as long as a note lasts.
+local followed = kept[7]
+if not followed then
+  followed = kept[1] and ARGV[10] or told == 0 and '0' or ARGV[10]
+  changed[#changed + 1], changed[#changed + 2] = 'followed', followed
+end
+local is_due = math.abs(tonumber(ARGV[10]) - tonumber(kept[5] or '0')) >= tonumber(ARGV[11])
+if is_due then changed[#changed + 1], changed[#changed + 2] = 'renewed', ARGV[10] end
+redis.call('HSET', KEYS[1], unpack(changed))
+if is_due then
+  redis.call('EXPIRE', KEYS[1], ARGV[6])
+  redis.call('EXPIRE', KEYS[2], ARGV[5])
+end
 redis.call('PUBLISH', ARGV[7], table.concat(announced, '\\n'))
-return seq + 1
+return {seq + 1, presence, followed}
 """
 
 # KEYS: counter hash, stream. ARGV: XRANGE or XREVRANGE, the two ends, most entries, most bytes. Returns the counter,
@@ -97,73 +114,70 @@ return {newest, 0, found}
 """
 
 
-def _slot(feed: str) -> str:
-    return f"parley:{{{feed}}}"
-
-
-def _counter(feed: str) -> str:
-    return _slot(feed) + ":seq"
-
-
-def _stream(feed: str) -> str:
-    return _slot(feed) + ":events"
-
-
-def _channel(feed: str) -> str:
-    return _slot(feed) + ":live"
-
-
 class RedisEventLog:
     """`EventLog` over Redis streams.
 
     listening: a client without a read timeout, for the one connection that waits for live events.
 
     length: events kept per session (approximately). ttl_seconds: how long a session's stream is kept after its last
-    event.
+    event, at least. clock: seconds since 1970.
     """
 
     def __init__(
-        self, redis: Redis, listening: Redis, guard: RedisGuard | None = None, *, length: int, ttl_seconds: int
+        self,
+        redis: Redis,
+        listening: Redis,
+        guard: RedisGuard | None = None,
+        *,
+        length: int,
+        ttl_seconds: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
         self._guard = guard or RedisGuard(redis)
         self._length = length
         self._ttl_seconds = ttl_seconds
         self._read = redis.register_script(_READ)
-        self._sha: str | None = None
+        self._epochs = Epochs(redis, _APPEND)
+        self._epoch: Epoch | None = None
         self._writer = new_id()
         self._appends = itertools.count()
-        self._batcher = Batcher[tuple[EventTarget, Sequence[bytes]], int](self._append_many)
-        self._followers = _Followers(listening)
+        self._batcher = Batcher[tuple[EventTarget, Sequence[bytes]], list[Any]](self._append_many)
+        self._followers = Followers(listening)
+        self._followed = FollowedFeeds(redis, self._guard)
+        self._clock = clock
         self._known = _Newest()
 
-    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
-        first = await self._batcher.submit((target, bodies))
+    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> Appended:
+        first, *listening = await self._batcher.submit((target, bodies))
         if first == -1:
-            raise SeqLeaseNeeded(lost=True)
+            raise SeqLeaseNeeded(lost=True, epoch=(await self._guarded(self._agree)).id)
         if first == -2:
             raise SeqLeaseNeeded(lost=False)
         self._known.see(target.feed, first + len(bodies) - 1)
-        return first
+        presence, followed = listening
+        return Appended(first, int(presence) if presence else None, is_followed(float(followed), self._clock()))
 
-    async def _append_many(self, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> Sequence[int | BaseException]:
+    async def _append_many(
+        self, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]
+    ) -> Sequence[list[Any] | BaseException]:
         results = await self._guarded(lambda: self._numbered(batch))
-        return [
-            EventLogUnavailable(str(result)) if isinstance(result, RedisError) else int(result) for result in results
-        ]
+        return [EventLogUnavailable(str(result)) if isinstance(result, RedisError) else result for result in results]
 
     async def _numbered(self, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> list[Any]:
-        if self._sha is None:
-            self._sha = await self._redis.script_load(_APPEND)
-        results = await self._run(self._sha, batch)
+        results = await self._run(self._epoch or await self._agree(), batch)
         if any(isinstance(result, NoScriptError) for result in results):
-            # The server restarted and lost its scripts; none of these calls ran.
-            self._sha = await self._redis.script_load(_APPEND)
+            # The server was started again, or another took its place; none of these calls ran.
+            epoch = await self._agree()
             again = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
-            redone = await self._run(self._sha, [batch[index] for index in again])
+            redone = await self._run(epoch, [batch[index] for index in again])
             for index, result in zip(again, redone, strict=True):
                 results[index] = result
         return results
+
+    async def _agree(self) -> Epoch:
+        self._epoch = await self._epochs.agree()
+        return self._epoch
 
     async def _guarded[T](self, call: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -171,24 +185,28 @@ class RedisEventLog:
         except CacheUnavailable as exc:
             raise EventLogUnavailable(str(exc)) from exc
 
-    async def _run(self, sha: str, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> list[Any]:
+    async def _run(self, epoch: Epoch, batch: Sequence[tuple[EventTarget, Sequence[bytes]]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
+        now = f"{self._clock():.0f}"
         for target, bodies in batch:
             feed = target.feed
             pipeline.evalsha(
-                sha,
+                epoch.sha,
                 2,
-                _counter(feed),
-                _stream(feed),
+                counter(feed),
+                stream(feed),
                 target.seq_floor,
                 target.seq_ceiling,
-                1 if target.may_seed else 0,
+                _starts(target, epoch),
                 self._length,
-                self._ttl_seconds,
-                _COUNTER_SECONDS,
-                _channel(feed),
+                self._ttl_seconds + RENEWED_AFTER_S,
+                COUNTER_SECONDS,
+                channel(feed),
                 f"{self._writer}:{next(self._appends)}",
                 self._known.get(feed),
+                now,
+                RENEWED_AFTER_S,
+                "" if target.subscribed_ms is None else target.subscribed_ms,
                 *bodies,
             )
         return await pipeline.execute(raise_on_error=False)
@@ -207,14 +225,16 @@ class RedisEventLog:
         return [_entry(entry) for entry in found]
 
     async def _some(self, feed: str, command: str, first: str, last: str, limit: int) -> Any:
-        keys = [_counter(feed), _stream(feed)]
+        keys = [counter(feed), stream(feed)]
         return await self._guarded(lambda: self._read(keys=keys, args=[command, first, last, limit, READ_BYTES]))
 
-    async def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
-        queue = _Queue(self._followers.held)
+    async def follow(self, feed: str, *, reads: bool = True) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
+        queue = Queue(self._followers.held)
+        if reads:
+            self._followed.add(feed)
         try:
             # Shielded: a reader that is cancelled here must not leave the shared connection half subscribed.
-            await asyncio.shield(self._followers.add(_channel(feed), queue))
+            await shield(self._followers.add(channel(feed), queue))
             while True:
                 item = await queue.get()
                 if isinstance(item, EventLogUnavailable):
@@ -223,17 +243,20 @@ class RedisEventLog:
                     self._known.see(feed, item[-1][0])
                 yield item
         finally:
+            if reads:
+                self._followed.remove(feed)
             try:
-                await asyncio.shield(self._followers.remove(_channel(feed), queue))
+                await shield(self._followers.remove(channel(feed), queue))
             finally:
                 queue.clear()
 
     async def erase(self, feed: str) -> None:
-        await self._guarded(lambda: self._redis.delete(_counter(feed), _stream(feed)))
+        await self._guarded(lambda: self._redis.delete(counter(feed), stream(feed)))
 
     async def ping(self) -> None:
-        """Raises EventLogUnavailable when Redis does not answer."""
-        await self._guarded(self._redis.ping)
+        """Raises EventLogUnavailable when Redis does not answer. The first one also finds the epoch: so it is
+        older than the sessions that are made in it."""
+        await self._guarded(self._redis.ping if self._epoch is not None else self._agree)
 
     async def renew(self) -> None:
         """Move live following to a new connection, since a subscribed connection cannot renew its credentials."""
@@ -241,7 +264,17 @@ class RedisEventLog:
 
     async def aclose(self) -> None:
         """Stop following; the Redis client itself belongs to the composition root."""
+        self._followed.aclose()
         await self._followers.aclose()
+
+
+def _starts(target: EventTarget, epoch: Epoch) -> int:
+    if not target.may_seed:
+        return _NOTHING
+    if target.epoch is not None:
+        return _LEASED if target.epoch == epoch.id else _NOTHING
+    is_older = target.made_at is not None and target.made_at < epoch.began_at + _SKEW
+    return _NOTHING if is_older else _NEW
 
 
 def _entry(entry: Any) -> tuple[int, bytes]:
@@ -264,181 +297,3 @@ class _Newest:
         self._numbers.move_to_end(feed)
         if len(self._numbers) > _KNOWN_LIMIT:
             self._numbers.popitem(last=False)
-
-
-type _News = list[tuple[int, bytes]] | EventLogUnavailable | None
-
-
-class _Queue(asyncio.Queue[_News]):
-    """What a follower has not taken yet."""
-
-    def __init__(self, all_together: _Held) -> None:
-        super().__init__(_QUEUE_LIMIT)
-        self.held = _Held()
-        self._all_together = all_together
-
-    def _put(self, item: _News) -> None:
-        super()._put(item)
-        self._count(_size_bytes(item))
-
-    def _get(self) -> _News:
-        item = super()._get()
-        self._count(-_size_bytes(item))
-        return item
-
-    def _count(self, size_bytes: int) -> None:
-        self.held.size_bytes += size_bytes
-        self._all_together.size_bytes += size_bytes
-
-    def has_room_for(self, size_bytes: int) -> bool:
-        return not self.full() and (not self.held.size_bytes or self.held.size_bytes + size_bytes <= _QUEUE_BYTES)
-
-    def replace(self, item: _News) -> None:
-        """Drop everything for this; None tells the follower to read the stream instead."""
-        self.clear()
-        self.put_nowait(item)
-
-    def clear(self) -> None:
-        while not self.empty():
-            self.get_nowait()
-
-
-@dataclass(slots=True)
-class _Held:
-    size_bytes: int = 0
-
-
-def _size_bytes(item: _News) -> int:
-    return sum(len(body) for _, body in item) if isinstance(item, list) else 0
-
-
-class _Followers:
-    """All live readers of this process over one pub/sub connection."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._queues: dict[bytes, set[_Queue]] = {}
-        self.held = _Held()
-        self._pubsub: Any = None
-        self._task: asyncio.Task[None] | None = None
-        self._lock = asyncio.Lock()
-
-    async def add(self, channel: str, queue: _Queue) -> None:
-        """Feed `queue` until it is removed. Its first item is None, when the subscription is confirmed."""
-        name = channel.encode()
-        async with self._lock:
-            waiting = self._queues.setdefault(name, set())
-            waiting.add(queue)
-            try:
-                async with asyncio.timeout(_SUBSCRIBE_S):
-                    if self._pubsub is None:
-                        self._pubsub = self._redis.pubsub()
-                        # Reading ends without any subscription; this one keeps it running between followers.
-                        await self._pubsub.subscribe(_IDLE)
-                    # A repeated subscription is confirmed again, so this queue gets its None too.
-                    await self._pubsub.subscribe(channel)
-            except LOST as exc:
-                waiting.discard(queue)
-                await self._reset(exc)
-                raise EventLogUnavailable(str(exc)) from exc
-            if self._task is None:
-                # In an empty context, since its logs concern all followers, not the first one's request.
-                self._task = asyncio.create_task(self._pump(self._pubsub), context=Context())
-
-    async def remove(self, channel: str, queue: _Queue) -> None:
-        """Remove a queue, also one whose `add` was cancelled."""
-        name = channel.encode()
-        async with self._lock:
-            waiting = self._queues.get(name)
-            if waiting is None:
-                return
-            waiting.discard(queue)
-            if not waiting:
-                del self._queues[name]
-                if self._pubsub is not None:
-                    with suppress(*LOST):
-                        async with asyncio.timeout(_SUBSCRIBE_S):
-                            await self._pubsub.unsubscribe(channel)
-
-    async def renew(self) -> None:
-        """Move to a new connection. Each new confirmation (None) makes its followers read the stream, which has the
-        events missed meanwhile."""
-        async with self._lock:
-            if self._pubsub is None:
-                return
-            task, self._task = self._task, None
-            old, self._pubsub = self._pubsub, self._redis.pubsub()
-            try:
-                async with asyncio.timeout(_SUBSCRIBE_S):
-                    await self._pubsub.subscribe(_IDLE, *self._queues)
-                self._task = asyncio.create_task(self._pump(self._pubsub))
-            except LOST as exc:
-                await self._reset(exc)
-            finally:
-                if task is not None:
-                    task.cancel()
-                with suppress(*LOST):
-                    await old.aclose()
-
-    async def aclose(self) -> None:
-        async with self._lock:
-            await self._reset(ConnectionError("closing"))
-
-    async def _pump(self, pubsub: Any) -> None:
-        reason: Exception = ConnectionError("the subscription ended")
-        asked = False
-        try:
-            while pubsub.subscribed:
-                message = await pubsub.get_message(timeout=_HEARTBEAT_S)
-                if message is None:
-                    # A connection whose other end is gone is as silent as one without news.
-                    if asked:
-                        reason = TimeoutError("no answer to a ping")
-                        break
-                    asked = True
-                    async with asyncio.timeout(_HEARTBEAT_S):
-                        await pubsub.ping()
-                    continue
-                asked = False
-                if message["type"] == "message":
-                    first, *bodies = message["data"].split(b"\n")
-                    start = int(first)
-                    self._hand(message["channel"], [(start + i, body) for i, body in enumerate(bodies)])
-                elif message["type"] == "subscribe":
-                    self._hand(message["channel"], None)
-        except LOST as exc:
-            reason = exc
-        log.warning("live events interrupted: %s", reason)
-        async with self._lock:
-            if self._pubsub is pubsub:
-                self._task = None  # this task itself: `_reset` must not cancel it
-                await self._reset(reason)
-
-    def _hand(self, channel: bytes, item: _News) -> None:
-        size_bytes = _size_bytes(item)
-        for queue in self._queues.get(channel, ()):
-            if queue.has_room_for(size_bytes):
-                queue.put_nowait(item)
-            else:
-                queue.replace(None)
-        if self.held.size_bytes > _QUEUES_BYTES:
-            everybody = [queue for queues in self._queues.values() for queue in queues]
-            for queue in sorted(everybody, key=lambda queue: queue.held.size_bytes, reverse=True):
-                queue.replace(None)
-                if self.held.size_bytes <= _QUEUES_BYTES:
-                    break
-
-    async def _reset(self, exc: BaseException) -> None:
-        """Close the connection and send every follower an error; each decides whether to follow again."""
-        gone, self._queues = self._queues, {}
-        for queues in gone.values():
-            for queue in queues:
-                queue.replace(EventLogUnavailable(str(exc)))
-        task, self._task = self._task, None
-        pubsub, self._pubsub = self._pubsub, None
-        if task is not None:
-            task.cancel()
-        if pubsub is not None:
-            with suppress(*LOST):
-                async with asyncio.timeout(_SUBSCRIBE_S):
-                    await pubsub.aclose()

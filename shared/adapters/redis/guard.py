@@ -53,7 +53,8 @@ class RedisGuard(Watch):
         super().__init__()
         self._redis = redis
         self._probe = probe or redis
-        self._answer_s = answer_s
+        # Who is patient on purpose waits for an answer no less long.
+        self._answer_s = max(answer_s, patience_s)
         self._slow_s = patience_s / 3
         self._ping_s = patience_s - self._slow_s
         self._has_answered = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, UntypedMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.sessions.measuring.catalogue import (
     ACTIVE_SESSIONS,
+    ACTIVE_SESSIONS_COUNT,
     AUDIT_OUTBOX_AGE,
     AUDIT_OUTBOX_LINES,
     COUNTED,
@@ -25,6 +26,7 @@ from shared.sessions.measuring.catalogue import (
     MESSAGE_COUNT,
     MODEL_COST,
     PENDING_APPROVALS,
+    PENDING_APPROVALS_COUNT,
     SESSION_CREATED,
     SUM_FIELD,
     Gauges,
@@ -76,11 +78,14 @@ class _Snapshot(Collector):
         if self._gauges is not None:
             for gauge, value in (
                 (ACTIVE_SESSIONS, self._gauges.active_sessions),
+                (ACTIVE_SESSIONS_COUNT, self._gauges.active_sessions),
                 (PENDING_APPROVALS, self._gauges.pending_approvals),
+                (PENDING_APPROVALS_COUNT, self._gauges.pending_approvals),
                 (AUDIT_OUTBOX_LINES, self._gauges.audit_outbox_lines),
                 (AUDIT_OUTBOX_AGE, self._gauges.audit_outbox_age_s),
             ):
-                yield GaugeMetricFamily(gauge.name, gauge.help, value)
+                family = GaugeMetricFamily if gauge.kind is Kind.GAUGE else UntypedMetricFamily
+                yield family(gauge.name, gauge.help, value)
         sources = GaugeMetricFamily(
             "metrics_source_up",
             "Whether a source of these metrics is available; without it, its metrics are left out.",

@@ -7,22 +7,30 @@ floors, the rule of two) nobody loosens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints, field_serializer
+from pydantic import AfterValidator, Field, StringConstraints, computed_field, field_serializer
 
 from shared import tracing
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.llm.registry import Model, ModelApi, ModelRegistry
+from shared.sessions.mcp.pins import McpPin, planned
+from shared.sessions.mcp.servers import MAX_SERVERS, McpServer, distinct, tool_name
 from shared.sessions.models import ApprovalMode, JsonObject, ReasoningEffort, SessionConfig, Value
-from shared.sessions.records.approval_policy import ApprovalPolicy, Containment, TimeoutAction
-from shared.sessions.records.plan import TurnPlan
-from shared.sessions.tools.registry import all_tools
+from shared.sessions.records.approval_policy import ApprovalPolicy, Containment, TimeoutAction, fault_of
+from shared.sessions.records.plan import PlannedAgent, TurnPlan
+from shared.sessions.tools.registry import all_tools, find_tool
+from shared.sessions.tools.subagents import function_name
 
 MAX_INSTRUCTIONS_CHARS = 32_000
+MAX_FUNCTION_CHARS = 64
 MAX_TOOLS = 64
+MAX_AGENTS = 8
+"""That one agent may call."""
 
 
 def _distinct(names: list[str] | None) -> list[str] | None:
@@ -37,6 +45,7 @@ def _said(text: str) -> str:
 
 
 type ToolName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+type AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class NewAgent(Value):
@@ -62,6 +71,12 @@ class NewAgent(Value):
         description="By tool name, the least strict approval mode of its calls, which neither session nor message can"
         " loosen. For tools that are not named: `policy` if they have outside effects or need approval by default",
     )
+    mcp_servers: Annotated[list[McpServer], Field(max_length=MAX_SERVERS), AfterValidator(distinct)] = Field(
+        [], description="MCP servers, and the tools of them that its model may call besides `tools`"
+    )
+    agents: Annotated[list[AgentId], Field(max_length=MAX_AGENTS), AfterValidator(_distinct)] = Field(
+        [], description="Other agents that its model may call as tools: `support` by the name `ask_support`"
+    )
     defaults: SessionConfig = Field(SessionConfig(), description="Used where a session sets nothing")
     vision: bool = Field(False, description="Its model reads images")
     compact_at: float | None = Field(
@@ -81,18 +96,92 @@ class NewAgent(Value):
         return defaults.model_dump(mode="json", exclude_unset=True)
 
 
+class AgentSourceKind(StrEnum):
+    BUILT_IN = "built_in"  # the agent that ships
+    API = "api"  # `PUT /agents/{agent_id}`
+    FILE = "file"  # a file of the app, `agents/NAME.md`
+
+
+class AgentSource(Value):
+    """Where a version of an agent came from."""
+
+    kind: AgentSourceKind
+    path: str | None = Field(None, description="With `file`: the file, such as `agents/support.md`")
+    sha256: str | None = Field(None, description="With `file`: of the file's bytes, in hexadecimal")
+    packaged_at: datetime | None = Field(
+        None, description="With `file`: when its package was built; null: it ran from a checkout"
+    )
+
+
+BY_API = AgentSource(kind=AgentSourceKind.API)
+
+
 class Agent(NewAgent):
     """One version of an agent."""
 
     id: str
     version: int
     created_at: datetime | None = Field(None, description="null: built in")
-    created_by: str | None = None
+    created_by: str | None = Field(None, description="The admin who stored it; null: built in, or from a file")
+    source: AgentSource = BY_API
+    mcp_pins: list[McpPin] = Field([], description="The tools of its MCP servers as this version pins them")
+
+    @computed_field(description="Tools that it names and this instance does not have: its turns go without them")  # type: ignore[prop-decorator]
+    @property
+    def missing_tools(self) -> list[str]:
+        return [name for name in self.tools or () if find_tool(name) is None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with an agent whose fields are valid, each by itself."""
+
+    place: tuple[str | int, ...]
+    """Such as `("tools", 2)`."""
+    text: str
+    is_missing_tool: bool = False
+
+
+def faults_of(agent: NewAgent) -> list[Fault]:
+    """What is wrong with an agent beyond the form of its fields. Needs the tools (`registry.ready`)."""
+    named: list[tuple[tuple[str | int, ...], str]] = [
+        *((("tools", index), name) for index, name in enumerate(agent.tools or ())),
+        *((("policies", name), name) for name in agent.policies),
+        *((("approval_floor", name), name) for name in agent.approval_floor),
+    ]
+    pinned = {tool_name(server.name, tool) for server in agent.mcp_servers for tool in server.tools}
+    called = {function_name(agent_id): agent_id for agent_id in agent.agents}
+    missing = [
+        place
+        for place, name in named
+        if find_tool(name) is None and (name not in {*pinned, *called} or place[0] == "tools")
+    ]
+    faults = [Fault(place, "unknown tool", is_missing_tool=True) for place in missing]
+    faults += [
+        Fault(("policies", name), text)
+        for name, policy in agent.policies.items()
+        if (text := fault_of(policy)) is not None
+    ]
+    taken = [name for name in sorted(pinned) if find_tool(name) is not None]
+    faults += [Fault(("mcp_servers",), f"the name {name} is taken by another tool") for name in taken]
+    for index, agent_id in enumerate(agent.agents):
+        name = function_name(agent_id)
+        if len(name) > MAX_FUNCTION_CHARS:
+            faults.append(Fault(("agents", index), f"the name {name} has more than {MAX_FUNCTION_CHARS} characters"))
+        elif find_tool(name) is not None or name in pinned:
+            faults.append(Fault(("agents", index), f"the name {name} is taken by another tool"))
+        elif called[name] != agent_id:
+            faults.append(Fault(("agents", index), f"{called[name]} has the same name {name}"))
+    if agent.defaults.expires_after_seconds is not None:
+        # A session's lifetime counts from its creation; a later agent version must not change it.
+        faults.append(Fault(("defaults", "expires_after_seconds"), "set it on a session or a template"))
+    return faults
 
 
 DEFAULT_AGENT = Agent(
     id="assistant",
     version=1,
+    source=AgentSource(kind=AgentSourceKind.BUILT_IN),
     name="Assistant",
     instructions=(
         "You are a helpful assistant. Be brief and exact. Use the tools you are offered when they help. "
@@ -127,13 +216,16 @@ def plan_turn(
     approval_mode: ApprovalMode | None,
     output_schema: JsonObject | None = None,
     known: KnownModels = KnownModels(),
+    agents: Mapping[str, PlannedAgent] | None = None,
 ) -> TurnPlan:
     """Freeze the settings that a turn runs with.
 
     config: from `effective_config`. model: the app's default deployment. approval_mode, output_schema: the message's.
+    agents: those it may call, by the name of their function (`agents/below.py`).
     Raises InvalidInput (VALIDATION_ERROR) for settings that the model is known not to support.
     """
     names = [tool.name for tool in all_tools()]
+    pinned = planned(agent.mcp_servers, agent.mcp_pins)
     chosen = config.model or agent.model or model
     is_agents = chosen == (agent.model or model)  # the agent's model settings do not apply to other models
     is_default = chosen == model
@@ -153,7 +245,11 @@ def plan_turn(
         temperature=None if facts.temperature is False else config.temperature,
         max_output_tokens=config.max_output_tokens,
         max_steps=config.max_steps,
-        tools=names if agent.tools is None else [name for name in agent.tools if name in names],
+        tools=[
+            *(names if agent.tools is None else [name for name in agent.tools if name in names]),
+            *pinned,
+            *(agents or ()),
+        ],
         approval_mode=approval_mode or config.approval_mode,
         approval_timeout_seconds=config.approval_timeout_seconds,
         tool_timeout_seconds=config.tool_timeout_seconds,
@@ -173,7 +269,16 @@ def plan_turn(
         compact_at=agent.compact_at,
         max_turn_cost_usd=config.max_turn_cost_usd,
         max_session_cost_usd=config.max_session_cost_usd,
+        mcp=pinned,
+        agents=dict(agents or {}),
     )
+
+
+def plan_as_posted(agent: Agent, approval_mode: ApprovalMode | None) -> TurnPlan:
+    """The plan of a turn of this agent, as far as approvals go: its model is not asked for anything."""
+    config = effective_config(agent, SessionConfig())
+    unpriced = {"reasoning_effort": None, "max_turn_cost_usd": None, "max_session_cost_usd": None}
+    return plan_turn(agent, config.model_copy(update=unpriced), model="any", approval_mode=approval_mode)
 
 
 def _unhurried(policy: ApprovalPolicy, agent: Agent, config: SessionConfig) -> ApprovalPolicy:

@@ -33,9 +33,19 @@ from shared.sessions.tools.registry import (
 
 FILES = "attached files"
 PEOPLE = "other people"
-"""Sources that are not tools. They contain a space, which tool names never do."""
+PAYLOADS = "data from outside"
+CLIENT = "the user’s client"
+PRIVATE_DATA = "private data"
+"""Sources that are not tools. They contain a space, which tool names never do. The last is of no conversation: it
+stands for any other when a policy is tested (`rehearsal.py`)."""
 
-_RISKS = {FILES: READS, PEOPLE: frozenset({ToolRisk.READS_UNTRUSTED})}
+_RISKS = {
+    FILES: READS,
+    PEOPLE: frozenset({ToolRisk.READS_UNTRUSTED}),
+    PAYLOADS: READS,
+    CLIENT: READS,
+    PRIVATE_DATA: frozenset({ToolRisk.READS_PRIVATE}),
+}
 
 # Prefixes of the results that `tool_handler.py` writes for calls that did not run, or failed.
 _DECLINED = ('{"status":"rejected"', '{"status":"timed_out"')
@@ -46,18 +56,21 @@ DECIDED_ARGUMENTS = "decided_arguments"
 
 
 def sources_read(context: Sequence[ContextMessage]) -> frozenset[str]:
-    """The sources of a context that matter for the rule: tools that read, FILES and PEOPLE.
+    """The sources of a context that matter for the rule: tools that read, CLIENT, FILES, PAYLOADS and PEOPLE.
 
     context: newest first.
     """
     found: set[str] = set()
     for message in context:
-        found.update(message.sources or ())
-        if message.note is not None:
+        if message.sources:
+            found.update(message.sources)
+        elif message.note is not None:
             found.add(FILES)
-        if message.by_other:
+        if message.authors:
             found.add(PEOPLE)
-    found.update(name for name, _ in tool_results(context) if _risks_of(name) & READS)
+    # The answers of agents tell what their models had read; other results are what their tools read.
+    named = [message for message in context if message.role != "tool" or message.sources is None]
+    found.update(name for name, _ in tool_results(named) if risks_of(name) & READS)
     return frozenset(found)
 
 
@@ -79,12 +92,12 @@ def authors_read(context: Sequence[ContextMessage], user_id: str) -> frozenset[s
 
 def untrusted(sources: Iterable[str]) -> list[str]:
     """The sources of untrusted input."""
-    return sorted(source for source in sources if ToolRisk.READS_UNTRUSTED in _risks_of(source))
+    return sorted(source for source in sources if ToolRisk.READS_UNTRUSTED in risks_of(source))
 
 
 def private(sources: Iterable[str], plan: TurnPlan) -> list[str]:
     """The sources of private data: those read already, and those that a tool of the plan could read."""
-    return sorted(name for name in {*sources, *plan.tools} if ToolRisk.READS_PRIVATE in _risks_of(name))
+    return sorted(name for name in {*sources, *plan.tools} if ToolRisk.READS_PRIVATE in risks_of(name))
 
 
 def is_contained(
@@ -109,7 +122,7 @@ def is_contained(
 
 def have_met(sources: Iterable[str]) -> bool:
     """Whether both untrusted input and private data were read, not merely in reach."""
-    risks = [_risks_of(source) for source in sources]
+    risks = [risks_of(source) for source in sources]
     return all(any(risk in told for told in risks) for risk in READS)
 
 
@@ -146,7 +159,8 @@ def reason(sources: Iterable[str], plan: TurnPlan, *, is_choice: bool = False) -
     )
 
 
-def _risks_of(source: str) -> frozenset[ToolRisk]:
+def risks_of(source: str) -> frozenset[ToolRisk]:
+    """What reading a source risks; of a tool that is gone, the worst."""
     known = _RISKS.get(source)
     if known is not None:
         return known
@@ -162,7 +176,7 @@ def written_outside(context: Sequence[ContextMessage]) -> Iterator[str]:
     for name, text in tool_results(context):
         tool = find_tool(name)
         sends = tool is None or (ToolRisk.ACTS_OUTWARD in tool.risks and tool.outward_unless_quoted is None)
-        if _risks_of(name) & READS == {ToolRisk.READS_UNTRUSTED} and not sends:
+        if risks_of(name) & READS == {ToolRisk.READS_UNTRUSTED} and not sends:
             yield _output_of(text)
 
 
@@ -177,8 +191,8 @@ def _output_of(result: str) -> str:
 
 
 def tool_results(context: Sequence[ContextMessage]) -> Iterator[tuple[str, str]]:
-    """(tool name, result), oldest first. Skips results that no tool wrote: of declined calls, invalid arguments and
-    made-up names."""
+    """(tool name, result), oldest first; CLIENT for a tool that a message declared. Skips results that no tool wrote:
+    of declined calls, invalid arguments and made-up names."""
     calls: dict[str | None, list[JsonObject]] = {}
     for message in reversed(context):
         if message.role == "assistant":
@@ -189,20 +203,20 @@ def tool_results(context: Sequence[ContextMessage]) -> Iterator[tuple[str, str]]
         elif message.role == "tool" and not message.content.startswith(_DECLINED):
             for call in calls.get(message.tool_call_id, ()):
                 if not message.content.startswith(_FAILED) or _may_have_run(call, message.content):
-                    yield call["name"], message.content
+                    yield CLIENT if call.get("is_client") else call["name"], message.content
 
 
 def written_calls(message: ContextMessage) -> Iterator[tuple[Tool, JsonObject]]:
     """The calls of an answer that could run, with their arguments."""
     for call in message.calls or ():
-        tool = find_tool(call["name"])
+        tool = None if call.get("is_client") else find_tool(call["name"])
         if tool is not None and _fits(tool, call["arguments"]):
             yield tool, call["arguments"]
 
 
 def _may_have_run(call: JsonObject, result: str) -> bool:
     """Whether a failed result may hold words of its tool, which may have been removed since."""
-    tool = find_tool(call["name"])
+    tool = None if call.get("is_client") else find_tool(call["name"])
     return not result.startswith(_NOT_A_TOOL) if tool is None else _fits(tool, call["arguments"])
 
 

@@ -16,15 +16,18 @@ from shared.sessions.approvals.containment import have_met, is_contained
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.grants import is_granted
 from shared.sessions.approvals.needed import requires_approval
+from shared.sessions.approvals.rules.in_force import (
+    in_force,
+)
 from shared.sessions.llm.conversation import MAX_ARGUMENT_CHARS, ModelToolCall
 from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import ContextMessage, ProposedCall
+from shared.sessions.tools.of_plan import tool_of
 from shared.sessions.tools.registry import (
     InvalidToolArguments,
     Tool,
     fetched_address,
-    find_tool,
     validate_arguments,
 )
 
@@ -75,7 +78,7 @@ def propose(
     """
     arguments: dict[str, object] = {}
     error: str | None = None
-    tool = find_tool(call.name) if call.name in plan.tools else None
+    tool = tool_of(call.name, plan) if call.name in plan.tools else None
     try:
         parsed = orjson.loads(call.arguments or "{}")
     except orjson.JSONDecodeError:
@@ -107,12 +110,12 @@ def propose(
         fetches = fetches or FetchCount(standing.context, standing.spent_bits)
         contained, choice_bits = _contained(tool, arguments, plan, standing.sources, fetches)
         supervised = contained and plan.containment is not Containment.OFF
-        is_allowed = is_granted(tool.name, plan, standing.requested_by, standing.granted_tools)
-        by_policy = requires_approval(tool, plan) and not is_allowed
+        force = in_force(plan.policy_of(tool.name), tool, arguments)
+        is_allowed = is_granted(tool, arguments, plan, force, standing.requested_by, standing.granted_tools)
+        by_policy = requires_approval(tool, plan, force) and not is_allowed
         # A rejection is final for the turn: the model must not ask again until an approver gives in.
-        declined = (
-            bool(standing.declined_digests) and arguments_digest(tool.name, arguments) in standing.declined_digests
-        )
+        digest = arguments_digest(tool.name, arguments, plan.definition_of(tool.name))
+        declined = digest in standing.declined_digests
         needs_approval = (supervised or by_policy) and not declined
     return ProposedCall(
         id=new_id(),
@@ -125,6 +128,7 @@ def propose(
         contained=contained,
         declined=declined,
         choice_bits=choice_bits,
+        is_client=call.name in plan.client_tools,
     )
 
 

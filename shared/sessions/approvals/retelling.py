@@ -44,6 +44,7 @@ class Retelling:
 
 
 def _of_call(call: ToolExecution) -> Iterator[AuditNote]:
+    definition = call.plan.definition_of(call.name)
     ran = [call.arguments, *([] if call.decided_arguments is None else [call.decided_arguments])]
     ends = [
         (ToolCallStatus.COMPLETED, None),
@@ -52,7 +53,10 @@ def _of_call(call: ToolExecution) -> Iterator[AuditNote]:
         *((ToolCallStatus.FAILED, code) for code in ErrorCode),
     ]
     told: list[tuple[str, JsonObject]] = [
-        *(("tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments)}) for arguments in ran),
+        *(
+            ("tool_call.started", {"arguments_digest": arguments_digest(call.name, arguments, definition)})
+            for arguments in ran
+        ),
         *(("tool_call.ended", {"status": status, "code": code}) for status, code in ends),
         *(("approval.timed_out", {"outcome": on}) for on in (ApprovalStatus.APPROVED, ApprovalStatus.TIMED_OUT)),
     ]
@@ -63,12 +67,13 @@ def _of_call(call: ToolExecution) -> Iterator[AuditNote]:
 
 
 def _of_approval(call: ToolExecution, record: ApprovalRecord) -> Iterator[AuditNote]:
-    asked = arguments_digest(call.name, call.arguments)
+    definition = call.plan.definition_of(call.name)
+    asked = arguments_digest(call.name, call.arguments, definition)
     # A decision with changed arguments has put its own digest there.
     yield notes.requested(replace(record, arguments_digest=asked), why_contained(call))
     yield notes.requested(replace(record, arguments_digest=asked), {})
     for vote in record.votes:
-        digest = asked if vote.arguments is None else arguments_digest(record.tool, vote.arguments)
+        digest = asked if vote.arguments is None else arguments_digest(record.tool, vote.arguments, definition)
         cast = VoteRecord(vote.decision, vote.by, digest, vote.arguments, vote.comment, vote.for_session)
         yield from notes.voted(VoteEffect.DECIDED, record, cast)
     reminders = reminders_until(record.policy, record.requested_at, record.decided_at or record.expires_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from shared.sessions.approvals.notices import NoticeSchedule, reminders_until
 from shared.sessions.records.approval_policy import ApprovalPolicy
@@ -20,6 +20,12 @@ def escalates_at(policy: ApprovalPolicy, requested_at: datetime) -> datetime | N
     if policy.escalate_after_seconds is None:
         return None
     return requested_at + timedelta(seconds=policy.escalate_after_seconds)
+
+
+def in_words(at: datetime) -> str:
+    """For people anywhere, where their zone is not known: "Thu 1 Jan 2026, 01:00 UTC"."""
+    utc = at.astimezone(UTC)
+    return f"{utc:%a} {utc.day} {utc:%b %Y, %H:%M} UTC"
 
 
 def notice_schedule(record: ApprovalRecord, now: datetime) -> NoticeSchedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject
-from shared.sessions.records.approval_policy import Containment, NoticeKind
+from shared.sessions.records.approval_policy import Channel, Containment, NoticeKind
 from shared.sessions.records.approvals import ApprovalRecord, VoteEffect, VoteRecord
 from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.tool_calls import ToolExecution
@@ -19,6 +19,9 @@ def requested(record: ApprovalRecord, why: Mapping[str, object]) -> AuditNote:
         "arguments_digest": record.arguments_digest,
         **why,
     }
+    rules = [requirement.rule for requirement in record.requirements if requirement.rule is not None]
+    if rules:
+        details["rules"] = rules
     return AuditNote("approval.requested", details, record.requested_by)
 
 
@@ -76,12 +79,22 @@ def notified(approval_id: str, kind: NoticeKind, webhook_id: str) -> AuditNote:
     return AuditNote("approval.notified", details)
 
 
+def carded(approval_id: str, kind: NoticeKind, channel: Channel, message_id: str) -> AuditNote:
+    details: JsonObject = {"approval_id": approval_id, "channel": channel, "kind": kind, "message_id": message_id}
+    return AuditNote("approval.notified", details)
+
+
 def viewed(approval_id: str, user_id: str) -> AuditNote:
     return AuditNote("approval.viewed", {"approval_id": approval_id}, user_id)
 
 
-def of_call(call: ToolExecution, action: str, details: JsonObject, *, by_grant: bool) -> AuditNote | None:
-    """For calls that somebody had to allow, or would have without a setting of their agent; None for others."""
+def of_call(
+    call: ToolExecution, action: str, details: JsonObject, *, by_grant: bool, is_notable: bool = False
+) -> AuditNote | None:
+    """For calls that somebody had to allow, or would have without a setting of their agent; None for others.
+
+    is_notable: told of any call.
+    """
     how: JsonObject = {"tool_call_id": call.tool_call_id, "tool": call.name}
     if call.contained and call.plan.containment is Containment.OFF:
         how["containment"] = call.plan.containment
@@ -89,6 +102,6 @@ def of_call(call: ToolExecution, action: str, details: JsonObject, *, by_grant: 
         how["approval_id"] = call.approval_id
     elif by_grant:
         how["granted"] = "session"
-    elif not call.contained:
+    elif not (call.contained or is_notable):
         return None
     return AuditNote(action, how | details)

@@ -21,7 +21,6 @@ from typing import Protocol
 from shared import tracing
 from shared.errors import AppError, BudgetExceeded
 from shared.sessions.approvals.containment import authors_read, sources_read
-from shared.sessions.context.visible import visible_text
 from shared.sessions.context.window import BYTES_PER_TOKEN, SUMMARY_HEAD, estimate_tokens, readable
 from shared.sessions.llm.conversation import UserSaid
 from shared.sessions.llm.protocol import LLMServiceProtocol, ModelEnd, ModelRequest, ModelText
@@ -29,6 +28,7 @@ from shared.sessions.llm.registry import ModelApi, ModelRegistry
 from shared.sessions.metrics import metrics
 from shared.sessions.models import FinishReason, MessageStatus, ReasoningEffort, Usage
 from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage, StepStart, Summary
+from shared.visible import visible_text
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import orjson
 
-from shared.sessions.context.visible import visible_text
 from shared.sessions.llm.conversation import AssistantSaid, ModelImage, ModelToolCall, Said, ToolAnswered, UserSaid
 from shared.sessions.models import FinishReason, MessageStatus
 from shared.sessions.records.steps import SUMMARY_ROLE, ContextMessage
+from shared.visible import visible_text
 
 BYTES_PER_TOKEN = 3
 """English has about 4 bytes per token in the o200k vocabulary, code and other scripts 2 to 3.5. The vocabulary is a
@@ -55,19 +55,19 @@ def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[Cont
     summary = messages.pop() if messages and messages[-1].role == SUMMARY_ROLE else None
     groups = _groups(messages)
     pinned = _pinned(groups)
-    spent = sum(message.tokens for index in pinned for message in groups[index])
+    spent = sum(_tokens(groups[index]) for index in pinned)
     if summary is not None and summary.tokens > max(budget_tokens // 2, budget_tokens - spent):
         summary = None
     spent += summary.tokens if summary is not None else 0
     if spent > budget_tokens and groups:
         newest = groups[0]
-        others = spent - sum(message.tokens for message in newest)
+        others = spent - _tokens(newest)
         groups[0] = _cut(newest, max(0, budget_tokens - others))
     kept: list[ContextMessage] = []
     is_full = False
     for index, group in enumerate(groups):
         if index not in pinned:
-            cost = sum(message.tokens for message in group)
+            cost = _tokens(group)
             is_full = is_full or spent + cost > budget_tokens
             if is_full:
                 continue
@@ -92,12 +92,20 @@ def readable(newest_first: Sequence[ContextMessage]) -> list[ContextMessage]:
     return [message for message in newest_first if message.role == SUMMARY_ROLE or message.turn_number not in left_out]
 
 
+def _tokens(group: Sequence[ContextMessage]) -> int:
+    """Most groups are one message."""
+    return group[0].tokens if len(group) == 1 else sum([message.tokens for message in group])
+
+
 def _groups(newest_first: Sequence[ContextMessage]) -> list[list[ContextMessage]]:
     groups: list[list[ContextMessage]] = []
+    turn_number = step = -1
     for message in newest_first:
-        if not groups or (message.turn_number, message.step) != (groups[-1][0].turn_number, groups[-1][0].step):
-            groups.append([])
-        groups[-1].append(message)
+        if message.turn_number == turn_number and message.step == step:
+            groups[-1].append(message)
+            continue
+        turn_number, step = message.turn_number, message.step
+        groups.append([message])
     # The row limit may have cut the oldest group; tool results without their assistant message are not usable.
     if groups and groups[-1][-1].role == "tool":
         groups.pop()
@@ -173,7 +181,8 @@ def to_conversation(
                 text = FILTERED_RESULT if message.left_out else visible_text(message.content)
                 said.append(ToolAnswered(message.tool_call_id, text))
             continue
-        close()
+        if unanswered:
+            close()
         if message.role == "assistant":
             answer = _answer(message)
             if answer is not None:
@@ -181,7 +190,8 @@ def to_conversation(
                     said.append(UserSaid(summary))
                     summary = ""
                 said.append(answer)
-                unanswered.update(dict.fromkeys(call.id for call in answer.calls))
+                if answer.calls:
+                    unanswered.update(dict.fromkeys(call.id for call in answer.calls))
         elif message.left_out is None or message is asked:
             said.append(_question(message, summary, images))
             summary = ""

@@ -102,6 +102,7 @@ class TurnCounts(Value):
     queued: int = 0
     running: int = 0
     waiting_approval: int = 0
+    waiting_input: int = 0
     completed: int = 0
     failed: int = 0
     cancelled: int = 0

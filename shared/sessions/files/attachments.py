@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from shared.errors import AppError, ErrorCode, InvalidInput, InvalidState, Transient, no_such_session
 from shared.ids import new_id
@@ -40,6 +40,13 @@ WRITE_TIME = timedelta(minutes=15)
 """An announced blob without a row after this time was interrupted: no function runs longer than ten minutes."""
 
 
+class MadeBy(NamedTuple):
+    """The tool call that made a file. number: of its files, from 0."""
+
+    tool_call_id: str
+    number: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class NewAttachment:
     """The row of a file: everything but its bytes."""
@@ -52,7 +59,7 @@ class NewAttachment:
     sha256: str
     blob_name: str
     analysis: Analysis
-    tool_call_id: str | None
+    made_by: MadeBy | None
     created_at: datetime
 
 
@@ -97,8 +104,12 @@ class AttachmentRepository(Protocol):
         """The attachment with `chars` characters of its text from `start` (from 0)."""
         ...
 
-    async def of_call(self, session_id: str, tool_call_id: str) -> AttachmentRecord | None:
+    async def of_call(self, session_id: str, made_by: MadeBy) -> AttachmentRecord | None:
         """The file that a tool call made."""
+        ...
+
+    async def of_content(self, session_id: str, user_id: str, *, sha256: str, name: str) -> AttachmentRecord | None:
+        """The first that a user has sent with these bytes and this name; without its text."""
         ...
 
 
@@ -159,10 +170,24 @@ class AttachmentService:
         record = await self.keep(session_id, principal.user_id, spool, claimed_name)
         return detail(record)
 
+    async def add_once(
+        self, session_id: str, principal: Principal, spool: Spool, claimed_name: str | None
+    ) -> AttachmentDetail:
+        """`admit` and `add`, or the file that the caller has sent to the session before: the same bytes under the same
+        name. For requests that carry their files, so that one that comes twice is the same one."""
+        record = await self._sessions.get(session_id, principal.user_id)
+        record.require(Action.POST)
+        name = display_name(claimed_name)
+        same = await self._rows.of_content(session_id, principal.user_id, sha256=spool.sha256, name=name)
+        if same is not None:
+            return detail(same)
+        await self.admit(session_id, principal)
+        return await self.add(session_id, principal, spool, claimed_name)
+
     async def keep(
-        self, session_id: str, user_id: str, spool: Spool, claimed_name: str | None, *, tool_call_id: str | None = None
+        self, session_id: str, user_id: str, spool: Spool, claimed_name: str | None, *, made_by: MadeBy | None = None
     ) -> AttachmentRecord:
-        """`add` for callers that have checked access. If `tool_call_id` made a file before, returns that file."""
+        """`add` for callers that have checked access. If `made_by` is on record, returns the file that it made."""
         analysis = storable(await self._analyzer.analyze_async(spool.file, user_id))
         now = datetime.now(UTC)
         attachment_id = new_id()
@@ -175,7 +200,7 @@ class AttachmentService:
             sha256=spool.sha256,
             blob_name=f"{session_id}/{attachment_id}",
             analysis=analysis,
-            tool_call_id=tool_call_id,
+            made_by=made_by,
             created_at=now,
         )
         if not await self._rows.announce(session_id, new.blob_name, due_at=now + WRITE_TIME):

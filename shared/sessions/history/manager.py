@@ -7,12 +7,14 @@ Results and answers of a turn are inserted before the messages that are queued b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from shared.errors import ErrorCode, NotFound
+from shared.ids import is_valid_id
 from shared.principal import Principal
 from shared.sessions.cache import SessionReader, SessionView
-from shared.sessions.models import Message
+from shared.sessions.models import Message, ToolCall
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.repository import TurnRepository
 
@@ -28,6 +30,13 @@ class HistoryManager:
         """A message of any branch. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
         return await self._turns.get_message(session_id, message_id)
+
+    async def tool_calls(self, session_id: str, principal: Principal, ids: Sequence[str]) -> dict[str, ToolCall]:
+        """Tool calls of a session by id; others are left out. Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        known = [call_id for call_id in ids if is_valid_id(call_id)]
+        found = await self._turns.tool_calls(session_id, known) if known else []
+        return {call.id: call for call in found}
 
     async def list_messages(
         self, session_id: str, principal: Principal, wanted: MessageFilter, page: Page

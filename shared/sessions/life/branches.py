@@ -110,7 +110,12 @@ class BranchService:
         """
         now = datetime.now(UTC)
         posting = await self._planner.plan(
-            session_id, principal, body.approval_mode, now=now, output_schema=body.output_schema
+            session_id,
+            principal,
+            body.approval_mode,
+            now=now,
+            output_schema=body.output_schema,
+            client_tools=body.client_tools,
         )
         record = posting.record
         refuse_expired(record.session, now)

@@ -6,7 +6,8 @@ What a deletion erases, in this order:
    record. From here on the sweep goes on with an erasure that is cut (`claim_cut`).
 2. PostgreSQL (`erase_stores`): the session's row, every row that refers to it (participants, turns, messages and their
    search index, tool calls, approvals and votes, bookmarks, branches, checkpoints, summaries, attachments,
-   subscriptions, audit lines in the outbox), and the idempotency keys of requests about it. The rows go before the
+   subscriptions, cards, audit lines in the outbox), the idempotency keys of requests about it, and deliveries to
+   webhooks but one on its way that tells of its end, which is forgotten with its outcome. The rows go before the
    other stores: without them no event gets a number and no file is taken, so what is erased next stays erased. The
    cache entry that says who may read the session goes with them.
 3. Redis (`erase_stores`): the events of the session's feed, and their counter.

@@ -85,7 +85,7 @@ class ForkService:
         if not made:
             return record.session, []
         metrics.session_created()
-        target = replace(record.target, may_seed=True)
+        target = replace(record.target, may_seed=True, subscribed_ms=0)
         event = Event(EventType.SESSION_CREATED, {"session": record.session.model_dump(mode="json")})
         return record.session, await self._publisher.publish(target, [event])
 

@@ -19,7 +19,7 @@ from shared.rights import Action
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.cache import SessionChanges
 from shared.sessions.events import EventTarget, SessionEventPublisher, closed_turn_events
-from shared.sessions.live.subscriptions import leave
+from shared.sessions.live.subscriptions import access_message, leave
 from shared.sessions.models import NewParticipant, Participant, Session, SessionPatch, SessionStatus, Turn
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.pages import Page
@@ -38,6 +38,8 @@ class Curtailed:
     """What ran for them."""
     connection_ids: list[str] = field(default_factory=list)
     """What they had joined to its group, when they may no longer read it."""
+    took_part: bool = True
+    """False: there was nobody to remove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,9 @@ class SessionLifecycle:
                 f"A session takes {MAX_PARTICIPANTS} participants.",
                 errors=[{"field": "user_id", "message": "too many participants"}],
             )
-        return participant, await self._access_change(curtailed)
+        change = await self._access_change(curtailed)
+        told = access_message(session_id, user_id, participant.access)
+        return participant, replace(change, messages=[*change.messages, told])
 
     async def remove_participant(self, session_id: str, user_id: str, principal: Principal) -> AccessChange:
         """The owner may remove anyone, others may leave; harmless when it was done. Raises NotFound, InvalidInput."""
@@ -196,7 +200,9 @@ class SessionLifecycle:
         change = await self._access_change(curtailed)
         # All of the user's too, on record or not: nothing else holds for a connection that was joined by user.
         left = leave(curtailed.target.feed, user_id, [None, *curtailed.connection_ids])
-        return replace(change, messages=[*change.messages, *left])
+        # A stranger is not told that there is such a session.
+        told = [access_message(session_id, user_id, None)] if curtailed.took_part else []
+        return replace(change, messages=[*change.messages, *left, *told])
 
     async def _access_change(self, curtailed: Curtailed) -> AccessChange:
         events = closed_turn_events(curtailed.interruption.closed_turn_ids)

@@ -18,8 +18,8 @@ from shared.sessions.live.reading import Reader
 READ_BATCH = 500
 
 type Followed = tuple[int, bytes | None]
-"""An event's number and body; or, as a heartbeat, the last number and None. A last number below one that was passed on
-means that the log has lost its end: what comes next has numbers above it."""
+"""An event's number and body; or, as a heartbeat, the last number and None. A last number other than the one that was
+passed on means that the log has lost its end: what comes next has numbers above it."""
 
 
 async def follow_from(
@@ -32,7 +32,7 @@ async def follow_from(
                 if isinstance(items, Heartbeat):
                     yield after, None
                     continue
-                if items is None or (items and items[0][0] > after + 1):
+                if not items or items[0][0] > after + 1:
                     # Just subscribed, interrupted, or something was missed: the stream has it, or it is lost.
                     newest: int | None = None
                     async for seq, body in _read_all(log, feed, after, reader):
@@ -41,7 +41,7 @@ async def follow_from(
                             continue
                         after = seq
                         yield seq, body
-                    if newest is not None and newest < after:
+                    if newest is not None and newest != after:
                         after = newest
                         yield after, None
                 if not items:

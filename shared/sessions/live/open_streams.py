@@ -90,21 +90,26 @@ class OpenStreams:
 
         Raises BudgetExceeded(RATE_LIMITED) when the user has too many open.
         """
-        now = self._clock()
-        if self._per_user is not None and self.count(viewer.user_id) >= self._per_user:
-            self._drop_stale(viewer.user_id, now)
-            if self.count(viewer.user_id) >= self._per_user:
-                raise BudgetExceeded(
-                    ErrorCode.RATE_LIMITED,
-                    f"You have {self._per_user} event streams open, the most that are allowed; close one first.",
-                    retry_after_s=RETRY_AFTER_S,
-                )
-        stream = OpenStream(viewer, self._memory.open(), now)
+        self.admit(viewer.user_id)
+        stream = OpenStream(viewer, self._memory.open(), self._clock())
         self._open.setdefault(viewer.user_id, set()).add(stream)
         if self._task is None:
             # It watches all streams: what it logs is not about the one that happened to come first.
             self._task = asyncio.create_task(self._watch(), context=Context())
         return StreamBody(source(stream), stream.reader, lambda: self._close(stream))
+
+    def admit(self, user_id: str) -> None:
+        """Raises BudgetExceeded(RATE_LIMITED) when the user could not open a stream now: for whoever does something
+        first that is not to be done twice."""
+        if self._per_user is None or self.count(user_id) < self._per_user:
+            return
+        self._drop_stale(user_id, self._clock())
+        if self.count(user_id) >= self._per_user:
+            raise BudgetExceeded(
+                ErrorCode.RATE_LIMITED,
+                f"You have {self._per_user} event streams open, the most that are allowed; close one first.",
+                retry_after_s=RETRY_AFTER_S,
+            )
 
     def count(self, user_id: str) -> int:
         """How many streams a user has open here."""

@@ -1,23 +1,22 @@
-"""Getting events out while a function still runs, and the writer that coalesces a model's deltas.
+"""Getting events out while a function still runs, and the writer that gathers a model's deltas.
 
 Invariant: events leave in the order they were numbered. Live delivery may fail (a client then sees a hole in the
-numbers and reads what it missed); it never fails the turn.
+numbers and reads what it missed); it never fails the turn. One that is slow delays nobody who reads the log: events
+are numbered and kept at their own pace, and what gathers meanwhile is sent together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from shared.sessions.events import Event, EventTarget, FrameType, SessionEventPublisher, frame
+from shared.sessions.live.pace import Pace
 
 log = logging.getLogger(__name__)
-
-COALESCE_SECONDS = 0.075
-"""The period in which later deltas gather: below what a reader notices, far above what a hop costs."""
 
 
 class RealtimeSender(Protocol):
@@ -32,8 +31,12 @@ class DeliveryFailed(Exception):
     """Live delivery did not work; the events are in the log all the same."""
 
 
+MOST_DELTA_CHARS = 100_000
+"""Of one delta: in JSON a character takes at most six bytes, so no delta is too large for SignalR (MOST_LIVE_BYTES)."""
+
+
 class StreamWriter:
-    """One model step's outgoing events: the first delta at once, later ones coalesced.
+    """One model step's outgoing events: the first delta at once, later ones at a pace.
 
     Use: `add` and `text` as things happen, then `finish` once. Not safe for several writers.
     """
@@ -46,14 +49,14 @@ class StreamWriter:
         *,
         turn_id: str,
         message_id: str,
-        coalesce_s: float = COALESCE_SECONDS,
+        pace: Pace | None = None,
     ) -> None:
         self._publisher = publisher
         self._sender = sender
         self._target = target
         self._turn_id = turn_id
         self._message_id = message_id
-        self._coalesce_s = coalesce_s
+        self._pace = pace or Pace()
         self._events: list[Event] = []
         self._texts: list[str] = []
         self._kind = FrameType.CONTENT_DELTA
@@ -61,6 +64,8 @@ class StreamWriter:
         self._wake = asyncio.Event()
         self._finishing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._unsent: list[bytes] = []
+        self._sending: asyncio.Task[None] | None = None
 
     def add(self, *events: Event) -> None:
         """Queue events; they leave with the next text or with `finish`."""
@@ -83,24 +88,27 @@ class StreamWriter:
         self._deltas = dict.fromkeys(self._deltas, 0)
 
     async def finish(self) -> list[bytes]:
-        """Number what is left and return it encoded, for the caller's own output binding to send."""
+        """Number what is left and return what was not sent, encoded, for the caller's own output binding."""
         self._finishing.set()
         self._wake.set()
         if self._task is not None:
             await self._task
         self._seal_text()
-        if not self._events:
-            return []
-        events, self._events = self._events, []
-        return await self._publisher.publish(self._target, events)
+        if self._events:
+            await self._tell()
+        if self._sending is not None:
+            await self._sending  # the binding's messages come after those
+        unsent, self._unsent = self._unsent, []
+        return unsent
 
     def _seal_text(self) -> None:
         if self._texts:
             text = "".join(self._texts)
             self._texts.clear()
-            index = self._deltas[self._kind]
-            self._events.append(frame(self._kind, self._turn_id, self._message_id, index=index, text=text))
-            self._deltas[self._kind] += 1
+            for start in range(0, len(text), MOST_DELTA_CHARS):
+                index, piece = self._deltas[self._kind], text[start : start + MOST_DELTA_CHARS]
+                self._events.append(frame(self._kind, self._turn_id, self._message_id, index=index, text=piece))
+                self._deltas[self._kind] += 1
 
     async def _pump(self) -> None:
         while True:
@@ -109,26 +117,32 @@ class StreamWriter:
             if self._finishing.is_set():
                 return
             self._seal_text()
-            events, self._events = self._events, []
-            messages = await self._publisher.publish(self._target, events)
+            is_read = await self._tell()
+            if self._unsent and self._sending is None:
+                self._sending = asyncio.create_task(self._send())
             try:
-                await self._sender.send(messages)
-            except DeliveryFailed as exc:
-                log.warning("live delivery failed for turn %s: %s", self._turn_id, exc)
-            try:
-                await asyncio.wait_for(self._finishing.wait(), self._until_tick())
+                await asyncio.wait_for(self._finishing.wait(), self._pace.next_s(is_read=is_read))
             except TimeoutError:
                 continue
             return
 
-    def _until_tick(self) -> float:
-        """Seconds to the next flush, between half and one and a half periods from now.
+    async def _tell(self) -> bool:
+        """Whether somebody may be watching."""
+        events, self._events = self._events, []
+        told = await self._publisher.tell(self._target, events)
+        # Who is on record was read when the step began, and is old by the next batch.
+        self._target = replace(self._target, subscribed_ms=None)
+        self._unsent += told.messages
+        return told.is_read
 
-        All streams of the process flush on the same ticks, so that what they send shares one pipeline to Redis and one
-        call of the relay: its cost then does not grow with the number of streams.
-        """
-        if not self._coalesce_s:
-            return 0.0
-        past = time.monotonic() % self._coalesce_s
-        left = self._coalesce_s - past
-        return left if past < self._coalesce_s / 2 else left + self._coalesce_s
+    async def _send(self) -> None:
+        """All that was not sent yet, and what gathers meanwhile."""
+        try:
+            while self._unsent and not self._finishing.is_set():
+                messages, self._unsent = self._unsent, []
+                try:
+                    await self._sender.send(messages)
+                except DeliveryFailed as exc:
+                    log.warning("live delivery failed for turn %s: %s", self._turn_id, exc)
+        finally:
+            self._sending = None

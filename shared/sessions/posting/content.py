@@ -6,10 +6,12 @@ Invariant: a stored message fits the window together with the note on its attach
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import is_valid_id
-from shared.sessions.context.note import MAX_NOTE_CHARS, note_for, reference
+from shared.sessions.approvals.containment import PAYLOADS
+from shared.sessions.context.note import MAX_NOTE_CHARS, note_for, payload_note, reference
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.models import MAX_CONTENT_CHARS, AttachmentRef, NewMessage
 from shared.sessions.records.attachments import AttachmentRecord
@@ -23,14 +25,34 @@ class CheckedContent:
     tokens: int
     attachments: list[AttachmentRef] = field(default_factory=list)
     note: str | None = None
-    """What a model reads of the attachments."""
+    """What a model reads of what came with it."""
+    sources: tuple[str, ...] = ()
+    """Of the note, where it does not tell of files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What came with a message from outside, and nobody vouches for. data: JSON."""
+
+    data: Any
 
 
 async def check_content(
-    session_id: str, body: NewMessage, files: AttachmentReader, *, max_context_tokens: int
+    session_id: str,
+    body: NewMessage,
+    files: AttachmentReader,
+    *,
+    max_context_tokens: int,
+    payload: Payload | None = None,
 ) -> CheckedContent:
-    """Raises InvalidInput (INVALID_MESSAGE, MESSAGE_TOO_LONG)."""
+    """payload: comes in place of files. Raises InvalidInput (INVALID_MESSAGE, MESSAGE_TOO_LONG)."""
     tokens = _checked_tokens(body, max_context_tokens)
+    if payload is not None:
+        note = payload_note(payload.data)
+        tokens += estimate_tokens(note)
+        if tokens > max_context_tokens:
+            raise _too_long(tokens, max_context_tokens)
+        return CheckedContent(tokens, note=note, sources=(PAYLOADS,))
     if not body.attachment_ids:
         return CheckedContent(tokens)
     attached = await _attached(session_id, body.attachment_ids, files)

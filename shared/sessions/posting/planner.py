@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from typing import Protocol
 
+from shared.errors import InvalidState
 from shared.principal import Principal
 from shared.rights import Action, may
 from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, KnownModels, effective_config, plan_turn
+from shared.sessions.agents.below import AgentPins
 from shared.sessions.agents.catalog import unknown_agent
 from shared.sessions.limits.budgets import (
     NO_DAILY_LIMITS,
@@ -19,9 +22,11 @@ from shared.sessions.limits.budgets import (
     posting_refusal,
     usage_day,
 )
-from shared.sessions.models import ApprovalMode, JsonObject
+from shared.sessions.models import ApprovalMode, ClientTool, JsonObject
 from shared.sessions.posting.models import Posting
 from shared.sessions.records.sessions import DayUsed, SessionRecord
+from shared.sessions.tools.client import with_client_tools
+from shared.sessions.tools.registry import ready as tools_ready
 
 
 class PostedSessions(Protocol):
@@ -45,12 +50,17 @@ class TurnPlanner:
         default_model: str,
         limits: DailyLimits = NO_DAILY_LIMITS,
         known: KnownModels | None = None,
+        ready: Callable[[], Awaitable[None]] = tools_ready,
+        below: AgentPins | None = None,
     ) -> None:
-        """known: facts about models, for the plan."""
+        """known: facts about models, for the plan. ready: waits for tools and agents that come with the app. below:
+        finds the agents that one may call; None: none."""
         self._sessions = sessions
         self._default_model = default_model
         self._limits = limits
         self._known = known or KnownModels()
+        self._ready = ready
+        self._below = below
 
     async def plan(
         self,
@@ -60,9 +70,14 @@ class TurnPlanner:
         *,
         now: datetime,
         output_schema: JsonObject | None = None,
+        client_tools: Sequence[ClientTool] = (),
     ) -> Posting:
-        """The plan of a turn that is posted now, and why it must not begin. Raises NotFound, InvalidInput."""
+        """The plan of a turn that is posted now, and why it must not begin. Raises NotFound, InvalidInput,
+        InvalidState (a subagent's session)."""
+        await self._ready()
         record, agent, today = await self._sessions.get_for_posting(session_id, principal.user_id, day=usage_day(now))
+        if record.session.parent_session_id is not None:
+            raise InvalidState("This session belongs to a subagent: it takes no messages of its own.")
         if agent is None:
             if record.session.agent_id not in {None, DEFAULT_AGENT.id}:
                 raise unknown_agent(record.session.agent_id)
@@ -78,7 +93,9 @@ class TurnPlanner:
             approval_mode=approval_mode,
             output_schema=output_schema,
             known=self._known,
+            agents=None if self._below is None else await self._below.below(agent),
         )
+        plan = with_client_tools(plan.model_copy(update={"roles": sorted(principal.roles)}), client_tools)
         if output_schema is None and _has_schema_of_other(record, principal.user_id):
             plan = plan.model_copy(update={"schema_by_other": True})
         limits = self._limits

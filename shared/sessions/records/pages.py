@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -59,12 +60,24 @@ class Sort:
     descending: bool
 
 
+class SessionSort(StrEnum):
+    NEWEST_FIRST = "-created_at"
+    OLDEST_FIRST = "created_at"
+    LAST_CHANGED_FIRST = "-updated_at"
+    LAST_CHANGED_LAST = "updated_at"
+
+
 SESSION_SORTS = {
-    "-created_at": Sort("created_at", True),
-    "created_at": Sort("created_at", False),
-    "-updated_at": Sort("updated_at", True),
-    "updated_at": Sort("updated_at", False),
+    SessionSort.NEWEST_FIRST: Sort("created_at", True),
+    SessionSort.OLDEST_FIRST: Sort("created_at", False),
+    SessionSort.LAST_CHANGED_FIRST: Sort("updated_at", True),
+    SessionSort.LAST_CHANGED_LAST: Sort("updated_at", False),
 }
+
+
+class Order(StrEnum):
+    ASC = "asc"
+    DESC = "desc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +86,9 @@ class SessionFilter:
     tag: str | None = None
     agent_id: str | None = None
     q: str | None = None
-    sort: Sort = SESSION_SORTS["-created_at"]
+    parent_session_id: str | None = None
+    """The sessions of its subagents; None: sessions that are of no subagent."""
+    sort: Sort = SESSION_SORTS[SessionSort.NEWEST_FIRST]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +101,11 @@ class MessageFilter:
     turn_id: str | None = None
     branch: int | None = None
     """Only messages that are visible on this branch; None: the messages of all branches."""
+
+
+class ApprovalScope(StrEnum):
+    TO_DECIDE = "to_decide"  # what the caller may decide
+    OWN_TURNS = "own_turns"  # what the caller's own turns wait for, or waited
 
 
 @dataclass(frozen=True, slots=True)

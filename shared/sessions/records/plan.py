@@ -6,13 +6,29 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from shared.sessions.mcp.pins import PinnedTool
 from shared.sessions.models import (
     ApprovalMode,
+    ClientTool,
     JsonObject,
     Value,
 )
 from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy, Containment
-from shared.sessions.structured_output.key_order import in_written_order, kept_in_order
+from shared.sessions.structured_output.key_order import as_text, in_written_order, kept_in_order
+
+
+class PlannedAgent(Value):
+    """An agent that another one may call, in the version that the turn pins."""
+
+    # During a rolling deployment, older code may read a newer plan; it ignores unknown fields.
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    version: int
+    name: str
+    description: str | None = None
+    agents: dict[str, PlannedAgent] = Field({})
+    """Those that it may call itself, by the name of their function."""
 
 
 class TurnPlan(Value):
@@ -62,14 +78,39 @@ class TurnPlan(Value):
     max_turn_cost_usd: float | None = None
     max_session_cost_usd: float | None = None
     """Like `max_session_tokens`."""
+    roles: list[str] = Field([])
+    """Of whoever posted the message, sorted; empty: stored before roles were."""
+    mcp: dict[str, PinnedTool] = Field({})
+    """Tools of MCP servers by name, as the agent's version pins them; `tools` names them, too."""
+    client_tools: dict[str, ClientTool] = Field({})
+    """Tools that the message declared, by name; `tools` names them, too."""
+    agents: dict[str, PlannedAgent] = Field({})
+    """Agents that the model may call, by the name of their function; `tools` names them, too."""
+    asked_through: list[str] = Field([])
+    """Of a subagent's turn: ids of the agents above it, the one that a person asked first."""
 
     def stored(self) -> JsonObject:
         """As JSON for the store, without unset fields of later versions, which would take room in every row."""
-        unset = {name for name in _LATER if getattr(self, name) in (None, {})}
-        return kept_in_order(self.model_dump(mode="json", exclude=unset))
+        unset = {name for name in _LATER if getattr(self, name) in (None, {}, [])}
+        values = kept_in_order(self.model_dump(mode="json", exclude=unset))
+        if self.mcp:
+            values["mcp"] = {name: tool.stored() for name, tool in self.mcp.items()}
+        if self.client_tools:
+            values["client_tools"] = {name: _stored_tool(tool) for name, tool in self.client_tools.items()}
+        return values
+
+    def definition_of(self, tool: str) -> str | None:
+        """The digest of the pinned definition; None for tools that are not of MCP servers."""
+        pinned = self.mcp.get(tool)
+        return None if pinned is None else pinned.digest
 
     def policy_of(self, tool: str) -> ApprovalPolicy:
         return self.policies.get(tool, DEFAULT_POLICY)
+
+
+def _stored_tool(tool: ClientTool) -> JsonObject:
+    # A model reads the schema in the order in which it was written.
+    return tool.model_dump(mode="json") | {"parameters": as_text(tool.parameters)}
 
 
 _LATER = frozenset(
@@ -83,5 +124,10 @@ _LATER = frozenset(
         "compact_at",
         "max_turn_cost_usd",
         "max_session_cost_usd",
+        "roles",
+        "mcp",
+        "client_tools",
+        "agents",
+        "asked_through",
     }
 )

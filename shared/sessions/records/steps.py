@@ -18,6 +18,7 @@ from shared.sessions.models import (
     Usage,
 )
 from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.turns import FinishedTurn
 
 SUMMARY_ROLE = "summary"
 """Role of a context message that replaces all messages before it; stored messages never have it."""
@@ -39,8 +40,8 @@ class ContextMessage(NamedTuple):
     attachments: list[JsonObject] | None = None
     """Its attached files, each as an `AttachmentRef`."""
     sources: list[str] | None = None
-    """For an answer: the sources its model had read (`approvals/containment.py`). None: no relevant ones, or not
-    stored."""
+    """For a user's message: what came with it, where that is not files. For an answer: the sources its model had read
+    (`approvals/containment.py`). None: no relevant ones, or not stored."""
     authors: list[str | None] | None = None
     """Whose words it holds: of a user's message, or of what an answer or a summary was written from. None among them:
     an unknown author. None instead: only the user that the turn runs for. Empty: an answer of older code, unknown."""
@@ -106,6 +107,8 @@ class ProposedCall:
     """The same call was declined earlier in the turn; nobody is asked again."""
     choice_bits: float = 0.0
     """What its choice of an address tells (`approvals/choices.py`). If it is contained too, that is why."""
+    is_client: bool = False
+    """Of a tool that the message declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class StoredCall:
     name: str
     arguments: JsonObject
     needs_approval: bool
+    is_client: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,17 @@ class StepResult:
     """See `ModelEnd.kept`."""
     output: Any | None = None
     """The answer as JSON, when a schema was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedStep:
+    """What became of the last step of a turn when it was to be stored.
+
+    finished: the turn as it ended with it; None: it was not stored, or the turn has still to be closed.
+    """
+
+    is_stored: bool
+    finished: FinishedTurn | None = None
 
 
 @dataclass(frozen=True, slots=True)

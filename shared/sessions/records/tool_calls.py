@@ -14,6 +14,7 @@ from shared.sessions.models import (
     ToolCallStatus,
 )
 from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.waits import CallWait
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class ToolExecution:
     """See `ProposedCall`."""
     sources: frozenset[str] = frozenset()
     """The sources of what the model had read when it wrote the call."""
+    wait: CallWait | None = None
+    """The newest, if it waited since it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class ToolCallResult:
     tokens: int
     """Estimated tokens of `content`."""
     ended_at: datetime
+    sources: frozenset[str] | None = None
+    """Of an agent's answer: those of what its model had read. None: the tool's name says it."""
 
 
 class CallStart(StrEnum):

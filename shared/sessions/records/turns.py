@@ -49,6 +49,16 @@ class Interruption:
     """Turns that had not started and are cancelled now."""
     approvals: list[tuple[str, str]] = field(default_factory=list)
     """(approval id, waiting instance id)."""
+    waits: list[tuple[str, str]] = field(default_factory=list)
+    """(wait id, waiting instance id)."""
+
+    def with_those_of(self, other: Interruption) -> Interruption:
+        return Interruption(
+            [*self.turn_ids, *other.turn_ids],
+            [*self.closed_turn_ids, *other.closed_turn_ids],
+            [*self.approvals, *other.approvals],
+            [*self.waits, *other.waits],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,7 @@ class FinishedTurn:
     usage: Usage
     steps: int
     next_turn_id: str | None
+    """A turn to start; a repeat names it again until it has begun."""
     agent_id: str | None
     agent_version: str | None
     model: str
@@ -103,6 +114,8 @@ class FinishedTurn:
     ended_at: datetime
     finish_reason: FinishReason | None = None
     """Of its last answer."""
+    answers: tuple[str, str] | None = None
+    """Of a subagent's turn: (wait id, waiting instance id) of the call that it answers."""
 
 
 @dataclass(frozen=True, slots=True)

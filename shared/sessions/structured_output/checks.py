@@ -48,40 +48,40 @@ def checked_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def check_output(schema: dict[str, Any], text: str) -> tuple[Any, str | None]:
-    """The answer as JSON and None, or None and an error message for the model that wrote it.
+def check_output(schema: dict[str, Any], text: str, what: str = "answer") -> tuple[Any, str | None]:
+    """The answer, or what else it is, as JSON and None, or None and an error message for the model that wrote it.
 
     A schema that `checked_schema` would refuse gives an error too: it may have been stored under other limits.
     """
     try:
         checker = _checker_of(schema)
     except ValueError as exc:
-        return None, f"The JSON Schema for the answer cannot be used: it {exc}"
+        return None, f"The JSON Schema for the {what} cannot be used: it {exc}"
     size = len(text.encode(errors="surrogatepass"))
     if size > MAX_ANSWER_BYTES:
-        return None, f"The answer is longer than {MAX_ANSWER_BYTES} bytes."
+        return None, f"The {what} is longer than {MAX_ANSWER_BYTES} bytes."
     bare = without_fence(text)
     try:
         value = orjson.loads(bare)
     except orjson.JSONDecodeError as exc:
-        return None, f"The answer is not JSON: {exc}"
+        return None, f"The {what} is not JSON: {exc}"
     depth = _depth(value)
     if not isinstance(value, dict) or depth > MAX_DEPTH * 2:
-        return None, "The answer is not a JSON object, or is nested too deeply."
+        return None, f"The {what} is not a JSON object, or is nested too deeply."
     if "\\u0000" in text:
-        return None, "The answer holds U+0000."
+        return None, f"The {what} holds U+0000."
     if _holds_long_int(bare, value):
-        return None, "The answer holds a whole number beyond 64 bits."
+        return None, f"The {what} holds a whole number beyond 64 bits."
     answer = size_of_answer(value, size)
     work = checker.size.work(answer)
     if answer.values > MAX_ANSWER_VALUES or work > MAX_WORK:
-        return None, "The answer is too long to be checked against the schema."
+        return None, f"The {what} is too long to be checked against the schema."
     if checker.validator.is_valid(value):
         return value, None
     explained = work * max(1, checker.size.loops) ** depth
     if explained <= (_EXPLAINED_WORK if checker.size.has_choices else MAX_WORK):
-        return None, _first_error(checker.validator, value)
-    return None, "The answer does not match the schema."
+        return None, _first_error(checker.validator, value, what)
+    return None, f"The {what} does not match the schema."
 
 
 def asked_in_words(schema: dict[str, Any]) -> str:
@@ -138,15 +138,15 @@ def _checker(text: bytes) -> _Checker:
         raise ValueError(f"is not a JSON Schema: {_line(exc)}") from None
 
 
-def _first_error(validator: Draft202012Validator, value: object) -> str:
+def _first_error(validator: Draft202012Validator, value: object, what: str) -> str:
     from jsonschema_rs import ValidationError
 
     try:
         validator.validate(value)
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.instance_path) or "the answer"
+        where = ".".join(str(part) for part in error.instance_path) or f"the {what}"
         return f"{where[:_SHOWN_CHARS]}: {_line(error.message)}"
-    return "The answer does not match the schema."
+    return f"The {what} does not match the schema."
 
 
 def _holds_long_int(text: str, value: object) -> bool:

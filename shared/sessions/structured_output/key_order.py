@@ -16,7 +16,12 @@ _TEXT = "$text"
 def kept_in_order(values: dict[str, Any]) -> dict[str, Any]:
     """The values of a row, with `output_schema` encoded as text."""
     schema = values.get("output_schema")
-    return values if schema is None else values | {"output_schema": {_TEXT: orjson.dumps(schema).decode()}}
+    return values if schema is None else values | {"output_schema": as_text(schema)}
+
+
+def as_text(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as `in_written_order` reads it."""
+    return {_TEXT: orjson.dumps(schema).decode()}
 
 
 def in_written_order(value: Any) -> Any:

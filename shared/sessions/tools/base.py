@@ -1,40 +1,62 @@
-"""The parts of a tool: its declaration, its arguments, the context of a call and its output.
-
-    class EchoArguments(ToolArguments):
-        text: str = Field(description="What to say", max_length=200)
+"""A tool: its declaration, and the check of a call's arguments.
 
     @tool(idempotent=True, risks=())
-    async def echo(arguments: EchoArguments, call: ToolContext) -> ToolOutput:
+    def echo(text: Annotated[str, Field(description="What to say", max_length=200)]) -> str:
         \"\"\"Say it again.\"\"\"
-        return ToolOutput(arguments.text)
+        return text
 
-Invariant: a tool runs only with arguments that its model accepted. Its output is bounded and storable, whatever
-untrusted input it has read.
+Invariant: a tool runs only with arguments that its model accepted.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import Any, overload
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import ValidationError
 
 from shared.errors import ErrorCode, InvalidInput
-from shared.sessions.tools.services import NO_SERVICES, ToolServices
-from shared.storable import storable_json, storable_text
+from shared.sessions.models import WaitKind
+from shared.sessions.tools.context import Caller, ToolContext
+from shared.sessions.tools.deferred import Completion, Deferred, Later
+from shared.sessions.tools.output import MAX_CONTENT_CHARS, MAX_DATA_BYTES, ToolFile, ToolOutput, output_of
+from shared.sessions.tools.schema import schema_of
+from shared.sessions.tools.secrets import checked_names
+from shared.sessions.tools.signature import Signature, ToolArguments, signature_of
+from shared.sessions.tools.threads import ONE_EACH
 
-MAX_CONTENT_CHARS = 32_000
-"""About 8-10k tokens: one result must not fill the model's window."""
-MAX_DATA_BYTES = 64 * 1024
+__all__ = [
+    "MAX_CONTENT_CHARS",
+    "MAX_DATA_BYTES",
+    "MAX_ERROR_CHARS",
+    "READS",
+    "Caller",
+    "Completion",
+    "InvalidToolArguments",
+    "Later",
+    "Tool",
+    "ToolApproval",
+    "ToolArguments",
+    "ToolContext",
+    "ToolFile",
+    "ToolOutput",
+    "ToolRisk",
+    "fetched_address",
+    "schema_of",
+    "tool",
+    "validate_arguments",
+]
+
 MAX_ERROR_CHARS = 2_000
 """Of a tool's error message, which may quote the other side."""
 _MAX_ERRORS_SHOWN = 5
 _MAX_FIELD_CHARS = 80
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 class ToolApproval(StrEnum):
@@ -55,12 +77,6 @@ class ToolRisk(StrEnum):
 READS = frozenset({ToolRisk.READS_UNTRUSTED, ToolRisk.READS_PRIVATE})
 
 
-class ToolArguments(BaseModel):
-    """Base of every argument model: frozen; unknown names are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class InvalidToolArguments(InvalidInput):
     """The arguments do not fit the tool's schema; `errors` names the fields. `str()` is safe to show."""
 
@@ -69,43 +85,6 @@ class InvalidToolArguments(InvalidInput):
 
     def __str__(self) -> str:
         return self.safe_message
-
-
-@dataclass(frozen=True, slots=True)
-class ToolContext:
-    """One call of a tool."""
-
-    tool_call_id: str
-    """Also the idempotency key for the tool's external side effects."""
-    session_id: str
-    turn_id: str
-    user_id: str
-    now: datetime
-    """Aware UTC; tools read no clock themselves."""
-    services: ToolServices = field(default=NO_SERVICES, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolOutput:
-    """The result of a call. `content` is text for the model, `data` the same facts as JSON for programs.
-
-    Made storable on construction: `content` is cut to MAX_CONTENT_CHARS, NUL and lone surrogates are replaced
-    (PostgreSQL accepts neither), and `data` is dropped if it encodes to more than MAX_DATA_BYTES.
-    """
-
-    content: str
-    data: JsonValue = None
-
-    def __post_init__(self) -> None:
-        content = storable_text(self.content)
-        if len(content) > MAX_CONTENT_CHARS:
-            left_out = len(content) - MAX_CONTENT_CHARS
-            content = f"{content[:MAX_CONTENT_CHARS]}\n[cut: {left_out} more characters]"
-        object.__setattr__(self, "content", content)
-        object.__setattr__(self, "data", _bounded(storable_json(self.data)))
-
-
-type ToolFunction[A: ToolArguments] = Callable[[A, ToolContext], Awaitable[ToolOutput]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,68 +105,133 @@ class Tool:
     (`approvals/choices.py`). None: the tool's calls are ACTS_OUTWARD or not, whatever their arguments."""
     timeout_s: float
     arguments_model: type[ToolArguments]
-    run: Callable[[Any, ToolContext], Awaitable[ToolOutput]] = field(repr=False)
+    run: Callable[[Any, ToolContext], Awaitable[ToolOutput | Deferred]] = field(repr=False)
     """Takes an instance of `arguments_model`. Raises ToolFailed (ToolRefused) with a message for the model."""
     function_schema: dict[str, Any] = field(repr=False)
     """The tool as offered to models: name, description and parameters."""
     function_schema_json: bytes = field(repr=False)
     """The same, encoded once, since every model request contains it."""
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets that its calls may read."""
+    validate: Callable[[Mapping[str, Any]], ToolArguments] | None = field(default=None, repr=False)
+    """For a tool whose arguments have a JSON Schema and no model. Raises InvalidToolArguments."""
 
 
-def tool[A: ToolArguments](
+@overload
+def tool[**P, R](function: Callable[P, R], /) -> Tool: ...
+@overload
+def tool[**P, R](
     *,
-    approval: ToolApproval = ToolApproval.AUTO,
-    idempotent: bool,
+    approval: ToolApproval | None = None,
+    idempotent: bool = False,
     risks: Iterable[ToolRisk] | None = None,
     outward_unless_quoted: str | None = None,
     timeout_s: float = 10,
-) -> Callable[[ToolFunction[A]], Tool]:
-    """Declare an async function as a tool. The model reads its name and docstring.
+    secrets: Iterable[str] = (),
+) -> Callable[[Callable[P, R]], Tool]: ...
+def tool(
+    function: Callable[..., object] | None = None,
+    /,
+    *,
+    approval: ToolApproval | None = None,
+    idempotent: bool = False,
+    risks: Iterable[ToolRisk] | None = None,
+    outward_unless_quoted: str | None = None,
+    timeout_s: float = 10,
+    secrets: Iterable[str] = (),
+) -> Tool | Callable[[Callable[..., object]], Tool]:
+    """Declare a function as a tool. The model reads its name, its docstring and its parameters (`signature.py`).
 
-    risks: if None, the worst is assumed: the tool reads untrusted and private data, and it is ACTS_OUTWARD if it needs
-    approval or is not idempotent.
+    An async function runs in the process's event loop and must not block it. Any other function runs in a thread. It
+    returns text, anything that is JSON, a `ToolOutput`, or `Later`.
+
+    approval: if None, MANUAL for a tool that is ACTS_OUTWARD, else AUTO. idempotent: whether running a call twice has
+    the same effect as running it once; if not, an interrupted call is not repeated. risks: if None, the worst is
+    assumed: the tool reads untrusted and private data, and it is ACTS_OUTWARD if it needs approval or is not
+    idempotent. secrets: names that `ToolContext.secret` may read.
+
+    Raises TypeError for a function or a declaration that makes no tool.
     """
-    told = _presumed(approval, idempotent=idempotent) if risks is None else frozenset(risks)
 
-    def declare(function: ToolFunction[A]) -> Tool:
-        name = str(getattr(function, "__name__", ""))
-        description = inspect.getdoc(function)
-        model = next(iter(get_type_hints(function).values()))
-        if not name or not description:
-            raise TypeError(f"the tool {name!r} needs a name and a docstring for the model")
-        if not (isinstance(model, type) and issubclass(model, ToolArguments)):
-            raise TypeError(f"the first argument of the tool {name!r} must be annotated with a ToolArguments model")
+    def declare(given: Callable[..., object]) -> Tool:
+        told = _presumed(approval, idempotent=idempotent) if risks is None else frozenset(risks)
+        name = str(getattr(given, "__name__", ""))
+        description = inspect.getdoc(given)
+        if _NAME.fullmatch(name) is None:
+            raise TypeError(f"the tool {name!r} needs a name of at most 64 letters, digits and underscores")
+        if not description:
+            raise TypeError(f"the tool {name!r} needs a docstring: the model reads it")
+        signature = signature_of(given, name)
+        model = signature.model
         if outward_unless_quoted is not None and outward_unless_quoted not in model.model_fields:
             raise TypeError(f"the tool {name!r} has no argument {outward_unless_quoted!r}")
         if outward_unless_quoted is not None and ToolRisk.ACTS_OUTWARD not in told:
             raise TypeError(f"the tool {name!r} sends {outward_unless_quoted!r} out: declare that it acts outward")
         parameters = schema_of(model)
         schema = {"name": name, "description": description, "parameters": parameters}
+        by_default = ToolApproval.MANUAL if ToolRisk.ACTS_OUTWARD in told else ToolApproval.AUTO
         return Tool(
             name=name,
             description=description,
             parameters=parameters,
-            approval=approval,
+            approval=approval or by_default,
             idempotent=idempotent,
             risks=told,
             outward_unless_quoted=outward_unless_quoted,
             timeout_s=timeout_s,
             arguments_model=model,
-            run=function,
+            run=_runs(given, name, signature),
             function_schema=schema,
             function_schema_json=json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode(),
+            secrets=checked_names(secrets, name),
         )
 
-    return declare
+    return declare if function is None else declare(function)
 
 
-def _presumed(approval: ToolApproval, *, idempotent: bool) -> frozenset[ToolRisk]:
+def _runs(
+    function: Callable[..., Any], name: str, signature: Signature
+) -> Callable[[Any, ToolContext], Awaitable[ToolOutput | Deferred]]:
+    """The function with one way to call it. An error that it raises is an error of `await`."""
+    if inspect.iscoroutinefunction(function):
+
+        async def awaited(arguments: ToolArguments, context: ToolContext) -> ToolOutput | Deferred:
+            return _given(await function(**signature.keywords(arguments, context)))
+
+        return awaited
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise TypeError(f"the tool {name!r} must return its result, not yield it")
+
+    async def in_thread(arguments: ToolArguments, context: ToolContext) -> ToolOutput | Deferred:
+        keywords = signature.keywords(arguments, context)
+        threads = context.services.threads or ONE_EACH
+
+        def work() -> ToolOutput | Deferred:
+            context.link.waits_for_thread = False
+            return _given(function(**keywords))  # bounded here, since it may be large
+
+        context.link.waits_for_thread = True
+        return await threads.run(name, context.user_id, work)
+
+    return in_thread
+
+
+def _given(value: object) -> ToolOutput | Deferred:
+    return Deferred(WaitKind.RESULT, timeout_s=value.timeout_s) if isinstance(value, Later) else output_of(value)
+
+
+def _presumed(approval: ToolApproval | None, *, idempotent: bool) -> frozenset[ToolRisk]:
     acts = approval is ToolApproval.MANUAL or not idempotent
     return READS | {ToolRisk.ACTS_OUTWARD} if acts else READS
 
 
 def validate_arguments(tool: Tool, raw: Mapping[str, Any]) -> ToolArguments:
-    """The arguments as the tool's own model. Raises InvalidToolArguments, which names fields but never their values."""
+    """The arguments as the tool's own model. Raises InvalidToolArguments.
+
+    Of a model, its message names fields and never their values.
+    """
+    if tool.validate is not None:
+        return tool.validate(raw)
     try:
         return tool.arguments_model.model_validate(dict(raw))
     except ValidationError as exc:
@@ -209,43 +253,3 @@ def fetched_address(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
     """The URL that a call fetches, for tools whose calls are ACTS_OUTWARD by their URL alone."""
     found = None if tool.outward_unless_quoted is None else arguments.get(tool.outward_unless_quoted)
     return found if isinstance(found, str) else None
-
-
-def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON Schema without titles and with its `$ref`s inlined.
-
-    Many chat-completion servers do not support `$ref`. Raises TypeError for a recursive model.
-    """
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-    small = _inlined(schema, definitions, depth=0)
-    assert isinstance(small, dict)
-    small.pop("description", None)  # the class docstring is for developers; the function docstring is for the model
-    small.setdefault("properties", {})
-    return small
-
-
-def _inlined(node: Any, definitions: dict[str, Any], *, depth: int, is_schema: bool = True) -> Any:
-    if depth > 32:
-        raise TypeError("a tool's arguments model must not be recursive")
-    if isinstance(node, list):
-        return [_inlined(item, definitions, depth=depth + 1) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if is_schema and "$ref" in node:
-        target = definitions[node["$ref"].rpartition("/")[2]]
-        rest = {key: value for key, value in node.items() if key != "$ref"}
-        return _inlined({**target, **rest}, definitions, depth=depth + 1)
-    return {
-        key: value
-        if key in ("default", "const", "enum", "examples")
-        # Keys below `properties` are the tool's own field names, so a field called `title` stays.
-        else _inlined(value, definitions, depth=depth + 1, is_schema=key != "properties")
-        for key, value in node.items()
-        if not (is_schema and key == "title")
-    }
-
-
-def _bounded(data: JsonValue) -> JsonValue:
-    size_bytes = len(json.dumps(data, ensure_ascii=False, allow_nan=False).encode())
-    return data if size_bytes <= MAX_DATA_BYTES else {"left_out": True, "size_bytes": size_bytes}

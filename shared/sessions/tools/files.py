@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from shared.sessions.files.attachments import AttachmentRepository, AttachmentService
+import asyncio
+import logging
+
+from pydantic import JsonValue
+
+from shared.errors import AppError, ToolRefused, Transient
+from shared.sessions.files.attachments import AttachmentRepository, AttachmentService, MadeBy
 from shared.sessions.files.generator import FileGenerator
+from shared.sessions.files.names import display_name
 from shared.sessions.files.spool import Spool
 from shared.sessions.records.attachments import AttachmentRecord
-from shared.sessions.tools.services import FileText, FileToMake, MadeFile
+from shared.sessions.tools.output import ToolOutput
+from shared.sessions.tools.services import FileText, FileToKeep, FileToMake, MadeFile, SessionFiles
 from shared.work_pool import WorkPool
+
+log = logging.getLogger(__name__)
+
+_TRIES = 3
 
 
 class ToolFiles:
@@ -41,13 +53,26 @@ class ToolFiles:
 
     async def make(self, wanted: FileToMake) -> MadeFile:
         """Raises InvalidInput, NotFound, Transient."""
-        made = await self._rows.of_call(wanted.session_id, wanted.tool_call_id)
+        made_by = MadeBy(wanted.tool_call_id)
+        made = await self._rows.of_call(wanted.session_id, made_by)
         if made is None:
             with self._attachments.spool() as spool:
                 # Laying out a PDF takes seconds.
                 await self._pool.run(wanted.user_id, lambda: self._write(wanted, spool))
                 made = await self._attachments.keep(
-                    wanted.session_id, wanted.user_id, spool, wanted.name, tool_call_id=wanted.tool_call_id
+                    wanted.session_id, wanted.user_id, spool, wanted.name, made_by=made_by
+                )
+        return _made(made)
+
+    async def keep(self, wanted: FileToKeep) -> MadeFile:
+        """Raises InvalidInput, NotFound, Transient."""
+        made_by = MadeBy(wanted.tool_call_id, wanted.number)
+        made = await self._rows.of_call(wanted.session_id, made_by)
+        if made is None:
+            with self._attachments.spool() as spool:
+                spool.write(wanted.content)
+                made = await self._attachments.keep(
+                    wanted.session_id, wanted.user_id, spool, wanted.name, made_by=made_by
                 )
         return _made(made)
 
@@ -59,3 +84,65 @@ class ToolFiles:
 def _made(record: AttachmentRecord) -> MadeFile:
     file = record.attachment
     return MadeFile(file.id, file.name, file.kind, file.media_type, file.size_bytes)
+
+
+async def with_files(
+    output: ToolOutput,
+    files: SessionFiles | None,
+    *,
+    session_id: str,
+    user_id: str,
+    tool_call_id: str,
+    retry_s: float = 1.0,
+) -> ToolOutput:
+    """The output with its files stored. It says of each what became of it, and the rest of it stands whatever that is:
+    the tool has done its work, and might not be run again."""
+    if not output.files:
+        return output
+    said: list[str] = []
+    kept: list[JsonValue] = []
+    for number, file in enumerate(output.files):
+        content = file.content.encode("utf-8", "replace") if isinstance(file.content, str) else file.content
+        wanted = FileToKeep(session_id, user_id, tool_call_id, number, file.name, content)
+        try:
+            if files is None:
+                raise ToolRefused("This deployment keeps no files for tools.")
+            made = await _kept(files, wanted, retry_s)
+        except AppError as exc:
+            log.warning("file %d of tool call %s was not kept: %s", number, tool_call_id, exc)
+            said.append(f"The file {display_name(file.name)!r} was not kept: {exc.safe_message}")
+        else:
+            said.append(made_text(made))
+            kept.append(made_data(made))
+    data: dict[str, JsonValue] = dict(output.data) if isinstance(output.data, dict) else {}
+    if output.data is not None and not isinstance(output.data, dict):
+        data["result"] = output.data
+    return ToolOutput("\n".join([*said, "", output.content]), data | {"attachments": kept})
+
+
+async def _kept(files: SessionFiles, wanted: FileToKeep, retry_s: float) -> MadeFile:
+    for _ in range(_TRIES - 1):
+        try:
+            return await files.keep(wanted)
+        except Transient as exc:
+            log.info("file %d of tool call %s is tried again: %s", wanted.number, wanted.tool_call_id, exc)
+            await asyncio.sleep(retry_s)
+    return await files.keep(wanted)
+
+
+def made_text(made: MadeFile) -> str:
+    """For the model."""
+    return (
+        f"Made {made.name!r} ({made.media_type}, {made.size_bytes} bytes). Its attachment id is {made.attachment_id}."
+    )
+
+
+def made_data(made: MadeFile) -> dict[str, JsonValue]:
+    """For programs."""
+    return {
+        "id": made.attachment_id,
+        "name": made.name,
+        "kind": made.kind,
+        "media_type": made.media_type,
+        "size_bytes": made.size_bytes,
+    }

@@ -8,18 +8,19 @@ from pydantic import (
     Field,
 )
 
-from shared.sessions.models import JsonObject, Value
+from shared.sessions.models import JsonObject, ToolApproval, Value
 from shared.sessions.records.approval_policy import ApprovalPolicy
+
+type ToolRisk = Literal["reads_untrusted", "reads_private", "acts_outward"]
 
 
 class ToolInfo(Value):
     name: str
     description: str
     parameters: JsonObject
-    approval: Literal["auto", "manual"]
+    approval: ToolApproval
     policy: ApprovalPolicy = Field(description="Approval policy of its calls, if the agent sets none")
     idempotent: bool
-    risks: list[Literal["reads_untrusted", "reads_private", "acts_outward"]] = Field(
-        description="Its risks under the rule of two"
-    )
+    risks: list[ToolRisk] = Field(description="Its risks under the rule of two")
     timeout_seconds: float
+    path: str | None = Field(None, description="The file of the app that it came from; null: built in")

@@ -1,16 +1,18 @@
-"""The registry of tools: every `Tool` in the modules of `builtin/`, by name.
+"""The registry of tools, by name: every `Tool` in the modules of `builtin/`, and those in the folder `agents/`.
 
-Invariant: names are unique. The order is the same in every process, since the provider's prompt cache and stored plans
-depend on it.
+Invariant: names are unique, and a process never changes its tools once it has them. The order is the same in every
+process, since the provider's prompt cache and stored plans depend on it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import logging
 import pkgutil
-from collections.abc import Mapping
-from functools import cache
-from types import MappingProxyType
+import threading
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from shared.errors import ErrorCode, NotFound
 from shared.sessions.tools import builtin as package
@@ -28,7 +30,10 @@ from shared.sessions.tools.base import (
     tool,
     validate_arguments,
 )
+from shared.sessions.tools.modules.importing import NOTHING, Imported, import_tools, module_files
+from shared.sessions.tools.modules.problems import Problem
 from shared.sessions.tools.services import FetchRequest, FetchResponse, HttpFetcher, ToolServices
+from shared.work_pool import in_own_thread
 
 __all__ = [
     "MAX_ERROR_CHARS",
@@ -48,9 +53,15 @@ __all__ = [
     "fetched_address",
     "find_tool",
     "get_tool",
+    "path_of",
+    "problems",
+    "ready",
+    "take_from",
     "tool",
     "validate_arguments",
 ]
+
+log = logging.getLogger("parley.tools")
 
 
 def all_tools() -> tuple[Tool, ...]:
@@ -71,9 +82,70 @@ def get_tool(name: str) -> Tool:
     return found
 
 
-@cache
+def path_of(name: str) -> str | None:
+    """The file that the tool of that name came from, such as `agents/tools/refund.py`; None: it is built in."""
+    _tools()
+    return _yours.paths.get(name)
+
+
+def problems() -> tuple[Problem, ...]:
+    """What is wrong with the tools of the folder, once they were imported: these are left out."""
+    return _yours.problems
+
+
+def take_from(folder: Path | None, *, then: Callable[[Collection[Tool]], None] | None = None) -> None:
+    """Say where the tools lie that are not built in; None: nowhere. They are imported on first use.
+
+    then: called with all tools once they are there.
+    """
+    global _folder, _then, _found, _yours
+    with _loading:
+        _folder, _then, _found, _yours = folder, then, None, NOTHING
+
+
+async def ready() -> None:
+    """Import the tools of the folder without blocking the event loop. Whoever is about to use tools waits here."""
+    global _importing
+    if _found is not None:
+        return
+    if _folder is None or not module_files(_folder):
+        _tools()  # the built-in ones alone, in milliseconds
+        return
+    # A thread of its own, and one for all who wait: the import takes as long as somebody's code wants.
+    loop = asyncio.get_running_loop()
+    if _importing is None or _importing.done() or _importing.get_loop() is not loop:
+        _importing = loop.create_task(in_own_thread("import tools", _tools))
+    await asyncio.shield(_importing)
+
+
+_folder: Path | None = None
+_then: Callable[[Collection[Tool]], None] | None = None
+_found: Mapping[str, Tool] | None = None
+_importing: asyncio.Task[Mapping[str, Tool]] | None = None
+_yours: Imported = NOTHING
+_loading = threading.RLock()
+
+
 def _tools() -> Mapping[str, Tool]:
     # Imported on first use, so that indexing the app does not import the tools.
+    global _found, _yours
+    if _found is not None:
+        return _found
+    with _loading:
+        if _found is None:
+            found = _built_in()
+            if _folder is not None:
+                _yours = import_tools(_folder, found)
+                found |= _yours.tools
+                for each in _yours.problems:
+                    log.error("%s", each)
+            _found = dict(sorted(found.items()))
+            if _then is not None:
+                _then(_found.values())
+        return _found
+
+
+def _built_in() -> dict[str, Tool]:
     found: dict[str, Tool] = {}
     for module_info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{module_info.name}")
@@ -83,4 +155,4 @@ def _tools() -> Mapping[str, Tool]:
             if value.name in found:
                 raise ValueError(f"two tools are named {value.name!r}")
             found[value.name] = value
-    return MappingProxyType(dict(sorted(found.items())))
+    return found

@@ -5,12 +5,14 @@ Invariant: a tool can use only the fields of `ToolServices`; a tool whose servic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from shared.errors import ToolFailed
 from shared.sessions.files.writers.content import Content, FileFormat
+from shared.sessions.mcp.reading import McpServers
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,18 @@ class FileToMake:
 
 
 @dataclass(frozen=True, slots=True)
+class FileToKeep:
+    """A file that a tool returned. number: of the files of its call, from 0; a repeat of the call finds it by that."""
+
+    session_id: str
+    user_id: str
+    tool_call_id: str
+    number: int
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class MadeFile:
     attachment_id: str
     name: str
@@ -150,6 +164,32 @@ class SessionFiles(Protocol):
         """Raises InvalidInput (GenerationError, a full session), NotFound, Transient."""
         ...
 
+    async def keep(self, wanted: FileToKeep) -> MadeFile:
+        """Raises InvalidInput (MESSAGE_TOO_LONG: the file is too large or the session full), NotFound, Transient."""
+        ...
+
+
+class Secrets(Protocol):
+    """The secrets of tools, by name."""
+
+    def read(self, name: str) -> str:
+        """Raises ToolFailed, which names the setting, when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoSecrets:
+    def read(self, name: str) -> str:
+        raise ToolFailed(f"This process has no secrets for tools: {name} cannot be read.")
+
+
+class BlockingWork(Protocol):
+    """Where sync tools run."""
+
+    async def run[T](self, tool: str, user_id: str, work: Callable[[], T]) -> T:
+        """What `work` returns or raises. Raises ToolFailed when every thread is blocked."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ToolServices:
@@ -158,6 +198,10 @@ class ToolServices:
     http: HttpFetcher | None = None
     history: HistorySearcher | None = None
     files: SessionFiles | None = None
+    secrets: Secrets = NoSecrets()
+    threads: BlockingWork | None = None
+    """None: a thread for each call, such as in a test."""
+    mcp: McpServers | None = None
 
 
 NO_SERVICES = ToolServices()

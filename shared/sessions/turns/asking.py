@@ -25,7 +25,7 @@ from shared.sessions.model_requests.correction import Correction
 from shared.sessions.models import Usage
 from shared.sessions.records.steps import StepClosed, StepHeld, StepStart, StoredStep
 from shared.sessions.repository import StepRepository
-from shared.sessions.tools.registry import find_tool
+from shared.sessions.tools.of_plan import tools_of
 from shared.sessions.turns.answer import Answer
 from shared.sessions.turns.cancellation import CancelWatch, TurnCancelled
 from shared.sessions.turns.patience import Patience, Spent
@@ -116,8 +116,7 @@ class ModelAsker:
         answer = Answer()
         plan = start.plan
         # Who is corrected has to answer: some servers hold an answer to its schema only where no tool is offered.
-        offered = plan.tools if correction is None else []
-        tools = [tool for name in offered if (tool := find_tool(name)) is not None]
+        tools = tools_of(plan) if correction is None else []
         is_asked = False
         try:
             async with self._watch.guard(start.turn_id), asyncio.timeout_at(deadline):

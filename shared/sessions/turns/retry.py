@@ -9,6 +9,9 @@ MAX_ACTIVITY_TRIES = 10
 MAX_OUTAGE_TRIES = 250
 """For an activity that the database was away for: about four hours."""
 
+MAX_LOG_TRIES = 6
+"""For the end of a turn whose answer was cut and is in the event log alone, while that is away: about a minute."""
+
 MAX_NOTIFY_TRIES = 20
 """For a webhook that its receiver does not take: about eight hours."""
 

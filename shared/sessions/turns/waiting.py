@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from shared.sessions.events import EventLog, EventLogUnavailable, EventTarget, EventType
-from shared.sessions.models import Turn, TurnStatus
+from shared.sessions.models import Turn
 from shared.sessions.repository import TurnRepository
 
 _POLL_SECONDS = 1.0
 """How often the store is asked while the event log is away."""
 
-_TELLING = tuple(f'"type":"{kind}"'.encode() for kind in (EventType.STREAM_ENDED, EventType.TOOL_CALL_PENDING))
+_SETTLING = (EventType.STREAM_ENDED, EventType.TOOL_CALL_PENDING, EventType.TOOL_CALL_WAITING)
+_TELLING = tuple(f'"type":"{kind}"'.encode() for kind in _SETTLING)
 """How the bodies of the events begin after which a turn may have settled."""
 
 
@@ -38,7 +39,7 @@ class TurnWaiter:
             async with asyncio.timeout(seconds), aclosing(self._occasions(target.feed)) as occasions:
                 async for _ in occasions:
                     turn = await look()
-                    if turn.status.is_terminal or turn.status is TurnStatus.WAITING_APPROVAL:
+                    if turn.status.is_terminal or turn.status.waits:
                         return turn
         except TimeoutError:
             pass
@@ -47,7 +48,7 @@ class TurnWaiter:
     async def _occasions(self, feed: str) -> AsyncGenerator[None]:
         """Yields whenever a look is worth it, at once for the first time."""
         try:
-            async with aclosing(self._log.follow(feed)) as live:
+            async with aclosing(self._log.follow(feed, reads=False)) as live:
                 async for batch in live:
                     if batch is None or any(body.startswith(_TELLING) for _, body in batch):
                         yield

@@ -20,6 +20,8 @@ from devhost.settings.config import (
 )
 from devhost.settings.host_json import load_host_json, section
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 def host_json(tmp_path: Path, value: Any, settings: dict[str, str] | None = None) -> dict[str, Any]:
     (tmp_path / "host.json").write_text(value if isinstance(value, str) else json.dumps(value))

@@ -17,6 +17,8 @@ from devhost.extensions.contract import FunctionFailed, HostError
 from devhost.extensions.loading import Known
 from devhost.runner import HostOptions, RunningHost, run_host
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 EXTENSION = """
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute

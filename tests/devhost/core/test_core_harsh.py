@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from devhost.extensions.contract import FunctionFailed
@@ -53,6 +55,7 @@ import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response, StreamingResponse
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 here = pathlib.Path()
+leaked = []
 
 async def gate():
     while not (here / "gate").exists():
@@ -103,8 +106,12 @@ async def ask(text: str, out: func.Out[str]) -> str:
         await gate()
     if text == "block":
         (here / "begun").touch()
-        while True:
+        while not (here / "gate").exists():
             pass
+    if text == "leak":
+        leaked.extend(b"x" * 1_000_000 for _ in range(256))
+        (here / "begun").touch()
+        await gate()
     if text == "die":
         os._exit(3)
     out.set(text)
@@ -119,6 +126,11 @@ class Bench:
     outbox: Any
     folder: Path
     """The app's."""
+
+    def worker(self) -> psutil.Process:
+        """The one of this host; other tests' servers may be children of this process, too."""
+        [found] = [one for one in psutil.Process().children() if "from devhost.worker" in " ".join(one.cmdline())]
+        return found
 
     def open_gate(self) -> None:
         (self.folder / "gate").touch()
@@ -213,9 +225,10 @@ class TestOutputsAfterTheAnswer:
         assert "the answer to /breaks broke off: LookupError: and no further" in caplog.text
 
     @pytest.mark.parametrize("path", ["/wait/news", "/stream/news"])
-    async def test_outputs_of_a_caller_that_left_are_not_sent(
+    async def test_outputs_of_a_caller_that_left_are_not_sent_and_that_is_no_error(
         self, serve: Serve, caplog: pytest.LogCaptureFixture, path: str
     ) -> None:
+        caplog.set_level("INFO")
         async with serve() as bench:
             method = "POST" if path.startswith("/wait") else "GET"
             reader, writer = await asyncio.open_connection("127.0.0.1", bench.host.port)
@@ -228,6 +241,7 @@ class TestOutputsAfterTheAnswer:
                 while "the caller left" not in caplog.text:  # noqa: ASYNC110 - nobody announces it
                     await asyncio.sleep(0.005)
             assert bench.outbox.sent == []
+        assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
 
     async def test_a_host_that_stops_still_sends_them(self, serve: Serve) -> None:
         async with serve() as bench:
@@ -392,11 +406,40 @@ class TestRestartedWorker:
             assert await innocent == "wait"
             assert bench.outbox.sent == ["wait"]
 
-    async def test_a_blocked_worker_leaves_the_host_answering(self, serve: Serve) -> None:
+    async def test_a_blocked_worker_is_ended_when_its_time_is_up(self, serve: Serve) -> None:
         async with serve(timeout="00:00:02") as bench:
+            with pytest.raises(FunctionFailed, match="FunctionTimeoutException"):
+                await bench.ask("block")
+            assert await bench.ask("again") == "again"
+
+    async def test_a_blocked_worker_leaves_the_host_answering(self, serve: Serve) -> None:
+        """It is blocked for as long as the answers take, however fast the machine is."""
+        async with serve() as bench:
             blocked = asyncio.create_task(bench.ask("block"))
             await bench.begun()
+            for _ in range(100):
+                assert (await bench.client.get("/admin/host/ping")).status_code == 200
             assert (await bench.client.get("/nobody")).status_code == 404
-            with pytest.raises(FunctionFailed, match="FunctionTimeoutException"):
-                await blocked
+            assert not blocked.done()
+            bench.open_gate()
+            assert await blocked == "block"
+
+    async def test_a_worker_that_grows_is_left_alone_until_the_system_kills_it(self, serve: Serve) -> None:
+        """Azure's host watches no worker's memory: the kernel ends the largest process of the container, and the host
+        starts another one, as here."""
+        async with serve() as bench:
+            worker = bench.worker()
+            before = psutil.Process().memory_info().rss, worker.memory_info().rss
+            leaking = asyncio.create_task(bench.ask("leak"))
+            await bench.begun()
+            after = psutil.Process().memory_info().rss, worker.memory_info().rss
+            assert after[1] - before[1] > 250_000_000
+            assert after[0] - before[0] < 50_000_000, "what the worker holds is not the host's"
+            for _ in range(20):
+                assert (await bench.client.get("/admin/host/ping")).status_code == 200
+            worker.kill()
+            with pytest.raises(FunctionFailed, match=r"WorkerProcessExitException: python exited with code 137"):
+                await leaking
             assert await bench.ask("again") == "again"
+            replaced = bench.worker()
+            assert replaced.memory_info().rss < after[1] - 200_000_000

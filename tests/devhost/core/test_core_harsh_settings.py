@@ -46,6 +46,13 @@ def test_odds_are_changed_one_by_one_or_all_together() -> None:
     assert harsh.happened == {"lost_start": 1}
 
 
+@pytest.mark.parametrize(("odds", "is_engines"), [("all=0,late_output=1", False), ("all=0,lost_start=0.1", True)])
+def test_the_engine_stays_kind_when_only_the_host_is_harsh(odds: str, is_engines: bool) -> None:
+    harsh = from_settings(ON | {"DEVHOST_HARSH": odds})
+    assert harsh is not None
+    assert (harsh.of_engine() is harsh) == is_engines
+
+
 def test_a_hardship_strikes_about_as_often_as_its_odds_say() -> None:
     harsh = Harsh(1, {"lost_start": 0.3})
     assert sum(harsh.strikes("lost_start") for _ in range(2_000)) == pytest.approx(600, abs=80)

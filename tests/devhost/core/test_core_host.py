@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from devhost.extensions.contract import HostError
 from devhost.runner import HostOptions, run_host
 from devhost.settings.datadir import DATA_VERSION, DataDir
 from devhost.testing import PROJECT_DIR, host_process
+
+pytestmark = pytest.mark.usefixtures("forked_workers")
 
 APPS = PROJECT_DIR / "tests" / "devhost" / "apps"
 
@@ -193,42 +191,6 @@ class TestProcess:
             assert httpx.get(f"{two.base_url}/ping").text == "pong"
             assert (one.stop(), two.stop()) == (0, 0)
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_signal_ends_everything(self, tmp_path: Path, number: signal.Signals) -> None:
-        with host_process(APPS / "http_streaming", tmp_path / "data") as host:
-            children = psutil.Process(host.process.pid).children(recursive=True)
-            host.process.send_signal(number)
-            assert host.process.wait(30) == 0
-
-        assert len(children) == 1, "the worker"
-        assert not children[0].is_running()
-        assert "stopping" in host.log()
-        assert "Traceback" not in host.log()
-
-    def test_open_stream_and_stuck_thread_do_not_hold_the_stop_up(self, tmp_path: Path) -> None:
-        with host_process(APPS / "http_classic", tmp_path / "data") as host:
-            caller = threading.Thread(target=_ignore_answer, args=(f"{host.base_url}/api/slow?seconds=3600",))
-            caller.start()
-            while "slow begins" not in host.log():
-                time.sleep(0.01)
-            assert host.stop() == 0
-            caller.join(30)
-            assert not caller.is_alive()
-
-    def test_open_stream_is_cut_when_the_host_stops(self, tmp_path: Path) -> None:
-        with (
-            host_process(APPS / "http_streaming", tmp_path / "data") as host,
-            httpx.stream("GET", f"{host.base_url}/endless", timeout=30) as answer,
-        ):
-            pieces = answer.iter_raw()
-            next(pieces)
-            host.process.terminate()
-            with pytest.raises(httpx.RemoteProtocolError):
-                for _ in pieces:
-                    pass
-            assert host.process.wait(30) == 0
-            assert [line for line in host.log().splitlines() if "INFO" not in line] == []
-
     def test_restart_on_the_same_port_and_data(self, tmp_path: Path) -> None:
         with host_process(APPS / "http_classic", tmp_path / "data") as first:
             port = first.port
@@ -330,10 +292,3 @@ class TestInProcess:
         )
         async with run_host(options) as host, httpx.AsyncClient(base_url=host.base_url, timeout=30) as client:
             assert (await client.get("/")).status_code == 204
-
-
-def _ignore_answer(url: str) -> None:
-    try:
-        httpx.get(url, timeout=60)
-    except httpx.HTTPError:
-        return

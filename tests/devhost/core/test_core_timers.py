@@ -17,6 +17,8 @@ from devhost.extensions.contract import HostError
 from devhost.runner import HostOptions, run_host
 from devhost.testing import PROJECT_DIR
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 APP = PROJECT_DIR / "tests" / "devhost" / "apps" / "timers"
 NOON = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 

@@ -24,6 +24,7 @@ from devhost.durable.extension import DurableExtension
 from devhost.extensions.contract import Binding, Direction, Function, FunctionFailed, HostContext, TriggerData
 from devhost.harsh import Harsh
 from tests.devhost.real.episodes import Invocation
+from tests.support.serving import PromptServer
 
 APPS = Path(__file__).resolve().parent.parent / "apps"
 _DURABLE = ("orchestrationTrigger", "activityTrigger", "entityTrigger")
@@ -170,8 +171,7 @@ class RunningHost:
         config = uvicorn.Config(
             Starlette(routes=list(self.extension.routes())), lifespan="off", log_level="error", ws="none"
         )
-        self._server = uvicorn.Server(config)
-        self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._server = PromptServer(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         binding = Binding("durableClient", "client", Direction.IN, {})
         self.payload = str(await self.extension.resolve_input(binding, TriggerData()))
@@ -182,7 +182,7 @@ class RunningHost:
     async def __aexit__(self, *_: object) -> None:
         await http_utils._close_session()
         await self.extension.stop()
-        self._server.should_exit = True
+        self._server.stop()
         await self._serving
         self.host.close()
 

@@ -22,6 +22,7 @@ from devhost.extensions.contract import Binding, Direction, Function, HostContex
 from devhost.signalr.extension import SignalRExtension
 from devhost.signalr.service.connection import Limits
 from tests.support.node import install, node_binary, node_environment
+from tests.support.serving import PromptServer
 
 HERE = Path(__file__).parent
 PATIENCE_S = 30.0
@@ -95,7 +96,7 @@ class Endpoint:
     extension: SignalRExtension = field(init=False)
     binding: Binding = field(default_factory=lambda: connection_info(userId="{headers.x-user}"))
     middleware: tuple[Middleware, ...] = ()
-    _server: uvicorn.Server = field(init=False)
+    _server: PromptServer = field(init=False)
     _task: asyncio.Task[None] = field(init=False)
 
     @property
@@ -123,7 +124,7 @@ class Endpoint:
         routes = [*self.extension.routes(), Route("/api/negotiate", self._negotiate, methods=["POST"])]
         config.app = Starlette(routes=routes, middleware=list(self.middleware))
         await self.extension.start()
-        self._server = uvicorn.Server(config)
+        self._server = PromptServer(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[socket]))
         while not self._server.started:
             assert not self._task.done(), "the server did not start"
@@ -131,13 +132,13 @@ class Endpoint:
 
     async def stop(self) -> None:
         await self.extension.stop()
-        self._server.should_exit = True
+        self._server.stop()
         await asyncio.wait_for(self._task, PATIENCE_S)
 
     async def kill(self) -> None:
         """End without a word to the clients, as a crash does."""
         self._server.config.timeout_graceful_shutdown = 0
-        self._server.should_exit = True
+        self._server.stop()
         await asyncio.wait_for(self._task, PATIENCE_S)
         await self.extension.stop()
 

@@ -10,10 +10,10 @@ import jwt
 import pytest
 
 from devhost.extensions.contract import Binding, Direction, Function, HostContext, HostError, TriggerData
-from devhost.extensions.loading import KNOWN, ExtensionLoader
 from devhost.signalr.connection_string import parse_connection_string, same_origin
 from devhost.signalr.expressions import resolve_expressions
 from devhost.signalr.extension import SignalRExtension
+from devhost.signalr.triggers import find_triggers
 from tests.devhost.signalr.signalr_harness import FakeHost, connection_info, function, host_context, output
 
 AZURE = "Endpoint=https://parrot.service.signalr.net;AccessKey=c2VjcmV0LWtleS1vZi1mb3J0eS1ieXRlcw==;Version=1.0;"
@@ -199,8 +199,26 @@ async def test_a_token_outlives_a_restart_of_the_host(tmp_path: Path) -> None:
     await second.stop()
 
 
-def test_a_function_that_clients_would_call_is_refused_by_name() -> None:
-    fields = {"type": "signalRTrigger", "hubName": "chat", "category": "messages", "event": "say"}
-    trigger = Binding("signalRTrigger", "invocation", Direction.IN, fields)
-    with pytest.raises(HostError, match="function 'say': binding type 'signalRTrigger' is not supported"):
-        ExtensionLoader(KNOWN).load_for([Function("say", "id-1", trigger, (), ())])
+SAY = {"hubName": "chat", "category": "messages", "event": "say"}
+
+
+def trigger(name: str = "say", **fields: object) -> Function:
+    return Function(name, name, Binding("signalRTrigger", "invocation", Direction.IN, {**SAY, **fields}), (), ())
+
+
+@pytest.mark.parametrize(
+    ("functions", "told"),
+    [
+        ([trigger(hubName="a b")], "hubName must be letters, digits and underscores"),
+        ([trigger(category="calls")], "category must be connections or messages, not 'calls'"),
+        ([trigger(category="connections")], "event must be connected or disconnected in category connections"),
+        ([trigger(event="")], "event must be the name of the method that clients call"),
+        ([trigger(parameterNames="text")], "parameterNames must be an array of strings"),
+        ([trigger(parameterNames=["text", "Text"])], "parameterNames must differ by more than upper and lower case"),
+        ([trigger(colour="red")], "signalRTrigger has no property colour in the dev host"),
+        ([trigger(), trigger("again", event="SAY")], "say already has the trigger of hub chat"),
+    ],
+)
+def test_a_trigger_that_means_nothing_is_refused_by_name(functions: list[Function], told: str) -> None:
+    with pytest.raises(HostError, match=rf"^function {functions[-1].name}\b.*{told}"):
+        find_triggers(functions, "AzureSignalRConnectionString")

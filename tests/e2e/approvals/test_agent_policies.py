@@ -36,3 +36,29 @@ async def test_others_read_agents_and_change_none(api: Api) -> None:
     assert "assistant" in [item["id"] for item in (await api.get("/api/v1/agents?limit=200")).json()["items"]]
     missing = await api.post("/api/v1/sessions", {"agent_id": "nobody"})
     assert (missing.status_code, missing.json()["errors"][0]["field"]) == (422, "agent_id")
+
+
+async def test_a_large_sum_takes_two_of_finance_and_a_small_one_nobody(api: Api) -> None:
+    rule = {
+        "name": "Large sum",
+        "when": {"argument": "expression", "matches": "[0-9]{4}"},
+        "then": {"roles": ["finance"], "quorum": 2},
+    }
+    body = CLERK | {"policies": {"calculate": {"rules": [rule]}}}
+    made = await api.as_user("ada;admin").request("PUT", f"/api/v1/agents/{new_id()}", json=body)
+    session = (await api.post("/api/v1/sessions", {"agent_id": made.json()["id"]})).json()["id"]
+    calls = [call("calculate", expression="900 * 2"), call("calculate", expression="5000 * 2")]
+
+    turn_id = await api.say(session, script(tool_calls=[calls], tokens=3), approval_mode="auto")
+    fay, fred = api.as_user("fay;finance"), api.as_user("fred;finance")
+    approval = await fay.approval(session)
+    refused = await api.decide(approval["id"], "approve")
+    first = await fay.decide(approval["id"], "approve")
+    second = await fred.decide(approval["id"], "approve")
+    turn = await api.until(session, turn_id)
+
+    assert approval["reason"].startswith("Rule “Large sum”: expression matches [0-9]{4}. It takes 2 people")
+    assert (refused.status_code, "finance" in refused.json()["detail"]) == (404, True)
+    assert [one.json()["requirements"][0]["approvals"] for one in (first, second)] == [1, 2]
+    assert [one.json()["status"] for one in (first, second)] == ["pending", "approved"]
+    assert [one["status"] for one in turn["tool_calls"]] == ["completed", "completed"]

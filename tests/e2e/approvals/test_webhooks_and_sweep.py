@@ -270,7 +270,7 @@ async def test_sweep_delivers_a_decision_whose_event_was_cut(
     rows = Stores.over(pool).approvals
     record = await rows.get(approval["id"], "petr")
     assert record is not None
-    vote = VoteRecord(Decision.APPROVE, "petr", record.arguments_digest)
+    vote = VoteRecord(Decision.APPROVE, "petr", record.arguments_digest, needed={"": 1})
     assert (await rows.vote(approval["id"], vote, no_notes, now=datetime.now(UTC))).effect is VoteEffect.DECIDED
     aged = "UPDATE approvals SET decided_at = decided_at - interval '1 minute' WHERE id = %s"
     await _sql(parley, aged, approval["id"])

@@ -35,11 +35,11 @@ STRIKES = (
 )
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_whatever_fails_every_promise_holds(tmp_path: Path, seed: int) -> None:
+def test_whatever_fails_every_promise_holds(tmp_path: Path) -> None:
+    """Other seeds and an hour of each: `./dev chaos` (docs/reliability.md)."""
     schedule = tmp_path / "schedule.json"
     figures = tmp_path / "figures.json"
-    schedule.write_bytes(Schedule(seed=seed, seconds=SECONDS, users=4, strikes=STRIKES).dumps())
+    schedule.write_bytes(Schedule(seed=1, seconds=SECONDS, users=4, strikes=STRIKES).dumps())
     for place in (tmp_path, *tmp_path.parents[:2]):
         place.chmod(0o711)  # PostgreSQL's account, when we are root, must be able to come here
     done = subprocess.run(

@@ -90,6 +90,11 @@ async def test_code_reaches_its_caller(code: ErrorCode, rig: Rig) -> None:
     if isinstance(seen, Told):
         assert (seen.code, bool(seen.detail)) == (code, True)
         return
+    if code is ErrorCode.APPROVAL_REQUIRED:
+        # No refusal: the message was taken. Its answer is that of any posted message, with this code beside it.
+        told = (seen.status_code, seen.headers["content-type"], seen.json()["code"], seen.json()["turn"]["status"])
+        assert told == (202, "application/json", code, "waiting_approval")
+        return
     # That it is a whole problem document, declared for its route, was checked when it came.
     assert (seen.status_code, seen.headers["content-type"]) == (HTTP_STATUS[code], "application/problem+json")
     body = seen.json()
@@ -283,11 +288,16 @@ async def _model_refuses(rig: Rig) -> Told:
 
 @provokes(ErrorCode.LLM_TIMEOUT)
 async def _model_is_silent(rig: Rig) -> Told:
+    turn = await _slow_turn_has_ended(rig)
+    owner = rig.api.as_user("patient")
+    return await _turn_failed(Rig(owner, rig.host, rig.sink, rig.stores, rig.valkey, rig.slow_turn), turn)
+
+
+async def _slow_turn_has_ended(rig: Rig) -> Json:
     owner = rig.api.as_user("patient")
     session_id, turn_id = rig.slow_turn
     await owner.turn_stream(session_id, turn_id)  # one request, where asking until it has ended would be too many
-    turn = await owner.until(session_id, turn_id)
-    return await _turn_failed(Rig(owner, rig.host, rig.sink, rig.stores, rig.valkey, rig.slow_turn), turn)
+    return await owner.until(session_id, turn_id)
 
 
 @provokes(ErrorCode.TOKEN_LIMIT)
@@ -368,6 +378,7 @@ async def _no_database(url: str) -> AsyncIterator[None]:
 
 @provokes(ErrorCode.CACHE_ERROR)
 async def _cache_away(rig: Rig) -> httpx.Response:
+    await _slow_turn_has_ended(rig)  # or its events would be lost
     pid = rig.valkey.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)

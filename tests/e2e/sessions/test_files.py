@@ -48,6 +48,13 @@ async def test_file_is_sent_read_by_the_model_and_made_into_another(api: Api) ->
     events = await api.events(session_id)
     created = next(event for event in events if event["type"] == "message.created")
     assert created["data"]["attachments"] == [reference]
+    progress = next(event for event in events if event["type"] == "tool_call.progress")
+    assert (progress["data"]["text"], progress["data"]["tool_call"]["name"]) == (
+        "Laying out cities.pdf",
+        "generate_file",
+    )
+    types = [event["type"] for event in events]
+    assert types.index("tool_call.progress") < len(types) - 1 - types[::-1].index("tool_call.completed")
 
 
 async def test_model_reads_the_file_before_the_words_and_as_data(api: Api) -> None:

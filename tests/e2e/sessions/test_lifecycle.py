@@ -276,8 +276,12 @@ async def test_caller_who_waits_for_a_turn_that_waits_is_told_so(api: Api, sink:
     content = script(tool_calls=[[call("calculate", expression="1"), post_call(sink.url("/wait"))]], content="after")
     asked = await _post(api, session_id, content, "wait=30")
 
-    assert (asked.status_code, asked.json()["code"]) == (202, "APPROVAL_REQUIRED")
+    told = asked.json()
+    assert (asked.status_code, asked.headers["content-type"]) == (202, "application/json")
+    assert (told["code"], told["message"]["content"]) == ("APPROVAL_REQUIRED", content)
+    assert (told["turn"]["status"], asked.headers["preference-applied"]) == ("waiting_approval", "wait=30")
     turn_id = asked.headers["location"].rpartition("/")[2]
+    assert told["turn"]["id"] == turn_id
     assert (await api.turn(session_id, turn_id))["status"] == "waiting_approval"
     await api.decide((await api.approval(session_id))["id"], "reject")
     assert (await api.until(session_id, turn_id))["status"] == "completed"
@@ -288,6 +292,7 @@ async def test_caller_whose_time_is_up_gets_the_turn_as_it_is(api: Api) -> None:
     for prefer, applied in (("wait=1", "wait=1"), ("wait=soon", None), ("handling=strict", None)):
         answer = await _post(api, session_id, script(tokens=2_000, token_ms=20), prefer)
         assert (answer.status_code, answer.headers.get("preference-applied")) == (202, applied), prefer
+        assert "code" not in answer.json()
         turn_id = answer.json()["turn"]["id"]
         await api.cancel(session_id, turn_id)
         await api.until(session_id, turn_id)

@@ -23,6 +23,7 @@ from typing import Any
 
 from devhost.asgi.hosts import HOSTS_SETTING
 from devhost.testing import admin_headers
+from tests.support.forking.client import ForkedHost
 
 ROOT = Path(__file__).parents[3]
 START_LIMIT_S = 60.0
@@ -49,11 +50,19 @@ class AppHost:
     """The app under `python -m devhost`, on one port and one data folder however often it is started."""
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], *, app: Path = ROOT, python: str = sys.executable
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        app: Path = ROOT,
+        python: str = sys.executable,
+        is_forked: bool = True,
     ) -> None:
         """environment: the app's settings; see `app_environment`. app: its folder, which may change between two runs;
-        python: what runs the host."""
+        python: what runs the host. is_forked: False for a host that imports what it runs, and whose workers are its own
+        children; this checkout's app alone is forked."""
         self.app = app
+        self.is_forked = is_forked
         self._python = python
         self.folder = folder
         self.port = free_port()
@@ -61,7 +70,7 @@ class AppHost:
         self.environment = {**environment, "PUBLIC_BASE_URL": self.base_url}
         self._ready = folder / "host.ready"
         self._log = folder / "host.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedHost | None = None
 
     @property
     def pid(self) -> int:
@@ -71,16 +80,21 @@ class AppHost:
     def start(self, **more: str) -> None:
         """Start and wait until it serves; more: settings of this run alone. Raises HostDied."""
         self._ready.unlink(missing_ok=True)
-        command = [self._python, "-P", "-m", "devhost", str(self.app), "--port", str(self.port), "--dev-identity"]
+        arguments = [str(self.app), "--port", str(self.port), "--dev-identity"]
+        arguments += ["--data", str(self.folder / "data"), "--ready-file", str(self._ready)]
+        environment = {**os.environ, **self.environment, **more}
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--data", str(self.folder / "data"), "--ready-file", str(self._ready)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.app,
-                env={**os.environ, **self.environment, **more},
-            )
+            if self.is_forked and self.app == ROOT and self._python == sys.executable:
+                self._process = ForkedHost(arguments, log, environment)
+            else:
+                self._process = subprocess.Popen(
+                    [self._python, "-P", "-m", "devhost", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.app,
+                    env=environment,
+                )
         wait_for(lambda: self._ready.exists() or self._process_ended(), "the host to be ready", START_LIMIT_S)
         if self._process_ended():
             raise HostDied(f"the host ended with {self.wait()}:\n{self.log()[-4000:]}")
@@ -95,7 +109,7 @@ class AppHost:
         """Ask it to stop and wait."""
         if self._process is None or self._process_ended():
             return
-        self._process.terminate()
+        self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -133,6 +147,11 @@ def app_environment(
         "POSTGRES_URL": postgres_url,
         "REDIS_URL": redis_url,
         "DEVHOST_GRACE_SECONDS": "0",
+        # In Azure a caller has its answer before its outputs are sent, and those of two functions overtake each other.
+        # Nothing may depend on their order, so every test runs with it shuffled (devhost/harsh.py).
+        "DEVHOST_ENGINE": "harsh",
+        "DEVHOST_HARSH": "all=0,late_output=1",
+        "DEVHOST_HARSH_SEED": os.environ.get("E2E_SEED", "1"),
         # A busy machine is not a Redis that is away.
         "REDIS_PATIENCE_SECONDS": "3",
         "AzureWebJobsStorage": storage_url,
@@ -160,6 +179,13 @@ def app_environment(
         "APPROVAL_WEBHOOK_URL": "",
         "APPROVAL_WEBHOOK_SECRET": "",
         "TOOLS_HTTP_ALLOW": f"127.0.0.1:{sink_port}",
+        "MCP_ALLOW": f"127.0.0.1:{sink_port}",
+        "WEBHOOK_HOSTS": f"127.0.0.1:{sink_port}",
+        "TEAMS_WEBHOOK_URL": "",
+        "SLACK_WEBHOOK_URL": "",
+        "SMTP_URL": "",
+        "MAIL_FROM": "",
+        "MAIL_TO": "",
         "REALTIME_DELIVERY": "binding",
         # host.json silences it, and tests look whether it ran.
         "AzureFunctionsJobHost__logging__logLevel__Function.relay": "Information",
@@ -167,9 +193,11 @@ def app_environment(
 
 
 @contextlib.contextmanager
-def running_host(folder: Path, environment: Mapping[str, str], **more: str) -> Iterator[AppHost]:
+def running_host(
+    folder: Path, environment: Mapping[str, str], *, is_forked: bool = True, **more: str
+) -> Iterator[AppHost]:
     """A started host; stopped at the end, also when a test killed or restarted it."""
-    host = AppHost(folder, environment)
+    host = AppHost(folder, environment, is_forked=is_forked)
     try:
         host.start(**more)
         yield host
@@ -241,6 +269,8 @@ class Sink:
     """What a request is answered with."""
     pages: dict[str, bytes] = field(default_factory=dict)
     """Texts by path; any other says `taken`."""
+    answer_of: Callable[[Received], bytes | None] = lambda _: None
+    """JSON that answers a request instead; called in the request's thread."""
     released: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str) -> str:
@@ -274,10 +304,11 @@ class _SinkHandler(BaseHTTPRequestHandler):
         if self.path.startswith("/hold/"):
             sink.released.wait(HOLD_LIMIT_S)
         status = sink.status_of(request)
+        told = sink.answer_of(request)
         with contextlib.suppress(OSError):  # the host was killed meanwhile: nobody reads
             self.send_response(status)
-            self.send_header("content-type", "text/plain")
-            text = sink.pages.get(self.path, b"taken")
+            self.send_header("content-type", "text/plain" if told is None else "application/json")
+            text = sink.pages.get(self.path, b"taken") if told is None else told
             self.send_header("content-length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)

@@ -65,7 +65,7 @@ class Transcript:
         for envelope in envelopes:
             if envelope["type"] == "stream.chunk" and envelope.get("turn_id") == turn_id:
                 frame = envelope["data"]["frame"]
-                if frame["type"] != "error":
+                if frame["type"] not in {"error", "subagent"}:
                     transcript.take(frame, envelope["message_id"])
         return transcript
 
@@ -75,7 +75,7 @@ class Transcript:
         transcript = cls()
         current = ""
         for event in events:
-            if event.event in {"end", "error", "tool_call"}:
+            if event.event in {"end", "tool_call"} or "." in event.event:
                 continue
             data = event.data
             frame = data["data"]["frame"] if "data" in data else {"type": event.event, **data}

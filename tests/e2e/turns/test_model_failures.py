@@ -90,7 +90,7 @@ async def test_failure_for_good_fails_the_turn_with_its_code(
     assert turn["error"]["detail"]
     [error] = [event for event in await api.events(session_id) if event["type"] == "error.occurred"]
     assert error["data"] == turn["error"]
-    assert [event.event for event in stream][-2:] == ["error", "end"]
+    assert [event.event for event in stream][-2:] == ["error.occurred", "end"]
     assert stream[-1].data["status"] == "failed"
     next_id = await api.say(session_id, script(content="usable"))
     assert (await api.until(session_id, next_id))["status"] == "completed"

@@ -18,6 +18,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from devtools.histories.command import check
+from devtools.histories.stored import read
 from devtools.package import build
 from shared.durable.messages import CHANGED_DETAIL
 from tests.e2e.support.client import Api, Json, eventually, open_api, post_call, script, sweep
@@ -143,7 +145,13 @@ async def test_a_turn_that_waits_through_an_upgrade_ends_as_it_began_and_one_tha
     await api.until(fresh, fresh_turn)
     assert SECOND in await _last_answer(api, fresh, fresh_turn)
 
-    # An orchestrator that was changed in place meets a history that is not its own: the turn fails and says why.
+    # An orchestrator that was changed in place meets a history that is not its own: the turn fails and says why. What
+    # runs can be asked before.
+    waiting = [stored for stored in read(host.folder / "data") if stored.waits]
+    assert [verdict.why for verdict in check(waiting, ROOT)] == [None] * len(waiting)
+    stuck = {verdict.stored.instance_id: verdict.why for verdict in check(waiting, incompatible) if verdict.why}
+    assert list(stuck) == [broken_turn]
+    assert "the package asks for the activity ask_model in its place" in str(stuck[broken_turn])
     api = await _deploy(host, incompatible, clients)
     await _approve(api, broken)
     turn = await eventually(lambda: _swept(host, api, broken, broken_turn), "the sweep to close the turn")

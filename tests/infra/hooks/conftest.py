@@ -30,12 +30,22 @@ def cloud(tmp_path: Path, trace: Path) -> Cloud:
     return Cloud(tmp_path, trace)
 
 
+_begun: set[str] = set()
+"""Tests of this process, by node id."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _begun.add(item.nodeid)
+
+
 @pytest.fixture
 def whole_module(request: pytest.FixtureRequest) -> None:
-    """Skips where only some tests of the module were chosen: what the others run was not run then."""
-    chosen = {item.originalname for item in request.session.items if item.path == request.path}
-    if chosen != {name for name in dir(request.module) if name.startswith("test_")}:
-        pytest.skip("only when the whole file runs")
+    """Skips where only some tests of the module were chosen, or another process ran some of them: what those run was
+    not run here."""
+    chosen = [item for item in request.session.items if item.path == request.path]
+    names = {name for name in dir(request.module) if name.startswith("test_")}
+    if {item.originalname for item in chosen} != names or not _begun.issuperset(item.nodeid for item in chosen):
+        pytest.skip("only when the whole file runs, in one process: --dist loadfile, as ./dev test does")
 
 
 @pytest.fixture

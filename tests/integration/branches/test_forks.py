@@ -310,15 +310,21 @@ async def test_files_come_with_what_they_were_sent_with_or_made_by(stores: Store
     asked = await talk.ask_with_a_tool("a", "A")
     await talk.ask("b")
     (made_by,) = (await _messages(stores, talk.id))[1].tool_calls
-    for name, tool_call_id in (("sent", None), ("made", made_by.id), ("unused", None)):
+    for name, tool_call_id, number in (
+        ("sent", None, 0),
+        ("made", made_by.id, 0),
+        ("more", made_by.id, 1),
+        ("unused", None, 0),
+    ):
         await stores.sql(
             b"INSERT INTO attachments (session_id, id, created_by, name, kind, media_type, size_bytes, sha256,"
-            b" blob_name, text_chars, facts, warnings, tool_call_id, created_at)"
+            b" blob_name, text_chars, facts, warnings, tool_call_id, tool_call_file, created_at)"
             b" VALUES (%(s)s, %(n)s, 'ann', %(n)s, 'text', 'text/plain', 1, 'x', 'blob-' || %(n)s, 0,"
-            b" '{}', '{}', %(c)s, now())",
+            b" '{}', '{}', %(c)s, %(f)s, now())",
             s=talk.id,
             n=f"{name}-{talk.id}",
             c=tool_call_id,
+            f=number,
         )
     await stores.sql(
         b"UPDATE messages SET attachments = jsonb_build_array(jsonb_build_object('id', %(a)s::text)),"
@@ -336,6 +342,7 @@ async def test_files_come_with_what_they_were_sent_with_or_made_by(stores: Store
     )
     assert [tuple(file.values()) for file in files] == [
         (f"made-{talk.id}", f"blob-made-{talk.id}", fork.id),
+        (f"more-{talk.id}", f"blob-more-{talk.id}", fork.id),
         (f"sent-{talk.id}", f"blob-sent-{talk.id}", None),
     ]
     question = await stores.rows(
@@ -366,6 +373,8 @@ async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(s
             "hub",
             "restarts",
             "counted_tokens",
+            # A copy answers nobody's call.
+            "ancestors",
         },
         # What an API wants back, it wants within the turn, and a copied turn has ended.
         "messages": {"branch", "kept"},
@@ -378,6 +387,6 @@ async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(s
             b"SELECT column_name FROM information_schema.columns WHERE table_name = %(t)s AND is_generated = 'NEVER'",
             t=table,
         )
-        listed = copying.split(f"INSERT INTO {table} (")[1].split(")")[0].replace("\n", " ").split(",")
+        listed = copying.split(f"INSERT INTO {table}(")[1].split(")")[0].split(",")
         missing = {row["column_name"] for row in rows} - {name.strip() for name in listed} - on_purpose
         assert missing == set(), f"forks.sql does not copy {table}.{missing}"

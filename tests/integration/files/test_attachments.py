@@ -18,7 +18,7 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.files.analyzer import FileAnalyzer
-from shared.sessions.files.attachments import MAX_FILES, MAX_SESSION_BYTES, WRITE_TIME, AttachmentService
+from shared.sessions.files.attachments import MAX_FILES, MAX_SESSION_BYTES, WRITE_TIME, AttachmentService, MadeBy
 from shared.sessions.files.loose import LooseBlobs
 from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.models import AttachmentDetail, FileKind, SessionConfig, SessionStatus
@@ -444,7 +444,7 @@ async def test_tool_call_that_is_repeated_finds_the_file_it_made(
     async def made() -> str:
         with service.spool() as spool:
             spool.write(b"made")
-            return (await service.keep(session.id, OWNER, spool, "m.txt", tool_call_id=call_id)).attachment.id
+            return (await service.keep(session.id, OWNER, spool, "m.txt", made_by=MadeBy(call_id))).attachment.id
 
     first = await made()
     assert await asyncio.gather(made(), made()) == [first, first]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -25,10 +26,10 @@ from shared.sessions.models import FileKind, NewMessage, SessionConfig, TurnStat
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.steps import StepStart
 from shared.sessions.service import SessionService
-from shared.sessions.tools.base import ToolContext, ToolOutput, validate_arguments
+from shared.sessions.tools.base import ToolContext, ToolFile, ToolOutput, validate_arguments
 from shared.sessions.tools.builtin.generate_file import generate_file
 from shared.sessions.tools.builtin.read_attachment import read_attachment
-from shared.sessions.tools.files import ToolFiles
+from shared.sessions.tools.files import ToolFiles, with_files
 from shared.sessions.tools.services import ToolServices
 from shared.work_pool import WorkPool
 from tests.integration.domain import OWNER, STRANGER, Stores, envelopes
@@ -274,6 +275,48 @@ async def test_call_that_is_run_again_makes_no_second_file(
     assert [await run("call-a"), *await asyncio.gather(run("call-a"), run("call-a"))] == [first] * 3
     assert await run("call-b") != first
     assert len((await attachments.list_for(session.id, ANN, Page()))[0]) == 2
+
+
+def returned(*files: ToolFile, data: Any = None) -> ToolOutput:
+    return ToolOutput("Here.", data, files)
+
+
+async def test_files_that_a_tool_returns_are_kept_once_each_however_often_it_is_repeated(
+    stores: Stores, files: ToolFiles, attachments: AttachmentService
+) -> None:
+    session = await stores.session()
+    call = {"session_id": session.id, "user_id": OWNER, "tool_call_id": "call-f"}
+    output = returned(ToolFile("../a.csv", "x,y\n1,2\n"), ToolFile("b.png", png(4, 3).getvalue()), data={"rows": 1})
+
+    first = await with_files(output, files, **call)
+    again = await asyncio.gather(*(with_files(output, files, **call) for _ in range(3)))
+
+    assert [each.data for each in again] == [first.data] * 3
+    assert isinstance(first.data, dict)
+    table, picture = cast(Any, first.data["attachments"])
+    assert (table["name"], table["kind"], picture["media_type"]) == ("a.csv", "csv", "image/png")
+    assert first.data["rows"] == 1
+    assert f"Its attachment id is {picture['id']}." in first.content
+    assert first.content.endswith("\n\nHere.")
+    kept, _ = await attachments.list_for(session.id, ANN, Page())
+    assert {file.id for file in kept} == {table["id"], picture["id"]}
+
+
+async def test_a_file_that_cannot_be_kept_is_told_and_the_rest_of_the_result_stands(
+    stores: Stores, files: ToolFiles, attachments: AttachmentService
+) -> None:
+    session = await stores.session()
+    call = {"session_id": session.id, "user_id": OWNER, "tool_call_id": "call-g"}
+    large = ToolFile("large.bin", bytes(attachments.max_bytes + 1))
+
+    output = await with_files(returned(large, ToolFile("b.txt", "b"), data=[1]), files, **call)
+    nowhere = await with_files(returned(ToolFile("b.txt", "b")), None, **call)
+
+    assert isinstance(output.data, dict)
+    assert (output.data["result"], len(cast(Any, output.data["attachments"]))) == ([1], 1)
+    assert output.content.startswith("The file 'large.bin' was not kept: A file may have")
+    assert nowhere.content.startswith("The file 'b.txt' was not kept: This deployment keeps no files")
+    assert nowhere.data == {"attachments": []}
 
 
 async def test_content_that_does_not_fit_the_format_and_users_without_access_are_refused(

@@ -111,6 +111,7 @@ LISTS: dict[str, Callable[[Stores, str], Awaitable[object]]] = {
     "search": _search,
     "approvals that wait": _inbox,
     "approvals": _inbox_of_all,
+    "approvals of own turns": lambda stores, user: stores.approvals.list_of_turns(user, ApprovalFilter(), Page()),
     "messages": lambda stores, _: stores.turns.list_messages("s5", MessageFilter(), Page()),
     "tags": lambda stores, user: PostgresTags(stores.pool).own(user, limit=100),
     "templates": lambda stores, user: PostgresTemplates(stores.pool).own(user, limit=100),

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
 
-from shared.adapters.redis.events import RedisEventLog
+from shared.adapters.redis.epochs import Epoch, Epochs
+from shared.adapters.redis.events import RENEWED_AFTER_S, RedisEventLog
 from shared.ids import new_id
-from shared.sessions.events import READ_BYTES, Event, EventTarget, EventType, SeqLeaseNeeded, SessionEventPublisher
+from shared.sessions.events import (
+    READ_BYTES,
+    Appended,
+    Event,
+    EventTarget,
+    EventType,
+    SeqLeaseNeeded,
+    SessionEventPublisher,
+)
 from tests.integration.domain import WAIT_S, Stores, connect_redis, envelopes, key, new_session, until
 
 pytestmark = pytest.mark.integration
@@ -27,7 +38,7 @@ def _bodies(count: int, session_id: str = "s") -> list[bytes]:
 async def test_numbers_are_dense_from_one_whatever_the_batches(event_log: RedisEventLog) -> None:
     target = _target()
 
-    firsts = [await event_log.append(target, _bodies(count)) for count in (1, 3, 2)]
+    firsts = [(await event_log.append(target, _bodies(count))).first for count in (1, 3, 2)]
 
     assert firsts == [1, 2, 5]
     found = await event_log.read(target.feed, 0, 100)
@@ -41,7 +52,9 @@ async def test_fifty_writers_at_once_leave_no_hole_and_no_double(event_log: Redi
     async def write(writer: int) -> list[int]:
         numbers: list[int] = []
         for count in (1, 4, 2, 3):
-            first = await event_log.append(target, [b'"type":"w%d","i":%d}' % (writer, i) for i in range(count)])
+            first = (
+                await event_log.append(target, [b'"type":"w%d","i":%d}' % (writer, i) for i in range(count)])
+            ).first
             numbers.extend(range(first, first + count))
         return numbers
 
@@ -59,9 +72,9 @@ async def test_writers_in_several_processes_share_one_numbering(redis_url: str, 
     logs = [RedisEventLog(client, client, length=1_000, ttl_seconds=60) for client in clients]
     target = _target()
 
-    firsts = await asyncio.gather(*(log.append(target, _bodies(2)) for log in logs for _ in range(10)))
+    appended = await asyncio.gather(*(log.append(target, _bodies(2)) for log in logs for _ in range(10)))
 
-    assert sorted(firsts) == list(range(1, 60, 2))
+    assert sorted(one.first for one in appended) == list(range(1, 60, 2))
     for client in clients:
         await client.aclose()
 
@@ -137,7 +150,7 @@ async def test_a_follower_that_lags_behind_by_too_many_bytes_is_told_to_read_the
 async def test_of_all_followers_the_furthest_behind_is_told_to_read_the_log(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.adapters.redis.events._QUEUES_BYTES", 2_500)
+    monkeypatch.setattr("shared.adapters.redis.followers._QUEUES_BYTES", 2_500)
     client = connect_redis(redis_url)
     log = RedisEventLog(client, client, length=1_000, ttl_seconds=60)
     targets = [_target(), _target()]
@@ -192,7 +205,7 @@ async def test_the_stream_expires_before_the_counter(redis: Redis) -> None:
     keys = sorted([key async for key in redis.scan_iter(match=f"*{{{target.session_id}}}*")])
 
     stream_ttl, counter_ttl = [await redis.ttl(key) for key in keys]
-    assert 0 < stream_ttl <= 3_600 < counter_ttl
+    assert 3_600 < stream_ttl <= 3_600 + RENEWED_AFTER_S < counter_ttl
 
 
 async def test_erased_sessions_leave_nothing_behind(redis: Redis, event_log: RedisEventLog) -> None:
@@ -212,7 +225,7 @@ async def test_without_a_counter_a_session_that_may_have_had_events_needs_a_leas
 
     assert caught.value.lost
     leased = EventTarget(target.feed, 10_000, 20_000, may_seed=True)
-    assert await event_log.append(leased, _bodies(1)) == 10_001
+    assert (await event_log.append(leased, _bodies(1))).first == 10_001
 
 
 async def test_a_batch_that_would_pass_the_ceiling_is_refused_whole(event_log: RedisEventLog) -> None:
@@ -224,11 +237,11 @@ async def test_a_batch_that_would_pass_the_ceiling_is_refused_whole(event_log: R
 
     assert not caught.value.lost
     assert (await event_log.read(target.feed, 0, 10)).last_seq == 4
-    assert await event_log.append(target, _bodies(1)) == 5
+    assert (await event_log.append(target, _bodies(1))).first == 5
     raised = EventTarget(target.feed, 0, 10)
-    assert await event_log.append(raised, _bodies(2)) == 6
+    assert (await event_log.append(raised, _bodies(2))).first == 6
     # Those who still hold the old ceiling profit from the raised one.
-    assert await event_log.append(target, _bodies(1)) == 8
+    assert (await event_log.append(target, _bodies(1))).first == 8
 
 
 async def test_a_higher_floor_is_jumped_to_and_a_lower_one_ignored(event_log: RedisEventLog) -> None:
@@ -237,8 +250,8 @@ async def test_a_higher_floor_is_jumped_to_and_a_lower_one_ignored(event_log: Re
 
     moved = EventTarget(target.feed, 10_007, 20_000)
 
-    assert await event_log.append(moved, _bodies(1)) == 10_008
-    assert await event_log.append(target, _bodies(1)) == 10_009
+    assert (await event_log.append(moved, _bodies(1))).first == 10_008
+    assert (await event_log.append(target, _bodies(1))).first == 10_009
 
 
 async def test_one_session_that_needs_a_lease_does_not_fail_the_others_in_its_batch(event_log: RedisEventLog) -> None:
@@ -248,18 +261,39 @@ async def test_one_session_that_needs_a_lease_does_not_fail_the_others_in_its_ba
         *(event_log.append(target, _bodies(1)) for target in targets), return_exceptions=True
     )
 
-    assert [outcome == 1 for outcome in outcomes] == [target.may_seed for target in targets]
+    assert [isinstance(outcome, Appended) for outcome in outcomes] == [target.may_seed for target in targets]
     assert sum(isinstance(outcome, SeqLeaseNeeded) for outcome in outcomes) == 5
 
 
-async def test_a_server_that_forgot_its_scripts_loses_nothing(event_log: RedisEventLog, redis: Redis) -> None:
+async def test_a_server_without_the_epochs_script_is_not_believed_what_it_counted(
+    event_log: RedisEventLog, redis: Redis
+) -> None:
+    """It was started again, or another took its place: numbers that it does not know of may have been given."""
     target = _target()
     await event_log.append(target, _bodies(1))
     await redis.script_flush()
 
-    firsts = await asyncio.gather(*(event_log.append(target, _bodies(1)) for _ in range(5)))
+    outcomes = await asyncio.gather(*(event_log.append(target, _bodies(1)) for _ in range(3)), return_exceptions=True)
 
-    assert sorted(firsts) == [2, 3, 4, 5, 6]
+    lost = [outcome for outcome in outcomes if isinstance(outcome, SeqLeaseNeeded) and outcome.lost]
+    assert len(lost) == 3
+    leased = replace(target, seq_floor=100_000, seq_ceiling=200_000, epoch=lost[0].epoch)
+    assert (await event_log.append(leased, _bodies(1))).first == 100_001
+    assert (await event_log.append(replace(target, may_seed=False), _bodies(1))).first == 100_002
+
+
+async def test_processes_agree_on_an_epoch_and_on_the_one_after_it(redis: Redis) -> None:
+    processes = [Epochs(redis, "return epoch") for _ in range(8)]
+
+    firsts = {await one.agree() for one in processes} | set(await asyncio.gather(*(one.agree() for one in processes)))
+    await redis.script_flush()
+    nexts = set(await asyncio.gather(*(one.agree() for one in processes)))
+    nexts |= set(await asyncio.gather(*(one.agree() for one in processes)))
+
+    assert (len(firsts), len(nexts), firsts & nexts) == (1, 1, set())
+    (epoch,) = nexts
+    assert await redis.evalsha(epoch.sha, 0) == epoch.id.encode()
+    assert abs(epoch.began_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 class TestFollowing:
@@ -350,17 +384,23 @@ class TestFollowing:
 
 
 @pytest.mark.parametrize("has_key", [False, True])
-@pytest.mark.parametrize(("age", "first"), [("1 minute", 1), ("11 minutes", 10_001)])
+@pytest.mark.parametrize(
+    ("age", "is_older", "first"), [("1 minute", False, 1), ("1 minute", True, 10_001), ("11 minutes", False, 10_001)]
+)
 async def test_a_session_whose_maker_was_killed_before_its_first_event_has_a_log_without_a_hole(
-    event_log: RedisEventLog, stores: Stores, has_key: bool, age: str, first: int
+    event_log: RedisEventLog, stores: Stores, has_key: bool, age: str, is_older: bool, first: int
 ) -> None:
-    """Later the log may be gone for other reasons: then its numbers were given out."""
+    """Later the log may be gone for other reasons, and so it may be where it has forgotten something since the session
+    was made: then its numbers were given out."""
     session, _ = await stores.create(new_session())
     session_id = session.session.id
     await stores.sql(
         b"UPDATE sessions SET created_at = now() - %(age)s::interval WHERE id = %(s)s", age=age, s=session_id
     )
     posted = await stores.post(session_id, idempotency=key("k", scope=session_id) if has_key else None)
+    if not is_older:
+        await event_log.ping()
+        event_log._epoch = Epoch("00000000-0000-7000-8000-000000000000", event_log._epoch.sha)  # type: ignore[union-attr]  # found just now
     messages = await SessionEventPublisher(event_log, stores.sessions).publish(
         posted.target, [Event(EventType.MESSAGE_CREATED, {})]
     )

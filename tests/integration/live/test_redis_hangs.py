@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from devtools.chaos.proxy import Fault, FaultyProxy
-from shared.adapters.redis import events as events_module
+from shared.adapters.redis import followers as followers_module
 from shared.adapters.redis.events import RedisEventLog
 from shared.adapters.redis.guard import RedisGuard
 from shared.errors import CacheUnavailable
@@ -84,7 +84,7 @@ async def test_nobody_waits_for_a_redis_that_is_away_and_all_use_it_when_it_is_b
     await behind.proxy.become(Fault.NONE)
     async with asyncio.timeout(WAIT_S):
         await behind.guard.settled()
-    assert await behind.log.append(_target(), [b"x"]) == 1
+    assert (await behind.log.append(_target(), [b"x"])).first == 1
 
 
 async def test_a_connection_that_stalls_is_replaced_and_others_that_lay_idle_too(behind: Behind) -> None:
@@ -107,7 +107,7 @@ async def test_a_connection_that_stalls_is_replaced_and_others_that_lay_idle_too
 async def test_a_follower_that_hears_nothing_is_told(
     behind: Behind, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "_HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(followers_module, "_HEARTBEAT_S", 0.2)
     async with aclosing(behind.log.follow(new_id())) as live:
         assert await anext(live) is None
         await asyncio.sleep(0.5)  # it is quiet, and answers pings
@@ -117,8 +117,22 @@ async def test_a_follower_that_hears_nothing_is_told(
                 await anext(live)
 
 
+async def test_a_follower_is_told_when_its_connection_breaks_and_the_next_one_hangs(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followers_module, "_HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(followers_module, "_SUBSCRIBE_S", 0.3)
+    async with aclosing(behind.log.follow(new_id())) as live:
+        assert await anext(live) is None
+        await behind.proxy.become(Fault.RESET)
+        await behind.proxy.become(Fault.HANG)
+        with pytest.raises(EventLogUnavailable):
+            async with asyncio.timeout(WAIT_S):
+                await anext(live)
+
+
 async def test_the_first_follower_of_a_process_is_told_too(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "_HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(followers_module, "_HEARTBEAT_S", 0.2)
     await behind.proxy.become(Fault.HANG)
     async with aclosing(behind.log.follow(new_id())) as live:
         with pytest.raises(EventLogUnavailable):
@@ -129,7 +143,7 @@ async def test_the_first_follower_of_a_process_is_told_too(behind: Behind, monke
 async def test_whoever_waits_for_a_turn_gets_it_although_nothing_is_heard(
     behind: Behind, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "_HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(followers_module, "_HEARTBEAT_S", 0.2)
     posted = await stores.turn()
     await behind.proxy.become(Fault.HANG)
     waiter = TurnWaiter(behind.log, stores.turns)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
@@ -172,6 +173,78 @@ async def test_numbers_are_not_given_out_again_when_a_replica_is_promoted_late(
     assert [seq for seq, _ in found.items] == again
 
 
+@pytest.mark.parametrize("kept_counter", [True, False])
+async def test_numbers_are_not_given_out_again_when_nobody_is_left_who_knew_them(
+    server: Server, stores: Stores, kept_counter: bool
+) -> None:
+    """A replica is promoted late while every process of the app is started again. It may not even know the session."""
+    target = await _target(stores)
+    await server.start()
+    async with log_on(server) as log:
+        publisher = SessionEventPublisher(log, stores.sessions)
+        await log.ping()
+        if kept_counter:
+            await publisher.publish(target, _events(3))
+        redis = connect_redis(server.url)
+        kept = {key: await redis.dump(key) for key in await redis.keys("*")}
+        given = _numbers(await publisher.publish(target, _events(3)))
+        await redis.flushall()
+        for key, value in kept.items():
+            await redis.restore(key, 0, value)
+        await redis.script_flush()
+        await redis.aclose()
+    async with log_on(server) as log:
+        publisher = SessionEventPublisher(log, stores.sessions)
+        posted = (await stores.post(target.session_id)).target
+        again = _numbers(await publisher.publish(posted, _events(2)))
+        later = _numbers(await publisher.publish(replace(target, may_seed=False), _events(2)))
+
+    assert given[-1] < 10
+    assert again[0] > 10_000
+    assert later == [again[-1] + 1, again[-1] + 2], "once, not with every event"
+
+
+async def test_an_old_process_and_a_new_one_number_together_after_everything_was_forgotten(
+    server: Server, stores: Stores
+) -> None:
+    target = replace(await _target(stores), may_seed=False)
+    await server.start()
+    async with log_on(server) as old, log_on(server) as new:
+        before, after = (SessionEventPublisher(log, stores.sessions) for log in (old, new))
+        await old.append(replace(target, may_seed=True), [b"x"])
+        redis = connect_redis(server.url)
+        await redis.flushall()
+        await redis.aclose()
+        numbers = [
+            number
+            for one in (after, before, after, before, after)
+            for number in _numbers(await one.publish(target, _events(1)))
+        ]
+
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] > 10_000
+    assert [later - earlier for earlier, later in pairwise(numbers)][2:] == [1, 1]
+
+
+async def test_a_reader_sees_the_hole_of_events_after_which_none_came(server: Server, stores: Stores) -> None:
+    target = await _target(stores)
+    await server.start()
+    async with log_on(server) as log:
+        publisher = SessionEventPublisher(log, stores.sessions, tell_again_s=0.05)
+        await publisher.publish(target, _events(3))
+        await server.stop()
+        last = _numbers(await publisher.publish(target, _events(2)))[-1]
+        await server.start(keep_data=True)
+        await log._guard.settled()
+        handler = streaming(log, stores)
+        async with asyncio.timeout(WAIT_S), aclosing(Reader(handler.session_events(viewer_of(target), 3))) as reader:
+            gap = await reader.until("gap")
+        told = await handler.replay(target.feed, 3, 10)
+
+    assert gap.data == {"type": "gap", "after": 3, "next": last + 1}
+    assert (told.items, told.gap, told.last_seq) == ([], True, last)
+
+
 async def test_replay_tells_that_events_were_lost_with_the_data(server: Server, stores: Stores) -> None:
     target = await _target(stores)
     await server.start()
@@ -226,6 +299,7 @@ async def test_a_follower_is_told_when_the_server_goes_and_can_come_back(server:
             await anext(log.follow(target.feed))
 
         await server.start(keep_data=True)
+        await log._guard.settled()
         again = log.follow(target.feed)
         assert await anext(again) is None
         await SessionEventPublisher(log, stores.sessions).publish(target, _events(1))
@@ -345,7 +419,7 @@ async def test_a_reader_of_the_session_is_told_of_the_hole(server: Server, store
             await reader.until("stream.chunk")
 
     gap, event = reader.events[-2:]
-    assert (gap.name, gap.id, gap.data) == ("gap", None, {"after": 2, "next": event.id})
+    assert (gap.name, gap.id, gap.data) == ("gap", None, {"type": "gap", "after": 2, "next": event.id})
     assert orjson.loads(event.raw)["seq"] == event.id == moved.seq_floor + 1
 
 

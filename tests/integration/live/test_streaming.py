@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,9 @@ from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.redis.events import RedisEventLog
 from shared.ids import new_id
 from shared.sessions.events import (
+    Appended,
     Event,
+    EventLogUnavailable,
     EventTarget,
     EventType,
     FrameType,
@@ -102,6 +104,17 @@ async def test_a_reader_goes_on_after_the_number_it_names(
         (6, 6, 5),
         (7, 7, 6),
     ]
+
+
+class _Away:
+    """A log that cannot be reached."""
+
+    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> Appended:
+        raise EventLogUnavailable("away")
+
+
+def _delta(posted: PostedMessage, index: int, text: str) -> Event:
+    return frame(FrameType.CONTENT_DELTA, posted.turn.id, "m", index=index, text=text)
 
 
 class Ticks:
@@ -215,7 +228,7 @@ async def test_a_reader_who_has_seen_more_than_the_log_still_has_is_told(
         gap = await reader.next()
         await publisher.publish(target, [_chunk(7)])
         heard = await reader.next()
-    assert (gap.name, gap.data) == ("gap", {"after": 12, "next": 8})
+    assert (gap.name, gap.data) == ("gap", {"type": "gap", "after": 12, "next": 8})
     assert heard.id == 8
 
 
@@ -452,6 +465,7 @@ class TestTurnStream:
         assert [event.data["attempt"] for event in reader.events if event.name == "message_start"] == [1, 2]
         assert [event.data["index"] for event in reader.events if event.name == "content_delta"] == [0, *range(30)]
         assert reader.events[-1].data == {
+            "event": "end",
             "status": "completed",
             "usage": Usage(input_tokens=10, output_tokens=5).model_dump(),
             "steps": 1,
@@ -490,6 +504,23 @@ class TestTurnStream:
             again = await Reader(handler.turn_stream(turn, viewer_of(posted.target), whole[-1].id)).rest()
 
         assert [event.name for event in again] == ["end"]
+
+    async def test_a_reader_that_saw_all_the_log_was_told_of_gets_the_rest_from_the_store(
+        self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores
+    ) -> None:
+        """The log was away until the turn had ended: nothing in it says that anything is missing."""
+        posted = await self._posted(stores, publisher)
+        begun = [Event(EventType.STREAM_STARTED, {}, posted.turn.id), _delta(posted, 0, "a")]
+        await publisher.publish(posted.target, begun)
+        await self._run(stores, SessionEventPublisher(_Away(), stores.sessions), posted, ["a", "b"])
+        turn = await stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
+        newest = (await handler.replay(posted.target.feed, 0, 100)).last_seq
+
+        async with asyncio.timeout(10):
+            events = await Reader(handler.turn_stream(turn, viewer_of(posted.target), newest)).rest()
+
+        assert concatenated(events) == "ab"
+        assert events[-1].name == "end"
 
     async def test_a_number_the_log_never_gave_gets_the_stored_answer(
         self, handler: StreamingHandler, publisher: SessionEventPublisher, stores: Stores

@@ -68,7 +68,7 @@ async def test_signalr_that_knows_us_is_well_whether_anybody_listens_or_not(serv
     await _ping_signalr(service.url)
 
     (request,) = service.asked
-    assert (request.method, request.path) == ("HEAD", "/api/v1/hubs/parley/groups/health")
+    assert (request.method, request.path) == ("GET", "/api/v1/hubs/parley/groups/health")
     token = request.headers["authorization"].removeprefix("Bearer ")
     jwt.decode(token, KEY, algorithms=["HS256"], audience=f"{service.url}{request.path}")
 

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from shared.adapters.http.fetch import GuardedHttpFetcher, SystemLookup
+from shared.adapters.http.connecting import SystemLookup
+from shared.adapters.http.fetch import GuardedHttpFetcher
 from shared.errors import ErrorCode, ToolFailed, ToolRefused
 from shared.sessions.tools.services import FetchRequest, FetchResponse
 

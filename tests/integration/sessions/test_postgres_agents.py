@@ -6,13 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.adapters.postgres.agents import PostgresAgents
 from shared.adapters.postgres.features.features import PostgresTemplates
 from shared.errors import AppError, ErrorCode, InvalidInput
 from shared.ids import new_id
 from shared.principal import Principal, Role
-from shared.sessions.agents.agent import DEFAULT_AGENT, NewAgent
+from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, NewAgent
 from shared.sessions.agents.catalog import AgentCatalog, agent_etag
 from shared.sessions.features.models import NewTemplate
 from shared.sessions.features.templates import TemplateService
@@ -249,3 +250,49 @@ async def test_an_agent_that_is_not_there_is_refused_wherever_it_is_named(
     await catalog.put(nobody, clerk(), ADMIN, if_match=None)
     made = await templates.create(NewTemplate(name=f"t {nobody}", agent_id=nobody), ADMIN)
     assert made.agent_id == nobody
+
+
+class _PolicyOfOlderCode(BaseModel):
+    """As code from before rules reads a policy of an agents row: it leaves out what it does not know."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    required: bool | None = None
+    quorum: int = 1
+
+
+async def test_code_that_knows_no_rules_cannot_read_a_policy_that_has_some(
+    stores: Stores, catalog: AgentCatalog
+) -> None:
+    agent_id = new_id()
+    rule = {"name": "Large", "when": {"argument": "expression", "matches": "[0-9]{4}"}, "then": {"quorum": 2}}
+    policies = {"calculate": {"required": False, "quorum": 1, "rules": [rule]}, "fetch_url": {"required": True}}
+    body = clerk(policies=policies)
+
+    made, _ = await catalog.put(agent_id, body, ADMIN, if_match=None)
+
+    row = await stores.value(b"SELECT policies FROM agents WHERE id = %(id)s", id=agent_id)
+    assert _PolicyOfOlderCode.model_validate(row["fetch_url"]).required
+    with pytest.raises(ValidationError):
+        _PolicyOfOlderCode.model_validate(row["calculate"])
+    found = await catalog.get(agent_id)
+    assert found == made
+    assert found.policies == body.policies
+    assert (await catalog.put(agent_id, body, ADMIN, if_match=None))[0].version == 1
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"quorum": 2, "veto": True},
+        {"rules": [{"name": "r", "when": {"argument": "a", "gt": 1, "unless": 2}}]},
+        {"rules": [{"name": "r", "when": {"argument": "a", "gt": 1}, "then": {"veto": True}}]},
+        {"rules": [{"name": "r", "when": {"most_of": [{"argument": "a", "gt": 1}]}}]},
+    ],
+    ids=str,
+)
+def test_a_policy_of_newer_code_is_read_as_a_whole_or_not_at_all(policy: dict[str, Any]) -> None:
+    stored = {"id": "a", "version": 1, "name": "A", "instructions": "Act.", "later": 1}
+    assert Agent.of_store(stored).id == "a"
+    with pytest.raises(ValidationError):
+        Agent.of_store(stored | {"policies": {"calculate": policy}})

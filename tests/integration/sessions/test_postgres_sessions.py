@@ -16,7 +16,7 @@ from shared.ids import new_id
 from shared.sessions.events import SEQ_LEASE, EventTarget
 from shared.sessions.models import Concurrency, SessionConfig, SessionStatus, TurnStatus
 from shared.sessions.records.pages import SESSION_SORTS, Page, SessionFilter, decode_cursor, encode_cursor
-from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, key, new_session, utc_now
+from tests.integration.domain import OWNER, READER, STRANGER, WRITER, Stores, call, key, new_session, utc_now
 
 pytestmark = pytest.mark.integration
 
@@ -294,6 +294,32 @@ class TestLists:
         wanted = await stores.session(owner=owner, name="Österreich, Καλημέρα κόσμε, ПРИВЕТ")
         await stores.session(owner=owner, name="Osterei")
         assert await self._walk(stores, owner, SessionFilter(q=q)) == [wanted.id]
+
+    async def test_a_listed_session_tells_its_newest_text_and_what_its_turn_waits_for(self, stores: Stores) -> None:
+        owner, writer = new_id(), new_id()
+        session = await stores.session(owner=owner)
+        await stores.share(session.id, writer, "write")
+        empty = await stores.session(owner=owner)
+        first = await stores.post(session.id, "# Hello there\nand more", user=owner)
+        (listed, bare) = sorted(
+            await stores.sessions.list_for(owner, SessionFilter(), Page()), key=lambda found: found.id == empty.id
+        )
+        assert (listed.title, listed.preview, listed.open_turn) == (
+            "Hello there",
+            "# Hello there\nand more",
+            TurnStatus.QUEUED,
+        )
+        assert (bare.title, bare.preview, bare.open_turn, bare.access) == (None, None, None, "owner")
+
+        proposal = call("http_request", {"url": "https://example.org"}, needs_approval=True)
+        await stores.answer(first.turn.id, content="Let me ask." + "x" * 500, calls=[proposal])
+        await stores.request_approval(proposal)
+        await stores.post(session.id, "Next question", user=writer, concurrency=Concurrency.ENQUEUE)
+        (shared,) = await stores.sessions.list_for(writer, SessionFilter(q="hello THERE"), Page())
+
+        assert (shared.title, shared.open_turn, shared.access) == ("Hello there", TurnStatus.WAITING_APPROVAL, "write")
+        assert shared.preview == "Next question"
+        assert await stores.sessions.list_for(writer, SessionFilter(q="next"), Page()) == []
 
     async def test_a_list_holds_what_is_shared_with_the_caller_and_no_more(self, stores: Stores) -> None:
         user = new_id()

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from shared.adapters.redis.events import RedisEventLog
-from shared.durable.names import approval_instance, notification_instance
+from shared.durable.names import call_instance, notification_instance
 from shared.errors import AppError, Conflict, ErrorCode, NotFound
 from shared.ids import new_id
 from shared.principal import Principal, Role
@@ -283,7 +283,7 @@ async def test_an_approval_that_began_to_ask_and_was_cut_is_among_the_instances(
     await erasing.mark(posted.turn.session_id, ANN, if_match=None)
     found = await erasing.erase_stores(posted.turn.session_id)
     assert found is not None
-    assert approval_instance(posted.turn.id, proposed.id) in found[0].instances
+    assert call_instance(posted.turn.id, proposed.id) in found[0].instances
 
 
 async def test_when_instances_were_told_to_end_is_kept_for_who_goes_on(stores: Stores, erasing: SessionErasure) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
@@ -217,6 +218,25 @@ async def test_participants_are_bounded(stores: Stores, lifecycle: SessionLifecy
     assert changed.access == "write"
 
 
+async def test_whose_access_changes_is_told_and_a_stranger_is_not(stores: Stores, lifecycle: SessionLifecycle) -> None:
+    session = await stores.shared_session()
+
+    _, lowered = await lifecycle.put_participant(session.id, WRITER, NewParticipant(access="read"), ANN)
+    removed = await lifecycle.remove_participant(session.id, WRITER, ANN)
+    again = await lifecycle.remove_participant(session.id, WRITER, ANN)
+
+    told = [
+        orjson.loads(message)
+        for change in (lowered, removed, again)
+        for message in change.messages
+        if b'"target":"access"' in message
+    ]
+    assert told == [
+        {"target": "access", "userId": WRITER, "arguments": [{"session_id": session.id, "access": access}]}
+        for access in ("read", None)
+    ]
+
+
 @pytest.mark.parametrize("left", [None, "read"])
 async def test_turns_of_somebody_who_may_no_longer_write_are_cancelled(
     stores: Stores, lifecycle: SessionLifecycle, left: Literal["read"] | None
@@ -235,7 +255,7 @@ async def test_turns_of_somebody_who_may_no_longer_write_are_cancelled(
         _, change = await lifecycle.put_participant(session.id, WRITER, NewParticipant(access=left), ANN)
 
     assert change.interruption == Interruption([waits.turn.id], [queued.turn.id], [(approval.id, approval.instance_id)])
-    (told,) = envelopes([message for message in change.messages if b'"arguments"' in message])
+    (told,) = envelopes([message for message in change.messages if b'"target":"event"' in message])
     assert (told["type"], told["turn_id"], told["data"]["status"]) == ("stream.ended", queued.turn.id, "cancelled")
     assert isinstance(await stores.begin(waits.turn.id, 2), StepClosed)
     assert await stores.turns.cancel_requested([mine.turn.id]) == set()

@@ -7,12 +7,18 @@ from datetime import timedelta
 
 import orjson
 import pytest
+from redis.asyncio import Redis
 
 from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
+from shared.adapters.redis.guard import RedisGuard
+from shared.adapters.redis.presence import RedisPresenceMarks
 from shared.errors import NotFound
 from shared.principal import Principal, Role
 from shared.sessions.events import session_group
 from shared.sessions.life.lifecycle import SessionLifecycle
+from shared.sessions.live.audience import Listener
+from shared.sessions.live.presence import Presence
+from shared.sessions.live.realtime import DeliveryFailed
 from shared.sessions.live.subscriptions import SAID_AGAIN, SubscriptionService
 from shared.sessions.models import NewParticipant
 from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, utc_now
@@ -33,8 +39,13 @@ def rows(stores: Stores) -> PostgresSubscriptions:
 
 
 @pytest.fixture
-def service(rows: PostgresSubscriptions) -> SubscriptionService:
-    return SubscriptionService(rows)
+def service(rows: PostgresSubscriptions, redis: Redis) -> SubscriptionService:
+    marks = RedisPresenceMarks(redis, RedisGuard(redis))
+
+    async def is_empty(group: str) -> bool:
+        raise DeliveryFailed("nobody asks")
+
+    return SubscriptionService(rows, Presence(marks, is_empty, rows.on_record))
 
 
 async def _shared(stores: Stores) -> tuple[str, str]:
@@ -73,10 +84,13 @@ async def test_whoever_is_taken_out_takes_every_connection_along_that_they_let_i
     stores: Stores, service: SubscriptionService, lifecycle: SessionLifecycle
 ) -> None:
     session_id, group = await _shared(stores)
-    joined = await service.subscribe(session_id, "eves", RITA, _refused)
-    joined += await service.subscribe(session_id, None, RITA, _refused)
-    joined += await service.subscribe(session_id, "anns", ANN, _refused)
-    assert _actions(joined, group) == [("add", "eves"), ("add", READER), ("add", "anns")]
+    joining = [
+        await service.subscribe(session_id, connection_id, who, _refused)
+        for connection_id, who in (("eves", RITA), (None, RITA), ("anns", ANN))
+    ]
+    assert [one.is_joined for one in joining] == [False] * 3, "they are on their way only"
+    left = [action for one in joining for action in one.left]
+    assert _actions(left, group) == [("add", "eves"), ("add", READER), ("add", "anns")]
 
     for _ in range(2):  # a repeat of a request that was cut says it all again
         change = await lifecycle.remove_participant(session_id, READER, ANN)
@@ -120,8 +134,9 @@ async def test_who_is_let_in_again_stays_in(
     await lifecycle.remove_participant(session_id, READER, ANN)
     await lifecycle.put_participant(session_id, READER, NewParticipant(access="read"), ANN)
 
-    await service.subscribe(session_id, "ritas", RITA, _accepted)
+    joining = await service.subscribe(session_id, "ritas", RITA, _accepted)
 
+    assert (joining.is_joined, list(joining.left)) == (True, [])
     assert _actions(await service.ended(_refused, now=utc_now()), group) == []
     assert await _standing(stores, session_id) == ["ritas"]
 
@@ -134,7 +149,7 @@ async def test_nobody_joins_what_they_may_not_read(stores: Stores, service: Subs
             with pytest.raises(NotFound):
                 await service.subscribe(of, connection_id, who, _accepted)
             with pytest.raises(NotFound):
-                await service.unsubscribe(of, connection_id, who)
+                await service.unsubscribe(of, connection_id, who, _accepted)
     assert await _standing(stores, session_id) == []
 
 
@@ -176,12 +191,29 @@ async def test_whoever_unsubscribes_while_they_join_is_out(stores: Stores, servi
 
     async def late(action: bytes) -> bool:
         if b'"add"' in action:
-            done.extend(await service.unsubscribe(session_id, "ritas", RITA))
+            done.extend(await service.unsubscribe(session_id, "ritas", RITA, _refused))
         done.append(action)
         return True
 
-    assert await service.subscribe(session_id, "ritas", RITA, late) == []
+    joining = await service.subscribe(session_id, "ritas", RITA, late)
+    assert (joining.is_joined, list(joining.left)) == (False, [])
     assert _actions(done, group) == [("remove", "ritas"), ("add", "ritas"), ("remove", "ritas")]
+
+
+async def test_whoever_leaves_and_comes_back_at_once_stays_in(stores: Stores, service: SubscriptionService) -> None:
+    """An output comes after its answer, and would be done after the join."""
+    session_id, group = await _shared(stores)
+    done: list[bytes] = []
+
+    async def accepted(action: bytes) -> bool:
+        done.append(action)
+        return True
+
+    await service.subscribe(session_id, "ritas", RITA, accepted)
+    assert await service.unsubscribe(session_id, "ritas", RITA, accepted) == [], "nothing is left for an output"
+    await service.subscribe(session_id, "ritas", RITA, accepted)
+
+    assert _actions(done, group) == [("add", "ritas"), ("remove", "ritas"), ("add", "ritas")]
 
 
 async def test_unsubscribing_all_takes_out_what_joined_one_by_one_too(
@@ -192,8 +224,8 @@ async def test_unsubscribing_all_takes_out_what_joined_one_by_one_too(
         await service.subscribe(session_id, connection_id, RITA, _accepted)
     await service.subscribe(session_id, "anns", ANN, _accepted)
 
-    left = await service.unsubscribe(session_id, "one", RITA)
-    rest = await service.unsubscribe(session_id, None, RITA)
+    left = await service.unsubscribe(session_id, "one", RITA, _refused)
+    rest = await service.unsubscribe(session_id, None, RITA, _refused)
 
     assert _actions(left, group) == [("remove", "one")]
     assert _actions(rest, group) == [("remove", READER), ("remove", "two")]
@@ -210,3 +242,21 @@ async def test_of_the_connections_that_a_user_joined_the_latest_stay(
 
     assert await _standing(stores, session_id) == ["first", "third"]
     assert _actions(await service.ended(_refused, now=utc_now()), group) == [("remove", "second")]
+
+
+async def test_who_listens_is_told_the_latest_first_and_without_those_who_were_taken_out(
+    service: SubscriptionService, rows: PostgresSubscriptions, stores: Stores
+) -> None:
+    session_id, _ = await _shared(stores)
+    for who, connection_id in ((RITA, "phone"), (ANN, "first"), (ANN, "second"), (ANN, None)):
+        await service.subscribe(session_id, connection_id, who, _refused)
+    await service.unsubscribe(session_id, "first", ANN, _refused)
+    listeners = await rows.listeners(session_id, 10)
+    assert listeners == [Listener(OWNER, None), Listener(OWNER, "second"), Listener(READER, "phone")]
+    assert await rows.listeners(session_id, 1) == listeners[:1]
+    await stores.rows(
+        b"UPDATE session_subscriptions SET ended_at = now() WHERE session_id = %(s)s AND user_id = %(u)s RETURNING 1",
+        s=session_id,
+        u=READER,
+    )
+    assert await rows.listeners(session_id, 10) == listeners[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from shared.sessions.executor import AgentExecutor
 from shared.sessions.models import MessageStatus, TurnStatus
 from shared.sessions.records.steps import StepOutcome
 from shared.sessions.records.turns import PostedMessage
+from shared.sessions.turns import asking
 from shared.sessions.turns.cancellation import CancelWatch
-from shared.sessions.turns.patience import Patience, Spent
+from shared.sessions.turns.patience import Spent
 from shared.signing import RelayTokens
 from tests.integration.bench import Bench, settings_for
 from tests.integration.domain import OWNER, WAIT_S, Stores, envelopes, script, text_of, until, utc_now
@@ -51,7 +53,8 @@ async def test_the_stored_text_equals_the_deltas_byte_for_byte(bench: Bench, dir
     numbers = [event["seq"] for event in bench.sender.events]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     names = [name for name in bench.names if name != "content_delta"]
-    assert names == ["stream.started", "message.created", "message_start", "message_end", "message.updated"]
+    end = ["message_end", "message.updated", "stream.ended"]
+    assert names == ["stream.started", "message.created", "message_start", *end]
     indices = [event["data"]["frame"]["index"] for event in bench.sender.events if _is_delta(event)]
     assert indices == list(range(len(indices)))
     turn = await bench.stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
@@ -252,17 +255,30 @@ async def test_a_model_that_falls_silent_is_a_timeout(bench: Bench, stores: Stor
 
 
 async def test_an_answer_that_never_ends_is_kept_counted_and_not_asked_for_again(
-    bench: Bench, stores: Stores, model_url: str
+    bench: Bench, stores: Stores, model_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its time ends when something of it has come, however long that took."""
+    deadlines: list[asyncio.Timeout] = []
+
+    def timeout_at(when: float) -> asyncio.Timeout:
+        deadlines.append(asyncio.Timeout(when))
+        return deadlines[-1]
+
+    async def is_told() -> bool:
+        return any(map(_is_delta, bench.sender.events))
+
+    monkeypatch.setattr(asking, "asyncio", SimpleNamespace(**vars(asyncio) | {"timeout_at": timeout_at}))
     model = ModelService(settings_for(model_url))
     watch = CancelWatch(stores.turns.cancel_requested)
-    bridge = SessionAgentBridge(
-        stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch, patience=Patience(total_s=2.0)
-    )
+    bridge = SessionAgentBridge(stores.steps, AgentExecutor(model), bench.publisher, bench.sender, watch)
     key = new_id()
-    posted = await stores.turn(script(key=key, tokens=100_000, token_ms=10))
+    posted = await stores.turn(script(key=key, tokens=5_000, token_ms=20))
 
-    report = await bridge.run_step(posted.turn.id, 1)
+    running = asyncio.create_task(bridge.run_step(posted.turn.id, 1))
+    await until(is_told)
+    [deadline] = deadlines
+    deadline.reschedule(asyncio.get_running_loop().time())
+    report = await running
     again = await bridge.run_step(posted.turn.id, 1, Spent(2))
 
     for one in (report, again):
@@ -369,7 +385,7 @@ async def test_an_attempt_that_was_overtaken_stores_nothing(bench: Bench) -> Non
     assert overtaken.outcome is StepOutcome.RETRY
     assert (await bench.run(posted)).outcome is StepOutcome.FINAL
     turn = await bench.stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
-    assert turn.status is TurnStatus.RUNNING
+    assert turn.status is TurnStatus.COMPLETED
     assert (await bench.answer(posted)).content == "text"
 
 

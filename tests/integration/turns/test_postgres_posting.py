@@ -249,14 +249,14 @@ async def test_a_nul_character_is_refused_and_stores_nothing(stores: Stores) -> 
     assert (await stores.post(session.id)).dispatched
 
 
-async def test_of_two_finishers_one_closes_and_one_hands_over(stores: Stores) -> None:
+async def test_of_many_finishers_one_closes_and_all_name_the_turn_that_was_handed_over_to(stores: Stores) -> None:
     first = await stores.turn()
     queued = await stores.post(first.message.session_id, concurrency=Concurrency.ENQUEUE)
 
     finished = await asyncio.gather(*(stores.finish(first.turn.id) for _ in range(4)))
 
     assert sum(outcome.closed_now for outcome in finished) == 1
-    assert [outcome.next_turn_id for outcome in finished if outcome.next_turn_id] == [queued.turn.id]
+    assert {outcome.next_turn_id for outcome in finished} == {queued.turn.id}
 
 
 async def test_finishing_again_changes_nothing(stores: Stores) -> None:
@@ -491,11 +491,11 @@ async def test_restarts_are_counted_and_bounded_and_end_with_the_turn(stores: St
     assert await stores.turns.note_restart(posted.turn.id, most=9, now=utc_now()) is None
 
 
-async def test_calls_for_approval_are_those_of_the_turn_that_people_are_asked_for(stores: Stores) -> None:
+async def test_calls_that_wait_are_those_of_the_turn_that_people_are_asked_for(stores: Stores) -> None:
     posted = await stores.turn()
     asked = call("http_request", {"a": 1}, ordinal=1, needs_approval=True)
     await stores.answer(posted.turn.id, calls=[call(ordinal=0), asked])
-    assert await stores.turns.calls_for_approval(posted.turn.id) == [asked.id]
+    assert await stores.turns.calls_that_wait(posted.turn.id) == [asked.id]
 
 
 async def test_cancelling_a_running_turn_asks_and_a_second_time_asks_again(stores: Stores) -> None:

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from shared.adapters.postgres.queries import load_queries
+from shared.ids import new_id
 from shared.sessions.models import Concurrency, SessionStatus, TurnStatus
 from shared.sessions.records.steps import StepClosed
 from tests.integration.domain import OWNER, Stores, call, result_of, until, utc_now, vote_on
@@ -216,3 +217,27 @@ async def test_a_turn_that_ends_takes_back_what_was_asked_of_people(stores: Stor
     # Whoever waits for the answer is told by the sweep.
     told = await stores.approvals.undelivered(before=utc_now() + timedelta(minutes=1), limit=1000)
     assert approval.id in {approval_id for approval_id, _ in told}
+
+
+async def test_what_is_queued_while_a_last_step_waits_to_be_stored_is_handed_over(
+    stores: Stores, holder: Holder
+) -> None:
+    posted = await stores.turn()
+    start = await stores.started(posted.turn.id)
+    session_id = posted.turn.session_id
+    await holder.run(b"UPDATE sessions SET updated_at = now() WHERE id = %(s)s", s=session_id)
+    (saving,) = await holder.blocked(stores.steps.save_last_step(posted.turn.id, result_of(start)))
+    queued = new_id()
+    await holder.run(
+        b"INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at)"
+        b" SELECT %(id)s, session_id, number + 1, branch, message_id, requested_by, 'queued', plan, now()"
+        b" FROM turns WHERE id = %(t)s",
+        id=queued,
+        t=posted.turn.id,
+    )
+
+    await holder.release()
+
+    finished = (await saving).finished
+    assert finished is not None
+    assert finished.next_turn_id == queued

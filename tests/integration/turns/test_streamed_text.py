@@ -14,8 +14,10 @@ from shared.ids import new_id
 from shared.sessions.events import EventLogUnavailable
 from shared.sessions.models import MessageStatus, TurnStatus
 from shared.sessions.records.steps import StepOutcome
+from shared.sessions.records.turns import PostedMessage
+from shared.sessions.turns.retry import MAX_LOG_TRIES
 from tests.integration.bench import Bench
-from tests.integration.domain import OWNER, Stores, script, utc_now
+from tests.integration.domain import OWNER, Stores, script, until, utc_now
 
 pytestmark = pytest.mark.integration
 
@@ -37,6 +39,21 @@ async def _told(bench: Bench, feed: str, message_id: str) -> str:
     return text
 
 
+async def _until_said(bench: Bench, posted: PostedMessage, run: asyncio.Task[Any], attempt: int, deltas: int) -> None:
+    """Wait until an attempt has begun and so many more deltas were told, or the run is over."""
+    before = bench.names.count("content_delta")
+
+    async def is_said() -> bool:
+        begun = await bench.stores.rows(
+            b"SELECT 1 FROM messages WHERE turn_id = %(turn)s AND role = 'assistant' AND attempt >= %(attempt)s",
+            turn=posted.turn.id,
+            attempt=attempt,
+        )
+        return run.done() or (bool(begun) and bench.names.count("content_delta") >= before + deltas)
+
+    await until(is_said)
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_what_was_streamed_last_is_stored_whatever_breaks_and_whenever_it_is_cancelled(
     bench: Bench, stores: Stores, seed: int
@@ -52,7 +69,7 @@ async def test_what_was_streamed_last_is_stored_whatever_breaks_and_whenever_it_
         run = asyncio.create_task(bench.run(posted, tries=number + 1))
         act = dice.choice(["cancel", "kill", "wait"])
         if act != "wait":
-            await asyncio.sleep(dice.uniform(0, 0.2))
+            await _until_said(bench, posted, run, number + 1, dice.randint(0, 9))
         if act == "kill":
             run.cancel()
         elif act == "cancel":
@@ -95,6 +112,31 @@ async def test_a_cancel_in_a_pause_between_tries_keeps_what_was_streamed(bench: 
     assert row["sources"], "what its model had read is not known, so it counts as read"
 
 
+async def test_what_a_killed_process_said_is_stored_once_the_log_is_back(
+    bench: Bench, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted = await stores.turn(script(key=new_id(), content=WORDS * 50, token_ms=15))
+    run = asyncio.create_task(bench.run(posted))
+    await _until_said(bench, posted, run, 1, 3)
+    run.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await run
+    await stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now())
+
+    async def away(*_: object) -> None:
+        raise EventLogUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.publisher._log, "read_back", away)
+        with pytest.raises(EventLogUnavailable):
+            await bench.service.finish_turn(posted.turn.id, status=TurnStatus.CANCELLED, error=None)
+    await bench.service.finish_turn(posted.turn.id, status=TurnStatus.CANCELLED, error=None, tries=1)
+
+    answer = await bench.answer(posted)
+    assert answer.content
+    assert answer.content == await _told(bench, posted.target.feed, answer.id)
+
+
 @pytest.mark.parametrize(("fail", "said"), [({"cut_after": 6}, True), ({"error_after": 0}, False)])
 async def test_without_the_log_an_answer_is_closed_with_what_its_last_try_left(
     bench: Bench, stores: Stores, monkeypatch: pytest.MonkeyPatch, fail: dict[str, int], said: bool
@@ -109,7 +151,12 @@ async def test_without_the_log_an_answer_is_closed_with_what_its_last_try_left(
         raise EventLogUnavailable("away")
 
     monkeypatch.setattr(bench.publisher._log, "read_back", away)
-    finished, _ = await bench.service.finish_turn(posted.turn.id, status=TurnStatus.CANCELLED, error=None)
+    for tries in (0, MAX_LOG_TRIES - 1):
+        with pytest.raises(EventLogUnavailable):
+            await bench.service.finish_turn(posted.turn.id, status=TurnStatus.CANCELLED, error=None, tries=tries)
+    finished, _ = await bench.service.finish_turn(
+        posted.turn.id, status=TurnStatus.CANCELLED, error=None, tries=MAX_LOG_TRIES
+    )
     assert finished.closed_now
     answer = await bench.answer(posted)
     assert WORDS.startswith(answer.content)

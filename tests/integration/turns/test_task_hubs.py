@@ -15,7 +15,7 @@ from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.sessions.erasure import PostgresErasures
 from shared.adapters.sql import hubs as command
 from shared.durable.hub import SERVED, TaskHub, only_hub
-from shared.durable.names import approval_instance, notification_instance
+from shared.durable.names import call_instance, notification_instance
 from shared.ids import new_id
 from shared.sessions.models import Concurrency, SessionStatus
 from tests.integration.domain import OWNER, Stores, call, utc_now, vote_on
@@ -147,7 +147,7 @@ async def test_an_erasure_waits_for_every_hub_that_holds_a_history(hubs: tuple[H
     one, two = hubs
     proposal = call("http_request", needs_approval=True)
     there = (await one.stores.proposed(proposal)).turn
-    approval = await one.stores.request_approval(proposal, instance_id=approval_instance(there.id, proposal.id))
+    approval = await one.stores.request_approval(proposal, instance_id=call_instance(there.id, proposal.id))
     await one.stores.finish(there.id)
     here = (await two.stores.post(there.session_id)).turn
     await two.stores.finish(here.id)
@@ -155,7 +155,7 @@ async def test_an_erasure_waits_for_every_hub_that_holds_a_history(hubs: tuple[H
 
     assert await two.erase(there.session_id) == [here.id]
     instances = await one.erase(there.session_id)
-    assert {there.id, approval_instance(there.id, proposal.id), notification_instance(approval.id)} <= set(instances)
+    assert {there.id, call_instance(there.id, proposal.id), notification_instance(approval.id)} <= set(instances)
     assert here.id not in instances
 
     before, now = utc_now() - timedelta(minutes=1), utc_now() - timedelta(minutes=30)

@@ -436,11 +436,11 @@ async def _bug() -> None:
 
 
 async def _no_answer() -> None:
-    raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, "No answer came.")
+    raise ToolFailed("No answer came.")
 
 
 async def _talks() -> None:
-    raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, "x" * 100_000)
+    raise ToolFailed("x" * 100_000)
 
 
 @pytest.mark.parametrize(

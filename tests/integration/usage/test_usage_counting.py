@@ -253,7 +253,8 @@ async def test_an_attempt_that_was_refused_before_it_read_anything_costs_nothing
 
 
 async def test_an_attempt_that_was_overtaken_was_paid_for_all_the_same(bench: Bench, stores: Stores) -> None:
-    """A process that was thought dead: its answer is thrown away, and its model has read and written."""
+    """A process that was thought dead: its answer is thrown away, and its model has read, and written until its watch
+    saw that the turn is over."""
     user, key = new_id(), new_id()
     session = await stores.session(owner=user)
     words = script(key=key, fail=[{"first_ms": 1_500}], tokens=50)
@@ -264,13 +265,15 @@ async def test_an_attempt_that_was_overtaken_was_paid_for_all_the_same(bench: Be
         return bool((await bench.calls(key))["calls"])
 
     await until(is_asked)
-    await bench.run(posted)
-    one = await _counted(stores, user, posted)
+    finished = (await bench.run(posted)).finished
     overtaken = await slow
 
     assert overtaken.outcome is StepOutcome.RETRY
-    assert one[0] > 50
-    assert await _counted(stores, user, posted) == (2 * one[0],) * 3
+    assert finished is not None
+    one = finished.usage.input_tokens + finished.usage.output_tokens
+    both = await _counted(stores, user, posted)
+    assert both == (both[0],) * 3
+    assert 50 < one < both[0] <= 2 * one
 
 
 def _ended(start: StepStart, at: datetime) -> StepResult:

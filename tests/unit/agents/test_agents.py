@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +10,15 @@ from pydantic import ValidationError
 
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
-from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, NewAgent, effective_config, plan_turn
+from shared.sessions.agents.agent import (
+    DEFAULT_AGENT,
+    Agent,
+    AgentSource,
+    AgentSourceKind,
+    NewAgent,
+    effective_config,
+    plan_turn,
+)
 from shared.sessions.agents.catalog import AgentCatalog, agent_etag
 from shared.sessions.models import ApprovalMode, Concurrency, SessionConfig
 from shared.sessions.records.approval_policy import ApprovalPolicy, Containment
@@ -39,6 +48,10 @@ class Kept:
     async def list_newest(self, *, after: str, page: Page) -> list[Agent]:
         ids = sorted({agent.id for agent in self.versions if agent.id > after})[: page.limit + 1]
         return [agent for agent_id in ids if (agent := await self.newest(agent_id)) is not None]
+
+    async def last_from_files(self, agent_ids: Sequence[str]) -> Mapping[str, AgentSource]:
+        found = [agent for agent in self.versions if agent.source.kind is AgentSourceKind.FILE]
+        return {agent.id: agent.source for agent in found if agent.id in agent_ids}
 
     async def add(self, agent: Agent) -> bool:
         if self.rivals:
@@ -255,7 +268,9 @@ async def test_what_is_shown_can_be_sent_back_and_says_the_same() -> None:
         defaults=SessionConfig(max_steps=8),
     )
     made, _ = await catalog.put("clerk", body, ADMIN, if_match=None)
-    shown = made.model_dump(mode="json", exclude={"id", "version", "created_at", "created_by"})
+    set_by_us = {*Agent.model_fields, *Agent.model_computed_fields} - {*NewAgent.model_fields}
+    assert set_by_us == {"id", "version", "created_at", "created_by", "source", "missing_tools", "mcp_pins"}
+    shown = made.model_dump(mode="json", exclude=set_by_us)
 
     again, _ = await catalog.put("clerk", NewAgent.model_validate(shown), ADMIN, if_match=None)
 

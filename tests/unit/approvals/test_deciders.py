@@ -113,8 +113,10 @@ class TestWhoMayDecide:
         assert refusal_to_approve(forbids, "bob") is None
         assert refusal_to_approve(_record(), "ann") is None
         with pytest.raises(Conflict, match="somebody else"):
-            checked_vote(forbids, NewDecision(decision=Decision.APPROVE), "ann")
-        assert checked_vote(forbids, NewDecision(decision=Decision.REJECT), "ann").decision is Decision.REJECT
+            checked_vote(forbids, NewDecision(decision=Decision.APPROVE), _who("ann"), NOW)
+        assert (
+            checked_vote(forbids, NewDecision(decision=Decision.REJECT), _who("ann"), NOW).decision is Decision.REJECT
+        )
 
 
 class TestWhatAVoteMaySay:
@@ -138,16 +140,18 @@ class TestWhatAVoteMaySay:
         self, policy: dict[str, Any], body: dict[str, Any], code: ErrorCode, field: str
     ) -> None:
         with pytest.raises(AppError) as caught:
-            checked_vote(_record(ApprovalPolicy(**policy)), NewDecision(**{"decision": "approve"} | body), "bob")
+            checked_vote(
+                _record(ApprovalPolicy(**policy)), NewDecision(**{"decision": "approve"} | body), _who("bob"), NOW
+            )
         assert (caught.value.code, caught.value.errors[0]["field"]) == (code, field)
 
     def test_the_same_arguments_written_again_are_no_change(self) -> None:
         record = _record(ApprovalPolicy(allow_changes=False))
-        vote = checked_vote(record, NewDecision(decision=Decision.APPROVE, arguments=dict(ARGUMENTS)), "bob")
+        vote = checked_vote(record, NewDecision(decision=Decision.APPROVE, arguments=dict(ARGUMENTS)), _who("bob"), NOW)
         assert (vote.arguments, vote.digest) == (None, record.arguments_digest)
 
     def test_changed_arguments_bind_the_vote_to_their_own_digest(self) -> None:
-        vote = checked_vote(_record(), NewDecision(decision=Decision.APPROVE, arguments=CHANGED), "bob")
+        vote = checked_vote(_record(), NewDecision(decision=Decision.APPROVE, arguments=CHANGED), _who("bob"), NOW)
         assert (vote.arguments, vote.digest) == (CHANGED, arguments_digest("http_request", CHANGED))
 
     def test_only_approvals_of_the_same_arguments_count_together(self) -> None:
@@ -163,7 +167,7 @@ class TestWhatAVoteMaySay:
 class TestAVoteThatChangedNothing:
     def _vote(self, decision: Decision = Decision.APPROVE, **changes: Any) -> Any:
         record = _record(ApprovalPolicy(allow_for_session=True))
-        return checked_vote(record, NewDecision(decision=decision, **changes), "bob")
+        return checked_vote(record, NewDecision(decision=decision, **changes), _who("bob"), NOW)
 
     def test_said_again_in_time_is_fine(self) -> None:
         refuse_unless_same(_record(), self._vote(), NOW)
@@ -208,7 +212,8 @@ class TestAVoteThatChangedNothing:
         {"escalation_role": "admin"},
         {"quorum": 0},
         {"quorum": 11},
-        {"roles": ["root"]},
+        {"roles": ["no role"]},
+        {"roles": ["Approver"]},
         {"timeout_seconds": 0},
         {"reminder_seconds": 30 * 86_400 + 1},
         {"surprise": True},

@@ -10,13 +10,17 @@ import orjson
 import pytest
 
 from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, effective_config, plan_turn
+from shared.sessions.approvals import needed
 from shared.sessions.approvals.grants import grant_of, is_granted
-from shared.sessions.approvals.needed import floor_of, floor_reason, requires_approval
+from shared.sessions.approvals.needed import floor_of
+from shared.sessions.approvals.rules.in_force import (
+    in_force,
+)
 from shared.sessions.approvals.timing import timeout_seconds
 from shared.sessions.models import ApprovalMode, SessionConfig
 from shared.sessions.records.approval_policy import ApprovalPolicy, TimeoutAction
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.tools.registry import ToolApproval, ToolRisk, all_tools, get_tool
+from shared.sessions.tools.registry import Tool, ToolApproval, ToolRisk, all_tools, get_tool
 
 AUTO, POLICY, MANUAL = ApprovalMode.AUTO, ApprovalMode.POLICY, ApprovalMode.MANUAL
 REQUEST = get_tool("http_request")
@@ -27,6 +31,14 @@ def _plan(mode: ApprovalMode = POLICY, *, floor: dict[str, ApprovalMode] | None 
     plan = plan_turn(DEFAULT_AGENT, SessionConfig(), model="m", approval_mode=mode)
     changes: dict[str, Any] = {"approval_floor": floor or {}}
     return plan.model_copy(update=changes | {"policies": {"http_request": ApprovalPolicy(**policy)}})
+
+
+def requires_approval(tool: Tool, plan: TurnPlan) -> bool:
+    return needed.requires_approval(tool, plan, in_force(plan.policy_of(tool.name), tool, {}))
+
+
+def floor_reason(tool: Tool, plan: TurnPlan) -> str | None:
+    return needed.floor_reason(tool, plan, in_force(plan.policy_of(tool.name), tool, {}))
 
 
 class TestModeAndPolicy:
@@ -154,7 +166,9 @@ class TestGrant:
         wanted = {"agent_id": "clerk", "agent_version": 3, "tool": "http_request", "user": "ann"} | bound
         agent = {"agent_id": wanted["agent_id"], "agent_version": wanted["agent_version"]}
         plan = _plan().model_copy(update={"policies": {wanted["tool"]: ApprovalPolicy(**policy)}, **agent})
-        return is_granted(wanted["tool"], plan, wanted["user"], frozenset({grant}))
+        tool = get_tool(wanted["tool"])
+        force = in_force(plan.policy_of(tool.name), tool, {})
+        return is_granted(tool, {}, plan, force, wanted["user"], frozenset({grant}))
 
     def test_it_holds_for_what_it_was_given_for(self) -> None:
         assert self._granted()
@@ -196,4 +210,5 @@ class TestGrant:
         old = f"http_request:{hashlib.sha256(rules).hexdigest()[:32]}"
         plan = _plan(allow_for_session=True)
 
-        assert not is_granted("http_request", plan, "ann", frozenset({old, "http_request"}))
+        force = in_force(plan.policy_of("http_request"), REQUEST, {})
+        assert not is_granted(REQUEST, {}, plan, force, "ann", frozenset({old, "http_request"}))

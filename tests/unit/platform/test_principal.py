@@ -45,10 +45,10 @@ def test_who_the_platform_names_is_the_caller(claim: str) -> None:
         (["user"], {Role.USER}),
         (["approver"], {Role.USER, Role.APPROVER}),
         (["admin", "approver"], set(Role)),
-        (["Admin", "APPROVER", "owner", ""], {Role.USER}),
+        (["Admin", "APPROVER", "owner", ""], {Role.USER, "owner"}),
     ],
 )
-def test_app_roles_become_roles_and_unknown_ones_nothing(given: list[str], roles: set[Role]) -> None:
+def test_app_roles_become_roles_and_only_admin_makes_an_admin(given: list[str], roles: set[str]) -> None:
     assert _call(_headers(("oid", _OID), *(("roles", role) for role in given))).roles == roles
 
 

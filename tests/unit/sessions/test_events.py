@@ -15,7 +15,7 @@ from shared.principal import Role
 from shared.sessions.events import (
     MOST_LIVE_BYTES,
     SEQ_LEASE,
-    Envelope,
+    Appended,
     Event,
     EventLogUnavailable,
     EventTarget,
@@ -28,7 +28,8 @@ from shared.sessions.events import (
     frame,
 )
 from shared.sessions.live.groups import role_group, role_memberships
-from shared.sessions.live.realtime import DeliveryFailed, StreamWriter
+from shared.sessions.live.pace import Pace
+from shared.sessions.live.realtime import MOST_DELTA_CHARS, DeliveryFailed, StreamWriter
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -40,9 +41,11 @@ class MemoryLog:
     seq: dict[str, int] = field(default_factory=dict)
     ceiling: dict[str, int] = field(default_factory=dict)
     is_down: bool = False
+    presence: int | None = None
+    is_followed: bool = True
     kept: list[tuple[int, bytes]] = field(default_factory=list)
 
-    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> int:
+    async def append(self, target: EventTarget, bodies: Sequence[bytes]) -> Appended:
         await asyncio.sleep(0)
         if self.is_down:
             raise EventLogUnavailable("down")
@@ -55,7 +58,7 @@ class MemoryLog:
             raise SeqLeaseNeeded(lost=False)
         self.seq[feed], self.ceiling[feed] = seq + len(bodies), ceiling
         self.kept.extend(enumerate(bodies, seq + 1))
-        return seq + 1
+        return Appended(seq + 1, self.presence, self.is_followed)
 
     async def read(self, feed: str, after: int, limit: int) -> LogSlice:
         raise NotImplementedError
@@ -63,11 +66,15 @@ class MemoryLog:
     async def read_back(self, feed: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         raise NotImplementedError
 
-    def follow(self, feed: str) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
+    def follow(self, feed: str, *, reads: bool = True) -> AsyncGenerator[list[tuple[int, bytes]] | None]:
         raise NotImplementedError
 
     async def erase(self, feed: str) -> None:
         self.seq.pop(feed, None)
+
+    async def until_kept(self, count: int) -> None:
+        while len(self.kept) < count:  # noqa: ASYNC110  # a few rounds of the loop
+            await asyncio.sleep(0)
 
 
 @dataclass
@@ -105,18 +112,6 @@ class Bench:
         return [orjson.loads(message)["arguments"][0]["seq"] for message in messages]
 
 
-@pytest.mark.parametrize("ids", [{}, {"turn_id": "t"}, {"turn_id": "t", "message_id": "m"}])
-def test_what_is_encoded_is_the_envelope_that_clients_are_told_of(ids: dict[str, str]) -> None:
-    event = Event(EventType.MESSAGE_CREATED, {"id": "m", "nested": [1, None]}, **ids)
-
-    encoded = envelope(7, event.body("s"))
-
-    told = Envelope.model_validate_json(encoded)
-    assert (told.seq, told.type, told.session_id, told.at, told.data) == (7, event.type, "s", event.at, event.data)
-    assert list(orjson.loads(encoded)) == ["seq", "type", "session_id", *ids, "at", "data"]
-    assert told.model_dump(exclude_none=True).keys() == orjson.loads(encoded).keys()
-
-
 def _at(day: int, hour: int) -> datetime:
     return datetime(2026, 11, day, hour, tzinfo=UTC)
 
@@ -129,6 +124,14 @@ def test_whoever_connects_hears_what_their_roles_may_decide_today_and_tomorrow_a
     told = {day: role_group(Role.APPROVER, _at(day, 12)) for day in (24, 25, 26, 27)}
     assert [day for day, group in told.items() if group in joined] == [25, 26]
     assert role_group(Role.ADMIN, _at(25, 12)) not in joined
+
+
+def test_roles_of_an_organisation_have_groups_of_their_own() -> None:
+    joined = [group for group, is_member in role_memberships({"user", "finance", "users"}, _at(25, 23)) if is_member]
+
+    own = {role_group(role, _at(day, 12)) for role in ("user", "finance", "users") for day in (25, 26)}
+    assert own <= set(joined)
+    assert len(own) == 6, "the role “users” is not everybody"
 
 
 def test_whoever_connects_leaves_the_groups_of_roles_they_have_lost() -> None:
@@ -248,8 +251,8 @@ def test_an_envelope_is_one_line_whatever_it_holds() -> None:
     assert orjson.loads(envelope(1, body))["data"]["frame"]["text"] == "a\nb\r\u2028\x00"
 
 
-def test_there_are_fifteen_event_types() -> None:
-    assert len(EventType) == 15
+def test_there_are_eighteen_event_types() -> None:
+    assert len(EventType) == 18
 
 
 @dataclass
@@ -270,12 +273,12 @@ class GatedSender:
 class Writing:
     """A writer with an hour between deliveries, unless told otherwise: only what the test does ends the wait."""
 
-    def __init__(self, *, coalesce_s: float = 3_600) -> None:
+    def __init__(self, *, period_s: float = 3_600) -> None:
         bench = Bench()
         self.sender = GatedSender()
         target = bench.leases.target(may_seed=True)
         self.writer = StreamWriter(
-            bench.publisher, self.sender, target, turn_id="t", message_id="m", coalesce_s=coalesce_s
+            bench.publisher, self.sender, target, turn_id="t", message_id="m", pace=Pace(period_s, period_s)
         )
 
     async def finish(self) -> list[dict[str, Any]]:
@@ -307,7 +310,7 @@ async def test_the_first_text_leaves_at_once_with_what_was_queued_before_it() ->
 
 
 async def test_what_comes_during_a_delivery_goes_with_the_next() -> None:
-    writing = Writing(coalesce_s=0)
+    writing = Writing(period_s=0)
     writing.writer.text("a")
     first = await writing.sender.started.get()
     for text in "bcd":
@@ -336,7 +339,7 @@ async def test_events_between_texts_keep_their_place() -> None:
 
 
 async def test_a_delivery_that_fails_loses_no_number_and_no_text() -> None:
-    writing = Writing(coalesce_s=0)
+    writing = Writing(period_s=0)
     writing.sender.fails = True
     writing.sender.gate.set()
     batches = []
@@ -379,3 +382,171 @@ async def test_an_event_that_signalr_would_refuse_is_in_the_log_and_leaves_a_hol
     messages = await bench.publisher.publish(bench.leases.target(may_seed=True), events)
     assert [orjson.loads(message)["arguments"][0]["seq"] for message in messages] == [1, 3]
     assert [seq for seq, _ in bench.log.kept] == [1, 2, 3]
+
+
+# Where nobody listens. ---------------------------------------------------------------------------
+
+
+class Looks:
+    """Remembers which marks were to be looked at."""
+
+    def __init__(self) -> None:
+        self.marks: list[int] = []
+
+    def look(self, target: EventTarget, mark: int) -> None:
+        self.marks.append(mark)
+
+
+@pytest.mark.parametrize(
+    ("presence", "is_down", "heard", "looked"),
+    [
+        (None, False, ["session-s"], []),
+        (0, False, [], []),
+        (-1_700_000_000_000, False, [], []),
+        (1_700_000_000_000, False, ["session-s"], [1_700_000_000_000]),
+        (0, True, ["session-s"], []),
+    ],
+    ids=["not known", "nobody yet", "found empty", "somebody", "the log is away"],
+)
+async def test_a_sessions_group_gets_what_somebody_may_hear(
+    presence: int | None, is_down: bool, heard: list[str], looked: list[int]
+) -> None:
+    log, leases, looks = MemoryLog(presence=presence, is_down=is_down), MemoryLeases(), Looks()
+    publisher = SessionEventPublisher(log, leases, looks)
+
+    messages = await publisher.publish(
+        leases.target(may_seed=True), [Event(EventType.TOOL_CALL_PENDING, {})], also_to=["approvers"], users=["rita"]
+    )
+
+    receivers = [(sent.get("groupName") or sent["userId"]) for sent in map(orjson.loads, messages)]
+    assert receivers == [*heard, "approvers", "rita"], "approvers are told in any case"
+    assert looks.marks == looked
+
+
+async def test_what_the_database_said_of_listeners_is_not_said_after_redis_has_lost_what_it_knew() -> None:
+    log, leases = MemoryLog(), MemoryLeases()
+    told: list[int | None] = []
+    append = log.append
+
+    async def remembered(target: EventTarget, bodies: Sequence[bytes]) -> Appended:
+        told.append(target.subscribed_ms)
+        return await append(target, bodies)
+
+    log.append = remembered  # type: ignore[method-assign]  # to see what it is told
+    publisher = SessionEventPublisher(log, leases, Looks())
+    target = replace(leases.target(), subscribed_ms=0)
+
+    await publisher.publish(target, [Event(EventType.STREAM_CHUNK, {})])
+    log.is_down = True
+    await publisher.publish(target, [Event(EventType.STREAM_CHUNK, {})])
+    log.is_down = False
+    await publisher.publish(target, [Event(EventType.STREAM_CHUNK, {})])
+
+    # Refused and said again after a lease; while it was away; twice afterwards, with what was allocated meanwhile.
+    assert told == [0, None, 0, None, None]
+
+
+async def test_large_text_is_split_so_that_signalr_takes_each_piece() -> None:
+    writing = Writing()
+    writing.sender.gate.set()
+    text = "\x01" * (2 * MOST_DELTA_CHARS + 1)  # in JSON each is six bytes, the most that there are
+    writing.writer.text(text)
+
+    sent = await writing.sender.started.get()
+
+    frames = [event["data"]["frame"] for event in sent]
+    assert [found["index"] for found in frames] == [0, 1, 2]
+    assert "".join(found["text"] for found in frames) == text
+    assert max(len(orjson.dumps(event)) for event in sent) < MOST_LIVE_BYTES
+    assert await writing.finish() == []
+
+
+async def test_where_nobody_listens_nothing_is_sent_and_all_is_kept() -> None:
+    log, leases = MemoryLog(presence=0, is_followed=False), MemoryLeases()
+    sender = GatedSender()
+    publisher = SessionEventPublisher(log, leases, Looks())
+    target = leases.target(may_seed=True)
+    writer = StreamWriter(publisher, sender, target, turn_id="t", message_id="m", pace=Pace(0))
+    for text in "abc":
+        writer.text(text)
+        await log.until_kept("abc".index(text) + 1)
+    log.presence = 1_700_000_000_000
+    writer.text("d")
+    sent = await sender.started.get()
+    sender.gate.set()
+    log.presence = -1_700_000_000_000
+    writer.text("e")
+
+    assert await writer.finish() == []
+    assert _texts(sent) == ["d"], "who comes in the middle reads the rest from the log"
+    assert sender.started.empty()
+    assert [seq for seq, _ in log.kept] == [1, 2, 3, 4, 5]
+
+
+async def test_who_is_on_record_is_told_to_the_log_with_the_first_batch_of_a_step_alone() -> None:
+    log, leases = MemoryLog(), MemoryLeases()
+    told: list[int | None] = []
+    append = log.append
+
+    async def remembered(target: EventTarget, bodies: Sequence[bytes]) -> Appended:
+        told.append(target.subscribed_ms)
+        return await append(target, bodies)
+
+    log.append = remembered  # type: ignore[method-assign]  # to see what it is told
+    sender = GatedSender()
+    sender.gate.set()
+    target = replace(leases.target(may_seed=True), subscribed_ms=7)
+    writer = StreamWriter(SessionEventPublisher(log, leases), sender, target, turn_id="t", message_id="m", pace=Pace(0))
+    writer.text("a")
+    await sender.started.get()
+    writer.text("b")
+    await writer.finish()
+
+    assert told == [7, None]
+
+
+async def test_a_slow_delivery_delays_nothing_that_is_kept_and_what_gathers_is_sent_together() -> None:
+    log, leases = MemoryLog(), MemoryLeases()
+    sender = GatedSender()
+    writer = StreamWriter(
+        SessionEventPublisher(log, leases),
+        sender,
+        leases.target(may_seed=True),
+        turn_id="t",
+        message_id="m",
+        pace=Pace(0),
+    )
+    for number, text in enumerate("abcd", 1):
+        writer.text(text)
+        await log.until_kept(number)
+
+    sender.gate.set()
+    batches = [await sender.started.get(), await sender.started.get()]
+    rest = await writer.finish()
+
+    assert [_texts(batch) for batch in batches] == [["a"], ["b", "c", "d"]]
+    assert rest == []
+
+
+async def test_what_was_not_sent_when_the_step_ends_goes_through_the_binding_in_order() -> None:
+    log, leases = MemoryLog(), MemoryLeases()
+    sender = GatedSender()
+    writer = StreamWriter(
+        SessionEventPublisher(log, leases),
+        sender,
+        leases.target(may_seed=True),
+        turn_id="t",
+        message_id="m",
+        pace=Pace(0),
+    )
+    for number, text in enumerate("abc", 1):
+        writer.text(text)
+        await log.until_kept(number)
+    writer.add(Event(EventType.MESSAGE_UPDATED, {}, "t"))
+    finishing = asyncio.create_task(writer.finish())
+    await log.until_kept(4)
+    sender.gate.set()
+
+    rest = [orjson.loads(message)["arguments"][0] for message in await finishing]
+
+    assert (_texts(await sender.started.get()), [event["seq"] for event in rest]) == (["a"], [2, 3, 4])

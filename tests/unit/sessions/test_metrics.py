@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -39,6 +40,7 @@ THE_SEVEN = {
     "active_sessions_count",
     "pending_approvals_count",
 }
+GAUGES = {"active_sessions", "pending_approvals"}
 OF_AUDIT = {"audit_outbox_lines", "audit_outbox_age_seconds"}
 OF_MODELS = {"model_tokens_total", "model_cost_usd_total"}
 
@@ -365,6 +367,7 @@ def test_the_text_has_the_seven_and_those_of_models_by_name(collector: MetricsCo
     assert content_type.startswith("text/plain; version=0.0.4")
     assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == {
         *THE_SEVEN,
+        *GAUGES,
         *OF_MODELS,
         *OF_AUDIT,
         "lane_waits_total",
@@ -375,11 +378,56 @@ def test_the_text_has_the_seven_and_those_of_models_by_name(collector: MetricsCo
     assert buckets == [2, 3, 4]
     assert values["tool_execution_time_seconds_count,tool=calculate"] == 4
     assert values["tool_execution_time_seconds_sum,tool=calculate"] == pytest.approx(100.34)
-    assert values["active_sessions_count"] == 3
-    assert values["pending_approvals_count"] == 1
+    assert values["active_sessions"] == values["active_sessions_count"] == 3
+    assert values["pending_approvals"] == values["pending_approvals_count"] == 1
     assert (values["audit_outbox_lines"], values["audit_outbox_age_seconds"]) == (2, 1.5)
     # Shown from zero, so that the first one is an increase.
     assert (values["session_created_total"], values["message_count_total,role=user"]) == (0, 0)
+
+
+_NOT_BASE = re.compile(r"(nano|micro|milli|kilo|mega|giga)(seconds|bytes|grams|meters)|minutes|hours|days|weeks|bits")
+_ABBREVIATED = {"s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"}
+_TYPES = {"counter", "gauge", "histogram", "summary"}
+
+
+def lint(text: str) -> list[str]:
+    """What `promtool check metrics` says of a text.
+
+    Source: `prometheus/testutil/promlint/validations` of client_golang.
+    """
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    helped = set(re.findall(r"^# HELP (\S+) \S", text, re.MULTILINE))
+    problems: list[str] = []
+    for name, kind in kinds.items():
+        words, is_typed = name.split("_"), kind != "untyped"
+        labels = set(re.findall(r"[{,](\w+)=", "".join(re.findall(rf"^{name}\S*", text, re.MULTILINE))))
+        found = {
+            "no help text": name not in helped,
+            "a name that is not one": not re.fullmatch(r"[a-z][a-z0-9_]*", name),
+            "a label that is not one": not all(re.fullmatch(r"[a-z][a-z0-9_]*", label) for label in labels),
+            "a unit that is no base unit": any(map(_NOT_BASE.fullmatch, words)),
+            "an abbreviated unit": bool(_ABBREVIATED & set(words[1:])),
+            "a type in its name": bool(_TYPES & set(words[1:])),
+            "a counter without _total": kind == "counter" and words[-1] != "total",
+            "_total of no counter": is_typed and kind != "counter" and words[-1] == "total",
+            "a histogram's suffix": is_typed and kind != "histogram" and words[-1] in {"bucket", "count", "sum"},
+            "a histogram's label": is_typed and kind != "histogram" and bool(labels & {"le", "quantile"}),
+        }
+        problems += [f"{name}: {problem}" for problem, is_so in found.items() if is_so]
+    return problems
+
+
+def test_promtool_has_nothing_to_say(collector: MetricsCollector) -> None:
+    collector.tool_call_ended("calculate", ToolCallStatus.COMPLETED)
+    collector.observe(TOOL_EXECUTION_TIME, 0.02, "calculate")
+    collector.observe(LLM_RESPONSE_TIME, 2.0, "gpt", "completed")
+    collector.model_used("gpt", Usage(input_tokens=1, cost_usd=0.25))
+    text = render(collector.take(), Gauges(3, 1, 2, 1.5), "")[0].decode()
+    assert "active_sessions gauge" in text
+    assert lint(text) == []
+    assert lint(text.replace("active_sessions_count untyped", "active_sessions_count gauge")) == [
+        "active_sessions_count: a histogram's suffix"
+    ]
 
 
 def test_tokens_are_shown_by_kind_and_costs_in_dollars(collector: MetricsCollector) -> None:
@@ -439,7 +487,9 @@ def test_openmetrics_is_given_to_who_asks_for_it(collector: MetricsCollector) ->
 def test_what_cannot_be_read_is_left_out_and_said() -> None:
     without_redis = parsed(render(None, Gauges(3, 1, 0, 0), "")[0].decode())
     assert without_redis == {
+        "active_sessions": 3,
         "active_sessions_count": 3,
+        "pending_approvals": 1,
         "pending_approvals_count": 1,
         "audit_outbox_lines": 0,
         "audit_outbox_age_seconds": 0,

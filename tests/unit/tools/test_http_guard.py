@@ -94,7 +94,7 @@ def test_everything_else_is_not(text: str) -> None:
     ],
 )
 def test_an_entry_opens_exactly_its_host_and_port(entry: str, url: str, is_open: bool) -> None:
-    allow = AllowList([entry])
+    allow = AllowList([entry], setting="TOOLS_HTTP_ALLOW")
     if is_open:
         allow.check_url(URL(url))
     else:
@@ -104,7 +104,7 @@ def test_an_entry_opens_exactly_its_host_and_port(entry: str, url: str, is_open:
 
 def test_an_empty_list_opens_nothing() -> None:
     with pytest.raises(ToolRefused):
-        AllowList([]).check_url(URL("https://example.com/"))
+        AllowList([], setting="TOOLS_HTTP_ALLOW").check_url(URL("https://example.com/"))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_an_empty_list_opens_nothing() -> None:
     ],
 )
 def test_private_addresses_are_reached_only_by_their_own_literal(entry: str, address: str, is_open: bool) -> None:
-    allow, url = AllowList([entry]), URL(f"http://{entry}/")
+    allow, url = AllowList([entry], setting="TOOLS_HTTP_ALLOW"), URL(f"http://{entry}/")
     if is_open:
         allow.check_address(url, ip_address(address))
     else:
@@ -159,4 +159,4 @@ def test_private_addresses_are_reached_only_by_their_own_literal(entry: str, add
 )
 def test_a_wrong_entry_stops_the_start_naming_the_setting(entry: str) -> None:
     with pytest.raises(ConfigError, match="TOOLS_HTTP_ALLOW"):
-        AllowList([entry])
+        AllowList([entry], setting="TOOLS_HTTP_ALLOW")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from shared.errors import ErrorCode, InvalidInput
-from triggers.http.bodies import JsonFault, body_chunks, json_fault
+from triggers.http.bodies import JsonFault, body_chunks, json_fault, without_nulls
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -68,3 +68,31 @@ def test_a_key_that_is_repeated_among_very_many_is_found_in_one_pass() -> None:
     fault = json_fault(text)
     assert fault is not None
     assert fault.field == "k99999"
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "left"),
+    [
+        ({"a": None, "b": 1}, [("a",)], {"b": 1}),
+        ({"a": {"b": None, "c": None}}, [("a", "b"), ("a", "c")], {"a": {}}),
+        # A validator names the choice of a union, and each choice finds the same null.
+        ({"a": [{"b": None}]}, [("a", 0, "SomeChoice", "b", "bool"), ("a", 0, "OtherChoice", "b")], {"a": [{}]}),
+    ],
+)
+def test_null_fields_are_left_out_where_they_stand_for_absent_ones(
+    value: object, places: list[tuple[int | str, ...]], left: object
+) -> None:
+    assert json.loads(without_nulls(json.dumps(value).encode(), places) or b"") == left
+
+
+@pytest.mark.parametrize(
+    ("data", "places"),
+    [
+        (b'{"a": [1, null]}', [("a", 1)]),  # an item is not absent
+        (b"null", [()]),
+        (b'{"a": 1}', [("a",)]),
+        (b'{"a": null, "b": %b}' % (b"9" * 5_000), [("a",)]),
+    ],
+)
+def test_a_null_that_is_no_field_of_an_object_stays_wrong(data: bytes, places: list[tuple[int | str, ...]]) -> None:
+    assert without_nulls(data, places) is None

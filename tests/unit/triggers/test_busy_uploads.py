@@ -25,7 +25,7 @@ from shared.sessions.live.reading import ReaderMemory
 from shared.sessions.models import Attachment, FileKind, SessionStatus
 from shared.sessions.records.attachments import AttachmentRecord
 from triggers.http import endpoints
-from triggers.http.openapi import document
+from triggers.http.openapi.document import document
 from triggers.sessions.attachments import add_attachment
 from triggers.site import console
 
@@ -189,7 +189,9 @@ async def test_an_upload_beyond_the_queue_is_refused_before_its_bytes_are_read(s
 
 
 def test_the_refusal_and_its_retry_after_are_declared() -> None:
-    responses = document.__wrapped__()["paths"]["/api/v1/sessions/{session_id}/attachments"]["post"]["responses"]
+    described = document.__wrapped__()
+    responses = described["paths"]["/api/v1/sessions/{session_id}/attachments"]["post"]["responses"]
     assert "RATE_LIMITED" in responses["429"]["description"]
     for status in ("429", "503"):
-        assert responses[status]["headers"]["Retry-After"]["schema"] == {"type": "integer", "minimum": 1}
+        assert responses[status]["headers"]["Retry-After"] == {"$ref": "#/components/headers/Retry-After"}
+    assert described["components"]["headers"]["Retry-After"]["schema"] == {"type": "integer", "minimum": 1}

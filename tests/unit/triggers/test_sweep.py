@@ -87,7 +87,7 @@ class App:
         self.settled: list[tuple[str, NoticeKind]] = []
         self.sessions = SimpleNamespace(finish_turn=self._finish)
         self.turn_rows = SimpleNamespace(
-            calls_for_approval=self._calls,
+            calls_that_wait=self._calls,
             note_restart=self._restart,
             forget_restart=self._forget,
             sessions_with_idle_queue=self._store("idle_queue", []),
@@ -102,6 +102,8 @@ class App:
             claim_unsettled_notices=self._store("notices", []),
             settle_notice=self._settle,
         )
+        self.schedules = SimpleNamespace(move_due=self._store("schedules", 0))
+        self.schedule_runner = SimpleNamespace(claim=self._store("schedule_runs", []))
         self.lifecycle = SimpleNamespace(expired=self._store("expired", []))
         self.erasure = SimpleNamespace(
             claim_cut=self._store("cut_erasures", []), forget_finished=self._store("finished_erasures", None)
@@ -179,6 +181,8 @@ async def test_a_turn_that_cannot_be_looked_at_goes_to_the_back_and_the_rest_is_
 
 
 PARTS = [
+    "schedules",
+    "schedule_runs",
     "idle_queue",
     "open",
     "holds",
@@ -403,7 +407,7 @@ async def test_no_notice_is_looked_for_where_nobody_receives_them() -> None:
     assert "notices" not in app.asked
 
 
-OF_HUB = {"idle_queue", "open", "holds", "undelivered", "notices", "cut_erasures"}
+OF_HUB = {"schedules", "schedule_runs", "idle_queue", "open", "holds", "undelivered", "notices", "cut_erasures"}
 
 
 @pytest.mark.parametrize("keeper", [State.Pending, None])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.support.client import call, post_call, script
 from tests.e2e.support.processes import AppHost, Sink
+from tests.web.support.axe import serious
 from tests.web.support.browsing import Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -55,15 +57,17 @@ def test_sessions_are_made_from_templates_named_tagged_found_and_moved_along(
 
     page.get_by_label("Message", exact=True).fill(script(content="The tusks of a walrus are teeth."))
     page.keyboard.press("Enter")
-    expect(page.get_by_text("The tusks of a walrus are teeth.", exact=True)).to_be_visible()
+    log = page.get_by_role("log", name="Messages")
+    expect(log.get_by_text("The tusks of a walrus are teeth.", exact=True)).to_be_visible()
 
     sessions = page.get_by_role("navigation", name="Sessions")
     search = sessions.get_by_label("Search sessions and messages")
     search.fill("tusks")
     hits = sessions.get_by_role("region", name="Found in messages")
     # The list alone: what was found for the words before may still stand below it.
-    found = sessions.locator(".rows > ul").get_by_role("link", name=re.compile("A walrus study"))
+    found = sessions.locator(".rows .day").get_by_role("link", name=re.compile("A walrus study"))
     expect(hits.locator("mark").first).to_contain_text("tusks")  # in the question, and in the answer once it is stored
+    expect(sessions.get_by_text("Nothing found")).to_have_count(0)  # though no session has such a name
     search.fill("no such thing anywhere")
     expect(sessions.get_by_text("Nothing found")).to_be_visible()
     search.fill("walrus study")
@@ -81,7 +85,8 @@ def test_sessions_are_made_from_templates_named_tagged_found_and_moved_along(
     header.get_by_role("button", name="Resume").click()
     expect(page.get_by_label("Message", exact=True)).to_be_visible()
     header.get_by_label("More").click()
-    header.get_by_role("button", name="End for good").click()
+    header.get_by_role("button", name="End for good…").click()
+    page.get_by_role("button", name="End it").click()
     expect(page.get_by_text("This session has ended.")).to_be_visible()
     header.get_by_label("More").click()
     header.get_by_role("button", name="Delete…").click()
@@ -124,7 +129,7 @@ def test_a_fork_is_a_session_of_its_own(parley: AppHost, http: Http, visit: Visi
     http.say(session_id, script(content="Up to here."))
     http.say(session_id, script(content="Not beyond."))
     page = visit(parley).open("sessions", session_id)
-    expect(page.get_by_text("Not beyond.")).not_to_have_count(0)
+    expect(page.get_by_role("log").get_by_text("Not beyond.")).not_to_have_count(0)
     answer = page.locator(".message.assistant").first
     answer.hover()
     answer.get_by_role("button", name="Fork from here").click()
@@ -160,7 +165,7 @@ def test_files_are_attached_by_drop_paste_and_choice_and_shown_with_the_message(
     assert download.value.path().read_text() == "dropped words"
 
 
-def test_a_file_that_is_refused_says_why_and_hinders_nothing(parley: AppHost, http: Http, visit: Visit) -> None:
+def test_a_file_that_is_refused_says_why_and_is_taken_off_by_hand(parley: AppHost, http: Http, visit: Visit) -> None:
     session_id = http.session("Refused")
     visitor = visit(parley)
     page = visitor.open("sessions", session_id)
@@ -168,6 +173,9 @@ def test_a_file_that_is_refused_says_why_and_hinders_nothing(parley: AppHost, ht
     expect(page.get_by_role("list", name="Files to send").locator("li.failed small")).to_have_text(re.compile(r"\w+"))
     page.get_by_label("Message", exact=True).fill(script(content="Fine."))
     page.keyboard.press("Enter")
+    expect(page.get_by_text("A file could not be sent.")).to_be_visible()
+    page.get_by_label("Remove empty.txt").click()
+    page.get_by_label("Message", exact=True).press("Enter")
     expect(page.locator(".message.assistant")).to_contain_text("Fine.")
     # The browser notes the refused request itself.
     assert len(visitor.logged) == 1
@@ -194,7 +202,8 @@ def test_arguments_are_changed_with_a_diff_and_the_next_call_shows_what_became_o
     session_id = http.session("Changed")
     http.say(session_id, script(content="ok", tool_calls=[[post_call(sink.url("/changed"), '{"amount": 100}')]]))
     page = visit(parley, user="ana;approver").open("approvals")
-    page.get_by_role("link").filter(has_text="/changed").click()
+    asked = page.get_by_role("article")
+    asked.filter(has_text="/changed").get_by_role("link", name="Review").click()
     page.get_by_role("button", name="Change the arguments").click()
     editor = page.get_by_label("Arguments as JSON")
     editor.fill("{")
@@ -215,7 +224,7 @@ def test_arguments_are_changed_with_a_diff_and_the_next_call_shows_what_became_o
 
     http.say(session_id, script(content="ok", tool_calls=[[post_call(sink.url("/changed-2"))]]))
     page.goto("/#/approvals")
-    page.get_by_role("link").filter(has_text="/changed-2").click()
+    asked.filter(has_text="/changed-2").get_by_role("link", name="Review").click()
     expect(page.get_by_role("region", name="History of this tool")).to_contain_text("approved")
     page.get_by_label("Comment").fill("not today")
     page.get_by_role("button", name="Reject").click()
@@ -231,7 +240,7 @@ def test_the_inbox_fills_and_empties_by_itself_and_only_approvers_may_decide(
     expect(first.get_by_text("live", exact=True)).to_be_visible()
     session_id = http.session("Watched")
     http.say(session_id, script(content="ok", tool_calls=[[post_call(sink.url("/watched"))]]))
-    card = first.get_by_role("link").filter(has_text="/watched")
+    card = first.get_by_role("article").filter(has_text="/watched")
     expect(card).to_be_visible()
     [approval] = http.get("/approvals", session_id=session_id)["items"]
     owner = visit(parley, user="olga").open("approvals", approval["id"])
@@ -278,3 +287,162 @@ def test_acting_as_somebody_else_shows_what_they_may_see(parley: AppHost, http: 
     stranger.expected = re.compile("404")  # for each thing it asks for, whenever the answer comes
     other = stranger.open("sessions", session_id)
     expect(other.get_by_role("alert")).to_contain_text("No such session")
+
+
+def test_a_session_without_a_name_is_listed_by_what_was_asked_and_said_and_what_it_waits_for(
+    parley: AppHost, sink: Sink, visit: Visit
+) -> None:
+    visitor = visit(parley, user="lily;approver")
+    http = Http(parley.base_url, "lily;approver")
+    page = visitor.open("sessions")
+    session_id = http.post("/sessions", {})["id"]
+    http.say(session_id, "# Was the walrus\nweighed?")
+    waiting = http.session("Waits")
+    http.say(waiting, script(content="Sent.", tool_calls=[[post_call(sink.url("/listed"))]]))
+    page.reload()
+    today = page.get_by_role("region", name="Today")
+    expect(today.get_by_role("link", name=re.compile("^Was the walrus"))).to_be_visible()
+    row = today.get_by_role("link", name=re.compile("Waits"))
+    expect(row).to_contain_text("needs your approval")
+    # Those of earlier tests wait for every approver, too.
+    count = len(http.get("/approvals", status="pending")["items"])
+    expect(page).to_have_title(f"({count}) Chat · Parley")
+    icon = page.locator('link[rel="icon"]')
+    expect(icon).to_have_attribute("href", re.compile("icon-waiting"))
+    assert page.request.get(icon.get_attribute("href") or "").ok
+    [approval] = http.get("/approvals", session_id=waiting)["items"]
+    http.post(f"/approvals/{approval['id']}/decision", {"decision": "reject"})
+    expect(page).to_have_title(f"({count - 1}) Chat · Parley" if count > 1 else "Chat · Parley")
+    quiet = re.compile(r"/icon-(?!waiting)")
+    expect(icon).to_have_attribute("href", re.compile("icon-waiting") if count > 1 else quiet)
+    expect(row).not_to_contain_text("needs your approval")
+    row.click()
+    expect(page).to_have_title(re.compile("Waits · Chat · Parley$"))
+    http.close()
+
+
+def test_everything_is_reached_from_the_palette_and_escape_stops_what_runs(
+    parley: AppHost, http: Http, visit: Visit
+) -> None:
+    session_id = http.session("Palette goal")
+    page = visit(parley).open("approvals")
+    expect(page.get_by_role("heading", name="Approvals")).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Shortcuts")).to_contain_text("Stop the turn that runs")
+    assert serious(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Go to")
+    expect(palette.get_by_role("option", name=re.compile("Webhooks"))).to_be_visible()
+    page.keyboard.type("palette GOAL")
+    option = palette.get_by_role("option", name=re.compile("Palette goal"))
+    expect(option).to_have_attribute("aria-selected", "true")
+    assert serious(page) == []
+    page.keyboard.press("Enter")
+    box = page.get_by_label("Message", exact=True)
+    expect(box).to_be_focused()
+
+    box.fill(script(tokens=2000, token_ms=20))
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.assistant .said")).to_have_text(re.compile(r"(\S+\s+){5,}"))
+    page.get_by_label("More", exact=True).click()
+    page.keyboard.press("Escape")  # closes the menu alone
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    box.press("Escape")
+    expect(page.locator(".message.assistant .ending")).to_have_text("Cancelled")
+    assert http.get(f"/sessions/{session_id}/turns")["items"][0]["status"] == "cancelled"
+    mark = page.locator(".message.assistant").get_by_label("Bookmark", exact=True)
+    mark.focus()
+    expect(page.locator(".message.assistant .actions")).to_have_css("opacity", "1")
+    mark.press("Enter")
+    expect(page.locator(".session-header").get_by_label("Bookmarks (1)")).to_be_visible()
+
+    page.keyboard.press("Control+k")
+    page.keyboard.type("insi")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Insight")).to_be_focused()
+    page.keyboard.press("n")
+    expect(page.get_by_role("dialog", name="New session")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search sessions and messages")).to_be_focused()
+
+
+def test_whoever_wants_to_is_notified_of_approvals_while_they_look_elsewhere(
+    parley: AppHost, sink: Sink, visit: Visit
+) -> None:
+    visitor = visit(parley, user="nora;approver")
+    http = Http(parley.base_url, "nora;approver")
+    visitor.context.add_init_script(
+        """class Told {
+            static permission = 'default'
+            static async requestPermission() { return (Told.permission = 'granted') }
+            constructor(title, options) { (window.told ??= []).push([title, options.body, this]) } close() {} }
+        window.Notification = Told
+        Object.defineProperty(document, 'hidden', { get: () => window.isHidden === true })"""
+    )
+    page = visitor.open("tools")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    bell = page.get_by_role("button", name="Notify me of approvals")
+    risky = script(tool_calls=[[post_call(sink.url("/told"))]])
+    before = len(http.get("/approvals", status="pending")["items"])
+    bell.click()
+    expect(bell).to_have_attribute("aria-pressed", "true")
+    http.say(http.session("Seen"), risky)
+    expect(page).to_have_title(re.compile(rf"^\({before + 1}\)"))
+    assert page.evaluate("window.told") is None, "what one is looking at is not told"
+    page.evaluate("window.isHidden = true")
+    http.say(http.session("Told"), risky)
+    expect(page).to_have_title(re.compile(rf"^\({before + 2}\)"))
+    assert page.evaluate("window.told.length") == 1
+    title, body, _ = page.evaluate("window.told[0]")
+    assert (title, body) == ("An approval waits for you", "http_request, asked by nora")
+    page.evaluate("window.told[0][2].onclick()")
+    expect(page).to_have_url(re.compile("#/approvals/.+"))
+    http.close()
+
+
+def test_long_names_and_notices_leave_everything_in_reach_on_a_small_phone(
+    parley: AppHost, http: Http, visit: Visit
+) -> None:
+    session_id = http.session("Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen and more " * 2)
+    http.put(f"/sessions/{session_id}/tags/{'x' * 64}")
+    http.say(session_id, script(content="Said."))
+    visitor = visit(parley, size={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page = visitor.open("sessions")
+    row = page.get_by_role("link", name=re.compile("Donaudampf"))
+    expect(row).to_be_visible()
+    widths = "[document.documentElement.scrollWidth, document.querySelector('main').scrollWidth]"
+    assert page.evaluate(widths) == [360, 360]
+    row.tap()
+    header = page.locator(".session-header")
+    for name in ("All sessions", "Bookmarks (0)", "Share", "More"):
+        expect(header.get_by_label(name, exact=True)).to_be_in_viewport(ratio=1)
+    expect(header.get_by_label(f"Remove tag {'x' * 64}")).to_be_in_viewport(ratio=1)
+    assert page.evaluate(widths) == [360, 360]
+
+    # Without a pointer that hovers, and with a notice that leaves the composer free.
+    page.locator(".message.assistant").get_by_label("Bookmark", exact=True).tap()
+    expect(header.get_by_label("Bookmarks (1)")).to_be_visible()
+    page.locator(".message.assistant").get_by_label("Fork from here").tap()
+    notice = page.locator(".said-box p")
+    expect(notice).to_have_text("Forked into a session of its own.")
+    boxes = [page.locator(part).bounding_box() for part in (".composer", ".said-box p", ".rail")]
+    tops = [(box["y"], box["y"] + box["height"]) for box in boxes if box is not None]
+    assert len(tops) == 3
+    assert all(above[1] <= below[0] + 0.5 for above, below in pairwise(tops)), tops
+    assert serious(page) == []
+
+
+def test_a_message_that_is_queued_says_so(parley: AppHost, http: Http, visit: Visit) -> None:
+    session_id = http.session("Queue")
+    http.say(
+        session_id, script(content="First.", tool_calls=[[call("current_time"), post_call("http://127.0.0.1:9/")]])
+    )
+    page = visit(parley).open("sessions", session_id)
+    expect(page.get_by_text("Waiting for an approval")).to_be_visible()
+    page.get_by_label("Message", exact=True).fill("And then?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.user").last).to_contain_text("queued")
+    expect(page.get_by_role("status").filter(has_text="Queued.")).to_contain_text("which waits for somebody")
+    expect(page.get_by_text("Waiting for an approval")).to_have_count(0)

@@ -5,10 +5,12 @@ A host that is killed is in `test_console_tour.py`, which has one of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import count
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
 from tests.e2e.support.client import script
 from tests.e2e.support.processes import AppHost
@@ -57,3 +59,47 @@ def test_a_lost_network_in_mid_stream(parley: AppHost, http: Http, visit: Visit)
     expect(page.get_by_text("Reconnecting…")).to_have_count(0)
     expect_the_stored_text(page, http, session_id)
     forgive_cut_connections(visitor)
+
+
+def test_live_events_that_never_arrive_are_read_from_the_log(parley: AppHost, http: Http, visit: Visit) -> None:
+    session_id = http.session("Deaf in one ear")
+    visitor = visit(parley)
+    numbers = count()
+    lost: list[str | bytes] = []
+
+    def hear(socket: WebSocketRoute) -> None:
+        def pass_on(message: str | bytes) -> None:
+            if "stream.chunk" in str(message) and next(numbers) % 2:
+                lost.append(message)
+            else:
+                socket.send(message)
+
+        socket.connect_to_server().on_message(pass_on)
+
+    visitor.page.route_web_socket(re.compile("/client/"), hear)
+    page = visitor.open("sessions", session_id)
+    begin_a_slow_answer(page)
+    expect_the_stored_text(page, http, session_id)
+    assert lost
+
+
+def test_a_group_that_could_not_be_joined_is_tried_again(parley: AppHost, http: Http, visit: Visit) -> None:
+    session_id = http.session("Not yet")
+    visitor = visit(parley)
+    page = visitor.open()
+    asked: list[int] = []
+
+    def answer(route: Route) -> None:
+        asked.append(len(asked))
+        if len(asked) > 2:
+            route.continue_()
+            return
+        joining = {"session_id": session_id, "connection_id": "x", "is_joined": False}
+        route.fulfill(status=503 if len(asked) == 1 else 200, json=joining)
+
+    page.route("**/subscribe", answer)
+    visitor.expected = re.compile(r"503 .*/subscribe$")
+    with page.expect_response(lambda found: found.url.endswith("/subscribe") and len(asked) == 3):
+        visitor.open("sessions", session_id)
+    http.say(session_id, script(content="Heard at last."))
+    expect(page.locator(".message.assistant").last).to_contain_text("Heard at last.")

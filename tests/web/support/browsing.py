@@ -68,6 +68,8 @@ class Visitor:
         user: str = OWNER,
         size: dict[str, int] | None = None,
         scheme: Literal["light", "dark"] = "light",
+        has_touch: bool = False,
+        is_mobile: bool = False,
     ) -> None:
         # As a person types it. SignalR is then another origin, as it is in Azure.
         self.base_url = base_url = base_url.replace("127.0.0.1", "localhost")
@@ -78,6 +80,8 @@ class Visitor:
             reduced_motion="reduce",
             color_scheme=scheme,
             locale="en-GB",
+            has_touch=has_touch,
+            is_mobile=is_mobile,
         )
         self.context.set_default_timeout(PATIENCE_MS)
         self.context.add_init_script(f"localStorage.setItem('parley.user', {user!r})")
@@ -120,6 +124,12 @@ class Http:
 
     def put(self, path: str, body: Any = None) -> Any:
         return self._client.put(path, json=body).raise_for_status().json()
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self._client.patch(path, json=body).raise_for_status().json()
+
+    def delete(self, path: str) -> None:
+        self._client.delete(path).raise_for_status()
 
     def session(self, name: str, **more: Any) -> str:
         return str(self.post("/sessions", {"name": name, **more})["id"])

@@ -1,8 +1,8 @@
 // Requests to the API. Every failure is an ApiError with the wire contract's code, or OFFLINE when the service cannot
 // be reached.
 
-import { jsonText, parsedJson } from './json'
-import type { EventPage, Page, Problem } from './models'
+import { jsonText, parsedJson } from './json.js'
+import type { EventPage, Page, Problem } from './models.js'
 
 export class ApiError extends Error {
   constructor(

@@ -1,7 +1,7 @@
 // A list with the newest items first, read page by page only as far back as needed.
 
-import type { Api } from './api'
-import type { Page } from './models'
+import type { Api } from './api.js'
+import type { Page } from './models.js'
 
 export class Backwards<T> {
   private cursor: string | null | undefined

@@ -3,7 +3,8 @@
 // Invariants: an event is applied once and in order of `seq`. The text of a message is that of its newest attempt.
 // A message that the events do not fully describe is marked `incomplete`; SessionFeed then reads it from the store.
 
-import type { Approval, Envelope, FinishReason, Json, Message, Session, ToolCall, Turn, Usage } from './models'
+import type { Approval, Envelope, FinishReason, Json, Message, Session, ToolCall, ToolWait, Turn, Usage } from './models.js'
+import { anyWaits, withTold, type Subagents } from './subagents.js'
 
 export interface MessageView extends Omit<Message, 'tool_calls'> {
   tool_calls: ToolCall[]
@@ -32,6 +33,12 @@ export interface TurnView {
   waits?: boolean
 }
 
+export interface Progress {
+  text: string
+  /** From 0 to 1. */
+  fraction: number | null
+}
+
 export interface Conversation {
   session: Session
   /** Sequence number of the last applied event. */
@@ -41,6 +48,12 @@ export interface Conversation {
   turns: Record<string, TurnView>
   /** By tool call id. */
   approvals: Record<string, Approval>
+  /** What calls that have begun ask their user, by tool call id. */
+  questions: Record<string, ToolWait>
+  /** The newest progress of tool calls that run, by tool call id. */
+  progress: Record<string, Progress>
+  /** Agents that tool calls asked, by tool call id. */
+  subagents: Subagents
   /** Whether there are older messages to load. */
   hasOlder: boolean
 }
@@ -51,6 +64,7 @@ const NOTHING_USED: Usage = { input_tokens: 0, output_tokens: 0, cached_input_to
 /** An answer to a schema is a JSON object, which some models put into a Markdown code block. */
 const MAY_BE_OUTPUT = /^\s*(?:```(?:json)?\s*)?\{/
 
+const CALL_ENDED: ReadonlySet<string> = new Set(['completed', 'failed', 'rejected'])
 const ENDED: ReadonlySet<string> = new Set(['completed', 'failed', 'cancelled'])
 
 export function isOver(status: string): boolean {
@@ -147,6 +161,11 @@ function changed(state: Conversation, event: Envelope): Conversation {
         ...turn,
         error: { code: String(data['code'] ?? 'INTERNAL_ERROR'), detail: String(data['detail'] ?? '') },
       }))
+    case 'tool_call.progress':
+      return progressed(state, event)
+    case 'tool_call.waiting':
+    case 'tool_call.answered':
+      return asked(state, event)
     case 'tool_call.pending':
     case 'tool_call.approved':
     case 'tool_call.rejected':
@@ -198,6 +217,10 @@ function framed(state: Conversation, event: Envelope): Conversation {
   switch (frame.type) {
     case 'waiting':
       return onTurn(state, event, (turn) => ({ ...turn, waits: true }))
+    case 'subagent': {
+      const next = { ...state, subagents: withTold(state.subagents, frame) }
+      return onTurn(next, event, (turn) => (isOver(turn.status) ? turn : { ...turn, status: waitingFor(next, turn.id) }))
+    }
     case 'message_start': {
       const waits = event.turn_id !== undefined && state.turns[event.turn_id]?.waits === true
       const goesOn = waits ? onTurn(state, event, (turn) => ({ ...turn, waits: false })) : state
@@ -219,6 +242,7 @@ function framed(state: Conversation, event: Envelope): Conversation {
           decided_arguments: null,
           status: 'pending',
           result: null,
+          is_client: frame['is_client'] === true,
         }
         return { ...message, tool_calls: [...message.tool_calls, call] }
       })
@@ -257,6 +281,20 @@ function reasoned(message: MessageView, index: number, text: string): MessageVie
   return { ...message, reasoning: (message.reasoning ?? '') + text, nextReasoning: index + 1 }
 }
 
+/** The conversation with what an event tells of a call that has not ended. Other events change nothing. */
+export function progressed(state: Conversation, event: Envelope): Conversation {
+  if (event.type !== 'tool_call.progress') return state
+  const { tool_call, text, fraction } = event.data as { tool_call: { id: string }; text: string; fraction: number | null }
+  const isOpen = state.messages.some((message) => message.tool_calls.some((call) => call.id === tool_call.id && !CALL_ENDED.has(call.status)))
+  return isOpen ? { ...state, progress: { ...state.progress, [tool_call.id]: { text, fraction } } } : state
+}
+
+function without<T>(values: Record<string, T>, callId: string): Record<string, T> {
+  if (values[callId] === undefined) return values
+  const { [callId]: _ended, ...others } = values
+  return others
+}
+
 function called(state: Conversation, event: Envelope): Conversation {
   const approval = event.data['approval'] as Approval | undefined
   const told = event.data['tool_call'] as Partial<ToolCall> | undefined
@@ -264,6 +302,8 @@ function called(state: Conversation, event: Envelope): Conversation {
   const kind = event.type.slice('tool_call.'.length) as ToolCall['status']
   let next: Conversation = {
     ...state,
+    progress: CALL_ENDED.has(kind) ? without(state.progress, callId) : state.progress,
+    questions: CALL_ENDED.has(kind) ? without(state.questions, callId) : state.questions,
     messages: state.messages.map((message) => {
       if (!message.tool_calls.some((call) => call.id === callId)) return message
       const calls = message.tool_calls.map((call) =>
@@ -281,11 +321,14 @@ function called(state: Conversation, event: Envelope): Conversation {
   }
   if (approval !== undefined) next = { ...next, approvals: { ...next.approvals, [callId]: approval } }
   else if (kind === 'rejected') next = { ...next, approvals: timedOut(next.approvals, callId) }
-  const waits = kind === 'pending' && approval !== undefined
-  return onTurn(next, event, (turn) => {
-    if (isOver(turn.status)) return turn
-    return { ...turn, status: waits || stillWaits(next, turn.id) ? 'waiting_approval' : 'running' }
-  })
+  return onTurn(next, event, (turn) => (isOver(turn.status) ? turn : { ...turn, status: waitingFor(next, turn.id) }))
+}
+
+/** A call that has begun asks its user something, or that is over. */
+function asked(state: Conversation, event: Envelope): Conversation {
+  const wait = event.data['wait'] as ToolWait
+  const next = { ...state, questions: { ...state.questions, [wait.tool_call_id]: wait } }
+  return onTurn(next, event, (turn) => (isOver(turn.status) ? turn : { ...turn, status: waitingFor(next, turn.id) }))
 }
 
 function timedOut(approvals: Record<string, Approval>, callId: string): Record<string, Approval> {
@@ -293,8 +336,11 @@ function timedOut(approvals: Record<string, Approval>, callId: string): Record<s
   return known === undefined ? approvals : { ...approvals, [callId]: { ...known, status: 'timed_out' } }
 }
 
-function stillWaits(state: Conversation, turnId: string): boolean {
-  return Object.values(state.approvals).some((other) => other.turn_id === turnId && other.status === 'pending')
+function waitingFor(state: Conversation, turnId: string): 'waiting_approval' | 'waiting_input' | 'running' {
+  if (Object.values(state.approvals).some((other) => other.turn_id === turnId && other.status === 'pending')) return 'waiting_approval'
+  const calls = state.messages.filter(({ turn_id }) => turn_id === turnId).flatMap(({ tool_calls }) => tool_calls)
+  if (anyWaits(state.subagents, calls.map(({ id }) => id))) return 'waiting_approval'
+  return calls.some(({ id }) => state.questions[id]?.status === 'pending') ? 'waiting_input' : 'running'
 }
 
 function onMessage(state: Conversation, id: string, change: (message: MessageView) => MessageView): Conversation {

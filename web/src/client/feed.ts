@@ -4,21 +4,23 @@
 // are shown. If the replay has lost events (`gap`), everything is loaded again. When a turn is over, every shown
 // message equals the stored one.
 
-import { ApiError, type Api } from './api'
-import { Backwards } from './backwards'
+import { subagentsOf } from './subagents.js'
+import { ApiError, type Api } from './api.js'
+import { Backwards } from './backwards.js'
 import {
   apply,
   fromStore,
   isOver,
   openTurn,
+  progressed,
   turnFromStore,
   unsettled,
   withStored,
   type Conversation,
   type MessageView,
-} from './conversation'
-import type { Live, LiveState } from './live'
-import type { Approval, Envelope, Message, Page, Session, Turn } from './models'
+} from './conversation.js'
+import type { Live, LiveState } from './live.js'
+import type { Approval, Envelope, Message, Page, Session, Turn } from './models.js'
 
 export type FeedState =
   | { phase: 'loading' }
@@ -32,6 +34,8 @@ const OLDER_MESSAGES = 200
 const TURNS = 100
 const APPROVALS = 200
 const LOOK_BACK = [400, 2_000, 10_000]
+/** A call tells of its progress at least this close to its end, or shows none until the next time. */
+const PROGRESS_BACK = 400
 /** How often the replay is read although nothing seems missing, since a missed last event leaves no gap in `seq`. */
 const CHECK_MS = 12_000
 const POLL_MS = 1_500
@@ -74,6 +78,11 @@ export class SessionFeed {
     this.stopListening = this.live.listen({
       event: (event) => this.heard(event),
       state: (state) => this.connection(state),
+      access: ({ session_id, access }) => {
+        if (session_id !== this.sessionId) return
+        if (access !== null && this.isRefused) void this.queue(() => this.openAgain())
+        else this.check()
+      },
     })
     this.queue(() => this.open())
     this.scheduleCheck()
@@ -102,6 +111,13 @@ export class SessionFeed {
       ...withStored(conversation, conversation.messages.some(({ id }) => id === posted.message.id) ? [] : [posted.message]),
       turns: known === undefined ? { ...conversation.turns, [posted.turn.id]: turnFromStore(posted.turn) } : conversation.turns,
     })
+  }
+
+  /** Find out now whether the session can still be read, as after a refusal. */
+  check(): void {
+    if (this.catchUpTimer !== null) clearTimeout(this.catchUpTimer)
+    this.catchUpTimer = null
+    this.catchUpSoon(0)
   }
 
   session(session: Session): void {
@@ -141,7 +157,7 @@ export class SessionFeed {
 
   private async open(): Promise<void> {
     try {
-      this.leave = await this.live.join(this.sessionId)
+      this.leave ??= await this.live.join(this.sessionId)
       if (this.closed) await this.leave()
     } catch (error) {
       if (!(error instanceof ApiError)) throw error
@@ -149,9 +165,15 @@ export class SessionFeed {
         this.tell({ phase: 'failed', error })
         return
       }
-      // The connection joins again when it is restored.
     }
     await this.load()
+  }
+
+  /** After the caller was taken out and let in again: the connection has left the session's group. */
+  private async openAgain(): Promise<void> {
+    await this.leave?.()
+    this.leave = null
+    await this.open()
   }
 
   private async load(): Promise<void> {
@@ -172,16 +194,19 @@ export class SessionFeed {
         messages: newest.items.map((message) => this.remembered(fromStore(message))).reverse(),
         turns: turnsById(turns),
         approvals: approvalsByCall(approvals),
+        progress: {},
+        questions: questionsByCall(turns),
+        subagents: subagentsOf(turns),
         hasOlder: newest.next_cursor !== null,
       })
       const present = (await this.range(loaded.seq)).reduce(apply, loaded)
       const open = present.messages.find((message) => message.status === 'streaming' && message.incomplete)
-      this.show(open === undefined ? present : await this.withTextSoFar(present, open.id))
+      this.show(open === undefined ? await this.withProgressSoFar(present) : await this.withTextSoFar(present, open.id))
       this.drain()
     } catch (error) {
       if (!(error instanceof ApiError)) throw error
       if (this.conversation === null) this.tell({ phase: 'failed', error })
-      else if (error.isPassing) this.catchUpSoon(POLL_MS)
+      if (error.isPassing) this.catchUpSoon(POLL_MS)
     }
   }
 
@@ -227,6 +252,17 @@ export class SessionFeed {
       return { ...text, seq: conversation.seq }
     }
     return conversation
+  }
+
+  /** Add the newest progress of the calls that run, which only the events contain. */
+  private async withProgressSoFar(conversation: Conversation): Promise<Conversation> {
+    const turn = openTurn(conversation)
+    const runs = conversation.messages.some(
+      (message) => message.turn_id === turn?.id && message.tool_calls.some((call) => call.status === 'pending' || call.status === 'approved'),
+    )
+    if (turn === null || !runs) return conversation
+    const events = await this.range(Math.max(0, conversation.seq - PROGRESS_BACK), conversation.seq)
+    return events.reduce(progressed, conversation)
   }
 
   /** The events after one sequence number up to another, or up to now. */
@@ -350,6 +386,11 @@ export class SessionFeed {
 
 function turnsById(turns: readonly Turn[]): Conversation['turns'] {
   return Object.fromEntries(turns.map((turn) => [turn.id, turnFromStore(turn)]))
+}
+
+/** Of turns that are open; those of others are over. */
+function questionsByCall(turns: readonly Turn[]): Conversation['questions'] {
+  return Object.fromEntries(turns.flatMap(({ waits }) => (waits ?? []).map((wait) => [wait.tool_call_id, wait])))
 }
 
 function approvalsByCall(approvals: readonly Approval[]): Conversation['approvals'] {

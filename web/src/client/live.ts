@@ -1,7 +1,8 @@
 // One SignalR connection for the whole page: joins the groups of open sessions and reconnects by itself.
 //
 // Invariant: after every (re)connection the groups are joined before listeners get `live`. A listener that then reads
-// the missed events has no gap before the next live event.
+// the missed events has no gap before the next live event. A group that could not be joined is tried again, and listeners
+// get `live` once more when it is.
 
 import {
   DefaultHttpClient,
@@ -16,14 +17,16 @@ import {
   type HubMessage,
   type ILogger,
 } from '@microsoft/signalr'
-import type { Api } from './api'
-import { marked, unmarked } from './json'
-import type { Envelope } from './models'
+import { ApiError, type Api } from './api.js'
+import { marked, unmarked } from './json.js'
+import type { AccessChange, Envelope } from './models.js'
 
 export type LiveState = 'connecting' | 'live' | 'reconnecting' | 'stopped'
 
 export interface LiveListener {
   event?(event: Envelope): void
+  /** The user was let into a session, may do more or less in it, or was taken out. */
+  access?(change: AccessChange): void
   state?(state: LiveState): void
 }
 
@@ -58,6 +61,8 @@ export class Live {
   private connection: HubConnection | null = null
   private readonly listeners = new Set<LiveListener>()
   private readonly sessions = new Map<string, number>()
+  /** Of each session the last change of its membership that was begun. */
+  private readonly changes = new Map<string, Promise<unknown>>()
   private tries = 0
   private timer: ReturnType<typeof setTimeout> | null = null
   private renewal: ReturnType<typeof setInterval> | null = null
@@ -118,7 +123,7 @@ export class Live {
     }
     if (wanted === 1 && this.state === 'live') {
       try {
-        await this.membership(sessionId, 'subscribe')
+        if (!(await this.enter(sessionId))) this.enterLater(sessionId)
       } catch (error) {
         this.sessions.delete(sessionId)
         throw error
@@ -127,15 +132,54 @@ export class Live {
     return leave
   }
 
+  /** Whether the connection is in the session's group now. Throws when the service refuses. */
+  private async enter(sessionId: string): Promise<boolean> {
+    try {
+      const answer = await this.membership(sessionId, 'subscribe')
+      return answer?.is_joined ?? true
+    } catch (error) {
+      if (error instanceof ApiError && error.isPassing) return false
+      throw error
+    }
+  }
+
+  private enterLater(sessionId: string, tries = 1): void {
+    const generation = this.generation
+    setTimeout(() => {
+      // A new connection joins all groups before it is live.
+      if (generation !== this.generation || !this.sessions.has(sessionId)) return
+      this.enter(sessionId).then(
+        (isJoined) => {
+          if (!isJoined) this.enterLater(sessionId, tries + 1)
+          else if (generation === this.generation) this.announce()
+        },
+        () => undefined, // it is refused now, as the session's feed reports
+      )
+    }, pauseMs(tries))
+  }
+
   private async renew(): Promise<void> {
     // After a failure the next interval tries again, and a new connection negotiates anyway.
     if (this.state === 'live') await this.api.post('/realtime/negotiate').catch(() => undefined)
   }
 
-  private async membership(sessionId: string, verb: 'subscribe' | 'unsubscribe'): Promise<void> {
-    const id = this.connection?.connectionId
-    if (id === null || id === undefined) return
-    await this.api.post(`/sessions/${encodeURIComponent(sessionId)}/${verb}`, { connection_id: id })
+  /** One after the other: a leave that overtook the join after it would silence the session. */
+  private async membership(sessionId: string, verb: 'subscribe' | 'unsubscribe'): Promise<{ is_joined?: boolean } | undefined> {
+    const before = this.changes.get(sessionId)
+    const change = (async (): Promise<{ is_joined?: boolean } | undefined> => {
+      await before?.catch(() => undefined)
+      const id = this.connection?.connectionId
+      if (id === null || id === undefined) return undefined
+      // Who left has come back meanwhile.
+      if (verb === 'unsubscribe' && this.sessions.has(sessionId)) return undefined
+      return this.api.post(`/sessions/${encodeURIComponent(sessionId)}/${verb}`, { connection_id: id })
+    })()
+    this.changes.set(sessionId, change)
+    try {
+      return await change
+    } finally {
+      if (this.changes.get(sessionId) === change) this.changes.delete(sessionId)
+    }
   }
 
   private async connect(): Promise<void> {
@@ -154,6 +198,9 @@ export class Live {
     connection.on('event', (told: unknown) => {
       const event = unmarked(told) as Envelope
       if (generation === this.generation) for (const listener of this.listeners) listener.event?.(event)
+    })
+    connection.on('access', (told: unknown) => {
+      if (generation === this.generation) for (const listener of this.listeners) listener.access?.(unmarked(told) as AccessChange)
     })
     connection.onclose(() => {
       if (generation === this.generation) this.retry()
@@ -179,21 +226,21 @@ export class Live {
 
   private async rejoin(sessionId: string): Promise<void> {
     try {
-      await this.membership(sessionId, 'subscribe')
+      if (await this.enter(sessionId)) return
     } catch (error) {
       // 404: the session is deleted or not readable any more, as its feed reports. Other errors fail the connection.
-      if ((error as { status?: number }).status !== 404) throw error
+      if ((error as { status?: number }).status === 404) return
+      throw error
     }
+    throw new Error(`the group of ${sessionId} was not joined`)
   }
 
   private retry(): void {
     this.connection = null
     this.tell('reconnecting')
-    const pause = PAUSES_MS[Math.min(this.tries, PAUSES_MS.length - 1)] ?? 0
-    this.tries += 1
     if (this.timer !== null) clearTimeout(this.timer)
-    // Jitter, so that not all clients reconnect to a restarted server at once.
-    this.timer = setTimeout(() => void this.connect(), pause * (0.75 + Math.random() / 2))
+    this.timer = setTimeout(() => void this.connect(), pauseMs(this.tries))
+    this.tries += 1
   }
 
   private readonly lost = (): void => {
@@ -218,6 +265,15 @@ export class Live {
   private tell(state: LiveState): void {
     if (state === this.state) return
     this.state = state
-    for (const listener of this.listeners) listener.state?.(state)
+    this.announce()
   }
+
+  private announce(): void {
+    for (const listener of this.listeners) listener.state?.(this.state)
+  }
+}
+
+/** With jitter, so that not all clients come back to a restarted server at once. */
+function pauseMs(tries: number): number {
+  return (PAUSES_MS[Math.min(tries, PAUSES_MS.length - 1)] ?? 0) * (0.75 + Math.random() / 2)
 }

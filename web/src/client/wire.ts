@@ -7,579 +7,632 @@ export type paths = Record<string, never>;
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Body of `POST /agents/{agent_id}/mcp/accept`. */
+        AcceptedDefinitions: {
+            /** @description By the name of a tool, the `current_digest` to accept */
+            digests: {
+                [key: string]: components["schemas"]["Digest"];
+            };
+        };
+        /** @enum {string} */
+        Access: "owner" | "write" | "read";
+        Address: string;
         /**
-         * Agent
-         * @description One version of an agent.
+         * AgUiRole
+         * @enum {string}
          */
+        AgUiRole: "developer" | "system" | "assistant" | "user" | "tool" | "activity" | "reasoning";
+        /** @description A tool of the client. */
+        AgUiTool: {
+            /** @description default "" */
+            description?: string | null;
+            name: string;
+            /** @description JSON Schema of the arguments */
+            parameters?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+        };
+        /** @description One version of an agent. */
         Agent: {
-            /**
-             * Approval Floor
-             * @description By tool name, the least strict approval mode of its calls, which neither session nor message can loosen. For tools that are not named: `policy` if they have outside effects or need approval by default
-             * @default {}
-             */
+            /** @description Other agents that its model may call as tools: `support` by the name `ask_support` */
+            agents: components["schemas"]["AgentId"][];
+            /** @description By tool name, the least strict approval mode of its calls, which neither session nor message can loosen. For tools that are not named: `policy` if they have outside effects or need approval by default */
             approval_floor: {
                 [key: string]: components["schemas"]["ApprovalMode"];
             };
             /**
-             * Compact At
+             * Format: double
              * @description Share of the window above which a summary replaces older turns; null: never
-             * @default 0.8
              */
             compact_at: number | null;
-            /**
-             * @description Rule for calls with external side effects, once untrusted input and private data come together
-             * @default rule_of_two
-             */
+            /** @description Rule for calls with external side effects, once untrusted input and private data come together */
             containment: components["schemas"]["Containment"];
             /**
-             * Created At
+             * Format: date-time
              * @description null: built in
-             * @default null
              */
             created_at: string | null;
-            /**
-             * Created By
-             * @default null
-             */
+            /** @description The admin who stored it; null: built in, or from a file */
             created_by: string | null;
             /** @description Used where a session sets nothing */
-            defaults?: components["schemas"]["JsonObject"];
-            /**
-             * Description
-             * @default null
-             */
+            defaults: components["schemas"]["JsonObject"];
             description: string | null;
-            /** Id */
             id: string;
-            /**
-             * Instructions
-             * @description The system message
-             */
+            /** @description The system message */
             instructions: string;
-            /**
-             * Model
-             * @description Deployment; null: the app's default
-             * @default null
-             */
+            /** @description The tools of its MCP servers as this version pins them */
+            mcp_pins: components["schemas"]["McpPin"][];
+            /** @description MCP servers, and the tools of them that its model may call besides `tools` */
+            mcp_servers: components["schemas"]["McpServer"][];
+            /** @description Tools that it names and this instance does not have: its turns go without them */
+            readonly missing_tools: string[];
+            /** @description Deployment; null: the app's default */
             model: string | null;
-            /**
-             * @description API to call its model over; null: as the settings say
-             * @default null
-             */
+            /** @description API to call its model over; null: as the settings say */
             model_api: components["schemas"]["ModelApi"] | null;
             /**
-             * Model Context Tokens
+             * Format: int32
              * @description Context window of its model; null: from settings or registry
-             * @default null
              */
             model_context_tokens: number | null;
-            /** Name */
             name: string;
-            /**
-             * Policies
-             * @description By tool name
-             * @default {}
-             */
+            /** @description By tool name */
             policies: {
                 [key: string]: components["schemas"]["ApprovalPolicy"];
             };
-            /**
-             * Tools
-             * @description Tool names; null: all tools
-             * @default null
-             */
+            source: components["schemas"]["AgentSource"];
+            /** @description Tool names; null: all tools */
             tools: components["schemas"]["ToolName"][] | null;
-            /** Version */
+            /** Format: int64 */
             version: number;
-            /**
-             * Vision
-             * @description Its model reads images
-             * @default false
-             */
+            /** @description Its model reads images */
             vision: boolean;
         };
+        AgentId: string;
+        /** @description A part of a list. */
+        AgentPage: {
+            items: components["schemas"]["Agent"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description Where a version of an agent came from. */
+        AgentSource: {
+            kind: components["schemas"]["AgentSourceKind"];
+            /**
+             * Format: date-time
+             * @description With `file`: when its package was built; null: it ran from a checkout
+             */
+            packaged_at: string | null;
+            /** @description With `file`: the file, such as `agents/support.md` */
+            path: string | null;
+            /** @description With `file`: of the file's bytes, in hexadecimal */
+            sha256: string | null;
+        };
         /**
-         * Alive
-         * @description The process answers.
+         * AgentSourceKind
+         * @enum {string}
          */
+        AgentSourceKind: "built_in" | "api" | "file";
+        /** @description The process answers. */
         Alive: {
-            /** Status */
             status: string;
         };
-        /** Approval */
+        /** @description True when all are. */
+        AllOfThem: {
+            all_of: components["schemas"]["Condition"][];
+        };
+        /** @description True when one is. */
+        AnyOfThem: {
+            any_of: components["schemas"]["Condition"][];
+        };
         Approval: {
-            /**
-             * Agent Id
-             * @description The agent that makes the call; null: unknown, in old approvals
-             * @default null
-             */
+            /** @description The agent that makes the call; null: unknown, in old approvals */
             agent_id: string | null;
-            /**
-             * Agent Version
-             * @default null
-             */
+            /** Format: int64 */
             agent_version: number | null;
             arguments: components["schemas"]["JsonObject"];
-            /**
-             * Comment
-             * @default null
-             */
+            /** @description For a subagent: the agents above it that called one another, the one that a person asked first */
+            asked_through: string[];
             comment: string | null;
-            /**
-             * @description Approved instead of `arguments`
-             * @default null
-             */
+            /** @description Approved instead of `arguments` */
             decided_arguments: components["schemas"]["JsonObject"] | null;
-            /**
-             * Decided At
-             * @default null
-             */
+            /** Format: date-time */
             decided_at: string | null;
-            /**
-             * Decided By
-             * @description null after a timeout: the policy decided
-             * @default null
-             */
+            /** @description null after a timeout: the policy decided */
             decided_by: string | null;
-            /**
-             * Expires At
-             * Format: date-time
-             */
+            /** @description Set for tools of MCP servers */
+            definition: components["schemas"]["ServersTool"] | null;
+            /** Format: date-time */
             expires_at: string;
-            /**
-             * For Session
-             * @description It also approves later calls of this tool in the session, by this version of the agent, in turns of the same user
-             * @default false
-             */
+            /** @description It also approves later calls of this tool in the session, by this version of the agent, in turns of the same user */
             for_session: boolean;
-            /** Id */
             id: string;
-            /** @description As it was when the approval was requested */
+            /** @description As it was when the approval was requested, with the rules that held */
             policy: components["schemas"]["ApprovalPolicy"];
             /**
-             * Quorum
-             * @description How many people have to approve the same arguments
+             * Format: int64
+             * @description How many people have to approve the same arguments; the largest of `requirements`
              */
             quorum: number;
-            /**
-             * Reason
-             * @description Set when the rule of two, or the agent's approval floor against the mode, requires approval
-             * @default null
-             */
+            /** @description Set when the rule of two, a rule of the policy, or the agent's approval floor against the mode requires approval */
             reason: string | null;
-            /**
-             * Requested At
-             * Format: date-time
-             */
+            /** Format: date-time */
             requested_at: string;
-            /**
-             * Requested By
-             * @description The user that its turn runs for
-             */
+            /** @description The user that its turn runs for */
             requested_by: string;
-            /** Session Id */
+            /** @description All have to be met: one for each rule that held; missing in events from before there were rules */
+            requirements: components["schemas"]["RequirementProgress"][];
             session_id: string;
             status: components["schemas"]["ApprovalStatus"];
-            /** Tool */
             tool: string;
-            /** Tool Call Id */
             tool_call_id: string;
-            /** Turn Id */
             turn_id: string;
-            /**
-             * Votes
-             * @description In the order they were cast
-             */
+            /** @description In the order they were cast */
             votes: components["schemas"]["Vote"][];
         };
+        /** @description The user's answer to an `mcp_approval_request`. */
+        ApprovalAnswer: {
+            approval_request_id: string;
+            approve: boolean;
+            /** @description The client's own; it means nothing here */
+            id?: string | null;
+            reason?: string | null;
+            /** @constant */
+            type: "mcp_approval_response";
+        };
         /**
-         * ApprovalCounts
-         * @description Approvals by status.
+         * @description What led to the call of an approval, in its turn. Texts are excerpts; what is null or empty there is not, or the
+         *     policy does not show it.
          */
+        ApprovalContext: {
+            approval_id: string;
+            /** Format: date-time */
+            asked_at: string | null;
+            /** @description Who wrote the question; null: unknown */
+            asked_by: string | null;
+            /** @description Data from outside that came with it, as of a trigger */
+            data: components["schemas"]["Excerpt"] | null;
+            /** @description Calls of earlier steps of the turn, oldest first */
+            earlier: components["schemas"]["EarlierCall"][];
+            /** @description Names of files that came with it */
+            files: string[];
+            /** @description Whether the caller is in the session, and may read all of it */
+            may_open_session: boolean;
+            /**
+             * Format: int64
+             * @description How many calls before these are left out
+             */
+            more_earlier: number;
+            /** Format: int64 */
+            more_files: number;
+            /** Format: int64 */
+            more_read: number;
+            /** @description The message that the turn answers */
+            question: components["schemas"]["Excerpt"] | null;
+            /** @description What the model had read, untrusted sources first */
+            read: components["schemas"]["SourceRead"][];
+            /** @description The model's own summary of its reasoning for it */
+            reasoning: components["schemas"]["Excerpt"] | null;
+            /** @description What the agent wrote with the call */
+            said: components["schemas"]["Excerpt"] | null;
+            session_name: string | null;
+            shows: components["schemas"]["ShownContext"];
+        };
+        /** @description Approvals by status. */
         ApprovalCounts: {
-            /**
-             * Approved
-             * @default 0
-             */
+            /** Format: int64 */
             approved: number;
-            /**
-             * Cancelled
-             * @default 0
-             */
+            /** Format: int64 */
             cancelled: number;
-            /**
-             * Pending
-             * @default 0
-             */
+            /** Format: int64 */
             pending: number;
-            /**
-             * Rejected
-             * @default 0
-             */
+            /** Format: int64 */
             rejected: number;
-            /**
-             * Timed Out
-             * @default 0
-             */
+            /** Format: int64 */
             timed_out: number;
-            /**
-             * Total
-             * @default 0
-             */
+            /** Format: int64 */
             total: number;
+        };
+        ApprovalData: {
+            approval: components["schemas"]["Approval"];
+            tool_call_id: string;
         };
         /**
          * ApprovalMode
          * @enum {string}
          */
         ApprovalMode: "auto" | "manual" | "policy";
-        /**
-         * ApprovalPolicy
-         * @description The approval rules for one tool's calls by one agent.
-         */
+        /** @description A part of a list. */
+        ApprovalPage: {
+            items: components["schemas"]["Approval"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description The approval rules for one tool's calls by one agent. */
         ApprovalPolicy: {
-            /**
-             * Allow Changes
-             * @description An approver may change the arguments
-             * @default true
-             */
+            /** @description An approver may change the arguments */
             allow_changes: boolean;
+            /** @description An approver may approve the tool for the rest of the session */
+            allow_for_session: boolean | components["schemas"]["SessionGrant"];
+            /** @description Where people are told of it; null: everywhere that the deployment has; empty: nowhere */
+            channels?: components["schemas"]["Channel"][] | null;
+            /** @description What of its turn those who decide are shown, if they are not in the session; null: `full` */
+            context?: components["schemas"]["ShownContext"] | null;
             /**
-             * Allow For Session
-             * @description An approver may approve the tool for the rest of the session
-             * @default false
-             */
-            allow_for_session: boolean;
-            /**
-             * Escalate After Seconds
+             * Format: int32
              * @description When `escalation_role` is notified and may decide too; null: never
-             * @default null
              */
             escalate_after_seconds: number | null;
-            /** @default null */
-            escalation_role: components["schemas"]["Role"] | null;
-            /**
-             * Forbid Self Approval
-             * @description The user who started the turn may not approve its calls
-             * @default false
-             */
+            escalation_role: components["schemas"]["RoleName"] | null;
+            /** @description The user who started the turn may not approve its calls */
             forbid_self_approval: boolean;
-            /** @default reject */
             on_timeout: components["schemas"]["TimeoutAction"];
+            /** @description How many people have to approve; one can reject */
+            quorum: components["schemas"]["Quorum"];
             /**
-             * Quorum
-             * @description How many people have to approve; one can reject
-             * @default 1
-             */
-            quorum: number;
-            /**
-             * Reminder Seconds
+             * Format: int32
              * @description Time between reminders; null: none
-             * @default null
              */
             reminder_seconds: number | null;
-            /**
-             * Required
-             * @description Whether its calls need approval; null: the tool's default
-             * @default null
-             */
+            /** @description Whether its calls need approval; null: the tool's default */
             required: boolean | null;
+            /** @description Roles whose holders may decide */
+            roles: components["schemas"]["Roles"];
+            /** @description What some calls require, by their arguments; in any order */
+            rules?: components["schemas"]["ApprovalRule"][];
             /**
-             * Roles
-             * @description Roles whose holders may decide
-             * @default [
-             *       "approver"
-             *     ]
-             */
-            roles: components["schemas"]["Role"][];
-            /**
-             * Timeout Seconds
+             * Format: int32
              * @description null: the session's; at least the agent's if `on_timeout` approves
-             * @default null
              */
             timeout_seconds: number | null;
-            /**
-             * Users
-             * @description Ids of further users who may decide
-             * @default []
-             */
-            users: string[];
+            /** @description Ids of further users who may decide */
+            users: components["schemas"]["Users"];
         };
+        /** @description The approval rules for one tool's calls by one agent. */
+        ApprovalPolicyInput: {
+            /** @description An approver may change the arguments; default true */
+            allow_changes?: boolean | null;
+            /** @description An approver may approve the tool for the rest of the session; default false */
+            allow_for_session?: boolean | components["schemas"]["SessionGrant"] | null;
+            /** @description Where people are told of it; null: everywhere that the deployment has; empty: nowhere */
+            channels?: components["schemas"]["Channel"][] | null;
+            /** @description What of its turn those who decide are shown, if they are not in the session; null: `full` */
+            context?: components["schemas"]["ShownContext"] | null;
+            /**
+             * Format: int32
+             * @description When `escalation_role` is notified and may decide too; null: never
+             */
+            escalate_after_seconds?: number | null;
+            escalation_role?: components["schemas"]["RoleName"] | null;
+            /** @description The user who started the turn may not approve its calls; default false */
+            forbid_self_approval?: boolean | null;
+            /** @description default "reject" */
+            on_timeout?: components["schemas"]["TimeoutAction"] | null;
+            /** @description How many people have to approve; one can reject; default 1 */
+            quorum?: components["schemas"]["Quorum"] | null;
+            /**
+             * Format: int32
+             * @description Time between reminders; null: none
+             */
+            reminder_seconds?: number | null;
+            /** @description Whether its calls need approval; null: the tool's default */
+            required?: boolean | null;
+            /** @description Roles whose holders may decide */
+            roles?: components["schemas"]["Roles"] | null;
+            /** @description What some calls require, by their arguments; in any order */
+            rules?: components["schemas"]["ApprovalRuleInput"][] | null;
+            /**
+             * Format: int32
+             * @description null: the session's; at least the agent's if `on_timeout` approves
+             */
+            timeout_seconds?: number | null;
+            /** @description Ids of further users who may decide */
+            users?: components["schemas"]["Users"] | null;
+        };
+        /** @description When a call of the tool needs which approval, by its arguments. */
+        ApprovalRule: {
+            /** @description For approvers and the audit trail; each rule of a policy has its own */
+            name: string;
+            then: components["schemas"]["RuleEffect"];
+            /** @description What cannot be told of the arguments counts as true */
+            when: components["schemas"]["Condition"];
+        };
+        /** @description When a call of the tool needs which approval, by its arguments. */
+        ApprovalRuleInput: {
+            /** @description For approvers and the audit trail; each rule of a policy has its own */
+            name: string;
+            then?: components["schemas"]["RuleEffectInput"] | null;
+            /** @description What cannot be told of the arguments counts as true */
+            when: components["schemas"]["Condition"];
+        };
+        /**
+         * ApprovalScope
+         * @enum {string}
+         */
+        ApprovalScope: "to_decide" | "own_turns";
         /**
          * ApprovalStatus
          * @enum {string}
          */
         ApprovalStatus: "pending" | "approved" | "rejected" | "timed_out" | "cancelled";
-        /** Attachment */
+        /** @description Names an argument of a tool call, or a part of one. */
+        Argument: {
+            /** @description Its name; with a slash in front a JSON Pointer, in which * stands for each item of a list */
+            argument: components["schemas"]["ArgumentPath"];
+            /** @description Only this part of a URL */
+            part?: components["schemas"]["UrlPart"] | null;
+        };
+        ArgumentPath: string;
         Attachment: {
-            /**
-             * Created At
-             * Format: date-time
-             */
+            /** Format: date-time */
             created_at: string;
-            /** Created By */
             created_by: string;
             /** @description By kind: pages, sheets, rows, columns, width, height, encoding, ... */
             facts: components["schemas"]["JsonObject"];
-            /** Id */
             id: string;
             /** @description Detected from the content, like `media_type` */
             kind: components["schemas"]["FileKind"];
-            /** Media Type */
             media_type: string;
-            /**
-             * Name
-             * @description For display only; never a path
-             */
+            /** @description For display only; never a path */
             name: string;
-            /** Session Id */
             session_id: string;
-            /** Sha256 */
             sha256: string;
-            /** Size Bytes */
+            /** Format: int64 */
             size_bytes: number;
             /**
-             * Text Chars
+             * Format: int64
              * @description Length of the extracted text in characters, at most 200,000
              */
             text_chars: number;
-            /**
-             * Warnings
-             * @description What was cut, guessed or left out
-             */
+            /** @description What was cut, guessed or left out */
             warnings: string[];
         };
-        /**
-         * AttachmentDetail
-         * @description An attachment with the beginning of its text.
-         */
+        /** @description An attachment with the beginning of its text. */
         AttachmentDetail: {
-            /**
-             * Created At
-             * Format: date-time
-             */
+            /** Format: date-time */
             created_at: string;
-            /** Created By */
             created_by: string;
             /** @description By kind: pages, sheets, rows, columns, width, height, encoding, ... */
             facts: components["schemas"]["JsonObject"];
-            /** Id */
             id: string;
             /** @description Detected from the content, like `media_type` */
             kind: components["schemas"]["FileKind"];
-            /** Media Type */
             media_type: string;
-            /**
-             * Name
-             * @description For display only; never a path
-             */
+            /** @description For display only; never a path */
             name: string;
-            /** Session Id */
             session_id: string;
-            /** Sha256 */
             sha256: string;
-            /** Size Bytes */
+            /** Format: int64 */
             size_bytes: number;
-            /**
-             * Text
-             * @description The first 20,000 characters; null if its kind has no text
-             */
+            /** @description The first 20,000 characters; null if its kind has no text */
             text: string | null;
             /**
-             * Text Chars
+             * Format: int64
              * @description Length of the extracted text in characters, at most 200,000
              */
             text_chars: number;
-            /**
-             * Warnings
-             * @description What was cut, guessed or left out
-             */
+            /** @description What was cut, guessed or left out */
             warnings: string[];
         };
-        /**
-         * AttachmentRef
-         * @description A file that came with a message.
-         */
+        /** @description A part of a list. */
+        AttachmentPage: {
+            items: components["schemas"]["Attachment"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description A file that came with a message. */
         AttachmentRef: {
-            /** Id */
             id: string;
             kind: components["schemas"]["FileKind"];
-            /** Media Type */
             media_type: string;
-            /** Name */
             name: string;
-            /** Size Bytes */
+            /** Format: int64 */
             size_bytes: number;
         };
-        /**
-         * AuditFinding
-         * @description What is wrong with the audit trail of a session, or with the line that remains of an erased one.
-         */
+        /** @description What is wrong with the audit trail of a session, or with the line that remains of an erased one. */
         AuditFinding: {
             /**
-             * Found At
              * Format: date-time
              * @description When these problems were first seen together
              */
             found_at: string;
-            /** Problems */
             problems: components["schemas"]["AuditProblem"][];
-            /** Session Id */
             session_id: string;
         };
-        /**
-         * AuditFindings
-         * @description Damaged trails, newest finding first.
-         */
+        /** @description Damaged trails, newest finding first. */
         AuditFindings: {
-            /** Items */
             items: components["schemas"]["AuditFinding"][];
-            /** Next Cursor */
             next_cursor: string | null;
             /**
-             * Verified At
+             * Format: date-time
              * @description When all trails had been verified the last time; null: not yet
              */
             verified_at: string | null;
         };
-        /**
-         * AuditLine
-         * @description One line of a session's audit trail.
-         */
+        /** @description One line of a session's audit trail. */
         AuditLine: {
-            /** Action */
             action: string;
             /**
-             * At
+             * Format: date-time
              * @description null when it was altered and is unreadable
              */
             at: string | null;
             details: components["schemas"]["JsonObject"];
-            /** Hash */
             hash: string;
-            /** Number */
+            /** Format: int64 */
             number: number;
-            /** Previous Hash */
             previous_hash: string;
-            /**
-             * Who
-             * @description A user id, or `system`
-             */
+            /** @description A user id, or `system` */
             who: string;
         };
-        /**
-         * AuditPage
-         * @description Lines, oldest first, and the result of verifying the whole trail.
-         */
+        /** @description Lines, oldest first, and the result of verifying the whole trail. */
         AuditPage: {
-            /**
-             * Being Written
-             * @description Numbers of lines claimed in the last ten seconds, not there yet
-             */
+            /** @description Numbers of lines claimed in the last ten seconds, not there yet */
             being_written: number[];
-            /** Items */
             items: components["schemas"]["AuditLine"][];
-            /** Next Cursor */
             next_cursor: string | null;
-            /** Problems */
             problems: components["schemas"]["AuditProblem"][];
-            /**
-             * Verified
-             * @description No line of the trail is altered, moved or added, and none is missing that was claimed ten seconds ago or earlier
-             */
+            /** @description No line of the trail is altered, moved or added, and none is missing that was claimed ten seconds ago or earlier */
             verified: boolean;
         };
-        /** AuditProblem */
         AuditProblem: {
             /**
-             * Line
+             * Format: int64
              * @description null for a row that is not a line of the trail
              */
             line: number | null;
-            /** Message */
             message: string;
         };
-        /** Bookmark */
         Bookmark: {
-            /**
-             * Created At
-             * Format: date-time
-             */
+            /** Format: date-time */
             created_at: string;
-            /** Id */
             id: string;
-            /** Message Id */
             message_id: string;
-            /** Note */
             note: string | null;
-            /** Session Id */
             session_id: string;
         };
-        /** Branch */
+        /** @description A part of a list. */
+        BookmarkPage: {
+            items: components["schemas"]["Bookmark"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
         Branch: {
-            /** Active */
             active: boolean;
-            /** Branch */
+            /** Format: int64 */
             branch: number;
-            /**
-             * Created At
-             * Format: date-time
-             */
+            /** Format: date-time */
             created_at: string;
-            /**
-             * Fork Message Id
-             * @description The last message it shares with its parent; null: none
-             */
+            /** @description The last message it shares with its parent; null: none */
             fork_message_id: string | null;
             /**
-             * Message Count
+             * Format: int64
              * @description Messages of its own, without those it shares with its parent
              */
             message_count: number;
-            /** Parent Branch */
+            /** Format: int64 */
             parent_branch: number | null;
         };
-        /** Checkpoint */
-        Checkpoint: {
-            /**
-             * Automatic
-             * @description Taken before a turn, not on demand
-             */
-            automatic: boolean;
-            /**
-             * Before Turn Id
-             * @description The turn it was taken before; null for one on demand
-             */
-            before_turn_id: string | null;
-            /** Branch */
-            branch: number;
-            /**
-             * Created At
-             * Format: date-time
-             */
-            created_at: string;
-            /** Id */
+        /** @description A part of a list. */
+        BranchPage: {
+            items: components["schemas"]["Branch"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description One difference. Text shows invisible characters as escapes and is cut. */
+        Change: {
+            /** @description As JSON; null: not there */
+            current: string | null;
+            /** @description Where in the definition, e.g. `input_schema.properties.to.description` */
+            path: string;
+            /** @description As JSON; null: not there */
+            pinned: string | null;
+        };
+        /**
+         * Channel
+         * @description How people are told of approvals beside the inbox, where the deployment has it.
+         * @enum {string}
+         */
+        Channel: "teams" | "slack" | "email";
+        /** @description What is stored of a chat. */
+        ChatHistory: {
+            /** @description Oldest first; what `useChat` takes as `messages` */
+            messages: components["schemas"]["UiMessage"][];
+        };
+        /**
+         * @description Body of `POST /ai-sdk/chat`, as `DefaultChatTransport` sends it. The fields after `messageId` are Parley's: give
+         *     them as the transport's `body`.
+         */
+        ChatRequest: {
+            /** @description Of a new session */
+            agent_id?: string | null;
+            /** @description As in posting a message */
+            approval_mode?: components["schemas"]["ApprovalMode"] | null;
+            /** @description As in posting a message; null: `interrupt` for who has stopped the turn that runs */
+            concurrency?: components["schemas"]["Concurrency"] | null;
+            /** @description The chat: a session's id, or any id of the caller's own */
             id: string;
-            /** Label */
+            /** @description Of the message to answer again, or that goes on */
+            messageId?: string | null;
+            /** @description Oldest first */
+            messages: components["schemas"]["UiMessageInput"][];
+            /** @description assistant-ui sends it, empty */
+            metadata?: components["schemas"]["shared__sessions__models__JsonObject__2"] | null;
+            /** @description As in posting a message */
+            output_schema?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            /** @description The page's own tools by name, as assistant-ui sends them */
+            tools?: {
+                [key: string]: components["schemas"]["PageTool"];
+            } | null;
+            trigger: components["schemas"]["ChatTrigger"];
+        };
+        /**
+         * ChatTrigger
+         * @enum {string}
+         */
+        ChatTrigger: "submit-message" | "regenerate-message";
+        Checkpoint: {
+            /** @description Taken before a turn, not on demand */
+            automatic: boolean;
+            /** @description The turn it was taken before; null for one on demand */
+            before_turn_id: string | null;
+            /** Format: int64 */
+            branch: number;
+            /** Format: date-time */
+            created_at: string;
+            id: string;
             label: string | null;
-            /** Session Id */
             session_id: string;
             state: components["schemas"]["CheckpointState"];
         };
-        /**
-         * CheckpointState
-         * @description The state of the session at the checkpoint.
-         */
+        /** @description A part of a list. */
+        CheckpointPage: {
+            items: components["schemas"]["Checkpoint"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description The state of the session at the checkpoint. */
         CheckpointState: {
-            /** Agent Id */
             agent_id: string | null;
             config: components["schemas"]["SessionConfig"];
             metadata: components["schemas"]["JsonObject"];
-            /** Name */
             name: string | null;
             status: components["schemas"]["SessionStatus"];
-            /** Tags */
             tags: string[];
+        };
+        /** @description A tool that the caller's own client runs: a call of it waits until the caller posts its result. */
+        ClientTool: {
+            /** @description Its calls reach others than the caller: they wait for approval as those of such tools do; default false */
+            acts_outward?: boolean | null;
+            /** @description What it does, for the model; default "" */
+            description?: string | null;
+            /** @description None of the agent's own */
+            name: string;
+            /** @description JSON Schema of the arguments, which are one object */
+            parameters?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+        };
+        /** @description Compares one argument; with several operators, all have to be true. With `*`, one item is enough. */
+        Comparison: {
+            /** @description Its name; with a slash in front a JSON Pointer, in which * stands for each item of a list */
+            argument: components["schemas"]["ArgumentPath"];
+            /** @description Equal to this */
+            eq?: components["schemas"]["Scalar"] | null;
+            /** @description Whether it is given and not null */
+            exists?: boolean | null;
+            /** @description Greater than this or equal to it */
+            ge?: components["schemas"]["Number"] | null;
+            /** @description Greater than this */
+            gt?: components["schemas"]["Number"] | null;
+            /** @description Less than this or equal to it */
+            le?: components["schemas"]["Number"] | null;
+            /** @description Less than this */
+            lt?: components["schemas"]["Number"] | null;
+            /** @description A text in which this regular expression is found; without look-around */
+            matches?: string | null;
+            /** @description Not equal to this */
+            ne?: components["schemas"]["Scalar"] | null;
+            /** @description Equal to one of these */
+            one_of?: components["schemas"]["Scalar"][] | null;
+            /** @description Only this part of a URL */
+            part?: components["schemas"]["UrlPart"] | null;
         };
         /**
          * Concurrency
@@ -587,14 +640,10 @@ export interface components {
          * @enum {string}
          */
         Concurrency: "reject" | "enqueue" | "interrupt";
-        /**
-         * ConnectionInfo
-         * @description Where and how to connect, in the shape that the standard SignalR client expects.
-         */
+        Condition: components["schemas"]["Comparison"] | components["schemas"]["AllOfThem"] | components["schemas"]["AnyOfThem"] | components["schemas"]["NoneOfThem"];
+        /** @description Where and how to connect, in the shape that the standard SignalR client expects. */
         ConnectionInfo: {
-            /** Accesstoken */
             accessToken: string;
-            /** Url */
             url: string;
         };
         /**
@@ -603,45 +652,54 @@ export interface components {
          * @enum {string}
          */
         Containment: "rule_of_two" | "off";
-        /**
-         * DayUsage
-         * @description Usage of the caller's own turns on one day, in all sessions, shared and deleted ones included.
-         */
+        /** @description A piece of the answer. */
+        ContentDeltaFrame: {
+            /**
+             * Format: int64
+             * @description The number of the piece in its attempt
+             */
+            index: number;
+            text: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "content_delta";
+        };
+        ConversationRef: {
+            id: string;
+        };
+        Credentials: components["schemas"]["HeaderCredential"] | components["schemas"]["IdentityCredential"];
+        /** @description Usage of the caller's own turns on one day, in all sessions, shared and deleted ones included. */
         DayUsage: {
             /**
-             * Cached Input Tokens
+             * Format: int64
              * @description Input tokens that the provider read from its cache
-             * @default 0
              */
             cached_input_tokens: number;
             /**
-             * Cost Usd
+             * Format: double
              * @description At the model registry's prices; null: a price is unknown
-             * @default null
              */
             cost_usd: number | null;
             /**
-             * Day
              * Format: date
              * @description UTC
              */
             day: string;
             /**
-             * Input Tokens
+             * Format: int64
              * @description Including cached input tokens
-             * @default 0
              */
             input_tokens: number;
             /**
-             * Output Tokens
+             * Format: int64
              * @description Including reasoning tokens
-             * @default 0
              */
             output_tokens: number;
             /**
-             * Reasoning Tokens
+             * Format: int64
              * @description Output tokens of the model's reasoning
-             * @default 0
              */
             reasoning_tokens: number;
         };
@@ -650,106 +708,167 @@ export interface components {
          * @enum {string}
          */
         Decision: "approve" | "reject";
+        /** @description A tool as its server defines it, word for word. */
+        Definition: {
+            /** @description Hints of the server. Nothing follows from them */
+            annotations: components["schemas"]["JsonObject"];
+            description: string;
+            input_schema: components["schemas"]["JsonObject"];
+            name: components["schemas"]["RemoteName"];
+            title: string | null;
+        };
+        /** @description One event on its way to a webhook. */
+        Delivery: {
+            /**
+             * Format: int64
+             * @description The HTTP status of the last answer; null: there was none
+             */
+            answer_code: number | null;
+            data: components["schemas"]["ToldTurn"] | components["schemas"]["ToldSession"];
+            /** @description Why the last try failed */
+            error: string | null;
+            event: components["schemas"]["WebhookEvent"];
+            /** @description The header `webhook-id`, the same in each try */
+            id: string;
+            /** Format: date-time */
+            next_try_at: string | null;
+            /** Format: date-time */
+            occurred_at: string;
+            status: components["schemas"]["DeliveryStatus"];
+            /**
+             * Format: int64
+             * @description How long the last try took
+             */
+            took_ms: number | null;
+            /**
+             * Format: date-time
+             * @description The last try
+             */
+            tried_at: string | null;
+            /** Format: int64 */
+            tries: number;
+            webhook_id: string;
+        };
+        /** @description A part of a list. */
+        DeliveryPage: {
+            items: components["schemas"]["Delivery"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
         /**
-         * Durations
-         * @description Durations in seconds; null when nothing was measured.
+         * DeliveryStatus
+         * @enum {string}
          */
+        DeliveryStatus: "pending" | "delivered" | "failed";
+        Description: string;
+        Digest: string;
+        /** @description Durations in seconds; null when nothing was measured. */
         Durations: {
-            /**
-             * Count
-             * @default 0
-             */
+            /** Format: int64 */
             count: number;
-            /**
-             * Max Seconds
-             * @default null
-             */
+            /** Format: double */
             max_seconds: number | null;
-            /**
-             * Mean Seconds
-             * @default null
-             */
+            /** Format: double */
             mean_seconds: number | null;
-            /**
-             * P50 Seconds
-             * @default null
-             */
+            /** Format: double */
             p50_seconds: number | null;
-            /**
-             * P95 Seconds
-             * @default null
-             */
+            /** Format: double */
             p95_seconds: number | null;
         };
-        /**
-         * Envelope
-         * @description One event: over SignalR, in the replay, and as the `data` of Server-Sent Events.
-         */
-        Envelope: {
-            /**
-             * At
-             * Format: date-time
-             */
-            at: string;
-            /** @description By type; of a `stream.chunk` the `frame` */
-            data: components["schemas"]["JsonObject"];
-            /** Message Id */
-            message_id?: string;
-            /**
-             * Seq
-             * @description Dense per session
-             */
-            seq: number;
-            /** Session Id */
-            session_id: string;
-            /** Turn Id */
-            turn_id?: string;
-            type: components["schemas"]["EventType"];
+        /** @description A call of an earlier step of the same turn. */
+        EarlierCall: {
+            /** @description JSON; what ran, if a person changed it */
+            arguments: components["schemas"]["Excerpt"];
+            /** @description What it returned may be somebody else's words */
+            is_untrusted: boolean;
+            /** @description JSON or text */
+            result: components["schemas"]["Excerpt"] | null;
+            /** @description What the agent wrote before it */
+            said: components["schemas"]["Excerpt"] | null;
+            /** @description The address of its MCP server */
+            server: string | null;
+            status: components["schemas"]["ToolCallStatus"];
+            tool: string;
         };
+        Envelope: components["schemas"]["SessionCreatedEvent"] | components["schemas"]["SessionActivatedEvent"] | components["schemas"]["SessionSuspendedEvent"] | components["schemas"]["SessionEndedEvent"] | components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["ToolCallPendingEvent"] | components["schemas"]["ToolCallApprovedEvent"] | components["schemas"]["ToolCallRejectedEvent"] | components["schemas"]["ToolCallProgressEvent"] | components["schemas"]["ToolCallWaitingEvent"] | components["schemas"]["ToolCallAnsweredEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ToolCallFailedEvent"] | components["schemas"]["StreamStartedEvent"] | components["schemas"]["StreamChunkEvent"] | components["schemas"]["StreamEndedEvent"] | components["schemas"]["ErrorOccurredEvent"];
         /**
          * ErrorCode
          * @description The 24 codes of the wire contract.
          * @enum {string}
          */
         ErrorCode: "SESSION_NOT_FOUND" | "SESSION_ALREADY_EXISTS" | "INVALID_STATE" | "SESSION_EXPIRED" | "MESSAGE_NOT_FOUND" | "INVALID_MESSAGE" | "MESSAGE_TOO_LONG" | "TOOL_NOT_FOUND" | "TOOL_EXECUTION_FAILED" | "TOOL_TIMEOUT" | "INVALID_TOOL_ARGS" | "APPROVAL_REQUIRED" | "APPROVAL_TIMEOUT" | "APPROVAL_REJECTED" | "LLM_ERROR" | "LLM_TIMEOUT" | "RATE_LIMITED" | "TOKEN_LIMIT" | "INTERNAL_ERROR" | "DATABASE_ERROR" | "CACHE_ERROR" | "VALIDATION_ERROR" | "UNAUTHENTICATED" | "CONFLICT";
-        /**
-         * EventPage
-         * @description A session's events after a sequence number.
-         */
+        /** @description The turn has failed. */
+        ErrorFrame: {
+            code: string;
+            detail: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "error";
+        };
+        ErrorOccurredEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["FailureData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "error.occurred";
+        };
+        /** @description A session's events after a sequence number. */
         EventPage: {
-            /**
-             * Gap
-             * @description Some events after `after` are lost: read the stored messages instead
-             */
+            /** @description Some events after `after` are lost: read the stored messages instead */
             gap: boolean;
-            /**
-             * Items
-             * @description Ascending by seq
-             */
+            /** @description Ascending by seq */
             items: components["schemas"]["Envelope"][];
             /**
-             * Last Seq
+             * Format: int64
              * @description The session's newest sequence number
              */
             last_seq: number;
-            /**
-             * Next Cursor
-             * @description `after` of the next page; null on the last page
-             */
+            /** @description `after` of the next page; null on the last page */
             next_cursor: string | null;
         };
         /**
          * EventType
          * @enum {string}
          */
-        EventType: "session.created" | "session.activated" | "session.suspended" | "session.ended" | "message.created" | "message.updated" | "tool_call.pending" | "tool_call.approved" | "tool_call.rejected" | "tool_call.completed" | "tool_call.failed" | "stream.started" | "stream.chunk" | "stream.ended" | "error.occurred";
-        /** FieldProblem */
+        EventType: "session.created" | "session.activated" | "session.suspended" | "session.ended" | "message.created" | "message.updated" | "tool_call.pending" | "tool_call.approved" | "tool_call.rejected" | "tool_call.progress" | "tool_call.waiting" | "tool_call.answered" | "tool_call.completed" | "tool_call.failed" | "stream.started" | "stream.chunk" | "stream.ended" | "error.occurred";
+        Events: components["schemas"]["WebhookEvent"][];
+        /** @description The beginning of a text. */
+        Excerpt: {
+            /**
+             * Format: int64
+             * @description Characters that follow and are left out; 0: this is all of it
+             */
+            missing: number;
+            text: string;
+        };
+        /** @description What went wrong, for people. */
+        FailureData: {
+            code: string;
+            detail: string;
+        };
         FieldProblem: {
-            /** Field */
             field: string;
-            /** Message */
             message: string;
         };
+        /**
+         * FileFormat
+         * @description The value is also the usual suffix of the file name.
+         * @enum {string}
+         */
+        FileFormat: "json" | "md" | "html" | "csv" | "pdf" | "docx";
         /**
          * FileKind
          * @enum {string}
@@ -761,46 +880,89 @@ export interface components {
          * @enum {string}
          */
         FinishReason: "stop" | "tool_calls" | "length" | "content_filter" | "refusal" | "cancelled";
-        /**
-         * FinishReasonCounts
-         * @description Answers by finish reason; not counted: failed answers without one, and answers older than this field.
-         */
+        /** @description Answers by finish reason; not counted: failed answers without one, and answers older than this field. */
         FinishReasonCounts: {
-            /**
-             * Cancelled
-             * @default 0
-             */
+            /** Format: int64 */
             cancelled: number;
-            /**
-             * Content Filter
-             * @default 0
-             */
+            /** Format: int64 */
             content_filter: number;
-            /**
-             * Length
-             * @default 0
-             */
+            /** Format: int64 */
             length: number;
-            /**
-             * Refusal
-             * @default 0
-             */
+            /** Format: int64 */
             refusal: number;
-            /**
-             * Stop
-             * @default 0
-             */
+            /** Format: int64 */
             stop: number;
-            /**
-             * Tool Calls
-             * @default 0
-             */
+            /** Format: int64 */
             tool_calls: number;
-            /**
-             * Total
-             * @default 0
-             */
+            /** Format: int64 */
             total: number;
+        };
+        /** @description The answer to a webhook: it is on record. */
+        Fired: {
+            webhook_id: string;
+        };
+        /** @description Body of `POST /triggers/{id}/fire`. */
+        Firing: {
+            /** @description JSON that the model reads as data from outside */
+            payload?: unknown;
+        };
+        ForwardedProps: {
+            /** @description Of a thread that begins; `assistant` by default */
+            agent_id?: string | null;
+        };
+        Frame: components["schemas"]["MessageStartFrame"] | components["schemas"]["ContentDeltaFrame"] | components["schemas"]["ReasoningDeltaFrame"] | components["schemas"]["ToolCallFrame"] | components["schemas"]["MessageEndFrame"] | components["schemas"]["WaitingFrame"] | components["schemas"]["SubagentFrame"] | components["schemas"]["ErrorFrame"];
+        /** @description What a function of the client has returned. */
+        FunctionOutput: {
+            call_id: string;
+            /** @description The client's own; it means nothing here */
+            id?: string | null;
+            output: string | components["schemas"]["InputText"][];
+            /** @description It means nothing here */
+            status?: components["schemas"]["ItemStatus"] | null;
+            /** @constant */
+            type: "function_call_output";
+        };
+        /** @description A function of the client. */
+        FunctionTool: {
+            description?: string | null;
+            name: string;
+            parameters?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            /** @description Arguments fit the schema in any case */
+            strict?: boolean | null;
+            /** @constant */
+            type: "function";
+        };
+        /** @description The log has lost events: read the stored messages instead. It has no number. */
+        GapEvent: {
+            /**
+             * Format: int64
+             * @description The last number before the hole
+             */
+            after: number;
+            /**
+             * Format: int64
+             * @description The first number after it
+             */
+            next: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "gap";
+        };
+        /** @enum {string} */
+        GrantedAccess: "read" | "write";
+        /** @description A header whose value is the secret of that name (`TOOL_SECRET_<NAME>`). */
+        HeaderCredential: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "header";
+            /** @description Name of the header */
+            name: string;
+            /** @description Name of the secret with the header's value */
+            secret: string;
         };
         /**
          * HealthAnswer
@@ -812,551 +974,708 @@ export interface components {
          * @enum {string}
          */
         HealthStatus: "ok" | "degraded" | "unavailable";
-        /**
-         * Highlight
-         * @description A hit in a snippet: code points from `start` (inclusive) to `end` (exclusive).
-         */
+        /** @description A hit in a snippet: code points from `start` (inclusive) to `end` (exclusive). */
         Highlight: {
-            /** End */
+            /** Format: int64 */
             end: number;
-            /** Start */
+            /** Format: int64 */
             start: number;
         };
+        /** @description A bearer token of the app's managed identity. */
+        IdentityCredential: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "managed_identity";
+            /** @description Scope of the token, e.g. `api://crm/.default` */
+            scope: string;
+        };
+        /**
+         * InputAction
+         * @enum {string}
+         */
+        InputAction: "accept" | "decline" | "cancel";
+        InputAnswer: {
+            action: components["schemas"]["InputAction"];
+            /** @description With `accept`: as the question's `requested_schema` says */
+            content?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+        };
+        /** @description A file of the user. */
+        InputFile: {
+            /** @description The model's own choice in any case */
+            detail?: string | null;
+            /** @description Its bytes in base64, or a data URL */
+            file_data: string;
+            filename?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_file";
+        };
+        /** @description An image of the user. Nothing is fetched: its address is a data URL. */
+        InputImage: {
+            /** @description The model's own choice in any case */
+            detail?: string | null;
+            image_url: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_image";
+        };
+        /** @description What the user says, and the files that come with it. */
+        InputMessage: {
+            content: string | (components["schemas"]["InputText"] | components["schemas"]["InputImage"] | components["schemas"]["InputFile"])[];
+            /**
+             * @description The history and the instructions are the server's own
+             * @constant
+             */
+            role: "user";
+            /** @description default "message" */
+            type?: "message" | null;
+        };
+        InputText: {
+            text: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_text";
+        };
+        /**
+         * ItemStatus
+         * @enum {string}
+         */
+        ItemStatus: "in_progress" | "completed" | "incomplete";
         JsonObject: {
             [key: string]: unknown;
         };
-        /**
-         * Me
-         * @description The caller. For display: each request is authorised on its own, never from this.
-         */
-        Me: {
+        JsonSchemaFormat: {
+            description?: string | null;
+            name: string;
+            schema: components["schemas"]["shared__sessions__models__JsonObject__1"];
+            strict?: boolean | null;
             /**
-             * Roles
-             * @description Sorted by name; everyone signed in is a `user`
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
-            roles: components["schemas"]["Role"][];
-            /** User Id */
+            type: "json_schema";
+        };
+        /** @description A session in the caller's list. */
+        ListedSession: {
+            /** @description What the caller is in it */
+            access: components["schemas"]["Access"];
+            /**
+             * Format: int64
+             * @description The branch that new messages go to and that is listed by default
+             */
+            active_branch: number;
+            agent_id: string | null;
+            config: components["schemas"]["SessionConfig"];
+            /** Format: date-time */
+            created_at: string;
+            /** @description The session it was copied from; it may be deleted */
+            forked_from: string | null;
+            id: string;
+            metadata: components["schemas"]["JsonObject"];
+            name: string | null;
+            /** @description Of its oldest turn that has not ended: what it waits for */
+            open_turn: components["schemas"]["TurnStatus"] | null;
+            /** @description Of a subagent: the session whose turn called it. Such a session takes no messages */
+            parent_session_id: string | null;
+            /** @description Of a subagent: the tool call that it answers */
+            parent_tool_call_id: string | null;
+            /** @description Of a subagent: the turn that called it */
+            parent_turn_id: string | null;
+            /** @description The beginning of the newest text on its active branch */
+            preview: string | null;
+            status: components["schemas"]["SessionStatus"];
+            tags: string[];
+            /** @description To show while it has no name: the beginning of its first message */
+            title: string | null;
+            /** Format: date-time */
+            updated_at: string;
+        };
+        /** @description A part of a list. */
+        ListedSessionPage: {
+            items: components["schemas"]["ListedSession"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description A tool of a server as it was defined when it was pinned. */
+        McpPin: {
+            definition: components["schemas"]["Definition"];
+            /** @description SHA-256 of the definition as canonical JSON, hex */
+            digest: components["schemas"]["Digest"];
+            /** @description By which models call it */
+            name: string;
+            server: string;
+            /** @description Where the definition was read */
+            url: string;
+        };
+        /** @description A server that speaks MCP over streamable HTTP, and the tools of it that an agent may call. */
+        McpServer: {
+            /** @description null: none are sent */
+            credentials: components["schemas"]["Credentials"] | null;
+            /** @description Stands before the names of its tools: `name__tool` */
+            name: components["schemas"]["ServerName"];
+            /** @description By exact name of a tool */
+            rules: {
+                [key: string]: components["schemas"]["ToolRules"];
+            };
+            /** @description Exact names of tools */
+            tools: components["schemas"]["RemoteName"][];
+            /** @description Its MCP endpoint */
+            url: string;
+        };
+        /** @description A server that speaks MCP over streamable HTTP, and the tools of it that an agent may call. */
+        McpServerInput: {
+            /** @description null: none are sent */
+            credentials?: components["schemas"]["Credentials"] | null;
+            /** @description Stands before the names of its tools: `name__tool` */
+            name: components["schemas"]["ServerName"];
+            /** @description By exact name of a tool */
+            rules?: {
+                [key: string]: components["schemas"]["ToolRulesInput"];
+            } | null;
+            /** @description Exact names of tools */
+            tools: components["schemas"]["RemoteName"][];
+            /** @description Its MCP endpoint */
+            url: string;
+        };
+        /** @description A server of an agent, as it answers now. */
+        McpServerReport: {
+            name: string;
+            /** @description Names of tools that it offers besides, at most 200 */
+            others: string[];
+            /** @description Why it could not be read */
+            problem: string | null;
+            /** @description Of MCP, that it speaks; null: it did not answer */
+            protocol_version: string | null;
+            /** @description The pinned ones */
+            tools: components["schemas"]["PinReport"][];
+            url: string;
+        };
+        /** @description A part of a list. */
+        McpServerReportPage: {
+            items: components["schemas"]["McpServerReport"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description The caller. For display: each request is authorised on its own, never from this. */
+        Me: {
+            /** @description Sorted by name, an organisation's too; everyone signed in is a `user` */
+            roles: string[];
             user_id: string;
         };
-        /** Message */
         Message: {
-            /**
-             * Attachments
-             * @default []
-             */
             attachments: components["schemas"]["AttachmentRef"][];
-            /**
-             * Author
-             * @description For role `user`: the user who wrote it
-             * @default null
-             */
+            /** @description For role `user`: the user who wrote it */
             author: string | null;
-            /**
-             * Branch
-             * @default 0
-             */
+            /** Format: int64 */
             branch: number;
-            /** Content */
             content: string;
-            /**
-             * Created At
-             * Format: date-time
-             */
+            /** Format: date-time */
             created_at: string;
-            /**
-             * @description For role `assistant`: how the answer ended
-             * @default null
-             */
+            /** @description For role `assistant`: how the answer ended */
             finish_reason: components["schemas"]["FinishReason"] | null;
-            /** Id */
             id: string;
-            /**
-             * Left Out
-             * @description Why models no longer read it: the provider's content filter refused it
-             * @default null
-             */
+            /** @description Why models no longer read it: the provider's content filter refused it */
             left_out: "content_filter" | null;
-            /**
-             * Output
-             * @description For role `assistant`: the answer as JSON, when a schema was set
-             * @default null
-             */
-            output: unknown | null;
-            /**
-             * Reasoning
-             * @description For role `assistant`: the reasoning that the model shows
-             * @default null
-             */
+            /** @description For role `assistant`: the answer as JSON, when a schema was set */
+            output: unknown;
+            /** @description For role `assistant`: the reasoning that the model shows */
             reasoning: string | null;
             role: components["schemas"]["MessageRole"];
-            /** Session Id */
             session_id: string;
             status: components["schemas"]["MessageStatus"];
-            /**
-             * Tool Call Id
-             * @description For role `tool`: the call it answers
-             * @default null
-             */
+            /** @description For role `tool`: the call it answers */
             tool_call_id: string | null;
-            /**
-             * Tool Calls
-             * @default []
-             */
             tool_calls: components["schemas"]["ToolCall"][];
-            /** Turn Id */
             turn_id: string | null;
         };
-        /**
-         * MessageCounts
-         * @description Messages by role.
-         */
+        /** @description Messages by role. */
         MessageCounts: {
-            /**
-             * Assistant
-             * @default 0
-             */
+            /** Format: int64 */
             assistant: number;
-            /**
-             * System
-             * @default 0
-             */
+            /** Format: int64 */
             system: number;
-            /**
-             * Tool
-             * @default 0
-             */
+            /** Format: int64 */
             tool: number;
-            /**
-             * Total
-             * @default 0
-             */
+            /** Format: int64 */
             total: number;
-            /**
-             * User
-             * @default 0
-             */
+            /** Format: int64 */
             user: number;
+        };
+        MessageCreatedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["MessageData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "message.created";
+        };
+        /** @description A message, or what changed of it: other fields are absent. */
+        MessageData: {
+            attachments?: components["schemas"]["AttachmentRef"][];
+            /** @description For role `user`: the user who wrote it */
+            author?: string;
+            /** Format: int64 */
+            branch?: number;
+            content?: string;
+            /** Format: date-time */
+            created_at?: string;
+            /** @description For role `assistant`: how the answer ended */
+            finish_reason?: components["schemas"]["FinishReason"] | null;
+            id: string;
+            /** @description Why models no longer read it; null: they do again */
+            left_out?: "content_filter" | null;
+            /** @description For role `assistant`: the answer as JSON, when a schema was set */
+            output?: unknown;
+            role: components["schemas"]["MessageRole"];
+            session_id?: string;
+            status?: components["schemas"]["MessageStatus"];
+            /** @description For role `tool`: the call it answers */
+            tool_call_id?: string;
+            tool_calls?: components["schemas"]["ToolCall"][];
+            turn_id?: string;
+        };
+        /** @description A message of the model is complete. */
+        MessageEndFrame: {
+            /** @description A `FinishReason`, or `failed` for an answer that failed on its way */
+            finish_reason: string;
+            message_id: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "message_end";
+            usage: components["schemas"]["Usage"] | null;
+        };
+        /** @description A part of a list. */
+        MessagePage: {
+            items: components["schemas"]["Message"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
         };
         /**
          * MessageRole
          * @enum {string}
          */
         MessageRole: "user" | "assistant" | "system" | "tool";
+        /** @description A message of the model begins, or begins again. */
+        MessageStartFrame: {
+            /**
+             * Format: int64
+             * @description A later attempt of the same message replaces what came of the former ones
+             */
+            attempt: number;
+            message_id: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "message_start";
+        };
         /**
          * MessageStatus
          * @enum {string}
          */
         MessageStatus: "streaming" | "completed" | "cancelled" | "failed";
+        MessageUpdatedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["MessageData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "message.updated";
+        };
+        /**
+         * Missed
+         * @description What becomes of a run that could not begin within two minutes of its time.
+         * @enum {string}
+         */
+        Missed: "skip" | "run_once" | "run_all";
         /**
          * ModelApi
          * @enum {string}
          */
         ModelApi: "responses" | "chat";
-        /**
-         * ModelReady
-         * @description The result of probing the default model.
-         */
+        /** @description All agents. */
+        ModelList: {
+            data: components["schemas"]["ModelObject"][];
+            /** @constant */
+            object: "list";
+        };
+        /** @description An agent as a model of this wire. */
+        ModelObject: {
+            /**
+             * Format: int64
+             * @description Seconds since 1970; 0: it comes with the app
+             */
+            created: number;
+            id: string;
+            /** @constant */
+            object: "model";
+            owned_by: string;
+        };
+        /** @description The result of probing the default model. */
         ModelReady: {
-            /** Answers */
             answers: boolean;
-            /**
-             * May Pass
-             * @description A failure may pass by itself; else an operator has to act
-             */
+            /** @description A failure may pass by itself; else an operator has to act */
             may_pass: boolean;
-            /**
-             * Text
-             * @description The model, its API, and the response time or the failure
-             */
+            /** @description The model, its API, and the response time or the failure */
             text: string;
         };
-        /**
-         * ModelUsage
-         * @description Usage of one model's turns, including model calls other than their answers.
-         */
+        /** @description Usage of one model's turns, including model calls other than their answers. */
         ModelUsage: {
             /**
-             * Cached Input Tokens
+             * Format: int64
              * @description Input tokens that the provider read from its cache
-             * @default 0
              */
             cached_input_tokens: number;
             /**
-             * Cost Usd
+             * Format: double
              * @description At the model registry's prices; null: a price is unknown
-             * @default null
              */
             cost_usd: number | null;
             /**
-             * Input Tokens
+             * Format: int64
              * @description Including cached input tokens
-             * @default 0
              */
             input_tokens: number;
-            /**
-             * Model
-             * @description As requested by the turns; null: all beyond the 50 most used
-             */
+            /** @description As requested by the turns; null: all beyond the 50 most used */
             model: string | null;
             /**
-             * Output Tokens
+             * Format: int64
              * @description Including reasoning tokens
-             * @default 0
              */
             output_tokens: number;
             /**
-             * Reasoning Tokens
+             * Format: int64
              * @description Output tokens of the model's reasoning
-             * @default 0
              */
             reasoning_tokens: number;
             /**
-             * Turns
+             * Format: int64
              * @description Turns with this model, open ones included
              */
             turns: number;
         };
         /**
-         * NewAgent
-         * @description Body of `PUT /agents/{agent_id}`.
+         * NeedSource
+         * @description What requires an approval.
+         * @enum {string}
          */
+        NeedSource: "policy" | "rule" | "mode" | "tool" | "floor" | "rule_of_two";
+        /** @description Body of `PUT /agents/{agent_id}`. */
         NewAgent: {
-            /**
-             * Approval Floor
-             * @description By tool name, the least strict approval mode of its calls, which neither session nor message can loosen. For tools that are not named: `policy` if they have outside effects or need approval by default
-             * @default {}
-             */
-            approval_floor: {
+            /** @description Other agents that its model may call as tools: `support` by the name `ask_support` */
+            agents?: components["schemas"]["AgentId"][] | null;
+            /** @description By tool name, the least strict approval mode of its calls, which neither session nor message can loosen. For tools that are not named: `policy` if they have outside effects or need approval by default */
+            approval_floor?: {
                 [key: string]: components["schemas"]["ApprovalMode"];
-            };
+            } | null;
             /**
-             * Compact At
-             * @description Share of the window above which a summary replaces older turns; null: never
-             * @default 0.8
+             * Format: double
+             * @description Share of the window above which a summary replaces older turns; null: never; default 0.8
              */
-            compact_at: number | null;
-            /**
-             * @description Rule for calls with external side effects, once untrusted input and private data come together
-             * @default rule_of_two
-             */
-            containment: components["schemas"]["Containment"];
-            /**
-             * @description Used where a session sets nothing
-             * @default {
-             *       "approval_mode": "policy",
-             *       "approval_timeout_seconds": 86400,
-             *       "concurrency": "reject",
-             *       "expires_after_seconds": null,
-             *       "max_context_tokens": 100000,
-             *       "max_output_tokens": null,
-             *       "max_session_cost_usd": null,
-             *       "max_session_tokens": null,
-             *       "max_steps": 8,
-             *       "max_turn_cost_usd": null,
-             *       "max_turn_tokens": null,
-             *       "model": null,
-             *       "output_schema": null,
-             *       "reasoning_effort": null,
-             *       "temperature": null,
-             *       "tool_timeout_seconds": 60
-             *     }
-             */
-            defaults: components["schemas"]["SessionConfig"];
-            /**
-             * Description
-             * @default null
-             */
-            description: string | null;
-            /**
-             * Instructions
-             * @description The system message
-             */
+            compact_at?: number | null;
+            /** @description Rule for calls with external side effects, once untrusted input and private data come together; default "rule_of_two" */
+            containment?: components["schemas"]["Containment"] | null;
+            /** @description Used where a session sets nothing */
+            defaults?: components["schemas"]["SessionConfigInput"] | null;
+            description?: string | null;
+            /** @description The system message */
             instructions: string;
+            /** @description MCP servers, and the tools of them that its model may call besides `tools` */
+            mcp_servers?: components["schemas"]["McpServerInput"][] | null;
+            /** @description Deployment; null: the app's default */
+            model?: string | null;
+            /** @description API to call its model over; null: as the settings say */
+            model_api?: components["schemas"]["ModelApi"] | null;
             /**
-             * Model
-             * @description Deployment; null: the app's default
-             * @default null
-             */
-            model: string | null;
-            /**
-             * @description API to call its model over; null: as the settings say
-             * @default null
-             */
-            model_api: components["schemas"]["ModelApi"] | null;
-            /**
-             * Model Context Tokens
+             * Format: int32
              * @description Context window of its model; null: from settings or registry
-             * @default null
              */
-            model_context_tokens: number | null;
-            /** Name */
+            model_context_tokens?: number | null;
             name: string;
-            /**
-             * Policies
-             * @description By tool name
-             * @default {}
-             */
-            policies: {
-                [key: string]: components["schemas"]["ApprovalPolicy"];
-            };
-            /**
-             * Tools
-             * @description Tool names; null: all tools
-             * @default null
-             */
-            tools: components["schemas"]["ToolName"][] | null;
-            /**
-             * Vision
-             * @description Its model reads images
-             * @default false
-             */
-            vision: boolean;
+            /** @description By tool name */
+            policies?: {
+                [key: string]: components["schemas"]["ApprovalPolicyInput"];
+            } | null;
+            /** @description Tool names; null: all tools */
+            tools?: components["schemas"]["ToolName"][] | null;
+            /** @description Its model reads images; default false */
+            vision?: boolean | null;
         };
-        /**
-         * NewBookmark
-         * @description Body of `POST /sessions/{id}/bookmarks`.
-         */
+        /** @description Body of `POST /sessions/{id}/bookmarks`. */
         NewBookmark: {
-            /** Message Id */
             message_id: string;
-            /**
-             * Note
-             * @default null
-             */
-            note: string | null;
+            note?: string | null;
         };
-        /**
-         * NewCheckpoint
-         * @description Body of `POST /sessions/{id}/checkpoints`.
-         */
+        /** @description Body of `POST /sessions/{id}/checkpoints`. */
         NewCheckpoint: {
-            /**
-             * Label
-             * @default null
-             */
-            label: string | null;
+            label?: string | null;
         };
-        /**
-         * NewDecision
-         * @description Body of `POST /approvals/{approval_id}/decision`.
-         */
+        /** @description Body of `POST /approvals/{approval_id}/decision`. */
         NewDecision: {
-            /**
-             * @description Approve with these arguments instead
-             * @default null
-             */
-            arguments: components["schemas"]["JsonObject"] | null;
-            /**
-             * Comment
-             * @default null
-             */
-            comment: string | null;
+            /** @description Approve with these arguments instead */
+            arguments?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            comment?: string | null;
             decision: components["schemas"]["Decision"];
-            /**
-             * For Session
-             * @description Also approve later calls of this tool in the session, by this version of the agent, in turns of the same user; if the policy permits
-             * @default false
-             */
-            for_session: boolean;
+            /** @description Also approve later calls of this tool in the session, by this version of the agent, in turns of the same user; if the policy permits; default false */
+            for_session?: boolean | null;
         };
-        /**
-         * NewFork
-         * @description Body of `POST /sessions/{id}/fork`: neither takes all there is on the active branch.
-         */
+        /** @description Body of `POST /sessions/{id}/fork`: neither takes all there is on the active branch. */
         NewFork: {
-            /**
-             * Checkpoint Id
-             * @description The place to copy
-             * @default null
-             */
-            checkpoint_id: string | null;
-            /**
-             * Message Id
-             * @description The last message to take
-             * @default null
-             */
-            message_id: string | null;
+            /** @description The place to copy */
+            checkpoint_id?: string | null;
+            /** @description The last message to take */
+            message_id?: string | null;
         };
-        /**
-         * NewMessage
-         * @description Body of `POST /sessions/{id}/messages`.
-         */
+        /** @description Body of `POST /tool-calls/{tool_call_id}/input`. */
+        NewInput: {
+            /** @description One for each question, by its id */
+            answers: {
+                [key: string]: components["schemas"]["InputAnswer"];
+            };
+            /** @description The wait that is answered; a call may ask again */
+            wait_id: string;
+        };
+        /** @description Body of `POST /sessions/{id}/messages`. */
         NewMessage: {
-            /**
-             * @description null: the session's. From a participant, the stricter of this and the session's counts
-             * @default null
-             */
-            approval_mode: components["schemas"]["ApprovalMode"] | null;
-            /**
-             * Attachment Ids
-             * @default []
-             */
-            attachment_ids: string[];
-            /**
-             * @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs
-             * @default null
-             */
-            concurrency: components["schemas"]["Concurrency"] | null;
-            /** Content */
+            /** @description null: the session's. From a participant, the stricter of this and the session's counts */
+            approval_mode?: components["schemas"]["ApprovalMode"] | null;
+            attachment_ids?: string[] | null;
+            /** @description Tools of this turn beside the agent's, which the caller answers */
+            client_tools?: components["schemas"]["ClientTool"][] | null;
+            /** @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs */
+            concurrency?: components["schemas"]["Concurrency"] | null;
             content: string;
-            /**
-             * @description Only for the answer to this message
-             * @default null
-             */
-            output_schema: components["schemas"]["JsonObject"] | null;
+            /** @description Only for the answer to this message */
+            output_schema?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
         };
-        /**
-         * NewParticipant
-         * @description Body of `PUT /sessions/{id}/participants/{user_id}`.
-         */
+        /** @description Body of `PUT /sessions/{id}/participants/{user_id}`. */
         NewParticipant: {
-            /**
-             * Access
-             * @description read: all of the session. write: also post, upload, regenerate, and cancel one's own turns
-             * @enum {string}
-             */
-            access: "read" | "write";
+            /** @description read: all of the session. write: also post, upload, regenerate, and cancel one's own turns */
+            access: components["schemas"]["GrantedAccess"];
+        };
+        /** @description Body of `POST /policies/test`. */
+        NewPolicyTest: {
+            /** @description Test this draft instead */
+            agent?: components["schemas"]["NewAgent"] | null;
+            /** @description Test its newest version; null, and no `agent`: the built-in agent */
+            agent_id?: string | null;
+            /** @description Of session and message; null: the agent's default */
+            approval_mode?: components["schemas"]["ApprovalMode"] | null;
+            arguments?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            /** @description The model has read private data; default false */
+            has_private?: boolean | null;
+            /** @description The model has read untrusted input; default false */
+            has_untrusted?: boolean | null;
+            /** @description Instead of the agent's policy for the tool */
+            policy?: components["schemas"]["ApprovalPolicyInput"] | null;
+            tool: string;
         };
         /**
-         * NewSession
-         * @description Body of `POST /sessions`.
+         * @description Body of `POST /api/openai/v1/responses`: a message of the user, or answers to approvals and outputs of the
+         *     client's
+         *     functions.
          */
+        NewResponse: {
+            /** @description Answer at once. Turns go on without their client in any case */
+            background?: boolean | null;
+            /** @description The client's own name for a conversation, which is made if there is none, or a session's id */
+            conversation?: string | components["schemas"]["ConversationRef"] | null;
+            input: string | (components["schemas"]["InputMessage"] | components["schemas"]["ApprovalAnswer"] | components["schemas"]["FunctionOutput"])[];
+            /**
+             * Format: int32
+             * @description Of a new conversation
+             */
+            max_output_tokens?: number | null;
+            /** @description Of a new conversation */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            /** @description An agent; the conversation's own, or `assistant` */
+            model?: string | null;
+            parallel_tool_calls?: true | null;
+            /** @description The newest response of a conversation, which goes on */
+            previous_response_id?: string | null;
+            /** @description Of a new conversation */
+            reasoning?: components["schemas"]["ReasoningOptions"] | null;
+            /** @description Every turn is stored */
+            store?: true | null;
+            stream?: boolean | null;
+            /**
+             * Format: double
+             * @description Of a new conversation
+             */
+            temperature?: number | null;
+            /** @description The form of this answer */
+            text?: components["schemas"]["TextOptions"] | null;
+            tool_choice?: "auto" | null;
+            /** @description Functions of the client, beside the agent's tools. With outputs, those of the message still hold */
+            tools?: components["schemas"]["FunctionTool"][] | null;
+        };
+        /** @description Body of `PUT /schedules/{id}`: `at`, or `cron` and `zone`. */
+        NewSchedule: {
+            /** @description Of new sessions; null: `assistant` */
+            agent_id?: string | null;
+            /** @description As in a message */
+            approval_mode?: components["schemas"]["ApprovalMode"] | null;
+            /**
+             * Format: date-time
+             * @description Once, then
+             */
+            at?: string | null;
+            /** @description Of new sessions */
+            config?: components["schemas"]["SessionConfigInput"] | null;
+            /** @description The message that is posted as yours */
+            content: string;
+            /** @description NCRONTAB: second (one number), minute, hour, day, month, day of week */
+            cron?: string | null;
+            /** @description default "skip" */
+            missed?: components["schemas"]["Missed"] | null;
+            name?: string | null;
+            /** @description default "skip" */
+            overlap?: components["schemas"]["Overlap"] | null;
+            /** @description default false */
+            paused?: boolean | null;
+            /** @description null: each time a new session */
+            session_id?: string | null;
+            /** @description IANA name of the zone that `cron` is read in; default "UTC" */
+            zone?: string | null;
+        };
+        /** @description Body of `POST /sessions`. */
         NewSession: {
-            /**
-             * Agent Id
-             * @default null
-             */
-            agent_id: string | null;
-            /**
-             * @default {
-             *       "approval_mode": "policy",
-             *       "approval_timeout_seconds": 86400,
-             *       "concurrency": "reject",
-             *       "expires_after_seconds": null,
-             *       "max_context_tokens": 100000,
-             *       "max_output_tokens": null,
-             *       "max_session_cost_usd": null,
-             *       "max_session_tokens": null,
-             *       "max_steps": 8,
-             *       "max_turn_cost_usd": null,
-             *       "max_turn_tokens": null,
-             *       "model": null,
-             *       "output_schema": null,
-             *       "reasoning_effort": null,
-             *       "temperature": null,
-             *       "tool_timeout_seconds": 60
-             *     }
-             */
-            config: components["schemas"]["SessionConfig"];
-            /**
-             * Id
-             * @description The wanted id; the session gets another one when somebody else's session has it
-             * @default null
-             */
-            id: string | null;
-            /** @default {} */
-            metadata: components["schemas"]["JsonObject"];
-            /**
-             * Name
-             * @default null
-             */
-            name: string | null;
-            /**
-             * Tags
-             * @default []
-             */
-            tags: string[];
-            /**
-             * Template
-             * @description Id of a template that fills in missing fields
-             * @default null
-             */
-            template: string | null;
+            agent_id?: string | null;
+            config?: components["schemas"]["SessionConfigInput"] | null;
+            /** @description The wanted id; the session gets another one when somebody else's session has it */
+            id?: string | null;
+            metadata?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            name?: string | null;
+            tags?: string[] | null;
+            /** @description Id of a template that fills in missing fields */
+            template?: string | null;
         };
-        /**
-         * NewTag
-         * @description Body of `POST /tags`.
-         */
+        /** @description Body of `POST /tags`. */
         NewTag: {
-            /**
-             * Color
-             * @description #rrggbb
-             * @default null
-             */
-            color: string | null;
-            /**
-             * Description
-             * @default null
-             */
-            description: string | null;
-            /** Name */
+            /** @description #rrggbb */
+            color?: string | null;
+            description?: string | null;
             name: string;
         };
-        /**
-         * NewTemplate
-         * @description Body of `POST /templates`.
-         */
+        /** @description Body of `POST /templates`. */
         NewTemplate: {
-            /**
-             * Agent Id
-             * @default null
-             */
-            agent_id: string | null;
-            /**
-             * @default {
-             *       "approval_mode": "policy",
-             *       "approval_timeout_seconds": 86400,
-             *       "concurrency": "reject",
-             *       "expires_after_seconds": null,
-             *       "max_context_tokens": 100000,
-             *       "max_output_tokens": null,
-             *       "max_session_cost_usd": null,
-             *       "max_session_tokens": null,
-             *       "max_steps": 8,
-             *       "max_turn_cost_usd": null,
-             *       "max_turn_tokens": null,
-             *       "model": null,
-             *       "output_schema": null,
-             *       "reasoning_effort": null,
-             *       "temperature": null,
-             *       "tool_timeout_seconds": 60
-             *     }
-             */
-            config: components["schemas"]["SessionConfig"];
-            /**
-             * Description
-             * @default null
-             */
-            description: string | null;
-            /** @default {} */
-            metadata: components["schemas"]["JsonObject"];
-            /** Name */
+            agent_id?: string | null;
+            config?: components["schemas"]["SessionConfigInput"] | null;
+            description?: string | null;
+            metadata?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
             name: string;
-            /**
-             * Session Name
-             * @default null
-             */
-            session_name: string | null;
-            /**
-             * Tags
-             * @default []
-             */
-            tags: string[];
+            session_name?: string | null;
+            tags?: string[] | null;
         };
-        /** Participant */
+        /** @description Body of `POST /tool-calls/{tool_call_id}/result`: a result (`content`, `data` or both), an error, or progress. */
+        NewToolResult: {
+            /** @description What the model reads; by default `data` as JSON */
+            content?: string | null;
+            /** @description The same for programs: any JSON */
+            data?: unknown;
+            /** @description Why there is no result */
+            error?: string | null;
+            /** @description The call goes on waiting */
+            progress?: components["schemas"]["PostedProgress"] | null;
+            /** @description The completion token that the tool was given; not for a client tool */
+            token?: string | null;
+        };
+        /** @description Body of `PUT /triggers/{id}`. */
+        NewTrigger: {
+            /** @description Of new sessions; null: `assistant` */
+            agent_id?: string | null;
+            /** @description As in a message */
+            approval_mode?: components["schemas"]["ApprovalMode"] | null;
+            /** @description As in a message; null: the session's */
+            concurrency?: components["schemas"]["Concurrency"] | null;
+            /** @description Of new sessions */
+            config?: components["schemas"]["SessionConfigInput"] | null;
+            /** @description The message that is posted as yours */
+            content: string;
+            name?: string | null;
+            /** @description default false */
+            paused?: boolean | null;
+            /** @description null: each time a new session */
+            session_id?: string | null;
+        };
+        /** @description Body of `POST /webhooks`. */
+        NewWebhook: {
+            description?: components["schemas"]["Description"] | null;
+            events: components["schemas"]["Events"];
+            /** @description https; where the deployment allows it, http */
+            url: components["schemas"]["Address"];
+        };
+        /** @description Nothing. */
+        NoData: {
+            [key: string]: unknown;
+        };
+        /** @description True when none is. */
+        NoneOfThem: {
+            none_of: components["schemas"]["Condition"][];
+        };
+        Number: number;
+        /**
+         * Order
+         * @enum {string}
+         */
+        Order: "asc" | "desc";
+        /**
+         * Overlap
+         * @description What becomes of a run that is due while a turn of the run before it, or any of its session, is open.
+         * @enum {string}
+         */
+        Overlap: "skip" | "queue";
+        /** @description A tool that the page runs. */
+        PageTool: {
+            /** @description default "" */
+            description?: string | null;
+            /** @description JSON Schema of its input */
+            parameters?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+        };
         Participant: {
-            /**
-             * Access
-             * @enum {string}
-             */
-            access: "owner" | "write" | "read";
-            /** Session Id */
+            access: components["schemas"]["Access"];
             session_id: string;
-            /** User Id */
             user_id: string;
         };
+        /** @description A part of a list. */
+        ParticipantPage: {
+            items: components["schemas"]["Participant"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
         /**
-         * PeriodStatistics
          * @description Statistics of the sessions that the caller owns, for items created at or after `from` and before `to`.
          *
          *     Tokens, costs and tool calls count in the period of their turn.
@@ -1365,30 +1684,24 @@ export interface components {
             /** @description From request to decision, for decisions by a person */
             approval_waits: components["schemas"]["Durations"];
             approvals: components["schemas"]["ApprovalCounts"];
-            /**
-             * Days
-             * @description Oldest first, at most the last 366, without days of no usage; a day that is only partly in the period counts as a whole
-             */
+            /** @description Oldest first, at most the last 366, without days of no usage; a day that is only partly in the period counts as a whole */
             days: components["schemas"]["DayUsage"][];
             finish_reasons: components["schemas"]["FinishReasonCounts"];
             /**
-             * From
+             * Format: date-time
              * @description null: no lower bound
              */
             from: string | null;
             messages: components["schemas"]["MessageCounts"];
-            /**
-             * Models
-             * @description `usage` by model, the most used first
-             */
+            /** @description `usage` by model, the most used first */
             models: components["schemas"]["ModelUsage"][];
             /**
-             * Sessions
+             * Format: int64
              * @description Sessions created in the period
              */
             sessions: number;
             /**
-             * To
+             * Format: date-time
              * @description null: up to now
              */
             to: string | null;
@@ -1399,54 +1712,133 @@ export interface components {
             /** @description `cost_usd` covers the turns with a known price; null: no price is known */
             usage: components["schemas"]["Usage"];
         };
+        /** @description A pinned tool, and what its server says of it now. */
+        PinReport: {
+            /** @description Where both differ */
+            changes: components["schemas"]["Change"][];
+            /** @description The definition of the server now, if it differs */
+            current: components["schemas"]["Definition"] | null;
+            /** @description Of `current`; accepting names it */
+            current_digest: components["schemas"]["Digest"] | null;
+            pin: components["schemas"]["McpPin"];
+            /** @description Why the state is `refused` or `unknown` */
+            problem: string | null;
+            state: components["schemas"]["PinState"];
+        };
         /**
-         * PostedTurn
-         * @description A posted message and the turn that it began.
+         * PinState
+         * @description What a server says of a pinned tool now.
+         * @enum {string}
          */
+        PinState: "same" | "changed" | "missing" | "refused" | "unknown";
+        /**
+         * PolicyDecision
+         * @enum {string}
+         */
+        PolicyDecision: "runs" | "waits" | "refused";
+        /** @description What would happen to a tool call. Grants of a session are not considered. */
+        PolicyTest: {
+            decision: components["schemas"]["PolicyDecision"];
+            /** @description Why the call is refused */
+            error: string | null;
+            on_timeout: components["schemas"]["TimeoutAction"] | null;
+            /** @description As it would be frozen into the approval */
+            policy: components["schemas"]["ApprovalPolicy"] | null;
+            /**
+             * Format: int64
+             * @description The largest of `requirements`; null unless it waits, like the rest
+             */
+            quorum: number | null;
+            /** @description What approvers read, where mode and policy do not say why it waits */
+            reason: string | null;
+            /** @description Everything that requires the approval; empty if it runs */
+            required_by: components["schemas"]["RequiredBy"][];
+            /** @description What approving it takes; all have to be met */
+            requirements: components["schemas"]["Requirement"][];
+            /** @description All roles whose holders may decide */
+            roles: string[];
+            rules: components["schemas"]["RuleResult"][];
+            /** Format: int64 */
+            timeout_seconds: number | null;
+            /** @description All users who may decide, beside these roles */
+            users: string[];
+        };
+        /**
+         * @description A message that the client has. Only the newest of the user is read; the others go back to the client when text
+         *     is taken back.
+         */
+        PostedMessage: {
+            id: string;
+            role: components["schemas"]["AgUiRole"];
+        } & {
+            [key: string]: unknown;
+        };
+        PostedProgress: {
+            /** Format: double */
+            fraction?: number | null;
+            text: string;
+        };
+        /** @description A posted message and the turn that it began. */
         PostedTurn: {
+            /**
+             * @description `APPROVAL_REQUIRED` for a caller who waited: the turn waits until a tool call is approved or rejected. Else absent
+             * @constant
+             */
+            code?: "APPROVAL_REQUIRED";
             message: components["schemas"]["Message"];
             turn: components["schemas"]["Turn"];
         };
-        /**
-         * Problem
-         * @description The body of every error.
-         */
+        /** @description The body of every error. */
         Problem: {
             code: components["schemas"]["ErrorCode"];
-            /** Correlation Id */
             correlation_id: string;
-            /** Detail */
             detail: string;
-            /**
-             * Errors
-             * @default null
-             */
-            errors: components["schemas"]["FieldProblem"][] | null;
-            /** Status */
+            errors?: components["schemas"]["FieldProblem"][];
+            /** Format: int64 */
             status: number;
-            /** Title */
             title: string;
-            /** Type */
             type: string;
         };
+        /** @description What is asked of a user, in words and as a form. */
+        Question: {
+            /** @description Of this question among those of its wait */
+            id: string;
+            message: string;
+            /** @description JSON Schema of the wanted content: one level of plain fields */
+            requested_schema: components["schemas"]["JsonObject"];
+        };
+        /** Format: int32 */
+        Quorum: number;
         /**
-         * Ready
          * @description Whether a turn would work, and the state of each dependency.
          *
          *     Turns need `postgres`, `model` and `durable`. Without one of the others, turns work but some other feature does not:
          *     that is `degraded`, which callers who are not signed in read as `ok`.
          */
         Ready: {
-            /**
-             * Dependencies
-             * @description For callers who are signed in, else empty; only admins read more than `ok`, `busy` and `unavailable`. `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable` (running turns), `redis`, `storage` (the audit trail), `audit` (its lines reach the storage within minutes), `blobs` (files), `signalr` (live delivery); `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance
-             */
+            /** @description For callers who are signed in, else empty; only admins read more than `ok`, `busy` and `unavailable`. `postgres`, `model` (probed once in ten minutes, with a request of a few tokens), `durable` (running turns), `redis`, `storage` (the audit trail), `audit` (its lines reach the storage within minutes), `blobs` (files), `signalr` (live delivery); `model_lane`, `tool_lane`: `busy` while answers or tool calls wait for a place on this instance; `tool_threads`: `busy` while half of its threads for tools are blocked */
             dependencies: {
                 [key: string]: components["schemas"]["HealthAnswer"];
             };
             /** @description For admins; else null */
             model: components["schemas"]["ModelReady"] | null;
+            /** @description For admins, else empty: what is wrong with the files of the app's agents and tools, one line each, such as `agents/tools/refund.py:12: NameError: ...`. They are left out; all else works */
+            problems: string[];
             status: components["schemas"]["HealthStatus"];
+        };
+        /** @description A piece of the reasoning that the model shows. */
+        ReasoningDeltaFrame: {
+            /**
+             * Format: int64
+             * @description The number of the piece in its attempt
+             */
+            index: number;
+            text: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "reasoning_delta";
         };
         /**
          * ReasoningEffort
@@ -1454,264 +1846,518 @@ export interface components {
          * @enum {string}
          */
         ReasoningEffort: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
-        /**
-         * Recovery
-         * @description Body of `POST /sessions/{id}/recover`.
-         */
+        ReasoningOptions: {
+            effort?: components["schemas"]["ReasoningEffort"] | null;
+        };
+        /** @description Body of `POST /sessions/{id}/recover`. */
         Recovery: {
-            /** Checkpoint Id */
             checkpoint_id: string;
         };
-        /**
-         * Regeneration
-         * @description Body of `POST /sessions/{id}/messages/{message_id}/regenerate`.
-         */
+        /** @description Body of `POST /sessions/{id}/messages/{message_id}/regenerate`. */
         Regeneration: {
+            /** @description null: the session's. From a participant, the stricter of this and the session's counts */
+            approval_mode?: components["schemas"]["ApprovalMode"] | null;
+            /** @description Tools of this turn beside the agent's, which the caller answers */
+            client_tools?: components["schemas"]["ClientTool"][] | null;
+            /** @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs */
+            concurrency?: components["schemas"]["Concurrency"] | null;
+            /** @description Only for this answer */
+            output_schema?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+        };
+        RemoteName: string;
+        /** @description One thing that requires the approval. */
+        RequiredBy: {
+            reason: string;
+            source: components["schemas"]["NeedSource"];
+        };
+        /** @description How many of whom have to approve a call. */
+        Requirement: {
+            quorum: components["schemas"]["Quorum"];
+            roles: components["schemas"]["Roles"];
+            /** @description The rule that requires it; null: the policy */
+            rule: string | null;
+            users: components["schemas"]["Users"];
+        };
+        /** @description A requirement of an approval, and how far it is met. */
+        RequirementProgress: {
             /**
-             * @description null: the session's. From a participant, the stricter of this and the session's counts
-             * @default null
+             * Format: int64
+             * @description How many of them approve the same arguments so far
              */
-            approval_mode: components["schemas"]["ApprovalMode"] | null;
+            approvals: number;
+            quorum: components["schemas"]["Quorum"];
+            roles: components["schemas"]["Roles"];
+            /** @description The rule that requires it; null: the policy */
+            rule: string | null;
+            users: components["schemas"]["Users"];
+        };
+        /** @description A response of this wire: a turn, or the part of one that comes after a decision. */
+        ResponseObject: {
+            /** @description The session */
+            conversation: components["schemas"]["ConversationRef"];
             /**
-             * @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs
-             * @default null
+             * Format: int64
+             * @description Seconds since 1970
              */
-            concurrency: components["schemas"]["Concurrency"] | null;
-            /**
-             * @description Only for this answer
-             * @default null
-             */
-            output_schema: components["schemas"]["JsonObject"] | null;
+            created_at: number;
+            error: components["schemas"]["JsonObject"] | null;
+            id: string;
+            incomplete_details: components["schemas"]["JsonObject"] | null;
+            metadata: components["schemas"]["JsonObject"];
+            /** @description The agent's id */
+            model: string;
+            /** @constant */
+            object: "response";
+            /** @description Items: message, reasoning, mcp_approval_request, mcp_call, function_call */
+            output: components["schemas"]["JsonObject"][];
+            status: components["schemas"]["ResponseStatus"];
+            usage: components["schemas"]["JsonObject"] | null;
         };
         /**
-         * Role
+         * ResponseStatus
          * @enum {string}
          */
-        Role: "user" | "approver" | "admin";
+        ResponseStatus: "in_progress" | "completed" | "failed" | "cancelled" | "incomplete";
+        /** @description An answer to an interrupt. */
+        Resumption: {
+            /** @description The approval's id, or the question's as it was told */
+            interruptId: string;
+            metadata?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            /** @description As the interrupt's `responseSchema` says */
+            payload?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            /** @description cancelled: no to what still waits, from who may decide; else the run goes on */
+            status: components["schemas"]["ResumptionStatus"];
+        };
         /**
-         * SearchHit
-         * @description A message that matches.
+         * ResumptionStatus
+         * @enum {string}
          */
-        SearchHit: {
+        ResumptionStatus: "resolved" | "cancelled";
+        RoleName: string;
+        Roles: components["schemas"]["RoleName"][];
+        /** @description Body of `POST /triggers/{id}/rotate`. */
+        Rotation: {
             /**
-             * Created At
-             * Format: date-time
+             * Format: int32
+             * @description How long the secret before it is still good; default 86400
              */
+            keep_old_seconds?: number | null;
+        };
+        /** @description What a rule requires when it holds. Beside who decides, each field can only make the policy stricter. */
+        RuleEffect: {
+            allow_changes?: false | null;
+            allow_for_session?: false | components["schemas"]["SessionGrant"] | null;
+            forbid_self_approval?: true | null;
+            /** @description How many of them have to approve; at least the policy's */
+            quorum?: components["schemas"]["Quorum"] | null;
+            /**
+             * @description The call needs an approval
+             * @constant
+             */
+            required: true;
+            /** @description Who may decide, with `users`; if both are empty, whom the policy names */
+            roles?: components["schemas"]["Roles"];
+            /**
+             * Format: int32
+             * @description Then the call is rejected; null: the policy's
+             */
+            timeout_seconds?: number | null;
+            users?: components["schemas"]["Users"];
+        };
+        /** @description What a rule requires when it holds. Beside who decides, each field can only make the policy stricter. */
+        RuleEffectInput: {
+            allow_changes?: false | null;
+            allow_for_session?: false | components["schemas"]["SessionGrant"] | null;
+            forbid_self_approval?: true | null;
+            /** @description How many of them have to approve; at least the policy's */
+            quorum?: components["schemas"]["Quorum"] | null;
+            /** @description The call needs an approval; default true */
+            required?: true | null;
+            /** @description Who may decide, with `users`; if both are empty, whom the policy names */
+            roles?: components["schemas"]["Roles"] | null;
+            /**
+             * Format: int32
+             * @description Then the call is rejected; null: the policy's
+             */
+            timeout_seconds?: number | null;
+            users?: components["schemas"]["Users"] | null;
+        };
+        /** @description A rule of the policy, and whether it holds for the call. */
+        RuleResult: {
+            matched: boolean;
+            name: string;
+            /** @description Its condition, or why that cannot be told */
+            why: string;
+        };
+        /** @description Body of `POST /api/v1/ag-ui`: RunAgentInput of AG-UI. */
+        RunAgentInput: {
+            context?: unknown;
+            forwardedProps?: components["schemas"]["ForwardedProps"] | null;
+            messages: components["schemas"]["PostedMessage"][];
+            parentRunId?: string | null;
+            /** @description 1.0, if it is given */
+            protocolVersion?: "1.0" | null;
+            resume?: components["schemas"]["Resumption"][] | null;
+            runId: string;
+            state?: unknown;
+            /** @description The client's own name for a conversation, or a session's id */
+            threadId: string;
+            /** @description Tools of the client, beside the agent's */
+            tools?: components["schemas"]["AgUiTool"][] | null;
+        };
+        /**
+         * RunStatus
+         * @enum {string}
+         */
+        RunStatus: "pending" | "posted" | "skipped" | "missed" | "refused";
+        Scalar: boolean | components["schemas"]["Number"] | components["schemas"]["Text"];
+        Schedule: {
+            agent_id: string | null;
+            approval_mode: components["schemas"]["ApprovalMode"] | null;
+            /** Format: date-time */
+            at: string | null;
+            config: components["schemas"]["SessionConfig"];
+            content: string;
+            /** Format: date-time */
             created_at: string;
-            /**
-             * Highlights
-             * @description Where the hits are in `snippet`, counted in code points
-             */
+            cron: string | null;
+            id: string;
+            /** @description The newest that was due */
+            last_run: components["schemas"]["ScheduleRun"] | null;
+            missed: components["schemas"]["Missed"];
+            name: string | null;
+            /** Format: date-time */
+            next_run_at: string | null;
+            overlap: components["schemas"]["Overlap"];
+            session_id: string | null;
+            status: components["schemas"]["ScheduleStatus"];
+            status_reason: string | null;
+            /** Format: date-time */
+            updated_at: string;
+            zone: string;
+        };
+        /** @description A schedule with its runs, newest first. */
+        ScheduleDetail: {
+            agent_id: string | null;
+            approval_mode: components["schemas"]["ApprovalMode"] | null;
+            /** Format: date-time */
+            at: string | null;
+            config: components["schemas"]["SessionConfig"];
+            content: string;
+            /** Format: date-time */
+            created_at: string;
+            cron: string | null;
+            id: string;
+            /** @description The newest that was due */
+            last_run: components["schemas"]["ScheduleRun"] | null;
+            missed: components["schemas"]["Missed"];
+            name: string | null;
+            /** Format: date-time */
+            next_run_at: string | null;
+            overlap: components["schemas"]["Overlap"];
+            runs: components["schemas"]["ScheduleRun"][];
+            session_id: string | null;
+            status: components["schemas"]["ScheduleStatus"];
+            status_reason: string | null;
+            /** Format: date-time */
+            updated_at: string;
+            zone: string;
+        };
+        /** @description A part of a list. */
+        SchedulePage: {
+            items: components["schemas"]["Schedule"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description What became of one time that a schedule was due. */
+        ScheduleRun: {
+            /** Format: date-time */
+            due_at: string;
+            /** Format: date-time */
+            noted_at: string;
+            /** @description Why it did not run, or not yet */
+            reason: string | null;
+            session_id: string | null;
+            status: components["schemas"]["RunStatus"];
+            turn_id: string | null;
+        };
+        /**
+         * ScheduleStatus
+         * @enum {string}
+         */
+        ScheduleStatus: "active" | "paused" | "stopped" | "done";
+        /** @description A message that matches. */
+        SearchHit: {
+            /** Format: date-time */
+            created_at: string;
+            /** @description Where the hits are in `snippet`, counted in code points */
             highlights: components["schemas"]["Highlight"][];
-            /** Message Id */
             message_id: string;
             /**
-             * Rank
+             * Format: double
              * @description Relevance, from 0, and from 1 for an exact match; comparable only within one search
              */
             rank: number;
             role: components["schemas"]["MessageRole"];
-            /** Session Id */
             session_id: string;
-            /** Session Name */
             session_name: string | null;
-            /**
-             * Snippet
-             * @description The part around the first hit; plain text
-             */
+            /** @description The part around the first hit; plain text */
             snippet: string;
-            /** Turn Id */
             turn_id: string | null;
         };
-        /** Session */
+        /** @description A part of a list. */
+        SearchHitPage: {
+            items: components["schemas"]["SearchHit"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        ServerName: string;
+        /** @description A tool of an MCP server as its turn pins it. What the server says shows invisible characters as escapes. */
+        ServersTool: {
+            /** @description Hints of the server. Nothing follows from them */
+            annotations: components["schemas"]["JsonObject"];
+            description: string;
+            /** @description SHA-256 of the pinned definition, hex; a call runs only while the server says the same */
+            digest: string;
+            /** @description Its name in the agent */
+            server: string;
+            title: string | null;
+            /** @description The tool's name at the server */
+            tool: string;
+            url: string;
+        };
         Session: {
             /**
-             * Active Branch
+             * Format: int64
              * @description The branch that new messages go to and that is listed by default
-             * @default 0
              */
             active_branch: number;
-            /** Agent Id */
             agent_id: string | null;
             config: components["schemas"]["SessionConfig"];
-            /**
-             * Created At
-             * Format: date-time
-             */
+            /** Format: date-time */
             created_at: string;
-            /**
-             * Forked From
-             * @description The session it was copied from; it may be deleted
-             * @default null
-             */
+            /** @description The session it was copied from; it may be deleted */
             forked_from: string | null;
-            /** Id */
             id: string;
             metadata: components["schemas"]["JsonObject"];
-            /** Name */
             name: string | null;
+            /** @description Of a subagent: the session whose turn called it. Such a session takes no messages */
+            parent_session_id: string | null;
+            /** @description Of a subagent: the tool call that it answers */
+            parent_tool_call_id: string | null;
+            /** @description Of a subagent: the turn that called it */
+            parent_turn_id: string | null;
             status: components["schemas"]["SessionStatus"];
-            /** Tags */
             tags: string[];
-            /**
-             * Updated At
-             * Format: date-time
-             */
+            /** @description To show while it has no name: the beginning of its first message */
+            title: string | null;
+            /** Format: date-time */
             updated_at: string;
         };
-        /**
-         * SessionConfig
-         * @description How a session's turns run.
-         */
+        SessionActivatedData: {
+            /**
+             * Format: int64
+             * @description The branch that became active
+             */
+            active_branch?: number;
+            session: components["schemas"]["Session"];
+        };
+        SessionActivatedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["SessionActivatedData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "session.activated";
+        };
+        /** @description How a session's turns run. */
         SessionConfig: {
-            /**
-             * @description Which tool calls wait; never fewer than the agent's `approval_floor` says
-             * @default policy
-             */
+            /** @description Which tool calls wait; never fewer than the agent's `approval_floor` says */
             approval_mode: components["schemas"]["ApprovalMode"];
-            /**
-             * Approval Timeout Seconds
-             * @default 86400
-             */
+            /** Format: int32 */
             approval_timeout_seconds: number;
-            /** @default reject */
             concurrency: components["schemas"]["Concurrency"];
-            /**
-             * Expires After Seconds
-             * @default null
-             */
+            /** Format: int32 */
             expires_after_seconds: number | null;
-            /**
-             * Max Context Tokens
-             * @default 100000
-             */
+            /** Format: int32 */
             max_context_tokens: number;
-            /**
-             * Max Output Tokens
-             * @default null
-             */
+            /** Format: int32 */
             max_output_tokens: number | null;
             /**
-             * Max Session Cost Usd
+             * Format: double
              * @description Cost of all turns' model calls
-             * @default null
              */
             max_session_cost_usd: number | null;
             /**
-             * Max Session Tokens
+             * Format: int64
              * @description Input and output tokens of all turns
-             * @default null
              */
             max_session_tokens: number | null;
             /**
-             * Max Steps
+             * Format: int32
              * @description Model calls of one turn
-             * @default 8
              */
             max_steps: number;
             /**
-             * Max Turn Cost Usd
+             * Format: double
              * @description Cost of one turn's model calls
-             * @default null
              */
             max_turn_cost_usd: number | null;
             /**
-             * Max Turn Tokens
+             * Format: int64
              * @description Input and output tokens of one turn
-             * @default null
              */
             max_turn_tokens: number | null;
-            /**
-             * Model
-             * @description Deployment or model; the app's own by default
-             * @default null
-             */
+            /** @description Deployment or model; the app's own by default */
             model: string | null;
-            /**
-             * @description JSON Schema of the final answer; it is stored as JSON in the message's `output`
-             * @default null
-             */
+            /** @description JSON Schema of the final answer; it is stored as JSON in the message's `output` */
             output_schema: components["schemas"]["JsonObject"] | null;
-            /**
-             * @description null: the model's default
-             * @default null
-             */
+            /** @description null: the model's default */
             reasoning_effort: components["schemas"]["ReasoningEffort"] | null;
-            /**
-             * Temperature
-             * @default null
-             */
+            /** Format: double */
             temperature: number | null;
-            /**
-             * Tool Timeout Seconds
-             * @default 60
-             */
+            /** Format: int32 */
             tool_timeout_seconds: number;
         };
-        /**
-         * SessionPatch
-         * @description Body of `PATCH /sessions/{id}`: absent fields stay unchanged.
-         */
-        SessionPatch: {
+        /** @description How a session's turns run. */
+        SessionConfigInput: {
+            /** @description Which tool calls wait; never fewer than the agent's `approval_floor` says; default "policy" */
+            approval_mode?: components["schemas"]["ApprovalMode"] | null;
             /**
-             * Agent Id
-             * @description From the next message on; null: `assistant`
-             * @default null
+             * Format: int32
+             * @description default 86400
              */
-            agent_id: string | null;
+            approval_timeout_seconds?: number | null;
+            /** @description default "reject" */
+            concurrency?: components["schemas"]["Concurrency"] | null;
+            /** Format: int32 */
+            expires_after_seconds?: number | null;
             /**
-             * @description Only the fields given change
-             * @default {
-             *       "approval_mode": "policy",
-             *       "approval_timeout_seconds": 86400,
-             *       "concurrency": "reject",
-             *       "expires_after_seconds": null,
-             *       "max_context_tokens": 100000,
-             *       "max_output_tokens": null,
-             *       "max_session_cost_usd": null,
-             *       "max_session_tokens": null,
-             *       "max_steps": 8,
-             *       "max_turn_cost_usd": null,
-             *       "max_turn_tokens": null,
-             *       "model": null,
-             *       "output_schema": null,
-             *       "reasoning_effort": null,
-             *       "temperature": null,
-             *       "tool_timeout_seconds": 60
-             *     }
+             * Format: int32
+             * @description default 100000
              */
-            config: components["schemas"]["SessionConfig"];
+            max_context_tokens?: number | null;
+            /** Format: int32 */
+            max_output_tokens?: number | null;
             /**
-             * @description Replaces all metadata
-             * @default {}
+             * Format: double
+             * @description Cost of all turns' model calls
              */
-            metadata: components["schemas"]["JsonObject"];
+            max_session_cost_usd?: number | null;
             /**
-             * Name
-             * @description null removes the name
-             * @default null
+             * Format: int64
+             * @description Input and output tokens of all turns
              */
-            name: string | null;
+            max_session_tokens?: number | null;
             /**
-             * Tags
-             * @description Replaces all tags
-             * @default []
+             * Format: int32
+             * @description Model calls of one turn; default 8
              */
-            tags: string[];
+            max_steps?: number | null;
+            /**
+             * Format: double
+             * @description Cost of one turn's model calls
+             */
+            max_turn_cost_usd?: number | null;
+            /**
+             * Format: int64
+             * @description Input and output tokens of one turn
+             */
+            max_turn_tokens?: number | null;
+            /** @description Deployment or model; the app's own by default */
+            model?: string | null;
+            /** @description JSON Schema of the final answer; it is stored as JSON in the message's `output` */
+            output_schema?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            /** @description null: the model's default */
+            reasoning_effort?: components["schemas"]["ReasoningEffort"] | null;
+            /** Format: double */
+            temperature?: number | null;
+            /**
+             * Format: int32
+             * @description default 60
+             */
+            tool_timeout_seconds?: number | null;
         };
-        /** SessionStatistics */
+        SessionCreatedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["SessionData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "session.created";
+        };
+        SessionData: {
+            session: components["schemas"]["Session"];
+        };
+        SessionEndedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["SessionData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "session.ended";
+        };
+        /** @description What an approval for the rest of the session holds for. */
+        SessionGrant: {
+            /** @description Only calls in which these are as in the call that was approved */
+            same: components["schemas"]["Argument"][];
+        };
+        /** @description Body of `PATCH /sessions/{id}`: absent fields stay unchanged. */
+        SessionPatch: {
+            /** @description From the next message on; null: `assistant` */
+            agent_id?: string | null;
+            /** @description Only the fields given change */
+            config?: components["schemas"]["SessionConfigInput"] | null;
+            /** @description Replaces all metadata */
+            metadata?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
+            /** @description null removes the name */
+            name?: string | null;
+            /** @description Replaces all tags */
+            tags?: string[] | null;
+        };
+        /**
+         * SessionSort
+         * @enum {string}
+         */
+        SessionSort: "-created_at" | "created_at" | "-updated_at" | "updated_at";
         SessionStatistics: {
             /** @description From request to decision, for decisions by a person */
             approval_waits: components["schemas"]["Durations"];
             approvals: components["schemas"]["ApprovalCounts"];
             finish_reasons: components["schemas"]["FinishReasonCounts"];
             messages: components["schemas"]["MessageCounts"];
-            /**
-             * Models
-             * @description `usage` by model, the most used first
-             */
+            /** @description `usage` by model, the most used first */
             models: components["schemas"]["ModelUsage"][];
-            /** Session Id */
             session_id: string;
             tool_calls: components["schemas"]["ToolCallCounts"];
             /** @description From start to end, for turns that have both */
@@ -1725,116 +2371,186 @@ export interface components {
          * @enum {string}
          */
         SessionStatus: "CREATED" | "ACTIVE" | "SUSPENDED" | "ENDED";
+        SessionStreamEvent: components["schemas"]["SessionCreatedEvent"] | components["schemas"]["SessionActivatedEvent"] | components["schemas"]["SessionSuspendedEvent"] | components["schemas"]["SessionEndedEvent"] | components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["ToolCallPendingEvent"] | components["schemas"]["ToolCallApprovedEvent"] | components["schemas"]["ToolCallRejectedEvent"] | components["schemas"]["ToolCallProgressEvent"] | components["schemas"]["ToolCallWaitingEvent"] | components["schemas"]["ToolCallAnsweredEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ToolCallFailedEvent"] | components["schemas"]["StreamStartedEvent"] | components["schemas"]["StreamChunkEvent"] | components["schemas"]["StreamEndedEvent"] | components["schemas"]["ErrorOccurredEvent"] | components["schemas"]["GapEvent"];
+        SessionSuspendedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["SessionData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "session.suspended";
+        };
         /**
-         * Subscribed
-         * @description The session whose group the caller joined or left.
+         * ShownContext
+         * @description What those who may decide see of the turn that made the call, where they are not in its session.
+         * @enum {string}
          */
+        ShownContext: "full" | "question" | "none";
+        /** @description Something that the model had read when it wrote the call, in this turn or before. */
+        SourceRead: {
+            is_private: boolean;
+            /** @description It may hold somebody else's words, with instructions to the model */
+            is_untrusted: boolean;
+            /** @description A tool, or a kind such as `attached files` */
+            name: string;
+        };
+        StreamChunkData: {
+            frame: components["schemas"]["Frame"];
+        };
+        StreamChunkEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["StreamChunkData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "stream.chunk";
+        };
+        StreamEndData: {
+            /** @description How the last answer ended */
+            finish_reason: components["schemas"]["FinishReason"] | null;
+            status: components["schemas"]["TurnStatus"];
+            /** Format: int64 */
+            steps: number;
+            usage: components["schemas"]["Usage"];
+        };
+        /** @description The turn is over. */
+        StreamEndedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["StreamEndData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "stream.ended";
+        };
+        StreamStartedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["NoData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "stream.started";
+        };
+        /** @description What became of an agent that a tool call asked. */
+        SubagentFrame: {
+            subagent: components["schemas"]["_Subagent"];
+            told: components["schemas"]["_Told"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "subagent";
+        };
+        /** @description The turn of an agent that a call of another turn asked. */
+        SubagentTurn: {
+            agent_id: string;
+            session_id: string;
+            status: components["schemas"]["TurnStatus"];
+            tool_call_id: string;
+            turn_id: string;
+        };
+        /** @description The session whose group the caller joined. */
         Subscribed: {
-            /** Connection Id */
             connection_id: string | null;
-            /** Session Id */
+            /** @description Every event sent after this answer arrives. False: SignalR does not know the connection or was not reached; subscribe again */
+            is_joined: boolean;
             session_id: string;
         };
-        /**
-         * Subscription
-         * @description Body of `POST /sessions/{id}/subscribe` and `/unsubscribe`.
-         */
+        /** @description Body of `POST /sessions/{id}/subscribe` and `/unsubscribe`. */
         Subscription: {
-            /**
-             * Connection Id
-             * @default null
-             */
-            connection_id: string | null;
+            connection_id?: string | null;
         };
-        /** Tag */
         Tag: {
-            /**
-             * Color
-             * @default null
-             */
             color: string | null;
             /**
-             * Created At
+             * Format: date-time
              * @description null for a preset
-             * @default null
              */
             created_at: string | null;
-            /**
-             * Description
-             * @default null
-             */
             description: string | null;
-            /** Name */
             name: string;
-            /**
-             * System
-             * @description A preset: all users have it, nobody can delete it
-             */
+            /** @description A preset: all users have it, nobody can delete it */
             system: boolean;
         };
-        /**
-         * Template
-         * @description A session template: `name` and `description` are the template's own, the other fields go to the session.
-         */
+        /** @description A part of a list. */
+        TagPage: {
+            items: components["schemas"]["Tag"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description A session template: `name` and `description` are the template's own, the other fields go to the session. */
         Template: {
-            /**
-             * Agent Id
-             * @default null
-             */
             agent_id: string | null;
-            /**
-             * @default {
-             *       "approval_mode": "policy",
-             *       "approval_timeout_seconds": 86400,
-             *       "concurrency": "reject",
-             *       "expires_after_seconds": null,
-             *       "max_context_tokens": 100000,
-             *       "max_output_tokens": null,
-             *       "max_session_cost_usd": null,
-             *       "max_session_tokens": null,
-             *       "max_steps": 8,
-             *       "max_turn_cost_usd": null,
-             *       "max_turn_tokens": null,
-             *       "model": null,
-             *       "output_schema": null,
-             *       "reasoning_effort": null,
-             *       "temperature": null,
-             *       "tool_timeout_seconds": 60
-             *     }
-             */
             config: components["schemas"]["SessionConfig"];
             /**
-             * Created At
+             * Format: date-time
              * @description null for a system template
-             * @default null
              */
             created_at: string | null;
-            /**
-             * Description
-             * @default null
-             */
             description: string | null;
-            /** Id */
             id: string;
-            /** @default {} */
             metadata: components["schemas"]["JsonObject"];
-            /** Name */
             name: string;
-            /**
-             * Session Name
-             * @default null
-             */
             session_name: string | null;
-            /**
-             * System
-             * @description Built in: all users have it, nobody can delete it
-             */
+            /** @description Built in: all users have it, nobody can delete it */
             system: boolean;
-            /**
-             * Tags
-             * @default []
-             */
             tags: string[];
+        };
+        /** @description A part of a list. */
+        TemplatePage: {
+            items: components["schemas"]["Template"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        Text: string;
+        TextFormat: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "text";
+        };
+        TextOptions: {
+            format?: (components["schemas"]["JsonSchemaFormat"] | components["schemas"]["TextFormat"]) | null;
         };
         /**
          * TimeoutAction
@@ -1842,255 +2558,1035 @@ export interface components {
          * @enum {string}
          */
         TimeoutAction: "reject" | "approve";
-        /** ToolCall */
+        /** @description `data` of the event `session.ended`. */
+        ToldSession: {
+            /** Format: date-time */
+            ended_at: string | null;
+            session_id: string;
+            /** @constant */
+            status: "ENDED";
+        };
+        /** @description `data` of the events `turn.…`, as it was then. */
+        ToldTurn: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            ended_at: string | null;
+            error: components["schemas"]["TurnError"] | null;
+            finish_reason: components["schemas"]["FinishReason"] | null;
+            requested_by: string;
+            session_id: string;
+            status: components["schemas"]["TurnStatus"];
+            turn_id: string;
+        };
+        /** @enum {string} */
+        ToolApproval: "auto" | "manual";
         ToolCall: {
             /** @description As the model wrote them */
             arguments: components["schemas"]["JsonObject"];
-            /**
-             * @description Approved with changes by a person: what it runs with instead of `arguments`
-             * @default null
-             */
+            /** @description Approved with changes by a person: what it runs with instead of `arguments` */
             decided_arguments: components["schemas"]["JsonObject"] | null;
-            /** Id */
             id: string;
-            /** Message Id */
+            /** @description A call of one of the message's `client_tools`: its client answers it */
+            is_client: boolean;
             message_id: string;
-            /** Name */
             name: string;
-            /**
-             * Result
-             * @default null
-             */
-            result: unknown | null;
+            result: unknown;
             status: components["schemas"]["ToolCallStatus"];
         };
-        /**
-         * ToolCallCounts
-         * @description Tool calls by status; `pending` and `approved` ones have not run yet.
-         */
+        ToolCallAnsweredEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["ToolCallWaitData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_call.answered";
+        };
+        ToolCallApprovedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["ApprovalData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_call.approved";
+        };
+        ToolCallCompletedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["ToolCallEndData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_call.completed";
+        };
+        /** @description Tool calls by status; `pending` and `approved` ones have not run yet. */
         ToolCallCounts: {
-            /**
-             * Approved
-             * @default 0
-             */
+            /** Format: int64 */
             approved: number;
-            /**
-             * Completed
-             * @default 0
-             */
+            /** Format: int64 */
             completed: number;
-            /**
-             * Failed
-             * @default 0
-             */
+            /** Format: int64 */
             failed: number;
-            /**
-             * Pending
-             * @default 0
-             */
+            /** Format: int64 */
             pending: number;
-            /**
-             * Rejected
-             * @default 0
-             */
+            /** Format: int64 */
             rejected: number;
-            /**
-             * Total
-             * @default 0
-             */
+            /** Format: int64 */
             total: number;
+        };
+        ToolCallEnd: {
+            id: string;
+            message_id: string;
+            name: string;
+            result: unknown;
+            status: components["schemas"]["ToolCallStatus"];
+        };
+        ToolCallEndData: {
+            /** @description Why it failed, or was rejected */
+            code?: string;
+            tool_call: components["schemas"]["ToolCallEnd"];
+        };
+        ToolCallFailedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["ToolCallEndData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_call.failed";
+        };
+        /** @description The model proposes a tool call. */
+        ToolCallFrame: {
+            /** @description As the model wrote them */
+            arguments: components["schemas"]["JsonObject"];
+            id: string;
+            /** @description true: a call of one of the message's `client_tools` */
+            is_client?: boolean;
+            name: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_call";
+        };
+        ToolCallName: {
+            id: string;
+            message_id: string;
+            name: string;
+        };
+        /** @description A tool call waits for an approval. */
+        ToolCallPendingEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["ApprovalData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_call.pending";
+        };
+        ToolCallProgressData: {
+            /** Format: double */
+            fraction: number | null;
+            text: string;
+            tool_call: components["schemas"]["ToolCallName"];
+        };
+        ToolCallProgressEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["ToolCallProgressData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_call.progress";
+        };
+        /** @description By a person, with the approval; or because nobody answered in time, with the call. */
+        ToolCallRejectedData: {
+            approval?: components["schemas"]["Approval"];
+            code?: string;
+            tool_call?: components["schemas"]["ToolCallEnd"];
+            tool_call_id?: string;
+        };
+        ToolCallRejectedEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["ToolCallRejectedData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_call.rejected";
         };
         /**
          * ToolCallStatus
          * @enum {string}
          */
         ToolCallStatus: "pending" | "approved" | "rejected" | "completed" | "failed";
-        /** ToolInfo */
-        ToolInfo: {
+        ToolCallWaitData: {
+            wait: components["schemas"]["ToolWait"];
+        };
+        ToolCallWaitingEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["ToolCallWaitData"];
+            message_id?: string;
             /**
-             * Approval
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
-            approval: "auto" | "manual";
-            /** Description */
+            type: "tool_call.waiting";
+        };
+        ToolInfo: {
+            approval: components["schemas"]["ToolApproval"];
             description: string;
-            /** Idempotent */
             idempotent: boolean;
-            /** Name */
             name: string;
             parameters: components["schemas"]["JsonObject"];
+            /** @description The file of the app that it came from; null: built in */
+            path: string | null;
             /** @description Approval policy of its calls, if the agent sets none */
             policy: components["schemas"]["ApprovalPolicy"];
-            /**
-             * Risks
-             * @description Its risks under the rule of two
-             */
-            risks: ("reads_untrusted" | "reads_private" | "acts_outward")[];
-            /** Timeout Seconds */
+            /** @description Its risks under the rule of two */
+            risks: components["schemas"]["ToolRisk"][];
+            /** Format: double */
             timeout_seconds: number;
         };
+        /** @description A part of a list. */
+        ToolInfoPage: {
+            items: components["schemas"]["ToolInfo"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
         ToolName: string;
-        /** Turn */
-        Turn: {
+        /** @enum {string} */
+        ToolRisk: "reads_untrusted" | "reads_private" | "acts_outward";
+        /** @description How calls of a server's tool are treated. The defaults are the strictest; only an admin sets others. */
+        ToolRules: {
+            /** @description Its calls have external side effects (rule of two) */
+            acts_outward: boolean;
+            /** @description Approval rule of its calls in mode `policy` */
+            approval: components["schemas"]["ToolApproval"];
+            /** @description A call that was interrupted may run again */
+            idempotent: boolean;
+            /** Format: int32 */
+            timeout_seconds: number;
+        };
+        /** @description How calls of a server's tool are treated. The defaults are the strictest; only an admin sets others. */
+        ToolRulesInput: {
+            /** @description Its calls have external side effects (rule of two); default true */
+            acts_outward?: boolean | null;
+            /** @description Approval rule of its calls in mode `policy`; default "manual" */
+            approval?: components["schemas"]["ToolApproval"] | null;
+            /** @description A call that was interrupted may run again; default false */
+            idempotent?: boolean | null;
             /**
-             * Branch
-             * @default 0
+             * Format: int32
+             * @description default 60
              */
-            branch: number;
-            /**
-             * Created At
-             * Format: date-time
-             */
-            created_at: string;
-            /** Ended At */
+            timeout_seconds?: number | null;
+        };
+        /** @description What a tool call waits for since it has begun. */
+        ToolWait: {
+            /** @description What was answered, by question; never with which content */
+            actions: {
+                [key: string]: components["schemas"]["InputAction"];
+            };
+            /** @description The MCP server that asks; with `agent`: the id of the agent it waits for */
+            asked_by: string | null;
+            /** @description The user who may answer: whose message began the turn */
+            asked_of: string;
+            /** Format: date-time */
             ended_at: string | null;
-            error: components["schemas"]["TurnError"] | null;
-            /**
-             * @description How its last answer ended
-             * @default null
-             */
-            finish_reason: components["schemas"]["FinishReason"] | null;
-            /** Id */
+            ended_by: string | null;
+            /** Format: date-time */
+            expires_at: string;
             id: string;
-            /** Message Id */
-            message_id: string;
-            /** Session Id */
-            session_id: string;
-            /** Started At */
-            started_at: string | null;
-            status: components["schemas"]["TurnStatus"];
-            /** Steps */
-            steps: number;
-            /**
-             * Tool Calls
-             * @default []
-             */
-            tool_calls: components["schemas"]["ToolCall"][];
-            usage: components["schemas"]["Usage"];
+            kind: components["schemas"]["WaitKind"];
+            /** Format: date-time */
+            opened_at: string;
+            questions: components["schemas"]["Question"][];
+            status: components["schemas"]["WaitStatus"];
+            tool: string;
+            tool_call_id: string;
+        };
+        Trigger: {
+            agent_id: string | null;
+            approval_mode: components["schemas"]["ApprovalMode"] | null;
+            concurrency: components["schemas"]["Concurrency"] | null;
+            config: components["schemas"]["SessionConfig"];
+            content: string;
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            /** @description The app's key that it was made with is retired: rotate it */
+            is_secret_void: boolean;
+            /** Format: date-time */
+            last_fired_at: string | null;
+            /** @description Why a fire that was signed did not run */
+            last_refusal: string | null;
+            /** Format: date-time */
+            last_refused_at: string | null;
+            last_session_id: string | null;
+            last_turn_id: string | null;
+            name: string | null;
+            /** @description Of the signature (`whsec_...`); only when it has just been made */
+            secret: string | null;
+            /** Format: date-time */
+            secret_made_at: string;
+            session_id: string | null;
+            status: components["schemas"]["TriggerStatus"];
+            status_reason: string | null;
+            /** Format: date-time */
+            updated_at: string;
+            /** @description Where signed webhooks are sent to */
+            url: string;
+        };
+        /** @description A part of a list. */
+        TriggerPage: {
+            items: components["schemas"]["Trigger"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
         };
         /**
-         * TurnCounts
-         * @description Turns by status.
+         * TriggerStatus
+         * @enum {string}
          */
-        TurnCounts: {
-            /**
-             * Cancelled
-             * @default 0
-             */
-            cancelled: number;
-            /**
-             * Completed
-             * @default 0
-             */
-            completed: number;
-            /**
-             * Failed
-             * @default 0
-             */
-            failed: number;
-            /**
-             * Queued
-             * @default 0
-             */
-            queued: number;
-            /**
-             * Running
-             * @default 0
-             */
-            running: number;
-            /**
-             * Total
-             * @default 0
-             */
-            total: number;
-            /**
-             * Waiting Approval
-             * @default 0
-             */
-            waiting_approval: number;
+        TriggerStatus: "active" | "paused" | "stopped";
+        Turn: {
+            /** Format: int64 */
+            branch: number;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            ended_at: string | null;
+            error: components["schemas"]["TurnError"] | null;
+            /** @description How its last answer ended */
+            finish_reason: components["schemas"]["FinishReason"] | null;
+            id: string;
+            message_id: string;
+            session_id: string;
+            /** Format: date-time */
+            started_at: string | null;
+            status: components["schemas"]["TurnStatus"];
+            /** Format: int64 */
+            steps: number;
+            /** @description Turns of agents that its tool calls asked */
+            subagents: components["schemas"]["SubagentTurn"][];
+            tool_calls: components["schemas"]["ToolCall"][];
+            /** @description With what its subagents have used */
+            usage: components["schemas"]["Usage"];
+            /** @description What its tool calls wait for now, beside approvals */
+            waits: components["schemas"]["ToolWait"][];
         };
-        /** TurnError */
+        TurnContentDelta: {
+            /** Format: date-time */
+            at?: string;
+            /** @description The frame once more, as in the session's events */
+            data?: components["schemas"]["StreamChunkData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "content_delta";
+            /**
+             * Format: int64
+             * @description The number of the piece in its attempt
+             */
+            index: number;
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            text: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        /** @description Turns by status. */
+        TurnCounts: {
+            /** Format: int64 */
+            cancelled: number;
+            /** Format: int64 */
+            completed: number;
+            /** Format: int64 */
+            failed: number;
+            /** Format: int64 */
+            queued: number;
+            /** Format: int64 */
+            running: number;
+            /** Format: int64 */
+            total: number;
+            /** Format: int64 */
+            waiting_approval: number;
+            /** Format: int64 */
+            waiting_input: number;
+        };
+        /** @description The turn is over, and its stream ends. */
+        TurnEnd: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "end";
+            /** @description How the last answer ended */
+            finish_reason: components["schemas"]["FinishReason"] | null;
+            status: components["schemas"]["TurnStatus"];
+            /** Format: int64 */
+            steps: number;
+            usage: components["schemas"]["Usage"];
+        };
         TurnError: {
-            /** Code */
             code: string;
-            /** Detail */
             detail: string;
+        };
+        /** @description The turn has failed. */
+        TurnFailure: {
+            /** Format: date-time */
+            at?: string;
+            code: string;
+            data?: components["schemas"]["FailureData"];
+            detail: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "error.occurred";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnMessageEnd: {
+            /** Format: date-time */
+            at?: string;
+            /** @description The frame once more, as in the session's events */
+            data?: components["schemas"]["StreamChunkData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "message_end";
+            /** @description A `FinishReason`, or `failed` for an answer that failed on its way */
+            finish_reason: string;
+            message_id: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+            usage: components["schemas"]["Usage"] | null;
+        };
+        TurnMessageStart: {
+            /** Format: date-time */
+            at?: string;
+            /**
+             * Format: int64
+             * @description A later attempt of the same message replaces what came of the former ones
+             */
+            attempt: number;
+            /** @description The frame once more, as in the session's events */
+            data?: components["schemas"]["StreamChunkData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "message_start";
+            message_id: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        /** @description A part of a list. */
+        TurnPage: {
+            items: components["schemas"]["Turn"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        TurnReasoningDelta: {
+            /** Format: date-time */
+            at?: string;
+            /** @description The frame once more, as in the session's events */
+            data?: components["schemas"]["StreamChunkData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "reasoning_delta";
+            /**
+             * Format: int64
+             * @description The number of the piece in its attempt
+             */
+            index: number;
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            text: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
         };
         /**
          * TurnStatus
          * @enum {string}
          */
-        TurnStatus: "queued" | "running" | "waiting_approval" | "completed" | "failed" | "cancelled";
+        TurnStatus: "queued" | "running" | "waiting_approval" | "waiting_input" | "completed" | "failed" | "cancelled";
+        TurnStreamEvent: components["schemas"]["TurnMessageStart"] | components["schemas"]["TurnContentDelta"] | components["schemas"]["TurnReasoningDelta"] | components["schemas"]["TurnToolCall"] | components["schemas"]["TurnMessageEnd"] | components["schemas"]["TurnWaiting"] | components["schemas"]["TurnSubagent"] | components["schemas"]["TurnToolCallPending"] | components["schemas"]["TurnToolCallApproved"] | components["schemas"]["TurnToolCallRejected"] | components["schemas"]["TurnToolCallProgress"] | components["schemas"]["TurnToolCallWaiting"] | components["schemas"]["TurnToolCallAnswered"] | components["schemas"]["TurnToolCallCompleted"] | components["schemas"]["TurnToolCallFailed"] | components["schemas"]["TurnFailure"] | components["schemas"]["TurnEnd"];
+        TurnSubagent: {
+            /** Format: date-time */
+            at?: string;
+            /** @description The frame once more, as in the session's events */
+            data?: components["schemas"]["StreamChunkData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "subagent";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            subagent: components["schemas"]["_Subagent"];
+            told: components["schemas"]["_Told"];
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnToolCall: {
+            /** @description As the model wrote them */
+            arguments: components["schemas"]["JsonObject"];
+            /** Format: date-time */
+            at?: string;
+            /** @description The frame once more, as in the session's events */
+            data?: components["schemas"]["StreamChunkData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call";
+            id: string;
+            /** @description true: a call of one of the message's `client_tools` */
+            is_client?: boolean;
+            message_id?: string;
+            name: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnToolCallAnswered: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["ToolCallWaitData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call.answered";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnToolCallApproved: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["ApprovalData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call.approved";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnToolCallCompleted: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["ToolCallEndData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call.completed";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnToolCallFailed: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["ToolCallEndData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call.failed";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        /** @description A tool call waits for an approval. */
+        TurnToolCallPending: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["ApprovalData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call.pending";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnToolCallProgress: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["ToolCallProgressData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call.progress";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnToolCallRejected: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["ToolCallRejectedData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call.rejected";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnToolCallWaiting: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["ToolCallWaitData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "tool_call.waiting";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        TurnWaiting: {
+            /** Format: date-time */
+            at?: string;
+            /** @description The frame once more, as in the session's events */
+            data?: components["schemas"]["StreamChunkData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "waiting";
+            /** @description For a place of which kind */
+            lane: components["schemas"]["WaitingLane"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description How long so far
+             */
+            seconds: number;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        /** @description A `UIMessage` of the AI SDK, version 5 or newer. */
+        UiMessage: {
+            /** @description Of a user's message: its Idempotency-Key */
+            id: string;
+            metadata: unknown;
+            parts: components["schemas"]["UiPart"][];
+            role: components["schemas"]["UiRole"];
+        };
+        /** @description A `UIMessage` of the AI SDK, version 5 or newer. */
+        UiMessageInput: {
+            /** @description Of a user's message: its Idempotency-Key */
+            id: string;
+            metadata?: unknown;
+            parts: components["schemas"]["UiPart"][];
+            role: components["schemas"]["UiRole"];
+        };
+        /** @description A part of a message; which fields it has depends on its type. */
+        UiPart: {
+            type: string;
+        } & {
+            [key: string]: unknown;
+        };
         /**
-         * Usage
-         * @description Tokens and cost of model calls.
+         * UiRole
+         * @enum {string}
          */
+        UiRole: "user" | "assistant" | "system";
+        /** @description The session whose group the caller left. */
+        Unsubscribed: {
+            connection_id: string | null;
+            session_id: string;
+        };
+        /** @enum {string} */
+        UrlPart: "host" | "origin";
+        /** @description Tokens and cost of model calls. */
         Usage: {
             /**
-             * Cached Input Tokens
+             * Format: int64
              * @description Input tokens that the provider read from its cache
-             * @default 0
              */
             cached_input_tokens: number;
             /**
-             * Cost Usd
+             * Format: double
              * @description At the model registry's prices; null: a price is unknown
-             * @default null
              */
             cost_usd: number | null;
             /**
-             * Input Tokens
+             * Format: int64
              * @description Including cached input tokens
-             * @default 0
              */
             input_tokens: number;
             /**
-             * Output Tokens
+             * Format: int64
              * @description Including reasoning tokens
-             * @default 0
              */
             output_tokens: number;
             /**
-             * Reasoning Tokens
+             * Format: int64
              * @description Output tokens of the model's reasoning
-             * @default 0
              */
             reasoning_tokens: number;
         };
-        /**
-         * Vote
-         * @description One person's vote on an approval; the newest counts.
-         */
+        Users: string[];
+        /** @description One person's vote on an approval; the newest counts. */
         Vote: {
-            /**
-             * @description Arguments that this person approves instead
-             * @default null
-             */
+            /** @description Arguments that this person approves instead */
             arguments: components["schemas"]["JsonObject"] | null;
-            /**
-             * At
-             * Format: date-time
-             */
+            /** Format: date-time */
             at: string;
-            /** By */
             by: string;
-            /**
-             * Comment
-             * @default null
-             */
             comment: string | null;
+            /** @description Names of the rules that this approval counts for, empty for the policy's own requirement; null: for that one */
+            counts_for: string[] | null;
             decision: components["schemas"]["Decision"];
-            /**
-             * For Session
-             * @default false
-             */
             for_session: boolean;
+        };
+        /**
+         * WaitKind
+         * @description What a tool call waits for once it has begun.
+         * @enum {string}
+         */
+        WaitKind: "input" | "result" | "client" | "agent";
+        /**
+         * WaitStatus
+         * @enum {string}
+         */
+        WaitStatus: "pending" | "answered" | "timed_out" | "cancelled";
+        /** @description The turn waits for a place: nothing has begun yet. */
+        WaitingFrame: {
+            /** @description For a place of which kind */
+            lane: components["schemas"]["WaitingLane"];
+            /**
+             * Format: int64
+             * @description How long so far
+             */
+            seconds: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "waiting";
+        };
+        /** @enum {string} */
+        WaitingLane: "model" | "tools";
+        /** @description Where the owner of sessions is told of what becomes of them. */
+        Webhook: {
+            /** Format: date-time */
+            created_at: string;
+            description: string | null;
+            enabled: boolean;
+            events: components["schemas"]["WebhookEvent"][];
+            /**
+             * Format: date-time
+             * @description Nothing was taken since then
+             */
+            failing_since: string | null;
+            id: string;
+            /**
+             * Format: date-time
+             * @description When it was switched off
+             */
+            off_at: string | null;
+            /** @description Why: by its owner, or since its receiver takes nothing */
+            off_reason: string | null;
+            /** Format: date-time */
+            updated_at: string;
+            url: string;
+        };
+        /**
+         * WebhookEvent
+         * @description What the owner of sessions can be told of them.
+         * @enum {string}
+         */
+        WebhookEvent: "turn.completed" | "turn.failed" | "turn.cancelled" | "turn.waiting" | "session.ended";
+        /** @description A part of a list. */
+        WebhookPage: {
+            items: components["schemas"]["Webhook"][];
+            /** @description `cursor` of the next page; null on the last */
+            next_cursor: string | null;
+        };
+        /** @description Body of `PATCH /webhooks/{webhook_id}`: absent fields stay unchanged. */
+        WebhookPatch: {
+            /** @description null removes it */
+            description?: components["schemas"]["Description"] | null;
+            /** @description true switches it on again; not null */
+            enabled?: boolean | null;
+            /** @description Not null */
+            events?: components["schemas"]["Events"] | null;
+            /** @description Not null */
+            url?: components["schemas"]["Address"] | null;
+        };
+        /** @description A webhook with its new secret, which no other answer holds. */
+        WebhookWithSecret: {
+            /** Format: date-time */
+            created_at: string;
+            description: string | null;
+            enabled: boolean;
+            events: components["schemas"]["WebhookEvent"][];
+            /**
+             * Format: date-time
+             * @description Nothing was taken since then
+             */
+            failing_since: string | null;
+            id: string;
+            /**
+             * Format: date-time
+             * @description When it was switched off
+             */
+            off_at: string | null;
+            /** @description Why: by its owner, or since its receiver takes nothing */
+            off_reason: string | null;
+            /** @description `whsec_` and base64: verifies the header `webhook-signature` as Standard Webhooks define */
+            secret: string;
+            /** Format: date-time */
+            updated_at: string;
+            url: string;
+        };
+        _Subagent: {
+            agent_id: string;
+            session_id: string;
+            /** @description The call that it answers: of this turn, or of a subagent's turn below it */
+            tool_call_id: string;
+            turn_id: string;
+        };
+        /** @description An event of a subagent's session: its type and data, without the number that it has there. */
+        _Told: {
+            data: components["schemas"]["JsonObject"];
+            message_id?: string;
+            type: components["schemas"]["EventType"];
+        };
+        shared__sessions__models__JsonObject__1: {
+            [key: string]: unknown;
+        };
+        shared__sessions__models__JsonObject__2: {
+            [key: string]: unknown;
         };
     };
     responses: never;
     parameters: never;
     requestBodies: never;
-    headers: never;
+    headers: {
+        /** @description That byte ranges are taken: `bytes` */
+        "Accept-Ranges": string;
+        /** @description The file's name, and whether a browser shows or saves it */
+        "Content-Disposition": string;
+        /** @description Which bytes these are */
+        "Content-Range": string;
+        /** @description The version of what is answered, for `If-Match` and `If-None-Match` */
+        ETag: string;
+        /** @description Where what was made is found */
+        Location: string;
+        /** @description `wait=SECONDS`, for a request with `Prefer: wait` */
+        "Preference-Applied": string;
+        /** @description Requests that are left, and seconds until all are */
+        RateLimit: string;
+        /** @description Requests that a user may make, and in how many seconds */
+        "RateLimit-Policy": string;
+        /** @description Seconds until a retry may succeed */
+        "Retry-After": number;
+        /** @description Names this request in our logs */
+        "x-correlation-id": string;
+        /** @description Version of the stream's format */
+        "x-vercel-ai-ui-message-stream": "v1";
+    };
     pathItems: never;
 }
 export type $defs = Record<string, never>;

@@ -1,12 +1,14 @@
-import { useCallback, useEffect, useMemo, useState } from 'preact/hooks'
+import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { Api, Live } from '../client'
 import { AgentPage } from './agents/agent-page'
 import { AgentsPage } from './agents/agents-page'
+import { ToolsPage } from './agents/tools-page'
 import { ApprovalPage } from './approvals/approval-page'
 import { Inbox } from './approvals/inbox'
 import { InboxPage, useInbox } from './approvals/inbox-page'
 import { Badge, Dialog, Empty, Icon, IconButton } from './bits'
 import { ChatPage } from './chat/chat-page'
+import { NewSession } from './chat/session/new-session'
 import { ParleyContext, useLiveState, useParley, type Parley } from './context'
 import {
   apiOrigin,
@@ -25,7 +27,13 @@ import {
 import { OverviewPage } from './insight/overview-page'
 import { SessionInsightPage } from './insight/session-page'
 import { TurnPage } from './insight/turn-page'
-import { link, usePath } from './router'
+import { go, link, usePath } from './router'
+import { canNotify, isNotifying, startNotifying, stopNotifying, useRoomTitle, watch } from './shell/attention'
+import { HelpSheet } from './shell/help'
+import { useKeys } from './shell/keys'
+import { Palette, type Command } from './shell/palette'
+import { goToSearch } from './shell/search-field'
+import { WebhooksPage } from './webhooks/webhooks-page'
 
 const SAID_MS = 6_000
 
@@ -73,6 +81,12 @@ function Console({ refused }: { refused: string | null }) {
   const [sessionsTouched, setTouched] = useState(0)
   const say = useCallback((text: string, kind: 'info' | 'error' = 'info') => setSaid({ text, kind }), [])
   const touchSessions = useCallback(() => setTouched((before) => before + 1), [])
+  const [open, setOpen] = useState<'palette' | 'help' | 'new' | null>(null)
+  const close = useCallback(() => setOpen(null), [])
+  const newSession = useCallback(() => setOpen('new'), [])
+  useKeys({ palette: () => setOpen('palette'), help: () => setOpen('help'), create: newSession, search: goToSearch })
+  useEffect(() => watch(base.inbox, () => say('This browser shows no notifications for pages.', 'error')), [base])
+  useEffect(() => base.live.listen({ access: touchSessions }), [base])
   useEffect(() => {
     base.live.start()
     base.inbox.start()
@@ -88,15 +102,15 @@ function Console({ refused }: { refused: string | null }) {
     return () => clearTimeout(timer)
   }, [said])
   const parley: Parley = useMemo(
-    () => ({ ...base, me, say, touchSessions, sessionsTouched }),
-    [base, me, say, touchSessions, sessionsTouched],
+    () => ({ ...base, me, say, touchSessions, sessionsTouched, newSession }),
+    [base, me, say, touchSessions, sessionsTouched, newSession],
   )
   return (
     <ParleyContext.Provider value={parley}>
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById('main')?.focus() }}>
         Skip to the content
       </a>
-      <Rail />
+      <Rail help={() => setOpen('help')} />
       <main id="main" tabIndex={-1}>
         <Pages />
       </main>
@@ -108,21 +122,82 @@ function Console({ refused }: { refused: string | null }) {
           </p>
         )}
       </div>
+      {open === 'palette' ? <Palette commands={commandsOf({ newSession, help: () => setOpen('help'), say })} close={close} /> : null}
+      {open === 'help' ? <HelpSheet close={close} /> : null}
+      {open === 'new' ? <NewSession close={close} /> : null}
     </ParleyContext.Provider>
   )
 }
 
+function commandsOf({ newSession, help, say }: { newSession: () => void; help: () => void; say: Parley['say'] }): Command[] {
+  return [
+    { name: 'New session', run: newSession },
+    { name: 'Light or dark', run: toggleTheme },
+    { name: isNotifying() ? 'Stop notifications' : 'Notify me of approvals', run: () => void toggleNotifications(say) },
+    { name: 'Shortcuts', run: help },
+  ]
+}
+
+async function toggleNotifications(say: Parley['say']): Promise<void> {
+  if (isNotifying()) {
+    stopNotifying()
+    return say('No more notifications.')
+  }
+  if (!canNotify() || !(await startNotifying())) return say('The browser does not allow this page to notify you.', 'error')
+  say('You are told of approvals that wait for you while you look elsewhere.')
+}
+
+/** After a change of the page, put the focus at its heading, unless it is in the page already; and say where one is. */
+function useArrival(title: string): string {
+  const path = usePath().join('/')
+  const before = useRef(path)
+  const [said, setSaid] = useState('')
+  useEffect(() => {
+    if (before.current === path) return undefined
+    before.current = path
+    setSaid(`Opened: ${title}`)
+    const frame = requestAnimationFrame(() => {
+      const main = document.getElementById('main')
+      if (main === null || main.contains(document.activeElement) || document.querySelector('dialog[open]') !== null) return
+      const heading = main.querySelector<HTMLElement>('h1')
+      if (heading !== null) heading.tabIndex = -1
+      ;(heading ?? main).focus()
+    })
+    return () => cancelAnimationFrame(frame)
+  }, [path])
+  return said
+}
+
 function Pages() {
   const [room = 'sessions', id, sub, subId] = usePath()
-  const title = { sessions: 'Chat', approvals: 'Approvals', insight: 'Insight', agents: 'Agents' }[room] ?? 'Not found'
-  useEffect(() => {
-    document.title = `${title} · Parley`
-  }, [title])
+  const title = { sessions: 'Chat', approvals: 'Approvals', insight: 'Insight', agents: 'Agents', tools: 'Tools', webhooks: 'Webhooks' }[room] ?? 'Not found'
+  useRoomTitle(title)
+  const said = useArrival(title)
+  return (
+    <>
+      <p class="hidden" role="status">
+        {said}
+      </p>
+      <Page room={room} id={id} sub={sub} subId={subId} />
+    </>
+  )
+}
+
+interface Address {
+  room: string
+  id: string | undefined
+  sub: string | undefined
+  subId: string | undefined
+}
+
+function Page({ room, id, sub, subId }: Address) {
   if (room === 'sessions' && id !== undefined && sub === 'turns' && subId !== undefined) return <TurnPage sessionId={id} turnId={subId} />
   if (room === 'sessions') return <ChatPage sessionId={id ?? null} at={sub === 'at' ? (subId ?? null) : null} />
   if (room === 'approvals') return id === undefined ? <InboxPage /> : <ApprovalPage key={id} approvalId={id} />
   if (room === 'insight') return id === undefined ? <OverviewPage /> : <SessionInsightPage key={id} sessionId={id} />
   if (room === 'agents') return id === undefined ? <AgentsPage /> : <AgentPage key={id} agentId={id} />
+  if (room === 'tools') return <ToolsPage />
+  if (room === 'webhooks') return <WebhooksPage />
   return (
     <div class="page">
       <Empty title="There is no such page">
@@ -132,7 +207,7 @@ function Pages() {
   )
 }
 
-function Rail() {
+function Rail({ help }: { help: () => void }) {
   const [room = 'sessions'] = usePath()
   const { pending } = useInbox()
   const state = useLiveState()
@@ -165,22 +240,34 @@ function Rail() {
         <span class="live" title="Live connection">
           <Badge status={state} />
         </span>
+        <NotifyButton />
         <ThemeButton />
+        <IconButton label="Shortcuts" icon="keys" class="quiet icon keys" onClick={help} />
         <Me />
       </div>
     </header>
   )
 }
 
+function toggleTheme(): void {
+  const root = document.documentElement
+  const isDark = root.dataset['theme'] === 'dark' || (root.dataset['theme'] === undefined && matchMedia('(prefers-color-scheme: dark)').matches)
+  const theme = isDark ? 'light' : 'dark'
+  root.dataset['theme'] = theme
+  localStorage.setItem('parley.theme', theme)
+}
+
 function ThemeButton() {
-  const toggle = (): void => {
-    const root = document.documentElement
-    const isDark = root.dataset['theme'] === 'dark' || (root.dataset['theme'] === undefined && matchMedia('(prefers-color-scheme: dark)').matches)
-    const theme = isDark ? 'light' : 'dark'
-    root.dataset['theme'] = theme
-    localStorage.setItem('parley.theme', theme)
-  }
-  return <IconButton label="Light or dark" icon="sun" onClick={toggle} />
+  return <IconButton label="Light or dark" icon="sun" onClick={toggleTheme} />
+}
+
+function NotifyButton() {
+  const { say } = useParley()
+  const [isOn, setOn] = useState(isNotifying)
+  if (!('Notification' in window)) return null
+  return (
+    <IconButton label="Notify me of approvals" icon="bell" class="quiet icon bell" aria-pressed={isOn} onClick={() => void toggleNotifications(say).then(() => setOn(isNotifying()))} />
+  )
 }
 
 const PEOPLE = [DEV_DEFAULT, 'ana;approver', 'ben', 'cleo;approver,admin']

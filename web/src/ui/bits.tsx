@@ -2,7 +2,7 @@
 
 import type { ComponentChildren, JSX } from 'preact'
 import { useLayoutEffect, useRef } from 'preact/hooks'
-import { jsonText } from '../client'
+import { jsonText, type Session } from '../client'
 import { words, type Loaded } from './context'
 
 export function Loading({ what }: { what: string }) {
@@ -56,14 +56,19 @@ export function ShowMore({ more }: { more: (() => void) | null }) {
 }
 
 const TONES: Record<string, string> = {
-  ACTIVE: 'good', completed: 'good', approved: 'good', live: 'good',
-  SUSPENDED: 'wait', waiting_approval: 'wait', pending: 'wait', queued: 'wait', reconnecting: 'wait', timed_out: 'wait',
-  failed: 'bad', rejected: 'bad',
+  ACTIVE: 'good', completed: 'good', approved: 'good', live: 'good', same: 'good',
+  SUSPENDED: 'wait', waiting_approval: 'wait', waiting_input: 'wait', pending: 'wait', queued: 'wait', reconnecting: 'wait', timed_out: 'wait', changed: 'wait',
+  failed: 'bad', rejected: 'bad', missing: 'bad', refused: 'bad',
   running: 'busy', streaming: 'busy', connecting: 'busy',
 }
 
 export function Badge({ status, label }: { status: string; label?: string }) {
   return <span class={`badge ${TONES[status] ?? 'calm'}`}>{label ?? status.replace('_', ' ').toLowerCase()}</span>
+}
+
+/** What a session is called: its name, else the beginning of its first message. */
+export function titleOf({ name, title }: Pick<Session, 'name' | 'title'>): string {
+  return name ?? title ?? 'Untitled'
 }
 
 export function Time({ at }: { at: string }) {
@@ -167,6 +172,9 @@ const PATHS: Record<string, string> = {
   sun: 'M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8M12 3v1M12 20v1M3 12h1M20 12h1',
   down: 'm6 10 6 6 6-6',
   tag: 'M4 4h8l8 8-8 8-8-8zM8 8h.01',
+  bell: 'M6 16V11a6 6 0 0 1 12 0v5l1.500 2h-15zM10 20.500h4',
+  keys: 'M3 7h18v11H3zM7 11h.01M11 11h.01M15 11h.01M8 14.500h8',
+  people: 'M9 11a3.500 3.500 0 1 0 0-7 3.500 3.500 0 0 0 0 7M3 20a6 6 0 0 1 12 0M16 4.500a3.500 3.500 0 0 1 0 6.500M18 14.500a6 6 0 0 1 3 5.500',
 }
 
 export function Icon({ name }: { name: keyof typeof PATHS & string }) {

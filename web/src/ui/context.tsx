@@ -2,7 +2,7 @@
 
 import { createContext } from 'preact'
 import { useContext, useEffect, useState } from 'preact/hooks'
-import { ApiError, jsonText, type Api, type Live, type LiveState, type Page, type Query } from '../client'
+import { ApiError, jsonText, type Access, type Api, type Live, type LiveState, type Page, type Participant, type Query } from '../client'
 import type { Identity } from './identity'
 import type { Inbox } from './approvals/inbox'
 
@@ -15,6 +15,8 @@ export interface Parley {
   /** Increases when the list of sessions may have changed. */
   touchSessions: () => void
   sessionsTouched: number
+  /** Open the dialog that makes one. */
+  newSession: () => void
 }
 
 export const ParleyContext = createContext<Parley | null>(null)
@@ -37,16 +39,46 @@ export function words(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** Run a user's action and show its error. Returns whether it succeeded. */
-export function useAction(): (work: () => Promise<unknown>) => Promise<boolean> {
+const running = new Set<string>()
+const refusals = new Set<() => void>()
+
+/** Be called when an action of the user was refused: what they may do may have changed. */
+export function useRefusals(refused: () => void, dependencies: unknown[]): void {
+  useEffect(() => {
+    refusals.add(refused)
+    return () => void refusals.delete(refused)
+  }, dependencies)
+}
+
+/** What the caller may do in a session, as of now; null: not known yet. */
+export function useAccess(sessionId: string): Access | null {
+  const { api, live, me } = useParley()
+  const user = me?.name ?? null
+  const path = user === null ? null : `/sessions/${encodeURIComponent(sessionId)}/participants/${encodeURIComponent(user)}`
+  const [state, again] = useLoaded(() => (path === null ? Promise.resolve(null) : api.get<Participant>(path)), [api, path])
+  useEffect(() => live.listen({ access: (change) => (change.session_id === sessionId && change.access !== null ? again() : undefined) }), [live, sessionId])
+  useRefusals(again, [])
+  return state.phase === 'ready' ? (state.value?.access ?? null) : null
+}
+
+/**
+ * Run a user's action and show its error. Returns whether it succeeded. once: names an action that makes something; while
+ * it runs, another of the same name (the second half of a double click) does nothing and has not succeeded.
+ */
+export function useAction(): (work: () => Promise<unknown>, once?: string) => Promise<boolean> {
   const { say } = useParley()
-  return async (work) => {
+  return async (work, once) => {
+    if (once !== undefined && running.has(once)) return false
+    if (once !== undefined) running.add(once)
     try {
       await work()
       return true
     } catch (error) {
       say(words(error), 'error')
+      if (error instanceof ApiError && (error.status === 403 || error.status === 404)) for (const refused of refusals) refused()
       return false
+    } finally {
+      if (once !== undefined) running.delete(once)
     }
   }
 }

@@ -7,6 +7,7 @@
 // begins with a random state, kept for this tab and sent along in the return address; a token is taken only with it.
 
 import { parsedJson, type Api, type Me } from '../client'
+import { forgetDrafts } from './chat/drafts'
 
 const USER_KEY = 'parley.user'
 const TOKEN_KEY = 'parley.token'
@@ -74,6 +75,7 @@ export function signIn(): void {
 export const signOut = usesToken
   ? (): void => {
       sessionStorage.removeItem(TOKEN_KEY)
+      forgetDrafts()
       window.location.reload()
     }
   : null
@@ -104,6 +106,7 @@ export function devUser(): string {
 /** Switch to another user; the page reloads, so that no data of the former user stays. */
 export function becomeDevUser(user: string): void {
   localStorage.setItem(USER_KEY, user)
+  forgetDrafts()
   window.location.reload()
 }
 

@@ -1,16 +1,32 @@
 // Markdown as elements. Each token of the parser becomes a node; HTML is never inserted.
 //
-// Invariants: markup in the text is shown as text; an image is never loaded; a link leads only to http(s) or mailto,
+// Invariants: markup in the text is shown as text, but for line breaks; an image is never loaded; a link leads only to http(s) or mailto,
 // and its target is shown beside its text.
 
-import { lexer, type Token, type Tokens } from 'marked'
+import { Marked, type Token, type Tokens } from 'marked'
 import type { ComponentChildren, JSX } from 'preact'
 import { memo } from './memo'
+
+/** Formulas as models write them, `\\(a\\)` and `\\[ a \\]`, are shown as they are written: Markdown would take their backslashes. */
+const markdown = new Marked({
+  gfm: true,
+  extensions: [
+    {
+      name: 'formula',
+      level: 'inline',
+      start: (text) => text.search(/\\[([]/),
+      tokenizer: (text) => {
+        const raw = /^(?:\\\(.+?\\\)|\\\[\s[^]+?\\\])/.exec(text)?.[0]
+        return raw === undefined ? undefined : { type: 'formula', raw }
+      },
+    },
+  ],
+})
 
 export const Markdown = memo(function Markdown({ text }: { text: string }) {
   return (
     <div class="markdown">
-      {lexer(text, { gfm: true }).map((token, index) => (
+      {markdown.lexer(text).map((token, index) => (
         // Keyed by position: while an answer streams, only its last block changes.
         <Block key={index} raw={token.raw} token={token} />
       ))}
@@ -141,6 +157,10 @@ function part(token: Token, key: number): ComponentChildren {
       return <code key={key}>{(token as Tokens.Codespan).text}</code>
     case 'br':
       return <br key={key} />
+    case 'formula':
+      return <code key={key}>{token.raw}</code>
+    case 'html':
+      return /^<br *\/?>$/i.test(token.raw) ? <br key={key} /> : token.raw
     case 'escape':
       return (token as Tokens.Escape).text
     case 'link':

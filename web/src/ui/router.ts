@@ -13,7 +13,16 @@ export function usePath(): string[] {
 }
 
 function parts(): string[] {
-  return window.location.hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decodeURIComponent)
+  return window.location.hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decoded)
+}
+
+/** A part that is no valid address stays as it was written, and its page says that there is no such thing. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
 }
 
 export function link(...path: string[]): string {

@@ -44,6 +44,7 @@ class PostgresForks:
             fork = Session(
                 id=fork_id,
                 name=fork_name(source.name),
+                title=source.title,
                 status=SessionStatus.CREATED,
                 agent_id=source.agent_id,
                 config=source.config,

@@ -79,19 +79,19 @@ WITH picked AS MATERIALIZED (
                                  AND s.turn_number < part.turn_number
 ), copied_calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
-                            decided_arguments, argument_error, needs_approval, contained, declined, choice_bits, status, result,
-                            error_code, begun_at, ended_at)
+                            decided_arguments, argument_error, needs_approval, contained, declined, choice_bits, is_client,
+                            status, result, error_code, begun_at, ended_at)
     SELECT call.new_id, %(fork_id)s, call.turn_id, call.message_id, c.step, c.ordinal, c.provider_call_id, c.name,
-           c.arguments, c.decided_arguments, c.argument_error, c.needs_approval, c.contained, c.declined, c.choice_bits, c.status,
-           c.result, c.error_code, c.begun_at, c.ended_at
+           c.arguments, c.decided_arguments, c.argument_error, c.needs_approval, c.contained, c.declined, c.choice_bits,
+           c.is_client, c.status, c.result, c.error_code, c.begun_at, c.ended_at
     FROM call JOIN tool_calls c ON c.session_id = %(source_id)s AND c.id = call.id
 ), copied_files AS (
     -- Those that came with a message that is taken, or that a call that is taken made. The bytes are shared: the rows of
     -- both sessions name one blob, which goes with the last of them.
     INSERT INTO attachments (session_id, id, created_by, name, kind, media_type, size_bytes, sha256, blob_name, text,
-                             text_chars, facts, warnings, tool_call_id, created_at)
+                             text_chars, facts, warnings, tool_call_id, tool_call_file, created_at)
     SELECT %(fork_id)s, a.id, a.created_by, a.name, a.kind, a.media_type, a.size_bytes, a.sha256, a.blob_name, a.text,
-           a.text_chars, a.facts, a.warnings, call.new_id, a.created_at
+           a.text_chars, a.facts, a.warnings, call.new_id, a.tool_call_file, a.created_at
     FROM attachments a LEFT JOIN call ON call.id = a.tool_call_id
     WHERE a.session_id = %(source_id)s AND (call.id IS NOT NULL OR a.id IN (
         SELECT sent ->> 'id'

@@ -89,7 +89,7 @@ FROM (SELECT extract(epoch FROM decided_at - requested_at)::float8 AS seconds FR
 
 -- name: period_sessions
 SELECT count(*) AS number FROM sessions s
-WHERE s.owner_id = %(user_id)s AND s.created_at >= %(since)s AND s.created_at < %(until)s
+WHERE s.owner_id = %(user_id)s AND s.parent_session_id IS NULL AND s.created_at >= %(since)s AND s.created_at < %(until)s
 
 -- name: period_days
 -- Days are UTC. One that begins before the period, or ends after it, is in it.
@@ -103,15 +103,16 @@ ORDER BY day DESC LIMIT %(days)s
 SELECT m.role AS kind, coalesce(m.finish_reason, CASE m.status WHEN 'cancelled' THEN 'cancelled' END) AS finish_reason,
        count(*) AS number
 FROM sessions s JOIN messages m ON m.session_id = s.id
-WHERE s.owner_id = %(user_id)s AND m.created_at >= %(since)s AND m.created_at < %(until)s
+WHERE s.owner_id = %(user_id)s AND s.parent_session_id IS NULL AND m.created_at >= %(since)s AND m.created_at < %(until)s
 GROUP BY m.role, coalesce(m.finish_reason, CASE m.status WHEN 'cancelled' THEN 'cancelled' END)
 
 -- name: period_turns
+-- Those of the user's own questions; what their subagents used is in them.
 SELECT t.status AS kind, t.plan ->> 'model' AS model, count(*) AS number, sum(t.input_tokens)::bigint AS input_tokens,
        sum(t.output_tokens)::bigint AS output_tokens, sum(t.cached_input_tokens)::bigint AS cached_input_tokens,
        sum(t.reasoning_tokens)::bigint AS reasoning_tokens, sum(t.cost_usd) AS cost_usd
 FROM sessions s JOIN turns t ON t.session_id = s.id
-WHERE s.owner_id = %(user_id)s AND t.created_at >= %(since)s AND t.created_at < %(until)s
+WHERE s.owner_id = %(user_id)s AND s.parent_session_id IS NULL AND t.created_at >= %(since)s AND t.created_at < %(until)s
 GROUP BY t.status, t.plan ->> 'model'
 
 -- name: period_turn_durations
@@ -119,13 +120,13 @@ SELECT count(*) AS number, avg(seconds) AS mean, max(seconds) AS longest,
        percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS percentiles
 FROM (SELECT extract(epoch FROM t.ended_at - t.started_at)::float8 AS seconds
       FROM sessions s JOIN turns t ON t.session_id = s.id
-      WHERE s.owner_id = %(user_id)s AND t.created_at >= %(since)s AND t.created_at < %(until)s
+      WHERE s.owner_id = %(user_id)s AND s.parent_session_id IS NULL AND t.created_at >= %(since)s AND t.created_at < %(until)s
         AND t.ended_at IS NOT NULL AND t.started_at IS NOT NULL) measured
 
 -- name: period_tool_calls
 SELECT c.status AS kind, count(*) AS number
 FROM sessions s JOIN turns t ON t.session_id = s.id JOIN tool_calls c ON c.turn_id = t.id
-WHERE s.owner_id = %(user_id)s AND t.created_at >= %(since)s AND t.created_at < %(until)s
+WHERE s.owner_id = %(user_id)s AND s.parent_session_id IS NULL AND t.created_at >= %(since)s AND t.created_at < %(until)s
 GROUP BY c.status
 
 -- name: period_approvals

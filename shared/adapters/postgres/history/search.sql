@@ -33,7 +33,7 @@ WITH found AS (
     ORDER BY rank DESC, message_id DESC LIMIT %(limit)s
 )
 SELECT page.rank, page.is_cut, m.id, m.session_id, m.turn_id, m.role, m.created_at, left(m.content, %(chars)s) AS content,
-       sessions.name AS session_name
+       coalesce(sessions.name, sessions.title) AS session_name
 FROM page JOIN messages m ON m.id = page.message_id JOIN sessions ON sessions.id = m.session_id
 ORDER BY page.rank DESC, m.id DESC
 
@@ -60,7 +60,7 @@ WITH found AS (
     ORDER BY rank DESC, message_id DESC LIMIT %(limit)s
 )
 SELECT page.rank, page.is_cut, m.id, m.session_id, m.turn_id, m.role, m.created_at, left(m.content, %(chars)s) AS content,
-       sessions.name AS session_name
+       coalesce(sessions.name, sessions.title) AS session_name
 FROM page JOIN messages m ON m.id = page.message_id JOIN sessions ON sessions.id = m.session_id
 ORDER BY page.rank DESC, m.id DESC
 
@@ -92,7 +92,7 @@ WITH found AS (
     ORDER BY rank DESC, message_id DESC LIMIT %(limit)s
 )
 SELECT page.rank, false AS is_cut, m.id, m.session_id, m.turn_id, m.role, m.created_at, left(m.content, %(chars)s) AS content,
-       sessions.name AS session_name
+       coalesce(sessions.name, sessions.title) AS session_name
 FROM page JOIN messages m ON m.id = page.message_id JOIN sessions ON sessions.id = m.session_id
 ORDER BY page.rank DESC, m.id DESC
 
@@ -117,6 +117,6 @@ WITH found AS (
     ORDER BY rank DESC, message_id DESC LIMIT %(limit)s
 )
 SELECT page.rank, false AS is_cut, m.id, m.session_id, m.turn_id, m.role, m.created_at, left(m.content, %(chars)s) AS content,
-       sessions.name AS session_name
+       coalesce(sessions.name, sessions.title) AS session_name
 FROM page JOIN messages m ON m.id = page.message_id JOIN sessions ON sessions.id = m.session_id
 ORDER BY page.rank DESC, m.id DESC

@@ -16,7 +16,7 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record
 from shared.adapters.postgres.sessions.sessions import cancel_open_turns
 from shared.durable.hub import TaskHub, only_hub
-from shared.durable.names import approval_instance, notification_instances
+from shared.durable.names import call_instance, notification_instances
 from shared.errors import no_such_session
 from shared.rights import Action
 from shared.sessions.approvals.notices import reminders_until
@@ -89,6 +89,7 @@ class PostgresErasures:
                 await connection.execute(_Q["note_erased_rows"], {**key, **left})
                 await connection.execute(_Q["erase_idempotency_keys"], key)
                 await connection.execute(_Q["erase_session"], key)
+                await connection.execute(_Q["erase_deliveries"], key)
             row = await (await connection.execute(_Q["erasure"], key)).fetchone()
             assert row is not None  # locked above
             return Erasure(**row)
@@ -126,7 +127,7 @@ def _instances(row: Row) -> list[str]:
     if row["instance_id"] is None:
         return [row["id"]]
     if row["policy"] is None:
-        return [approval_instance(row["instance_id"], row["id"])]
+        return [call_instance(row["instance_id"], row["id"])]
     policy = ApprovalPolicy.model_validate(row["policy"])
     reminders = reminders_until(policy, row["requested_at"], row["until"])
     return [row["instance_id"], *notification_instances(row["id"], reminders=reminders)]

@@ -23,9 +23,10 @@ FROM turns WHERE session_id = %(session_id)s
 UNION ALL
 SELECT a.id, t.hub, a.instance_id, a.policy, a.requested_at, coalesce(a.decided_at, a.expires_at)
 FROM approvals a JOIN turns t ON t.id = a.turn_id WHERE a.session_id = %(session_id)s
-UNION ALL -- those that began to ask, and were cancelled before they did
+UNION ALL -- those that began to ask, and were cancelled before they did; and those that wait for an answer
 SELECT c.id, t.hub, c.turn_id, NULL, NULL, NULL
-FROM tool_calls c JOIN turns t ON t.id = c.turn_id WHERE c.session_id = %(session_id)s AND c.needs_approval
+FROM tool_calls c JOIN turns t ON t.id = c.turn_id WHERE c.session_id = %(session_id)s
+  AND (c.needs_approval OR EXISTS (SELECT FROM tool_waits w WHERE w.tool_call_id = c.id))
 
 -- name: note_erased_rows
 UPDATE session_erasures
@@ -42,6 +43,11 @@ WHERE split_part(scope, '/', 3) = %(session_id)s
 
 -- name: erase_session
 DELETE FROM sessions WHERE id = %(session_id)s
+
+-- name: erase_deliveries
+-- After the rows, when no turn of it can tell anything any more. Its end is still told.
+DELETE FROM webhook_deliveries
+WHERE session_id = %(session_id)s AND NOT (event = 'session.ended' AND status = 'pending')
 
 -- name: erasure
 -- With the instances of this hub, and of hubs that were given up, where nobody will ever look.

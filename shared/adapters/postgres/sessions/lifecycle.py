@@ -115,10 +115,11 @@ class PostgresLifecycle:
             action = Action.LEAVE if user_id == by_user_id else Action.SHARE
             record = await locked_session(connection, session_id, by_user_id, action)
             key = {"session_id": session_id, "user_id": user_id}
-            await connection.execute(_Q["remove_participant"], key)
+            removed = await connection.execute(_Q["remove_participant"], key)
             ended = await connection.execute(_N["end_subscriptions"], {**key, "now": now})
             left = [row["connection_id"] for row in await ended.fetchall() if row["connection_id"]]
-            return replace(await _curtail(connection, record, user_id, now=now), connection_ids=left)
+            curtailed = await _curtail(connection, record, user_id, now=now)
+            return replace(curtailed, connection_ids=left, took_part=removed.rowcount > 0)
 
 
 async def _curtail(connection: Connection, record: SessionRecord, user_id: str, *, now: datetime) -> Curtailed:

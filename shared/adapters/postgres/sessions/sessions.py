@@ -1,6 +1,7 @@
 """Sessions in PostgreSQL: create, read, list, change state, lease event numbers.
 
-Implements `SessionRepository`, `SequenceLeases` (event numbers) and `PostedSessions` (what posting reads).
+Implements `SessionRepository`, `SequenceLeases` (event numbers), `PostedSessions` (what posting reads) and
+`ThreadRepository`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from shared.rights import Action
 from shared.sessions.agents.agent import Agent
 from shared.sessions.cache import SessionEntry
 from shared.sessions.events import SEQ_LEASE, EventTarget, feed_name
-from shared.sessions.models import JsonObject, Session, SessionStatus
+from shared.sessions.models import JsonObject, ListedSession, Session, SessionStatus, TurnStatus
 from shared.sessions.records.expiry import refuse_expired
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import Page, SessionFilter
@@ -57,6 +58,7 @@ async def insert_session(connection: Connection, session: Session, owner_id: str
             "id": session.id,
             "owner_id": owner_id,
             "name": session.name,
+            "title": session.title,
             "agent_id": session.agent_id,
             "config": json(kept_in_order(session.config.model_dump(mode="json", exclude_unset=True))),
             "tags": session.tags,
@@ -113,8 +115,10 @@ class PostgresSessions:
         self._hub = hub or only_hub()
 
     async def create(
-        self, session: Session, owner_id: str, *, idempotency: Idempotency | None
+        self, session: Session, owner_id: str, *, idempotency: Idempotency | None, thread: str | None = None
     ) -> tuple[SessionRecord, bool]:
+        if thread is not None:
+            return await self._create_of_thread(session, owner_id, thread)
         async with self._pool.transaction() as connection:
             if idempotency is not None:
                 earlier = await claim_idempotency(connection, idempotency, {"session_id": session.id})
@@ -124,6 +128,31 @@ class PostgresSessions:
             if row is None:
                 row = await self._insert_elsewhere(connection, session, owner_id, idempotency)
             return session_record(row), True
+
+    async def _create_of_thread(self, session: Session, owner_id: str, thread: str) -> tuple[SessionRecord, bool]:
+        key = {"user_id": owner_id, "thread": thread}
+        async with self._pool.transaction() as connection:
+            # Of two requests at once, the second waits here for the first.
+            cursor = await connection.execute(_Q["claim_thread"], {**key, "session_id": session.id})
+            if await cursor.fetchone() is None:
+                cursor = await connection.execute(_Q["session_of_thread"], key)
+                earlier = await cursor.fetchone()
+                if earlier is None:
+                    raise Conflict(ErrorCode.CONFLICT, "The session of this thread was just deleted.")
+                return await session_made_before(connection, earlier["session_id"], owner_id), False
+            row = await insert_session(connection, session, owner_id)
+            if row is None:
+                session = session.model_copy(update={"id": new_id()})
+                row = await insert_session(connection, session, owner_id)
+                await connection.execute(_Q["move_thread"], {**key, "session_id": session.id})
+            if row is None:
+                raise Conflict(ErrorCode.CONFLICT, "No new session id was found. Send the request again.")
+            return session_record(row), True
+
+    async def session_of(self, thread: str, user_id: str) -> str | None:
+        """See `ThreadRepository`."""
+        row = await self._pool.fetch_one(_Q["session_for_thread"], {"user_id": user_id, "thread": thread})
+        return None if row is None else row["session_id"]
 
     async def _insert_elsewhere(
         self, connection: Connection, session: Session, owner_id: str, idempotency: Idempotency | None
@@ -167,17 +196,22 @@ class PostgresSessions:
         used = DayUsed(row["used_today"] or 0, row["cost_today_usd"] or Decimal(0))
         return session_record(row), agent, used
 
-    async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[Session]:
+    async def list_for(self, user_id: str, wanted: SessionFilter, page: Page) -> list[ListedSession]:
         """One row more than `page.limit` when there are more, or CutRows."""
         listing = Listing(page, ("s", wanted.sort.column), ("s", "id"), descending=wanted.sort.descending)
         listing.where("s.status = %(status)s", status=wanted.status)
         listing.where("s.tags @> ARRAY[%(tag)s]::text[]", tag=wanted.tag)
         listing.where("s.agent_id = %(agent_id)s", agent_id=wanted.agent_id)
-        listing.containing(("s", "name"), wanted.q)
+        parent = wanted.parent_session_id or ""
+        listing.where("coalesce(s.parent_session_id, '') = %(parent_session_id)s", parent_session_id=parent)
+        listing.where(
+            "position(lower(%(q)s COLLATE pg_c_utf8) IN lower(coalesce(s.name, s.title) COLLATE pg_c_utf8)) > 0",
+            q=wanted.q,
+        )
         query = bounded_sql(_LIST_SQL.format(narrowed=listing.conditions, ordered=listing.order))
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query, {"user_id": user_id, **listing.parameters})
-            return rows_of_page(await cursor.fetchall(), page, lambda row: session_record(row).session)
+            return rows_of_page(await cursor.fetchall(), page, _listed)
 
     async def change_status(
         self,
@@ -196,6 +230,8 @@ class PostgresSessions:
         async with self._pool.transaction() as connection:
             record = await locked_session(connection, session_id, user_id, action)
             status = record.session.status
+            if record.session.parent_session_id is not None and to is not SessionStatus.ENDED:
+                raise InvalidState("A subagent's session follows the one that it works for: change that one.")
             if to is not SessionStatus.ENDED:
                 refuse_expired(record.session, now)
             if status not in allowed:
@@ -259,13 +295,29 @@ class PostgresSessions:
         return await self._pool.execute(_Q["forget_token_usage"], {"before": before})
 
 
+def _listed(row: Row) -> ListedSession:
+    record = session_record(row)
+    return ListedSession(
+        **dict(record.session),
+        access=record.access,
+        preview=row["preview"],
+        open_turn=None if row["open_turn"] is None else TurnStatus(row["open_turn"]),
+    )
+
+
 _LIST_SQL = sql.SQL(
     "WITH found AS ("
-    "(SELECT s.* FROM sessions s WHERE s.owner_id = %(user_id)s{narrowed}{ordered})"
+    "(SELECT s.*, 'owner' AS access FROM sessions s WHERE s.owner_id = %(user_id)s{narrowed}{ordered})"
     " UNION ALL "
-    "(SELECT s.* FROM session_participants p JOIN sessions s ON s.id = p.session_id"
+    "(SELECT s.*, p.access FROM session_participants p JOIN sessions s ON s.id = p.session_id"
     " WHERE p.user_id = %(user_id)s AND s.owner_id <> %(user_id)s{narrowed}{ordered})"
-    ") SELECT s.*, 'read' AS access FROM found s{ordered}"
+    ") SELECT s.*, said.preview, turn.status AS open_turn FROM (SELECT s.* FROM found s{ordered}) s"
+    " LEFT JOIN LATERAL (SELECT left(m.content, 160) AS preview FROM messages m"
+    " WHERE m.session_id = s.id AND m.branch = s.active_branch AND m.role IN ('user', 'assistant') AND m.content <> ''"
+    " ORDER BY m.turn_number DESC, m.step DESC, m.ordinal DESC LIMIT 1) said ON true"
+    # The turn that is busy, before those queued behind it.
+    " LEFT JOIN LATERAL (SELECT t.status FROM turns t WHERE t.session_id = s.id AND t.ended_at IS NULL"
+    " ORDER BY t.number LIMIT 1) turn ON true{ordered}"
 )
 """What a user owns and what they take part in, each through an index of its own: no index serves the two as one
 condition with OR, and every list would read the sessions of everybody."""
@@ -278,14 +330,16 @@ async def cancel_open_turns(connection: Connection, session_id: str, *, now: dat
 
 
 async def cancel_turns(connection: Connection, turn_ids: Sequence[str], *, now: datetime) -> Interruption:
-    """Ask dispatched turns to stop, close queued ones, release their approvals; inside the caller's transaction."""
+    """Ask dispatched turns to stop, close queued ones, release what waits; inside the caller's transaction."""
     if not turn_ids:
         return Interruption()
     cursor = await connection.execute(_T["request_cancel"], {"turn_ids": list(turn_ids), "now": now})
     rows = await cursor.fetchall()
     cursor = await connection.execute(_T["cancel_approvals"], {"turn_ids": list(turn_ids), "now": now})
+    released = await cursor.fetchall()
     return Interruption(
         turn_ids=[row["id"] for row in rows if row["ended_at"] is None],
         closed_turn_ids=[row["id"] for row in rows if row["ended_at"] is not None],
-        approvals=[(row["id"], row["instance_id"]) for row in await cursor.fetchall()],
+        approvals=[(row["id"], row["instance_id"]) for row in released if row["is_approval"]],
+        waits=[(row["id"], row["instance_id"]) for row in released if not row["is_approval"]],
     )

@@ -1,12 +1,37 @@
 -- name: insert_session
-INSERT INTO sessions (id, owner_id, name, status, agent_id, config, tags, metadata, forked_from, created_at, updated_at,
-                      event_seq_ceiling, incarnation)
-SELECT %(id)s, %(owner_id)s, %(name)s, 'CREATED', %(agent_id)s, %(config)s, %(tags)s, %(metadata)s, %(forked_from)s, %(now)s,
-       %(now)s, %(ceiling)s, gen_random_uuid()::text
+INSERT INTO sessions (id, owner_id, name, title, status, agent_id, config, tags, metadata, forked_from, created_at,
+                      updated_at, event_seq_ceiling, incarnation)
+SELECT %(id)s, %(owner_id)s, %(name)s, %(title)s, 'CREATED', %(agent_id)s, %(config)s, %(tags)s, %(metadata)s,
+       %(forked_from)s, %(now)s, %(now)s, %(ceiling)s, gen_random_uuid()::text
 -- An id that is being erased may still name events in Redis: they would be the new session's.
 WHERE NOT EXISTS (SELECT 1 FROM session_erasures e WHERE e.session_id = %(id)s AND e.finished_at IS NULL)
 ON CONFLICT (id) DO NOTHING
 RETURNING *, 'owner' AS access
+
+-- name: claim_thread
+INSERT INTO session_threads (user_id, thread, session_id) VALUES (%(user_id)s, %(thread)s, %(session_id)s)
+ON CONFLICT (user_id, thread) DO NOTHING
+RETURNING session_id
+
+-- name: move_thread
+UPDATE session_threads SET session_id = %(session_id)s WHERE user_id = %(user_id)s AND thread = %(thread)s
+
+-- name: session_of_thread
+SELECT session_id FROM session_threads WHERE user_id = %(user_id)s AND thread = %(thread)s
+
+-- name: session_for_thread
+-- Their own thread of that name; else their own session with that id; else one that they take part in, if nobody can have
+-- guessed that they would use its id: else whoever makes a session "main" and shares it could read what others post to theirs.
+SELECT session_id FROM (
+    SELECT 1 AS rank, session_id FROM session_threads WHERE user_id = %(user_id)s AND thread = %(thread)s
+    UNION ALL
+    SELECT 2, id FROM sessions WHERE id = %(thread)s AND owner_id = %(user_id)s
+    UNION ALL
+    SELECT 3, session_id FROM session_participants
+    WHERE session_id = %(thread)s AND user_id = %(user_id)s
+      AND %(thread)s ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+) found
+ORDER BY rank LIMIT 1
 
 -- name: id_is_known
 -- Whether the user may know that the id is taken: they may read the session that has it, or are erasing their own.
@@ -64,19 +89,27 @@ RETURNING *, %(access)s::text AS access
 
 -- name: hold
 -- Every orchestration of this hub that a suspension can have reached: of open turns, and of those that ended since it began.
+-- Those of its subagents with them.
 -- That an approval was delivered says nothing: its orchestration may be running the tool.
 SELECT s.status = 'SUSPENDED' AS is_held, s.hold_version AS version, NOT s.hold_pending AS is_settled,
     s.hold_told_at AS told_at,
     ARRAY(SELECT t.id FROM turns t
-          WHERE t.session_id = s.id AND t.dispatched_at IS NOT NULL
+          WHERE t.session_id = ANY (family.ids) AND t.dispatched_at IS NOT NULL
             AND (t.ended_at IS NULL OR t.ended_at > s.held_at - interval '1 minute')
             AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
-          ORDER BY t.number)
+          ORDER BY t.id)
     || ARRAY(SELECT a.instance_id FROM approvals a JOIN tool_calls c ON c.id = a.tool_call_id JOIN turns t ON t.id = a.turn_id
-             WHERE a.session_id = s.id AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
+             WHERE a.session_id = ANY (family.ids) AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
                AND (c.ended_at IS NULL OR c.ended_at > s.held_at - interval '1 minute')
-             ORDER BY a.id) AS instances
-FROM sessions s WHERE s.id = %(session_id)s
+             ORDER BY a.id)
+    || ARRAY(SELECT w.instance_id FROM tool_waits w JOIN tool_calls c ON c.id = w.tool_call_id JOIN turns t ON t.id = w.turn_id
+             WHERE w.session_id = ANY (family.ids) AND w.number = 1 AND NOT c.needs_approval
+               AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
+               AND (c.ended_at IS NULL OR c.ended_at > s.held_at - interval '1 minute')
+             ORDER BY w.id) AS instances
+FROM sessions s
+CROSS JOIN LATERAL (SELECT s.id || ARRAY(SELECT c.id FROM sessions c WHERE c.root_session_id = s.id) AS ids) family
+WHERE s.id = %(session_id)s
 
 -- name: told_hold
 -- Settled or not: whoever tells the instances something has to see that they do it.
@@ -138,4 +171,8 @@ UPDATE idempotency_keys SET outcome = %(outcome)s
 WHERE user_id = %(user_id)s AND scope = %(scope)s AND key = %(key)s
 
 -- name: forget_idempotency_keys
-DELETE FROM idempotency_keys WHERE created_at < %(before)s
+-- Not of a scheduled run that waits to be posted: it may have been, by a process that died before it could say so.
+DELETE FROM idempotency_keys k
+WHERE k.created_at < %(before)s
+  AND NOT EXISTS (SELECT FROM schedule_runs r
+                  WHERE r.status = 'pending' AND starts_with(k.key, 'schedule:' || r.schedule_uid || ':'))

@@ -12,7 +12,9 @@ from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.queries import load_queries
 from shared.errors import no_such_session
 from shared.sessions.events import feed_name
+from shared.sessions.live.audience import Listener
 from shared.sessions.live.open_streams import Viewer
+from shared.sessions.live.presence import OnRecord
 from shared.sessions.live.subscriptions import EndedSubscription
 
 _Q = load_queries("sessions/subscriptions")
@@ -62,6 +64,17 @@ class PostgresSubscriptions:
         if row is None:
             raise no_such_session()
         return feed_name(session_id, row["incarnation"]), row["connection_ids"]
+
+    async def on_record(self, session_id: str) -> OnRecord:
+        """Who has joined and not left, of all users. Raises Transient."""
+        row = await self._pool.fetch_one(_Q["on_record"], {"session_id": session_id})
+        assert row is not None  # an aggregate
+        return OnRecord(row["connections"], row["users"])
+
+    async def listeners(self, session_id: str, limit: int) -> list[Listener]:
+        """Who has joined and not left, the latest first. Raises Transient."""
+        rows = await self._pool.fetch_all(_Q["listeners"], {"session_id": session_id, "limit": limit})
+        return [Listener(row["user_id"], row["connection_id"] or None) for row in rows]
 
     async def ended(self, *, limit: int) -> list[EndedSubscription]:
         """Those that must leave, the longest since first."""

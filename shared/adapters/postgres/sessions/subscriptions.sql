@@ -46,6 +46,16 @@ WITH readable AS (
 )
 SELECT incarnation, ARRAY(SELECT connection_id FROM gone WHERE connection_id <> '') AS connection_ids FROM readable
 
+-- name: on_record
+SELECT coalesce(bool_or(connection_id <> ''), false) AS connections, coalesce(bool_or(connection_id = ''), false) AS users
+FROM session_subscriptions
+WHERE session_id = %(session_id)s AND ended_at IS NULL
+
+-- name: listeners
+SELECT user_id, connection_id FROM session_subscriptions
+WHERE session_id = %(session_id)s AND ended_at IS NULL
+ORDER BY joined_at DESC LIMIT %(limit)s
+
 -- name: end_subscriptions
 UPDATE session_subscriptions SET ended_at = coalesce(ended_at, %(now)s)
 WHERE session_id = %(session_id)s AND user_id = %(user_id)s

@@ -6,6 +6,7 @@ whether it was the one that was missing: of two last voters exactly one decides.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,11 +20,17 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target
 from shared.durable.hub import TaskHub, only_hub
 from shared.principal import Principal
-from shared.sessions.models import ApprovalStatus
-from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind
+from shared.sessions.mcp.pins import PinnedTool
+from shared.sessions.models import ApprovalStatus, ClientTool, ToolCallStatus
+from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind, Requirement
 from shared.sessions.records.approvals import (
+    CONTEXT_CALLS,
+    CONTEXT_CHARS,
     ApprovalNotes,
     ApprovalRecord,
+    CallBefore,
+    CallContext,
+    CutText,
     NewApproval,
     Vote,
     Voted,
@@ -38,8 +45,10 @@ _Q = load_queries("turns/approvals")
 _A = load_queries("audit")
 
 _LIST_SQL = sql.SQL(
-    "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, votes_of_approval(a.id) AS votes,"
-    " t.plan ->> 'agent_id' AS agent_id, t.plan ->> 'agent_version' AS agent_version"
+    "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, counted_votes_of_approval(a.id) AS votes,"
+    " t.plan ->> 'agent_id' AS agent_id, t.plan ->> 'agent_version' AS agent_version,"
+    " t.plan #> ARRAY['mcp', a.tool] AS pinned, t.plan #> ARRAY['client_tools', a.tool] AS client_tool,"
+    " t.plan -> 'asked_through' AS asked_through"
     " FROM approvals a, sessions s, turns t WHERE s.id = a.session_id AND t.id = a.turn_id"
 )
 
@@ -85,6 +94,7 @@ class PostgresApprovals:
                     "instance_id": new.instance_id,
                     "policy": json(new.policy.model_dump(mode="json")),
                     "reason": new.reason,
+                    "requirements": json([one.model_dump(mode="json") for one in new.requirements] or None),
                     "expires_at": new.expires_at,
                     "now": new.requested_at,
                 },
@@ -101,6 +111,11 @@ class PostgresApprovals:
         row = await self._pool.fetch_one(_Q["approval"], {"approval_id": approval_id, "user_id": user_id})
         return None if row is None else _approval(row)
 
+    async def context(self, approval_id: str) -> CallContext | None:
+        parameters = {"approval_id": approval_id, "chars": CONTEXT_CHARS, "calls": CONTEXT_CALLS}
+        row = await self._pool.fetch_one(_Q["context_of_approval"], parameters)
+        return None if row is None else _context(row)
+
     async def list_for(
         self, wanted: ApprovalFilter, page: Page, decider: Principal, *, now: datetime
     ) -> list[ApprovalRecord]:
@@ -113,12 +128,23 @@ class PostgresApprovals:
             session_id=wanted.session_id,
         )
         listing.where("d.approval_id IN (SELECT id FROM approvals WHERE turn_id = %(turn_id)s)", turn_id=wanted.turn_id)
-        deciders = [f"user:{decider.user_id}", *(f"role:{role.value}" for role in decider.roles)]
+        deciders = [f"user:{decider.user_id}", *(f"role:{role}" for role in decider.roles)]
         statuses = list(ApprovalStatus) if wanted.status is None else [wanted.status]
         mine = _MINE_SQL.format(narrowed=listing.conditions, ordered=listing.order)
         query = mine + bounded_sql(_LIST_SQL + _OF_MINE_SQL)
         parameters = {"deciders": deciders, "statuses": statuses, "now": now, **listing.parameters}
         return await self._read(query, parameters, page)
+
+    async def list_of_turns(self, user_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
+        """Whoever may decide them; newest first, one more than `page.limit` when there are more, or CutRows."""
+        listing = _filtered(wanted, page)
+        listing.where(
+            "a.requested_by = %(reader)s AND (s.owner_id = %(reader)s OR EXISTS ("
+            "SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(reader)s))",
+            reader=user_id,
+        )
+        query = bounded_sql(_LIST_SQL + listing.conditions + listing.order)
+        return await self._read(query, listing.parameters, page)
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
         """Whoever may decide them; newest first, one more than `page.limit` when there are more, or CutRows."""
@@ -142,6 +168,9 @@ class PostgresApprovals:
             "comment": vote.comment,
             "for_session": vote.for_session,
             "grant": vote.grant,
+            "counts_for": list(vote.counts_for),
+            "needed": list(vote.needed),
+            "quorums": list(vote.needed.values()),
             "now": now,
         }
         async with self._trail.transaction() as audited:
@@ -210,6 +239,38 @@ def _filtered(wanted: ApprovalFilter, page: Page) -> Listing:
     return listing
 
 
+def _context(row: Row) -> CallContext:
+    before = tuple(
+        CallBefore(
+            name=call["name"],
+            step=call["step"],
+            status=ToolCallStatus(call["status"]),
+            arguments=CutText(call["arguments"], call["arguments_length"]),
+            result=_cut(call, "result"),
+            said=CutText(call["said"], call["said_length"]),
+            address=call["address"],
+        )
+        for call in row["before"]
+    )
+    return CallContext(
+        session_name=row["session_name"],
+        question=_cut(row, "question"),
+        asked_by=row["asked_by"],
+        asked_at=row["asked_at"],
+        files=tuple(row["files"]),
+        note=_cut(row, "note"),
+        said=CutText(row["said"], row["said_length"]),
+        reasoning=_cut(row, "reasoning"),
+        sources=frozenset(row["sources"]),
+        before=before,
+        before_count=row["before_count"],
+    )
+
+
+def _cut(row: Mapping[str, Any], name: str) -> CutText | None:
+    return None if row[name] is None else CutText(row[name], row[f"{name}_length"])
+
+
 def _approval(row: Row) -> ApprovalRecord:
     return ApprovalRecord(
         id=row["id"],
@@ -230,13 +291,17 @@ def _approval(row: Row) -> ApprovalRecord:
         instance_id=row["instance_id"],
         target=event_target(row),
         policy=ApprovalPolicy.model_validate(row["policy"]),
+        requirements=tuple(Requirement.model_validate(one) for one in row["requirements"] or ()),
         votes=tuple(Vote.model_validate(vote) for vote in row["votes"]),
         for_session=row["for_session"],
         reason=row["reason"],
         agent_id=row["agent_id"],
         agent_version=None if row["agent_version"] is None else int(row["agent_version"]),
+        asked_through=tuple(row["asked_through"] or ()),
         owner_id=row.get("owner_id"),
         participates=bool(row.get("participates", False)),
         traceparent=row.get("traceparent"),
         correlation_id=row.get("correlation_id"),
+        pinned=None if row["pinned"] is None else PinnedTool.model_validate(row["pinned"]),
+        client_tool=None if row["client_tool"] is None else ClientTool.model_validate(row["client_tool"]),
     )

@@ -25,7 +25,8 @@ _COLUMNS = sql.SQL(
     "  AND c.ordinal = m.ordinal - 1) AS answers,"
     " CASE WHEN m.calls IS NULL THEN '[]'::jsonb ELSE coalesce((SELECT jsonb_agg(jsonb_build_object("
     "'id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments,"
-    " 'decided_arguments', c.decided_arguments, 'status', c.status, 'result', c.result) ORDER BY c.ordinal)"
+    " 'decided_arguments', c.decided_arguments, 'status', c.status, 'result', c.result, 'is_client', c.is_client)"
+    " ORDER BY c.ordinal)"
     " FROM tool_calls c WHERE c.message_id = m.id), '[]') END AS tool_calls"
 )
 _ONE = _COLUMNS + sql.SQL(" FROM messages m WHERE m.session_id = %(session_id)s AND m.id = %(message_id)s")

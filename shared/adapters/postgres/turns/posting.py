@@ -86,7 +86,7 @@ async def admit_turn(
     if status not in {SessionStatus.CREATED, SessionStatus.ACTIVE}:
         raise InvalidState(f"A session that is {status} takes no messages.")
     if status is SessionStatus.CREATED and turn.created_at - session["created_at"] < _UNTOLD:
-        target = replace(target, may_seed=True)
+        target = replace(target, may_seed=True, made_at=session["created_at"])
     if refusal is not None:
         raise refusal
     open_turns = await opened.fetchall()

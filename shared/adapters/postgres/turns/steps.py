@@ -18,7 +18,8 @@ from psycopg.rows import tuple_row
 from shared.adapters.postgres.history.lexemes import vector_of
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.rows import event_target, turn_error
+from shared.adapters.postgres.rows import event_target, finished_turn, turn_error
+from shared.durable.hub import TaskHub, only_hub
 from shared.errors import ErrorCode, NotFound
 from shared.lanes import Place
 from shared.sessions.limits.budgets import (
@@ -36,6 +37,7 @@ from shared.sessions.records.steps import (
     SUMMARY_ROLE,
     ContextMessage,
     QueuedStep,
+    SavedStep,
     StepClosed,
     StepHeld,
     StepResult,
@@ -47,6 +49,7 @@ from shared.sessions.records.steps import (
 from shared.sessions.records.turns import BrokenAnswer
 
 _Q = load_queries("turns/steps")
+_TURNS = load_queries("turns/turns")
 
 CONTEXT_ROWS = 1_000
 """Messages read for one model call at most, whatever their size: bounds the read of an endless session."""
@@ -55,8 +58,10 @@ CONTEXT_ROWS = 1_000
 class PostgresSteps:
     """`StepRepository` over PostgreSQL."""
 
-    def __init__(self, pool: PostgresPool, *, context_rows: int = CONTEXT_ROWS) -> None:
+    def __init__(self, pool: PostgresPool, hub: TaskHub | None = None, *, context_rows: int = CONTEXT_ROWS) -> None:
+        """hub: of this process; None: the only one there is."""
         self._pool = pool
+        self._hub = hub or only_hub()
         self._context_rows = context_rows
 
     async def begin_step(
@@ -103,7 +108,7 @@ class PostgresSteps:
                     step=step,
                     target=event_target(row),
                     requested_by=row["requested_by"],
-                    plan=TurnPlan.model_validate(row["plan"]),
+                    plan=_bounded_plan(row),
                     message_id=row["message_id"],
                     message_created_at=row["message_created_at"],
                     attempt=row["attempt"],
@@ -138,48 +143,24 @@ class PostgresSteps:
 
     async def save_step(self, result: StepResult) -> bool:
         """Store what a step made. False when another attempt of the step was stored or begun meanwhile."""
-        calls = [
-            {
-                "id": call.id,
-                "ordinal": call.ordinal,
-                "provider_call_id": call.provider_call_id,
-                "name": call.name,
-                "arguments": call.arguments,
-                "argument_error": call.argument_error,
-                "needs_approval": call.needs_approval,
-                "contained": call.contained,
-                "declined": call.declined,
-                "choice_bits": call.choice_bits,
-            }
-            for call in result.calls
-        ]
-        provider_calls = [
-            {"id": call.provider_call_id, "name": call.name, "arguments": call.arguments} for call in result.calls
-        ]
-        row = await self._pool.fetch_one(
-            _Q["save_step"],
-            {
-                "message_id": result.message_id,
-                "attempt": result.attempt,
-                "content": result.content,
-                "words": vector_of(result.content),
-                "status": result.status.value,
-                "provider_calls": json(provider_calls or None),
-                "calls": json(calls),
-                "tokens": result.tokens,
-                "sources": sorted(result.sources) or None,
-                "authors": sorted(result.authors, key=str),
-                "finish_reason": result.finish_reason,
-                "reasoning": result.reasoning,
-                "kept": json(result.kept or None),
-                "output": json(result.output),
-                **_usage(result.usage, result.ended_at),
-                "now": result.ended_at,
-                "error_code": result.error.code if result.error else None,
-                "error_detail": result.error.detail if result.error else None,
-            },
-        )
+        row = await self._pool.fetch_one(_Q["save_step"], _result(result, closes=False))
         return row is not None
+
+    async def save_last_step(self, turn_id: str, result: StepResult) -> SavedStep:
+        """The same for an answer without tool calls, and with it the end of the turn and the hand-over."""
+        after = {"session_id": None, "turn_id": turn_id, "ended_at": result.ended_at, "hub": self._hub.id}
+        async with self._pool.connection() as connection:
+            # One round trip and, without BEGIN, one transaction. The next turn is looked for in a statement of its own,
+            # which sees what was queued while the first one waited for the session's lock.
+            async with connection.pipeline():
+                saved = await connection.execute(_Q["save_step"], _result(result, closes=True))
+                claimed = await connection.execute(_TURNS["claim_next_turn"], {**after, "now": result.ended_at})
+            row = await saved.fetchone()
+            next_turn = await claimed.fetchone()
+        if row is None or row["ended_at"] != result.ended_at:
+            return SavedStep(is_stored=row is not None)
+        next_turn_id = None if next_turn is None else next_turn["id"]
+        return SavedStep(True, finished_turn(row, event_target(row), closed_now=True, next_turn_id=next_turn_id))
 
     async def is_stored(self, message_id: str, attempt: int) -> bool:
         """Whether this attempt stored the step."""
@@ -235,6 +216,65 @@ class PostgresSteps:
     async def leave_out(self, turn_id: str, step: int, attempt: int) -> list[tuple[str, MessageRole]]:
         rows = await self._pool.fetch_all(_Q["leave_out"], {"turn_id": turn_id, "step": step, "attempt": attempt})
         return [(row["id"], MessageRole(row["role"])) for row in rows]
+
+
+def _bounded_plan(row: Row) -> TurnPlan:
+    """The plan of a turn, whose budget is no more than what the turns and sessions above it leave now."""
+    plan = TurnPlan.model_validate(row["plan"])
+    changes: dict[str, Any] = {}
+    if row["tokens_left_above"] is not None:
+        most = row["turn_tokens"] + max(0, row["tokens_left_above"])
+        changes["max_turn_tokens"] = most if plan.max_turn_tokens is None else min(plan.max_turn_tokens, most)
+    if row["cost_left_above_usd"] is not None:
+        most_usd = float((row["turn_cost_usd"] or _NO_COST) + max(_NO_COST, row["cost_left_above_usd"]))
+        changes["max_turn_cost_usd"] = min(plan.max_turn_cost_usd or most_usd, most_usd)
+    return plan.model_copy(update=changes) if changes else plan
+
+
+def _result(result: StepResult, *, closes: bool) -> dict[str, Any]:
+    """Parameters of `save_step`. closes: the turn ends with it."""
+    calls = [
+        {
+            "id": call.id,
+            "ordinal": call.ordinal,
+            "provider_call_id": call.provider_call_id,
+            "name": call.name,
+            "arguments": call.arguments,
+            "argument_error": call.argument_error,
+            "needs_approval": call.needs_approval,
+            "contained": call.contained,
+            "declined": call.declined,
+            "choice_bits": call.choice_bits,
+            "is_client": call.is_client,
+        }
+        for call in result.calls
+    ]
+    provider_calls = [
+        {"id": call.provider_call_id, "name": call.name, "arguments": call.arguments}
+        | ({"is_client": True} if call.is_client else {})
+        for call in result.calls
+    ]
+    return {
+        "message_id": result.message_id,
+        "attempt": result.attempt,
+        "content": result.content,
+        "words": vector_of(result.content),
+        "status": result.status.value,
+        "provider_calls": json(provider_calls or None),
+        "calls": json(calls),
+        "tokens": result.tokens,
+        "sources": sorted(result.sources) or None,
+        "authors": sorted(result.authors, key=str),
+        "finish_reason": result.finish_reason,
+        "reasoning": result.reasoning,
+        "kept": json(result.kept or None),
+        "output": json(result.output),
+        **_usage(result.usage, result.ended_at),
+        "now": result.ended_at,
+        "error_code": result.error.code if result.error else None,
+        "error_detail": result.error.detail if result.error else None,
+        "closes": closes,
+    }
 
 
 _NO_COST = Decimal(0)
@@ -337,7 +377,8 @@ def _stored_step(row: Row) -> StoredStep:
         content=row["content"],
         attempt=row["attempt"],
         calls=[
-            StoredCall(call["id"], call["name"], call["arguments"], call["needs_approval"]) for call in row["calls"]
+            StoredCall(call["id"], call["name"], call["arguments"], call["needs_approval"], call["is_client"])
+            for call in row["calls"]
         ],
         error=turn_error(row),
         finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),

@@ -7,9 +7,11 @@ WITH session AS (
     FROM turns
     WHERE turns.id = %(turn_id)s AND turns.session_id = sessions.id AND turns.ended_at IS NULL
       AND turns.cancel_requested_at IS NULL AND sessions.status = 'ACTIVE'
+      AND NOT stopped_above(turns.ancestors) AND NOT held_above(turns.ancestors)
       AND (sessions.owner_id = turns.requested_by OR EXISTS (
           SELECT 1 FROM session_participants p
-          WHERE p.session_id = sessions.id AND p.user_id = turns.requested_by AND p.access = 'write'))
+          WHERE p.session_id = coalesce(sessions.root_session_id, sessions.id)
+            AND p.user_id = turns.requested_by AND p.access = 'write'))
     RETURNING sessions.last_message_number, sessions.event_seq_floor, sessions.event_seq_ceiling, sessions.incarnation,
               sessions.used_tokens, sessions.used_cost_usd, sessions.granted_tools,
               (sessions.config ->> 'max_session_tokens')::bigint AS max_session_tokens,
@@ -25,7 +27,7 @@ WITH session AS (
     FROM session
     WHERE id = %(turn_id)s AND ended_at IS NULL AND cancel_requested_at IS NULL
     RETURNING id, session_id, number, branch, requested_by, plan, input_tokens + output_tokens AS used_tokens,
-              counted_tokens, cost_usd
+              counted_tokens, cost_usd, ancestors
 ), message AS (
     INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
                           tokens, created_at)
@@ -55,11 +57,14 @@ SELECT turn.session_id, turn.requested_by, turn.plan, session.event_seq_floor, s
        turn.cost_usd AS turn_cost_usd, session.used_cost_usd AS session_cost_usd, session.max_session_cost_usd,
        coalesce(day.tokens, usage.tokens) AS user_day_tokens, coalesce(day.cost_usd, usage.cost_usd) AS user_day_cost_usd,
        day.reserved,
+       (SELECT coalesce(max(floor(extract(epoch FROM n.joined_at) * 1000)), 0)::bigint FROM session_subscriptions n
+        WHERE n.session_id = turn.session_id AND n.ended_at IS NULL) AS subscribed_ms,
        ARRAY(SELECT a.arguments_digest FROM approvals a
              WHERE a.turn_id = turn.id AND a.status IN ('rejected', 'timed_out')) AS declined_digests,
        (SELECT coalesce(sum(c.choice_bits), 0) FROM tool_calls c
-        WHERE c.turn_id = turn.id AND c.step < %(step)s AND NOT c.contained) AS spent_bits
-FROM turn CROSS JOIN session LEFT JOIN message ON true LEFT JOIN day ON true
+        WHERE c.turn_id = turn.id AND c.step < %(step)s AND NOT c.contained) + bits_beside(turn.id, turn.ancestors) AS spent_bits,
+       above.tokens AS tokens_left_above, above.cost_usd AS cost_left_above_usd
+FROM turn CROSS JOIN session LEFT JOIN message ON true LEFT JOIN day ON true CROSS JOIN LATERAL left_above(turn.ancestors) AS above
 LEFT JOIN LATERAL (SELECT u.input_tokens + u.output_tokens AS tokens, u.cost_usd FROM token_usage u
                    WHERE u.user_id = turn.requested_by AND u.day = %(day)s) usage ON true
 
@@ -235,7 +240,8 @@ WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0 AND m.stat
 RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.finish_reason, m.reasoning, m.output, m.attempt, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
     t.error_code, t.error_detail,
     coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'name', c.name, 'arguments', c.arguments,
-                                                  'needs_approval', c.needs_approval) ORDER BY c.ordinal)
+                                                  'needs_approval', c.needs_approval, 'is_client', c.is_client)
+                              ORDER BY c.ordinal)
               FROM tool_calls c WHERE c.message_id = m.id), '[]') AS calls
 
 -- name: step_is_stored
@@ -247,8 +253,9 @@ WHERE id = %(message_id)s AND attempt = %(attempt)s AND status <> 'streaming' AN
 -- What it used counts at once, for its turn, its session and its user's day: a budget binds while a turn waits, too. The
 -- session is locked before the turn, as everywhere. Parameters come in the smallest type that holds them: two that are
 -- added have to be told that their sum may be larger.
+-- closes: the turn ends with it, unless older code stored something of it that is not counted yet; `finish_turn` counts that.
 WITH session AS (
-    SELECT id FROM sessions
+    SELECT id, event_seq_floor, event_seq_ceiling, incarnation FROM sessions
     WHERE id = (SELECT session_id FROM messages WHERE id = %(message_id)s)
     FOR NO KEY UPDATE
 ), message AS (
@@ -267,37 +274,50 @@ WITH session AS (
         cost_usd = CASE WHEN %(cost_usd)s::numeric IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + %(cost_usd)s END,
         counted_tokens = counted_tokens + %(input_tokens)s + %(output_tokens)s,
         finish_reason = %(finish_reason)s, quiet_until = %(now)s, restarts = 0,
-        error_code = coalesce(%(error_code)s, error_code), error_detail = coalesce(%(error_detail)s, error_detail)
+        error_code = CASE WHEN NOT %(closes)s THEN coalesce(%(error_code)s, error_code) END,
+        error_detail = CASE WHEN NOT %(closes)s THEN coalesce(%(error_detail)s, error_detail) END,
+        status = CASE WHEN %(closes)s AND ended_at IS NULL AND input_tokens + output_tokens = counted_tokens
+                 THEN 'completed' ELSE status END,
+        ended_at = CASE WHEN %(closes)s AND ended_at IS NULL AND input_tokens + output_tokens = counted_tokens
+                   THEN %(now)s ELSE ended_at END
     FROM message WHERE turns.id = message.turn_id
-    RETURNING turns.id, turns.requested_by
+    RETURNING turns.*
+), freed AS (
+    -- What it reserved before midnight, when it began.
+    UPDATE token_usage u SET reserved = u.reserved - turn.id
+    FROM turn
+    WHERE turn.ended_at IS NOT NULL AND u.user_id = turn.requested_by AND u.day = %(day)s::date - 1 AND u.reserved ? turn.id
 ), used AS (
     UPDATE sessions SET used_tokens = used_tokens + %(input_tokens)s + %(output_tokens)s,
         used_cost_usd = used_cost_usd + coalesce(%(cost_usd)s, 0)
     FROM message WHERE sessions.id = message.session_id AND %(input_tokens)s::bigint + %(output_tokens)s > 0
 ), usage AS (
-    INSERT INTO token_usage (user_id, day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd)
+    INSERT INTO token_usage AS u (user_id, day, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd)
     SELECT requested_by, %(day)s, %(input_tokens)s, %(output_tokens)s, %(cached_input_tokens)s, %(reasoning_tokens)s,
            %(cost_usd)s::numeric
     FROM turn WHERE %(input_tokens)s::bigint + %(output_tokens)s > 0 OR EXISTS (
-        SELECT FROM token_usage u WHERE u.user_id = turn.requested_by AND u.day = %(day)s AND u.reserved ? turn.id)
+        SELECT FROM token_usage o WHERE o.user_id = turn.requested_by AND o.day = %(day)s AND o.reserved ? turn.id)
     ON CONFLICT (user_id, day) DO UPDATE
-    SET reserved = token_usage.reserved - (SELECT turn.id FROM turn),
-        input_tokens = token_usage.input_tokens + excluded.input_tokens,
-        output_tokens = token_usage.output_tokens + excluded.output_tokens,
-        cached_input_tokens = token_usage.cached_input_tokens + excluded.cached_input_tokens,
-        reasoning_tokens = token_usage.reasoning_tokens + excluded.reasoning_tokens,
-        cost_usd = coalesce(token_usage.cost_usd + excluded.cost_usd, token_usage.cost_usd, excluded.cost_usd)
+    SET reserved = u.reserved - (SELECT turn.id FROM turn),
+        input_tokens = u.input_tokens + excluded.input_tokens,
+        output_tokens = u.output_tokens + excluded.output_tokens,
+        cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
+        reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
+        cost_usd = coalesce(u.cost_usd + excluded.cost_usd, u.cost_usd, excluded.cost_usd)
 ), calls AS (
     INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
-                            argument_error, needs_approval, contained, declined, choice_bits, status)
+                            argument_error, needs_approval, contained, declined, choice_bits, is_client, status)
     SELECT c.id, message.session_id, message.turn_id, message.id, message.step, c.ordinal, c.provider_call_id, c.name,
-           c.arguments, c.argument_error, c.needs_approval, c.contained, c.declined, c.choice_bits, 'pending'
-    FROM message, jsonb_to_recordset(%(calls)s) AS c (id text, ordinal integer, provider_call_id text, name text,
-                                                      arguments jsonb, argument_error text, needs_approval boolean,
-                                                      contained boolean, declined boolean,
-                                                      choice_bits double precision)
+           c.arguments, c.argument_error, c.needs_approval, c.contained, c.declined, c.choice_bits, c.is_client, 'pending'
+    FROM message, jsonb_populate_recordset(NULL::tool_calls, %(calls)s) c
 )
-SELECT id FROM message
+SELECT m.session_id, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, t.status,
+       t.error_code, t.error_detail, t.steps, t.input_tokens, t.output_tokens, t.cached_input_tokens,
+       t.reasoning_tokens, t.cost_usd, t.finish_reason, coalesce(t.started_at, t.created_at) AS began_at,
+       t.ended_at, t.plan ->> 'agent_id' AS agent_id, t.plan ->> 'agent_version' AS agent_version,
+       t.plan ->> 'model' AS model, t.plan ->> 'traceparent' AS traceparent,
+       t.plan ->> 'correlation_id' AS correlation_id, answered_call(t.id) AS answers
+FROM message m CROSS JOIN session s LEFT JOIN turn t ON true
 
 -- name: queued_step
 -- A step that is stored is only said again, and asks no model.
@@ -311,7 +331,8 @@ WHERE t.id = %(turn_id)s AND t.ended_at IS NULL AND t.cancel_requested_at IS NUL
 -- Of a turn that began no step. held: only its session kept it from that, which may have been resumed since then.
 SELECT t.status, t.cancel_requested_at,
        t.ended_at IS NULL AND t.cancel_requested_at IS NULL AND s.status IN ('ACTIVE', 'SUSPENDED')
+       AND NOT stopped_above(t.ancestors)
        AND (s.owner_id = t.requested_by OR EXISTS (
            SELECT 1 FROM session_participants p
-           WHERE p.session_id = s.id AND p.user_id = t.requested_by AND p.access = 'write')) AS held
+           WHERE p.session_id = coalesce(s.root_session_id, s.id) AND p.user_id = t.requested_by AND p.access = 'write')) AS held
 FROM turns t JOIN sessions s ON s.id = t.session_id WHERE t.id = %(turn_id)s

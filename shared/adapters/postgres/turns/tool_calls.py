@@ -12,12 +12,13 @@ from shared.adapters.postgres.audit import PostgresAuditTrail
 from shared.adapters.postgres.history.lexemes import vector_of
 from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.rows import event_target
+from shared.adapters.postgres.rows import event_target, wait_from_row
 from shared.errors import ErrorCode, NotFound
-from shared.sessions.models import ApprovalStatus, ToolCallStatus
+from shared.sessions.models import ApprovalStatus, JsonObject, ToolCallStatus
 from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
+from shared.sessions.records.waits import CallWait
 
 _Q = load_queries("turns/tool_calls")
 _A = load_queries("audit")
@@ -70,6 +71,7 @@ class PostgresToolCalls:
             "words": vector_of(result.content),
             "tokens": result.tokens,
             "now": result.ended_at,
+            "sources": None if result.sources is None else sorted(result.sources),
         }
         if note is None:
             return await self._pool.fetch_one(_Q["save_tool_result"], parameters) is not None
@@ -122,7 +124,7 @@ def _tool_execution(row: Row) -> ToolExecution:
         ended_at=row["ended_at"],
         plan=TurnPlan.model_validate(row["plan"]),
         requested_by=row["requested_by"],
-        cancelled=row["cancel_requested_at"] is not None or row["turn_ended_at"] is not None,
+        cancelled=row["cancel_requested_at"] is not None or row["turn_ended_at"] is not None or row["is_stopped_above"],
         target=event_target(row),
         approval_id=row["approval_id"],
         approval_status=ApprovalStatus(row["approval_status"]) if row["approval_status"] else None,
@@ -138,4 +140,9 @@ def _tool_execution(row: Row) -> ToolExecution:
         declined=row["declined"],
         choice_bits=row["choice_bits"],
         sources=frozenset(row["sources"] or ()),
+        wait=None if row["wait"] is None else _call_wait(row["wait"]),
     )
+
+
+def _call_wait(row: JsonObject) -> CallWait:
+    return CallWait(wait_from_row(row), row["number"], row["state"], row["answer"])

@@ -2,8 +2,9 @@
 -- The turn and its session are looked at here, where nothing comes between this and the call: a cancel or a suspension that
 -- was accepted before holds.
 WITH turn AS (
-    SELECT t.cancel_requested_at IS NOT NULL OR t.ended_at IS NOT NULL OR s.status NOT IN ('ACTIVE', 'SUSPENDED') AS cancelled,
-           s.status = 'SUSPENDED' AS held
+    SELECT t.cancel_requested_at IS NOT NULL OR t.ended_at IS NOT NULL OR s.status NOT IN ('ACTIVE', 'SUSPENDED')
+           OR stopped_above(t.ancestors) AS cancelled,
+           s.status = 'SUSPENDED' OR held_above(t.ancestors) AS held
     FROM turns t JOIN tool_calls c ON c.turn_id = t.id JOIN sessions s ON s.id = t.session_id WHERE c.id = %(tool_call_id)s
 ), begun AS (
     UPDATE tool_calls SET begun_at = %(now)s, begun_by = %(start_id)s FROM turn
@@ -20,9 +21,12 @@ FROM turn
 
 -- name: tool_call_for_execution
 SELECT c.*, t.plan, t.requested_by, t.cancel_requested_at, t.ended_at AS turn_ended_at,
-       s.event_seq_floor, s.event_seq_ceiling, s.incarnation, s.granted_tools, s.status = 'SUSPENDED' AS is_held,
+       s.event_seq_floor, s.event_seq_ceiling, s.incarnation, s.granted_tools,
+       s.status = 'SUSPENDED' OR held_above(t.ancestors) AS is_held, stopped_above(t.ancestors) AS is_stopped_above,
        a.id AS approval_id, a.status AS approval_status, a.decided_by, a.comment, a.decided_arguments,
-       a.arguments_digest, r.id AS result_message_id, said.sources
+       a.arguments_digest, r.id AS result_message_id, said.sources,
+       (SELECT to_jsonb(w) || jsonb_build_object('request', w.request::text) FROM tool_waits w
+        WHERE w.tool_call_id = c.id ORDER BY w.number DESC LIMIT 1) AS wait
 FROM tool_calls c
 JOIN turns t ON t.id = c.turn_id
 JOIN sessions s ON s.id = c.session_id
@@ -50,10 +54,10 @@ WITH session AS (
     RETURNING id, session_id, turn_id, step, ordinal, provider_call_id
 )
 INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
-                      tool_call_id, tokens, created_at, words)
+                      tool_call_id, tokens, created_at, words, sources)
 SELECT %(message_id)s, call.session_id, call.turn_id, session.last_message_number, turns.branch, turns.number, call.step,
        call.ordinal + 1, 'tool', %(content)s, 'completed', call.provider_call_id, %(tokens)s, %(now)s,
-       %(words)s::tsvector
+       %(words)s::tsvector, %(sources)s::text[]
 FROM call JOIN turns ON turns.id = call.turn_id, session
 RETURNING session_id AS id, (SELECT audit_lines FROM session) AS audit_lines, (SELECT audit_hash FROM session) AS audit_hash
 
@@ -73,7 +77,10 @@ WITH approval AS (
     FROM approval
     WHERE approval.status = 'approved' AND tool_calls.id = approval.tool_call_id AND tool_calls.ended_at IS NULL
 ), turn AS (
-    UPDATE turns SET status = 'running'
+    UPDATE turns SET status = CASE
+        WHEN EXISTS (SELECT FROM tool_waits w WHERE w.turn_id = turns.id AND w.status = 'pending' AND w.kind <> 'agent')
+        THEN 'waiting_input'
+        ELSE 'running' END
     FROM approval
     WHERE turns.id = approval.turn_id AND turns.status = 'waiting_approval' AND NOT EXISTS (
         SELECT 1 FROM approvals o WHERE o.turn_id = turns.id AND o.status = 'pending' AND o.tool_call_id <> %(tool_call_id)s)

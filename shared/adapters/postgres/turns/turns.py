@@ -20,10 +20,9 @@ from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import (
     event_target,
+    finished_turn,
     message_from_row,
-    turn_error,
     turn_from_row,
-    usage_from_row,
 )
 from shared.adapters.postgres.sessions.sessions import cancel_turns
 from shared.adapters.postgres.turns.messages import list_messages, message_row
@@ -37,12 +36,13 @@ from shared.sessions.events import EventTarget, feed_name
 from shared.sessions.limits.budgets import usage_day
 from shared.sessions.models import (
     Concurrency,
-    FinishReason,
     Message,
+    ToolCall,
     Turn,
     TurnError,
     TurnStatus,
 )
+from shared.sessions.posting.titles import title_of
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.plan import TurnPlan
@@ -86,6 +86,7 @@ class PostgresTurns:
         idempotency: Idempotency | None,
         refusal: AppError | None = None,
         note: str | None = None,
+        sources: Sequence[str] = (),
     ) -> PostedMessage:
         """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next.
 
@@ -100,9 +101,11 @@ class PostgresTurns:
             "user_id": user_id,
             "plan": json(plan.stored()),
             "content": message.content,
+            "title": title_of(message.content),
             "words": vector_of(message.content),
             "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
             "note": note,
+            "sources": list(sources) or None,
             "tokens": tokens,
             "hub": self._hub.id,
             "now": turn.created_at,
@@ -114,7 +117,9 @@ class PostgresTurns:
                 return PostedMessage(
                     _on_branch(message, free["active_branch"]),
                     _on_branch(turn, free["active_branch"]),
-                    replace(event_target(free, session_id=session_id), may_seed=free["may_seed"]),
+                    replace(
+                        event_target(free, session_id=session_id), may_seed=free["may_seed"], made_at=free["made_at"]
+                    ),
                     activated=free["activated"],
                     dispatched=True,
                 )
@@ -166,6 +171,18 @@ class PostgresTurns:
         if row["id"] is None:
             raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
         return ReadableTurn(turn_from_row(row), feed_name(session_id, row["incarnation"]))
+
+    async def open_turn(self, session_id: str, user_id: str) -> ReadableTurn | None:
+        row = await self._pool.fetch_one(_Q["open_turn"], {"session_id": session_id, "user_id": user_id})
+        if row is None:
+            raise no_such_session()
+        if row["id"] is None:
+            return None
+        return ReadableTurn(turn_from_row(row), feed_name(session_id, row["incarnation"]))
+
+    async def tool_calls(self, session_id: str, ids: Sequence[str]) -> list[ToolCall]:
+        rows = await self._pool.fetch_all(_Q["some_tool_calls"], {"session_id": session_id, "ids": list(ids)})
+        return [ToolCall.of_store(row) for row in rows]
 
     async def get_message(self, session_id: str, message_id: str) -> Message:
         """Raises NotFound."""
@@ -221,7 +238,8 @@ class PostgresTurns:
         now: datetime,
         answer: CutAnswer | None = None,
     ) -> FinishedTurn:
-        """Close a turn with all that hangs open in it and claim the session's next one. Safe to repeat.
+        """Close a turn with all that hangs open in it and claim the session's next one. Safe to repeat: then the next
+        one is named again until it has begun.
 
         answer: what was streamed of its open answer.
         """
@@ -248,34 +266,26 @@ class PostgresTurns:
                     await connection.execute(_Q["close_open_messages"], parameters)
                     await connection.execute(_Q["close_open_tool_calls"], parameters)
                 end = await connection.execute(_Q["turn_end"], parameters)
-                next_turn = await connection.execute(_Q["claim_next_turn"], {**parameters, "session_id": None})
+                of = {"session_id": None, "ended_at": None}
+                next_turn = await connection.execute(_Q["claim_next_turn"], {**parameters, **of})
             session = await locked.fetchone()
             closed_now = await finished.fetchone() is not None
             row = await end.fetchone()
             claimed = await next_turn.fetchone()
+            if not closed_now and claimed is None:
+                claimed = await (await connection.execute(_Q["handed_over"], parameters)).fetchone()
         if session is None or row is None:
             raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such turn.")
-        return FinishedTurn(
-            target=event_target(session, session_id=session["id"]),
+        return finished_turn(
+            row,
+            event_target(session, session_id=session["id"]),
             closed_now=closed_now,
-            status=TurnStatus(row["status"]),
-            error=turn_error(row),
-            usage=usage_from_row(row),
-            steps=row["steps"],
             next_turn_id=claimed["id"] if claimed else None,
-            agent_id=row["agent_id"],
-            agent_version=row["agent_version"],
-            model=row["model"],
-            traceparent=row["traceparent"],
-            correlation_id=row["correlation_id"],
-            began_at=row["began_at"],
-            ended_at=row["ended_at"],
-            finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),
         )
 
     async def claim_next(self, session_id: str, *, now: datetime) -> str | None:
         """Claim the session's next queued turn, if none runs; the caller starts its orchestration."""
-        parameters = {"session_id": session_id, "turn_id": None, "hub": self._hub.id, "now": now}
+        parameters = {"session_id": session_id, "turn_id": None, "ended_at": None, "hub": self._hub.id, "now": now}
         row = await self._pool.fetch_one(_Q["claim_next_turn"], parameters)
         return None if row is None else str(row["id"])
 
@@ -310,9 +320,9 @@ class PostgresTurns:
         """Note that a turn that names no hub is this one's."""
         await self._pool.execute(_Q["own_turn"], {"turn_id": turn_id, "hub": self._hub.id})
 
-    async def calls_for_approval(self, turn_id: str) -> list[str]:
-        """Ids of the turn's tool calls that people are asked for."""
-        return [row["id"] for row in await self._pool.fetch_all(_Q["calls_for_approval"], {"turn_id": turn_id})]
+    async def calls_that_wait(self, turn_id: str) -> list[str]:
+        """Ids of the turn's tool calls that have an orchestration of their own: for an approval or an answer."""
+        return [row["id"] for row in await self._pool.fetch_all(_Q["calls_that_wait"], {"turn_id": turn_id})]
 
     async def note_restart(self, turn_id: str, *, most: int, now: datetime) -> int | None:
         """Count that an open turn is started again; None when that was done `most` times, or it has ended."""

@@ -11,7 +11,7 @@ SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = %(session_id)s AND ended_a
 WITH session AS (
     UPDATE sessions
     SET last_message_number = last_message_number + 1, last_turn_number = last_turn_number + 1,
-        status = 'ACTIVE', updated_at = %(now)s
+        status = 'ACTIVE', updated_at = %(now)s, title = coalesce(title, %(title)s)
     WHERE id = %(session_id)s
     RETURNING *
 ), turn AS (
@@ -28,9 +28,9 @@ WITH session AS (
     FROM session
 )
 INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status, tokens,
-                      created_at, attachments, attachment_note, author, words)
+                      created_at, attachments, attachment_note, sources, author, words)
 SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
-       %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(user_id)s, %(words)s::tsvector
+       %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(sources)s, %(user_id)s, %(words)s::tsvector
 FROM session
 
 -- name: insert_user_turn_if_free
@@ -39,7 +39,7 @@ FROM session
 WITH session AS (
     UPDATE sessions
     SET last_message_number = last_message_number + 1, last_turn_number = last_turn_number + 1,
-        status = 'ACTIVE', updated_at = %(now)s
+        status = 'ACTIVE', updated_at = %(now)s, title = coalesce(title, %(title)s)
     WHERE id = %(session_id)s AND status IN ('CREATED', 'ACTIVE')
       AND (owner_id = %(user_id)s OR EXISTS (
           SELECT 1 FROM session_participants p
@@ -60,15 +60,17 @@ WITH session AS (
     FROM session
 ), message AS (
     INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
-                          tokens, created_at, attachments, attachment_note, author, words)
+                          tokens, created_at, attachments, attachment_note, sources, author, words)
     SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
-           %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(user_id)s, %(words)s::tsvector
+           %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(sources)s, %(user_id)s,
+           %(words)s::tsvector
     FROM session
 )
 SELECT session.event_seq_floor, session.event_seq_ceiling, session.incarnation, session.active_branch,
        before.status = 'CREATED' AS activated,
        -- Whoever made it may have been killed before it was told of: then its log begins with this message.
-       before.status = 'CREATED' AND before.created_at > %(now)s - interval '10 minutes' AS may_seed
+       before.status = 'CREATED' AND before.created_at > %(now)s - interval '10 minutes' AS may_seed,
+       before.created_at AS made_at
 FROM session, sessions before -- as it was when the statement began
 WHERE before.id = %(session_id)s
 
@@ -95,9 +97,17 @@ WHERE id = ANY(%(turn_ids)s) AND ended_at IS NULL
 RETURNING id, dispatched_at, ended_at
 
 -- name: cancel_approvals
-UPDATE approvals SET status = 'cancelled', decided_at = %(now)s
-WHERE turn_id = ANY(%(turn_ids)s) AND status = 'pending'
-RETURNING id, instance_id
+-- And what else calls wait for.
+WITH waits AS (
+    UPDATE tool_waits SET status = 'cancelled', ended_at = %(now)s, state = NULL
+    WHERE turn_id = ANY(%(turn_ids)s) AND status = 'pending'
+    RETURNING id, instance_id
+), approvals AS (
+    UPDATE approvals SET status = 'cancelled', decided_at = %(now)s
+    WHERE turn_id = ANY(%(turn_ids)s) AND status = 'pending'
+    RETURNING id, instance_id
+)
+SELECT id, instance_id, true AS is_approval FROM approvals UNION ALL SELECT id, instance_id, false FROM waits
 
 -- name: lock_session_of_turn
 SELECT s.id, s.event_seq_floor, s.event_seq_ceiling, s.incarnation FROM sessions s
@@ -137,7 +147,7 @@ SELECT id FROM closed
 SELECT status, error_code, error_detail, steps, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd,
        finish_reason, coalesce(started_at, created_at) AS began_at,
        ended_at, plan ->> 'agent_id' AS agent_id, plan ->> 'agent_version' AS agent_version, plan ->> 'model' AS model,
-       plan ->> 'traceparent' AS traceparent, plan ->> 'correlation_id' AS correlation_id
+       plan ->> 'traceparent' AS traceparent, plan ->> 'correlation_id' AS correlation_id, answered_call(id) AS answers
 FROM turns WHERE id = %(turn_id)s
 
 -- name: open_answer
@@ -160,32 +170,53 @@ WHERE turn_id = %(turn_id)s AND status = 'streaming'
 WITH calls AS (
     UPDATE tool_calls
     SET status = 'failed', ended_at = %(now)s, error_code = 'TOOL_EXECUTION_FAILED',
-        result = CASE WHEN begun_at IS NULL
-            THEN '{"error": "The turn ended before this call ran."}'::jsonb
+        result = CASE
+            WHEN EXISTS (SELECT FROM tool_waits w WHERE w.tool_call_id = tool_calls.id AND w.resumed_at IS NULL)
+            THEN '{"error": "The turn ended while this call waited for an answer."}'::jsonb
+            WHEN begun_at IS NULL THEN '{"error": "The turn ended before this call ran."}'::jsonb
             ELSE '{"error": "The turn ended while this call ran; its outcome is unknown."}' END
     WHERE turn_id = %(turn_id)s AND ended_at IS NULL
+), waits AS (
+    UPDATE tool_waits
+    SET status = CASE WHEN status = 'pending' THEN 'cancelled' ELSE status END, ended_at = coalesce(ended_at, %(now)s),
+        state = NULL, answer = NULL
+    WHERE turn_id = %(turn_id)s
 )
 UPDATE approvals SET status = 'cancelled', decided_at = %(now)s WHERE turn_id = %(turn_id)s AND status = 'pending'
 
 -- name: claim_next_turn
--- Of a session, or of the session of a turn that has just ended.
+-- Of a session, or of the session of a turn that has just ended. ended_at: only if it ended in this transaction, at that time.
 UPDATE turns SET dispatched_at = %(now)s, hub = %(hub)s, quiet_until = %(now)s
 WHERE id = (
     SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session_id
-    WHERE t.session_id = coalesce(%(session_id)s::text, (SELECT session_id FROM turns WHERE id = %(turn_id)s::text)) AND t.ended_at IS NULL AND s.status = 'ACTIVE'
+    WHERE t.session_id = coalesce(%(session_id)s::text, (
+              SELECT session_id FROM turns
+              WHERE id = %(turn_id)s::text AND ended_at IS NOT DISTINCT FROM coalesce(%(ended_at)s::timestamptz, ended_at)))
+      AND t.ended_at IS NULL AND s.status = 'ACTIVE'
       AND NOT EXISTS (SELECT 1 FROM turns o
                       WHERE o.session_id = t.session_id AND o.ended_at IS NULL AND o.dispatched_at IS NOT NULL)
     ORDER BY t.number LIMIT 1
 ) AND dispatched_at IS NULL AND ended_at IS NULL -- checked again on the row itself: another may have been faster
 RETURNING id
 
+-- name: handed_over
+-- The turn that was claimed when this one ended, while nothing of it has begun: whoever claimed it may have been cut before he
+-- could start it. A start of one that runs changes nothing.
+SELECT n.id FROM turns t JOIN turns n ON n.session_id = t.session_id
+WHERE t.id = %(turn_id)s AND n.ended_at IS NULL AND n.dispatched_at IS NOT NULL AND n.started_at IS NULL
+  AND n.id <> t.id AND n.hub IS NOT DISTINCT FROM %(hub)s
+
 -- name: turn
 SELECT t.*,
        coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
                                                      'arguments', c.arguments, 'decided_arguments', c.decided_arguments,
-                                                     'status', c.status, 'result', c.result)
+                                                     'status', c.status, 'result', c.result, 'is_client', c.is_client)
                                   ORDER BY c.step, c.ordinal)
-                 FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls
+                 FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls,
+       coalesce((SELECT jsonb_agg(to_jsonb(w) - 'state' - 'answer' || jsonb_build_object('request', w.request::text)
+                                  ORDER BY w.id)
+                 FROM tool_waits w WHERE w.turn_id = t.id AND w.status = 'pending' AND w.kind <> 'agent'), '[]') AS waits,
+       children_of(t.id) AS subagents
 FROM turns t
 WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s
 
@@ -193,12 +224,34 @@ WHERE t.id = %(turn_id)s AND t.session_id = %(session_id)s
 SELECT t.*, s.incarnation,
        coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
                                                      'arguments', c.arguments, 'decided_arguments', c.decided_arguments,
-                                                     'status', c.status, 'result', c.result)
+                                                     'status', c.status, 'result', c.result, 'is_client', c.is_client)
                                   ORDER BY c.step, c.ordinal)
-                 FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls
+                 FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls,
+       coalesce((SELECT jsonb_agg(to_jsonb(w) - 'state' - 'answer' || jsonb_build_object('request', w.request::text)
+                                  ORDER BY w.id)
+                 FROM tool_waits w WHERE w.turn_id = t.id AND w.status = 'pending' AND w.kind <> 'agent'), '[]') AS waits,
+       children_of(t.id) AS subagents
 FROM sessions s LEFT JOIN turns t ON t.id = %(turn_id)s AND t.session_id = s.id
 WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
     SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s))
+
+-- name: open_turn
+SELECT t.*, s.incarnation,
+       coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name,
+                                                     'arguments', c.arguments, 'decided_arguments', c.decided_arguments,
+                                                     'status', c.status, 'result', c.result, 'is_client', c.is_client)
+                                  ORDER BY c.step, c.ordinal)
+                 FROM tool_calls c WHERE c.turn_id = t.id), '[]') AS tool_calls
+FROM sessions s LEFT JOIN turns t ON t.id = (
+    SELECT o.id FROM turns o WHERE o.session_id = s.id AND o.ended_at IS NULL
+    ORDER BY o.cancel_requested_at IS NOT NULL, o.number LIMIT 1)
+WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
+    SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s))
+
+-- name: some_tool_calls
+SELECT c.id, c.message_id, c.name, c.arguments, c.decided_arguments, c.status, c.result, c.is_client
+FROM tool_calls c JOIN turns t ON t.id = c.turn_id
+WHERE c.id = ANY (%(ids)s) AND t.session_id = %(session_id)s
 
 -- name: turns_to_look_at
 -- With the time until which each may be silent: what its newest step may take, and what its calls and the people who are
@@ -208,21 +261,24 @@ WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
 SELECT t.id, t.session_id, t.status, t.restarts, running.until AS runs_until, t.hub IS NOT NULL AS names_hub,
        greatest(
            coalesce(t.quiet_until, greatest(t.created_at, t.started_at, t.dispatched_at) + interval '1 hour'), s.hold_told_at,
+           root.hold_told_at,
            running.until,
            (SELECT max(c.ended_at) FROM tool_calls c WHERE c.turn_id = t.id),
            (SELECT max(m.created_at) + interval '10 minutes' FROM messages m
             WHERE m.turn_id = t.id AND m.status = 'streaming' AND m.created_at > t.quiet_until),
-           (SELECT max(coalesce(a.decided_at, a.expires_at)) FROM approvals a WHERE a.turn_id = t.id)
+           (SELECT max(coalesce(a.decided_at, a.expires_at)) FROM approvals a WHERE a.turn_id = t.id),
+           (SELECT max(coalesce(w.ended_at, w.expires_at)) FROM tool_waits w WHERE w.turn_id = t.id)
        ) AS quiet_until
-FROM turns t JOIN sessions s ON s.id = t.session_id
+FROM turns t JOIN sessions s ON s.id = t.session_id LEFT JOIN sessions root ON root.id = s.root_session_id
 CROSS JOIN LATERAL (
-    SELECT max(c.begun_at + make_interval(secs => (t.plan ->> 'tool_timeout_seconds')::float8)) AS until
-    FROM tool_calls c WHERE c.turn_id = t.id AND c.ended_at IS NULL
+    SELECT max(coalesce(w.resumed_at, c.begun_at) + make_interval(secs => (t.plan ->> 'tool_timeout_seconds')::float8)) AS until
+    FROM tool_calls c LEFT JOIN tool_waits w ON w.tool_call_id = c.id WHERE c.turn_id = t.id AND c.ended_at IS NULL
 ) running
 WHERE t.ended_at IS NULL AND s.status <> 'SUSPENDED' AND NOT (s.hold_pending AND s.hold_told_at IS NULL)
+  AND (root.id IS NULL OR root.status <> 'SUSPENDED' AND NOT (root.hold_pending AND root.hold_told_at IS NULL))
   AND (t.hub = %(hub)s OR t.hub IS NULL)
   AND CASE WHEN %(turn_id)s::text IS NULL
-      THEN t.dispatched_at < CASE WHEN t.status = 'waiting_approval' AND t.hub IS NOT NULL THEN %(waiting_before)s::timestamptz
+      THEN t.dispatched_at < CASE WHEN t.status IN ('waiting_approval', 'waiting_input') AND t.hub IS NOT NULL THEN %(waiting_before)s::timestamptz
                              ELSE %(running_before)s::timestamptz END
       ELSE t.id = %(turn_id)s AND t.dispatched_at IS NOT NULL END
 ORDER BY t.dispatched_at
@@ -251,8 +307,10 @@ UPDATE turns SET dispatched_at = %(now)s WHERE id = %(turn_id)s AND ended_at IS 
 -- A turn that names no hub is this one's.
 UPDATE turns SET hub = %(hub)s WHERE id = %(turn_id)s AND hub IS NULL
 
--- name: calls_for_approval
-SELECT id FROM tool_calls WHERE turn_id = %(turn_id)s AND needs_approval ORDER BY step, ordinal
+-- name: calls_that_wait
+SELECT id FROM tool_calls c
+WHERE turn_id = %(turn_id)s AND (needs_approval OR EXISTS (SELECT FROM tool_waits w WHERE w.tool_call_id = c.id))
+ORDER BY step, ordinal
 
 -- name: note_restart
 UPDATE turns SET dispatched_at = %(now)s, quiet_until = %(now)s, restarts = restarts + 1

@@ -27,8 +27,8 @@ from decimal import (
 
 from pydantic import Field
 
-from shared.errors import ErrorCode, ToolFailed
-from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, tool
+from shared.errors import ToolFailed
+from shared.sessions.tools.base import ToolArguments, ToolOutput, tool
 
 MAX_EXPRESSION_CHARS = 500
 MAX_DEPTH = 60
@@ -64,12 +64,12 @@ class CalculateArguments(ToolArguments):
 
 
 @tool(idempotent=True, risks=(), timeout_s=5)
-async def calculate(arguments: CalculateArguments, call: ToolContext) -> ToolOutput:
+def calculate(arguments: CalculateArguments) -> ToolOutput:
     """Evaluate an arithmetic expression exactly. Use it for any calculation instead of guessing."""
     try:
         result = show(evaluate(arguments.expression))
     except CalculationError as exc:
-        raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, str(exc)) from None
+        raise ToolFailed(str(exc)) from None
     return ToolOutput(
         f"{arguments.expression.strip()} = {result}",
         {"expression": arguments.expression, "result": result},

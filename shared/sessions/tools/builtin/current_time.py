@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field
 
-from shared.errors import ErrorCode, ToolFailed
+from shared.errors import ToolFailed
 from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, tool
 
 _OFFSET = re.compile(r"(?:utc|gmt)?\s*([+-])(\d{1,2})(?::?([0-5]\d))?", re.IGNORECASE)
@@ -122,14 +122,14 @@ def find_zone(text: str) -> tuple[str, tzinfo]:
     else:
         near = dict.fromkeys(_names()[match] for match in difflib.get_close_matches(wanted, _names(), n=3))
         hint = f"Did you mean {' or '.join(near)}?" if near else "Use an IANA name such as Europe/Prague."
-    raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, f"There is no time zone named {text!r}. {hint}")
+    raise ToolFailed(f"There is no time zone named {text!r}. {hint}")
 
 
 def _fixed(match: re.Match[str]) -> tuple[str, tzinfo]:
     sign, hours, minutes = match.groups()
     delta = timedelta(hours=int(hours), minutes=int(minutes or 0))
     if delta > _MAX_OFFSET:
-        raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, "UTC offsets reach from -14:00 to +14:00.")
+        raise ToolFailed("UTC offsets reach from -14:00 to +14:00.")
     name = f"UTC{sign}{int(hours):02}:{int(minutes or 0):02}"
     return name, timezone(delta if sign == "+" else -delta, name)
 

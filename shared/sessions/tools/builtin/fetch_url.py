@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from shared.errors import ErrorCode, ToolFailed, ToolRefused
-from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, ToolRisk, tool
+from shared.errors import ToolFailed, ToolRefused
+from shared.sessions.tools.base import ToolApproval, ToolArguments, ToolContext, ToolOutput, ToolRisk, tool
 from shared.sessions.tools.builtin.html_text import text_of_html
 from shared.sessions.tools.builtin.http_rules import MAX_URL_CHARS, parse_url
 from shared.sessions.tools.services import FetchRequest
@@ -35,6 +35,7 @@ class FetchUrlArguments(ToolArguments):
 
 
 @tool(
+    approval=ToolApproval.AUTO,
     idempotent=True,
     # A URL is sent to its host, so a URL that the model composed can leak data.
     risks={ToolRisk.READS_UNTRUSTED, ToolRisk.ACTS_OUTWARD},
@@ -44,7 +45,7 @@ class FetchUrlArguments(ToolArguments):
 async def fetch_url(arguments: FetchUrlArguments, call: ToolContext) -> ToolOutput:
     """Fetch a web page or document from an allowed host and return its text."""
     if call.services.http is None:
-        raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, "This deployment makes no HTTP requests for tools.")
+        raise ToolRefused("This deployment makes no HTTP requests for tools.")
     response = await call.services.http.fetch(
         FetchRequest(
             method="GET",
@@ -57,7 +58,6 @@ async def fetch_url(arguments: FetchUrlArguments, call: ToolContext) -> ToolOutp
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if response.is_binary:
         raise ToolFailed(
-            ErrorCode.TOOL_EXECUTION_FAILED,
             f"{response.url} is {media_type or 'binary'}, of which no text can be read.",
         )
     title, text = "", response.text

@@ -9,14 +9,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from shared.errors import ErrorCode, ToolRefused
+from shared.errors import ToolRefused
 from shared.sessions.files.writers.content import Content, FileFormat, MarkdownContent, TextContent
 from shared.sessions.tools.base import ToolArguments, ToolContext, ToolOutput, tool
+from shared.sessions.tools.files import made_data, made_text
 from shared.sessions.tools.services import FileToMake
 
 MAX_CONTENT_CHARS = 100_000
 
 _LAID_OUT = frozenset({FileFormat.HTML, FileFormat.PDF, FileFormat.DOCX, FileFormat.MD})
+_SLOW = frozenset({FileFormat.PDF, FileFormat.DOCX})
+"""Take seconds."""
 
 
 class GenerateFileArguments(ToolArguments):
@@ -33,29 +36,21 @@ class GenerateFileArguments(ToolArguments):
 async def generate_file(arguments: GenerateFileArguments, call: ToolContext) -> ToolOutput:
     """Make a file (json, md, html, csv, pdf or docx) from content; the user can download it from the conversation."""
     if call.services.files is None:
-        raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, "This deployment keeps no files for tools.")
+        raise ToolRefused("This deployment keeps no files for tools.")
+    name = _named(arguments)
+    if arguments.format in _SLOW:
+        call.progress(f"Laying out {name}")
     made = await call.services.files.make(
         FileToMake(
             session_id=call.session_id,
             user_id=call.user_id,
             tool_call_id=call.tool_call_id,
-            name=_named(arguments),
+            name=name,
             content=_content(arguments),
             file_format=arguments.format,
         )
     )
-    return ToolOutput(
-        f"Made {made.name!r} ({made.media_type}, {made.size_bytes} bytes). Its attachment id is {made.attachment_id}.",
-        {
-            "attachment": {
-                "id": made.attachment_id,
-                "name": made.name,
-                "kind": made.kind,
-                "media_type": made.media_type,
-                "size_bytes": made.size_bytes,
-            }
-        },
-    )
+    return ToolOutput(made_text(made), {"attachment": made_data(made)})
 
 
 def _named(arguments: GenerateFileArguments) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import AfterValidator, Field
 
-from shared.errors import ErrorCode, ToolRefused
+from shared.errors import ToolRefused
 from shared.sessions.tools.base import ToolApproval, ToolArguments, ToolContext, ToolOutput, ToolRisk, tool
 from shared.sessions.tools.builtin.http_rules import MAX_URL_CHARS, check_headers, parse_url
 from shared.sessions.tools.services import FetchRequest, FetchResponse
@@ -53,7 +53,7 @@ class HttpRequestArguments(ToolArguments):
 async def http_request(arguments: HttpRequestArguments, call: ToolContext) -> ToolOutput:
     """Send an HTTP request to an allowed host and return status, headers and body. A person must approve it first."""
     if call.services.http is None:
-        raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, "This deployment makes no HTTP requests for tools.")
+        raise ToolRefused("This deployment makes no HTTP requests for tools.")
     headers = dict(arguments.headers)
     if arguments.body is not None and not any(name.lower() == "content-type" for name in headers):
         headers["Content-Type"] = _guessed_type(arguments.body)

@@ -9,7 +9,7 @@ import json
 
 from pydantic import Field
 
-from shared.errors import ErrorCode, ToolFailed, ToolRefused
+from shared.errors import ToolFailed, ToolRefused
 from shared.sessions.tools.base import READS, ToolArguments, ToolContext, ToolOutput, tool
 from shared.sessions.tools.services import FileText
 
@@ -28,12 +28,12 @@ class ReadAttachmentArguments(ToolArguments):
 async def read_attachment(arguments: ReadAttachmentArguments, call: ToolContext) -> ToolOutput:
     """Read a file that came with this conversation: what kind it is, facts about it, and its text, page by page."""
     if call.services.files is None:
-        raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, "This deployment keeps no files for tools.")
+        raise ToolRefused("This deployment keeps no files for tools.")
     file = await call.services.files.read(
         call.session_id, arguments.attachment_id, start=arguments.start, chars=arguments.max_chars
     )
     if file is None:
-        raise ToolFailed(ErrorCode.TOOL_EXECUTION_FAILED, "This conversation has no file with that id.")
+        raise ToolFailed("This conversation has no file with that id.")
     end = arguments.start + len(file.text or "")
     next_start = end if file.text is not None and end < file.text_chars else None
     return ToolOutput(

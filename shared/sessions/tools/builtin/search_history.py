@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
-from shared.errors import ErrorCode, ToolRefused
+from shared.errors import ToolRefused
 from shared.sessions.tools.base import READS, ToolArguments, ToolContext, ToolOutput, tool
 from shared.sessions.tools.services import FoundText, HistoryQuestion
 
@@ -35,7 +35,7 @@ class SearchHistoryArguments(ToolArguments):
 async def search_history(arguments: SearchHistoryArguments, call: ToolContext) -> ToolOutput:
     """Search the user's earlier conversations for words or phrases; returns the best matching passages."""
     if call.services.history is None:
-        raise ToolRefused(ErrorCode.TOOL_EXECUTION_FAILED, "This deployment does not search history for tools.")
+        raise ToolRefused("This deployment does not search history for tools.")
     answer = await call.services.history.find(
         HistoryQuestion(
             user_id=call.user_id,

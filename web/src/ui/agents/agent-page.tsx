@@ -2,16 +2,19 @@
 // else is reported.
 
 import { useState } from 'preact/hooks'
-import type { Agent, Api, Approval, ToolInfo } from '../../client'
+import { jsonText, type Agent, type Api, type Approval, type ToolInfo } from '../../client'
 import { Icon, Time, When } from '../bits'
-import { whom } from '../chat/messages/toolcall'
+import { whom } from '../approvals/deciding'
 import { useAction, useLoaded, useParley } from '../context'
 import { link } from '../router'
+import { McpServers } from './mcp-servers'
+import { pinnedTools } from './pinned-tools'
+import { Policies } from './policy-test'
 
 type Policy = Approval['policy']
 type Floor = Agent['approval_floor'][string]
 /** The fields that an admin writes; the service sets the others. */
-type Draft = Omit<Agent, 'id' | 'version' | 'created_at' | 'created_by'>
+type Draft = Omit<Agent, 'id' | 'version' | 'created_at' | 'created_by' | 'source' | 'missing_tools' | 'mcp_pins'>
 
 interface Loaded {
   /** null: this agent does not exist yet. */
@@ -29,6 +32,8 @@ const BLANK: Draft = {
   instructions: '',
   model: null,
   tools: null,
+  mcp_servers: [],
+  agents: [],
   policies: {},
   approval_floor: {},
   defaults: {},
@@ -76,7 +81,8 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
   }
 
   if (agent === null && !isAdmin) return <p class="problem">There is no such agent.</p>
-  return (
+  const isChanged = agent === null || jsonText(draft) !== jsonText(draftOf(agent))
+  const form = (
     <form
       class="agent-form"
       aria-label="Agent"
@@ -90,8 +96,23 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
         <p class="meta">
           <code>{agentId}</code>
           {agent === null ? ', not saved yet' : `, version ${agent.version}`}
-          {agent?.created_by == null ? null : ` by ${agent.created_by}`} {agent?.created_at == null ? null : <Time at={agent.created_at} />}
+          {agent?.created_by == null ? null : ` by ${agent.created_by}`}
+          {agent?.source.path == null ? null : (
+            <>
+              {' from '}
+              <code title={`SHA-256 ${agent.source.sha256}`}>{agent.source.path}</code>
+            </>
+          )}{' '}
+          {agent?.created_at == null ? null : <Time at={agent.created_at} />}
         </p>
+        {agent?.source.kind === 'file' && isAdmin ? (
+          <p class="hint">This version came with the app. What you save here stays until that file changes.</p>
+        ) : null}
+        {agent === null || agent.missing_tools.length === 0 ? null : (
+          <p class="problem" role="alert">
+            Not there, so its turns go without: {agent.missing_tools.join(', ')}
+          </p>
+        )}
         {isAdmin ? null : <p class="hint">Only an admin can change agents.</p>}
       </header>
       <fieldset disabled={!isAdmin}>
@@ -132,6 +153,11 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
             ))}
           </ul>
         </section>
+        <label class="field">
+          Agents that it may call
+          <input placeholder="None" value={draft.agents.join(', ')} onChange={(event) => change({ agents: event.currentTarget.value.split(/[\s,]+/).filter((id) => id !== '') })} />
+        </label>
+        {agent === null ? null : <McpServers agent={agent} etag={etag} isAdmin={isAdmin} saved={saved} />}
         {isAdmin ? (
           <footer>
             <button type="submit" class="primary" disabled={isSending}>
@@ -141,6 +167,12 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
         ) : null}
       </fieldset>
     </form>
+  )
+  return (
+    <>
+      {form}
+      <Policies agentId={agentId} draft={draft} isChanged={isChanged} tools={tools} pinned={pinnedTools(agent, tools)} />
+    </>
   )
 }
 
@@ -252,13 +284,16 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
               </label>
               {CHOICES.map(({ field, words }) => (
                 <label key={field} class="check">
-                  <input type="checkbox" checked={policy[field]} onChange={(event) => put({ [field]: event.currentTarget.checked })} />
+                  <input type="checkbox" checked={policy[field] !== false} onChange={(event) => put({ [field]: event.currentTarget.checked })} />
                   {words}
                 </label>
               ))}
               <p class="hint">
-                Decided by {whom({ policy })}. Roles, users, time limits and reminders are set through the API and kept here.
+                Decided by {whom({ policy })}. Roles, users, time limits, reminders, what they see of the turn and what a grant binds are set through the API and kept here.
               </p>
+              {policy.rules === undefined ? null : (
+                <p class="hint">With rules, which are kept here, too: {policy.rules.map(({ name }) => name).join(', ')}.</p>
+              )}
               {own === undefined ? null : (
                 <button type="button" onClick={drop}>
                   Remove this policy
@@ -278,7 +313,7 @@ const CHOICES = [
   { field: 'allow_for_session', words: 'They may allow it for the rest of a session' },
 ] as const
 
-function draftOf({ id: _id, version: _version, created_at: _at, created_by: _by, ...draft }: Agent): Draft {
+function draftOf({ id: _id, version: _version, created_at: _at, created_by: _by, source: _source, missing_tools: _missing, mcp_pins: _pins, ...draft }: Agent): Draft {
   return draft
 }
 

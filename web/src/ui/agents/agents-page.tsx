@@ -10,7 +10,10 @@ export function AgentsPage() {
   const isAdmin = me?.roles.includes('admin') === true
   return (
     <div class="page narrow">
-      <h1>Agents</h1>
+      <header class="page-head">
+        <h1>Agents</h1>
+        <a href={link('tools')}>All tools</a>
+      </header>
       <When state={agents} what="agents" retry={retry}>
         {(all) =>
           all.length === 0 ? (

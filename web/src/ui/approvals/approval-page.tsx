@@ -1,15 +1,14 @@
 import { useEffect, useState } from 'preact/hooks'
-import { ExactNumber, jsonText, parsedJson, type Approval, type Vote } from '../../client'
+import { ExactNumber, type Approval, type Vote } from '../../client'
 import { Badge, Deadline, Icon, JsonText, ShowMore, Time, When, span } from '../bits'
 import { useAction, useLoaded, useNow, usePages, useParley } from '../context'
-import { whom } from '../chat/messages/toolcall'
-import type { Identity } from '../identity'
 import { link } from '../router'
-import { diffLines } from './diff'
+import { parsedArguments } from './arguments'
+import { asShown, Diff } from './arguments-diff'
+import { CallContext } from './call-context'
+import { mayDecide, mayOnlyReject, whom } from './deciding'
 import { revealed } from './revealed'
 import { approvalsSoFar } from './votes'
-
-type Policy = Approval['policy']
 
 /** How often an open approval is read again, since the caller may be unknown and events may be missed. */
 const ASK_MS = 15_000
@@ -23,7 +22,7 @@ export function ApprovalPage({ approvalId }: { approvalId: string }) {
       live.listen({
         event: ({ type, data }) => {
           const told = data['approval'] as { id?: string } | undefined
-          if (type.startsWith('tool_call.') && (told === undefined || told.id === approvalId)) reload()
+          if (type.startsWith('tool_call.') && type !== 'tool_call.progress' && (told === undefined || told.id === approvalId)) reload()
         },
         state: (state) => {
           if (state === 'live') reload()
@@ -57,20 +56,20 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
   const [comment, setComment] = useState('')
   const [forSession, setForSession] = useState(false)
   const [isSending, setSending] = useState(false)
-  const edited = isEditing && text !== given ? parsed(text) : null
+  const edited = isEditing && text !== given ? parsedArguments(text) : null
   // The service checks who may decide; the buttons only prevent obvious attempts.
-  const mayDecide = me === null || named(me, approval.policy)
-  const isOwn = approval.policy.forbid_self_approval && me?.name === approval.requested_by
-  const mayChange = isPending && mayDecide && !isOwn && approval.policy.allow_changes
+  const isDecider = mayDecide(me, approval)
+  const isOwn = mayOnlyReject(me, approval)
+  const mayChange = isPending && isDecider && !isOwn && approval.policy.allow_changes
   const ownVote = approval.votes.findLast(({ by }) => by === me?.name)
 
   // Approvers get its events through their role's group; other readers through the session's group.
   useEffect(() => {
-    if (!isPending || mayDecide) return undefined
+    if (!isPending || isDecider) return undefined
     const joined = live.join(approval.session_id)
     joined.then(reload, () => undefined) // without the group, the interval below reads it
     return () => void joined.then((leave) => leave(), () => undefined)
-  }, [live, approval.session_id, isPending, mayDecide])
+  }, [live, approval.session_id, isPending, isDecider])
   useEffect(() => {
     if (!isPending) return undefined
     const timer = setInterval(reload, ASK_MS)
@@ -99,13 +98,32 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
       <header class="approval-head">
         <div>
           <h1>
-            Run <code>{approval.tool}</code>?
+            {isPending ? 'Run ' : null}
+            <code>{approval.tool}</code>
+            {approval.status === 'pending' ? '?' : ` ${OUTCOMES[approval.status]}`}
           </h1>
           <p class="meta">
-            Asked by <strong>{approval.requested_by}</strong> at <Time at={approval.requested_at} /> in{' '}
-            <a href={link('sessions', approval.session_id)}>its session</a>. Decided by {whom(approval)}.
+            Asked by <strong>{approval.requested_by}</strong> at <Time at={approval.requested_at} />
+            {approval.agent_id === null ? null : (
+              <>
+                {' '}
+                through the agent <strong>{approval.agent_id}</strong>, version {approval.agent_version}
+              </>
+            )}
+            . {isPending ? `Decided by ${whom(approval)}` : `It was for ${whom(approval)} to decide`}.
           </p>
+          {(approval.asked_through ?? []).length === 0 ? null : (
+            <p class="meta">
+              Through <strong>{[...(approval.asked_through ?? []), approval.agent_id ?? ''].join(' → ')}</strong>
+            </p>
+          )}
           {approval.reason == null ? null : <p class="hint">{approval.reason}</p>}
+          {approval.definition == null ? null : (
+            <p class="hint">
+              A tool of the MCP server <strong>{approval.definition.server}</strong> at <code>{approval.definition.url}</code>, which says of it: “
+              {approval.definition.description || approval.definition.title || 'nothing'}”
+            </p>
+          )}
         </div>
         {isPending ? (
           <p class={`countdown ${left < 60_000 ? 'soon' : ''}`} role="timer" aria-label="Time left">
@@ -119,10 +137,15 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
         )}
       </header>
 
+      <section aria-label="What led to it">
+        <h2>What led to it</h2>
+        <CallContext approval={approval} />
+      </section>
+
       <section aria-label="Exact arguments">
-        <h2>Exactly this would run</h2>
+        <h2>{isPending ? 'Exactly this would run' : approval.status === 'approved' ? 'Exactly this was approved' : 'This did not run'}</h2>
         <dl class="arguments">
-          {Object.entries(approval.arguments).map(([name, value]) => (
+          {Object.entries(approval.decided_arguments ?? approval.arguments).map(([name, value]) => (
             <div key={name}>
               <dt>
                 {name} {typeof value === 'string' ? null : <small>{kindOf(value)}</small>}
@@ -162,7 +185,7 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
       />
 
       {isPending ? (
-        !mayDecide ? (
+        !isDecider ? (
           <p class="hint">You may look at this, but an approver decides.</p>
         ) : (
           <form class="decision" aria-label="Decision" onSubmit={(event) => event.preventDefault()}>
@@ -205,9 +228,16 @@ function Shown({ approval, path, reload }: { approval: Approval; path: string; r
         </p>
       )}
 
-      <History approval={approval} mayDecide={mayDecide} />
+      <History approval={approval} isDecider={isDecider} />
     </article>
   )
+}
+
+const OUTCOMES: Record<Exclude<Approval['status'], 'pending'>, string> = {
+  approved: 'was approved',
+  rejected: 'was rejected',
+  timed_out: 'was not decided in time',
+  cancelled: 'was cancelled',
 }
 
 /** What an approval for the rest of the session would allow. */
@@ -215,20 +245,11 @@ function grantWords(approval: Approval): string {
   return `Also approve later calls of ${approval.tool} in this session: ${grantScope(approval)}, unless the rule of two requires an approval of each`
 }
 
-function grantScope({ agent_id: agent, agent_version: version, requested_by: user }: Approval): string {
+function grantScope({ agent_id: agent, agent_version: version, requested_by: user, policy }: Approval): string {
   const by = agent === null ? 'this agent' : `the agent ${agent}${version === null ? '' : `, version ${version}`}`
-  return `by ${by}, in turns of ${user}`
-}
-
-/** Whether a policy names the caller, by role or by user id. */
-function named(me: Identity, policy: Policy): boolean {
-  const roles: string[] = [...policy.roles, policy.escalation_role ?? '']
-  return policy.users.includes(me.name) || roles.includes('user') || me.roles.some((role) => roles.includes(role))
-}
-
-/** A value as JSON with invisible characters escaped. */
-function asShown(value: unknown): string {
-  return revealed(jsonText(value, 2))
+  const grants = policy.allow_for_session
+  const same = typeof grants === 'boolean' ? [] : grants.same.map(({ argument, part }) => (part == null ? argument : `${part} of ${argument}`))
+  return `by ${by}, in turns of ${user}${same.length === 0 ? '' : `, with the same ${same.join(' and ')}`}`
 }
 
 /** take: copies a vote's arguments into the editor, to approve the same. */
@@ -265,27 +286,13 @@ function Votes({ approval, take }: { approval: Approval; take?: (values: Vote['a
   )
 }
 
-function Diff({ before, after }: { before: string; after: string }) {
-  const lines = diffLines(before, after)
-  return (
-    <pre class="diff" tabIndex={0} role="region" aria-label="What is changed">
-      {lines.map((line, index) => (
-        <span key={index} class={line.kind}>
-          {line.kind === 'added' ? '+ ' : line.kind === 'removed' ? '- ' : '  '}
-          {line.text}
-        </span>
-      ))}
-    </pre>
-  )
-}
-
 /** Earlier approvals of the same tool: all that the caller may decide, or else those of the session. */
-function History({ approval, mayDecide }: { approval: Approval; mayDecide: boolean }) {
-  const list = mayDecide ? '/approvals' : `/sessions/${encodeURIComponent(approval.session_id)}/approvals`
+function History({ approval, isDecider }: { approval: Approval; isDecider: boolean }) {
+  const list = isDecider ? '/approvals' : `/sessions/${encodeURIComponent(approval.session_id)}/approvals`
   const past = usePages<Approval>(list, { tool: approval.tool }, 20, [approval.status])
   return (
     <section aria-label="History of this tool">
-      <h2>Earlier calls of this tool{mayDecide ? '' : ' in this session'}</h2>
+      <h2>Earlier calls of this tool{isDecider ? '' : ' in this session'}</h2>
       <When state={past.state} what="earlier calls" retry={past.retry}>
         {(page) => {
           const others = page.items.filter(({ id, status }) => id !== approval.id && status !== 'pending')
@@ -299,7 +306,7 @@ function History({ approval, mayDecide }: { approval: Approval; mayDecide: boole
                       <summary>
                         <Badge status={other.status} /> {other.decided_by ?? ''} <Time at={other.decided_at ?? other.requested_at} />
                       </summary>
-                      <JsonText value={other.arguments} label="Its arguments" />
+                      <JsonText value={asShown(other.decided_arguments ?? other.arguments)} label={other.decided_arguments == null ? 'Its arguments' : 'Its arguments, which were changed'} />
                     </details>
                   </li>
                 ))}
@@ -318,14 +325,4 @@ function kindOf(value: unknown): string {
   if (value === null) return 'null'
   if (value instanceof ExactNumber) return 'number'
   return Array.isArray(value) ? 'list' : typeof value
-}
-
-function parsed(text: string): { ok: true; value: Record<string, unknown> } | { ok: false; problem: string } {
-  try {
-    const value = parsedJson(text, true)
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return { ok: false, problem: 'The arguments must be a JSON object.' }
-    return { ok: true, value: value as Record<string, unknown> }
-  } catch (error) {
-    return { ok: false, problem: error instanceof Error ? error.message : 'Not valid JSON.' }
-  }
 }

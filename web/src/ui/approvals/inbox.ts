@@ -29,7 +29,8 @@ export class Inbox {
   start(): void {
     this.stopListening = this.live.listen({
       event: ({ type }) => {
-        if (type.startsWith('tool_call.') || type === 'stream.ended') this.soon(SOON_MS)
+        const isOfCall = type.startsWith('tool_call.') && type !== 'tool_call.progress'
+        if (isOfCall || type === 'stream.ended') this.soon(SOON_MS)
       },
       state: () => this.soon(SOON_MS),
     })

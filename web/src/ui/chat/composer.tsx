@@ -1,7 +1,8 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { isOver, jsonText, type Attachment, type Conversation, type PostedTurn, type SessionFeed, type TurnView } from '../../client'
+import { isOver, jsonText, type Access, type Attachment, type Conversation, type PostedTurn, type Session, type SessionFeed, type TurnView } from '../../client'
 import { Icon, IconButton } from '../bits'
 import { useAction, useParley, words } from '../context'
+import { draftOf, keepDraft } from './drafts'
 import { size } from './messages/attachments'
 
 const MAX_FILES = 16
@@ -14,10 +15,18 @@ interface Pending {
   problem?: string
 }
 
-export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conversation: Conversation; turn: TurnView | null }) {
+interface Props {
+  feed: SessionFeed
+  conversation: Conversation
+  turn: TurnView | null
+  /** What the caller may do in the session; null: not known yet. */
+  access: Access | null
+}
+
+export function Composer({ feed, conversation, turn, access }: Props) {
   const { api, say } = useParley()
   const act = useAction()
-  const [text, setText] = useState('')
+  const [text, setText] = useState(() => draftOf(feed.sessionId))
   const [files, setFiles] = useState<Pending[]>([])
   const [isSending, setSending] = useState(false)
   const field = useRef<HTMLTextAreaElement>(null)
@@ -35,21 +44,27 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
   }, [text])
 
   useEffect(() => field.current?.focus(), [feed.sessionId])
+  useEffect(() => keepDraft(feed.sessionId, text), [feed.sessionId, text])
 
   const attach = (list: FileList | null | undefined): void => {
     const chosen = [...(list ?? [])].slice(0, MAX_FILES - files.length)
     for (const file of chosen) {
       const key = randomKey()
-      const put = (change: Partial<Pending>): void =>
-        setFiles((now) => now.map((pending) => (pending.key === key ? { ...pending, ...change } : pending)))
       setFiles((now) => [...now, { key, file, state: 'sending' }])
-      const form = new FormData()
-      form.append('file', file, file.name)
-      api.post<Attachment>(`${path}/attachments`, form).then(
-        (info) => put({ state: 'ready', info }),
-        (error: unknown) => put({ state: 'failed', problem: words(error) }),
-      )
+      upload(key, file)
     }
+  }
+
+  const upload = (key: string, file: File): void => {
+    const put = (change: Partial<Pending>): void =>
+      setFiles((now) => now.map((pending) => (pending.key === key ? { ...pending, ...change } : pending)))
+    put({ state: 'sending' })
+    const form = new FormData()
+    form.append('file', file, file.name)
+    api.post<Attachment>(`${path}/attachments`, form).then(
+      (info) => put({ state: 'ready', info }),
+      (error: unknown) => put({ state: 'failed', problem: words(error) }),
+    )
   }
 
   const send = async (): Promise<void> => {
@@ -57,6 +72,7 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
     const ready = files.filter((file) => file.state === 'ready')
     if ((content === '' && ready.length === 0) || isSending) return
     if (files.some((file) => file.state === 'sending')) return say('A file is still being sent.')
+    if (files.some((file) => file.state === 'failed')) return say('A file could not be sent. Try it again, or remove it.', 'error')
     const body = {
       content,
       ...(ready.length > 0 ? { attachment_ids: ready.map((file) => file.info!.id) } : {}),
@@ -78,7 +94,18 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
   }
 
   if (status === 'ENDED') return <p class="composer closed">This session has ended. You can read and fork it.</p>
-  if (status === 'SUSPENDED') return <p class="composer closed">This session is suspended. Resume it to continue.</p>
+  if (access === 'read') return <p class="composer closed">You may read this session, and not write to it.</p>
+  if (status === 'SUSPENDED') {
+    if (access === 'write') return <p class="composer closed">Its owner has suspended this session.</p>
+    return (
+      <p class="composer closed">
+        This session is suspended.{' '}
+        <button type="button" onClick={() => void act(async () => feed.session(await api.post<Session>(`${path}/resume`)), `resume ${feed.sessionId}`)}>
+          Resume it
+        </button>
+      </p>
+    )
+  }
   return (
     <form
       class="composer"
@@ -99,6 +126,7 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
             <li key={pending.key} class={pending.state}>
               <span>{pending.file.name}</span>
               <small>{pending.state === 'failed' ? pending.problem : pending.state === 'sending' ? 'sending…' : size(pending.file.size)}</small>
+              {pending.state === 'failed' ? <IconButton label={`Send ${pending.file.name} again`} icon="again" onClick={() => upload(pending.key, pending.file)} /> : null}
               <IconButton label={`Remove ${pending.file.name}`} icon="close" onClick={() => setFiles(files.filter(({ key }) => key !== pending.key))} />
             </li>
           ))}
@@ -114,9 +142,14 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
           ref={field}
           rows={1}
           aria-label="Message"
+          dir="auto"
           placeholder={isOpen ? 'Message, answered after the current turn' : 'Message'}
           value={text}
-          onInput={(event) => setText(event.currentTarget.value)}
+          onInput={(event) => {
+            // At once: an effect runs after the next frame, and the page may be gone by then.
+            keepDraft(feed.sessionId, event.currentTarget.value)
+            setText(event.currentTarget.value)
+          }}
           onPaste={(event) => {
             if ((event.clipboardData?.files.length ?? 0) > 0) {
               event.preventDefault()
@@ -124,7 +157,8 @@ export function Composer({ feed, conversation, turn }: { feed: SessionFeed; conv
             }
           }}
           onKeyDown={(event) => {
-            if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
+            // Safari ends a composition before the Enter that ended it, which it marks with 229.
+            if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
               event.preventDefault()
               void send()
             }

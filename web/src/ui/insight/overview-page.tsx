@@ -1,5 +1,5 @@
 import { ApiError, type Api, type PeriodStatistics, type Session, type Page } from '../../client'
-import { Empty, Time, When } from '../bits'
+import { Empty, Time, When, titleOf } from '../bits'
 import { useLoaded, useParley } from '../context'
 import { link } from '../router'
 import { Bars, compact, seconds } from './charts'
@@ -41,8 +41,8 @@ export function OverviewPage() {
             }
             return (
               <dl class="tiles">
-                <Tile name="Active sessions" value={shown('active_sessions_count')} />
-                <Tile name="Waiting approvals" value={shown('pending_approvals_count')} />
+                <Tile name="Active sessions" value={shown('active_sessions')} />
+                <Tile name="Waiting approvals" value={shown('pending_approvals')} />
                 <Tile name="Messages stored" value={shown('message_count_total')} />
                 <Tile name="Tool calls" value={shown('tool_call_count_total')} />
                 <Tile name="The model answers in" value={mean('llm_response_time_seconds')} note="on average" />
@@ -55,6 +55,9 @@ export function OverviewPage() {
       <p>
         <a href={link('agents')}>The agents and the approval policies of their tools</a>
       </p>
+      <p>
+        <a href={link('webhooks')}>Your webhooks and their last deliveries</a>
+      </p>
       <section aria-label="Sessions">
         <h2>Look into a session</h2>
         <When state={sessions} what="sessions" retry={retrySessions}>
@@ -65,7 +68,7 @@ export function OverviewPage() {
               <ul class="plain-list">
                 {page.items.map((session) => (
                   <li key={session.id}>
-                    <a href={link('insight', session.id)}>{session.name ?? 'Untitled'}</a> <Time at={session.updated_at} />
+                    <a href={link('insight', session.id)}>{titleOf(session)}</a> <Time at={session.updated_at} />
                   </li>
                 ))}
               </ul>

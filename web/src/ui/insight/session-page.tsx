@@ -1,5 +1,5 @@
 import { ApiError, type Api, type Session, type SessionStatistics, type Turn, type Page } from '../../client'
-import { Badge, Empty, Icon, JsonText, Time, When } from '../bits'
+import { Badge, Empty, Icon, JsonText, Time, When, titleOf } from '../bits'
 import { useLoaded, useParley } from '../context'
 import { link } from '../router'
 import { Bars, seconds } from './charts'
@@ -39,7 +39,7 @@ export function SessionInsightPage({ sessionId }: { sessionId: string }) {
                 <Icon name="back" /> The conversation
               </a>
             </p>
-            <h1>{session.name ?? 'Untitled'}</h1>
+            <h1>{titleOf(session)}</h1>
             <Figures figures={figures} />
             <Turns turns={turns.items} sessionId={sessionId} />
           </>

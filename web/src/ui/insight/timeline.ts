@@ -58,28 +58,40 @@ export function timelineOf(turn: Turn, messages: readonly Message[], approvals: 
   return { from, to: Math.max(end, from + 1, ...segments.map((segment) => segment.to)), segments, isCoarse }
 }
 
-/** Largest share of the picture for one wait. */
-const LONGEST_WAIT = 0.35
-/** Shorter waits are drawn to scale. */
+/** How long a shortened part is drawn, as a share of all shorter ones together. */
+const SHORTENED = 0.5
+/** A part is shortened if it is this many times longer than all shorter ones together: beside it they would be lines. */
+const TOO_LONG = 10
+/** What is shorter is drawn to scale in any case. */
 const SHORT_MS = 5_000
 
-/** The position of a time in the picture (0 to 1): to scale, except that long waits for people are shortened. */
-export function scaleOf({ from, to, segments }: Timeline): { place: (at: number) => number; isShortened: boolean } {
+export interface Scale {
+  /** The position of a time in the picture, from 0 to 1. */
+  place: (at: number) => number
+  /** Parts of the picture that are not to scale, as times. */
+  breaks: { from: number; to: number }[]
+}
+
+/** To scale, except for parts in which nearly all of the time passes: an axis with breaks. */
+export function scaleOf({ from, to, segments }: Timeline): Scale {
   const edges = [...new Set([from, to, ...segments.flatMap((segment) => [segment.from, segment.to])])].sort((one, other) => one - other)
-  const works = (start: number, end: number): boolean =>
-    segments.some((segment) => segment.kind !== 'wait' && segment.from < end && segment.to > start)
-  const parts = edges.slice(1).map((end, index) => ({ start: edges[index] ?? from, end, length: end - (edges[index] ?? from) }))
-  const busy = parts.filter(({ start, end }) => works(start, end)).reduce((sum, { length }) => sum + length, 0)
-  const most = busy === 0 ? Infinity : (busy * LONGEST_WAIT) / (1 - LONGEST_WAIT)
-  const drawn = parts.map((part) => ({ ...part, drawn: works(part.start, part.end) || part.length <= SHORT_MS ? part.length : Math.min(part.length, most) }))
-  const whole = drawn.reduce((sum, part) => sum + part.drawn, 0) || 1
+  const parts = edges.slice(1).map((end, index) => ({ start: edges[index] ?? from, end, drawn: end - (edges[index] ?? from), isShortened: false }))
+  let shorter = 0
+  for (const part of [...parts].sort((one, other) => one.drawn - other.drawn)) {
+    if (part.drawn > SHORT_MS && shorter > 0 && part.drawn > TOO_LONG * shorter) {
+      part.drawn = shorter * SHORTENED
+      part.isShortened = true
+    }
+    shorter += part.drawn
+  }
+  const whole = shorter || 1
   return {
-    isShortened: drawn.some((part) => part.drawn < part.length),
+    breaks: parts.filter(({ isShortened }) => isShortened).map(({ start, end }) => ({ from: start, to: end })),
     place: (at) => {
       let before = 0
-      for (const part of drawn) {
+      for (const part of parts) {
         if (at >= part.end) before += part.drawn
-        else return (before + (Math.max(0, at - part.start) / part.length) * part.drawn) / whole
+        else return (before + (Math.max(0, at - part.start) / (part.end - part.start)) * part.drawn) / whole
       }
       return 1
     },
@@ -90,6 +102,7 @@ function fromEvents(events: readonly Envelope[], end: number): Segment[] {
   const segments: Segment[] = []
   const writing = new Map<string, Open>()
   const called = new Map<string, Open>()
+  const asked = new Map<string, Open>()
   let steps = 0
   for (const event of events) {
     const at = Date.parse(event.at)
@@ -109,6 +122,14 @@ function fromEvents(events: readonly Envelope[], end: number): Segment[] {
       const open = called.get(String(event.data['tool_call_id']))
       // The tool runs from here on; before, the call waited.
       if (open !== undefined) open.from = at
+    } else if (event.type === 'tool_call.waiting') {
+      const wait = event.data['wait'] as { tool_call_id: string; tool: string; kind: string }
+      asked.set(wait.tool_call_id, { name: wait.tool, from: at, note: wait.kind === 'result' ? 'its result' : 'an answer' })
+    } else if (event.type === 'tool_call.answered') {
+      const wait = event.data['wait'] as { tool_call_id: string; status: string }
+      const open = asked.get(wait.tool_call_id)
+      if (open !== undefined) segments.push({ kind: 'wait', ...open, to: at, note: `${open.note}: ${wait.status.replace('_', ' ')}` })
+      asked.delete(wait.tool_call_id)
     } else if (event.type === 'tool_call.completed' || event.type === 'tool_call.failed') {
       const told = event.data['tool_call'] as { id?: string; status?: string } | undefined
       const open = called.get(told?.id ?? '')
@@ -119,6 +140,7 @@ function fromEvents(events: readonly Envelope[], end: number): Segment[] {
     }
   }
   for (const open of writing.values()) segments.push({ kind: 'model', ...open, to: end })
+  for (const open of asked.values()) segments.push({ kind: 'wait', ...open, to: end })
   return segments
 }
 

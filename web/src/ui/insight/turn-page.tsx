@@ -120,6 +120,21 @@ function Picture({ timeline }: { timeline: Timeline }) {
           )
         })}
         <line class="axis" x1={start} x2={width - 8} y1={height - 20} y2={height - 20} />
+        {scale.breaks.map((part) => {
+          const [left, right] = [place(part.from), place(part.to)]
+          const middle = (left + right) / 2
+          return (
+            <g key={part.from} class="break">
+              <rect x={left} y={0} width={right - left} height={height - 20} />
+              <path d={`M${middle - 6} ${height - 16}l4 -9M${middle + 2} ${height - 16}l4 -9`} />
+              {right - left < 60 || middle > width - 130 ? null : (
+                <text class="label" x={middle} y={height - 5} text-anchor="middle">
+                  {short(part.to - part.from)}
+                </text>
+              )}
+            </g>
+          )
+        })}
         <text class="label" x={start} y={height - 5}>
           0
         </text>
@@ -136,7 +151,7 @@ function Picture({ timeline }: { timeline: Timeline }) {
           </li>
         ))}
       </ol>
-      {scale.isShortened ? <p class="hint">Long waits are shortened.</p> : null}
+      {scale.breaks.length > 0 ? <p class="hint">The shaded parts are shortened: they took far longer than the rest.</p> : null}
       {timeline.isCoarse ? <p class="hint">The turn’s events are no longer kept, so the times are those of the stored messages.</p> : null}
     </figure>
   )

@@ -1,5 +1,5 @@
-import type { Approval, MessageView, TurnView } from '../../../client'
-import { Badge, IconButton, Time } from '../../bits'
+import type { Approval, MessageView, Progress, Subagents, ToolWait, TurnView } from '../../../client'
+import { Badge, Icon, IconButton, Time } from '../../bits'
 import { endingOf, LEFT_OUT } from '../../endings'
 import { link } from '../../router'
 import { Markdown } from '../../markdown'
@@ -7,6 +7,7 @@ import { memo } from '../../memo'
 import { AttachmentList } from './attachments'
 import { Output } from './output'
 import { Reasoning } from './reasoning'
+import { Siblings, type Choose, type Fork } from './siblings'
 import { ToolCallCard } from './toolcall'
 
 export interface MessageActions {
@@ -21,27 +22,43 @@ interface Props {
   /** The author of a user's message. */
   author: string
   approvals: Record<string, Approval>
+  questions: Record<string, ToolWait>
+  progress: Record<string, Progress>
+  subagents: Subagents
   /** Calls whose results models no longer read. */
   leftOut: ReadonlySet<string>
   turn: TurnView | undefined
   isMarked: boolean
+  /** A search hit, a bookmark or an address led here. */
+  isReached: boolean
   mayWrite: boolean
+  /** Other continuations that begin here instead. */
+  fork: Fork | undefined
+  choose: Choose | null
   actions: MessageActions
 }
 
 /** The approvals of a message's own calls, so that other approvals do not re-render it. */
-export const MessageRow = memo(function MessageRow({ message, author, approvals, leftOut, turn, isMarked, mayWrite, actions }: Props) {
+export const MessageRow = memo(function MessageRow({ message, author, approvals, questions, progress, subagents, leftOut, turn, isMarked, isReached, mayWrite, fork, choose, actions }: Props) {
   const isUser = message.role === 'user'
   const isStreaming = message.status === 'streaming'
   const isThinking = isStreaming && message.content === '' && message.tool_calls.length === 0
   const who = isUser ? author : speaker(message.role)
   const ending = endingOf(message)
   return (
-    <article id={`m-${message.id}`} class={`message ${message.role}`} aria-label={`${who} said`} aria-busy={isStreaming}>
+    <article id={`m-${message.id}`} class={`message ${message.role} ${isReached ? 'reached' : ''}`} aria-current={isReached ? 'location' : undefined} aria-label={`${who} said`} aria-busy={isStreaming}>
       <div class="who">
         <span>{who}</span>
         <Time at={message.created_at} />
+        {fork === undefined ? null : <Siblings fork={fork} what={isUser ? 'Question' : 'Answer'} choose={choose} />}
         {message.status === 'failed' ? <Badge status={message.status} /> : null}
+        {isUser && turn?.status === 'queued' ? <Badge status="queued" /> : null}
+        {isMarked ? (
+          <span class="marked" title="Bookmarked">
+            <Icon name="star" />
+            <span class="hidden">Bookmarked</span>
+          </span>
+        ) : null}
       </div>
       <div class="said">
         {message.reasoning === null ? null : <Reasoning text={message.reasoning} isThinking={isThinking} />}
@@ -55,7 +72,7 @@ export const MessageRow = memo(function MessageRow({ message, author, approvals,
         {isStreaming ? <Writing isEmpty={message.content === ''} /> : null}
         <AttachmentList attachments={message.attachments} />
         {message.tool_calls.map((call) => (
-          <ToolCallCard key={call.id} call={call} approval={approvals[call.id]} isLeftOut={leftOut.has(call.id)} />
+          <ToolCallCard key={call.id} call={call} approval={approvals[call.id]} wait={questions[call.id]} progress={progress[call.id]} subagents={subagents} isLeftOut={leftOut.has(call.id)} />
         ))}
         {turn?.error != null && !isUser && message.status === 'failed' ? (
           <p class="problem">

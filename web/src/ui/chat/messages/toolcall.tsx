@@ -1,31 +1,64 @@
-import { jsonText, type Approval, type ToolCall } from '../../../client'
+import { useState } from 'preact/hooks'
+import { jsonText, type Approval, type Progress, type Subagents, type ToolCall, type ToolWait } from '../../../client'
 import { Badge, Deadline, Icon, JsonText, Time, span } from '../../bits'
+import { asShown, Diff } from '../../approvals/arguments-diff'
+import { mayDecide, whom } from '../../approvals/deciding'
+import { QuickDecision, useDecisionKeys } from '../../approvals/quick-decision'
+import { revealed } from '../../approvals/revealed'
 import { approvalsSoFar } from '../../approvals/votes'
-import { useNow } from '../../context'
+import { useNow, useParley } from '../../context'
 import { LEFT_OUT } from '../../endings'
 import { memo } from '../../memo'
 import { link } from '../../router'
+import { Asked } from './question'
+import { Subagent } from './subagent'
 
-export const ToolCallCard = memo(function ToolCallCard({ call, approval, isLeftOut }: { call: ToolCall; approval: Approval | undefined; isLeftOut: boolean }) {
-  const waits = approval?.status === 'pending'
+interface Shown {
+  call: ToolCall
+  approval: Approval | undefined
+  wait: ToolWait | undefined
+  progress: Progress | undefined
+  subagents: Subagents
+  isLeftOut: boolean
+}
+
+export const ToolCallCard = memo(function ToolCallCard({ call, approval: given, wait, progress, subagents, isLeftOut }: Shown) {
+  const { me } = useParley()
+  // What the service answered to a decision made here, until the event of it comes.
+  const [told, setTold] = useState<Approval | null>(null)
+  const approval = given?.status === 'pending' && told !== null && told.votes.length >= given.votes.length ? told : given
+  const { keys, card } = useDecisionKeys()
+  const isMine = approval?.status === 'pending' && me !== null && mayDecide(me, approval)
+  const after = (decided: Approval): void => {
+    setTold(decided)
+    card.current?.focus() // its buttons go
+  }
+  const asks = wait?.status === 'pending'
+  const waits = approval?.status === 'pending' || asks
   // An approval may be out of reach: a fork has none.
   const decided = call.decided_arguments ?? approval?.decided_arguments ?? null
   const status = waits ? 'pending' : call.status === 'pending' ? 'running' : call.status
   return (
-    <section class={`tool-call ${waits ? 'waits' : ''}`} aria-label={`Tool call ${call.name}`}>
+    <section
+      ref={card}
+      class={`tool-call ${waits ? 'waits' : ''}`}
+      aria-label={`Tool call ${call.name}`}
+      tabIndex={-1}
+      {...(isMine ? { onKeyDown: keys, 'aria-keyshortcuts': 'a r c' } : {})}
+    >
       <details open={waits || call.status === 'failed'}>
         <summary>
           <Icon name="tool" />
           <code>{call.name}</code>
-          <span class="gist">{gist(decided ?? call.arguments)}</span>
-          <Badge status={status} label={waits ? 'waits for approval' : status} />
+          <span class="gist">{revealed(gist(decided ?? call.arguments))}</span>
+          <Badge status={status} label={asks ? (wait.kind === 'input' ? 'waits for an answer' : 'waits for its result') : waits ? 'waits for approval' : status} />
         </summary>
-        <h4>Arguments</h4>
-        <JsonText value={call.arguments} label={`Arguments of ${call.name}`} />
+        <h4>{decided === null ? 'Arguments' : call.status === 'completed' ? 'Ran with changed arguments' : 'Approved with changed arguments'}</h4>
+        <JsonText value={asShown(decided ?? call.arguments)} label={`Arguments of ${call.name}`} />
         {decided === null ? null : (
           <>
-            <h4>Approved with changed arguments</h4>
-            <JsonText value={decided} label={`Approved arguments of ${call.name}`} />
+            <h4>What was changed</h4>
+            <Diff before={asShown(call.arguments)} after={asShown(decided)} />
           </>
         )}
         {call.result === null || call.result === undefined ? null : (
@@ -35,14 +68,33 @@ export const ToolCallCard = memo(function ToolCallCard({ call, approval, isLeftO
           </>
         )}
       </details>
-      {approval === undefined ? null : <Waiting approval={approval} />}
+      <Subagent callId={call.id} subagents={subagents} />
+      {progress === undefined ? null : <ProgressSoFar progress={progress} tool={call.name} />}
+      {approval === undefined ? null : <Waiting approval={approval} isMine={isMine} />}
+      {approval !== undefined && isMine ? (
+        <>
+          {approval.reason == null ? null : <p class="hint why">{approval.reason}</p>}
+          <QuickDecision approval={approval} after={after} />
+        </>
+      ) : null}
+      {wait === undefined ? null : <Asked key={wait.id} wait={wait} />}
       {isLeftOut ? <p class="decided">{LEFT_OUT}</p> : null}
     </section>
   )
 })
 
+/** What a running call says of itself. */
+function ProgressSoFar({ progress, tool }: { progress: Progress; tool: string }) {
+  return (
+    <p class="progress">
+      {progress.fraction === null ? null : <progress value={progress.fraction} max={1} aria-label={`Progress of ${tool}`} />}
+      <span>{progress.text}</span>
+    </p>
+  )
+}
+
 /** Who may decide a pending call and until when, or who has decided. */
-function Waiting({ approval }: { approval: Approval }) {
+function Waiting({ approval, isMine }: { approval: Approval; isMine: boolean }) {
   const waits = approval.status === 'pending'
   const now = useNow(waits)
   if (!waits) {
@@ -65,19 +117,23 @@ function Waiting({ approval }: { approval: Approval }) {
     <p class="waiting">
       <span>
         Waits for {whom(approval)} until <Deadline at={approval.expires_at} /> ({span(left)} left)
-        {approval.quorum > 1 ? ` · ${approvalsSoFar(approval)} of ${approval.quorum} have approved` : null}
+        {approval.requirements?.some(({ rule }) => rule !== null)
+          ? ` · ${requirementsMet(approval)}`
+          : approval.quorum > 1
+            ? ` · ${approvalsSoFar(approval)} of ${approval.quorum} have approved`
+            : null}
       </span>
-      <a class="button" href={link('approvals', approval.id)}>
-        Review
-      </a>
+      {isMine ? null : (
+        <a class="button" href={link('approvals', approval.id)}>
+          Review
+        </a>
+      )}
     </p>
   )
 }
 
-export function whom({ policy }: Pick<Approval, 'policy'>): string {
-  const people = [...policy.users, ...policy.roles.map((role) => `any ${role}`)]
-  const named = people.length === 0 ? 'an approver' : people.join(' or ')
-  return policy.quorum > 1 ? `${policy.quorum} people (${named})` : named
+function requirementsMet({ requirements }: Approval): string {
+  return requirements.map(({ rule, quorum, approvals }) => `${rule ?? 'policy'}: ${approvals} of ${quorum} have approved`).join(', ')
 }
 
 function gist(values: Record<string, unknown>): string {

@@ -9,7 +9,15 @@ import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 const CHUNK = 20
 const GUESSED_ROW_PX = 110
 
-export function Windowed<T>({ items, keyOf, row }: { items: readonly T[]; keyOf: (item: T) => string; row: (item: T, index: number) => ComponentChildren }) {
+interface List<T> {
+  items: readonly T[]
+  keyOf: (item: T) => string
+  row: (item: T, index: number) => ComponentChildren
+  /** The key of an item that is in the document wherever the view is. */
+  mustShow: string | null
+}
+
+export function Windowed<T>({ items, keyOf, row, mustShow }: List<T>) {
   // Counted from a fixed item, so that older and newer items do not move the borders of existing chunks.
   const fixed = useRef<string | null>(null)
   let at = fixed.current === null ? -1 : items.findIndex((item) => keyOf(item) === fixed.current)
@@ -27,7 +35,7 @@ export function Windowed<T>({ items, keyOf, row }: { items: readonly T[]; keyOf:
   return (
     <>
       {chunks.map((chunk, place) => (
-        <Chunk key={chunk.key} count={chunk.items.length} alwaysShown={place >= chunks.length - 2}>
+        <Chunk key={chunk.key} count={chunk.items.length} alwaysShown={place >= chunks.length - 2 || chunk.items.some((item) => keyOf(item) === mustShow)}>
           {() => chunk.items.map((item, index) => row(item, chunk.from + index))}
         </Chunk>
       ))}

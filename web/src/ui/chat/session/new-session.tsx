@@ -23,7 +23,7 @@ export function NewSession({ close }: { close: () => void }) {
       })
       touchSessions()
       go('sessions', session.id)
-    })
+    }, 'create a session')
     if (went) close()
   }
   return (

@@ -15,14 +15,14 @@ interface Props {
   conversation: Conversation
 }
 
-function useBranches({ feed, conversation }: Props): [Loaded<Branch[]>, () => void] {
+export function useBranches({ feed, conversation }: Props): [Loaded<Branch[]>, () => void] {
   const { api } = useParley()
   const path = `/sessions/${encodeURIComponent(feed.sessionId)}/branches`
   const newest = conversation.messages.at(-1)?.branch ?? 0
   return useLoaded(() => api.all<Branch>(path), [api, path, newest, conversation.session.active_branch])
 }
 
-function useSwitch({ feed }: Props): (branch: number) => Promise<boolean> {
+export function useSwitch({ feed }: Props): (branch: number) => Promise<boolean> {
   const { api } = useParley()
   const act = useAction()
   return (branch) =>
@@ -37,14 +37,13 @@ function branchName(branch: number): string {
 }
 
 /** The session's branches, when there is more than one. */
-export function BranchMenu(props: Props) {
-  const [branches] = useBranches(props)
+export function BranchMenu({ branches, ...props }: Props & { branches: readonly Branch[] }) {
   const switchTo = useSwitch(props)
   const isBusy = openTurn(props.conversation) !== null // the service would refuse
-  if (branches.phase !== 'ready' || branches.value.length < 2) return null
+  if (branches.length < 2) return null
   return (
-    <Menu label={`Branches (${branches.value.length})`} icon="fork">
-      {branches.value.map(({ branch, active, message_count, created_at }) => (
+    <Menu label={`Branches (${branches.length})`} icon="fork">
+      {branches.map(({ branch, active, message_count, created_at }) => (
         <button key={branch} type="button" aria-pressed={active} disabled={isBusy} onClick={() => void switchTo(branch)}>
           {branchName(branch)} · {message_count} of its own · <Time at={created_at} />
         </button>

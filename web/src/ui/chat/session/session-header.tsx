@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
-import type { Bookmark, Conversation, Session, SessionFeed, Tag } from '../../../client'
-import { Badge, Dialog, Icon, IconButton, Time } from '../../bits'
+import type { Access, Bookmark, Branch, Conversation, Session, SessionFeed, Tag } from '../../../client'
+import { Badge, Dialog, Icon, IconButton, Time, titleOf } from '../../bits'
 import { useAction, useLoaded, useParley } from '../../context'
 import { go, link } from '../../router'
 import { SessionAgent } from './agent'
@@ -8,18 +8,32 @@ import { save } from '../messages/attachments'
 import { Menu } from './menu'
 import { BranchMenu, PlacesDialog } from './places'
 import { SettingsDialog } from './settings'
+import { ShareDialog } from './share'
 
 const FORMATS = ['md', 'html', 'json', 'csv', 'pdf', 'docx'] as const
 
-export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed; conversation: Conversation; marks: Bookmark[] }) {
+interface HeaderProps {
+  feed: SessionFeed
+  conversation: Conversation
+  marks: Bookmark[]
+  /** What the caller may do; null: not known yet, then all is offered and the service decides. */
+  access: Access | null
+  branches: readonly Branch[]
+}
+
+export function SessionHeader({ feed, conversation, marks, access, branches }: HeaderProps) {
   const { api, touchSessions } = useParley()
   const act = useAction()
   const { session } = conversation
   const path = `/sessions/${encodeURIComponent(session.id)}`
   const [isNaming, setNaming] = useState(false)
   const [isDeleting, setDeleting] = useState(false)
+  const [isEnding, setEnding] = useState(false)
   const [isGoingBack, setGoingBack] = useState(false)
   const [isSetting, setSetting] = useState(false)
+  const [isSharing, setSharing] = useState(false)
+  const isOwner = access === null || access === 'owner'
+  const shown = titleOf(session)
 
   const change = (work: () => Promise<Session>): Promise<boolean> =>
     act(async () => {
@@ -43,23 +57,29 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
               void change(() => api.patch<Session>(path, { name: name.trim() === '' ? null : name.trim() }))
             }}
           >
-            <input name="name" aria-label="Name of the session" maxLength={200} defaultValue={session.name ?? ''} autoFocus onKeyDown={(event) => event.key === 'Escape' && setNaming(false)} />
+            <input name="name" aria-label="Name of the session" maxLength={200} defaultValue={session.name ?? ''} placeholder={session.title ?? ''} autoFocus onKeyDown={(event) => event.key === 'Escape' && setNaming(false)} />
           </form>
         ) : (
-          <h1>
-            <button type="button" class="quiet name" title="Rename" onClick={() => setNaming(true)}>
-              {session.name ?? 'Untitled'}
-            </button>
+          <h1 tabIndex={-1}>
+            {isOwner ? (
+              <button type="button" class="quiet name" title={`${shown}: rename`} onClick={() => setNaming(true)}>
+                {shown}
+              </button>
+            ) : (
+              <span class="name" title={shown}>
+                {shown}
+              </span>
+            )}
           </h1>
         )}
         <div class="meta">
-          <Badge status={session.status} />
+          {session.status === 'ACTIVE' || session.status === 'CREATED' ? null : <Badge status={session.status} />}
           <SessionAgent session={session} change={change} />
-          <Tags session={session} change={change} />
+          <Tags session={session} change={isOwner ? change : null} />
         </div>
       </div>
       <div class="tools">
-        <BranchMenu feed={feed} conversation={conversation} />
+        <BranchMenu feed={feed} conversation={conversation} branches={branches} />
         <Menu label={`Bookmarks (${marks.length})`} icon="star">
           {marks.length === 0 ? <p class="hint">No bookmarks yet.</p> : null}
           {marks.map((mark) => (
@@ -68,36 +88,64 @@ export function SessionHeader({ feed, conversation, marks }: { feed: SessionFeed
             </a>
           ))}
         </Menu>
+        <IconButton label="Share" icon="people" onClick={() => setSharing(true)} />
         <Menu label="More" icon="more">
           <a href={link('insight', session.id)}>Figures and audit trail</a>
           <button type="button" onClick={() => setGoingBack(true)}>
             Checkpoints and branches
           </button>
-          <button type="button" onClick={() => setSetting(true)}>
-            Settings
-          </button>
-          {session.status === 'ACTIVE' ? <button type="button" onClick={() => move('suspend')}>Suspend</button> : null}
-          {session.status === 'SUSPENDED' ? <button type="button" onClick={() => move('resume')}>Resume</button> : null}
-          {session.status === 'ENDED' ? null : <button type="button" onClick={() => move('end')}>End for good</button>}
+          {isOwner ? (
+            <>
+              <button type="button" onClick={() => setSetting(true)}>
+                Settings
+              </button>
+              {session.status === 'ACTIVE' ? <button type="button" onClick={() => move('suspend')}>Suspend</button> : null}
+              {session.status === 'SUSPENDED' ? <button type="button" onClick={() => move('resume')}>Resume</button> : null}
+              {session.status === 'ENDED' ? null : <button type="button" onClick={() => setEnding(true)}>End for good…</button>}
+            </>
+          ) : null}
           <p class="hint">Export as</p>
           <div class="formats">
             {FORMATS.map((format) => (
               <button
                 key={format}
                 type="button"
-                onClick={() => void act(async () => save(await api.blob(`${path}/export?format=${format}`), `${session.name ?? session.id}.${format}`))}
+                onClick={() => void act(async () => save(await api.blob(`${path}/export?format=${format}`), `${session.name ?? session.title ?? session.id}.${format}`))}
               >
                 {format}
               </button>
             ))}
           </div>
-          <button type="button" class="danger" onClick={() => setDeleting(true)}>
-            Delete…
-          </button>
+          {isOwner ? (
+            <button type="button" class="danger" onClick={() => setDeleting(true)}>
+              Delete…
+            </button>
+          ) : null}
         </Menu>
       </div>
       {isGoingBack ? <PlacesDialog feed={feed} conversation={conversation} close={() => setGoingBack(false)} /> : null}
+      {isSharing ? <ShareDialog feed={feed} access={access} close={() => setSharing(false)} /> : null}
       {isSetting ? <SettingsDialog session={session} saved={(now) => feed.session(now)} close={() => setSetting(false)} /> : null}
+      {isEnding ? (
+        <Dialog title="End this session for good?" close={() => setEnding(false)}>
+          <p>Nobody can write in it again. It can still be read, exported and forked. What runs in it is stopped.</p>
+          <footer>
+            <button type="button" onClick={() => setEnding(false)}>
+              Keep it open
+            </button>
+            <button
+              type="button"
+              class="danger"
+              onClick={() => {
+                setEnding(false)
+                move('end')
+              }}
+            >
+              End it
+            </button>
+          </footer>
+        </Dialog>
+      ) : null}
       {isDeleting ? (
         <Dialog title="Delete this session?" close={() => setDeleting(false)}>
           <p>Everything in it is erased: messages, files, approvals. This cannot be undone.</p>
@@ -135,11 +183,12 @@ function excerpt(conversation: Conversation, mark: Bookmark): string {
   return content.length > 60 ? `${content.slice(0, 60)}…` : content
 }
 
-function Tags({ session, change }: { session: Session; change: (work: () => Promise<Session>) => Promise<boolean> }) {
+/** change: null for those who may not. */
+function Tags({ session, change }: { session: Session; change: ((work: () => Promise<Session>) => Promise<boolean>) | null }) {
   const { api } = useParley()
   const [known] = useLoaded(() => api.all<Tag>('/tags'), [api])
   const path = (name: string): string => `/sessions/${encodeURIComponent(session.id)}/tags/${encodeURIComponent(name)}`
-  const isOver = session.status === 'ENDED'
+  const isOver = session.status === 'ENDED' || change === null
   const offered = known.phase === 'ready' ? known.value.filter(({ name }) => !session.tags.includes(name)) : []
   const untag = async (name: string): Promise<Session> => {
     await api.delete(path(name))
@@ -148,8 +197,8 @@ function Tags({ session, change }: { session: Session; change: (work: () => Prom
   return (
     <>
       {session.tags.map((name) => (
-        <span key={name} class="tag">
-          {name}
+        <span key={name} class="tag" title={name}>
+          <span>{name}</span>
           {isOver ? null : <IconButton label={`Remove tag ${name}`} icon="close" onClick={() => void change(() => untag(name))} />}
         </span>
       ))}

@@ -1,31 +1,39 @@
-import { useEffect, useState } from 'preact/hooks'
-import type { Page, SearchHit, Session, SessionStatus, Tag } from '../../../client'
-import { Badge, Empty, IconButton, ShowMore, Time, When } from '../../bits'
+import { useEffect, useMemo, useState } from 'preact/hooks'
+import type { ListedSession, Page, SearchHit, SessionStatus, Tag } from '../../../client'
+import { useInbox } from '../../approvals/inbox-page'
+import { Empty, IconButton, ShowMore, When } from '../../bits'
 import { useLiveState, useLoaded, usePages, useParley } from '../../context'
 import { link } from '../../router'
-import { NewSession } from './new-session'
+import { useSearchField } from '../../shell/search-field'
+import { SessionRows } from './rows'
 
 const STATUSES: SessionStatus[] = ['CREATED', 'ACTIVE', 'SUSPENDED', 'ENDED']
 const TYPING_MS = 250
 
 export function SessionList({ current }: { current: string | null }) {
-  const { api, sessionsTouched } = useParley()
+  const { api, sessionsTouched, newSession } = useParley()
   const liveState = useLiveState()
+  const searchField = useSearchField()
   const [typed, setTyped] = useState('')
   const [q, setQ] = useState('')
   const [status, setStatus] = useState('')
   const [tag, setTag] = useState('')
-  const [isMaking, setMaking] = useState(false)
   useEffect(() => {
     const timer = setTimeout(() => setQ(typed.trim()), TYPING_MS)
     return () => clearTimeout(timer)
   }, [typed])
-  const sessions = usePages<Session>('/sessions', { q, status, tag, sort: '-updated_at' }, 100, [sessionsTouched, liveState === 'live'])
+  const { pending } = useInbox()
+  const waiting = pending.map(({ id }) => id).join(' ')
+  const mine = useMemo(() => new Set(pending.map(({ session_id }) => session_id)), [waiting])
+  const sessions = usePages<ListedSession>('/sessions', { q, status, tag, sort: '-updated_at' }, 100, [sessionsTouched, waiting, liveState === 'live'])
   const [tags] = useLoaded(() => api.all<Tag>('/tags'), [api, sessionsTouched])
   const [hits] = useLoaded(
-    () => (q.length < 2 ? Promise.resolve(null) : api.get<Page<SearchHit>>('/search', { q, limit: 20 })),
+    async () => ({ q, items: q.length < 2 ? [] : (await api.get<Page<SearchHit>>('/search', { q, limit: 20 })).items }),
     [api, q],
   )
+  // Of the messages, too: sessions are found by their names alone. Until both are known for these words, nothing is said.
+  const found = hits.phase === 'ready' ? hits.value.items : []
+  const isSearched = hits.phase === 'failed' || (hits.phase === 'ready' && hits.value.q === q)
   useEffect(() => {
     window.addEventListener('focus', sessions.retry)
     return () => window.removeEventListener('focus', sessions.retry)
@@ -34,10 +42,10 @@ export function SessionList({ current }: { current: string | null }) {
     <nav class="sessions" aria-label="Sessions">
       <header>
         <h2>Sessions</h2>
-        <IconButton label="New session" icon="plus" class="primary icon" onClick={() => setMaking(true)} />
+        <IconButton label="New session" icon="plus" class="primary icon" onClick={newSession} />
       </header>
       <div class="filters" role="search">
-        <input type="search" aria-label="Search sessions and messages" placeholder="Search" value={typed} onInput={(event) => setTyped(event.currentTarget.value)} />
+        <input ref={searchField} type="search" aria-label="Search sessions and messages" placeholder="Search" value={typed} onInput={(event) => setTyped(event.currentTarget.value)} />
         <div class="pair">
           <select aria-label="Status" value={status} onChange={(event) => setStatus(event.currentTarget.value)}>
             <option value="">Any status</option>
@@ -56,42 +64,24 @@ export function SessionList({ current }: { current: string | null }) {
       <div class="rows">
         <When state={sessions.state} what="sessions" retry={sessions.retry}>
           {(page) =>
-            page.items.length === 0 ? (
+            page.items.length === 0 && q !== '' && (found.length > 0 || !isSearched) ? null : page.items.length === 0 ? (
               <Empty title={q === '' && status === '' && tag === '' ? 'No session yet' : 'Nothing found'}>
                 {q === '' && status === '' && tag === '' ? (
-                  <button type="button" class="primary" onClick={() => setMaking(true)}>
+                  <button type="button" class="primary" onClick={newSession}>
                     Start one
                   </button>
                 ) : null}
               </Empty>
             ) : (
               <>
-                <ul>
-                  {page.items.map((session) => (
-                    <li key={session.id}>
-                      <a href={link('sessions', session.id)} aria-current={session.id === current ? 'page' : undefined}>
-                        <span class="name">{session.name ?? 'Untitled'}</span>
-                        <span class="meta">
-                          <Badge status={session.status} />
-                          {session.tags.slice(0, 3).map((name) => (
-                            <span key={name} class="tag">
-                              {name}
-                            </span>
-                          ))}
-                          <Time at={session.updated_at} />
-                        </span>
-                      </a>
-                    </li>
-                  ))}
-                </ul>
+                <SessionRows sessions={page.items} current={current} mine={mine} />
                 <ShowMore more={sessions.more} />
               </>
             )
           }
         </When>
-        {hits.phase === 'ready' && hits.value !== null && hits.value.items.length > 0 ? <Hits hits={hits.value.items} /> : null}
+        {found.length > 0 ? <Hits hits={found} /> : null}
       </div>
-      {isMaking ? <NewSession close={() => setMaking(false)} /> : null}
     </nav>
   )
 }

@@ -1,0 +1,120 @@
+"""A client for Parley: sessions, messages, turns and their streams, approvals, files.
+
+`Client` and `AsyncClient` have the same methods, named as in the service's OpenAPI document. What they answer is in
+`models`, what streams tell in `events`, what they raise in `errors`.
+Not here: the console's live connection over SignalR; a stream over Server-Sent Events tells the same.
+"""
+
+from __future__ import annotations
+
+from ._async import AsyncClient, AsyncStream
+from ._core.operations import UNSET
+from ._core.retrying import Retries
+from ._sync import Client, Stream
+from ._version import __version__
+from .errors import (
+    ApiError,
+    Conflict,
+    ConnectionLost,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    ParleyError,
+    RateLimited,
+    TooLate,
+    TurnStillOpen,
+    Unauthenticated,
+    Unavailable,
+)
+from .events import (
+    ContentDelta,
+    Event,
+    EventPage,
+    Gap,
+    MessageEnd,
+    MessageStart,
+    OtherFrame,
+    ReasoningDelta,
+    SessionEvent,
+    SubagentEvent,
+    ToolCallEvent,
+    ToolCallFrame,
+    TurnEnd,
+    TurnEvent,
+    TurnFailed,
+    TurnText,
+    Waiting,
+)
+from .models import (
+    Approval,
+    Attachment,
+    AttachmentRef,
+    ConfigFields,
+    File,
+    ListedSession,
+    Message,
+    Page,
+    PostedTurn,
+    Session,
+    SessionConfig,
+    ToolCall,
+    Turn,
+    TurnError,
+    Usage,
+    Vote,
+)
+
+__all__ = [
+    "UNSET",
+    "ApiError",
+    "Approval",
+    "AsyncClient",
+    "AsyncStream",
+    "Attachment",
+    "AttachmentRef",
+    "Client",
+    "ConfigFields",
+    "Conflict",
+    "ConnectionLost",
+    "ContentDelta",
+    "Event",
+    "EventPage",
+    "File",
+    "Gap",
+    "InvalidRequest",
+    "ListedSession",
+    "Message",
+    "MessageEnd",
+    "MessageStart",
+    "NotAllowed",
+    "NotFound",
+    "OtherFrame",
+    "Page",
+    "ParleyError",
+    "PostedTurn",
+    "RateLimited",
+    "ReasoningDelta",
+    "Retries",
+    "Session",
+    "SessionConfig",
+    "SessionEvent",
+    "Stream",
+    "SubagentEvent",
+    "TooLate",
+    "ToolCall",
+    "ToolCallEvent",
+    "ToolCallFrame",
+    "Turn",
+    "TurnEnd",
+    "TurnError",
+    "TurnEvent",
+    "TurnFailed",
+    "TurnStillOpen",
+    "TurnText",
+    "Unauthenticated",
+    "Unavailable",
+    "Usage",
+    "Vote",
+    "Waiting",
+    "__version__",
+]

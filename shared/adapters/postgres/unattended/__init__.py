@@ -1,0 +1,4 @@
+"""Schedules with their runs, and triggers.
+
+Not here: the messages that they post (`../turns/`).
+"""

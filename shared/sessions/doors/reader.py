@@ -1,0 +1,235 @@
+"""DoorReader: a turn's events through a door, from the session's numbered log; from what is stored where that has lost
+them.
+
+Invariant: a stream ends when its turn has ended, when all that is left of it waits for people (whoever decides or
+answers comes back with `Told.decided` or `Told.answered`; whoever only waits, with `Told.after`), or when its reader
+may no longer read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.errors import NotFound, Transient
+from shared.sessions.approvals.models import Approval
+from shared.sessions.approvals.voting import public_approval
+from shared.sessions.doors.door import Door
+from shared.sessions.doors.progress import TurnProgress, call_of
+from shared.sessions.doors.stored import answer_events, end_events, outcome_event, pending_event, wait_event
+from shared.sessions.events import EventType
+from shared.sessions.live.open_streams import OpenStream, StreamBody, Viewer
+from shared.sessions.models import ApprovalStatus, JsonObject, Message, ToolWait, Turn
+from shared.sessions.records.approvals import ApprovalRecord
+from shared.sessions.records.pages import MAX_LIMIT, ApprovalFilter, Page
+from shared.sessions.streaming import DEGRADED_POLL_SECONDS, LogLost, OpenForLong, StreamingHandler
+
+_OF_DECISIONS = frozenset(
+    {
+        EventType.TOOL_CALL_APPROVED,
+        EventType.TOOL_CALL_REJECTED,
+        EventType.TOOL_CALL_ANSWERED,
+        EventType.TOOL_CALL_COMPLETED,
+        EventType.TOOL_CALL_FAILED,
+    }
+)
+"""What comes of an approval once it is decided, or of a wait once it is answered. From the store, only the last two or
+a
+rejection."""
+
+
+class SessionApprovals(Protocol):
+    """The part of the approvals' store that says what waits."""
+
+    async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]: ...
+
+
+class TurnReader(Protocol):
+    """The part of the turns' store that says what waits beside approvals."""
+
+    async def get_turn(self, session_id: str, turn_id: str) -> Turn: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a client has had of a turn before this stream; nothing by default."""
+
+    after: int | None = None
+    """All up to the event of this number."""
+    decided: frozenset[str] = frozenset()
+    """All until one of these approvals was decided: their ids. With a number too, what comes first counts."""
+    answered: frozenset[str] = frozenset()
+    """All until one of these calls was answered: their ids. In the same way."""
+
+    @property
+    def by_people(self) -> bool:
+        return bool(self.decided or self.answered)
+
+
+class _Filter:
+    """Lets through what the client has not had."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._is_open = told.after is None and not told.by_people
+
+    def is_new(self, envelope: JsonObject, progress: TurnProgress) -> bool:
+        if self._is_open:
+            return True
+        told, seq = self._told, envelope.get("seq")
+        if envelope["type"] == EventType.STREAM_ENDED:
+            self._is_open = True
+        elif seq is None and not told.by_people:
+            self._is_open = True  # from the store: it does not say what came before the number
+        elif told.after is not None and seq is not None and seq > told.after:
+            self._is_open = True
+        elif envelope["type"] in _OF_DECISIONS:
+            self._is_open = bool(_approvals_of(envelope, progress) & told.decided) or call_of(envelope) in told.answered
+        return self._is_open
+
+
+def _approvals_of(envelope: JsonObject, progress: TurnProgress) -> set[str]:
+    data = envelope["data"]
+    if "approval" in data:
+        return {data["approval"]["id"]}
+    call_id = data.get("tool_call", {}).get("id")
+    return {approval for approval, call in progress.approvals.items() if call == call_id}
+
+
+class DoorReader:
+    """Reads turns for doors. The caller has checked access, which is checked again while a stream is open."""
+
+    def __init__(self, streaming: StreamingHandler, approvals: SessionApprovals, turns: TurnReader) -> None:
+        self._streaming = streaming
+        self._approvals = approvals
+        self._turns = turns
+
+    def stream(self, door: Door, turn: Turn, viewer: Viewer, told: Told | None = None) -> StreamBody:
+        """A turn as a wire. Raises BudgetExceeded when the user has too many streams open."""
+        return self._streaming.open(viewer, lambda stream: self._bytes(door, turn, stream, told or Told()))
+
+    async def _bytes(self, door: Door, turn: Turn, stream: OpenStream, told: Told) -> AsyncGenerator[bytes]:
+        for part in door.begin():
+            yield door.encode(part)
+        try:
+            async with aclosing(self._parts(door, turn, stream, told)) as parts:
+                async for made in parts:
+                    yield door.heartbeat if made is None else door.encode(made)
+        except OpenForLong:
+            for part in door.cut():
+                yield door.encode(part)
+        if not stream.ended.done():
+            yield door.closing
+
+    async def _parts(self, door: Door, turn: Turn, stream: OpenStream, told: Told) -> AsyncGenerator[JsonObject | None]:
+        progress, fresh = TurnProgress(), _Filter(told)
+
+        def through(envelope: JsonObject) -> Iterator[JsonObject]:
+            if not progress.take(envelope):
+                return
+            is_new = fresh.is_new(envelope, progress)
+            made = door.event(envelope)
+            if is_new:
+                yield from made
+
+        try:
+            # Always from the turn's beginning: what a door says of an event depends on those before it.
+            async with aclosing(self._streaming.turn_events(turn, stream, None)) as events:
+                async for seq, envelope in events:
+                    if envelope is None:
+                        yield None
+                    else:
+                        for part in through(envelope):
+                            yield part
+                    if not progress.is_waiting or not await self._still_waits(turn, progress):
+                        continue
+                    # What was told while it waits: votes of some of those who must agree, others who were asked.
+                    if seq is None or not await self._streaming.has_more(turn, stream.viewer, seq):
+                        for part in door.waiting():
+                            yield part
+                        return
+            return
+        except LogLost:
+            pass
+        async with aclosing(self._from_store(turn, stream, progress)) as stored:
+            async for found in stored:
+                if found is None:
+                    yield None
+                    continue
+                for part in through(found):
+                    yield part
+        if progress.is_waiting and not progress.is_over:
+            for part in door.waiting():
+                yield part
+
+    async def _still_waits(self, turn: Turn, progress: TurnProgress) -> bool:
+        """Whether all that waited at this point of the log waits now: it may be a point in the past. No while nobody
+        can say."""
+        try:
+            pending = {approval.tool_call_id for approval in await self._asked(turn, ApprovalStatus.PENDING)}
+            if not progress.pending <= pending:
+                pending |= {wait.tool_call_id for wait in await self._waits(turn)}
+        except Transient:
+            return False
+        return progress.pending <= pending
+
+    async def _waits(self, turn: Turn) -> Sequence[ToolWait]:
+        """What calls of the turn wait for now, beside approvals."""
+        try:
+            return (await self._turns.get_turn(turn.session_id, turn.id)).waits
+        except NotFound:
+            return ()  # erased meanwhile, which ends the stream
+
+    async def _asked(self, turn: Turn, status: ApprovalStatus | None = None) -> list[Approval]:
+        wanted = ApprovalFilter(status=status, turn_id=turn.id)
+        found = await self._approvals.list_in_session(turn.session_id, wanted, Page(limit=MAX_LIMIT))
+        return [public_approval(record) for record in found]
+
+    async def _from_store(
+        self, turn: Turn, stream: OpenStream, progress: TurnProgress
+    ) -> AsyncGenerator[JsonObject | None]:
+        """What is not told yet, once the turn has ended or waits for people; None as a heartbeat."""
+        while True:
+            current: Turn | None = None
+            asked: list[Approval] = []
+            async with aclosing(self._streaming.stored_turn(turn, stream, until=_is_settled)) as stored:
+                async for found in stored:
+                    if isinstance(found, Message):
+                        if not asked:
+                            asked = await self._asked(turn)
+                            progress.approvals |= {approval.id: approval.tool_call_id for approval in asked}
+                        for envelope in _untold(found, progress):
+                            yield envelope
+                    elif found is None:
+                        yield None
+                    else:
+                        current = found
+            if current is None:
+                return
+            if current.status.is_terminal:
+                for envelope in end_events(current):
+                    yield envelope
+                return
+            for approval in await self._asked(turn, ApprovalStatus.PENDING):
+                yield pending_event(approval)
+            for wait in await self._waits(turn):
+                yield wait_event(wait, turn)
+            if progress.is_waiting:
+                return
+            await asyncio.sleep(DEGRADED_POLL_SECONDS)  # beside the approval, a call still runs
+
+
+def _is_settled(turn: Turn) -> bool:
+    return turn.status.is_terminal or turn.status.waits
+
+
+def _untold(message: Message, progress: TurnProgress) -> Iterator[JsonObject]:
+    if not progress.has_told(message.id):
+        yield from answer_events(message)
+    for call in message.tool_calls:
+        outcome = outcome_event(message, call)
+        if outcome is not None and not progress.has_closed(call.id):
+            yield outcome

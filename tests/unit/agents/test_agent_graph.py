@@ -1,0 +1,87 @@
+"""Which agents may call which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from shared.sessions.agents.agent import Agent, NewAgent, faults_of
+from shared.sessions.agents.below import AgentPins
+from shared.sessions.agents.graph import MAX_BELOW, MAX_DEPTH, agent_faults
+
+CHAIN = {"a": ["b"], "b": ["c"], "c": ["d"], "d": []}
+
+
+def wide(each: int) -> dict[str, Sequence[str]]:
+    """`top` may call `each` agents, of which each may call `each` others."""
+    middle = [f"m{number}" for number in range(each)]
+    leaves = {name: [f"{name}-{number}" for number in range(each)] for name in middle}
+    return {**leaves, **{leaf: [] for names in leaves.values() for leaf in names}}
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "agents", "edges", "said"),
+    [
+        ("a", ["b"], {"b": []}, []),
+        ("a", ["b", "x"], {"b": []}, [(1, "there is no agent x")]),
+        ("a", ["a"], {}, [(0, "it would call itself: a -> a")]),
+        ("c", ["a"], {"a": ["b"], "b": ["c"]}, [(0, "it would call itself: c -> a -> b -> c")]),
+        # Its stored list does not count: the new one replaces it.
+        ("a", ["b"], {"a": ["c"], "b": []}, []),
+        ("top", ["a"], CHAIN, [(0, "4 agents would be below top, one under the other; 3 may be")]),
+        ("d", ["e"], {**CHAIN, "e": []}, [(0, "a calls d: more than 3 agents would be below it, one under the other")]),
+        ("top", ["m0", "m1", "m2", "m3", "m4"], wide(5), []),  # 5 + 25 = 30
+        ("top", [f"m{number}" for number in range(6)], wide(6), [(0, "more than 32 agents would be below top")]),
+    ],
+)
+def test_what_is_wrong_is_said_by_name(
+    agent_id: str, agents: list[str], edges: Mapping[str, Sequence[str]], said: list[tuple[int, str]]
+) -> None:
+    assert (MAX_DEPTH, MAX_BELOW) == (3, 32)
+    assert agent_faults(agent_id, agents, edges) == said
+
+
+@pytest.mark.parametrize(
+    ("agents", "said"),
+    [
+        (["help.desk", "help-desk"], "help-desk has the same name ask_help_desk"),
+        (["x" * 61], f"the name ask_{'x' * 61} has more than 64 characters"),
+    ],
+)
+def test_names_that_models_could_not_tell_apart_are_refused(agents: list[str], said: str) -> None:
+    faults = faults_of(NewAgent(name="A", instructions="A.", agents=agents))
+    assert [(fault.place, fault.text) for fault in faults] == [(("agents", 0), said)]
+
+
+def test_the_function_of_an_agent_may_have_a_policy() -> None:
+    body = {"name": "A", "instructions": "A.", "agents": ["helper"], "approval_floor": {"ask_helper": "manual"}}
+    assert faults_of(NewAgent.model_validate(body)) == []
+
+
+class TestPins:
+    @staticmethod
+    def pins(**agents: list[str]) -> AgentPins:
+        async def newest(agent_id: str) -> Agent | None:
+            if agent_id not in agents:
+                return None
+            return Agent(id=agent_id, version=7, name=agent_id, instructions="A.", agents=agents[agent_id])
+
+        return AgentPins(newest)
+
+    async def test_all_below_are_pinned_in_their_newest_versions(self) -> None:
+        top = Agent(id="top", version=1, name="Top", instructions="A.", agents=["a", "b"])
+
+        found = await self.pins(a=["c"], b=[], c=[]).below(top)
+
+        assert {name: one.version for name, one in found.items()} == {"ask_a": 7, "ask_b": 7}
+        assert list(found["ask_a"].agents) == ["ask_c"]
+
+    async def test_one_that_is_gone_and_a_circle_of_two_writers_at_once_are_left_out(self) -> None:
+        top = Agent(id="top", version=1, name="Top", instructions="A.", agents=["a", "gone"])
+
+        found = await self.pins(a=["top", "b"], b=["a"]).below(top)
+
+        assert list(found) == ["ask_a"]
+        assert list(found["ask_a"].agents) == ["ask_b"]
+        assert found["ask_a"].agents["ask_b"].agents == {}
