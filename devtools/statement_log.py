@@ -135,11 +135,14 @@ def _entries(log: str) -> Iterator[tuple[str, str, float, str, str]]:
 
 
 def _names() -> dict[str, str]:
-    names: dict[str, str] = {}
+    return {_bare(text): name for name, text in texts()}
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """(name, text) of all named queries of the app, as psycopg reads them."""
     for path in _QUERIES.rglob("*.sql"):
         queries = load_queries(path.relative_to(_QUERIES).with_suffix("").as_posix())
-        names |= {_bare(text.decode().replace("%%", "%")): name for name, text in queries.items()}
-    return names
+        yield from ((name, text.decode().replace("%%", "%")) for name, text in queries.items())
 
 
 def _bare(text: str) -> str:

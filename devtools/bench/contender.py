@@ -124,6 +124,10 @@ class Contender(Server):
         assert self.pid is not None
         self.started_at_pid = self.pid
 
+    @property
+    def postgres_url(self) -> str:
+        return self._settings["POSTGRES_URL"]
+
     def check_alive(self) -> None:
         """Raises ServerError when the host was restarted meanwhile, which invalidates the measurement."""
         if self.pid != self.started_at_pid:

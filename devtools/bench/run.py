@@ -36,6 +36,7 @@ class Bench:
     """Everything that runs."""
 
     contenders: tuple[Contender, ...]
+    postgres: Postgres
     servers: tuple[Server, ...]
     model: FastModel
     loader: Loader
@@ -83,14 +84,19 @@ def _no_usage() -> dict[str, Usage]:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, versions: Mapping[str, Version], say: Say) -> AsyncIterator[Bench]:
-    """Start everything in `folder`. versions: by label. Raises ServerError."""
+async def running(
+    folder: Path, versions: Mapping[str, Version], say: Say, *, statistics: bool = False
+) -> AsyncIterator[Bench]:
+    """Start everything in `folder`. versions: by label. statistics: PostgreSQL counts what each statement costs.
+
+    Raises ServerError.
+    """
 
     def report(name: str, text: str) -> None:
         say(f"  {name}: {text}")
 
     async with contextlib.AsyncExitStack() as stack:
-        postgres = Postgres(folder / "postgres", report=report)
+        postgres = Postgres(folder / "postgres", statistics=statistics, report=report)
         valkey = Valkey(folder / "valkey", report=report)
         azurite = Azurite(folder / "azurite", report=report)
         model = FastModel(folder / "model", report=report)
@@ -108,7 +114,8 @@ async def running(folder: Path, versions: Mapping[str, Version], say: Say) -> As
             }
             contender = Contender(label, version.checkout, folder / f"host{number}", settings=settings, report=report)
             contenders.append(await stack.enter_async_context(contender))
-        yield Bench(tuple(contenders), (postgres, valkey, azurite), model, loader, await contenders[0].tools())
+        tools = await contenders[0].tools()
+        yield Bench(tuple(contenders), postgres, (postgres, valkey, azurite), model, loader, tools)
 
 
 @dataclass(slots=True)

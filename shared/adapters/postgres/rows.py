@@ -37,7 +37,8 @@ _WAIT_FIELDS = tuple(set(ToolWait.model_fields) - {"asked_by", "questions", "act
 
 
 def turn_from_row(row: Row) -> Turn:
-    """A turns row, with `tool_calls` aggregated when the query did so."""
+    """A turns row, with `called` (of `calls_of`) or `tool_calls` when the query asked for them."""
+    called = row.get("called") or row
     return Turn(
         id=row["id"],
         session_id=row["session_id"],
@@ -45,9 +46,9 @@ def turn_from_row(row: Row) -> Turn:
         branch=row["branch"],
         status=TurnStatus(row["status"]),
         steps=row["steps"],
-        tool_calls=[ToolCall.model_validate(call) for call in row.get("tool_calls", [])],
-        waits=[wait_from_row(wait) for wait in row.get("waits", [])],
-        subagents=[SubagentTurn.of_store(child) for child in row.get("subagents", [])],
+        tool_calls=[ToolCall.model_validate(call) for call in called.get("tool_calls", [])],
+        waits=[wait_from_row(wait) for wait in called.get("waits", [])],
+        subagents=[SubagentTurn.of_store(child) for child in called.get("subagents", [])],
         usage=usage_from_row(row),
         created_at=row["created_at"],
         started_at=row["started_at"],

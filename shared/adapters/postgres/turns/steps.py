@@ -49,7 +49,6 @@ from shared.sessions.records.steps import (
 from shared.sessions.records.turns import BrokenAnswer
 
 _Q = load_queries("turns/steps")
-_TURNS = load_queries("turns/turns")
 
 CONTEXT_ROWS = 1_000
 """Messages read for one model call at most, whatever their size: bounds the read of an endless session."""
@@ -143,24 +142,22 @@ class PostgresSteps:
 
     async def save_step(self, result: StepResult) -> bool:
         """Store what a step made. False when another attempt of the step was stored or begun meanwhile."""
-        row = await self._pool.fetch_one(_Q["save_step"], _result(result, closes=False))
-        return row is not None
+        row = await self._save(result, closes=False)
+        return row["session_id"] is not None
 
     async def save_last_step(self, turn_id: str, result: StepResult) -> SavedStep:
         """The same for an answer without tool calls, and with it the end of the turn and the hand-over."""
-        after = {"session_id": None, "turn_id": turn_id, "ended_at": result.ended_at, "hub": self._hub.id}
-        async with self._pool.connection() as connection:
-            # One round trip and, without BEGIN, one transaction. The next turn is looked for in a statement of its own,
-            # which sees what was queued while the first one waited for the session's lock.
-            async with connection.pipeline():
-                saved = await connection.execute(_Q["save_step"], _result(result, closes=True))
-                claimed = await connection.execute(_TURNS["claim_next_turn"], {**after, "now": result.ended_at})
-            row = await saved.fetchone()
-            next_turn = await claimed.fetchone()
-        if row is None or row["ended_at"] != result.ended_at:
-            return SavedStep(is_stored=row is not None)
-        next_turn_id = None if next_turn is None else next_turn["id"]
-        return SavedStep(True, finished_turn(row, event_target(row), closed_now=True, next_turn_id=next_turn_id))
+        row = await self._save(result, closes=True)
+        if row["session_id"] is None or row["ended_at"] != result.ended_at:
+            return SavedStep(is_stored=row["session_id"] is not None)
+        return SavedStep(
+            True, finished_turn(row, event_target(row), closed_now=True, next_turn_id=row["next_turn_id"])
+        )
+
+    async def _save(self, result: StepResult, *, closes: bool) -> Row:
+        row = await self._pool.fetch_one(_Q["save_step"], _result(result, closes=closes) | {"hub": self._hub.id})
+        assert row is not None  # a function's row, of nulls when nothing was stored
+        return row
 
     async def is_stored(self, message_id: str, attempt: int) -> bool:
         """Whether this attempt stored the step."""
