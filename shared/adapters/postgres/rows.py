@@ -99,6 +99,7 @@ def message_from_row(row: Row) -> Message:
         reasoning=row["reasoning"],
         output=row["output"],
         left_out=row["left_out"],
+        joined=row["joined"],
         status=MessageStatus(row["status"]),
         created_at=row["created_at"],
     )

@@ -146,26 +146,26 @@ class PostgresSteps:
         row = await self._pool.fetch_one(_Q["save_step"], _result(result, closes=False))
         return row is not None
 
-    async def save_last_step(self, turn_id: str, result: StepResult) -> SavedStep:
-        """The same for an answer without tool calls, and with it the end of the turn and the hand-over."""
+    async def save_last_step(self, turn_id: str, result: StepResult, *, closes: bool = True) -> SavedStep:
+        """The same for an answer without tool calls, and with it the end of the turn and the hand-over; not when a message
+        joined the turn since the step began. closes: False leaves the end to `finish`."""
         after = {"session_id": None, "turn_id": turn_id, "ended_at": result.ended_at, "hub": self._hub.id}
         async with self._pool.connection() as connection:
             # One round trip and, without BEGIN, one transaction. The next turn is looked for in a statement of its own,
             # which sees what was queued while the first one waited for the session's lock.
             async with connection.pipeline():
-                saved = await connection.execute(_Q["save_step"], _result(result, closes=True))
+                saved = await connection.execute(_Q["save_step"], _result(result, closes=closes))
                 claimed = await connection.execute(_TURNS["claim_next_turn"], {**after, "now": result.ended_at})
             row = await saved.fetchone()
             next_turn = await claimed.fetchone()
         if row is None or row["ended_at"] != result.ended_at:
-            return SavedStep(is_stored=row is not None)
+            return SavedStep(is_stored=row is not None, is_joined=row is not None and row["is_joined"])
         next_turn_id = None if next_turn is None else next_turn["id"]
-        return SavedStep(True, finished_turn(row, event_target(row), closed_now=True, next_turn_id=next_turn_id))
+        return SavedStep(True, finished=finished_turn(row, event_target(row), closed_now=True, next_turn_id=next_turn_id))
 
-    async def is_stored(self, message_id: str, attempt: int) -> bool:
-        """Whether this attempt stored the step."""
+    async def stored_by(self, message_id: str, attempt: int) -> SavedStep:
         row = await self._pool.fetch_one(_Q["step_is_stored"], {"message_id": message_id, "attempt": attempt})
-        return row is not None
+        return SavedStep(is_stored=row is not None, is_joined=row is not None and row["is_joined"])
 
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
         await self._pool.execute(_Q["add_usage"], {"turn_id": turn_id, **_usage(usage, now)})
@@ -347,6 +347,7 @@ def _context_message(row: tuple[Any, ...]) -> ContextMessage:
         left_out,
         kept,
         branch,
+        is_joined,
         _ordinal,
     ) = row
     return ContextMessage(
@@ -366,6 +367,7 @@ def _context_message(row: tuple[Any, ...]) -> ContextMessage:
         left_out,
         kept,
         branch,
+        is_joined,
     )
 
 
@@ -384,4 +386,5 @@ def _stored_step(row: Row) -> StoredStep:
         finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),
         reasoning=row["reasoning"],
         output=row["output"],
+        is_joined=row["is_joined"],
     )
