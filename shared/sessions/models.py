@@ -362,6 +362,11 @@ class Message(Value):
         description="For role `user`: it joined its turn while that ran (`steer`)",
         exclude_if=lambda joined: not joined,
     )
+    joined_after: str | None = Field(
+        None,
+        description="If it joined: the answer of its turn that it follows; absent: it joined before the first",
+        exclude_if=lambda message_id: message_id is None,
+    )
     status: MessageStatus
     created_at: datetime
 

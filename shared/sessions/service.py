@@ -208,7 +208,8 @@ class SessionService:
         idempotency_key: str | None,
         payload: Payload | None = None,
     ) -> Posted:
-        """Store a message and queue its turn, or store it in the turn that it joins. payload: comes with it, instead of files.
+        """Store a message and queue its turn, or store it in the turn that it joins. payload: comes with it, instead
+        of files.
 
         Raises NotFound, Gone, InvalidState, InvalidInput, Conflict, BudgetExceeded.
         """

@@ -1,7 +1,7 @@
 """The context window: selects the stored messages that fit a model call, and builds the conversation to send.
 
 Invariant: the conversation sent is valid. A tool call and its results are kept or dropped together. A call without a
-result (its turn was cancelled) gets a result that says so. The newest message and the question that its turn answers
+result (its turn was cancelled) gets a result that says so. The newest message and what the user has said to its turn
 are never dropped.
 """
 
@@ -48,10 +48,10 @@ def estimate_tokens(text: str) -> int:
 def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[ContextMessage]:
     """The newest groups that fit `budget_tokens` together, oldest first.
 
-    A group is one step of one turn: an assistant message with its tool results, or a user message. The newest group and
-    what the user has said in its turn, the question and the messages that joined it, are always kept, since without them
-    there is nothing to answer; if they exceed the budget, the group's tool results are cut. A summary is kept if it takes at most half of the budget, or if it fits beside the
-    groups that are always kept.
+    A group is one step of one turn: an assistant message with its tool results, or what a user says. The newest step
+    and all that was said to its turn, the question and the messages that joined it, are always kept, since without them
+    there is nothing to answer; if they exceed the budget, the step's tool results are cut. A summary is kept if it
+    takes at most half of the budget, or if it fits beside the groups that are always kept.
     """
     messages = readable(list(newest_first))
     summary = messages.pop() if messages and messages[-1].role == SUMMARY_ROLE else None

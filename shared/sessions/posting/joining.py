@@ -1,7 +1,7 @@
 """Whether a message may join the turn that runs, instead of beginning one of its own. Pure functions.
 
-Invariant: a turn keeps what it began with, its user, agent, rights and limits; a message that asks for anything else, or
-for more care than the turn takes, begins its own turn.
+Invariant: a turn keeps what it began with, its user, agent, rights and limits; a message that asks for anything else,
+or for more care than the turn takes, begins its own turn.
 """
 
 from __future__ import annotations

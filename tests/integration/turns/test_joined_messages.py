@@ -12,6 +12,7 @@ import pytest
 from shared.errors import AppError
 from shared.sessions.context.window import fit, to_conversation
 from shared.sessions.llm.conversation import UserSaid
+from shared.sessions.llm.registry import ModelApi
 from shared.sessions.models import (
     ApprovalMode,
     ClientTool,
@@ -24,10 +25,11 @@ from shared.sessions.models import (
 from shared.sessions.posting.joining import MAX_JOINED
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.steps import SavedStep, StepClosed, StepStart, StoredStep
+from shared.sessions.records.steps import SavedStep, StepClosed, StepOutcome, StepStart, StoredStep
 from shared.sessions.records.turns import PostedMessage
+from tests.integration.bench import BOTH_APIS, Bench
 from tests.integration.branches.branching import Conversation
-from tests.integration.domain import WRITER, Stores, call, key, plan, result_of, until
+from tests.integration.domain import WRITER, Stores, call, key, plan, result_of, script, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -60,7 +62,7 @@ async def test_it_stands_after_the_results_of_the_step_that_it_followed_and_the_
     joined = await _steer(stores, session_id, "and in euros")
 
     assert (joined.turn.id, joined.message.turn_id, joined.message.joined) == (turn_id, turn_id, True)
-    assert (joined.dispatched, joined.replayed) == (False, False)
+    assert (joined.dispatched, joined.replayed, joined.message.joined_after) == (False, False, start.message_id)
     proposal = call()
     assert await stores.steps.save_step(result_of(start, content="let me see", calls=[proposal]))
     assert await stores.tool_result(proposal.id, content="42")
@@ -73,6 +75,7 @@ async def test_it_stands_after_the_results_of_the_step_that_it_followed_and_the_
     listed = await _listed(stores, session_id)
     assert [message.content for message in listed] == ["question", "let me see", "42", "and in euros", "42 euros"]
     assert [message.joined for message in listed] == [False, False, False, True, False]
+    assert listed[3] == joined.message
     numbers = await stores.rows(b"SELECT number FROM messages WHERE session_id = %(s)s", s=session_id)
     assert sorted(row["number"] for row in numbers) == [1, 2, 3, 4, 5]
 
@@ -80,7 +83,8 @@ async def test_it_stands_after_the_results_of_the_step_that_it_followed_and_the_
 async def test_two_join_a_turn_that_has_not_begun_and_its_first_step_reads_all_three(stores: Stores) -> None:
     posted = await stores.turn("one")
     for content in ("two", "three"):
-        assert (await _steer(stores, posted.turn.session_id, content)).turn.id == posted.turn.id
+        joined = await _steer(stores, posted.turn.session_id, content)
+        assert (joined.turn.id, joined.message.joined_after) == (posted.turn.id, None)
 
     assert _read(await stores.started(posted.turn.id)) == ["one", "two", "three"]
 
@@ -350,6 +354,23 @@ async def test_what_joined_is_read_however_long_its_turn_becomes(stores: Stores)
     assert [one.text for one in said if isinstance(one, UserSaid)] == ["question", "in euros"]
 
 
+async def test_whoever_approves_a_call_reads_what_joined_before_it(stores: Stores) -> None:
+    posted = await stores.turn("question")
+    first = call()
+    await stores.answer(posted.turn.id, calls=[first])
+    await _steer(stores, posted.turn.session_id, "and post it")
+    await stores.tool_result(first.id)
+    asked = call("http_request", {"url": "http://a.test/"}, needs_approval=True)
+    await stores.answer(posted.turn.id, 2, calls=[asked])
+    await _steer(stores, posted.turn.session_id, "too late")
+
+    context = await stores.approvals.context((await stores.request_approval(asked)).id)
+
+    assert context is not None
+    assert context.question is not None
+    assert context.question.text == "question\n\nand post it"
+
+
 async def test_one_that_the_filter_refuses_is_left_out_and_the_turn_stays_readable(stores: Stores) -> None:
     posted = await stores.turn("question")
     start = await stores.started(posted.turn.id)
@@ -364,3 +385,47 @@ async def test_one_that_the_filter_refuses_is_left_out_and_the_turn_stays_readab
     texts = [one.text for one in to_conversation(kept) if isinstance(one, UserSaid)]
     assert texts[0] == "question"
     assert "left out" in texts[1]
+
+
+@pytest.mark.parametrize("api", BOTH_APIS)
+async def test_a_model_that_has_answered_reads_what_came_meanwhile_and_answers_again(
+    bench: Bench, api: ModelApi
+) -> None:
+    posted = await bench.stores.turn(script(tokens=40, token_ms=20), model_api=api)
+    first = asyncio.create_task(bench.run(posted))
+
+    async def has_begun() -> bool:
+        return bool(
+            await bench.stores.rows(b"SELECT FROM messages WHERE turn_id = %(t)s AND step = 1", t=posted.turn.id)
+        )
+
+    await until(has_begun)
+    await _steer(bench.stores, posted.turn.session_id, script(content="in French"))
+    report = await first
+    again = await bench.run(posted)
+
+    assert (report.outcome, report.finished) == (StepOutcome.JOINED, None)
+    assert "stream.ended" not in bench.names
+    assert again.outcome is StepOutcome.JOINED, "said again, it goes on as before"
+    ran = await bench.go_on(posted, 2)
+    assert (ran.turn.status, ran.turn.steps) == (TurnStatus.COMPLETED, 2)
+    assert (await bench.answer(posted)).content == "in French"
+
+
+async def test_a_question_that_was_left_out_and_is_asked_again_takes_a_message_too(
+    bench: Bench, stores: Stores
+) -> None:
+    """That step stores its answer first, puts the question back, and leaves the end to `finish_turn`."""
+    posted = await stores.turn(script(tokens=40, token_ms=20))
+    await stores.sql(b"UPDATE messages SET left_out = 'content_filter' WHERE id = %(m)s", m=posted.message.id)
+    first = asyncio.create_task(bench.run(posted))
+
+    async def has_begun() -> bool:
+        return bool(await stores.rows(b"SELECT FROM messages WHERE turn_id = %(t)s AND step = 1", t=posted.turn.id))
+
+    await until(has_begun)
+    await _steer(stores, posted.turn.session_id, script(content="read"))
+    assert (await first).outcome is StepOutcome.JOINED
+    assert (await stores.turns.get_message(posted.turn.session_id, posted.message.id)).left_out is None
+    await bench.go_on(posted, 2)
+    assert (await bench.answer(posted)).content == "read"

@@ -72,7 +72,9 @@ async def admit_turn(
 ) -> Admitted | PostedMessage:
     """Lock the session and apply the rules for a new turn; or what the same request did when it came before.
 
-    joining: the message, with `steer`; None: it joins no turn. Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`, or `interrupt` and the turn is not
+    joining: the message, with `steer`; None: it joins no turn.
+
+    Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`, or `interrupt` and the turn is not
     the user's to cancel; a reused key), BudgetExceeded (RATE_LIMITED: as many turns as a session may have open), and
     `refusal`.
     """

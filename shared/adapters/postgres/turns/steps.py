@@ -147,8 +147,8 @@ class PostgresSteps:
         return row is not None
 
     async def save_last_step(self, turn_id: str, result: StepResult, *, closes: bool = True) -> SavedStep:
-        """The same for an answer without tool calls, and with it the end of the turn and the hand-over; not when a message
-        joined the turn since the step began. closes: False leaves the end to `finish`."""
+        """The same for an answer without tool calls, and with it the end of the turn and the hand-over; not when a
+        message joined the turn since the step began. closes: False leaves the end to `finish`."""
         after = {"session_id": None, "turn_id": turn_id, "ended_at": result.ended_at, "hub": self._hub.id}
         async with self._pool.connection() as connection:
             # One round trip and, without BEGIN, one transaction. The next turn is looked for in a statement of its own,
@@ -161,7 +161,9 @@ class PostgresSteps:
         if row is None or row["ended_at"] != result.ended_at:
             return SavedStep(is_stored=row is not None, is_joined=row is not None and row["is_joined"])
         next_turn_id = None if next_turn is None else next_turn["id"]
-        return SavedStep(True, finished=finished_turn(row, event_target(row), closed_now=True, next_turn_id=next_turn_id))
+        return SavedStep(
+            True, finished=finished_turn(row, event_target(row), closed_now=True, next_turn_id=next_turn_id)
+        )
 
     async def stored_by(self, message_id: str, attempt: int) -> SavedStep:
         row = await self._pool.fetch_one(_Q["step_is_stored"], {"message_id": message_id, "attempt": attempt})

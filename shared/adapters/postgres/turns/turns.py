@@ -89,8 +89,8 @@ class PostgresTurns:
         note: str | None = None,
         sources: Sequence[str] = (),
     ) -> PostedMessage:
-        """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next; or store
-        it in the turn that it joins.
+        """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next; or
+        store it in the turn that it joins.
 
         Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key), and `refusal`.
         """
@@ -351,13 +351,14 @@ class PostgresTurns:
 async def _joined(
     connection: Connection, message: Message, turn_id: str, row: dict[str, Any], target: EventTarget
 ) -> PostedMessage:
-    await connection.execute(_Q["insert_joined_message"], {**row, "joins": turn_id})
+    placed = await (await connection.execute(_Q["insert_joined_message"], {**row, "joins": turn_id})).fetchone()
     key = {"session_id": message.session_id, "turn_id": turn_id}
     joined = await (await connection.execute(_Q["turn"], key)).fetchone()
-    assert joined is not None  # its session is locked
+    assert placed is not None  # its session is locked
+    assert joined is not None
     turn = turn_from_row(joined)
-    placed = message.model_copy(update={"turn_id": turn_id, "branch": turn.branch, "joined": True})
-    return PostedMessage(placed, turn, target)
+    changes = {"turn_id": turn_id, "branch": turn.branch, "joined": True, "joined_after": placed["joined_after"]}
+    return PostedMessage(message.model_copy(update=changes), turn, target)
 
 
 def _open_turn(row: Row) -> OpenTurn:

@@ -37,6 +37,8 @@ SELECT %(message_id)s, %(session_id)s, turn.id, session.last_message_number, tur
        'user', %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(sources)s, %(user_id)s,
        %(words)s::tsvector
 FROM turn, session
+RETURNING (SELECT o.id FROM messages o
+           WHERE o.turn_id = messages.turn_id AND o.step = messages.step AND o.step > 0 AND o.ordinal = 0) AS joined_after
 
 -- name: has_open_turns
 SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = %(session_id)s AND ended_at IS NULL) AS open
