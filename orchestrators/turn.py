@@ -4,6 +4,7 @@
         ^      -> tool calls, all side by side:  needs approval -> approval (sub-orchestration)
         |                                        otherwise      -> execute_tool
         +--------------------------------------- all ended
+        +---- an answer, and a message that joined the turn while it was written
 
 Deterministic: it uses only its input, the clock of its context and results of yielded tasks. A crash between any two
 yields only costs time, since every activity is idempotent.
@@ -96,6 +97,8 @@ def _converse(context: df.DurableOrchestrationContext, turn_id: str) -> Steps[Fi
                 return FinishTurnInput(turn_id=turn_id, status=TurnStatus.COMPLETED)
             case StepOutcome.TOOL_CALLS:
                 yield from _tool_calls(context, turn_id, result.calls)
+            case StepOutcome.JOINED:
+                continue  # the next step reads what joined
             case StepOutcome.CANCELLED:
                 return FinishTurnInput(turn_id=turn_id, status=TurnStatus.CANCELLED)
             case _:

@@ -153,7 +153,8 @@ class SessionAgentBridge:
             return StepReport(
                 StepOutcome.FAILED, [], messages, is_repeated=True, code=ErrorCode(error.code), detail=error.detail
             )
-        return StepReport(StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL, calls, messages, is_repeated=True)
+        outcome = _outcome(has_calls=bool(calls), is_joined=stored.is_joined)
+        return StepReport(outcome, calls, messages, is_repeated=True)
 
     async def _stream(self, start: StepStart, spent: Spent) -> StepReport:
         writer = StreamWriter(
@@ -216,7 +217,7 @@ class SessionAgentBridge:
         )
         left_out = _left_out_question(start)
         # A question that has to be put back is put back before the turn ends, since the next one reads it.
-        saved = await self._save(start, result, is_last=not calls and not left_out)
+        saved = await self._save(start, result, is_last=not calls, closes=not left_out)
         if not saved.is_stored:
             return await self._overtaken(writer)
         if left_out:
@@ -235,7 +236,7 @@ class SessionAgentBridge:
         if saved.finished is not None:
             writer.add(*tell_end(start.turn_id, saved.finished))
         return StepReport(
-            StepOutcome.TOOL_CALLS if calls else StepOutcome.FINAL,
+            _outcome(has_calls=bool(calls), is_joined=saved.is_joined),
             [(call.id, call.needs_approval) for call in calls],
             await writer.finish(),
             finished=saved.finished,
@@ -291,22 +292,24 @@ class SessionAgentBridge:
         data = {"id": message_id, "role": MessageRole.USER, "left_out": None}
         writer.add(Event(EventType.MESSAGE_UPDATED, data, start.turn_id, message_id))
 
-    async def _save(self, start: StepStart, result: StepResult, *, is_last: bool = False) -> SavedStep:
-        """is_last: the turn ends with it."""
+    async def _save(
+        self, start: StepStart, result: StepResult, *, is_last: bool = False, closes: bool = True
+    ) -> SavedStep:
+        """is_last: the turn ends with it, unless a message joined it meanwhile. closes: in the same transaction."""
 
         async def save() -> SavedStep:
             if is_last:
-                return await self._steps.save_last_step(start.turn_id, result)
+                return await self._steps.save_last_step(start.turn_id, result, closes=closes)
             return SavedStep(await self._steps.save_step(result))
 
         saved = await self._keeper.store(_kept(start.turn_id, start.step), save)
         if not saved.is_stored:
             # A save whose answer was lost is said again, and then finds its own step stored.
-            if not await self._steps.is_stored(result.message_id, result.attempt):
+            saved = await self._steps.stored_by(result.message_id, result.attempt)
+            if not saved.is_stored:
                 # The tokens were used although the step was not stored.
                 await self._asker.count(start, result.usage)
                 return saved
-            saved = SavedStep(is_stored=True)
         metrics.message_stored(MessageRole.ASSISTANT)
         metrics.model_used(start.plan.model, result.usage)
         return saved
@@ -335,8 +338,15 @@ def _left_out_question(start: StepStart) -> bool:
     """Whether the question of the turn was left out, and is now answered after all."""
     if start.step != 1:
         return False
-    question = next((message for message in start.context if message.role == "user"), None)
+    question = next((one for one in start.context if one.role == "user" and not one.is_joined), None)
     return question is not None and question.left_out is not None
+
+
+def _outcome(*, has_calls: bool, is_joined: bool) -> StepOutcome:
+    """Of a completed answer."""
+    if has_calls:
+        return StepOutcome.TOOL_CALLS
+    return StepOutcome.JOINED if is_joined else StepOutcome.FINAL
 
 
 def _kept(turn_id: str, step: int) -> str:

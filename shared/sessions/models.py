@@ -146,6 +146,7 @@ class Concurrency(StrEnum):
     REJECT = "reject"
     ENQUEUE = "enqueue"
     INTERRUPT = "interrupt"
+    STEER = "steer"  # joins the turn before its next model step; else as `enqueue`
 
 
 class Decision(StrEnum):
@@ -356,6 +357,16 @@ class Message(Value):
     left_out: Literal["content_filter"] | None = Field(
         None, description="Why models no longer read it: the provider's content filter refused it"
     )
+    joined: bool = Field(
+        False,
+        description="For role `user`: it joined its turn while that ran (`steer`)",
+        exclude_if=lambda joined: not joined,
+    )
+    joined_after: str | None = Field(
+        None,
+        description="If it joined: the answer of its turn that it follows; absent: it joined before the first",
+        exclude_if=lambda message_id: message_id is None,
+    )
     status: MessageStatus
     created_at: datetime
 
@@ -487,7 +498,8 @@ class NewMessage(Value):
     )
     concurrency: Concurrency | None = Field(
         None,
-        description="null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs",
+        description="null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs. `steer`"
+        " joins the caller's own turn that runs, before its next model step, and is as `enqueue` where it cannot",
     )
     output_schema: OutputSchema | None = Field(None, description="Only for the answer to this message")
     client_tools: ClientTools = _CLIENT_TOOLS
@@ -501,7 +513,8 @@ class Regeneration(Value):
     )
     concurrency: Concurrency | None = Field(
         None,
-        description="null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs",
+        description="null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs. `steer`"
+        " is as `enqueue`",
     )
     output_schema: OutputSchema | None = Field(None, description="Only for this answer")
     client_tools: ClientTools = _CLIENT_TOOLS

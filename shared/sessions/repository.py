@@ -271,12 +271,12 @@ class StepRepository(Protocol):
         the newest."""
         ...
 
-    async def save_last_step(self, turn_id: str, result: StepResult) -> SavedStep:
+    async def save_last_step(self, turn_id: str, result: StepResult, *, closes: bool = True) -> SavedStep:
         """Store a completed answer without tool calls, as `save_step` does, and with it close its turn and claim the
         session's next one."""
         ...
 
-    async def is_stored(self, message_id: str, attempt: int) -> bool:
+    async def stored_by(self, message_id: str, attempt: int) -> SavedStep:
         """Whether this attempt stored the step, when a save says that it did not."""
         ...
 

@@ -208,7 +208,8 @@ class SessionService:
         idempotency_key: str | None,
         payload: Payload | None = None,
     ) -> Posted:
-        """Store a message and queue its turn. payload: comes with it, instead of files.
+        """Store a message and queue its turn, or store it in the turn that it joins. payload: comes with it, instead
+        of files.
 
         Raises NotFound, Gone, InvalidState, InvalidInput, Conflict, BudgetExceeded.
         """
@@ -272,7 +273,7 @@ class SessionService:
             Event(
                 EventType.MESSAGE_CREATED,
                 result.message.model_dump(mode="json", exclude_none=True),
-                turn_id,
+                result.turn.id,
                 message_id,
             )
         )

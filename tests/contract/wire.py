@@ -95,6 +95,8 @@ _MESSAGE: Json = {
         "author": _TEXT,
         "finish_reason": _REASON,
         "left_out": {"const": "content_filter"},
+        "joined": {"const": True},
+        "joined_after": _ID,
         "output": _ANY_OBJECT,
     },
 }

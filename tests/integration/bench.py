@@ -157,7 +157,7 @@ class Bench:
             report = await self.run(posted, step, tries=tries)
             if report.outcome is StepOutcome.RETRY:
                 continue
-            if report.outcome is not StepOutcome.TOOL_CALLS:
+            if report.outcome not in {StepOutcome.TOOL_CALLS, StepOutcome.JOINED}:
                 return await self.finish(posted, report)
             await self.run_calls(report)
             step, tries = step + 1, 0

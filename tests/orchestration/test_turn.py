@@ -47,6 +47,12 @@ def test_answer_that_did_not_close_its_turn_is_followed_by_its_end() -> None:
     assert (play.output, play.failed) == ("completed", None)
 
 
+def test_an_answer_during_which_a_message_joined_is_followed_by_another_step() -> None:
+    play = _turn().run({CALL_MODEL: _answers({"outcome": "joined"}, FINAL | {"closed": True})})
+    assert [asked["step"] for _, asked in play.asked] == [1, 2]
+    assert (play.output, play.failed) == ("completed", None)
+
+
 def test_tool_calls_run_side_by_side_and_then_the_model_goes_on() -> None:
     play = _turn().complete(CALL_MODEL, _wants(("a", False), ("b", False), ("c", False)))
     assert play.calls(EXECUTE_TOOL) == [{"tool_call_id": call_id} for call_id in "abc"]

@@ -85,9 +85,14 @@ async def _ask(call: Call, body: RunAgentInput, asked: Question) -> Response:
         if (session.agent_id or DEFAULT_AGENT.id) != body.agent_id:
             raise refused("forwardedProps.agent_id", f"this thread is with {session.agent_id or DEFAULT_AGENT.id!r}")
     attachment_ids = await entering.keep_files(call, session_id, asked.files)
-    message = NewMessage(content=asked.text, attachment_ids=attachment_ids, client_tools=body.client_tools)
-    turn = await entering.post(call, session_id, message, key=asked.key)
-    return await entering.stream(call, AgUiDoor(asked.run), session_id, turn.id)
+    message = NewMessage(
+        content=asked.text,
+        attachment_ids=attachment_ids,
+        client_tools=body.client_tools,
+        concurrency=body.concurrency,
+    )
+    posted = await entering.post(call, session_id, message, key=asked.key)
+    return await entering.stream(call, AgUiDoor(asked.run), session_id, posted.turn.id, entering.told_before(posted))
 
 
 async def _resume(call: Call, body: RunAgentInput, asked: Answers) -> Response:

@@ -36,6 +36,7 @@ from shared.sessions.models import (
     TurnStatus,
 )
 from shared.sessions.records.pages import MAX_LIMIT, ApprovalFilter, MessageFilter, Page
+from shared.sessions.records.turns import PostedMessage
 from triggers.doors import entering
 from triggers.http.endpoints import Call, InvalidPath, Operation, Parameter, endpoint, invalid_parameter, no_content, ok
 from triggers.live.replay import LAST_EVENT_ID, last_event_id
@@ -101,7 +102,11 @@ async def post_ai_sdk_chat(call: Call, body: ChatRequest) -> Response:
         case Answers():
             return await _answer(call, session_id, asked, known, version)
         case Question():
-            turn_id = await _post(call, session_id, body, asked)
+            done = await _post(call, session_id, body, asked)
+            joined = done.message.id if done.message.joined else None
+            return await _stream(
+                call, session_id, done.turn.id, version, told=entering.told_before(done), joined=joined
+            )
         case Again():
             turn_id = await _answer_again(call, session_id, body, asked)
     return await _stream(call, session_id, turn_id, version)
@@ -200,7 +205,7 @@ async def _known_calls(call: Call, chat_id: str, ids: list[str]) -> dict[str, To
     return await call.services.history.tool_calls(session_id, call.principal, ids)
 
 
-async def _post(call: Call, session_id: str, body: ChatRequest, asked: Question) -> str:
+async def _post(call: Call, session_id: str, body: ChatRequest, asked: Question) -> PostedMessage:
     message = NewMessage(
         content=asked.text,
         attachment_ids=await entering.keep_files(call, session_id, asked.files),
@@ -209,7 +214,7 @@ async def _post(call: Call, session_id: str, body: ChatRequest, asked: Question)
         output_schema=body.output_schema,
         client_tools=body.client_tools,
     )
-    return (await entering.post(call, session_id, message, key=asked.key)).id
+    return await entering.post(call, session_id, message, key=asked.key)
 
 
 async def _answer_again(call: Call, session_id: str, body: ChatRequest, asked: Again) -> str:
@@ -267,9 +272,16 @@ async def _answer(call: Call, session_id: str, asked: Answers, known: dict[str, 
 
 
 async def _stream(
-    call: Call, session_id: str, turn_id: str, version: int, *, told: Told | None = None, message_id: str | None = None
+    call: Call,
+    session_id: str,
+    turn_id: str,
+    version: int,
+    *,
+    told: Told | None = None,
+    message_id: str | None = None,
+    joined: str | None = None,
 ) -> Response:
-    door = UiMessageStream(session_id, turn_id, message_id=message_id, version=version)
+    door = UiMessageStream(session_id, turn_id, message_id=message_id, joined=joined, version=version)
     return _marked(await entering.stream(call, door, session_id, turn_id, told))
 
 

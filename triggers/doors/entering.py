@@ -30,7 +30,7 @@ from shared.sessions.models import (
     Regeneration,
     Turn,
 )
-from shared.sessions.records.turns import ReadableTurn
+from shared.sessions.records.turns import PostedMessage, ReadableTurn
 from triggers.approvals.approvals import decide
 from triggers.http.endpoints import Call, event_stream
 from triggers.sessions.messages import begin, send_now
@@ -74,14 +74,19 @@ async def new_session(call: Call, body: NewSession, *, key: str | None) -> str:
     return session.id
 
 
-async def post(call: Call, session_id: str, body: NewMessage, *, key: str | None) -> Turn:
-    """Post a message and start its turn; of a repeat with the same key, the turn that it began. Raises as
-    `SessionService.post_message`."""
+async def post(call: Call, session_id: str, body: NewMessage, *, key: str | None) -> PostedMessage:
+    """Post a message and start its turn, or join it to the turn that runs; of a repeat with the same key, what it did.
+    Raises as `SessionService.post_message`."""
     with _tools_of_the_wire():
         posted = await call.services.sessions.post_message(session_id, body, call.principal, idempotency_key=key)
     await begin(call, posted)
     await send_now(call)
-    return posted.result.turn
+    return posted.result
+
+
+def told_before(posted: PostedMessage) -> Told:
+    """What a client has had of the turn of its message: all that came before one that joined it."""
+    return Told(joined=posted.message.id) if posted.message.joined else Told()
 
 
 async def regenerate(call: Call, session_id: str, message_id: str, body: Regeneration, *, key: str | None) -> Turn:

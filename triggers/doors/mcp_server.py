@@ -218,7 +218,7 @@ async def _ask(call: Call, agent_id: str, asked: Ask) -> JsonObject:
         if (session.agent_id or DEFAULT_AGENT.id) != agent_id:
             has = session.agent_id or DEFAULT_AGENT.id
             raise InvalidInput(ErrorCode.VALIDATION_ERROR, f"conversation: this one is with the agent {has!r}.")
-    turn = await entering.post(call, session_id, NewMessage(content=asked.message), key=key)
+    turn = (await entering.post(call, session_id, NewMessage(content=asked.message), key=key)).turn
     return await _told(call, turn, asked.wait_seconds)
 
 

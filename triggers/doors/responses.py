@@ -213,7 +213,7 @@ async def _post(call: Call, body: NewResponse, content: str) -> tuple[ResponseId
         output_schema=body.output_schema,
         client_tools=body.client_tools,
     )
-    turn = await entering.post(call, session_id, message, key=key)
+    turn = (await entering.post(call, session_id, message, key=key)).turn
     return ResponseId(session_id, turn.id), turn
 
 

@@ -190,6 +190,8 @@ class MessageData(_Part):
     finish_reason: FinishReason | None = _left_out("For role `assistant`: how the answer ended")
     output: Any = _left_out("For role `assistant`: the answer as JSON, when a schema was set")
     left_out: Literal["content_filter"] | None = _left_out("Why models no longer read it; null: they do again")
+    joined: Absent[bool] = _left_out("For role `user`: true if it joined its turn while that ran")
+    joined_after: Absent[str] = _left_out("If it joined: the answer that it follows; absent: none before it")
     created_at: Absent[datetime] = _left_out()
 
 
@@ -467,6 +469,13 @@ class _StreamedEvent(_Streamed):
     message_id: Absent[str] = _left_out()
 
 
+class TurnMessageCreated(_StreamedEvent):
+    """A message has joined the turn: its next model step reads it."""
+
+    event: Literal["message.created"]
+    data: MessageData
+
+
 class TurnToolCallPending(_StreamedEvent):
     """A tool call waits for an approval."""
 
@@ -530,6 +539,7 @@ type TurnStreamEvent = Annotated[
     | TurnMessageEnd
     | TurnWaiting
     | TurnSubagent
+    | TurnMessageCreated
     | TurnToolCallPending
     | TurnToolCallApproved
     | TurnToolCallRejected

@@ -41,7 +41,7 @@ PREFER = Parameter(
 
 
 class PostedTurn(BaseModel):
-    """A posted message and the turn that it began."""
+    """A posted message and the turn that it began, or joined."""
 
     message: Message
     turn: Turn

@@ -298,4 +298,17 @@ describe('order', () => {
     const stored = live.messages.map(({ id, role, turn_id }) => message(id, { role, turn_id }) as unknown as Message)
     expect(withStored(empty(), stored.reverse()).messages.map(({ id }) => id)).toEqual(order)
   })
+  it('has a message that joined a turn behind the answer that it followed, whenever the next answer says that it began', () => {
+    const service = new Service()
+    const ids = (message_id: string) => ({ turn_id: 't1', message_id })
+    const joined = { role: 'user', status: 'completed', joined: true }
+    service.emit('message.created', { id: 'm1', role: 'user', content: 'Q', status: 'completed' }, ids('m1'))
+    service.emit('message.created', { id: 'm2', ...joined, content: 'at once' }, ids('m2'))
+    service.emit('message.created', { id: 'm3', role: 'assistant', status: 'streaming' }, ids('m3'))
+    service.emit('message.created', { id: 'm5', ...joined, content: 'then', joined_after: 'm3' }, ids('m5'))
+    service.emit('message.created', { id: 'm4', role: 'assistant', status: 'streaming' }, ids('m4'))
+    const live = played(service.log)
+    expect(live.messages.map(({ id }) => id)).toEqual(['m1', 'm2', 'm3', 'm5', 'm4'])
+    expect(live.turns['t1']?.message_id).toBe('m1')
+  })
 })

@@ -100,6 +100,8 @@ def message_from_row(row: Row) -> Message:
         reasoning=row["reasoning"],
         output=row["output"],
         left_out=row["left_out"],
+        joined=row["joined"],
+        joined_after=row["joined_after"],
         status=MessageStatus(row["status"]),
         created_at=row["created_at"],
     )

@@ -20,7 +20,7 @@ from shared.sessions.approvals.voting import public_approval
 from shared.sessions.doors.door import Door
 from shared.sessions.doors.progress import TurnProgress, call_of
 from shared.sessions.doors.stored import answer_events, end_events, outcome_event, pending_event, wait_event
-from shared.sessions.events import EventType
+from shared.sessions.events import EventType, FrameType
 from shared.sessions.live.open_streams import OpenStream, StreamBody, Viewer
 from shared.sessions.models import ApprovalStatus, JsonObject, Message, ToolWait, Turn
 from shared.sessions.records.approvals import ApprovalRecord
@@ -63,6 +63,8 @@ class Told:
     """All until one of these approvals was decided: their ids. With a number too, what comes first counts."""
     answered: frozenset[str] = frozenset()
     """All until one of these calls was answered: their ids. In the same way."""
+    joined: str | None = None
+    """All up to the answer during which this message joined the turn."""
 
     @property
     def by_people(self) -> bool:
@@ -74,7 +76,9 @@ class _Filter:
 
     def __init__(self, told: Told) -> None:
         self._told = told
-        self._is_open = told.after is None and not told.by_people
+        self._is_open = told.after is None and told.joined is None and not told.by_people
+        self._answer: str | None = None
+        self._has_joined = False
 
     def is_new(self, envelope: JsonObject, progress: TurnProgress) -> bool:
         if self._is_open:
@@ -86,9 +90,22 @@ class _Filter:
             self._is_open = True  # from the store: it does not say what came before the number
         elif told.after is not None and seq is not None and seq > told.after:
             self._is_open = True
+        elif told.joined is not None:
+            self._is_open = self._has_begun_another_answer(envelope)
         elif envelope["type"] in _OF_DECISIONS:
             self._is_open = bool(_approvals_of(envelope, progress) & told.decided) or call_of(envelope) in told.answered
         return self._is_open
+
+    def _has_begun_another_answer(self, envelope: JsonObject) -> bool:
+        """Since the message joined. One that has begun by then cannot be told from its middle on."""
+        message_id = envelope.get("message_id")
+        if message_id == self._told.joined:
+            self._has_joined = True
+        elif envelope["data"].get("frame", {}).get("type") == FrameType.MESSAGE_START:
+            if self._has_joined and message_id != self._answer:
+                return True
+            self._answer = message_id
+        return False
 
 
 def _approvals_of(envelope: JsonObject, progress: TurnProgress) -> set[str]:

@@ -51,6 +51,8 @@ class ContextMessage(NamedTuple):
     kept: list[JsonObject] | None = None
     """For an answer of the same turn: items that the model's API wants back (`ModelEnd.kept`)."""
     branch: int = 0
+    is_joined: bool = False
+    """A user's message that joined its turn while that ran; not the question of the turn that reads it."""
 
     @property
     def by_other(self) -> bool:
@@ -139,6 +141,8 @@ class StoredStep:
     """None: stored by a version without this field."""
     reasoning: str | None = None
     output: JsonObject | None = None
+    is_joined: bool = False
+    """A message joined the turn after it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +196,12 @@ class StepResult:
 class SavedStep:
     """What became of the last step of a turn when it was to be stored.
 
-    finished: the turn as it ended with it; None: it was not stored, or the turn has still to be closed.
+    finished: the turn as it ended with it; None: it was not stored, or the turn goes on or has still to be closed.
+    is_joined: a message joined the turn since the step began, so that another step follows.
     """
 
     is_stored: bool
+    is_joined: bool = False
     finished: FinishedTurn | None = None
 
 
@@ -221,3 +227,4 @@ class StepOutcome(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"  # for good; the turn ends with the code
     RETRY = "retry"  # the same step may work later
+    JOINED = "joined"  # an answer, no tool calls, and a message that joined meanwhile: the next step reads it

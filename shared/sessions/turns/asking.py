@@ -173,9 +173,10 @@ def attempt_started(start: StepStart) -> Event:
 
 
 def _has_new_results(start: StepStart) -> bool:
-    """Results of the step before, which the model has not read yet and the filter has not refused."""
+    """Results of the step before and messages that joined after it, which the model has not read yet and the filter has
+    not refused."""
     return any(
-        message.role == "tool" and message.step == start.step - 1 and message.left_out is None
+        (message.role == "tool" or message.is_joined) and message.step == start.step - 1 and message.left_out is None
         for message in start.context[: _place_of_question(start)]
     )
 
@@ -187,7 +188,7 @@ def _without_earlier_turns(start: StepStart) -> StepStart:
 
 def _place_of_question(start: StepStart) -> int:
     """In the context, newest first."""
-    places = (place for place, message in enumerate(start.context) if message.role == "user")
+    places = (place for place, message in enumerate(start.context) if message.role == "user" and not message.is_joined)
     return next(places, len(start.context))
 
 

@@ -55,7 +55,8 @@ def live_event(seq: int | None, event: dict[str, Any]) -> bytes | None:
         return _named(kind, {"seq": seq, **event, **data}, seq)
     if kind == EventType.STREAM_ENDED:
         return _named("end", data, seq)
-    return _named(kind, {"seq": seq, **event}, seq) if kind in _TOLD else None
+    is_told = kind in _TOLD or (kind == EventType.MESSAGE_CREATED and data.get("joined") is True)
+    return _named(kind, {"seq": seq, **event}, seq) if is_told else None
 
 
 def _named(name: str, fields: dict[str, Any], seq: int | None = None) -> bytes:

@@ -187,6 +187,7 @@ async def test_killed_at_every_commit_of_a_turn_it_completes_and_its_tool_ran_on
     own_host.start(**PATIENT)
     session_id = await api.session_with(model_api=model_api)
     own_host.stop()
+    joins = model_api == "chat"
     told: Json = {"tool_calls": [[post_call(sink.url(path))]], "content": "done", "preamble": "first "}
     told |= {"reasoning": "It has to be posted.", "needs_reasoning": True}
     turn_id = ""
@@ -199,7 +200,7 @@ async def test_killed_at_every_commit_of_a_turn_it_completes_and_its_tool_ran_on
         except HostDied:
             continue  # it took over so fast that it died before it said that it was ready
         turn_id = turn_id or await _posted(api, session_id, script(**told))
-        if await _lives_until_the_end(own_host, api, session_id, turn_id):
+        if await _lives_until_the_end(own_host, api, session_id, turn_id, joins=joins):
             break
     assert lives >= FEWEST_LIVES, "it died often enough to have been cut everywhere"
     own_host.stop()
@@ -214,8 +215,8 @@ async def test_killed_at_every_commit_of_a_turn_it_completes_and_its_tool_ran_on
         assert "outcome is unknown" in (await api.messages(session_id, turn_id, "tool"))[0]["content"]
         assert len(sink.at(path)) <= 1
     roles = [message["role"] for message in await api.messages(session_id)]
-    assert roles == ["user", "assistant", "tool", "assistant"]
-    assert list((await api.answers(session_id, turn_id)).values()) == ["first ", "done"]
+    assert roles == ["user", "assistant", "tool", *(["user"] if joins else []), "assistant"]
+    assert list((await api.answers(session_id, turn_id)).values()) == ["first ", "steered" if joins else "done"]
     await _assert_told_once(api, session_id, turn_id)
 
 
@@ -227,17 +228,18 @@ async def _instances_ended(host: AppHost, turn_id: str) -> bool:
     return [status for (status,) in found] == ["Completed", "Completed"]
 
 
-async def _posted(api: Api, session_id: str, content: str) -> str:
+async def _posted(api: Api, session_id: str, content: str, *, key: str = "once", **more: str) -> str:
     """Post with a key: the answer is lost with the host that gave it, so the turn is looked up by its message."""
-    path, headers = f"/api/v1/sessions/{session_id}/messages", {"idempotency-key": "once"}
+    path, headers = f"/api/v1/sessions/{session_id}/messages", {"idempotency-key": key}
     try:
-        return str((await api.post(path, {"content": content}, headers=headers)).json()["turn"]["id"])
+        return str((await api.post(path, {"content": content, **more}, headers=headers)).json()["turn"]["id"])
     except httpx.TransportError:
         return ""
 
 
-async def _lives_until_the_end(host: AppHost, api: Api, session_id: str, turn_id: str) -> bool:
-    """Watch one life of the host and approve what waits. True when the turn ended in it.
+async def _lives_until_the_end(host: AppHost, api: Api, session_id: str, turn_id: str, *, joins: bool) -> bool:
+    """Watch one life of the host and approve what waits. True when the turn ended in it. joins: first a message joins
+    the turn that waits, once, however often it is posted.
 
     A decision whose event was lost with its host is not sent again: the sweep delivers it.
     """
@@ -249,6 +251,11 @@ async def _lives_until_the_end(host: AppHost, api: Api, session_id: str, turn_id
             if turn_id and (await api.turn(session_id, turn_id))["status"] in ENDED:
                 return "ended"
             for approval in await api.approvals(session_id):
+                if joins:
+                    joined = await _posted(api, session_id, script(content="steered"), key="join", concurrency="steer")
+                    if not joined:
+                        return None
+                    assert joined == turn_id
                 await api.decide(approval["id"], "approve")
         except httpx.TransportError:
             pass  # it is just dying

@@ -372,6 +372,7 @@ async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(s
             "quiet_until",
             "hub",
             "restarts",
+            "joined_step",
             "counted_tokens",
             # A copy answers nobody's call.
             "ancestors",

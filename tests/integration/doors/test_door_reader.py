@@ -15,7 +15,16 @@ from shared.ids import new_id
 from shared.sessions.approvals.voting import public_approval
 from shared.sessions.doors.reader import DoorReader, Told
 from shared.sessions.events import Event, EventType, FrameType, SessionEventPublisher, ended_event, frame
-from shared.sessions.models import JsonObject, ToolCallStatus, ToolWait, TurnStatus, Usage, WaitKind, WaitStatus
+from shared.sessions.models import (
+    Concurrency,
+    JsonObject,
+    ToolCallStatus,
+    ToolWait,
+    TurnStatus,
+    Usage,
+    WaitKind,
+    WaitStatus,
+)
 from shared.sessions.records.approvals import ApprovalRecord
 from shared.sessions.records.steps import ProposedCall, StepStart
 from shared.sessions.records.turns import PostedMessage
@@ -339,3 +348,35 @@ async def test_a_stream_stays_open_for_a_result_from_elsewhere(
     await located.answer()
     await located.run()
     assert "waiting" not in await reading
+
+
+async def test_who_joined_a_turn_is_told_what_follows_the_answer_that_was_being_written(
+    reader: DoorReader, stores: Stores, publisher: SessionEventPublisher
+) -> None:
+    posted = await stores.turn()
+    start = await stores.started(posted.turn.id)
+    joined = await stores.post(posted.turn.session_id, concurrency=Concurrency.STEER)
+    message, other = joined.message.id, new_id()
+
+    def said(answer: str, kind: FrameType, **fields: object) -> Event:
+        return frame(kind, posted.turn.id, answer, **fields)
+
+    def begins(message_id: str, attempt: int = 1) -> Event:
+        return said(message_id, FrameType.MESSAGE_START, message_id=message_id, attempt=attempt)
+
+    events = [
+        Event(EventType.STREAM_STARTED, {}, posted.turn.id),
+        begins(start.message_id),
+        Event(EventType.MESSAGE_CREATED, {"id": message, "role": "user", "joined": True}, posted.turn.id, message),
+        said(start.message_id, FrameType.CONTENT_DELTA, index=0, text="half"),
+        begins(start.message_id, 2),
+        said(start.message_id, FrameType.MESSAGE_END, message_id=start.message_id, finish_reason="stop", usage=None),
+        begins(other),
+        said(other, FrameType.CONTENT_DELTA, index=0, text="whole"),
+        ended_event(posted.turn.id, TurnStatus.COMPLETED, Usage(), 2),
+    ]
+    await publisher.publish(start.target, events)
+
+    assert await read(reader, posted, Told(joined=message)) == [
+        "begin", "message_start", "content_delta", "stream.ended", "closed",
+    ]  # fmt: skip

@@ -430,13 +430,23 @@ def test_long_names_and_notices_leave_everything_in_reach_on_a_small_phone(
     assert serious(page) == []
 
 
-def test_a_message_that_is_queued_says_so(parley: AppHost, http: Http, visit: Visit) -> None:
+def test_a_message_joins_the_turn_that_runs_or_is_queued_and_says_so(parley: AppHost, http: Http, visit: Visit) -> None:
     session_id = http.session("Queue")
     http.say(
         session_id, script(content="First.", tool_calls=[[call("current_time"), post_call("http://127.0.0.1:9/")]])
     )
     page = visit(parley).open("sessions", session_id)
     expect(page.get_by_text("Waiting for an approval")).to_be_visible()
+    for content, keys in (("By keyboard.", "Control+Enter"), ("By choice.", "Enter")):
+        if keys == "Enter":
+            page.get_by_role("radio", name="Join this turn").check()
+        page.get_by_label("Message", exact=True).fill(content)
+        page.keyboard.press(keys)
+        expect(page.locator(".message.user").filter(has_text=content)).to_contain_text("joined the turn")
+    stored = http.get(f"/sessions/{session_id}/messages")["items"]
+    expect(page.locator(".message.user")).to_have_count(3)
+    assert len({message["turn_id"] for message in stored}) == 1
+    page.get_by_role("radio", name="Queue").check()
     page.get_by_label("Message", exact=True).fill("And then?")
     page.keyboard.press("Enter")
     expect(page.locator(".message.user").last).to_contain_text("queued")

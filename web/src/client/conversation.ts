@@ -115,9 +115,23 @@ export function withStored(conversation: Conversation, stored: readonly Message[
   return { ...conversation, messages: [...messages.values()].sort(inConversation) }
 }
 
-/** The order of the conversation: by turn, within it by time. A queued message is older than the answers that it comes after. */
+/**
+ * The order of the conversation: by turn, within it by time. A queued message is older than the answers that it comes after. One
+ * that joined a turn stands behind the answer that it names.
+ */
 function inConversation(one: MessageView, other: MessageView): number {
-  return compared(one.turn_id ?? one.id, other.turn_id ?? other.id) || compared(one.role !== 'user', other.role !== 'user') || compared(one.id, other.id)
+  return (
+    compared(one.turn_id ?? one.id, other.turn_id ?? other.id) ||
+    compared(isSaidFirst(other), isSaidFirst(one)) ||
+    compared(one.joined_after ?? one.id, other.joined_after ?? other.id) ||
+    compared(one.joined === true, other.joined === true) ||
+    compared(one.id, other.id)
+  )
+}
+
+/** Before the first answer of its turn. */
+function isSaidFirst({ role, joined, joined_after }: MessageView): boolean {
+  return role === 'user' && (joined !== true || joined_after == null)
 }
 
 // Ids are UUIDv7, so they sort by creation time.
@@ -199,7 +213,7 @@ function created(state: Conversation, event: Envelope): Conversation {
     incomplete: isStreaming,
   } as MessageView
   const next = { ...state, messages: [...state.messages, message].sort(inConversation) }
-  if (given.role !== 'user' || event.turn_id === undefined) return next
+  if (given.role !== 'user' || given.joined === true || event.turn_id === undefined) return next
   return onTurn(next, event, (turn) => ({ ...turn, message_id: given.id }))
 }
 

@@ -639,7 +639,7 @@ export interface components {
          * @description What happens to a message that is posted while a turn of its session runs.
          * @enum {string}
          */
-        Concurrency: "reject" | "enqueue" | "interrupt";
+        Concurrency: "reject" | "enqueue" | "interrupt" | "steer";
         Condition: components["schemas"]["Comparison"] | components["schemas"]["AllOfThem"] | components["schemas"]["AnyOfThem"] | components["schemas"]["NoneOfThem"];
         /** @description Where and how to connect, in the shape that the standard SignalR client expects. */
         ConnectionInfo: {
@@ -909,6 +909,8 @@ export interface components {
         ForwardedProps: {
             /** @description Of a thread that begins; `assistant` by default */
             agent_id?: string | null;
+            /** @description As in posting a message */
+            concurrency?: components["schemas"]["Concurrency"] | null;
         };
         Frame: components["schemas"]["MessageStartFrame"] | components["schemas"]["ContentDeltaFrame"] | components["schemas"]["ReasoningDeltaFrame"] | components["schemas"]["ToolCallFrame"] | components["schemas"]["MessageEndFrame"] | components["schemas"]["WaitingFrame"] | components["schemas"]["SubagentFrame"] | components["schemas"]["ErrorFrame"];
         /** @description What a function of the client has returned. */
@@ -1182,6 +1184,10 @@ export interface components {
             /** @description For role `assistant`: how the answer ended */
             finish_reason: components["schemas"]["FinishReason"] | null;
             id: string;
+            /** @description For role `user`: it joined its turn while that ran (`steer`) */
+            joined?: boolean;
+            /** @description If it joined: the answer of its turn that it follows; absent: it joined before the first */
+            joined_after?: string | null;
             /** @description Why models no longer read it: the provider's content filter refused it */
             left_out: "content_filter" | null;
             /** @description For role `assistant`: the answer as JSON, when a schema was set */
@@ -1240,6 +1246,10 @@ export interface components {
             /** @description For role `assistant`: how the answer ended */
             finish_reason?: components["schemas"]["FinishReason"] | null;
             id: string;
+            /** @description For role `user`: true if it joined its turn while that ran */
+            joined?: boolean;
+            /** @description If it joined: the answer that it follows; absent: it joined before the first */
+            joined_after?: string;
             /** @description Why models no longer read it; null: they do again */
             left_out?: "content_filter" | null;
             /** @description For role `assistant`: the answer as JSON, when a schema was set */
@@ -1472,7 +1482,7 @@ export interface components {
             attachment_ids?: string[] | null;
             /** @description Tools of this turn beside the agent's, which the caller answers */
             client_tools?: components["schemas"]["ClientTool"][] | null;
-            /** @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs */
+            /** @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs. `steer` joins the caller's own turn that runs, before its next model step, and is as `enqueue` where it cannot */
             concurrency?: components["schemas"]["Concurrency"] | null;
             content: string;
             /** @description Only for the answer to this message */
@@ -1778,7 +1788,7 @@ export interface components {
             fraction?: number | null;
             text: string;
         };
-        /** @description A posted message and the turn that it began. */
+        /** @description A posted message and the turn that it began, or joined. */
         PostedTurn: {
             /**
              * @description `APPROVAL_REQUIRED` for a caller who waited: the turn waits until a tool call is approved or rejected. Else absent
@@ -1859,7 +1869,7 @@ export interface components {
             approval_mode?: components["schemas"]["ApprovalMode"] | null;
             /** @description Tools of this turn beside the agent's, which the caller answers */
             client_tools?: components["schemas"]["ClientTool"][] | null;
-            /** @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs */
+            /** @description null: the session's. a participant's `interrupt` is a CONFLICT while another's turn runs. `steer` is as `enqueue` */
             concurrency?: components["schemas"]["Concurrency"] | null;
             /** @description Only for this answer */
             output_schema?: components["schemas"]["shared__sessions__models__JsonObject__1"] | null;
@@ -3035,6 +3045,27 @@ export interface components {
             /** @description The type of the envelope */
             type?: components["schemas"]["EventType"];
         };
+        /** @description A message has joined the turn: its next model step reads it. */
+        TurnMessageCreated: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["MessageData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "message.created";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
         TurnMessageEnd: {
             /** Format: date-time */
             at?: string;
@@ -3123,7 +3154,7 @@ export interface components {
          * @enum {string}
          */
         TurnStatus: "queued" | "running" | "waiting_approval" | "waiting_input" | "completed" | "failed" | "cancelled";
-        TurnStreamEvent: components["schemas"]["TurnMessageStart"] | components["schemas"]["TurnContentDelta"] | components["schemas"]["TurnReasoningDelta"] | components["schemas"]["TurnToolCall"] | components["schemas"]["TurnMessageEnd"] | components["schemas"]["TurnWaiting"] | components["schemas"]["TurnSubagent"] | components["schemas"]["TurnToolCallPending"] | components["schemas"]["TurnToolCallApproved"] | components["schemas"]["TurnToolCallRejected"] | components["schemas"]["TurnToolCallProgress"] | components["schemas"]["TurnToolCallWaiting"] | components["schemas"]["TurnToolCallAnswered"] | components["schemas"]["TurnToolCallCompleted"] | components["schemas"]["TurnToolCallFailed"] | components["schemas"]["TurnFailure"] | components["schemas"]["TurnEnd"];
+        TurnStreamEvent: components["schemas"]["TurnMessageStart"] | components["schemas"]["TurnContentDelta"] | components["schemas"]["TurnReasoningDelta"] | components["schemas"]["TurnToolCall"] | components["schemas"]["TurnMessageEnd"] | components["schemas"]["TurnWaiting"] | components["schemas"]["TurnSubagent"] | components["schemas"]["TurnMessageCreated"] | components["schemas"]["TurnToolCallPending"] | components["schemas"]["TurnToolCallApproved"] | components["schemas"]["TurnToolCallRejected"] | components["schemas"]["TurnToolCallProgress"] | components["schemas"]["TurnToolCallWaiting"] | components["schemas"]["TurnToolCallAnswered"] | components["schemas"]["TurnToolCallCompleted"] | components["schemas"]["TurnToolCallFailed"] | components["schemas"]["TurnFailure"] | components["schemas"]["TurnEnd"];
         TurnSubagent: {
             /** Format: date-time */
             at?: string;

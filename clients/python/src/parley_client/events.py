@@ -12,7 +12,7 @@ from typing import Any, Union
 
 from pydantic import model_validator
 
-from .models import Approval, FinishReason, TurnStatus, Usage, Value
+from .models import Approval, FinishReason, Message, TurnStatus, Usage, Value
 
 
 class Event(Value):
@@ -99,6 +99,17 @@ class ToolCallEvent(Frame):
         return None if told is None else Approval.model_validate(told)
 
 
+class MessageJoined(Frame):
+    """A message of the user has joined the turn: its next model step reads it."""
+
+    data: dict[str, Any]
+    """The message."""
+
+    @property
+    def message(self) -> Message:
+        return Message.model_validate(self.data)
+
+
 class MessageEnd(Frame):
     finish_reason: FinishReason | None
     usage: Usage | None = None
@@ -169,6 +180,7 @@ TurnEvent = Union[
     ReasoningDelta,
     ToolCallFrame,
     ToolCallEvent,
+    MessageJoined,
     MessageEnd,
     Waiting,
     SubagentEvent,
@@ -184,6 +196,7 @@ _FRAMES: Mapping[str, type[TurnEvent]] = {
     "reasoning_delta": ReasoningDelta,
     "tool_call": ToolCallFrame,
     "message_end": MessageEnd,
+    "message.created": MessageJoined,
     "waiting": Waiting,
     "subagent": SubagentEvent,
     "error": TurnFailed,

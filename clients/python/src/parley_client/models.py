@@ -25,7 +25,7 @@ ApprovalStatus = Union[Literal["pending", "approved", "rejected", "timed_out", "
 FinishReason = Union[Literal["stop", "tool_calls", "length", "content_filter", "refusal", "cancelled"], str]
 
 ApprovalMode = Literal["auto", "manual", "policy"]
-Concurrency = Union[Literal["reject", "enqueue", "interrupt"], str]
+Concurrency = Union[Literal["reject", "enqueue", "interrupt", "steer"], str]
 Decision = Literal["approve", "reject"]
 ExportFormat = Literal["json", "md", "html", "csv", "pdf", "docx"]
 
@@ -178,6 +178,10 @@ class Message(Value):
     output: Any = None
     """The answer as JSON, when a schema was set."""
     left_out: str | None = None
+    joined: bool = False
+    """It joined its turn while that ran."""
+    joined_after: str | None = None
+    """The answer that it follows; None: it joined before the first, or did not."""
     status: MessageStatus
     created_at: datetime
 

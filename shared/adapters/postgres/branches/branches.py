@@ -77,6 +77,8 @@ class PostgresBranches:
                     "plan": json(plan.stored()),
                     "parent_branch": row["branch"],
                     "fork_turn_number": row["turn_number"],
+                    # Of a message that joined a turn, behind the step that it followed.
+                    "fork_step": row["step"],
                     "left_branch": admitted.session["active_branch"],
                     "dispatch": admitted.dispatch,
                     "now": turn.created_at,

@@ -8,7 +8,7 @@ WITH session AS (
     RETURNING *
 ), branch AS (
     INSERT INTO session_branches (session_id, branch, parent_branch, fork_turn_number, fork_step, created_at)
-    SELECT id, active_branch, %(parent_branch)s, %(fork_turn_number)s, 0, %(now)s FROM session
+    SELECT id, active_branch, %(parent_branch)s, %(fork_turn_number)s, %(fork_step)s, %(now)s FROM session
 ), checkpoint AS (
     INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
                                      metadata, created_at)

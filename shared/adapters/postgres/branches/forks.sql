@@ -7,7 +7,7 @@ WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR p.user_id IS NOT NU
 FOR KEY SHARE OF s
 
 -- name: place_of_message
-SELECT m.branch, m.turn_number, m.step, m.step > 0 AND t.ended_at IS NULL AS is_open
+SELECT m.branch, m.turn_number, m.step, (m.step > 0 OR m.ordinal > 0) AND t.ended_at IS NULL AS is_open
 FROM messages m LEFT JOIN turns t ON t.id = m.turn_id
 WHERE m.session_id = %(session_id)s AND m.id = %(message_id)s
 
@@ -29,6 +29,7 @@ SELECT set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true
 -- hash of both, so that copies sort as their originals do. What the turns cost was spent there, and counts there.
 WITH picked AS MATERIALIZED (
     SELECT m.id, m.turn_id, m.number, m.turn_number, m.step,
+           m.step > 0 OR m.ordinal > 0 AS is_said, -- in its turn, and not what began that
            left(m.id, 15) || regexp_replace(left(md5(%(fork_id)s || m.id), 18), '^(.{3})(.{3})', '\1-8\2-') AS new_id
     FROM branch_path(%(source_id)s, %(branch)s, %(turn_number)s, %(step)s) part
     JOIN messages m ON m.session_id = %(source_id)s AND m.branch = part.branch
@@ -66,8 +67,8 @@ WITH picked AS MATERIALIZED (
     FROM picked
     JOIN messages m ON m.session_id = %(source_id)s AND m.id = picked.id
     LEFT JOIN message_words w ON w.session_id = %(source_id)s AND w.message_id = picked.id
-    LEFT JOIN turn answering ON answering.message_id = picked.id AND picked.step = 0
-    LEFT JOIN turn saying ON saying.id = picked.turn_id AND picked.step > 0
+    LEFT JOIN turn answering ON answering.message_id = picked.id AND NOT picked.is_said
+    LEFT JOIN turn saying ON saying.id = picked.turn_id AND picked.is_said
     ORDER BY m.number
 ), copied_summaries AS (
     -- Those of which all that they stand for is taken; a copy is one branch.

@@ -36,9 +36,9 @@ FROM approvals a JOIN sessions s ON s.id = a.session_id JOIN turns t ON t.id = a
 
 -- name: context_of_approval
 -- Of the call's turn alone, and cut here, so that long texts do not travel. The message that a turn answers may be of an
--- earlier turn: when it is answered again.
+-- earlier turn: when it is answered again. What joined the turn before the call is part of its question.
 SELECT s.name AS session_name,
-       left(q.content, %(chars)s) AS question, length(q.content) AS question_length,
+       left(q.content || joined.said, %(chars)s) AS question, length(q.content || joined.said) AS question_length,
        coalesce(q.author, turn_author(q.turn_id, q.created_at)) AS asked_by, q.created_at AS asked_at,
        ARRAY(SELECT f.value ->> 'name' FROM jsonb_array_elements(
            CASE jsonb_typeof(q.attachments) WHEN 'array' THEN q.attachments ELSE '[]' END) f) AS files,
@@ -66,6 +66,11 @@ JOIN turns t ON t.id = a.turn_id
 JOIN sessions s ON s.id = a.session_id
 JOIN messages said ON said.id = c.message_id
 LEFT JOIN messages q ON q.id = t.message_id AND q.session_id = a.session_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(string_agg(E'\n\n' || j.content, '' ORDER BY j.step, j.ordinal), '') AS said
+    FROM messages j
+    WHERE j.turn_id = t.id AND j.role = 'user' AND j.ordinal > 0 AND j.step < c.step
+) joined
 WHERE a.id = %(approval_id)s
 
 -- name: lock_turn_of_approval

@@ -19,7 +19,10 @@ from shared.sessions.records.pages import MessageFilter, Page, invalid_cursor
 
 _COLUMNS = sql.SQL(
     "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
-    " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out,"
+    " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out, m.step,"
+    " m.role = 'user' AND m.ordinal > 0 AS joined,"
+    " CASE WHEN m.role = 'user' AND m.ordinal > 0 AND m.step > 0 THEN (SELECT o.id FROM messages o"
+    "  WHERE o.turn_id = m.turn_id AND o.step = m.step AND o.ordinal = 0) END AS joined_after,"
     " CASE WHEN m.role = 'user' THEN coalesce(m.author, turn_author(m.turn_id, m.created_at)) END AS author,"
     " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
     "  AND c.ordinal = m.ordinal - 1) AS answers,"
@@ -58,7 +61,7 @@ _PAGE = sql.SQL("{columns}, m.page_goes_on FROM ({page}) m{ordered}")
 
 
 async def message_row(connection: Connection, session_id: str, message_id: str) -> Row | None:
-    """One message with what `message_from_row` reads, and its place: `branch`, `turn_number`."""
+    """One message with what `message_from_row` reads, and its place: `branch`, `turn_number`, `step`."""
     cursor = await connection.execute(_ONE, {"session_id": session_id, "message_id": message_id})
     return await cursor.fetchone()
 

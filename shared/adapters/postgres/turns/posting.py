@@ -24,7 +24,9 @@ from shared.sessions.models import (
     SessionStatus,
     Turn,
 )
+from shared.sessions.posting.joining import Joining, OpenToJoin, may_join
 from shared.sessions.records.idempotency import Idempotency
+from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.turns import Interruption, PostedMessage
 
 MAX_OPEN_TURNS = 32
@@ -49,6 +51,9 @@ class Admitted:
     dispatch: bool
     """No other turn is in the way."""
 
+    joins: str | None = None
+    """The turn that the message joins, instead of beginning one."""
+
     @property
     def activates(self) -> bool:
         return bool(self.session["status"] == SessionStatus.CREATED)
@@ -63,8 +68,11 @@ async def admit_turn(
     concurrency: Concurrency,
     idempotency: Idempotency | None,
     refusal: AppError | None,
+    joining: Joining | None = None,
 ) -> Admitted | PostedMessage:
     """Lock the session and apply the rules for a new turn; or what the same request did when it came before.
+
+    joining: the message, with `steer`; None: it joins no turn.
 
     Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`, or `interrupt` and the turn is not
     the user's to cancel; a reused key), BudgetExceeded (RATE_LIMITED: as many turns as a session may have open), and
@@ -77,8 +85,11 @@ async def admit_turn(
     require(None if session is None else session["access"], Action.POST)
     assert session is not None  # a stranger may do nothing
     target = event_target(session, session_id=turn.session_id)
+    joins = None
+    if joining is not None and concurrency is Concurrency.STEER:
+        joins = await _turn_to_join(connection, turn.session_id, joining)
     if idempotency is not None:
-        outcome = {"message_id": message_id, "turn_id": turn.id}
+        outcome = {"message_id": message_id, "turn_id": joins or turn.id}
         earlier = await claim_idempotency(connection, idempotency, outcome)
         if earlier is not None:
             return await _posted_before(connection, turn.session_id, earlier, target)
@@ -89,6 +100,8 @@ async def admit_turn(
         target = replace(target, may_seed=True, made_at=session["created_at"])
     if refusal is not None:
         raise refusal
+    if joins is not None:
+        return Admitted(session, target, None, dispatch=False, joins=joins)
     open_turns = await opened.fetchall()
     if open_turns and concurrency is Concurrency.REJECT:
         raise Conflict(ErrorCode.CONFLICT, "A turn of this session is still running.")
@@ -98,7 +111,7 @@ async def admit_turn(
             ErrorCode.CONFLICT,
             f"A turn of somebody else is still running; interrupting it is for {who(Action.CANCEL_ANY_TURN)} only.",
         )
-    if len(open_turns) >= MAX_OPEN_TURNS and concurrency is Concurrency.ENQUEUE:
+    if len(open_turns) >= MAX_OPEN_TURNS and concurrency in {Concurrency.ENQUEUE, Concurrency.STEER}:
         raise BudgetExceeded(
             ErrorCode.RATE_LIMITED,
             f"A session has {MAX_OPEN_TURNS} open turns at most; wait until one has ended.",
@@ -111,6 +124,16 @@ async def admit_turn(
         )
     dispatch = not open_turns or (interruption is not None and not interruption.turn_ids)
     return Admitted(session, target, interruption, dispatch)
+
+
+async def _turn_to_join(connection: Connection, session_id: str, joining: Joining) -> str | None:
+    """Of a session that is locked, so that no step of it begins or ends before the message is stored."""
+    row = await (await connection.execute(_Q["turn_to_join"], {"session_id": session_id})).fetchone()
+    if row is None:
+        return None
+    plan = TurnPlan.model_validate(row["plan"])
+    turn = OpenToJoin(row["id"], row["requested_by"], plan, row["steps"], row["messages"], row["tokens"])
+    return turn.turn_id if may_join(joining, turn) else None
 
 
 async def _posted_before(

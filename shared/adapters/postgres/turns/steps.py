@@ -145,13 +145,14 @@ class PostgresSteps:
         row = await self._save(result, closes=False)
         return row["session_id"] is not None
 
-    async def save_last_step(self, turn_id: str, result: StepResult) -> SavedStep:
-        """The same for an answer without tool calls, and with it the end of the turn and the hand-over."""
-        row = await self._save(result, closes=True)
+    async def save_last_step(self, turn_id: str, result: StepResult, *, closes: bool = True) -> SavedStep:
+        """The same for an answer without tool calls, and with it the end of the turn and the hand-over; not when a
+        message joined the turn since the step began. closes: False leaves the end to `finish`."""
+        row = await self._save(result, closes=closes)
         if row["session_id"] is None or row["ended_at"] != result.ended_at:
-            return SavedStep(is_stored=row["session_id"] is not None)
+            return SavedStep(is_stored=row["session_id"] is not None, is_joined=bool(row["is_joined"]))
         return SavedStep(
-            True, finished_turn(row, event_target(row), closed_now=True, next_turn_id=row["next_turn_id"])
+            True, finished=finished_turn(row, event_target(row), closed_now=True, next_turn_id=row["next_turn_id"])
         )
 
     async def _save(self, result: StepResult, *, closes: bool) -> Row:
@@ -159,10 +160,9 @@ class PostgresSteps:
         assert row is not None  # a function's row, of nulls when nothing was stored
         return row
 
-    async def is_stored(self, message_id: str, attempt: int) -> bool:
-        """Whether this attempt stored the step."""
+    async def stored_by(self, message_id: str, attempt: int) -> SavedStep:
         row = await self._pool.fetch_one(_Q["step_is_stored"], {"message_id": message_id, "attempt": attempt})
-        return row is not None
+        return SavedStep(is_stored=row is not None, is_joined=row is not None and row["is_joined"])
 
     async def add_usage(self, turn_id: str, usage: Usage, *, now: datetime) -> None:
         await self._pool.execute(_Q["add_usage"], {"turn_id": turn_id, **_usage(usage, now)})
@@ -344,6 +344,7 @@ def _context_message(row: tuple[Any, ...]) -> ContextMessage:
         left_out,
         kept,
         branch,
+        is_joined,
         _ordinal,
     ) = row
     return ContextMessage(
@@ -363,6 +364,7 @@ def _context_message(row: tuple[Any, ...]) -> ContextMessage:
         left_out,
         kept,
         branch,
+        is_joined,
     )
 
 
@@ -381,4 +383,5 @@ def _stored_step(row: Row) -> StoredStep:
         finish_reason=None if row["finish_reason"] is None else FinishReason(row["finish_reason"]),
         reasoning=row["reasoning"],
         output=row["output"],
+        is_joined=row["is_joined"],
     )

@@ -8,7 +8,7 @@ SELECT * FROM begin_turn_step(%(turn_id)s, %(step)s, %(message_id)s, %(now)s, %(
 -- bound on each part keeps an endless one from being read whole. What an API wants back, it wants within the turn. Authors
 -- are null where the user that the turn runs for is the only one.
 WITH turn AS (
-    SELECT id, session_id, branch, number, requested_by FROM turns WHERE id = %(turn_id)s
+    SELECT id, session_id, branch, number, requested_by, message_id FROM turns WHERE id = %(turn_id)s
 ), path AS MATERIALIZED (
     SELECT part.* FROM turn
     CROSS JOIN LATERAL branch_path(turn.session_id, turn.branch, turn.number, %(step)s::integer - 1) part
@@ -24,7 +24,8 @@ SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.st
            WHEN 'user' THEN nullif(ARRAY[coalesce(m.author, turn_author(m.turn_id, m.created_at))], ARRAY[turn.requested_by])
            WHEN 'assistant' THEN nullif(coalesce(m.authors, '{}'), ARRAY[turn.requested_by])
        END,
-       m.finish_reason, m.left_out, CASE WHEN m.turn_id = turn.id THEN m.kept END, m.branch, m.ordinal
+       m.finish_reason, m.left_out, CASE WHEN m.turn_id = turn.id THEN m.kept END, m.branch,
+       m.role = 'user' AND m.ordinal > 0 AND m.id <> turn.message_id, m.ordinal
 FROM turn CROSS JOIN path
 CROSS JOIN LATERAL (
     SELECT o.* FROM messages o
@@ -36,7 +37,7 @@ CROSS JOIN LATERAL (
 ) m
 UNION ALL
 SELECT 'summary', summary.content, NULL, NULL, summary.tokens, summary.turn_number, 2147483647, 'completed', NULL, NULL,
-       summary.sources, nullif(summary.authors, ARRAY[turn.requested_by]), NULL, NULL, NULL, summary.branch, 0
+       summary.sources, nullif(summary.authors, ARRAY[turn.requested_by]), NULL, NULL, NULL, summary.branch, false, 0
 FROM summary, turn
 ORDER BY turn_number DESC, step DESC, ordinal DESC
 LIMIT %(limit)s + (SELECT count(*) FROM summary)
@@ -120,14 +121,16 @@ SET input_tokens = token_usage.input_tokens + excluded.input_tokens,
     cost_usd = coalesce(token_usage.cost_usd + excluded.cost_usd, token_usage.cost_usd, excluded.cost_usd)
 
 -- name: leave_out
--- What the provider's filter refused: the results that the step before it left, or, where a model would read none of them
--- any more, the question of the turn. Fenced by the attempt, as what an answer is stored by.
+-- What the provider's filter refused: the results that the step before it left and the messages that joined after it, or,
+-- where a model would read none of them any more, the question of the turn. Fenced by the attempt, as what an answer is stored
+-- by.
 WITH newest AS (
     SELECT 1 FROM messages
     WHERE turn_id = %(turn_id)s AND step = %(step)s AND ordinal = 0 AND status = 'streaming' AND attempt = %(attempt)s
 ), results AS (
     UPDATE messages SET left_out = 'content_filter'
-    WHERE left_out IS NULL AND turn_id = %(turn_id)s AND step = %(step)s - 1 AND role = 'tool' AND EXISTS (SELECT 1 FROM newest)
+    WHERE left_out IS NULL AND turn_id = %(turn_id)s AND step = %(step)s - 1
+      AND (role = 'tool' OR role = 'user' AND ordinal > 0) AND EXISTS (SELECT 1 FROM newest)
     RETURNING id, role
 ), question AS (
     UPDATE messages SET left_out = 'content_filter'
@@ -173,7 +176,7 @@ FROM sessions s, turns t
 WHERE m.turn_id = %(turn_id)s AND m.step = %(step)s AND m.ordinal = 0 AND m.status <> 'streaming' AND s.id = m.session_id
   AND t.id = m.turn_id
 RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.finish_reason, m.reasoning, m.output, m.attempt, s.event_seq_floor, s.event_seq_ceiling, s.incarnation,
-    t.error_code, t.error_detail,
+    t.error_code, t.error_detail, coalesce(t.joined_step >= m.step, false) AS is_joined,
     coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.id, 'name', c.name, 'arguments', c.arguments,
                                                   'needs_approval', c.needs_approval, 'is_client', c.is_client)
                               ORDER BY c.ordinal)
@@ -181,8 +184,9 @@ RETURNING m.id AS message_id, m.session_id, m.status, m.content, m.finish_reason
 
 -- name: step_is_stored
 -- By this attempt, and not closed with its turn: an answer that was saved names its authors.
-SELECT FROM messages
-WHERE id = %(message_id)s AND attempt = %(attempt)s AND status <> 'streaming' AND authors IS NOT NULL
+SELECT coalesce(t.joined_step >= m.step, false) AS is_joined
+FROM messages m JOIN turns t ON t.id = m.turn_id
+WHERE m.id = %(message_id)s AND m.attempt = %(attempt)s AND m.status <> 'streaming' AND m.authors IS NOT NULL
 
 -- name: save_step
 SELECT * FROM save_turn_step(%(message_id)s, %(attempt)s, %(content)s, %(status)s, %(provider_calls)s, %(tokens)s, %(sources)s, %(authors)s,

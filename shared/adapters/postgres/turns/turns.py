@@ -16,7 +16,7 @@ from typing import Any
 from psycopg.errors import UniqueViolation
 
 from shared.adapters.postgres.history.lexemes import vector_of
-from shared.adapters.postgres.pool import PostgresPool, Row, json
+from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import (
     event_target,
@@ -42,6 +42,7 @@ from shared.sessions.models import (
     TurnError,
     TurnStatus,
 )
+from shared.sessions.posting.joining import Joining
 from shared.sessions.posting.titles import title_of
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import MessageFilter, Page
@@ -88,7 +89,8 @@ class PostgresTurns:
         note: str | None = None,
         sources: Sequence[str] = (),
     ) -> PostedMessage:
-        """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next.
+        """Store a user message and its queued turn, apply the concurrency choice, claim the turn if it is next; or
+        store it in the turn that it joins.
 
         Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key), and `refusal`.
         """
@@ -132,9 +134,12 @@ class PostgresTurns:
                 concurrency=concurrency,
                 idempotency=idempotency,
                 refusal=refusal,
+                joining=Joining(user_id, plan, tokens),
             )
             if isinstance(admitted, PostedMessage):
                 return admitted
+            if admitted.joins is not None:
+                return await _joined(connection, message, admitted.joins, row, admitted.target)
             await connection.execute(_Q["insert_user_turn"], {**row, "dispatch": admitted.dispatch})
         return PostedMessage(
             _on_branch(message, admitted.session["active_branch"]),
@@ -342,6 +347,19 @@ class PostgresTurns:
     async def touch_dispatch(self, turn_id: str, *, now: datetime) -> bool:
         """Note that the orchestration was looked at, or asked for again. False when the turn has ended."""
         return await self._pool.execute(_Q["touch_dispatch"], {"turn_id": turn_id, "now": now}) > 0
+
+
+async def _joined(
+    connection: Connection, message: Message, turn_id: str, row: dict[str, Any], target: EventTarget
+) -> PostedMessage:
+    placed = await (await connection.execute(_Q["insert_joined_message"], {**row, "joins": turn_id})).fetchone()
+    key = {"session_id": message.session_id, "turn_id": turn_id}
+    joined = await (await connection.execute(_Q["turn"], key)).fetchone()
+    assert placed is not None  # its session is locked
+    assert joined is not None
+    turn = turn_from_row(joined)
+    changes = {"turn_id": turn_id, "branch": turn.branch, "joined": True, "joined_after": placed["joined_after"]}
+    return PostedMessage(message.model_copy(update=changes), turn, target)
 
 
 def _open_turn(row: Row) -> OpenTurn:

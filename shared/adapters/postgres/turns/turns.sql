@@ -3,6 +3,43 @@ SELECT id, status, dispatched_at, requested_by FROM turns
 WHERE session_id = %(session_id)s AND ended_at IS NULL
 ORDER BY number
 
+-- name: turn_to_join
+-- The turn of a locked session that takes another message before its next step: it runs, and its newest step is not its last.
+-- What an answer without calls was stored without, before the turn went on for it, joined it while it was written.
+SELECT t.id, t.requested_by, t.plan, t.steps, joined.messages, joined.tokens
+FROM turns t JOIN sessions s ON s.id = t.session_id
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE m.ordinal > 0) AS messages, coalesce(sum(m.tokens), 0)::bigint AS tokens
+    FROM messages m WHERE m.turn_id = t.id AND m.role = 'user'
+) joined
+WHERE t.session_id = %(session_id)s AND t.ended_at IS NULL AND t.dispatched_at IS NOT NULL AND t.cancel_requested_at IS NULL
+  AND t.branch = s.active_branch
+  AND (t.steps = 0 OR EXISTS (
+      SELECT FROM messages m
+      WHERE m.turn_id = t.id AND m.step = t.steps AND m.ordinal = 0
+        AND (m.status = 'streaming' OR m.status = 'completed' AND (m.calls IS NOT NULL OR t.joined_step >= t.steps))))
+
+-- name: insert_joined_message
+-- Behind all that its step has, or will have: a step has as many results as calls, which are far fewer.
+WITH session AS (
+    UPDATE sessions SET last_message_number = last_message_number + 1, updated_at = %(now)s
+    WHERE id = %(session_id)s
+    RETURNING last_message_number
+), turn AS (
+    UPDATE turns SET joined_step = steps WHERE id = %(joins)s
+    RETURNING id, branch, number, steps
+)
+INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status, tokens,
+                      created_at, attachments, attachment_note, sources, author, words)
+SELECT %(message_id)s, %(session_id)s, turn.id, session.last_message_number, turn.branch, turn.number, turn.steps,
+       (SELECT greatest(999999, max(o.ordinal)) + 1 FROM messages o
+        WHERE o.turn_id = turn.id AND o.step = turn.steps AND o.role = 'user'),
+       'user', %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(sources)s, %(user_id)s,
+       %(words)s::tsvector
+FROM turn, session
+RETURNING (SELECT o.id FROM messages o
+           WHERE o.turn_id = messages.turn_id AND o.step = messages.step AND o.step > 0 AND o.ordinal = 0) AS joined_after
+
 -- name: has_open_turns
 SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = %(session_id)s AND ended_at IS NULL) AS open
 

@@ -118,7 +118,8 @@ $$;
 
 -- What a step made is stored, once, and what it used is counted for its turn, its session and its user's day: a budget binds
 -- while a turn waits, too. session_id is null when another attempt of the step was stored or begun meanwhile.
--- closes: the turn ends with it, unless older code stored something of it that is not counted yet; `finish_turn` counts that.
+-- closes: the turn ends with it, unless older code stored something of it that is not counted yet, which `finish_turn` counts, or
+-- a message joined the turn since the step began.
 -- Then the session's next turn is claimed, in a statement that sees what was queued while this one waited for the session's lock.
 CREATE FUNCTION save_turn_step(
     of_message text, of_attempt integer, said text, new_status text, provider_calls jsonb, said_tokens integer, read_sources text[],
@@ -129,7 +130,7 @@ CREATE FUNCTION save_turn_step(
     OUT error_code text, OUT error_detail text, OUT steps integer, OUT input_tokens bigint, OUT output_tokens bigint,
     OUT cached_input_tokens bigint, OUT reasoning_tokens bigint, OUT cost_usd numeric, OUT finish_reason text,
     OUT began_at timestamptz, OUT ended_at timestamptz, OUT agent_id text, OUT agent_version text, OUT model text,
-    OUT traceparent text, OUT correlation_id text, OUT answers text[], OUT next_turn_id text
+    OUT traceparent text, OUT correlation_id text, OUT answers text[], OUT next_turn_id text, OUT is_joined boolean
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -158,13 +159,15 @@ BEGIN
         error_code = CASE WHEN NOT closes THEN coalesce(failed_code, o.error_code) END,
         error_detail = CASE WHEN NOT closes THEN coalesce(failed_detail, o.error_detail) END,
         status = CASE WHEN closes AND o.ended_at IS NULL AND o.input_tokens + o.output_tokens = o.counted_tokens
+                      AND coalesce(o.joined_step < m.step, true)
                  THEN 'completed' ELSE o.status END,
         ended_at = CASE WHEN closes AND o.ended_at IS NULL AND o.input_tokens + o.output_tokens = o.counted_tokens
+                        AND coalesce(o.joined_step < m.step, true)
                    THEN at ELSE o.ended_at END
     WHERE o.id = m.turn_id
     RETURNING o.id, o.requested_by, o.status, o.error_code, o.error_detail, o.steps, o.input_tokens, o.output_tokens,
               o.cached_input_tokens, o.reasoning_tokens, o.cost_usd, o.finish_reason, o.started_at, o.created_at, o.ended_at,
-              o.plan, o.ancestors INTO t;
+              o.plan, o.ancestors, o.joined_step INTO t;
     IF used > 0 THEN
         UPDATE sessions o SET used_tokens = o.used_tokens + used, used_cost_usd = o.used_cost_usd + coalesce(cost, 0)
         WHERE o.id = s.id;
@@ -217,6 +220,7 @@ BEGIN
     model := t.plan ->> 'model';
     traceparent := t.plan ->> 'traceparent';
     correlation_id := t.plan ->> 'correlation_id';
+    is_joined := coalesce(t.joined_step >= m.step, false);
     IF t.ancestors <> '{}' THEN
         answers := answered_call(t.id);
     END IF;

@@ -24,6 +24,7 @@ from shared.sessions.models import (
     MAX_CLIENT_TOOLS,
     MAX_CONTENT_CHARS,
     ClientTool,
+    Concurrency,
     Decision,
     InputAction,
     InputAnswer,
@@ -130,6 +131,7 @@ class Payload(_Camel):
 
 class ForwardedProps(Value):
     agent_id: str | None = Field(None, max_length=64, description="Of a thread that begins; `assistant` by default")
+    concurrency: Concurrency | None = Field(None, description="As in posting a message")
 
 
 class AgUiTool(BaseModel):
@@ -180,6 +182,10 @@ class RunAgentInput(_Camel):
     @property
     def agent_id(self) -> str | None:
         return None if self.forwarded_props is None else self.forwarded_props.agent_id
+
+    @property
+    def concurrency(self) -> Concurrency | None:
+        return None if self.forwarded_props is None else self.forwarded_props.concurrency
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.sessions.approvals.models import Approval
 from shared.sessions.doors.ai_sdk.request import UiMessage, UiPart
+from shared.sessions.doors.ai_sdk.wire import answer_id
 from shared.sessions.doors.files import content_url
 from shared.sessions.models import ApprovalStatus, JsonObject, Message, MessageRole, ToolCall, ToolCallStatus
 
@@ -18,15 +19,18 @@ def ui_messages(
     """stored: in the order of the conversation; messages of tools are not needed, as calls hold their results.
     approvals: by tool call. open_turn_id: of the turn that a stream tells from its beginning; its answer is left out.
 
-    The answers of a turn are one message, with the turn's id.
+    The answers of a turn are one message, with the turn's id; those behind a message that joined it are another one.
     """
     found: list[UiMessage] = []
+    joined: str | None = None
     told = [message for message in stored if message.role in {MessageRole.USER, MessageRole.ASSISTANT}]
     for (role, turn_id), group in groupby(told, key=lambda message: (message.role, message.turn_id)):
         if role is MessageRole.USER:
-            found += [_question(message) for message in group]
+            asked = list(group)
+            found += [_question(message) for message in asked]
+            joined = asked[-1].id if asked[-1].joined else None
         elif turn_id != open_turn_id:
-            found.append(_answer(turn_id or "", list(group), approvals))
+            found.append(_answer(turn_id or "", joined, list(group), approvals))
     return found
 
 
@@ -47,12 +51,14 @@ def _question(message: Message) -> UiMessage:
     return UiMessage(id=message.id, role="user", parts=[_part("text", text=message.content), *files])
 
 
-def _answer(turn_id: str, answers: Sequence[Message], approvals: Mapping[str, Approval]) -> UiMessage:
+def _answer(
+    turn_id: str, joined: str | None, answers: Sequence[Message], approvals: Mapping[str, Approval]
+) -> UiMessage:
     about = {"session_id": answers[0].session_id, "turn_id": turn_id}
     parts = [_part("data-turn", id=turn_id, data=about)]
     for answer in answers:
         parts += _step(answer, approvals)
-    return UiMessage(id=turn_id, role="assistant", parts=parts)
+    return UiMessage(id=answer_id(turn_id, joined), role="assistant", parts=parts)
 
 
 def _step(answer: Message, approvals: Mapping[str, Approval]) -> Iterator[UiPart]:

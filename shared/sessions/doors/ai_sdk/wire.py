@@ -1,4 +1,5 @@
-"""A turn as the AI SDK's UI message stream, version 1: one turn is one assistant message, whose id is the turn's.
+"""A turn as the AI SDK's UI message stream, version 1: one turn is one assistant message, whose id is the turn's. What
+follows a message that joined the turn is another one (`answer_id`).
 
 Invariant: a client that applies the parts in order has the texts of each answer's last attempt, each tool call with its
 outcome, and each approval with its decision. A call of the page's own tools is the page's to run once it waits for it,
@@ -36,17 +37,31 @@ _FINISH_REASONS = {
 _CANCELLED = "The turn was cancelled."
 
 
+def answer_id(turn_id: str, joined: str | None) -> str:
+    """Of the assistant message that a turn is, or that follows a message which joined it."""
+    return turn_id if joined is None else f"{turn_id}.{joined}"
+
+
 class UiMessageStream:
     """A `Door`."""
 
     heartbeat = KEEP_ALIVE
     closing = b"data: [DONE]\n\n"
 
-    def __init__(self, session_id: str, turn_id: str, *, message_id: str | None = None, version: int = OLDEST) -> None:
-        """message_id: the client's own id of the assistant message that goes on; None: it begins. version: the client's
-        major version of `ai`; a later one reads what an earlier one does."""
+    def __init__(
+        self,
+        session_id: str,
+        turn_id: str,
+        *,
+        message_id: str | None = None,
+        joined: str | None = None,
+        version: int = OLDEST,
+    ) -> None:
+        """message_id: the client's own id of the assistant message that goes on; None: it begins. joined: the user's
+        message behind which it begins, in the middle of the turn. version: the client's major version of `ai`; a later
+        one reads what an earlier one does."""
         self._about: JsonObject = {"session_id": session_id, "turn_id": turn_id}
-        self._message_id = message_id or turn_id
+        self._message_id = message_id or answer_id(turn_id, joined)
         self._has_resets = version >= _RESETS
         self._seq: int | None = None
         self._answer: str | None = None

@@ -35,6 +35,8 @@ export function Composer({ feed, conversation, turn, access }: Props) {
   const path = `/sessions/${encodeURIComponent(feed.sessionId)}`
   const { status } = conversation.session
   const isOpen = turn !== null && !isOver(turn.status)
+  const [chosen, setSteers] = useState<boolean | null>(null)
+  const steers = chosen ?? conversation.session.config.concurrency === 'steer'
 
   useEffect(() => {
     const box = field.current
@@ -68,7 +70,7 @@ export function Composer({ feed, conversation, turn, access }: Props) {
     )
   }
 
-  const send = async (): Promise<void> => {
+  const send = async (joins = steers): Promise<void> => {
     const content = text.trim()
     const ready = files.filter((file) => file.state === 'ready')
     if ((content === '' && ready.length === 0) || isSending) return
@@ -77,13 +79,15 @@ export function Composer({ feed, conversation, turn, access }: Props) {
     const body = {
       content,
       ...(ready.length > 0 ? { attachment_ids: ready.map((file) => file.info!.id) } : {}),
-      ...(isOpen ? { concurrency: 'enqueue' } : {}),
+      ...(isOpen ? { concurrency: joins ? 'steer' : 'enqueue' } : {}),
     }
     const of = jsonText(body)
     if (attempt.current?.of !== of) attempt.current = { of, key: randomKey() }
     setSending(true)
     const went = await act(async () => {
-      feed.posted(await api.post<PostedTurn>(`${path}/messages`, body, { 'idempotency-key': attempt.current!.key }))
+      const posted = await api.post<PostedTurn>(`${path}/messages`, body, { 'idempotency-key': attempt.current!.key })
+      feed.posted(posted)
+      if (isOpen && joins && posted.message.joined !== true) say('It could not join this turn, and is answered after it.')
     })
     setSending(false)
     if (!went) return
@@ -133,6 +137,19 @@ export function Composer({ feed, conversation, turn, access }: Props) {
           ))}
         </ul>
       )}
+      {isOpen ? (
+        <fieldset class="when">
+          <legend class="hidden">What becomes of a message now</legend>
+          <label title="It is answered after the current turn">
+            <input type="radio" name="when" checked={!steers} onChange={() => setSteers(false)} />
+            Queue
+          </label>
+          <label title="The current turn reads it before it goes on (Ctrl+Enter)">
+            <input type="radio" name="when" checked={steers} onChange={() => setSteers(true)} />
+            Join this turn
+          </label>
+        </fieldset>
+      ) : null}
       <div class="line">
         <label class="quiet icon clip" title="Attach a file">
           <Icon name="clip" />
@@ -144,7 +161,7 @@ export function Composer({ feed, conversation, turn, access }: Props) {
           rows={1}
           aria-label="Message"
           dir="auto"
-          placeholder={isOpen ? 'Message, answered after the current turn' : 'Message'}
+          placeholder={!isOpen ? 'Message' : steers ? 'Message, read before the current turn goes on' : 'Message, answered after the current turn'}
           value={text}
           onInput={(event) => {
             // At once: an effect runs after the next frame, and the page may be gone by then.
@@ -161,7 +178,7 @@ export function Composer({ feed, conversation, turn, access }: Props) {
             // Safari ends a composition before the Enter that ended it, which it marks with 229.
             if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
               event.preventDefault()
-              void send()
+              void send(steers || event.ctrlKey || event.metaKey)
             }
           }}
         />

@@ -12,6 +12,7 @@ export const SHORTCUTS: readonly [string, string][] = [
   ['/', 'Search'],
   ['Esc', 'Stop the turn that runs; close what is open'],
   ['Enter', 'Send the message'],
+  ['Ctrl Enter', 'Send the message into the turn that runs'],
   ['Shift Enter', 'A new line in the message'],
   ['← →', 'Between other answers, at ‹1/2›'],
 ]

@@ -53,6 +53,7 @@ export const MessageRow = memo(function MessageRow({ message, author, approvals,
         {fork === undefined ? null : <Siblings fork={fork} what={isUser ? 'Question' : 'Answer'} choose={choose} />}
         {message.status === 'failed' ? <Badge status={message.status} /> : null}
         {isUser && turn?.status === 'queued' ? <Badge status="queued" /> : null}
+        {message.joined === true ? <span class="soft" title="The turn that ran then has read it before it went on">joined the turn</span> : null}
         {isMarked ? (
           <span class="marked" title="Bookmarked">
             <Icon name="star" />
