@@ -5,8 +5,10 @@ import azure.functions as func
 
 from activities import approvals as approval_activities
 from activities import model, tools, turns
-from orchestrators import approval, keeper, notification, turn, waiting
+from activities import workflows as workflow_activities
+from orchestrators import approval, keeper, notification, turn, waiting, workflows
 from shared.composition.services import services
+from shared.sessions.tools import registry
 from triggers.approvals import approvals, policies
 from triggers.approvals import links as approve_links
 from triggers.catalog import agents
@@ -96,7 +98,12 @@ for blueprint in (
     approval_activities.bp,
     tools.bp,
     turns.bp,
+    workflow_activities.bp,
 ):
     app.register_functions(blueprint)
+
+# What the folder agents/ adds, without the names that are taken.
+names = [builder._function.get_function_name() for builder in app._function_builders]
+app.register_functions(workflows.contain(registry.workflows(names).builders))
 
 route_other_methods()

@@ -14,7 +14,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import azure.durable_functions as df
 
-from shared.durable.messages import KeeperInput, NotifyApproversInput
+from shared.durable.messages import (
+    KeeperInput,
+    NotifyApproversInput,
+    WorkflowCaller,
+    WorkflowInput,
+    is_other_code,
+)
 from shared.durable.names import (
     CANCEL_EVENT,
     KEEPER,
@@ -23,10 +29,14 @@ from shared.durable.names import (
     TURN,
     answer_event,
     approval_event,
+    below_workflow,
+    is_workflow,
     notification_instance,
 )
+from shared.ids import new_id
 from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.turns import FinishedTurn, Interruption
+from shared.sessions.records.waits import WorkflowStart
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +86,71 @@ async def _start(client: df.DurableOrchestrationClient, name: str, instance_id: 
                 raise
         else:
             return
+
+
+async def start_workflow(client: df.DurableOrchestrationClient, start: WorkflowStart) -> None:
+    """Start the workflow of a call, unless there is one already, and leave what fails to the sweep. Of two starts at
+    once the first that begins is the one that runs (`begin_workflow`)."""
+    caller = WorkflowCaller(
+        user_id=start.user_id,
+        roles=start.roles,
+        session_id=start.session_id,
+        agent_id=start.agent_id,
+        agent_version=start.agent_version,
+    )
+    given = WorkflowInput(tool_call_id=start.tool_call_id, caller=caller, start=new_id(), input=start.input)
+    try:
+        if await look(client, start.instance_id) is Found.NOWHERE:
+            await _start(client, start.name, start.instance_id, given.dump())
+    except Exception:
+        log.exception("the workflow %s of call %s could not be started now", start.name, start.tool_call_id)
+
+
+async def end_workflow(client: df.DurableOrchestrationClient, instance_id: str, reason: str) -> bool:
+    """Terminate a workflow and all that it has started. True once they are seen to have ended."""
+    try:
+        if not await end(client, instance_id, reason):
+            return False
+        ended = [await end(client, below, reason) for below in await below_workflow_of(client, instance_id)]
+    except Exception:
+        log.exception("the workflow %s could not be ended now; the sweep will", instance_id)
+        return False
+    return all(ended)
+
+
+async def below_workflow_of(client: df.DurableOrchestrationClient, instance_id: str) -> list[str]:
+    """The instances of the sub-orchestrations of a workflow, and of theirs."""
+    if not is_workflow(instance_id):
+        return []
+    found = await client.get_status_by(instance_id_prefix=below_workflow(instance_id))
+    return [one.instance_id for one in found]
+
+
+class Watched(StrEnum):
+    """The state of a workflow, as it is looked at from outside."""
+
+    NOWHERE = "nowhere"
+    CUT = "cut"  # its row was written, and perhaps not its message
+    LIVE = "live"
+    HELD = "held"
+    CHANGED = "changed"  # it has failed, since the code is another one
+    ENDED = "ended"
+
+
+async def watch_workflow(client: df.DurableOrchestrationClient, instance_id: str, *, now: datetime) -> Watched:
+    """now: aware UTC."""
+    status = await client.get_status(instance_id)
+    match _found(status):
+        case Found.NOWHERE:
+            return Watched.NOWHERE
+        case Found.HELD:
+            return Watched.HELD
+        case Found.LIVE:
+            is_pending = status.runtime_status is df.OrchestrationRuntimeStatus.Pending
+            is_cut = is_pending and now - status.created_time.astimezone(UTC) > _CUT_AFTER
+            return Watched.CUT if is_cut else Watched.LIVE
+    failed = status.runtime_status is df.OrchestrationRuntimeStatus.Failed
+    return Watched.CHANGED if failed and is_other_code(str(status.output)) else Watched.ENDED
 
 
 async def start_or_leave(client: df.DurableOrchestrationClient, turn_id: str) -> None:
@@ -190,6 +265,12 @@ async def erase(
     was_told = False
     for instance_id in instance_ids:
         try:
+            # What a workflow has started is found by the workflow's id, so it goes first.
+            if is_workflow(instance_id):
+                below_gone, told_below = await _erase_below(client, instance_id, may_arrive=may_arrive)
+                was_told = was_told or told_below
+                if not below_gone:
+                    continue
             found = _found(await client.get_status(instance_id))
             if found in {Found.LIVE, Found.HELD}:
                 was_told = True
@@ -205,6 +286,19 @@ async def erase(
             # The backend refused or is down. The stored erasure keeps the id, and the sweep retries it.
             log.exception("instance %s could not be purged now", instance_id)
     return gone, was_told
+
+
+async def _erase_below(
+    client: df.DurableOrchestrationClient, instance_id: str, *, may_arrive: bool
+) -> tuple[bool, bool]:
+    """Erase what a workflow has started; whether all of it is gone, and whether anything was told. The workflow ends
+    first, since it could start more."""
+    was_live = await is_live(client, instance_id)
+    if was_live and not await end(client, instance_id, "session erased"):
+        return False, True
+    below = await below_workflow_of(client, instance_id)
+    gone, was_told = await erase(client, below, may_arrive=may_arrive or was_live)
+    return len(gone) == len(below), was_told or was_live
 
 
 async def _is_terminated(client: df.DurableOrchestrationClient, instance_id: str) -> bool:

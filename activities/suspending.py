@@ -53,15 +53,16 @@ async def _is_done(
     # In a later round another caller may have settled it after we sent an older command: send the new one as well.
     if hold is None or (hold.is_settled and is_first):
         return True
+    instances = [each for one in hold.instances for each in (one, *await durable_client.below_workflow_of(client, one))]
     if hold.told_at is not None and is_first:
-        seen = [await durable_client.follows(client, instance, is_held=hold.is_held) for instance in hold.instances]
+        seen = [await durable_client.follows(client, instance, is_held=hold.is_held) for instance in instances]
         if all(seen):
             if now - hold.told_at >= ARRIVED + timedelta(seconds=TELLING_S):
                 await rows.settle_hold(session_id, hold.version)
             return True
         log.info("session %s: %d instances are told again", session_id, seen.count(False))
     tell = durable_client.suspend if hold.is_held else durable_client.resume
-    if not all([await tell(client, instance_id) for instance_id in hold.instances]):
+    if not all([await tell(client, instance_id) for instance_id in instances]):
         log.info("not everything of session %s could be told; the sweep will", session_id)
         return True
     return await rows.told_hold(session_id, hold.version, now=now)

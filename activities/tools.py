@@ -9,7 +9,7 @@ import azure.functions as func
 
 from activities.approvals import tell_decision
 from activities.binding import deliver, sends_events
-from activities.durable_client import interrupt, start_or_leave
+from activities.durable_client import end_workflow, interrupt, start_or_leave, start_workflow
 from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import ExecuteToolInput, ExecuteToolResult
@@ -42,6 +42,10 @@ async def execute_tool(payload: object, events: func.Out[str], client: df.Durabl
     await deliver(events, report.messages, is_repeat=report.is_repeated or request.again > 0)
     if report.start_turn_id is not None:
         await start_or_leave(client, report.start_turn_id)
+    if report.workflow is not None:
+        await start_workflow(client, report.workflow)
+    if report.over_workflow_id is not None:
+        await end_workflow(client, report.over_workflow_id, "nobody waits for it any more")
     if report.interruption is not None:
         await interrupt(client, report.interruption)
     if report.approval_id is not None:

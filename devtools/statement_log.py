@@ -32,6 +32,7 @@ OF_PROCESS = {
     "unsettled_holds",
     "undelivered_approvals",
     "stopped_children",
+    "workflows_to_look_at",
     "claim_unsettled_notices",
     "expired_sessions",
     "ended_subscriptions",

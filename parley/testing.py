@@ -9,9 +9,10 @@ async def test_an_order_is_found() -> None:
 
 from __future__ import annotations
 
+from shared.durable.trying import run_workflow
 from shared.errors import ToolFailed, ToolRefused
 from shared.sessions.agents.trying import read_agent
 from shared.sessions.tools.base import InvalidToolArguments
 from shared.sessions.tools.trying import call_tool
 
-__all__ = ["InvalidToolArguments", "ToolFailed", "ToolRefused", "call_tool", "read_agent"]
+__all__ = ["InvalidToolArguments", "ToolFailed", "ToolRefused", "call_tool", "read_agent", "run_workflow"]

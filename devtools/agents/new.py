@@ -1,4 +1,4 @@
-"""`./dev new tool NAME` and `./dev new agent NAME`: a file to begin with, and a test of it that passes."""
+"""`./dev new tool NAME`, `workflow NAME` and `agent NAME`: a file to begin with, and a test of it that passes."""
 
 from __future__ import annotations
 
@@ -56,6 +56,69 @@ async def test_it_takes_no_more_than_it_needs() -> None:
         await call_tool({name}, {{"text": "x" * 201}})
 '''
 
+_WORKFLOW = '''"""{title}."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from datetime import timedelta
+from typing import Annotated, Any
+
+import azure.durable_functions as df
+from pydantic import Field
+
+from parley.workflows import ToolArguments, caller_of, progress, workflow
+
+bp = df.Blueprint()
+
+
+class {model}(ToolArguments):
+    text: Annotated[str, Field(max_length=200, description="What to work on")]
+
+
+@bp.orchestration_trigger(context_name="context")
+@workflow(arguments={model})  # a person approves each call; risks=() says that it only works here
+def {name}(context: df.DurableOrchestrationContext) -> Generator[Any, Any, str]:
+    """Say in one sentence, for the model, what this workflow does and when to use it."""
+    given = context.get_input()
+    yield progress(context, "the first step is done", 0.5)
+    yield context.create_timer(context.current_utc_datetime + timedelta(seconds=10))  # or days
+    who = caller_of(context).user_id
+    done: str = yield context.call_activity("{name}_step", {{"text": given["text"], "user_id": who}})
+    return done
+
+
+@bp.activity_trigger(input_name="step")
+def {name}_step(step: dict[str, Any]) -> str:
+    """What has an effect is done in an activity. It may run twice, after a crash."""
+    return f"{{step['user_id']}} asked for {{step['text']}}"
+'''
+
+_WORKFLOW_TEST = '''"""The workflow {name}."""
+
+from __future__ import annotations
+
+import pytest
+
+from parley.testing import InvalidToolArguments, run_workflow
+
+from ..workflows.{name} import {name}
+
+
+async def test_it_ends_with_what_its_last_step_says() -> None:
+    told: list[str] = []
+
+    output = await run_workflow({name}, {{"text": "a word"}}, user_id="alice", progress=told)
+
+    assert output.content == "alice asked for a word"
+    assert told == ["the first step is done"]
+
+
+async def test_it_takes_no_more_than_it_needs() -> None:
+    with pytest.raises(InvalidToolArguments):
+        await run_workflow({name}, {{"text": "x" * 201}})
+'''
+
 _AGENT = """---
 name: {title}
 description: What people see when they choose an agent
@@ -90,10 +153,10 @@ class Refused(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="./dev new", description="Write a tool or an agent to begin with, and its test."
+        prog="./dev new", description="Write a tool, a workflow or an agent to begin with, and its test."
     )
-    parser.add_argument("kind", choices=("tool", "agent"))
-    parser.add_argument("name", help="of the tool, such as find_order; of the agent, such as support")
+    parser.add_argument("kind", choices=("tool", "workflow", "agent"))
+    parser.add_argument("name", help="of the tool or workflow, such as find_order; of the agent, such as support")
     parser.add_argument("--agents", type=Path, default=FOLDER, metavar="DIR", help="the folder (agents)")
     options = parser.parse_args(arguments)
     try:
@@ -110,7 +173,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def new(kind: str, name: str, folder: Path = FOLDER) -> list[Path]:
-    """Write the file and its test; returns their paths. kind: `tool` or `agent`. Raises Refused."""
+    """Write the file and its test; returns their paths. kind: `tool`, `workflow` or `agent`. Raises Refused."""
     title = re.sub(r"[_.-]+", " ", name).strip().capitalize()
     if kind == "tool":
         _check_tool(name, folder)
@@ -118,6 +181,14 @@ def new(kind: str, name: str, folder: Path = FOLDER) -> list[Path]:
         files = {
             folder / "tools" / f"{name}.py": _TOOL.format(**values),
             folder / "tests" / f"test_{name}.py": _TOOL_TEST.format(**values),
+        }
+    elif kind == "workflow":
+        _check_tool(name, folder, kind)
+        model = "".join(part.capitalize() for part in name.split("_")) + "Input"
+        values = {"name": name, "title": title, "model": model}
+        files = {
+            folder / "workflows" / f"{name}.py": _WORKFLOW.format(**values),
+            folder / "tests" / f"test_{name}.py": _WORKFLOW_TEST.format(**values),
         }
     else:
         _check_agent(name)
@@ -135,16 +206,18 @@ def new(kind: str, name: str, folder: Path = FOLDER) -> list[Path]:
     return list(files)
 
 
-def _check_tool(name: str, folder: Path) -> None:
+def _check_tool(name: str, folder: Path, kind: str = "tool") -> None:
     from shared.sessions.tools import registry
 
     if re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) is None or keyword.iskeyword(name):
         raise Refused(
-            f"{name!r} cannot be a tool's name: it begins with a letter, then come a-z, 0-9 and _, such as find_order"
+            f"{name!r} cannot be a {kind}'s name: it begins with a letter, then come a-z, 0-9 and _, such as find_order"
         )
     taken = [tool.name for tool in registry.all_tools()]
     if folder.is_dir():
         taken += asyncio.run(look(folder.resolve())).tools
+    if kind == "workflow" and name in registry.DURABLE_FUNCTIONS:
+        raise Refused(f"Parley itself has a function {name!r}: choose another name")
     if name in taken:
         raise Refused(f"there is a tool {name!r} already: choose another name")
 

@@ -66,7 +66,8 @@ class AgentsFolder:
 
     async def begin(self, environment: Mapping[str, str]) -> None:
         """Tell what is wrong with the folder; the rest is served. environment: the app's."""
-        if {file.name for file in (*self.path.glob("*.md"), *self.path.glob("tools/*.py"))} <= {"README.md"}:
+        own = (*self.path.glob("*.md"), *self.path.glob("tools/*.py"), *self.path.glob("workflows/*.py"))
+        if {file.name for file in own} <= {"README.md"}:
             return  # importing all tools takes a second
         self._served = await look(self.path, environment)
         for problem in self._served.problems:

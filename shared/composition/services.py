@@ -92,6 +92,7 @@ from shared.sessions.unattended.schedules import ScheduleService
 from shared.sessions.unattended.triggers import TriggerService
 from shared.sessions.unattended.webhooks import HookSecrets
 from shared.sessions.waits.service import ToolWaits
+from shared.sessions.waits.workflows import Workflows
 from shared.settings import RateLimitFail, Settings, load_settings, load_tool_secrets
 from shared.signing import ApprovalLinks, CompletionTokens
 from shared.work_pool import WorkPool
@@ -506,6 +507,10 @@ class Services(Stores):
     @cached_property
     def waits(self) -> ToolWaits:
         return ToolWaits(self.wait_rows, self.publisher, self.completions)
+
+    @cached_property
+    def workflows(self) -> Workflows:
+        return Workflows(self.workflow_rows, self.wait_rows, self.tool_call_rows, self.publisher, mask=self.tool_mask)
 
     @cached_property
     def tool_secrets(self) -> SettingSecrets:

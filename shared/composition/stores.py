@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
     from shared.adapters.postgres.turns.turns import PostgresTurns
     from shared.adapters.postgres.turns.waits import PostgresWaits
+    from shared.adapters.postgres.turns.workflows import PostgresWorkflows
     from shared.adapters.redis.events import RedisEventLog
 
 
@@ -75,6 +76,12 @@ class Stores(Connections):
         from shared.adapters.postgres.turns.waits import PostgresWaits
 
         return PostgresWaits(self.pool, self.audit_trail, self.task_hub)
+
+    @cached_property
+    def workflow_rows(self) -> PostgresWorkflows:
+        from shared.adapters.postgres.turns.workflows import PostgresWorkflows
+
+        return PostgresWorkflows(self.pool, self.task_hub)
 
     @cached_property
     def child_rows(self) -> PostgresChildren:

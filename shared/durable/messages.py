@@ -158,9 +158,58 @@ class WaitInput(DurableMessage):
     tool_call_id: str
 
 
+class WorkflowCaller(DurableMessage):
+    """For whom a workflow runs: the user whose message began the turn."""
+
+    user_id: str
+    roles: tuple[str, ...] = ()
+    """As they were when the message was posted."""
+    session_id: str
+    agent_id: str | None = None
+    agent_version: int | None = None
+
+
+class WorkflowInput(DurableMessage):
+    """Input of a workflow, and of the sub-orchestrations that it starts."""
+
+    tool_call_id: str
+    caller: WorkflowCaller
+    start: str
+    """Which of its starts this is."""
+    is_below: bool = False
+    """A sub-orchestration: it answers no call."""
+    input: Any = None
+    """What `context.get_input()` is."""
+
+
+class BeginWorkflowInput(DurableMessage):
+    tool_call_id: str
+    start: str
+
+
+class BeginWorkflowResult(DurableMessage):
+    begun: str
+    """A `WorkflowBegun`."""
+
+
+class TellProgressInput(ActivityInput):
+    tool_call_id: str
+    text: str
+    fraction: float | None = None
+
+
+class EndWorkflowInput(ActivityInput):
+    tool_call_id: str
+    outcome: dict[str, Any]
+    """`content` and `data`, or `error`."""
+
+
 CHANGED_DETAIL = (
     "This turn began under an older version of the app, and the current one cannot continue it. Send the message again."
 )
+
+CHANGED_WORKFLOW = "This workflow began under an older version of the app, and the current one cannot continue it."
+LOST_WORKFLOW = "The workflow was lost or ended from outside; what it has done is not known."
 
 LOST_DETAIL = "This turn was interrupted several times, and the app cannot continue it. Send the message again."
 _DATABASE = "DATABASE_ERROR"
@@ -179,6 +228,11 @@ def is_lost(words: str) -> bool:
     if _NON_DETERMINISTIC in words:
         return _SCHEDULED_LESS in words
     return _DATABASE not in words and _OURS not in words
+
+
+def is_other_code(words: str) -> bool:
+    """Whether an orchestration ended because this code asks for something else than the code that began it."""
+    return _NON_DETERMINISTIC in words and not is_lost(words)
 
 
 def is_outage(words: str) -> bool:

@@ -21,6 +21,9 @@ NOTIFY_APPROVERS: Final = "notify_approvers"  # activities/approvals.py
 GIVE_NOTICE: Final = "give_notice"  # activities/approvals.py
 EXECUTE_TOOL: Final = "execute_tool"  # activities/tools.py
 FINISH_TURN: Final = "finish_turn"  # activities/turns.py
+BEGIN_WORKFLOW: Final = "begin_workflow"  # activities/workflows.py
+TELL_PROGRESS: Final = "tell_progress"  # activities/workflows.py
+END_WORKFLOW: Final = "end_workflow"  # activities/workflows.py
 
 KEEPER_INSTANCE: Final = "task-hub"
 """Keeps the identity of the task hub that it is in."""
@@ -47,6 +50,24 @@ def answer_event(wait_id: str) -> str:
 def call_instance(turn_id: str, tool_call_id: str) -> str:
     """The instance that brings one tool call to its end: its approval, or its wait for an answer."""
     return f"{turn_id}:{tool_call_id}"
+
+
+_WORKFLOW: Final = ":workflow"
+
+
+def workflow_instance(turn_id: str, tool_call_id: str) -> str:
+    """The instance of the workflow that answers a call. All that it starts has an id that begins with it."""
+    return f"{call_instance(turn_id, tool_call_id)}{_WORKFLOW}"
+
+
+def is_workflow(instance_id: str) -> bool:
+    """Whether an instance is the workflow of a call."""
+    return instance_id.endswith(_WORKFLOW)
+
+
+def below_workflow(instance_id: str) -> str:
+    """The beginning of the ids of all that a workflow has started."""
+    return f"{instance_id}:"
 
 
 def notification_instance(approval_id: str, kind: NoticeKind = NoticeKind.REQUESTED, number: int = 0) -> str:

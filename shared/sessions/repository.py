@@ -68,7 +68,7 @@ from shared.sessions.records.turns import (
     PostedMessage,
     ReadableTurn,
 )
-from shared.sessions.records.waits import AnswerEffect, AnswerRecord, NewWait, WaitRecord
+from shared.sessions.records.waits import AnswerEffect, AnswerRecord, NewWait, WaitRecord, WorkflowBegun, WorkflowLook
 
 
 class SessionRepository(Protocol):
@@ -383,6 +383,24 @@ class WaitRepository(Protocol):
 
     async def give_up_delivery(self, wait_id: str, *, now: datetime) -> None:
         """Its orchestration is over."""
+        ...
+
+
+class WorkflowRepository(Protocol):
+    """Workflows that calls wait for."""
+
+    async def begin(self, tool_call_id: str, start: str) -> WorkflowBegun:
+        """Let a start run, if no other one does and the call waits. The same start may ask again."""
+        ...
+
+    async def to_look_at(
+        self, *, pending_before: datetime, over_before: datetime, now: datetime, limit: int
+    ) -> list[WorkflowLook]:
+        """Claim those that nobody has looked at since: while their call waits, and after that."""
+        ...
+
+    async def is_over(self, wait_id: str, *, now: datetime) -> None:
+        """It was seen to have ended, and is not looked at again."""
         ...
 
 

@@ -49,6 +49,7 @@ from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.children import NewChild
 from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.records.turns import Interruption
+from shared.sessions.records.waits import WorkflowStart
 from shared.sessions.repository import ToolCallRepository, WaitRepository
 from shared.sessions.subagents.answers import why_no_answer
 from shared.sessions.subagents.service import Stopped, Subagents
@@ -73,6 +74,7 @@ from shared.sessions.turns.keeping import RETRY_S, Keeper
 from shared.sessions.waits import notes as wait_notes
 from shared.sessions.waits.opening import is_open, new_wait, resumed
 from shared.sessions.waits.telling import waiting_event
+from shared.sessions.waits.workflows import start_of
 from shared.signing import CompletionTokens
 
 log = logging.getLogger(__name__)
@@ -110,6 +112,10 @@ class ToolReport:
     """The turn of an agent that it called, to be started."""
     interruption: Interruption | None = None
     """Of agents that it had called and that nobody waits for any more."""
+    workflow: WorkflowStart | None = None
+    """A workflow that it waits for, to be started."""
+    over_workflow_id: str | None = None
+    """The instance of a workflow that nobody waits for any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +218,8 @@ class ToolCallHandler:
         report = await self._store(call, outcome)
         # After the result: until that is stored, nothing that may fail stands between it and the keeper.
         await self._mark_delivered(call)
+        if call.wait is not None and call.wait.wait.status is not WaitStatus.ANSWERED:
+            report = replace(report, over_workflow_id=call.wait.workflow_id)
         if stopped is None:
             return report
         return replace(report, interruption=stopped.interruption, messages=[*stopped.messages, *report.messages])
@@ -247,7 +255,7 @@ class ToolCallHandler:
             begun = await self._agents.begun(call)  # its own events tell the rest
             return ToolReport(call.status, False, begun.messages, wait=wait, start_turn_id=begun.turn_id)
         told = await self._publisher.publish(call.target, [waiting_event(wait, call.turn_id, call.message_id)])
-        return ToolReport(call.status, False, told, wait=wait)
+        return ToolReport(call.status, False, told, wait=wait, workflow=start_of(call))
 
     async def _deferred(self, call: ToolExecution, deferred: Deferred) -> _Outcome | _Nothing:
         """Store what a call waits for from now on."""

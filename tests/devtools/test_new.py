@@ -17,11 +17,18 @@ ROOT = Path(__file__).parents[2]
 
 def test_what_it_writes_is_taken_by_the_app_and_its_tests_pass(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
-    for kind, name in (("tool", "find_order"), ("tool", "x"), ("agent", "support"), ("agent", "second-line")):
+    for kind, name in (
+        ("tool", "find_order"),
+        ("tool", "x"),
+        ("workflow", "ship_order"),
+        ("agent", "support"),
+        ("agent", "second-line"),
+    ):
         new(kind, name, folder)
 
     found = asyncio.run(look(folder))
-    assert (found.tools, found.agents, found.problems) == (("find_order", "x"), ("second-line", "support"), ())
+    assert (found.tools, found.problems) == (("find_order", "ship_order", "x"), ())
+    assert found.agents == ("second-line", "support")
     tested = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", "agents/tests"),
@@ -33,7 +40,7 @@ def test_what_it_writes_is_taken_by_the_app_and_its_tests_pass(tmp_path: Path) -
         timeout=120,
         check=False,
     )
-    assert "6 passed" in tested.stdout, tested.stdout + tested.stderr
+    assert "8 passed" in tested.stdout, tested.stdout + tested.stderr
     for tool in ("ruff check", "ruff format --check"):
         checked = subprocess.run(
             [sys.executable, "-m", *tool.split(), "--config", str(ROOT / "pyproject.toml"), str(folder)],
@@ -53,6 +60,8 @@ def test_what_it_writes_is_taken_by_the_app_and_its_tests_pass(tmp_path: Path) -
         ("tool", "class", "cannot be a tool's name"),
         ("tool", "x" * 65, "cannot be a tool's name"),
         ("tool", "calculate", "there is a tool 'calculate' already"),
+        ("workflow", "Ship", "cannot be a workflow's name"),
+        ("workflow", "turn", "Parley itself has a function 'turn'"),
         ("agent", "../escape", "cannot be an agent's id"),
         ("agent", "README", "cannot be an agent's id"),
         ("agent", "", "cannot be an agent's id"),

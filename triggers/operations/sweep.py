@@ -14,14 +14,16 @@ import azure.functions as func
 
 from activities import durable_client, erasure, hub, restarting, suspending
 from activities.binding import change_group, send, sends_events
-from activities.durable_client import Found, Noticed
+from activities.durable_client import Found, Noticed, Watched
 from activities.turns import FAILED_LINE
 from shared.composition.services import Services, services
-from shared.durable.messages import CHANGED_DETAIL, LOST_DETAIL, explain_failure
+from shared.durable.messages import CHANGED_DETAIL, CHANGED_WORKFLOW, LOST_DETAIL, LOST_WORKFLOW, explain_failure
 from shared.errors import InvalidState, NotFound, Transient
 from shared.principal import Principal
 from shared.sessions.models import SessionStatus, TurnError, TurnStatus
 from shared.sessions.records.turns import OpenTurn
+from shared.sessions.records.waits import WorkflowLook
+from shared.sessions.tools import registry
 from triggers.channels.deliver import empty_outboxes
 
 bp = df.Blueprint()
@@ -33,6 +35,8 @@ RUNNING_SECONDS = 10
 WAITING_SECONDS = 600
 """The same while it waits for people, which may be for days."""
 DECIDED_SECONDS = 5
+WORKFLOW_SECONDS = 20
+"""How often a workflow is looked at that its call waits for. Its own end is told at once."""
 NOTICE_SECONDS = 60
 """How often a webhook is looked at that its receiver has not taken."""
 _QUEUED_TIMES = 5
@@ -110,6 +114,7 @@ class Run:
             self._left_children,
             self._decisions,
             self._answers,
+            self._workflows,
             self._notices,
             self._erasures,
         )
@@ -284,6 +289,49 @@ class Run:
                 delivered = await durable_client.raise_answer(self.client, instance_id, wait_id)
                 if not delivered and not await durable_client.is_live(self.client, instance_id):
                     await rows.give_up_delivery(wait_id, now=self.now)
+
+    async def _workflows(self) -> None:
+        """Start those whose start was cut, answer for those that ended without a word, end those nobody waits for."""
+        rows = self.app.workflow_rows
+        looks = await rows.to_look_at(
+            pending_before=self.now - timedelta(seconds=WORKFLOW_SECONDS),
+            over_before=self.now - timedelta(seconds=DECIDED_SECONDS),
+            now=self.now,
+            limit=_LIMIT,
+        )
+        for look in looks:
+            with _alone("the workflow %s of call %s could not be looked after now", look.name, look.tool_call_id):
+                if look.is_awaited:
+                    await self._workflow(look)
+                elif await durable_client.end_workflow(self.client, look.instance_id, "nobody waits for it any more"):
+                    await rows.is_over(look.wait_id, now=self.now)
+
+    async def _workflow(self, look: WorkflowLook) -> None:
+        found = await durable_client.watch_workflow(self.client, look.instance_id, now=self.now)
+        match found:
+            case Watched.LIVE:
+                return
+            case Watched.HELD:
+                # Those of suspended sessions are not listed here.
+                await durable_client.resume(self.client, look.instance_id)
+            case Watched.NOWHERE | Watched.CUT if not look.is_begun:
+                await registry.ready()
+                start = await self.app.workflows.start(look.tool_call_id)
+                if registry.find_tool(look.name) is None:
+                    await self._answer_for(look, f"There is no workflow {look.name!r} any more.")
+                elif start is not None and await durable_client.end(self.client, look.instance_id, "its start was cut"):
+                    await durable_client.start_workflow(self.client, start)
+            case Watched.CHANGED:
+                await self._answer_for(look, CHANGED_WORKFLOW)
+            case _:
+                await self._answer_for(look, LOST_WORKFLOW)
+
+    async def _answer_for(self, look: WorkflowLook, why: str) -> None:
+        log.error("the workflow %s of call %s has failed: %s", look.name, look.tool_call_id, why)
+        answered = await self.app.workflows.end(look.tool_call_id, {"error": why})
+        if answered is not None:
+            self.messages.extend(answered.messages)
+            await durable_client.raise_answer(self.client, answered.instance_id, answered.wait.id)
 
     async def _notices(self) -> None:
         if not self.app.settings.approval_webhook_url:

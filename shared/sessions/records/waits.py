@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from shared.rights import Access
@@ -23,6 +24,12 @@ class CallWait:
     """What whoever asked wants back, unread."""
     answer: JsonObject | None
     """By question: `{"action": ..., "content": ...}`."""
+    workflow: str | None = None
+    """The orchestration that answers it; None: none does."""
+    workflow_id: str | None = None
+    """Its instance."""
+    is_begun: bool = False
+    """Of a workflow: it runs, or has run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,45 @@ class NewWait:
     number: int
     wait: ToolWait
     state: str | None
+    workflow: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowStart:
+    """One start of a workflow, of which the first that begins counts."""
+
+    name: str
+    instance_id: str
+    tool_call_id: str
+    user_id: str
+    roles: tuple[str, ...]
+    session_id: str
+    agent_id: str | None
+    agent_version: int | None
+    input: JsonObject
+    """The arguments of the call."""
+
+
+class WorkflowBegun(StrEnum):
+    """What became of a start."""
+
+    NOW = "now"  # it runs; also said again
+    HELD = "held"  # its session is suspended
+    NEVER = "never"  # another start runs, or nobody waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowLook:
+    """A workflow that has not been seen to have ended."""
+
+    wait_id: str
+    tool_call_id: str
+    name: str
+    instance_id: str
+    is_awaited: bool
+    """Its call waits for it."""
+    is_begun: bool
+    opened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,13 +154,9 @@ def tool(
     """
 
     def declare(given: Callable[..., object]) -> Tool:
-        told = _presumed(approval, idempotent=idempotent) if risks is None else frozenset(risks)
+        told = presumed(approval, idempotent=idempotent) if risks is None else frozenset(risks)
         name = str(getattr(given, "__name__", ""))
-        description = inspect.getdoc(given)
-        if _NAME.fullmatch(name) is None:
-            raise TypeError(f"the tool {name!r} needs a name of at most 64 letters, digits and underscores")
-        if not description:
-            raise TypeError(f"the tool {name!r} needs a docstring: the model reads it")
+        description = checked_name("tool", name, inspect.getdoc(given))
         signature = signature_of(given, name)
         model = signature.model
         if outward_unless_quoted is not None and outward_unless_quoted not in model.model_fields:
@@ -169,12 +165,11 @@ def tool(
             raise TypeError(f"the tool {name!r} sends {outward_unless_quoted!r} out: declare that it acts outward")
         parameters = schema_of(model)
         schema = {"name": name, "description": description, "parameters": parameters}
-        by_default = ToolApproval.MANUAL if ToolRisk.ACTS_OUTWARD in told else ToolApproval.AUTO
         return Tool(
             name=name,
             description=description,
             parameters=parameters,
-            approval=approval or by_default,
+            approval=approval or by_default(told),
             idempotent=idempotent,
             risks=told,
             outward_unless_quoted=outward_unless_quoted,
@@ -220,7 +215,22 @@ def _given(value: object) -> ToolOutput | Deferred:
     return Deferred(WaitKind.RESULT, timeout_s=value.timeout_s) if isinstance(value, Later) else output_of(value)
 
 
-def _presumed(approval: ToolApproval | None, *, idempotent: bool) -> frozenset[ToolRisk]:
+def checked_name(kind: str, name: str, description: str | None) -> str:
+    """The description. Raises TypeError where one of the two is none. kind: what it is called to who wrote it."""
+    if _NAME.fullmatch(name) is None:
+        raise TypeError(f"the {kind} {name!r} needs a name of at most 64 letters, digits and underscores")
+    if not description:
+        raise TypeError(f"the {kind} {name!r} needs a docstring: the model reads it")
+    return description
+
+
+def by_default(risks: frozenset[ToolRisk]) -> ToolApproval:
+    """How a tool with these risks is approved that does not say so itself."""
+    return ToolApproval.MANUAL if ToolRisk.ACTS_OUTWARD in risks else ToolApproval.AUTO
+
+
+def presumed(approval: ToolApproval | None, *, idempotent: bool) -> frozenset[ToolRisk]:
+    """The risks of a tool that declares none: the worst."""
     acts = approval is ToolApproval.MANUAL or not idempotent
     return READS | {ToolRisk.ACTS_OUTWARD} if acts else READS
 

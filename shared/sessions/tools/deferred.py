@@ -28,6 +28,8 @@ class Deferred:
     agent: PlannedAgent | None = None
     """With AGENT: who is called, with `input`."""
     input: str = ""
+    workflow: str | None = None
+    """With RESULT: the orchestration that answers, with `state` as its input."""
 
 
 @dataclass(frozen=True, slots=True)

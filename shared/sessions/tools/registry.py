@@ -30,8 +30,10 @@ from shared.sessions.tools.base import (
     tool,
     validate_arguments,
 )
-from shared.sessions.tools.modules.importing import NOTHING, Imported, import_tools, module_files
+from shared.sessions.tools.modules.importing import NOTHING, Imported, import_tools, make_packages, module_files
 from shared.sessions.tools.modules.problems import Problem
+from shared.sessions.tools.modules.workflows import NOTHING as NO_WORKFLOWS
+from shared.sessions.tools.modules.workflows import Workflows, import_workflows, workflow_files
 from shared.sessions.tools.services import FetchRequest, FetchResponse, HttpFetcher, ToolServices
 from shared.work_pool import in_own_thread
 
@@ -59,9 +61,28 @@ __all__ = [
     "take_from",
     "tool",
     "validate_arguments",
+    "workflows",
 ]
 
 log = logging.getLogger("parley.tools")
+
+DURABLE_FUNCTIONS = (
+    "turn",
+    "approval",
+    "wait",
+    "keeper",
+    "notification",
+    "call_model",
+    "request_approval",
+    "notify_approvers",
+    "give_notice",
+    "execute_tool",
+    "finish_turn",
+    "begin_workflow",
+    "tell_progress",
+    "end_workflow",
+)
+"""Parley's own (`durable/names.py`, which stands below this): no workflow may have their names."""
 
 
 def all_tools() -> tuple[Tool, ...]:
@@ -85,12 +106,29 @@ def get_tool(name: str) -> Tool:
 def path_of(name: str) -> str | None:
     """The file that the tool of that name came from, such as `agents/tools/refund.py`; None: it is built in."""
     _tools()
-    return _yours.paths.get(name)
+    return _yours.paths.get(name) or _workflows.paths.get(name)
 
 
 def problems() -> tuple[Problem, ...]:
     """What is wrong with the tools of the folder, once they were imported: these are left out."""
-    return _yours.problems
+    return (*_workflows.problems, *_yours.problems)
+
+
+def workflows(taken: Collection[str] = ()) -> Workflows:
+    """The workflows of the folder, imported when they are first asked for. Raises nothing of theirs.
+
+    taken: names of functions of the app.
+    """
+    global _workflows, _has_workflows
+    with _loading:
+        if not _has_workflows and _folder is not None and workflow_files(_folder):
+            make_packages(_folder)
+            names = {name.casefold() for name in (*taken, *DURABLE_FUNCTIONS)}
+            _workflows = import_workflows(_folder, taken_tools=_built_in().keys(), taken_functions=names)
+            for each in _workflows.problems:
+                log.error("%s", each)
+        _has_workflows = True
+        return _workflows
 
 
 def take_from(folder: Path | None, *, then: Callable[[Collection[Tool]], None] | None = None) -> None:
@@ -98,9 +136,10 @@ def take_from(folder: Path | None, *, then: Callable[[Collection[Tool]], None] |
 
     then: called with all tools once they are there.
     """
-    global _folder, _then, _found, _yours
+    global _folder, _then, _found, _yours, _workflows, _has_workflows
     with _loading:
         _folder, _then, _found, _yours = folder, then, None, NOTHING
+        _workflows, _has_workflows = NO_WORKFLOWS, False
 
 
 async def ready() -> None:
@@ -108,7 +147,7 @@ async def ready() -> None:
     global _importing
     if _found is not None:
         return
-    if _folder is None or not module_files(_folder):
+    if _folder is None or not (module_files(_folder) or workflow_files(_folder)):
         _tools()  # the built-in ones alone, in milliseconds
         return
     # A thread of its own, and one for all who wait: the import takes as long as somebody's code wants.
@@ -123,6 +162,9 @@ _then: Callable[[Collection[Tool]], None] | None = None
 _found: Mapping[str, Tool] | None = None
 _importing: asyncio.Task[Mapping[str, Tool]] | None = None
 _yours: Imported = NOTHING
+_workflows: Workflows = NO_WORKFLOWS
+_has_workflows = False
+"""They were looked for."""
 _loading = threading.RLock()
 
 
@@ -134,8 +176,10 @@ def _tools() -> Mapping[str, Tool]:
     with _loading:
         if _found is None:
             found = _built_in()
+            own = workflows()
+            found |= own.tools
             if _folder is not None:
-                _yours = import_tools(_folder, found)
+                _yours = import_tools(_folder, found, has_packages=bool(workflow_files(_folder)))
                 found |= _yours.tools
                 for each in _yours.problems:
                     log.error("%s", each)

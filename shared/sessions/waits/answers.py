@@ -44,6 +44,12 @@ def posted_result(wait: ToolWait, body: NewToolResult, user_id: str) -> AnswerRe
     return AnswerRecord(wait.id, user_id, answer, digest, {})
 
 
+def workflow_result(wait: ToolWait, outcome: JsonObject) -> AnswerRecord:
+    """What a workflow has made of a call (`tools/workflows.py`), for the user for whom it ran."""
+    digest = hashlib.sha256(canonical_json([wait.id, outcome])).hexdigest()
+    return AnswerRecord(wait.id, wait.asked_of, outcome, digest, {})
+
+
 def _output(body: NewToolResult) -> JsonObject:
     if body.content is None:
         output = output_of(body.data)

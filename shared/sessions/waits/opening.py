@@ -33,7 +33,7 @@ def new_wait(call: ToolExecution, deferred: Deferred, *, wait_id: str, now: date
         opened_at=now,
         expires_at=now + timedelta(seconds=deferred.timeout_s or call.plan.approval_timeout_seconds),
     )
-    return NewWait(wait_id, call.tool_call_id, call.turn_id, number, wait, deferred.state)
+    return NewWait(wait_id, call.tool_call_id, call.turn_id, number, wait, deferred.state, deferred.workflow)
 
 
 def resumed(wait: CallWait) -> Resumed:

@@ -27,6 +27,9 @@ UNION ALL -- those that began to ask, and were cancelled before they did; and th
 SELECT c.id, t.hub, c.turn_id, NULL, NULL, NULL
 FROM tool_calls c JOIN turns t ON t.id = c.turn_id WHERE c.session_id = %(session_id)s
   AND (c.needs_approval OR EXISTS (SELECT FROM tool_waits w WHERE w.tool_call_id = c.id))
+UNION ALL
+SELECT w.workflow_id, t.hub, NULL, NULL, NULL, NULL
+FROM tool_waits w JOIN turns t ON t.id = w.turn_id WHERE w.session_id = %(session_id)s AND w.workflow IS NOT NULL
 
 -- name: note_erased_rows
 UPDATE session_erasures

@@ -106,6 +106,10 @@ SELECT s.status = 'SUSPENDED' AS is_held, s.hold_version AS version, NOT s.hold_
              WHERE w.session_id = ANY (family.ids) AND w.number = 1 AND NOT c.needs_approval
                AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
                AND (c.ended_at IS NULL OR c.ended_at > s.held_at - interval '1 minute')
+             ORDER BY w.id)
+    || ARRAY(SELECT w.workflow_id FROM tool_waits w JOIN turns t ON t.id = w.turn_id
+             WHERE w.session_id = ANY (family.ids) AND w.begun_by IS NOT NULL AND w.workflow_over_at IS NULL
+               AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
              ORDER BY w.id) AS instances
 FROM sessions s
 CROSS JOIN LATERAL (SELECT s.id || ARRAY(SELECT c.id FROM sessions c WHERE c.root_session_id = s.id) AS ids) family

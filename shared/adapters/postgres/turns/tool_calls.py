@@ -145,4 +145,12 @@ def _tool_execution(row: Row) -> ToolExecution:
 
 
 def _call_wait(row: JsonObject) -> CallWait:
-    return CallWait(wait_from_row(row), row["number"], row["state"], row["answer"])
+    return CallWait(
+        wait_from_row(row),
+        row["number"],
+        row["state"],
+        row["answer"],
+        row["workflow"],
+        row["workflow_id"],
+        row["begun_by"] is not None,
+    )

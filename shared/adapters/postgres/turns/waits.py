@@ -17,7 +17,7 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target, wait_from_row
 from shared.adapters.postgres.turns.children import insert_child
 from shared.durable.hub import TaskHub, only_hub
-from shared.durable.names import call_instance
+from shared.durable.names import call_instance, workflow_instance
 from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.children import NewChild
 from shared.sessions.records.tool_calls import CallStart
@@ -52,6 +52,8 @@ class PostgresWaits:
             "now": wait.opened_at,
             "expires_at": wait.expires_at,
             "instance_id": call_instance(new.turn_id, new.tool_call_id),
+            "workflow": new.workflow,
+            "workflow_id": None if new.workflow is None else workflow_instance(new.turn_id, new.tool_call_id),
         }
         async with self._trail.transaction() as audited:
             connection = audited.connection

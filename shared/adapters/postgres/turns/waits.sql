@@ -8,9 +8,9 @@ WITH call AS (
     FOR UPDATE OF t
 ), wait AS (
     INSERT INTO tool_waits (id, tool_call_id, session_id, turn_id, number, tool, kind, status, request, state, asked_of,
-                            opened_at, expires_at, instance_id)
+                            opened_at, expires_at, instance_id, workflow, workflow_id)
     SELECT %(wait_id)s, id, session_id, turn_id, %(number)s, name, %(kind)s, 'pending', %(request)s::json, %(state)s, %(asked_of)s,
-           %(now)s, %(expires_at)s, %(instance_id)s
+           %(now)s, %(expires_at)s, %(instance_id)s, %(workflow)s, %(workflow_id)s
     FROM call
     ON CONFLICT (tool_call_id, number) DO NOTHING
     RETURNING turn_id

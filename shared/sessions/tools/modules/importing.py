@@ -28,8 +28,9 @@ IMPORT_S = 20.0
 ALL_S = 60.0
 """For all of them: no request waits longer for the tools of a new process."""
 
-_PACKAGE = "parley_agents"
+PACKAGE = "parley_agents"
 """The name that the folder is imported under. Not `agents`, which is a package that a tool may need from PyPI."""
+_PARTS = ("tools", "workflows")
 _ENDING_S = 0.2
 """How long a module that was told to end may take to do so; it is given up then, and its thread goes on."""
 
@@ -58,16 +59,23 @@ def module_files(folder: Path) -> list[Path]:
 
 
 def import_tools(
-    folder: Path, taken: Mapping[str, object], *, import_s: float = IMPORT_S, all_s: float = ALL_S
+    folder: Path,
+    taken: Mapping[str, object],
+    *,
+    import_s: float = IMPORT_S,
+    all_s: float = ALL_S,
+    has_packages: bool = False,
 ) -> Imported:
     """Import the modules of `folder`/tools. Blocks for `all_s` seconds at most. Raises nothing of theirs.
 
-    taken: names of tools that no module may use. import_s: for one module, in seconds.
+    taken: names of tools that no module may use. import_s: for one module, in seconds. has_packages: other modules of
+    the folder were imported.
     """
     files = module_files(folder)
     if not files:
         return NOTHING
-    _make_packages(folder)
+    if not has_packages:
+        make_packages(folder)
     tools: dict[str, Tool] = {}
     paths: dict[str, str] = {}
     problems: list[Problem] = []
@@ -77,7 +85,7 @@ def import_tools(
         if seconds <= 0:
             problems.append(problem(folder, file, f"is left out: the tools before it took {all_s:.0f} s to import"))
             continue
-        module = _import(folder, file, seconds)
+        module = import_module(folder, file, "tools", seconds)
         if isinstance(module, Problem):
             problems.append(module)
             continue
@@ -102,7 +110,7 @@ def _collect(
     for tool in found:
         if tool is taken.get(tool.name) or tool is tools.get(tool.name):
             continue  # imported from where it is defined
-        lines = _lines_of(tool.name, source)
+        lines = lines_of(tool.name, source)
         line = lines[-1] if lines else None
         if tool.name in taken:
             problems.append(problem(folder, file, f"the tool {tool.name!r} has the name of a built-in tool", line))
@@ -116,7 +124,7 @@ def _collect(
     return problems
 
 
-def _lines_of(name: str, source: str) -> list[int]:
+def lines_of(name: str, source: str) -> list[int]:
     """The lines in which a module defines a function of that name. Python itself keeps only the last one."""
     return [
         source.count("\n", 0, match.start()) + 1
@@ -124,11 +132,11 @@ def _lines_of(name: str, source: str) -> list[int]:
     ]
 
 
-def _make_packages(folder: Path) -> None:
-    """Two packages without code, so that modules are found by Python's own means and import each other (`._db`)."""
-    for name in [name for name in sys.modules if name == _PACKAGE or name.startswith(f"{_PACKAGE}.")]:
+def make_packages(folder: Path) -> None:
+    """Packages without code, so that modules are found by Python's own means and import each other (`._db`)."""
+    for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
         del sys.modules[name]
-    for name, place in ((_PACKAGE, folder), (f"{_PACKAGE}.tools", folder / "tools")):
+    for name, place in ((PACKAGE, folder), *((f"{PACKAGE}.{each}", folder / each) for each in _PARTS)):
         package = ModuleType(name)
         package.__path__ = [str(place)]
         package.__spec__ = importlib.util.spec_from_loader(name, loader=None, is_package=True)
@@ -136,7 +144,8 @@ def _make_packages(folder: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _import(folder: Path, file: Path, seconds: float) -> ModuleType | Problem:
+def import_module(folder: Path, file: Path, part: str, seconds: float) -> ModuleType | Problem:
+    """Import a module of a part of the folder, whose packages are made. Raises nothing of its own."""
     if not file.stem.isidentifier():
         return problem(folder, file, "the file's name must be a Python name, such as find_order.py")
     done = threading.Event()
@@ -144,7 +153,7 @@ def _import(folder: Path, file: Path, seconds: float) -> ModuleType | Problem:
 
     def run() -> None:
         try:
-            found.append(importlib.import_module(f"{_PACKAGE}.tools.{file.stem}"))
+            found.append(importlib.import_module(f"{PACKAGE}.{part}.{file.stem}"))
         except BaseException as exc:  # an exit, too: nothing that a file does while it is imported ends the app
             found.append(exc)
         finally:
@@ -162,7 +171,7 @@ def _import(folder: Path, file: Path, seconds: float) -> ModuleType | Problem:
     match found[0]:
         case ModuleType() as module:
             return module
-        case ModuleNotFoundError() as missing if missing.name and not missing.name.startswith(_PACKAGE):
+        case ModuleNotFoundError() as missing if missing.name and not missing.name.startswith(PACKAGE):
             hint = f"add it to {folder.name}/requirements.txt"
             told = of_exception(folder, file, missing)
             return Problem(told.path, told.line, f"{told.text} ({hint})")
