@@ -38,6 +38,7 @@ from shared.sessions.doors.snapshot import TurnSnapshots
 from shared.sessions.doors.threads import SessionThreads
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
+from shared.sessions.features.pins import PinService
 from shared.sessions.features.statistics import StatisticsService
 from shared.sessions.features.tags import TagService
 from shared.sessions.features.templates import TemplateService
@@ -53,6 +54,7 @@ from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchBackfill, SearchService
 from shared.sessions.life.branches import BranchService
+from shared.sessions.life.edits import EditService
 from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.life.forks import ForkService
 from shared.sessions.life.lifecycle import SessionLifecycle
@@ -274,6 +276,12 @@ class Services(Stores):
         return TagService(PostgresTags(self.pool), PostgresLifecycle(self.pool))
 
     @cached_property
+    def pins(self) -> PinService:
+        from shared.adapters.postgres.features.pins import PostgresPins
+
+        return PinService(self.session_cache, PostgresPins(self.pool))
+
+    @cached_property
     def templates(self) -> TemplateService:
         from shared.adapters.postgres.features.features import PostgresTemplates
 
@@ -306,6 +314,13 @@ class Services(Stores):
 
         cache = self.session_cache
         return BranchService(cache, PostgresBranches(self.pool), self.publisher, self.planner, cache)
+
+    @cached_property
+    def edits(self) -> EditService:
+        from shared.adapters.postgres.branches.edits import PostgresEdits
+
+        edits = PostgresEdits(self.pool, self.task_hub)
+        return EditService(edits, self.publisher, self.planner, self.attachment_rows, self.session_cache)
 
     @cached_property
     def forks(self) -> ForkService:

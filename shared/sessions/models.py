@@ -267,6 +267,7 @@ class ListedSession(Session):
     access: Access = Field(description="What the caller is in it")
     preview: str | None = Field(description="The beginning of the newest text on its active branch")
     open_turn: TurnStatus | None = Field(description="Of its oldest turn that has not ended: what it waits for")
+    pinned: bool = Field(False, description="Whether the caller keeps it at the top of their list")
 
 
 class ToolCall(Value):
@@ -478,7 +479,7 @@ _CLIENT_TOOLS: Any = Field(
 
 
 class NewMessage(Value):
-    """Body of `POST /sessions/{id}/messages`."""
+    """Body of `POST /sessions/{id}/messages` and `.../messages/{message_id}/edit`."""
 
     content: str
     attachment_ids: list[str] = Field([], max_length=16)

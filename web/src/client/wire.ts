@@ -1089,6 +1089,8 @@ export interface components {
             parent_tool_call_id: string | null;
             /** @description Of a subagent: the turn that called it */
             parent_turn_id: string | null;
+            /** @description Whether the caller keeps it at the top of their list */
+            pinned: boolean;
             /** @description The beginning of the newest text on its active branch */
             preview: string | null;
             status: components["schemas"]["SessionStatus"];
@@ -1465,7 +1467,7 @@ export interface components {
             /** @description The wait that is answered; a call may ask again */
             wait_id: string;
         };
-        /** @description Body of `POST /sessions/{id}/messages`. */
+        /** @description Body of `POST /sessions/{id}/messages` and `.../messages/{message_id}/edit`. */
         NewMessage: {
             /** @description null: the session's. From a participant, the stricter of this and the session's counts */
             approval_mode?: components["schemas"]["ApprovalMode"] | null;

@@ -18,7 +18,7 @@ from shared.sessions.models import Message
 from shared.sessions.records.pages import MessageFilter, Page, invalid_cursor
 
 _COLUMNS = sql.SQL(
-    "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
+    "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.step, m.role, m.content, m.status,"
     " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out,"
     " CASE WHEN m.role = 'user' THEN coalesce(m.author, turn_author(m.turn_id, m.created_at)) END AS author,"
     " (SELECT c.id FROM tool_calls c WHERE m.role = 'tool' AND c.turn_id = m.turn_id AND c.step = m.step"
@@ -58,7 +58,7 @@ _PAGE = sql.SQL("{columns}, m.page_goes_on FROM ({page}) m{ordered}")
 
 
 async def message_row(connection: Connection, session_id: str, message_id: str) -> Row | None:
-    """One message with what `message_from_row` reads, and its place: `branch`, `turn_number`."""
+    """One message with what `message_from_row` reads, and its place: `branch`, `turn_number`, `step`."""
     cursor = await connection.execute(_ONE, {"session_id": session_id, "message_id": message_id})
     return await cursor.fetchone()
 
