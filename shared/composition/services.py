@@ -59,6 +59,7 @@ from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.life.forks import ForkService
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.life.retention import RetentionPolicy, SessionRetention
+from shared.sessions.life.titling import TitleModel, Titling
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
 from shared.sessions.live.audience import Audience
@@ -232,6 +233,20 @@ class Services(Stores):
             known=self.known_models,
             ready=self.agents.files.ready,
             below=AgentPins(self.agents.newest),
+        )
+
+    @cached_property
+    def titling(self) -> Titling | None:
+        """None: the settings name no model for titles."""
+        from shared.adapters.postgres.sessions.titles import PostgresUntitled
+
+        settings = self.settings
+        if settings.session_title_model is None:
+            return None
+        model = TitleModel(settings.session_title_model, settings.api_of(settings.session_title_model))
+        untitled = PostgresUntitled(self.pool)
+        return Titling(
+            untitled, self.planner, self.step_rows, self.model, settings.registry, self.publisher, model=model
         )
 
     @cached_property

@@ -244,7 +244,9 @@ class SessionConfig(Value):
 class Session(Value):
     id: str
     name: str | None
-    title: str | None = Field(None, description="To show while it has no name: the beginning of its first message")
+    title: str | None = Field(
+        None, description="To show while it has no name: the beginning of its first message, or what a model made of it"
+    )
     status: SessionStatus
     agent_id: str | None
     config: SessionConfig

@@ -71,7 +71,7 @@ ARROWS = {
         "posting": "agents approvals context limits models records repository tools",
         "model_requests": "context limits llm models records structured_output tools",
         "executor": "context limits llm metrics model_requests models records tools",
-        "life": "agents audit cache events live metrics models posting records repository",
+        "life": "agents audit cache events live llm metrics models posting records repository",
         "turns": "context events executor live llm metrics model_requests models records repository"
         " structured_output tools",
         "service": "agents context events features metrics models posting records repository turns",
