@@ -1095,7 +1095,7 @@ export interface components {
             preview: string | null;
             status: components["schemas"]["SessionStatus"];
             tags: string[];
-            /** @description To show while it has no name: the beginning of its first message */
+            /** @description To show while it has no name: the beginning of its first message, or what a model made of it */
             title: string | null;
             /** Format: date-time */
             updated_at: string;
@@ -2151,7 +2151,7 @@ export interface components {
             parent_turn_id: string | null;
             status: components["schemas"]["SessionStatus"];
             tags: string[];
-            /** @description To show while it has no name: the beginning of its first message */
+            /** @description To show while it has no name: the beginning of its first message, or what a model made of it */
             title: string | null;
             /** Format: date-time */
             updated_at: string;
