@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     """Reasoning effort of the default model; absent: the model's own default."""
     models: str | None = Field(None, alias="MODELS")
     """JSON by deployment: adds to models.json or overrides it (`shared/sessions/llm/registry.py`)."""
+    session_title_model: str | None = Field(None, alias="SESSION_TITLE_MODEL", max_length=128)
+    """Deployment or model that makes titles of sessions (`shared/sessions/life/titling.py`); absent: the first line is
+    the title."""
     llm_first_byte_seconds: float = Field(180, alias="LLM_FIRST_BYTE_SECONDS", gt=0, le=480)
     """How long a model may be silent before its answer begins; some reason for minutes and say nothing meanwhile."""
     llm_timeout_seconds: float = Field(120, alias="LLM_TIMEOUT_SECONDS", gt=0, le=600)
@@ -378,6 +381,9 @@ class Settings(BaseSettings):
                 f"USER_DAILY_COST_USD needs the price of {self.model_name}:"
                 ' MODELS={"' + self.model_name + '": {"input_usd": ..., "output_usd": ...}}, per million tokens'
             )
+        titles = self.session_title_model
+        if self.user_daily_cost_usd and titles is not None and not self.registry.find(titles).is_priced:
+            raise ValueError(f"USER_DAILY_COST_USD needs the price of SESSION_TITLE_MODEL={titles}, too: see MODELS")
 
     @cached_property
     def registry(self) -> ModelRegistry:

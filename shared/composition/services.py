@@ -38,6 +38,7 @@ from shared.sessions.doors.snapshot import TurnSnapshots
 from shared.sessions.doors.threads import SessionThreads
 from shared.sessions.events import SessionEventPublisher
 from shared.sessions.executor import AgentExecutor
+from shared.sessions.features.pins import PinService
 from shared.sessions.features.statistics import StatisticsService
 from shared.sessions.features.tags import TagService
 from shared.sessions.features.templates import TemplateService
@@ -53,10 +54,12 @@ from shared.sessions.history.manager import HistoryManager
 from shared.sessions.history.recall import HistorySearch
 from shared.sessions.history.search import SearchBackfill, SearchService
 from shared.sessions.life.branches import BranchService
+from shared.sessions.life.edits import EditService
 from shared.sessions.life.erasure import SessionErasure
 from shared.sessions.life.forks import ForkService
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.life.retention import RetentionPolicy, SessionRetention
+from shared.sessions.life.titling import TitleModel, Titling
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
 from shared.sessions.live.audience import Audience
@@ -234,6 +237,20 @@ class Services(Stores):
         )
 
     @cached_property
+    def titling(self) -> Titling | None:
+        """None: the settings name no model for titles."""
+        from shared.adapters.postgres.sessions.titles import PostgresUntitled
+
+        settings = self.settings
+        if settings.session_title_model is None:
+            return None
+        model = TitleModel(settings.session_title_model, settings.api_of(settings.session_title_model))
+        untitled = PostgresUntitled(self.pool)
+        return Titling(
+            untitled, self.planner, self.step_rows, self.model, settings.registry, self.publisher, model=model
+        )
+
+    @cached_property
     def known_models(self) -> KnownModels:
         settings = self.settings
         return KnownModels(settings.registry, settings.model_context_tokens, settings.model_reasoning_effort)
@@ -275,6 +292,12 @@ class Services(Stores):
         return TagService(PostgresTags(self.pool), PostgresLifecycle(self.pool))
 
     @cached_property
+    def pins(self) -> PinService:
+        from shared.adapters.postgres.features.pins import PostgresPins
+
+        return PinService(self.session_cache, PostgresPins(self.pool))
+
+    @cached_property
     def templates(self) -> TemplateService:
         from shared.adapters.postgres.features.features import PostgresTemplates
 
@@ -307,6 +330,13 @@ class Services(Stores):
 
         cache = self.session_cache
         return BranchService(cache, PostgresBranches(self.pool), self.publisher, self.planner, cache)
+
+    @cached_property
+    def edits(self) -> EditService:
+        from shared.adapters.postgres.branches.edits import PostgresEdits
+
+        edits = PostgresEdits(self.pool, self.task_hub)
+        return EditService(edits, self.publisher, self.planner, self.attachment_rows, self.session_cache)
 
     @cached_property
     def forks(self) -> ForkService:

@@ -245,7 +245,9 @@ class SessionConfig(Value):
 class Session(Value):
     id: str
     name: str | None
-    title: str | None = Field(None, description="To show while it has no name: the beginning of its first message")
+    title: str | None = Field(
+        None, description="To show while it has no name: the beginning of its first message, or what a model made of it"
+    )
     status: SessionStatus
     agent_id: str | None
     config: SessionConfig
@@ -268,6 +270,7 @@ class ListedSession(Session):
     access: Access = Field(description="What the caller is in it")
     preview: str | None = Field(description="The beginning of the newest text on its active branch")
     open_turn: TurnStatus | None = Field(description="Of its oldest turn that has not ended: what it waits for")
+    pinned: bool = Field(False, description="Whether the caller keeps it at the top of their list")
 
 
 class ToolCall(Value):
@@ -489,7 +492,7 @@ _CLIENT_TOOLS: Any = Field(
 
 
 class NewMessage(Value):
-    """Body of `POST /sessions/{id}/messages`."""
+    """Body of `POST /sessions/{id}/messages` and `.../messages/{message_id}/edit`."""
 
     content: str
     attachment_ids: list[str] = Field([], max_length=16)

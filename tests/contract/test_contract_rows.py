@@ -17,7 +17,7 @@ LIST = {"limit", "cursor"}
 ROUTES: dict[str, tuple[int, str | None, str | None, set[str]]] = {
     # status, model of the body, model of the answer (a list: "[...]"), parameters
     "POST /sessions": (201, "NewSession", "Session", {"Idempotency-Key"}),
-    "GET /sessions": (200, None, "[ListedSession]", LIST | {"status", "tag", "agent_id", "q", "sort"}),
+    "GET /sessions": (200, None, "[ListedSession]", LIST | {"status", "tag", "agent_id", "q", "pinned", "sort"}),
     "GET /sessions/{session_id}": (200, None, "Session", set()),
     "PATCH /sessions/{session_id}": (200, "SessionPatch", "Session", {"If-Match"}),
     "DELETE /sessions/{session_id}": (204, None, None, {"If-Match"}),
@@ -34,6 +34,9 @@ ROUTES: dict[str, tuple[int, str | None, str | None, set[str]]] = {
     "GET /sessions/{session_id}/messages": (200, None, "[Message]", LIST | {"role", "from", "to", "q", "order"}),
     "GET /sessions/{session_id}/messages/{message_id}": (200, None, "Message", set()),
     "POST /sessions/{session_id}/messages/{message_id}/regenerate": (202, "Regeneration", "PostedTurn", set()),
+    "POST /sessions/{session_id}/messages/{message_id}/edit": (202, "NewMessage", "PostedTurn", {"Idempotency-Key"}),
+    "PUT /sessions/{session_id}/pin": (204, None, None, set()),
+    "DELETE /sessions/{session_id}/pin": (204, None, None, set()),
     "GET /sessions/{session_id}/turns": (200, None, "[Turn]", LIST),
     "GET /sessions/{session_id}/turns/{turn_id}": (200, None, "Turn", set()),
     "POST /sessions/{session_id}/turns/{turn_id}/cancel": (202, None, "Turn", set()),

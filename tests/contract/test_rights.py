@@ -28,7 +28,15 @@ OWNER_ONLY = frozenset(
     }
 )
 FOR_WRITERS = frozenset(
-    {"post_message", "regenerate_message", "add_attachment", "activate_session", "activate_branch", "cancel_turn"}
+    {
+        "post_message",
+        "regenerate_message",
+        "edit_message",
+        "add_attachment",
+        "activate_session",
+        "activate_branch",
+        "cancel_turn",
+    }
 )
 """The rest is for everyone in the session."""
 
@@ -39,6 +47,7 @@ PEOPLE = {"owner": "olga;approver", "write": "will", "read": "rita"}
 
 BODIES: dict[str, dict[str, Any]] = {
     "post_message": {"json": {"content": "hello"}},
+    "edit_message": {"json": {"content": "hello again"}},
     "update_session": {"json": {"config": {"approval_mode": "auto"}}},
     "put_participant": {"json": {"access": "write"}},
     "add_attachment": {"files": {"file": ("a.txt", b"text")}},
@@ -137,7 +146,7 @@ async def _ready(api: Api, operation: str) -> dict[str, str]:
     """A session in which the operation is possible."""
     names = await _shared(api)
     session_id, path = names["session_id"], f"/api/v1/sessions/{names['session_id']}"
-    if operation in {"regenerate_message", "cancel_turn"}:
+    if operation in {"regenerate_message", "edit_message", "cancel_turn"}:
         names["turn_id"] = await api.say(session_id, "hello")
         await api.until(session_id, names["turn_id"])
         names["message_id"] = (await api.messages(session_id))[0]["id"]

@@ -287,8 +287,16 @@ async def _walk_branches(api: Api) -> None:
     refused = await api.post(f"{base}/messages/{answer['id']}/regenerate")
     assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_MESSAGE")
     assert (await api.post(f"{base}/messages/{NOBODY}/regenerate")).json()["code"] == "MESSAGE_NOT_FOUND"
+    edited = await api.post(f"{base}/messages/{question['id']}/edit", {"content": script(content="other")})
+    assert (edited.status_code, edited.json()["turn"]["branch"]) == (202, 2)
+    assert edited.headers["location"] == f"{base}/turns/{edited.json()['turn']['id']}"
+    await api.until(session_id, edited.json()["turn"]["id"])
+    assert [message["branch"] for message in await api.messages(session_id)] == [2, 2]
+    refused = await api.post(f"{base}/messages/{answer['id']}/edit", {"content": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_MESSAGE")
+    assert (await api.post(f"{base}/messages/{NOBODY}/edit", {"content": "x"})).json()["code"] == "MESSAGE_NOT_FOUND"
     kinds = [(event["type"], event["data"].get("active_branch")) for event in await api.events(session_id)]
-    assert [branch for kind, branch in kinds if kind == "session.activated"] == [None, 1, 0]
+    assert [branch for kind, branch in kinds if kind == "session.activated"] == [None, 1, 0, 2]
 
 
 async def _walk_forks(api: Api) -> None:
@@ -744,6 +752,7 @@ async def test_caller_without_a_name_is_not_authenticated(api: Api, contract: Wi
             concrete = re.sub(r"\{\w+\}", NOBODY, path)
             bodies: dict[str, Any] = {
                 "post_message": {"content": "x"},
+                "edit_message": {"content": "x"},
                 "decide_approval": {"decision": "approve"},
                 "update_session": {},
                 "put_participant": {"access": "read"},

@@ -63,10 +63,20 @@ _SPLIT_BATCHES, _SPLIT_AT_ONCE = 10, 100
 async def sweep(timer: func.TimerRequest, events: func.Out[str], client: df.DurableOrchestrationClient) -> None:
     """Post what is due by schedule, start queued turns, bring on turns that do not move, deliver decisions, answers and
     notices, end expired sessions, remove ended subscriptions from their groups, and continue erasures; beside that,
-    send webhooks and cards."""
+    send webhooks and cards, and make titles."""
     run = Run(services(), client, datetime.now(UTC), [], _SIGHT)
-    await asyncio.gather(run.everything(), empty_outboxes(run.app))
-    send(events, run.messages)
+    *_, titled = await asyncio.gather(run.everything(), empty_outboxes(run.app), titles(run.app, run.now))
+    send(events, run.messages + titled)
+
+
+async def titles(app: Services, now: datetime) -> list[bytes]:
+    """Make titles of sessions that wait for one; the events to send. Logs what fails, raises nothing."""
+    with _alone("titles failed; the next run tries again"):
+        try:
+            return [] if app.titling is None else await app.titling.run(now)
+        except Transient as exc:
+            log.warning("titles wait for the next run: %s", exc)
+    return []
 
 
 @contextmanager

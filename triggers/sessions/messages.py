@@ -135,6 +135,49 @@ async def regenerate_message(call: Call, body: Regeneration) -> Response:
     return await _begun(call, posted)
 
 
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/messages/{message_id}/edit",
+        "edit_message",
+        "Say a user's message anew, on a new branch",
+        "Messages",
+        202,
+        headers=("Location", "Preference-Applied"),
+        actions=(Action.POST,),
+        body=NewMessage,
+        returns=PostedTurn,
+        parameters=(IDEMPOTENCY_KEY, PREFER),
+        errors=(
+            ErrorCode.SESSION_NOT_FOUND,
+            ErrorCode.MESSAGE_NOT_FOUND,
+            ErrorCode.INVALID_STATE,
+            ErrorCode.INVALID_MESSAGE,
+            ErrorCode.MESSAGE_TOO_LONG,
+            ErrorCode.CONFLICT,
+            ErrorCode.SESSION_EXPIRED,
+            ErrorCode.TOKEN_LIMIT,
+        ),
+        also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
+    ),
+    sends=True,
+    durable=True,
+)
+async def edit_message(call: Call, body: NewMessage) -> Response:
+    """The new message is the caller's, and its branch becomes the active one; the former message and what followed stay
+    on their own branch. Its files are those that the body names.
+
+    The rest is as in posting a message: 202, `Location` names the turn, and `concurrency` applies.
+    """
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    message_id = call.id("message_id", ErrorCode.MESSAGE_NOT_FOUND)
+    posted = await call.services.edits.edit(
+        session_id, message_id, body, call.principal, idempotency_key=call.request.headers.get("idempotency-key")
+    )
+    return await _begun(call, posted)
+
+
 async def begin(call: Call, posted: Posted) -> None:
     """Start the turn if it is next."""
     call.events = posted.messages

@@ -89,6 +89,7 @@ async def create_session(call: Call, body: NewSession) -> Response:
             Parameter("agent_id", "Only with this agent", text(64)),
             Parameter("q", "Only with this text in the name, or in the title of one without a name", text(200)),
             Parameter("parent_session_id", "The sessions of this one's subagents; they are not listed else", text(64)),
+            Parameter("pinned", "Only those that the caller has pinned, or only the others", {"type": "boolean"}),
             Parameter("sort", "Order; newest first by default", values=SessionSort),
             *PAGING,
         ),
@@ -102,6 +103,7 @@ async def list_sessions(call: Call, _: None) -> Response:
         agent_id=call.query("agent_id"),
         q=call.query("q"),
         parent_session_id=call.query("parent_session_id"),
+        pinned=call.query_as("pinned", bool),
         sort=SESSION_SORTS[call.query_as("sort", SessionSort) or SessionSort.NEWEST_FIRST],
     )
     items, cursor = await call.services.sessions.list_for(call.principal, wanted, call.page(datetime))
@@ -185,6 +187,33 @@ async def delete_session(call: Call, _: None) -> Response:
         await durable_client.interrupt(call.durable, mark.interruption)
         await erasing.turns_over(session_id, within_s=_CANCEL_SECONDS)
     await erasure.erase(call.services, call.durable, session_id)
+    return no_content()
+
+
+def _pin(method: str, name: str, summary: str, *also: ErrorCode) -> Operation:
+    return Operation(
+        method,
+        "/api/v1/sessions/{session_id}/pin",
+        name,
+        summary,
+        "Sessions",
+        204,
+        actions=(Action.READ,),
+        errors=(*_NOT_FOUND, *also),
+    )
+
+
+@endpoint(bp, _pin("PUT", "pin_session", "Keep a session at the top of the caller's list", ErrorCode.VALIDATION_ERROR))
+async def pin_session(call: Call, _: None) -> Response:
+    """For everyone who may read it, each for themselves. Idempotent; at most a hundred sessions."""
+    await call.services.pins.put(_session_id(call), call.principal)
+    return no_content()
+
+
+@endpoint(bp, _pin("DELETE", "unpin_session", "Take a session off the top of the caller's list"))
+async def unpin_session(call: Call, _: None) -> Response:
+    """Idempotent."""
+    await call.services.pins.delete(_session_id(call), call.principal)
     return no_content()
 
 

@@ -2,6 +2,9 @@ import { render } from 'preact'
 import { App } from './ui/app'
 import { arrive } from './ui/identity'
 import './ui/style.css'
+import './ui/content/content.css'
+import './ui/start/start.css'
+import './ui/chat/chat.css'
 
 const theme = localStorage.getItem('parley.theme')
 if (theme === 'light' || theme === 'dark') document.documentElement.dataset['theme'] = theme

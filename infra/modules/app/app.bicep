@@ -158,6 +158,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     MODEL_API: ''
     MODEL_CONTEXT_TOKENS: ''
     MODEL_REASONING_EFFORT: ''
+    SESSION_TITLE_MODEL: ''
     MODELS: ''
     OPENAI_BASE_URL: ''
     OPENAI_API_KEY: ''

@@ -1,4 +1,4 @@
-"""Tags, session templates and statistics.
+"""Tags, pins, session templates and statistics.
 
 Not here: counters of the process (`metrics.py`).
 """

@@ -1,7 +1,8 @@
 """What a session is called until somebody names it.
 
-Not here: a title by the model. It would cost a call per session and could fail; this one is stored with the message
-that it is taken from (`adapters/postgres/turns/turns.sql`).
+It is stored with the message that it is taken from (`adapters/postgres/turns/turns.sql`).
+
+Not here: a title by a model, which may take its place later (`life/titling.py`).
 """
 
 from __future__ import annotations

@@ -88,6 +88,8 @@ class SessionFilter:
     q: str | None = None
     parent_session_id: str | None = None
     """The sessions of its subagents; None: sessions that are of no subagent."""
+    pinned: bool | None = None
+    """By the user."""
     sort: Sort = SESSION_SORTS[SessionSort.NEWEST_FIRST]
 
 

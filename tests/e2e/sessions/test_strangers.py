@@ -17,6 +17,7 @@ from tests.e2e.support.processes import LINK_SECRET, Sink
 
 BODIES: dict[str, dict[str, Any]] = {
     "post_message": {"json": {"content": "let me in"}},
+    "edit_message": {"json": {"content": "let me in"}},
     "accept_agent_mcp": {"json": {"digests": {"rooms__book": "0" * 64}}},
     "decide_approval": {"json": {"decision": "approve"}},
     "update_session": {"json": {"name": "mine now"}},

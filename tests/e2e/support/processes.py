@@ -162,6 +162,7 @@ def app_environment(
         "MODEL_CONTEXT_TOKENS": "",
         "MODEL_REASONING_EFFORT": "",
         "MODELS": "",
+        "SESSION_TITLE_MODEL": "",
         "OPENAI_BASE_URL": model_url,
         "OPENAI_API_KEY": "offline",
         "OPENAI_MODEL": "scripted",

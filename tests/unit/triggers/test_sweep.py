@@ -20,7 +20,7 @@ from shared.errors import ErrorCode, Transient
 from shared.sessions.models import TurnError, TurnStatus
 from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.turns import OpenTurn
-from triggers.operations.sweep import Run, Sight
+from triggers.operations.sweep import Run, Sight, titles
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -81,6 +81,7 @@ class App:
             approval_webhook_url="https://receiver.test/",
             public_base_url="https://app.test",
         )
+        self.titling: Any = None
         self.task_hub = TaskHub("hub-1")
         self.hubs = SimpleNamespace(seen=self._seen)
         self.is_only, self.owned = True, list[str]()
@@ -457,3 +458,19 @@ async def test_a_turn_that_names_no_hub_is_of_the_one_that_finds_it_or_of_the_on
     await looked_at(replace(_open("t1", silent_s=-500, status=status), names_hub=False), client, app)
     assert (app.owned == ["t1"], client.started == ["t1"]) == (owned, started)
     assert "t1" in app.touched
+
+
+async def test_titles_are_made_beside_the_rest_and_stop_nothing() -> None:
+    app: Any = App()
+    assert await titles(app, NOW) == []
+
+    async def fails(_: datetime) -> list[bytes]:
+        raise Transient(ErrorCode.LLM_ERROR, "The model is away.")
+
+    async def makes(_: datetime) -> list[bytes]:
+        return [b"told"]
+
+    app.titling = SimpleNamespace(run=fails)
+    assert await titles(app, NOW) == []
+    app.titling = SimpleNamespace(run=makes)
+    assert await titles(app, NOW) == [b"told"]

@@ -14,7 +14,9 @@ import pytest
 from devhost.servers.node import node_environment, node_home
 from devtools import console
 
-FIRST_LOAD_BYTES = 200_000
+FIRST_LOAD_BYTES = 150_000
+LATER_BYTES = {"highlight": 60_000, "formulas": 80_000}
+"""Parts that a page loads when a message first needs them."""
 
 
 def _node(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -95,6 +97,15 @@ def test_the_first_load_is_small() -> None:
     first = [console.DIST / name.lstrip("/") for name in re.findall(r'(?:src|href)="(/assets/[^"]+\.js)"', page)]
     assert first
     assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in first) < FIRST_LOAD_BYTES
+
+
+@pytest.mark.usefixtures("built")
+def test_code_and_formulas_are_set_by_parts_that_are_loaded_later() -> None:
+    page = (console.DIST / "index.html").read_text()
+    for name, most in LATER_BYTES.items():
+        [part] = (console.DIST / "assets").glob(f"{name}-*.js")
+        assert part.name not in page
+        assert len(gzip.compress(part.read_bytes(), 9)) < most
 
 
 @pytest.mark.usefixtures("built")

@@ -148,13 +148,3 @@ def test_an_address_that_is_no_address_says_so(parley: AppHost, visit: Visit) ->
     visitor.expected = re.compile("404")
     page = visitor.open("sessions", "%E0%A4%A")
     expect(page.get_by_role("alert")).to_be_visible()
-
-
-def test_breaks_and_formulas_of_an_answer_are_shown(parley: AppHost, http: Http, visit: Visit) -> None:
-    session_id = http.session("Marks")
-    table = "| a |\n| --- |\n| one<br>two |"
-    http.say(session_id, script(content=f"{table}\n\nSo \\(a_1 + b_1\\) and \\[ c \\] and \\[not\\]."))
-    page = visit(parley).open("sessions", session_id)
-    assert page.locator("td").inner_text() == "one\ntwo"
-    expect(page.locator(".markdown code")).to_have_text(["\\(a_1 + b_1\\)", "\\[ c \\]"])
-    expect(page.get_by_role("log").get_by_text("and [not].")).to_be_visible()

@@ -1091,11 +1091,13 @@ export interface components {
             parent_tool_call_id: string | null;
             /** @description Of a subagent: the turn that called it */
             parent_turn_id: string | null;
+            /** @description Whether the caller keeps it at the top of their list */
+            pinned: boolean;
             /** @description The beginning of the newest text on its active branch */
             preview: string | null;
             status: components["schemas"]["SessionStatus"];
             tags: string[];
-            /** @description To show while it has no name: the beginning of its first message */
+            /** @description To show while it has no name: the beginning of its first message, or what a model made of it */
             title: string | null;
             /** Format: date-time */
             updated_at: string;
@@ -1475,7 +1477,7 @@ export interface components {
             /** @description The wait that is answered; a call may ask again */
             wait_id: string;
         };
-        /** @description Body of `POST /sessions/{id}/messages`. */
+        /** @description Body of `POST /sessions/{id}/messages` and `.../messages/{message_id}/edit`. */
         NewMessage: {
             /** @description null: the session's. From a participant, the stricter of this and the session's counts */
             approval_mode?: components["schemas"]["ApprovalMode"] | null;
@@ -2159,7 +2161,7 @@ export interface components {
             parent_turn_id: string | null;
             status: components["schemas"]["SessionStatus"];
             tags: string[];
-            /** @description To show while it has no name: the beginning of its first message */
+            /** @description To show while it has no name: the beginning of its first message, or what a model made of it */
             title: string | null;
             /** Format: date-time */
             updated_at: string;

@@ -27,7 +27,7 @@ import {
 import { OverviewPage } from './insight/overview-page'
 import { SessionInsightPage } from './insight/session-page'
 import { TurnPage } from './insight/turn-page'
-import { go, link, usePath } from './router'
+import { link, usePath } from './router'
 import { canNotify, isNotifying, startNotifying, stopNotifying, useRoomTitle, watch } from './shell/attention'
 import { HelpSheet } from './shell/help'
 import { useKeys } from './shell/keys'

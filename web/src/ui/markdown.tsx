@@ -1,23 +1,47 @@
 // Markdown as elements. Each token of the parser becomes a node; HTML is never inserted.
 //
 // Invariants: markup in the text is shown as text, but for line breaks; an image is never loaded; a link leads only to http(s) or mailto,
-// and its target is shown beside its text.
+// and its target is shown beside its text. Code and formulas are made of elements, too (`content/`).
 
 import { Marked, type Token, type Tokens } from 'marked'
 import type { ComponentChildren, JSX } from 'preact'
+import { Code } from './content/code'
+import { Formula } from './content/formula'
 import { memo } from './memo'
 
-/** Formulas as models write them, `\\(a\\)` and `\\[ a \\]`, are shown as they are written: Markdown would take their backslashes. */
+/** Formulas as models write them: `\\(a\\)`, `\\[ a \\]` and `$$a$$`. Markdown would take their backslashes. */
+const INLINE = /^(?:\\\((.+?)\\\)|\\\[(\s[^]+?)\\\]|\$\$([^$\n][^$]*?)\$\$)/
+/** In lines of their own, where `-` and `#` in them begin neither a list nor a heading. */
+const BLOCK = /^ {0,3}(?:\\\[([^]+?)\\\]|\$\$([^$]+?)\$\$)[ \t]*(?:\n+|$)/
+
+interface FormulaToken extends Tokens.Generic {
+  tex: string
+  isBlock: boolean
+}
+
+function formula(type: string, raw: string, texts: readonly (string | undefined)[], isBlock: boolean): FormulaToken {
+  return { type, raw, tex: texts.find((text) => text !== undefined)?.trim() ?? '', isBlock }
+}
+
 const markdown = new Marked({
   gfm: true,
   extensions: [
     {
+      name: 'formula-block',
+      level: 'block',
+      start: (text) => /(?<=\n) {0,3}(?:\\\[|\$\$)/.exec(text)?.index,
+      tokenizer: (text) => {
+        const found = BLOCK.exec(text)
+        return found === null ? undefined : formula('formula-block', found[0], found.slice(1), true)
+      },
+    },
+    {
       name: 'formula',
       level: 'inline',
-      start: (text) => text.search(/\\[([]/),
+      start: (text) => text.search(/\\[([]|\$\$/),
       tokenizer: (text) => {
-        const raw = /^(?:\\\(.+?\\\)|\\\[\s[^]+?\\\])/.exec(text)?.[0]
-        return raw === undefined ? undefined : { type: 'formula', raw }
+        const found = INLINE.exec(text)
+        return found === null ? undefined : formula('formula', found[0], found.slice(1), found[1] === undefined)
       },
     },
   ],
@@ -54,6 +78,8 @@ function block(token: Token, key: number): ComponentChildren {
     }
     case 'code':
       return <Code key={key} text={(token as Tokens.Code).text} language={(token as Tokens.Code).lang ?? ''} />
+    case 'formula-block':
+      return <p key={key}>{formulaOf(token, 0)}</p>
     case 'hr':
       return <hr key={key} />
     case 'blockquote':
@@ -71,18 +97,6 @@ function block(token: Token, key: number): ComponentChildren {
     default:
       return <p key={key}>{token.raw}</p>
   }
-}
-
-function Code({ text, language }: { text: string; language: string }) {
-  const name = language.trim().split(/\s/)[0] ?? ''
-  return (
-    <figure class="code">
-      {name === '' ? null : <figcaption>{name.slice(0, 24)}</figcaption>}
-      <pre tabIndex={0}>
-        <code>{text}</code>
-      </pre>
-    </figure>
-  )
 }
 
 function list(token: Tokens.List, key: number): JSX.Element {
@@ -158,7 +172,7 @@ function part(token: Token, key: number): ComponentChildren {
     case 'br':
       return <br key={key} />
     case 'formula':
-      return <code key={key}>{token.raw}</code>
+      return formulaOf(token, key)
     case 'html':
       return /^<br *\/?>$/i.test(token.raw) ? <br key={key} /> : token.raw
     case 'escape':
@@ -175,6 +189,11 @@ function part(token: Token, key: number): ComponentChildren {
       // HTML and unknown tokens are shown as they were written.
       return token.raw
   }
+}
+
+function formulaOf(token: Token, key: number): JSX.Element {
+  const { raw, tex, isBlock } = token as FormulaToken
+  return <Formula key={key} raw={raw} tex={tex} isBlock={isBlock} />
 }
 
 function Link({ href, children }: { href: string; children: ComponentChildren }) {

@@ -116,6 +116,8 @@ class ListedSession(Session):
     """The beginning of the newest text on its active branch."""
     open_turn: TurnStatus | None = None
     """Of its oldest turn that has not ended: what it waits for."""
+    pinned: bool = False
+    """The caller keeps it at the top of their list."""
 
 
 class ToolCall(Value):

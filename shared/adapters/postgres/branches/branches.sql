@@ -22,6 +22,16 @@ SELECT %(turn_id)s, id, last_turn_number, active_branch, %(message_id)s, %(user_
        CASE WHEN %(dispatch)s THEN %(now)s::timestamptz END, %(now)s
 FROM session
 
+-- name: begin_branch
+-- The session is locked. The branch becomes the active one.
+WITH session AS (
+    UPDATE sessions SET last_branch = last_branch + 1, active_branch = last_branch + 1
+    WHERE id = %(session_id)s
+    RETURNING id, active_branch
+)
+INSERT INTO session_branches (session_id, branch, parent_branch, fork_turn_number, fork_step, created_at)
+SELECT id, active_branch, %(parent_branch)s, %(fork_turn_number)s, %(fork_step)s, %(now)s FROM session
+
 -- name: branches
 WITH branch AS (
     SELECT 0 AS branch, NULL::integer AS parent_branch, NULL::integer AS fork_turn_number, NULL::integer AS fork_step,

@@ -1,4 +1,4 @@
-"""Tags, session templates and statistics.
+"""Tags, pins, session templates and statistics.
 
 Not here: the presets, which are data of the domain.
 """

@@ -208,6 +208,11 @@ class PostgresSessions:
             "position(lower(%(q)s COLLATE pg_c_utf8) IN lower(coalesce(s.name, s.title) COLLATE pg_c_utf8)) > 0",
             q=wanted.q,
         )
+        listing.where(
+            "EXISTS (SELECT 1 FROM session_pins pin WHERE pin.user_id = %(user_id)s AND pin.session_id = s.id)"
+            " = %(pinned)s",
+            pinned=wanted.pinned,
+        )
         query = bounded_sql(_LIST_SQL.format(narrowed=listing.conditions, ordered=listing.order))
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query, {"user_id": user_id, **listing.parameters})
@@ -302,6 +307,7 @@ def _listed(row: Row) -> ListedSession:
         access=record.access,
         preview=row["preview"],
         open_turn=None if row["open_turn"] is None else TurnStatus(row["open_turn"]),
+        pinned=row["pinned"],
     )
 
 
@@ -311,7 +317,9 @@ _LIST_SQL = sql.SQL(
     " UNION ALL "
     "(SELECT s.*, p.access FROM session_participants p JOIN sessions s ON s.id = p.session_id"
     " WHERE p.user_id = %(user_id)s AND s.owner_id <> %(user_id)s{narrowed}{ordered})"
-    ") SELECT s.*, said.preview, turn.status AS open_turn FROM (SELECT s.* FROM found s{ordered}) s"
+    ") SELECT s.*, said.preview, turn.status AS open_turn,"
+    " EXISTS (SELECT 1 FROM session_pins pin WHERE pin.user_id = %(user_id)s AND pin.session_id = s.id) AS pinned"
+    " FROM (SELECT s.* FROM found s{ordered}) s"
     " LEFT JOIN LATERAL (SELECT left(m.content, 160) AS preview FROM messages m"
     " WHERE m.session_id = s.id AND m.branch = s.active_branch AND m.role IN ('user', 'assistant') AND m.content <> ''"
     " ORDER BY m.turn_number DESC, m.step DESC, m.ordinal DESC LIMIT 1) said ON true"

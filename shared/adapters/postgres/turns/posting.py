@@ -1,30 +1,37 @@
 """The rules by which a session takes another turn.
 
-Implements no port: `turns.py` and `../branches/branches.py` post through it.
+Implements no port: `turns.py`, `../branches/branches.py` and `../branches/edits.py` post through it.
 
 Invariant: a turn is admitted under its session's row lock, which is taken before any other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
-from shared.adapters.postgres.pool import Connection, Row
+from shared.adapters.postgres.history.lexemes import vector_of
+from shared.adapters.postgres.pool import Connection, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import event_target, message_from_row, turn_from_row
 from shared.adapters.postgres.sessions.sessions import cancel_turns, claim_idempotency
 from shared.adapters.postgres.turns.messages import message_row
+from shared.durable.hub import TaskHub
 from shared.errors import AppError, BudgetExceeded, Conflict, ErrorCode, InvalidState, NotFound
-from shared.rights import Action, may, require, who
+from shared.ids import new_id
+from shared.rights import RIGHTS, Action, may, require, who
 from shared.sessions.events import EventTarget
 from shared.sessions.models import (
     Concurrency,
     JsonObject,
+    Message,
     SessionStatus,
     Turn,
 )
 from shared.sessions.posting.joining import Joining, OpenToJoin, may_join
+from shared.sessions.posting.titles import title_of
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.turns import Interruption, PostedMessage
@@ -145,3 +152,41 @@ async def _posted_before(
     if turn is None or message is None:
         raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "The message of that request is gone.")
     return PostedMessage(message_from_row(message), turn_from_row(turn), target, replayed=True)
+
+
+def user_turn_row(
+    message: Message,
+    turn: Turn,
+    plan: TurnPlan,
+    *,
+    user_id: str,
+    tokens: int,
+    note: str | None,
+    sources: Sequence[str],
+    hub: TaskHub,
+) -> dict[str, Any]:
+    """What `insert_user_turn` and `insert_user_turn_if_free` store of a message and its turn."""
+    return {
+        "session_id": turn.session_id,
+        "turn_id": turn.id,
+        "message_id": message.id,
+        "checkpoint_id": new_id(),
+        "left_branch": None,
+        "user_id": user_id,
+        "plan": json(plan.stored()),
+        "content": message.content,
+        "title": title_of(message.content),
+        "words": vector_of(message.content),
+        "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
+        "note": note,
+        "sources": list(sources) or None,
+        "tokens": tokens,
+        "hub": hub.id,
+        "now": turn.created_at,
+        "may_post": list(RIGHTS[Action.POST]),
+    }
+
+
+def on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
+    """Branch 0, where most are, is the default already."""
+    return item if branch == item.branch else item.model_copy(update={"branch": branch})

@@ -16,7 +16,7 @@ from typing import Any
 from psycopg.errors import UniqueViolation
 
 from shared.adapters.postgres.history.lexemes import vector_of
-from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
+from shared.adapters.postgres.pool import Connection, PostgresPool, Row
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import (
     event_target,
@@ -26,11 +26,11 @@ from shared.adapters.postgres.rows import (
 )
 from shared.adapters.postgres.sessions.sessions import cancel_turns
 from shared.adapters.postgres.turns.messages import list_messages, message_row
-from shared.adapters.postgres.turns.posting import admit_turn
+from shared.adapters.postgres.turns.posting import admit_turn, on_branch, user_turn_row
 from shared.durable.hub import TaskHub, only_hub
 from shared.errors import AppError, ErrorCode, NotFound, no_such_session
-from shared.ids import first_id_at, new_id
-from shared.rights import RIGHTS, Action, require
+from shared.ids import first_id_at
+from shared.rights import Action, require
 from shared.sessions.approvals.containment import FILES, PEOPLE
 from shared.sessions.events import EventTarget, feed_name
 from shared.sessions.limits.budgets import usage_day
@@ -43,7 +43,6 @@ from shared.sessions.models import (
     TurnStatus,
 )
 from shared.sessions.posting.joining import Joining
-from shared.sessions.posting.titles import title_of
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.plan import TurnPlan
@@ -58,11 +57,6 @@ from shared.sessions.records.turns import (
 )
 
 _Q = load_queries("turns/turns")
-
-
-def _on_branch[Placed: (Message, Turn)](item: Placed, branch: int) -> Placed:
-    """Branch 0, where most are, is the default already."""
-    return item if branch == item.branch else item.model_copy(update={"branch": branch})
 
 
 class PostgresTurns:
@@ -95,30 +89,15 @@ class PostgresTurns:
         Raises NotFound, InvalidState, Conflict (a turn runs and the choice is `reject`; a reused key), and `refusal`.
         """
         session_id = turn.session_id
-        row: dict[str, Any] = {
-            "session_id": session_id,
-            "turn_id": turn.id,
-            "message_id": message.id,
-            "checkpoint_id": new_id(),
-            "user_id": user_id,
-            "plan": json(plan.stored()),
-            "content": message.content,
-            "title": title_of(message.content),
-            "words": vector_of(message.content),
-            "attachments": json([item.model_dump(mode="json") for item in message.attachments] or None),
-            "note": note,
-            "sources": list(sources) or None,
-            "tokens": tokens,
-            "hub": self._hub.id,
-            "now": turn.created_at,
-            "may_post": list(RIGHTS[Action.POST]),
-        }
+        row = user_turn_row(
+            message, turn, plan, user_id=user_id, tokens=tokens, note=note, sources=sources, hub=self._hub
+        )
         if idempotency is None and refusal is None:
             free = await self._post_if_free(row)
             if free is not None:
                 return PostedMessage(
-                    _on_branch(message, free["active_branch"]),
-                    _on_branch(turn, free["active_branch"]),
+                    on_branch(message, free["active_branch"]),
+                    on_branch(turn, free["active_branch"]),
                     replace(
                         event_target(free, session_id=session_id), may_seed=free["may_seed"], made_at=free["made_at"]
                     ),
@@ -142,8 +121,8 @@ class PostgresTurns:
                 return await _joined(connection, message, admitted.joins, row, admitted.target)
             await connection.execute(_Q["insert_user_turn"], {**row, "dispatch": admitted.dispatch})
         return PostedMessage(
-            _on_branch(message, admitted.session["active_branch"]),
-            _on_branch(turn, admitted.session["active_branch"]),
+            on_branch(message, admitted.session["active_branch"]),
+            on_branch(turn, admitted.session["active_branch"]),
             admitted.target,
             activated=admitted.activates,
             dispatched=admitted.dispatch,

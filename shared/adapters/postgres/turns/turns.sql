@@ -44,7 +44,8 @@ RETURNING (SELECT o.id FROM messages o
 SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = %(session_id)s AND ended_at IS NULL) AS open
 
 -- name: insert_user_turn
--- With the checkpoint before it: a pointer into these rows, stored with them, can neither miss nor dangle.
+-- With the checkpoint before it: a pointer into these rows, stored with them, can neither miss nor dangle. left_branch: the
+-- one that was active before, where the turn begins a new one.
 WITH session AS (
     UPDATE sessions
     SET last_message_number = last_message_number + 1, last_turn_number = last_turn_number + 1,
@@ -60,7 +61,7 @@ WITH session AS (
 ), checkpoint AS (
     INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
                                      metadata, created_at)
-    SELECT %(session_id)s, %(checkpoint_id)s, active_branch, last_turn_number - 1, true, name, status, agent_id, config, tags,
+    SELECT %(session_id)s, %(checkpoint_id)s, coalesce(%(left_branch)s::integer, active_branch), last_turn_number - 1, true, name, status, agent_id, config, tags,
            metadata, %(now)s
     FROM session
 )

@@ -1,5 +1,5 @@
-import { Empty } from '../bits'
 import { ConversationPage } from './conversation-page'
+import { StartPage } from '../start/start-page'
 import { SessionList } from './session/session-list'
 
 export function ChatPage({ sessionId, at }: { sessionId: string | null; at: string | null }) {
@@ -7,9 +7,7 @@ export function ChatPage({ sessionId, at }: { sessionId: string | null; at: stri
     <div class={`chat ${sessionId === null ? 'at-list' : 'at-session'}`}>
       <SessionList current={sessionId} />
       {sessionId === null ? (
-        <div class="conversation blank">
-          <Empty title="Choose a session, or start a new one" />
-        </div>
+        <StartPage />
       ) : (
         <ConversationPage key={sessionId} sessionId={sessionId} at={at} />
       )}

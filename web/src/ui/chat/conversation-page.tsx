@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
-import { openTurn, type Bookmark, type Branch, type Conversation, type MessageView, type PostedTurn, type Session, type SessionFeed, type ToolWait } from '../../client'
+import { jsonText, openTurn, type Bookmark, type Branch, type Conversation, type MessageView, type PostedTurn, type Session, type SessionFeed, type ToolWait } from '../../client'
 import { Empty, Failed, Icon, Loading, titleOf } from '../bits'
 import { useAccess, useAction, useLoaded, useLiveState, useParley, useRefusals } from '../context'
 import { go, link } from '../router'
@@ -12,6 +12,7 @@ import { useBranches, useSwitch } from './session/places'
 import { SessionHeader } from './session/session-header'
 import { useNameTitle } from '../shell/attention'
 import { isBehind, isTyping } from '../shell/keys'
+import { keyOf } from './sending'
 import { useFeed } from './use-feed'
 
 const NEAR_END_PX = 80
@@ -77,6 +78,9 @@ function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Co
   const marksNow = useRef(marks)
   marksNow.current = marks
 
+  const isOpenNow = useRef(false)
+  isOpenNow.current = turn !== null
+  const edits = useRef(new Map<string, string>())
   const actions: MessageActions = useMemo(
     () => ({
       copy: (message) =>
@@ -97,6 +101,18 @@ function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Co
           await feed.reload()
           feed.posted(posted)
         }, `answer ${message.id} again`),
+      edit: (message, content) => {
+        const files = message.attachments.map(({ id }) => id)
+        const body = { content, ...(files.length > 0 ? { attachment_ids: files } : {}), ...(isOpenNow.current ? { concurrency: 'enqueue' } : {}) }
+        const request = jsonText([message.id, body])
+        return act(async () => {
+          const posted = await api.post<PostedTurn>(`${path}/messages/${message.id}/edit`, body, { 'idempotency-key': keyOf(edits.current, request) })
+          await feed.reload()
+          feed.posted(posted)
+          edits.current.delete(request)
+          touchSessions()
+        }, `edit ${message.id}`)
+      },
       fork: (message) =>
         void act(async () => {
           const made = await api.post<Session>(`${path}/fork`, { message_id: message.id })
@@ -124,6 +140,7 @@ function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Co
         key={message.id}
         message={message}
         author={authorName(message.author, myName, hasOthers)}
+        isOwn={message.author === null || message.author === myName}
         approvals={conversation.approvals}
         questions={message.tool_calls.some((call) => conversation.questions[call.id] !== undefined) ? conversation.questions : NO_QUESTIONS}
         progress={message.tool_calls.some((call) => conversation.progress[call.id] !== undefined) ? conversation.progress : NO_PROGRESS}

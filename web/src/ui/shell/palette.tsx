@@ -4,7 +4,8 @@ import { useEffect, useState } from 'preact/hooks'
 import type { ListedSession, Page } from '../../client'
 import { Dialog, titleOf } from '../bits'
 import { useLoaded, useParley, words } from '../context'
-import { go } from '../router'
+import { usePin } from '../chat/session/pins'
+import { go, usePath } from '../router'
 
 export interface Command {
   name: string
@@ -38,13 +39,16 @@ export function Palette({ commands, close }: { commands: readonly Command[]; clo
     const timer = setTimeout(() => setQ(typed.trim()), TYPING_MS)
     return () => clearTimeout(timer)
   }, [typed])
+  const [room, open] = usePath()
+  const pin = usePin(room === 'sessions' && open !== undefined ? open : null)
+  const pinning: readonly Command[] = pin === null ? [] : [{ name: pin.isOn ? 'Unpin this session' : 'Pin this session', run: pin.toggle }]
   const [sessions] = useLoaded(() => api.get<Page<ListedSession>>('/sessions', { q, sort: '-updated_at', limit: SESSIONS }), [api, q])
   const sought = typed.trim().toLowerCase()
   const has = ({ name }: { name: string }): boolean => name.toLowerCase().includes(sought)
   const options: Option[] = [
     ...(sessions.phase === 'ready' ? sessions.value.items : []).map((session) => ({ id: `s-${session.id}`, kind: 'Session', name: titleOf(session), run: () => go('sessions', session.id) })).filter(has),
     ...ROOMS.map(([room, name]) => ({ id: `r-${room}`, kind: 'Room', name, run: () => go(room) })).filter(has),
-    ...commands.map(({ name, run }) => ({ id: `c-${name}`, kind: 'Do', name, run })).filter(has),
+    ...[...pinning, ...commands].map(({ name, run }) => ({ id: `c-${name}`, kind: 'Do', name, run })).filter(has),
   ]
   const at = Math.min(chosen, options.length - 1)
   const current = options[at]

@@ -1,10 +1,13 @@
+import { useState } from 'preact/hooks'
 import type { Approval, MessageView, Progress, Subagents, ToolWait, TurnView } from '../../../client'
 import { Badge, Icon, IconButton, Time } from '../../bits'
 import { endingOf, LEFT_OUT } from '../../endings'
+import { money, tokensOf, tokenWords } from '../../insight/usage'
 import { link } from '../../router'
 import { Markdown } from '../../markdown'
 import { memo } from '../../memo'
 import { AttachmentList } from './attachments'
+import { EditForm } from './edit'
 import { Output } from './output'
 import { Reasoning } from './reasoning'
 import { Siblings, type Choose, type Fork } from './siblings'
@@ -14,6 +17,8 @@ export interface MessageActions {
   copy: (message: MessageView) => void
   bookmark: (message: MessageView) => void
   regenerate: (message: MessageView) => void
+  /** Say it anew; whether that was accepted. */
+  edit: (message: MessageView, content: string) => Promise<boolean>
   fork: (message: MessageView) => void
 }
 
@@ -21,6 +26,8 @@ interface Props {
   message: MessageView
   /** The author of a user's message. */
   author: string
+  /** The reader wrote it. */
+  isOwn: boolean
   approvals: Record<string, Approval>
   questions: Record<string, ToolWait>
   progress: Record<string, Progress>
@@ -39,12 +46,18 @@ interface Props {
 }
 
 /** The approvals of a message's own calls, so that other approvals do not re-render it. */
-export const MessageRow = memo(function MessageRow({ message, author, approvals, questions, progress, subagents, leftOut, turn, isMarked, isReached, mayWrite, fork, choose, actions }: Props) {
+export const MessageRow = memo(function MessageRow({ message, author, isOwn, approvals, questions, progress, subagents, leftOut, turn, isMarked, isReached, mayWrite, fork, choose, actions }: Props) {
   const isUser = message.role === 'user'
   const isStreaming = message.status === 'streaming'
   const isThinking = isStreaming && message.content === '' && message.tool_calls.length === 0
   const who = isUser ? author : speaker(message.role)
   const ending = endingOf(message)
+  const [isEditing, setEditing] = useState(false)
+  const stopEditing = (): void => {
+    setEditing(false)
+    // The button comes back with the next frame, and takes the focus back.
+    requestAnimationFrame(() => document.getElementById(`m-${message.id}`)?.querySelector<HTMLElement>('[data-edit]')?.focus())
+  }
   return (
     <article id={`m-${message.id}`} class={`message ${message.role} ${isReached ? 'reached' : ''}`} aria-current={isReached ? 'location' : undefined} aria-label={`${who} said`} aria-busy={isStreaming}>
       <div class="who">
@@ -63,7 +76,9 @@ export const MessageRow = memo(function MessageRow({ message, author, approvals,
       </div>
       <div class="said">
         {message.reasoning === null ? null : <Reasoning text={message.reasoning} isThinking={isThinking} />}
-        {isUser || message.role === 'tool' ? (
+        {isEditing ? (
+          <EditForm message={message} send={(content) => actions.edit(message, content)} close={stopEditing} />
+        ) : isUser || message.role === 'tool' ? (
           <p class="plain">{message.content}</p>
         ) : message.output === null ? (
           <Markdown text={message.content} />
@@ -83,10 +98,11 @@ export const MessageRow = memo(function MessageRow({ message, author, approvals,
       </div>
       {ending === null ? null : <p class="ending">{ending}</p>}
       {message.left_out === null ? null : <p class="ending">{LEFT_OUT}</p>}
-      {isStreaming ? null : (
+      {isStreaming || isEditing ? null : (
         <div class="actions" role="group" aria-label="Message actions">
           <IconButton label="Copy" icon="copy" onClick={() => actions.copy(message)} />
           <IconButton label={isMarked ? 'Remove bookmark' : 'Bookmark'} icon="star" aria-pressed={isMarked} onClick={() => actions.bookmark(message)} />
+          {isUser && isOwn && mayWrite ? <IconButton label="Edit" icon="edit" data-edit onClick={() => setEditing(true)} /> : null}
           {isUser && mayWrite ? <IconButton label="Answer again" icon="again" onClick={() => actions.regenerate(message)} /> : null}
           <IconButton label="Fork from here" icon="fork" onClick={() => actions.fork(message)} />
           {message.role === 'assistant' && message.turn_id !== null ? (
@@ -94,11 +110,24 @@ export const MessageRow = memo(function MessageRow({ message, author, approvals,
               Timeline
             </a>
           ) : null}
+          {turn === undefined || isUser ? null : <Cost message={message} turn={turn} />}
         </div>
       )}
     </article>
   )
 })
+
+/** What the turn used, at its last answer. */
+function Cost({ message, turn }: { message: MessageView; turn: TurnView }) {
+  const { usage } = turn
+  if (turn.ended_at === null || message.role !== 'assistant' || message.finish_reason === 'tool_calls' || tokensOf(usage) === 0) return null
+  const cost = usage.cost_usd === null ? [] : [money(usage.cost_usd)]
+  return (
+    <span class="cost" title={turn.steps > 1 ? `Of the whole turn, ${turn.steps} model calls` : 'Of this answer'}>
+      {[...tokenWords(usage), ...cost].join(' · ')}
+    </span>
+  )
+}
 
 function Writing({ isEmpty }: { isEmpty: boolean }) {
   return (

@@ -7,13 +7,15 @@ import { link } from '../../router'
 
 interface Props {
   sessions: readonly ListedSession[]
+  /** Those that the caller pinned, which are in no other group. */
+  pinned: readonly ListedSession[]
   current: string | null
   /** Sessions in which a call waits for the caller's own decision. */
   mine: ReadonlySet<string>
 }
 
-export function SessionRows({ sessions, current, mine }: Props) {
-  const groups: { name: string; of: ListedSession[] }[] = []
+export function SessionRows({ sessions, pinned, current, mine }: Props) {
+  const groups: { name: string; of: ListedSession[] }[] = pinned.length === 0 ? [] : [{ name: 'Pinned', of: [...pinned] }]
   const now = new Date()
   for (const session of sessions) {
     const name = dayGroup(new Date(session.updated_at), now)
@@ -44,7 +46,10 @@ const Row = memo(function Row({ session, isCurrent, isMine }: { session: ListedS
     <li>
       <a href={link('sessions', session.id)} aria-current={isCurrent ? 'page' : undefined}>
         <span class="line">
-          <span class="name">{titleOf(session)}</span>
+          <span class="name">
+            {session.pinned ? <Icon name="pin" /> : null}
+            {titleOf(session)}
+          </span>
           <Time at={session.updated_at} />
         </span>
         {session.preview === null ? null : <span class="preview">{session.preview}</span>}

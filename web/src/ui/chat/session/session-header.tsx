@@ -6,6 +6,7 @@ import { go, link } from '../../router'
 import { SessionAgent } from './agent'
 import { save } from '../messages/attachments'
 import { Menu } from './menu'
+import { usePin } from './pins'
 import { BranchMenu, PlacesDialog } from './places'
 import { SettingsDialog } from './settings'
 import { ShareDialog } from './share'
@@ -32,6 +33,7 @@ export function SessionHeader({ feed, conversation, marks, access, branches }: H
   const [isGoingBack, setGoingBack] = useState(false)
   const [isSetting, setSetting] = useState(false)
   const [isSharing, setSharing] = useState(false)
+  const pin = usePin(session.id)
   const isOwner = access === null || access === 'owner'
   const shown = titleOf(session)
 
@@ -90,6 +92,11 @@ export function SessionHeader({ feed, conversation, marks, access, branches }: H
         </Menu>
         <IconButton label="Share" icon="people" onClick={() => setSharing(true)} />
         <Menu label="More" icon="more">
+          {pin === null ? null : (
+            <button type="button" onClick={pin.toggle}>
+              {pin.isOn ? 'Unpin' : 'Pin to the top'}
+            </button>
+          )}
           <a href={link('insight', session.id)}>Figures and audit trail</a>
           <button type="button" onClick={() => setGoingBack(true)}>
             Checkpoints and branches

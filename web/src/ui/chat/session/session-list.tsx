@@ -5,6 +5,7 @@ import { Empty, IconButton, ShowMore, When } from '../../bits'
 import { useLiveState, useLoaded, usePages, useParley } from '../../context'
 import { link } from '../../router'
 import { useSearchField } from '../../shell/search-field'
+import { MOST_PINS } from './pins'
 import { SessionRows } from './rows'
 
 const STATUSES: SessionStatus[] = ['CREATED', 'ACTIVE', 'SUSPENDED', 'ENDED']
@@ -25,7 +26,10 @@ export function SessionList({ current }: { current: string | null }) {
   const { pending } = useInbox()
   const waiting = pending.map(({ id }) => id).join(' ')
   const mine = useMemo(() => new Set(pending.map(({ session_id }) => session_id)), [waiting])
-  const sessions = usePages<ListedSession>('/sessions', { q, status, tag, sort: '-updated_at' }, 100, [sessionsTouched, waiting, liveState === 'live'])
+  const again = [sessionsTouched, waiting, liveState === 'live']
+  const sessions = usePages<ListedSession>('/sessions', { q, status, tag, pinned: 'false', sort: '-updated_at' }, 100, again)
+  const pins = usePages<ListedSession>('/sessions', { q, status, tag, pinned: 'true', sort: '-updated_at' }, MOST_PINS, again)
+  const pinned = pins.state.phase === 'ready' ? pins.state.value.items : []
   const [tags] = useLoaded(() => api.all<Tag>('/tags'), [api, sessionsTouched])
   const [hits] = useLoaded(
     async () => ({ q, items: q.length < 2 ? [] : (await api.get<Page<SearchHit>>('/search', { q, limit: 20 })).items }),
@@ -35,8 +39,12 @@ export function SessionList({ current }: { current: string | null }) {
   const found = hits.phase === 'ready' ? hits.value.items : []
   const isSearched = hits.phase === 'failed' || (hits.phase === 'ready' && hits.value.q === q)
   useEffect(() => {
-    window.addEventListener('focus', sessions.retry)
-    return () => window.removeEventListener('focus', sessions.retry)
+    const readAgain = (): void => {
+      sessions.retry()
+      pins.retry()
+    }
+    window.addEventListener('focus', readAgain)
+    return () => window.removeEventListener('focus', readAgain)
   }, [])
   return (
     <nav class="sessions" aria-label="Sessions">
@@ -64,7 +72,7 @@ export function SessionList({ current }: { current: string | null }) {
       <div class="rows">
         <When state={sessions.state} what="sessions" retry={sessions.retry}>
           {(page) =>
-            page.items.length === 0 && q !== '' && (found.length > 0 || !isSearched) ? null : page.items.length === 0 ? (
+            page.items.length + pinned.length === 0 && q !== '' && (found.length > 0 || !isSearched) ? null : page.items.length + pinned.length === 0 ? (
               <Empty title={q === '' && status === '' && tag === '' ? 'No session yet' : 'Nothing found'}>
                 {q === '' && status === '' && tag === '' ? (
                   <button type="button" class="primary" onClick={newSession}>
@@ -74,7 +82,7 @@ export function SessionList({ current }: { current: string | null }) {
               </Empty>
             ) : (
               <>
-                <SessionRows sessions={page.items} current={current} mine={mine} />
+                <SessionRows sessions={page.items} pinned={pinned} current={current} mine={mine} />
                 <ShowMore more={sessions.more} />
               </>
             )

@@ -6,7 +6,7 @@ import { ApiError, jsonText, parsedJson, type ReasoningEffort, type Session, typ
 import { Dialog } from '../../bits'
 import { useParley, words } from '../../context'
 
-const EFFORTS: readonly ReasoningEffort[] = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max']
+export const EFFORTS: readonly ReasoningEffort[] = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max']
 const COSTS = [
   { field: 'max_turn_cost_usd', label: 'Cost limit of one turn, in US dollars' },
   { field: 'max_session_cost_usd', label: 'Cost limit of the session, in US dollars' },
