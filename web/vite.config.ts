@@ -7,7 +7,7 @@ function compressed(): Plugin {
     name: 'compressed',
     apply: 'build',
     generateBundle: {
-      // After Vite has written into the parts which others they load.
+      // After Vite has written the names of the parts into the code that loads them.
       order: 'post',
       handler(_options, bundle) {
         for (const [name, file] of Object.entries(bundle)) {

@@ -109,7 +109,7 @@ def test_an_owner_without_the_role_sees_whom_the_turn_waits_for_and_who_decided_
         expect(decided).to_contain_text("go")
         page.reload()
     page.get_by_role("link", name="Timeline").last.click()
-    expect(page.get_by_text("Waited for a person: http_request")).to_contain_text("approved by ana")
+    expect(page.get_by_role("treeitem", name="waited for a person")).to_contain_text("approved by ana")
     for client in (http, ana):
         client.close()
 

@@ -177,8 +177,8 @@ def test_a_turn_tells_its_tokens_and_their_cost(priced: AppHost, visit: Visit) -
     tokens = page.locator(".tile").filter(has_text="Tokens")
     expect(tokens).to_contain_text(re.compile(r"in \(60 cached\),\s+\d+ out \(\d+ reasoning\)"))
     expect(page.locator(".tile").filter(has_text="Cost")).to_contain_text(cost)
-    step = page.locator(".timeline li").filter(has_text="model, step 1")
-    expect(step).to_have_text(re.compile(r"in \(30 cached\), \d+ out \(\d+ reasoning\), \$0\.\d{4}"))
+    step = page.get_by_role("treeitem", name="model, step 1")
+    expect(step).to_contain_text(re.compile(r"in \(30 cached\), \d+ out \(\d+ reasoning\), \$0\.\d{4}"))
     page.get_by_text("Details", exact=True).click()
     expect(_line(page, "Cached input tokens")).to_have_text("60 tokens")
     expect(_line(page, "Reasoning tokens")).to_have_text(f"{usage['reasoning_tokens']} tokens")
@@ -205,7 +205,7 @@ def test_a_price_that_is_not_known_is_told_in_details_only(parley: AppHost, http
     page.get_by_role("region", name="Turns").get_by_role("link").click()
     expect(page.locator(".tile").filter(has_text="Tokens")).to_be_visible()
     expect(page.locator(".tile").filter(has_text="Cost")).to_have_count(0)
-    expect(page.locator(".timeline")).not_to_contain_text("price")
+    expect(page.get_by_role("tree")).not_to_contain_text("price")
     page.get_by_text("Details", exact=True).click()
     expect(_line(page, "Cost")).to_have_text("price not known")
 
@@ -217,7 +217,7 @@ def test_details_of_a_turn_say_how_its_last_answer_ended(parley: AppHost, http: 
     expect(figures.locator(".shares").filter(has_text="Answers")).to_contain_text("cut 1")
     page = visit(parley).open("sessions", session_id)
     page.get_by_role("link", name="Timeline").click()
-    expect(page.locator(".timeline li").first).to_contain_text("Cut at the output limit")
+    expect(page.get_by_role("treeitem", name="model, step 1")).to_contain_text("Cut at the output limit")
     page.get_by_text("Details", exact=True).click()
     expect(_line(page, "Its last answer")).to_have_text("Cut at the output limit")
 

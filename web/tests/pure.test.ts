@@ -7,9 +7,8 @@ import { dayGroup } from '../src/ui/chat/session/rows'
 import { problemsOf, valueOf } from '../src/ui/chat/session/settings'
 import { endingOf } from '../src/ui/endings'
 import { samples, total } from '../src/ui/insight/metrics'
-import { scaleOf, timelineOf } from '../src/ui/insight/timeline'
 import { money, tokenWords } from '../src/ui/insight/usage'
-import { ApiError, jsonText, type Approval, type Branch, type Envelope, type FinishReason, type MessageView, type Turn } from '../src/client'
+import { ApiError, jsonText, type Approval, type Branch, type FinishReason, type MessageView } from '../src/client'
 
 describe('a diff', () => {
   it('shows what was taken out and what was put in, and keeps the rest', () => {
@@ -162,77 +161,5 @@ describe('what was used', () => {
     const usage = { input_tokens: 1200, output_tokens: 300, cached_input_tokens: 800, reasoning_tokens: 120 }
     expect(tokenWords(usage)).toEqual(['1.2k in (800 cached)', '300 out (120 reasoning)'])
     expect(tokenWords({ input_tokens: 5, output_tokens: 0 })).toEqual(['5 in', '0 out'])
-  })
-})
-
-describe('a timeline', () => {
-  const at = (seconds: number): string => new Date(Date.UTC(2030, 0, 1) + seconds * 1000).toISOString()
-  const event = (seq: number, seconds: number, type: Envelope['type'], data: Record<string, unknown>, message_id?: string): Envelope => ({
-    seq, type, session_id: 's', turn_id: 't', at: at(seconds), data, ...(message_id === undefined ? {} : { message_id }),
-  })
-  const turn = { id: 't', status: 'completed', started_at: at(0), created_at: at(0), ended_at: at(7202) } as unknown as Turn
-  const approval = { turn_id: 't', tool: 'http_request', requested_at: at(1), decided_at: at(7200), status: 'approved', decided_by: 'ana', expires_at: at(9999) } as Approval
-  const events = [
-    event(1, 0, 'stream.started', {}),
-    event(2, 0, 'stream.chunk', { frame: { type: 'message_start', attempt: 1 } }, 'm1'),
-    event(3, 1, 'stream.chunk', { frame: { type: 'tool_call', id: 'c', name: 'http_request' } }, 'm1'),
-    event(4, 1, 'stream.chunk', { frame: { type: 'message_end' } }, 'm1'),
-    event(5, 7200, 'tool_call.approved', { tool_call_id: 'c' }),
-    event(6, 7201, 'tool_call.completed', { tool_call: { id: 'c', status: 'completed' } }),
-    event(7, 7201, 'stream.chunk', { frame: { type: 'message_start', attempt: 1 } }, 'm2'),
-    event(8, 7202, 'stream.chunk', { frame: { type: 'message_end' } }, 'm2'),
-    event(9, 7202, 'stream.ended', { status: 'completed' }),
-  ]
-
-  it('has the model, the wait and the tool, each with its own time', () => {
-    const { segments, isCoarse } = timelineOf(turn, [], [approval], events, 0)
-    expect(isCoarse).toBe(false)
-    expect(segments.map(({ kind, from, to }) => [kind, (to - from) / 1000])).toEqual([
-      ['model', 1], ['wait', 7199], ['tool', 1], ['model', 1],
-    ])
-  })
-
-  it('says of each step of the model what it used, what it cost, and how it ended', () => {
-    const usage = { input_tokens: 1200, output_tokens: 30, cached_input_tokens: 800, reasoning_tokens: 20, cost_usd: 0.0042 }
-    const end = event(4, 1, 'stream.chunk', { frame: { type: 'message_end', finish_reason: 'length', usage } }, 'm1')
-    const { segments } = timelineOf(turn, [], [], [...events.slice(0, 2), end], 0)
-    expect(segments.map(({ note }) => note)).toEqual(['Cut at the output limit, 1.2k in (800 cached), 30 out (20 reasoning), $0.0042'])
-  })
-
-  it('draws a wait of hours so that the seconds beside it can be seen', () => {
-    const timeline = timelineOf(turn, [], [approval], events, 0)
-    const { place, breaks } = scaleOf(timeline)
-    expect(breaks.map(({ from, to }) => (to - from) / 1000)).toEqual([7199])
-    expect(place(timeline.from)).toBe(0)
-    expect(place(timeline.to)).toBe(1)
-    expect(place(Date.parse(at(1)))).toBeGreaterThan(0.15)
-  })
-
-  it('draws steps of milliseconds beside a call of three days, and none of them out of order', () => {
-    const days = 3 * 24 * 3600
-    const far = (seq: number, ms: number, ...rest: [Envelope['type'], Record<string, unknown>, string?]): Envelope => ({ ...event(seq, 0, ...rest), at: new Date(Date.parse(at(0)) + ms).toISOString() })
-    const wait = { tool_call_id: 'c', tool: 'post', kind: 'input', status: 'answered' }
-    const told = [
-      far(1, 0, 'stream.started', {}),
-      far(2, 0, 'stream.chunk', { frame: { type: 'message_start', attempt: 1 } }, 'm1'),
-      far(3, 20, 'stream.chunk', { frame: { type: 'tool_call', id: 'c', name: 'post' } }, 'm1'),
-      far(4, 30, 'stream.chunk', { frame: { type: 'message_end' } }, 'm1'),
-      far(5, 40, 'tool_call.waiting', { wait }),
-      far(6, 40 + days * 1000, 'tool_call.answered', { wait }),
-      far(7, 70 + days * 1000, 'tool_call.completed', { tool_call: { id: 'c', status: 'completed' } }),
-    ]
-    const timeline = timelineOf({ ...turn, ended_at: new Date(Date.parse(at(0)) + 70 + days * 1000).toISOString() }, [], [], told, 0)
-    expect(timeline.segments.map(({ kind, note }) => [kind, note])).toEqual([['model', ''], ['tool', 'completed'], ['wait', 'an answer: answered']])
-    const { place, breaks } = scaleOf(timeline)
-    expect(breaks).toHaveLength(1)
-    expect(place(timeline.from + 30) - place(timeline.from)).toBeGreaterThan(0.2)
-    const places = [0, 20, 30, 40, 40 + days * 1000, 70 + days * 1000].map((ms) => place(timeline.from + ms))
-    expect(places).toEqual([...places].sort((one, other) => one - other))
-    expect(places.at(-1)).toBe(1)
-  })
-
-  it('falls back to the stored messages when the events are gone, and says so', () => {
-    const message = { turn_id: 't', role: 'assistant', created_at: at(0), status: 'completed' } as never
-    expect(timelineOf(turn, [message], [], [], 0)).toMatchObject({ isCoarse: true, segments: [{ kind: 'model' }] })
   })
 })

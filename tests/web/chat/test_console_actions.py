@@ -264,10 +264,9 @@ def test_figures_and_timeline_tell_what_a_session_did(parley: AppHost, http: Htt
     expect(trail.get_by_role("listitem").filter(has_text="approval.decided")).to_contain_text("olga")
     turns = page.get_by_role("region", name="Turns")
     turns.get_by_role("link").first.click()
-    picture = page.locator(".timeline")
-    expect(picture).to_contain_text("Waited for a person: http_request")
-    expect(picture).to_contain_text("approved by olga")
-    expect(picture).to_contain_text("model, step 2")
+    tree = page.get_by_role("tree", name="Timeline")
+    expect(tree.get_by_role("treeitem", name="waited for a person")).to_contain_text("approved by olga")
+    expect(tree.get_by_role("treeitem", name="model, step 2")).to_be_visible()
 
 
 def test_acting_as_somebody_else_shows_what_they_may_see(parley: AppHost, http: Http, visit: Visit) -> None:

@@ -1,8 +1,5 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { Api, Live } from '../client'
-import { AgentPage } from './agents/agent-page'
-import { AgentsPage } from './agents/agents-page'
-import { ToolsPage } from './agents/tools-page'
 import { ApprovalPage } from './approvals/approval-page'
 import { Inbox } from './approvals/inbox'
 import { InboxPage, useInbox } from './approvals/inbox-page'
@@ -24,16 +21,13 @@ import {
   signOut,
   type Identity,
 } from './identity'
-import { OverviewPage } from './insight/overview-page'
-import { SessionInsightPage } from './insight/session-page'
-import { TurnPage } from './insight/turn-page'
+import { AgentPage, AgentsPage, OverviewPage, SessionInsightPage, ToolsPage, TurnPage, WebhooksPage } from './rooms'
 import { link, usePath } from './router'
 import { canNotify, isNotifying, startNotifying, stopNotifying, useRoomTitle, watch } from './shell/attention'
 import { HelpSheet } from './shell/help'
 import { useKeys } from './shell/keys'
 import { Palette, type Command } from './shell/palette'
 import { goToSearch } from './shell/search-field'
-import { WebhooksPage } from './webhooks/webhooks-page'
 
 const SAID_MS = 6_000
 
@@ -149,7 +143,8 @@ async function toggleNotifications(say: Parley['say']): Promise<void> {
 
 /** After a change of the page, put the focus at its heading, unless it is in the page already; and say where one is. */
 function useArrival(title: string): string {
-  const path = usePath().join('/')
+  // What follows is a place in the page.
+  const path = usePath().slice(0, 4).join('/')
   const before = useRef(path)
   const [said, setSaid] = useState('')
   useEffect(() => {
@@ -169,7 +164,7 @@ function useArrival(title: string): string {
 }
 
 function Pages() {
-  const [room = 'sessions', id, sub, subId] = usePath()
+  const [room = 'sessions', id, sub, subId, place] = usePath()
   const title = { sessions: 'Chat', approvals: 'Approvals', insight: 'Insight', agents: 'Agents', tools: 'Tools', webhooks: 'Webhooks' }[room] ?? 'Not found'
   useRoomTitle(title)
   const said = useArrival(title)
@@ -178,7 +173,7 @@ function Pages() {
       <p class="hidden" role="status">
         {said}
       </p>
-      <Page room={room} id={id} sub={sub} subId={subId} />
+      <Page room={room} id={id} sub={sub} subId={subId} place={place} />
     </>
   )
 }
@@ -188,10 +183,11 @@ interface Address {
   id: string | undefined
   sub: string | undefined
   subId: string | undefined
+  place: string | undefined
 }
 
-function Page({ room, id, sub, subId }: Address) {
-  if (room === 'sessions' && id !== undefined && sub === 'turns' && subId !== undefined) return <TurnPage sessionId={id} turnId={subId} />
+function Page({ room, id, sub, subId, place }: Address) {
+  if (room === 'sessions' && id !== undefined && sub === 'turns' && subId !== undefined) return <TurnPage sessionId={id} turnId={subId} rowId={place ?? null} />
   if (room === 'sessions') return <ChatPage sessionId={id ?? null} at={sub === 'at' ? (subId ?? null) : null} />
   if (room === 'approvals') return id === undefined ? <InboxPage /> : <ApprovalPage key={id} approvalId={id} />
   if (room === 'insight') return id === undefined ? <OverviewPage /> : <SessionInsightPage key={id} sessionId={id} />

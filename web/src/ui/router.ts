@@ -33,3 +33,8 @@ export function link(...path: string[]): string {
 export function go(...path: string[]): void {
   window.location.hash = link(...path)
 }
+
+/** As `go`, in the place of the page that is shown: going back does not lead through it. */
+export function put(...path: string[]): void {
+  window.location.replace(link(...path))
+}
