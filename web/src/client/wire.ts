@@ -1250,7 +1250,7 @@ export interface components {
             id: string;
             /** @description For role `user`: true if it joined its turn while that ran */
             joined?: boolean;
-            /** @description If it joined: the answer that it follows; absent: it joined before the first */
+            /** @description If it joined: the answer that it follows; absent: none before it */
             joined_after?: string;
             /** @description Why models no longer read it; null: they do again */
             left_out?: "content_filter" | null;
