@@ -38,6 +38,9 @@ _PROGRAMS = {
 }
 
 
+MODULES = {**_IN_PROCESS, **_PROGRAMS}
+
+
 def main(arguments: Sequence[str]) -> int:
     command, *rest = arguments or ["help"]
     if command in _IN_PROCESS:

@@ -20,7 +20,9 @@ from devtools.setup.places import ROOT
 
 def main(arguments: Sequence[str]) -> int:
     """Replace this process by the host; returns the exit code when there is none to start."""
-    options = parser().parse_args(arguments)
+    of_host = parser()
+    of_host.prog = "./dev host"
+    options = of_host.parse_args(arguments)
     app_dir = options.dir.resolve()
     command = [sys.executable, "-P", "-m", "devhost", *arguments]
     if options.python is None and app_dir != Path(ROOT) and (app_dir / REQUIREMENTS).is_file():

@@ -24,7 +24,8 @@ from devtools.setup.places import ROOT as _ROOT
 ROOT = Path(_ROOT)
 _PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-_MODEL_SETTINGS = ("AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL")
+_MODEL_SETTINGS = {"AZURE_OPENAI_ENDPOINT": "AZURE_OPENAI_DEPLOYMENT", "OPENAI_BASE_URL": "OPENAI_MODEL"}
+"""Where a model is, by the setting that says which one it is. The first that is set counts."""
 
 
 def user_settings() -> dict[str, str]:
@@ -42,6 +43,12 @@ def user_settings() -> dict[str, str]:
     except (ValueError, AttributeError) as error:
         raise ServerError(f"{path} is not valid: compare it with local.settings.sample.json ({error})") from error
     return {name: value for name, value in (values | dict(os.environ)).items() if value}
+
+
+def lacking_model(settings: Mapping[str, str]) -> str | None:
+    """The setting that is missing for the model that the settings lead to; None: all are there, or none is wanted."""
+    wanted = next((name for place, name in _MODEL_SETTINGS.items() if place in settings), None)
+    return None if wanted is None or wanted in settings else wanted
 
 
 class Stack:

@@ -28,7 +28,7 @@ from devhost.servers.process import run_to_end
 from devtools import console
 from devtools.local.agents import AgentsFolder, folder_of
 from devtools.local.programs import AppHost
-from devtools.local.stack import ROOT, Stack, user_settings
+from devtools.local.stack import ROOT, Stack, lacking_model, user_settings
 
 DATA_VERSION = "parley-1"
 """Version of the data folder's layout; raised when older folders can no longer be read."""
@@ -106,6 +106,7 @@ async def _up(port: int, data: Path, agents: Path | None, engine: dict[str, str]
     folder_of_agents = folder_of(agents, settings, report=_report)
     if agents is not None and not folder_of_agents.exists:
         raise ServerError(f"{agents} is no folder: name one with agents and tools")
+    _look_for_model(settings, folder_of_agents)
     if not is_free(port):
         free = next((other for other in range(port + 1, 65536) if is_free(other)), 0)
         raise ServerError(f"port {port} is taken: stop what listens there, or ./dev up --port {free}")
@@ -139,6 +140,16 @@ async def _up(port: int, data: Path, agents: Path | None, engine: dict[str, str]
             if folder_of_agents.exists:
                 await running.enter_async_context(_beside(_follow(folder_of_agents, host, environment, database)))
             await _until_one_fails([*stack.servers, host])
+
+
+def _look_for_model(settings: Mapping[str, str], agents: AgentsFolder) -> None:
+    """Raises ServerError when it is said where a model is, and not which one: the app would not start with that."""
+    if (lacking := lacking_model(settings)) is None or lacking in agents.settings(settings):
+        return
+    if lacking == "OPENAI_MODEL":
+        url = settings["OPENAI_BASE_URL"].rstrip("/")
+        raise ServerError(f"OPENAI_MODEL is not set: add OPENAI_MODEL=NAME, one of those that GET {url}/models lists")
+    raise ServerError(f"{lacking} is not set: add {lacking}=NAME, the name of the deployment in your Azure OpenAI")
 
 
 def _environment(stack: Stack, agents: AgentsFolder, settings: dict[str, str], *, port: int) -> dict[str, str]:

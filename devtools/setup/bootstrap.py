@@ -3,7 +3,7 @@
 Written for Python 3.8, unlike the rest of the project. If the stamp matches the current locks, it only re-executes
 itself; that path imports as little as possible.
 
-Invariant: the stamp is written last, so an interrupted set-up is repeated.
+Invariants: the stamp is written last, so an interrupted set-up is repeated. Asking for help sets nothing up.
 """
 
 # Importing pathlib alone would take as long as the rest of the fast path.
@@ -14,7 +14,7 @@ import hashlib
 import os
 import sys
 
-from devtools.setup.places import AGENTS_LOCK, AGENTS_REQUIREMENTS, LOCK, PYTHON, ROOT, STAMP
+from devtools.setup.places import AGENTS_LOCK, AGENTS_REQUIREMENTS, LOCK, PYTHON, ROOT, STAMP, USAGE
 
 HELP = """usage: ./dev COMMAND [arguments]
 
@@ -35,6 +35,7 @@ HELP = """usage: ./dev COMMAND [arguments]
   upgrade-check PACKAGE                       would all that waits go on with that package?
   publish python|javascript [--dry-run]       build and publish a client package
 
+`./dev COMMAND --help` says more about one, and sets nothing up.
 The first run makes .venv (needs Python 3.13 or newer and the package registry)."""
 
 COMMANDS = (
@@ -65,6 +66,9 @@ def main(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:  # fails without a set-up
         print(f"dev: no command {arguments[0]!r}; ./dev lists them", file=sys.stderr)
         return 2
+    if "-h" in arguments or "--help" in arguments:
+        print(usage_of(arguments[0]))
+        return 0
     if _stamp_found() != _stamp_wanted():
         from devtools.setup import install
 
@@ -73,6 +77,14 @@ def main(arguments: list[str]) -> int:
             return code
     # -P: nothing in the current folder may be imported; a .pth file in .venv adds the project.
     return os.execv(PYTHON, [PYTHON, "-P", "-m", "devtools", *arguments])  # noqa: S606  # no shell is wanted
+
+
+def usage_of(command: str) -> str:
+    """A command's page of help. Its options are declared in Python that may not be there yet, so it is kept as text
+    (`devtools/usage.py` writes it)."""
+    with open(USAGE, encoding="utf-8") as file:
+        pages = file.read().split("\n===== ")
+    return next(text.strip() for name, _, text in (page.partition("\n") for page in pages) if name == command)
 
 
 def _stamp_wanted() -> str:

@@ -223,6 +223,29 @@ def test_a_taken_port_is_one_line(up: StartUp) -> None:
     assert int(told[1]) > port
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1/"},
+            "OPENAI_MODEL is not set: add OPENAI_MODEL=NAME, one of those that GET http://127.0.0.1:9/v1/models lists",
+        ),
+        (
+            {"AZURE_OPENAI_ENDPOINT": "https://x.openai.azure.com", "OPENAI_MODEL": "not asked for"},
+            "AZURE_OPENAI_DEPLOYMENT is not set: add AZURE_OPENAI_DEPLOYMENT=NAME, the name of the deployment in your"
+            " Azure OpenAI",
+        ),
+    ],
+)
+def test_a_model_without_its_name_is_one_line_before_anything_starts(
+    up: StartUp, settings: dict[str, str], told: str
+) -> None:
+    one = up(env=settings)
+    assert one.wait() == 1
+    assert one.output == f"dev: {told}\n"
+    assert not one.data.exists()
+
+
 def test_data_of_another_version_is_one_line(up: StartUp, tmp_path: Path) -> None:
     (tmp_path / "version").write_text("parley-0\n")
     one = up(data=tmp_path)
