@@ -1,7 +1,7 @@
-"""`python -m devtools.bench.readme`: writes the tables of README's "Speed" from the figures in `docs/`.
+"""`python -m devtools.bench.readme`: writes the tables of README's "Speed" and of `docs/speed.md`.
 
-The figures are the output of `./dev bench --json docs/bench.json` and of
-`python -m devtools.bench.search --json docs/bench-search.json`. A test compares README with these files.
+The figures, in `docs/`, are the output of `./dev bench --json docs/bench.json` and of
+`python -m devtools.bench.search --json docs/bench-search.json`. A test compares the pages with these files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 from devtools.setup.places import ROOT
 
-README = Path(ROOT, "README.md")
 TURNS = Path(ROOT, "docs", "bench.json")
 SEARCH = Path(ROOT, "docs", "bench-search.json")
 
@@ -89,19 +88,26 @@ def search_table(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def rewritten(readme: str, turns: Mapping[str, Any], search: Mapping[str, Any]) -> str:
-    """README with both tables recomputed. Raises ValueError when the place of a table is missing."""
-    for name, table in (("turns", turns_table(turns)), ("search", search_table(search))):
-        place = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        readme, found = place.subn(lambda match, table=table: match[1] + table + match[2], readme)  # type: ignore[misc]
-        if found != 1:
-            raise ValueError(f"README has no place for the figures of {name}")
-    return readme
+TABLES = {
+    "turns": (Path(ROOT, "README.md"), TURNS, turns_table),
+    "search": (Path(ROOT, "docs", "speed.md"), SEARCH, search_table),
+}
+"""Each table's page, its figures, and what makes it of them."""
+
+
+def rewritten(page: str, name: str, table: str) -> str:
+    """A page with that table in its place. Raises ValueError when the place is missing."""
+    place = re.compile(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+    page, found = place.subn(lambda match: match[1] + table + match[2], page)
+    if found != 1:
+        raise ValueError(f"the page has no place for the figures of {name}")
+    return page
 
 
 def main() -> int:
-    turns, search = (json.loads(path.read_text("utf-8")) for path in (TURNS, SEARCH))
-    README.write_text(rewritten(README.read_text("utf-8"), turns, search), encoding="utf-8")
+    for name, (page, figures, table_of) in TABLES.items():
+        table = table_of(json.loads(figures.read_text("utf-8")))
+        page.write_text(rewritten(page.read_text("utf-8"), name, table), encoding="utf-8")
     return 0
 
 

@@ -37,9 +37,8 @@ async def test_the_snippet_for_openais_client_answers(parley: AppHost, tmp_path:
     assert (await _printed(sys.executable, "snippet.py", cwd=tmp_path, env=dict(os.environ))).strip()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/front-ends.md"])
-async def test_the_snippet_for_ag_ui_answers(parley: AppHost, tmp_path: Path, page: str) -> None:
-    [snippet] = _snippets(page, "js", "@ag-ui/client")
+async def test_the_snippet_for_ag_ui_answers(parley: AppHost, tmp_path: Path) -> None:
+    [snippet] = _snippets("docs/front-ends.md", "js", "@ag-ui/client")
     (tmp_path / "node_modules").symlink_to(await asyncio.to_thread(install, SCRIPTS))
     (tmp_path / "snippet.mjs").write_text(snippet.replace("http://localhost:7071", parley.base_url))
     assert (await _printed(node_binary(), "snippet.mjs", cwd=tmp_path, env=node_environment())).strip()

@@ -42,7 +42,7 @@ def prints_what_is_shown(up: Up, blocks: list[tuple[str, str]], environment: dic
     notes = re.search(r"http://localhost:(\d+)/notes", up.output)
     if notes is not None:
         script = script.replace("localhost:7072", f"localhost:{notes[1]}")
-    script = script.replace("localhost:7071", f"localhost:{up.port}")
+    script = script.replace("localhost:7071", f"localhost:{up.port}").replace(" .data/", f" {up.data}/")
     done = subprocess.run(
         ["bash", "-c", script], env=environment, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
     )

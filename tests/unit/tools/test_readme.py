@@ -1,4 +1,4 @@
-"""The tools in the README and in the public package's docstring run as they stand there."""
+"""The tools in the pages and in the public package's docstring run as they stand there."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ ROOT = Path(__file__).parents[3]
 README = (ROOT / "shared/sessions/tools/README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("text", [README, parley.tools.__doc__ or ""], ids=["README", "parley.tools"])
+FIRST = {
+    "README": (ROOT / "README.md").read_text("utf-8"),
+    "extend": (ROOT / "docs/extend.md").read_text("utf-8"),
+    "tools": README,
+    "parley.tools": parley.tools.__doc__ or "",
+}
+
+
+@pytest.mark.parametrize("text", FIRST.values(), ids=FIRST)
 async def test_the_first_tool_runs(text: str, call: ToolContext, tmp_path: Path) -> None:
-    found = re.search(r"(?ms)^    from parley\.tools import tool\n.*?^        return [^\n]*\n", text)
+    found = re.search(r"(?ms)^( *)from parley\.tools import tool\n.*?^\1    return [^\n]*\n", text)
     assert found is not None
     code = dedent(found[0])
     assert len([line for line in code.splitlines() if line]) <= 8

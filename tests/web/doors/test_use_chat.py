@@ -198,9 +198,8 @@ def test_stop_ends_the_turn_and_the_next_message_is_answered(pages: Open, addres
 
 
 def test_what_the_pages_show_is_an_app(pages: Open, tmp_path: Path, parley: AppHost, sink: Sink, http: Http) -> None:
-    """The walk-through of docs/front-ends.md in a fresh folder, with the README's lines beside it."""
-    walk, readme = (_snippet(page) for page in ("docs/front-ends.md", "README.md"))
-    place = built_page(USE_CHAT, tmp_path, main=walk, readme=readme)
+    """The walk-through of docs/front-ends.md in a fresh folder."""
+    place = built_page(USE_CHAT, tmp_path, main=_snippet("docs/front-ends.md"))
     page = pages(parley.base_url, files=place / "dist", ready=False)
     said = [script(tool_calls=[[post_call(sink.url("/walked"))]], content="Walked through.")]
     page.on("dialog", lambda dialog: dialog.accept(said.pop()))
