@@ -231,6 +231,18 @@ module storage 'modules/data/storage.bicep' = {
   }
 }
 
+// Who deploys may read the histories of what waits, where they are in Azure Storage.
+module hubTables 'modules/data/hub.bicep' = if (durableBackend == 'storage') {
+  name: 'hub'
+  scope: group
+  params: {
+    accountName: storage.outputs.name
+    hub: hub
+    deployerPrincipalId: principalId
+    deployerPrincipalType: principalType
+  }
+}
+
 // The system of record: sessions, messages, turns, approvals.
 module postgres 'modules/data/postgres.bicep' = {
   name: 'postgres'
@@ -486,4 +498,5 @@ output POSTGRES_HOST string = postgres.outputs.host
 output POSTGRES_DATABASE string = postgres.outputs.database
 output POSTGRES_ADMIN string = principalName
 output DURABLE_BACKEND string = durableBackend
+output DURABLE_STORAGE string = durableBackend == 'storage' ? storage.outputs.name : ''
 output SERVICE_APP_URI string = 'https://${app.outputs.host}'

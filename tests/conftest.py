@@ -10,6 +10,7 @@ from typing import Any
 
 import certifi
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import settings
 
 from tests.e2e.support.processes import AppHost
@@ -44,6 +45,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             if isinstance(host, AppHost):
                 report.sections.append((f"log of {name}", host.log()[-_SHOWN_CHARS:]))
     return report
+
+
+# A busy machine answers late: the five seconds that httpx waits by itself are no test's. Whoever is about one sets one.
+DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.write = 60.0
+DEFAULT_TIMEOUT_CONFIG.pool = 60.0
 
 
 _create_context = ssl.create_default_context

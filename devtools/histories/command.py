@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from devtools.histories.azure_storage import Hub
 from devtools.histories.judging import Verdict, judge
 from devtools.histories.package import NotAPackage, Package
 from devtools.histories.stored import Stored, Unreadable, read
 from devtools.setup.places import ROOT
 
 _MOST_SAID = 50
+_CONNECTION = "AzureWebJobsStorage"
+HUB = "parley"
+"""As host.json names it."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,16 +36,39 @@ def main(arguments: Sequence[str]) -> int:
         metavar="PATH",
         help="exported histories instead: a file or a folder; may be given again (docs/replay.md has the format)",
     )
+    parser.add_argument(
+        "--storage",
+        metavar="ACCOUNT",
+        help=f"a deployed task hub in Azure Storage instead, read as whoever is signed in with az or azd; {_CONNECTION}"
+        " as name: with the connection string of that setting",
+    )
+    parser.add_argument("--hub", default=HUB, help=f"its name ({HUB})")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long to try again while the account refuses: a new role takes minutes to count (0)",
+    )
     parser.add_argument("--python", type=Path, help="Python with the package's own requirements (the one of .venv)")
     options = parser.parse_args(arguments)
     try:
-        found = [one for path in options.histories or [_host_of(options.data)] for one in read(path)]
-        waiting = [stored for stored in found if stored.waits]
+        waiting = [stored for stored in _found(options) if stored.waits]
         verdicts = check(waiting, options.package, python=options.python)
     except (NotAPackage, Unreadable) as error:
         print(f"upgrade-check: {error}", file=sys.stderr)
         return 2
     return say(verdicts)
+
+
+def _found(options: argparse.Namespace) -> list[Stored]:
+    if options.storage is None:
+        return [one for path in options.histories or [_host_of(options.data)] for one in read(path)]
+    if options.storage != _CONNECTION:
+        return Hub.of_account(options.hub, options.storage, patience_s=options.patience).waiting()
+    if not (connection := os.environ.get(_CONNECTION)):
+        raise Unreadable(f"{_CONNECTION} is not set: the storage account's connection string")
+    return Hub.of_connection(options.hub, connection, patience_s=options.patience).waiting()
 
 
 def _host_of(data: Path) -> Path:

@@ -94,7 +94,7 @@ def _exported(path: Path) -> Iterator[Stored]:
             raise Unreadable(f"{path} holds no exported histories: it is no array")
         for item in items:
             events = item["events"]
-            status = item.get("status") or _status_of(events)
+            status = item.get("status") or status_of(events)
             yield Stored(item["orchestration"], item["instance_id"], events, status, item.get("backend") or "")
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror}") from error
@@ -102,7 +102,8 @@ def _exported(path: Path) -> Iterator[Stored]:
         raise Unreadable(f"{path} holds no exported histories: {type(error).__name__}: {error}") from error
 
 
-def _status_of(events: Sequence[Json]) -> str:
+def status_of(events: Sequence[Json]) -> str:
+    """Running, or Completed for every end."""
     return Status.COMPLETED if any(event["EventType"] in _ENDS for event in events) else Status.RUNNING
 
 

@@ -15,9 +15,12 @@ import pytest
 
 from devhost.durable.replay.actions import SCHEDULES
 from devhost.durable.store import schema
-from devtools.histories.command import main
+from devtools.histories.azure_storage import Hub
+from devtools.histories.command import HUB, main
 from devtools.histories.stored import Json, Stored, episodes, read
 from devtools.package import build
+from tests.devhost.real.episodes import NAMES, RECORDINGS
+from tests.support.azure_hub import WrittenHub
 
 HISTORIES = Path(__file__).parents[1] / "orchestration" / "histories"
 
@@ -137,3 +140,119 @@ def test_what_cannot_be_found_out_is_no_yes(package: Path, tmp_path: Path, capsy
     ):
         assert main(arguments) == 2
         assert why in capsys.readouterr().err
+
+
+# A deployed task hub, in Azure Storage. -----------------------------------------------------------
+
+
+def _recorded() -> list[list[Json]]:
+    """Histories that the real extension gave a worker; between them they have every type of event."""
+    found = []
+    for file in sorted((RECORDINGS / "episodes").glob("*.json")):
+        for execution in json.loads(file.read_text("utf-8")):
+            if execution["kind"] == "orchestration":
+                text = json.dumps(execution["last_in"]["history"]).replace('"TIME"', '"2026-11-28T10:00:00.123456Z"')
+                found.append(json.loads(text))
+    return found
+
+
+def test_a_hub_in_azure_storage_is_read_as_the_extension_tells_it(storage_url: str, unique_name: str) -> None:
+    hub = WrittenHub(unique_name, storage_url)
+    types = {name: kind for kind, name in NAMES.items()}
+    wanted: dict[str, list[Json]] = {}
+    seen: set[str] = set()
+    for number, history in enumerate(_recorded()):
+        new = {event["EventType"] for event in history}
+        if "ExecutionTerminated" not in new and not new <= seen:
+            seen |= new
+            wanted[f"instance-{number}"] = history
+            hub.write(f"instance-{number}", "any", history)
+    assert seen == set(types) - {"ExecutionCompleted", "ExecutionTerminated"}
+
+    read_again = {stored.instance_id: stored for stored in Hub.of_connection(unique_name, storage_url).waiting()}
+
+    assert read_again.keys() == wanted.keys()
+    for key, history in wanted.items():
+        assert [_without_nulls(event) for event in read_again[key].events] == [
+            _without_nulls(event | {"EventType": types[event["EventType"]]}) for event in history
+        ]
+    assert {stored.backend for stored in read_again.values()} == {"storage"}
+
+
+def _without_nulls(event: Json) -> Json:
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def test_what_waits_in_azure_storage_is_judged(
+    package: Path,
+    tmp_path: Path,
+    storage_url: str,
+    unique_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also what continued as new, what has texts in blobs, and ids that cannot be keys; no entities, nothing ended."""
+    hub = WrittenHub(unique_name, storage_url)
+    hub.write("turn^01", "turn", TURN.events, large="Result", former=[*APPROVAL.events, *REMINDED.events])
+    hub.write(APPROVAL.instance_id, "approval", APPROVAL.events, status="Suspended")
+    hub.write("not-begun", "turn", [], status="Pending")
+    hub.write("ended", "turn", TURN.events, status="Completed")
+    hub.write("@counter@one", "counter", [], status="Running")
+    monkeypatch.setenv("AzureWebJobsStorage", storage_url)
+    source = ("--storage", "AzureWebJobsStorage", "--hub", unique_name)
+
+    assert main([str(package), *source]) == 0
+    assert "3 of 3 instances go on (1 approval, 2 turn)" in capsys.readouterr().out
+
+    changed = _changed(
+        package,
+        tmp_path / "changed",
+        "orchestrators/turn.py",
+        "return sub_orchestration(\n            context,\n            APPROVAL,",
+        "return sub_orchestration(\n            context,\n            WAIT,",
+    )
+    assert main([str(changed), *source]) == 1
+    said = capsys.readouterr().out
+    assert "would not go on: turn turn/1: event 1, the sub-orchestration approval of 2026-" in said
+    assert "2 of 3 instances go on" in said
+
+
+def test_a_hub_that_cannot_be_read_is_one_line_that_says_what_to_do(
+    package: Path,
+    storage_url: str,
+    unique_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = (str(package), "--storage", "AzureWebJobsStorage", "--hub", unique_name)
+    key = next(part for part in storage_url.split(";") if part.startswith("AccountKey="))
+    hub = WrittenHub(unique_name, storage_url)
+    hub.write("lost", "turn", TURN.events, large="Result")
+    hub._large.delete_container()
+    for connection, more, why in (
+        ("", (), "AzureWebJobsStorage is not set"),
+        ("nonsense", (), "connection string is not valid"),
+        (storage_url, ("--hub", f"{unique_name}x"), "has no such hub: name it with --hub"),
+        (storage_url.replace(key, "AccountKey=AAAA"), (), "the account refuses to be read: you need Storage Table"),
+        (storage_url, (), "ContainerNotFound"),
+    ):
+        monkeypatch.setenv("AzureWebJobsStorage", connection)
+        assert main([*source, *more]) == 2
+        told = capsys.readouterr().err
+        assert why in told
+        assert told.count("\n") == 1
+
+
+def test_a_hub_of_an_account_is_read_as_whoever_is_signed_in(
+    package: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here nobody is, and there is no `az`."""
+    monkeypatch.setenv("PATH", "")
+    assert main([str(package), "--storage", "stnobody"]) == 2
+    assert "task hub parley: nobody is signed in: az login" in capsys.readouterr().err
+
+
+def test_the_hub_is_the_one_that_is_deployed() -> None:
+    root = Path(__file__).parents[2]
+    assert json.loads((root / "host.json").read_text("utf-8"))["extensions"]["durableTask"]["hubName"] == HUB
+    assert f"var hub = '{HUB}'" in (root / "infra" / "main.bicep").read_text("utf-8")

@@ -18,6 +18,8 @@ ROLES = {
     "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
     "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
     "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+    "76199698-9eea-4c19-bc75-cec21354c6b6": "Storage Table Data Reader",
+    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "Storage Blob Data Reader",
     "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
     "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd": "Cognitive Services OpenAI User",
     "7e4f1700-ea5a-4f59-8f37-079cfe29dce3": "SignalR Service Owner",
@@ -57,6 +59,20 @@ def test_the_app_may_use_named_containers_and_not_the_account() -> None:
     # What the Durable extension makes of a hub's name in Azure Storage.
     hub = app_settings(DEV)["AzureFunctionsJobHost__extensions__durableTask__hubName"]
     assert made[DEV] - made[PROD] == {f"{hub}-{part}" for part in ("applease", "leases", "largemessages")}
+
+
+def test_a_deployer_may_read_the_histories_and_nothing_else_of_the_account() -> None:
+    """What hooks/upgrade.py needs; with the Scheduler there is none of it."""
+    read = [
+        assignment["id"]
+        for name in COMMITTED
+        for assignment in all_of(name, ROLE_ASSIGNMENTS)
+        if ROLES[assignment["properties"]["roleDefinitionId"].rpartition("/")[2]].endswith("Data Reader")
+    ]
+    places = ["tableServices/default/tables/parleyInstances", "tableServices/default/tables/parleyHistory"]
+    assert len(read) == 3
+    for place in (*places, "blobServices/default/containers/parley-largemessages"):
+        assert any(f"/{place}" in where.partition(ROLE_ASSIGNMENTS)[0] for where in read), place
 
 
 LOGGED = {
@@ -100,6 +116,7 @@ NOT_LOGGED = {
     "Microsoft.Resources/resourceGroups": "the activity log",
     "Microsoft.Storage/storageAccounts": "its services have the logs",
     "Microsoft.Storage/storageAccounts/blobServices/containers": "the account's blob service has the log",
+    "Microsoft.Storage/storageAccounts/tableServices/tables": "the account's table service has the log",
     "Microsoft.Web/serverfarms": "no category",
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "the activity log",
     "Microsoft.Web/sites/config": "the activity log",

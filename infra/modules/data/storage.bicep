@@ -114,6 +114,7 @@ resource tableLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
 }
 
 output id string = account.id
+output name string = account.name
 output blobEndpoint string = account.properties.primaryEndpoints.blob
 output queueEndpoint string = account.properties.primaryEndpoints.queue
 output tableEndpoint string = account.properties.primaryEndpoints.table

@@ -21,7 +21,7 @@ from devhost.durable.store.history import EventType
 RECORDINGS = Path(__file__).resolve().parent / "recordings"
 
 _EXCEPTION = "EXCEPTION (JSON of the .NET exception, Message and InnerException in it)"
-_NAMES = {
+NAMES = {
     EventType.EXECUTION_STARTED: "ExecutionStarted",
     EventType.EXECUTION_COMPLETED: "ExecutionCompleted",
     EventType.EXECUTION_TERMINATED: "ExecutionTerminated",
@@ -76,7 +76,7 @@ def executions(
             started = next(event for event in given["history"] if event["EventType"] == EventType.EXECUTION_STARTED)
             key = str(started["OrchestrationInstance"])
             for event in given["history"]:
-                event["EventType"] = _NAMES[EventType(event["EventType"])]
+                event["EventType"] = NAMES[EventType(event["EventType"])]
         else:
             key = str(given["self"])
         before = found.get((one.kind, key), {"episodes": 0})

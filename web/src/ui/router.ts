@@ -1,10 +1,11 @@
 // The current page is in the URL fragment, so that any static server serves every address of the console.
 
-import { useEffect, useState } from 'preact/hooks'
+import { useLayoutEffect, useState } from 'preact/hooks'
 
 export function usePath(): string[] {
   const [path, setPath] = useState(parts)
-  useEffect(() => {
+  // Before the page is painted: of a change between that and an ordinary effect nobody would hear.
+  useLayoutEffect(() => {
     const changed = (): void => setPath(parts())
     window.addEventListener('hashchange', changed)
     return () => window.removeEventListener('hashchange', changed)

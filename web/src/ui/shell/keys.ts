@@ -1,6 +1,6 @@
 // Keys that work everywhere in the console.
 
-import { useEffect } from 'preact/hooks'
+import { useLayoutEffect } from 'preact/hooks'
 
 const OFF_KEY = 'parley.single-keys'
 
@@ -43,7 +43,8 @@ export interface Commands {
 }
 
 export function useKeys({ palette, help, create, search }: Commands): void {
-  useEffect(() => {
+  // Before the page is painted: who sees it may press a key.
+  useLayoutEffect(() => {
     const pressed = (event: KeyboardEvent): void => {
       if (event.isComposing || event.defaultPrevented) return
       if ((event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === 'k') {

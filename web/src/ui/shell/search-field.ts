@@ -1,7 +1,7 @@
 // The search field is in the list of sessions, which may have to be drawn first.
 
 import type { RefObject } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { go, usePath } from '../router'
 
 let field: HTMLInputElement | null = null
@@ -17,7 +17,7 @@ export function goToSearch(): void {
 export function useSearchField(): RefObject<HTMLInputElement> {
   const path = usePath().join('/')
   const drawn = useRef<HTMLInputElement>(null)
-  useEffect(() => {
+  useLayoutEffect(() => {
     field = drawn.current
     if (isWanted) {
       isWanted = false
