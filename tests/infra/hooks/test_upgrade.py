@@ -36,13 +36,16 @@ def test_a_hub_in_azure_storage_is_read_itself_as_whoever_deploys(cloud: Cloud) 
     done = cloud.run(HOOK, DURABLE_BACKEND="storage", DURABLE_STORAGE="stparleytest")
     assert done.returncode == 2
     assert "upgrade-check: task hub parley: nobody is signed in: az login" in done.stderr
-    assert cloud.asked == ["account get-access-token --resource https://storage.azure.com"]
+    assert cloud.asked == ["account get-access-token --output json --resource https://storage.azure.com"]
 
 
 def test_it_runs_on_the_package_that_is_deployed() -> None:
     app = yaml.safe_load((ROOT / "azure.yaml").read_text("utf-8"))["services"]["app"]
     hook = app["hooks"]["predeploy"]["posix"]
-    assert (hook["run"], hook["continueOnError"]) == (f"python3 infra/hooks/signed_in.py python3 infra/hooks/{HOOK}", False)
+    assert (hook["run"], hook["continueOnError"]) == (
+        f"python3 infra/hooks/signed_in.py python3 infra/hooks/{HOOK}",
+        False,
+    )
     source = (ROOT / "infra" / "hooks" / HOOK).read_text("utf-8")
     assert f'PACKAGE = "{app["dist"]}"' in source
     assert str(FOLDER) == str(ROOT / app["dist"])

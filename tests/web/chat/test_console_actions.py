@@ -390,7 +390,7 @@ def test_whoever_wants_to_is_notified_of_approvals_while_they_look_elsewhere(
     page.evaluate("window.isHidden = true")
     http.say(http.session("Told"), risky)
     expect(page).to_have_title(re.compile(rf"^\({before + 2}\)"))
-    assert page.evaluate("window.told.length") == 1
+    page.wait_for_function("window.told?.length === 1")
     title, body, _ = page.evaluate("window.told[0]")
     assert (title, body) == ("An approval waits for you", "http_request, asked by nora")
     page.evaluate("window.told[0][2].onclick()")

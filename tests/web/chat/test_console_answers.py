@@ -71,7 +71,7 @@ def test_an_answer_says_how_it_ended_live_and_from_its_history(
         if words is not None:
             expect(answers.last.get_by_text(words, exact=True)).to_be_visible()
         # The others are complete, or went on after their calls.
-        assert page.locator(".ending").all_text_contents() == [words] * (words is not None)
+        expect(page.locator(".ending")).to_have_text([words] * (words is not None))
 
 
 def test_a_stopped_answer_says_so_once_live_and_from_its_history(parley: AppHost, http: Http, visit: Visit) -> None:
@@ -185,7 +185,7 @@ def test_an_answer_to_a_schema_is_shown_as_json_and_copied(parley: AppHost, http
     for again in (False, True):
         if again:
             page.reload()
-        assert _answer(page).get_by_role("region", name="Answer as JSON").text_content() == written
+        expect(_answer(page).get_by_role("region", name="Answer as JSON")).to_have_js_property("textContent", written)
         _answer(page).get_by_role("button", name="Copy JSON").click()
         expect(page.get_by_text("Copied.")).to_be_visible()
         assert page.evaluate("navigator.clipboard.readText()") == written

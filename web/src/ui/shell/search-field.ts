@@ -14,7 +14,7 @@ export function goToSearch(): void {
   go('sessions')
 }
 
-export function useSearchField(): RefObject<HTMLInputElement> {
+export function useSearchField(): RefObject<HTMLInputElement | null> {
   const path = usePath().join('/')
   const drawn = useRef<HTMLInputElement>(null)
   useLayoutEffect(() => {
