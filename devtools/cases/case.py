@@ -18,6 +18,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import LiteralScalarString
 
+from devtools.lines import first_fault
+
 FORMAT: Literal[1] = 1
 
 type Json = dict[str, Any]
@@ -181,9 +183,7 @@ def read(path: Path) -> Case:
     try:
         return Case.model_validate(_plain(found))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise Unusable(f"{path}: {place}: {first['msg']}") from error
+        raise Unusable(f"{path}: {first_fault(error)}") from error
 
 
 def text_of(case: Case) -> str:

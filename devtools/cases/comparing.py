@@ -17,6 +17,7 @@ from typing import Any
 from devtools.cases.case import Call, Case, Tokens, Turn
 from devtools.cases.matching import differences, recorded_request
 from devtools.cases.playing import NO_RESULT, Played
+from devtools.lines import one_line
 from shared.sessions.models import TurnStatus
 
 type Judge = Callable[[str, str], Awaitable[str | None]]
@@ -52,7 +53,7 @@ class Change:
     is_note: bool = False
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.kind}: {_cut(self.was)} -> {_cut(self.now)}"
+        return f"{self.where}: {self.kind}: {one_line(self.was, _MAX_SHOWN)} -> {one_line(self.now, _MAX_SHOWN)}"
 
 
 async def changes(case: Case, played: Played, judge: Judge | None = None) -> list[Change]:
@@ -184,8 +185,3 @@ def _result(call: Call) -> str:
 
 def _json(value: Any) -> str:
     return "its own arguments" if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def _cut(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."

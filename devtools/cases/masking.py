@@ -25,6 +25,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from devtools.lines import first_fault
+
 _LEAST_USER_CHARS = 3
 """A shorter id stands in too many words; where it is somebody's name by its place, it is hidden too."""
 
@@ -93,9 +95,7 @@ def rules_of(path: Path | None) -> list[Rule]:
     except YAMLError as error:
         raise BadRules(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadRules(f"{path}: rule {place}: {first['msg']}") from error
+        raise BadRules(f"{path}: rule {first_fault(error)}") from error
 
 
 @dataclass

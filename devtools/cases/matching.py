@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from devtools.cases.case import Call, Case, Definition, Json, Step
 from devtools.cases.of_wire import definitions
+from devtools.lines import one_line
 from shared.sessions.context.window import estimate_tokens
 from shared.sessions.llm.conversation import AssistantSaid, Said, ToolAnswered, UserSaid
 from shared.sessions.llm.protocol import ModelRequest
@@ -31,8 +32,7 @@ class Line:
     said: str
 
     def __str__(self) -> str:
-        text = " ".join(self.said.split())
-        return f"{self.who}: {text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}...'}"
+        return f"{self.who}: {one_line(self.said, _MAX_SHOWN)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def differences(was: Asked, now: Asked) -> Iterator[tuple[str, str, str]]:
         before, after = was.instructions.splitlines(), now.instructions.splitlines()
         gone = [line for line in before if line not in after]
         new = [line for line in after if line not in before]
-        yield "instructions", _cut(" / ".join(gone) or "nothing"), _cut(" / ".join(new) or "nothing")
+        yield "instructions", " / ".join(gone) or "nothing", " / ".join(new) or "nothing"
     for name in ("temperature", "reasoning_effort"):
         if was.settings[name] != now.settings[name]:
             yield name, str(was.settings[name]), str(now.settings[name])
@@ -183,7 +183,3 @@ def differences(was: Asked, now: Asked) -> Iterator[tuple[str, str, str]]:
             changed = [part for part in parts if getattr(tools[name], part) != getattr(now.tools[name], part)]
             if changed:
                 yield f"tool {name}", "as recorded", f"its {' and '.join(changed)} changed"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

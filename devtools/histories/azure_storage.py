@@ -166,7 +166,9 @@ def _unescaped(key: str) -> str:
 def _why(error: Exception) -> str:
     from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
 
-    if isinstance(error, ResourceNotFoundError) and not str(error.error_code).startswith(("Blob", "Container")):
+    if isinstance(error, ResourceNotFoundError) and not str(getattr(error, "error_code", "")).startswith(
+        ("Blob", "Container")
+    ):
         return "the account has no such hub: name it with --hub"
     if isinstance(error, HttpResponseError) and error.status_code == 403:
         return f"the account refuses to be read: you need {_ROLES}, and a way through its network rules"

@@ -15,6 +15,7 @@ from devhost.durable.replay.ledger import Ledger
 from devhost.durable.store.history import EventType
 from devtools.histories.retries import marked
 from devtools.histories.stored import Json, Stored
+from devtools.lines import one_line
 
 type Replay = Callable[[str, Json], EpisodeOutput]
 """Runs the orchestrator of that name over a context."""
@@ -56,7 +57,7 @@ def _why(stored: Stored, names: Names, replay: Replay) -> str | None:
         return None  # it has not begun
     output = replay(stored.orchestration, stored.context(stored.events))
     if output.leaves is None:
-        return f"its orchestrator raises {_cut(output.error or 'an error')}"
+        return f"its orchestrator raises {_raised(output.error or 'an error')}"
     ledger = Ledger.rebuild(json.dumps(event) for event in marked(stored.events, output.leaves))
     missing = _missing(stored, ledger, names)
     if missing is not None:
@@ -65,14 +66,14 @@ def _why(stored: Stored, names: Names, replay: Replay) -> str | None:
         before = f"event {was.task_id}, {_told(was.kind, was.name)} of {_when(stored, was.task_id)}"
         if index >= len(output.leaves):
             if output.error is not None:
-                return f"{before}: its orchestrator raises {_cut(output.error)} instead"
+                return f"{before}: its orchestrator raises {_raised(output.error)} instead"
             return f"{before}: the package asks for nothing there"
         leaf = output.leaves[index]
         kind, name = SCHEDULES[leaf["actionType"]], leaf_name(leaf)
         if kind != was.kind or name.casefold() != was.name.casefold():
             return f"{before}: the package asks for {_told(kind, name)} in its place"
     if output.error is not None:
-        return f"its orchestrator raises {_cut(output.error)}"
+        return f"its orchestrator raises {_raised(output.error)}"
     if output.is_done or output.continue_with is not None:
         return "it waits now, and with the package it would end at once"
     return None
@@ -102,6 +103,5 @@ def _when(stored: Stored, task_id: int) -> str:
     return str(next(found, {}).get("Timestamp", "an unknown time"))[:19]
 
 
-def _cut(text: str) -> str:
-    line = " ".join(text.partition("$OutOfProcData$:")[0].split())
-    return line if len(line) <= _MAX_SAID else f"{line[:_MAX_SAID]}..."
+def _raised(text: str) -> str:
+    return one_line(text.partition("$OutOfProcData$:")[0], _MAX_SAID)

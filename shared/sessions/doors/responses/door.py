@@ -19,7 +19,7 @@ decide first is not known before that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -32,12 +32,9 @@ from shared.sessions.doors.responses.items import (
     as_text,
     call_item,
     function_item,
-    message_item,
-    reasoning_item,
     response_object,
-    summary_part,
-    text_part,
 )
+from shared.sessions.doors.responses.writing import Part, Writing, added, done
 from shared.sessions.events import EventType, FrameType
 from shared.sessions.live.sse import KEEP_ALIVE, sse
 from shared.sessions.models import FinishReason, JsonObject, TurnStatus, WaitKind
@@ -61,19 +58,6 @@ _BEGINS = frozenset(
 )
 """With the first of these of a call, the response to its decision or its answer begins. The store may know the outcome
 only."""
-
-
-@dataclass(slots=True)
-class _Item:
-    """Text or reasoning that is being written."""
-
-    id: str
-    index: int
-    texts: list[str] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
 
 
 @dataclass(slots=True)
@@ -102,12 +86,7 @@ class ResponsesDoor:
         self._number = 0
         self._is_open = head.id.decided_call is None
         self._output: list[JsonObject | None] = []
-        self._ids: set[str] = set()
-        """Of items of answers."""
-        self._message: tuple[str, int] | None = None
-        """The answer that is being written, and which attempt of it."""
-        self._reasoning: _Item | None = None
-        self._text: _Item | None = None
+        self._answer = Writing(self._output)
         self._answer_calls: set[str] = set()
         self._calls: dict[str, _Call] = {}
         self._asked: set[str] = set()
@@ -146,7 +125,7 @@ class ResponsesDoor:
 
     def waiting(self) -> Sequence[JsonObject]:
         self._open()  # a vote that decided nothing yet: it is asked again
-        made: list[_Part] = []
+        made: list[Part] = []
         for approval in list(self._waiting.values()):
             made += self._ask(approval)
         of_client = [self._calls[call_id] for call_id, wait in self._asking.items() if wait["kind"] == WaitKind.CLIENT]
@@ -187,7 +166,7 @@ class ResponsesDoor:
     def _begins_with(self) -> str | None:
         return self._head.id.decided_call
 
-    def _new(self, made: Sequence[_Part]) -> list[JsonObject]:
+    def _new(self, made: Sequence[Part]) -> list[JsonObject]:
         """Numbered, without what the client has had."""
         parts: list[JsonObject] = []
         for kind, fields in made:
@@ -207,7 +186,7 @@ class ResponsesDoor:
         for call in self._calls.values():
             call.index, call.is_past = None, call.is_client
 
-    def _of_event(self, kind: str, data: JsonObject) -> list[_Part]:
+    def _of_event(self, kind: str, data: JsonObject) -> list[Part]:
         match kind:
             case EventType.TOOL_CALL_PENDING:
                 approval = data["approval"]
@@ -236,16 +215,16 @@ class ResponsesDoor:
                 return self._over(data)
         return []
 
-    def _of_frame(self, frame: JsonObject, message_id: str | None) -> list[_Part]:
+    def _of_frame(self, frame: JsonObject, message_id: str | None) -> list[Part]:
         match frame["type"]:
             case FrameType.MESSAGE_START if message_id is not None:
-                made = self._abandoned() if self._message is not None and self._message[0] == message_id else []
-                self._message = message_id, frame["attempt"]
+                made = self._abandoned() if self._answer.message_id == message_id else []
+                self._answer.begin(message_id, frame["attempt"])
                 return made
             case FrameType.REASONING_DELTA:
-                return self._reasons(frame["text"])
+                return self._answer.reasons(frame["text"])
             case FrameType.CONTENT_DELTA:
-                return self._says(frame["text"])
+                return self._answer.says(frame["text"])
             case FrameType.TOOL_CALL:
                 call = self._call(frame["id"], frame["name"], frame["arguments"])
                 call.is_client = bool(frame.get("is_client"))
@@ -259,94 +238,31 @@ class ResponsesDoor:
         self._output.append(item)
         return len(self._output) - 1
 
-    def _item_id(self, prefix: str) -> str:
-        assert self._message is not None
-        message_id, attempt = self._message
-        item_id = f"{prefix}_{message_id}"
-        if item_id in self._ids:
-            item_id = f"{item_id}_{attempt}"  # of a try that did not count
-        self._ids.add(item_id)
-        return item_id
-
-    def _reasons(self, text: str) -> list[_Part]:
-        made: list[_Part] = []
-        if self._reasoning is None:
-            self._reasoning = _Item(self._item_id("rs"), self._place())
-            made = [
-                _added(self._reasoning.index, reasoning_item(self._reasoning.id, "in_progress")),
-                _part("response.reasoning_summary_part.added", self._reasoning, summary_index=0, part=summary_part("")),
-            ]
-        self._reasoning.texts.append(text)
-        kind = "response.reasoning_summary_text.delta"
-        return [*made, _part(kind, self._reasoning, summary_index=0, delta=text)]
-
-    def _says(self, text: str) -> list[_Part]:
-        made: list[_Part] = []
-        if self._text is None:
-            self._text = _Item(self._item_id("msg"), self._place())
-            made = [
-                _added(self._text.index, message_item(self._text.id, "in_progress")),
-                _part("response.content_part.added", self._text, content_index=0, part=text_part("")),
-            ]
-        self._text.texts.append(text)
-        kind = "response.output_text.delta"
-        return [*made, _part(kind, self._text, content_index=0, delta=text, logprobs=[])]
-
-    def _abandoned(self) -> list[_Part]:
+    def _abandoned(self) -> list[Part]:
         """An answer begins again: what was said of it does not count."""
-        made: list[_Part] = []
-        for item in (self._reasoning, self._text):
-            if item is not None:
-                ended = self._item_ended(item, "incomplete")
-                self._output[item.index] = None
-                made += ended
-        self._reasoning = self._text = None
         for call_id in self._answer_calls:
             self._calls.pop(call_id, None)
         self._answer_calls.clear()
-        return made
+        return self._answer.abandon()
 
-    def _answered(self, frame: JsonObject) -> list[_Part]:
+    def _answered(self, frame: JsonObject) -> list[Part]:
         is_whole = frame["finish_reason"] in {FinishReason.STOP, FinishReason.TOOL_CALLS, FinishReason.REFUSAL}
-        made: list[_Part] = []
-        for item in (self._reasoning, self._text):
-            if item is not None:
-                made += self._item_ended(item, "completed" if is_whole else "incomplete")
-        self._reasoning = self._text = self._message = None
         if frame["usage"] is not None:
             self._spent.add(frame["usage"])
-        return made
-
-    def _item_ended(self, item: _Item, status: str) -> list[_Part]:
-        if item is self._reasoning:
-            summary = summary_part(item.text)
-            done = reasoning_item(item.id, status, [summary])
-            made = [
-                _part("response.reasoning_summary_text.done", item, summary_index=0, text=item.text),
-                _part("response.reasoning_summary_part.done", item, summary_index=0, part=summary),
-            ]
-        else:
-            part = text_part(item.text)
-            done = message_item(item.id, status, [part])
-            made = [
-                _part("response.output_text.done", item, content_index=0, text=item.text, logprobs=[]),
-                _part("response.content_part.done", item, content_index=0, part=part),
-            ]
-        self._output[item.index] = done
-        return [*made, _done(item.index, done)]
+        return self._answer.end("completed" if is_whole else "incomplete")
 
     def _call(self, call_id: str, tool: str, arguments: Any) -> _Call:
         return self._calls.setdefault(call_id, _Call(call_id, tool, as_text(arguments)))
 
-    def _ask(self, approval: JsonObject) -> list[_Part]:
+    def _ask(self, approval: JsonObject) -> list[Part]:
         if not self._is_open or approval["id"] in self._asked:
             return []
         self._asked.add(approval["id"])
         item = approval_item(approval["id"], approval["tool"], approval["arguments"])
         index = self._place(item)
-        return [_added(index, item), _done(index, item)]
+        return [added(index, item), done(index, item)]
 
-    def _wait(self, kind: str, wait: JsonObject) -> list[_Part]:
+    def _wait(self, kind: str, wait: JsonObject) -> list[Part]:
         """A call waits for the client, its user, or a result from elsewhere; or does no more."""
         call = self._calls.get(wait["tool_call_id"])
         if kind == EventType.TOOL_CALL_ANSWERED or call is None:
@@ -362,7 +278,7 @@ class ResponsesDoor:
             self._output[call.index] = {**(self._output[call.index] or {}), "wait": wait}
         return made
 
-    def _function(self, call: _Call) -> list[_Part]:
+    def _function(self, call: _Call) -> list[Part]:
         """A call that the client runs; once in a response."""
         if not self._is_open or call.index is not None or call.is_past:
             return []
@@ -370,25 +286,25 @@ class ResponsesDoor:
         call.index = self._place(item)
         where = {"item_id": item["id"], "output_index": call.index}
         return [
-            _added(call.index, {**item, "arguments": "", "status": "in_progress"}),
+            added(call.index, {**item, "arguments": "", "status": "in_progress"}),
             ("response.function_call_arguments.delta", {**where, "delta": call.arguments}),
             ("response.function_call_arguments.done", {**where, "name": call.tool, "arguments": call.arguments}),
-            _done(call.index, item),
+            done(call.index, item),
         ]
 
-    def _run(self, call: _Call) -> list[_Part]:
+    def _run(self, call: _Call) -> list[Part]:
         if not self._is_open or call.index is not None:
             return []
         item = call_item(call.id, call.tool, call.arguments, call.approval_id)
         call.index = self._place(item)
         where = {"item_id": item["id"], "output_index": call.index}
         return [
-            _added(call.index, item),
+            added(call.index, item),
             ("response.mcp_call.in_progress", where),
             ("response.mcp_call_arguments.done", {**where, "arguments": call.arguments}),
         ]
 
-    def _ended(self, kind: str, data: JsonObject) -> list[_Part]:
+    def _ended(self, kind: str, data: JsonObject) -> list[Part]:
         told, approval = data.get("tool_call", {}), data.get("approval")
         call_id = told["id"] if told else data["tool_call_id"]
         self._waiting.pop(call_id, None)
@@ -415,10 +331,10 @@ class ResponsesDoor:
         self._output[call.index] = item
         where = {"item_id": item["id"], "output_index": call.index}
         ending = "response.mcp_call.completed" if has_worked else "response.mcp_call.failed"
-        return [*made, (ending, where), _done(call.index, item)]
+        return [*made, (ending, where), done(call.index, item)]
 
-    def _over(self, data: JsonObject) -> list[_Part]:
-        made = self._abandoned() if self._message is not None else []
+    def _over(self, data: JsonObject) -> list[Part]:
+        made = self._abandoned() if self._answer.message_id is not None else []
         if self._begins_with is None and data["usage"] is not None:
             self._spent = Spent()
             self._spent.add(data["usage"])
@@ -435,22 +351,6 @@ class ResponsesDoor:
         # The wire has no event of its own for a cancelled response.
         kind = self._status if self._status in {"completed", "failed"} else "incomplete"
         return [*made, (f"response.{kind}", {"response": self.response()})]
-
-
-type _Part = tuple[str, JsonObject]
-"""An event's type and its fields, not numbered yet."""
-
-
-def _part(kind: str, item: _Item, **fields: Any) -> _Part:
-    return kind, {"item_id": item.id, "output_index": item.index, **fields}
-
-
-def _added(index: int, item: JsonObject) -> _Part:
-    return "response.output_item.added", {"output_index": index, "item": item}
-
-
-def _done(index: int, item: JsonObject) -> _Part:
-    return "response.output_item.done", {"output_index": index, "item": item}
 
 
 def _error_code(code: str) -> str:
