@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from aiohttp import web
 
@@ -25,6 +26,8 @@ class Pace:
 
     first_s: float
     token_s: float
+    until: Path | None = None
+    """There is no pace once it exists."""
     cut_after: int | None = None
     hang_after: int | None = None
     error_after: int | None = None
@@ -46,6 +49,7 @@ def scripted_pace(script: Script, fault: Fault) -> Pace:
     pace = Pace(
         first_ms / 1000,
         token_ms / 1000,
+        until=None if script.paced_until is None else Path(script.paced_until),
         cut_after=fault.cut_after,
         hang_after=fault.hang_after,
         error_after=fault.error_after,
@@ -96,7 +100,7 @@ class EventStream:
         started = loop.time()
         pending = self._answer.head()
         sent = 0
-        while pace.token_s and sent < len(units):
+        while pace.token_s and sent < len(units) and not (pace.until is not None and pace.until.exists()):
             # Paced by the clock, not by sleeps: a late loop sends all due tokens and keeps the rate.
             due = min(len(units), int((loop.time() - started) / pace.token_s) + 1)
             if due > sent:

@@ -94,6 +94,9 @@ class Script(_Strict):
     """Later requests of the turn must send that reasoning back, before the calls that it led to."""
     first_ms: float = Field(0, ge=0)
     token_ms: float = Field(0, ge=0)
+    paced_until: str | None = None
+    """A file on the model's machine: once it is there, what is left comes at once. So a test holds an answer in its
+    middle for as long as it needs."""
     tool_calls: tuple[tuple[ScriptedCall, ...], ...] = ()
     """Entry i holds the calls of the turn's i-th answer; an empty or missing entry is an answer in text."""
     preamble: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -153,3 +154,16 @@ async def test_only_the_newest_user_message_is_a_script(client: openai.AsyncOpen
     old = [user(script(content="old")), {"role": "assistant", "content": "old"}]
     assert "You said" in "".join(await stream_text(client, [*old, user("plain words")]))
     assert "".join(await stream_text(client, [*old, user(script(content="new"))])) == "new"
+
+
+async def test_a_test_says_when_the_rest_comes_at_once(
+    client: openai.AsyncOpenAI, script: Make, tmp_path: Path
+) -> None:
+    enough = tmp_path / "enough"
+    told = user(script(tokens=10_000, token_ms=1_000, paced_until=str(enough)))
+    stream = await client.chat.completions.create(model="m", messages=[told], stream=True)
+    count = 0
+    async for chunk in stream:
+        count += any(choice.delta.content for choice in chunk.choices)
+        enough.touch()
+    assert count == 10_000

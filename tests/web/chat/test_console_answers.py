@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -87,13 +88,14 @@ def test_a_stopped_answer_says_so_once_live_and_from_its_history(parley: AppHost
 
 
 def test_reasoning_is_open_while_nothing_is_answered_and_opens_by_keyboard_afterwards(
-    parley: AppHost, http: Http, visit: Visit
+    parley: AppHost, http: Http, visit: Visit, tmp_path: Path
 ) -> None:
     session_id = http.session("Reasoned")
-    thoughts = "First the one, then the other. " * 12
+    thoughts, enough = "First the one, then the other. " * 200, tmp_path / "enough"
     visitor = visit(parley)
     page = visitor.open("sessions", session_id)
-    _send(page, script(content="The other.", reasoning=thoughts + "So the other.", token_ms=30))
+    slowly = {"token_ms": 100, "paced_until": str(enough)}
+    _send(page, script(content="The other.", reasoning=thoughts + "So the other.", **slowly))
     expect(_reasoning(page)).to_have_attribute("open", "")
     expect(_reasoning(page)).to_contain_text("First the one")
     expect(_answer(page).locator(".said > .markdown")).to_have_text("")
@@ -103,6 +105,7 @@ def test_reasoning_is_open_while_nothing_is_answered_and_opens_by_keyboard_after
     expect(_reasoning(second)).to_have_attribute("open", "")
     expect(_reasoning(second)).to_contain_text("First the one")
 
+    enough.touch()
     for tab in (page, second):
         expect(_answer(tab)).to_contain_text("The other.")
         expect(_reasoning(tab)).not_to_have_attribute("open", "")

@@ -244,13 +244,15 @@ def test_a_refusal_is_shown_in_words(pages: Open, address: str, http: Http) -> N
     expect(page.get_by_role("alert")).to_contain_text(re.compile("ended", re.IGNORECASE))
 
 
-def test_a_page_lives_through_a_killed_host(pages: Open, example: Path, own_host: AppHost) -> None:
+def test_a_page_lives_through_a_killed_host(pages: Open, example: Path, own_host: AppHost, tmp_path: Path) -> None:
     """Without the proxy, which keeps a connection open although the host's is cut."""
     page = pages(own_host.base_url, files=example / "dist")
-    say(page, script(tokens=120, token_ms=40))
+    enough = tmp_path / "enough"
+    say(page, script(tokens=1_000, token_ms=100, paced_until=str(enough)))
     expect(answers(page).last.locator(".text")).to_be_visible()
     own_host.kill()
     expect(page.get_by_role("status")).to_have_text("reconnecting")
+    enough.touch()
     own_host.start()
     expect(page.get_by_role("status")).to_have_text("ready", timeout=60_000)
     expect(answers(page)).to_have_count(1)
