@@ -190,6 +190,7 @@ ARROWS = {
         "chaos": "bench setup signals",
         "app_environment": "setup",
         "host": "app_environment setup",
+        "lines": "",
         "histories": "lines setup",
         "cases": "histories lines setup",
         "browser": "",
