@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Before new code comes: would all that waits go on with it? Asks `./dev upgrade-check`, where there are histories.
 
-A task hub in Azure Storage is read itself, as whoever deploys (DURABLE_STORAGE, an output of infra/). The Scheduler gives
-its histories to nobody: of those, exported ones are checked, which UPGRADE_HISTORIES names for either backend. Without
+A task hub in Azure Storage is read itself, as whoever deploys (DURABLE_STORAGE, an output of infra/). The Scheduler
+gives its histories to workers only: there, UPGRADE_HISTORIES names exported ones, as it may for either backend. Without
 any nothing is checked, and one line says so.
 """
 

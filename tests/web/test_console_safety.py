@@ -220,3 +220,20 @@ def test_a_session_is_opened_used_and_left_by_keyboard_alone(parley: AppHost, vi
     page.keyboard.press("Enter")
     expect(page.get_by_role("log", name="Messages")).to_contain_text("2 * 21 = 42")
     expect(page.get_by_label("Message", exact=True)).to_have_value("")
+
+
+def test_a_page_that_is_left_as_soon_as_it_is_drawn_is_left(parley: AppHost, visit: Visit) -> None:
+    """Before the browser has painted it: a link is followed, or a key is pressed, in the same instant."""
+    visitor = visit(parley)
+    visitor.page.add_init_script(
+        """new MutationObserver((_, drawn) => {
+            if (document.querySelector('main') === null) return
+            drawn.disconnect()
+            location.hash = '#/insight'
+            const key = new KeyboardEvent('keydown', { key: 'k', ctrlKey: true })
+            addEventListener('hashchange', () => dispatchEvent(key), { once: true })
+        }).observe(document, { childList: true, subtree: true })"""
+    )
+    page = visitor.open("approvals")
+    expect(page.get_by_role("heading", name="Insight")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Go to")).to_be_visible()

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.support.client import script
 from tests.e2e.support.processes import AppHost, Sink
 from tests.web.support.axe import serious
-from tests.web.support.browsing import Http, Visitor
+from tests.web.support.browsing import PATIENCE_MS, Http, Visitor
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +62,7 @@ def test_ones_webhooks_are_listed_and_a_delivery_is_sent_again(
 
 def _swept(parley: AppHost, sink: Sink, count: int) -> None:
     """Run the sweep until the receiver has been asked so often."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_MS / 1000
     while len(sink.at(PATH)) < count:
         assert time.monotonic() < deadline
         url = f"{parley.base_url}/admin/functions/sweep"
@@ -72,7 +72,7 @@ def _swept(parley: AppHost, sink: Sink, count: int) -> None:
 
 def _shown(page: Page, text: str) -> None:
     """Load the page until it shows this: an outcome is stored after the answer."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_MS / 1000
     while True:
         page.reload()
         expect(page.get_by_role("list", name="Deliveries to")).to_be_visible()

@@ -46,9 +46,9 @@ def test_a_page_of_another_port_follows_a_session(browser: Browser, parley: AppH
             page = context.new_page()
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.goto(f"{url.replace('127.0.0.1', 'localhost')}/?api={parley.base_url}/api/v1&session={session_id}")
-            expect(page).to_have_title("joined", timeout=30_000)
+            expect(page).to_have_title("joined")
             http.say(session_id, script(tokens=20, token_ms=5), wait=False)
-            expect(page.get_by_text("stream.ended")).to_have_count(1, timeout=30_000)
+            expect(page.get_by_text("stream.ended")).to_have_count(1)
             heard = [json.loads(line) for line in page.get_by_role("listitem").all_text_contents()]
     finally:
         context.close()

@@ -30,7 +30,7 @@ class Azd:
         made = set(re.findall(r"(?m)^output (\w+) ", (ROOT / "infra/main.bicep").read_text("utf-8")))
         self.cloud, self.vault, self.database = cloud, vault, database
         self.outputs = {name: cloud.environment.pop(name) for name in made & cloud.environment.keys()}
-        self.outputs["DURABLE_BACKEND"] = "scheduler"
+        self.outputs["DURABLE_BACKEND"], self.outputs["DURABLE_STORAGE"] = "scheduler", ""
         self.outputs["SERVICE_APP_URI"] = "https://func.azurewebsites.net"
         assert self.outputs.keys() == made, "every output is one that a hook or azd reads"
 
@@ -50,6 +50,7 @@ class Azd:
             self.cloud.resource("Microsoft.Storage/storageAccounts", "stparleyx", sku="Standard_LRS")
             self.cloud.resource("Microsoft.DurableTask/schedulers", "dts-parley-x")
         self.outputs["DURABLE_BACKEND"] = more.get("PARLEY_DURABLE_BACKEND", "scheduler")
+        self.outputs["DURABLE_STORAGE"] = "stparleyx" if self.outputs["DURABLE_BACKEND"] == "storage" else ""
         self.cloud.environment |= self.outputs
         self.passes("postprovision", **more)
 

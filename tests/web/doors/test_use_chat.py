@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from devtools.setup.places import ROOT
 from tests.e2e.support.client import call, post_call, script
 from tests.e2e.support.processes import AppHost, Sink
-from tests.web.support.browsing import Http
+from tests.web.support.browsing import PATIENCE_MS, Http
 from tests.web.support.example_page import IGNORED, USE_CHAT, built_page, served
 
 pytestmark = pytest.mark.e2e
@@ -37,7 +37,7 @@ def pages(browser: Browser) -> Iterator[Open]:
     """Opens tabs of one person. files: a built page to be shown at a host's own address. At the end, what they logged
     beside failed requests fails the test."""
     context = browser.new_context(locale="en-GB")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     logged: list[str] = []
 
     def tab(url: str, files: Path | None = None, *, ready: bool = True) -> Page:
@@ -254,7 +254,7 @@ def test_a_page_lives_through_a_killed_host(pages: Open, example: Path, own_host
     expect(page.get_by_role("status")).to_have_text("reconnecting")
     enough.touch()
     own_host.start()
-    expect(page.get_by_role("status")).to_have_text("ready", timeout=60_000)
+    expect(page.get_by_role("status")).to_have_text("ready")
     expect(answers(page)).to_have_count(1)
     client = Http(own_host.base_url, "dev;approver,admin")
     stored = client.get(f"/ai-sdk/chat/{chat_id(page)}/messages")["messages"]

@@ -30,7 +30,10 @@ export function useParley(): Parley {
 export function useLiveState(): LiveState {
   const { live } = useParley()
   const [state, setState] = useState(live.current)
-  useEffect(() => live.listen({ state: setState }), [live])
+  useEffect(() => {
+    setState(live.current) // it may have changed since it was drawn
+    return live.listen({ state: setState })
+  }, [live])
   return state
 }
 
