@@ -186,7 +186,8 @@ ARROWS = {
         "signals": "",
         "fonts": "setup",
         "__main__": "setup",
-        "bench": "setup signals",
+        "statement_log": "setup",
+        "bench": "setup signals statement_log",
         "chaos": "bench setup signals",
         "app_environment": "setup",
         "host": "app_environment setup",
@@ -204,7 +205,6 @@ ARROWS = {
         "clients": "console setup",
         "small_model": "checks setup",
         "static_site": "console",
-        "statement_log": "setup",
         "measure_turn": "local statement_log",
     },
 }

@@ -150,9 +150,7 @@ class PostgresSteps:
         row = await self._save(result, closes=True)
         if row["session_id"] is None or row["ended_at"] != result.ended_at:
             return SavedStep(is_stored=row["session_id"] is not None)
-        return SavedStep(
-            True, finished_turn(row, event_target(row), closed_now=True, next_turn_id=row["next_turn_id"])
-        )
+        return SavedStep(True, finished_turn(row, event_target(row), closed_now=True, next_turn_id=row["next_turn_id"]))
 
     async def _save(self, result: StepResult, *, closes: bool) -> Row:
         row = await self._pool.fetch_one(_Q["save_step"], _result(result, closes=closes) | {"hub": self._hub.id})
