@@ -24,11 +24,11 @@ from pathlib import Path
 from statistics import mean, median
 
 from devhost.servers.postgres import Postgres
-from devtools.local.up import migrate
 from shared.adapters.postgres.pool import PostgresPool
 from shared.adapters.postgres.sessions.sessions import PostgresSessions
 from shared.adapters.postgres.turns.steps import PostgresSteps
 from shared.adapters.postgres.turns.turns import PostgresTurns
+from shared.adapters.sql.migrate import migrate
 from shared.ids import new_id
 from shared.sessions.limits.budgets import usage_day
 from shared.sessions.models import (
@@ -43,13 +43,15 @@ from shared.sessions.models import (
     SessionStatus,
     Usage,
 )
-from shared.sessions.records.turns import queued_turn
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import StepResult, StepStart
+from shared.sessions.records.turns import queued_turn
 
 _USERS = 20
 _WARM = 25
-_ANSWER = "the quiet river turns below naïve hills while 東京 sleeps and a small lamp writes 'one more line', then Žofie " * 3
+_ANSWER = (
+    "the quiet river turns below naïve hills while 東京 sleeps and a small lamp writes 'one more line', then Žofie " * 3
+)
 _PLAN = TurnPlan(
     agent_id="assistant",
     agent_version=1,
@@ -164,16 +166,21 @@ class Turns:
         return int(self._runtime.read_text().split(maxsplit=1)[0])
 
 
-async def main(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-stores-") as folder:
+        # When we are root, PostgreSQL runs under another account, which must be able to reach the folder.
         Path(folder).chmod(0o711)
-        async with Postgres(Path(folder) / "postgres") as postgres:
-            await migrate(postgres.url)
-            pool = PostgresPool(postgres.url, size=1)
-            try:
-                print((await _measure(pool, options)).table())
-            finally:
-                await pool.aclose()
+        return asyncio.run(_run(Path(folder), options))
+
+
+async def _run(folder: Path, options: argparse.Namespace) -> int:
+    async with Postgres(folder / "postgres") as postgres:
+        await asyncio.to_thread(migrate, postgres.url)
+        pool = PostgresPool(postgres.url, size=1)
+        try:
+            print((await _measure(pool, options)).table())
+        finally:
+            await pool.aclose()
     return 0
 
 
@@ -204,7 +211,9 @@ async def _measure(pool: PostgresPool, options: argparse.Namespace) -> Costs:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m devtools.bench.stores", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m devtools.bench.stores", description=(__doc__ or "").split("\n\n")[0]
+    )
     parser.add_argument("--turns", type=int, default=300)
     parser.add_argument("--history", type=int, default=0, help="turns that each session had before")
     parser.add_argument("--analyzed", action="store_true", help="with thousands of sessions and statistics of them")
@@ -212,4 +221,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(_parser().parse_args())))
+    sys.exit(main(_parser().parse_args()))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from devhost.servers import ServerError
 from devtools.bench.figures.profile import summary
 from devtools.bench.figures.results import GrowthResult, growth_of, round_of
+from devtools.bench.figures.statements import table
 from devtools.bench.figures.statistics import median, percentile, spread
 from devtools.bench.figures.usage import MIB, Usage
 from devtools.bench.load.loader import Measured
@@ -222,3 +223,19 @@ def test_a_revision_is_checked_out_beside_the_checkout_and_removed(tmp_path: Pat
     assert not (tmp_path / "other").exists()
     with pytest.raises(ServerError, match="git worktree failed"), worktree(repository, "no-such", tmp_path / "other"):
         pytest.fail("there is no such revision")
+
+
+def test_the_costs_of_statements_are_named_as_the_app_names_them_and_summed_without_what_is_inside_of_others() -> None:
+    def row(query: str, *, toplevel: bool, run_ms: float) -> dict[str, object]:
+        counts = {"calls": 10, "plans": 0, "blocks": 40, "wal_records": 5, "wal_bytes": 500}
+        return {"query": query, "toplevel": toplevel, "plan_ms": 0.0, "run_ms": run_ms, **counts}
+
+    claimed = "SELECT EXISTS(SELECT $2 FROM turns WHERE session_id = $1 AND ended_at IS NULL)AS open"
+    said = table([row(claimed, toplevel=True, run_ms=20.0), row("SELECT $1", toplevel=False, run_ms=8.0)], turns=10)
+
+    lines = [" ".join(line.split()) for line in said.splitlines()[1:]]
+    assert lines == [
+        "1.00 0.00 0.000 2.000 4.0 0.5 50 has_open_turns",
+        "1.00 0.00 0.000 0.800 4.0 0.5 50 SELECT $1",
+        "1.00 0.00 0.000 2.000 4.0 0.5 50 all",
+    ]

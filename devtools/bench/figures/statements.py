@@ -52,11 +52,13 @@ async def statements(bench: Bench, contender: Contender, case: Case, watch: str)
         rows = await _all(admin, _COSTS, database)
         turns = await _turns(admin) - before
         written = [_since(row, updates.get(row["relname"])) for row in await _all(admin, _UPDATES)]
-    return f"{contender.label}, {case.name}, {turns} turns; per turn:\n{table(rows, turns)}\n\n{_writes(written, turns)}"
+    return (
+        f"{contender.label}, {case.name}, {turns} turns; per turn:\n{table(rows, turns)}\n\n{_writes(written, turns)}"
+    )
 
 
 def table(rows: Sequence[Row], turns: int) -> str:
-    """Per turn: calls, plans made, milliseconds of planning and of running, blocks touched, records and bytes of WAL."""
+    """Per turn: calls, plans made, milliseconds of planning and running, blocks touched, records and bytes of WAL."""
     names = {_words(text): name for name, text in texts()}
     lines = [f"{'calls':>6} {'plans':>6} {'plan ms':>8} {'run ms':>7} {'blocks':>7} {'wal':>6} {'bytes':>7}  statement"]
     top = [row for row in rows if row["toplevel"]]

@@ -193,10 +193,11 @@ def pieces(text: str) -> Iterator[Piece]:
     for found in _PIECE.finditer(kinds):
         start, end = found.span()
         piece = normal[start:end]
-        match found.lastgroup:
-            case "word":
-                yield Piece(Script.SPACED, piece[:_LONGEST_WORD], (piece[:_LONGEST_WORD],))
-            case "run":
+        match kinds[start]:
+            case "L":
+                piece = piece[:_LONGEST_WORD]
+                yield Piece(Script.SPACED, piece, (piece,))
+            case "U":
                 is_plain = found[0].count("U") == len(piece)
                 units = (
                     piece if is_plain else [normal[slice(*one.span())] for one in _CLUSTER.finditer(kinds, start, end)]

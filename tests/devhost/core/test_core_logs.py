@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from devhost.correlation import current_invocation
 from devhost.logs import apply_log_level, configure_logging
+from devtools.setup.places import ROOT
 
 
 class Terminal(io.StringIO):
@@ -21,6 +24,8 @@ def _logging_as_it_was() -> Iterator[None]:
     names = (
         "devhost",
         "devhost.invoke.often",
+        "devhost.invoke.relay",
+        "devhost.invoke.sweep",
         "uvicorn",
         "azure.functions",
         "azure.core",
@@ -84,3 +89,16 @@ def test_host_json_sets_what_is_said_of_one_function() -> None:
 
     said = [line.split(" ", 2)[2].strip() for line in stream.getvalue().splitlines()]
     assert said == ["often failed", "seldom ok", "seldom failed"]
+
+
+def test_what_runs_every_few_seconds_says_nothing_of_itself_unless_it_fails() -> None:
+    stream = io.StringIO()
+    configure_logging(verbose=False, stream=stream)
+    apply_log_level(json.loads((Path(ROOT) / "host.json").read_text()))
+    for function in ("relay", "sweep"):
+        logging.getLogger(f"devhost.invoke.{function}").info("%s ok", function)
+        logging.getLogger(f"devhost.invoke.{function}").error("%s failed", function)
+    logging.getLogger("parley.sweep").info("handing over")
+
+    said = [line.split(" ", 2)[2].strip() for line in stream.getvalue().splitlines()]
+    assert said == ["relay failed", "sweep failed", "[parley.sweep] handing over"]

@@ -322,6 +322,29 @@ async def test_steps_of_one_user_that_are_stored_together_all_count(stores: Stor
     assert sum((await _days(stores, user)).values()) == saved * STEP_TOKENS + 6
 
 
+async def test_a_step_that_is_stored_several_times_at_once_is_stored_and_counted_once(stores: Stores) -> None:
+    user, posted = await _posted(stores)
+    start = await stores.started(posted.turn.id)
+
+    async with stores.pool.transaction() as connection:
+        # All of them find the step open, and wait for the session's lock.
+        held = {"s": posted.turn.session_id}
+        await connection.execute(b"SELECT FROM sessions WHERE id = %(s)s FOR NO KEY UPDATE", held)
+        saving = [asyncio.create_task(stores.steps.save_step(result_of(start))) for _ in range(3)]
+        waiting = (
+            b"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            b" AND query LIKE '%%save_turn_step%%'"
+        )
+
+        async def all_wait() -> bool:
+            return bool(await stores.value(waiting) == len(saving))
+
+        await until(all_wait)
+
+    assert sorted(await asyncio.gather(*saving)) == [False, False, True]
+    assert await _counted(stores, user, posted) == (STEP_TOKENS, STEP_TOKENS, STEP_TOKENS)
+
+
 async def test_steps_of_one_session_that_are_stored_together_all_count_in_it(stores: Stores) -> None:
     user, posted = await _posted(stores)
     await stores.answer(posted.turn.id)

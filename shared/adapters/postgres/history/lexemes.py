@@ -58,7 +58,8 @@ def vector_of(content: str) -> str | None:
             break
         known = places.get(lexeme)
         if known is None:
-            size += len(lexeme.encode()) + 6  # a count and one position, aligned
+            # A count and one position, aligned.
+            size += (len(lexeme) if lexeme.isascii() else len(lexeme.encode())) + 6
             if size > _VECTOR_BYTES:
                 is_cut = True
                 break
@@ -93,6 +94,12 @@ def _lexemes(text: str) -> Iterator[tuple[str, int]]:
         return
     position = 0
     for script, word, units in pieces(text):
+        if script is Script.SPACED:
+            position += 1
+            yield word, position
+            if not word.isascii() and (plain := folded(word)) != word and plain:
+                yield f"{_LOOSE}{plain}", position
+            continue
         if script is Script.UNSPACED:
             for unit, following in pairwise(units):
                 position += 1
@@ -102,12 +109,9 @@ def _lexemes(text: str) -> Iterator[tuple[str, int]]:
             continue
         position += 1
         yield word, position
-        if script is Script.HANGUL:
-            for syllable, following in pairwise(units):
-                yield f"{_LOOSE}{syllable}{following}", position
-            yield f"{_LOOSE}{units[-1]}", position
-        elif (plain := folded(word)) != word and plain:
-            yield f"{_LOOSE}{plain}", position
+        for syllable, following in pairwise(units):
+            yield f"{_LOOSE}{syllable}{following}", position
+        yield f"{_LOOSE}{units[-1]}", position
 
 
 def _exact(term: Term) -> str:

@@ -1,46 +1,10 @@
 -- name: begin_step
--- In 0066_steps_in_functions.sql, like the next one.
+-- In 0066_steps_in_functions.sql, like the next one and `save_step`.
 SELECT * FROM begin_turn_step(%(turn_id)s, %(step)s, %(message_id)s, %(now)s, %(quiet_until)s, %(day)s, %(at)s, %(until)s, %(day_tokens)s,
                               %(day_cost_usd)s)
 
 -- name: context_messages
--- The turn's branch up to the step before this one; of what a summary stands for, the newest summary on the way alone. The
--- bound on each part keeps an endless one from being read whole. What an API wants back, it wants within the turn. Authors
--- are null where the user that the turn runs for is the only one.
-WITH turn AS (
-    SELECT id, session_id, branch, number, requested_by, message_id FROM turns WHERE id = %(turn_id)s
-), path AS MATERIALIZED (
-    SELECT part.* FROM turn
-    CROSS JOIN LATERAL branch_path(turn.session_id, turn.branch, turn.number, %(step)s::integer - 1) part
-), summary AS MATERIALIZED (
-    SELECT s.* FROM turn CROSS JOIN path
-    JOIN conversation_summaries s ON s.session_id = turn.session_id AND s.branch = path.branch
-                                 AND s.turn_number < path.turn_number
-    ORDER BY s.turn_number DESC LIMIT 1
-)
-SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note,
-       m.attachments, m.sources,
-       CASE m.role
-           WHEN 'user' THEN nullif(ARRAY[coalesce(m.author, turn_author(m.turn_id, m.created_at))], ARRAY[turn.requested_by])
-           WHEN 'assistant' THEN nullif(coalesce(m.authors, '{}'), ARRAY[turn.requested_by])
-       END,
-       m.finish_reason, m.left_out, CASE WHEN m.turn_id = turn.id THEN m.kept END, m.branch,
-       m.role = 'user' AND m.ordinal > 0 AND m.id <> turn.message_id, m.ordinal
-FROM turn CROSS JOIN path
-CROSS JOIN LATERAL (
-    SELECT o.* FROM messages o
-    WHERE o.session_id = turn.session_id AND o.branch = path.branch AND o.status <> 'streaming'
-      AND (o.turn_number, o.step) <= (path.turn_number, path.step)
-      AND o.turn_number > coalesce((SELECT summary.turn_number FROM summary), 0)
-    ORDER BY o.turn_number DESC, o.step DESC, o.ordinal DESC
-    LIMIT %(limit)s
-) m
-UNION ALL
-SELECT 'summary', summary.content, NULL, NULL, summary.tokens, summary.turn_number, 2147483647, 'completed', NULL, NULL,
-       summary.sources, nullif(summary.authors, ARRAY[turn.requested_by]), NULL, NULL, NULL, summary.branch, false, 0
-FROM summary, turn
-ORDER BY turn_number DESC, step DESC, ordinal DESC
-LIMIT %(limit)s + (SELECT count(*) FROM summary)
+SELECT * FROM context_of(%(turn_id)s, %(step)s, %(limit)s)
 
 -- name: authors_on_path
 -- Of all messages up to a turn, for a context that does not reach back to the first and has no answer that tells.

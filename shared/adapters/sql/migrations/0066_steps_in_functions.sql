@@ -139,9 +139,14 @@ DECLARE
     t record;
     used bigint := read_tokens + written_tokens;
 BEGIN
+    SELECT k.session_id INTO s FROM messages k WHERE k.id = of_message AND k.status = 'streaming' AND k.attempt = of_attempt;
+    IF NOT FOUND THEN
+        RETURN; -- for good: an attempt that was stored, or followed by another, does not become open again
+    END IF;
     -- Locked before the turn, as everywhere.
-    SELECT o.id, o.event_seq_floor, o.event_seq_ceiling, o.incarnation INTO s FROM sessions o
-    WHERE o.id = (SELECT k.session_id FROM messages k WHERE k.id = of_message) FOR NO KEY UPDATE;
+    UPDATE sessions o SET used_tokens = o.used_tokens + used, used_cost_usd = o.used_cost_usd + coalesce(cost, 0)
+    WHERE o.id = s.session_id
+    RETURNING o.id, o.event_seq_floor, o.event_seq_ceiling, o.incarnation INTO s;
     UPDATE messages k
     SET content = said, status = new_status, calls = provider_calls, tokens = said_tokens, sources = read_sources,
         authors = read_authors, finish_reason = reason, reasoning = thought, kept = kept_items, output = as_json,
@@ -149,6 +154,9 @@ BEGIN
     WHERE k.id = of_message AND k.status = 'streaming' AND k.attempt = of_attempt
     RETURNING k.turn_id, k.step INTO m;
     IF NOT FOUND THEN
+        -- Stored, or begun again, by another that held the lock: it is not counted twice.
+        UPDATE sessions o SET used_tokens = o.used_tokens - used, used_cost_usd = o.used_cost_usd - coalesce(cost, 0)
+        WHERE o.id = s.id;
         RETURN;
     END IF;
     UPDATE turns o
@@ -168,10 +176,6 @@ BEGIN
     RETURNING o.id, o.requested_by, o.status, o.error_code, o.error_detail, o.steps, o.input_tokens, o.output_tokens,
               o.cached_input_tokens, o.reasoning_tokens, o.cost_usd, o.finish_reason, o.started_at, o.created_at, o.ended_at,
               o.plan, o.ancestors, o.joined_step INTO t;
-    IF used > 0 THEN
-        UPDATE sessions o SET used_tokens = o.used_tokens + used, used_cost_usd = o.used_cost_usd + coalesce(cost, 0)
-        WHERE o.id = s.id;
-    END IF;
     IF new_calls <> '[]' THEN
         INSERT INTO tool_calls (id, session_id, turn_id, message_id, step, ordinal, provider_call_id, name, arguments,
                                 argument_error, needs_approval, contained, declined, choice_bits, is_client, status)
@@ -316,3 +320,141 @@ BEGIN
         'subagents', children_of(of_turn));
 END
 $$;
+
+-- What a model reads of its turn's branch up to the step before this one, newest first; of what a summary stands for, the newest
+-- summary on the way alone. The bound on each part keeps an endless one from being read whole. What an API wants back, it wants
+-- within the turn. Authors are null where the user that the turn runs for is the only one.
+CREATE FUNCTION context_of(of_turn text, before_step integer, most integer) RETURNS TABLE (
+    role text, content text, tool_call_id text, calls jsonb, tokens integer, turn_number integer, step integer, status text,
+    attachment_note text, attachments jsonb, sources text[], authors text[], finish_reason text, left_out text, kept jsonb,
+    branch integer, is_joined boolean, ordinal integer
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    t record;
+BEGIN
+    SELECT o.session_id, o.branch, o.number, o.requested_by, o.message_id INTO t FROM turns o WHERE o.id = of_turn;
+    -- As nearly always: no branch to follow, and nothing summarised.
+    IF t.branch = 0 AND NOT EXISTS (SELECT FROM conversation_summaries s WHERE s.session_id = t.session_id) THEN
+        RETURN QUERY
+        SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note, m.attachments,
+           m.sources,
+           CASE m.role
+               WHEN 'user' THEN nullif(ARRAY[coalesce(m.author, turn_author(m.turn_id, m.created_at))], ARRAY[t.requested_by])
+               WHEN 'assistant' THEN nullif(coalesce(m.authors, '{}'), ARRAY[t.requested_by])
+           END,
+           m.finish_reason, m.left_out, CASE WHEN m.turn_id = of_turn THEN m.kept END, m.branch,
+           m.role = 'user' AND m.ordinal > 0 AND m.id <> t.message_id, m.ordinal
+        FROM messages m
+        WHERE m.session_id = t.session_id AND m.branch = 0 AND m.status <> 'streaming'
+          AND (m.turn_number, m.step) <= (t.number, before_step - 1)
+        ORDER BY m.turn_number DESC, m.step DESC, m.ordinal DESC
+        LIMIT most;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    WITH path AS MATERIALIZED (
+        SELECT part.* FROM branch_path(t.session_id, t.branch, t.number, before_step - 1) part
+    ), summary AS MATERIALIZED (
+        SELECT s.* FROM path
+        JOIN conversation_summaries s ON s.session_id = t.session_id AND s.branch = path.branch AND s.turn_number < path.turn_number
+        ORDER BY s.turn_number DESC LIMIT 1
+    )
+    SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note, m.attachments,
+           m.sources,
+           CASE m.role
+               WHEN 'user' THEN nullif(ARRAY[coalesce(m.author, turn_author(m.turn_id, m.created_at))], ARRAY[t.requested_by])
+               WHEN 'assistant' THEN nullif(coalesce(m.authors, '{}'), ARRAY[t.requested_by])
+           END,
+           m.finish_reason, m.left_out, CASE WHEN m.turn_id = of_turn THEN m.kept END, m.branch,
+           m.role = 'user' AND m.ordinal > 0 AND m.id <> t.message_id, m.ordinal
+    FROM path
+    CROSS JOIN LATERAL (
+        SELECT o.* FROM messages o
+        WHERE o.session_id = t.session_id AND o.branch = path.branch AND o.status <> 'streaming'
+          AND (o.turn_number, o.step) <= (path.turn_number, path.step)
+          AND o.turn_number > coalesce((SELECT summary.turn_number FROM summary), 0)
+        ORDER BY o.turn_number DESC, o.step DESC, o.ordinal DESC
+        LIMIT most
+    ) m
+    UNION ALL
+    SELECT 'summary', summary.content, NULL, NULL, summary.tokens, summary.turn_number, 2147483647, 'completed', NULL, NULL,
+           summary.sources, nullif(summary.authors, ARRAY[t.requested_by]), NULL, NULL, NULL, summary.branch, false, 0
+    FROM summary
+    ORDER BY turn_number DESC, step DESC, ordinal DESC
+    LIMIT most + (SELECT count(*) FROM summary);
+END
+$$;
+
+-- A condition of a trigger is read anew, text by text and byte by byte, by each statement that it may belong to. So the conditions
+-- are short, and what is longer is asked in the functions, which are hardly ever called.
+
+CREATE OR REPLACE FUNCTION tell_parent_turn() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    parent text := NEW.ancestors[cardinality(NEW.ancestors)];
+BEGIN
+    IF OLD.status IS NOT DISTINCT FROM NEW.status AND OLD.ended_at IS NOT DISTINCT FROM NEW.ended_at THEN
+        RETURN NULL;
+    END IF;
+    -- Locked first, before its waits, as everywhere; and of two children that change at once the second one sees what the first
+    -- one did.
+    PERFORM FROM turns p WHERE p.id = parent FOR NO KEY UPDATE;
+    IF OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL THEN
+        UPDATE tool_waits w SET status = 'answered', answer = '{}', ended_at = NEW.ended_at
+        FROM sessions s
+        WHERE s.id = NEW.session_id AND w.tool_call_id = s.parent_tool_call_id AND w.kind = 'agent' AND w.status = 'pending';
+    END IF;
+    IF OLD.status IS DISTINCT FROM NEW.status THEN
+        UPDATE turns p SET status = waiting_status(parent)
+        WHERE p.id = parent AND p.ended_at IS NULL AND p.status IN ('running', 'waiting_approval', 'waiting_input')
+          AND p.status <> waiting_status(parent);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER turns_tell_parent AFTER UPDATE OF status, ended_at ON turns FOR EACH ROW
+WHEN (NEW.ancestors <> '{}')
+EXECUTE FUNCTION tell_parent_turn();
+
+CREATE OR REPLACE FUNCTION keep_waiting() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.ended_at IS NULL AND NEW.status IN ('running', 'waiting_input')
+       AND EXISTS (SELECT FROM turns c WHERE c.ancestors <> '{}' AND c.ancestors @> ARRAY[NEW.id] AND c.ended_at IS NULL
+                   AND c.status IN ('waiting_approval', 'waiting_input')) THEN
+        NEW.status := waiting_status(NEW.id);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER turns_keep_waiting BEFORE UPDATE OF status ON turns FOR EACH ROW
+WHEN (starts_with(OLD.status, 'waiting'))
+EXECUTE FUNCTION keep_waiting();
+
+CREATE OR REPLACE FUNCTION count_for_parent() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    parent text := NEW.ancestors[cardinality(NEW.ancestors)];
+    tokens bigint := NEW.input_tokens - OLD.input_tokens + NEW.output_tokens - OLD.output_tokens;
+    cost numeric := coalesce(NEW.cost_usd, 0) - coalesce(OLD.cost_usd, 0);
+BEGIN
+    IF (NEW.input_tokens, NEW.output_tokens, NEW.cost_usd) IS NOT DISTINCT FROM (OLD.input_tokens, OLD.output_tokens, OLD.cost_usd) THEN
+        RETURN NEW;
+    END IF;
+    UPDATE sessions SET used_tokens = used_tokens + tokens, used_cost_usd = used_cost_usd + cost
+    WHERE id = (SELECT session_id FROM turns WHERE id = parent);
+    UPDATE turns
+    SET input_tokens = input_tokens + NEW.input_tokens - OLD.input_tokens,
+        output_tokens = output_tokens + NEW.output_tokens - OLD.output_tokens,
+        cached_input_tokens = cached_input_tokens + NEW.cached_input_tokens - OLD.cached_input_tokens,
+        reasoning_tokens = reasoning_tokens + NEW.reasoning_tokens - OLD.reasoning_tokens,
+        counted_tokens = counted_tokens + tokens,
+        cost_usd = CASE WHEN NEW.cost_usd IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + cost END
+    WHERE id = parent;
+    RETURN NEW;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER turns_count_for_parent BEFORE UPDATE OF input_tokens, output_tokens, cost_usd ON turns FOR EACH ROW
+WHEN (NEW.ancestors <> '{}')
+EXECUTE FUNCTION count_for_parent();
