@@ -30,9 +30,9 @@ WITH session AS (
               counted_tokens, cost_usd, ancestors
 ), message AS (
     INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
-                          tokens, created_at)
+                          tokens, created_at, agent_id)
     SELECT %(message_id)s, turn.session_id, turn.id, session.last_message_number, turn.branch, turn.number, %(step)s, 0,
-           'assistant', '', 'streaming', 0, %(now)s
+           'assistant', '', 'streaming', 0, %(now)s, turn.plan ->> 'agent_id'
     FROM turn, session
     ON CONFLICT (turn_id, step, ordinal) DO UPDATE SET attempt = messages.attempt + 1, content = '', words = NULL, reasoning = NULL
         WHERE messages.status = 'streaming'
