@@ -50,7 +50,8 @@ class Made:
 
 
 def case_of(wire: Wire, name: str, masking: Masking, *, now: datetime) -> Made:
-    """The turns up to the first that cannot be replayed: one that is open, or was cancelled. now: aware UTC."""
+    """The turns up to the first that cannot be replayed: one that is open, was cancelled, was steered or was handed
+    over. now: aware UTC."""
     masking.users([wire.owner, *(message["author"] for message in wire.messages)])
     masking.users(vote["by"] for approval in wire.approvals for vote in approval["votes"])
     notes: list[str] = []
@@ -62,6 +63,9 @@ def case_of(wire: Wire, name: str, masking: Masking, *, now: datetime) -> Made:
         if turn is None or turn["status"] not in _ENDED:
             status = "is unknown" if turn is None else f"is {turn['status']}"
             notes.append(f"turn {number} {status}: it and what came after it are left out")
+            break
+        if (why := _why_not_played(messages)) is not None:
+            notes.append(f"turn {number} {why}: it and what came after it are left out")
             break
         notes += _lacks(number, messages, wire)
         turns.append(reading.turn(turn, messages))
@@ -81,6 +85,14 @@ def case_of(wire: Wire, name: str, masking: Masking, *, now: datetime) -> Made:
         masked=masking.counts,
     )
     return Made(case, notes)
+
+
+def _why_not_played(messages: Sequence[Json]) -> str | None:
+    """When a message joined a turn, and which agents a turn had, is no part of a case."""
+    if any(message.get("joined") for message in messages):
+        return "was steered"
+    agents = {message["agent_id"] for message in messages if message.get("agent_id") is not None}
+    return "was handed over to another agent" if len(agents) > 1 else None
 
 
 _DEFAULTS: Json = {

@@ -20,6 +20,7 @@ from shared.sessions.agents.agent import KnownModels
 from shared.sessions.agents.below import AgentPins
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.agents.file_versions import AgentFolder, FileAgents
+from shared.sessions.agents.handing_over import Handovers
 from shared.sessions.approval import ToolApprovalManager
 from shared.sessions.approvals.retelling import Retelling
 from shared.sessions.audit.trail import ChainedAudit
@@ -233,7 +234,7 @@ class Services(Stores):
             limits=self.limits,
             known=self.known_models,
             ready=self.agents.files.ready,
-            below=AgentPins(self.agents.newest),
+            below=self.agent_pins,
         )
 
     @cached_property
@@ -514,6 +515,7 @@ class Services(Stores):
             completions=self.completions,
             run=self.tool_runner,
             agents=self.subagents,
+            handovers=self.handovers,
         )
 
     @cached_property
@@ -525,6 +527,14 @@ class Services(Stores):
             default_model=self.settings.model_name,
             known=self.known_models,
         )
+
+    @cached_property
+    def handovers(self) -> Handovers:
+        return Handovers(self.session_rows, self.agents, self.agent_pins, self.settings.model_name, self.known_models)
+
+    @cached_property
+    def agent_pins(self) -> AgentPins:
+        return AgentPins(self.agents.newest)
 
     @cached_property
     def tool_runner(self) -> ToolRunner:

@@ -1,4 +1,4 @@
-"""The session's event log: 18 event types, numbered densely per session, sent to whoever may see them.
+"""The session's event log: 19 event types, numbered densely per session, sent to whoever may see them.
 
 Invariant: an event has its number before anyone sees it, numbers of a session only grow, and no number is given
 twice. Redis assigns them; should it lose the counter, numbering goes on above everything it could have assigned
@@ -61,6 +61,7 @@ class EventType(StrEnum):
     SESSION_ACTIVATED = "session.activated"
     SESSION_SUSPENDED = "session.suspended"
     SESSION_ENDED = "session.ended"
+    SESSION_HANDED_OVER = "session.handed_over"
     MESSAGE_CREATED = "message.created"
     MESSAGE_UPDATED = "message.updated"
     TOOL_CALL_PENDING = "tool_call.pending"

@@ -354,6 +354,11 @@ class Message(Value):
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = Field(None, description="For role `tool`: the call it answers")
     author: str | None = Field(None, description="For role `user`: the user who wrote it")
+    agent_id: str | None = Field(
+        None,
+        description="For role `assistant`: the agent that answered; absent: not stored, as by an earlier version",
+        exclude_if=lambda agent_id: agent_id is None,
+    )
     finish_reason: FinishReason | None = Field(None, description="For role `assistant`: how the answer ended")
     reasoning: str | None = Field(None, description="For role `assistant`: the reasoning that the model shows")
     output: Any | None = Field(None, description="For role `assistant`: the answer as JSON, when a schema was set")
@@ -404,6 +409,7 @@ class Turn(Value):
     session_id: str
     message_id: str
     branch: int = 0
+    agent_id: str | None = Field(None, description="The agent that it has now: another one may take over")
     status: TurnStatus
     steps: int
     tool_calls: list[ToolCall] = []

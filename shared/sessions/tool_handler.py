@@ -20,6 +20,7 @@ from shared import tracing
 from shared.errors import ErrorCode, ToolFailed, Transient
 from shared.ids import new_id
 from shared.lanes import UNLIMITED, Lane, Place
+from shared.sessions.agents.handing_over import Handovers
 from shared.sessions.approvals.containment import DECIDED_ARGUMENTS
 from shared.sessions.approvals.digest import arguments_digest
 from shared.sessions.approvals.grants import is_granted
@@ -47,6 +48,7 @@ from shared.sessions.models import (
 from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.children import NewChild
+from shared.sessions.records.plan import HandedOver, TurnPlan
 from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.records.turns import Interruption
 from shared.sessions.records.waits import WorkflowStart
@@ -130,6 +132,8 @@ class _Outcome:
     """What its audit line adds; then there is one, whoever allowed the call."""
     sources: frozenset[str] | None = None
     """Of an agent's answer: of what its model had read."""
+    takeover: TurnPlan | None = None
+    """With which another agent goes on."""
 
 
 class _Nothing(Enum):
@@ -159,10 +163,11 @@ class ToolCallHandler:
         completions: CompletionTokens | None = None,
         run: ToolRunner = run_tool,
         agents: Subagents | None = None,
+        handovers: Handovers | None = None,
     ) -> None:
         """sender: for the progress of calls; None: it is not told. mask: of what tools must not tell. waits: None: a
         call that wants to wait for an answer fails. completions: None: no result may come later. agents: None: nor may
-        agents be called."""
+        agents be called. handovers: None: nor does one hand over."""
         self._tool_calls = tool_calls
         self._publisher = publisher
         self._services = services
@@ -177,6 +182,7 @@ class ToolCallHandler:
         self._completions = completions
         self._run_tool = run
         self._agents = agents
+        self._handovers = handovers
         self._starts: dict[str, str] = {}
         """Ids of starts, by call, that the database did not confirm."""
 
@@ -402,6 +408,8 @@ class ToolCallHandler:
             parsed = validate_arguments(tool, arguments)
         except InvalidToolArguments as exc:
             return _failed(ErrorCode.INVALID_TOOL_ARGS, str(exc))
+        if tool.name in call.plan.handovers and self._handovers is not None:
+            return await _handed_over(call, arguments, self._handovers)
         progress = self._progress(call)
         context = ToolContext(
             tool_call_id=call.tool_call_id,
@@ -469,6 +477,7 @@ class ToolCallHandler:
             tokens=estimate_tokens(content),
             ended_at=datetime.now(UTC),
             sources=outcome.sources,
+            takeover=outcome.takeover,
         )
         told: JsonObject = {"status": outcome.status, "code": outcome.code, **outcome.noted}
         ended = _note(call, "tool_call.ended", told, is_notable=bool(outcome.noted))
@@ -479,6 +488,8 @@ class ToolCallHandler:
                 return ToolReport(stands.status, False, [], call.approval_id)
         metrics.tool_call_ended(call.name, outcome.status)
         metrics.message_stored(MessageRole.TOOL)
+        if outcome.takeover is not None:
+            call = replace(call, plan=outcome.takeover)
         return ToolReport(outcome.status, False, await self._announce(call, outcome, message_id), call.approval_id)
 
     async def _again(self, call: ToolExecution) -> ToolReport:
@@ -511,9 +522,39 @@ class ToolCallHandler:
         elif call.approval_status is ApprovalStatus.TIMED_OUT:
             # A person's rejection was announced when it was made; a timeout is nobody's request.
             events.append(Event(EventType.TOOL_CALL_REJECTED, data, call.turn_id, call.message_id))
+        handed = call.plan.handed_over
+        if handed is not None and handed.tool_call_id == call.tool_call_id:
+            events.append(_handover_event(call, handed))
         created = {"id": message_id, "role": "tool", "status": "completed", "tool_call_id": call.tool_call_id}
         events.append(Event(EventType.MESSAGE_CREATED, created, call.turn_id, message_id))
         return await self._publisher.publish(call.target, events)
+
+
+async def _handed_over(call: ToolExecution, arguments: JsonObject, handovers: Handovers) -> _Outcome:
+    """Another agent goes on: the result of the call is the first that its model reads of that."""
+    successor = call.plan.handovers[call.name]
+    try:
+        plan = await handovers.plan(call, successor)
+    except ToolFailed as exc:
+        return _failed(exc.code, exc.safe_message)
+    now = f"You are {successor.name} from here on: the conversation was handed over to you. Go on with it."
+    content: JsonObject = {"status": "completed", "handed_over": now}
+    if note := arguments.get("note"):
+        content["untrusted_note"] = note
+    result = {"agent_id": plan.agent_id, "agent_version": plan.agent_version, "name": successor.name}
+    noted: JsonObject = {"handed_over_to": plan.agent_id, "agent_version": plan.agent_version}
+    return _Outcome(ToolCallStatus.COMPLETED, content, result, noted=noted, sources=frozenset(), takeover=plan)
+
+
+def _handover_event(call: ToolExecution, handed: HandedOver) -> Event:
+    data = {
+        "tool_call_id": call.tool_call_id,
+        "from_agent_id": handed.from_agent_id,
+        "agent_id": call.plan.agent_id,
+        "agent_version": call.plan.agent_version,
+        "for_session": handed.for_session,
+    }
+    return Event(EventType.SESSION_HANDED_OVER, data, call.turn_id, call.message_id)
 
 
 def _note(call: ToolExecution, action: str, details: JsonObject, *, is_notable: bool = False) -> AuditNote | None:

@@ -149,7 +149,7 @@ VALUES: dict[str, set[str]] = {
     "TurnStatus": {"queued", "running", "waiting_approval", "waiting_input", "completed", "failed", "cancelled"},
     "ApprovalStatus": {"pending", "approved", "rejected", "timed_out", "cancelled"},
     "ApprovalMode": {"auto", "manual", "policy"},
-    "Concurrency": {"reject", "enqueue", "interrupt"},
+    "Concurrency": {"reject", "enqueue", "interrupt", "steer"},
     "Decision": {"approve", "reject"},
     "FinishReason": {"stop", "tool_calls", "length", "content_filter", "refusal", "cancelled"},
 }

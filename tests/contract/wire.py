@@ -110,6 +110,15 @@ EVENTS: Mapping[str, Json] = {
     "session.activated": _object(_SESSION["properties"], {"active_branch": _COUNT}),
     "session.suspended": _SESSION,
     "session.ended": _SESSION,
+    "session.handed_over": _object(
+        {
+            "tool_call_id": _ID,
+            "from_agent_id": {"anyOf": [_ID, {"type": "null"}]},
+            "agent_id": _ID,
+            "agent_version": _COUNT,
+            "for_session": {"type": "boolean"},
+        }
+    ),
     "message.created": _MESSAGE,
     "message.updated": {"anyOf": [_MESSAGE, _LEFT_OUT]},
     "tool_call.pending": _APPROVAL,
@@ -125,7 +134,7 @@ EVENTS: Mapping[str, Json] = {
     "stream.ended": _object({"status": _TURN_END, "usage": _USAGE, "steps": _COUNT, "finish_reason": _REASON}),
     "error.occurred": _object({"code": _CODE, "detail": _TEXT}),
 }
-"""`data` of the 18 event types."""
+"""`data` of the 19 event types."""
 
 
 class WireContract:

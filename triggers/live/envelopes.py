@@ -195,6 +195,14 @@ class MessageData(_Part):
     created_at: Absent[datetime] = _left_out()
 
 
+class HandoverData(_Part):
+    tool_call_id: str = Field(description="The call that handed over")
+    from_agent_id: str | None = Field(description="The agent that the turn had before")
+    agent_id: str
+    agent_version: int
+    for_session: bool = Field(description="The session's later messages are answered by it, too")
+
+
 class ApprovalData(_Part):
     approval: Approval
     tool_call_id: str
@@ -285,6 +293,13 @@ class SessionEndedEvent(_Event):
     data: SessionData
 
 
+class SessionHandedOverEvent(_Event):
+    """Another agent goes on with the turn."""
+
+    type: Literal[EventType.SESSION_HANDED_OVER]
+    data: HandoverData
+
+
 class MessageCreatedEvent(_Event):
     type: Literal[EventType.MESSAGE_CREATED]
     data: MessageData
@@ -364,6 +379,7 @@ type Envelope = Annotated[
     | SessionActivatedEvent
     | SessionSuspendedEvent
     | SessionEndedEvent
+    | SessionHandedOverEvent
     | MessageCreatedEvent
     | MessageUpdatedEvent
     | ToolCallPendingEvent
@@ -400,6 +416,7 @@ type SessionStreamEvent = Annotated[
     | SessionActivatedEvent
     | SessionSuspendedEvent
     | SessionEndedEvent
+    | SessionHandedOverEvent
     | MessageCreatedEvent
     | MessageUpdatedEvent
     | ToolCallPendingEvent
@@ -476,6 +493,13 @@ class TurnMessageCreated(_StreamedEvent):
     data: MessageData
 
 
+class TurnHandedOver(_StreamedEvent):
+    """Another agent goes on with the turn."""
+
+    event: Literal["session.handed_over"]
+    data: HandoverData
+
+
 class TurnToolCallPending(_StreamedEvent):
     """A tool call waits for an approval."""
 
@@ -540,6 +564,7 @@ type TurnStreamEvent = Annotated[
     | TurnWaiting
     | TurnSubagent
     | TurnMessageCreated
+    | TurnHandedOver
     | TurnToolCallPending
     | TurnToolCallApproved
     | TurnToolCallRejected

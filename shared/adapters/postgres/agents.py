@@ -56,6 +56,7 @@ class PostgresAgents:
                 "mcp_servers": json([server.model_dump(mode="json") for server in agent.mcp_servers]),
                 "mcp_pins": json([pin.stored() for pin in agent.mcp_pins]),
                 "agents": agent.agents,
+                "hands_over_to": agent.hands_over_to,
                 "now": agent.created_at,
                 "created_by": agent.created_by,
                 "source": json(agent.source.model_dump(mode="json", exclude_none=True)),

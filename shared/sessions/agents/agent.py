@@ -23,6 +23,7 @@ from shared.sessions.mcp.servers import MAX_SERVERS, McpServer, distinct, tool_n
 from shared.sessions.models import ApprovalMode, JsonObject, ReasoningEffort, SessionConfig, Value
 from shared.sessions.records.approval_policy import ApprovalPolicy, Containment, TimeoutAction, fault_of
 from shared.sessions.records.plan import PlannedAgent, TurnPlan
+from shared.sessions.tools.handovers import handover_name
 from shared.sessions.tools.registry import all_tools, find_tool
 from shared.sessions.tools.subagents import function_name
 
@@ -30,7 +31,7 @@ MAX_INSTRUCTIONS_CHARS = 32_000
 MAX_FUNCTION_CHARS = 64
 MAX_TOOLS = 64
 MAX_AGENTS = 8
-"""That one agent may call."""
+"""That one agent may call, and as many to which it may hand over."""
 
 
 def _distinct(names: list[str] | None) -> list[str] | None:
@@ -76,6 +77,11 @@ class NewAgent(Value):
     )
     agents: Annotated[list[AgentId], Field(max_length=MAX_AGENTS), AfterValidator(_distinct)] = Field(
         [], description="Other agents that its model may call as tools: `support` by the name `ask_support`"
+    )
+    hands_over_to: Annotated[list[AgentId], Field(max_length=MAX_AGENTS), AfterValidator(_distinct)] = Field(
+        [],
+        description="Other agents to which it may hand a conversation over, which then go on with it: `support` by"
+        " the name `hand_over_to_support`",
     )
     defaults: SessionConfig = Field(SessionConfig(), description="Used where a session sets nothing")
     vision: bool = Field(False, description="Its model reads images")
@@ -150,7 +156,12 @@ def faults_of(agent: NewAgent) -> list[Fault]:
         *((("approval_floor", name), name) for name in agent.approval_floor),
     ]
     pinned = {tool_name(server.name, tool) for server in agent.mcp_servers for tool in server.tools}
-    called = {function_name(agent_id): agent_id for agent_id in agent.agents}
+    listed = [("agents", index, function_name(agent_id), agent_id) for index, agent_id in enumerate(agent.agents)]
+    listed += [
+        ("hands_over_to", index, handover_name(agent_id), agent_id)
+        for index, agent_id in enumerate(agent.hands_over_to)
+    ]
+    called = {name: agent_id for _, _, name, agent_id in listed}
     missing = [
         place
         for place, name in named
@@ -164,14 +175,13 @@ def faults_of(agent: NewAgent) -> list[Fault]:
     ]
     taken = [name for name in sorted(pinned) if find_tool(name) is not None]
     faults += [Fault(("mcp_servers",), f"the name {name} is taken by another tool") for name in taken]
-    for index, agent_id in enumerate(agent.agents):
-        name = function_name(agent_id)
+    for field_name, index, name, agent_id in listed:
         if len(name) > MAX_FUNCTION_CHARS:
-            faults.append(Fault(("agents", index), f"the name {name} has more than {MAX_FUNCTION_CHARS} characters"))
+            faults.append(Fault((field_name, index), f"the name {name} has more than {MAX_FUNCTION_CHARS} characters"))
         elif find_tool(name) is not None or name in pinned:
-            faults.append(Fault(("agents", index), f"the name {name} is taken by another tool"))
+            faults.append(Fault((field_name, index), f"the name {name} is taken by another tool"))
         elif called[name] != agent_id:
-            faults.append(Fault(("agents", index), f"{called[name]} has the same name {name}"))
+            faults.append(Fault((field_name, index), f"{called[name]} has the same name {name}"))
     if agent.defaults.expires_after_seconds is not None:
         # A session's lifetime counts from its creation; a later agent version must not change it.
         faults.append(Fault(("defaults", "expires_after_seconds"), "set it on a session or a template"))
@@ -217,11 +227,12 @@ def plan_turn(
     output_schema: JsonObject | None = None,
     known: KnownModels = KnownModels(),
     agents: Mapping[str, PlannedAgent] | None = None,
+    handovers: Mapping[str, PlannedAgent] | None = None,
 ) -> TurnPlan:
     """Freeze the settings that a turn runs with.
 
     config: from `effective_config`. model: the app's default deployment. approval_mode, output_schema: the message's.
-    agents: those it may call, by the name of their function (`agents/below.py`).
+    agents, handovers: those it may call and hand over to, by the names of their functions (`agents/below.py`).
     Raises InvalidInput (VALIDATION_ERROR) for settings that the model is known not to support.
     """
     names = [tool.name for tool in all_tools()]
@@ -249,6 +260,7 @@ def plan_turn(
             *(names if agent.tools is None else [name for name in agent.tools if name in names]),
             *pinned,
             *(agents or ()),
+            *(handovers or ()),
         ],
         approval_mode=approval_mode or config.approval_mode,
         approval_timeout_seconds=config.approval_timeout_seconds,
@@ -271,6 +283,7 @@ def plan_turn(
         max_session_cost_usd=config.max_session_cost_usd,
         mcp=pinned,
         agents=dict(agents or {}),
+        handovers=dict(handovers or {}),
     )
 
 

@@ -1,4 +1,4 @@
-"""The agents that a turn may call, in the versions that are the newest when it is posted.
+"""The agents that a turn may call and hand over to, in the versions that are the newest when it is posted.
 
 Invariant: what is pinned ends: no agent is below itself, and there are no more of them than versions are let list.
 """
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from shared.sessions.agents.agent import Agent
 from shared.sessions.agents.graph import MAX_BELOW, MAX_DEPTH
 from shared.sessions.records.plan import PlannedAgent
+from shared.sessions.tools.handovers import handover_name
 from shared.sessions.tools.subagents import function_name
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,20 @@ class AgentPins:
         if not agent.agents:
             return {}
         return await self._below(agent, (agent.id,), {})
+
+    async def after(self, agent: Agent) -> dict[str, PlannedAgent]:
+        """Those to which it may hand over, by the name of their function. What is below them is pinned when they take
+        over."""
+        pinned: dict[str, PlannedAgent] = {}
+        for agent_id in agent.hands_over_to:
+            other = await self._newest(agent_id)
+            if other is None:
+                log.warning("agent %s cannot hand over to %s: there is no such agent any more", agent.id, agent_id)
+                continue
+            pinned[handover_name(agent_id)] = PlannedAgent(
+                id=other.id, version=other.version, name=other.name, description=other.description
+            )
+        return pinned
 
     async def _below(
         self, agent: Agent, above: tuple[str, ...], found: dict[str, Agent | None]

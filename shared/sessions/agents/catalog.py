@@ -14,7 +14,7 @@ from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.principal import Principal, Role
 from shared.sessions.agents.agent import BY_API, DEFAULT_AGENT, Agent, AgentSource, NewAgent, faults_of
 from shared.sessions.agents.file_versions import FileAgents, new_version, no_servers
-from shared.sessions.agents.graph import Edges, agent_faults
+from shared.sessions.agents.graph import Edges, agent_faults, handover_faults
 from shared.sessions.mcp.pinning import AcceptedDefinitions, McpServerReport, Pinning
 from shared.sessions.mcp.pins import McpPin
 from shared.sessions.records.approval_policy import Containment
@@ -105,7 +105,7 @@ class AgentCatalog:
         _check_admin(principal)
         await self.files.ready()
         check_agent(body)
-        if body.agents:
+        if body.agents or body.hands_over_to:
             check_calls(agent_id, body, await self._agents.edges())
         pins: list[McpPin] = []
         for _ in range(_TRIES):
@@ -234,10 +234,12 @@ def check_agent(body: NewAgent) -> None:
 
 def check_calls(agent_id: str, body: NewAgent, edges: Edges) -> None:
     """Raises InvalidInput (VALIDATION_ERROR) for a list of agents that no version can have."""
-    faults = agent_faults(agent_id, body.agents, {DEFAULT_AGENT.id: (), **edges})
+    known = {DEFAULT_AGENT.id: (), **edges}
+    faults = [("agents", *fault) for fault in agent_faults(agent_id, body.agents, known)]
+    faults += [("hands_over_to", *fault) for fault in handover_faults(agent_id, body.hands_over_to, known)]
     if faults:
-        errors = [{"field": f"agents.{index}", "message": text} for index, text in faults]
-        raise InvalidInput(ErrorCode.VALIDATION_ERROR, f"The agent is not valid: {faults[0][1]}.", errors=errors)
+        errors = [{"field": f"{field}.{index}", "message": text} for field, index, text in faults]
+        raise InvalidInput(ErrorCode.VALIDATION_ERROR, f"The agent is not valid: {faults[0][2]}.", errors=errors)
 
 
 def _content(agent: Agent) -> dict[str, object]:

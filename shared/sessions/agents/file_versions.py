@@ -89,7 +89,7 @@ class FileAgents:
         edges = {file.id: file.body.agents for file in coming}
         for file in coming:
             try:
-                if file.body.agents:
+                if file.body.agents or file.body.hands_over_to:
                     check_calls(file.id, file.body, {**await self._agents.edges(), **edges})
                 await self._add(file, sources[file.id])
             except (InvalidInput, ToolFailed) as exc:

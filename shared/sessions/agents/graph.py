@@ -44,6 +44,15 @@ def agent_faults(agent_id: str, agents: Sequence[str], edges: Edges) -> list[tup
     return []
 
 
+def handover_faults(agent_id: str, agents: Sequence[str], edges: Edges) -> list[tuple[int, str]]:
+    """What is wrong with the agents to which a version hands over. In a circle, nothing: two may do so by turns."""
+    return [
+        (index, "it would hand over to itself" if other == agent_id else f"there is no agent {other}")
+        for index, other in enumerate(agents)
+        if other == agent_id or other not in edges
+    ]
+
+
 def _way(start: str, goal: str, edges: Edges) -> list[str] | None:
     """Agents from one to another that it may call, in any number of steps; None when there is no way."""
     came: dict[str, str | None] = {start: None}

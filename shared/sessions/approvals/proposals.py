@@ -6,7 +6,8 @@ Invariant: whatever a model writes can be stored, and a call that cannot run nev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
@@ -23,6 +24,7 @@ from shared.sessions.llm.conversation import MAX_ARGUMENT_CHARS, ModelToolCall
 from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import ContextMessage, ProposedCall
+from shared.sessions.tools.handovers import NOT_ALONE
 from shared.sessions.tools.of_plan import tool_of
 from shared.sessions.tools.registry import (
     InvalidToolArguments,
@@ -59,10 +61,17 @@ class Standing:
 NOTHING_STANDS = Standing()
 
 
+_NOT_HANDED_OVER: dict[str, Any] = {"argument_error": NOT_ALONE, "needs_approval": False}
+
+
 def propose_all(calls: Sequence[ModelToolCall], plan: TurnPlan, standing: Standing) -> list[ProposedCall]:
     """All calls of one answer, in its order: each fetch is charged before the next is looked at."""
     fetches = FetchCount(standing.context, standing.spent_bits)
-    return [propose(call, index, plan, standing, fetches) for index, call in enumerate(calls)]
+    # No call runs under two agents.
+    proposed = [propose(call, index, plan, standing, fetches) for index, call in enumerate(calls)]
+    if len(calls) == 1:
+        return proposed
+    return [replace(one, **_NOT_HANDED_OVER) if one.name in plan.handovers else one for one in proposed]
 
 
 def propose(

@@ -94,6 +94,7 @@ class TurnPlanner:
             output_schema=output_schema,
             known=self._known,
             agents=None if self._below is None else await self._below.below(agent),
+            handovers=None if self._below is None else await self._below.after(agent),
         )
         plan = with_client_tools(plan.model_copy(update={"roles": sorted(principal.roles)}), client_tools)
         if output_schema is None and _has_schema_of_other(record, principal.user_id):

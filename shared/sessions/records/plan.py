@@ -31,6 +31,24 @@ class PlannedAgent(Value):
     """Those that it may call itself, by the name of their function."""
 
 
+class HandedOver(Value):
+    """How a turn came to the agent that it has now."""
+
+    # During a rolling deployment, older code may read a newer plan; it ignores unknown fields.
+    model_config = ConfigDict(extra="ignore")
+
+    tool_call_id: str
+    from_agent_id: str | None
+    count: int
+    """Handovers of this turn so far."""
+    for_session: bool
+    """The session has the agent from then on, too."""
+    forgets: bool
+    """What the model's API wants back of earlier answers is of another model."""
+    step: int = 0
+    """The step that handed over; set when it is stored."""
+
+
 class TurnPlan(Value):
     """The settings of a turn, frozen when its message was posted; stored with the turn as JSON."""
 
@@ -88,6 +106,10 @@ class TurnPlan(Value):
     """Agents that the model may call, by the name of their function; `tools` names them, too."""
     asked_through: list[str] = Field([])
     """Of a subagent's turn: ids of the agents above it, the one that a person asked first."""
+    handovers: dict[str, PlannedAgent] = Field({})
+    """Agents to which the turn may be handed over, by the name of their function; `tools` names them, too."""
+    handed_over: HandedOver | None = None
+    """The newest handover; None: its agent is the one that it began with."""
 
     def stored(self) -> JsonObject:
         """As JSON for the store, without unset fields of later versions, which would take room in every row."""
@@ -129,5 +151,7 @@ _LATER = frozenset(
         "client_tools",
         "agents",
         "asked_through",
+        "handovers",
+        "handed_over",
     }
 )

@@ -77,6 +77,8 @@ class ToolCallResult:
     ended_at: datetime
     sources: frozenset[str] | None = None
     """Of an agent's answer: those of what its model had read. None: the tool's name says it."""
+    takeover: TurnPlan | None = None
+    """With which the turn goes on under another agent; stored with the result."""
 
 
 class CallStart(StrEnum):

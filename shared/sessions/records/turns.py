@@ -134,12 +134,13 @@ class OpenTurn:
     """False: of older code, or of a process that did not know its hub yet."""
 
 
-def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime) -> Turn:
+def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime, agent_id: str | None = None) -> Turn:
     """A turn that has not started."""
     return Turn(
         id=turn_id,
         session_id=session_id,
         message_id=message_id,
+        agent_id=agent_id,
         status=TurnStatus.QUEUED,
         steps=0,
         usage=Usage(),

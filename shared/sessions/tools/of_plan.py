@@ -9,6 +9,7 @@ from __future__ import annotations
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.tools.base import Tool
 from shared.sessions.tools.client import client_tool
+from shared.sessions.tools.handovers import handover_tool
 from shared.sessions.tools.pinned import pinned_tool
 from shared.sessions.tools.registry import find_tool
 from shared.sessions.tools.subagents import subagent_tool
@@ -19,6 +20,9 @@ def tool_of(name: str, plan: TurnPlan) -> Tool | None:
     declared = plan.client_tools.get(name)
     if declared is not None:
         return client_tool(declared)
+    successor = plan.handovers.get(name)
+    if successor is not None:
+        return handover_tool(name, successor)
     agent = plan.agents.get(name)
     if agent is not None:
         return subagent_tool(name, agent)

@@ -29,6 +29,7 @@ _TOLD = frozenset(
         EventType.TOOL_CALL_ANSWERED,
         EventType.TOOL_CALL_COMPLETED,
         EventType.TOOL_CALL_FAILED,
+        EventType.SESSION_HANDED_OVER,
     }
 )
 """Events that a turn's stream tells as the session's does."""

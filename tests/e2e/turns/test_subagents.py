@@ -208,3 +208,27 @@ async def test_agents_that_cannot_be_called_are_refused_by_name(team: Team) -> N
     ]
     assert unknown.json()["errors"] == [{"field": "agents.1", "message": "there is no agent nobody"}]
     assert itself.json()["errors"] == [{"field": "agents.0", "message": f"it would call itself: {one} -> {one}"}]
+
+
+async def test_another_agent_goes_on_with_the_turn_and_the_session(team: Team, api: Api) -> None:
+    billing = await team.agent(name="Billing", tools=["calculate"])
+    session_id = await api.session_with(hands_over_to=[billing])
+    function = "hand_over_to_" + billing.replace(".", "_")
+    more = [call("calculate", expression="17 * 23")]
+    turn_id = await api.say(session_id, script(tool_calls=[[call(function, note="Asks for a sum.")], more], echo=True))
+
+    turn = await api.until(session_id, turn_id)
+
+    assert (turn["status"], turn["agent_id"]) == ("completed", billing)
+    answers = await api.messages(session_id, turn_id, "assistant")
+    assert [message["agent_id"] == billing for message in answers] == [False, True, True]
+    assert "391" in await team.last(session_id, turn_id)
+    session = (await api.get(f"/api/v1/sessions/{session_id}")).json()
+    assert session["agent_id"] == billing
+    (told,) = [event for event in await api.events(session_id) if event["type"] == "session.handed_over"]
+    assert (told["turn_id"], told["data"]["agent_id"]) == (turn_id, billing)
+    assert "session.handed_over" in [event.event for event in await api.turn_stream(session_id, turn_id)]
+    audit = (await api.get(f"/api/v1/sessions/{session_id}/audit")).json()
+    assert [line["details"]["handed_over_to"] for line in audit["items"] if line["action"] == "tool_call.ended"] == [
+        billing
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from shared.sessions.agents.agent import Agent, NewAgent, faults_of
 from shared.sessions.agents.below import AgentPins
-from shared.sessions.agents.graph import MAX_BELOW, MAX_DEPTH, agent_faults
+from shared.sessions.agents.graph import MAX_BELOW, MAX_DEPTH, agent_faults, handover_faults
 
 CHAIN = {"a": ["b"], "b": ["c"], "c": ["d"], "d": []}
 
@@ -85,3 +85,20 @@ class TestPins:
         assert list(found) == ["ask_a"]
         assert list(found["ask_a"].agents) == ["ask_b"]
         assert found["ask_a"].agents["ask_b"].agents == {}
+
+    async def test_those_to_whom_it_may_hand_over_are_pinned_without_what_is_below_them(self) -> None:
+        top = Agent(id="top", version=1, name="Top", instructions="A.", hands_over_to=["help.desk", "gone"])
+
+        found = await self.pins(**{"help.desk": ["b"], "b": []}).after(top)
+
+        assert {name: (one.id, one.version) for name, one in found.items()} == {
+            "hand_over_to_help_desk": ("help.desk", 7)
+        }
+        assert found["hand_over_to_help_desk"].agents == {}
+
+
+def test_what_is_wrong_with_handovers_is_said_by_place() -> None:
+    assert handover_faults("a", ["b", "a", "c"], {"b": ["a"]}) == [
+        (1, "it would hand over to itself"),
+        (2, "there is no agent c"),
+    ]

@@ -81,7 +81,7 @@ ARROWS = {
         "older_events": "approvals events models",
         "streaming": "events live models older_events records repository turns",
         "doors": "agents approvals events live models records service streaming structured_output turns",
-        "tool_handler": "approvals audit context events live mcp metrics models records repository"
+        "tool_handler": "agents approvals audit context events live mcp metrics models records repository"
         " subagents tools turns waits",
     },
     "shared.adapters": {

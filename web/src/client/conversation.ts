@@ -153,6 +153,8 @@ function changed(state: Conversation, event: Envelope): Conversation {
     case 'session.suspended':
     case 'session.ended':
       return { ...state, session: data['session'] as Session }
+    case 'session.handed_over':
+      return data['for_session'] === true ? { ...state, session: { ...state.session, agent_id: String(data['agent_id']) } } : state
     case 'message.created':
       return created(state, event)
     case 'message.updated':

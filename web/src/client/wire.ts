@@ -55,6 +55,8 @@ export interface components {
             /** @description Used where a session sets nothing */
             defaults: components["schemas"]["JsonObject"];
             description: string | null;
+            /** @description Other agents to which it may hand a conversation over, which then go on with it: `support` by the name `hand_over_to_support` */
+            hands_over_to: components["schemas"]["AgentId"][];
             id: string;
             /** @description The system message */
             instructions: string;
@@ -790,7 +792,7 @@ export interface components {
             status: components["schemas"]["ToolCallStatus"];
             tool: string;
         };
-        Envelope: components["schemas"]["SessionCreatedEvent"] | components["schemas"]["SessionActivatedEvent"] | components["schemas"]["SessionSuspendedEvent"] | components["schemas"]["SessionEndedEvent"] | components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["ToolCallPendingEvent"] | components["schemas"]["ToolCallApprovedEvent"] | components["schemas"]["ToolCallRejectedEvent"] | components["schemas"]["ToolCallProgressEvent"] | components["schemas"]["ToolCallWaitingEvent"] | components["schemas"]["ToolCallAnsweredEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ToolCallFailedEvent"] | components["schemas"]["StreamStartedEvent"] | components["schemas"]["StreamChunkEvent"] | components["schemas"]["StreamEndedEvent"] | components["schemas"]["ErrorOccurredEvent"];
+        Envelope: components["schemas"]["SessionCreatedEvent"] | components["schemas"]["SessionActivatedEvent"] | components["schemas"]["SessionSuspendedEvent"] | components["schemas"]["SessionEndedEvent"] | components["schemas"]["SessionHandedOverEvent"] | components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["ToolCallPendingEvent"] | components["schemas"]["ToolCallApprovedEvent"] | components["schemas"]["ToolCallRejectedEvent"] | components["schemas"]["ToolCallProgressEvent"] | components["schemas"]["ToolCallWaitingEvent"] | components["schemas"]["ToolCallAnsweredEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ToolCallFailedEvent"] | components["schemas"]["StreamStartedEvent"] | components["schemas"]["StreamChunkEvent"] | components["schemas"]["StreamEndedEvent"] | components["schemas"]["ErrorOccurredEvent"];
         /**
          * ErrorCode
          * @description The 24 codes of the wire contract.
@@ -843,7 +845,7 @@ export interface components {
          * EventType
          * @enum {string}
          */
-        EventType: "session.created" | "session.activated" | "session.suspended" | "session.ended" | "message.created" | "message.updated" | "tool_call.pending" | "tool_call.approved" | "tool_call.rejected" | "tool_call.progress" | "tool_call.waiting" | "tool_call.answered" | "tool_call.completed" | "tool_call.failed" | "stream.started" | "stream.chunk" | "stream.ended" | "error.occurred";
+        EventType: "session.created" | "session.activated" | "session.suspended" | "session.ended" | "session.handed_over" | "message.created" | "message.updated" | "tool_call.pending" | "tool_call.approved" | "tool_call.rejected" | "tool_call.progress" | "tool_call.waiting" | "tool_call.answered" | "tool_call.completed" | "tool_call.failed" | "stream.started" | "stream.chunk" | "stream.ended" | "error.occurred";
         Events: components["schemas"]["WebhookEvent"][];
         /** @description The beginning of a text. */
         Excerpt: {
@@ -954,6 +956,17 @@ export interface components {
         };
         /** @enum {string} */
         GrantedAccess: "read" | "write";
+        HandoverData: {
+            agent_id: string;
+            /** Format: int64 */
+            agent_version: number;
+            /** @description The session's later messages are answered by it, too */
+            for_session: boolean;
+            /** @description The agent that the turn had before */
+            from_agent_id: string | null;
+            /** @description The call that handed over */
+            tool_call_id: string;
+        };
         /** @description A header whose value is the secret of that name (`TOOL_SECRET_<NAME>`). */
         HeaderCredential: {
             /**
@@ -1175,6 +1188,8 @@ export interface components {
             user_id: string;
         };
         Message: {
+            /** @description For role `assistant`: the agent that answered; absent: not stored, as by an earlier version */
+            agent_id?: string | null;
             attachments: components["schemas"]["AttachmentRef"][];
             /** @description For role `user`: the user who wrote it */
             author: string | null;
@@ -1420,6 +1435,8 @@ export interface components {
             /** @description Used where a session sets nothing */
             defaults?: components["schemas"]["SessionConfigInput"] | null;
             description?: string | null;
+            /** @description Other agents to which it may hand a conversation over, which then go on with it: `support` by the name `hand_over_to_support` */
+            hands_over_to?: components["schemas"]["AgentId"][] | null;
             /** @description The system message */
             instructions: string;
             /** @description MCP servers, and the tools of them that its model may call besides `tools` */
@@ -2344,6 +2361,25 @@ export interface components {
             /** @description Only calls in which these are as in the call that was approved */
             same: components["schemas"]["Argument"][];
         };
+        /** @description Another agent goes on with the turn. */
+        SessionHandedOverEvent: {
+            /** Format: date-time */
+            at: string;
+            data: components["schemas"]["HandoverData"];
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Dense per session
+             */
+            seq: number;
+            session_id: string;
+            turn_id?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "session.handed_over";
+        };
         /** @description Body of `PATCH /sessions/{id}`: absent fields stay unchanged. */
         SessionPatch: {
             /** @description From the next message on; null: `assistant` */
@@ -2383,7 +2419,7 @@ export interface components {
          * @enum {string}
          */
         SessionStatus: "CREATED" | "ACTIVE" | "SUSPENDED" | "ENDED";
-        SessionStreamEvent: components["schemas"]["SessionCreatedEvent"] | components["schemas"]["SessionActivatedEvent"] | components["schemas"]["SessionSuspendedEvent"] | components["schemas"]["SessionEndedEvent"] | components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["ToolCallPendingEvent"] | components["schemas"]["ToolCallApprovedEvent"] | components["schemas"]["ToolCallRejectedEvent"] | components["schemas"]["ToolCallProgressEvent"] | components["schemas"]["ToolCallWaitingEvent"] | components["schemas"]["ToolCallAnsweredEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ToolCallFailedEvent"] | components["schemas"]["StreamStartedEvent"] | components["schemas"]["StreamChunkEvent"] | components["schemas"]["StreamEndedEvent"] | components["schemas"]["ErrorOccurredEvent"] | components["schemas"]["GapEvent"];
+        SessionStreamEvent: components["schemas"]["SessionCreatedEvent"] | components["schemas"]["SessionActivatedEvent"] | components["schemas"]["SessionSuspendedEvent"] | components["schemas"]["SessionEndedEvent"] | components["schemas"]["SessionHandedOverEvent"] | components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["ToolCallPendingEvent"] | components["schemas"]["ToolCallApprovedEvent"] | components["schemas"]["ToolCallRejectedEvent"] | components["schemas"]["ToolCallProgressEvent"] | components["schemas"]["ToolCallWaitingEvent"] | components["schemas"]["ToolCallAnsweredEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ToolCallFailedEvent"] | components["schemas"]["StreamStartedEvent"] | components["schemas"]["StreamChunkEvent"] | components["schemas"]["StreamEndedEvent"] | components["schemas"]["ErrorOccurredEvent"] | components["schemas"]["GapEvent"];
         SessionSuspendedEvent: {
             /** Format: date-time */
             at: string;
@@ -2935,6 +2971,8 @@ export interface components {
          */
         TriggerStatus: "active" | "paused" | "stopped";
         Turn: {
+            /** @description The agent that it has now: another one may take over */
+            agent_id: string | null;
             /** Format: int64 */
             branch: number;
             /** Format: date-time */
@@ -3036,6 +3074,27 @@ export interface components {
              * @enum {string}
              */
             event: "error.occurred";
+            message_id?: string;
+            /**
+             * Format: int64
+             * @description Its number in the session; also the event's `id`
+             */
+            seq?: number;
+            session_id?: string;
+            turn_id?: string;
+            /** @description The type of the envelope */
+            type?: components["schemas"]["EventType"];
+        };
+        /** @description Another agent goes on with the turn. */
+        TurnHandedOver: {
+            /** Format: date-time */
+            at?: string;
+            data: components["schemas"]["HandoverData"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "session.handed_over";
             message_id?: string;
             /**
              * Format: int64
@@ -3156,7 +3215,7 @@ export interface components {
          * @enum {string}
          */
         TurnStatus: "queued" | "running" | "waiting_approval" | "waiting_input" | "completed" | "failed" | "cancelled";
-        TurnStreamEvent: components["schemas"]["TurnMessageStart"] | components["schemas"]["TurnContentDelta"] | components["schemas"]["TurnReasoningDelta"] | components["schemas"]["TurnToolCall"] | components["schemas"]["TurnMessageEnd"] | components["schemas"]["TurnWaiting"] | components["schemas"]["TurnSubagent"] | components["schemas"]["TurnMessageCreated"] | components["schemas"]["TurnToolCallPending"] | components["schemas"]["TurnToolCallApproved"] | components["schemas"]["TurnToolCallRejected"] | components["schemas"]["TurnToolCallProgress"] | components["schemas"]["TurnToolCallWaiting"] | components["schemas"]["TurnToolCallAnswered"] | components["schemas"]["TurnToolCallCompleted"] | components["schemas"]["TurnToolCallFailed"] | components["schemas"]["TurnFailure"] | components["schemas"]["TurnEnd"];
+        TurnStreamEvent: components["schemas"]["TurnMessageStart"] | components["schemas"]["TurnContentDelta"] | components["schemas"]["TurnReasoningDelta"] | components["schemas"]["TurnToolCall"] | components["schemas"]["TurnMessageEnd"] | components["schemas"]["TurnWaiting"] | components["schemas"]["TurnSubagent"] | components["schemas"]["TurnMessageCreated"] | components["schemas"]["TurnHandedOver"] | components["schemas"]["TurnToolCallPending"] | components["schemas"]["TurnToolCallApproved"] | components["schemas"]["TurnToolCallRejected"] | components["schemas"]["TurnToolCallProgress"] | components["schemas"]["TurnToolCallWaiting"] | components["schemas"]["TurnToolCallAnswered"] | components["schemas"]["TurnToolCallCompleted"] | components["schemas"]["TurnToolCallFailed"] | components["schemas"]["TurnFailure"] | components["schemas"]["TurnEnd"];
         TurnSubagent: {
             /** Format: date-time */
             at?: string;

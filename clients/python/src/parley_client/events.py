@@ -110,6 +110,16 @@ class MessageJoined(Frame):
         return Message.model_validate(self.data)
 
 
+class HandedOver(Frame):
+    """Another agent goes on with the turn."""
+
+    data: dict[str, Any]
+
+    @property
+    def agent_id(self) -> str:
+        return str(self.data["agent_id"])
+
+
 class MessageEnd(Frame):
     finish_reason: FinishReason | None
     usage: Usage | None = None
@@ -181,6 +191,7 @@ TurnEvent = Union[
     ToolCallFrame,
     ToolCallEvent,
     MessageJoined,
+    HandedOver,
     MessageEnd,
     Waiting,
     SubagentEvent,
@@ -197,6 +208,7 @@ _FRAMES: Mapping[str, type[TurnEvent]] = {
     "tool_call": ToolCallFrame,
     "message_end": MessageEnd,
     "message.created": MessageJoined,
+    "session.handed_over": HandedOver,
     "waiting": Waiting,
     "subagent": SubagentEvent,
     "error": TurnFailed,

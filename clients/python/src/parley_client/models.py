@@ -175,6 +175,8 @@ class Message(Value):
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = None
     author: str | None = None
+    agent_id: str | None = None
+    """Of an answer: the agent that gave it."""
     finish_reason: FinishReason | None = None
     reasoning: str | None = None
     output: Any = None

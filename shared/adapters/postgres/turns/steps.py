@@ -32,7 +32,7 @@ from shared.sessions.limits.budgets import (
     usage_day,
 )
 from shared.sessions.models import FinishReason, MessageRole, MessageStatus, Usage
-from shared.sessions.records.plan import TurnPlan
+from shared.sessions.records.plan import HandedOver, TurnPlan
 from shared.sessions.records.steps import (
     SUMMARY_ROLE,
     ContextMessage,
@@ -102,16 +102,17 @@ class PostgresSteps:
                     whole = await (await connection.execute(_Q["authors_on_path"], {"turn_id": turn_id})).fetchone()
                     assert whole is not None  # the turn was there a moment ago, and is not deleted while a step begins
                     context[-1] = context[-1]._replace(authors=whole["authors"])
+                plan = _bounded_plan(row)
                 return StepStart(
                     turn_id=turn_id,
                     step=step,
                     target=event_target(row),
                     requested_by=row["requested_by"],
-                    plan=_bounded_plan(row),
+                    plan=plan,
                     message_id=row["message_id"],
                     message_created_at=row["message_created_at"],
                     attempt=row["attempt"],
-                    context=context,
+                    context=_with_own_items(context, plan.handed_over),
                     granted_tools=frozenset(row["granted_tools"]),
                     used=_used(row),
                     max_session_tokens=row["max_session_tokens"],
@@ -213,6 +214,13 @@ class PostgresSteps:
     async def leave_out(self, turn_id: str, step: int, attempt: int) -> list[tuple[str, MessageRole]]:
         rows = await self._pool.fetch_all(_Q["leave_out"], {"turn_id": turn_id, "step": step, "attempt": attempt})
         return [(row["id"], MessageRole(row["role"])) for row in rows]
+
+
+def _with_own_items(context: list[ContextMessage], handed: HandedOver | None) -> list[ContextMessage]:
+    """Without what the API of another model wanted back, which the turn had before it was handed over."""
+    if handed is None or not handed.forgets:
+        return context
+    return [one._replace(kept=None) if one.kept and one.step <= handed.step else one for one in context]
 
 
 def _bounded_plan(row: Row) -> TurnPlan:

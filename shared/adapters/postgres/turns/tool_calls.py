@@ -73,13 +73,15 @@ class PostgresToolCalls:
             "now": result.ended_at,
             "sources": None if result.sources is None else sorted(result.sources),
         }
-        if note is None:
+        if note is None and result.takeover is None:
             return await self._pool.fetch_one(_Q["save_tool_result"], parameters) is not None
         async with self._trail.transaction() as audited:
             # It locks the session's row, too, and knows the trail's end.
             cursor = await audited.connection.execute(_Q["save_tool_result"], parameters)
             row = await cursor.fetchone()
-            await audited.append(row, [note])
+            if row is not None and result.takeover is not None:
+                await audited.connection.execute(_Q["hand_over"], parameters | _successor(result.takeover))
+            await audited.append(row, [] if note is None else [note])
             return row is not None
 
     async def time_out_approval(
@@ -105,6 +107,15 @@ class PostgresToolCalls:
     async def newest_of_session(self, session_id: str, *, limit: int) -> list[str]:
         rows = await self._pool.fetch_all(_Q["newest_tool_calls"], {"session_id": session_id, "limit": limit})
         return [row["id"] for row in rows]
+
+
+def _successor(plan: TurnPlan) -> JsonObject:
+    handed = plan.handed_over
+    return {
+        "plan": json(plan.stored()),
+        "agent_id": plan.agent_id,
+        "for_session": handed is not None and handed.for_session,
+    }
 
 
 def _tool_execution(row: Row) -> ToolExecution:

@@ -61,6 +61,19 @@ SELECT %(message_id)s, call.session_id, call.turn_id, session.last_message_numbe
 FROM call JOIN turns ON turns.id = call.turn_id, session
 RETURNING session_id AS id, (SELECT audit_lines FROM session) AS audit_lines, (SELECT audit_hash FROM session) AS audit_hash
 
+-- name: hand_over
+-- With the result, whose statement has locked the session: the turn goes on with another plan, and its session with another
+-- agent where its owner's turn says so.
+WITH turn AS (
+    UPDATE turns t
+    SET plan = jsonb_set(%(plan)s::jsonb, '{handed_over,step}', to_jsonb(c.step))
+    FROM tool_calls c
+    WHERE c.id = %(tool_call_id)s AND t.id = c.turn_id AND t.ended_at IS NULL
+    RETURNING t.session_id
+)
+UPDATE sessions SET agent_id = %(agent_id)s, updated_at = %(now)s
+FROM turn WHERE sessions.id = turn.session_id AND %(for_session)s
+
 -- name: lock_turn_of_tool_call
 SELECT t.id FROM turns t JOIN tool_calls c ON c.turn_id = t.id WHERE c.id = %(tool_call_id)s FOR UPDATE OF t
 

@@ -57,9 +57,9 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO messages AS m (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
-                               tokens, created_at)
+                               tokens, created_at, agent_id)
     VALUES (new_message_id, t.session_id, of_turn, s.last_message_number, t.branch, t.number, of_step, 0, 'assistant', '',
-            'streaming', 0, at)
+            'streaming', 0, at, t.plan ->> 'agent_id')
     ON CONFLICT (turn_id, step, ordinal) DO UPDATE SET attempt = m.attempt + 1, content = '', words = NULL, reasoning = NULL
         WHERE m.status = 'streaming'
     RETURNING m.id, m.attempt, m.created_at INTO message_id, attempt, message_created_at;

@@ -34,6 +34,7 @@ const BLANK: Draft = {
   tools: null,
   mcp_servers: [],
   agents: [],
+  hands_over_to: [],
   policies: {},
   approval_floor: {},
   defaults: {},
@@ -156,6 +157,10 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
         <label class="field">
           Agents that it may call
           <input placeholder="None" value={draft.agents.join(', ')} onChange={(event) => change({ agents: event.currentTarget.value.split(/[\s,]+/).filter((id) => id !== '') })} />
+        </label>
+        <label class="field">
+          Agents to which it may hand a conversation over
+          <input placeholder="None" value={draft.hands_over_to.join(', ')} onChange={(event) => change({ hands_over_to: event.currentTarget.value.split(/[\s,]+/).filter((id) => id !== '') })} />
         </label>
         {agent === null ? null : <McpServers agent={agent} etag={etag} isAdmin={isAdmin} saved={saved} />}
         {isAdmin ? (

@@ -68,6 +68,7 @@ export const ToolCallCard = memo(function ToolCallCard({ call, approval: given, 
           </>
         )}
       </details>
+      {successor(call) === null ? null : <p class="decided">{successor(call)} took over</p>}
       <Subagent callId={call.id} subagents={subagents} />
       {progress === undefined ? null : <ProgressSoFar progress={progress} tool={call.name} />}
       {approval === undefined ? null : <Waiting approval={approval} isMine={isMine} />}
@@ -82,6 +83,13 @@ export const ToolCallCard = memo(function ToolCallCard({ call, approval: given, 
     </section>
   )
 })
+
+/** The agent that goes on since a call handed over to it. */
+function successor({ name, status, result }: ToolCall): string | null {
+  if (!name.startsWith('hand_over_to_') || status !== 'completed') return null
+  const named = (result as { name?: unknown } | null)?.name
+  return typeof named === 'string' ? named : null
+}
 
 /** What a running call says of itself. */
 function ProgressSoFar({ progress, tool }: { progress: Progress; tool: string }) {
