@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -68,14 +69,14 @@ async def test_a_changed_workflow_is_taken_and_a_new_one_takes_a_new_start(
     folder: AgentsFolder, told: list[str]
 ) -> None:
     host = _Host()
-    (file,) = new("workflow", "ship_order", folder.path)[:1]
+    file, _ = await asyncio.to_thread(new, "workflow", "ship_order", folder.path)
     await folder.begin(os.environ)
 
     file.write_text(file.read_text() + "# changed\n")
     await folder._take({"workflows/ship_order.py"}, host, os.environ)  # type: ignore[arg-type]
     assert (host.loaded, told.pop()) == (1, ANY_TAKEN)
 
-    new("workflow", "pay", folder.path)
+    await asyncio.to_thread(new, "workflow", "pay", folder.path)
     await folder._take({"workflows/pay.py"}, host, os.environ)  # type: ignore[arg-type]
     assert host.loaded == 1
     assert told == [
