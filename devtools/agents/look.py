@@ -30,6 +30,8 @@ class Looked:
     """Ids of the agents whose files have no fault."""
     problems: tuple[str, ...]
     """One line each."""
+    functions: tuple[str, ...] = ()
+    """Names of the functions of its workflows, which an app registers when it starts."""
 
 
 async def look(folder: Path, environment: Mapping[str, str] | None = None) -> Looked:
@@ -59,7 +61,7 @@ async def look(folder: Path, environment: Mapping[str, str] | None = None) -> Lo
             said = errors.decode(errors="replace").strip().splitlines()
             why = said[-1] if said else f"code {process.returncode}"
             return Looked((), (), (f"{folder.name}: importing its tools ended the process: {why}",))
-    return Looked(tuple(found["tools"]), tuple(found["agents"]), tuple(found["problems"]))
+    return Looked(*(tuple(found[name]) for name in ("tools", "agents", "problems", "functions")))
 
 
 def _main(folder: Path, result: Path) -> None:
@@ -70,7 +72,8 @@ def _main(folder: Path, result: Path) -> None:
     tools = [tool.name for tool in registry.all_tools() if registry.path_of(tool.name) is not None]
     agents, problems = read_agents(folder)
     lines = [str(problem) for problem in (*registry.problems(), *problems)]
-    found = Looked(tuple(tools), tuple(agent.id for agent in agents), tuple(lines))
+    functions = sorted(builder._function.get_function_name() for builder in registry.workflows().builders)
+    found = Looked(tuple(tools), tuple(agent.id for agent in agents), tuple(lines), tuple(functions))
     result.write_text(json.dumps(asdict(found)), "utf-8")
     # Not an ordinary end: a thread that a module has started would keep the process.
     os._exit(0)

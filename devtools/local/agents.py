@@ -91,6 +91,11 @@ class AgentsFolder:
         found = await look(self.path, environment)
         known = () if self._served is None else self._served.problems
         new = [problem for problem in found.problems if problem not in known]
+        registered = () if self._served is None else self._served.functions
+        if found.functions != registered and not new:
+            changed = ", ".join(sorted({*found.functions} ^ {*registered}))
+            self._tell(f"{changed}: functions of workflows come and go when the app starts: stop and start ./dev up")
+            return
         refusal = None if new else await host.load_anew()
         for line in (*new, *([refusal] if refusal is not None else [])):
             self._tell(line)

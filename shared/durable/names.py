@@ -52,17 +52,17 @@ def call_instance(turn_id: str, tool_call_id: str) -> str:
     return f"{turn_id}:{tool_call_id}"
 
 
-_WORKFLOW: Final = ":workflow"
+_WORKFLOW_INSTANCE: Final = ":workflow"
 
 
 def workflow_instance(turn_id: str, tool_call_id: str) -> str:
     """The instance of the workflow that answers a call. All that it starts has an id that begins with it."""
-    return f"{call_instance(turn_id, tool_call_id)}{_WORKFLOW}"
+    return f"{call_instance(turn_id, tool_call_id)}{_WORKFLOW_INSTANCE}"
 
 
 def is_workflow(instance_id: str) -> bool:
     """Whether an instance is the workflow of a call."""
-    return instance_id.endswith(_WORKFLOW)
+    return instance_id.endswith(_WORKFLOW_INSTANCE)
 
 
 def below_workflow(instance_id: str) -> str:

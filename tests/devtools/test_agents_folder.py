@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from devtools.agents.new import new
 from devtools.local.agents import AgentsFolder, folder_of
 from devtools.local.stack import ROOT
 from devtools.setup import agents_lock
@@ -50,6 +53,38 @@ async def test_an_empty_folder_costs_no_process(folder: AgentsFolder) -> None:
     await folder.begin({"PATH": "/nowhere"})
 
     assert folder.is_empty
+
+
+class _Host:
+    """Counts how often its app was loaded anew."""
+
+    def __init__(self) -> None:
+        self.loaded = 0
+
+    async def load_anew(self) -> None:
+        self.loaded += 1
+
+
+async def test_a_changed_workflow_is_taken_and_a_new_one_takes_a_new_start(
+    folder: AgentsFolder, told: list[str]
+) -> None:
+    host = _Host()
+    file, _ = await asyncio.to_thread(new, "workflow", "ship_order", folder.path)
+    await folder.begin(os.environ)
+
+    file.write_text(file.read_text() + "# changed\n")
+    await folder._take({"workflows/ship_order.py"}, host, os.environ)  # type: ignore[arg-type]
+    assert (host.loaded, told.pop()) == (1, ANY_TAKEN)
+
+    await asyncio.to_thread(new, "workflow", "pay", folder.path)
+    await folder._take({"workflows/pay.py"}, host, os.environ)  # type: ignore[arg-type]
+    assert host.loaded == 1
+    assert told == [
+        "agents pay, pay_step: functions of workflows come and go when the app starts: stop and start ./dev up"
+    ]
+
+
+ANY_TAKEN = "agents workflows/ship_order.py: taken, turns go on (0 agents, 1 tool of mine/)"
 
 
 @pytest.mark.integration

@@ -61,7 +61,7 @@ _WRAPPERS = {  # function -> index of the argument that is the name, kind of wha
     "start_new": (0, "orchestrationTrigger"),
 }
 _SDK = {"call_activity", "call_activity_with_retry", "call_sub_orchestrator", "call_sub_orchestrator_with_retry"}
-_SDK_WRAPPER = ROOT / "orchestrators" / "durable.py"
+_SDK_WRAPPERS = {ROOT / "orchestrators" / name for name in ("durable.py", "workflow_context.py")}
 
 
 @cache
@@ -88,16 +88,14 @@ def called() -> list[tuple[str, str, str]]:
     """Where, what kind, which name: every call of an activity or orchestration in the app."""
     found: list[tuple[str, str, str]] = []
     for path in [*(ROOT / "orchestrators").glob("*.py"), *(ROOT / "activities").glob("*.py")]:
-        if path == _SDK_WRAPPER:
+        if path in _SDK_WRAPPERS:
             continue  # It passes on what it is given.
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
             is_method = isinstance(node.func, ast.Attribute)
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            assert not (is_method and name in _SDK), (
-                f"{path.name}:{node.lineno} does not go through {_SDK_WRAPPER.name}"
-            )
+            assert not (is_method and name in _SDK), f"{path.name}:{node.lineno} does not go through durable.py"
             if name in _WRAPPERS:
                 index, kind = _WRAPPERS[name]
                 found.append((f"{path.name}:{node.lineno}", kind, constant(node.args[index])))
