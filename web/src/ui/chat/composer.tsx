@@ -5,7 +5,6 @@ import { useAction, useParley, words } from '../context'
 import { draftOf, keepDraft } from './drafts'
 import { size } from './messages/attachments'
 import { randomKey } from './sending'
-import { Picker } from './session/picker'
 
 const MAX_FILES = 16
 
@@ -109,76 +108,73 @@ export function Composer({ feed, conversation, turn, access }: Props) {
     )
   }
   return (
-    <>
-      <form
-        class="composer"
-        aria-label="New message"
-        onSubmit={(event) => {
-          event.preventDefault()
-          void send()
-        }}
-        onDragOver={(event) => event.preventDefault()}
-        onDrop={(event) => {
-          event.preventDefault()
-          attach(event.dataTransfer?.files)
-        }}
-      >
-        {files.length === 0 ? null : (
-          <ul class="attachments" aria-label="Files to send">
-            {files.map((pending) => (
-              <li key={pending.key} class={pending.state}>
-                <span>{pending.file.name}</span>
-                <small>{pending.state === 'failed' ? pending.problem : pending.state === 'sending' ? 'sending…' : size(pending.file.size)}</small>
-                {pending.state === 'failed' ? <IconButton label={`Send ${pending.file.name} again`} icon="again" onClick={() => upload(pending.key, pending.file)} /> : null}
-                <IconButton label={`Remove ${pending.file.name}`} icon="close" onClick={() => setFiles(files.filter(({ key }) => key !== pending.key))} />
-              </li>
-            ))}
-          </ul>
-        )}
-        <div class="line">
-          <label class="quiet icon clip" title="Attach a file">
-            <Icon name="clip" />
-            <span class="hidden">Attach a file</span>
-            <input type="file" multiple class="hidden" onChange={(event) => { attach(event.currentTarget.files); event.currentTarget.value = '' }} />
-          </label>
-          <textarea
-            ref={field}
-            rows={1}
-            aria-label="Message"
-            dir="auto"
-            placeholder={isOpen ? 'Message, answered after the current turn' : 'Message'}
-            value={text}
-            onInput={(event) => {
-              // At once: an effect runs after the next frame, and the page may be gone by then.
-              keepDraft(feed.sessionId, event.currentTarget.value)
-              setText(event.currentTarget.value)
-            }}
-            onPaste={(event) => {
-              if ((event.clipboardData?.files.length ?? 0) > 0) {
-                event.preventDefault()
-                attach(event.clipboardData?.files)
-              }
-            }}
-            onKeyDown={(event) => {
-              // Safari ends a composition before the Enter that ended it, which it marks with 229.
-              if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
-                event.preventDefault()
-                void send()
-              }
-            }}
-          />
-          {isOpen ? (
-            <button type="button" class="stop" onClick={() => void act(() => api.post(`${path}/turns/${turn.id}/cancel`))}>
-              <Icon name="stop" />
-              Stop
-            </button>
-          ) : null}
-          <button type="submit" class="primary" disabled={isSending} aria-label="Send">
-            <Icon name="send" />
+    <form
+      class="composer"
+      aria-label="New message"
+      onSubmit={(event) => {
+        event.preventDefault()
+        void send()
+      }}
+      onDragOver={(event) => event.preventDefault()}
+      onDrop={(event) => {
+        event.preventDefault()
+        attach(event.dataTransfer?.files)
+      }}
+    >
+      {files.length === 0 ? null : (
+        <ul class="attachments" aria-label="Files to send">
+          {files.map((pending) => (
+            <li key={pending.key} class={pending.state}>
+              <span>{pending.file.name}</span>
+              <small>{pending.state === 'failed' ? pending.problem : pending.state === 'sending' ? 'sending…' : size(pending.file.size)}</small>
+              {pending.state === 'failed' ? <IconButton label={`Send ${pending.file.name} again`} icon="again" onClick={() => upload(pending.key, pending.file)} /> : null}
+              <IconButton label={`Remove ${pending.file.name}`} icon="close" onClick={() => setFiles(files.filter(({ key }) => key !== pending.key))} />
+            </li>
+          ))}
+        </ul>
+      )}
+      <div class="line">
+        <label class="quiet icon clip" title="Attach a file">
+          <Icon name="clip" />
+          <span class="hidden">Attach a file</span>
+          <input type="file" multiple class="hidden" onChange={(event) => { attach(event.currentTarget.files); event.currentTarget.value = '' }} />
+        </label>
+        <textarea
+          ref={field}
+          rows={1}
+          aria-label="Message"
+          dir="auto"
+          placeholder={isOpen ? 'Message, answered after the current turn' : 'Message'}
+          value={text}
+          onInput={(event) => {
+            // At once: an effect runs after the next frame, and the page may be gone by then.
+            keepDraft(feed.sessionId, event.currentTarget.value)
+            setText(event.currentTarget.value)
+          }}
+          onPaste={(event) => {
+            if ((event.clipboardData?.files.length ?? 0) > 0) {
+              event.preventDefault()
+              attach(event.clipboardData?.files)
+            }
+          }}
+          onKeyDown={(event) => {
+            // Safari ends a composition before the Enter that ended it, which it marks with 229.
+            if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
+              event.preventDefault()
+              void send()
+            }
+          }}
+        />
+        {isOpen ? (
+          <button type="button" class="stop" onClick={() => void act(() => api.post(`${path}/turns/${turn.id}/cancel`))}>
+            <Icon name="stop" />
+            Stop
           </button>
-        </div>
-      </form>
-      {access === 'owner' ? <Picker session={conversation.session} saved={(session) => feed.session(session)} /> : null}
-    </>
+        ) : null}
+        <button type="submit" class="primary" disabled={isSending} aria-label="Send">
+          <Icon name="send" />
+        </button>
+      </div>
+    </form>
   )
 }
