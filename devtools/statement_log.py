@@ -38,6 +38,7 @@ OF_PROCESS = {
     "ended_subscriptions",
     "forget_subscriptions",
     "claim_cut_erasures",
+    "claim_untitled",
     "forget_finished_erasures",
     "claim_loose_blobs",
     "forget_idempotency_keys",

@@ -195,14 +195,17 @@ def test_a_theme_that_is_chosen_holds_against_the_systems(parley: AppHost, visit
 
 
 def test_a_session_is_opened_used_and_left_by_keyboard_alone(parley: AppHost, visit: Visit) -> None:
-    page = visit(parley).open()
+    page = visit(parley).open("insight")
     page.keyboard.press("Tab")
     expect(page.get_by_text("Skip to the content")).to_be_focused()
+    page.goto("/#/sessions")
+    # Where no session is open, one can write at once.
+    expect(page.get_by_label("First message")).to_be_focused()
     new = page.get_by_role("button", name="New session")
-    for _ in range(20):
+    for _ in range(200):
         if new.evaluate("node => node === document.activeElement"):
             break
-        page.keyboard.press("Tab")
+        page.keyboard.press("Shift+Tab")
     expect(new).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()

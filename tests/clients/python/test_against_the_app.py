@@ -288,6 +288,9 @@ def test_a_turn_is_cancelled_and_answered_again(client: Any) -> None:
     client.wait_for_turn(session.id, asked.turn.id, timeout_s=60)
     again = client.regenerate_message(session.id, asked.message.id)
     assert client.wait_for_turn(session.id, again.turn.id, timeout_s=60).status == "completed"
+    edited = client.edit_message(session.id, asked.message.id, script(content="Another answer."))
+    assert client.wait_for_turn(session.id, edited.turn.id, timeout_s=60).status == "completed"
+    assert (edited.message.author, edited.turn.branch) == (asked.message.author, again.turn.branch + 1)
     assert {turn.id for turn in client.list_turns(session.id).items} >= {posted.turn.id, asked.turn.id, again.turn.id}
     assert client.get_message(session.id, asked.message.id).role == "user"
 

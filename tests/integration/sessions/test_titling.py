@@ -16,7 +16,7 @@ from shared.sessions.life.titling import LEASE, MOST_TRIES, TitleModel, Titling,
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.llm.protocol import ModelEnd, ModelEvent, ModelRequest, ModelText
 from shared.sessions.llm.registry import ModelApi, ModelRegistry, parse_models
-from shared.sessions.models import FinishReason, Session, Usage
+from shared.sessions.models import FinishReason, Session, SessionStatus, Usage
 from shared.sessions.records.pages import Page, SessionFilter
 from tests.integration.domain import OWNER, Stores, envelopes, turn_planner, utc_now
 
@@ -137,6 +137,8 @@ async def test_a_name_a_fork_and_a_session_without_an_answer_ask_no_model(
     await _answered(stores, "a", name="Named")
     await _answered(stores, "a", forked_from="another")
     await _answered(stores, "a", created_at=utc_now() - timedelta(days=2))
+    ended = await _answered(stores, "a")
+    await stores.move(ended.id, SessionStatus.ENDED)
     waiting = await stores.session()
     await stores.post(waiting.id, "a")
     sweep = Sweep(stores, publisher, Naming())

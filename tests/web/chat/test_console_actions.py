@@ -91,7 +91,7 @@ def test_sessions_are_made_from_templates_named_tagged_found_and_moved_along(
     header.get_by_label("More").click()
     header.get_by_role("button", name="Delete…").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("Choose a session")).to_be_visible()
+    expect(page.get_by_role("heading", name="What shall we work on?")).to_be_visible()
     sessions.get_by_label("Tag").select_option("")
     expect(sessions.get_by_text("No session yet")).to_be_visible()
 

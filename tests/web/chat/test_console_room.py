@@ -56,11 +56,12 @@ def test_the_first_words_make_one_session_however_often_enter_is_pressed(parley:
 
 def test_an_example_leads_to_an_approval(parley: AppHost, visit: Visit) -> None:
     page = visit(parley, user="tries;approver,admin").open("sessions")
-    # Its words name the notes beside the app; the scripted model takes them for plain words.
     page.get_by_role("button", name=re.compile("Send a note")).press("Enter")
     port = int(parley.base_url.rsplit(":", 1)[1]) + 1
     asked = f'POST {{"text": "hello"}} to http://localhost:{port}/notes'
     expect(page.locator(".message.user").get_by_text(asked)).to_be_visible()
+    call = page.get_by_role("log").get_by_role("region", name="Tool call http_request")
+    expect(call).to_contain_text("Waits for")
 
 
 def test_a_message_is_said_anew_where_it_stands_and_both_can_be_read(parley: AppHost, http: Http, visit: Visit) -> None:
@@ -136,6 +137,7 @@ def test_the_model_its_effort_and_a_limit_are_chosen_at_the_composer_and_an_answ
     page.get_by_label(re.compile("^Model, effort and cost: Default model")).press("Enter")
     form = page.get_by_role("form", name="Model, effort and cost")
     form.get_by_label("Model", exact=True).fill("model-b")
+    form.get_by_text("From the next message on.").click()  # beside the fields: it stays open
     form.get_by_label("Effort").select_option("high")
     form.get_by_label(re.compile("Most that a turn may cost")).fill("0.5")
     assert serious(page) == []

@@ -9,10 +9,11 @@ import { Code } from './content/code'
 import { Formula } from './content/formula'
 import { memo } from './memo'
 
-/** Formulas as models write them: `\\(a\\)`, `\\[ a \\]` and `$$a$$`. Markdown would take their backslashes. */
-const INLINE = /^(?:\\\((.+?)\\\)|\\\[(\s[^]+?)\\\]|\$\$([^$\n][^$]*?)\$\$)/
+/** Formulas as models write them: `\\(a\\)`, `\\[ a \\]` and `$$a$$`. Markdown would take their
+ * backslashes. Bounded, so that many beginnings without an end are not each looked for to the end of the text. */
+const INLINE = /^(?:\\\((.{1,4000}?)\\\)|\\\[(\s[^]{1,4000}?)\\\]|\$\$([^$\n][^$]{0,4000}?)\$\$)/
 /** In lines of their own, where `-` and `#` in them begin neither a list nor a heading. */
-const BLOCK = /^ {0,3}(?:\\\[([^]+?)\\\]|\$\$([^$]+?)\$\$)[ \t]*(?:\n+|$)/
+const BLOCK = /^ {0,3}(?:\\\[([^]{1,4000}?)\\\]|\$\$([^$]{1,4000}?)\$\$)[ \t]*(?:\n+|$)/
 
 interface FormulaToken extends Tokens.Generic {
   tex: string

@@ -265,6 +265,30 @@ class Client:
             )
         )
 
+    def edit_message(
+        self,
+        session_id: str,
+        message_id: str,
+        content: str,
+        *,
+        attachment_ids: Sequence[str] = (),
+        approval_mode: ApprovalMode | None = None,
+        concurrency: Concurrency | None = None,
+        idempotency_key: str | None = None,
+    ) -> PostedTurn:
+        """Say a user's message anew, on a branch of its own."""
+        return self._run(
+            operations.edit_message(
+                session_id,
+                message_id,
+                content,
+                attachment_ids=attachment_ids,
+                approval_mode=approval_mode,
+                concurrency=concurrency,
+                idempotency_key=idempotency_key,
+            )
+        )
+
     def list_messages(
         self,
         session_id: str,

@@ -3,7 +3,7 @@
 WITH due AS (
     SELECT s.id FROM sessions s
     WHERE s.titled_at IS NULL AND s.name IS NULL AND s.parent_session_id IS NULL AND s.forked_from IS NULL
-      AND s.created_at > %(since)s AND (s.title_due_at IS NULL OR s.title_due_at <= %(now)s)
+      AND s.status <> 'ENDED' AND s.created_at > %(since)s AND (s.title_due_at IS NULL OR s.title_due_at <= %(now)s)
       AND EXISTS (SELECT 1 FROM turns t WHERE t.session_id = s.id AND t.status = 'completed')
     ORDER BY s.created_at
     LIMIT %(limit)s

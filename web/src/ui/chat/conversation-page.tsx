@@ -9,6 +9,7 @@ import { MessageRow, type MessageActions } from './messages/message'
 import { forksByMessage, forksOf, Siblings, type Choose } from './messages/siblings'
 import { Windowed } from './messages/windowed'
 import { useBranches, useSwitch } from './session/places'
+import { Picker } from './session/picker'
 import { SessionHeader } from './session/session-header'
 import { useNameTitle } from '../shell/attention'
 import { isBehind, isTyping } from '../shell/keys'
@@ -187,6 +188,7 @@ function Shown({ feed, conversation, at }: { feed: SessionFeed; conversation: Co
         <TurnState conversation={conversation} answer={mayWrite ? actions.regenerate : null} />
       </Scroller>
       <Composer feed={feed} conversation={conversation} turn={turn} access={access} />
+      {mayWrite && access === 'owner' ? <Picker session={conversation.session} saved={(session) => feed.session(session)} /> : null}
     </section>
   )
 }

@@ -1,10 +1,10 @@
 // A block of code: its language, a button that copies it, and colours.
 //
 // Invariants: the text that is shown is the text that was written, whatever a grammar makes of it. Colours come after the
-// text: while it grows, what is coloured stays, and its rest is plain until the next pause. A block of Mermaid stays code: it can be
+// text: while it grows, what is coloured stays, and its rest is plain for a moment. A block of Mermaid stays code: it can be
 // drawn only by writing markup, which the page's policy refuses.
 
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { Icon } from '../bits'
 import { useAction, useParley } from '../context'
 import { memo } from '../memo'
@@ -14,10 +14,10 @@ import type { Word } from './highlight'
 const highlighting = partOf(() => import('./highlight'))
 
 /** A longer block is shown without colours. */
-const LONGEST = 40_000
+const LONGEST = 20_000
 /** A block up to this size is coloured as it is drawn, a longer one afterwards. */
 const AT_ONCE = 4_000
-const PAUSE_MS = 120
+const EVERY_MS = 150
 
 interface Coloured {
   text: string
@@ -68,11 +68,20 @@ function useColours(text: string, language: string): Coloured | null {
     return words === null ? null : { text, words }
   }
   const [coloured, setColoured] = useState<Coloured | null>(() => (isWanted && text.length <= AT_ONCE ? colour() : null))
+  const newest = useRef(colour)
+  newest.current = colour
+  const timer = useRef<number | null>(null)
   useEffect(() => {
-    if (!isWanted || part === null || coloured?.text === text) return undefined
+    if (!isWanted || part === null || coloured?.text === text || timer.current !== null) return
     // Not at each part of a stream: each would colour all of it.
-    const timer = setTimeout(() => setColoured(colour()), coloured === null ? 0 : PAUSE_MS)
-    return () => clearTimeout(timer)
-  }, [text, language, part, isWanted])
+    timer.current = window.setTimeout(
+      () => {
+        timer.current = null
+        setColoured(newest.current())
+      },
+      coloured === null ? 0 : EVERY_MS,
+    )
+  }, [text, language, part, isWanted, coloured])
+  useEffect(() => () => window.clearTimeout(timer.current ?? undefined), [])
   return coloured !== null && isWanted && text.startsWith(coloured.text) ? coloured : null
 }

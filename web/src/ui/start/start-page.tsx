@@ -30,7 +30,9 @@ export function StartPage() {
   const attempt = useRef<Attempt | null>(null)
 
   useEffect(() => {
-    if (document.activeElement === document.body && !matchMedia('(max-width: 760px)').matches) field.current?.focus()
+    // Not from the search field or a dialog; and not on a phone, whose keyboard would hide the list.
+    const isElsewhere = document.getElementById('main')?.contains(document.activeElement) === true || document.querySelector('dialog[open]') !== null
+    if (!isElsewhere && !matchMedia('(max-width: 760px)').matches) field.current?.focus()
   }, [])
 
   const begin = async (words: string): Promise<void> => {

@@ -153,6 +153,26 @@ def regenerate_message(
     return Operation(_post(path, body, idempotency_key), _value(PostedTurn))
 
 
+def edit_message(
+    session_id: str,
+    message_id: str,
+    content: str,
+    *,
+    attachment_ids: Sequence[str],
+    approval_mode: ApprovalMode | None,
+    concurrency: Concurrency | None,
+    idempotency_key: str | None,
+) -> Operation[PostedTurn]:
+    path = path_of("sessions", session_id, "messages", message_id, "edit")
+    body = _given(
+        content=content,
+        attachment_ids=list(attachment_ids) or None,
+        approval_mode=approval_mode,
+        concurrency=concurrency,
+    )
+    return Operation(_post(path, body, idempotency_key), _value(PostedTurn))
+
+
 def list_messages(
     session_id: str,
     *,

@@ -55,8 +55,11 @@ export const MessageRow = memo(function MessageRow({ message, author, isOwn, app
   const [isEditing, setEditing] = useState(false)
   const stopEditing = (): void => {
     setEditing(false)
-    // The button comes back with the next frame, and takes the focus back.
-    requestAnimationFrame(() => document.getElementById(`m-${message.id}`)?.querySelector<HTMLElement>('[data-edit]')?.focus())
+    // The button comes back with the next frame, and takes the focus back; after an edit was sent, the message is gone.
+    requestAnimationFrame(() => {
+      const button = document.getElementById(`m-${message.id}`)?.querySelector<HTMLElement>('[data-edit]')
+      ;(button ?? document.querySelector<HTMLElement>('.composer textarea'))?.focus()
+    })
   }
   return (
     <article id={`m-${message.id}`} class={`message ${message.role} ${isReached ? 'reached' : ''}`} aria-current={isReached ? 'location' : undefined} aria-label={`${who} said`} aria-busy={isStreaming}>

@@ -69,6 +69,8 @@ function Choices({ session, saved, close }: { session: Session; saved: (session:
   return (
     <form
       class="panel"
+      // A press beside its fields keeps the focus in it.
+      tabIndex={-1}
       aria-label="Model, effort and cost"
       onSubmit={(event) => {
         event.preventDefault()
