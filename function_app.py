@@ -9,7 +9,7 @@ from orchestrators import approval, keeper, notification, turn, waiting
 from shared.composition.services import services
 from triggers.approvals import approvals, policies
 from triggers.approvals import links as approve_links
-from triggers.catalog import agents
+from triggers.catalog import agents, trials
 from triggers.catalog import mcp as mcp_servers
 from triggers.catalog import tools as tool_list
 from triggers.channels import webhooks
@@ -61,6 +61,7 @@ for blueprint in (
     agents.bp,
     mcp_servers.bp,
     tool_list.bp,
+    trials.bp,
     attachments.bp,
     export.bp,
     features.bp,

@@ -247,6 +247,10 @@ class Session(Value):
     title: str | None = Field(None, description="To show while it has no name: the beginning of its first message")
     status: SessionStatus
     agent_id: str | None
+    agent_version: int | None = Field(
+        None,
+        description="Of a trial: the version of its agent that answers; 0: a draft. null: of each message the newest",
+    )
     config: SessionConfig
     tags: list[str]
     metadata: JsonObject

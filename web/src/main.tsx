@@ -1,10 +1,10 @@
 import { render } from 'preact'
 import { App } from './ui/app'
 import { arrive } from './ui/identity'
+import { showChosenTheme } from './ui/shell/theme'
 import './ui/style.css'
 
-const theme = localStorage.getItem('parley.theme')
-if (theme === 'light' || theme === 'dark') document.documentElement.dataset['theme'] = theme
+showChosenTheme()
 
 const refused = arrive()
 // A link with a token, followed in a page that is open, does not load it again.

@@ -1073,6 +1073,11 @@ export interface components {
              */
             active_branch: number;
             agent_id: string | null;
+            /**
+             * Format: int64
+             * @description Of a trial: the version of its agent that answers; 0: a draft. null: of each message the newest
+             */
+            agent_version: number | null;
             config: components["schemas"]["SessionConfig"];
             /** Format: date-time */
             created_at: string;
@@ -1612,6 +1617,20 @@ export interface components {
             /** @description The completion token that the tool was given; not for a client tool */
             token?: string | null;
         };
+        /** @description Body of `POST /agents/{agent_id}/trials`. */
+        NewTrial: {
+            /** @description Of the session; it expires after a day by default */
+            config?: components["schemas"]["SessionConfigInput"] | null;
+            /** @description Try this instead, as if it were the next version */
+            draft?: components["schemas"]["NewAgent"] | null;
+            /** @description Of the session */
+            name?: string | null;
+            /**
+             * Format: int32
+             * @description null, and no `draft`: the newest
+             */
+            version?: number | null;
+        };
         /** @description Body of `PUT /triggers/{id}`. */
         NewTrigger: {
             /** @description Of new sessions; null: `assistant` */
@@ -2133,6 +2152,11 @@ export interface components {
              */
             active_branch: number;
             agent_id: string | null;
+            /**
+             * Format: int64
+             * @description Of a trial: the version of its agent that answers; 0: a draft. null: of each message the newest
+             */
+            agent_version: number | null;
             config: components["schemas"]["SessionConfig"];
             /** Format: date-time */
             created_at: string;

@@ -47,6 +47,7 @@ from .events import (
 )
 from .models import (
     Approval,
+    ApprovalContext,
     Attachment,
     AttachmentRef,
     ConfigFields,
@@ -68,6 +69,7 @@ __all__ = [
     "UNSET",
     "ApiError",
     "Approval",
+    "ApprovalContext",
     "AsyncClient",
     "AsyncStream",
     "Attachment",

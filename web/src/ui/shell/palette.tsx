@@ -4,6 +4,7 @@ import { useEffect, useState } from 'preact/hooks'
 import type { ListedSession, Page } from '../../client'
 import { Dialog, titleOf } from '../bits'
 import { useLoaded, useParley, words } from '../context'
+import { ROOM_NAMES } from '../rooms'
 import { go } from '../router'
 
 export interface Command {
@@ -11,14 +12,7 @@ export interface Command {
   run: () => void
 }
 
-const ROOMS: readonly [string, string][] = [
-  ['sessions', 'Chat'],
-  ['approvals', 'Approvals'],
-  ['insight', 'Insight'],
-  ['agents', 'Agents'],
-  ['tools', 'Tools'],
-  ['webhooks', 'Webhooks'],
-]
+const ROOMS = Object.entries(ROOM_NAMES)
 const TYPING_MS = 150
 const SESSIONS = 12
 
