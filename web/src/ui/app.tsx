@@ -38,11 +38,12 @@ import {
   WebhooksPage,
 } from './rooms'
 import { link, usePath } from './router'
-import { canNotify, isNotifying, startNotifying, stopNotifying, useRoomTitle, watch } from './shell/attention'
+import { canNotify, isNotifying, showCount, startNotifying, stopNotifying, useRoomTitle, watch } from './shell/attention'
 import { HelpSheet } from './shell/help'
 import { useKeys } from './shell/keys'
 import { Palette, type Command } from './shell/palette'
 import { goToSearch } from './shell/search-field'
+import { watchQuestions } from './shell/questions'
 import { toggleTheme } from './shell/theme'
 
 const SAID_MS = 6_000
@@ -96,6 +97,7 @@ function Console({ refused }: { refused: string | null }) {
   const newSession = useCallback(() => setOpen('new'), [])
   useKeys({ palette: () => setOpen('palette'), help: () => setOpen('help'), create: newSession, search: goToSearch })
   useEffect(() => watch(base.inbox, () => say('This browser shows no notifications for pages.', 'error')), [base])
+  useEffect(() => watchQuestions(base.api, base.live, (questions) => showCount({ questions })), [base])
   useEffect(() => base.live.listen({ access: touchSessions }), [base])
   useEffect(() => {
     base.live.start()
