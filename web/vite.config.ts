@@ -9,11 +9,11 @@ function compressed(): Plugin {
     name: 'compressed',
     apply: 'build',
     generateBundle: {
-      // After Vite has written the names of the parts into the code that loads them.
+      // After Vite has written into the parts which others they load.
       order: 'post',
       handler(_options, bundle) {
         for (const [name, file] of Object.entries(bundle)) {
-          if (!/\.(js|css|svg|webmanifest)$/.test(name)) continue
+          if (!/\.(js|css|svg)$/.test(name)) continue
           const source = file.type === 'chunk' ? file.code : file.source
           this.emitFile({ type: 'asset', fileName: `${name}.gz`, source: gzipSync(source, { level: 9 }) })
         }
