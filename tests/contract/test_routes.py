@@ -63,6 +63,7 @@ async def _walk_schedules(api: Api) -> None:
     assert (await api.request("PUT", path, json=body | {"paused": True})).status_code == 200
     found = (await api.get(path)).json()
     assert (found["status"], found["next_run_at"], found["runs"]) == ("paused", None, [])
+    assert found["config"] == {"max_steps": 2}, "sent back, it sets nothing else"
     assert "walk" in [item["id"] for item in (await api.get("/api/v1/schedules")).json()["items"]]
     for wrong, field in (
         ({"content": "x"}, "body"),

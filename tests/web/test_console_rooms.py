@@ -40,6 +40,7 @@ def test_schedules_and_triggers_are_made_paused_and_fired(parley: AppHost, visit
     # What the form did not ask for stayed as it was.
     stored = http.get("/schedules/web-news")
     assert (stored["content"], stored["cron"], stored["session_id"]) == ("What is new?", "0 0 9 * * MON-FRI", None)
+    assert stored["config"] == {}, "the agent's defaults still hold"
 
     page.goto("/#/triggers")
     page.get_by_role("button", name="New trigger").click()
@@ -138,7 +139,7 @@ def test_two_versions_answer_one_message_and_a_draft_is_tried_beside_its_form(
     page.get_by_label("Arguments as JSON").fill('{"expression": "1+1"}')
     page.get_by_role("form", name="Test of calculate").get_by_role("button", name="Test").click()
     expect(page.get_by_role("status", name="What would happen")).to_contain_text("runs")
-    page.get_by_label("Version", exact=True).select_option("3")
+    page.get_by_role("combobox", name="Version", exact=True).select_option("3")
     page.get_by_label("Policy of the tool").select_option("calculate")
     page.get_by_label("Arguments as JSON").fill('{"expression": "1+1"}')
     page.get_by_role("form", name="Test of calculate").get_by_role("button", name="Test").click()

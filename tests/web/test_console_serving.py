@@ -124,6 +124,15 @@ def test_the_icons_are_made_of_the_logo_as_it_is() -> None:
     assert made_from == hashlib.sha256(icons.SOURCE.read_bytes()).hexdigest(), "run: python -m devtools.icons"
 
 
+def test_sizes_of_type_are_of_one_scale() -> None:
+    style = (console.WEB / "src" / "ui" / "style.css").read_text(encoding="utf-8")
+    rules = [line for line in style.splitlines() if not line.startswith(("figure.code", "figure.output"))]
+    sizes = set(re.findall(r"font-size: ([^;]+);", "\n".join(rules)))
+    above = {"1rem", "1.1rem", "1.35rem", "1.5rem"}  # of 15 px: text, titles, figures
+    code = {"max(var(--code), 0.87em)"}
+    assert sizes <= above | code | {"var(--tiny)", "var(--small)", "var(--body)", "inherit", "12px"}
+
+
 def test_the_first_load_stays_small(page: httpx.Response) -> None:
     # Whatever the page names itself; parts that are loaded later are not in it.
     named = re.findall(r'(?:src|href)="(/assets/[^"]+\.js)"', page.text)

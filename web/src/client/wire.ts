@@ -2035,7 +2035,8 @@ export interface components {
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             /** Format: date-time */
             at: string | null;
-            config: components["schemas"]["SessionConfig"];
+            /** @description Of new sessions: only what was set */
+            config: components["schemas"]["JsonObject"];
             content: string;
             /** Format: date-time */
             created_at: string;
@@ -2061,7 +2062,8 @@ export interface components {
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             /** Format: date-time */
             at: string | null;
-            config: components["schemas"]["SessionConfig"];
+            /** @description Of new sessions: only what was set */
+            config: components["schemas"]["JsonObject"];
             content: string;
             /** Format: date-time */
             created_at: string;
@@ -2907,7 +2909,8 @@ export interface components {
             agent_id: string | null;
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             concurrency: components["schemas"]["Concurrency"] | null;
-            config: components["schemas"]["SessionConfig"];
+            /** @description Of new sessions: only what was set */
+            config: components["schemas"]["JsonObject"];
             content: string;
             /** Format: date-time */
             created_at: string;
