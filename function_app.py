@@ -11,7 +11,7 @@ from shared.composition.services import services
 from shared.sessions.tools import registry
 from triggers.approvals import approvals, policies
 from triggers.approvals import links as approve_links
-from triggers.catalog import agents
+from triggers.catalog import agents, trials
 from triggers.catalog import mcp as mcp_servers
 from triggers.catalog import tools as tool_list
 from triggers.channels import webhooks
@@ -63,6 +63,7 @@ for blueprint in (
     agents.bp,
     mcp_servers.bp,
     tool_list.bp,
+    trials.bp,
     attachments.bp,
     export.bp,
     features.bp,

@@ -29,7 +29,15 @@ def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easy
     """
     # Imported here: the app's own module has the page's headers, and its import needs the app's packages.
     from triggers.http.headers import HTTPS_ONLY
-    from triggers.site.console import ASSET_CACHE, COMMON_HEADERS, PAGE_CACHE, console_policy, marked, signalr_origins
+    from triggers.site.console import (
+        ASSET_CACHE,
+        COMMON_HEADERS,
+        MANIFEST_TYPE,
+        PAGE_CACHE,
+        console_policy,
+        marked,
+        signalr_origins,
+    )
 
     for url in (api, signalr):
         if _ORIGIN.fullmatch(url) is None:
@@ -48,6 +56,7 @@ def write(out: Path, *, api: str, signalr: str = _ANY_SIGNALR, auth: str = "easy
     config = {
         "routes": [{"route": "/assets/*", "headers": {"Cache-Control": ASSET_CACHE}}],
         "globalHeaders": headers,
+        "mimeTypes": {".webmanifest": MANIFEST_TYPE},
     }
     (out / "staticwebapp.config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -83,19 +83,19 @@ class Timeline:
 
 
 STYLE = """.timeline{margin:1rem 0}.timeline svg{display:block;overflow:visible;font-size:13px}
-.timeline text{fill:currentColor;stroke:Canvas;stroke-width:3px;paint-order:stroke}
-.timeline .axis{font-size:11px;opacity:.85}
+.timeline text{fill:currentColor;stroke:var(--paper,Canvas);stroke-width:3px;paint-order:stroke}
+.timeline .axis{font-size:12px;opacity:.85}
 .timeline .grid{stroke:currentColor;stroke-opacity:.15}.timeline .row{stroke:currentColor;stroke-opacity:.12}
-.timeline .cut{fill:Canvas}.timeline .edge{stroke:currentColor;stroke-opacity:.6;stroke-dasharray:3 3}
-.timeline rect{fill:#57606a}.timeline .activity rect{fill:#0969da}.timeline .sub rect{fill:#8250df}
-.timeline .timer rect{fill:#0f7b6c}.timeline .event rect,.timeline .entity rect{fill:#9a6700}
-.timeline .mark{fill:Canvas;stroke:currentColor;stroke-width:3}.timeline .event .mark{stroke:#9a6700}
-.timeline rect.failed{fill:#cf222e}.timeline rect.open{fill-opacity:.35;stroke:currentColor;stroke-dasharray:4 3}
-.timeline rect.idle{fill-opacity:.3}.timeline text.cross{fill:#cf222e;font-weight:bold;font-size:15px}
-@media(prefers-color-scheme:dark){.timeline rect{fill:#8b949e}.timeline .activity rect{fill:#58a6ff}
-.timeline .sub rect{fill:#bc8cff}.timeline .timer rect{fill:#3fb9a5}.timeline .event rect,
-.timeline .entity rect{fill:#d29922}.timeline .event .mark{stroke:#d29922}.timeline rect.failed{fill:#f85149}
-.timeline text.cross{fill:#ff7b72}}"""
+.timeline .cut{fill:var(--paper,Canvas)}.timeline .edge{stroke:currentColor;stroke-opacity:.6;stroke-dasharray:3 3}
+.timeline rect{fill:#596164}.timeline .activity rect{fill:#2f5d62}.timeline .sub rect{fill:#7a68b3}
+.timeline .timer rect{fill:#9a5b6b}.timeline .event rect,.timeline .entity rect{fill:#835200}
+.timeline .mark{fill:var(--paper,Canvas);stroke:currentColor;stroke-width:3}.timeline .event .mark{stroke:#835200}
+.timeline rect.failed{fill:#a62b22}.timeline rect.open{fill-opacity:.35;stroke:currentColor;stroke-dasharray:4 3}
+.timeline rect.idle{fill-opacity:.3}.timeline text.cross{fill:#a62b22;font-weight:bold;font-size:15px}
+@media(prefers-color-scheme:dark){.timeline rect{fill:#a3acab}.timeline .activity rect{fill:#6fb0ab}
+.timeline .sub rect{fill:#b3a4ea}.timeline .timer rect{fill:#c98a9b}.timeline .event rect,
+.timeline .entity rect{fill:#e9b667}.timeline .event .mark{stroke:#e9b667}.timeline rect.failed{fill:#f0998f}
+.timeline text.cross{fill:#f0998f}}"""
 
 
 def draw(timeline: Timeline) -> str:

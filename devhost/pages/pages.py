@@ -33,18 +33,23 @@ _LONG = 34
 """Cells with more characters than this are wrapped."""
 
 _STYLE = (
-    """:root{color-scheme:light dark;background:Canvas;color:CanvasText}*{box-sizing:border-box}
-body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;
-margin:0 auto;padding:1rem}h1{font-size:1.3rem;margin:.5rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
+    """:root{color-scheme:light dark;--ink:#23282a;--soft:#596164;--paper:#faf8f4;--line:#ddd6c9;--accent:#2f5d62;
+background:var(--paper);color:var(--ink)}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e6e1;--soft:#a3acab;--paper:#16191a;--line:#343b3c;--accent:#8ec5c0}}
+*{box-sizing:border-box}body{font:15px/1.55 Inter,ui-sans-serif,system-ui,'Segoe UI',sans-serif;max-width:70rem;
+margin:0 auto;padding:1rem}h1{font-size:1.35rem;font-weight:620;margin:.5rem 0}
+h2{font-size:1rem;font-weight:620;margin:2rem 0 .5rem}
 h1,h2,figcaption,.long{overflow-wrap:anywhere}
-a{color:LinkText;text-underline-offset:.15em}a:focus-visible,.wide:focus-visible{outline:2px solid;outline-offset:2px}
+a{color:var(--accent);text-underline-offset:.15em}
+a:focus-visible,.wide:focus-visible{outline:2px solid;outline-offset:2px}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%}
-td,th{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8884;vertical-align:top;white-space:nowrap}
+td,th{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);
+vertical-align:top;white-space:nowrap}
 td.long{white-space:normal;min-width:14rem}
-th{font-weight:600}td{font-variant-numeric:tabular-nums}
+th{color:var(--soft);font-size:13px;font-weight:600}td{font-variant-numeric:tabular-nums}
 nav ul{display:flex;flex-wrap:wrap;gap:.3rem 1rem;
 list-style:none;padding:0;margin:.3rem 0}nav [aria-current]{font-weight:600;text-decoration:none;color:inherit}
-figure{margin:1rem 0}figcaption{font-size:.9rem;margin-top:.4rem}.none{opacity:.8}
+figure{margin:1rem 0}figcaption{color:var(--soft);font-size:13px;margin-top:.4rem}.none{color:var(--soft)}
 """
     + timeline.STYLE
 )

@@ -61,6 +61,7 @@ from shared.sessions.life.forks import ForkService
 from shared.sessions.life.lifecycle import SessionLifecycle
 from shared.sessions.life.retention import RetentionPolicy, SessionRetention
 from shared.sessions.life.titling import TitleModel, Titling
+from shared.sessions.life.trials import AgentTrials
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
 from shared.sessions.live.audience import Audience
@@ -225,6 +226,10 @@ class Services(Stores):
             templates=self.templates,
             attachments=self.attachment_rows,
         )
+
+    @cached_property
+    def trials(self) -> AgentTrials:
+        return AgentTrials(self.session_rows, self.agents, self.publisher)
 
     @cached_property
     def planner(self) -> TurnPlanner:

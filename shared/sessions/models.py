@@ -250,6 +250,10 @@ class Session(Value):
     )
     status: SessionStatus
     agent_id: str | None
+    agent_version: int | None = Field(
+        None,
+        description="Of a trial: the version of its agent that answers; 0: a draft. null: of each message the newest",
+    )
     config: SessionConfig
     tags: list[str]
     metadata: JsonObject

@@ -185,6 +185,7 @@ def recovered_state(session: Session, state: CheckpointState) -> Session:
             "name": state.name,
             "status": state.status if reachable else session.status,
             "agent_id": state.agent_id,
+            "agent_version": session.agent_version if state.agent_id == session.agent_id else None,
             "config": state.config,
             "tags": state.tags,
             "metadata": state.metadata,

@@ -63,6 +63,7 @@ async def _walk_schedules(api: Api) -> None:
     assert (await api.request("PUT", path, json=body | {"paused": True})).status_code == 200
     found = (await api.get(path)).json()
     assert (found["status"], found["next_run_at"], found["runs"]) == ("paused", None, [])
+    assert found["config"] == {"max_steps": 2}, "sent back, it sets nothing else"
     assert "walk" in [item["id"] for item in (await api.get("/api/v1/schedules")).json()["items"]]
     for wrong, field in (
         ({"content": "x"}, "body"),
@@ -378,6 +379,14 @@ async def _walk_agents(api: Api) -> None:
     session_id = await api.session()
     patched = await api.request("PATCH", f"/api/v1/sessions/{session_id}", json={"agent_id": "clerk"})
     assert (patched.status_code, patched.json()["agent_id"]) == (200, "clerk")
+    trials = "/api/v1/agents/clerk/trials"
+    for tried, version in (({}, made.json()["version"]), ({"draft": body}, 0)):
+        trial = await admin.post(trials, tried)
+        assert (trial.status_code, trial.json()["agent_version"], trial.json()["tags"]) == (201, version, ["trial"])
+        assert trial.headers["location"] == f"/api/v1/sessions/{trial.json()['id']}"
+    assert (await admin.post(trials, {"version": 1, "draft": body})).json()["code"] == "VALIDATION_ERROR"
+    assert (await admin.post(trials, {"version": 2**31 - 1})).status_code == 404
+    assert (await anybody.post(trials, {})).status_code == 404
     policies = {tool["name"]: tool["policy"] for tool in (await api.get("/api/v1/tools")).json()["items"]}
     assert (policies["calculate"]["required"], policies["http_request"]["required"]) == (False, True)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
+import struct
 
 import httpx
 import pytest
 
-from devtools import console
+from devtools import console, icons
 from tests.e2e.support.processes import AppHost
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("built")]
@@ -95,6 +97,40 @@ def test_the_gz_beside_an_asset_is_that_asset() -> None:
     assert len(packed) > 5, "the page, and each room that is loaded later"
     for path in packed:
         assert gzip.decompress(path.read_bytes()) == path.with_suffix("").read_bytes(), path
+
+
+def test_it_can_be_installed_and_no_worker_of_it_keeps_anything(parley: AppHost, page: httpx.Response) -> None:
+    [path] = re.findall(r'rel="manifest" href="(/assets/[^"]+)"', page.text)
+    manifest = httpx.get(parley.base_url + path, trust_env=False)
+    assert manifest.headers["content-type"] == "application/manifest+json"
+    assert "manifest-src 'self'" in page.headers["content-security-policy"]
+    about = manifest.json()
+    assert (about["start_url"], about["scope"], about["display"]) == ("/", "/", "standalone")
+    touch = re.findall(r'rel="apple-touch-icon" href="(/assets/[^"]+)"', page.text)
+    sizes = []
+    for source in [*(icon["src"] for icon in about["icons"]), *touch]:
+        icon = httpx.get(parley.base_url + source, trust_env=False)
+        assert (icon.headers["content-type"], icon.content[:8]) == ("image/png", b"\x89PNG\r\n\x1a\n")
+        sizes.append(struct.unpack(">II", icon.content[16:24]))
+    assert sizes == [(192, 192), (512, 512), (512, 512), (180, 180)]
+    assert [icon["purpose"] for icon in about["icons"]] == ["any", "any", "maskable"]
+    assert page.text.count('<meta name="theme-color"') == 2
+    for script in (console.DIST / "assets").glob("*.js"):
+        assert "serviceWorker" not in script.read_text(encoding="utf-8"), script
+
+
+def test_the_icons_are_made_of_the_logo_as_it_is() -> None:
+    made_from = icons.STAMP.read_text(encoding="ascii").strip()
+    assert made_from == hashlib.sha256(icons.SOURCE.read_bytes()).hexdigest(), "run: python -m devtools.icons"
+
+
+def test_sizes_of_type_are_of_one_scale() -> None:
+    style = (console.WEB / "src" / "ui" / "style.css").read_text(encoding="utf-8")
+    rules = [line for line in style.splitlines() if not line.startswith(("figure.code", "figure.output"))]
+    sizes = set(re.findall(r"font-size: ([^;]+);", "\n".join(rules)))
+    above = {"1rem", "1.1rem", "1.35rem", "1.5rem"}  # of 15 px: text, titles, figures
+    code = {"max(var(--code), 0.87em)"}
+    assert sizes <= above | code | {"var(--tiny)", "var(--small)", "var(--body)", "inherit", "12px"}
 
 
 def test_the_first_load_stays_small(page: httpx.Response) -> None:

@@ -29,22 +29,23 @@ from triggers.approvals.context import section
 from triggers.http.html import content_security_policy
 
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1a1f27;--dim:#57606d;--paper:#f5f6f8;--card:#fff;--line:#d5dae1;--edge:#7a8493;--go:#176f3a;--no:#b3261e;--focus:#1d5fd1}
-@media(prefers-color-scheme:dark){:root{--ink:#e8ebf0;--dim:#a5afbd;--paper:#14181e;--card:#1d232b;--line:#38414d;--edge:#7d8897;--go:#26844c;--no:#cb4138;--focus:#6ea2ff}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
+/* The console's colours and sizes: web/src/ui/style.css. */
+:root{color-scheme:light dark;--ink:#23282a;--dim:#596164;--paper:#faf8f4;--card:#fff;--line:#ddd6c9;--edge:#7d7667;--go:#2f5d62;--no:#a62b22;--on:#fff}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e6e1;--dim:#a3acab;--paper:#16191a;--card:#1e2324;--line:#343b3c;--edge:#7d8887;--go:#8ec5c0;--no:#f0998f;--on:#10201f}}
+*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 Inter,ui-sans-serif,system-ui,'Segoe UI',sans-serif}
 main{max-width:44rem;margin:0 auto;padding:1.5rem 1rem 3rem}h1{font-size:1.4rem;margin:.2rem 0 1rem}
-section{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:1rem 1.2rem;margin:0 0 1rem}
+section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1rem 1.2rem;margin:0 0 1rem}
 dl{display:grid;grid-template-columns:auto 1fr;gap:.3rem 1rem;margin:0}dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}
-pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:14px/1.5 ui-monospace,monospace}
+pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.5 ui-monospace,'SF Mono','JetBrains Mono',Menlo,Consolas,monospace}
 textarea{width:100%;min-height:4.5rem;font:inherit;color:inherit;background:transparent;border:1px solid var(--edge);border-radius:.4rem;padding:.5rem}
 .told{margin:.2rem 0 .8rem;white-space:pre-wrap;overflow-wrap:anywhere}.told:last-child{margin-bottom:0}
 section>h2,h3{font-size:1rem;margin:0 0 .2rem}h3{font-size:.9rem;font-weight:600;color:var(--dim)}.calls{margin:.4rem 0;padding-left:1.2rem}.calls li{margin:0 0 .6rem}.calls pre{background:var(--paper);padding:.3rem .5rem;border-radius:.3rem}
-.warn{color:var(--no);font-weight:600}@media(prefers-color-scheme:dark){.warn{color:#ff9d93}}
+.warn{color:var(--no);font-weight:600}
 label{display:block;color:var(--dim);margin:0 0 .3rem}.actions{display:flex;gap:.8rem;margin-top:1rem}
-button{flex:1;font:600 1rem system-ui,sans-serif;color:#fff;border:0;border-radius:.5rem;padding:.8rem;cursor:pointer}
+button{flex:1;font:inherit;font-weight:560;color:var(--on);border:0;border-radius:9px;padding:.8rem;cursor:pointer}
 button[value=approve]{background:var(--go)}button[value=reject]{background:var(--no)}
 .check{display:flex;gap:.5rem;color:inherit;margin:.8rem 0 0}details{margin:.8rem 0 0}summary{color:var(--dim);cursor:pointer}
-button:focus-visible,textarea:focus-visible,input:focus-visible,summary:focus-visible{outline:3px solid var(--focus);outline-offset:2px}small{color:var(--dim)}
+button:focus-visible,textarea:focus-visible,input:focus-visible,summary:focus-visible{outline:3px solid var(--go);outline-offset:2px}small{color:var(--dim)}
 """
 
 MAX_EDITED_CHARS = 20_000

@@ -29,8 +29,15 @@ bp = df.Blueprint()
 DIST = Path(__file__).parents[2] / "web" / "dist"
 """The build output of `web/`; part of the deployed package."""
 
-_ASSET = re.compile(r"[A-Za-z0-9_-]{1,80}-[A-Za-z0-9_-]{8}\.(?P<kind>js|css|svg)")
-_MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+MANIFEST_TYPE = "application/manifest+json"
+_ASSET = re.compile(r"[A-Za-z0-9_-]{1,80}-[A-Za-z0-9_-]{8}\.(?P<kind>js|css|svg|png|webmanifest)")
+_MEDIA_TYPES = {
+    "js": "text/javascript",
+    "css": "text/css",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "webmanifest": MANIFEST_TYPE,
+}
 _META = '<meta name="parley-{name}" content="{value}"'
 COMMON_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -67,7 +74,7 @@ async def console(req: Request) -> Response:
 
 @bp.route(route="assets/{name}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
 async def console_asset(req: Request) -> Response:
-    """A script or style sheet of the page."""
+    """A script, a style sheet, an icon or the manifest of the page."""
     name = str(req.path_params.get("name", ""))
     match = _ASSET.fullmatch(name)
     found = _asset(name) if match is not None else None
@@ -97,6 +104,7 @@ def console_policy(*origins: str) -> str:
     """A policy under which the page loads only its own files and connects only to these origins."""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self';"
+        " manifest-src 'self';"
         f" connect-src {' '.join(origins)}; form-action 'none'; frame-ancestors 'none'; base-uri 'none';"
         " require-trusted-types-for 'script'; trusted-types 'none'"
     )

@@ -7,8 +7,14 @@ import { dayGroup } from '../src/ui/chat/session/rows'
 import { problemsOf, valueOf } from '../src/ui/chat/session/settings'
 import { endingOf } from '../src/ui/endings'
 import { samples, total } from '../src/ui/insight/metrics'
+import { waitingForMe } from '../src/ui/shell/questions'
 import { money, tokenWords } from '../src/ui/insight/usage'
 import { ApiError, jsonText, type Approval, type Branch, type FinishReason, type MessageView } from '../src/client'
+
+it('of sessions that wait for an answer only my own wait for me', () => {
+  const session = (access: 'owner' | 'write', open_turn: 'waiting_input' | 'waiting_approval' | null) => ({ access, open_turn })
+  expect(waitingForMe([session('owner', 'waiting_input'), session('write', 'waiting_input'), session('owner', 'waiting_approval'), session('owner', null)])).toBe(1)
+})
 
 describe('a diff', () => {
   it('shows what was taken out and what was put in, and keeps the rest', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Approval, Envelope, Message, ToolCall, ToolWait, Turn } from '../src/client'
+import type { Approval, Envelope, Message, Session, ToolCall, ToolWait, Turn } from '../src/client'
 import { traceOf, type Facts, type Row } from '../src/ui/insight/trace/rows'
 import { scaleOf } from '../src/ui/insight/trace/scale'
 import { above, allOf, keyed, shownOf } from '../src/ui/insight/trace/tree'
@@ -28,7 +28,7 @@ const events = [
   frame(7202, { type: 'message_end' }, 'm2'),
   event(7202, 'stream.ended', { status: 'completed' }),
 ]
-const facts = (more: Partial<Facts> = {}): Facts => ({ turn, question: null, messages: [answer('m1', 0, [call('c')]), answer('m2', 7201)], approvals: [approval], events, below: new Map(), ...more })
+const facts = (more: Partial<Facts> = {}): Facts => ({ turn, session: { id: 's', agent_id: null } as Session, question: null, messages: [answer('m1', 0, [call('c')]), answer('m2', 7201)], approvals: [approval], events, below: new Map(), ...more })
 const outline = (row: Row): unknown => (row.children.length === 0 ? row.name : { [row.name]: row.children.map(outline) })
 const find = (row: Row, id: string): Row => allOf(row).find((other) => other.id === id)!
 

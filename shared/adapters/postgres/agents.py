@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from shared.adapters.postgres.listing import bounded, rows_of_page
 from shared.adapters.postgres.pool import PostgresPool, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.rows import agent_from_row, stored_policy
+from shared.adapters.postgres.rows import agent_from_row, stored_agent
 from shared.sessions.agents.agent import Agent, AgentSource
 from shared.sessions.records.pages import Page
-from shared.sessions.structured_output.key_order import kept_in_order
 
 _Q = load_queries("agents")
 _LIST = bounded(_Q["newest_agents"])
+_JSON = ("policies", "defaults", "approval_floor", "mcp_servers", "mcp_pins", "source")
 
 
 class PostgresAgents:
@@ -35,33 +35,9 @@ class PostgresAgents:
         return rows_of_page(rows, page, agent_from_row)
 
     async def add(self, agent: Agent) -> bool:
-        row = await self._pool.fetch_one(
-            _Q["insert_agent"],
-            {
-                "id": agent.id,
-                "version": agent.version,
-                "name": agent.name,
-                "description": agent.description,
-                "instructions": agent.instructions,
-                "model": agent.model,
-                "tools": agent.tools,
-                "policies": json({name: stored_policy(policy) for name, policy in agent.policies.items()}),
-                "defaults": json(kept_in_order(agent.defaults.model_dump(mode="json", exclude_unset=True))),
-                "approval_floor": json({name: floor.value for name, floor in agent.approval_floor.items()}),
-                "vision": agent.vision,
-                "containment": agent.containment.value,
-                "model_api": agent.model_api,
-                "model_context_tokens": agent.model_context_tokens,
-                "compact_at": agent.compact_at,
-                "mcp_servers": json([server.model_dump(mode="json") for server in agent.mcp_servers]),
-                "mcp_pins": json([pin.stored() for pin in agent.mcp_pins]),
-                "agents": agent.agents,
-                "hands_over_to": agent.hands_over_to,
-                "now": agent.created_at,
-                "created_by": agent.created_by,
-                "source": json(agent.source.model_dump(mode="json", exclude_none=True)),
-            },
-        )
+        values = stored_agent(agent)
+        values |= {name: json(values[name]) for name in _JSON} | {"created_at": agent.created_at}
+        row = await self._pool.fetch_one(_Q["insert_agent"], values)
         return row is not None
 
     async def edges(self) -> Mapping[str, Sequence[str]]:

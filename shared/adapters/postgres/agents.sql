@@ -17,7 +17,7 @@ INSERT INTO agents (id, version, name, description, instructions, model, tools, 
                     created_at, created_by, source)
 VALUES (%(id)s, %(version)s, %(name)s, %(description)s, %(instructions)s, %(model)s, %(tools)s, %(policies)s,
         %(approval_floor)s, %(defaults)s, %(vision)s, %(containment)s, %(model_api)s, %(model_context_tokens)s,
-        %(compact_at)s, %(mcp_servers)s, %(mcp_pins)s, %(agents)s, %(hands_over_to)s, %(now)s, %(created_by)s, %(source)s)
+        %(compact_at)s, %(mcp_servers)s, %(mcp_pins)s, %(agents)s, %(hands_over_to)s, %(created_at)s, %(created_by)s, %(source)s)
 ON CONFLICT (id, version) DO NOTHING
 RETURNING *
 

@@ -31,6 +31,7 @@ from shared.sessions.models import (
 from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.turns import FinishedTurn
+from shared.sessions.structured_output.key_order import kept_in_order
 
 _AGENT_FIELDS = tuple(Agent.model_fields)
 _WAIT_FIELDS = tuple(set(ToolWait.model_fields) - {"asked_by", "questions", "actions"})
@@ -150,6 +151,7 @@ def session_record(row: Row) -> SessionRecord:
         title=row["title"],
         status=SessionStatus(row["status"]),
         agent_id=row["agent_id"],
+        agent_version=row["agent_version"],
         config=SessionConfig.of_store(row["config"]),
         tags=row["tags"],
         metadata=row["metadata"],
@@ -178,6 +180,34 @@ def agent_from_row(row: Row) -> Agent:
     fields = {field: row[field] for field in _AGENT_FIELDS}
     fields["policies"] = {name: _policy_from_store(policy) for name, policy in row["policies"].items()}
     return Agent.of_store(fields)
+
+
+def stored_agent(agent: Agent) -> JsonObject:
+    """The columns of an agents row as JSON; `agent_from_row` reads it."""
+    return {
+        "id": agent.id,
+        "version": agent.version,
+        "name": agent.name,
+        "description": agent.description,
+        "instructions": agent.instructions,
+        "model": agent.model,
+        "tools": agent.tools,
+        "policies": {name: stored_policy(policy) for name, policy in agent.policies.items()},
+        "defaults": kept_in_order(agent.defaults.model_dump(mode="json", exclude_unset=True)),
+        "approval_floor": {name: floor.value for name, floor in agent.approval_floor.items()},
+        "vision": agent.vision,
+        "containment": agent.containment.value,
+        "model_api": agent.model_api,
+        "model_context_tokens": agent.model_context_tokens,
+        "compact_at": agent.compact_at,
+        "mcp_servers": [server.model_dump(mode="json") for server in agent.mcp_servers],
+        "mcp_pins": [pin.stored() for pin in agent.mcp_pins],
+        "agents": agent.agents,
+        "hands_over_to": agent.hands_over_to,
+        "created_at": None if agent.created_at is None else agent.created_at.isoformat(),
+        "created_by": agent.created_by,
+        "source": agent.source.model_dump(mode="json", exclude_none=True),
+    }
 
 
 def stored_policy(policy: ApprovalPolicy) -> JsonObject:

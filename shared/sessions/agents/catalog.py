@@ -22,6 +22,9 @@ from shared.sessions.records.pages import CutRows, Page
 
 log = logging.getLogger(__name__)
 
+DRAFT = 0
+"""The version of an agent that is tried before it is stored."""
+
 _TRIES = 10
 """Lost races after which a write without `If-Match` fails with a conflict."""
 
@@ -118,6 +121,25 @@ class AgentCatalog:
             if agent is not None:
                 return agent, newest is None
         raise _busy()
+
+    async def of_trial(self, agent_id: str, version: int | None, draft: NewAgent | None, principal: Principal) -> Agent:
+        """The stored version to try, or what would be the next one; that has the version DRAFT and is not stored.
+
+        Raises NotFound (not an admin, no such version), InvalidInput, and ToolFailed when an MCP server could not be
+        read.
+        """
+        _check_admin(principal)
+        if draft is None:
+            return await self.get(agent_id, version)
+        await self.files.ready()
+        check_agent(draft)
+        if draft.agents:
+            check_calls(agent_id, draft, await self._agents.edges())
+        newest = await self._newest(agent_id)
+        pins = await self._pins(draft, list(newest.mcp_pins) if newest is not None else [])
+        who, now = principal.user_id, datetime.now(UTC)
+        agent = new_version(agent_id, draft, newest, BY_API, pins, created_by=who, now=now)
+        return agent.model_copy(update={"version": DRAFT})
 
     async def pinned(self, agent_id: str, version: int) -> Agent | None:
         """A version that a turn pins; None when it is gone."""

@@ -120,6 +120,8 @@ class SessionLifecycle:
             if "config" in changes:
                 given = {field: getattr(body.config, field) for field in body.config.model_fields_set}
                 changes["config"] = session.config.model_copy(update=given)
+            if "agent_id" in changes:
+                changes["agent_version"] = None  # what it tried was of the other agent
             if "tags" in changes:
                 changes["tags"] = list(dict.fromkeys(body.tags))
             return session.model_copy(update=changes)

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from shared.errors import InvalidState
-from shared.principal import Principal
+from shared.principal import Principal, Role
 from shared.rights import Action, may
 from shared.sessions.agents.agent import DEFAULT_AGENT, Agent, KnownModels, effective_config, plan_turn
 from shared.sessions.agents.below import AgentPins
@@ -73,11 +73,13 @@ class TurnPlanner:
         client_tools: Sequence[ClientTool] = (),
     ) -> Posting:
         """The plan of a turn that is posted now, and why it must not begin. Raises NotFound, InvalidInput,
-        InvalidState (a subagent's session)."""
+        InvalidState (a subagent's session; a trial, for others than admins)."""
         await self._ready()
         record, agent, today = await self._sessions.get_for_posting(session_id, principal.user_id, day=usage_day(now))
         if record.session.parent_session_id is not None:
             raise InvalidState("This session belongs to a subagent: it takes no messages of its own.")
+        if record.session.agent_version is not None and Role.ADMIN not in principal.roles:
+            raise InvalidState("This session tries a version of an agent: only an admin posts to it.")
         if agent is None:
             if record.session.agent_id not in {None, DEFAULT_AGENT.id}:
                 raise unknown_agent(record.session.agent_id)

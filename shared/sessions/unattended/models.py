@@ -6,10 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, field_serializer, model_validator
 
 from shared.sessions.features.models import Name
-from shared.sessions.models import ApprovalMode, Concurrency, SessionConfig, Value
+from shared.sessions.models import ApprovalMode, Concurrency, JsonObject, SessionConfig, Value
 from shared.sessions.unattended.ncrontab import MAX_EXPRESSION_CHARS, Ncrontab, zone_of
 
 MAX_PROMPT_CHARS = 32_000
@@ -55,8 +55,13 @@ class _Target(Value):
     content: str
     session_id: str | None
     agent_id: str | None
-    config: SessionConfig
+    config: SessionConfig = Field(description="Of new sessions: only what was set")
     approval_mode: ApprovalMode | None
+
+    @field_serializer("config")
+    def _only_set(self, config: SessionConfig) -> JsonObject:
+        # A round trip (GET, then PUT, as to pause it) must not set what the agent's defaults are to say.
+        return config.model_dump(mode="json", exclude_unset=True)
 
 
 # Schedules. ------------------------------------------------------------------------------------

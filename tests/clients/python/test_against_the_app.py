@@ -196,6 +196,12 @@ def test_an_approval_is_heard_of_and_listed_for_its_approver(make: Make, sink: S
     pending = next(event for event in owner.stream_events(session.id) if event.type == "tool_call.pending")
 
     assert pending.approval.id in [item.id for item in approver.every(approver.list_approvals, status="pending")]
+    assert pending.approval.id in [item.id for item in owner.list_approvals(scope="own_turns").items]
+    assert pending.approval.id not in [item.id for item in owner.list_approvals().items]
+    context = approver.get_approval_context(pending.approval.id)
+    assert (context.shows, context.asked_by, context.may_open_session) == ("full", "nora", False)
+    assert context.question is not None
+    assert "#script" in context.question.text
     with pytest.raises(NotFound) as hidden:
         stranger.get_approval(pending.approval.id)
     approver.decide_approval(pending.approval.id, "reject", comment="no")

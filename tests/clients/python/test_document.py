@@ -36,6 +36,9 @@ SAME = {
     "Usage": models.Usage,
     "PostedTurn": models.PostedTurn,
     "Approval": models.Approval,
+    "ApprovalContext": models.ApprovalContext,
+    "EarlierCall": models.EarlierCall,
+    "SourceRead": models.SourceRead,
     "Vote": models.Vote,
     "EventPage": events.EventPage,
 }

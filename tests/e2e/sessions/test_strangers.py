@@ -36,8 +36,8 @@ FOR_EVERYBODY = frozenset({"get_agent", "put_agent"})
 """Agents are nobody's: everyone may see them, admins make new versions."""
 OF_ONES_OWN = frozenset({"resume_ai_sdk_chat", "list_ai_sdk_messages", "put_schedule", "put_trigger"})
 """Ids of chats, schedules and triggers are each user's own: what others have is not in the way, and not told of."""
-FOR_ADMINS = frozenset({"get_audit", "compare_agent_mcp", "accept_agent_mcp"})
-"""An audit trail is the admins' too, and so is what MCP servers say."""
+FOR_ADMINS = frozenset({"get_audit", "compare_agent_mcp", "accept_agent_mcp", "try_agent"})
+"""An audit trail is the admins' too, and so is what MCP servers say, and trying an agent."""
 
 
 async def _owned(api: Api, sink: Sink) -> tuple[dict[str, str], Json]:

@@ -1088,6 +1088,11 @@ export interface components {
              */
             active_branch: number;
             agent_id: string | null;
+            /**
+             * Format: int64
+             * @description Of a trial: the version of its agent that answers; 0: a draft. null: of each message the newest
+             */
+            agent_version: number | null;
             config: components["schemas"]["SessionConfig"];
             /** Format: date-time */
             created_at: string;
@@ -1641,6 +1646,20 @@ export interface components {
             /** @description The completion token that the tool was given; not for a client tool */
             token?: string | null;
         };
+        /** @description Body of `POST /agents/{agent_id}/trials`. */
+        NewTrial: {
+            /** @description Of the session; it expires after a day by default */
+            config?: components["schemas"]["SessionConfigInput"] | null;
+            /** @description Try this instead, as if it were the next version */
+            draft?: components["schemas"]["NewAgent"] | null;
+            /** @description Of the session */
+            name?: string | null;
+            /**
+             * Format: int32
+             * @description null, and no `draft`: the newest
+             */
+            version?: number | null;
+        };
         /** @description Body of `PUT /triggers/{id}`. */
         NewTrigger: {
             /** @description Of new sessions; null: `assistant` */
@@ -2045,7 +2064,8 @@ export interface components {
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             /** Format: date-time */
             at: string | null;
-            config: components["schemas"]["SessionConfig"];
+            /** @description Of new sessions: only what was set */
+            config: components["schemas"]["JsonObject"];
             content: string;
             /** Format: date-time */
             created_at: string;
@@ -2071,7 +2091,8 @@ export interface components {
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             /** Format: date-time */
             at: string | null;
-            config: components["schemas"]["SessionConfig"];
+            /** @description Of new sessions: only what was set */
+            config: components["schemas"]["JsonObject"];
             content: string;
             /** Format: date-time */
             created_at: string;
@@ -2162,6 +2183,11 @@ export interface components {
              */
             active_branch: number;
             agent_id: string | null;
+            /**
+             * Format: int64
+             * @description Of a trial: the version of its agent that answers; 0: a draft. null: of each message the newest
+             */
+            agent_version: number | null;
             config: components["schemas"]["SessionConfig"];
             /** Format: date-time */
             created_at: string;
@@ -2931,7 +2957,8 @@ export interface components {
             agent_id: string | null;
             approval_mode: components["schemas"]["ApprovalMode"] | null;
             concurrency: components["schemas"]["Concurrency"] | null;
-            config: components["schemas"]["SessionConfig"];
+            /** @description Of new sessions: only what was set */
+            config: components["schemas"]["JsonObject"];
             content: string;
             /** Format: date-time */
             created_at: string;

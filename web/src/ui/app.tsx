@@ -21,13 +21,30 @@ import {
   signOut,
   type Identity,
 } from './identity'
-import { AgentPage, AgentsPage, OverviewPage, SessionInsightPage, ToolsPage, TurnPage, WebhooksPage } from './rooms'
+import {
+  AgentPage,
+  AgentsPage,
+  BuildPage,
+  McpPage,
+  OverviewPage,
+  PlaygroundPage,
+  PoliciesPage,
+  ROOM_NAMES,
+  SchedulesPage,
+  SessionInsightPage,
+  ToolsPage,
+  TriggersPage,
+  TurnPage,
+  WebhooksPage,
+} from './rooms'
 import { link, usePath } from './router'
-import { canNotify, isNotifying, startNotifying, stopNotifying, useRoomTitle, watch } from './shell/attention'
+import { canNotify, isNotifying, showCount, startNotifying, stopNotifying, useRoomTitle, watch } from './shell/attention'
 import { HelpSheet } from './shell/help'
 import { useKeys } from './shell/keys'
 import { Palette, type Command } from './shell/palette'
 import { goToSearch } from './shell/search-field'
+import { watchQuestions } from './shell/questions'
+import { toggleTheme } from './shell/theme'
 
 const SAID_MS = 6_000
 
@@ -80,6 +97,7 @@ function Console({ refused }: { refused: string | null }) {
   const newSession = useCallback(() => setOpen('new'), [])
   useKeys({ palette: () => setOpen('palette'), help: () => setOpen('help'), create: newSession, search: goToSearch })
   useEffect(() => watch(base.inbox, () => say('This browser shows no notifications for pages.', 'error')), [base])
+  useEffect(() => watchQuestions(base.api, base.live, (questions) => showCount({ questions })), [base])
   useEffect(() => base.live.listen({ access: touchSessions }), [base])
   useEffect(() => {
     base.live.start()
@@ -141,10 +159,14 @@ async function toggleNotifications(say: Parley['say']): Promise<void> {
   say('You are told of approvals that wait for you while you look elsewhere.')
 }
 
+/** Rooms whose addresses say what is chosen in them. */
+const PAGES_OF_THEIR_OWN = new Set(['playground', 'policies'])
+
 /** After a change of the page, put the focus at its heading, unless it is in the page already; and say where one is. */
 function useArrival(title: string): string {
   // What follows is a place in the page.
-  const path = usePath().slice(0, 4).join('/')
+  const parts = usePath()
+  const path = parts.slice(0, PAGES_OF_THEIR_OWN.has(parts[0] ?? '') ? 1 : 4).join('/')
   const before = useRef(path)
   const [said, setSaid] = useState('')
   useEffect(() => {
@@ -165,7 +187,7 @@ function useArrival(title: string): string {
 
 function Pages() {
   const [room = 'sessions', id, sub, subId, place] = usePath()
-  const title = { sessions: 'Chat', approvals: 'Approvals', insight: 'Insight', agents: 'Agents', tools: 'Tools', webhooks: 'Webhooks' }[room] ?? 'Not found'
+  const title = ROOM_NAMES[room] ?? 'Not found'
   useRoomTitle(title)
   const said = useArrival(title)
   return (
@@ -194,6 +216,12 @@ function Page({ room, id, sub, subId, place }: Address) {
   if (room === 'agents') return id === undefined ? <AgentsPage /> : <AgentPage key={id} agentId={id} />
   if (room === 'tools') return <ToolsPage />
   if (room === 'webhooks') return <WebhooksPage />
+  if (room === 'build') return <BuildPage />
+  if (room === 'playground') return <PlaygroundPage />
+  if (room === 'policies') return <PoliciesPage />
+  if (room === 'mcp') return <McpPage />
+  if (room === 'schedules') return <SchedulesPage />
+  if (room === 'triggers') return <TriggersPage />
   return (
     <div class="page">
       <Empty title="There is no such page">
@@ -202,6 +230,9 @@ function Page({ room, id, sub, subId, place }: Address) {
     </div>
   )
 }
+
+/** Rooms that one goes to from the room Build. */
+const BUILT = new Set(['build', 'agents', 'playground', 'policies', 'mcp', 'tools', 'schedules', 'triggers', 'webhooks'])
 
 function Rail({ help }: { help: () => void }) {
   const [room = 'sessions'] = usePath()
@@ -231,6 +262,10 @@ function Rail({ help }: { help: () => void }) {
           <Icon name="chart" />
           Insight
         </a>
+        <a href={link('build')} aria-current={BUILT.has(room) ? 'page' : undefined}>
+          <Icon name="tool" />
+          Build
+        </a>
       </nav>
       <div class="foot">
         <span class="live" title="Live connection">
@@ -243,14 +278,6 @@ function Rail({ help }: { help: () => void }) {
       </div>
     </header>
   )
-}
-
-function toggleTheme(): void {
-  const root = document.documentElement
-  const isDark = root.dataset['theme'] === 'dark' || (root.dataset['theme'] === undefined && matchMedia('(prefers-color-scheme: dark)').matches)
-  const theme = isDark ? 'light' : 'dark'
-  root.dataset['theme'] = theme
-  localStorage.setItem('parley.theme', theme)
 }
 
 function ThemeButton() {

@@ -9,3 +9,25 @@ export const OverviewPage = later(() => import('./insight/overview-page').then((
 export const SessionInsightPage = later(() => import('./insight/session-page').then((part) => part.SessionInsightPage))
 export const TurnPage = later(() => import('./insight/turn-page').then((part) => part.TurnPage))
 export const WebhooksPage = later(() => import('./webhooks/webhooks-page').then((part) => part.WebhooksPage))
+export const BuildPage = later(() => import('./build/build-page').then((part) => part.BuildPage))
+export const PlaygroundPage = later(() => import('./playground/playground-page').then((part) => part.PlaygroundPage))
+export const PoliciesPage = later(() => import('./agents/policies-page').then((part) => part.PoliciesPage))
+export const McpPage = later(() => import('./agents/mcp-page').then((part) => part.McpPage))
+export const SchedulesPage = later(() => import('./unattended/schedules-page').then((part) => part.SchedulesPage))
+export const TriggersPage = later(() => import('./unattended/triggers-page').then((part) => part.TriggersPage))
+
+/** What each room is called, by its name in an address. */
+export const ROOM_NAMES: Readonly<Record<string, string>> = {
+  sessions: 'Chat',
+  approvals: 'Approvals',
+  insight: 'Insight',
+  build: 'Build',
+  agents: 'Agents',
+  playground: 'Playground',
+  policies: 'Approval policies',
+  mcp: 'MCP servers',
+  tools: 'Tools',
+  schedules: 'Schedules',
+  triggers: 'Triggers',
+  webhooks: 'Webhooks',
+}

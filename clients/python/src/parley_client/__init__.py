@@ -49,6 +49,7 @@ from .events import (
 )
 from .models import (
     Approval,
+    ApprovalContext,
     Attachment,
     AttachmentRef,
     ConfigFields,
@@ -70,6 +71,7 @@ __all__ = [
     "UNSET",
     "ApiError",
     "Approval",
+    "ApprovalContext",
     "AsyncClient",
     "AsyncStream",
     "Attachment",

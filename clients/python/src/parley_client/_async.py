@@ -23,7 +23,9 @@ from .errors import ConnectionLost
 from .events import EventPage, SessionEvent, TurnEvent
 from .models import (
     Approval,
+    ApprovalContext,
     ApprovalMode,
+    ApprovalScope,
     ApprovalStatus,
     Attachment,
     Concurrency,
@@ -366,15 +368,18 @@ class AsyncClient:
     async def list_approvals(
         self,
         *,
+        scope: ApprovalScope | None = None,
         status: ApprovalStatus | None = None,
         session_id: str | None = None,
         tool: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[Approval]:
-        """What the caller may decide, newest first."""
+        """What the caller may decide, newest first; with `own_turns`, what turns wait for that the caller asked for."""
         return await self._run(
-            operations.list_approvals(status=status, session_id=session_id, tool=tool, limit=limit, cursor=cursor)
+            operations.list_approvals(
+                scope=scope, status=status, session_id=session_id, tool=tool, limit=limit, cursor=cursor
+            )
         )
 
     async def list_session_approvals(
@@ -396,6 +401,10 @@ class AsyncClient:
 
     async def get_approval(self, approval_id: str) -> Approval:
         return await self._run(operations.get_approval(approval_id))
+
+    async def get_approval_context(self, approval_id: str) -> ApprovalContext:
+        """What led to the call: the question, what the agent wrote, earlier calls, and what the model had read."""
+        return await self._run(operations.get_approval_context(approval_id))
 
     async def decide_approval(
         self,

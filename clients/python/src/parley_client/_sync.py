@@ -22,7 +22,9 @@ from .errors import ConnectionLost
 from .events import EventPage, SessionEvent, TurnEvent
 from .models import (
     Approval,
+    ApprovalContext,
     ApprovalMode,
+    ApprovalScope,
     ApprovalStatus,
     Attachment,
     Concurrency,
@@ -365,15 +367,18 @@ class Client:
     def list_approvals(
         self,
         *,
+        scope: ApprovalScope | None = None,
         status: ApprovalStatus | None = None,
         session_id: str | None = None,
         tool: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[Approval]:
-        """What the caller may decide, newest first."""
+        """What the caller may decide, newest first; with `own_turns`, what turns wait for that the caller asked for."""
         return self._run(
-            operations.list_approvals(status=status, session_id=session_id, tool=tool, limit=limit, cursor=cursor)
+            operations.list_approvals(
+                scope=scope, status=status, session_id=session_id, tool=tool, limit=limit, cursor=cursor
+            )
         )
 
     def list_session_approvals(
@@ -395,6 +400,10 @@ class Client:
 
     def get_approval(self, approval_id: str) -> Approval:
         return self._run(operations.get_approval(approval_id))
+
+    def get_approval_context(self, approval_id: str) -> ApprovalContext:
+        """What led to the call: the question, what the agent wrote, earlier calls, and what the model had read."""
+        return self._run(operations.get_approval_context(approval_id))
 
     def decide_approval(
         self,

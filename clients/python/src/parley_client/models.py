@@ -21,6 +21,7 @@ ToolCallStatus = Union[Literal["pending", "approved", "rejected", "completed", "
 TurnStatus = Union[
     Literal["queued", "running", "waiting_approval", "waiting_input", "completed", "failed", "cancelled"], str
 ]
+ApprovalScope = Literal["to_decide", "own_turns"]
 ApprovalStatus = Union[Literal["pending", "approved", "rejected", "timed_out", "cancelled"], str]
 FinishReason = Union[Literal["stop", "tool_calls", "length", "content_filter", "refusal", "cancelled"], str]
 
@@ -95,6 +96,8 @@ class Session(Value):
     """To show while it has no name: the beginning of its first message."""
     status: SessionStatus
     agent_id: str | None
+    agent_version: int | None = None
+    """Of a trial: the version that answers; 0: a draft."""
     config: SessionConfig
     tags: list[str]
     metadata: dict[str, Any]
@@ -313,6 +316,58 @@ class Approval(Value):
     for_session: bool = False
     reason: str | None = None
     definition: dict[str, Any] | None = None
+
+
+class Excerpt(Value):
+    text: str
+    missing: int
+    """Characters that follow and are left out; 0: this is all of it."""
+
+
+class SourceRead(Value):
+    """A tool, or a kind such as `attached files`, whose words the model had read."""
+
+    name: str
+    is_untrusted: bool
+    is_private: bool
+
+
+class EarlierCall(Value):
+    """A call of an earlier step of the turn."""
+
+    tool: str
+    status: ToolCallStatus
+    arguments: Excerpt
+    result: Excerpt | None = None
+    said: Excerpt | None = None
+    server: str | None = None
+    is_untrusted: bool
+
+
+class ApprovalContext(Value):
+    """What led to a tool call that waits, as far as its policy shows it to the caller."""
+
+    approval_id: str
+    shows: Union[Literal["full", "question", "none"], str]
+    may_open_session: bool
+    session_name: str | None = None
+    question: Excerpt | None = None
+    """The message that the turn answers."""
+    asked_by: str | None = None
+    asked_at: datetime | None = None
+    data: Excerpt | None = None
+    files: list[str] = []
+    more_files: int = 0
+    said: Excerpt | None = None
+    """What the agent wrote with the call."""
+    reasoning: Excerpt | None = None
+    earlier: list[EarlierCall] = []
+    """Oldest first."""
+    more_earlier: int = 0
+    """How many calls before these are left out."""
+    read: list[SourceRead] = []
+    """What the model had read, untrusted sources first."""
+    more_read: int = 0
 
 
 class File(Value):

@@ -84,6 +84,7 @@ class PostgresCheckpoints:
                     "name": wanted.name,
                     "status": wanted.status.value,
                     "agent_id": wanted.agent_id,
+                    "agent_version": wanted.agent_version,
                     "config": json(kept_in_order(wanted.config.model_dump(mode="json", exclude_unset=True))),
                     "tags": wanted.tags,
                     "metadata": json(wanted.metadata),

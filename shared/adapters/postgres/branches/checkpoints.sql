@@ -63,7 +63,8 @@ VALUES (%(session_id)s, %(branch)s, %(parent_branch)s, %(fork_turn_number)s, %(f
 
 -- name: recover_session
 UPDATE sessions
-SET name = %(name)s, status = %(status)s, agent_id = %(agent_id)s, config = %(config)s, tags = %(tags)s,
+SET name = %(name)s, status = %(status)s, agent_id = %(agent_id)s, agent_version = %(agent_version)s::integer,
+    agent_draft = CASE WHEN %(agent_version)s::integer = 0 THEN agent_draft END, config = %(config)s, tags = %(tags)s,
     metadata = %(metadata)s, active_branch = %(branch)s, last_branch = greatest(last_branch, %(branch)s),
     updated_at = %(now)s
 WHERE id = %(session_id)s

@@ -14,8 +14,9 @@ from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.rows import session_record
 from shared.adapters.postgres.sessions.sessions import claim_idempotency, insert_session, session_made_before
 from shared.errors import Conflict, ErrorCode, NotFound, no_such_session
+from shared.sessions.agents.catalog import DRAFT
 from shared.sessions.life.forks import MAX_FORKED_MESSAGES, ForkPlace, fork_name, too_many_messages
-from shared.sessions.models import Session, SessionStatus
+from shared.sessions.models import JsonObject, Session, SessionStatus
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.sessions import SessionRecord
 
@@ -36,7 +37,7 @@ class PostgresForks:
         self, place: ForkPlace, fork_id: str, user_id: str, *, idempotency: Idempotency | None, now: datetime
     ) -> tuple[SessionRecord, bool]:
         async with self._pool.transaction() as connection:
-            source = await _held(connection, place.source_id, user_id)
+            source, draft = await _held(connection, place.source_id, user_id)
             if idempotency is not None:
                 earlier = await claim_idempotency(connection, idempotency, {"session_id": fork_id})
                 if earlier is not None:
@@ -47,6 +48,7 @@ class PostgresForks:
                 title=source.title,
                 status=SessionStatus.CREATED,
                 agent_id=source.agent_id,
+                agent_version=source.agent_version,
                 config=source.config,
                 tags=source.tags,
                 metadata=source.metadata,
@@ -59,19 +61,20 @@ class PostgresForks:
             counted = await (await connection.execute(_Q["count_history"], bounded)).fetchone()
             if counted is None or counted["messages"] > self._max_messages:
                 raise too_many_messages(self._max_messages)
-            row = await insert_session(connection, fork, user_id)
+            row = await insert_session(connection, fork, user_id, draft if fork.agent_version == DRAFT else None)
             assert row is not None  # its id is new
             await connection.execute(_Q["steady_plan"])
             await connection.execute(_Q["copy_history"], part)
             return session_record(row), True
 
 
-async def _held(connection: Connection, session_id: str, user_id: str) -> Session:
+async def _held(connection: Connection, session_id: str, user_id: str) -> tuple[Session, JsonObject | None]:
+    """The session, and the stored draft of its agent if it tries one."""
     cursor = await connection.execute(_Q["session_to_fork"], {"session_id": session_id, "user_id": user_id})
     row = await cursor.fetchone()
     if row is None:
         raise no_such_session()
-    return session_record(row).session
+    return session_record(row).session, row["agent_draft"]
 
 
 async def _part(
@@ -101,5 +104,6 @@ async def _part(
         part |= {"branch": row["branch"], "turn_number": row["turn_number"]}
         state = checkpoint_state(row)
         changes = {field: getattr(state, field) for field in ("agent_id", "config", "tags", "metadata")}
-        fork = fork.model_copy(update={**changes, "name": fork_name(state.name)})
+        version = source.agent_version if state.agent_id == source.agent_id else None
+        fork = fork.model_copy(update={**changes, "agent_version": version, "name": fork_name(state.name)})
     return part, fork

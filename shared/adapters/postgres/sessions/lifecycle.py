@@ -56,6 +56,7 @@ class PostgresLifecycle:
                     "session_id": session_id,
                     "name": revised.name,
                     "agent_id": revised.agent_id,
+                    "agent_version": revised.agent_version,
                     "config": json(kept_in_order(revised.config.model_dump(mode="json", exclude_unset=True))),
                     "tags": revised.tags,
                     "metadata": json(revised.metadata),

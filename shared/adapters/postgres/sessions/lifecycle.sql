@@ -1,7 +1,8 @@
 -- name: revise_session
 UPDATE sessions
-SET name = %(name)s, agent_id = %(agent_id)s, config = %(config)s, tags = %(tags)s, metadata = %(metadata)s,
-    updated_at = %(now)s
+SET name = %(name)s, agent_id = %(agent_id)s, agent_version = %(agent_version)s::integer,
+    agent_draft = CASE WHEN %(agent_version)s::integer = 0 THEN agent_draft END,
+    config = %(config)s, tags = %(tags)s, metadata = %(metadata)s, updated_at = %(now)s
 WHERE id = %(session_id)s
 RETURNING *, %(access)s::text AS access
 

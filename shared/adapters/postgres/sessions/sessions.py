@@ -16,7 +16,7 @@ from psycopg import sql
 from shared.adapters.postgres.listing import Listing, bounded_sql, rows_of_page
 from shared.adapters.postgres.pool import Connection, PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.postgres.rows import agent_from_row, session_record
+from shared.adapters.postgres.rows import agent_from_row, session_record, stored_agent
 from shared.durable.hub import TaskHub, only_hub
 from shared.errors import Conflict, ErrorCode, InvalidState, NotFound, no_such_session
 from shared.ids import new_id
@@ -50,8 +50,10 @@ async def locked_session(connection: Connection, session_id: str, user_id: str, 
     return record
 
 
-async def insert_session(connection: Connection, session: Session, owner_id: str) -> Row | None:
-    """Inside the caller's transaction; None when its id is taken."""
+async def insert_session(
+    connection: Connection, session: Session, owner_id: str, draft: JsonObject | None = None
+) -> Row | None:
+    """Inside the caller's transaction; None when its id is taken. draft: the stored draft of its agent."""
     cursor = await connection.execute(
         _Q["insert_session"],
         {
@@ -60,6 +62,8 @@ async def insert_session(connection: Connection, session: Session, owner_id: str
             "name": session.name,
             "title": session.title,
             "agent_id": session.agent_id,
+            "agent_version": session.agent_version,
+            "agent_draft": None if draft is None else json(draft),
             "config": json(kept_in_order(session.config.model_dump(mode="json", exclude_unset=True))),
             "tags": session.tags,
             "metadata": json(session.metadata),
@@ -119,12 +123,18 @@ class PostgresSessions:
     ) -> tuple[SessionRecord, bool]:
         if thread is not None:
             return await self._create_of_thread(session, owner_id, thread)
+        return await self.create_trial(session, owner_id, None, idempotency=idempotency)
+
+    async def create_trial(
+        self, session: Session, owner_id: str, draft: Agent | None, *, idempotency: Idempotency | None
+    ) -> tuple[SessionRecord, bool]:
+        """See `TrialRepository`; without a draft also any other session."""
         async with self._pool.transaction() as connection:
             if idempotency is not None:
                 earlier = await claim_idempotency(connection, idempotency, {"session_id": session.id})
                 if earlier is not None:
                     return await session_made_before(connection, earlier["session_id"], owner_id), False
-            row = await insert_session(connection, session, owner_id)
+            row = await insert_session(connection, session, owner_id, None if draft is None else stored_agent(draft))
             if row is None:
                 row = await self._insert_elsewhere(connection, session, owner_id, idempotency)
             return session_record(row), True

@@ -1,8 +1,8 @@
 -- name: insert_session
-INSERT INTO sessions (id, owner_id, name, title, status, agent_id, config, tags, metadata, forked_from, created_at,
-                      updated_at, event_seq_ceiling, incarnation)
-SELECT %(id)s, %(owner_id)s, %(name)s, %(title)s, 'CREATED', %(agent_id)s, %(config)s, %(tags)s, %(metadata)s,
-       %(forked_from)s, %(now)s, %(now)s, %(ceiling)s, gen_random_uuid()::text
+INSERT INTO sessions (id, owner_id, name, title, status, agent_id, agent_version, agent_draft, config, tags, metadata,
+                      forked_from, created_at, updated_at, event_seq_ceiling, incarnation)
+SELECT %(id)s, %(owner_id)s, %(name)s, %(title)s, 'CREATED', %(agent_id)s, %(agent_version)s, %(agent_draft)s, %(config)s,
+       %(tags)s, %(metadata)s, %(forked_from)s, %(now)s, %(now)s, %(ceiling)s, gen_random_uuid()::text
 -- An id that is being erased may still name events in Redis: they would be the new session's.
 WHERE NOT EXISTS (SELECT 1 FROM session_erasures e WHERE e.session_id = %(id)s AND e.finished_at IS NULL)
 ON CONFLICT (id) DO NOTHING
@@ -57,8 +57,10 @@ WHERE s.id = %(session_id)s
 -- name: session_for_posting
 SELECT s.*, CASE WHEN s.owner_id = %(user_id)s THEN 'owner' ELSE p.access END AS access,
        usage.tokens AS used_today, usage.cost_usd AS cost_today_usd,
-       (SELECT to_jsonb(a) FROM agents a WHERE a.id = coalesce(s.agent_id, 'assistant')
-        ORDER BY a.version DESC LIMIT 1) AS agent
+       coalesce(s.agent_draft, (SELECT to_jsonb(a) FROM agents a
+                                WHERE a.id = coalesce(s.agent_id, 'assistant')
+                                  AND (s.agent_version IS NULL OR a.version = s.agent_version)
+                                ORDER BY a.version DESC LIMIT 1)) AS agent
 FROM sessions s
 LEFT JOIN session_participants p ON p.session_id = s.id AND p.user_id = %(user_id)s
 LEFT JOIN LATERAL (SELECT u.input_tokens + u.output_tokens AS tokens, u.cost_usd FROM token_usage u

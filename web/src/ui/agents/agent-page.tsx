@@ -5,17 +5,17 @@ import { useState } from 'preact/hooks'
 import { jsonText, type Agent, type Api, type Approval, type ToolInfo } from '../../client'
 import { Icon, Time, When } from '../bits'
 import { whom } from '../approvals/deciding'
+import { NeedsAdmin } from '../build/needs-role'
 import { useAction, useLoaded, useParley } from '../context'
 import { link } from '../router'
+import { AgentTrial } from './agent-trial'
+import { draftOf, type Draft } from './drafts'
 import { McpServers } from './mcp-servers'
 import { pinnedTools } from './pinned-tools'
 import { Policies } from './policy-test'
 
 type Policy = Approval['policy']
 type Floor = Agent['approval_floor'][string]
-/** The fields that an admin writes; the service sets the others. */
-type Draft = Omit<Agent, 'id' | 'version' | 'created_at' | 'created_by' | 'source' | 'missing_tools' | 'mcp_pins'>
-
 interface Loaded {
   /** null: this agent does not exist yet. */
   agent: Agent | null
@@ -49,7 +49,7 @@ export function AgentPage({ agentId }: { agentId: string }) {
   const { api } = useParley()
   const [state, retry] = useLoaded(() => read(api, agentId), [api, agentId])
   return (
-    <div class="page narrow">
+    <div class="page wide-page">
       <p>
         <a class="quiet" href={link('agents')}>
           <Icon name="back" /> All agents
@@ -114,7 +114,7 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
             Not there, so its turns go without: {agent.missing_tools.join(', ')}
           </p>
         )}
-        {isAdmin ? null : <p class="hint">Only an admin can change agents.</p>}
+        <NeedsAdmin to="Changing agents and trying them" />
       </header>
       <fieldset disabled={!isAdmin}>
         <label class="field">
@@ -175,7 +175,10 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
   )
   return (
     <>
-      {form}
+      <div class="editor-beside">
+        {form}
+        {isAdmin ? <AgentTrial agentId={agentId} draft={draft} saved={isChanged ? null : (agent?.version ?? null)} /> : null}
+      </div>
       <Policies agentId={agentId} draft={draft} isChanged={isChanged} tools={tools} pinned={pinnedTools(agent, tools)} />
     </>
   )
@@ -287,6 +290,15 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
                 People who must approve
                 <input type="number" min={1} max={10} required value={policy.quorum} onInput={(event) => put({ quorum: event.currentTarget.valueAsNumber || 1 })} />
               </label>
+              <label class="field">
+                What they see of the turn
+                <select value={policy.context ?? ''} onChange={(event) => put({ context: (event.currentTarget.value || null) as NonNullable<Policy['context']> | null })}>
+                  <option value="">the default: all of it</option>
+                  <option value="full">full: the question, the reasons, earlier calls</option>
+                  <option value="question">question: only what was asked</option>
+                  <option value="none">none: only the call</option>
+                </select>
+              </label>
               {CHOICES.map(({ field, words }) => (
                 <label key={field} class="check">
                   <input type="checkbox" checked={policy[field] !== false} onChange={(event) => put({ [field]: event.currentTarget.checked })} />
@@ -294,7 +306,7 @@ function ToolRow({ tool, draft, change }: { tool: ToolInfo; draft: Draft; change
                 </label>
               ))}
               <p class="hint">
-                Decided by {whom({ policy })}. Roles, users, time limits, reminders, what they see of the turn and what a grant binds are set through the API and kept here.
+                Decided by {whom({ policy })}. Roles, users, time limits, reminders and what a grant binds are set through the API and kept here.
               </p>
               {policy.rules === undefined ? null : (
                 <p class="hint">With rules, which are kept here, too: {policy.rules.map(({ name }) => name).join(', ')}.</p>
@@ -317,10 +329,6 @@ const CHOICES = [
   { field: 'allow_changes', words: 'They may change the arguments' },
   { field: 'allow_for_session', words: 'They may allow it for the rest of a session' },
 ] as const
-
-function draftOf({ id: _id, version: _version, created_at: _at, created_by: _by, source: _source, missing_tools: _missing, mcp_pins: _pins, ...draft }: Agent): Draft {
-  return draft
-}
 
 async function read(api: Api, agentId: string): Promise<Loaded> {
   const [agents, tools] = await Promise.all([api.all<Agent>('/agents'), api.all<ToolInfo>('/tools')])

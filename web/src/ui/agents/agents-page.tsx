@@ -1,4 +1,6 @@
 import { Empty, When } from '../bits'
+import { BackToBuild } from '../build/build-page'
+import { NeedsAdmin } from '../build/needs-role'
 import { useAgents } from '../chat/session/agent'
 import { useParley } from '../context'
 import { go, link } from '../router'
@@ -10,6 +12,7 @@ export function AgentsPage() {
   const isAdmin = me?.roles.includes('admin') === true
   return (
     <div class="page narrow">
+      <BackToBuild />
       <header class="page-head">
         <h1>Agents</h1>
         <a href={link('tools')}>All tools</a>
@@ -35,6 +38,7 @@ export function AgentsPage() {
           )
         }
       </When>
+      <NeedsAdmin to="Creating agents" />
       {isAdmin ? (
         <form
           class="beside"

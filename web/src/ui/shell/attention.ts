@@ -8,11 +8,12 @@ import { go } from '../router'
 
 const NOTIFY_KEY = 'parley.notify'
 
-const title = { count: 0, room: '', name: null as string | null }
+const title = { approvals: 0, questions: 0, room: '', name: null as string | null }
 
 function write(): void {
   const parts = [title.name, title.room, 'Parley'].filter((part) => part !== null && part !== '')
-  document.title = `${title.count > 0 ? `(${title.count}) ` : ''}${parts.join(' · ')}`
+  const count = title.approvals + title.questions
+  document.title = `${count > 0 ? `(${count}) ` : ''}${parts.join(' · ')}`
 }
 
 /** The room that the page shows, in the tab's title. */
@@ -36,13 +37,13 @@ export function useNameTitle(name: string): void {
 }
 
 /** How much waits: a number before the tab's title, and another icon. */
-export function showCount(count: number): void {
-  title.count = count
+export function showCount(waiting: Partial<Pick<typeof title, 'approvals' | 'questions'>>): void {
+  Object.assign(title, waiting)
   write()
   const icon = document.querySelector<HTMLLinkElement>('link[rel="icon"]')
   if (icon === null) return
   icon.dataset['quiet'] ??= icon.href
-  icon.href = count > 0 ? waitingIcon : icon.dataset['quiet']
+  icon.href = title.approvals + title.questions > 0 ? waitingIcon : icon.dataset['quiet']
 }
 
 export function canNotify(): boolean {
@@ -69,7 +70,7 @@ export function watch(inbox: Inbox, failed: () => void): () => void {
   let known: ReadonlySet<string> | null = null
   const stop = inbox.subscribe(({ pending, isLoaded }) => {
     if (!isLoaded) return
-    showCount(pending.length)
+    showCount({ approvals: pending.length })
     const before = known
     known = new Set(pending.map(({ id }) => id))
     if (before === null || !isNotifying() || (!document.hidden && document.hasFocus())) return
@@ -86,7 +87,7 @@ export function watch(inbox: Inbox, failed: () => void): () => void {
   })
   return () => {
     stop()
-    showCount(0)
+    showCount({ approvals: 0 })
   }
 }
 

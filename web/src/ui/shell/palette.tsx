@@ -5,6 +5,7 @@ import type { ListedSession, Page } from '../../client'
 import { Dialog, titleOf } from '../bits'
 import { useLoaded, useParley, words } from '../context'
 import { usePin } from '../chat/session/pins'
+import { ROOM_NAMES } from '../rooms'
 import { go, usePath } from '../router'
 
 export interface Command {
@@ -12,14 +13,7 @@ export interface Command {
   run: () => void
 }
 
-const ROOMS: readonly [string, string][] = [
-  ['sessions', 'Chat'],
-  ['approvals', 'Approvals'],
-  ['insight', 'Insight'],
-  ['agents', 'Agents'],
-  ['tools', 'Tools'],
-  ['webhooks', 'Webhooks'],
-]
+const ROOMS = Object.entries(ROOM_NAMES)
 const TYPING_MS = 150
 const SESSIONS = 12
 

@@ -15,7 +15,9 @@ from uuid import uuid4
 from ..events import EventPage
 from ..models import (
     Approval,
+    ApprovalContext,
     ApprovalMode,
+    ApprovalScope,
     ApprovalStatus,
     Attachment,
     Concurrency,
@@ -227,13 +229,14 @@ def stream_events(session_id: str) -> Request:
 
 def list_approvals(
     *,
+    scope: ApprovalScope | None,
     status: ApprovalStatus | None,
     session_id: str | None,
     tool: str | None,
     limit: int | None,
     cursor: str | None,
 ) -> Operation[Page[Approval]]:
-    query = query_of(status=status, session_id=session_id, tool=tool, limit=limit, cursor=cursor)
+    query = query_of(scope=scope, status=status, session_id=session_id, tool=tool, limit=limit, cursor=cursor)
     return Operation(_get("/approvals", query), _page(Approval))
 
 
@@ -252,6 +255,10 @@ def list_session_approvals(
 
 def get_approval(approval_id: str) -> Operation[Approval]:
     return Operation(_get(path_of("approvals", approval_id)), _value(Approval))
+
+
+def get_approval_context(approval_id: str) -> Operation[ApprovalContext]:
+    return Operation(_get(path_of("approvals", approval_id, "context")), _value(ApprovalContext))
 
 
 def decide_approval(

@@ -24,7 +24,7 @@ export function SessionAgent({ session, change }: { session: Session; change: (w
     <>
       <button type="button" class="quiet agent" title="Agent" onClick={() => setOpen(true)}>
         {agent?.name ?? id}
-        {agent === undefined ? null : <small>version {agent.version}</small>}
+        {agent === undefined ? null : <small>{session.agent_version == null ? `version ${agent.version}` : session.agent_version === 0 ? 'trial of a draft' : `trial of version ${session.agent_version}`}</small>}
       </button>
       {isOpen ? (
         <Dialog title="Agent" close={() => setOpen(false)}>

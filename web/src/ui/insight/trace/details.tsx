@@ -6,6 +6,7 @@ import { asShown, Diff } from '../../approvals/arguments-diff'
 import { whom } from '../../approvals/deciding'
 import { revealed } from '../../approvals/revealed'
 import { Badge, Icon, JsonText, Time } from '../../bits'
+import { DEFAULT_AGENT } from '../../chat/session/agent'
 import { useParley } from '../../context'
 import { isDev } from '../../identity'
 import { link } from '../../router'
@@ -118,7 +119,9 @@ function OfKind({ about, row, choose }: { about: About; row: Row; choose: (id: s
 }
 
 function OfTurn({ about: { facts, agentId } }: { about: Extract<About, { kind: 'turn' }> }) {
-  const { turn, question } = facts
+  const { turn, question, session } = facts
+  const agent = agentId ?? session.agent_id ?? DEFAULT_AGENT
+  const tried = session.agent_version == null ? '' : session.agent_version === 0 ? ', a draft that was tried' : `, version ${session.agent_version}, which was tried`
   const answer = facts.messages.findLast(({ role, content }) => role === 'assistant' && content !== '')
   return (
     <>
@@ -126,7 +129,13 @@ function OfTurn({ about: { facts, agentId } }: { about: Extract<About, { kind: '
         lines={[
           ['Turn', <code>{turn.id}</code>],
           ['Session', <a href={link('sessions', turn.session_id)}>{turn.session_id}</a>],
-          ...(agentId === null ? [] : [['Agent', <a href={link('agents', agentId)}>{agentId}</a>] as Line]),
+          [
+            'Agent',
+            <>
+              <a href={link('agents', agent)}>{agent}</a>
+              {tried}
+            </>,
+          ],
           ...(question?.author == null ? [] : [['Asked by', question.author] as Line]),
         ]}
       />

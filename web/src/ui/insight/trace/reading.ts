@@ -1,6 +1,6 @@
 // What the API has of a turn, and of the turns of the agents that its calls asked.
 
-import type { Api, Approval, Envelope, Message, SubagentTurn, Turn } from '../../../client'
+import type { Api, Approval, Envelope, Message, Session, SubagentTurn, Turn } from '../../../client'
 import { words } from '../../context'
 import type { Below, Facts } from './rows'
 
@@ -14,7 +14,8 @@ export async function readTurn(api: Api, sessionId: string, turnId: string): Pro
 async function read(api: Api, sessionId: string, turnId: string, budget: { left: number }): Promise<Facts> {
   const path = `/sessions/${encodeURIComponent(sessionId)}`
   const turn = await api.get<Turn>(`${path}/turns/${encodeURIComponent(turnId)}`)
-  const [question, messages, approvals, events, below] = await Promise.all([
+  const [session, question, messages, approvals, events, below] = await Promise.all([
+    api.get<Session>(path),
     api.get<Message>(`${path}/messages/${encodeURIComponent(turn.message_id)}`),
     api.all<Message>(`${path}/messages`, { branch: turn.branch, from: turn.created_at, ...(turn.ended_at === null ? {} : { to: later(turn.ended_at) }) }),
     api.all<Approval>(`${path}/approvals`, { turn_id: turnId }),
@@ -22,7 +23,7 @@ async function read(api: Api, sessionId: string, turnId: string, budget: { left:
     Promise.all((turn.subagents ?? []).map((child) => readBelow(api, child, budget))),
   ])
   const own = messages.filter(({ turn_id, role }) => turn_id === turn.id && role !== 'user')
-  return { turn, question, messages: own, approvals, events, below: new Map(below) }
+  return { turn, session, question, messages: own, approvals, events, below: new Map(below) }
 }
 
 async function readBelow(api: Api, child: SubagentTurn, budget: { left: number }): Promise<[string, Below]> {

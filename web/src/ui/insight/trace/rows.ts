@@ -1,13 +1,14 @@
 // A turn as a tree of what happened in it: steps of the model with their attempts, the calls that each made, and what these
 // waited for or asked. Pure functions of what the API tells.
 
-import type { Approval, Envelope, FinishReason, Message, ToolCall, ToolWait, Turn } from '../../../client'
+import type { Approval, Envelope, FinishReason, Message, Session, ToolCall, ToolWait, Turn } from '../../../client'
 import { endingWords } from '../../endings'
 import type { Used } from '../usage'
 
 /** What was read of a turn, and of the turns of the agents that its calls asked. */
 export interface Facts {
   turn: Turn
+  session: Session
   /** The message that it answers; null: it may not be read. */
   question: Message | null
   /** Its own answers and results, in their order. */
