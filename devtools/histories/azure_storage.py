@@ -44,6 +44,8 @@ _BLOB = "BlobName"
 _WAITING = (Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.CONTINUED_AS_NEW)
 _ESCAPED = {"0": "/", "1": "\\", "2": "#", "3": "?", "^": "^"}
 _PAUSE_S = 10.0
+_PROGRAM_S = 60
+"""`az` itself may take longer to start than the ten seconds that azure-identity gives it."""
 _ROLES = "Storage Table Data Reader on the hub's tables, Storage Blob Data Reader on its large messages"
 
 
@@ -149,7 +151,8 @@ class Hub:
 def _credential() -> TokenCredential:
     from azure.identity import AzureCliCredential, AzureDeveloperCliCredential, ChainedTokenCredential
 
-    return ChainedTokenCredential(AzureCliCredential(), AzureDeveloperCliCredential())
+    of_az = AzureCliCredential(process_timeout=_PROGRAM_S)
+    return ChainedTokenCredential(of_az, AzureDeveloperCliCredential(process_timeout=_PROGRAM_S))
 
 
 def _told(value: Any) -> Any:
