@@ -32,7 +32,8 @@ class ContextMessage(NamedTuple):
     tokens: int
     turn_number: int
     step: int
-    status: MessageStatus
+    status: str
+    """A `MessageStatus`."""
     tool_call_id: str | None = None
     calls: list[JsonObject] | None = None
     note: str | None = None
@@ -51,6 +52,7 @@ class ContextMessage(NamedTuple):
     kept: list[JsonObject] | None = None
     """For an answer of the same turn: items that the model's API wants back (`ModelEnd.kept`)."""
     branch: int = 0
+    ordinal: int = 0
 
     @property
     def by_other(self) -> bool:
