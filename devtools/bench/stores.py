@@ -48,6 +48,7 @@ from shared.sessions.records.steps import StepResult, StepStart
 from shared.sessions.records.turns import queued_turn
 
 _USERS = 20
+_USERS_WITH_HISTORY = 3
 _WARM = 25
 _ANSWER = (
     "the quiet river turns below naïve hills while 東京 sleeps and a small lamp writes 'one more line', then Žofie " * 3
@@ -188,9 +189,10 @@ async def _measure(pool: PostgresPool, options: argparse.Namespace) -> Costs:
     row = await pool.fetch_one(b"SELECT pg_backend_pid() AS pid", {})
     assert row is not None
     turns = Turns(pool, row["pid"])
-    sessions = [(await turns.session(f"user-{number}"), f"user-{number}") for number in range(_USERS)]
+    users = _USERS_WITH_HISTORY if options.history else _USERS
+    sessions = [(await turns.session(f"user-{number}"), f"user-{number}") for number in range(users)]
     for number in range(_WARM):
-        await turns.turn(*sessions[number % _USERS])
+        await turns.turn(*sessions[number % users])
     for _ in range(options.history):
         for session in sessions:
             await turns.turn(*session)
@@ -199,11 +201,11 @@ async def _measure(pool: PostgresPool, options: argparse.Namespace) -> Costs:
             await turns.turn(*session)
         await pool.execute(b"ANALYZE", {})
         for number in range(_WARM):
-            await turns.turn(*sessions[number % _USERS])
+            await turns.turn(*sessions[number % users])
     turns.costs = Costs()
     for number in range(options.turns):
-        place = number % _USERS
-        if not options.history and number % 100 < _USERS:  # young again
+        place = number % users
+        if not options.history and number % 100 < users:  # young again
             owner = f"user-{place}"
             sessions[place] = (await turns.session(owner), owner)
         await turns.turn(*sessions[place])

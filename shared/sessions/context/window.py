@@ -38,6 +38,8 @@ SUMMARY_HEAD = (
 )
 
 _LEAST_RESULT_TOKENS = 64
+_FIRSTS = {"user", "assistant"}
+"""Roles of a message that may be the first one: it is whole without those before it."""
 
 
 def estimate_tokens(text: str) -> int:
@@ -54,6 +56,9 @@ def fit(newest_first: Iterable[ContextMessage], budget_tokens: int) -> list[Cont
     takes at most half of the budget, or if it fits beside the groups that are always kept.
     """
     messages = readable(list(newest_first))
+    if messages and messages[-1].role in _FIRSTS and sum([message.tokens for message in messages]) <= budget_tokens:
+        messages.reverse()  # nearly always: nothing has to go
+        return messages
     summary = messages.pop() if messages and messages[-1].role == SUMMARY_ROLE else None
     groups = _groups(messages)
     pinned = _pinned(groups)
@@ -224,7 +229,7 @@ def to_conversation(
 
 def _answer(message: ContextMessage) -> AssistantSaid | None:
     """None when it is empty, or refused by the filter and without calls."""
-    calls = message.calls if message.calls and message.status is MessageStatus.COMPLETED else ()
+    calls = message.calls if message.calls and message.status == MessageStatus.COMPLETED else ()
     is_filtered = message.left_out is not None or message.finish_reason == FinishReason.CONTENT_FILTER
     content = "" if is_filtered else message.content
     if not calls and not content:

@@ -32,7 +32,8 @@ class ContextMessage(NamedTuple):
     tokens: int
     turn_number: int
     step: int
-    status: MessageStatus
+    status: str
+    """A `MessageStatus`."""
     tool_call_id: str | None = None
     calls: list[JsonObject] | None = None
     note: str | None = None
@@ -53,6 +54,7 @@ class ContextMessage(NamedTuple):
     branch: int = 0
     is_joined: bool = False
     """A user's message that joined its turn while that ran; not the question of the turn that reads it."""
+    ordinal: int = 0
 
     @property
     def by_other(self) -> bool:

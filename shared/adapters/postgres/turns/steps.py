@@ -7,13 +7,14 @@ attempt: of two that answer it the newest is stored, and the other is told so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
-from psycopg.rows import tuple_row
+from psycopg import AsyncCursor
 
 from shared.adapters.postgres.history.lexemes import vector_of
 from shared.adapters.postgres.pool import PostgresPool, Row, json
@@ -91,12 +92,12 @@ class PostgresSteps:
                         **_day(limits, now, quiet_until),
                     },
                 )
-                read = connection.cursor(row_factory=tuple_row)
+                read = connection.cursor(row_factory=_context_rows)
                 await read.execute(
                     _Q["context_messages"], {"turn_id": turn_id, "step": step, "limit": self._context_rows}, binary=True
                 )
             row = await begun.fetchone()
-            context = [_context_message(item) for item in await read.fetchall()]
+            context = await read.fetchall()
             if row is not None and row["message_id"] is not None:
                 if len(context) >= self._context_rows and not _tells_authors(context):
                     whole = await (await connection.execute(_Q["authors_on_path"], {"turn_id": turn_id})).fetchone()
@@ -283,7 +284,6 @@ def _result(result: StepResult, *, closes: bool) -> dict[str, Any]:
 
 
 _NO_COST = Decimal(0)
-_STATUSES = {status.value: status for status in MessageStatus}
 
 
 def _used(row: Row) -> TokensUsed:
@@ -325,54 +325,16 @@ def _usage(usage: Usage, now: datetime) -> dict[str, Any]:
     }
 
 
+def _context_rows(_: AsyncCursor[Any]) -> Callable[[Sequence[Any]], ContextMessage]:
+    """Columns come in the order of the fields. A long conversation has hundreds of rows: no Python runs for each."""
+    return partial(tuple.__new__, ContextMessage)
+
+
 def _tells_authors(context: Sequence[ContextMessage]) -> bool:
     """Whether it reaches back to a summary, or an answer in it tells whose words all before it are."""
     return any(
         message.role == SUMMARY_ROLE or (message.role == MessageRole.ASSISTANT and message.authors != [])
         for message in context
-    )
-
-
-def _context_message(row: tuple[Any, ...]) -> ContextMessage:
-    """Columns in the order of `context_messages`."""
-    (
-        role,
-        content,
-        tool_call_id,
-        calls,
-        tokens,
-        turn_number,
-        step,
-        status,
-        note,
-        attachments,
-        sources,
-        authors,
-        finish_reason,
-        left_out,
-        kept,
-        branch,
-        is_joined,
-        _ordinal,
-    ) = row
-    return ContextMessage(
-        role,
-        content,
-        tokens,
-        turn_number,
-        step,
-        _STATUSES[status],
-        tool_call_id,
-        calls,
-        note,
-        attachments,
-        sources,
-        authors,
-        finish_reason,
-        left_out,
-        kept,
-        branch,
-        is_joined,
     )
 
 

@@ -132,11 +132,10 @@ class PostgresTurns:
     async def _post_if_free(self, row: dict[str, Any]) -> Row | None:
         """Post in one statement when nothing is in the way; None when something is."""
         try:
-            posted = await self._pool.fetch_one(_Q["insert_user_turn_if_free"], row)
+            return await self._pool.fetch_one(_Q["insert_user_turn_if_free"], row)
         except UniqueViolation:
             # Another message came at the same moment and has the place.
             return None
-        return None if posted is None or posted["made_at"] is None else posted
 
     async def get_turn(self, session_id: str, turn_id: str) -> Turn:
         """Raises NotFound. The caller has checked access to the session."""

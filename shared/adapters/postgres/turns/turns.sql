@@ -72,10 +72,45 @@ SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_
 FROM session
 
 -- name: insert_user_turn_if_free
--- The common case at once: the session takes messages and no turn of it is open. Of two at once the second finds no row, or is
--- refused by turns_one_dispatched; the caller then takes the long way.
-SELECT * FROM post_user_turn(%(session_id)s, %(user_id)s, %(may_post)s, %(turn_id)s, %(message_id)s, %(checkpoint_id)s, %(plan)s,
-                             %(content)s, %(tokens)s, %(attachments)s, %(note)s, %(sources)s, %(words)s, %(title)s, %(hub)s, %(now)s)
+-- The common case in one statement: the session takes messages and no turn of it is open. Of two at once the second
+-- finds no row, or is refused by turns_one_dispatched; the caller then takes the long way.
+WITH session AS (
+    UPDATE sessions
+    SET last_message_number = last_message_number + 1, last_turn_number = last_turn_number + 1,
+        status = 'ACTIVE', updated_at = %(now)s, title = coalesce(title, %(title)s)
+    WHERE id = %(session_id)s AND status IN ('CREATED', 'ACTIVE')
+      AND (owner_id = %(user_id)s OR EXISTS (
+          SELECT 1 FROM session_participants p
+          WHERE p.session_id = sessions.id AND p.user_id = %(user_id)s AND p.access = ANY (%(may_post)s)))
+      AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_id = sessions.id AND t.ended_at IS NULL)
+    RETURNING *
+), turn AS (
+    INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at,
+                       hub, quiet_until)
+    SELECT %(turn_id)s, %(session_id)s, last_turn_number, active_branch, %(message_id)s, %(user_id)s, 'queued', %(plan)s,
+           %(now)s, %(now)s, %(hub)s, %(now)s
+    FROM session
+), checkpoint AS (
+    INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags,
+                                     metadata, created_at)
+    SELECT %(session_id)s, %(checkpoint_id)s, active_branch, last_turn_number - 1, true, name, status, agent_id, config, tags,
+           metadata, %(now)s
+    FROM session
+), message AS (
+    INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
+                          tokens, created_at, attachments, attachment_note, sources, author, words)
+    SELECT %(message_id)s, %(session_id)s, %(turn_id)s, last_message_number, active_branch, last_turn_number, 0, 0, 'user',
+           %(content)s, 'completed', %(tokens)s, %(now)s, %(attachments)s, %(note)s, %(sources)s, %(user_id)s,
+           %(words)s::tsvector
+    FROM session
+)
+SELECT session.event_seq_floor, session.event_seq_ceiling, session.incarnation, session.active_branch,
+       before.status = 'CREATED' AS activated,
+       -- Whoever made it may have been killed before it was told of: then its log begins with this message.
+       before.status = 'CREATED' AND before.created_at > %(now)s - interval '10 minutes' AS may_seed,
+       before.created_at AS made_at
+FROM session, sessions before -- as it was when the statement began
+WHERE before.id = %(session_id)s
 
 -- name: cancel_requested
 SELECT id FROM turns WHERE id = ANY(%(turn_ids)s) AND (cancel_requested_at IS NOT NULL OR ended_at IS NOT NULL)

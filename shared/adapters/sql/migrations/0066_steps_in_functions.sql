@@ -252,55 +252,6 @@ BEGIN
 END
 $$;
 
--- A message and its turn, in a session that takes messages and in which no turn is open; null where that is not so. Of two at
--- once the second finds no row, or is refused by turns_one_dispatched. With the checkpoint before it: a pointer into these
--- rows, stored with them, can neither miss nor dangle.
-CREATE FUNCTION post_user_turn(
-    of_session text, of_user text, may_post text[], new_turn_id text, new_message_id text, new_checkpoint_id text, new_plan jsonb,
-    said text, said_tokens integer, files jsonb, note text, came_with text[], said_words text, new_title text, of_hub text,
-    at timestamptz,
-    OUT event_seq_floor bigint, OUT event_seq_ceiling bigint, OUT incarnation text, OUT active_branch integer,
-    OUT activated boolean, OUT may_seed boolean, OUT made_at timestamptz
-) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    s record;
-BEGIN
-    UPDATE sessions o
-    SET last_message_number = o.last_message_number + 1, last_turn_number = o.last_turn_number + 1, status = 'ACTIVE',
-        updated_at = at, title = coalesce(o.title, new_title)
-    WHERE o.id = of_session AND o.status IN ('CREATED', 'ACTIVE')
-      AND (o.owner_id = of_user OR EXISTS (
-          SELECT FROM session_participants p
-          WHERE p.session_id = o.id AND p.user_id = of_user AND p.access = ANY (may_post)))
-      AND NOT EXISTS (SELECT FROM turns t WHERE t.session_id = of_session AND t.ended_at IS NULL)
-    RETURNING o.*, (SELECT b.status FROM sessions b WHERE b.id = of_session) = 'CREATED' AS was_new INTO s;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at, hub,
-                       quiet_until)
-    VALUES (new_turn_id, of_session, s.last_turn_number, s.active_branch, new_message_id, of_user, 'queued', new_plan, at, at,
-            of_hub, at);
-    INSERT INTO session_checkpoints (session_id, id, branch, turn_number, automatic, name, status, agent_id, config, tags, metadata,
-                                     created_at)
-    VALUES (of_session, new_checkpoint_id, s.active_branch, s.last_turn_number - 1, true, s.name, s.status, s.agent_id, s.config,
-            s.tags, s.metadata, at);
-    INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status, tokens,
-                          created_at, attachments, attachment_note, sources, author, words)
-    VALUES (new_message_id, of_session, new_turn_id, s.last_message_number, s.active_branch, s.last_turn_number, 0, 0, 'user',
-            said, 'completed', said_tokens, at, files, note, came_with, of_user, said_words::tsvector);
-    event_seq_floor := s.event_seq_floor;
-    event_seq_ceiling := s.event_seq_ceiling;
-    incarnation := s.incarnation;
-    active_branch := s.active_branch;
-    activated := s.was_new;
-    -- Whoever made it may have been killed before it was told of: then its log begins with this message.
-    may_seed := s.was_new AND s.created_at > at - interval '10 minutes';
-    made_at := s.created_at;
-END
-$$;
-
 -- The calls of a turn, with what they wait for and the turns that answer them; null: it made none.
 CREATE FUNCTION calls_of(of_turn text) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -325,9 +276,9 @@ $$;
 -- summary on the way alone. The bound on each part keeps an endless one from being read whole. What an API wants back, it wants
 -- within the turn. Authors are null where the user that the turn runs for is the only one.
 CREATE FUNCTION context_of(of_turn text, before_step integer, most integer) RETURNS TABLE (
-    role text, content text, tool_call_id text, calls jsonb, tokens integer, turn_number integer, step integer, status text,
-    attachment_note text, attachments jsonb, sources text[], authors text[], finish_reason text, left_out text, kept jsonb,
-    branch integer, is_joined boolean, ordinal integer
+    role text, content text, tokens integer, turn_number integer, step integer, status text, tool_call_id text, calls jsonb,
+    note text, attachments jsonb, sources text[], authors text[], finish_reason text, left_out text, kept jsonb, branch integer,
+    is_joined boolean, ordinal integer
 ) LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
@@ -337,7 +288,7 @@ BEGIN
     -- As nearly always: no branch to follow, and nothing summarised.
     IF t.branch = 0 AND NOT EXISTS (SELECT FROM conversation_summaries s WHERE s.session_id = t.session_id) THEN
         RETURN QUERY
-        SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note, m.attachments,
+        SELECT m.role, m.content, m.tokens, m.turn_number, m.step, m.status, m.tool_call_id, m.calls, m.attachment_note, m.attachments,
            m.sources,
            CASE m.role
                WHEN 'user' THEN nullif(ARRAY[coalesce(m.author, turn_author(m.turn_id, m.created_at))], ARRAY[t.requested_by])
@@ -360,7 +311,7 @@ BEGIN
         JOIN conversation_summaries s ON s.session_id = t.session_id AND s.branch = path.branch AND s.turn_number < path.turn_number
         ORDER BY s.turn_number DESC LIMIT 1
     )
-    SELECT m.role, m.content, m.tool_call_id, m.calls, m.tokens, m.turn_number, m.step, m.status, m.attachment_note, m.attachments,
+    SELECT m.role, m.content, m.tokens, m.turn_number, m.step, m.status, m.tool_call_id, m.calls, m.attachment_note, m.attachments,
            m.sources,
            CASE m.role
                WHEN 'user' THEN nullif(ARRAY[coalesce(m.author, turn_author(m.turn_id, m.created_at))], ARRAY[t.requested_by])
@@ -378,7 +329,7 @@ BEGIN
         LIMIT most
     ) m
     UNION ALL
-    SELECT 'summary', summary.content, NULL, NULL, summary.tokens, summary.turn_number, 2147483647, 'completed', NULL, NULL,
+    SELECT 'summary', summary.content, summary.tokens, summary.turn_number, 2147483647, 'completed', NULL, NULL, NULL, NULL,
            summary.sources, nullif(summary.authors, ARRAY[t.requested_by]), NULL, NULL, NULL, summary.branch, false, 0
     FROM summary
     ORDER BY turn_number DESC, step DESC, ordinal DESC
