@@ -21,7 +21,7 @@ from shared.sessions.doors.ai_sdk.request import (
     read,
     refused,
 )
-from shared.sessions.doors.ai_sdk.wire import HEADER, NEWEST, OLDEST, UiMessageStream
+from shared.sessions.doors.ai_sdk.wire import HEADER, NEWEST, OLDEST, UiMessageStream, of_answer_id
 from shared.sessions.doors.files import MAX_BODY_BYTES
 from shared.sessions.doors.reader import Told
 from shared.sessions.doors.threads import is_thread
@@ -103,7 +103,7 @@ async def post_ai_sdk_chat(call: Call, body: ChatRequest) -> Response:
             return await _answer(call, session_id, asked, known, version)
         case Question():
             done = await _post(call, session_id, body, asked)
-            joined = done.message.id if done.message.joined else None
+            joined = None if done.message.joined_after is None else done.message.id
             return await _stream(
                 call, session_id, done.turn.id, version, told=entering.told_before(done), joined=joined
             )
@@ -239,8 +239,11 @@ async def _stopped(call: Call, session_id: str, body: ChatRequest) -> Concurrenc
 
 async def _question_of(call: Call, session_id: str, body: ChatRequest, asked: Again) -> str:
     """The stored message that is to be answered again: of the answer that is named, else the newest with that text."""
-    if asked.turn_id is not None and is_valid_id(asked.turn_id):
-        return (await call.services.sessions.get_turn(session_id, asked.turn_id, call.principal)).message_id
+    turn_id, joined = of_answer_id(asked.turn_id or "")
+    if is_valid_id(turn_id):
+        if joined is not None and is_valid_id(joined):
+            return joined
+        return (await call.services.sessions.get_turn(session_id, turn_id, call.principal)).message_id
     wanted = MessageFilter(role=MessageRole.USER, descending=True)
     found, _ = await call.services.history.list_messages(session_id, call.principal, wanted, Page(limit=MAX_LIMIT))
     same: list[Message] = [message for message in found if message.content == asked.text]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 
-from shared.sessions.doors.ai_sdk.wire import NEWEST, OLDEST, UiMessageStream
+from shared.sessions.doors.ai_sdk.history import ui_messages
+from shared.sessions.doors.ai_sdk.wire import NEWEST, OLDEST, UiMessageStream, of_answer_id
 from shared.sessions.events import EventType, FrameType
-from shared.sessions.models import JsonObject
+from shared.sessions.models import JsonObject, Message, MessageRole, MessageStatus
 
 USAGE = {"input_tokens": 1, "output_tokens": 2}
 APPROVAL = {"id": "ap1", "tool": "send", "reason": None, "comment": None, "decided_arguments": None}
@@ -273,3 +275,39 @@ def test_a_question_to_the_user_is_told_as_data() -> None:
     door = UiMessageStream("s", "t")
     door.event(called())
     assert [part["type"] for part in door.event(_waits("pending", "input"))] == ["data-wait"]
+
+
+def test_what_follows_a_message_that_joined_a_turn_is_a_message_of_its_own_in_history_and_stream() -> None:
+    def said(message_id: str, role: MessageRole, content: str, **more: Any) -> Message:
+        at = datetime(2030, 1, 1, tzinfo=UTC)
+        return Message(
+            id=message_id,
+            session_id="s",
+            turn_id="t",
+            role=role,
+            content=content,
+            status=MessageStatus.COMPLETED,
+            created_at=at,
+            **more,
+        )
+
+    stored = [
+        said("q", MessageRole.USER, "question"),
+        said("j0", MessageRole.USER, "and this", joined=True),
+        said("a1", MessageRole.ASSISTANT, "first"),
+        said("j1", MessageRole.USER, "in French", joined=True, joined_after="a1"),
+        said("a2", MessageRole.ASSISTANT, "second"),
+    ]
+
+    found = ui_messages(stored, {}, open_turn_id=None)
+
+    assert [(one.id, one.role, one.text) for one in found] == [
+        ("q", "user", "question"),
+        ("j0", "user", "and this"),
+        ("t", "assistant", "first"),
+        ("j1", "user", "in French"),
+        ("t.j1", "assistant", "second"),
+    ]
+    start, _ = UiMessageStream("s", "t", joined="j1").begin()
+    assert start["messageId"] == "t.j1"
+    assert [of_answer_id(one) for one in ("t", "t.j1")] == [("t", None), ("t", "j1")]

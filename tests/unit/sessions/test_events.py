@@ -251,8 +251,8 @@ def test_an_envelope_is_one_line_whatever_it_holds() -> None:
     assert orjson.loads(envelope(1, body))["data"]["frame"]["text"] == "a\nb\r\u2028\x00"
 
 
-def test_there_are_eighteen_event_types() -> None:
-    assert len(EventType) == 18
+def test_there_are_nineteen_event_types() -> None:
+    assert len(EventType) == 19
 
 
 @dataclass

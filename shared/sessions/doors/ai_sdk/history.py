@@ -28,7 +28,7 @@ def ui_messages(
         if role is MessageRole.USER:
             asked = list(group)
             found += [_question(message) for message in asked]
-            joined = asked[-1].id if asked[-1].joined else None
+            joined = None if asked[-1].joined_after is None else asked[-1].id
         elif turn_id != open_turn_id:
             found.append(_answer(turn_id or "", joined, list(group), approvals))
     return found

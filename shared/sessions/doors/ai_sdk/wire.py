@@ -42,6 +42,12 @@ def answer_id(turn_id: str, joined: str | None) -> str:
     return turn_id if joined is None else f"{turn_id}.{joined}"
 
 
+def of_answer_id(given: str) -> tuple[str, str | None]:
+    """What `answer_id` was made of, if it was."""
+    turn_id, mark, joined = given.partition(".")
+    return turn_id, joined if mark else None
+
+
 class UiMessageStream:
     """A `Door`."""
 
