@@ -206,6 +206,7 @@ ARROWS = {
         "static_site": "console",
         "statement_log": "setup",
         "measure_turn": "local statement_log",
+        "demo": "setup",
     },
 }
 """What each part of a room imports of the others there. It imports only what stands above it: no arrow runs back."""
