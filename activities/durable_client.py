@@ -46,6 +46,14 @@ _ENDED = [
     df.OrchestrationRuntimeStatus.Failed,
     df.OrchestrationRuntimeStatus.Terminated,
 ]
+_NOT_ENDED = [
+    df.OrchestrationRuntimeStatus.Pending,
+    df.OrchestrationRuntimeStatus.Running,
+    df.OrchestrationRuntimeStatus.ContinuedAsNew,
+    df.OrchestrationRuntimeStatus.Suspended,
+]
+_PAGES = 50
+"""Of what one workflow has started, that are ended or erased at once; the sweep does the rest."""
 _NO_INSTANCE = "health-probe"
 """A prefix that no instance id has."""
 
@@ -88,9 +96,12 @@ async def _start(client: df.DurableOrchestrationClient, name: str, instance_id: 
             return
 
 
-async def start_workflow(client: df.DurableOrchestrationClient, start: WorkflowStart) -> None:
+async def start_workflow(client: df.DurableOrchestrationClient, start: WorkflowStart, *, is_cut: bool = False) -> None:
     """Start the workflow of a call, unless there is one already, and leave what fails to the sweep. Of two starts at
-    once the first that begins is the one that runs (`begin_workflow`)."""
+    once the first that begins is the one that runs (`begin_workflow`).
+
+    is_cut: a start before this one was cut, and has been ended.
+    """
     caller = WorkflowCaller(
         user_id=start.user_id,
         roles=start.roles,
@@ -100,7 +111,7 @@ async def start_workflow(client: df.DurableOrchestrationClient, start: WorkflowS
     )
     given = WorkflowInput(tool_call_id=start.tool_call_id, caller=caller, start=new_id(), input=start.input)
     try:
-        if await look(client, start.instance_id) is Found.NOWHERE:
+        if is_cut or await look(client, start.instance_id) is Found.NOWHERE:
             await _start(client, start.name, start.instance_id, given.dump())
     except Exception:
         log.exception("the workflow %s of call %s could not be started now", start.name, start.tool_call_id)
@@ -111,18 +122,29 @@ async def end_workflow(client: df.DurableOrchestrationClient, instance_id: str, 
     try:
         if not await end(client, instance_id, reason):
             return False
-        ended = [await end(client, below, reason) for below in await below_workflow_of(client, instance_id)]
+        # Until none is left: a list may be one page of a longer one.
+        for _ in range(_PAGES):
+            below = await below_workflow_of(client, instance_id, states=_NOT_ENDED)
+            if not below:
+                return True
+            if not all([await end(client, each, reason) for each in below]):
+                return False
     except Exception:
         log.exception("the workflow %s could not be ended now; the sweep will", instance_id)
-        return False
-    return all(ended)
+    return False
 
 
-async def below_workflow_of(client: df.DurableOrchestrationClient, instance_id: str) -> list[str]:
-    """The instances of the sub-orchestrations of a workflow, and of theirs."""
+async def below_workflow_of(
+    client: df.DurableOrchestrationClient,
+    instance_id: str,
+    *,
+    states: Sequence[df.OrchestrationRuntimeStatus] | None = None,
+) -> list[str]:
+    """The instances of the sub-orchestrations of a workflow, and of theirs; a page of them if there are many. states:
+    None: in any state."""
     if not is_workflow(instance_id):
         return []
-    found = await client.get_status_by(instance_id_prefix=below_workflow(instance_id))
+    found = await client.get_status_by(instance_id_prefix=below_workflow(instance_id), runtime_status=states)
     return [one.instance_id for one in found]
 
 
@@ -296,9 +318,16 @@ async def _erase_below(
     was_live = await is_live(client, instance_id)
     if was_live and not await end(client, instance_id, "session erased"):
         return False, True
-    below = await below_workflow_of(client, instance_id)
-    gone, was_told = await erase(client, below, may_arrive=may_arrive or was_live)
-    return len(gone) == len(below), was_told or was_live
+    was_told = was_live
+    for _ in range(_PAGES):
+        below = await below_workflow_of(client, instance_id)
+        if not below:
+            return True, was_told
+        gone, told_now = await erase(client, below, may_arrive=may_arrive or was_live)
+        was_told = was_told or told_now
+        if len(gone) < len(below):
+            break
+    return False, was_told
 
 
 async def _is_terminated(client: df.DurableOrchestrationClient, instance_id: str) -> bool:

@@ -24,6 +24,7 @@ _IN_PROCESS = {
     "infra": "devtools.infra.check",
     "package": "devtools.package",
     "new": "devtools.agents.new",
+    "demo": "devtools.demo",
     "record": "devtools.cases.record",
     "replay": "devtools.cases.replay",
     "publish": "devtools.clients.publish",

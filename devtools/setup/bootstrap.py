@@ -19,9 +19,10 @@ from devtools.setup.places import AGENTS_LOCK, AGENTS_REQUIREMENTS, LOCK, PYTHON
 HELP = """usage: ./dev COMMAND [arguments]
 
   up [--port N] [--data DIR] [--agents DIR]   start everything, print the URLs and `ready`; Ctrl-C stops all
-  new tool|agent NAME                         write one into agents/, with a test
+  new tool|workflow|agent NAME                write one into agents/, with a test
   record SESSION [--to FOLDER]                write a session of the running host as a case
   replay [CASES] [--junit FILE]               play cases against today's agents, without a model; what changed?
+  demo subagents                              two subagents, one waits for a person, the host is killed; is it right?
   test [pytest arguments]                     run the test suite; `test agents`: your own tests
   bench [arguments]                           run the benchmark
   chaos [--minutes N] [--seed S]              random faults of everything under real turns; did the promises hold?
@@ -43,6 +44,7 @@ COMMANDS = (
     "new",
     "record",
     "replay",
+    "demo",
     "test",
     "bench",
     "chaos",

@@ -8,9 +8,12 @@ from typing import Any
 import azure.durable_functions as df
 import pytest
 
-from devtools.histories.player import Json, Play
+from devtools.histories.judging import Names, Replay, judge
+from devtools.histories.player import Json, Play, handle_of, run_handle
+from devtools.histories.stored import Stored
 from orchestrators.workflows import NOT_BEGUN, contain
 from parley.workflows import ToolFailed, caller_of, progress, workflow
+from shared.durable.messages import is_other_code
 from shared.durable.names import BEGIN_WORKFLOW, END_WORKFLOW, TELL_PROGRESS
 
 INSTANCE = "turn-1:call-1:workflow"
@@ -22,11 +25,16 @@ STARTED: Json = {
 }
 
 
-def _play(written: Any, given: Json = STARTED) -> Play:
+def _built(written: Any) -> Any:
+    """As a blueprint has made it and the app registers it."""
     bp = df.Blueprint()
-    written = bp.orchestration_trigger(context_name="context")(workflow(risks=())(written))
+    builder = bp.orchestration_trigger(context_name="context")(workflow(risks=())(written))
     contain(bp._function_builders)
-    return Play(written, "errand", INSTANCE, given).begin()
+    return builder
+
+
+def _play(written: Any, given: Json = STARTED) -> Play:
+    return Play(_built(written), "errand", INSTANCE, given).begin()
 
 
 def _begun(written: Any) -> Play:
@@ -172,3 +180,39 @@ def test_another_id_for_what_it_starts_is_refused() -> None:
         return (yield context.call_sub_orchestrator("child", 1, "singleton"))
 
     assert "error" in _outcome(_begun(parent))
+
+
+def test_an_upgrade_check_sees_a_workflow_that_waits_and_would_not_go_on() -> None:
+    events = _begun(errand).complete(TELL_PROGRESS).history
+    stored = Stored("errand", INSTANCE, events)
+    names = Names({"errand"}, {BEGIN_WORKFLOW, TELL_PROGRESS, END_WORKFLOW, "visit"})
+
+    def other(context: Any) -> Any:
+        """Do something else."""
+        yield progress(context, "half", 0.5)
+        yield context.call_activity("call", context.get_input())
+
+    other.__name__ = "errand"
+
+    def replay(written: Any) -> Replay:
+        return lambda _, context: run_handle(handle_of(_built(written)), context)
+
+    assert judge(stored, names, replay(errand)).why is None
+    why = judge(stored, names, replay(other)).why
+    assert why is not None
+    assert "the activity visit" in why
+    assert "the activity call in its place" in why
+    assert "has no orchestration 'errand'" in str(judge(stored, Names(set(), names.activities), replay(errand)).why)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_changed"),
+    [
+        ("Non-Deterministic workflow detected: A previous execution scheduled 'visit', now 'call'", True),
+        ("Non-Deterministic workflow detected: the orchestrator hasn't (yet?) scheduled this task", False),
+        ("Orchestrator function 'errand' failed: KeyError", False),
+        ("", False),
+    ],
+)
+def test_only_a_replay_that_asks_for_something_else_tells_of_other_code(words: str, is_changed: bool) -> None:
+    assert is_other_code(words) is is_changed

@@ -330,7 +330,7 @@ class Run:
                 if registry.find_tool(look.name) is None:
                     await self._answer_for(look, f"There is no workflow {look.name!r} any more.")
                 elif start is not None and await durable_client.end(self.client, look.instance_id, "its start was cut"):
-                    await durable_client.start_workflow(self.client, start)
+                    await durable_client.start_workflow(self.client, start, is_cut=True)
             case Watched.CHANGED:
                 await self._answer_for(look, CHANGED_WORKFLOW)
             case _:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from shared.rights import Access
@@ -80,7 +79,6 @@ class WorkflowLook:
     is_awaited: bool
     """Its call waits for it."""
     is_begun: bool
-    opened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

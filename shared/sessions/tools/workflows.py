@@ -38,7 +38,7 @@ from shared.storable import storable_text
 DAY_S = 86_400.0
 MAX_PROGRESS_CHARS = 200
 _FAILED = "The workflow failed unexpectedly."
-_ACTIVITY_SAID = re.compile(r"ToolFailed: (?P<said>[^\r\n]+)")
+_ACTIVITY_SAID = re.compile(r"Tool(?:Failed|Refused): (?P<said>[^\r\n]+)")
 """The text of an activity's ToolFailed in what the host makes of it, which is all that an orchestrator gets."""
 
 

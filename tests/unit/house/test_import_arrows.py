@@ -208,6 +208,7 @@ ARROWS = {
         "static_site": "console",
         "measure_turn": "local statement_log",
         "usage": "__main__ setup",
+        "demo": "setup",
     },
 }
 """What each part of a room imports of the others there. It imports only what stands above it: no arrow runs back."""

@@ -51,7 +51,6 @@ class PostgresWorkflows:
                 instance_id=row["workflow_id"],
                 is_awaited=row["status"] == WaitStatus.PENDING,
                 is_begun=row["begun_by"] is not None,
-                opened_at=row["opened_at"],
             )
             for row in await self._pool.fetch_all(_Q["workflows_to_look_at"], parameters)
         ]

@@ -28,7 +28,7 @@ WHERE id IN (
       AND (t.hub = %(hub)s OR t.hub IS NULL AND %(is_only)s)
     ORDER BY w.looked_at NULLS FIRST
     LIMIT %(limit)s)
-RETURNING id, tool_call_id, workflow, workflow_id, status, begun_by, opened_at
+RETURNING id, tool_call_id, workflow, workflow_id, status, begun_by
 
 -- name: workflow_is_over
 UPDATE tool_waits SET workflow_over_at = %(now)s WHERE id = %(wait_id)s
