@@ -49,7 +49,7 @@ def make(folder: Path = FOLDER) -> None:
             ground = f'rgb("{GROUND}")' if icon.is_full else "none"
             drawing.write_text(
                 f"#set page(width: {icon.pixels}pt, height: {icon.pixels}pt, margin: 0pt, fill: {ground})\n"
-                f'#align(center + horizon, image("icon.svg", width: 100%))\n',
+                '#image("icon.svg", width: 100%)\n',
                 encoding="ascii",
             )
             Path(folder, icon.name).write_bytes(typst.compile(drawing, format="png", ppi=72.0))

@@ -201,6 +201,7 @@ ARROWS = {
         "infra": "setup",
         "sizing": "setup",
         "figures": "chaos sizing",
+        "icons": "setup",
         "local": "agents console setup",
         "package": "console setup",
         "clients": "console setup",

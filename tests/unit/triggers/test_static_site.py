@@ -52,7 +52,8 @@ def test_assets_are_kept_for_good_and_nothing_else_has_a_route(tmp_path: Path) -
     static_site.write(tmp_path / "site", api=API)
 
     config = _config(tmp_path / "site")
-    assert config.keys() == {"routes", "globalHeaders"}
+    assert config.keys() == {"routes", "globalHeaders", "mimeTypes"}
+    assert config["mimeTypes"] == {".webmanifest": "application/manifest+json"}
     # Addresses are behind the #: what is not a file is not there, and no page stands in for it.
     assert config["routes"] == [
         {"route": "/assets/*", "headers": {"Cache-Control": "public, max-age=31536000, immutable"}}
