@@ -6,6 +6,7 @@ Tokens are JWTs (HS256): a maintained library checks algorithm, audience and exp
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -91,6 +92,16 @@ class SigningKeys:
 def derive_key(secret: str, purpose: str) -> bytes:
     """A 32-byte key for one purpose (HMAC-SHA256 as KDF; the secret itself signs nothing)."""
     return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).digest()
+
+
+def derive_secret(key: bytes, of: str) -> bytes:
+    """The secret that a derived key gives to one webhook."""
+    return hmac.digest(key, of.encode(), "sha256")
+
+
+def webhook_text(secret: bytes) -> str:
+    """As Standard Webhooks write one."""
+    return f"whsec_{base64.b64encode(secret).decode()}"
 
 
 @dataclass(frozen=True)

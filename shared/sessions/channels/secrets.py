@@ -5,12 +5,13 @@ Invariant: who reads the database can sign nothing. A secret is shown once, by t
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from shared.signing import derive_secret, webhook_text
 
 _SALT_BYTES = 16
 
@@ -32,25 +33,17 @@ class WebhookSecrets:
     def new(self) -> tuple[str, SecretMark]:
         """A secret as Standard Webhooks write one, and its mark."""
         salt = secrets.token_hex(_SALT_BYTES)
-        secret = _derived(self.keys[0], salt)
-        return _text(secret), SecretMark(salt, _digest(secret))
+        secret = derive_secret(self.keys[0], salt)
+        return webhook_text(secret), SecretMark(salt, _digest(secret))
 
     def of(self, mark: SecretMark) -> str | None:
         """The secret of a mark; None when the deployment's secret that it came from is gone."""
         for key in self.keys:
-            secret = _derived(key, mark.salt)
+            secret = derive_secret(key, mark.salt)
             if hmac.compare_digest(_digest(secret), mark.digest):
-                return _text(secret)
+                return webhook_text(secret)
         return None
-
-
-def _derived(key: bytes, salt: str) -> bytes:
-    return hmac.digest(key, salt.encode(), "sha256")
 
 
 def _digest(secret: bytes) -> str:
     return hashlib.sha256(secret).hexdigest()
-
-
-def _text(secret: bytes) -> str:
-    return "whsec_" + base64.b64encode(secret).decode()

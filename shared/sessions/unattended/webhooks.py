@@ -7,16 +7,13 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from shared.signing import SigningKeys, derive_key
+from shared.signing import SigningKeys, derive_key, derive_secret, webhook_text
 
 _PURPOSE = "parley/trigger"
 MAX_ID_CHARS = 256
@@ -49,8 +46,7 @@ class HookSecrets:
         key = self._keys.secrets.get(key_id)
         if key is None:
             return None
-        derived = hmac.new(derive_key(key, _PURPOSE), f"{uid}:{version}".encode(), hashlib.sha256).digest()
-        return f"whsec_{base64.b64encode(derived).decode()}"
+        return webhook_text(derive_secret(derive_key(key, _PURPOSE), f"{uid}:{version}"))
 
     def is_signed(
         self, uid: str, state: SecretState, body: bytes, headers: Mapping[str, str], *, now: datetime

@@ -25,7 +25,7 @@ from tests.support.node import install, node_binary, node_environment
 from tests.support.serving import PromptServer
 
 HERE = Path(__file__).parent
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def connection_info(hub: str = "chat", **raw: Any) -> Binding:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -133,16 +134,17 @@ async def test_json_replay_in_small_pages_has_neither_gap_nor_duplicate(api: Api
     assert Transcript.of_envelopes(seen, turn_id).texts == await api.answers(session_id, turn_id)
 
 
-async def test_signalr_client_that_was_away_reads_what_it_missed(api: Api, console: Console) -> None:
-    session_id = await api.session()
+async def test_signalr_client_that_was_away_reads_what_it_missed(api: Api, console: Console, tmp_path: Path) -> None:
+    session_id, enough = await api.session(), tmp_path / "enough"
     listener = await console.connect(api, subscribe_to=session_id)
-    turn_id = await api.say(session_id, script(tokens=150, token_ms=20))
+    turn_id = await api.say(session_id, script(tokens=1_000, token_ms=50, paced_until=str(enough)))
     seen = [await listener.next() for _ in range(6)]
     await listener.stop()
     await eventually(lambda: api.events(session_id, after=seen[-1]["seq"]), "something to be missed")
     # Back again: first listen, then read what was missed, then drop what came twice.
     back = await console.connect(api, subscribe_to=session_id)
     missed = await api.events(session_id, after=seen[-1]["seq"])
+    enough.touch()
     known = {envelope["seq"]: envelope for envelope in (await api.events(session_id))[:1] + seen + missed}
     for envelope in await back.until("stream.ended"):
         assert known.setdefault(envelope["seq"], envelope) == envelope
@@ -152,11 +154,11 @@ async def test_signalr_client_that_was_away_reads_what_it_missed(api: Api, conso
 
 
 async def test_a_turn_that_nobody_hears_is_relayed_to_nobody_and_whoever_comes_in_the_middle_misses_nothing(
-    api: Api, parley: AppHost, console: Console
+    api: Api, parley: AppHost, console: Console, tmp_path: Path
 ) -> None:
-    session_id = await api.session()
+    session_id, enough = await api.session(), tmp_path / "enough"
     relayed = parley.log().count("relay ok")
-    turn_id = await api.say(session_id, script(tokens=150, token_ms=20))
+    turn_id = await api.say(session_id, script(tokens=1_000, token_ms=50, paced_until=str(enough)))
 
     async def is_streaming() -> bool:
         return len([event for event in await api.events(session_id) if event["type"] == "stream.chunk"]) > 3
@@ -166,13 +168,18 @@ async def test_a_turn_that_nobody_hears_is_relayed_to_nobody_and_whoever_comes_i
 
     listener = await console.connect(api, subscribe_to=session_id)
     events = await api.events(session_id)
+
+    async def is_relayed() -> bool:
+        return parley.log().count("relay ok") > relayed
+
+    await eventually(is_relayed, "a batch that is relayed")
+    enough.touch()
     known = {event["seq"]: event for event in events}
     for event in await listener.until("stream.ended"):
         assert known.setdefault(event["seq"], event) == event
     assert sorted(known) == list(range(1, len(known) + 1))
     ordered = [known[seq] for seq in sorted(known)]
     assert Transcript.of_envelopes(ordered, turn_id).texts == await api.answers(session_id, turn_id)
-    assert parley.log().count("relay ok") > relayed
 
     path = f"/api/v1/sessions/{session_id}/unsubscribe"
     assert (await api.post(path, {"connection_id": listener.connection_id})).status_code == 200

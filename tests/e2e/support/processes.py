@@ -26,8 +26,8 @@ from devhost.testing import admin_headers
 from tests.support.forking.client import ForkedHost
 
 ROOT = Path(__file__).parents[3]
-START_LIMIT_S = 60.0
-STOP_LIMIT_S = 30.0
+START_LIMIT_S = 180.0
+STOP_LIMIT_S = 60.0
 HOLD_LIMIT_S = 60.0
 
 OTHER_NAME = "chat.example"
