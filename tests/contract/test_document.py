@@ -141,8 +141,8 @@ def test_a_finish_reason_is_one_of_six(contract: WireContract) -> None:
     assert set(counted) == {"total", *reasons}
 
 
-def test_there_are_18_event_types() -> None:
-    assert len(EVENTS) == 18
+def test_there_are_19_event_types() -> None:
+    assert len(EVENTS) == 19
 
 
 class _Page(HTMLParser):

@@ -29,6 +29,7 @@ _BY_NAME: Mapping[str, Any] = {
     "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "description": "Arithmetic without code execution.",
+    "hands_over_to": ["billing"],
     "instructions": "Answer briefly.",
     "media_type": "text/csv",
     "model": "gpt-5.4",

@@ -249,6 +249,8 @@ class Turn(Value):
     session_id: str
     message_id: str
     branch: int = 0
+    agent_id: str | None = None
+    """The agent that it has now: another one may take over."""
     status: TurnStatus
     steps: int
     tool_calls: list[ToolCall] = []
