@@ -1,7 +1,7 @@
 // What a schedule or a trigger posts, and where: the fields that both have.
 
 import { useState } from 'preact/hooks'
-import { jsonText, type NewTrigger, type Schedule } from '../../client'
+import { parsedJson, type NewTrigger, type Schedule } from '../../client'
 import { When } from '../bits'
 import { DEFAULT_AGENT, useAgents } from '../chat/session/agent'
 
@@ -77,8 +77,8 @@ export function whereWords({ session_id, agent_id }: Pick<Schedule, 'session_id'
 export function payloadOf(text: string): { ok: true; value: unknown } | { ok: false; problem: string } {
   if (text.trim() === '') return { ok: true, value: null }
   try {
-    return { ok: true, value: JSON.parse(text) as unknown }
+    return { ok: true, value: parsedJson(text, true) }
   } catch (error) {
-    return { ok: false, problem: `This is not valid JSON: ${error instanceof Error ? error.message : jsonText(error)}` }
+    return { ok: false, problem: error instanceof Error ? error.message : 'Not valid JSON.' }
   }
 }
