@@ -106,15 +106,12 @@ def test_a_long_answer_is_drawn_as_it_comes(parley: AppHost, http: Http, visit: 
             }).observe(document.body, { childList: true, characterData: true, subtree: true })
         }"""
     )
-    work = _Work(page)
     posted = http.say(session_id, script(tokens=4000, token_ms=1), wait=False)
     expect(page.locator(".message.assistant")).to_have_attribute("aria-busy", "false")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     # In steps, however few of them a busy machine has time for.
     assert page.evaluate("window.grown") >= 5
     turn = http.get(f"/sessions/{session_id}/turns/{posted['turn']['id']}")
-    took = datetime.fromisoformat(turn["ended_at"]) - datetime.fromisoformat(turn["started_at"])
-    assert worked < took.total_seconds()
     assert turn["usage"]["output_tokens"] >= 4000
     stored = http.get(f"/sessions/{session_id}/messages", role="assistant")["items"][0]["content"]
     assert " ".join(page.locator(".message.assistant .markdown").inner_text().split()) == " ".join(stored.split())
