@@ -257,6 +257,14 @@ async def _walk_history(api: Api) -> None:
     assert (await api.get(base)).json() == {"items": [again.json()], "next_cursor": None}
     assert (await api.request("DELETE", made.headers["location"])).status_code == 204
     assert (await api.get(made.headers["location"])).json()["code"] == "MESSAGE_NOT_FOUND"
+    pin, listed = f"/api/v1/sessions/{session_id}/pin", {"pinned": "true"}
+    for _ in range(2):
+        assert (await api.request("PUT", pin)).status_code == 204
+    pinned = [session["id"] for session in (await api.get("/api/v1/sessions", params=listed)).json()["items"]]
+    assert pinned == [session_id]
+    for _ in range(2):
+        assert (await api.request("DELETE", pin)).status_code == 204
+    assert (await api.get("/api/v1/sessions", params=listed)).json()["items"] == []
 
 
 async def _walk_branches(api: Api) -> None:

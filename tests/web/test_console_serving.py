@@ -125,12 +125,12 @@ def test_the_icons_are_made_of_the_logo_as_it_is() -> None:
 
 
 def test_sizes_of_type_are_of_one_scale() -> None:
-    style = (console.WEB / "src" / "ui" / "style.css").read_text(encoding="utf-8")
-    rules = [line for line in style.splitlines() if not line.startswith(("figure.code", "figure.output"))]
+    styles = [sheet.read_text(encoding="utf-8") for sheet in (console.WEB / "src" / "ui").rglob("*.css")]
+    rules = [line for style in styles for line in style.splitlines() if not line.startswith("math")]
     sizes = set(re.findall(r"font-size: ([^;]+);", "\n".join(rules)))
     above = {"1rem", "1.1rem", "1.35rem", "1.5rem"}  # of 15 px: text, titles, figures
     code = {"max(var(--code), 0.87em)"}
-    assert sizes <= above | code | {"var(--tiny)", "var(--small)", "var(--body)", "inherit", "12px"}
+    assert sizes <= above | code | {"var(--tiny)", "var(--small)", "var(--body)", "var(--code)", "inherit", "12px"}
 
 
 def test_the_first_load_stays_small(page: httpx.Response) -> None:

@@ -44,7 +44,7 @@ section>h2,h3{font-size:1rem;margin:0 0 .2rem}h3{font-size:.9rem;font-weight:600
 label{display:block;color:var(--dim);margin:0 0 .3rem}.actions{display:flex;gap:.8rem;margin-top:1rem}
 button{flex:1;font:inherit;font-weight:560;color:var(--on);border:0;border-radius:9px;padding:.8rem;cursor:pointer}
 button[value=approve]{background:var(--go)}button[value=reject]{background:var(--no)}
-.check{display:flex;gap:.5rem;color:inherit;margin:.8rem 0 0}details{margin:.8rem 0 0}summary{color:var(--dim);cursor:pointer}
+.check{display:flex;gap:.5rem;color:inherit;margin:.8rem 0 0}details{margin:.8rem 0 0}summary{color:var(--dim);cursor:pointer;padding:.2rem 0}
 button:focus-visible,textarea:focus-visible,input:focus-visible,summary:focus-visible{outline:3px solid var(--go);outline-offset:2px}small{color:var(--dim)}
 """
 

@@ -39,6 +39,15 @@ async def _told(bench: Bench, feed: str, message_id: str) -> str:
     return text
 
 
+async def _until_sent(bench: Bench) -> None:
+    """A process that is killed sends nothing more; a task of this one leaves its last batch to be sent."""
+
+    async def is_sent() -> bool:
+        return bench.publisher._log._batcher._task is None
+
+    await until(is_sent)
+
+
 async def _until_said(bench: Bench, posted: PostedMessage, run: asyncio.Task[Any], attempt: int, deltas: int) -> None:
     """Wait until an attempt has begun and so many more deltas were told, or the run is over."""
     before = bench.names.count("content_delta")
@@ -79,6 +88,7 @@ async def test_what_was_streamed_last_is_stored_whatever_breaks_and_whenever_it_
             report = await run
             if report.outcome is StepOutcome.FINAL:
                 break
+        await _until_sent(bench)
         if is_cancelled or not broken:
             break
     if not is_cancelled:

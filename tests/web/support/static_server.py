@@ -18,6 +18,8 @@ class _Site(ThreadingHTTPServer):
     daemon_threads = True
     files: Mapping[str, bytes]
     config: Mapping[str, object]
+    types: Mapping[str, str]
+    """By the end of a file's name."""
 
     def headers_of(self, path: str) -> dict[str, str]:
         """The site's own, under those of the first route that fits."""
@@ -38,7 +40,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200 if body is not None else 404)
         for name, value in self.server.headers_of(path).items():
             self.send_header(name, value)
-        kind = mimetypes.guess_type("/index.html" if path == "/" else path)[0]
+        named = "/index.html" if path == "/" else path
+        kind = self.server.types.get(Path(named).suffix) or mimetypes.guess_type(named)[0]
         self.send_header("Content-Type", kind or "text/plain")
         self.send_header("Content-Length", str(len(body or b"")))
         self.end_headers()
@@ -52,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 def serving(port: int) -> Iterator[_Site]:
     """A server that has no site yet; see `load`."""
     server = _Site(("127.0.0.1", port), _Handler)
-    server.files, server.config = {}, {"globalHeaders": {}, "routes": []}
+    server.files, server.types, server.config = {}, {}, {"globalHeaders": {}, "routes": []}
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -66,9 +69,9 @@ def serving(port: int) -> Iterator[_Site]:
 def load(server: _Site, folder: Path) -> None:
     """Serve what is in a folder from now on."""
     config = json.loads((folder / "staticwebapp.config.json").read_text("utf-8"))
-    assert config.keys() == {"routes", "globalHeaders"}, "this server knows no more"
+    assert config.keys() == {"routes", "globalHeaders", "mimeTypes"}, "this server knows no more"
     assert all(route.keys() == {"route", "headers"} for route in config["routes"])
-    server.config = config
+    server.config, server.types = config, config["mimeTypes"]
     server.files = {
         f"/{path.relative_to(folder).as_posix()}": path.read_bytes()
         for path in folder.rglob("*")
