@@ -156,8 +156,8 @@ async def test_of_messages_posted_at_once_exactly_one_runs(stores: Stores, choic
     open_turns = await stores.rows(
         b"SELECT number FROM turns WHERE session_id = %(s)s AND ended_at IS NULL", s=session.id
     )
-    # Interrupt: the running one (asked to stop) and the newest. Steer: these may join none, and have their own.
-    left = {Concurrency.REJECT: 1, Concurrency.ENQUEUE: 5, Concurrency.INTERRUPT: 2, Concurrency.STEER: 5}
+    # Interrupt: the running one (asked to stop) and the newest. Steer: all others join the first.
+    left = {Concurrency.REJECT: 1, Concurrency.ENQUEUE: 5, Concurrency.INTERRUPT: 2, Concurrency.STEER: 1}
     assert len(open_turns) == left[choice]
 
 
