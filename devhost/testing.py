@@ -20,6 +20,7 @@ from devhost.settings.keys import master_key
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 READY_LIMIT_S = 60.0
 _STOP_LIMIT_S = 30.0
+_LOG_LIMIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,15 @@ class HostProcess:
     def log(self) -> str:
         """The process's output so far."""
         return self.log_file.read_text("utf-8", "replace")
+
+    def logs(self, text: str) -> bool:
+        """Whether its output has a text, or has it soon: what is said of a request may come after its answer."""
+        deadline = time.monotonic() + _LOG_LIMIT_S
+        while text not in self.log():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def stop(self) -> int:
         """Ask it to stop (SIGTERM), wait, return its exit status."""

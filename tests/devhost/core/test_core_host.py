@@ -212,7 +212,7 @@ def say(req: func.HttpRequest) -> str:
         )
         with host_process(app, tmp_path / "data") as host:
             httpx.get(f"{host.base_url}/api/say")
-            assert "printed by the app" in host.log()
+            assert host.logs("printed by the app")
 
     def test_environment_wins_over_local_settings(self, tmp_path: Path) -> None:
         with host_process(APPS / "http_classic", tmp_path / "data", environment={"GREETING": "from outside"}) as host:

@@ -67,7 +67,7 @@ def test_headers_a_caller_forged_never_arrive(host: HostProcess) -> None:
 
 
 def test_use_is_told_in_the_log(host: HostProcess) -> None:
-    assert "--dev-identity: callers name themselves, unverified" in host.log()
+    assert host.logs("--dev-identity: callers name themselves, unverified")
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
 
     assert len(children) == 1, "the worker"
     assert not children[0].is_running()
-    assert "stopping" in host.log()
+    assert host.logs("stopping")
     assert "Traceback" not in host.log()
 
 

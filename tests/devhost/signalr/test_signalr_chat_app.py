@@ -99,8 +99,8 @@ async def test_an_output_that_cannot_be_sent_fails_the_call_after_user_code_ran(
         # No value for the expression; measured on Azure Functions host 4.1037.
         unknown = await http.post("/api/negotiate")
         assert (unknown.status_code, unknown.content) == (500, b"")
-    assert "neither a message" in host.log()
-    assert "headers.x-chat-user" in host.log()
+    assert host.logs("neither a message")
+    assert host.logs("headers.x-chat-user")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -127,7 +127,7 @@ async def test_a_client_whose_coming_is_refused_stays_and_the_host_says_so(
     """As the emulator of Azure's does."""
     await connect(clients, host, "mallory")
     assert await invoke(clients, "mallory", "echo", 1) == {"echo": [1]}
-    assert "the app answered 403 to a new connection" in host.log()
+    assert host.logs("the app answered 403 to a new connection")
 
 
 def event(**changes: str | None) -> dict[str, str]:

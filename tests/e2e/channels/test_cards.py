@@ -190,7 +190,7 @@ async def test_a_chat_that_is_down_is_told_later_and_holds_up_nobody(
         return len(told.at(SLACK, "/later")) == 2
 
     await eventually(again, "the second try, five seconds later")
-    assert "slack: requested of approval" in told.host.log()
+    assert told.host.logs("slack: requested of approval")
     await own.cancel(session_id, turn_id)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from devtools.chaos.invariants import INVARIANTS
 from devtools.chaos.schedule import Planned, Schedule, Strike, Target
 from tests.e2e.support.processes import ROOT
 
@@ -18,6 +17,7 @@ pytestmark = pytest.mark.timeout(420)
 
 _LIMIT_S = 400
 SECONDS = 45.0
+USERS = 4
 STRIKES = (
     Planned(2, Strike.KILL, Target.HOST, 0.2),
     Planned(4, Strike.RESET, Target.TOOL, 2),
@@ -39,7 +39,7 @@ def test_whatever_fails_every_promise_holds(tmp_path: Path) -> None:
     """Other seeds and an hour of each: `./dev chaos` (docs/reliability.md)."""
     schedule = tmp_path / "schedule.json"
     figures = tmp_path / "figures.json"
-    schedule.write_bytes(Schedule(seed=1, seconds=SECONDS, users=4, strikes=STRIKES).dumps())
+    schedule.write_bytes(Schedule(seed=1, seconds=SECONDS, users=USERS, strikes=STRIKES).dumps())
     for place in (tmp_path, *tmp_path.parents[:2]):
         place.chmod(0o711)  # PostgreSQL's account, when we are root, must be able to come here
     done = subprocess.run(
@@ -59,5 +59,5 @@ def test_whatever_fails_every_promise_holds(tmp_path: Path) -> None:
     [run] = orjson.loads(figures.read_bytes())["runs"]
     assert (run["violations"], done.returncode) == ({}, 0), done.stdout
     assert sum(row["count"] for row in run["strikes"].values()) == len(STRIKES)
-    assert run["turns"]["completed"] > len(INVARIANTS), "it had something to judge"
+    assert run["turns"]["completed"] >= USERS, "it had something to judge"
     assert run["effects"] > 0

@@ -346,7 +346,7 @@ async def _missing_table(rig: Rig) -> httpx.Response:
         finally:
             await connection.execute("ALTER TABLE elsewhere RENAME TO bookmarks")
     assert "bookmarks" not in response.text, "what is wrong is for the log"
-    assert response.headers["x-correlation-id"] in rig.host.log()
+    assert rig.host.logs(response.headers["x-correlation-id"])
     return response
 
 

@@ -131,6 +131,15 @@ class AppHost:
     def log(self) -> str:
         return self._log.read_text("utf-8", "replace")
 
+    def logs(self, text: str) -> bool:
+        """Whether its log has a text, or has it soon: what is said of a request may come after its answer."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while text not in self.log():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
     def approve_links(self) -> list[str]:
         """The links it printed, oldest first: in development the log is the approver's mailbox."""
         return re.findall(r"http://\S+/api/approve/\S+", self.log())

@@ -176,6 +176,7 @@ async def test_what_fails_says_with_which_code_and_the_log_says_for_which_reques
     spans = await whole_turn(collector, turn_id)
     failed = {span.name: span.attributes["error.type"] for span in spans if span.failed}
     assert failed == {"chat scripted": "LLM_ERROR", "invoke_agent": "LLM_ERROR"}
+    assert traced.logs(f"model step {turn_id}/1 failed")
     (line,) = [line for line in traced.log().splitlines() if f"model step {turn_id}/1 failed" in line]
     assert line.endswith("[correlation id corr-of-failure]")
 
