@@ -173,16 +173,34 @@ function useArrival(title: string): string {
     if (before.current === path) return undefined
     before.current = path
     setSaid(`Opened: ${title}`)
-    const frame = requestAnimationFrame(() => {
-      const main = document.getElementById('main')
-      if (main === null || main.contains(document.activeElement) || document.querySelector('dialog[open]') !== null) return
-      const heading = main.querySelector<HTMLElement>('h1')
-      if (heading !== null) heading.tabIndex = -1
-      ;(heading ?? main).focus()
+    const main = document.getElementById('main')
+    // A room may be loaded first: until its heading is drawn the focus is at the content.
+    const drawn = new MutationObserver(() => {
+      if (document.activeElement !== main && document.activeElement !== document.body) return drawn.disconnect()
+      if (toHeading(main)) drawn.disconnect()
     })
-    return () => cancelAnimationFrame(frame)
+    const frame = requestAnimationFrame(() => {
+      const at = document.activeElement
+      if (main === null || (at !== main && main.contains(at)) || document.querySelector('dialog[open]') !== null) return
+      if (toHeading(main)) return
+      main.focus()
+      drawn.observe(main, { childList: true, subtree: true })
+    })
+    return () => {
+      cancelAnimationFrame(frame)
+      drawn.disconnect()
+    }
   }, [path])
   return said
+}
+
+/** Whether there is a heading, which then has the focus. */
+function toHeading(main: HTMLElement | null): boolean {
+  const heading = main?.querySelector<HTMLElement>('h1') ?? null
+  if (heading === null) return false
+  heading.tabIndex = -1
+  heading.focus()
+  return true
 }
 
 function Pages() {
