@@ -169,7 +169,10 @@ def test_reasoning_stays_in_its_quote_in_markdown_and_the_answer_out_of_it(gap: 
 
 
 def test_json_holds_every_field_that_the_api_shows() -> None:
-    full = answer(finish_reason=FinishReason.STOP, reasoning="Let me see", output={"a": 1}, left_out="content_filter")
+    full = answer(
+        finish_reason=FinishReason.STOP, reasoning="Let me see", output={"a": 1}, left_out="content_filter",
+        agent_id="assistant", joined=True, joined_after="01a2",
+    )  # fmt: skip
     (message,) = json.loads(made(full, FileFormat.JSON))["messages"]
     assert message == json.loads(full.model_dump_json())
     assert set(message) == set(Message.model_fields)

@@ -345,6 +345,7 @@ def test_everything_is_reached_from_the_palette_and_escape_stops_what_runs(
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     box.press("Escape")
     expect(page.locator(".message.assistant .ending")).to_have_text("Cancelled")
+    http.until_over(session_id)
     assert http.get(f"/sessions/{session_id}/turns")["items"][0]["status"] == "cancelled"
     mark = page.locator(".message.assistant").get_by_label("Bookmark", exact=True)
     mark.focus()
