@@ -15,6 +15,7 @@ export class Inbox {
   private state: InboxState = { pending: [], isLoaded: false, error: null }
   private readonly listeners = new Set<(state: InboxState) => void>()
   private timer: ReturnType<typeof setTimeout> | null = null
+  private reads = 0
   private stopListening: (() => void) | null = null
 
   constructor(
@@ -55,12 +56,14 @@ export class Inbox {
 
   private async load(): Promise<void> {
     this.timer = null
+    const read = ++this.reads
     try {
       const pending = await this.api.all<Approval>('/approvals', { status: 'pending' })
-      this.tell({ pending, isLoaded: true, error: null })
+      // What was asked for earlier, and answered later, is older.
+      if (read === this.reads) this.tell({ pending, isLoaded: true, error: null })
     } catch (error) {
       if (!(error instanceof ApiError)) throw error
-      this.tell({ ...this.state, error })
+      if (read === this.reads) this.tell({ ...this.state, error })
     }
     // Without a live connection, poll.
     if (this.live.current !== 'live' && this.timer === null && this.stopListening !== null) this.timer = setTimeout(() => void this.load(), POLL_MS)
