@@ -133,11 +133,7 @@ class AppHost:
 
     def logs(self, text: str) -> bool:
         """Whether its log has a text, or has it soon: what is said of a request may come after its answer."""
-        deadline = time.monotonic() + START_LIMIT_S
-        while text not in self.log():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
+        wait_for(lambda: text in self.log(), f"the log to say {text!r}", START_LIMIT_S)
         return True
 
     def approve_links(self) -> list[str]:
