@@ -298,6 +298,7 @@ async def _walk_branches(api: Api) -> None:
     assert (await api.post(f"{base}/messages/{NOBODY}/regenerate")).json()["code"] == "MESSAGE_NOT_FOUND"
     edited = await api.post(f"{base}/messages/{question['id']}/edit", {"content": script(content="other")})
     assert (edited.status_code, edited.json()["turn"]["branch"]) == (202, 2)
+    assert edited.json()["turn"]["agent_id"] == turn["agent_id"] == "assistant"
     assert edited.headers["location"] == f"{base}/turns/{edited.json()['turn']['id']}"
     await api.until(session_id, edited.json()["turn"]["id"])
     assert [message["branch"] for message in await api.messages(session_id)] == [2, 2]

@@ -439,7 +439,7 @@ def new_message(session_id: str, content: str = "hello", *, author: str = OWNER)
         status=MessageStatus.COMPLETED,
         created_at=now,
     )
-    turn = queued_turn(turn_id, session_id, message_id, now=now)
+    turn = queued_turn(turn_id, session_id, message_id, now=now, agent_id=None)
     return message, turn
 
 

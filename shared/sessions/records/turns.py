@@ -134,7 +134,7 @@ class OpenTurn:
     """False: of older code, or of a process that did not know its hub yet."""
 
 
-def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime, agent_id: str | None = None) -> Turn:
+def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime, agent_id: str | None) -> Turn:
     """A turn that has not started."""
     return Turn(
         id=turn_id,

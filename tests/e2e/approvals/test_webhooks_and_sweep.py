@@ -215,7 +215,7 @@ async def _stored_only(pool: PostgresPool, session_id: str, content: str, at: da
         status=MessageStatus.COMPLETED,
         created_at=at,
     )
-    turn = queued_turn(turn_id, session_id, message_id, now=at)
+    turn = queued_turn(turn_id, session_id, message_id, now=at, agent_id=None)
     posted = await PostgresTurns(pool).post_message(
         message,
         turn,
