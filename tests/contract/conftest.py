@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.e2e.support.stack import api, contract, model_url, parley, sink
+from tests.e2e.support.stack import api, contract, model_url, own_host, parley, sink
 
-__all__ = ["api", "contract", "model_url", "parley", "sink"]
+__all__ = ["api", "contract", "model_url", "own_host", "parley", "sink"]

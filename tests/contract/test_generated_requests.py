@@ -11,6 +11,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,8 @@ allow_header_conformance.enabled = false
 positive_data_acceptance.enabled = false
 # A 202 or 204 is no promise that a GET finds it: an erased session, a tag that is only a name.
 ensure_resource_availability.enabled = false
+# Its own list leaves out the two for what is too long.
+negative_data_rejection.expected-statuses = ["4xx"]
 
 [dictionaries]
 {dictionaries}
@@ -66,8 +69,16 @@ parameters = {{ "path.session_id" = {{ dictionary = "expendable", probability = 
 """
 
 
+@pytest.fixture
+async def api(own_host: AppHost, contract: WireContract) -> AsyncIterator[Api]:
+    """On a host that no other test uses: what is generated also makes versions of the agents that others talk to."""
+    client = Api(own_host.base_url, contract)
+    yield client
+    await client.aclose()
+
+
 async def test_every_generated_request_gets_a_declared_answer(
-    api: Api, contract: WireContract, parley: AppHost, sink: Sink, tmp_path: Path
+    api: Api, contract: WireContract, own_host: AppHost, sink: Sink, tmp_path: Path
 ) -> None:
     values = await _things_that_exist(api, sink)
     config = tmp_path / "schemathesis.toml"
@@ -118,7 +129,7 @@ async def test_every_generated_request_gets_a_declared_answer(
         subprocess.run,
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "--no-color"),
-            *("run", "openapi.json", "--url", parley.base_url),
+            *("run", "openapi.json", "--url", own_host.base_url),
             *("--phases", "examples,coverage,fuzzing,stateful", "--warnings", "off"),
         ],
         cwd=tmp_path,
@@ -127,7 +138,8 @@ async def test_every_generated_request_gets_a_declared_answer(
         timeout=_RUN_LIMIT_S,
         check=False,
     )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-12_000:]
+    # A generated value may be thousands of characters long, and would push what failed out of sight.
+    assert done.returncode == 0, "\n".join(line[:400] for line in (done.stdout + done.stderr).splitlines()[-200:])
     assert "No test cases" not in done.stdout
 
 

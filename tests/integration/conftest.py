@@ -20,6 +20,7 @@ from tests.integration.domain import (
     RecordingAudit,
     Stores,
     connect_redis,
+    patient,
     session_erasure,
     session_lifecycle,
     session_service,
@@ -44,7 +45,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def event_log(redis: Redis, redis_url: str) -> AsyncIterator[RedisEventLog]:
     listening = connect_redis(redis_url, socket_timeout=None)
-    log = RedisEventLog(redis, listening, length=10_000, ttl_seconds=3_600)
+    log = RedisEventLog(redis, listening, patient(redis), length=10_000, ttl_seconds=3_600)
     yield log
     await log.aclose()
     await listening.aclose()

@@ -17,7 +17,6 @@ from shared.adapters.postgres.sessions.subscriptions import PostgresSubscription
 from shared.adapters.redis.events import RedisEventLog
 from shared.adapters.redis.feeds import counter
 from shared.adapters.redis.followed import NOTE_LASTS_S
-from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.presence import RedisPresenceMarks
 from shared.ids import new_id
 from shared.principal import Principal, Role
@@ -26,7 +25,7 @@ from shared.sessions.live.presence import SETTLED_S, Presence
 from shared.sessions.live.realtime import DeliveryFailed
 from shared.sessions.live.subscriptions import SubscriptionService
 from shared.sessions.records.steps import StepStart
-from tests.integration.domain import OWNER, WAIT_S, Stores, connect_redis, new_session, until
+from tests.integration.domain import OWNER, WAIT_S, Stores, connect_redis, new_session, patient, until
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +34,7 @@ NOW_MS = 1_796_040_000_123
 
 @pytest.fixture
 def marks(redis: Redis) -> RedisPresenceMarks:
-    return RedisPresenceMarks(redis, RedisGuard(redis))
+    return RedisPresenceMarks(redis, patient(redis))
 
 
 @pytest.fixture
@@ -151,7 +150,7 @@ class TestReaders:
         self, event_log: RedisEventLog, redis_url: str
     ) -> None:
         client = connect_redis(redis_url)
-        writing = RedisEventLog(client, client, length=100, ttl_seconds=60)
+        writing = RedisEventLog(client, client, patient(client), length=100, ttl_seconds=60)
         target = _new()
         assert not (await writing.append(target, [b"x"])).is_followed
 
@@ -176,7 +175,7 @@ class TestReaders:
 
     async def test_the_note_of_a_process_that_was_killed_does_not_last(self, redis: Redis) -> None:
         now = 1_796_040_000.0
-        log = RedisEventLog(redis, redis, length=100, ttl_seconds=60, clock=lambda: now)
+        log = RedisEventLog(redis, redis, patient(redis), length=100, ttl_seconds=60, clock=lambda: now)
         target = _new()
         await log.append(target, [b"x"])
         await redis.hset(counter(target.feed), "followed", f"{now:.0f}")
@@ -238,7 +237,7 @@ class Group:
 @pytest.fixture
 async def processes(redis_url: str) -> AsyncIterator[list[RedisEventLog]]:
     clients = [connect_redis(redis_url) for _ in range(2)]
-    yield [RedisEventLog(client, client, length=1_000, ttl_seconds=60) for client in clients]
+    yield [RedisEventLog(client, client, patient(client), length=1_000, ttl_seconds=60) for client in clients]
     for client in clients:
         await client.aclose()
 

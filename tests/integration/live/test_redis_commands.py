@@ -18,14 +18,13 @@ from redis.asyncio import Redis
 from devhost.model.server import ModelOptions
 from devhost.servers import Valkey
 from shared.adapters.redis.events import RENEWED_AFTER_S, RedisEventLog
-from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.presence import RedisPresenceMarks
 from shared.ids import new_id
 from shared.sessions.events import Event, EventTarget, EventType, SessionEventPublisher
 from shared.sessions.live.pace import PERIOD_S, UNREAD_PERIODS
 from shared.sessions.live.presence import OnRecord, Presence
 from tests.integration.bench import bench_maker
-from tests.integration.domain import WAIT_S, Stores, connect_redis, envelopes, new_session, script
+from tests.integration.domain import WAIT_S, Stores, connect_redis, envelopes, new_session, patient, script
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -42,7 +41,9 @@ class Log:
     log: RedisEventLog = field(init=False)
 
     def __post_init__(self) -> None:
-        self.log = RedisEventLog(self.redis, self.redis, length=10_000, ttl_seconds=3_600, clock=lambda: self.now_s)
+        self.log = RedisEventLog(
+            self.redis, self.redis, patient(self.redis), length=10_000, ttl_seconds=3_600, clock=lambda: self.now_s
+        )
 
     async def commands(self) -> Counter[str]:
         found = await self.redis.info("commandstats")
@@ -87,7 +88,7 @@ async def test_a_batch_is_one_call_of_four_commands_and_one_for_each_event(own: 
 
 
 async def test_joining_leaving_and_reading_cost_a_few(own: Log) -> None:
-    marks = RedisPresenceMarks(own.redis, RedisGuard(own.redis))
+    marks = RedisPresenceMarks(own.redis, patient(own.redis))
     target = EventTarget(new_id(), 0, 100_000, may_seed=True, subscribed_ms=0)
     await own.log.append(target, [b"x"])
     await marks.join(target.feed, 1)
@@ -116,7 +117,7 @@ async def test_a_plain_turn_costs_no_more_than_its_batches(own: Log, stores: Sto
     async def on_record(session_id: str) -> OnRecord:
         return OnRecord(connections=has_reader, users=False)
 
-    marks = RedisPresenceMarks(own.redis, RedisGuard(own.redis))
+    marks = RedisPresenceMarks(own.redis, patient(own.redis))
     publisher = SessionEventPublisher(own.log, stores.sessions, Presence(marks, is_empty, on_record))
     record, _ = await stores.create(new_session())
     target = replace(record.target, may_seed=True, subscribed_ms=0)

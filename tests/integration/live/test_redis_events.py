@@ -22,7 +22,7 @@ from shared.sessions.events import (
     SeqLeaseNeeded,
     SessionEventPublisher,
 )
-from tests.integration.domain import WAIT_S, Stores, connect_redis, envelopes, key, new_session, until
+from tests.integration.domain import WAIT_S, Stores, connect_redis, envelopes, key, new_session, patient, until
 
 pytestmark = pytest.mark.integration
 
@@ -69,7 +69,7 @@ async def test_fifty_writers_at_once_leave_no_hole_and_no_double(event_log: Redi
 
 async def test_writers_in_several_processes_share_one_numbering(redis_url: str, event_log: RedisEventLog) -> None:
     clients = [connect_redis(redis_url) for _ in range(3)]
-    logs = [RedisEventLog(client, client, length=1_000, ttl_seconds=60) for client in clients]
+    logs = [RedisEventLog(client, client, patient(client), length=1_000, ttl_seconds=60) for client in clients]
     target = _target()
 
     appended = await asyncio.gather(*(log.append(target, _bodies(2)) for log in logs for _ in range(10)))
@@ -152,7 +152,7 @@ async def test_of_all_followers_the_furthest_behind_is_told_to_read_the_log(
 ) -> None:
     monkeypatch.setattr("shared.adapters.redis.followers._QUEUES_BYTES", 2_500)
     client = connect_redis(redis_url)
-    log = RedisEventLog(client, client, length=1_000, ttl_seconds=60)
+    log = RedisEventLog(client, client, patient(client), length=1_000, ttl_seconds=60)
     targets = [_target(), _target()]
     async with aclosing(log.follow(targets[0].feed)) as slow, aclosing(log.follow(targets[1].feed)) as quick:
         assert (await anext(slow), await anext(quick)) == (None, None)
@@ -184,7 +184,7 @@ async def test_a_session_without_events_is_empty(event_log: RedisEventLog) -> No
 
 
 async def test_old_events_are_trimmed_and_the_numbers_go_on(redis: Redis) -> None:
-    log = RedisEventLog(redis, redis, length=100, ttl_seconds=60)
+    log = RedisEventLog(redis, redis, patient(redis), length=100, ttl_seconds=60)
     target = _target()
 
     for _ in range(20):
@@ -198,7 +198,7 @@ async def test_old_events_are_trimmed_and_the_numbers_go_on(redis: Redis) -> Non
 
 
 async def test_the_stream_expires_before_the_counter(redis: Redis) -> None:
-    log = RedisEventLog(redis, redis, length=100, ttl_seconds=3_600)
+    log = RedisEventLog(redis, redis, patient(redis), length=100, ttl_seconds=3_600)
     target = _target()
     await log.append(target, _bodies(1))
 

@@ -41,6 +41,7 @@ from tests.integration.domain import (
     erase_session,
     new_session,
     open_streams,
+    patient,
     result_of,
     streaming,
     utc_now,
@@ -185,7 +186,7 @@ async def test_a_turns_stream_that_ends_for_its_length_sends_no_end_and_goes_on(
 
 
 async def test_a_log_that_no_longer_reaches_back_says_so(stores: Stores, event_log: RedisEventLog) -> None:
-    short = RedisEventLog(event_log._redis, event_log._redis, length=100, ttl_seconds=60)
+    short = RedisEventLog(event_log._redis, event_log._redis, patient(event_log._redis), length=100, ttl_seconds=60)
     target = await _session(stores)
     publisher = SessionEventPublisher(short, stores.sessions)
     for _ in range(10):

@@ -27,6 +27,7 @@ from tests.integration.domain import (
     WRITER,
     Stores,
     connect_redis,
+    patient,
     session_erasure,
     session_lifecycle,
     turn_planner,
@@ -39,7 +40,7 @@ ANN = Principal(OWNER, frozenset())
 
 @pytest.fixture
 def entries(redis: Redis) -> RedisSessionEntries:
-    return RedisSessionEntries(redis, RedisGuard(redis, answer_s=5, patience_s=5))
+    return RedisSessionEntries(redis, patient(redis))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
-from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.presence import RedisPresenceMarks
 from shared.errors import NotFound
 from shared.principal import Principal, Role
@@ -21,7 +20,7 @@ from shared.sessions.live.presence import Presence
 from shared.sessions.live.realtime import DeliveryFailed
 from shared.sessions.live.subscriptions import SAID_AGAIN, SubscriptionService
 from shared.sessions.models import NewParticipant
-from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, utc_now
+from tests.integration.domain import OWNER, READER, STRANGER, Stores, new_session, patient, utc_now
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +39,7 @@ def rows(stores: Stores) -> PostgresSubscriptions:
 
 @pytest.fixture
 def service(rows: PostgresSubscriptions, redis: Redis) -> SubscriptionService:
-    marks = RedisPresenceMarks(redis, RedisGuard(redis))
+    marks = RedisPresenceMarks(redis, patient(redis))
 
     async def is_empty(group: str) -> bool:
         raise DeliveryFailed("nobody asks")

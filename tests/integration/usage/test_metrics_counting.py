@@ -12,7 +12,6 @@ from shared.adapters.models.service import ModelService
 from shared.adapters.postgres.branches.forks import PostgresForks
 from shared.adapters.postgres.metrics import PostgresGauges
 from shared.adapters.postgres.queries import load_queries
-from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.metrics import RedisMetrics
 from shared.adapters.telemetry.prometheus import render
 from shared.errors import Conflict
@@ -32,7 +31,7 @@ from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.turns.cancellation import CancelWatch
 from tests.integration.bench import settings_for
-from tests.integration.domain import OWNER, RecordingSender, Stores, call, script
+from tests.integration.domain import OWNER, RecordingSender, Stores, call, patient, script
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -173,7 +172,7 @@ async def test_a_call_of_no_tool_is_counted_as_other_and_timed_nowhere(
 
 async def test_processes_add_up_and_each_reads_the_sum(redis: Redis) -> None:
     first, second = MetricsCollector(), MetricsCollector()
-    one, two = (SharedMetrics(collector, RedisMetrics(redis, RedisGuard(redis))) for collector in (first, second))
+    one, two = (SharedMetrics(collector, RedisMetrics(redis, patient(redis))) for collector in (first, second))
     first.count(SESSION_CREATED)
     second.count(SESSION_CREATED)
     second.observe(TOOL_EXECUTION_TIME, 0.25, "calculate")
@@ -189,7 +188,7 @@ async def test_processes_add_up_and_each_reads_the_sum(redis: Redis) -> None:
 
 async def test_tokens_and_costs_of_all_processes_are_one_sum_in_dollars_for_whoever_is_asked(redis: Redis) -> None:
     collectors = [MetricsCollector(), MetricsCollector()]
-    processes = [SharedMetrics(collector, RedisMetrics(redis, RedisGuard(redis))) for collector in collectors]
+    processes = [SharedMetrics(collector, RedisMetrics(redis, patient(redis))) for collector in collectors]
     for collector in collectors:
         collector.admit_models(["summed"])
         for _ in range(3):
@@ -208,7 +207,7 @@ async def test_tokens_and_costs_of_all_processes_are_one_sum_in_dollars_for_whoe
 
 
 async def test_a_flush_sent_twice_adds_once(redis: Redis) -> None:
-    store = RedisMetrics(redis, RedisGuard(redis))
+    store = RedisMetrics(redis, patient(redis))
     before = (await store.totals()).get("session_created_total", 0)
     for writer, flush in (("a", 1), ("a", 1), ("b", 1), ("a", 2), ("a", 2)):
         await store.add(writer, flush, {"session_created_total": 1})

@@ -18,7 +18,7 @@ from shared.adapters.redis.guard import RedisGuard
 from shared.errors import CacheUnavailable, ErrorCode, Transient
 from shared.ids import new_id
 from shared.sessions.limits.requests import Grant, RatePolicy, RequestLimiter
-from tests.integration.domain import WAIT_S, connect_redis
+from tests.integration.domain import WAIT_S, connect_redis, patient
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +27,7 @@ SLOW = RatePolicy(per_minute=1, burst=30)
 
 
 def _limiter(redis: Redis, policy: RatePolicy) -> RequestLimiter:
-    return RequestLimiter(RedisBuckets(redis, RedisGuard(redis, answer_s=5, patience_s=5)), policy, fail_open=False)
+    return RequestLimiter(RedisBuckets(redis, patient(redis)), policy, fail_open=False)
 
 
 async def test_instances_together_admit_what_the_bucket_holds(redis: Redis) -> None:
@@ -44,7 +44,7 @@ async def test_instances_together_admit_what_the_bucket_holds(redis: Redis) -> N
 
 async def test_a_bucket_refills_with_the_servers_clock(redis: Redis) -> None:
     user, policy = new_id(), RatePolicy(per_minute=6_000, burst=2)
-    buckets = RedisBuckets(redis, RedisGuard(redis, answer_s=5, patience_s=5))
+    buckets = RedisBuckets(redis, patient(redis))
     first = await buckets.take(user, policy, wanted=5, given_back=0)
 
     async def refilled() -> int:
@@ -60,7 +60,7 @@ async def test_a_bucket_refills_with_the_servers_clock(redis: Redis) -> None:
 
 async def test_what_is_given_back_never_overfills_and_a_full_bucket_is_forgotten(redis: Redis) -> None:
     user = new_id()
-    buckets = RedisBuckets(redis, RedisGuard(redis, answer_s=5, patience_s=5))
+    buckets = RedisBuckets(redis, patient(redis))
 
     grant = await buckets.take(user, SLOW, wanted=1, given_back=500)
 
@@ -136,7 +136,7 @@ async def test_without_redis_requests_are_served_uncounted_or_refused_until_it_i
         finally:
             os.kill(server.pid, signal.SIGCONT)
             await guard.aclose()
-        buckets.store = RedisBuckets(redis, RedisGuard(redis, answer_s=5, patience_s=5))
+        buckets.store = RedisBuckets(redis, patient(redis))
         await limiter.admit("ann")  # the bucket's one token, unless a command that was frozen took it
         assert not (await limiter.admit("ann")).allowed
         await redis.aclose()

@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 
 from devhost.servers import Valkey
 from shared.adapters.postgres.features.statistics import PostgresStatistics
-from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.statistics import RedisStatisticsCache
 from shared.errors import InvalidInput, NotFound
 from shared.ids import new_id
@@ -21,7 +20,7 @@ from shared.sessions.features.models import PeriodStatistics, SessionStatistics
 from shared.sessions.features.statistics import StatisticsService
 from shared.sessions.models import Concurrency, Decision, ToolCallStatus, TurnStatus
 from shared.sessions.records.steps import ProposedCall, StepStart
-from tests.integration.domain import READER, STRANGER, Stores, call, connect_redis, result_of, utc_now, vote_on
+from tests.integration.domain import READER, STRANGER, Stores, call, connect_redis, patient, result_of, utc_now, vote_on
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +50,7 @@ def rows(stores: Stores) -> CountingRows:
 
 @pytest.fixture
 def statistics(rows: CountingRows, redis: Redis) -> StatisticsService:
-    return StatisticsService(rows, RedisStatisticsCache(redis, RedisGuard(redis)))
+    return StatisticsService(rows, RedisStatisticsCache(redis, patient(redis)))
 
 
 def person() -> Principal:
@@ -333,7 +332,7 @@ async def test_without_redis_everything_is_computed(rows: CountingRows, stores: 
     session = await stores.session(owner=ann.user_id)
     async with Valkey(tmp_path, fast=True) as server:
         redis = connect_redis(server.url)
-        statistics = StatisticsService(rows, RedisStatisticsCache(redis, RedisGuard(redis)))
+        statistics = StatisticsService(rows, RedisStatisticsCache(redis, patient(redis)))
         await statistics.of_session(session.id, ann)
         await statistics.of_session(session.id, ann)
         assert rows.computed == 1

@@ -10,14 +10,13 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.adapters.postgres.features.statistics import PostgresStatistics
-from shared.adapters.redis.guard import RedisGuard
 from shared.adapters.redis.statistics import RedisStatisticsCache
 from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.features.models import MAX_DAYS, MAX_MODELS, PeriodStatistics, SessionStatistics
 from shared.sessions.features.statistics import StatisticsService
 from shared.sessions.models import FinishReason, MessageStatus, TurnStatus, Usage
-from tests.integration.domain import Stores, plan, result_of, utc_now
+from tests.integration.domain import Stores, patient, plan, result_of, utc_now
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +30,7 @@ def rows(stores: Stores) -> PostgresStatistics:
 
 @pytest.fixture
 def statistics(rows: PostgresStatistics, redis: Redis) -> StatisticsService:
-    return StatisticsService(rows, RedisStatisticsCache(redis, RedisGuard(redis)))
+    return StatisticsService(rows, RedisStatisticsCache(redis, patient(redis)))
 
 
 @pytest.fixture

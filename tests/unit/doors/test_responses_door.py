@@ -303,6 +303,15 @@ def test_a_call_of_a_function_of_the_client_ends_the_response_and_its_output_beg
     assert [part["sequence_number"] for part in waits] == sorted({part["sequence_number"] for part in waits})
 
 
+def test_a_function_comes_after_a_call_that_ends_later_as_whoever_retrieves_the_response_finds_it() -> None:
+    both = of_client(answer(FIRST, "let me", calls=CALLS, ends="tool_calls"))
+    events = [STARTED, *both, waited("pending"), ran(SUM, "calculate", 2)]
+    waits = told(door(), numbered(events), waits=True)
+    places = [(part["output_index"], part["item"]["type"]) for part in waits if part["type"].endswith("item.added")]
+    assert places == [(0, "message"), (1, "mcp_call"), (2, "function_call")]
+    assert [item["type"] for item in final(waits)["output"]] == ["message", "mcp_call", "function_call"]
+
+
 def test_a_function_that_is_still_not_answered_is_asked_for_again() -> None:
     both = [(NOTE, "http_request", {}), (SUM, "calculate", {})]
     calls = of_client(of_client(answer(FIRST, calls=both, ends="tool_calls")), SUM)

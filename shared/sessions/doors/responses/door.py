@@ -5,7 +5,7 @@
       message     output_item.added, content_part.added, output_text.delta ..., .done, .done, .done
       approval    output_item.added, output_item.done: `mcp_approval_request`
       call        output_item.added, mcp_call.in_progress, mcp_call_arguments.done, mcp_call.completed | .failed, .done
-      function    output_item.added, function_call_arguments.delta, .done, .done: for the client to run
+      function    output_item.added, function_call_arguments.delta, .done, .done: for the client to run, after all else
     response.completed | response.incomplete | response.failed
 
 Invariant: a part has the same `sequence_number` whenever it is told, since the number is made of its event's: a client
@@ -271,8 +271,10 @@ class ResponsesDoor:
         if wait["kind"] != WaitKind.RESULT:
             self._asking[call.id] = wait
         if wait["kind"] == WaitKind.CLIENT:
+            # It is shown when the response ends, or it does: the client answers no sooner, and whoever retrieves the
+            # response finds its items in the same order.
             call.is_client = True
-            return self._function(call)
+            return []
         made = self._run(call)
         if call.index is not None:
             self._output[call.index] = {**(self._output[call.index] or {}), "wait": wait}
