@@ -43,6 +43,10 @@ class Wrong(Exception):
     """What is seen is not what should be; the message says it."""
 
 
+class Away(Wrong):
+    """The host, or what it needs, cannot serve just now."""
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev demo", description="Show something that is hard to believe.")
     parser.add_argument("name", choices=DEMOS, help="a parent with two subagents, and a host that is killed")
@@ -69,6 +73,8 @@ class _Stack:
 
     def call(self, method: str, path: str, body: Json | None = None) -> Json:
         answer = self.http.request(method, f"{self.base}/api/v1{path}", json=body)
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            raise Away(f"{method} {path} was answered with 503: {answer.text[:300]}")
         if answer.is_error:
             raise Wrong(f"{method} {path} was answered with {answer.status_code}: {answer.text[:300]}")
         found: Json = answer.json()
@@ -83,7 +89,7 @@ class _Stack:
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 raise Wrong(f"./dev up has ended:\n{self.log.read_text()[-2000:]}")
-            with contextlib.suppress(httpx.TransportError, FileNotFoundError, ValueError):
+            with contextlib.suppress(Away, httpx.TransportError, FileNotFoundError, ValueError):
                 if found := look():
                     return found
             time.sleep(_LOOK_S)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from devhost.servers import ServerError
+from devtools.bench.contender import Version
 from devtools.bench.figures.profile import profile
 from devtools.bench.figures.report import tables
 from devtools.bench.figures.statements import statements
 from devtools.bench.load.client import Watch
 from devtools.bench.machine import machine
 from devtools.bench.plan import ALL, SESSIONS, Case, Plan, make_plan
-from devtools.bench.run import Outcome, Version, carry_out, running
+from devtools.bench.run import Outcome, carry_out, running
 from devtools.bench.worktree import revision_of, worktree
 from devtools.setup.places import ROOT
 from devtools.signals import until_signal
@@ -56,33 +57,33 @@ async def _bench(options: argparse.Namespace) -> int:
     target = options.json or _RESULTS / f"{began:%Y%m%d-%H%M%S}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        folder = _temporary_folder(stack)
+        folder = temporary_folder(stack)
         contenders = {_HERE: Version(Path(ROOT))}
         if options.apis:
             contenders = {api: Version(Path(ROOT), {"MODEL_API": api}) for api in _APIS}
         if options.compare is not None:
             checkout = stack.enter_context(worktree(Path(ROOT), options.compare, folder / "checkout"))
             contenders[options.compare] = Version(checkout)
-        _say(f"starting servers, model and {len(contenders)} host(s) in {folder}")
-        async with running(folder, contenders, _say, statistics=options.statements) as bench:
-            outcome = await carry_out(bench, plan, _say)
-            _say("\n" + tables(outcome))
-            target.write_text(json.dumps(_document(began, contenders, plan, outcome), indent=1) + "\n")
-            _say(f"\nfigures in {target}")
+        say(f"starting servers, model and {len(contenders)} host(s) in {folder}")
+        async with running(folder, contenders, say, statistics=options.statements) as bench:
+            outcome = await carry_out(bench, plan, say)
+            say("\n" + tables(outcome))
+            target.write_text(json.dumps(document(began, contenders, plan, outcome), indent=1) + "\n")
+            say(f"\nfigures in {target}")
             busiest = max(plan.cases, key=lambda case: case.sessions, default=Case("W1", 64, 0, 0))
             if options.statements:
                 case = Case(busiest.workload, busiest.sessions, _STATEMENTS_S, busiest.max_turns or 25)
                 for contender in bench.contenders:
-                    _say(f"\n{await statements(bench, contender, case, plan.watch)}")
+                    say(f"\n{await statements(bench, contender, case, plan.watch)}")
             if options.profile:
                 case = Case(busiest.workload, busiest.sessions, _PROFILE_S, 10_000)
                 text = await profile(bench, case, plan.watch, target.with_suffix(".folded"))
                 target.with_suffix(".profile.txt").write_text(text + "\n")
-                _say("\n" + text)
+                say("\n" + text)
     return 0
 
 
-def _temporary_folder(stack: contextlib.ExitStack) -> Path:
+def temporary_folder(stack: contextlib.ExitStack) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     # When we are root, PostgreSQL runs under another account, which must be able to reach the folder.
     folder.chmod(0o711)
@@ -90,11 +91,11 @@ def _temporary_folder(stack: contextlib.ExitStack) -> Path:
     return folder
 
 
-def _document(began: datetime, contenders: dict[str, Version], plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def document(began: datetime, versions: dict[str, Version], plan: Plan, outcome: Outcome) -> dict[str, Any]:
     return {
         "at": began.isoformat(),
         "machine": machine(),
-        "revisions": {label: revision_of(version.checkout) for label, version in contenders.items()},
+        "revisions": {label: revision_of(version.checkout) for label, version in versions.items()},
         "watch": plan.watch,
         "rounds": plan.rounds,
         "idle_memory_mib": outcome.idle_mib,
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     parser.add_argument("--only", type=_names, default=(), metavar="NAME,...", help=f"of {', '.join(ALL)}")
-    parser.add_argument("--sessions", type=_counts, default=SESSIONS, metavar="N,...", help="at once (1,16,64)")
+    parser.add_argument("--sessions", type=counts, default=SESSIONS, metavar="N,...", help="at once (1,16,64)")
     parser.add_argument("--rounds", type=_count, help="how often each case is measured (3; quick: 1)")
     parser.add_argument("--seconds", type=_seconds, help="length of a measured window (5; quick: 1.5)")
     parser.add_argument("--watch", choices=list(Watch), default=Watch.SSE.value, help="how clients watch the answer")
@@ -131,7 +132,7 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _counts(text: str) -> tuple[int, ...]:
+def counts(text: str) -> tuple[int, ...]:
     return tuple(_count(part) for part in text.split(","))
 
 
@@ -148,5 +149,5 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, flush=True)

@@ -1,4 +1,5 @@
-"""The system under test: a checkout's host with its own database, Redis database and data folder.
+"""The system under test: a program with a database, a Redis database and a data folder of its own, such as a checkout's
+host.
 
 The servers and the fake model are shared, so that two revisions can be measured alternately under equal conditions.
 
@@ -12,7 +13,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 import psycopg
@@ -75,18 +78,15 @@ class FastModel(Server):
 
 
 class Contender(Server):
-    """A host that runs the app of `checkout`; migrates its database first."""
+    """What answers the load generator. Its processor time is that of the group `host`."""
 
     name = "host"
     stop_timeout_s = 30.0
 
-    def __init__(
-        self, label: str, checkout: Path, folder: Path, *, settings: Mapping[str, str], report: Report
-    ) -> None:
+    def __init__(self, label: str, folder: Path, *, settings: Mapping[str, str], report: Report) -> None:
         """settings: the addresses of its servers; all other settings are made here."""
         super().__init__(ServerFolder(folder), report=report)
         self.label = label
-        self.checkout = checkout
         self._settings = settings
         self._port = free_port()
         self.started_at_pid = 0
@@ -94,6 +94,56 @@ class Contender(Server):
     @property
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self._port}/api/v1"
+
+    @property
+    def postgres_url(self) -> str:
+        return self._settings["POSTGRES_URL"]
+
+    async def after_first_start(self) -> None:
+        assert self.pid is not None
+        self.started_at_pid = self.pid
+
+    def check_alive(self) -> None:
+        """Raises ServerError when it was restarted meanwhile, which invalidates the measurement."""
+        if self.pid != self.started_at_pid:
+            raise ServerError(f"{self.label}: it ended while it was measured (log: {self.folder.log_file})")
+
+    async def tools(self) -> list[dict[str, object]]:
+        """The tools that it offers to the model, in the format of chat completions."""
+        return []
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.folder.path / "ready.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A checkout to measure, with its own settings."""
+
+    checkout: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def contender(self, label: str, folder: Path, *, settings: Mapping[str, str], report: Report) -> Contender:
+        return Host(label, self.checkout, folder, settings={**settings, **self.settings}, report=report)
+
+
+class Entry(Protocol):
+    """What makes a contender."""
+
+    def contender(self, label: str, folder: Path, *, settings: Mapping[str, str], report: Report) -> Contender:
+        """settings: the addresses of its servers."""
+        ...
+
+
+class Host(Contender):
+    """A host that runs the app of `checkout`; migrates its database first."""
+
+    def __init__(
+        self, label: str, checkout: Path, folder: Path, *, settings: Mapping[str, str], report: Report
+    ) -> None:
+        super().__init__(label, folder, settings=settings, report=report)
+        self.checkout = checkout
 
     async def prepare(self) -> None:
         self.folder.make()
@@ -120,21 +170,7 @@ class Contender(Server):
         async with aiohttp.ClientSession() as http, http.get(f"{self.url}/health/ready") as response:
             return response.status == 200
 
-    async def after_first_start(self) -> None:
-        assert self.pid is not None
-        self.started_at_pid = self.pid
-
-    @property
-    def postgres_url(self) -> str:
-        return self._settings["POSTGRES_URL"]
-
-    def check_alive(self) -> None:
-        """Raises ServerError when the host was restarted meanwhile, which invalidates the measurement."""
-        if self.pid != self.started_at_pid:
-            raise ServerError(f"{self.label}: the host ended while it was measured (log: {self.folder.log_file})")
-
     async def tools(self) -> list[dict[str, object]]:
-        """The app's tools, in the format of chat completions."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.url}/tools") as response:
             items = (await response.json())["items"]
         names = ("name", "description", "parameters")
@@ -166,10 +202,6 @@ class Contender(Server):
             "OPENAI_MODEL": "offline-demo",
             **self._settings,
         }
-
-    @property
-    def _ready_file(self) -> Path:
-        return self.folder.path / "ready.json"
 
 
 async def make_database(postgres: Postgres, number: int) -> str:

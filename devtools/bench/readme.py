@@ -1,7 +1,8 @@
 """`python -m devtools.bench.readme`: writes the tables of README's "Speed" and of `docs/speed.md`.
 
-The figures, in `docs/`, are the output of `./dev bench --json docs/bench.json` and of
-`python -m devtools.bench.search --json docs/bench-search.json`. A test compares the pages with these files.
+The figures, in `docs/`, are the output of `python -m devtools.bench.peers --json docs/bench-peers.json`, of
+`./dev bench --json docs/bench.json` and of `python -m devtools.bench.search --json docs/bench-search.json`. A test
+compares the pages with these files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from devtools.setup.places import ROOT
 
 TURNS = Path(ROOT, "docs", "bench.json")
 SEARCH = Path(ROOT, "docs", "bench-search.json")
+PEERS = Path(ROOT, "docs", "bench-peers.json")
 
 _WORKLOADS = {
     "W1": "W1: a plain turn",
@@ -40,6 +42,35 @@ _SEARCHES = {
     "a page of history (50 of 10,000)": "a page of history, anywhere in those 10,000",
 }
 _SERVERS = ("postgres", "valkey", "azurite")
+_PEERS = {
+    "parley": ("**Parley**", "goes on by itself", "kept, numbered"),
+    "dbos-tokens": ("DBOS, tokens in its streams", "goes on by itself", "kept"),
+    "dbos": ("DBOS, two steps", "goes on by itself", "lost"),
+    "langgraph": ("LangGraph, checkpoints in PostgreSQL", "waits for a new call", "lost"),
+    "none": ("a loop without durability", "is lost", "lost"),
+}
+"""What each is, what becomes of a turn whose process was killed, and of the tokens that were streamed."""
+
+
+def peers_table(document: Mapping[str, Any]) -> str:
+    """document: the output of `python -m devtools.bench.peers`."""
+    machine = document["machine"]
+    found = {(case["contender"], case["workload"], case["sessions"]): case for case in document["cases"]}
+    most = max(sessions for _, workload, sessions in found if workload == "W1")
+    lines = [
+        f"{machine['cores']} cores ({machine['processor']}), measured alternately, medians of "
+        f"{document['rounds']} rounds:",
+        "",
+        f"| one answer of 64 tokens | a killed turn | its tokens | turns/s, {most} sessions | processor time a turn"
+        " | over the bare model, one session: whole turn / first token |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, words in _PEERS.items():
+        busy, calm = found[name, "W1", most], found[name, "realistic", 1]
+        used = sum(busy["cpu_ms_per_turn"][part] for part in ("host", *_SERVERS))
+        over = f"+{_short(calm['over_e2e_p50_ms'])} / +{_short(calm['over_first_p50_ms'])} ms"
+        lines.append(f"| {' | '.join(words)} | {_short(busy['turns_per_s'])} | {_short(used)} ms | {over} |")
+    return "\n".join(lines)
 
 
 def turns_table(document: Mapping[str, Any]) -> str:
@@ -89,7 +120,8 @@ def search_table(document: Mapping[str, Any]) -> str:
 
 
 TABLES = {
-    "turns": (Path(ROOT, "README.md"), TURNS, turns_table),
+    "peers": (Path(ROOT, "README.md"), PEERS, peers_table),
+    "turns": (Path(ROOT, "docs", "speed.md"), TURNS, turns_table),
     "search": (Path(ROOT, "docs", "speed.md"), SEARCH, search_table),
 }
 """Each table's page, its figures, and what makes it of them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from devhost.servers import Azurite, Postgres, Server, Valkey, enter_all
-from devtools.bench.contender import Contender, FastModel, make_database
+from devtools.bench.contender import Contender, Entry, FastModel, make_database
 from devtools.bench.figures.results import CaseResult, GrowthResult, Round, growth_of, round_of
 from devtools.bench.figures.usage import MIB, Usage, usage_of
 from devtools.bench.load.loader import Loader, Measured
@@ -21,14 +21,6 @@ from devtools.bench.plan import Case, Plan
 
 type Say = Callable[[str], None]
 _WARM_UP_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A checkout to measure, with its own settings."""
-
-    checkout: Path
-    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +77,9 @@ def _no_usage() -> dict[str, Usage]:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, versions: Mapping[str, Version], say: Say, *, statistics: bool = False
+    folder: Path, entries: Mapping[str, Entry], say: Say, *, statistics: bool = False
 ) -> AsyncIterator[Bench]:
-    """Start everything in `folder`. versions: by label. statistics: PostgreSQL counts what each statement costs.
+    """Start everything in `folder`. entries: by label. statistics: PostgreSQL counts what each statement costs.
 
     Raises ServerError.
     """
@@ -103,16 +95,15 @@ async def running(
         loader = await stack.enter_async_context(Loader())
         await enter_all(stack, [postgres, valkey, azurite, model])
         contenders = []
-        for number, (label, version) in enumerate(versions.items()):
+        for number, (label, entry) in enumerate(entries.items()):
             settings = {
                 "POSTGRES_URL": await make_database(postgres, number),
                 "REDIS_URL": valkey.url.rpartition("/")[0] + f"/{number}",
                 "AzureWebJobsStorage": azurite.url,
                 "OPENAI_BASE_URL": model.url,
                 "TOOLS_HTTP_ALLOW": loader.sink,
-                **version.settings,
             }
-            contender = Contender(label, version.checkout, folder / f"host{number}", settings=settings, report=report)
+            contender = entry.contender(label, folder / f"host{number}", settings=settings, report=report)
             contenders.append(await stack.enter_async_context(contender))
         tools = await contenders[0].tools()
         yield Bench(tuple(contenders), postgres, (postgres, valkey, azurite), model, loader, tools)

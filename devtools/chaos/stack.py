@@ -21,7 +21,7 @@ from devhost.servers.folder import LOOPBACK, ServerFolder, free_port
 from devhost.servers.process import Command
 from devhost.servers.supervise import Report
 from devhost.threads import in_new_thread
-from devtools.bench.contender import Contender, FastModel
+from devtools.bench.contender import FastModel, Host
 from devtools.chaos.proxy import Fault, FaultyProxy
 from devtools.chaos.schedule import NETWORK, Planned, Strike, Target
 from devtools.chaos.sink import Sink
@@ -44,7 +44,7 @@ SETTINGS = {
 }
 
 
-class ChaosHost(Contender):
+class ChaosHost(Host):
     """A host that is there when it serves, whatever it can reach."""
 
     ready_timeout_s = 90.0
