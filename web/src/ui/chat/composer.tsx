@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { isOver, jsonText, type Access, type Attachment, type Conversation, type PostedTurn, type Session, type SessionFeed, type TurnView } from '../../client'
 import { Icon, IconButton } from '../bits'
 import { useAction, useParley, words } from '../context'
@@ -46,7 +46,8 @@ export function Composer({ feed, conversation, turn, access }: Props) {
     box.style.height = `${Math.min(box.scrollHeight, 260)}px`
   }, [text])
 
-  useEffect(() => field.current?.focus(), [feed.sessionId])
+  // At once: a moment later it would take the focus from what was opened meanwhile, and a menu closes without it.
+  useLayoutEffect(() => field.current?.focus(), [feed.sessionId])
   useEffect(() => keepDraft(feed.sessionId, text), [feed.sessionId, text])
 
   const attach = (list: FileList | null | undefined): void => {
