@@ -32,7 +32,10 @@ async def execute_tool(payload: object, events: func.Out[str], client: df.Durabl
     request = ExecuteToolInput.load(payload)
     try:
         report = await services().tool_calls.handle_tool_call(
-            request.tool_call_id, deadline_passed=request.deadline_passed, late_wait=request.late_wait
+            request.tool_call_id,
+            deadline_passed=request.deadline_passed,
+            late_wait=request.late_wait,
+            told_wait=request.told_wait,
         )
     except Transient as exc:
         if exc.code is not ErrorCode.DATABASE_ERROR:

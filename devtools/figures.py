@@ -13,13 +13,14 @@ from devtools.chaos.report import recoveries_table, runs_table
 from devtools.sizing.costs import costs_table, polling_table, prices_table
 from devtools.sizing.memory import memory_table
 from devtools.sizing.million import million_table
-from devtools.sizing.scale import ROOT, limits_table, measured_table, scale_table
+from devtools.sizing.scale import ROOT, limits_table, measured_table, scale_table, waits_table
 
 PAGES = (ROOT / "docs" / "operations.md", ROOT / "docs" / "reliability.md", ROOT / "infra" / "README.md")
 BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n)(?:(?!<).*\n)*(<!-- end -->)")
 
 TABLES: dict[str, Callable[[], str]] = {
     "measured": measured_table,
+    "waits": waits_table,
     "scale": scale_table,
     "limits": limits_table,
     "memory": memory_table,

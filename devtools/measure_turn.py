@@ -7,7 +7,8 @@ which `devtools.figures` computes the tables of `docs/operations.md` and `infra/
 nobody listens through SignalR and where somebody does (`per_turn_heard`), which is what makes relay calls.
 
 `--delivery rest` writes nothing, and prints what turns cost with `REALTIME_DELIVERY=rest`. `--statements` writes
-nothing, and prints which transactions a turn is made of.
+nothing, and prints which transactions a turn is made of. `--kind` measures one kind, and leaves the others as they are
+written.
 
 What a process asks for all its turns together, however many there are, is no transaction of a turn: what timers ask,
 and the look for cancel requests.
@@ -42,19 +43,14 @@ from devhost.servers.process import Command
 from devtools.local.programs import AppHost, OfflineModel
 from devtools.local.stack import ROOT, Stack
 from devtools.local.up import migrate
+from devtools.measured_kinds import AGENTS_FOLDER, KINDS, Kind, end_wait, make_agents
 from devtools.statement_log import Transaction, log_statements, table, transactions
 from shared.durable.names import KEEPER_INSTANCE
 
 RESULT = ROOT / "docs" / "measured-turn.json"
 TURNS = 20
-KINDS = {
-    "answer": "Tell me a short story.",
-    "one tool": "What is 17 * 23?",
-    "approved tool": 'POST {{"n": 1}} to http://localhost:{notes_port}/notes',
-}
-"""Messages that the offline demo model answers with text only, with an automatic tool call, and with a tool call that
-needs an approval (given at once here)."""
 _EVENT_TYPE = re.compile(r'"EventType": ?(\d+)')
+_TIMER = re.compile(rf'"EventType": ?{int(EventType.TIMER_CREATED)}\b')
 _QUEUED = {
     EventType.EXECUTION_STARTED,
     EventType.TASK_SCHEDULED,
@@ -67,7 +63,8 @@ _QUEUED = {
 }
 """Events that are a queue message to an orchestration or an activity when the task hub is in Azure Storage. A
 sub-orchestration counts once, as the start of the child."""
-_WORK = {"turn", "approval", "call_model", "execute_tool", "request_approval", "finish_turn", "relay"}
+_WORK = {"turn", "approval", "wait", "call_model", "execute_tool", "request_approval", "finish_turn", "relay"}
+_WORK |= {"begin_workflow", "end_workflow", "one_step", "take_step"}
 _MY_COMMANDS = {"info", "scan", "memory|usage", "hello", "client|setinfo", "config|resetstat"}
 """What the measurement itself asks Redis, and connections that are made."""
 _DELIVERY = "binding"
@@ -79,17 +76,20 @@ _REQUEST = re.compile(r'"(?:GET|HEAD|PUT|POST|PATCH|MERGE|DELETE) /\S+ HTTP/1')
 
 
 async def main(arguments: argparse.Namespace) -> int:
+    kinds: list[str] = arguments.kind or list(KINDS)
     with tempfile.TemporaryDirectory(prefix="measure-turn-") as folder:
         async with measuring(Path(folder), report=_report, delivery=arguments.delivery) as measurement:
             if arguments.statements:
-                for kind in KINDS:
+                for kind in kinds:
                     measured = await measurement.of(kind, turns=TURNS)
                     print(f"{kind}:\n{table(measured.transactions, TURNS)}")
                 return 0
             unheard, heard = [
-                {kind: (await measurement.of(kind, turns=TURNS, is_heard=is_heard)).per_turn for kind in KINDS}
+                {kind: (await measurement.of(kind, turns=TURNS, is_heard=is_heard)).per_turn for kind in kinds}
                 for is_heard in (False, True)
             ]
+    kept = json.loads(RESULT.read_text("utf-8")) if arguments.kind else {"per_turn": {}, "per_turn_heard": {}}
+    unheard, heard = kept["per_turn"] | unheard, kept["per_turn_heard"] | heard
     result = {"turns_each": TURNS, "per_turn": unheard, "per_turn_heard": heard}
     if arguments.delivery == _DELIVERY:
         RESULT.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
@@ -122,6 +122,7 @@ async def measuring(
             "OPENAI_API_KEY": "offline",
             "OPENAI_MODEL": "offline-demo",
             "REALTIME_DELIVERY": delivery,
+            "AGENTS_FOLDER": AGENTS_FOLDER,
             # Relay calls are counted by their log lines, which host.json silences.
             "AzureFunctionsJobHost__logging__logLevel__Function.relay": "Information",
         }
@@ -136,6 +137,8 @@ async def measuring(
         health_path = "/api/v1/health/ready"
         host = _Host(folder / "host", port=port, env=environment, verbose=False, report=report, health_path=health_path)
         await running.enter_async_context(host)
+        async with _client(host) as client:
+            await make_agents(client)
         yield Measurement(host, storage, stack.postgres, environment, notes_port=stack.notes.port)
 
 
@@ -152,14 +155,17 @@ class Measurement:
     async def of(self, kind: str, *, turns: int, is_heard: bool = False) -> Measured:
         """Counts of `turns` turns, one after another, each in a session of its own that was there before. is_heard: to
         which its user has subscribed."""
-        text = KINDS[kind].format(notes_port=self.notes_port)
-        async with httpx.AsyncClient(base_url=f"{self.host.url}/api/v1", trust_env=False, timeout=120) as client:
+        wanted = KINDS[kind]
+        message: dict[str, Any] = {"content": wanted.text.format(notes_port=self.notes_port)}
+        if wanted.client_tools:
+            message["client_tools"] = [{"name": name} for name in wanted.client_tools]
+        async with _client(self.host) as client:
             # Connections, prepared statements and imports do not count.
-            await _turn(client, await _session(client, is_heard=is_heard), text)
-            sessions = [await _session(client, is_heard=is_heard) for _ in range(turns)]
+            await self._turn(client, await _session(client, wanted, is_heard=is_heard), message)
+            sessions = [await _session(client, wanted, is_heard=is_heard) for _ in range(turns)]
             await self._is_still()
             before, log_began = await self._counters(), self.postgres.folder.log_file.stat().st_size
-            usages = [await _turn(client, session, text) for session in sessions]
+            usages = [await self._turn(client, session, message) for session in sessions]
             await self._is_still()
             ran = transactions(_rest_of(self.postgres.folder.log_file, log_began))
             after = await self._counters()
@@ -171,6 +177,29 @@ class Measurement:
             "postgres_transactions": sum(not one.is_of_process for one in ran),
         }
         return Measured({name: round(value / turns, 1) for name, value in sorted(counted.items())}, ran)
+
+    async def _turn(self, client: httpx.AsyncClient, session_id: str, message: dict[str, Any]) -> dict[str, int]:
+        """Run a turn to its end, as a caller who waits for it; returns its usage."""
+        url = f"/sessions/{session_id}/messages"
+        posted = await client.post(url, json=message, headers={"prefer": "wait=60"})
+        turn = posted.raise_for_status().json()["turn"]
+        if turn["waits"]:
+            await self._rests(turn["id"])
+        if turn["status"] != "completed":
+            await end_wait(client, turn, self.environment["APPROVAL_LINK_SECRET"])
+            turn = await _ended(client, posted.headers["location"])
+        called = {call["status"] for call in turn["tool_calls"]}
+        if turn["status"] != "completed" or called - {"completed"}:
+            raise RuntimeError(f"a turn ended {turn['status']}, its calls {called}: {posted.text}")
+        usage: dict[str, int] = turn["usage"]
+        return usage
+
+    async def _rests(self, turn_id: str) -> None:
+        """Wait until the orchestration of a call waits for its event: an answer that is faster costs less."""
+        for pause_s in _LOOKS:
+            if any(_TIMER.search(row) for row in _rows(self.host.folder.path / "data", f"{turn_id}:%")):
+                return
+            await asyncio.sleep(pause_s)
 
     async def _is_still(self) -> None:
         """Wait until the orchestrations of all turns have ended, and the server has logged what it ran."""
@@ -205,8 +234,13 @@ class Measurement:
         }
 
 
-async def _session(client: httpx.AsyncClient, *, is_heard: bool) -> str:
-    session_id = str((await client.post("/sessions", json={})).raise_for_status().json()["id"])
+def _client(host: AppHost) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"{host.url}/api/v1", trust_env=False, timeout=120)
+
+
+async def _session(client: httpx.AsyncClient, kind: Kind, *, is_heard: bool) -> str:
+    body = {} if kind.agent_id is None else {"agent_id": kind.agent_id}
+    session_id = str((await client.post("/sessions", json=body)).raise_for_status().json()["id"])
     if is_heard:
         (await client.post(f"/sessions/{session_id}/subscribe", json={})).raise_for_status()
     return session_id
@@ -218,31 +252,15 @@ async def _events(client: httpx.AsyncClient, session_id: str) -> int:
     return len(found.raise_for_status().json()["items"])
 
 
-async def _turn(client: httpx.AsyncClient, session_id: str, text: str) -> dict[str, int]:
-    """Run a turn to its end, as a caller who waits for it; returns its usage."""
-    url = f"/sessions/{session_id}/messages"
-    posted = await client.post(url, json={"content": text}, headers={"prefer": "wait=60"})
-    answer = posted.raise_for_status().json()
-    waits = answer.get("code") == "APPROVAL_REQUIRED"
-    turn = await _approved(client, session_id, posted.headers["location"]) if waits else answer["turn"]
-    if turn["status"] != "completed":
-        raise RuntimeError(f"a turn ended {turn['status']}: {posted.text}")
-    usage: dict[str, int] = turn["usage"]
-    return usage
-
-
 def _rest_of(log: Path, began: int) -> str:
     with log.open("rb") as file:
         file.seek(began)
         return file.read().decode("utf-8", "replace")
 
 
-async def _approved(client: httpx.AsyncClient, session_id: str, location: str) -> dict[str, Any]:
-    """Approve the pending call; returns the turn when it has ended."""
+async def _ended(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
+    """The turn when it has ended."""
     url = client.base_url.join(location)
-    pending = await client.get("/approvals", params={"session_id": session_id, "status": "pending"})
-    [approval] = pending.raise_for_status().json()["items"]
-    (await client.post(f"/approvals/{approval['id']}/decision", json={"decision": "approve"})).raise_for_status()
     # Watch the stream, which ends with the turn: polling would be counted.
     (await client.get(f"{url}/stream")).raise_for_status()
     ended: dict[str, Any] = (await client.get(url)).raise_for_status().json()
@@ -259,16 +277,24 @@ def _statuses(folder: Path) -> list[str]:
     return found
 
 
+def _rows(folder: Path, instances: str = "%") -> list[str]:
+    """The events of episodes, as JSON. instances: a LIKE pattern of ids."""
+    rows: list[str] = []
+    for path in folder.glob("durable-*.sqlite3"):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            query = (
+                "SELECT events FROM history JOIN instances USING (gen) WHERE instance_id <> ? AND instance_id LIKE ?"
+            )
+            rows += [row[0] for row in database.execute(query, (KEEPER_INSTANCE, instances))]
+    return rows
+
+
 def _history(folder: Path) -> dict[str, float]:
     """Counts from the durable engine's history: each event is a row of the hub, each scheduled task an activity.
 
     Without the orchestration that keeps the hub's identity, which is started once.
     """
-    rows: list[str] = []
-    for path in folder.glob("durable-*.sqlite3"):
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            query = "SELECT events FROM history JOIN instances USING (gen) WHERE instance_id <> ?"
-            rows += [row[0] for row in database.execute(query, (KEEPER_INSTANCE,))]
+    rows = _rows(folder)
     kinds = Counter(kind for row in rows for kind in _EVENT_TYPE.findall(row))
     return {
         "orchestrator_episodes": float(len(rows)),
@@ -323,4 +349,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m devtools.measure_turn", description=__doc__)
     parser.add_argument("--delivery", choices=[_DELIVERY, "rest"], default=_DELIVERY)
     parser.add_argument("--statements", action="store_true")
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="measure these; the others stay")
     sys.exit(asyncio.run(main(parser.parse_args())))

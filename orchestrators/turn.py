@@ -149,11 +149,11 @@ def _tool_calls(
     yield any_of(context, tasks)  # so that all of them begin
     held = [(call_id, task) for (call_id, needs_approval), task in zip(calls, tasks, strict=True) if not needs_approval]
     looks = 0
-    waiting: list[str] = []
+    waiting: list[tuple[str, str]] = []
     while held:
         ended = yield all_of(context, [task for _, task in held])
         results = [(call_id, ExecuteToolResult.load(result)) for (call_id, _), result in zip(held, ended, strict=True)]
-        waiting += [call_id for call_id, result in results if result.wait_id is not None]
+        waiting += [(call_id, result.wait_id) for call_id, result in results if result.wait_id is not None]
         again = [call_id for call_id, result in results if result.held and result.wait_id is None]
         if not again:
             break
@@ -162,7 +162,7 @@ def _tool_calls(
         held = [(call_id, _tool_call(context, turn_id, call_id, False)) for call_id in again]
     # Both end with a status, and wait for the session and for a place themselves.
     approvals = [task for (_, needs_approval), task in zip(calls, tasks, strict=True) if needs_approval]
-    waits = [_waiting(context, turn_id, call_id) for call_id in waiting]
+    waits = [_waiting(context, turn_id, call_id, wait_id) for call_id, wait_id in waiting]
     if not (approvals or waits):
         return
     try:
@@ -173,9 +173,9 @@ def _tool_calls(
         raise
 
 
-def _waiting(context: df.DurableOrchestrationContext, turn_id: str, tool_call_id: str) -> Any:
-    instance_id = call_instance(turn_id, tool_call_id)
-    return sub_orchestration(context, WAIT, WaitInput(tool_call_id=tool_call_id).dump(), instance_id=instance_id)
+def _waiting(context: df.DurableOrchestrationContext, turn_id: str, tool_call_id: str, wait_id: str) -> Any:
+    request = WaitInput(tool_call_id=tool_call_id, told_wait=wait_id)
+    return sub_orchestration(context, WAIT, request.dump(), instance_id=call_instance(turn_id, tool_call_id))
 
 
 def _tool_call(context: df.DurableOrchestrationContext, turn_id: str, tool_call_id: str, needs_approval: bool) -> Any:

@@ -24,7 +24,8 @@ _MAX_LOOKS = 20
 @bp.orchestration_trigger(context_name="context", orchestration=WAIT)
 def waiting(context: df.DurableOrchestrationContext) -> Steps[str]:
     """Look first: an answer may have come before anybody waited. Returns the tool call's final status."""
-    request = ExecuteToolInput(tool_call_id=WaitInput.load(context.get_input()).tool_call_id)
+    given = WaitInput.load(context.get_input())
+    request = ExecuteToolInput(tool_call_id=given.tool_call_id, told_wait=given.told_wait)
     return (yield from executed(context, request)).status
 
 

@@ -8,13 +8,15 @@ Deterministic, as long as what it runs is. It adds two activities to a workflow,
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import GeneratorType
 from typing import Any
 
 import azure.durable_functions as df
+from azure.durable_functions.models.Task import TaskBase
 
 from orchestrators.durable import Steps, call_activity, pause
 from orchestrators.workflow_context import WorkflowContext
@@ -55,13 +57,15 @@ def _unannotated(written: Callable[..., Any], parameter: str) -> Callable[..., A
     if inspect.iscoroutinefunction(written):
 
         async def awaited(**given: Any) -> Any:
-            return await written(**given)
+            with _no_exit():
+                return await written(**given)
 
         run: Any = awaited
     else:
 
         def called(**given: Any) -> Any:
-            return written(**given)
+            with _no_exit():
+                return written(**given)
 
         run = called
     run.__name__, run.__annotations__ = written.__name__, {}
@@ -108,5 +112,31 @@ def _begun(context: df.DurableOrchestrationContext, given: WorkflowInput) -> Ste
 
 
 def _steps(written: Callable[[Any], Any], own: WorkflowContext) -> Steps[Any]:
-    made = written(own)
-    return (yield from made) if isinstance(made, GeneratorType) else made
+    """What it yields is awaited, and has to be a task: for anything else the SDK would wait without end."""
+    with _no_exit():
+        made = written(own)
+        if not isinstance(made, GeneratorType):
+            return made
+        try:
+            asked = next(made)
+            while True:
+                if not isinstance(asked, TaskBase):
+                    made.close()
+                    raise TypeError(f"a workflow yields tasks of its context, and not {type(asked).__name__}")
+                try:
+                    answer = yield asked
+                except Exception as exc:
+                    asked = made.throw(exc)
+                else:
+                    asked = made.send(answer)
+        except StopIteration as ended:
+            return ended.value
+
+
+@contextlib.contextmanager
+def _no_exit() -> Iterator[None]:
+    """`sys.exit()` would end the worker, and each one that repeats it."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt) as exc:
+        raise RuntimeError("a workflow may not end its process") from exc

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,10 @@ from devtools.cases.case import Agent, Approval, Call, Case, Definition, Ends, J
 from devtools.cases.masking import Masking
 from shared.sessions.mcp.pins import McpPin, planned
 from shared.sessions.mcp.servers import McpServer
+from shared.sessions.records.plan import PlannedAgent
+from shared.sessions.tools.handovers import handover_name, handover_tool
 from shared.sessions.tools.pinned import pinned_tool
+from shared.sessions.tools.subagents import function_name, subagent_tool
 
 _OF_AGENT = frozenset({"id", "version", "created_at", "created_by", "source", "mcp_pins", "missing_tools"})
 """Fields of a version that are not its content."""
@@ -39,6 +42,8 @@ class Wire:
     approvals: Sequence[Json]
     later: Mapping[str, Json] = field(default_factory=dict)
     """Lines of the audit trail on results that came later, by tool call: `tool_call.answered`."""
+    agents: Sequence[Json] = ()
+    """Those that the agent may ask or hand over to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,8 @@ class Made:
 
 
 def case_of(wire: Wire, name: str, masking: Masking, *, now: datetime) -> Made:
-    """The turns up to the first that cannot be replayed: one that is open, was cancelled, was steered or was handed
-    over. now: aware UTC."""
+    """The turns up to the first that cannot be replayed: one that is open, was cancelled, was steered, was handed over
+    or called a tool of its client. now: aware UTC."""
     masking.users([wire.owner, *(message["author"] for message in wire.messages)])
     masking.users(vote["by"] for approval in wire.approvals for vote in approval["votes"])
     notes: list[str] = []
@@ -88,9 +93,11 @@ def case_of(wire: Wire, name: str, masking: Masking, *, now: datetime) -> Made:
 
 
 def _why_not_played(messages: Sequence[Json]) -> str | None:
-    """When a message joined a turn, and which agents a turn had, is no part of a case."""
+    """When a message joined a turn, which agents a turn had, and what its message declared is no part of a case."""
     if any(message.get("joined") for message in messages):
         return "was steered"
+    if any(call.get("is_client") for message in messages for call in message["tool_calls"]):
+        return "called a tool of its client"
     agents = {message["agent_id"] for message in messages if message.get("agent_id") is not None}
     return "was handed over to another agent" if len(agents) > 1 else None
 
@@ -129,7 +136,22 @@ def _offered(wire: Wire) -> list[Json]:
             if named is None or tool["name"] in named
         ),
         *(pinned_tool(pinned).function_schema for pinned in planned(servers, pins).values()),
+        *_functions_of_agents(wire),
     ]
+
+
+def _functions_of_agents(wire: Wire) -> Iterator[Json]:
+    known = {agent["id"]: PlannedAgent.model_validate(_named(agent)) for agent in wire.agents}
+    for agent_id in wire.agent.get("agents") or ():
+        if agent_id in known:
+            yield subagent_tool(function_name(agent_id), known[agent_id]).function_schema
+    for agent_id in wire.agent.get("hands_over_to") or ():
+        if agent_id in known:
+            yield handover_tool(handover_name(agent_id), known[agent_id]).function_schema
+
+
+def _named(agent: Json) -> Json:
+    return {key: agent.get(key) for key in ("id", "version", "name", "description")}
 
 
 def _digest(value: Any) -> str:

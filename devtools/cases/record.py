@@ -93,15 +93,18 @@ async def _read(url: str, session_id: str, headers: dict[str, str]) -> Wire:
             print("  note: the audit trail is the owner's to read: results that came later are replayed at once")
             audit = []
         later = {line["details"]["tool_call_id"]: line for line in audit if _is_later(line)}
+        agent = await _version(api, session["agent_id"] or "assistant", turns, approvals)
+        others = {*agent.get("agents", ()), *agent.get("hands_over_to", ())}
         return Wire(
             session=session,
             owner=next((m["author"] for m in messages if m["author"] is not None), "owner"),
-            agent=await _version(api, session["agent_id"] or "assistant", turns, approvals),
+            agent=agent,
             tools=await api.all("/tools"),
             turns=turns,
             messages=messages,
             approvals=approvals,
             later=later,
+            agents=[await api.get(f"/agents/{agent_id}") for agent_id in sorted(others)],
         )
 
 

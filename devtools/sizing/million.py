@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from devtools.sizing.costs import INSTANCE_GB, prices
-from devtools.sizing.scale import MIX, Turn, measured, table
+from devtools.sizing.scale import Turn, measured, table
 
 LANGSMITH_RUN = 0.005
 """A run of LangSmith Deployment; resuming after an interrupt is a run of its own.
@@ -49,13 +49,13 @@ def million_table() -> str:
         ),
         (
             "*LangSmith Deployment*",
-            lambda turn: LANGSMITH_RUN * (1 + _waits(turn)),
-            f"{LANGSMITH_RUN} a run; resuming after a person's decision is a second run",
+            lambda turn: LANGSMITH_RUN * (1 + turn["pauses"]),
+            f"{LANGSMITH_RUN} a run; resuming after what came from outside is a second run",
         ),
         (
             "*Temporal Cloud*",
-            lambda turn: TEMPORAL_ACTION * (turn["instances"] + turn["activities"] + 2 * _waits(turn)),
-            "an action for each workflow and activity of ours, and for the signal and the timer of a decision",
+            lambda turn: TEMPORAL_ACTION * (turn["instances"] + turn["activities"] + 2 * turn["pauses"]),
+            "an action for each workflow and activity of ours, and for signal and timer of what comes from outside",
         ),
         (
             "*AgentCore Runtime*, at most",
@@ -63,10 +63,5 @@ def million_table() -> str:
             "as if a whole vCPU were busy while a turn runs; waiting for the model is free there; memory is extra",
         ),
     ]
-    shown = [[name, *(f"{_TURNS * of(kinds[kind]):,.0f}" for kind in MIX), note] for name, of, note in rows]
-    return table(["US dollars", *MIX, "how it is counted"], shown)
-
-
-def _waits(turn: Turn) -> float:
-    """How often a turn waits for a person: each wait is an orchestration beside the turn's own."""
-    return turn["instances"] - 1
+    shown = [[name, *(f"{_TURNS * of(kinds[kind]):,.0f}" for kind in kinds), note] for name, of, note in rows]
+    return table(["US dollars", *kinds, "how it is counted"], shown)

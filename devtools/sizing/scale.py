@@ -16,6 +16,8 @@ ROOT = Path(_ROOT)
 # Assumed usage. ---------------------------------------------------------------------------------
 MIX = {"answer": 0.5, "one tool": 0.4, "approved tool": 0.1}
 """Share of each kind of turn."""
+PAUSES = {"approved tool": 1, "client tool": 1, "later result": 1}
+"""How often a turn waits for somebody or something outside of the app."""
 TURNS_OF_SESSION = 4
 BUSIEST_HOUR = 0.1
 """Share of a day's turns in the busiest hour."""
@@ -55,6 +57,7 @@ def measured() -> dict[str, Turn]:
         turn["hub_queue"] = HUB_QUEUE_REQUESTS * turn["queue_messages"]
         turn["hub_table"] = HUB_EPISODE_REQUESTS * turn["orchestrator_episodes"] + HUB_START_REQUESTS
         turn["storage"] = turn["hub_queue"] + turn["hub_table"] + turn["storage_requests_of_app"]
+        turn["pauses"] = PAUSES.get(kind, 0)
         turn["tokens"] = turn["input_tokens"] + turn["output_tokens"]
     return kinds
 
@@ -68,34 +71,43 @@ def measured_table() -> str:
     """The resources of one turn."""
     kinds = measured()
     columns = [kinds[kind] for kind in MIX] + [mean(kinds)]
-    rows: list[tuple[str, Callable[[Turn], str]]] = [
-        (
-            "function executions (of them relay calls)",
-            lambda turn: f"{turn['functions']:.1f} ({turn['functions_relay']:.1f})",
-        ),
-        ("the same where nobody listens through SignalR", lambda turn: f"{turn['unheard_functions']:.1f}"),
-        ("seconds of work in them, together", lambda turn: f"{turn['work_seconds']:.1f}"),
-        ("durable actions: messages to orchestrations and activities", lambda turn: f"{turn['queue_messages']:.1f}"),
-        (
-            "durable episodes; history events",
-            lambda turn: f"{turn['orchestrator_episodes']:.1f}; {turn['history_events']:.1f}",
-        ),
-        ("storage requests of the app (audit lines)", lambda turn: f"{turn['storage_requests_of_app']:.1f}"),
-        ("*derived:* storage transactions of a hub in Storage", _hub),
-        ("SignalR messages to each listener", lambda turn: f"{turn['events']:.1f}"),
-        ("Redis commands, those inside scripts too", lambda turn: f"{turn['redis_commands']:.1f}"),
-        ("the same where nobody listens", lambda turn: f"{turn['unheard_redis_commands']:.1f}"),
-        ("PostgreSQL transactions", lambda turn: f"{turn['postgres_transactions']:.1f}"),
-        ("PostgreSQL KB", lambda turn: f"{turn['postgres_bytes'] / 1e3:.1f}"),
-        ("Redis KB, kept a day", lambda turn: f"{turn['redis_bytes_of_keys'] / 1e3:.1f}"),
-        ("tokens in / out", lambda turn: f"{turn['input_tokens']:.0f} / {turn['output_tokens']:.0f}"),
-    ]
     head = ["", *MIX, "mean"]
-    return table(head, [[name, *(show(turn) for turn in columns)] for name, show in rows])
+    return table(head, [[name, *(show(turn) for turn in columns)] for name, show in _ROWS])
+
+
+def waits_table() -> str:
+    """The resources of one turn that waits, by what it waits for. Those of a subagent's turn are in its caller's."""
+    kinds = measured()
+    waits = [kind for kind in kinds if kind not in MIX]
+    return table(["", *waits], [[name, *(show(kinds[kind]) for kind in waits)] for name, show in _ROWS])
 
 
 def _hub(turn: Turn) -> str:
     return f"{turn['hub_queue'] + turn['hub_table']:.0f}"
+
+
+_ROWS: list[tuple[str, Callable[[Turn], str]]] = [
+    (
+        "function executions (of them relay calls)",
+        lambda turn: f"{turn['functions']:.1f} ({turn['functions_relay']:.1f})",
+    ),
+    ("the same where nobody listens through SignalR", lambda turn: f"{turn['unheard_functions']:.1f}"),
+    ("seconds of work in them, together", lambda turn: f"{turn['work_seconds']:.1f}"),
+    ("durable actions: messages to orchestrations and activities", lambda turn: f"{turn['queue_messages']:.1f}"),
+    (
+        "durable episodes; history events",
+        lambda turn: f"{turn['orchestrator_episodes']:.1f}; {turn['history_events']:.1f}",
+    ),
+    ("storage requests of the app (audit lines)", lambda turn: f"{turn['storage_requests_of_app']:.1f}"),
+    ("*derived:* storage transactions of a hub in Storage", _hub),
+    ("SignalR messages to each listener", lambda turn: f"{turn['events']:.1f}"),
+    ("Redis commands, those inside scripts too", lambda turn: f"{turn['redis_commands']:.1f}"),
+    ("the same where nobody listens", lambda turn: f"{turn['unheard_redis_commands']:.1f}"),
+    ("PostgreSQL transactions", lambda turn: f"{turn['postgres_transactions']:.1f}"),
+    ("PostgreSQL KB", lambda turn: f"{turn['postgres_bytes'] / 1e3:.1f}"),
+    ("Redis KB, kept a day", lambda turn: f"{turn['redis_bytes_of_keys'] / 1e3:.1f}"),
+    ("tokens in / out", lambda turn: f"{turn['input_tokens']:.0f} / {turn['output_tokens']:.0f}"),
+]
 
 
 def scale_table() -> str:

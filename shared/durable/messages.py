@@ -119,6 +119,8 @@ class ExecuteToolInput(ActivityInput):
     """Of its approval."""
     late_wait: str | None = None
     """Id of the wait whose deadline has passed."""
+    told_wait: str | None = None
+    """Id of a wait that is on record as told: it is not told again."""
 
 
 class ExecuteToolResult(DurableMessage):
@@ -156,6 +158,8 @@ class WaitInput(DurableMessage):
     """Input of the orchestration of a tool call that waits without an approval."""
 
     tool_call_id: str
+    told_wait: str | None = None
+    """Id of the wait that the turn's own run of the call has told of."""
 
 
 class WorkflowCaller(DurableMessage):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,7 @@ _BACK = 200
 _MOVED_LIMIT = 10_000
 """Sessions remembered per process as numbered without Redis."""
 _TELL_AGAIN_S = 1.0
+_CALLER_KEPT_S, _CALLERS_KEPT = 1.0, 1_000
 """How often a log that was away is asked to take note of numbers that were given without it."""
 
 SUBAGENT_MARK = "sub-"
@@ -349,11 +351,15 @@ class SessionEventPublisher:
         *,
         callers: Callers | None = None,
         tell_again_s: float = _TELL_AGAIN_S,
+        caller_kept_s: float = _CALLER_KEPT_S,
     ) -> None:
         """presence: without it, a session's group gets everything. audience: without it, who is addressed as several
         gets several copies. callers: of subagents, whose events are told in their session, too; None: nobody's are."""
         self._log = log
         self._callers = callers
+        self._caller_kept_s = caller_kept_s
+        self._kept_callers: dict[str, tuple[float, Caller]] = {}
+        """Until when (monotonic), and whom, by the subagent's session."""
         self._leases = leases
         self._presence = presence
         self._audience = audience
@@ -403,7 +409,7 @@ class SessionEventPublisher:
     async def _tell_above(self, callers: Callers, target: EventTarget, events: Sequence[Event]) -> Told:
         """The same in the session of the call. Never fails: what is not told there can be read in its own session."""
         try:
-            caller = await callers.caller_of(target.session_id)
+            caller = await self._caller(callers, target.session_id, events)
             if caller is None:
                 return Told([], False)
             frames = [told for event in events if (told := told_above(caller, event)) is not None]
@@ -411,6 +417,24 @@ class SessionEventPublisher:
         except (NotFound, Transient) as exc:
             log.warning("events of the subagent's session %s are not told above: %s", target.session_id, exc)
             return Told([], False)
+
+    async def _caller(self, callers: Callers, session_id: str, events: Sequence[Event]) -> Caller | None:
+        """Read anew for everything but text that is being streamed, which has ten events a second."""
+        until_s, kept = self._kept_callers.get(session_id, (0.0, None))
+        if (
+            kept is not None
+            and time.monotonic() < until_s
+            and all(one.type is EventType.STREAM_CHUNK for one in events)
+        ):
+            return kept
+        caller = await callers.caller_of(session_id)
+        if caller is None:
+            self._kept_callers.pop(session_id, None)
+        else:
+            if len(self._kept_callers) >= _CALLERS_KEPT:
+                self._kept_callers.clear()
+            self._kept_callers[session_id] = (time.monotonic() + self._caller_kept_s, caller)
+        return caller
 
     async def _receivers(
         self, target: EventTarget, groups: Sequence[str], users: Sequence[str], *, is_heard: bool

@@ -187,12 +187,17 @@ class ToolCallHandler:
         """Ids of starts, by call, that the database did not confirm."""
 
     async def handle_tool_call(
-        self, tool_call_id: str, *, deadline_passed: bool = False, late_wait: str | None = None
+        self,
+        tool_call_id: str,
+        *,
+        deadline_passed: bool = False,
+        late_wait: str | None = None,
+        told_wait: str | None = None,
     ) -> ToolReport:
         """Bring a call to its end, whatever that is, or to the next thing that it waits for.
 
         deadline_passed: the wait for its approval is over; a decision that was just in time still counts. late_wait:
-        id of a wait for an answer of which the same holds.
+        id of a wait for an answer of which the same holds. told_wait: id of one of which everybody has been told.
         Raises Transient(DATABASE_ERROR), NotFound.
         """
         await self._keeper.wait(tool_call_id)
@@ -212,7 +217,7 @@ class ToolCallHandler:
             await self._waits.time_out(tool_call_id, call.wait.wait.id, late, now=datetime.now(UTC))
             call = await self._tool_calls.tool_execution(tool_call_id)
         if is_open(call):
-            return await self._waiting(call)
+            return await self._waiting(call, told_wait)
         stopped = await self._stopped(call)
         outcome = await self._outcome(call)
         if isinstance(outcome, Deferred):
@@ -253,14 +258,15 @@ class ToolCallHandler:
             return await self._again(call)
         return await self._waiting(call) if is_open(call) else ToolReport(call.status, False, [], is_held=True)
 
-    async def _waiting(self, call: ToolExecution) -> ToolReport:
+    async def _waiting(self, call: ToolExecution, told_wait: str | None = None) -> ToolReport:
         """Say what a call waits for; again by a repeat: whoever stored it may have been cut before he could."""
         assert call.wait is not None  # it is open
         wait = call.wait.wait
         if wait.kind is WaitKind.AGENT and self._agents is not None:
             begun = await self._agents.begun(call)  # its own events tell the rest
             return ToolReport(call.status, False, begun.messages, wait=wait, start_turn_id=begun.turn_id)
-        told = await self._publisher.publish(call.target, [waiting_event(wait, call.turn_id, call.message_id)])
+        events = [] if wait.id == told_wait else [waiting_event(wait, call.turn_id, call.message_id)]
+        told = await self._publisher.publish(call.target, events) if events else []
         return ToolReport(call.status, False, told, wait=wait, workflow=start_of(call))
 
     async def _deferred(self, call: ToolExecution, deferred: Deferred) -> _Outcome | _Nothing:

@@ -72,6 +72,10 @@ def test_what_changed_is_told_case_by_case(tmp_path: Path) -> None:
     _edit(cases / "structured-output.case.yaml", ("      - city\n", "      - city\n      - country\n"))
     _edit(cases / "tool-call.case.yaml", ("status: completed", "status: rejected"))
 
+    # A tool of back then that is gone today.
+    later = cases / "deferred-result.case.yaml"
+    later.write_text(later.read_text("utf-8").replace("ask_warehouse", "ask_depot"), "utf-8")
+
     done = _replay(cases, "--agents", agents)
     assert done.returncode == 1, done.stderr
     told = _by_case(done.stdout)
@@ -97,6 +101,10 @@ def test_what_changed_is_told_case_by_case(tmp_path: Path) -> None:
     assert not any("end:" in line for line in told["Approval denied"])
     assert any("calculate {" in line and "has no recorded result" in line for line in told["Tool call"])
     assert any("not recorded: the model was asked after" in line for line in told["Structured output"])
+    gone = "\n".join(told["Deferred result"])
+    assert "~ tool ask_depot: prompt: offered -> not offered" in gone
+    assert "! turn 1, ask_depot: results: completed The parcel came back yesterday" in gone
+    assert "-> failed TOOL_NOT_FOUND There is no tool named 'ask_depot'." in gone
     # Notes alone do not fail a case, unless --strict says so.
     assert told["Tool failure"] == told["Approval given"][:2]
     assert "same    Tool failure" in done.stdout

@@ -31,7 +31,7 @@ def test_a_call_that_waits_gets_an_orchestration_of_its_own_and_the_model_waits_
     play.complete(EXECUTE_TOOL, _waits(play)).complete(EXECUTE_TOOL, {"status": "completed"})
 
     assert [child.instance_id for child in play.children.values()] == ["turn-1:c", "turn-1:a"]
-    assert play.calls(WAIT) == [{"tool_call_id": "a"}]
+    assert play.calls(WAIT) == [{"tool_call_id": "a", "told_wait": "w1"}]
     play.end_child("turn-1:c", "completed")
     assert len(play.calls(CALL_MODEL)) == 1
     play.end_child("turn-1:a", "completed")
@@ -45,7 +45,7 @@ def test_a_call_that_is_held_is_asked_for_again_beside_one_that_waits() -> None:
 
     assert [given["tool_call_id"] for given in play.calls(EXECUTE_TOOL)] == ["a", "b", "b"]
     play.complete(EXECUTE_TOOL, {"status": "completed"})
-    assert play.calls(WAIT) == [{"tool_call_id": "a"}]
+    assert play.calls(WAIT) == [{"tool_call_id": "a", "told_wait": "w1"}]
 
 
 def test_a_wait_that_was_lost_leaves_the_turn_to_the_sweep() -> None:
@@ -69,6 +69,14 @@ def test_the_deadline_names_the_wait_that_is_over() -> None:
 
     assert play.calls(EXECUTE_TOOL)[-1] == {"tool_call_id": "call-1", "late_wait": "w1"}
     assert play.complete(EXECUTE_TOOL, {"status": "failed"}).output == "failed"
+
+
+def test_only_the_first_look_is_told_that_everybody_knows() -> None:
+    given = {"tool_call_id": "call-1", "told_wait": "w1"}
+    play = Play(waiting_module.waiting, WAIT, "turn-1:call-1", given).begin()
+    play.complete(EXECUTE_TOOL, _waits(play)).hear(answer_event("w1"))
+
+    assert play.calls(EXECUTE_TOOL) == [given, {"tool_call_id": "call-1"}]
 
 
 def test_an_answer_that_came_before_the_wait_was_there_is_seen_by_the_first_look() -> None:

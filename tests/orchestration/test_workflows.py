@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -133,6 +134,75 @@ def test_a_result_that_is_not_json_is_an_error() -> None:
         return object()
 
     assert "error" in _outcome(_begun(odd).complete("visit"))
+
+
+def _yields_text(_context: Any) -> Any:
+    while True:
+        yield "no task"
+
+
+def _yields_text_later(context: Any) -> Any:
+    yield context.call_activity("visit", {})
+    try:
+        yield None
+    finally:
+        yield "and still none"
+
+
+def _exits(context: Any) -> Any:
+    yield context.call_activity("visit", {})
+    sys.exit(3)
+
+
+def _exits_at_once(_context: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("written", [_yields_text, _yields_text_later, _exits, _exits_at_once])
+def test_one_that_yields_no_task_or_exits_has_failed_at_once(written: Any, caplog: pytest.LogCaptureFixture) -> None:
+    written.__doc__ = "Do something."
+    play = _begun(written)
+    if play.calls("visit"):
+        play.complete("visit", None)
+
+    assert _outcome(play) == {"error": "The workflow failed unexpectedly."}
+    assert "a workflow" in caplog.text or "generator ignored" in caplog.text
+
+
+def test_what_it_catches_is_what_its_task_failed_with_and_it_goes_on() -> None:
+    def tries(context: Any) -> Any:
+        """Do something."""
+        try:
+            yield context.call_activity("visit", {})
+        except Exception as exc:
+            return (yield context.call_activity("visit", {"again": type(exc).__name__}))
+
+    play = _begun(tries).fail("visit", "it rains")
+
+    assert play.calls("visit")[-1] == {"again": "Exception"}
+    assert _outcome(play.complete("visit", "done"))["content"] == "done"
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_an_activity_that_exits_fails_and_its_worker_lives(is_async: bool) -> None:
+    def leaves(given: Any) -> None:
+        sys.exit(3)
+
+    async def leaves_later(given: Any) -> None:
+        sys.exit(3)
+
+    bp = df.Blueprint()
+    builder = bp.activity_trigger(input_name="given")(leaves_later if is_async else leaves)
+    contain(bp._function_builders)
+    run = builder._function.get_user_function()
+
+    async def runs() -> None:
+        found = run(given={})
+        if is_async:
+            await found
+
+    with pytest.raises(RuntimeError, match="may not end its process"):
+        await runs()
 
 
 def test_it_may_run_for_ever_in_rounds_and_keeps_whom_it_runs_for() -> None:

@@ -14,7 +14,7 @@ from itertools import islice
 import pydantic_core
 from pydantic import BaseModel, JsonValue
 
-from shared.storable import storable_json, storable_text
+from shared.storable import MAX_JSON_LEVELS, NestedTooDeeply, storable_json, storable_text
 
 MAX_CONTENT_CHARS = 32_000
 """About 8-10k tokens: one result must not fill the model's window."""
@@ -24,6 +24,7 @@ MAX_FILES = 10
 _COPIED_CHARS = 4 * MAX_DATA_BYTES
 """Data that is larger is left out without being encoded."""
 _DONE = "Done."
+_TOO_DEEP = f"[The result was left out: it is nested deeper than {MAX_JSON_LEVELS} levels.]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,9 @@ class ToolOutput:
     """The result of a call. `content` is text for the model, `data` the same facts as JSON for programs.
 
     Made storable on construction: `content` is cut to MAX_CONTENT_CHARS, NUL and lone surrogates are replaced
-    (PostgreSQL accepts neither), and `data` is dropped if it encodes to more than MAX_DATA_BYTES. Raises ValueError for
-    `data` that is not JSON and for more than MAX_FILES files.
+    (PostgreSQL accepts neither), whole numbers beyond 64 bits in `data` become text, and `data` is dropped if it
+    encodes to more than MAX_DATA_BYTES or has more than MAX_JSON_LEVELS. Raises ValueError for `data` that is not JSON
+    and for more than MAX_FILES files.
     """
 
     content: str
@@ -74,8 +76,12 @@ def output_of(value: object) -> ToolOutput:
     if least > _COPIED_CHARS:
         return ToolOutput(f"[The result was left out: it has more than {_COPIED_CHARS} characters.]", _left_out(least))
     try:
-        clean = storable_json(pydantic_core.to_jsonable_python(value))
+        # Before, since what makes JSON of models refuses lone surrogates; and after, of what it has made.
+        plain = storable_json(value) if isinstance(value, list | dict) else value
+        clean = storable_json(pydantic_core.to_jsonable_python(plain))
         data = json.loads(json.dumps(clean), parse_constant=lambda _nan: None)
+    except NestedTooDeeply:
+        return ToolOutput(_TOO_DEEP, _left_out(least))
     except (pydantic_core.PydanticSerializationError, TypeError, ValueError, RecursionError) as exc:
         raise ValueError(f"it returned {type(value).__name__}, which is not JSON: {exc}") from None
     return ToolOutput(json.dumps(data, ensure_ascii=False), data)
@@ -88,6 +94,8 @@ def _bounded(data: JsonValue) -> JsonValue:
     try:
         clean = storable_json(data)
         size_bytes = len(json.dumps(clean, ensure_ascii=False, allow_nan=False).encode())
+    except NestedTooDeeply:
+        return _left_out(least)
     except (AttributeError, TypeError, ValueError, RecursionError) as exc:
         raise ValueError(f"the data of a ToolOutput must be JSON: {exc}") from None
     return clean if size_bytes <= MAX_DATA_BYTES else _left_out(size_bytes)

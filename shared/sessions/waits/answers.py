@@ -51,10 +51,12 @@ def workflow_result(wait: ToolWait, outcome: JsonObject) -> AnswerRecord:
 
 
 def _output(body: NewToolResult) -> JsonObject:
-    if body.content is None:
-        output = output_of(body.data)
-    else:
+    if body.content is not None:
         output = ToolOutput(body.content, body.data)
+    elif isinstance(body.data, str):
+        output = ToolOutput(body.data, body.data)
+    else:
+        output = output_of(body.data)
     return {"content": output.content, "data": output.data}
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from devtools.cases.case import read
 from devtools.cases.record import main
+from shared.ids import new_id
 from tests.e2e.support.client import Api, call, post_call, script
 from tests.e2e.support.processes import ROOT, AppHost, Sink
 from tests.support.servers import _make_template, fresh_database
@@ -101,3 +102,41 @@ async def test_a_session_is_recorded_masked_and_played_as_it_went(
     assert "exists already: choose another --name" in said
     assert f"/sessions/{session_id}: 404" in said
     assert not (tmp_path / "other.case.yaml").exists()
+
+
+async def test_a_subagents_answer_is_replayed_and_a_clients_tool_is_where_the_case_ends(
+    parley: AppHost,
+    api: Api,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    redis_url: str,
+    postgres_server: dict[str, str],
+) -> None:
+    helper, asks = f"own-{new_id()}", f"own-{new_id()}"
+    for agent_id, below in ((helper, []), (asks, [helper])):
+        text = f"---\nname: Own\ntools: [calculate]\nagents: {below}\n---\nBe exact.\n"
+        (tmp_path / f"{agent_id}.md").write_text(text)
+        body = {"name": "Own", "instructions": "Be exact.", "tools": ["calculate"], "agents": below}
+        assert (await api.as_user("root;admin").request("PUT", f"/api/v1/agents/{agent_id}", json=body)).is_success
+    session_id = str((await api.post("/api/v1/sessions", {"agent_id": asks})).json()["id"])
+    task = script(content="a fact from below")
+    ask = call(f"ask_{helper.replace('-', '_')}", input=task)
+    turn_id = await api.say(session_id, script(tool_calls=[[ask]], content="done"))
+    await api.until(session_id, turn_id)
+    asked = script(tool_calls=[[call("locate")]])
+    waiting = await api.say(session_id, asked, client_tools=[{"name": "locate"}])
+    (wait,) = (await api.until(session_id, waiting, "waiting_input"))["waits"]
+    await api.post(f"/api/v1/tool-calls/{wait['tool_call_id']}/result", {"content": "Oslo"})
+    await api.until(session_id, waiting)
+
+    assert await _record(parley, session_id, tmp_path, "--name", "Asked") == 0
+
+    said = capsys.readouterr().out
+    assert "note: turn 2 called a tool of its client: it and what came after it are left out" in said
+    case = read(tmp_path / "asked.case.yaml")
+    assert [one.result.content for one in case.turns[0].steps[0].calls if one.result] == ["a fact from below"]
+    server = postgres_server["POSTGRES_URL"]
+    with fresh_database(server, template=_make_template(server)) as url:
+        own = ("--postgres", url, "--redis", redis_url)
+        code, told = await _replay(tmp_path / "asked.case.yaml", "--agents", str(tmp_path), *own)
+    assert (code, "~ tool" in told) == (0, False), told

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from devtools.measure_turn import KINDS, RESULT, Measurement, measuring
+from devtools.measure_turn import RESULT, Measurement, measuring
+from devtools.measured_kinds import KINDS, WAITS
 from devtools.statement_log import table
 
 pytestmark = pytest.mark.timeout(180)
@@ -37,7 +38,11 @@ async def test_a_turn_costs_what_is_written_down(measurement: Measurement, kind:
     measured = await measurement.of(kind, turns=2)
     found = measured.per_turn
 
-    assert {name: found[name] for name in COUNTED} == {name: written[name] for name in COUNTED}
+    if kind in WAITS:
+        # What is faster than the look before the wait costs less.
+        assert {name: found[name] for name in COUNTED if found[name] > written[name]} == {}
+    else:
+        assert {name: found[name] for name in COUNTED} == {name: written[name] for name in COUNTED}
     assert found["postgres_transactions"] <= written["postgres_transactions"], table(measured.transactions, 2)
     assert found["history_bytes"] <= written["history_bytes"] * BYTES
     # Of sessions that were made in the first seconds of an event log it is not known that nobody listens.

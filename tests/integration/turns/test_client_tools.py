@@ -102,6 +102,7 @@ async def test_the_turn_waits_for_whoever_declared_the_tool(window: Window) -> N
         ({"content": "Oslo"}, None, "Oslo"),
         ({"data": {"city": "Oslo"}}, {"city": "Oslo"}, '{"city": "Oslo"}'),
         ({"data": [1, "two"]}, [1, "two"], '[1, "two"]'),
+        ({"data": "Oslo"}, "Oslo", "Oslo"),
         ({"content": "Oslo", "data": "Oslo"}, "Oslo", "Oslo"),
     ],
 )

@@ -105,6 +105,18 @@ async def test_the_turn_waits_as_long_as_the_tool_says(workshop: Workshop) -> No
     assert workshop.given[0].token not in repr(workshop.given[0])
 
 
+async def test_who_was_told_of_a_wait_is_not_told_again(workshop: Workshop) -> None:
+    _posted, call_id = await workshop.asked()
+    again = await workshop.handle(call_id)
+    assert again.wait is not None
+
+    known, other = [await workshop.handle(call_id, told_wait=told) for told in (again.wait.id, "another")]
+
+    assert [event["type"] for event in envelopes(again.messages)] == ["tool_call.waiting"]
+    assert (known.messages, known.wait) == ([], again.wait)
+    assert [event["type"] for event in envelopes(other.messages)] == ["tool_call.waiting"]
+
+
 @pytest.mark.parametrize("days", [0, 31])
 def test_a_result_comes_within_thirty_days_or_not_at_all(days: int) -> None:
     with pytest.raises(ValueError, match="1 to 2592000 seconds"):

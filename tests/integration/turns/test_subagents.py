@@ -17,7 +17,7 @@ from shared.principal import Principal, Role
 from shared.sessions.agents.agent import NewAgent
 from shared.sessions.agents.catalog import AgentCatalog
 from shared.sessions.approvals.containment import FILES, sources_read
-from shared.sessions.events import SessionEventPublisher
+from shared.sessions.events import Caller, Event, EventLog, EventType, SessionEventPublisher
 from shared.sessions.models import (
     ApprovalMode,
     MessageRole,
@@ -39,12 +39,13 @@ from shared.sessions.subagents.service import Subagents
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools.services import ToolServices
 from shared.sessions.turns.cancellation import CancelWatch
-from tests.integration.domain import OWNER, WAIT_S, WRITER, Stores, call, plan, utc_now
+from tests.integration.domain import OWNER, WAIT_S, WRITER, Stores, call, envelopes, plan, utc_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
 ADMIN = Principal("root", frozenset({Role.ADMIN}))
 ASK = "ask_helper"
+CHUNK = EventType.STREAM_CHUNK
 ONCE = Usage(input_tokens=100, output_tokens=20, cost_usd=0.5)
 
 
@@ -354,3 +355,37 @@ class TestApprovals:
         assert await office.status(posted) is TurnStatus.RUNNING
         assert approval.agent_id == office.helper.id
         assert approval.asked_through == ("boss",)
+
+
+class TestTelling:
+    @pytest.mark.parametrize(("kept_s", "reads"), [(3_600.0, 4), (0.0, 8)])
+    async def test_text_that_streams_asks_for_its_caller_once_and_all_else_each_time(
+        self, office: Office, event_log: EventLog, kept_s: float, reads: int
+    ) -> None:
+        posted, call_id = await office.asked()
+        child = await office.child(call_id)
+        rows = PostgresChildren(office.stores.pool)
+        asked: list[str] = []
+        told: list[Any] = []
+
+        class Counted:
+            async def caller_of(self, session_id: str) -> Caller | None:
+                asked.append(session_id)
+                return await rows.caller_of(session_id)
+
+        publisher = SessionEventPublisher(event_log, office.stores.sessions, callers=Counted(), caller_kept_s=kept_s)
+
+        async def tell(kind: EventType, times: int = 1) -> None:
+            for _ in range(times):
+                data = {"frame": {"type": "content_delta", "index": 0, "text": "a"}} if kind is CHUNK else {}
+                told.extend(envelopes(await publisher.publish(child.target, [Event(kind, data, child.turn_id)])))
+
+        await tell(CHUNK, 3)
+        await tell(EventType.MESSAGE_UPDATED)
+        await tell(CHUNK, 2)
+        await tell(EventType.STREAM_ENDED)
+        await office.stores.finish(posted.turn.id)
+        await tell(EventType.STREAM_ENDED)  # nobody waits any more, which is not remembered from before
+
+        assert len(asked) == reads
+        assert [event["session_id"] for event in told].count(posted.turn.session_id) == 7

@@ -14,6 +14,7 @@ from parley.workflows import ToolRisk, workflow
 from shared.durable import names
 from shared.sessions.tools import registry
 from shared.sessions.tools.base import READS, ToolApproval
+from shared.sessions.tools.modules.workflows import import_workflows
 from shared.sessions.tools.workflows import declared_of
 
 HEAD = """
@@ -89,6 +90,8 @@ ENTITY = ONE.format(name="echo") + (
     ("source", "told"),
     [
         ("import nowhere_to_be_found", "workflows/bad.py:7: ModuleNotFoundError"),
+        ('raise OSError("no disk")', "workflows/bad.py:7: OSError: no disk"),
+        ("raise SystemExit(3)", "workflows/bad.py:7: SystemExit"),
         ("def half(:", "workflows/bad.py:7: SyntaxError"),
         ("x = 1", "defines no workflow"),
         (ROUTE, "'open_to_all' is neither an orchestration nor an activity"),
@@ -125,6 +128,19 @@ def test_what_is_wrong_with_a_file_is_one_line_and_the_others_are_there(write: W
     assert told in line
     assert line.startswith("agents/workflows/bad.py")
     assert "\n" not in line
+
+
+def test_one_whose_import_does_not_end_is_left_out(write: Write) -> None:
+    folder = write(good=ONE.format(name="good"))
+    registry.take_from(folder)
+    assert len(registry.workflows().builders) == 2
+    (folder / "workflows" / "bad.py").write_text("while True:\n    pass\n")
+
+    found = import_workflows(folder, taken_tools=(), taken_functions=(), import_s=0.05)
+
+    line = str(found.problems[0])  # on a busy machine the other one may not be there in time either
+    assert line.startswith("agents/workflows/bad.py:")
+    assert "still importing" in line
 
 
 def test_two_files_with_one_name_are_told_of(write: Write) -> None:
