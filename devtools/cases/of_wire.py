@@ -89,6 +89,8 @@ def case_of(wire: Wire, name: str, masking: Masking, *, now: datetime) -> Made:
 
 def _why_not_played(messages: Sequence[Json]) -> str | None:
     """When a message joined a turn, and which agents a turn had, is no part of a case."""
+    if any("from_subagent" in message for message in messages):
+        return "tells the result of a subagent in the background"
     if any(message.get("joined") for message in messages):
         return "was steered"
     agents = {message["agent_id"] for message in messages if message.get("agent_id") is not None}

@@ -356,7 +356,9 @@ class SubagentResult(Value):
     turn_id: str
     status: TurnStatus
     content: str = Field(description="Its answer, or why there is none; it may be cut")
-    output: Any | None = Field(None, description="Its answer as JSON, when a schema was set")
+    output: Any | None = Field(
+        None, description="Its answer as JSON, when a schema was set", exclude_if=lambda output: output is None
+    )
 
 
 class Message(Value):

@@ -42,7 +42,7 @@ from shared.sessions.records.approvals import (
 )
 from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.records.audit import AuditNote
-from shared.sessions.records.background import Telling, WriteResult
+from shared.sessions.records.background import WriteResult
 from shared.sessions.records.children import Child, NewChild
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
@@ -452,8 +452,9 @@ class BackgroundRepository(Protocol):
         """Open turns whose time is over, and that nobody has cancelled."""
         ...
 
-    async def tell(self, session_id: str, write: WriteResult, *, now: datetime) -> Telling:
-        """Store the message that tells what became of a session's subagent, once."""
+    async def tell(self, session_id: str, write: WriteResult, *, now: datetime) -> PostedMessage | None:
+        """Store the message that tells what became of the subagent of a session, once. None: it was told before, its
+        caller's session takes none now, or takes none any more."""
         ...
 
 

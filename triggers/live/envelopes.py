@@ -82,6 +82,7 @@ class _Subagent(_Part):
     agent_id: str
     session_id: str
     turn_id: str
+    background: Absent[bool] = _left_out("true: no call waits for it, and it may outlive this turn")
 
 
 class _Told(_Part):

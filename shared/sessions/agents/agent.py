@@ -80,8 +80,8 @@ class NewAgent(Value):
     )
     background_agents: Annotated[list[AgentId], Field(max_length=MAX_AGENTS), AfterValidator(_distinct)] = Field(
         [],
-        description="Of `agents`, those that work in the background: a call of one returns at once, and its answer comes"
-        " as a message. A subagent waits for them as for others",
+        description="Of `agents`, those that work in the background: a call of one returns at once, and its answer"
+        " comes as a message. A subagent waits for them as for others",
     )
     hands_over_to: Annotated[list[AgentId], Field(max_length=MAX_AGENTS), AfterValidator(_distinct)] = Field(
         [],

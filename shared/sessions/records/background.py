@@ -1,4 +1,4 @@
-"""Subagents in the background as the stores keep them: what was asked for, and the message that tells what became of it."""
+"""Subagents in the background as the stores keep them: what was asked for, and the message that tells its result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from shared.sessions.models import Message, SubagentResult, Turn
 from shared.sessions.records.plan import TurnPlan
-from shared.sessions.records.turns import PostedMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,3 @@ class NewResult:
 
 type WriteResult = Callable[[AskedFor], NewResult]
 """Without input or output: it runs in a transaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """What became of a result. posted: None: it was told before, or its session takes no message any more."""
-
-    posted: PostedMessage | None = None
-    is_later: bool = False
-    """Its session takes no message now."""

@@ -1,8 +1,8 @@
 """BackgroundResults: what became of a subagent in the background, told as a message in the session of its caller.
 
-Invariant: each result is one message, stored with the mark that it is told. It joins the turn that runs, or begins a turn
-with the user, the plan and the limits of the turn that called. Its content is our own sentence; what the subagent wrote
-is beside it, with the sources that its model had read, so nothing takes it for the words of a user.
+Invariant: each result is one message, stored with the mark that it is told. It joins the turn that runs, or begins a
+turn with the user, the plan and the limits of the turn that called. Its content is our own sentence; what the subagent
+wrote is beside it, with the sources that its model had read, so nothing takes it for the words of a user.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ class BackgroundResults:
         if child is None or not child.status.is_terminal:
             return ResultTold()
         now = datetime.now(UTC)
-        telling = await self._rows.tell(child.session_id, lambda asked: self._message(child, asked, now), now=now)
-        posted = telling.posted
+        posted = await self._rows.tell(child.session_id, lambda asked: self._message(child, asked, now), now=now)
         if posted is None:
             return ResultTold()
         metrics.message_stored(MessageRole.USER)

@@ -121,8 +121,8 @@ class Subagents:
             raise ToolFailed(f"{MAX_IN_BACKGROUND} agents work in the background already; wait until one has ended.")
         if call.plan.results_before >= MAX_RESULTS:
             raise ToolFailed(
-                f"{MAX_RESULTS} turns have begun with results of agents, one after the other, and nobody has said anything"
-                " since; go on when somebody has."
+                f"{MAX_RESULTS} turns have begun with results of agents, one after the other, and nobody has said"
+                " anything since; go on when somebody has."
             )
         child = await self.child_of(call, pinned, text, now=now)
         child = replace(child, background_until=now + BACKGROUND_TIME)

@@ -1,7 +1,7 @@
 """Subagents in the background, in PostgreSQL. Implements `BackgroundRepository`.
 
-Invariant: a result is told once: the mark at the child's session and the message in its caller's are one transaction. The
-child is locked before its caller's session, as everywhere (migration 0057).
+Invariant: a result is told once: the mark at the child's session and the message in its caller's are one transaction.
+The child is locked before its caller's session, as everywhere (migration 0057).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared.rights import Action, may
 from shared.sessions.models import SessionStatus
 from shared.sessions.posting.joining import Joining
 from shared.sessions.records.audit import AuditNote
-from shared.sessions.records.background import AskedFor, NewResult, Telling, WriteResult
+from shared.sessions.records.background import AskedFor, NewResult, WriteResult
 from shared.sessions.records.children import NewChild
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.turns import PostedMessage
@@ -76,19 +76,17 @@ class PostgresBackground:
         rows = await self._pool.fetch_all(_Q["overdue"], {"now": now, "limit": limit})
         return [row["id"] for row in rows]
 
-    async def tell(self, session_id: str, write: WriteResult, *, now: datetime) -> Telling:
+    async def tell(self, session_id: str, write: WriteResult, *, now: datetime) -> PostedMessage | None:
         try:
             async with self._pool.transaction() as connection:
                 taken = await _one(connection, "take_result", {"session_id": session_id, "now": now})
                 if taken is None:
-                    return Telling()
-                return Telling(await self._told(connection, taken, write, now))
+                    return None
+                return await self._told(connection, taken, write)
         except _NotNow:
-            return Telling(is_later=True)
+            return None
 
-    async def _told(
-        self, connection: Connection, taken: Row, write: WriteResult, now: datetime
-    ) -> PostedMessage | None:
+    async def _told(self, connection: Connection, taken: Row, write: WriteResult) -> PostedMessage | None:
         """None: the session takes no message any more."""
         key = {"session_id": taken["parent_session_id"], "user_id": taken["requested_by"]}
         parent = await _one(connection, "lock_parent", key)
@@ -140,9 +138,7 @@ async def _placed(
         raise _NotNow
     await connection.execute(_T["insert_user_turn"], {**row, "dispatch": not opened})
     branch = parent["active_branch"]
-    return PostedMessage(
-        on_branch(new.message, branch), on_branch(new.turn, branch), target, dispatched=not opened
-    )
+    return PostedMessage(on_branch(new.message, branch), on_branch(new.turn, branch), target, dispatched=not opened)
 
 
 async def _one(connection: Connection, query: str, parameters: dict[str, Any]) -> Row | None:

@@ -94,6 +94,7 @@ class PostgresChildren:
             "tool_call_id": row["parent_tool_call_id"],
             "agent_id": row["agent_id"],
             "session_id": session_id,
+            **({"background": True} if row["background"] else {}),
         }
         return Caller(event_target(row), row["turn_id"], named)
 

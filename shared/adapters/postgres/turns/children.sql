@@ -60,7 +60,7 @@ ORDER BY t.id LIMIT %(limit)s
 -- name: caller
 -- Of a subagent's session: the open turn that waits for it, or the one that began it in the background, also when that has ended.
 SELECT p.id AS session_id, p.event_seq_floor, p.event_seq_ceiling, p.incarnation, t.id AS turn_id,
-       s.agent_id, s.parent_tool_call_id
+       s.agent_id, s.parent_tool_call_id, s.background_until IS NOT NULL AS background
 FROM sessions s JOIN turns t ON t.id = s.parent_turn_id AND (t.ended_at IS NULL OR s.background_until IS NOT NULL)
 JOIN sessions p ON p.id = t.session_id
 WHERE s.id = %(session_id)s

@@ -19,7 +19,8 @@ from shared.sessions.records.pages import MessageFilter, Page, invalid_cursor
 
 _COLUMNS = sql.SQL(
     "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
-    " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out, m.step, m.agent_id, m.from_subagent,"
+    " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out, m.step, m.agent_id,"
+    " m.from_subagent,"
     " m.role = 'user' AND m.ordinal > 0 AS joined,"
     " CASE WHEN m.role = 'user' AND m.ordinal > 0 AND m.step > 0 THEN (SELECT o.id FROM messages o"
     "  WHERE o.turn_id = m.turn_id AND o.step = m.step AND o.ordinal = 0) END AS joined_after,"
