@@ -73,7 +73,7 @@ class PostgresBackground:
         return [row["parent_tool_call_id"] for row in rows]
 
     async def overdue(self, *, now: datetime, limit: int) -> list[str]:
-        rows = await self._pool.fetch_all(_Q["overdue"], {"now": now, "limit": limit})
+        rows = await self._pool.fetch_all(_Q["overdue_background"], {"now": now, "limit": limit})
         return [row["id"] for row in rows]
 
     async def tell(self, session_id: str, write: WriteResult, *, now: datetime) -> PostedMessage | None:

@@ -22,7 +22,7 @@ WHERE s.background_until IS NOT NULL AND s.result_told_at IS NULL AND t.ended_at
 ORDER BY random()
 LIMIT %(limit)s
 
--- name: overdue
+-- name: overdue_background
 SELECT t.id
 FROM sessions s JOIN turns t ON t.session_id = s.id
 WHERE s.background_until < %(now)s AND s.result_told_at IS NULL AND t.ended_at IS NULL AND t.cancel_requested_at IS NULL
