@@ -287,6 +287,9 @@ async def test_a_result_from_the_background_begins_a_turn_after_its_callers_has_
     assert frames[-1]["data"]["frame"]["told"]["type"] == "stream.ended"
     assert frames[-1]["seq"] > ends[0], "they go on after the end of the turn that called"
     assert (await api.turn_stream(session_id, turn_id))[-1].event == "end"
+    edit = f"/api/v1/sessions/{session_id}/messages/{message['id']}/edit"
+    refused = await api.post(edit, {"content": "It was a red fox."})
+    assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_MESSAGE")
 
 
 async def test_a_result_from_the_background_joins_the_turn_that_runs(team: Team, api: Api, sink: Sink) -> None:

@@ -357,6 +357,25 @@ class TestNobodyTakesItForTheUser:
         assert "not the words of a user" in said[-1].before[0]
 
 
+    async def test_approvers_read_it_as_data_that_nobody_of_them_wrote(self, office: Office) -> None:
+        posted = await office.asked()
+        child = await office.child(posted)
+        await office.completed(posted)
+        await office.end(child, LURE)
+        told = await office.tell(child)
+        assert told.start_turn_id is not None
+        sends = call("http_request", {"method": "POST", "url": "http://a.test/"}, needs_approval=True)
+        await office.stores.answer(told.start_turn_id, calls=[sends])
+
+        found = await office.stores.approvals.context((await office.stores.request_approval(sends)).id)
+
+        assert found is not None
+        assert found.asked_by is None
+        assert found.question is not None
+        assert found.note is not None
+        assert (LURE in found.question.text, LURE in found.note.text) == (False, True)
+
+
 class TestLife:
     async def test_a_caller_that_has_completed_does_not_stop_it(self, office: Office) -> None:
         posted = await office.asked()
