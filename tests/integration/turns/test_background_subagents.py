@@ -356,7 +356,6 @@ class TestNobodyTakesItForTheUser:
         assert LURE not in said[-1].text
         assert "not the words of a user" in said[-1].before[0]
 
-
     async def test_approvers_read_it_as_data_that_nobody_of_them_wrote(self, office: Office) -> None:
         posted = await office.asked()
         child = await office.child(posted)
