@@ -338,6 +338,23 @@ async def test_a_cancelled_caller_takes_its_background_along(team: Team, api: Ap
     assert sink.at("/along") == sink.at("/caller-never") == []
 
 
+async def test_a_deleted_session_takes_its_background_along(team: Team, api: Api, sink: Sink) -> None:
+    helper = await team.agent(name="Helper")
+    session_id, turn_id = await team.begins(helper, script(tool_calls=[[post_call(sink.url("/erased-behind"))]]))
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    child = await team.child(session_id)
+    approval = await api.approval(child["id"])
+
+    assert (await api.request("DELETE", f"/api/v1/sessions/{session_id}")).status_code == 204
+
+    async def is_gone() -> bool:
+        return (await api.get(f"/api/v1/sessions/{child['id']}")).status_code == 404
+
+    await eventually(is_gone, "the child to be erased")
+    assert (await api.decide(approval["id"], "approve")).status_code in {404, 409}
+    assert sink.at("/erased-behind") == []
+
+
 async def test_only_agents_that_may_be_called_work_in_the_background(team: Team) -> None:
     one = await team.agent()
 

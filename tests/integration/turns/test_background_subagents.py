@@ -403,6 +403,54 @@ class TestLife:
         context = (await office.stores.started(later.turn.id)).context
         assert message.content in {one.content for one in context}
 
+    async def test_a_caller_that_fails_takes_it_along(self, office: Office) -> None:
+        posted = await office.asked()
+        child = await office.child(posted)
+        error = TurnError(code="LLM_ERROR", detail="The model is away.")
+        await office.stores.turns.finish(posted.turn.id, status=TurnStatus.FAILED, error=error, now=utc_now())
+
+        stopped = await office.agents.stop_below(None, now=utc_now())
+        assert child.turn_id in stopped.interruption.turn_ids
+        await office.stores.finish(child.turn_id, TurnStatus.CANCELLED)
+        assert (await office.tell(child)).start_turn_id is None
+        assert [one.turn_id for one in await office.told(posted.turn.session_id)] == [posted.turn.id]
+
+    async def test_a_result_and_a_cancel_of_its_caller_at_once_kill_neither(self, office: Office) -> None:
+        """Both lock the child, the session and the turn that called; in no order one has to be killed."""
+        for _ in range(5):
+            posted = await office.asked()
+            child = await office.child(posted)
+            await office.end(child)
+
+            async with asyncio.timeout(WAIT_S):
+                await asyncio.gather(
+                    office.tell(child),
+                    office.stores.turns.cancel(posted.turn.session_id, posted.turn.id, OWNER, now=utc_now()),
+                    office.agents.stop_below(posted.turn.id, now=utc_now()),
+                )
+
+            assert [one.turn_id for one in await office.told(posted.turn.session_id)] == [posted.turn.id]
+
+    async def test_a_result_and_the_last_answer_of_its_caller_at_once_it_is_in_one_turn(self, office: Office) -> None:
+        for _ in range(5):
+            posted = await office.asked()
+            session_id = posted.turn.session_id
+            child = await office.child(posted)
+            await office.end(child)
+            start = await office.stores.started(posted.turn.id, 2)
+
+            async with asyncio.timeout(WAIT_S):
+                told, saved = await asyncio.gather(
+                    office.tell(child), office.stores.steps.save_last_step(posted.turn.id, result_of(start))
+                )
+
+            (message,) = await office.told(session_id)
+            has_ended = await office.status(session_id, posted.turn.id) is TurnStatus.COMPLETED
+            assert has_ended is (message.turn_id != posted.turn.id), saved
+            # Queued behind its caller, it is claimed by the end of that, or by whoever told it.
+            dispatched = b"SELECT dispatched_at IS NOT NULL FROM turns WHERE id = %(id)s"
+            assert await office.stores.value(dispatched, id=message.turn_id), told
+
     async def test_a_suspended_session_holds_it_and_hears_of_it_when_it_goes_on(self, office: Office) -> None:
         posted = await office.asked()
         child = await office.child(posted)
