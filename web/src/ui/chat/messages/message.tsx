@@ -63,7 +63,7 @@ export const MessageRow = memo(function MessageRow({ message, author, isOwn, app
     })
   }
   return (
-    <article id={`m-${message.id}`} class={`message ${message.role} ${isReached ? 'reached' : ''}`} aria-current={isReached ? 'location' : undefined} aria-label={`${who} said`} aria-busy={isStreaming}>
+    <article id={`m-${message.id}`} class={`message ${result === null ? message.role : 'assistant'} ${isReached ? 'reached' : ''}`} aria-current={isReached ? 'location' : undefined} aria-label={`${who} said`} aria-busy={isStreaming}>
       <div class="who">
         <span>{who}</span>
         <Time at={message.created_at} />
@@ -124,15 +124,24 @@ export const MessageRow = memo(function MessageRow({ message, author, isOwn, app
   )
 })
 
+/** Characters from which on a result is folded. */
+const FOLDED_FROM = 2_000
+
 /** What became of an agent in the background. Nobody here wrote it. */
 function FromSubagent({ result }: { result: SubagentResult }) {
   return (
     <section class="tool-call" aria-label={`Result of ${result.agent_id}`}>
+      <details open={result.content.length < FOLDED_FROM}>
+        <summary>
+          <Icon name="tool" />
+          <span class="gist">{result.agent_id}</span>
+          <Badge status={result.status} />
+        </summary>
+        <p class="plain result">{result.content}</p>
+      </details>
       <p class="decided">
-        <Badge status={result.status} />
         <a href={link('sessions', result.session_id)}>Its session</a>
       </p>
-      <p class="plain">{result.content}</p>
     </section>
   )
 }
