@@ -11,6 +11,7 @@ import azure.functions as func
 from activities import hub
 from activities.binding import deliver, sends_events
 from activities.durable_client import start_or_leave, tell_caller
+from activities.results import tell_result
 from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import CallModelInput, CallModelResult
@@ -44,7 +45,10 @@ async def call_model(payload: object, events: func.Out[str], client: df.DurableO
             raise
         log.warning("step %s/%d waits: %s", request.turn_id, request.step, exc)
         return CallModelResult(outcome=StepOutcome.RETRY, held=True, delay_s=held_delay_s(1)).dump()
-    await deliver(events, report.messages, is_repeat=report.is_repeated or request.again > 0)
+    messages = report.messages
+    if report.finished is not None:
+        messages = [*messages, *await tell_result(client, report.finished)]
+    await deliver(events, messages, is_repeat=report.is_repeated or request.again > 0)
     if report.finished is not None:
         await tell_caller(client, report.finished)
         if report.finished.next_turn_id is not None:

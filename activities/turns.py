@@ -11,6 +11,7 @@ import azure.functions as func
 from activities import hub
 from activities.binding import deliver, sends_events
 from activities.durable_client import start_turn, tell_caller
+from activities.results import tell_result
 from shared import tracing
 from shared.composition.services import services
 from shared.durable.messages import FinishTurnInput
@@ -39,6 +40,7 @@ async def finish_turn(payload: object, events: func.Out[str], client: df.Durable
     )
     if error is not None and request.status == TurnStatus.FAILED:
         log.error("%s %s with %s", FAILED_LINE, request.turn_id, error.code)
+    messages = [*messages, *await tell_result(client, finished)]
     await deliver(events, messages, is_repeat=not finished.closed_now or request.again > 0)
     await tell_caller(client, finished)
     if finished.next_turn_id is not None:

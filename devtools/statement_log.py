@@ -32,6 +32,8 @@ OF_PROCESS = {
     "unsettled_holds",
     "undelivered_approvals",
     "stopped_children",
+    "overdue_background",
+    "results_to_tell",
     "workflows_to_look_at",
     "claim_unsettled_notices",
     "expired_sessions",

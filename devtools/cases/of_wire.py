@@ -94,6 +94,8 @@ def case_of(wire: Wire, name: str, masking: Masking, *, now: datetime) -> Made:
 
 def _why_not_played(messages: Sequence[Json]) -> str | None:
     """When a message joined a turn, which agents a turn had, and what its message declared is no part of a case."""
+    if any("from_subagent" in message for message in messages):
+        return "tells the result of a subagent in the background"
     if any(message.get("joined") for message in messages):
         return "was steered"
     if any(call.get("is_client") for message in messages for call in message["tool_calls"]):

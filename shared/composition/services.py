@@ -80,6 +80,7 @@ from shared.sessions.records.approval_policy import Channel
 from shared.sessions.recovery import SessionRecoveryManager
 from shared.sessions.service import SessionService
 from shared.sessions.streaming import LONGEST_S, StreamingHandler
+from shared.sessions.subagents.background import BackgroundResults
 from shared.sessions.subagents.service import Subagents
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.files import ToolFiles
@@ -531,7 +532,12 @@ class Services(Stores):
             self.publisher,
             default_model=self.settings.model_name,
             known=self.known_models,
+            background=self.background_rows,
         )
+
+    @cached_property
+    def background(self) -> BackgroundResults:
+        return BackgroundResults(self.background_rows, self.child_rows, self.publisher, self.tool_mask)
 
     @cached_property
     def handovers(self) -> Handovers:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shared.adapters.postgres.metrics import PostgresGauges
     from shared.adapters.postgres.sessions.sessions import PostgresSessions
     from shared.adapters.postgres.turns.approvals import PostgresApprovals
+    from shared.adapters.postgres.turns.background import PostgresBackground
     from shared.adapters.postgres.turns.children import PostgresChildren
     from shared.adapters.postgres.turns.steps import PostgresSteps
     from shared.adapters.postgres.turns.tool_calls import PostgresToolCalls
@@ -88,6 +89,12 @@ class Stores(Connections):
         from shared.adapters.postgres.turns.children import PostgresChildren
 
         return PostgresChildren(self.pool)
+
+    @cached_property
+    def background_rows(self) -> PostgresBackground:
+        from shared.adapters.postgres.turns.background import PostgresBackground
+
+        return PostgresBackground(self.pool, self.audit_trail, self.task_hub)
 
     @cached_property
     def attachment_rows(self) -> PostgresAttachments:

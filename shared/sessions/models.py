@@ -347,6 +347,20 @@ class AttachmentDetail(Attachment):
     text: str | None = Field(description="The first 20,000 characters; null if its kind has no text")
 
 
+class SubagentResult(Value):
+    """What became of a subagent in the background. content, output: its answer, as the result of a call has them."""
+
+    tool_call_id: str = Field(description="The call that began it")
+    agent_id: str
+    session_id: str
+    turn_id: str
+    status: TurnStatus
+    content: str = Field(description="Its answer, or why there is none; it may be cut")
+    output: Any | None = Field(
+        None, description="Its answer as JSON, when a schema was set", exclude_if=lambda output: output is None
+    )
+
+
 class Message(Value):
     id: str
     session_id: str
@@ -379,6 +393,11 @@ class Message(Value):
         description="If it joined: the answer of its turn that it follows; absent: it joined before the first",
         exclude_if=lambda message_id: message_id is None,
     )
+    from_subagent: SubagentResult | None = Field(
+        None,
+        description="For role `user`: nobody wrote it; it tells what became of a subagent in the background",
+        exclude_if=lambda told: told is None,
+    )
     status: MessageStatus
     created_at: datetime
 
@@ -406,6 +425,11 @@ class SubagentTurn(Value):
     session_id: str
     turn_id: str
     status: TurnStatus
+    background: bool = Field(
+        False,
+        description="Its call does not wait for it: its result comes as a message",
+        exclude_if=lambda background: not background,
+    )
 
 
 class Turn(Value):

@@ -42,6 +42,7 @@ from shared.sessions.records.approvals import (
 )
 from shared.sessions.records.attachments import AttachmentRecord
 from shared.sessions.records.audit import AuditNote
+from shared.sessions.records.background import WriteResult
 from shared.sessions.records.children import Child, NewChild
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import ApprovalFilter, MessageFilter, Page, SessionFilter
@@ -425,6 +426,35 @@ class ChildRepository(Protocol):
 
     async def of_session(self, session_id: str, *, limit: int) -> list[tuple[str, str]]:
         """(session id, owner id) of those whose parent it is or was."""
+        ...
+
+
+class BackgroundRepository(Protocol):
+    """Subagents in the background, and the messages that tell their results."""
+
+    async def begin(self, child: NewChild, notes: Sequence[AuditNote]) -> bool:
+        """Store the child of a call, if that has none yet. False: the turn of the call is over."""
+        ...
+
+    async def open_of(self, session_id: str) -> int:
+        """How many of a session's have not ended."""
+        ...
+
+    async def call_of(self, session_id: str) -> str | None:
+        """The call that began it, of one that is not told; None for other sessions."""
+        ...
+
+    async def to_tell(self, *, before: datetime, limit: int) -> list[str]:
+        """Calls whose subagents have ended before then, and are not told. Not those of sessions that are suspended."""
+        ...
+
+    async def overdue(self, *, now: datetime, limit: int) -> list[str]:
+        """Open turns whose time is over, and that nobody has cancelled."""
+        ...
+
+    async def tell(self, session_id: str, write: WriteResult, *, now: datetime) -> PostedMessage | None:
+        """Store the message that tells what became of the subagent of a session, once. None: it was told before, its
+        caller's session takes none now, or takes none any more."""
         ...
 
 

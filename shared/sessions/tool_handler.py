@@ -48,12 +48,12 @@ from shared.sessions.models import (
 from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.audit import AuditNote
 from shared.sessions.records.children import NewChild
-from shared.sessions.records.plan import HandedOver, TurnPlan
+from shared.sessions.records.plan import HandedOver, PlannedAgent, TurnPlan
 from shared.sessions.records.tool_calls import CallStart, ToolCallResult, ToolExecution
 from shared.sessions.records.turns import Interruption
 from shared.sessions.records.waits import WorkflowStart
 from shared.sessions.repository import ToolCallRepository, WaitRepository
-from shared.sessions.subagents.answers import why_no_answer
+from shared.sessions.subagents.answers import STARTED, handle_of, why_no_answer
 from shared.sessions.subagents.service import Stopped, Subagents
 from shared.sessions.tools.context import CallLink
 from shared.sessions.tools.deferred import MAX_LATER_S, Completion, Deferred
@@ -88,6 +88,7 @@ _BACK_IN_S = 75.0
 _BEGIN_TRIES = 10
 _TOKEN_MARGIN_S = 3_600
 """A token outlives the longest wait, which begins when its tool has returned."""
+_DONE = ToolCallStatus.COMPLETED
 _CANCELLED = "The turn was cancelled before this call ran."
 _CANCELLED_ASKING = "The turn was cancelled while this call waited for an answer."
 _CHANGED = (
@@ -206,7 +207,7 @@ class ToolCallHandler:
         tracing.join_turn(call.turn_id, call.session_id, call.plan)
         if call.ended_at is not None:
             await self._mark_delivered(call)
-            return await self._again(call)
+            return await self._with_begun(call, await self._again(call))
         if call.needs_approval and deadline_passed and call.approval_status is ApprovalStatus.PENDING:
             await self._tool_calls.time_out_approval(tool_call_id, _timed_out(call), now=datetime.now(UTC))
             call = await self._tool_calls.tool_execution(tool_call_id)
@@ -226,7 +227,7 @@ class ToolCallHandler:
             return ToolReport(call.status, False, await self._tell_late(call), is_held=True)
         if outcome is _Nothing.STORED:
             return await self._stored(tool_call_id)
-        report = await self._store(call, outcome)
+        report = await self._with_begun(call, await self._store(call, outcome))
         # After the result: until that is stored, nothing that may fail stands between it and the keeper.
         await self._mark_delivered(call)
         if call.wait is not None and call.wait.wait.status is not WaitStatus.ANSWERED:
@@ -234,6 +235,14 @@ class ToolCallHandler:
         if stopped is None:
             return report
         return replace(report, interruption=stopped.interruption, messages=[*stopped.messages, *report.messages])
+
+    async def _with_begun(self, call: ToolExecution, report: ToolReport) -> ToolReport:
+        """With the agent that works in the background, if the call has begun one that has to be started."""
+        pinned = call.plan.agents.get(call.name)
+        if pinned is None or not pinned.background or self._agents is None or report.status is not _DONE:
+            return report
+        begun = await self._agents.begun(call)
+        return replace(report, start_turn_id=begun.turn_id, messages=[*begun.messages, *report.messages])
 
     async def _stopped(self, call: ToolExecution) -> Stopped | None:
         """Stop the agent of a call that does not wait for it any more."""
@@ -275,6 +284,8 @@ class ToolCallHandler:
             return _failed(
                 ErrorCode.TOOL_EXECUTION_FAILED, "The tool asks for an answer, and nobody can be asked here."
             )
+        if deferred.agent is not None and deferred.agent.background:
+            return await self._in_background(call, deferred.agent, deferred.input)
         rows = self._waits
         child: NewChild | None = None
         try:
@@ -290,6 +301,21 @@ class ToolCallHandler:
             return _Nothing.STORED
         stands = await self._tool_calls.tool_execution(call.tool_call_id)
         return _failed(ErrorCode.TOOL_EXECUTION_FAILED, _CANCELLED_ASKING) if stands.cancelled else _Nothing.STORED
+
+    async def _in_background(self, call: ToolExecution, agent: PlannedAgent, text: str) -> _Outcome:
+        """Begin an agent that the call does not wait for."""
+        agents = self._agents
+        if agents is None:
+            return _failed(ErrorCode.TOOL_EXECUTION_FAILED, "Agents cannot be called here.")
+        try:
+            child = await agents.begin(call, agent, text, now=datetime.now(UTC))
+        except ToolFailed as exc:
+            return _failed(exc.code, exc.safe_message)
+        if child is None:
+            return _failed(ErrorCode.TOOL_EXECUTION_FAILED, _CANCELLED)
+        content: JsonObject = {"status": "started", "tool_call": call.tool_call_id, "note": STARTED}
+        outcome = _Outcome(ToolCallStatus.COMPLETED, content, handle_of(child), sources=frozenset())
+        return _as_decided(outcome, call)
 
     async def _outcome(self, call: ToolExecution) -> _Outcome | Deferred | _Nothing:
         refusal = _refusal(call)

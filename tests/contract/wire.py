@@ -58,7 +58,9 @@ FRAMES: Mapping[str, Json] = {
     },
     "waiting": {"lane": {"enum": ["model", "tools"]}, "seconds": _COUNT},
     "subagent": {
-        "subagent": _object({"tool_call_id": _ID, "agent_id": _ID, "session_id": _ID, "turn_id": _ID}),
+        "subagent": _object(
+            {"tool_call_id": _ID, "agent_id": _ID, "session_id": _ID, "turn_id": _ID}, {"background": {"const": True}}
+        ),
         "told": _object({"type": _TEXT, "data": {"type": "object"}}, {"message_id": _ID}),
     },
     "error": {"code": _CODE, "detail": _TEXT},
@@ -97,6 +99,17 @@ _MESSAGE: Json = {
         "left_out": {"const": "content_filter"},
         "joined": {"const": True},
         "joined_after": _ID,
+        "from_subagent": _object(
+            {
+                "tool_call_id": _ID,
+                "agent_id": _ID,
+                "session_id": _ID,
+                "turn_id": _ID,
+                "status": {"enum": ["completed", "failed", "cancelled"]},
+                "content": _TEXT,
+            },
+            {"output": {}},
+        ),
         "output": _ANY_OBJECT,
     },
 }

@@ -21,6 +21,7 @@ from shared.sessions.models import (
     MessageRole,
     MessageStatus,
     Session,
+    SubagentResult,
     ToolCall,
     ToolCallStatus,
     ToolWait,
@@ -81,6 +82,7 @@ class _Subagent(_Part):
     agent_id: str
     session_id: str
     turn_id: str
+    background: Absent[bool] = _left_out("true: no call waits for it, and it may outlive this turn")
 
 
 class _Told(_Part):
@@ -192,6 +194,9 @@ class MessageData(_Part):
     left_out: Literal["content_filter"] | None = _left_out("Why models no longer read it; null: they do again")
     joined: Absent[bool] = _left_out("For role `user`: true if it joined its turn while that ran")
     joined_after: Absent[str] = _left_out("If it joined: the answer that it follows; absent: none before it")
+    from_subagent: Absent[SubagentResult] = _left_out(
+        "For role `user`: nobody wrote it; it tells what became of a subagent in the background"
+    )
     created_at: Absent[datetime] = _left_out()
 
 

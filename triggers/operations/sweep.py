@@ -122,6 +122,7 @@ class Run:
             self._open_turns,
             self._holds,
             self._left_children,
+            self._background_results,
             self._decisions,
             self._answers,
             self._workflows,
@@ -281,6 +282,19 @@ class Run:
         stopped = await self.app.subagents.stop_below(None, now=self.now)
         self.messages.extend(stopped.messages)
         await durable_client.interrupt(self.client, stopped.interruption)
+
+    async def _background_results(self) -> None:
+        """Stop subagents in the background whose time is over, and tell what became of those that have ended."""
+        stopped = await self.app.subagents.stop_overdue(now=self.now)
+        self.messages.extend(stopped.messages)
+        await durable_client.interrupt(self.client, stopped.interruption)
+        before = self.now - timedelta(seconds=DECIDED_SECONDS)
+        for tool_call_id in await self.app.background_rows.to_tell(before=before, limit=_LIMIT):
+            with _alone("the result of call %s could not be told now", tool_call_id):
+                told = await self.app.background.tell(tool_call_id)
+                self.messages.extend(told.messages)
+                if told.start_turn_id is not None:
+                    await durable_client.start_or_leave(self.client, told.start_turn_id)
 
     async def _decisions(self) -> None:
         rows = self.app.approval_rows

@@ -265,6 +265,23 @@ describe('a tool call', () => {
     expect(goesOn.messages).toHaveLength(1)
   })
 
+  it('does not wait for one that works in the background, which goes on when its turn has ended', () => {
+    const service = new Service()
+    service.begin('m1')
+    service.frame('m1', { type: 'tool_call', id: 'c1', name: 'ask_helper', arguments: {} })
+    const subagent = { tool_call_id: 'c1', agent_id: 'helper', session_id: 's1', turn_id: 'u1', background: true }
+    const tell = (type: string, data: object): void => {
+      service.emit('stream.chunk', { frame: { type: 'subagent', subagent, told: { type, data } } }, { turn_id: 't1' })
+    }
+    tell('tool_call.pending', { approval: { id: 'a1', status: 'pending' }, tool_call_id: 'c3' })
+    expect(openTurn(played(service.log))?.status).toBe('running')
+    service.emit('stream.ended', { status: 'completed', usage: null, steps: 1, finish_reason: 'stop' }, { turn_id: 't1' })
+    expect(played(service.log).subagents['c1']).toMatchObject({ background: true, status: 'waiting_approval' })
+    tell('stream.ended', { status: 'completed' })
+    const end = played(service.log)
+    expect([end.subagents['c1']?.status, end.turns['t1']?.status]).toEqual(['completed', 'completed'])
+  })
+
   it('whose time ran out closes its approval', () => {
     const service = new Service()
     service.begin('m1')

@@ -64,6 +64,10 @@ describe('the trace of a turn', () => {
     const read = whole(new Map([['c', { agentId: 'helper', sessionId: 'z', turnId: 'u', facts: child }]]))
     expect(outline(find(read, 'c'))).toEqual({ http_request: [{ helper: ['model, step 1'] }] })
     expect(toneOf(find(read, 'u'))).toBe('three')
+    const late = { ...child, turn: { ...childTurn, ended_at: at(9000) } as Turn }
+    const behind = whole(new Map([['c', { agentId: 'helper', sessionId: 'z', turnId: 'u', background: true, facts: late }]]))
+    expect(noteOf(find(behind, 'u'))).toContain('in the background')
+    expect([find(behind, 'c').to < find(behind, 'u').to, behind.to === find(behind, 'u').to]).toEqual([true, true])
     const unread = whole(new Map([['c', { agentId: 'helper', sessionId: 'z', turnId: 'u', problem: 'No such session.' }]]))
     expect(find(unread, 'u').about).toMatchObject({ kind: 'unread', problem: 'No such session.' })
   })

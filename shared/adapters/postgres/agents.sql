@@ -13,11 +13,12 @@ LIMIT %(limit)s
 
 -- name: insert_agent
 INSERT INTO agents (id, version, name, description, instructions, model, tools, policies, approval_floor, defaults, vision,
-                    containment, model_api, model_context_tokens, compact_at, mcp_servers, mcp_pins, agents, hands_over_to,
+                    containment, model_api, model_context_tokens, compact_at, mcp_servers, mcp_pins, agents, hands_over_to, background_agents,
                     created_at, created_by, source)
 VALUES (%(id)s, %(version)s, %(name)s, %(description)s, %(instructions)s, %(model)s, %(tools)s, %(policies)s,
         %(approval_floor)s, %(defaults)s, %(vision)s, %(containment)s, %(model_api)s, %(model_context_tokens)s,
-        %(compact_at)s, %(mcp_servers)s, %(mcp_pins)s, %(agents)s, %(hands_over_to)s, %(created_at)s, %(created_by)s, %(source)s)
+        %(compact_at)s, %(mcp_servers)s, %(mcp_pins)s, %(agents)s, %(hands_over_to)s, %(background_agents)s,
+        %(created_at)s, %(created_by)s, %(source)s)
 ON CONFLICT (id, version) DO NOTHING
 RETURNING *
 

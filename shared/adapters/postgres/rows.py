@@ -20,6 +20,7 @@ from shared.sessions.models import (
     Session,
     SessionConfig,
     SessionStatus,
+    SubagentResult,
     SubagentTurn,
     ToolCall,
     ToolWait,
@@ -87,6 +88,7 @@ def turn_error(row: Row) -> TurnError | None:
 
 def message_from_row(row: Row) -> Message:
     """A messages row with `tool_calls` aggregated."""
+    told = row["from_subagent"]
     return Message(
         id=row["id"],
         session_id=row["session_id"],
@@ -97,7 +99,7 @@ def message_from_row(row: Row) -> Message:
         attachments=[AttachmentRef.model_validate(attachment) for attachment in row["attachments"] or ()],
         tool_calls=[ToolCall.model_validate(call) for call in row["tool_calls"]],
         tool_call_id=row["answers"],
-        author=row["author"],
+        author=row["author"] if told is None else None,
         agent_id=row["agent_id"],
         finish_reason=row["finish_reason"],
         reasoning=row["reasoning"],
@@ -105,6 +107,7 @@ def message_from_row(row: Row) -> Message:
         left_out=row["left_out"],
         joined=row["joined"],
         joined_after=row["joined_after"],
+        from_subagent=None if told is None else SubagentResult.of_store(told),
         status=MessageStatus(row["status"]),
         created_at=row["created_at"],
     )
@@ -204,6 +207,7 @@ def stored_agent(agent: Agent) -> JsonObject:
         "mcp_pins": [pin.stored() for pin in agent.mcp_pins],
         "agents": agent.agents,
         "hands_over_to": agent.hands_over_to,
+        "background_agents": agent.background_agents,
         "created_at": None if agent.created_at is None else agent.created_at.isoformat(),
         "created_by": agent.created_by,
         "source": agent.source.model_dump(mode="json", exclude_none=True),

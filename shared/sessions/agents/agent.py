@@ -78,6 +78,11 @@ class NewAgent(Value):
     agents: Annotated[list[AgentId], Field(max_length=MAX_AGENTS), AfterValidator(_distinct)] = Field(
         [], description="Other agents that its model may call as tools: `support` by the name `ask_support`"
     )
+    background_agents: Annotated[list[AgentId], Field(max_length=MAX_AGENTS), AfterValidator(_distinct)] = Field(
+        [],
+        description="Of `agents`, those that work in the background: a call of one returns at once, and its answer"
+        " comes as a message. A subagent waits for them as for others",
+    )
     hands_over_to: Annotated[list[AgentId], Field(max_length=MAX_AGENTS), AfterValidator(_distinct)] = Field(
         [],
         description="Other agents to which it may hand a conversation over, which then go on with it: `support` by"
@@ -182,6 +187,11 @@ def faults_of(agent: NewAgent) -> list[Fault]:
             faults.append(Fault((field_name, index), f"the name {name} is taken by another tool"))
         elif called[name] != agent_id:
             faults.append(Fault((field_name, index), f"{called[name]} has the same name {name}"))
+    faults += [
+        Fault(("background_agents", index), f"{agent_id} is not one of `agents`")
+        for index, agent_id in enumerate(agent.background_agents)
+        if agent_id not in agent.agents
+    ]
     if agent.defaults.expires_after_seconds is not None:
         # A session's lifetime counts from its creation; a later agent version must not change it.
         faults.append(Fault(("defaults", "expires_after_seconds"), "set it on a session or a template"))

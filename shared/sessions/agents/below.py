@@ -66,5 +66,7 @@ class AgentPins:
                 name=other.name,
                 description=other.description,
                 agents=await self._below(other, (*above, agent_id), found),
+                # What is asked itself waits for all that it asks: its answer is its last word.
+                background=len(above) == 1 and agent_id in agent.background_agents,
             )
         return pinned

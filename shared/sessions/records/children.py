@@ -30,12 +30,16 @@ class NewChild:
     sources: frozenset[str]
     """The sources of what the model above had read when it wrote that."""
     now: datetime
+    background_until: datetime | None = None
+    """In the background: when it is cancelled. None: its call waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
     """What became of it."""
 
+    tool_call_id: str
+    """Of the call that it answers."""
     session_id: str
     turn_id: str
     agent_id: str

@@ -29,6 +29,8 @@ class PlannedAgent(Value):
     description: str | None = None
     agents: dict[str, PlannedAgent] = Field({})
     """Those that it may call itself, by the name of their function."""
+    background: bool = Field(False, exclude_if=lambda background: not background)
+    """The call does not wait for it: its result comes as a message."""
 
 
 class HandedOver(Value):
@@ -106,6 +108,8 @@ class TurnPlan(Value):
     """Agents that the model may call, by the name of their function; `tools` names them, too."""
     asked_through: list[str] = Field([])
     """Of a subagent's turn: ids of the agents above it, the one that a person asked first."""
+    results_before: int = Field(0)
+    """Of a turn that the result of a subagent in the background began: how many such turns follow one another."""
     handovers: dict[str, PlannedAgent] = Field({})
     """Agents to which the turn may be handed over, by the name of their function; `tools` names them, too."""
     handed_over: HandedOver | None = None
@@ -113,7 +117,7 @@ class TurnPlan(Value):
 
     def stored(self) -> JsonObject:
         """As JSON for the store, without unset fields of later versions, which would take room in every row."""
-        unset = {name for name in _LATER if getattr(self, name) in (None, {}, [])}
+        unset = {name for name in _LATER if getattr(self, name) in (None, {}, [], 0)}
         values = kept_in_order(self.model_dump(mode="json", exclude=unset))
         if self.mcp:
             values["mcp"] = {name: tool.stored() for name, tool in self.mcp.items()}
@@ -151,6 +155,7 @@ _LATER = frozenset(
         "client_tools",
         "agents",
         "asked_through",
+        "results_before",
         "handovers",
         "handed_over",
     }

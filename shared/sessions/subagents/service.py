@@ -7,8 +7,8 @@ above had read counts as read by it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from shared.errors import AppError, ErrorCode, ToolFailed
@@ -22,7 +22,8 @@ from shared.sessions.records.children import Child, NewChild
 from shared.sessions.records.plan import PlannedAgent, TurnPlan
 from shared.sessions.records.tool_calls import ToolExecution
 from shared.sessions.records.turns import Interruption
-from shared.sessions.repository import ChildRepository
+from shared.sessions.repository import BackgroundRepository, ChildRepository
+from shared.sessions.subagents import notes
 
 _AT_ONCE = 50
 MAX_OPEN = 16
@@ -30,6 +31,12 @@ MAX_OPEN = 16
 by their number."""
 MAX_BEGUN = 100
 """Of one question, however long it takes."""
+MAX_IN_BACKGROUND = 16
+"""Of one session, whatever they were asked for."""
+MAX_RESULTS = 8
+"""Turns that results began, one after the other: what nobody has asked for must not go on for ever."""
+BACKGROUND_TIME = timedelta(days=30)
+"""As long as a call waits for a subagent."""
 
 
 class PinnedAgents(Protocol):
@@ -65,12 +72,15 @@ class Subagents:
         *,
         default_model: str,
         known: KnownModels | None = None,
+        background: BackgroundRepository | None = None,
     ) -> None:
+        """background: None: none works in the background; its call fails."""
         self._rows = rows
         self._agents = agents
         self._publisher = publisher
         self._default_model = default_model
         self._known = known or KnownModels()
+        self._background = background
 
     async def child_of(self, call: ToolExecution, pinned: PlannedAgent, text: str, *, now: datetime) -> NewChild:
         """The child that is to answer a call. Raises ToolFailed."""
@@ -99,6 +109,37 @@ class Subagents:
             sources=call.sources,
             now=now,
         )
+
+    async def begin(self, call: ToolExecution, pinned: PlannedAgent, text: str, *, now: datetime) -> Child | None:
+        """Begin one in the background, once for each call. None: the turn of the call is over. Raises ToolFailed."""
+        begun = await self._rows.of_call(call.tool_call_id)
+        if begun is not None:
+            return begun
+        if self._background is None:
+            raise ToolFailed("Agents cannot work in the background here.")
+        if await self._background.open_of(call.session_id) >= MAX_IN_BACKGROUND:
+            raise ToolFailed(f"{MAX_IN_BACKGROUND} agents work in the background already; wait until one has ended.")
+        if call.plan.results_before >= MAX_RESULTS:
+            raise ToolFailed(
+                f"{MAX_RESULTS} turns have begun with results of agents, one after the other, and nobody has said"
+                " anything since; go on when somebody has."
+            )
+        child = await self.child_of(call, pinned, text, now=now)
+        child = replace(child, background_until=now + BACKGROUND_TIME)
+        if not await self._background.begin(child, [notes.begun(call, child)]):
+            return None
+        return await self._rows.of_call(call.tool_call_id)
+
+    async def stop_overdue(self, *, now: datetime) -> Stopped:
+        """Stop those in the background whose time is over, and all below them. Safe to repeat."""
+        stopped = Stopped()
+        if self._background is None:
+            return stopped
+        while turns := await self._background.overdue(now=now, limit=_AT_ONCE):
+            stopped = _together(stopped, await self._cancel(turns, now))
+            for turn_id in turns:
+                stopped = _together(stopped, await self.stop_below(turn_id, now=now))
+        return stopped
 
     def _plan(self, agent: Agent, pinned: PlannedAgent, above: TurnPlan) -> TurnPlan:
         config = effective_config(agent, SessionConfig())

@@ -22,6 +22,10 @@ from shared.sessions.tools.schema import schema_of
 
 MAX_INPUT_CHARS = 100_000
 _PREFIX = "ask_"
+_THEN = {
+    False: "and wait for its answer",
+    True: "which works in the background: the call returns at once, and its answer comes later as a message",
+}
 _NO_LETTER = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -43,7 +47,7 @@ def function_name(agent_id: str) -> str:
 
 def subagent_tool(name: str, agent: PlannedAgent) -> Tool:
     """The tool as a turn calls it."""
-    description = f"Ask the agent {agent.name}, and wait for its answer."
+    description = f"Ask the agent {agent.name}, {_THEN[agent.background]}."
     if agent.description:
         description += f" {agent.description}"
     parameters = schema_of(SubagentArguments)

@@ -291,3 +291,52 @@ async def test_killed_while_a_subagent_waits_and_after_its_decision_there_is_one
     assert roles == ["user", "assistant", "tool", "assistant"]
     assert len(sink.at("/child-killed")) <= 1, "it may have been cut while the tool ran: then nobody knows"
     await _assert_told_once(api, session_id, turn_id)
+
+
+async def test_killed_at_every_commit_of_a_subagent_in_the_background_its_result_is_told_once(
+    own_host: AppHost, api: Api
+) -> None:
+    own_host.stop()
+    own_host.start(**PATIENT)
+    helper = f"helper-{new_id()}"
+    body = {"name": "Helper", "instructions": "Be exact."}
+    assert (await api.as_user("root;admin").request("PUT", f"/api/v1/agents/{helper}", json=body)).status_code == 201
+    session_id = await api.session_with(agents=[helper], background_agents=[helper])
+    own_host.stop()
+    begins = [[call(f"ask_{helper.replace('-', '_')}", input=script(content="from the background"))]]
+    content = script(tool_calls=begins, content="it works on it")
+    turn_id, lives = "", 0
+    while True:
+        lives += 1
+        assert lives <= MOST_LIVES, f"it did not end:\n{own_host.log()[-3000:]}"
+        try:
+            own_host.start(DEVHOST_CRASH_AFTER_COMMIT="1", **PATIENT)
+        except HostDied:
+            continue
+        turn_id = turn_id or await _posted(api, session_id, content)
+        if await eventually(lambda: _told_or_died(own_host, api, session_id), "the host to die or the end") == "ended":
+            break
+    own_host.stop()
+    own_host.start(**PATIENT)
+    messages = await api.messages(session_id)
+    (told,) = [one for one in messages if "from_subagent" in one]
+    assert told["from_subagent"]["content"] == "from the background"
+    assert len([one for one in messages if one["role"] == "tool"]) == 1
+    children = (await api.get("/api/v1/sessions", params={"parent_session_id": session_id})).json()["items"]
+    assert [one["id"] for one in children] == [told["from_subagent"]["session_id"]]
+    for turn in {turn_id, told["turn_id"]}:
+        assert (await api.until(session_id, turn))["status"] == "completed"
+    await _assert_audited(api, session_id)
+
+
+async def _told_or_died(host: AppHost, api: Api, session_id: str) -> str | None:
+    """ended: the result is told, and the turn that it is in has ended."""
+    if not host.is_running():
+        return "died"
+    try:
+        told = [one for one in await api.messages(session_id) if "from_subagent" in one]
+        if told and (await api.turn(session_id, told[0]["turn_id"]))["status"] in ENDED:
+            return "ended"
+    except httpx.TransportError:
+        pass  # it is just dying
+    return None

@@ -35,6 +35,22 @@ class Team:
         calls = [call(function_of(helper), input=task) for task in tasks]
         return session_id, await self.api.say(session_id, script(tool_calls=[calls], echo=True))
 
+    async def begins(self, helper: str, task: str, **caller: Any) -> tuple[str, str]:
+        """(session id, turn id) of a turn that begins the agent `helper` in the background."""
+        session_id = await self.api.session_with(agents=[helper], background_agents=[helper], **caller)
+        calls = [call(function_of(helper), input=task)]
+        return session_id, await self.api.say(session_id, script(tool_calls=[calls], content="it works on it"))
+
+    async def result(self, session_id: str) -> Json:
+        """The message that tells what became of the agent in the background."""
+
+        async def look() -> Json | None:
+            told = [one for one in await self.api.messages(session_id) if "from_subagent" in one]
+            assert len(told) <= 1, told
+            return told[0] if told else None
+
+        return await eventually(look, "the result of the subagent")
+
     async def children(self, session_id: str) -> list[Json]:
         """Oldest first."""
         query = {"parent_session_id": session_id, "sort": "created_at"}
@@ -232,3 +248,116 @@ async def test_another_agent_goes_on_with_the_turn_and_the_session(team: Team, a
     assert [line["details"]["handed_over_to"] for line in audit["items"] if line["action"] == "tool_call.ended"] == [
         billing
     ]
+
+
+async def test_a_result_from_the_background_begins_a_turn_after_its_callers_has_ended(
+    team: Team, api: Api, sink: Sink
+) -> None:
+    helper = await team.agent(name="Helper")
+    task = script(tool_calls=[[post_call(sink.url("/background"))]], content="blue whale")
+    session_id, turn_id = await team.begins(helper, task)
+
+    turn = await api.until(session_id, turn_id)
+    assert turn["status"] == "completed", "it waits for nobody"
+    assert await team.last(session_id, turn_id) == "it works on it"
+    child = await team.child(session_id)
+    approval = await api.approval(child["id"])
+    caller = (await api.get(f"/api/v1/sessions/{session_id}")).json()["agent_id"]
+    assert (approval["agent_id"], approval["asked_through"]) == (helper, [caller])
+    assert (await api.decide(approval["id"], "approve")).status_code == 200
+
+    message = await team.result(session_id)
+    told = message["from_subagent"]
+    assert message["turn_id"] != turn_id
+    assert (message["role"], message.get("author")) == ("user", None)
+    assert (told["content"], told["status"], told["session_id"]) == ("blue whale", "completed", child["id"])
+    assert told["tool_call_id"] == turn["tool_calls"][0]["id"]
+    assert (await api.until(session_id, message["turn_id"]))["status"] == "completed"
+    assert len(sink.at("/background")) == 1
+    (listed,) = (await api.turn(session_id, turn_id))["subagents"]
+    assert (listed["background"], listed["status"]) == (True, "completed")
+    events = await api.events(session_id)  # dense, and each as its schema says
+    assert [one["data"]["from_subagent"] for one in events if "from_subagent" in one["data"]] == [told]
+    ends = [one["seq"] for one in events if one["type"] == "stream.ended" and one["turn_id"] == turn_id]
+    frames = [
+        one
+        for one in events
+        if one["type"] == "stream.chunk" and one["data"]["frame"]["type"] == "subagent" and one["turn_id"] == turn_id
+    ]
+    assert frames[-1]["data"]["frame"]["told"]["type"] == "stream.ended"
+    assert frames[-1]["seq"] > ends[0], "they go on after the end of the turn that called"
+    assert (await api.turn_stream(session_id, turn_id))[-1].event == "end"
+    edit = f"/api/v1/sessions/{session_id}/messages/{message['id']}/edit"
+    refused = await api.post(edit, {"content": "It was a red fox."})
+    assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_MESSAGE")
+
+
+async def test_a_result_from_the_background_joins_the_turn_that_runs(team: Team, api: Api, sink: Sink) -> None:
+    helper = await team.agent(name="Helper")
+    session_id = await api.session_with(agents=[helper], background_agents=[helper])
+    begins = [call(function_of(helper), input=script(content="red fox"))]
+    turn_id = await api.say(session_id, script(tool_calls=[begins, [post_call(sink.url("/caller"))]], content="done"))
+    await api.until(session_id, turn_id, "waiting_approval")
+
+    message = await team.result(session_id)
+
+    assert (message["turn_id"], message["joined"]) == (turn_id, True)
+    assert (await api.decide((await api.approval(session_id))["id"], "approve")).status_code == 200
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    assert [one["turn_id"] for one in await api.messages(session_id) if one["role"] == "user"] == [turn_id, turn_id]
+
+
+async def test_one_in_the_background_is_cancelled_by_its_own_turn_and_says_so(team: Team, api: Api, sink: Sink) -> None:
+    helper = await team.agent(name="Helper")
+    session_id, turn_id = await team.begins(helper, script(tool_calls=[[post_call(sink.url("/stopped"))]]))
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    child = await team.child(session_id)
+    approval = await api.approval(child["id"])
+
+    assert (await api.cancel(child["id"], child_turn(approval))).status_code in {200, 202}
+
+    told = (await team.result(session_id))["from_subagent"]
+    assert told["status"] == "cancelled"
+    assert "was cancelled" in told["content"]
+    assert sink.at("/stopped") == []
+
+
+async def test_a_cancelled_caller_takes_its_background_along(team: Team, api: Api, sink: Sink) -> None:
+    helper = await team.agent(name="Helper")
+    session_id = await api.session_with(agents=[helper], background_agents=[helper])
+    begins = [call(function_of(helper), input=script(tool_calls=[[post_call(sink.url("/along"))]]))]
+    turn_id = await api.say(session_id, script(tool_calls=[begins, [post_call(sink.url("/caller-never"))]]))
+    await api.until(session_id, turn_id, "waiting_approval")
+    approval = await api.approval((await team.child(session_id))["id"])
+
+    assert (await api.cancel(session_id, turn_id)).status_code in {200, 202}
+
+    assert (await api.until(session_id, turn_id))["status"] == "cancelled"
+    assert (await api.get(f"/api/v1/approvals/{approval['id']}")).json()["status"] == "cancelled"
+    assert (await team.result(session_id))["turn_id"] == turn_id, "it begins no turn"
+    assert sink.at("/along") == sink.at("/caller-never") == []
+
+
+async def test_a_deleted_session_takes_its_background_along(team: Team, api: Api, sink: Sink) -> None:
+    helper = await team.agent(name="Helper")
+    session_id, turn_id = await team.begins(helper, script(tool_calls=[[post_call(sink.url("/erased-behind"))]]))
+    assert (await api.until(session_id, turn_id))["status"] == "completed"
+    child = await team.child(session_id)
+    approval = await api.approval(child["id"])
+
+    assert (await api.request("DELETE", f"/api/v1/sessions/{session_id}")).status_code == 204
+
+    async def is_gone() -> bool:
+        return (await api.get(f"/api/v1/sessions/{child['id']}")).status_code == 404
+
+    await eventually(is_gone, "the child to be erased")
+    assert (await api.decide(approval["id"], "approve")).status_code in {404, 409}
+    assert sink.at("/erased-behind") == []
+
+
+async def test_only_agents_that_may_be_called_work_in_the_background(team: Team) -> None:
+    one = await team.agent()
+
+    refused = await team.put(f"own.{uuid4().hex[:12]}", background_agents=[one])
+
+    assert refused.json()["errors"] == [{"field": "background_agents.0", "message": f"{one} is not one of `agents`"}]

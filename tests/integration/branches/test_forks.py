@@ -376,6 +376,7 @@ async def test_every_column_of_what_is_copied_is_copied_or_left_out_on_purpose(s
             "counted_tokens",
             # A copy answers nobody's call.
             "ancestors",
+            "in_background",
         },
         # What an API wants back, it wants within the turn, and a copied turn has ended.
         "messages": {"branch", "kept"},

@@ -9,6 +9,7 @@ import pytest
 from shared.sessions.agents.agent import Agent, NewAgent, faults_of
 from shared.sessions.agents.below import AgentPins
 from shared.sessions.agents.graph import MAX_BELOW, MAX_DEPTH, agent_faults, handover_faults
+from shared.sessions.tools.subagents import subagent_tool
 
 CHAIN = {"a": ["b"], "b": ["c"], "c": ["d"], "d": []}
 
@@ -59,6 +60,12 @@ def test_the_function_of_an_agent_may_have_a_policy() -> None:
     assert faults_of(NewAgent.model_validate(body)) == []
 
 
+def test_who_works_in_the_background_may_be_called() -> None:
+    body = {"name": "A", "instructions": "A.", "agents": ["helper"], "background_agents": ["other", "helper"]}
+    (fault,) = faults_of(NewAgent.model_validate(body))
+    assert (fault.place, fault.text) == (("background_agents", 0), "other is not one of `agents`")
+
+
 class TestPins:
     @staticmethod
     def pins(**agents: list[str]) -> AgentPins:
@@ -76,6 +83,21 @@ class TestPins:
 
         assert {name: one.version for name, one in found.items()} == {"ask_a": 7, "ask_b": 7}
         assert list(found["ask_a"].agents) == ["ask_c"]
+
+    async def test_only_the_agent_that_a_person_asks_lets_others_work_in_the_background(self) -> None:
+        top = Agent(id="top", version=1, name="Top", instructions="A.", agents=["a", "b"], background_agents=["a"])
+        a = Agent(id="a", version=7, name="A", instructions="A.", agents=["c"], background_agents=["c"])
+        others = {one: Agent(id=one, version=7, name=one, instructions="A.") for one in ("b", "c")}
+
+        async def newest(agent_id: str) -> Agent | None:
+            return {"a": a, **others}.get(agent_id)
+
+        found = await AgentPins(newest).below(top)
+
+        assert {name: one.background for name, one in found.items()} == {"ask_a": True, "ask_b": False}
+        assert found["ask_a"].agents["ask_c"].background is False
+        assert "works in the background" in subagent_tool("ask_a", found["ask_a"]).description
+        assert "wait for its answer" in subagent_tool("ask_b", found["ask_b"]).description
 
     async def test_one_that_is_gone_and_a_circle_of_two_writers_at_once_are_left_out(self) -> None:
         top = Agent(id="top", version=1, name="Top", instructions="A.", agents=["a", "gone"])

@@ -11,7 +11,7 @@ import pytest
 from shared.sessions.doors.ai_sdk.history import ui_messages
 from shared.sessions.doors.ai_sdk.wire import NEWEST, OLDEST, UiMessageStream, of_answer_id
 from shared.sessions.events import EventType, FrameType
-from shared.sessions.models import JsonObject, Message, MessageRole, MessageStatus
+from shared.sessions.models import JsonObject, Message, MessageRole, MessageStatus, SubagentResult, TurnStatus
 
 USAGE = {"input_tokens": 1, "output_tokens": 2}
 APPROVAL = {"id": "ap1", "tool": "send", "reason": None, "comment": None, "decided_arguments": None}
@@ -275,6 +275,33 @@ def test_a_question_to_the_user_is_told_as_data() -> None:
     door = UiMessageStream("s", "t")
     door.event(called())
     assert [part["type"] for part in door.event(_waits("pending", "input"))] == ["data-wait"]
+
+
+def test_the_result_of_a_subagent_in_the_background_is_no_message_of_the_user() -> None:
+    told = SubagentResult(
+        tool_call_id="c",
+        agent_id="researcher",
+        session_id="z",
+        turn_id="u",
+        status=TurnStatus.COMPLETED,
+        content="a blue whale",
+    )
+    result = Message(
+        id="r",
+        session_id="s",
+        turn_id="t2",
+        role=MessageRole.USER,
+        content="It has answered.",
+        from_subagent=told,
+        status=MessageStatus.COMPLETED,
+        created_at=datetime(2030, 1, 1, tzinfo=UTC),
+    )
+
+    (shown,) = ui_messages([result], {}, open_turn_id=None)
+
+    assert (shown.id, shown.role, shown.text) == ("r", "assistant", "It has answered.")
+    (part,) = [one for one in shown.model_dump()["parts"] if one["type"] == "data-subagent"]
+    assert part["data"]["content"] == "a blue whale"
 
 
 def test_what_follows_a_message_that_joined_a_turn_is_a_message_of_its_own_in_history_and_stream() -> None:

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from shared.sessions.files.analyzer import FileAnalyzer
 from shared.sessions.files.generator import FileGenerator
 from shared.sessions.files.writers.content import ConversationExport, FileFormat
-from shared.sessions.models import FinishReason, Message, MessageRole, MessageStatus
+from shared.sessions.models import FinishReason, Message, MessageRole, MessageStatus, SubagentResult, TurnStatus
 from tests.unit.files import documents
 
 READ = [FileFormat.MD, FileFormat.HTML, FileFormat.PDF, FileFormat.DOCX]
@@ -91,6 +91,30 @@ def test_a_message_names_its_author_where_one_is_known(file_format: FileFormat) 
     assert "User (ann@example.org) ·" in made(documents.message("hi", author="ann@example.org"), file_format)
     assert "User ·" in made(documents.message("hi"), file_format)
     assert "Assistant ·" in made(answer(), file_format)
+
+
+@pytest.mark.parametrize("file_format", READ)
+def test_the_result_of_a_subagent_is_told_as_its_own(file_format: FileFormat) -> None:
+    text = made(result(), file_format)
+    assert "Agent in the background (researcher)" in text
+    assert "a blue whale" in text
+    assert "User" not in text
+
+
+def test_programs_read_the_result_of_a_subagent() -> None:
+    assert row_of(result())["content"] == "It has answered.\na blue whale"
+
+
+def result() -> Message:
+    told = SubagentResult(
+        tool_call_id="c",
+        agent_id="researcher",
+        session_id="s",
+        turn_id="t",
+        status=TurnStatus.COMPLETED,
+        content="a blue whale",
+    )
+    return documents.message("It has answered.", MessageRole.USER, from_subagent=told)
 
 
 def test_an_authors_name_is_no_markup_and_no_formula() -> None:
@@ -172,6 +196,7 @@ def test_json_holds_every_field_that_the_api_shows() -> None:
     full = answer(
         finish_reason=FinishReason.STOP, reasoning="Let me see", output={"a": 1}, left_out="content_filter",
         agent_id="assistant", joined=True, joined_after="01a2",
+        from_subagent=result().from_subagent,
     )  # fmt: skip
     (message,) = json.loads(made(full, FileFormat.JSON))["messages"]
     assert message == json.loads(full.model_dump_json())

@@ -67,7 +67,7 @@ ARROWS = {
         "channels": "approvals audit models records repository tools",
         "context": "approvals files llm metrics models records",
         "features": "agents cache events models records",
-        "subagents": "agents context events models records repository",
+        "subagents": "agents context events metrics models records repository tools",
         "posting": "agents approvals context limits models records repository tools",
         "model_requests": "context limits llm models records structured_output tools",
         "executor": "context limits llm metrics model_requests models records tools",

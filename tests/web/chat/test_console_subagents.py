@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -43,3 +44,33 @@ def test_an_agent_that_was_asked_is_shown_under_its_call_and_its_approval_reache
     helper.locator("summary").click()
     helper.get_by_role("link", name="Its session").click()
     expect(page.get_by_role("log").get_by_text("Sent by the helper.", exact=True)).to_be_visible()
+
+
+def test_an_agent_in_the_background_is_seen_cancelled_and_its_result_is_nobodys_words(
+    parley: AppHost, http: Http, visit: Visit, sink: Sink
+) -> None:
+    http.agent("web-later", "Later")
+    http.agent("web-lead", "Lead", agents=["web-later"], background_agents=["web-later"])
+    session_id = http.session("A team that goes on", agent_id="web-lead")
+    page = visit(parley).open("sessions", session_id)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    task = script(content="never", tool_calls=[[post_call(sink.url("/web-later"))]])
+    begins = [[call("ask_web_later", input=task)]]
+    http.say(session_id, script(content="It works on it.", tool_calls=begins), wait=False)
+    log = page.get_by_role("log")
+    expect(log.get_by_text("It works on it.", exact=True)).to_be_visible()
+    later = page.get_by_role("region", name="Tool call ask_web_later").locator("details.subagent")
+    expect(later).to_contain_text("waits for approval")
+    expect(page.get_by_text("Waiting for an approval")).to_have_count(0)
+
+    later.get_by_role("button", name="Cancel it").click()
+
+    result = log.get_by_role("article", name="Agent web-later said")
+    expect(result).to_contain_text("in the background")
+    expect(result.get_by_role("region", name="Result of web-later")).to_contain_text("was cancelled")
+    expect(result.get_by_role("button", name="Edit")).to_have_count(0)
+    expect(later).to_contain_text("cancelled")
+    expect(later.get_by_role("button", name="Cancel it")).to_have_count(0)
+    assert serious(page) == []
+    log.get_by_role("link", name="Timeline").first.click()
+    expect(page.get_by_text(re.compile("in the background"))).to_be_visible()

@@ -16,6 +16,7 @@ _AT = "2026-11-30T09:30:00Z"
 _BY_NAME: Mapping[str, Any] = {
     "accessToken": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJvbGdhIn0.c2lnbmF0dXJl",
     "agent_id": "assistant",
+    "agents": ["researcher"],
     "approve_roles": ["approver"],
     "author": "olga",
     "color": "#0a56c2",
@@ -29,6 +30,7 @@ _BY_NAME: Mapping[str, Any] = {
     "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "description": "Arithmetic without code execution.",
+    "background_agents": ["researcher"],
     "hands_over_to": ["billing"],
     "instructions": "Answer briefly.",
     "media_type": "text/csv",

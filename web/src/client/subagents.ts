@@ -7,6 +7,8 @@ export interface SubagentView {
   session_id: string
   turn_id: string
   status: Turn['status']
+  /** Its call does not wait for it: its result comes as a message. */
+  background: boolean
   /** Of its newest answer, as far as it was told. */
   text: string
   /** What it waits for; an approver may have to look. */
@@ -25,21 +27,21 @@ interface Told {
 /** Those of turns from the store, by the tool call that they answer. */
 export function subagentsOf(turns: readonly Turn[]): Subagents {
   const told = turns.flatMap(({ subagents }) => subagents ?? [])
-  return Object.fromEntries(told.map(({ tool_call_id, ...named }) => [tool_call_id, { ...named, text: '', approval: null, calls: [] }]))
+  return Object.fromEntries(told.map(({ tool_call_id, background = false, ...named }) => [tool_call_id, { ...named, background, text: '', approval: null, calls: [] }]))
 }
 
 /** With what a frame tells. */
 export function withTold(known: Subagents, frame: Record<string, unknown>): Subagents {
-  const { tool_call_id, ...named } = frame['subagent'] as { tool_call_id: string; agent_id: string; session_id: string; turn_id: string }
-  const before = known[tool_call_id] ?? { ...named, status: 'queued' as const, text: '', approval: null, calls: [] }
+  const { tool_call_id, background = false, ...named } = frame['subagent'] as { tool_call_id: string; agent_id: string; session_id: string; turn_id: string; background?: boolean }
+  const before = known[tool_call_id] ?? { ...named, background, status: 'queued' as const, text: '', approval: null, calls: [] }
   return { ...known, [tool_call_id]: changed(before, frame['told'] as Told) }
 }
 
-/** Whether somebody is asked in the session of one of them. */
+/** Whether somebody is asked in the session of one of them that its caller waits for. */
 export function anyWaits(known: Subagents, callIds: readonly string[]): boolean {
   return callIds.some((id) => {
     const found = known[id]
-    return found !== undefined && (found.approval?.status === 'pending' || anyWaits(known, found.calls.map((call) => call.id)))
+    return found !== undefined && !found.background && (found.approval?.status === 'pending' || anyWaits(known, found.calls.map((call) => call.id)))
   })
 }
 

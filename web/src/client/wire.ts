@@ -38,6 +38,8 @@ export interface components {
             approval_floor: {
                 [key: string]: components["schemas"]["ApprovalMode"];
             };
+            /** @description Of `agents`, those that work in the background: a call of one returns at once, and its answer comes as a message. A subagent waits for them as for others */
+            background_agents: components["schemas"]["AgentId"][];
             /**
              * Format: double
              * @description Share of the window above which a summary replaces older turns; null: never
@@ -1205,6 +1207,8 @@ export interface components {
             created_at: string;
             /** @description For role `assistant`: how the answer ended */
             finish_reason: components["schemas"]["FinishReason"] | null;
+            /** @description For role `user`: nobody wrote it; it tells what became of a subagent in the background */
+            from_subagent?: components["schemas"]["SubagentResult"] | null;
             id: string;
             /** @description For role `user`: it joined its turn while that ran (`steer`) */
             joined?: boolean;
@@ -1267,6 +1271,8 @@ export interface components {
             created_at?: string;
             /** @description For role `assistant`: how the answer ended */
             finish_reason?: components["schemas"]["FinishReason"] | null;
+            /** @description For role `user`: nobody wrote it; it tells what became of a subagent in the background */
+            from_subagent?: components["schemas"]["SubagentResult"];
             id: string;
             /** @description For role `user`: true if it joined its turn while that ran */
             joined?: boolean;
@@ -1430,6 +1436,8 @@ export interface components {
             approval_floor?: {
                 [key: string]: components["schemas"]["ApprovalMode"];
             } | null;
+            /** @description Of `agents`, those that work in the background: a call of one returns at once, and its answer comes as a message. A subagent waits for them as for others */
+            background_agents?: components["schemas"]["AgentId"][] | null;
             /**
              * Format: double
              * @description Share of the window above which a summary replaces older turns; null: never; default 0.8
@@ -2554,9 +2562,24 @@ export interface components {
              */
             type: "subagent";
         };
+        /** @description What became of a subagent in the background. content, output: its answer, as the result of a call has them. */
+        SubagentResult: {
+            agent_id: string;
+            /** @description Its answer, or why there is none; it may be cut */
+            content: string;
+            /** @description Its answer as JSON, when a schema was set */
+            output?: unknown;
+            session_id: string;
+            status: components["schemas"]["TurnStatus"];
+            /** @description The call that began it */
+            tool_call_id: string;
+            turn_id: string;
+        };
         /** @description The turn of an agent that a call of another turn asked. */
         SubagentTurn: {
             agent_id: string;
+            /** @description Its call does not wait for it: its result comes as a message */
+            background?: boolean;
             session_id: string;
             status: components["schemas"]["TurnStatus"];
             tool_call_id: string;
@@ -3661,6 +3684,8 @@ export interface components {
         };
         _Subagent: {
             agent_id: string;
+            /** @description true: no call waits for it, and it may outlive this turn */
+            background?: boolean;
             session_id: string;
             /** @description The call that it answers: of this turn, or of a subagent's turn below it */
             tool_call_id: string;

@@ -139,6 +139,8 @@ class SubagentNamed(Value):
     agent_id: str
     session_id: str
     turn_id: str
+    background: bool = False
+    """No call waits for it, and it may outlive this turn."""
 
 
 class SubagentTold(Value):

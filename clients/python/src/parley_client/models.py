@@ -167,6 +167,18 @@ class Attachment(Value):
     """The beginning of its text; None in lists, and if its kind has none."""
 
 
+class SubagentResult(Value):
+    """What became of a subagent in the background. content: its answer, or why there is none."""
+
+    tool_call_id: str
+    agent_id: str
+    session_id: str
+    turn_id: str
+    status: TurnStatus
+    content: str
+    output: Any = None
+
+
 class Message(Value):
     id: str
     session_id: str
@@ -189,6 +201,8 @@ class Message(Value):
     """It joined its turn while that ran."""
     joined_after: str | None = None
     """The answer that it follows; None: it joined before the first, or did not."""
+    from_subagent: SubagentResult | None = None
+    """Of role `user`, and nobody wrote it: what became of a subagent in the background."""
     status: MessageStatus
     created_at: datetime
 
@@ -224,6 +238,8 @@ class SubagentTurn(Value):
     session_id: str
     turn_id: str
     status: TurnStatus
+    background: bool = False
+    """Its call does not wait for it: its result comes as a message."""
 
 
 class ToolWait(Value):

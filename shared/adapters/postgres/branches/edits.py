@@ -91,6 +91,8 @@ async def _edited(connection: Connection, session_id: str, message_id: str) -> R
         raise NotFound(ErrorCode.MESSAGE_NOT_FOUND, "No such message.")
     if row["role"] != MessageRole.USER:
         raise InvalidInput(ErrorCode.INVALID_MESSAGE, "Only a user's message can be edited.")
+    if row["from_subagent"] is not None:
+        raise InvalidInput(ErrorCode.INVALID_MESSAGE, "Nobody wrote this message: it tells what became of a subagent.")
     if row["step"] != 0:
         # It joined a turn that had begun with another one: what it would be an alternative of is that turn's answer.
         raise InvalidInput(ErrorCode.INVALID_MESSAGE, "Only a message that began a turn can be edited.")

@@ -58,12 +58,12 @@ WITH picked AS MATERIALIZED (
     -- A question is of the turn that answers it here, which another one may have been where it was asked.
     INSERT INTO messages (id, session_id, turn_id, number, turn_number, step, ordinal, role, content, status, tool_call_id,
                           calls, attempt, tokens, created_at, attachments, attachment_note, sources, authors, author,
-                          finish_reason, reasoning, output, left_out, words, agent_id)
+                          finish_reason, reasoning, output, left_out, words, agent_id, from_subagent)
     SELECT picked.new_id, %(fork_id)s, coalesce(answering.new_id, saying.new_id), m.number, m.turn_number, m.step,
            m.ordinal, m.role, m.content, m.status, m.tool_call_id, m.calls, m.attempt, m.tokens, m.created_at,
            m.attachments, m.attachment_note, m.sources, m.authors,
            CASE WHEN m.role = 'user' THEN coalesce(m.author, turn_author(m.turn_id, m.created_at)) END, m.finish_reason, m.reasoning,
-           m.output, m.left_out, w.words, m.agent_id
+           m.output, m.left_out, w.words, m.agent_id, m.from_subagent
     FROM picked
     JOIN messages m ON m.session_id = %(source_id)s AND m.id = picked.id
     LEFT JOIN message_words w ON w.session_id = %(source_id)s AND w.message_id = picked.id

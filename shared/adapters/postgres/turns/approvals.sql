@@ -39,7 +39,7 @@ FROM approvals a JOIN sessions s ON s.id = a.session_id JOIN turns t ON t.id = a
 -- earlier turn: when it is answered again. What joined the turn before the call is part of its question.
 SELECT s.name AS session_name,
        left(q.content || joined.said, %(chars)s) AS question, length(q.content || joined.said) AS question_length,
-       coalesce(q.author, turn_author(q.turn_id, q.created_at)) AS asked_by, q.created_at AS asked_at,
+       CASE WHEN q.from_subagent IS NULL THEN coalesce(q.author, turn_author(q.turn_id, q.created_at)) END AS asked_by, q.created_at AS asked_at,
        ARRAY(SELECT f.value ->> 'name' FROM jsonb_array_elements(
            CASE jsonb_typeof(q.attachments) WHEN 'array' THEN q.attachments ELSE '[]' END) f) AS files,
        left(q.attachment_note, %(chars)s) AS note, length(q.attachment_note) AS note_length,

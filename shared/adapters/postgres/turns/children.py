@@ -39,6 +39,7 @@ async def insert_child(connection: Connection, child: NewChild, *, hub: str | No
             "sources": sorted(child.sources) or None,
             "now": child.now,
             "hub": hub,
+            "background_until": child.background_until,
             "mark": SUBAGENT_MARK,
             "ceiling": SEQ_LEASE,
         },
@@ -66,6 +67,7 @@ class PostgresChildren:
             created_at=row["asked_at"],
         )
         return Child(
+            tool_call_id=tool_call_id,
             session_id=row["session_id"],
             turn_id=row["turn_id"],
             agent_id=row["agent_id"],
@@ -92,6 +94,7 @@ class PostgresChildren:
             "tool_call_id": row["parent_tool_call_id"],
             "agent_id": row["agent_id"],
             "session_id": session_id,
+            **({"background": True} if row["background"] else {}),
         }
         return Caller(event_target(row), row["turn_id"], named)
 

@@ -2,23 +2,24 @@
 -- The session and the turn that answer a call, in the transaction that stores its wait. It belongs to whom the session of the
 -- call belongs to. A new incarnation says of whose sessions it is one: the events of these are told above, too.
 WITH parent AS (
-    SELECT s.id, s.owner_id, coalesce(s.root_session_id, s.id) AS root_id, t.id AS turn_id, t.ancestors, t.requested_by
+    SELECT s.id, s.owner_id, coalesce(s.root_session_id, s.id) AS root_id, t.id AS turn_id, t.ancestors, t.requested_by,
+           t.in_background
     FROM tool_calls c JOIN turns t ON t.id = c.turn_id JOIN sessions s ON s.id = c.session_id
     WHERE c.id = %(tool_call_id)s
 ), session AS (
     INSERT INTO sessions (id, owner_id, name, status, agent_id, config, tags, metadata, created_at, updated_at,
                           event_seq_ceiling, incarnation, last_message_number, last_turn_number,
-                          parent_session_id, parent_turn_id, parent_tool_call_id, root_session_id)
+                          parent_session_id, parent_turn_id, parent_tool_call_id, root_session_id, background_until)
     SELECT %(session_id)s, owner_id, %(name)s, 'ACTIVE', %(agent_id)s, '{}', '{}', '{}', %(now)s, %(now)s,
            %(ceiling)s, %(mark)s || gen_random_uuid()::text, 1, 1,
-           id, turn_id, %(tool_call_id)s, root_id
+           id, turn_id, %(tool_call_id)s, root_id, %(background_until)s
     FROM parent
     RETURNING *
 ), turn AS (
     INSERT INTO turns (id, session_id, number, branch, message_id, requested_by, status, plan, created_at, dispatched_at,
-                       hub, quiet_until, ancestors)
+                       hub, quiet_until, ancestors, in_background)
     SELECT %(turn_id)s, session.id, 1, 0, %(message_id)s, parent.requested_by, 'queued', %(plan)s, %(now)s, %(now)s,
-           %(hub)s, %(now)s, parent.ancestors || parent.turn_id
+           %(hub)s, %(now)s, parent.ancestors || parent.turn_id, parent.in_background OR session.background_until IS NOT NULL
     FROM session, parent
 ), message AS (
     INSERT INTO messages (id, session_id, turn_id, number, branch, turn_number, step, ordinal, role, content, status,
@@ -57,10 +58,11 @@ WHERE t.ancestors <> '{}' AND t.ended_at IS NULL AND t.cancel_requested_at IS NU
 ORDER BY t.id LIMIT %(limit)s
 
 -- name: caller
--- Of a subagent's session: the open turn that waits for it.
+-- Of a subagent's session: the open turn that waits for it, or the one that began it in the background, also when that has ended.
 SELECT p.id AS session_id, p.event_seq_floor, p.event_seq_ceiling, p.incarnation, t.id AS turn_id,
-       s.agent_id, s.parent_tool_call_id
-FROM sessions s JOIN turns t ON t.id = s.parent_turn_id AND t.ended_at IS NULL JOIN sessions p ON p.id = t.session_id
+       s.agent_id, s.parent_tool_call_id, s.background_until IS NOT NULL AS background
+FROM sessions s JOIN turns t ON t.id = s.parent_turn_id AND (t.ended_at IS NULL OR s.background_until IS NOT NULL)
+JOIN sessions p ON p.id = t.session_id
 WHERE s.id = %(session_id)s
 
 -- name: lock_child

@@ -20,6 +20,7 @@ from shared.sessions.records.pages import MessageFilter, Page, invalid_cursor
 _COLUMNS = sql.SQL(
     "SELECT m.id, m.session_id, m.turn_id, m.number, m.branch, m.turn_number, m.role, m.content, m.status,"
     " m.created_at, m.attachments, m.finish_reason, m.reasoning, m.output, m.left_out, m.step, m.agent_id,"
+    " m.from_subagent,"
     " m.role = 'user' AND m.ordinal > 0 AS joined,"
     " CASE WHEN m.role = 'user' AND m.ordinal > 0 AND m.step > 0 THEN (SELECT o.id FROM messages o"
     "  WHERE o.turn_id = m.turn_id AND o.step = m.step AND o.ordinal = 0) END AS joined_after,"
@@ -52,7 +53,7 @@ _OF_PATH = sql.SQL(
 _SIZE: LiteralString = (
     # Of texts it is known without reading them. 500: the other columns, about.
     "500 + octet_length(page.content) + coalesce(octet_length(page.reasoning), 0)"
-    " + coalesce(octet_length(page.output::text), 0)"
+    " + coalesce(octet_length(page.output::text), 0) + coalesce(octet_length(page.from_subagent::text), 0)"
     " + CASE WHEN page.calls IS NULL THEN 0 ELSE coalesce((SELECT sum(octet_length(c.arguments::text)"
     " + coalesce(octet_length(c.decided_arguments::text), 0) + coalesce(octet_length(c.result::text), 0))"
     " FROM tool_calls c WHERE c.message_id = page.id), 0) END"

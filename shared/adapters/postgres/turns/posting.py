@@ -94,7 +94,7 @@ async def admit_turn(
     target = event_target(session, session_id=turn.session_id)
     joins = None
     if joining is not None and concurrency is Concurrency.STEER:
-        joins = await _turn_to_join(connection, turn.session_id, joining)
+        joins = await turn_to_join(connection, turn.session_id, joining)
     if idempotency is not None:
         outcome = {"message_id": message_id, "turn_id": joins or turn.id}
         earlier = await claim_idempotency(connection, idempotency, outcome)
@@ -133,7 +133,7 @@ async def admit_turn(
     return Admitted(session, target, interruption, dispatch)
 
 
-async def _turn_to_join(connection: Connection, session_id: str, joining: Joining) -> str | None:
+async def turn_to_join(connection: Connection, session_id: str, joining: Joining) -> str | None:
     """Of a session that is locked, so that no step of it begins or ends before the message is stored."""
     row = await (await connection.execute(_Q["turn_to_join"], {"session_id": session_id})).fetchone()
     if row is None:

@@ -118,7 +118,7 @@ class PostgresTurns:
             if isinstance(admitted, PostedMessage):
                 return admitted
             if admitted.joins is not None:
-                return await _joined(connection, message, admitted.joins, row, admitted.target)
+                return await joined_message(connection, message, admitted.joins, row, admitted.target)
             await connection.execute(_Q["insert_user_turn"], {**row, "dispatch": admitted.dispatch})
         return PostedMessage(
             on_branch(message, admitted.session["active_branch"]),
@@ -327,9 +327,10 @@ class PostgresTurns:
         return await self._pool.execute(_Q["touch_dispatch"], {"turn_id": turn_id, "now": now}) > 0
 
 
-async def _joined(
+async def joined_message(
     connection: Connection, message: Message, turn_id: str, row: dict[str, Any], target: EventTarget
 ) -> PostedMessage:
+    """Store a message in a turn of a session that is locked. row: as of `user_turn_row`."""
     placed = await (await connection.execute(_Q["insert_joined_message"], {**row, "joins": turn_id})).fetchone()
     key = {"session_id": message.session_id, "turn_id": turn_id}
     joined = await (await connection.execute(_Q["turn"], key)).fetchone()

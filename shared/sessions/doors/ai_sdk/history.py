@@ -44,6 +44,12 @@ def whole_turns(newest_first: Sequence[Message], *, has_more: bool) -> list[Mess
 
 
 def _question(message: Message) -> UiMessage:
+    told = message.from_subagent
+    if told is not None:
+        # No words of the user: pages show those of an assistant apart.
+        about = told.model_dump(mode="json")
+        parts = [_part("data-subagent", id=told.tool_call_id, data=about), _part("text", text=message.content)]
+        return UiMessage(id=message.id, role="assistant", parts=parts)
     files = [
         _part("file", url=content_url(file.id), mediaType=file.media_type, filename=file.name)
         for file in message.attachments

@@ -134,6 +134,8 @@ def _message(message: Message) -> Iterator[Block]:
         yield from markdown_blocks(message.content)
     elif message.content:
         yield Paragraph([Run(message.content)])  # as typed: users usually do not mean to write Markdown
+    if message.from_subagent is not None:
+        yield Code(message.from_subagent.content)
     for note in notes(message):
         yield Paragraph([Run(note, italic=True)])
     for call in message.tool_calls:
@@ -147,7 +149,9 @@ def _message(message: Message) -> Iterator[Block]:
 
 
 def speaker(message: Message) -> str:
-    """The role, with the author of a user's message if known."""
+    """The role, with the author of a user's message if known; of a subagent's result, the subagent."""
+    if message.from_subagent is not None:
+        return f"Agent in the background ({message.from_subagent.agent_id})"
     role = _ROLE_NAMES.get(message.role, message.role.value.capitalize())
     return role if message.author is None else f"{role} ({message.author})"
 

@@ -83,13 +83,14 @@ def _tables(markdown: str) -> Iterator[Iterable[Cell]]:
 def _message_row(message: Message) -> list[Cell]:
     """Arguments are JSON lists with an item for each call; of the decided ones null where they were not changed."""
     decided = [call.decided_arguments for call in message.tool_calls]
+    told = message.from_subagent
     return [
         message.id,
         message.turn_id,
         message.role.value,
         message.status.value,
         message.created_at.isoformat(),
-        message.content,
+        message.content if told is None else f"{message.content}\n{told.content}",
         "; ".join(call.name for call in message.tool_calls),
         message.tool_call_id,
         "; ".join(attachment_names(message)),

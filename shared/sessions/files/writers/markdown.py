@@ -61,6 +61,8 @@ def _message(message: Message) -> Iterator[str]:
         yield _fenced(message.content)
     elif message.content:
         yield message.content.rstrip("\n") + "\n"
+    if message.from_subagent is not None:
+        yield "\n" + _fenced(message.from_subagent.content)
     for note in notes(message):
         yield f"\n*{note}*\n"
     for call in message.tool_calls:

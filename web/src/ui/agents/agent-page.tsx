@@ -34,6 +34,7 @@ const BLANK: Draft = {
   tools: null,
   mcp_servers: [],
   agents: [],
+  background_agents: [],
   hands_over_to: [],
   policies: {},
   approval_floor: {},
@@ -157,6 +158,10 @@ function Form({ agentId, loaded: { agent, etag, tools }, saved }: { agentId: str
         <label class="field">
           Agents that it may call
           <input placeholder="None" value={draft.agents.join(', ')} onChange={(event) => change({ agents: event.currentTarget.value.split(/[\s,]+/).filter((id) => id !== '') })} />
+        </label>
+        <label class="field">
+          Of these, those that work in the background
+          <input placeholder="None" value={draft.background_agents.join(', ')} onChange={(event) => change({ background_agents: event.currentTarget.value.split(/[\s,]+/).filter((id) => id !== '') })} />
         </label>
         <label class="field">
           Agents to which it may hand a conversation over

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { Approval, MessageView, Progress, Subagents, ToolWait, TurnView } from '../../../client'
+import type { Approval, MessageView, Progress, SubagentResult, Subagents, ToolWait, TurnView } from '../../../client'
 import { Badge, Icon, IconButton, Time } from '../../bits'
 import { endingOf, LEFT_OUT } from '../../endings'
 import { money, tokensOf, tokenWords } from '../../insight/usage'
@@ -50,7 +50,8 @@ export const MessageRow = memo(function MessageRow({ message, author, isOwn, app
   const isUser = message.role === 'user'
   const isStreaming = message.status === 'streaming'
   const isThinking = isStreaming && message.content === '' && message.tool_calls.length === 0
-  const who = isUser ? author : speaker(message.role)
+  const result = message.from_subagent ?? null
+  const who = result !== null ? `Agent ${result.agent_id}` : isUser ? author : speaker(message.role)
   const ending = endingOf(message)
   const [isEditing, setEditing] = useState(false)
   const stopEditing = (): void => {
@@ -62,13 +63,14 @@ export const MessageRow = memo(function MessageRow({ message, author, isOwn, app
     })
   }
   return (
-    <article id={`m-${message.id}`} class={`message ${message.role} ${isReached ? 'reached' : ''}`} aria-current={isReached ? 'location' : undefined} aria-label={`${who} said`} aria-busy={isStreaming}>
+    <article id={`m-${message.id}`} class={`message ${result === null ? message.role : 'assistant'} ${isReached ? 'reached' : ''}`} aria-current={isReached ? 'location' : undefined} aria-label={`${who} said`} aria-busy={isStreaming}>
       <div class="who">
         <span>{who}</span>
         <Time at={message.created_at} />
         {fork === undefined ? null : <Siblings fork={fork} what={isUser ? 'Question' : 'Answer'} choose={choose} />}
         {message.status === 'failed' ? <Badge status={message.status} /> : null}
         {isUser && turn?.status === 'queued' ? <Badge status="queued" /> : null}
+        {result === null ? null : <span class="soft">in the background</span>}
         {message.joined === true ? <span class="soft" title="The turn that ran then has read it before it went on">joined the turn</span> : null}
         {isMarked ? (
           <span class="marked" title="Bookmarked">
@@ -81,6 +83,8 @@ export const MessageRow = memo(function MessageRow({ message, author, isOwn, app
         {message.reasoning === null ? null : <Reasoning text={message.reasoning} isThinking={isThinking} />}
         {isEditing ? (
           <EditForm message={message} send={(content) => actions.edit(message, content)} close={stopEditing} />
+        ) : result !== null ? (
+          <FromSubagent result={result} />
         ) : isUser || message.role === 'tool' ? (
           <p class="plain">{message.content}</p>
         ) : message.output === null ? (
@@ -105,7 +109,7 @@ export const MessageRow = memo(function MessageRow({ message, author, isOwn, app
         <div class="actions" role="group" aria-label="Message actions">
           <IconButton label="Copy" icon="copy" onClick={() => actions.copy(message)} />
           <IconButton label={isMarked ? 'Remove bookmark' : 'Bookmark'} icon="star" aria-pressed={isMarked} onClick={() => actions.bookmark(message)} />
-          {isUser && isOwn && mayWrite ? <IconButton label="Edit" icon="edit" data-edit onClick={() => setEditing(true)} /> : null}
+          {isUser && isOwn && mayWrite && result === null ? <IconButton label="Edit" icon="edit" data-edit onClick={() => setEditing(true)} /> : null}
           {isUser && mayWrite ? <IconButton label="Answer again" icon="again" onClick={() => actions.regenerate(message)} /> : null}
           <IconButton label="Fork from here" icon="fork" onClick={() => actions.fork(message)} />
           {message.role === 'assistant' && message.turn_id !== null ? (
@@ -119,6 +123,28 @@ export const MessageRow = memo(function MessageRow({ message, author, isOwn, app
     </article>
   )
 })
+
+/** Characters from which on a result is folded. */
+const FOLDED_FROM = 2_000
+
+/** What became of an agent in the background. Nobody here wrote it. */
+function FromSubagent({ result }: { result: SubagentResult }) {
+  return (
+    <section class="tool-call" aria-label={`Result of ${result.agent_id}`}>
+      <details open={result.content.length < FOLDED_FROM}>
+        <summary>
+          <Icon name="tool" />
+          <span class="gist">{result.agent_id}</span>
+          <Badge status={result.status} />
+        </summary>
+        <p class="plain result">{result.content}</p>
+      </details>
+      <p class="decided">
+        <a href={link('sessions', result.session_id)}>Its session</a>
+      </p>
+    </section>
+  )
+}
 
 /** What the turn used, at its last answer. */
 function Cost({ message, turn }: { message: MessageView; turn: TurnView }) {

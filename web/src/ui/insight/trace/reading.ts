@@ -27,7 +27,7 @@ async function read(api: Api, sessionId: string, turnId: string, budget: { left:
 }
 
 async function readBelow(api: Api, child: SubagentTurn, budget: { left: number }): Promise<[string, Below]> {
-  const about = { agentId: child.agent_id, sessionId: child.session_id, turnId: child.turn_id }
+  const about = { agentId: child.agent_id, sessionId: child.session_id, turnId: child.turn_id, background: child.background === true }
   budget.left -= 1
   if (budget.left < 0) return [child.tool_call_id, { ...about, problem: `Only the first ${MOST_BELOW} agents below a turn are read; open its session.` }]
   try {

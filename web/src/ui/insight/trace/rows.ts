@@ -19,7 +19,7 @@ export interface Facts {
   below: ReadonlyMap<string, Below>
 }
 
-export type Below = { agentId: string; sessionId: string; turnId: string } & ({ facts: Facts } | { problem: string })
+export type Below = { agentId: string; sessionId: string; turnId: string; background?: boolean } & ({ facts: Facts } | { problem: string })
 
 export interface Attempt {
   number: number
@@ -103,7 +103,7 @@ function turnRow(facts: Facts, now: number, agentId: string | null, coarse: { fo
     id: turn.id,
     name: agentId ?? 'Turn',
     from,
-    to: Math.max(end, from + 1, ...children.map((row) => row.to)),
+    to: Math.max(end, from + 1, ...children.map(latest)),
     status: turn.status,
     note: endingWords(turn.finish_reason) ?? '',
     usage: turn.usage,
@@ -191,7 +191,8 @@ function callRow(facts: Facts, told: Told, call: ToolCall, proposed: number, end
     id: call.id,
     name: call.name,
     from,
-    to: Math.max(from, to, ...children.map((child) => child.to)),
+    // What works in the background outlives its call.
+    to: Math.max(from, to, ...(below?.background === true ? [] : children.map((child) => child.to))),
     status: call.status,
     note: call.decided_arguments === null ? '' : 'with changed arguments',
     about: { kind: 'tool', call, ranFor: isOver && call.status !== 'rejected' ? Math.max(0, to - began) : null },
@@ -228,8 +229,16 @@ function waitRow(wait: ToolWait, end: number): Row {
 }
 
 function belowRow(below: Below, from: number, now: number, coarse: { found: boolean }): Row {
-  if ('facts' in below) return turnRow(below.facts, now, below.agentId, coarse)
+  if ('facts' in below) {
+    const shown = turnRow(below.facts, now, below.agentId, coarse)
+    return below.background === true ? { ...shown, note: ['in the background', shown.note].filter(Boolean).join(', ') } : shown
+  }
   return row({ id: below.turnId, name: below.agentId, from, to: from, status: '', note: 'not read', about: { kind: 'unread', below, problem: below.problem } })
+}
+
+/** The end of all that is below a row: what works in the background goes on after its caller. */
+function latest({ to, children }: Row): number {
+  return Math.max(to, ...children.map(latest))
 }
 
 function row(given: Omit<Row, 'note' | 'usage' | 'children'> & Partial<Row>): Row {
