@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute  # not imported at runtime, since `./dev up` only reads names from here
 
 
+type Metadata = Mapping[str, tuple[str, Any]]
+"""What a trigger tells of itself beside its value, by name: type of the worker library's datum, and plain value."""
+
+
 class HostError(Exception):
     """The app or its settings cannot be served; the message is one line that says what to change."""
 
@@ -115,12 +119,19 @@ class Host(Protocol):
     context: HostContext
 
     async def invoke(
-        self, function: Function, payload: str, *, correlation_id: str | None = None, quiet: bool = False
+        self,
+        function: Function,
+        payload: str | bytes,
+        *,
+        correlation_id: str | None = None,
+        quiet: bool = False,
+        metadata: Metadata | None = None,
     ) -> str | None:
         """Run a non-HTTP function: resolve its inputs, call it, send its outputs, log one line.
 
-        payload: the text given to the trigger parameter (JSON for durable triggers).
+        payload: what is given to the trigger parameter (JSON for durable triggers).
         quiet: log only failures (orchestrator episodes would drown the log).
+        metadata: what the trigger tells of itself beside its value.
         Returns the text of the return value (JSON for durable triggers), or None.
         Raises FunctionFailed when user code raised or an output could not be sent.
         """
