@@ -1,6 +1,6 @@
 """The interface between the dev host and its binding extensions.
 
-The dev host itself only knows HTTP and timers. Durable Functions and SignalR plug in through
+The dev host itself only knows HTTP and timers. Durable Functions, SignalR and queues plug in through
 `Extension`, as binding extensions do in the real host: they claim binding types, resolve inputs,
 send outputs, serve webhooks, and may do work of their own (a durable engine).
 

@@ -22,7 +22,7 @@ from devhost.queues.service import Message, Queue, QueueFailed
 
 logger = logging.getLogger("devhost.queues")
 
-LEASE_S = 30
+LEASE_S = 15
 """How long nobody else gets a message that is in hand; it is renewed. Azure's host takes ten minutes, which whoever has
 killed a host on a laptop would wait for."""
 _SHORTEST_WAIT_S = 0.1

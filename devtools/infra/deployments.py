@@ -32,6 +32,7 @@ _COMMON = {
     "PARLEY_CONSOLE_ORIGINS": '["https://chat.example.com"]',
     "PARLEY_DEPLOYER_IP": "203.0.113.7",
     "PARLEY_TOOL_SECRETS": "CRM_TOKEN, ERP_KEY",
+    "PARLEY_TRIGGER_QUEUE": "true",
     "PARLEY_CHANNELS": "teams, slack, email",
     "PARLEY_MAIL_FROM": "parley@example.com",
     "PARLEY_MAIL_TO": "ann@example.com, bob@example.com",
