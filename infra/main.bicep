@@ -504,6 +504,5 @@ output POSTGRES_HOST string = postgres.outputs.host
 output POSTGRES_DATABASE string = postgres.outputs.database
 output POSTGRES_ADMIN string = principalName
 output DURABLE_BACKEND string = durableBackend
-output TRIGGER_QUEUE_SCOPE string = triggerQueue ? '${storage.outputs.id}/queueServices/default/queues/${triggerQueueName}' : ''
 output DURABLE_STORAGE string = durableBackend == 'storage' ? storage.outputs.name : ''
 output SERVICE_APP_URI string = 'https://${app.outputs.host}'

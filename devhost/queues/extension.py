@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from devhost.extensions.contract import Binding, Function, Host, HostContext, HostError, TriggerData
 from devhost.queues.account import account_of
-from devhost.queues.listener import LEASE_S, Listener, encoded
+from devhost.queues.listener import Listener, encoded
 from devhost.queues.options import QueueOptions, queue_options
 from devhost.queues.service import Queue, QueueService
 from devhost.settings.config import grace_s
@@ -22,20 +22,24 @@ if TYPE_CHECKING:
 
 TRIGGER, OUTPUT = "queueTrigger", "queue"
 POISON = "-poison"
+LEASE_SETTING = "DEVHOST_QUEUE_LEASE_SECONDS"
+DEFAULT_LEASE_S = 15
+LONGEST_LEASE_S = 600
+"""Azure's host takes this one, which whoever has killed a host on a laptop would wait for."""
 _NAME = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 _KEYS = {"type", "name", "direction", "datatype", "queuename", "connection", "properties"}
 
 
 class QueuesExtension:
-    """See `devhost.extensions.contract.Extension`. lease_s: for tests."""
+    """See `devhost.extensions.contract.Extension`."""
 
     name = "queues"
     trigger_types = frozenset({TRIGGER})
     input_types: frozenset[str] = frozenset()
     output_types = frozenset({OUTPUT})
 
-    def __init__(self, lease_s: int = LEASE_S) -> None:
-        self._lease_s = lease_s
+    def __init__(self) -> None:
+        self._lease_s = DEFAULT_LEASE_S
         self._service = QueueService()
         self._outputs: dict[tuple[str, str], Queue] = {}
         """By connection and name."""
@@ -47,6 +51,7 @@ class QueuesExtension:
         context = host.context
         self._options = queue_options(context.host_json)
         self._grace_s = grace_s(context.settings)
+        self._lease_s = _lease_s(context.settings)
         for function in context.functions:
             if function.trigger.type == TRIGGER:
                 queue, poison = self._queues(context, function)
@@ -106,6 +111,13 @@ class QueuesExtension:
                 f"{where}: {name!r} is no name of a queue (3 to 63 lower-case letters, digits and single dashes)"
             )
         return Queue(self._service, account_of(context.settings, str(fields.get("connection") or ""), where), name)
+
+
+def _lease_s(settings: Mapping[str, str]) -> int:
+    text = settings.get(LEASE_SETTING) or str(DEFAULT_LEASE_S)
+    if not text.isdigit() or not 1 <= int(text) <= LONGEST_LEASE_S:
+        raise HostError(f"app setting {LEASE_SETTING} must be a number of seconds from 1 to {LONGEST_LEASE_S}")
+    return int(text)
 
 
 def _fields(binding: Binding) -> dict[str, Any]:

@@ -22,9 +22,6 @@ from devhost.queues.service import Message, Queue, QueueFailed
 
 logger = logging.getLogger("devhost.queues")
 
-LEASE_S = 15
-"""How long nobody else gets a message that is in hand; it is renewed. Azure's host takes ten minutes, which whoever has
-killed a host on a laptop would wait for."""
 _SHORTEST_WAIT_S = 0.1
 _JITTER = 0.2
 
@@ -61,8 +58,9 @@ class Listener:
         poison: Queue | None,
         options: QueueOptions,
         *,
-        lease_s: int = LEASE_S,
+        lease_s: int,
     ) -> None:
+        """lease_s: how long nobody else gets a message that is in hand; it is renewed."""
         self._host = host
         self._function = function
         self._queue = queue

@@ -32,7 +32,6 @@ _COMMON = {
     "PARLEY_CONSOLE_ORIGINS": '["https://chat.example.com"]',
     "PARLEY_DEPLOYER_IP": "203.0.113.7",
     "PARLEY_TOOL_SECRETS": "CRM_TOKEN, ERP_KEY",
-    "PARLEY_TRIGGER_QUEUE": "true",
     "PARLEY_CHANNELS": "teams, slack, email",
     "PARLEY_MAIL_FROM": "parley@example.com",
     "PARLEY_MAIL_TO": "ann@example.com, bob@example.com",
@@ -64,6 +63,8 @@ class Choice(NamedTuple):
             "PARLEY_PRIVATE": str(self.private).lower(),
             "PARLEY_PUBLIC_APP": "true" if self.public_app else "",
             "PARLEY_DURABLE_BACKEND": self.durable,
+            # Either way in half of them: nothing else depends on it.
+            "PARLEY_TRIGGER_QUEUE": str(self.durable == "scheduler").lower(),
         }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from devhost.extensions.loading import KNOWN
 from devhost.queues.account import parse_connection_string
 from devhost.queues.service import Message, Queue, QueueService
 from devhost.runner import HostOptions, RunningHost, run_host
@@ -125,11 +124,11 @@ def queue_app(
     orders, poison, after = (Queue(service, account, unique_name + end) for end in ("", "-poison", "-after"))
 
     @asynccontextmanager
-    async def start(*, known: Any = KNOWN, **queues: object) -> AsyncIterator[QueueApp]:
+    async def start(**queues: object) -> AsyncIterator[QueueApp]:
         await orders.create()
         options = {"messageEncoding": "none", "maxPollingInterval": "00:00:00.1"} | queues
         (folder / "host.json").write_text(json.dumps({"version": "2.0", "extensions": {"queues": options}}))
-        async with run_host(HostOptions(folder, port=0, data_dir=tmp_path / "data", known_extensions=known)) as host:
+        async with run_host(HostOptions(folder, port=0, data_dir=tmp_path / "data")) as host:
             yield QueueApp(host, orders, poison, after, log)
 
     return start

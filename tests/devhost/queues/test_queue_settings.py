@@ -11,7 +11,7 @@ import pytest
 
 from devhost.extensions.contract import Binding, Direction, Function, HostContext, HostError
 from devhost.queues.account import account_of, parse_connection_string
-from devhost.queues.extension import QueuesExtension
+from devhost.queues.extension import LEASE_SETTING, QueuesExtension
 from devhost.queues.listener import Backoff, decoded, encoded
 from devhost.queues.options import Encoding, queue_options
 
@@ -105,6 +105,13 @@ def test_a_binding_that_cannot_be_served_is_named(binding: dict[str, Any], named
 
     context = HostContext(Path(), Path(), "", {}, {"AzureWebJobsStorage": STORE}, (function,))
     with pytest.raises(HostError, match=rf"'takes'.*'m'.*{named}"):
+        QueuesExtension().bind(SimpleNamespace(context=context))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["0", "601", "soon", "1.5"])
+def test_a_lease_that_cannot_be_is_named(text: str) -> None:
+    context = HostContext(Path(), Path(), "", {}, {LEASE_SETTING: text}, ())
+    with pytest.raises(HostError, match=LEASE_SETTING):
         QueuesExtension().bind(SimpleNamespace(context=context))  # type: ignore[arg-type]
 
 

@@ -6,8 +6,9 @@ import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
 
-from devhost.extensions.loading import KNOWN, Known
-from devhost.queues.extension import QueuesExtension
+import pytest
+
+from devhost.queues.extension import LEASE_SETTING
 from devhost.queues.service import QueueService
 from tests.devhost.queues.conftest import Start, emptied, taken
 
@@ -53,17 +54,11 @@ async def test_a_message_in_hand_when_the_host_stops_is_given_back(queue_app: St
         assert [call["dequeue_count"] for call in await app.called(2)] == [1, 2]
 
 
-class ShortLease(QueuesExtension):
-    def __init__(self) -> None:
-        super().__init__(lease_s=1)
-
-
 async def test_nobody_else_gets_a_message_while_its_function_runs(
-    queue_app: Start, service: QueueService, storage_url: str, unique_name: str
+    queue_app: Start, service: QueueService, storage_url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = [one for one in KNOWN if one.attribute != QueuesExtension.__name__]
-    short = Known(__name__, ShortLease.__name__, frozenset({"queueTrigger", "queue"}))
-    async with queue_app(known=[*others, short]) as app:
+    monkeypatch.setenv(LEASE_SETTING, "1")
+    async with queue_app() as app:
         await app.orders.send("waits")
         (call,) = await app.called(1)
         # Received for one second, it is invisible two seconds later, and so it was renewed.

@@ -21,6 +21,7 @@ NAME = f"messages-{uuid4().hex[:12]}"
 """Of this process: others share the queue service."""
 SETTINGS = {
     "TRIGGER_QUEUE": NAME,
+    "DEVHOST_QUEUE_LEASE_SECONDS": "3",
     "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.2",
     "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",
 }
