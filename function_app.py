@@ -40,7 +40,7 @@ from triggers.sessions import (
 )
 from triggers.sessions import turns as turn_routes
 from triggers.site import console, documents, me
-from triggers.unattended import hooks, schedules
+from triggers.unattended import hooks, queue, schedules
 from triggers.unattended import triggers as trigger_routes
 
 # Settings are checked here so that a wrong setting fails the start with one line, not the first request.
@@ -102,6 +102,10 @@ for blueprint in (
     workflow_activities.bp,
 ):
     app.register_functions(blueprint)
+
+# Where there is no queue, nothing asks for its messages.
+if services().settings.trigger_queue:
+    app.register_functions(queue.bp)
 
 # What the folder agents/ adds, without the names that are taken.
 names = [builder._function.get_function_name() for builder in app._function_builders]

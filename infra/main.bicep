@@ -87,6 +87,9 @@ param mcpAllow string = ''
 @description('URL of the webhook for approvals (Standard Webhooks); empty: none.')
 param approvalWebhookUrl string = ''
 
+@description('Whether messages of a queue may fire triggers (docs/schedules.md).')
+param triggerQueue bool = false
+
 @description('Hosts that webhooks of users may lead to, comma-separated: public is every public host over https, none is none; beside it host[:port].')
 param webhookHosts string = 'public'
 
@@ -121,6 +124,7 @@ var tags = { 'azd-env-name': environmentName }
 
 // The task hub's name, also in the names of its containers when Azure Storage is the backend.
 var hub = 'parley'
+var triggerQueueName = 'trigger-messages'
 
 // The two sizes; infra/README.md has their monthly cost and the reasons.
 var sizes = {
@@ -228,6 +232,7 @@ module storage 'modules/data/storage.bicep' = {
     appPrincipalId: identity.outputs.principalId
     workspaceId: logs.outputs.id
     durableHub: durableBackend == 'storage' ? hub : ''
+    triggerQueue: triggerQueue ? triggerQueueName : ''
   }
 }
 
@@ -418,6 +423,7 @@ module app 'modules/app/app.bicep' = {
     toolsHttpAllow: toolsHttpAllow
     toolSecrets: toolSecrets
     mcpAllow: mcpAllow
+    triggerQueue: triggerQueue ? triggerQueueName : ''
     approvalWebhookUrl: approvalWebhookUrl
     webhookHosts: webhookHosts
     channels: channels

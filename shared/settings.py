@@ -44,6 +44,7 @@ class StoreAuth(StrEnum):
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
+_QUEUE = re.compile(r"(?=.{3})[a-z0-9]+(-[a-z0-9]+)*")
 _SCHEMES = {"postgres_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss")}
 
 
@@ -149,6 +150,9 @@ class Settings(BaseSettings):
     approval_webhook_url: str | None = Field(None, alias="APPROVAL_WEBHOOK_URL")
     approval_webhook_secret: str | None = Field(None, alias="APPROVAL_WEBHOOK_SECRET", repr=False)
     """In Standard Webhooks format: `whsec_` and base64 of 24-64 bytes. Of several, separated by commas, each signs."""
+    trigger_queue: str | None = Field(None, alias="TRIGGER_QUEUE")
+    """The queue in the account of AzureWebJobsStorage whose messages fire triggers; empty: none, and nothing looks at
+    one."""
 
     # Channels (docs/channels.md). The URLs are secrets: whoever has one can write there.
     webhook_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
@@ -233,6 +237,14 @@ class Settings(BaseSettings):
         schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))
         if value is not None and not _has_host(value, schemes):
             raise ValueError(f"must be a URL starting with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    @field_validator("trigger_queue")
+    @classmethod
+    def _is_queue(cls, value: str | None) -> str | None:
+        # 63 with `-poison`, the queue of what could not be fired.
+        if value is not None and (len(value) > 56 or _QUEUE.fullmatch(value) is None or value.endswith("-poison")):
+            raise ValueError("must be a queue's name: 3 to 56 lower-case letters, digits and single dashes")
         return value
 
     @field_validator("teams_webhook_url", "slack_webhook_url")

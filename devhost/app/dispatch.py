@@ -32,6 +32,7 @@ from devhost.extensions.contract import (
     FunctionFailed,
     HostContext,
     HostError,
+    Metadata,
     TriggerData,
 )
 from devhost.ids import new_guid
@@ -89,21 +90,23 @@ class Dispatcher:
     async def invoke(
         self,
         function: Function,
-        payload: str,
+        payload: str | bytes,
         *,
         correlation_id: str | None = None,
         quiet: bool = False,
         retry: tuple[int, int] = (0, 0),
+        metadata: Metadata | None = None,
     ) -> str | None:
         """See `Host.invoke`. retry: (attempts so far, most attempts), for the function's context."""
         plan = self._enabled(function)
         result = await self.run(
             plan,
-            (plan.payload_kind, payload),
+            ("bytes" if isinstance(payload, bytes) else plan.payload_kind, payload),
             _NO_TRIGGER_DATA,
             correlation_id or new_correlation_id(),
             retry=retry,
             quiet=quiet,
+            metadata=metadata,
         )
         return None if plan.returns_to_extension else _result_text(result)
 
@@ -137,12 +140,13 @@ class Dispatcher:
         forward: Forward | None = None,
         is_lost: bool = False,
         quiet: bool = False,
+        metadata: Metadata | None = None,
     ) -> Result:
         """Run one invocation and return the function's result.
 
         Exactly one of payload (type and value of the trigger's datum) and forward is given.
         trace: traceparent and tracestate. forward: of a streaming HTTP function; the time limit covers its answer too.
-        is_lost: the request never reaches the worker, which waits for it.
+        is_lost: the request never reaches the worker, which waits for it. metadata: of the trigger.
         """
         name = plan.function.name
         started = time.perf_counter()
@@ -159,7 +163,9 @@ class Dispatcher:
                 held.worker = worker
                 invocation_id = new_guid()
                 route = None if forward is None else dict(trigger.route)
-                call = worker.begin(name, invocation_id, trace, retry, correlation_id, inputs, route)
+                call = worker.begin(
+                    name, invocation_id, trace, retry, correlation_id, inputs, dict(metadata or {}), route
+                )
                 if forward is None:
                     result, outputs = await call.answer
                 else:

@@ -1,6 +1,6 @@
 """The interface between the dev host and its binding extensions.
 
-The dev host itself only knows HTTP and timers. Durable Functions and SignalR plug in through
+The dev host itself only knows HTTP and timers. Durable Functions, SignalR and queues plug in through
 `Extension`, as binding extensions do in the real host: they claim binding types, resolve inputs,
 send outputs, serve webhooks, and may do work of their own (a durable engine).
 
@@ -21,6 +21,10 @@ from devhost.harsh import Harsh
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute  # not imported at runtime, since `./dev up` only reads names from here
+
+
+type Metadata = Mapping[str, tuple[str, Any]]
+"""What a trigger tells of itself beside its value, by name: type of the worker library's datum, and plain value."""
 
 
 class HostError(Exception):
@@ -115,12 +119,19 @@ class Host(Protocol):
     context: HostContext
 
     async def invoke(
-        self, function: Function, payload: str, *, correlation_id: str | None = None, quiet: bool = False
+        self,
+        function: Function,
+        payload: str | bytes,
+        *,
+        correlation_id: str | None = None,
+        quiet: bool = False,
+        metadata: Metadata | None = None,
     ) -> str | None:
         """Run a non-HTTP function: resolve its inputs, call it, send its outputs, log one line.
 
-        payload: the text given to the trigger parameter (JSON for durable triggers).
+        payload: what is given to the trigger parameter (JSON for durable triggers).
         quiet: log only failures (orchestrator episodes would drown the log).
+        metadata: what the trigger tells of itself beside its value.
         Returns the text of the return value (JSON for durable triggers), or None.
         Raises FunctionFailed when user code raised or an output could not be sent.
         """

@@ -46,6 +46,7 @@ KNOWN = (
         frozenset({"signalRTrigger", "signalRConnectionInfo", "signalR"}),
         always=True,
     ),
+    Known("devhost.queues.extension", "QueuesExtension", frozenset({"queueTrigger", "queue"})),
 )
 
 

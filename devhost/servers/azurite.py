@@ -18,13 +18,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from devhost.servers.folder import LOOPBACK, ServerFolder
+from devhost.servers.folder import LOOPBACK, ServerFolder, write_private
 from devhost.servers.node import NpmFailed, node_environment, node_home, npm_ci
 from devhost.servers.process import Command, ServerError
 from devhost.servers.supervise import Report, Server, ignore_reports
 from devhost.threads import in_new_thread
 
 ACCOUNT = "devstoreaccount1"
+CONNECTION_FILE = "connection-string"
+"""A file in the server's folder, which only its owner can read: for other programs."""
 _PACKAGE = Path(__file__).with_name("azurite")
 _SERVICES = ("blob", "queue", "table")
 
@@ -77,6 +79,7 @@ class Azurite(Server):
             arguments += [f"--{service}Host", LOOPBACK, f"--{service}Port", str(port)]
         # Azurite refuses to start with both options.
         arguments += ["--inMemoryPersistence"] if self.fast else ["--location", str(self.folder.path / "data")]
+        write_private(self.folder.path / CONNECTION_FILE, self.url)
         script = self._install / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
         return Command(
             name=self.name,

@@ -36,7 +36,7 @@ KNOWN_TOP_LEVEL = frozenset(
         "isdefaulthostconfig",
     }
 )
-SERVED_EXTENSIONS = frozenset({"http", "durabletask", "signalr"})
+SERVED_EXTENSIONS = frozenset({"http", "durabletask", "signalr", "queues"})
 # Sections of extensions whose triggers and bindings this host does not support. Without a function that uses them
 # they have no effect, so an app may have them.
 INERT_EXTENSIONS = frozenset(
@@ -47,7 +47,6 @@ INERT_EXTENSIONS = frozenset(
         "eventhubs",
         "kafka",
         "mcp",
-        "queues",
         "rabbitmq",
         "sendgrid",
         "servicebus",

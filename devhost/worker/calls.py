@@ -29,7 +29,7 @@ from azure_functions_runtime.utils import threadpool
 from azure_functions_runtime.utils.executor import invocation_id_cv, run_sync_func
 from azure_functions_runtime.utils.tracing import serialize_exception
 
-from devhost.extensions.contract import FunctionFailed
+from devhost.extensions.contract import FunctionFailed, Metadata
 from devhost.worker.answers import Exchange, as_response
 from devhost.worker.frames import Input, Result, plain
 from devhost.worker.indexing import PROTOS
@@ -93,17 +93,20 @@ class Call:
         self._trigger = str((info.trigger_metadata or {}).get("param_name") or "")
 
     async def run(
-        self, invocation: Invocation, inputs: Sequence[Input], exchange: Exchange | None
+        self, invocation: Invocation, inputs: Sequence[Input], metadata: Metadata, exchange: Exchange | None
     ) -> tuple[Result, dict[str, Result]]:
         """Call the function.
 
-        exchange: the request of a streaming HTTP function; its answer is set before this returns or raises.
+        metadata: of the trigger. exchange: the request of a streaming HTTP function; its answer is set before this
+        returns or raises.
         Returns the return value, and what was set on `Out` parameters. Raises FunctionFailed when conversion or user
         code raised.
         """
         try:
+            # For the trigger's converter; those of other inputs do not read it.
+            told = {name: Datum(value, kind) for name, (kind, value) in metadata.items()}
             args = {
-                name: self._decoders[name](_datum(kind, value), trigger_metadata={}) for name, kind, value in inputs
+                name: self._decoders[name](_datum(kind, value), trigger_metadata=told) for name, kind, value in inputs
             }
             if exchange is not None:
                 args[self._trigger] = exchange.request

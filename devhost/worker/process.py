@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from devhost.correlation import current_invocation
-from devhost.extensions.contract import FunctionFailed, HostError
+from devhost.extensions.contract import FunctionFailed, HostError, Metadata
 from devhost.worker.frames import Channel, Frame
 from devhost.worker.logs import send_logs
 
@@ -141,6 +141,7 @@ class _Worker:
         retry: tuple[int, int],
         correlation_id: str,
         inputs: Sequence[tuple[str, str, Any]],
+        metadata: Metadata,
         route: dict[str, str] | None,
     ) -> None:
         from devhost.worker.calls import Invocation
@@ -152,7 +153,8 @@ class _Worker:
             if route is not None:
                 exchange = await self._request(number, invocation_id)
                 exchange.request.scope["path_params"] = route
-            result, outputs = await self._calls[name].run(Invocation(invocation_id, *trace, retry), inputs, exchange)
+            invocation = Invocation(invocation_id, *trace, retry)
+            result, outputs = await self._calls[name].run(invocation, inputs, metadata, exchange)
             self._channel.send(("done", number, result, outputs))
         except FunctionFailed as failure:
             self._channel.send(("failed", number, failure.message, failure.stack))

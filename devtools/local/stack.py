@@ -23,6 +23,8 @@ from devtools.setup.places import ROOT as _ROOT
 
 ROOT = Path(_ROOT)
 _PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+TRIGGER_QUEUE = "trigger-messages"
+"""As in Azure (infra/modules/data/storage.bicep)."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _MODEL_SETTINGS = {"AZURE_OPENAI_ENDPOINT": "AZURE_OPENAI_DEPLOYMENT", "OPENAI_BASE_URL": "OPENAI_MODEL"}
 """Where a model is, by the setting that says which one it is. The first that is set counts."""
@@ -94,6 +96,8 @@ class Stack:
             **_secrets(self._data),
             **{setting: server.url for setting, server in self._provided.items()},
         }
+        if "AzureWebJobsStorage" in self._provided:
+            defaults["TRIGGER_QUEUE"] = TRIGGER_QUEUE
         if self.notes is not None:
             defaults["TOOLS_HTTP_ALLOW"] = f"localhost:{self.notes.port}"
             defaults["WEBHOOK_HOSTS"] = f"public,localhost:{self.notes.port}"

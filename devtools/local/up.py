@@ -22,13 +22,15 @@ from urllib.parse import urlsplit
 
 from devhost.harsh import ENGINE_SETTING, SEED_SETTING
 from devhost.pages.beside import SERVERS_SETTING
-from devhost.servers import AzuriteMissing, Server, ServerError, enter_all, owned_folder, together
+from devhost.queues.account import parse_connection_string
+from devhost.queues.service import Queue, QueueFailed, QueueService
+from devhost.servers import Azurite, AzuriteMissing, Server, ServerError, enter_all, owned_folder, together
 from devhost.servers.folder import is_free
 from devhost.servers.process import run_to_end
 from devtools import console
 from devtools.local.agents import AgentsFolder, folder_of
 from devtools.local.programs import AppHost
-from devtools.local.stack import ROOT, Stack, lacking_model, user_settings
+from devtools.local.stack import ROOT, TRIGGER_QUEUE, Stack, lacking_model, user_settings
 
 DATA_VERSION = "parley-1"
 """Version of the data folder's layout; raised when older folders can no longer be read."""
@@ -190,9 +192,23 @@ async def _start_servers(running: contextlib.AsyncExitStack, stack: Stack, setti
         except AzuriteMissing as missing:
             stack.leave_out(server)
             _report(server.name, f"is left out, and so are files and the audit trail: {missing.reason}; {_NPM_HINT}")
+            return
+        if isinstance(server, Azurite):
+            await _make_queue(server.url)
 
     others = [server for server in stack.servers if server is not stack.postgres]
     await together(migrate_when_ready(), *(start(server) for server in others))
+
+
+async def _make_queue(storage: str) -> None:
+    """As Bicep does in Azure: the host makes no queue that it listens to."""
+    service = QueueService()
+    try:
+        await Queue(service, parse_connection_string(storage, setting="AzureWebJobsStorage"), TRIGGER_QUEUE).create()
+    except QueueFailed as failed:
+        raise ServerError(f"azurite made no queue: {failed}") from failed
+    finally:
+        await service.close()
 
 
 @contextlib.asynccontextmanager

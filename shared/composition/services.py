@@ -289,6 +289,7 @@ class Services(Stores):
             self.sessions,
             HookSecrets(self.settings.approval_link_secret),
             public_base_url=self.settings.public_base_url,
+            queue=self.settings.trigger_queue,
         )
 
     @cached_property

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from devtools.infra.deployments import COMMITTED, FOLDER
+from devtools.local.stack import TRIGGER_QUEUE
 from shared.adapters.azure.blobs import CONTAINER
 from tests.support.deployed import DEV, FOR_PEOPLE, PROD, all_of, app_settings, deployed, one, spare_connections
 
@@ -75,6 +76,14 @@ def test_a_deployer_may_read_the_histories_and_nothing_else_of_the_account() -> 
         assert any(f"/{place}" in where.partition(ROLE_ASSIGNMENTS)[0] for where in read), place
 
 
+def test_the_queue_that_fires_triggers_is_there_where_it_is_asked_for_and_nowhere_else() -> None:
+    kind = "Microsoft.Storage/storageAccounts/queueServices/queues"
+    made = {name: {each["id"].rpartition("/")[2] for each in all_of(name, kind)} for name in COMMITTED}
+
+    assert made == {DEV: set(), PROD: {TRIGGER_QUEUE, f"{TRIGGER_QUEUE}-poison"}}
+    assert {name: app_settings(name)["TRIGGER_QUEUE"] for name in COMMITTED} == {DEV: "", PROD: TRIGGER_QUEUE}
+
+
 LOGGED = {
     "Microsoft.CognitiveServices/accounts",
     "Microsoft.Cache/redisEnterprise/databases",
@@ -116,6 +125,7 @@ NOT_LOGGED = {
     "Microsoft.Resources/resourceGroups": "the activity log",
     "Microsoft.Storage/storageAccounts": "its services have the logs",
     "Microsoft.Storage/storageAccounts/blobServices/containers": "the account's blob service has the log",
+    "Microsoft.Storage/storageAccounts/queueServices/queues": "the account's queue service has the log",
     "Microsoft.Storage/storageAccounts/tableServices/tables": "the account's table service has the log",
     "Microsoft.Web/serverfarms": "no category",
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "the activity log",

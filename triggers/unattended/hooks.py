@@ -10,8 +10,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.models import JsonObject
-from shared.sessions.unattended.models import Fired
-from shared.sessions.unattended.webhooks import MAX_ID_CHARS
+from shared.sessions.unattended.models import MAX_FIRING_ID_CHARS, Fired
 from triggers.http.bodies import body_chunks, json_fault
 from triggers.http.endpoints import Call, Operation, endpoint, ok
 from triggers.http.parameters import Parameter, text
@@ -35,7 +34,9 @@ _ANY_JSON: JsonObject = {"description": "Any JSON: the payload"}
         returns=Fired,
         parameters=(
             Parameter("trigger", "Which one: as in the trigger's `url`", text(64), required=True),
-            Parameter("webhook-id", "One id for one event, also when it is sent again", text(MAX_ID_CHARS), "header"),
+            Parameter(
+                "webhook-id", "One id for one event, also when it is sent again", text(MAX_FIRING_ID_CHARS), "header"
+            ),
             Parameter("webhook-timestamp", "Unix seconds, at most five minutes ago", text(32), "header"),
             Parameter(
                 "webhook-signature", "`v1,` and the signature; several with a space between", text(4_096), "header"

@@ -166,12 +166,17 @@ async def fire_trigger(call: Call, body: Firing) -> Response:
 
 async def begin(call: Call, fired: FiredTrigger) -> None:
     """Start the turn if it is next."""
-    call.events = [*fired.messages, *fired.posted.messages]
+    call.events = await start(call.durable, fired)
+
+
+async def start(client: df.DurableOrchestrationClient, fired: FiredTrigger) -> list[bytes]:
+    """Start the turn if it is next. Returns the events to send."""
     result = fired.posted.result
     if result.interrupted is not None:
-        await durable_client.interrupt(call.durable, result.interrupted)
+        await durable_client.interrupt(client, result.interrupted)
     if fired.posted.start:
-        await durable_client.start_or_leave(call.durable, result.turn.id)
+        await durable_client.start_or_leave(client, result.turn.id)
+    return [*fired.messages, *fired.posted.messages]
 
 
 def payload_too_long() -> InvalidInput:

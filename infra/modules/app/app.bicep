@@ -41,6 +41,9 @@ param toolsHttpAllow string
 param toolSecrets string
 
 param mcpAllow string
+
+@description('The queue whose messages fire triggers; empty: none.')
+param triggerQueue string
 param approvalWebhookUrl string
 
 @description('Hosts that webhooks of users may lead to.')
@@ -137,6 +140,8 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     AzureFunctionsJobHost__extensions__durableTask__hubName: schedulerHub
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__type: durableBackend == 'scheduler' ? 'azureManaged' : 'AzureStorage'
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__connectionStringName: durableBackend == 'scheduler' ? 'DURABLE_TASK_SCHEDULER_CONNECTION_STRING' : 'AzureWebJobsStorage'
+    // How long an instance that is awake may take to see a message that fires a trigger: the default is a minute.
+    AzureFunctionsJobHost__extensions__queues__maxPollingInterval: '00:00:10'
     // Only Azure Storage has queues to poll. The defaults are 30 s, which a user waits for, and 5 minutes, for which the work
     // of a killed host stays hidden. Measured effects and the price: docs/operations.md.
     AzureFunctionsJobHost__extensions__durableTask__storageProvider__maxQueuePollingInterval: '00:00:01'
@@ -201,6 +206,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     APPROVAL_LINK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-link)'
     APPROVAL_WEBHOOK_URL: approvalWebhookUrl
     APPROVAL_WEBHOOK_SECRET: '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/approval-webhook)'
+    TRIGGER_QUEUE: triggerQueue
     // ---- channels: webhooks of users, and cards for approvers, whose addresses are secrets
     WEBHOOK_HOSTS: webhookHosts
     TEAMS_WEBHOOK_URL: contains(cardChannels, 'teams') ? '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/channel-teams)' : ''

@@ -10,6 +10,9 @@ param workspaceId string
 @description('Whether durable state is here as well, and under which name.')
 param durableHub string
 
+@description('The queue whose messages fire triggers; empty: none.')
+param triggerQueue string
+
 var packageContainer = 'packages'
 var queueDataContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
 var tableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
@@ -47,6 +50,14 @@ resource queues 'Microsoft.Storage/storageAccounts/queueServices@2025-06-01' = {
   parent: account
   name: 'default'
 }
+
+// Whoever shall fire triggers gets the role Storage Queue Data Message Sender on the first one (infra/README.md). What can
+// not be fired is in the other.
+var triggerQueues = empty(triggerQueue) ? [] : [triggerQueue, '${triggerQueue}-poison']
+resource triggerMessages 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' = [for entry in triggerQueues: {
+  parent: queues
+  name: entry
+}]
 
 resource tables 'Microsoft.Storage/storageAccounts/tableServices@2025-06-01' = {
   parent: account

@@ -13,6 +13,7 @@ from shared.sessions.models import ApprovalMode, Concurrency, JsonObject, Sessio
 from shared.sessions.unattended.ncrontab import MAX_EXPRESSION_CHARS, Ncrontab, zone_of
 
 MAX_PROMPT_CHARS = 32_000
+MAX_FIRING_ID_CHARS = 256
 
 
 def _prompt(text: str) -> str:
@@ -162,16 +163,35 @@ class TriggerStatus(StrEnum):
     STOPPED = "stopped"  # it can not be fired any more; `status_reason` says why, and a change starts it again
 
 
+class TriggerSource(StrEnum):
+    """What may fire a trigger beside its owner."""
+
+    WEBHOOK = "webhook"  # whoever signs with its secret
+    QUEUE = "queue"  # whoever may write to the app's queue
+
+
 class NewTrigger(_NewTarget):
     """Body of `PUT /triggers/{id}`."""
 
     concurrency: Concurrency | None = Field(None, description="As in a message; null: the session's")
+    sources: list[TriggerSource] = Field(
+        [TriggerSource.WEBHOOK], max_length=len(TriggerSource), description="What may fire it beside you; each once"
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError("sources names one twice")
+        return self
 
 
 class Trigger(_Target):
     concurrency: Concurrency | None
+    sources: list[TriggerSource] = Field(description="What may fire it beside you")
     status: TriggerStatus
     status_reason: str | None
+    uid: str = Field(description="How a queue message names it")
+    queue: str | None = Field(description="The queue whose messages fire it; null: it takes none, or the app has none")
     url: str = Field(description="Where signed webhooks are sent to")
     secret: str | None = Field(None, description="Of the signature (`whsec_...`); only when it has just been made")
     secret_made_at: datetime
@@ -180,7 +200,7 @@ class Trigger(_Target):
     last_session_id: str | None
     last_turn_id: str | None
     last_refused_at: datetime | None
-    last_refusal: str | None = Field(description="Why a fire that was signed did not run")
+    last_refusal: str | None = Field(description="Why a fire of somebody who may fire it did not run")
     created_at: datetime
     updated_at: datetime
 
@@ -189,6 +209,19 @@ class Firing(Value):
     """Body of `POST /triggers/{id}/fire`."""
 
     payload: Any = Field(None, description="JSON that the model reads as data from outside")
+
+
+class QueueFiring(Value):
+    """A message of the queue: JSON of this form."""
+
+    trigger: str = Field(max_length=64, description="The trigger's `uid`")
+    payload: Any = Field(None, description="JSON that the model reads as data from outside")
+    id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_FIRING_ID_CHARS,
+        description="One id for one event, also when it is sent again; null: each message is another event",
+    )
 
 
 class Rotation(Value):

@@ -1,7 +1,8 @@
 """TriggerService: a user's triggers, and firing them.
 
-Invariant: a fire with a key that came before posts nothing new, and nothing that comes from outside is posted before
-its signature is verified. What comes with a fire is data that nobody vouches for.
+Invariant: a fire with a key that came before posts nothing new. Nothing that comes from outside is posted unless the
+trigger takes it from there and, for a webhook, its signature is verified. What comes with a fire is data that nobody
+vouches for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from shared.sessions.models import NewMessage, NewSession
 from shared.sessions.posting.content import Payload
 from shared.sessions.posting.models import Posted
 from shared.sessions.service import SessionService
-from shared.sessions.unattended.models import NewTrigger, Trigger, TriggerStatus
+from shared.sessions.unattended.models import NewTrigger, Trigger, TriggerSource, TriggerStatus
 from shared.sessions.unattended.running import stops, unattended
 from shared.sessions.unattended.schedules import ReadableSessions, check_target
 from shared.sessions.unattended.webhooks import HookSecrets, SecretState
@@ -95,12 +96,15 @@ class TriggerService:
         secrets: HookSecrets,
         *,
         public_base_url: str,
+        queue: str | None = None,
     ) -> None:
+        """queue: the name of the one whose messages fire triggers; None: there is none."""
         self._triggers = triggers
         self._readable = readable
         self._agents = agents
         self._sessions = sessions
         self._secrets = secrets
+        self._queue = queue
         self._address = f"{public_base_url.rstrip('/')}/api/hooks?trigger="
 
     async def list_for(self, principal: Principal) -> list[Trigger]:
@@ -125,6 +129,8 @@ class TriggerService:
             config=body.config,
             status=TriggerStatus.PAUSED if body.paused else TriggerStatus.ACTIVE,
             status_reason=None,
+            uid="",
+            queue=None,
             url="",
             secret_made_at=now,
             is_secret_void=False,
@@ -172,7 +178,7 @@ class TriggerService:
 
     async def signed(self, uid: str, body: bytes, headers: Mapping[str, str], *, now: datetime) -> TriggerRecord:
         """The trigger that a webhook is for. Raises NotFound, which does not tell a wrong signature from no trigger."""
-        record = await self._triggers.by_uid(uid) if is_valid_id(uid) else None
+        record = await self._open_to(TriggerSource.WEBHOOK, uid)
         if record is None or not self._secrets.is_signed(uid, record.secret, body, headers, now=now):
             raise NotFound(
                 ErrorCode.SESSION_NOT_FOUND, "No such trigger, or the webhook's signature or timestamp is not good."
@@ -183,12 +189,29 @@ class TriggerService:
         """By a webhook whose signature was verified. Raises as `fire`."""
         return await self._fire(record, payload, unattended(record.owner_id), "webhook", webhook_id, now=now)
 
+    async def queued(self, uid: str) -> TriggerRecord:
+        """The trigger that a message of the queue is for. Raises NotFound: also when it does not take messages."""
+        record = await self._open_to(TriggerSource.QUEUE, uid)
+        if record is None:
+            raise NotFound(ErrorCode.SESSION_NOT_FOUND, "No such trigger, or it takes no messages of the queue.")
+        return record
+
+    async def fire_queued(self, record: TriggerRecord, firing_id: str, payload: Any, *, now: datetime) -> FiredTrigger:
+        """By a message of the queue. firing_id: the same for the same event. Raises as `fire`."""
+        return await self._fire(record, payload, unattended(record.owner_id), "queue", firing_id, now=now)
+
+    async def _open_to(self, source: TriggerSource, uid: str) -> TriggerRecord | None:
+        record = await self._triggers.by_uid(uid) if is_valid_id(uid) else None
+        return record if record is not None and source in record.trigger.sources else None
+
     async def _fire(
         self, record: TriggerRecord, payload: Any, principal: Principal, by: str, key: str, *, now: datetime
     ) -> FiredTrigger:
         trigger = record.trigger
         if trigger.status is not TriggerStatus.ACTIVE:
-            raise InvalidState(f"The trigger is {trigger.status.value}.")
+            refusal = InvalidState(f"The trigger is {trigger.status.value}.")
+            await self._triggers.note_refused(record, refusal.safe_message, stopping=False, now=now)
+            raise refusal
         # What a caller writes may be long, or hold anything.
         key = f"trigger:{record.uid}:{by}:{hashlib.sha256(key.encode()).hexdigest()}"
         try:
@@ -239,6 +262,7 @@ class TriggerService:
         return record.trigger.model_copy(
             update={
                 "url": f"{self._address}{record.uid}",
+                "queue": self._queue if TriggerSource.QUEUE in record.trigger.sources else None,
                 "secret": secret if with_secret else None,
                 "is_secret_void": secret is None,
             }

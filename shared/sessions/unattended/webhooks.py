@@ -13,10 +13,10 @@ from datetime import datetime
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from shared.sessions.unattended.models import MAX_FIRING_ID_CHARS
 from shared.signing import SigningKeys, derive_key, derive_secret, webhook_text
 
 _PURPOSE = "parley/trigger"
-MAX_ID_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class HookSecrets:
         if state.old_key_id is not None and state.old_until is not None and now < state.old_until:
             secrets.append(self.secret(uid, state.version - 1, state.old_key_id))
         named = {name: headers.get(name, "") for name in ("webhook-id", "webhook-timestamp", "webhook-signature")}
-        if len(named["webhook-id"]) > MAX_ID_CHARS:
+        if len(named["webhook-id"]) > MAX_FIRING_ID_CHARS:
             return False
         return any(_verifies(secret, body, named) for secret in secrets if secret is not None)
 

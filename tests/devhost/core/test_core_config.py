@@ -189,9 +189,9 @@ def bad({parameter}): ...
     ("decorator", "parameter", "message"),
     [
         (
-            'queue_trigger(arg_name="m", queue_name="q", connection="c")',
-            "m: func.QueueMessage",
-            "'bad'.*'queueTrigger'",
+            'blob_trigger(arg_name="m", path="a/b", connection="c")',
+            "m: func.InputStream",
+            "'bad'.*'blobTrigger'",
         ),
         ('generic_trigger(arg_name="m", type="oddTrigger")', "m", "'bad'.*'oddTrigger'"),
         ('timer_trigger(arg_name="t", schedule="%NOWHERE%")', "t: func.TimerRequest", "'bad'.*'t'.*%NOWHERE%"),
@@ -216,12 +216,12 @@ import azure.functions as func
 app = func.FunctionApp()
 
 @app.route("x")
-@app.queue_output(arg_name="out", queue_name="q", connection="c")
+@app.blob_output(arg_name="out", path="a/b", connection="c")
 def sends(req: func.HttpRequest, out: func.Out[str]) -> str:
     return "ok"
 """
     )
-    with pytest.raises(HostError, match=r"'sends'.*'queue'"):
+    with pytest.raises(HostError, match=r"'sends'.*'blob'"):
         async with run_host(HostOptions(app, port=0, data_dir=tmp_path / "data")):
             pass
 

@@ -160,6 +160,8 @@ def app_environment(
         # A busy machine is not a Redis that is away.
         "REDIS_PATIENCE_SECONDS": "3",
         "AzureWebJobsStorage": storage_url,
+        # Hosts share their queue service, and a message goes to only one of them.
+        "TRIGGER_QUEUE": "",
         "AZURE_OPENAI_ENDPOINT": "",
         "AZURE_OPENAI_DEPLOYMENT": "",
         "AZURE_OPENAI_API_VERSION": "",

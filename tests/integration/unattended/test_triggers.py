@@ -67,6 +67,12 @@ class App:
         fired = await self.triggers.fire_signed(record, webhook["headers"]["webhook-id"], payload, now=now())
         return fired.posted.result.turn.id
 
+    async def message(self, uid: str, firing_id: str, payload: object = None) -> str:
+        """What the function of the queue does; the turn's id."""
+        record = await self.triggers.queued(uid)
+        fired = await self.triggers.fire_queued(record, firing_id, payload, now=now())
+        return fired.posted.result.turn.id
+
     async def is_good(self, trigger: Trigger, secret: str | None, at: datetime | None = None) -> bool:
         webhook = signed_webhook(secret or "", BODY)
         try:
@@ -234,3 +240,60 @@ async def test_a_trigger_that_is_made_again_has_another_address_and_secret(app: 
     assert first.url != second.url
     assert not await app.is_good(first, first.secret)
     assert not await app.is_good(second, first.secret)
+
+
+async def test_a_trigger_takes_only_what_it_names(app: App) -> None:
+    ann = somebody()
+    both = await app.put(ann, sources=["queue", "webhook"])
+    webhook = signed_webhook(both.secret or "", BODY)
+    assert await app.message(both.uid, "message:1") != await app.hook(both, webhook)
+
+    queued = await app.put(ann, sources=["queue"])
+    assert (queued.uid, queued.sources) == (both.uid, ["queue"])
+    assert not await app.is_good(both, both.secret)
+    assert await app.message(both.uid, "message:2")
+
+    signed = await app.put(ann)
+    assert signed.sources == ["webhook"], "the queue is asked for"
+    assert await app.is_good(both, both.secret)
+    with pytest.raises(NotFound):
+        await app.message(both.uid, "message:3")
+
+    nobody = await app.put(ann, sources=[])
+    assert not await app.is_good(nobody, both.secret)
+    with pytest.raises(NotFound):
+        await app.message(both.uid, "message:3")
+    assert (await app.triggers.fire("order", None, ann, idempotency_key=None, now=now())).session_id
+
+
+@pytest.mark.parametrize("uid", ["", "order", "x" * 64, "01a23171-8087-77ea-974f-c80b0b7a72df", "\x00", "' OR 1=1"])
+async def test_a_message_for_no_trigger_is_refused(app: App, uid: str) -> None:
+    with pytest.raises(NotFound):
+        await app.message(uid, "message:1")
+
+
+async def test_a_message_that_comes_again_posts_nothing_new(app: App) -> None:
+    ann = somebody()
+    trigger = await app.put(ann, sources=["queue"])
+    turns = await asyncio.gather(*(app.message(trigger.uid, "id:order-7", {"order": 7}) for _ in range(10)))
+    assert len(set(turns)) == 1
+    assert await app.message(trigger.uid, "message:order-7", {"order": 7}) != turns[0], "an id that the queue gave"
+    with pytest.raises(Conflict):
+        await app.message(trigger.uid, "id:order-7", {"order": 8})
+    found = await app.triggers.get("order", ann)
+    assert found.last_refusal is not None
+
+
+async def test_a_paused_trigger_says_that_it_refused(app: App) -> None:
+    ann = somebody()
+    trigger = await app.put(ann, sources=["queue"], paused=True)
+    with pytest.raises(InvalidState):
+        await app.message(trigger.uid, "message:1")
+    found = await app.triggers.get("order", ann)
+    assert (found.status, found.last_refusal) == (TriggerStatus.PAUSED, "The trigger is paused.")
+    assert found.last_fired_at is None
+
+
+def test_a_source_is_named_once() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        NewTrigger.model_validate({"content": "x", "sources": ["queue", "queue"]})

@@ -156,6 +156,7 @@ ARROWS = {
         "pages": "asgi extensions",
         "testing": "settings",
         "signalr": "extensions",
+        "queues": "extensions settings",
         "logs": "correlation settings",
         "worker": "asgi correlation extensions",
         "app": "correlation extensions ids logs settings worker",

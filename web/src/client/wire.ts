@@ -1685,6 +1685,8 @@ export interface components {
             paused?: boolean | null;
             /** @description null: each time a new session */
             session_id?: string | null;
+            /** @description What may fire it beside you; each once */
+            sources?: components["schemas"]["TriggerSource"][] | null;
         };
         /** @description Body of `POST /webhooks`. */
         NewWebhook: {
@@ -2990,20 +2992,26 @@ export interface components {
             is_secret_void: boolean;
             /** Format: date-time */
             last_fired_at: string | null;
-            /** @description Why a fire that was signed did not run */
+            /** @description Why a fire of somebody who may fire it did not run */
             last_refusal: string | null;
             /** Format: date-time */
             last_refused_at: string | null;
             last_session_id: string | null;
             last_turn_id: string | null;
             name: string | null;
+            /** @description The queue whose messages fire it; null: it takes none, or the app has none */
+            queue: string | null;
             /** @description Of the signature (`whsec_...`); only when it has just been made */
             secret: string | null;
             /** Format: date-time */
             secret_made_at: string;
             session_id: string | null;
+            /** @description What may fire it beside you */
+            sources: components["schemas"]["TriggerSource"][];
             status: components["schemas"]["TriggerStatus"];
             status_reason: string | null;
+            /** @description How a queue message names it */
+            uid: string;
             /** Format: date-time */
             updated_at: string;
             /** @description Where signed webhooks are sent to */
@@ -3015,6 +3023,12 @@ export interface components {
             /** @description `cursor` of the next page; null on the last */
             next_cursor: string | null;
         };
+        /**
+         * TriggerSource
+         * @description What may fire a trigger beside its owner.
+         * @enum {string}
+         */
+        TriggerSource: "webhook" | "queue";
         /**
          * TriggerStatus
          * @enum {string}

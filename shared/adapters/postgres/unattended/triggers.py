@@ -8,7 +8,7 @@ from shared.adapters.postgres.pool import PostgresPool, Row, json
 from shared.adapters.postgres.queries import load_queries
 from shared.adapters.postgres.unattended.schedules import stored_config
 from shared.sessions.models import ApprovalMode, Concurrency, SessionConfig
-from shared.sessions.unattended.models import Trigger, TriggerStatus
+from shared.sessions.unattended.models import Trigger, TriggerSource, TriggerStatus
 from shared.sessions.unattended.triggers import TriggerRecord
 from shared.sessions.unattended.webhooks import SecretState
 
@@ -37,6 +37,7 @@ class PostgresTriggers:
                 "config": json(stored_config(trigger.config)),
                 "approval_mode": trigger.approval_mode,
                 "concurrency": trigger.concurrency,
+                "sources": [source.value for source in trigger.sources],
                 "status": trigger.status.value,
                 "key_id": key_id,
                 "now": trigger.updated_at,
@@ -98,8 +99,11 @@ def _record(row: Row) -> TriggerRecord:
         config=SessionConfig.of_store(row["config"]),
         approval_mode=None if row["approval_mode"] is None else ApprovalMode(row["approval_mode"]),
         concurrency=None if row["concurrency"] is None else Concurrency(row["concurrency"]),
+        sources=[TriggerSource(source) for source in row["sources"]],
         status=TriggerStatus(row["status"]),
         status_reason=row["status_reason"],
+        uid=row["uid"],
+        queue=None,
         url="",
         secret_made_at=row["secret_made_at"],
         is_secret_void=False,

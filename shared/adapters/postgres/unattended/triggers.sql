@@ -1,15 +1,15 @@
 -- name: put_trigger
 -- xmax is 0 in a row that this statement has inserted. The limit may be passed by as many as come at the very same time: it
 -- bounds abuse, nothing else hangs on it.
-INSERT INTO triggers (uid, owner_id, id, name, content, session_id, agent_id, config, approval_mode, concurrency, status,
-                      secret_version, secret_key_id, secret_made_at, created_at, updated_at)
+INSERT INTO triggers (uid, owner_id, id, name, content, session_id, agent_id, config, approval_mode, concurrency, sources,
+                      status, secret_version, secret_key_id, secret_made_at, created_at, updated_at)
 SELECT %(uid)s, %(owner_id)s, %(id)s, %(name)s, %(content)s, %(session_id)s, %(agent_id)s, %(config)s, %(approval_mode)s,
-       %(concurrency)s, %(status)s, 1, %(key_id)s, %(now)s, %(now)s, %(now)s
+       %(concurrency)s, %(sources)s, %(status)s, 1, %(key_id)s, %(now)s, %(now)s, %(now)s
 WHERE (SELECT count(*) FROM triggers WHERE owner_id = %(owner_id)s AND id <> %(id)s) < %(limit)s
 ON CONFLICT (owner_id, id) DO UPDATE
 SET name = excluded.name, content = excluded.content, session_id = excluded.session_id, agent_id = excluded.agent_id,
     config = excluded.config, approval_mode = excluded.approval_mode, concurrency = excluded.concurrency,
-    status = excluded.status, status_reason = NULL, updated_at = excluded.updated_at
+    sources = excluded.sources, status = excluded.status, status_reason = NULL, updated_at = excluded.updated_at
 RETURNING *, xmax = 0 AS is_new
 
 -- name: trigger

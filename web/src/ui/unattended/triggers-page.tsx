@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { NewTrigger, PostedTurn, Trigger } from '../../client'
+import type { NewTrigger, PostedTurn, Trigger, TriggerSource } from '../../client'
 import { Badge, Dialog, Empty, Time, When } from '../bits'
 import { BackToBuild } from '../build/build-page'
 import { useAction, useLoaded, useParley } from '../context'
@@ -21,7 +21,7 @@ export function TriggersPage() {
           New trigger
         </button>
       </header>
-      <p class="hint">They post as you, when you fire them or when a signed webhook comes. Others have their own and do not see yours.</p>
+      <p class="hint">They post as you, when you fire them or when a signed webhook or a message of the queue comes. Others have their own and do not see yours.</p>
       <When state={triggers} what="triggers" retry={retry}>
         {(all) =>
           all.length === 0 ? (
@@ -65,7 +65,7 @@ function TriggerCard({ trigger, changed, tell }: CardProps) {
   const path = `/triggers/${encodeURIComponent(trigger.id)}`
   const pause = (paused: boolean): Promise<boolean> =>
     act(async () => {
-      await api.put(path, { ...targetOf(trigger), concurrency: trigger.concurrency, paused } satisfies NewTrigger)
+      await api.put(path, { ...targetOf(trigger), concurrency: trigger.concurrency, sources: trigger.sources, paused } satisfies NewTrigger)
       say(paused ? 'It is paused: whoever fires it is refused.' : 'It takes fires again.')
       changed()
     }, `pause ${trigger.id}`)
@@ -88,11 +88,19 @@ function TriggerCard({ trigger, changed, tell }: CardProps) {
       </span>
       <p class="told">{trigger.content}</p>
       <p class="meta">{whereWords(trigger)}</p>
-      <p class="meta">
-        <code class="address">{trigger.url}</code>
-      </p>
+      {trigger.sources.length === 0 ? <p class="meta">Nobody but you fires it</p> : null}
+      {trigger.sources.includes('webhook') ? (
+        <p class="meta">
+          Signed webhooks: <code class="address">{trigger.url}</code>
+        </p>
+      ) : null}
+      {trigger.sources.includes('queue') ? (
+        <p class="meta">
+          {trigger.queue === null ? 'Messages of a queue: the app has none' : <>Messages of the queue {trigger.queue}: <code class="address">{`{"trigger": "${trigger.uid}", "payload": …}`}</code></>}
+        </p>
+      ) : null}
       {trigger.status_reason === null ? null : <p class="problem">{trigger.status_reason}</p>}
-      {trigger.is_secret_void ? <p class="problem">The key that its secret was made with is retired: make a new secret.</p> : null}
+      {trigger.is_secret_void && trigger.sources.includes('webhook') ? <p class="problem">The key that its secret was made with is retired: make a new secret.</p> : null}
       <p class="meta">
         {trigger.last_fired_at === null ? (
           'Never fired'
@@ -128,9 +136,11 @@ function TriggerCard({ trigger, changed, tell }: CardProps) {
             Go on
           </button>
         )}
-        <button type="button" class="quiet" onClick={() => void rotate()}>
-          New secret
-        </button>
+        {trigger.sources.includes('webhook') ? (
+          <button type="button" class="quiet" onClick={() => void rotate()}>
+            New secret
+          </button>
+        ) : null}
         <button type="button" class="quiet" onClick={() => void drop()}>
           Delete
         </button>
@@ -180,7 +190,7 @@ function Fire({ trigger, path, close }: { trigger: Trigger; path: string; close:
 
 /** Shown this once. */
 function Secret({ trigger, close }: { trigger: Trigger; close: () => void }) {
-  if (trigger.secret === null) return null
+  if (trigger.secret === null || !trigger.sources.includes('webhook')) return null
   return (
     <Dialog title="Its secret, shown this once" close={close}>
       <p class="hint">Give both to whoever sends the webhooks.</p>
@@ -203,15 +213,22 @@ function Secret({ trigger, close }: { trigger: Trigger; close: () => void }) {
   )
 }
 
+const SOURCES: [TriggerSource, string][] = [
+  ['webhook', 'Signed webhooks'],
+  ['queue', 'Messages of the queue, from whoever may write to it'],
+]
+
 function NewTriggerDialog({ close, made }: { close: () => void; made: (trigger: Trigger) => void }) {
   const { api } = useParley()
   const act = useAction()
   const [id, setId] = useState('')
   const [target, setTarget] = useState(BLANK_TARGET)
+  const [sources, setSources] = useState<TriggerSource[]>(['webhook'])
+  const take = (source: TriggerSource, isTaken: boolean): void => setSources((before) => [...before.filter((one) => one !== source), ...(isTaken ? [source] : [])])
   const make = (): Promise<boolean> =>
     act(async () => {
       const { session_id, agent_id, content } = target
-      made(await api.put<Trigger>(`/triggers/${encodeURIComponent(id)}`, { content, ...(session_id === null ? { agent_id } : { session_id }) } satisfies NewTrigger))
+      made(await api.put<Trigger>(`/triggers/${encodeURIComponent(id)}`, { content, sources, ...(session_id === null ? { agent_id } : { session_id }) } satisfies NewTrigger))
     }, 'make a trigger')
   return (
     <Dialog title="New trigger" close={close}>
@@ -226,6 +243,15 @@ function NewTriggerDialog({ close, made }: { close: () => void; made: (trigger: 
           <input autofocus required pattern={ID_PATTERN} placeholder="orders" value={id} onInput={(event) => setId(event.currentTarget.value)} />
         </label>
         <TargetFields target={target} change={(part) => setTarget((before) => ({ ...before, ...part }))} />
+        <fieldset class="plain">
+          <legend>What may fire it beside you</legend>
+          {SOURCES.map(([source, words]) => (
+            <label key={source} class="check">
+              <input type="checkbox" checked={sources.includes(source)} onChange={(event) => take(source, event.currentTarget.checked)} />
+              {words}
+            </label>
+          ))}
+        </fieldset>
         <footer>
           <button type="button" onClick={close}>
             Cancel
