@@ -8,6 +8,7 @@ import { save } from '../messages/attachments'
 import { Menu } from './menu'
 import { usePin } from './pins'
 import { BranchMenu, PlacesDialog } from './places'
+import { Here } from './here'
 import { SettingsDialog } from './settings'
 import { ShareDialog } from './share'
 
@@ -81,6 +82,7 @@ export function SessionHeader({ feed, conversation, marks, access, branches }: H
         </div>
       </div>
       <div class="tools">
+        <Here sessionId={session.id} asked={isSharing} />
         <BranchMenu feed={feed} conversation={conversation} branches={branches} />
         <Menu label={`Bookmarks (${marks.length})`} icon="star">
           {marks.length === 0 ? <p class="hint">No bookmarks yet.</p> : null}
