@@ -109,7 +109,7 @@ def test_search(shop: Shop, visit: Visit, folder: Path) -> None:
     sessions.get_by_label("Search sessions and messages").fill("warranty")
     found = sessions.get_by_role("region", name="Found in messages").get_by_role("link")
     found.filter(has_text="A cracked tank is covered").first.click()
-    expect(page.get_by_role("log").get_by_text("What would you like?")).to_be_visible()
+    expect(page.get_by_role("log").get_by_text("What would you like?", exact=True)).to_be_visible()
     _take(page, folder / "search.png")
 
 
