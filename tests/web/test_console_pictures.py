@@ -36,7 +36,7 @@ _WITHOUT_STAGE_DIRECTIONS = """() => {
     for (const box of document.querySelectorAll('textarea')) box.value = clean(box.value)
     // What is cut before their end is nothing else.
     for (const said of document.querySelectorAll('.snippet'))
-        if (/#script|\\\\n|"content"/.test(said.textContent)) said.closest('li').remove()
+        if (/#script|\\\\n|"(content|tool_calls)"/.test(said.textContent)) said.closest('li').remove()
 }"""
 
 
