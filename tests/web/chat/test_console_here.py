@@ -51,19 +51,25 @@ def test_people_of_a_shared_session_see_who_else_has_it_open(parley: AppHost, ht
     expect(their_header.locator(".here")).to_have_count(0)
     _looks_again(page)
     expect(here.get_by_text("RB", exact=True)).to_be_visible()
-    expect(header.get_by_role("img", name="rita.bell has this session open")).to_be_visible()
+    expect(header.get_by_role("button", name="rita.bell has this session open")).to_be_visible()
     _looks_again(theirs)
-    expect(their_header.get_by_role("img", name="olga has this session open")).to_be_visible()
+    expect(their_header.get_by_role("button", name="olga has this session open")).to_be_visible()
     assert theirs.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # Where nothing hovers, a press tells the names; and the title keeps its place.
+    their_header.get_by_role("button", name="olga has this session open").click()
+    expect(theirs.locator(".said-box")).to_contain_text("olga has this session open.")
+    title, width = their_header.locator("h1").bounding_box(), theirs.evaluate("innerWidth")
+    assert title is not None
+    assert title["width"] > width / 3
     assert serious(page) == serious(theirs) == []
     others = visit(parley, user="sam;user").open("sessions", session_id)
-    expect(others.get_by_role("img", name="olga and rita.bell have this session open")).to_be_visible()
+    expect(others.get_by_role("button", name="olga and rita.bell have this session open")).to_be_visible()
 
     # Somebody who is taken out is named no more.
     http.delete(f"/sessions/{session_id}/participants/rita.bell")
     expect(theirs.get_by_text("You can no longer read this session")).to_be_visible()
     _looks_again(page)
-    expect(header.get_by_role("img", name="sam has this session open")).to_be_visible()
+    expect(header.get_by_role("button", name="sam has this session open")).to_be_visible()
     expect(here.get_by_text("RB", exact=True)).to_have_count(0)
 
     # A page that is not shown says nothing, so its reader is soon no longer named.

@@ -11,18 +11,20 @@ const AFTER_A_FAILURE_S = 20
 
 /** asked: changes when somebody may have been let in or out by this page. */
 export function Here({ sessionId, asked }: { sessionId: string; asked: unknown }) {
+  const { say } = useParley()
   const people = useHere(sessionId, asked)
   if (people.length === 0) return null
   const words = people.length === 1 ? `${people[0]} has this session open` : `${people.slice(0, -1).join(', ')} and ${people.at(-1)} have this session open`
   return (
-    <span class="here" role="img" aria-label={words} title={words}>
+    // Where nothing hovers, a press tells the names.
+    <button type="button" class="here quiet" aria-label={words} title={words} onClick={() => say(`${words}.`)}>
       {people.slice(0, people.length > MOST + 1 ? MOST : MOST + 1).map((name) => (
         <span key={name} class="who" aria-hidden="true">
           {initials(name)}
         </span>
       ))}
-      {people.length > MOST + 1 ? <span class="who more">+{people.length - MOST}</span> : null}
-    </span>
+      {people.length > MOST + 1 ? <span class="who more" aria-hidden="true">+{people.length - MOST}</span> : null}
+    </button>
   )
 }
 

@@ -79,10 +79,10 @@ export function SessionHeader({ feed, conversation, marks, access, branches }: H
           {session.status === 'ACTIVE' || session.status === 'CREATED' ? null : <Badge status={session.status} />}
           <SessionAgent session={session} change={change} />
           <Tags session={session} change={isOwner ? change : null} />
+          <Here sessionId={session.id} asked={isSharing} />
         </div>
       </div>
       <div class="tools">
-        <Here sessionId={session.id} asked={isSharing} />
         <BranchMenu feed={feed} conversation={conversation} branches={branches} />
         <Menu label={`Bookmarks (${marks.length})`} icon="star">
           {marks.length === 0 ? <p class="hint">No bookmarks yet.</p> : null}
