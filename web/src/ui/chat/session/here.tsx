@@ -17,13 +17,14 @@ export function Here({ sessionId, asked }: { sessionId: string; asked: unknown }
   const words = people.length === 1 ? `${people[0]} has this session open` : `${people.slice(0, -1).join(', ')} and ${people.at(-1)} have this session open`
   return (
     // Where nothing hovers, a press tells the names.
-    <button type="button" class="here quiet" aria-label={words} title={words} onClick={() => say(`${words}.`)}>
+    <button type="button" class="here quiet" title={words} onClick={() => say(`${words}.`)}>
       {people.slice(0, people.length > MOST + 1 ? MOST : MOST + 1).map((name) => (
-        <span key={name} class="who" aria-hidden="true">
+        <span key={name} class="who">
           {initials(name)}
         </span>
       ))}
-      {people.length > MOST + 1 ? <span class="who more" aria-hidden="true">+{people.length - MOST}</span> : null}
+      {people.length > MOST + 1 ? <span class="who more">+{people.length - MOST}</span> : null}
+      <span class="hidden">{words}</span>
     </button>
   )
 }
