@@ -127,7 +127,7 @@ class Turns:
             status=MessageStatus.COMPLETED,
             created_at=now,
         )
-        turn = queued_turn(turn_id, session_id, message_id, now=now, agent_id=_PLAN.agent_id)
+        turn = queued_turn(turn_id, session_id, message_id, now=now, plan=_PLAN)
         await self._measured(
             "post_message",
             lambda: self._turns.post_message(

@@ -65,6 +65,7 @@ from shared.sessions.life.trials import AgentTrials
 from shared.sessions.limits.budgets import DailyLimits
 from shared.sessions.limits.requests import RatePolicy, RequestLimiter
 from shared.sessions.live.audience import Audience
+from shared.sessions.live.here import Here
 from shared.sessions.live.open_streams import OpenStreams
 from shared.sessions.live.presence import Presence
 from shared.sessions.live.reading import ReaderMemory
@@ -395,6 +396,12 @@ class Services(Stores):
         from shared.adapters.postgres.sessions.subscriptions import PostgresSubscriptions
 
         return SubscriptionService(PostgresSubscriptions(self.pool), self.presence)
+
+    @cached_property
+    def here(self) -> Here:
+        from shared.adapters.redis.here import RedisHere
+
+        return Here(self.session_cache.get, RedisHere(self.redis, self.redis_guard))
 
     @cached_property
     def metrics(self) -> SharedMetrics:

@@ -52,7 +52,9 @@ class SessionEntry:
         access = "owner" if user_id == self.owner_id else self.participants.get(user_id)
         require(access, Action.READ)
         assert access is not None  # a stranger may do nothing
-        return ReadableSession(self.owner_id, access, self.active_branch, self.last_branch, self.feed)
+        return ReadableSession(
+            self.owner_id, access, self.active_branch, self.last_branch, self.feed, self.participants
+        )
 
     def dump(self) -> bytes:
         return orjson.dumps(
@@ -75,6 +77,8 @@ class ReadableSession:
     active_branch: int
     last_branch: int
     feed: str
+    participants: Mapping[str, Access]
+    """Who may read it beside its owner: access by user id."""
 
 
 class SessionView(Protocol):

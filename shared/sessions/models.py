@@ -432,12 +432,24 @@ class SubagentTurn(Value):
     )
 
 
+class EarlierAgent(Value):
+    """An agent that a turn had before it was handed over."""
+
+    agent_id: str | None
+    agent_version: int | None = Field(None, description="0: a draft that was tried; null: not known any more")
+    model: str | None = Field(None, description="null: not known any more")
+    last_step: int = Field(description="The step that handed over, counted from 1")
+
+
 class Turn(Value):
     id: str
     session_id: str
     message_id: str
     branch: int = 0
     agent_id: str | None = Field(None, description="The agent that it has now: another one may take over")
+    agent_version: int | None = Field(None, description="The version of that agent; 0: a draft that is tried")
+    model: str | None = Field(None, description="The model that this agent asks")
+    agents_before: list[EarlierAgent] = Field([], description="Those that handed the turn over, the first one first")
     status: TurnStatus
     steps: int
     tool_calls: list[ToolCall] = []
@@ -495,6 +507,15 @@ class Participant(Value):
     session_id: str
     user_id: str
     access: Access
+
+
+class SessionPresence(Value):
+    """Who has a session before them."""
+
+    session_id: str
+    is_shared: bool = Field(description="Whether anybody but its owner may read it. False: there is nobody to ask for")
+    here: list[str] = Field(description="Ids of the other users whose page said so lately, sorted; at most 32")
+    again_s: int = Field(description="Say it again after so many seconds; who does not is soon no longer named")
 
 
 MAX_CLIENT_TOOLS = 32

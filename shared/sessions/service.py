@@ -239,7 +239,7 @@ class SessionService:
             status=MessageStatus.COMPLETED,
             created_at=now,
         )
-        turn = queued_turn(turn_id, session_id, message_id, now=now, agent_id=plan.agent_id)
+        turn = queued_turn(turn_id, session_id, message_id, now=now, plan=plan)
         result = await self._turns.post_message(
             message,
             turn,

@@ -177,6 +177,8 @@ async def _walk(api: Api, sink: Sink) -> None:
     joined = {"session_id": session["id"], "connection_id": None, "is_joined": True}
     assert (await api.post(f"{base}/subscribe")).json() == joined
     assert (await api.post(f"{base}/unsubscribe", {"connection_id": "c"})).json()["connection_id"] == "c"
+    alone = {"session_id": session["id"], "is_shared": False, "here": [], "again_s": 20}
+    assert (await api.post(f"{base}/presence")).json() == alone
     negotiated = (await api.post("/api/v1/realtime/negotiate")).json()
     assert set(negotiated) == {"url", "accessToken"}
     tools = {tool["name"]: tool for tool in (await api.get("/api/v1/tools")).json()["items"]}

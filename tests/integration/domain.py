@@ -213,7 +213,7 @@ class Stores:
         idempotency: Idempotency | None = None,
         turn_plan: TurnPlan | None = None,
     ) -> PostedMessage:
-        message, turn = new_message(session_id, content, author=user)
+        message, turn = new_message(session_id, content, author=user, turn_plan=turn_plan)
         return await self.turns.post_message(
             message,
             turn,
@@ -432,7 +432,9 @@ def new_session(**fields: Any) -> Session:
     return Session(**values | fields)
 
 
-def new_message(session_id: str, content: str = "hello", *, author: str = OWNER) -> tuple[Message, Turn]:
+def new_message(
+    session_id: str, content: str = "hello", *, author: str = OWNER, turn_plan: TurnPlan | None = None
+) -> tuple[Message, Turn]:
     now = utc_now()
     turn_id, message_id = new_id(), new_id()
     message = Message(
@@ -445,7 +447,7 @@ def new_message(session_id: str, content: str = "hello", *, author: str = OWNER)
         status=MessageStatus.COMPLETED,
         created_at=now,
     )
-    turn = queued_turn(turn_id, session_id, message_id, now=now, agent_id=None)
+    turn = queued_turn(turn_id, session_id, message_id, now=now, plan=turn_plan or plan())
     return message, turn
 
 

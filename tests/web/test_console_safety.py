@@ -108,6 +108,9 @@ def scene(parley: AppHost, sink: Sink) -> Scene:
     http.say(session_id, script(content=table, tool_calls=[[call("calculate", expression="1+1")]]))
     http.say(session_id, script(content="ok", tool_calls=[[post_call(sink.url("/scene"))]]))
     [approval] = http.get("/approvals", session_id=session_id)["items"]
+    http.put("/schedules/scene-daily", {"content": "What is new?", "cron": "0 0 9 * * *"})
+    http.put("/triggers/scene-order", {"content": "An order came in."})
+    http.post("/webhooks", {"url": sink.url("/scene-hook"), "events": ["turn.waiting"]})
     http.close()
     expires_at = datetime.fromisoformat(approval["expires_at"])
     link = ApprovalLinks(LINK_SECRET, "").url(approval["id"], expires_at=expires_at)
@@ -130,7 +133,16 @@ def test_axe_finds_nothing_serious(
         (f"approvals/{scene.approval_id}", page.get_by_role("button", name="Approve")),
         ("insight", page.get_by_role("img", name="Tokens:")),
         (f"insight/{session_id}", page.get_by_role("img", name="Tokens by turn")),
+        ("agents", page.get_by_role("main").get_by_role("link", name=re.compile("Assistant"))),
         ("agents/assistant", page.get_by_role("region", name="Tools").get_by_role("listitem").first),
+        ("build", page.get_by_role("main").get_by_role("link", name="Webhooks")),
+        ("playground/assistant@1/assistant@1", page.get_by_label("Version B")),
+        ("policies", page.get_by_label("Policy of the tool")),
+        ("tools", page.get_by_role("list", name="Tools").get_by_role("listitem").first),
+        ("mcp", page.get_by_role("heading", name="MCP servers")),
+        ("schedules", page.get_by_role("list", name="Schedules").get_by_role("listitem").first),
+        ("triggers", page.get_by_role("list", name="Triggers").get_by_role("listitem").first),
+        ("webhooks", page.get_by_role("list", name="Webhooks").get_by_role("listitem").first),
         (f"sessions/{session_id}/turns/{scene.turn_id}", page.get_by_role("heading", name="One turn")),
     ):
         page.goto(f"/#/{path}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
 
 import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.support.client import script
-from tests.e2e.support.processes import AppHost
+from tests.e2e.support.processes import ROOT, AppHost
 from tests.web.support.browsing import Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -26,6 +30,22 @@ _MANY = """
     FROM generate_series(1, 2000) n
 """
 
+_SESSIONS = """
+    INSERT INTO sessions (id, owner_id, name, status, config, created_at, updated_at, event_seq_ceiling)
+    SELECT 'sped-' || n, 'speedy', 'Number ' || n, 'ACTIVE', '{}', %(now)s, %(now)s - n * interval '1 minute', 0
+    FROM generate_series(1, 1000) n
+"""
+# Until what was asked for is in the page and a frame with it was drawn.
+_OPENED = """([address, selector, text]) => new Promise(done => {
+    const began = performance.now()
+    const look = () => {
+        const found = [...document.querySelectorAll(selector)].some(node => node.textContent.includes(text))
+        if (found) requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)))
+        else requestAnimationFrame(look)
+    }
+    location.hash = address
+    requestAnimationFrame(look)
+})"""
 
 _SCROLLED = """async (steps) => {
     const box = document.querySelector('[data-scroller]')
@@ -89,6 +109,30 @@ def test_two_thousand_messages_scroll_as_lightly_as_a_hundred_with_few_of_them_i
     assert _scrolling(page) < 3 * short
     page.get_by_role("button", name="Latest").click()
     expect(page.get_by_role("log").get_by_text("Message number 2000")).to_be_in_viewport()
+
+
+def test_long_things_open_and_how_fast_is_written_down(parley: AppHost, visit: Visit, tmp_path: Path) -> None:
+    """The times are figures and no promise here; `CONSOLE_SPEED=1` writes them to `docs/console-speed.json`."""
+    http = Http(parley.base_url, "speedy;user")
+    session_id = http.session("Long")
+    with psycopg.connect(parley.environment["POSTGRES_URL"]) as database:
+        database.execute(_MANY, {"session": session_id, "now": datetime.now(UTC)})
+        database.execute(_SESSIONS, {"now": datetime.now(UTC)})
+    page = visit(parley, user="speedy;user").open("build")
+    opened: dict[str, list[float]] = {"open_2000_messages_ms": [], "list_1000_sessions_ms": []}
+    for _ in range(5):
+        expect(page.get_by_role("heading", name="Build")).to_be_visible()
+        listed = page.evaluate(_OPENED, ["#/sessions", ".sessions .rows a", "Number 1"])
+        expect(page.get_by_role("navigation", name="Sessions").get_by_role("listitem")).to_have_count(100)
+        shown = page.evaluate(_OPENED, [f"#/sessions/{session_id}", "article", "Message number 2000"])
+        expect(page.get_by_role("log").get_by_text("Message number 2000")).to_be_in_viewport()
+        opened["list_1000_sessions_ms"].append(listed)
+        opened["open_2000_messages_ms"].append(shown)
+        page.goto("/#/build")
+    figures = {name: round(median(times)) for name, times in opened.items()}
+    place = ROOT / "docs" if os.environ.get("CONSOLE_SPEED") else tmp_path
+    (place / "console-speed.json").write_text(json.dumps(figures, indent=2) + "\n")
+    http.close()
 
 
 def test_a_long_answer_is_drawn_as_it_comes(parley: AppHost, http: Http, visit: Visit) -> None:

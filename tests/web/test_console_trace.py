@@ -41,6 +41,18 @@ def test_a_turn_is_a_tree_to_walk_by_keyboard_and_each_row_has_an_address(
     page.go_back()
     expect(tree.get_by_role("treeitem", name="waited for a person approved")).to_be_visible()
     expect(page.get_by_role("heading", name="One turn completed")).to_be_visible()
+    # Which agent answered, in which version, with which model: of the turn, of those below it, of each step.
+    top = tree.get_by_role("treeitem", name="Turn")
+    expect(top).to_contain_text("trace-boss, version 1, ")
+    top.click()
+    whole = page.get_by_role("region", name="Details of Turn")
+    expect(whole).to_contain_text("trace-boss, version 1")
+    model = http.get(f"/sessions/{session_id}/turns/{posted['turn']['id']}")["model"]
+    expect(whole.get_by_text(model, exact=True)).to_be_visible()
+    tree.get_by_role("treeitem", name="model, step 1").nth(1).click()
+    helped = page.get_by_role("region", name="Details of model, step 1")
+    expect(helped).to_contain_text("trace-helper, version 1")
+    expect(helped.get_by_text(model, exact=True)).to_be_visible()
 
     # Into the first step, to its call, fold, unfold, and to the agent below.
     waits = tree.get_by_role("treeitem", name="waited for a person")

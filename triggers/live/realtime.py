@@ -17,8 +17,18 @@ from shared.composition.services import services
 from shared.errors import AppError, ErrorCode, NotAuthenticated
 from shared.rights import Action
 from shared.sessions.live.groups import day_memberships, group_action, role_memberships
-from shared.sessions.models import Subscription
-from triggers.http.endpoints import OPERATIONS, Call, Operation, caller_of, endpoint, problem, raw_json, request_id
+from shared.sessions.models import SessionPresence, Subscription
+from triggers.http.endpoints import (
+    OPERATIONS,
+    Call,
+    Operation,
+    caller_of,
+    endpoint,
+    ok,
+    problem,
+    raw_json,
+    request_id,
+)
 from triggers.http.headers import say_use
 
 bp = df.Blueprint()
@@ -142,3 +152,25 @@ async def unsubscribe(call: Call, body: Subscription) -> Response:
     connection_id = body.connection_id or None
     call.events = await call.services.subscriptions.unsubscribe(session_id, connection_id, call.principal, change_group)
     return raw_json({"session_id": session_id, "connection_id": body.connection_id})
+
+
+@endpoint(
+    bp,
+    Operation(
+        "POST",
+        "/api/v1/sessions/{session_id}/presence",
+        "announce_presence",
+        "Say that one has a session open, and see who else has",
+        "Realtime",
+        200,
+        actions=(Action.READ,),
+        returns=SessionPresence,
+        errors=(ErrorCode.SESSION_NOT_FOUND,),
+    ),
+)
+async def announce_presence(call: Call, _: None) -> Response:
+    """For a page that shows the session, every `again_s` seconds for as long as it does. Only people of the session are
+    named, and nobody for longer than a minute after their last page was closed. In a session that is not shared nothing
+    is kept."""
+    session_id = call.id("session_id", ErrorCode.SESSION_NOT_FOUND)
+    return ok(await call.services.here.announce(session_id, call.principal))

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { versionsOf } from '../src/ui/playground/trials'
+import { isAddress } from '../src/ui/rooms'
 import { payloadOf, targetOf, whereWords } from '../src/ui/unattended/target-fields'
 
 describe('what a schedule or a trigger posts', () => {
@@ -27,4 +28,26 @@ describe('what a schedule or a trigger posts', () => {
 
 it('an agent has every version up to its newest', () => {
   expect(versionsOf({ version: 3 })).toEqual([3, 2, 1])
+})
+
+it.each([
+  ['', true],
+  ['sessions/s', true],
+  ['sessions/s/at/m', true],
+  ['sessions/s/turns/t', true],
+  ['sessions/s/turns/t/row', true],
+  ['approvals/a', true],
+  ['playground/a@1/b@2', true],
+  ['policies/a/1', true],
+  ['nowhere', false],
+  ['constructor', false],
+  ['sessions/s/at', false],
+  ['sessions/s/other', false],
+  ['sessions/s/turns', false],
+  ['sessions/s/turns/t/row/more', false],
+  ['approvals/a/b', false],
+  ['schedules/x', false],
+  ['playground/a@1/b@2/c@3', false],
+])('an address has a page: %s', (address, expected) => {
+  expect(isAddress(address.split('/').filter(Boolean))).toBe(expected)
 })

@@ -48,6 +48,24 @@ describe('the trace of a turn', () => {
     expect(noteOf(find(traceOf(facts(), 0).root, 'm1'))).toBe('Cut at the output limit, 1.2k in (800 cached), 30 out (20 reasoning), $0.0042')
   })
 
+  it('says which agent in which version answered with which model, and of each step after a handover', () => {
+    const told = { ...turn, agent_id: 'helper', agent_version: 3, model: 'large' }
+    expect(find(traceOf(facts({ turn: told }), 0).root, 't').note).toBe('helper, version 3, large')
+    expect(find(traceOf(facts({ turn: told }), 0).root, 'm1').about).toMatchObject({ by: { agentId: 'helper', version: 3, model: 'large' } })
+
+    const handed = { ...told, agents_before: [{ agent_id: 'front', agent_version: 0, model: null, last_step: 1 }] }
+    const { root } = traceOf(facts({ turn: handed }), 0)
+    expect(root.note).toBe('front, a draft, then helper, version 3, large')
+    expect(find(root, 'm1').about).toMatchObject({ by: { agentId: 'front', version: 0, model: null } })
+    expect(noteOf(find(root, 'm1'))).toContain('front, a draft')
+    expect(find(root, 'm2').about).toMatchObject({ by: { agentId: 'helper', version: 3 } })
+
+    // What is stored with a message is right; of a service of an earlier version nothing more is known.
+    const stored = { ...answer('m2', 7201), agent_id: 'other' } as Message
+    expect(find(traceOf(facts({ messages: [answer('m1', 0, [call('c')]), stored] }), 0).root, 'm2').about).toMatchObject({ by: { agentId: 'other', version: null, model: null } })
+    expect(traceOf(facts(), 0).root.note).toBe('')
+  })
+
   it('has a row for each attempt of a step that was tried again', () => {
     const again = [...events.slice(0, 3), frame(0.7, { type: 'message_start', attempt: 2 }), frame(0.9, { type: 'content_delta', index: 0, text: 'x' }), ...events.slice(3)]
     const { root } = traceOf(facts({ events: again }), 0)

@@ -30,6 +30,7 @@ from shared.sessions.models import (
     Usage,
 )
 from shared.sessions.records.approval_policy import ApprovalPolicy
+from shared.sessions.records.plan import HandedOver
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.turns import FinishedTurn
 from shared.sessions.structured_output.key_order import kept_in_order
@@ -41,12 +42,17 @@ _WAIT_FIELDS = tuple(set(ToolWait.model_fields) - {"asked_by", "questions", "act
 def turn_from_row(row: Row) -> Turn:
     """A turns row, with `called` (of `calls_of`) or `tool_calls` when the query asked for them."""
     called = row.get("called") or row
+    plan = row["plan"]
+    handed = plan.get("handed_over")
     return Turn(
         id=row["id"],
         session_id=row["session_id"],
         message_id=row["message_id"],
         branch=row["branch"],
-        agent_id=row["plan"].get("agent_id"),
+        agent_id=plan.get("agent_id"),
+        agent_version=plan.get("agent_version"),
+        model=plan.get("model"),
+        agents_before=[] if handed is None else HandedOver.model_validate(handed).agents_before(),
         status=TurnStatus(row["status"]),
         steps=row["steps"],
         tool_calls=[ToolCall.model_validate(call) for call in called.get("tool_calls", [])],

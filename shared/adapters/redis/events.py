@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from shared.adapters.redis.epochs import Epoch, Epochs
-from shared.adapters.redis.feeds import COUNTER_SECONDS, channel, counter, stream
+from shared.adapters.redis.feeds import COUNTER_SECONDS, channel, counter, here, stream
 from shared.adapters.redis.followed import FollowedFeeds, is_followed
 from shared.adapters.redis.followers import Followers, Queue
 from shared.adapters.redis.guard import RedisGuard
@@ -251,7 +251,7 @@ class RedisEventLog:
                 queue.clear()
 
     async def erase(self, feed: str) -> None:
-        await self._guarded(lambda: self._redis.delete(counter(feed), stream(feed)))
+        await self._guarded(lambda: self._redis.delete(counter(feed), stream(feed), here(feed)))
 
     async def ping(self) -> None:
         """Raises EventLogUnavailable when Redis does not answer. The first one also finds the epoch: so it is

@@ -24,3 +24,8 @@ def stream(feed: str) -> str:
 def channel(feed: str) -> str:
     """Where batches are announced."""
     return _slot(feed) + ":live"
+
+
+def here(feed: str) -> str:
+    """A sorted set: who has the session before them, by when they last said so. It lives for less than a minute."""
+    return _slot(feed) + ":here"

@@ -88,6 +88,9 @@ class Handovers:
                 "handed_over": HandedOver(
                     tool_call_id=call.tool_call_id,
                     from_agent_id=before.agent_id,
+                    from_version=before.agent_version,
+                    from_model=before.model,
+                    earlier=[] if before.handed_over is None else before.handed_over.agents_before(),
                     count=count,
                     for_session=may(record.access, Action.CHANGE),
                     forgets=forgets or (before.handed_over is not None and before.handed_over.forgets),

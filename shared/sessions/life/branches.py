@@ -119,7 +119,7 @@ class BranchService:
         )
         record = posting.record
         refuse_expired(record.session, now)
-        turn = queued_turn(new_id(), session_id, message_id, now=now, agent_id=posting.plan.agent_id)
+        turn = queued_turn(new_id(), session_id, message_id, now=now, plan=posting.plan)
         scope = f"POST /sessions/{session_id}/messages/{message_id}/regenerate"
         async with self._changes.changing(session_id):
             result = await self._branches.regenerate(

@@ -122,7 +122,7 @@ class EditService:
             result = await self._edits.edit(
                 message_id,
                 message,
-                queued_turn(turn_id, session_id, new_message_id, now=now, agent_id=plan.agent_id),
+                queued_turn(turn_id, session_id, new_message_id, now=now, plan=plan),
                 plan,
                 user_id=principal.user_id,
                 tokens=content.tokens,

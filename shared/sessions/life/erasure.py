@@ -10,7 +10,7 @@ What a deletion erases, in this order:
    webhooks but one on its way that tells of its end, which is forgotten with its outcome. The rows go before the
    other stores: without them no event gets a number and no file is taken, so what is erased next stays erased. The
    cache entry that says who may read the session goes with them.
-3. Redis (`erase_stores`): the events of the session's feed, and their counter.
+3. Redis (`erase_stores`): the events of the session's feed, their counter, and who has it open.
 4. Each `ErasableStore` (`erase_stores`), in the order of the composition root: the session's statistics (Redis), the
    bytes of its attachments (Azure Blobs; bytes that the row of a fork names stay), the lines of its audit trail (Azure
    Tables).

@@ -10,6 +10,7 @@ from shared.sessions.mcp.pins import PinnedTool
 from shared.sessions.models import (
     ApprovalMode,
     ClientTool,
+    EarlierAgent,
     JsonObject,
     Value,
 )
@@ -41,6 +42,11 @@ class HandedOver(Value):
 
     tool_call_id: str
     from_agent_id: str | None
+    from_version: int | None = None
+    from_model: str | None = None
+    """None, as its version: stored before these were."""
+    earlier: list[EarlierAgent] = Field([])
+    """The agents before that one."""
     count: int
     """Handovers of this turn so far."""
     for_session: bool
@@ -49,6 +55,16 @@ class HandedOver(Value):
     """What the model's API wants back of earlier answers is of another model."""
     step: int = 0
     """The step that handed over; set when it is stored."""
+
+    def agents_before(self) -> list[EarlierAgent]:
+        """All that the turn had before, the first one first."""
+        newest = EarlierAgent(
+            agent_id=self.from_agent_id,
+            agent_version=self.from_version,
+            model=self.from_model,
+            last_step=self.step,
+        )
+        return [*self.earlier, newest]
 
 
 class TurnPlan(Value):

@@ -14,6 +14,7 @@ from shared.sessions.models import (
     TurnStatus,
     Usage,
 )
+from shared.sessions.records.plan import TurnPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +135,15 @@ class OpenTurn:
     """False: of older code, or of a process that did not know its hub yet."""
 
 
-def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime, agent_id: str | None) -> Turn:
+def queued_turn(turn_id: str, session_id: str, message_id: str, *, now: datetime, plan: TurnPlan) -> Turn:
     """A turn that has not started."""
     return Turn(
         id=turn_id,
         session_id=session_id,
         message_id=message_id,
-        agent_id=agent_id,
+        agent_id=plan.agent_id,
+        agent_version=plan.agent_version,
+        model=plan.model,
         status=TurnStatus.QUEUED,
         steps=0,
         usage=Usage(),

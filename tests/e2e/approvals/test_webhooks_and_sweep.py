@@ -215,7 +215,13 @@ async def _stored_only(pool: PostgresPool, session_id: str, content: str, at: da
         status=MessageStatus.COMPLETED,
         created_at=at,
     )
-    turn = queued_turn(turn_id, session_id, message_id, now=at, agent_id=None)
+    turn = queued_turn(
+        turn_id,
+        session_id,
+        message_id,
+        now=at,
+        plan=plan_turn(DEFAULT_AGENT, SessionConfig(), model="scripted", approval_mode=None),
+    )
     posted = await PostgresTurns(pool).post_message(
         message,
         turn,

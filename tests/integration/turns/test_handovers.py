@@ -108,7 +108,9 @@ async def test_the_next_step_is_the_other_agents_and_so_are_later_messages(desk:
     assert saved.finished is not None
     assert saved.finished.agent_id == "billing"
     turn = await desk.stores.turns.get_turn(posted.turn.session_id, posted.turn.id)
-    assert turn.agent_id == "billing"
+    assert (turn.agent_id, turn.agent_version, turn.model) == ("billing", second.plan.agent_version, "scripted")
+    first = [(one.agent_id, one.agent_version, one.model, one.last_step) for one in turn.agents_before]
+    assert first == [("front", posted.turn.agent_version, "scripted", 1)]
     rows = await desk.stores.rows(
         b"SELECT agent_id FROM messages WHERE turn_id = %(t)s AND role = 'assistant' ORDER BY step", t=posted.turn.id
     )

@@ -130,7 +130,11 @@ class Http:
         return self._client.patch(path, json=body).raise_for_status().json()
 
     def delete(self, path: str) -> None:
-        self._client.delete(path).raise_for_status()
+        self.do("DELETE", path)
+
+    def do(self, method: str, path: str) -> None:
+        """What is answered without a body."""
+        self._client.request(method, path).raise_for_status()
 
     def session(self, name: str, **more: Any) -> str:
         return str(self.post("/sessions", {"name": name, **more})["id"])

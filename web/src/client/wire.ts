@@ -779,6 +779,22 @@ export interface components {
             /** Format: double */
             p95_seconds: number | null;
         };
+        /** @description An agent that a turn had before it was handed over. */
+        EarlierAgent: {
+            agent_id: string | null;
+            /**
+             * Format: int64
+             * @description 0: a draft that was tried; null: not known any more
+             */
+            agent_version: number | null;
+            /**
+             * Format: int64
+             * @description The step that handed over, counted from 1
+             */
+            last_step: number;
+            /** @description null: not known any more */
+            model: string | null;
+        };
         /** @description A call of an earlier step of the same turn. */
         EarlierCall: {
             /** @description JSON; what ran, if a person changed it */
@@ -2429,6 +2445,19 @@ export interface components {
             /** @description Replaces all tags */
             tags?: string[] | null;
         };
+        /** @description Who has a session before them. */
+        SessionPresence: {
+            /**
+             * Format: int64
+             * @description Say it again after so many seconds; who does not is soon no longer named
+             */
+            again_s: number;
+            /** @description Ids of the other users whose page said so lately, sorted; at most 32 */
+            here: string[];
+            /** @description Whether anybody but its owner may read it. False: there is nobody to ask for */
+            is_shared: boolean;
+            session_id: string;
+        };
         /**
          * SessionSort
          * @enum {string}
@@ -3037,6 +3066,13 @@ export interface components {
         Turn: {
             /** @description The agent that it has now: another one may take over */
             agent_id: string | null;
+            /**
+             * Format: int64
+             * @description The version of that agent; 0: a draft that is tried
+             */
+            agent_version: number | null;
+            /** @description Those that handed the turn over, the first one first */
+            agents_before: components["schemas"]["EarlierAgent"][];
             /** Format: int64 */
             branch: number;
             /** Format: date-time */
@@ -3048,6 +3084,8 @@ export interface components {
             finish_reason: components["schemas"]["FinishReason"] | null;
             id: string;
             message_id: string;
+            /** @description The model that this agent asks */
+            model: string | null;
             session_id: string;
             /** Format: date-time */
             started_at: string | null;

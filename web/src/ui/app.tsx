@@ -29,7 +29,7 @@ import {
   OverviewPage,
   PlaygroundPage,
   PoliciesPage,
-  ROOM_NAMES,
+  isAddress, ROOM_NAMES,
   SchedulesPage,
   SessionInsightPage,
   ToolsPage,
@@ -204,8 +204,10 @@ function toHeading(main: HTMLElement | null): boolean {
 }
 
 function Pages() {
-  const [room = 'sessions', id, sub, subId, place] = usePath()
-  const title = ROOM_NAMES[room] ?? 'Not found'
+  const path = usePath()
+  const [room = 'sessions', id, sub, subId, place] = path
+  const isKnown = isAddress(path)
+  const title = (isKnown ? ROOM_NAMES[room] : undefined) ?? 'Not found'
   useRoomTitle(title)
   const said = useArrival(title)
   return (
@@ -213,8 +215,18 @@ function Pages() {
       <p class="hidden" role="status">
         {said}
       </p>
-      <Page room={room} id={id} sub={sub} subId={subId} place={place} />
+      {isKnown ? <Page room={room} id={id} sub={sub} subId={subId} place={place} /> : <NoPage />}
     </>
+  )
+}
+
+function NoPage() {
+  return (
+    <div class="page">
+      <Empty title="There is no such page">
+        <a href={link('sessions')}>To the sessions</a>
+      </Empty>
+    </div>
   )
 }
 
@@ -240,13 +252,7 @@ function Page({ room, id, sub, subId, place }: Address) {
   if (room === 'mcp') return <McpPage />
   if (room === 'schedules') return <SchedulesPage />
   if (room === 'triggers') return <TriggersPage />
-  return (
-    <div class="page">
-      <Empty title="There is no such page">
-        <a href={link('sessions')}>To the sessions</a>
-      </Empty>
-    </div>
-  )
+  return <NoPage />
 }
 
 /** Rooms that one goes to from the room Build. */

@@ -16,6 +16,17 @@ export const McpPage = later(() => import('./agents/mcp-page').then((part) => pa
 export const SchedulesPage = later(() => import('./unattended/schedules-page').then((part) => part.SchedulesPage))
 export const TriggersPage = later(() => import('./unattended/triggers-page').then((part) => part.TriggersPage))
 
+/** How many parts an address has at most behind the name of its room. */
+const DEEPEST: Readonly<Record<string, number>> = { approvals: 1, insight: 1, agents: 1, playground: 2, policies: 2 }
+
+/** Whether a room has a page of this address; whether what it names is there is for the page to say. */
+export function isAddress([room = 'sessions', ...rest]: readonly string[]): boolean {
+  if (!Object.hasOwn(ROOM_NAMES, room)) return false
+  if (room !== 'sessions' || rest.length < 2) return rest.length <= (room === 'sessions' ? 1 : (DEEPEST[room] ?? 0))
+  if (rest[1] === 'at') return rest.length === 3
+  return rest[1] === 'turns' && (rest.length === 3 || rest.length === 4)
+}
+
 /** What each room is called, by its name in an address. */
 export const ROOM_NAMES: Readonly<Record<string, string>> = {
   sessions: 'Chat',

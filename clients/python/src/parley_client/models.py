@@ -260,6 +260,15 @@ class ToolWait(Value):
     ended_by: str | None = None
 
 
+class EarlierAgent(Value):
+    """An agent that a turn had before it was handed over. last_step: the step that handed over, counted from 1."""
+
+    agent_id: str | None
+    agent_version: int | None = None
+    model: str | None = None
+    last_step: int
+
+
 class Turn(Value):
     id: str
     session_id: str
@@ -267,6 +276,10 @@ class Turn(Value):
     branch: int = 0
     agent_id: str | None = None
     """The agent that it has now: another one may take over."""
+    agent_version: int | None = None
+    model: str | None = None
+    agents_before: list[EarlierAgent] = []
+    """Those that handed the turn over, the first one first."""
     status: TurnStatus
     steps: int
     tool_calls: list[ToolCall] = []

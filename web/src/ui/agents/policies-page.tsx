@@ -30,6 +30,8 @@ export function PoliciesPage() {
             <When state={tools} what="tools" retry={retryTools}>
               {(known) => {
                 const agent = all.find(({ id }) => id === chosen) ?? all.find(({ policies }) => Object.keys(policies).length > 0) ?? all[0]
+                if (chosen !== undefined && agent?.id !== chosen) return <NotHere what={`There is no agent ${chosen}.`} />
+                if (agent !== undefined && version !== undefined && !versionsOf(agent).map(String).includes(version)) return <NotHere what={`${agent.name} has no version ${version}.`} />
                 return agent === undefined ? <Empty title="No agents" /> : <OfAgent key={agent.id} agents={all} newest={agent} version={Number(version) || agent.version} tools={known} />
               }}
             </When>
@@ -37,6 +39,14 @@ export function PoliciesPage() {
         )}
       </When>
     </div>
+  )
+}
+
+function NotHere({ what }: { what: string }) {
+  return (
+    <p class="problem" role="alert">
+      {what} <a href={link('policies')}>All policies</a>
+    </p>
   )
 }
 

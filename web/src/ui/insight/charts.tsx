@@ -10,9 +10,9 @@ const FOOT = 22
 const HEAD = 16
 
 const WIDEST_BAR = 56
-/** Width of a label under the bars, and of a figure on a bar. */
+/** Width of a label under the bars, and of one character of a figure on a bar. */
 const LABEL = 56
-const VALUE = 30
+const CHARACTER = 7
 
 /** The chart's width on the page. It is drawn in pixels, so that its text has the normal size. */
 export function useWidth(): [RefObject<HTMLElement | null>, number] {
@@ -30,6 +30,27 @@ export function useWidth(): [RefObject<HTMLElement | null>, number] {
   return [element, width]
 }
 
+/**
+ * Where the figures on bars stand, in the bars' order; null: it would run into another one, or the bar has none. The
+ * highest comes first, then the newest. Nothing stands outside of the chart.
+ */
+export function placesOfFigures(sums: readonly number[], words: readonly string[], width: number): (number | null)[] {
+  const step = width / Math.max(1, sums.length)
+  const taken: [number, number][] = []
+  const places: (number | null)[] = sums.map(() => null)
+  const order = sums.map((_, place) => place).reverse()
+  const highest = sums.indexOf(Math.max(...sums))
+  for (const place of [highest, ...order.filter((one) => one !== highest)]) {
+    if ((sums[place] ?? 0) <= 0) continue
+    const half = ((words[place] ?? '').length * CHARACTER) / 2
+    const at = Math.min(width - half, Math.max(half, (place + 0.5) * step))
+    if (taken.some(([from, to]) => at - half < to && at + half > from)) continue
+    taken.push([at - half, at + half])
+    places[place] = at
+  }
+  return places
+}
+
 export interface Series {
   name: string
   tone: 'one' | 'two' | 'three'
@@ -44,6 +65,7 @@ export function Bars({ title, labels, series, format = compact }: { title: strin
   const step = width / Math.max(1, labels.length)
   const bar = Math.min(WIDEST_BAR, step * 0.68)
   const every = Math.ceil(LABEL / step)
+  const figures = placesOfFigures(sums, sums.map(format), width)
   const scale = top === 0 ? 0 : (HEIGHT - FOOT - HEAD) / top
   return (
     <figure class="chart" ref={figure}>
@@ -77,8 +99,8 @@ export function Bars({ title, labels, series, format = compact }: { title: strin
                     </rect>
                   )
                 })}
-                {(sums[place] ?? 0) > 0 && step >= VALUE ? (
-                  <text x={(place + 0.5) * step} y={y - 4} class="value" text-anchor="middle">
+                {figures[place] != null ? (
+                  <text x={figures[place]!} y={y - 4} class="value" text-anchor="middle">
                     {format(sums[place] ?? 0)}
                   </text>
                 ) : null}

@@ -72,8 +72,14 @@ function Sides({ agents }: { agents: readonly Agent[] }) {
     await act(() => Promise.all(old.map((id) => throwAway(api, id))))
   }
 
+  const unknown = [first, second].filter((said) => said !== undefined && !SIDES.some((side) => nameOf(chosen[side]) === said))
   return (
     <>
+      {unknown.length === 0 ? null : (
+        <p class="problem" role="alert">
+          There is no {unknown.join(' and no ')}. Other versions are chosen below instead.
+        </p>
+      )}
       <div class="sides">
         {SIDES.map((side) => (
           <Pane key={side} side={side} agents={agents} choice={chosen[side]} choose={(choice) => choose(side, choice)} sessionId={sessions[side]} />

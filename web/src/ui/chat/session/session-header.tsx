@@ -8,6 +8,7 @@ import { save } from '../messages/attachments'
 import { Menu } from './menu'
 import { usePin } from './pins'
 import { BranchMenu, PlacesDialog } from './places'
+import { Here } from './here'
 import { SettingsDialog } from './settings'
 import { ShareDialog } from './share'
 
@@ -78,6 +79,7 @@ export function SessionHeader({ feed, conversation, marks, access, branches }: H
           {session.status === 'ACTIVE' || session.status === 'CREATED' ? null : <Badge status={session.status} />}
           <SessionAgent session={session} change={change} />
           <Tags session={session} change={isOwner ? change : null} />
+          <Here sessionId={session.id} asked={isSharing} />
         </div>
       </div>
       <div class="tools">

@@ -12,7 +12,7 @@ import { isDev } from '../../identity'
 import { link } from '../../router'
 import { compact } from '../charts'
 import { money, type Used } from '../usage'
-import type { About, Row } from './rows'
+import type { About, Answering, Row } from './rows'
 import { short } from './words'
 
 interface Props {
@@ -118,10 +118,25 @@ function OfKind({ about, row, choose }: { about: About; row: Row; choose: (id: s
   }
 }
 
-function OfTurn({ about: { facts, agentId } }: { about: Extract<About, { kind: 'turn' }> }) {
-  const { turn, question, session } = facts
-  const agent = agentId ?? session.agent_id ?? DEFAULT_AGENT
-  const tried = session.agent_version == null ? '' : session.agent_version === 0 ? ', a draft that was tried' : `, version ${session.agent_version}, which was tried`
+function Agent({ by: { agentId, version } }: { by: Answering }) {
+  const agent = agentId ?? DEFAULT_AGENT
+  return (
+    <>
+      <a href={link('agents', agent)}>{agent}</a>
+      {version === null ? '' : version === 0 ? ', a draft that was tried' : `, version ${version}`}
+    </>
+  )
+}
+
+function answeringLines(agents: readonly Answering[]): Line[] {
+  return agents.flatMap((by, place): Line[] => [
+    [place === 0 ? 'Agent' : 'Then', <Agent by={by} />],
+    ...(by.model === null ? [] : [['Model', <code>{by.model}</code>] as Line]),
+  ])
+}
+
+function OfTurn({ about: { facts, agents } }: { about: Extract<About, { kind: 'turn' }> }) {
+  const { turn, question } = facts
   const answer = facts.messages.findLast(({ role, content }) => role === 'assistant' && content !== '')
   return (
     <>
@@ -129,13 +144,7 @@ function OfTurn({ about: { facts, agentId } }: { about: Extract<About, { kind: '
         lines={[
           ['Turn', <code>{turn.id}</code>],
           ['Session', <a href={link('sessions', turn.session_id)}>{turn.session_id}</a>],
-          [
-            'Agent',
-            <>
-              <a href={link('agents', agent)}>{agent}</a>
-              {tried}
-            </>,
-          ],
+          ...answeringLines(agents),
           ...(question?.author == null ? [] : [['Asked by', question.author] as Line]),
         ]}
       />
@@ -165,12 +174,13 @@ function Links({ turnId }: { turnId: string }) {
   )
 }
 
-function OfStep({ about: { message, read, attempts, firstAt, ending }, row, choose }: { about: Extract<About, { kind: 'model' }>; row: Row; choose: (id: string) => void }) {
+function OfStep({ about: { by, message, read, attempts, firstAt, ending }, row, choose }: { about: Extract<About, { kind: 'model' }>; row: Row; choose: (id: string) => void }) {
   const last = attempts.at(-1)
   return (
     <>
       <Lines
         lines={[
+          ...answeringLines([by]),
           ...(firstAt === null || last === undefined ? [] : [['First words after', short(firstAt - last.from)] as Line]),
           ...(attempts.length < 2 ? [] : [['Attempts', String(attempts.length)] as Line]),
           ...(ending === null ? [] : [['Ended', ending] as Line]),

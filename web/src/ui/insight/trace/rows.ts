@@ -29,14 +29,21 @@ export interface Attempt {
 
 /** What the details of a row are made of. */
 export type About =
-  | { kind: 'turn'; facts: Facts; agentId: string | null }
+  | { kind: 'turn'; facts: Facts; agents: readonly Answering[] }
   | { kind: 'unread'; below: Below; problem: string }
   | { kind: 'queue'; words: string }
-  | { kind: 'model'; message: Message | null; read: readonly Message[]; attempts: readonly Attempt[]; firstAt: number | null; ending: string | null }
+  | { kind: 'model'; by: Answering; message: Message | null; read: readonly Message[]; attempts: readonly Attempt[]; firstAt: number | null; ending: string | null }
   | { kind: 'attempt'; attempt: Attempt; isLast: boolean }
   | { kind: 'tool'; call: ToolCall; ranFor: number | null }
   | { kind: 'approval'; approval: Approval }
   | { kind: 'wait'; wait: ToolWait }
+
+/** Who answered in a step: null where it is not known any more. */
+export interface Answering {
+  agentId: string | null
+  version: number | null
+  model: string | null
+}
 
 export interface Row {
   /** Of the thing that it shows: it is in the address of the row. */
@@ -97,6 +104,7 @@ function turnRow(facts: Facts, now: number, agentId: string | null, coarse: { fo
   const end = turn.ended_at === null ? now : Date.parse(turn.ended_at)
   const told = toldBy(facts.events.filter((event) => event.turn_id === turn.id))
   if (told.isCoarse) coarse.found = true
+  const agents = agentsOf(turn, agentId ?? facts.session.agent_id)
   const children = [...queued(turn, now), ...placesOf(told, end), ...stepsOf(facts, told, end, now, coarse)].sort((one, other) => one.from - other.from)
   const from = Math.min(Date.parse(turn.created_at), ...children.map((row) => row.from))
   return {
@@ -105,11 +113,32 @@ function turnRow(facts: Facts, now: number, agentId: string | null, coarse: { fo
     from,
     to: Math.max(end, from + 1, ...children.map(latest)),
     status: turn.status,
-    note: endingWords(turn.finish_reason) ?? '',
+    note: [agents.map((one) => answeringWords(one.agentId === agentId ? { ...one, agentId: null } : one)).filter(Boolean).join(', then '), endingWords(turn.finish_reason) ?? ''].filter(Boolean).join(', '),
     usage: turn.usage,
-    about: { kind: 'turn', facts, agentId },
+    about: { kind: 'turn', facts, agents },
     children,
   }
+}
+
+/** The agents of a turn in their order; a service of an earlier version tells of none but the newest. */
+export function agentsOf(turn: Turn, asked: string | null): Answering[] {
+  const before = (turn.agents_before ?? []).map(({ agent_id, agent_version, model }) => ({ agentId: agent_id, version: agent_version ?? null, model: model ?? null }))
+  return [...before, { agentId: turn.agent_id ?? asked, version: turn.agent_version ?? null, model: turn.model ?? null }]
+}
+
+function answeredBy(turn: Turn, asked: string | null, message: Message | null, step: number): Answering {
+  const place = (turn.agents_before ?? []).findIndex(({ last_step }) => step <= last_step)
+  const agents = agentsOf(turn, asked)
+  const by = agents.at(place < 0 ? -1 : place)!
+  // What is stored with the message is right, whatever the steps say.
+  const own = message?.agent_id ?? null
+  return own === null || own === by.agentId ? by : (agents.find(({ agentId }) => agentId === own) ?? { agentId: own, version: null, model: null })
+}
+
+/** `helper, version 3, gpt-5`: as far as it is known. */
+export function answeringWords({ agentId, version, model }: Answering): string {
+  const named = version === null ? '' : version === 0 ? 'a draft' : `version ${version}`
+  return [agentId ?? '', named, model ?? ''].filter((part) => part !== '').join(', ')
 }
 
 /** A turn that waited for the one before it. What is shorter is the way to the first step. */
@@ -144,6 +173,7 @@ function stepsOf(facts: Facts, told: Told, end: number, now: number, coarse: { f
     const next = ids[place + 1]
     const [from, to] = step === undefined ? storedTimes(facts, message, own, next === undefined ? null : (stored.get(next) ?? null), end) : [step.attempts[0]?.from ?? end, step.to ?? end]
     const attempts = (step?.attempts ?? []).map(({ number, from: began }, index, all) => ({ number, from: began, to: all[index + 1]?.from ?? to }))
+    const by = answeredBy(facts.turn, facts.session.agent_id, message, place + 1)
     const ending = endingWords(step?.finish ?? message?.finish_reason ?? null)
     const again = attempts.length < 2 ? [] : attempts.map((attempt, index) => row({ id: `${id}-${attempt.number}`, name: `attempt ${attempt.number}`, from: attempt.from, to: attempt.to, status: index < attempts.length - 1 ? 'failed' : (message?.status ?? ''), about: { kind: 'attempt', attempt, isLast: index === attempts.length - 1 } }))
     return row({
@@ -152,9 +182,9 @@ function stepsOf(facts: Facts, told: Told, end: number, now: number, coarse: { f
       from,
       to,
       status: message?.status ?? (step?.to == null ? 'streaming' : 'completed'),
-      note: [attempts.length > 1 ? `attempt ${attempts.at(-1)?.number}` : '', ending ?? ''].filter(Boolean).join(', '),
+      note: [(facts.turn.agents_before ?? []).length > 0 ? answeringWords(by) : '', attempts.length > 1 ? `attempt ${attempts.at(-1)?.number}` : '', ending ?? ''].filter(Boolean).join(', '),
       usage: step?.usage ?? null,
-      about: { kind: 'model', message, read: facts.messages.slice(0, message === null ? facts.messages.length : facts.messages.indexOf(message)), attempts, firstAt: step?.firstAt ?? null, ending },
+      about: { kind: 'model', by, message, read: facts.messages.slice(0, message === null ? facts.messages.length : facts.messages.indexOf(message)), attempts, firstAt: step?.firstAt ?? null, ending },
       children: [...again, ...own.map((call) => callRow(facts, told, call, to, end, now, coarse))],
     })
   })
