@@ -103,7 +103,7 @@ class BackgroundResults:
         )
         return NewResult(
             message=message,
-            turn=queued_turn(turn_id, asked.session_id, message_id, now=now, agent_id=plan.agent_id),
+            turn=queued_turn(turn_id, asked.session_id, message_id, now=now, plan=plan),
             plan=plan,
             told=told,
             note=note,
