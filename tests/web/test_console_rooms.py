@@ -46,7 +46,7 @@ def test_schedules_and_triggers_are_made_paused_and_fired(parley: AppHost, visit
     page.get_by_role("button", name="New trigger").click()
     page.get_by_label("Id", exact=True).fill("web-orders")
     page.get_by_label("Message").fill(script(content="Noted."))
-    page.get_by_label("Messages of the queue").check()
+    page.get_by_label("A queue").check()
     page.get_by_role("button", name="Make it").click()
     secret = page.get_by_role("dialog", name="Its secret, shown this once")
     expect(secret).to_contain_text("whsec_")

@@ -215,7 +215,7 @@ function Secret({ trigger, close }: { trigger: Trigger; close: () => void }) {
 
 const SOURCES: [TriggerSource, string][] = [
   ['webhook', 'Signed webhooks'],
-  ['queue', 'Messages of the queue, from whoever may write to it'],
+  ['queue', 'A queue: whoever may write to it'],
 ]
 
 function NewTriggerDialog({ close, made }: { close: () => void; made: (trigger: Trigger) => void }) {
