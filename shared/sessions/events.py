@@ -47,8 +47,9 @@ _BACK = 200
 _MOVED_LIMIT = 10_000
 """Sessions remembered per process as numbered without Redis."""
 _TELL_AGAIN_S = 1.0
-_CALLER_KEPT_S, _CALLERS_KEPT = 1.0, 1_000
 """How often a log that was away is asked to take note of numbers that were given without it."""
+_CALLER_KEPT_S, _CALLERS_KEPT = 1.0, 1_000
+"""How long it is known who called a subagent whose text is streamed, and of how many."""
 
 SUBAGENT_MARK = "sub-"
 """The incarnations of subagents' sessions begin with it, and those of no others: clients choose ids, and nobody chooses

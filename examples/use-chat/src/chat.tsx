@@ -25,21 +25,28 @@ export function Chat({ id, initial }: { id: string; initial: Message[] }) {
   const waits = !busy && last?.parts.some((part) => part.type === "dynamic-tool" && part.state === "approval-requested");
   const turn = last?.role === "assistant" ? turnOf(last) : undefined;
 
+  // A turn that has ended meanwhile has no stream: what it answered is in the history.
+  async function goOn() {
+    await resumeStream();
+    try {
+      const found = await stored(id);
+      if (found.at(-1)?.role === "assistant") setMessages(found);
+    } catch {
+      setTimeout(() => void goOn(), RETRY_MS);
+    }
+  }
+
   // Somebody else may decide: the stream has ended, so the session's events tell when to resume.
   useEffect(() => {
     if (!waits || turn === undefined) return undefined;
-    return onDecision(turn, async () => {
-      await resumeStream();
-      const found = await stored(id);
-      if (found.at(-1)?.role === "assistant") setMessages(found); // it has ended meanwhile
-    });
+    return onDecision(turn, () => void goOn());
   }, [waits, turn?.turn_id, turn?.seq]);
 
   // The server was away: the turn goes on there, so look again.
   const isLost = error instanceof TypeError || ((error as { statusCode?: number })?.statusCode ?? 0) >= 500;
   useEffect(() => {
     if (!isLost) return undefined;
-    const timer = setTimeout(() => void resumeStream(), RETRY_MS);
+    const timer = setTimeout(() => void goOn(), RETRY_MS);
     return () => clearTimeout(timer);
   }, [error]);
 
