@@ -39,6 +39,9 @@ from psycopg import sql
 ROOT = Path(__file__).parents[2]
 _START_TIMEOUT_S = 180.0
 _DATABASES = 64  # as many as devhost.servers.valkey configures
+_NOT_OF_ONES_OWN = ["-script|flush", "-flushall", "-swapdb"]
+"""What a test must not do on the shared server, since it reaches all its databases: with the scripts the epochs of
+every event log end, and what others wrote has a hole. Such a test starts a server of its own."""
 _MIGRATE = "shared.adapters.sql.migrate"
 
 
@@ -109,6 +112,9 @@ def _start(name: str, folder: Path, ready_file: Path) -> None:
             process.terminate()
             pytest.fail(f"the {name} server for tests did not start:\n{log_file.read_text()}", pytrace=False)
         time.sleep(0.02)
+    if name == "valkey":
+        with redis.Redis.from_url(json.loads(ready_file.read_text())["REDIS_URL"]) as client:
+            client.acl_setuser("default", enabled=True, commands=_NOT_OF_ONES_OWN)
 
 
 @pytest.fixture(scope="session")

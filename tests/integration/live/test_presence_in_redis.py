@@ -127,24 +127,6 @@ async def test_after_redis_has_lost_everything_nothing_is_known(
     assert await _presence(event_log, replace(leased, seq_floor=2_000)) == NOW_MS
 
 
-async def test_where_redis_may_have_forgotten_a_join_events_are_sent(
-    event_log: RedisEventLog, marks: RedisPresenceMarks, redis: Redis
-) -> None:
-    target = _new()
-    await event_log.append(target, [b"x"])
-    await marks.join(target.feed, NOW_MS)
-    assert await marks.vacate(target.feed, NOW_MS)
-    await redis.script_flush()  # it was started again from older data, or a replica took its place
-
-    with pytest.raises(SeqLeaseNeeded) as lost:
-        await event_log.append(replace(target, may_seed=False), [b"x"])
-    leased = replace(target, seq_floor=1_000, epoch=lost.value.epoch, subscribed_ms=None)
-    assert await _presence(event_log, leased) is None
-    assert await _presence(event_log, replace(leased, subscribed_ms=0)) == 0, (
-        "until the next step tells who is on record"
-    )
-
-
 class TestReaders:
     async def test_nobody_reads_a_new_session_and_a_reader_is_known_to_other_processes(
         self, event_log: RedisEventLog, redis_url: str

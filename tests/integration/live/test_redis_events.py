@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
-from shared.adapters.redis.epochs import Epoch, Epochs
+from shared.adapters.redis.epochs import Epoch
 from shared.adapters.redis.events import RENEWED_AFTER_S, RedisEventLog
 from shared.ids import new_id
 from shared.sessions.events import (
@@ -265,35 +264,10 @@ async def test_one_session_that_needs_a_lease_does_not_fail_the_others_in_its_ba
     assert sum(isinstance(outcome, SeqLeaseNeeded) for outcome in outcomes) == 5
 
 
-async def test_a_server_without_the_epochs_script_is_not_believed_what_it_counted(
-    event_log: RedisEventLog, redis: Redis
-) -> None:
-    """It was started again, or another took its place: numbers that it does not know of may have been given."""
-    target = _target()
-    await event_log.append(target, _bodies(1))
-    await redis.script_flush()
-
-    outcomes = await asyncio.gather(*(event_log.append(target, _bodies(1)) for _ in range(3)), return_exceptions=True)
-
-    lost = [outcome for outcome in outcomes if isinstance(outcome, SeqLeaseNeeded) and outcome.lost]
-    assert len(lost) == 3
-    leased = replace(target, seq_floor=100_000, seq_ceiling=200_000, epoch=lost[0].epoch)
-    assert (await event_log.append(leased, _bodies(1))).first == 100_001
-    assert (await event_log.append(replace(target, may_seed=False), _bodies(1))).first == 100_002
-
-
-async def test_processes_agree_on_an_epoch_and_on_the_one_after_it(redis: Redis) -> None:
-    processes = [Epochs(redis, "return epoch") for _ in range(8)]
-
-    firsts = {await one.agree() for one in processes} | set(await asyncio.gather(*(one.agree() for one in processes)))
-    await redis.script_flush()
-    nexts = set(await asyncio.gather(*(one.agree() for one in processes)))
-    nexts |= set(await asyncio.gather(*(one.agree() for one in processes)))
-
-    assert (len(firsts), len(nexts), firsts & nexts) == (1, 1, set())
-    (epoch,) = nexts
-    assert await redis.evalsha(epoch.sha, 0) == epoch.id.encode()
-    assert abs(epoch.began_at - datetime.now(UTC)) < timedelta(minutes=1)
+async def test_no_test_can_make_the_server_of_all_tests_forget(redis: Redis) -> None:
+    for command in ("SCRIPT FLUSH", "FLUSHALL", "SWAPDB 0 1"):
+        with pytest.raises(NoPermissionError):
+            await redis.execute_command(*command.split())
 
 
 class TestFollowing:
