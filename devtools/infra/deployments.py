@@ -63,8 +63,8 @@ class Choice(NamedTuple):
             "PARLEY_PRIVATE": str(self.private).lower(),
             "PARLEY_PUBLIC_APP": "true" if self.public_app else "",
             "PARLEY_DURABLE_BACKEND": self.durable,
-            # Either way in half of them: nothing else depends on it.
-            "PARLEY_TRIGGER_QUEUE": str(self.durable == "scheduler").lower(),
+            # Either way in half of them, and the same on both sides of each switch: nothing else depends on it.
+            "PARLEY_TRIGGER_QUEUE": str(self.name != LONGEST).lower(),
         }
 
 
