@@ -13,29 +13,19 @@ from shared.ids import new_id
 from shared.principal import Principal, Role
 from shared.sessions.history.manager import HistoryManager
 from shared.sessions.life.forks import ForkPlace
-from shared.sessions.models import Concurrency, MessageRole, Session, Turn, TurnStatus, Usage
+from shared.sessions.models import Concurrency, MessageRole, Session, Turn
 from shared.sessions.records.idempotency import Idempotency
 from shared.sessions.records.pages import MessageFilter, Page, decode_cursor
-from shared.sessions.records.turns import PostedMessage
+from shared.sessions.records.turns import PostedMessage, queued_turn
 from shared.sessions.recovery import Checkpoint
 from tests.integration.domain import OWNER, Stores, call, plan, result_of, utc_now
 
 ANN = Principal(OWNER, frozenset({Role.USER}))
 
 
-def queued_turn(session_id: str, message_id: str) -> Turn:
-    return Turn(
-        id=new_id(),
-        session_id=session_id,
-        message_id=message_id,
-        status=TurnStatus.QUEUED,
-        steps=0,
-        usage=Usage(),
-        created_at=utc_now(),
-        started_at=None,
-        ended_at=None,
-        error=None,
-    )
+def queued(session_id: str, message_id: str) -> Turn:
+    """A turn of `plan()` that has not begun."""
+    return queued_turn(new_id(), session_id, message_id, now=utc_now(), plan=plan())
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ class Conversation:
         idempotency: Idempotency | None = None,
     ) -> PostedMessage:
         return await self.rows.regenerate(
-            queued_turn(self.id, message_id), plan(), user_id=user, concurrency=concurrency, idempotency=idempotency
+            queued(self.id, message_id), plan(), user_id=user, concurrency=concurrency, idempotency=idempotency
         )
 
     async def answer_again(self, message_id: str, answer: str) -> PostedMessage:

@@ -24,7 +24,7 @@ from shared.sessions.llm.conversation import ModelToolCall
 from shared.sessions.models import ApprovalMode, Concurrency, TurnStatus
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.steps import StepStart, Summary
-from tests.integration.branches.branching import own_stores, queued_turn
+from tests.integration.branches.branching import own_stores, queued
 from tests.integration.branches.tree import Model, Said
 from tests.integration.domain import OWNER, READER, WRITER, Stores, call, plan, result_of, utc_now
 
@@ -247,7 +247,7 @@ async def _regenerate(world: World, there: There, who: int, place: int, text: st
     message_id = await world.stores.value(
         b"SELECT id FROM messages WHERE session_id = %(s)s AND content = %(c)s", s=there.id, c=question
     )
-    turn = queued_turn(there.id, message_id)
+    turn = queued(there.id, message_id)
     there.model.note()
     posted = await PostgresBranches(world.stores.pool).regenerate(
         turn, FREE, user_id=user, concurrency=Concurrency.REJECT, idempotency=None
