@@ -64,7 +64,7 @@ class Choice(NamedTuple):
             "PARLEY_PUBLIC_APP": "true" if self.public_app else "",
             "PARLEY_DURABLE_BACKEND": self.durable,
             # Either way in half of them, and the same on both sides of each switch: nothing else depends on it.
-            "PARLEY_TRIGGER_QUEUE": str(self.name != LONGEST).lower(),
+            "PARLEY_TRIGGER_QUEUE": str(self.name != "dev").lower(),
         }
 
 
