@@ -276,7 +276,7 @@ def _time_call(zone: str, tools: Sequence[OfferedTool]) -> PlannedCall | str:
 
 
 def _arithmetic(text: str, tools: Sequence[OfferedTool]) -> Iterator[_Hit]:
-    for pattern in (_URL, _DATE):
+    for pattern in (_URL, _UUID, _DATE):
         text = pattern.sub(lambda m: "\0" * len(m.group()), text)
     position = 0
     while position < len(text):

@@ -123,6 +123,7 @@ def test_several_wishes_become_parallel_calls_in_the_order_of_the_words() -> Non
         "it is 2026-11-22 and I have 3 cats",
         "we were 10-12 people",
         "call 555-1234",
+        "The agent helper-01a231c8-7305-7844-9210-123456789012 has answered.",
         "no time to lose in this",
         "see http://example.com/17*23",
     ],
