@@ -41,7 +41,8 @@ class Backoff:
         elif self._now_s != self._longest_s:
             wanted = _SHORTEST_WAIT_S
             if self._exponent > 0:
-                wanted += random.uniform(1 - _JITTER, 1 + _JITTER) * 2 ** (self._exponent - 1) * _SHORTEST_WAIT_S  # noqa: S311
+                jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  # keeps no secret
+                wanted += jitter * 2 ** (self._exponent - 1) * _SHORTEST_WAIT_S
             self._exponent += wanted < self._longest_s
             self._now_s = min(wanted, self._longest_s)
         return self._now_s

@@ -111,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     parser.add_argument("--only", type=_names, default=(), metavar="NAME,...", help=f"of {', '.join(ALL)}")
     parser.add_argument("--sessions", type=counts, default=SESSIONS, metavar="N,...", help="at once (1,16,64)")
-    parser.add_argument("--rounds", type=_count, help="how often each case is measured (3; quick: 1)")
-    parser.add_argument("--seconds", type=_seconds, help="length of a measured window (5; quick: 1.5)")
+    parser.add_argument("--rounds", type=count, help="how often each case is measured (3; quick: 1)")
+    parser.add_argument("--seconds", type=seconds, help="length of a measured window (5; quick: 1.5)")
     parser.add_argument("--watch", choices=list(Watch), default=Watch.SSE.value, help="how clients watch the answer")
     parser.add_argument("--compare", metavar="REV", help="also measure this git revision, and print ratios")
     parser.add_argument("--apis", action="store_true", help="measure the model over both of its APIs, and print ratios")
@@ -133,17 +133,17 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def counts(text: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in text.split(","))
+    return tuple(count(part) for part in text.split(","))
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     with contextlib.suppress(ValueError):
-        if 0 < (seconds := float(text)) <= 600:
-            return seconds
+        if 0 < (value := float(text)) <= 600:
+            return value
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 600")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)

@@ -48,3 +48,10 @@ def test_an_unknown_peer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--only", "dbos,temporal"])
     assert "'temporal' is none of none, langgraph, dbos, dbos-tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [("--rounds", "0"), ("--seconds", "0"), ("--sessions", "1,x")])
+def test_a_number_that_measures_nothing_is_refused(given: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(given)
+    assert "is not a" in capsys.readouterr().err

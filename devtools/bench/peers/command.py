@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from devhost.servers import ServerError
-from devtools.bench.command import counts, document, say, temporary_folder
+from devtools.bench.command import count, counts, document, say, seconds, temporary_folder
 from devtools.bench.contender import Entry, Version
 from devtools.bench.figures.report import tables
 from devtools.bench.load.client import Watch
@@ -63,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m devtools.bench.peers", description=__doc__)
     parser.add_argument("--only", type=_engines, default=ENGINES, metavar="NAME,...", help=f"of {', '.join(ENGINES)}")
     parser.add_argument("--sessions", type=counts, default=(1, 64), metavar="N,...", help="at once (1,64)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each case is measured (3)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a measured window (4)")
+    parser.add_argument("--rounds", type=count, default=3, help="how often each case is measured (3)")
+    parser.add_argument("--seconds", type=seconds, default=4.0, help="length of a measured window (4)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures")
     return parser
 
