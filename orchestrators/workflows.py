@@ -22,7 +22,7 @@ from orchestrators.durable import Steps, call_activity, pause
 from orchestrators.workflow_context import WorkflowContext
 from shared.durable.messages import BeginWorkflowInput, BeginWorkflowResult, EndWorkflowInput, WorkflowInput
 from shared.durable.names import BEGIN_WORKFLOW, END_WORKFLOW
-from shared.sessions.tools.workflows import failure_of, outcome_of
+from shared.sessions.tools.kinds.workflows import failure_of, outcome_of
 from shared.sessions.turns.retry import held_delay_s
 
 log = logging.getLogger("parley.workflows")

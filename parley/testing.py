@@ -13,6 +13,6 @@ from shared.durable.trying import run_workflow
 from shared.errors import ToolFailed, ToolRefused
 from shared.sessions.agents.trying import read_agent
 from shared.sessions.tools.base import InvalidToolArguments
-from shared.sessions.tools.trying import call_tool
+from shared.sessions.tools.running.trying import call_tool
 
 __all__ = ["InvalidToolArguments", "ToolFailed", "ToolRefused", "call_tool", "read_agent", "run_workflow"]

@@ -23,7 +23,7 @@ from shared.durable.messages import TellProgressInput, WorkflowCaller
 from shared.durable.names import TELL_PROGRESS
 from shared.errors import ToolFailed
 from shared.sessions.tools.base import ToolApproval, ToolArguments, ToolRisk
-from shared.sessions.tools.workflows import MAX_PROGRESS_CHARS, workflow
+from shared.sessions.tools.kinds.workflows import MAX_PROGRESS_CHARS, workflow
 
 __all__ = [
     "ToolApproval",

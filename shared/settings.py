@@ -23,7 +23,7 @@ from shared.principal import AuthMode
 from shared.sessions.channels.mail_server import MailServer
 from shared.sessions.llm.registry import ModelApi, ModelRegistry, parse_models
 from shared.sessions.models import ReasoningEffort
-from shared.sessions.tools.secrets import SETTING_PREFIX
+from shared.sessions.tools.running.secrets import SETTING_PREFIX
 from shared.signing import SigningKeys
 
 

@@ -17,9 +17,9 @@ from devtools.cases.masking import Masking
 from shared.sessions.mcp.pins import McpPin, planned
 from shared.sessions.mcp.servers import McpServer
 from shared.sessions.records.plan import PlannedAgent
-from shared.sessions.tools.handovers import handover_name, handover_tool
-from shared.sessions.tools.pinned import pinned_tool
-from shared.sessions.tools.subagents import function_name, subagent_tool
+from shared.sessions.tools.kinds.handovers import handover_name, handover_tool
+from shared.sessions.tools.kinds.pinned import pinned_tool
+from shared.sessions.tools.kinds.subagents import function_name, subagent_tool
 
 _OF_AGENT = frozenset({"id", "version", "created_at", "created_by", "source", "mcp_pins", "missing_tools"})
 """Fields of a version that are not its content."""

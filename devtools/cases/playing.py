@@ -24,8 +24,8 @@ from shared.sessions.llm.protocol import (
 from shared.sessions.models import FinishReason, Usage, WaitKind
 from shared.sessions.tools.base import Tool, ToolArguments, ToolContext
 from shared.sessions.tools.deferred import MAX_LATER_S, Deferred
-from shared.sessions.tools.masking import Mask
 from shared.sessions.tools.output import ToolOutput
+from shared.sessions.tools.running.masking import Mask
 
 NO_ANSWER = "The recording has no answer to this."
 NO_RESULT = "The recording has no result of this call."

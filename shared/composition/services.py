@@ -85,12 +85,12 @@ from shared.sessions.subagents.background import BackgroundResults
 from shared.sessions.subagents.service import Subagents
 from shared.sessions.tool_handler import ToolCallHandler
 from shared.sessions.tools.files import ToolFiles
-from shared.sessions.tools.masking import Mask, mask_log
 from shared.sessions.tools.registry import ToolServices
 from shared.sessions.tools.registry import take_from as take_tools_from
-from shared.sessions.tools.running import ToolRunner, run_tool
-from shared.sessions.tools.secrets import SettingSecrets
-from shared.sessions.tools.threads import ToolThreads
+from shared.sessions.tools.running.masking import Mask, mask_log
+from shared.sessions.tools.running.runner import ToolRunner, run_tool
+from shared.sessions.tools.running.secrets import SettingSecrets
+from shared.sessions.tools.running.threads import ToolThreads
 from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.turns.patience import Patience
 from shared.sessions.turns.waiting import TurnWaiter

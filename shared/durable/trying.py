@@ -21,7 +21,7 @@ from shared.durable.names import TELL_PROGRESS
 from shared.errors import ToolFailed
 from shared.ids import new_id
 from shared.sessions.tools.base import ToolOutput, validate_arguments
-from shared.sessions.tools.workflows import declared_of, failure_of, outcome_of
+from shared.sessions.tools.kinds.workflows import declared_of, failure_of, outcome_of
 
 
 async def run_workflow(

@@ -12,7 +12,7 @@ from devhost.settings.host_json import load_host_json
 from devtools.infra.deployments import COMMITTED
 from shared.adapters.azure.signalr import RELAY_ROUTE
 from shared.principal import Role
-from shared.sessions.tools.secrets import SETTING_PREFIX
+from shared.sessions.tools.running.secrets import SETTING_PREFIX
 from shared.settings import Settings
 from tests.support.deployed import DEV, PROD, app_settings, one
 from triggers.http.endpoints import MAX_BODY_BYTES

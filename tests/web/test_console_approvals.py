@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.support.client import call, post_call, script
 from tests.e2e.support.processes import AppHost, Sink
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -127,7 +127,7 @@ def test_who_is_not_in_the_session_decides_by_keyboard_with_the_question_and_the
     expect(context).to_contain_text("uma asked")
     expect(context).to_contain_text("In the session “The March invoice”")
     expect(context).to_contain_text("had read what others wrote, which may have caused this call: fetch_url")
-    assert serious(page) == []
+    assert barriers(page) == []
     card.get_by_role("link", name="http_request").click()
     page.get_by_text("1 earlier call of this turn").click()
     expect(page.get_by_role("region", name="Arguments of fetch_url")).to_contain_text(sink.url("/invoice"))
@@ -292,7 +292,7 @@ def test_a_policy_is_read_and_tested_beside_it_saved_or_not(parley: AppHost, htt
     expect(outcome).to_contain_text("2 people (any legal) by the rule “Elsewhere”")
     expect(outcome).to_contain_text("Quorum: 2. Not by the user who asked for the turn.")
     expect(outcome.get_by_role("listitem").filter(has_text="Deletes")).to_contain_text("does not hold")
-    assert serious(page) == []
+    assert barriers(page) == []
     # What was answered to other arguments is not shown.
     arguments.fill('{"method": "POST", "url": "https://api.example.com/refunds"}')
     expect(outcome).to_have_count(0)
@@ -336,4 +336,4 @@ def test_the_tools_are_listed_with_what_they_risk(parley: AppHost, visit: Visit)
     expect(tools.filter(has_text="calculate")).to_contain_text("runs automatically")
     request.get_by_text("Arguments", exact=True).click()
     expect(request.get_by_role("region", name="Arguments of http_request")).to_contain_text('"method"')
-    assert serious(page) == []
+    assert barriers(page) == []

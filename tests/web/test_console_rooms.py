@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.e2e.support.client import script
 from tests.e2e.support.mcp import RoomsServer
 from tests.e2e.support.processes import AppHost, Sink
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -35,7 +35,7 @@ def test_schedules_and_triggers_are_made_paused_and_fired(parley: AppHost, visit
     expect(card).to_contain_text("paused")
     card.get_by_text("Last runs").click()
     expect(card).to_contain_text("Nothing was due yet.")
-    assert serious(page) == []
+    assert barriers(page) == []
     http = Http(parley.base_url, "sam;user")
     # What the form did not ask for stayed as it was.
     stored = http.get("/schedules/web-news")
@@ -55,7 +55,7 @@ def test_schedules_and_triggers_are_made_paused_and_fired(parley: AppHost, visit
     expect(card).to_contain_text("Never fired")
     expect(card).to_contain_text("Messages of a queue: the app has none")
     assert "whsec_" not in page.content()
-    assert serious(page) == []
+    assert barriers(page) == []
     card.get_by_role("button", name="Pause").click()
     expect(card).to_contain_text("paused")
     assert http.get("/triggers/web-orders")["sources"] == ["webhook", "queue"], "as it was made"
@@ -88,7 +88,7 @@ def test_an_mcp_server_is_added_and_its_changed_tool_given_up(
     servers.get_by_role("button", name="Compare with the servers").click()
     expect(servers).to_contain_text("changed")
     expect(servers.get_by_role("button", name="Accept this definition of rooms__book")).to_be_visible()
-    assert serious(page) == []
+    assert barriers(page) == []
     servers.get_by_role("button", name="Stop using rooms__book").click()
     expect(servers).to_have_count(0)
     assert http.get("/agents/web-porter")["mcp_servers"] == []
@@ -110,7 +110,7 @@ def test_two_versions_answer_one_message_and_a_draft_is_tried_beside_its_form(
         took = answers.get_by_label("What it took")
         expect(took).to_contain_text("completed")
         expect(took).to_contain_text(re.compile(r"\d+ in, \d+ out"))
-    assert serious(page) == []
+    assert barriers(page) == []
     session = page.get_by_role("region", name="Side A").get_by_role("link", name="Its session").get_attribute("href")
     assert http.get(f"/sessions/{(session or '').rpartition('/')[2]}")["agent_version"] == 1
     page.get_by_role("button", name="Throw both away").click()
@@ -129,7 +129,7 @@ def test_two_versions_answer_one_message_and_a_draft_is_tried_beside_its_form(
     row = page.get_by_role("listitem").filter(has=page.get_by_text("calculate", exact=True)).first
     row.get_by_label("What they see of the turn").select_option("question")
     expect(run).to_contain_text("The form has changed")
-    assert serious(page) == []
+    assert barriers(page) == []
     assert http.get("/agents/web-tried")["version"] == 2
     page.get_by_role("button", name="Save as a new version").click()
     expect(page.get_by_text("version 3")).to_be_visible()
@@ -147,7 +147,7 @@ def test_two_versions_answer_one_message_and_a_draft_is_tried_beside_its_form(
     page.get_by_label("Arguments as JSON").fill('{"expression": "1+1"}')
     page.get_by_role("form", name="Test of calculate").get_by_role("button", name="Test").click()
     expect(page.get_by_role("status", name="What would happen")).to_contain_text("waits")
-    assert serious(page) == []
+    assert barriers(page) == []
 
 
 def test_who_has_not_the_role_is_told_why(parley: AppHost, visit: Visit) -> None:

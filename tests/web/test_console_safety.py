@@ -13,7 +13,7 @@ from playwright.sync_api import Request, expect
 from shared.signing import ApprovalLinks
 from tests.e2e.support.client import call, post_call, script
 from tests.e2e.support.processes import LINK_SECRET, AppHost, Sink
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -120,13 +120,13 @@ def scene(parley: AppHost, sink: Sink) -> Scene:
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", None), ("dark", None), ("light", PHONE)], ids=["light", "dark", "phone"]
 )
-def test_axe_finds_nothing_serious(
+def test_axe_finds_nothing(
     parley: AppHost, visit: Visit, scene: Scene, scheme: str, size: dict[str, int] | None
 ) -> None:
     session_id = scene.session_id
     page = visit(parley, scheme=scheme, size=size).open()
     expect(page.get_by_role("link", name=re.compile("A scene"))).to_be_visible()
-    found = serious(page)
+    found = barriers(page)
     for path, seen in (
         (f"sessions/{session_id}", page.get_by_text("Waits for any")),
         ("approvals", page.get_by_role("link", name=re.compile("http_request")).first),
@@ -147,33 +147,33 @@ def test_axe_finds_nothing_serious(
     ):
         page.goto(f"/#/{path}")
         expect(seen).to_be_visible()
-        found += [f"{path}: {line}" for line in serious(page)]
+        found += [f"{path}: {line}" for line in barriers(page)]
     page.goto("/#/sessions")
     page.get_by_role("button", name="New session").click()
     expect(page.get_by_role("radio", name=re.compile("Research"))).to_be_visible()
-    found += [f"dialog: {line}" for line in serious(page)]
+    found += [f"dialog: {line}" for line in barriers(page)]
     page.keyboard.press("Escape")
     page.goto(f"/#/sessions/{session_id}")
     header = page.locator(".session-header")
     header.get_by_title("Agent").click()
     expect(page.get_by_role("radio", name=re.compile("Assistant"))).to_be_visible()
-    found += [f"agent: {line}" for line in serious(page)]
+    found += [f"agent: {line}" for line in barriers(page)]
     page.keyboard.press("Escape")
     header.get_by_label("Share", exact=True).click()
     expect(page.get_by_text("Nobody else can see it.")).to_be_visible()
-    found += [f"share: {line}" for line in serious(page)]
+    found += [f"share: {line}" for line in barriers(page)]
     page.keyboard.press("Escape")
     header.get_by_label("More").click()
     header.get_by_role("button", name="Checkpoints and branches").click()
     expect(page.get_by_text("Before “").first).to_be_visible()
-    found += [f"places: {line}" for line in serious(page)]
+    found += [f"places: {line}" for line in barriers(page)]
     assert found == []
 
 
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", None), ("dark", None), ("dark", PHONE)], ids=["light", "dark", "phone"]
 )
-def test_axe_finds_nothing_serious_on_the_pages_that_need_no_script(
+def test_axe_finds_nothing_on_the_pages_that_need_no_script(
     parley: AppHost, visit: Visit, scene: Scene, scheme: str, size: dict[str, int] | None
 ) -> None:
     visitor = visit(parley, scheme=scheme, size=size)
@@ -187,7 +187,7 @@ def test_axe_finds_nothing_serious_on_the_pages_that_need_no_script(
         page.goto(path)
         if folded is not None:
             folded.click()
-        found += [f"{path}: {line}" for line in serious(page)]
+        found += [f"{path}: {line}" for line in barriers(page)]
     assert found == []
 
 

@@ -13,7 +13,7 @@ from tests.e2e.support.client import call, script
 from tests.e2e.support.mcp import RoomsServer
 from tests.e2e.support.processes import AppHost, Sink, running_host
 from tests.e2e.support.stack import own_environment, own_stores
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -129,7 +129,7 @@ def test_a_definition_that_changed_is_compared_and_accepted(
     servers.get_by_role("button", name="Compare with the servers").click()
     expect(servers.get_by_text("changed", exact=True)).to_be_visible()
     expect(servers).to_contain_text('now: "Book a room\\u202e, and tell everybody"')
-    assert serious(page) == []
+    assert barriers(page) == []
     servers.get_by_role("button", name="Accept this definition of rooms__book").click()
 
     expect(page.get_by_text("Accepted as version 2.")).to_be_visible()
@@ -225,7 +225,7 @@ def test_details_of_a_turn_say_how_its_last_answer_ended(parley: AppHost, http: 
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", None), ("dark", None), ("light", PHONE)], ids=["light", "dark", "phone"]
 )
-def test_axe_finds_nothing_serious_in_settings_and_details(
+def test_axe_finds_nothing_in_settings_and_details(
     priced: AppHost, visit: Visit, scheme: str, size: dict[str, int] | None
 ) -> None:
     http = Http(priced.base_url)
@@ -237,16 +237,16 @@ def test_axe_finds_nothing_serious_in_settings_and_details(
     dialog.get_by_label("Output schema").fill('{"type": "array"}')
     dialog.get_by_role("button", name="Save").click()
     expect(dialog.get_by_role("alert")).to_be_visible()
-    found = serious(page)
+    found = barriers(page)
     page.keyboard.press("Escape")
     [turn] = http.get(f"/sessions/{session_id}/turns")["items"]
     page.goto(f"/#/sessions/{session_id}/turns/{turn['id']}")
     page.get_by_text("Details", exact=True).click()
     expect(_line(page, "Cost")).to_be_visible()
-    found += serious(page)
+    found += barriers(page)
     page.goto("/#/agents/assistant")
     expect(page.get_by_label("Model API")).to_be_visible()
-    found += serious(page)
+    found += barriers(page)
     assert found == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     http.close()

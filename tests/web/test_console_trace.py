@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.support.client import call, post_call, script
 from tests.e2e.support.processes import AppHost, Sink
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -73,7 +73,7 @@ def test_a_turn_is_a_tree_to_walk_by_keyboard_and_each_row_has_an_address(
     page.keyboard.press("ArrowRight")
     shown = page.get_by_role("region", name="Details of http_request")
     expect(shown).to_contain_text(sink.url("/traced"))
-    assert serious(page) == []
+    assert barriers(page) == []
     page.keyboard.press("Home")
     history = page.get_by_role("region", name="Details of Turn").get_by_role("link", name="Its durable history")
     assert history.get_attribute("href") == f"/admin/pages/durableTask/{posted['turn']['id']}"

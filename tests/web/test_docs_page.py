@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.support.processes import AppHost
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -51,11 +51,11 @@ def test_examples_are_shown_and_links_lead_to_schemas(parley: AppHost, visit: Ca
 
 
 @pytest.mark.parametrize("size", [None, PHONE], ids=["wide", "phone"])
-def test_the_page_fits_its_screen_and_axe_finds_nothing_serious(
+def test_the_page_fits_its_screen_and_axe_finds_nothing(
     parley: AppHost, visit: Callable[..., Visitor], size: dict[str, int] | None
 ) -> None:
     page = visit(parley, size=size).page
     page.goto("/api/docs#create_session")
     expect(page.locator("#create_session").get_by_text("Try it")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert serious(page) == []
+    assert barriers(page) == []

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.support.client import post_call, script
 from tests.e2e.support.processes import AppHost, Sink
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -41,7 +41,7 @@ def _let_in(visitor: Visitor, host: AppHost) -> Page:
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", None), ("dark", None), ("light", PHONE)], ids=["light", "dark", "phone"]
 )
-def test_every_page_is_drawn_as_told_and_axe_finds_nothing_serious(
+def test_every_page_is_drawn_as_told_and_axe_finds_nothing(
     parley: AppHost, visit: Visit, waiting: str, scheme: str, size: dict[str, int] | None
 ) -> None:
     page = _let_in(visit(parley, scheme=scheme, size=size), parley)
@@ -55,7 +55,7 @@ def test_every_page_is_drawn_as_told_and_axe_finds_nothing_serious(
         expect(page.get_by_role("heading", level=1, name=heading, exact=True)).to_be_visible()
         # The tables scroll by themselves; the page does not, on any screen.
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        found += [f"{path}: {line}" for line in serious(page)]
+        found += [f"{path}: {line}" for line in barriers(page)]
     assert found == []
 
 

@@ -39,7 +39,7 @@ _MODERN_ERRORS = frozenset({-32020, -32021, UNSUPPORTED_VERSION})
 _METHOD_NOT_FOUND = -32601
 _META = "io.modelcontextprotocol/"
 _GOODBYE_S = 0.8
-"""Twice this is less than a cancelled tool is given to clean up (`tools/running.py`)."""
+"""Twice this is less than a cancelled tool is given to clean up (`tools/running/runner.py`)."""
 _MAX_SESSION_CHARS = 1_024
 _MAX_ASKED = 20
 """Requests of a server within one answer that are refused; one more ends the exchange."""

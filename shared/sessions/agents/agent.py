@@ -23,9 +23,9 @@ from shared.sessions.mcp.servers import MAX_SERVERS, McpServer, distinct, tool_n
 from shared.sessions.models import ApprovalMode, JsonObject, ReasoningEffort, SessionConfig, Value
 from shared.sessions.records.approval_policy import ApprovalPolicy, Containment, TimeoutAction, fault_of
 from shared.sessions.records.plan import PlannedAgent, TurnPlan
-from shared.sessions.tools.handovers import handover_name
+from shared.sessions.tools.kinds.handovers import handover_name
+from shared.sessions.tools.kinds.subagents import function_name
 from shared.sessions.tools.registry import all_tools, find_tool
-from shared.sessions.tools.subagents import function_name
 
 MAX_INSTRUCTIONS_CHARS = 32_000
 MAX_FUNCTION_CHARS = 64

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from shared.sessions.agents.agent import Agent
 from shared.sessions.agents.graph import MAX_BELOW, MAX_DEPTH
 from shared.sessions.records.plan import PlannedAgent
-from shared.sessions.tools.handovers import handover_name
-from shared.sessions.tools.subagents import function_name
+from shared.sessions.tools.kinds.handovers import handover_name
+from shared.sessions.tools.kinds.subagents import function_name
 
 log = logging.getLogger(__name__)
 

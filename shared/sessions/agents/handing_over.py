@@ -17,7 +17,7 @@ from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.plan import HandedOver, PlannedAgent, TurnPlan
 from shared.sessions.records.sessions import SessionRecord
 from shared.sessions.records.tool_calls import ToolExecution
-from shared.sessions.tools.client import with_client_tools
+from shared.sessions.tools.kinds.client import with_client_tools
 
 MAX_HANDOVERS = 4
 """Of one turn; after them its agent has to answer."""

@@ -24,7 +24,7 @@ from shared.sessions.llm.conversation import MAX_ARGUMENT_CHARS, ModelToolCall
 from shared.sessions.records.approval_policy import Containment
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import ContextMessage, ProposedCall
-from shared.sessions.tools.handovers import NOT_ALONE
+from shared.sessions.tools.kinds.handovers import NOT_ALONE
 from shared.sessions.tools.of_plan import tool_of
 from shared.sessions.tools.registry import (
     InvalidToolArguments,

@@ -30,8 +30,8 @@ from shared.sessions.approvals.rules.in_force import (
 from shared.sessions.mcp.pins import PinnedTool
 from shared.sessions.models import ApprovalStatus, Decision, JsonObject
 from shared.sessions.records.approvals import ApprovalRecord, VoteRecord
-from shared.sessions.tools.client import client_tool
-from shared.sessions.tools.pinned import pinned_tool
+from shared.sessions.tools.kinds.client import client_tool
+from shared.sessions.tools.kinds.pinned import pinned_tool
 from shared.sessions.tools.registry import InvalidToolArguments, Tool, find_tool, validate_arguments
 from shared.visible import revealed
 

@@ -25,7 +25,7 @@ from shared.sessions.limits.budgets import (
 from shared.sessions.models import ApprovalMode, ClientTool, JsonObject
 from shared.sessions.posting.models import Posting
 from shared.sessions.records.sessions import DayUsed, SessionRecord
-from shared.sessions.tools.client import with_client_tools
+from shared.sessions.tools.kinds.client import with_client_tools
 from shared.sessions.tools.registry import ready as tools_ready
 
 

@@ -2,5 +2,5 @@
 call or, of one in the background, as a message.
 
 Not here: who may call whom (`agents/graph.py`, `agents/below.py`), the function that a model calls
-(`tools/subagents.py`), the wait of the call (`waits/`, `orchestrators/waiting.py`).
+(`tools/kinds/subagents.py`), the wait of the call (`waits/`, `orchestrators/waiting.py`).
 """

@@ -20,7 +20,7 @@ from shared.sessions.records.children import Child
 from shared.sessions.records.turns import queued_turn
 from shared.sessions.repository import BackgroundRepository, ChildRepository
 from shared.sessions.subagents.answers import bounded, note_of, sentence_of, why_not_yet
-from shared.sessions.tools.masking import NO_MASK, Mask
+from shared.sessions.tools.running.masking import NO_MASK, Mask
 
 _SHARE = 4
 """A result takes at most this part of the window: it is pinned there, and has to leave room for the rest."""

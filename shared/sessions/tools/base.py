@@ -25,10 +25,10 @@ from shared.sessions.models import WaitKind
 from shared.sessions.tools.context import Caller, ToolContext
 from shared.sessions.tools.deferred import Completion, Deferred, Later
 from shared.sessions.tools.output import MAX_CONTENT_CHARS, MAX_DATA_BYTES, ToolFile, ToolOutput, output_of
+from shared.sessions.tools.running.secrets import checked_names
+from shared.sessions.tools.running.threads import ONE_EACH
 from shared.sessions.tools.schema import schema_of
-from shared.sessions.tools.secrets import checked_names
 from shared.sessions.tools.signature import Signature, ToolArguments, signature_of
-from shared.sessions.tools.threads import ONE_EACH
 
 __all__ = [
     "MAX_CONTENT_CHARS",

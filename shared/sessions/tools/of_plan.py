@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.tools.base import Tool
-from shared.sessions.tools.client import client_tool
-from shared.sessions.tools.handovers import handover_tool
-from shared.sessions.tools.pinned import pinned_tool
+from shared.sessions.tools.kinds.client import client_tool
+from shared.sessions.tools.kinds.handovers import handover_tool
+from shared.sessions.tools.kinds.pinned import pinned_tool
+from shared.sessions.tools.kinds.subagents import subagent_tool
 from shared.sessions.tools.registry import find_tool
-from shared.sessions.tools.subagents import subagent_tool
 
 
 def tool_of(name: str, plan: TurnPlan) -> Tool | None:

@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 
 from shared.errors import ErrorCode, ToolFailed, ToolRefused
 from shared.sessions.tools.context import ToolContext
-from shared.sessions.tools.secrets import checked_names
+from shared.sessions.tools.running.secrets import checked_names
 from shared.sessions.tools.services import Secrets
 
 log = logging.getLogger(__name__)

@@ -45,7 +45,7 @@ def posted_result(wait: ToolWait, body: NewToolResult, user_id: str) -> AnswerRe
 
 
 def workflow_result(wait: ToolWait, outcome: JsonObject) -> AnswerRecord:
-    """What a workflow has made of a call (`tools/workflows.py`), for the user for whom it ran."""
+    """What a workflow has made of a call (`tools/kinds/workflows.py`), for the user for whom it ran."""
     digest = hashlib.sha256(canonical_json([wait.id, outcome])).hexdigest()
     return AnswerRecord(wait.id, wait.asked_of, outcome, digest, {})
 

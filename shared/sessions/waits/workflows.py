@@ -15,8 +15,8 @@ from shared.sessions.models import JsonObject, PostedProgress, WaitStatus
 from shared.sessions.records.tool_calls import ToolExecution
 from shared.sessions.records.waits import WaitRecord, WorkflowBegun, WorkflowStart
 from shared.sessions.repository import ToolCallRepository, WaitRepository, WorkflowRepository
-from shared.sessions.tools.masking import NO_MASK, Mask
-from shared.sessions.tools.workflows import MAX_PROGRESS_CHARS
+from shared.sessions.tools.kinds.workflows import MAX_PROGRESS_CHARS
+from shared.sessions.tools.running.masking import NO_MASK, Mask
 from shared.sessions.waits import notes
 from shared.sessions.waits.answers import workflow_result
 from shared.sessions.waits.service import Answered

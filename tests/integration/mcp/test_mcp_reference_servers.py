@@ -20,7 +20,7 @@ from shared.sessions.mcp.pins import PinnedTool, pin_of, planned
 from shared.sessions.mcp.results import McpResult
 from shared.sessions.mcp.servers import McpServer
 from shared.sessions.tools.base import validate_arguments
-from shared.sessions.tools.pinned import pinned_tool
+from shared.sessions.tools.kinds.pinned import pinned_tool
 from tests.integration.mcp.served import client_of
 from tests.support import node
 

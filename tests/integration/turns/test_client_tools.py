@@ -29,7 +29,7 @@ from shared.sessions.models import (
 from shared.sessions.records.pages import MessageFilter, Page
 from shared.sessions.records.turns import PostedMessage
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
-from shared.sessions.tools.client import with_client_tools
+from shared.sessions.tools.kinds.client import with_client_tools
 from shared.sessions.tools.services import ToolServices
 from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.waits.service import ToolWaits

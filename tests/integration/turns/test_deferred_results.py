@@ -21,7 +21,7 @@ from shared.sessions.records.turns import PostedMessage
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools import of_plan
 from shared.sessions.tools.base import Tool
-from shared.sessions.tools.secrets import SettingSecrets
+from shared.sessions.tools.running.secrets import SettingSecrets
 from shared.sessions.tools.services import ToolServices
 from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.waits.service import ToolWaits

@@ -11,8 +11,8 @@ from parley.tools import tool
 from shared.sessions.models import NewToolResult, ToolCallStatus
 from shared.sessions.records.waits import AnswerEffect
 from shared.sessions.tools import of_plan
+from shared.sessions.tools.kinds.workflows import outcome_of
 from shared.sessions.tools.output import ToolOutput
-from shared.sessions.tools.workflows import outcome_of
 from shared.sessions.waits.answers import workflow_result
 from tests.integration.domain import call, envelopes, utc_now
 from tests.integration.turns.test_deferred_results import Workshop, workshop

@@ -21,9 +21,9 @@ from shared.sessions.records.turns import PostedMessage
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools import of_plan
 from shared.sessions.tools.base import Tool
-from shared.sessions.tools.secrets import SettingSecrets
+from shared.sessions.tools.running.secrets import SettingSecrets
+from shared.sessions.tools.running.threads import ToolThreads
 from shared.sessions.tools.services import ToolServices
-from shared.sessions.tools.threads import ToolThreads
 from shared.sessions.turns.cancellation import CancelWatch
 from tests.integration.domain import OWNER, WAIT_S, RecordingSender, Stores, call, envelopes, utc_now
 

@@ -23,9 +23,9 @@ from shared.sessions.records.waits import WorkflowBegun, WorkflowLook
 from shared.sessions.tool_handler import ToolCallHandler, ToolReport
 from shared.sessions.tools import of_plan
 from shared.sessions.tools.base import Tool
-from shared.sessions.tools.secrets import SettingSecrets
+from shared.sessions.tools.kinds.workflows import declared_of
+from shared.sessions.tools.running.secrets import SettingSecrets
 from shared.sessions.tools.services import ToolServices
-from shared.sessions.tools.workflows import declared_of
 from shared.sessions.turns.cancellation import CancelWatch
 from shared.sessions.waits.workflows import Workflows
 from tests.integration.domain import (

@@ -9,7 +9,7 @@ import pytest
 from shared.sessions.agents.agent import Agent, NewAgent, faults_of
 from shared.sessions.agents.below import AgentPins
 from shared.sessions.agents.graph import MAX_BELOW, MAX_DEPTH, agent_faults, handover_faults
-from shared.sessions.tools.subagents import subagent_tool
+from shared.sessions.tools.kinds.subagents import subagent_tool
 
 CHAIN = {"a": ["b"], "b": ["c"], "c": ["d"], "d": []}
 

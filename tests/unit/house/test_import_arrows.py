@@ -81,7 +81,8 @@ ARROWS = {
         "older_events": "approvals events models",
         "streaming": "events live models older_events records repository turns",
         "doors": "agents approvals events live models records service streaming structured_output turns",
-        "tool_handler": "agents approvals audit context events live mcp metrics models records repository"
+        "calls": "agents approvals events models records repository subagents tools",
+        "tool_handler": "agents audit calls context events live mcp metrics models records repository"
         " subagents tools turns waits",
     },
     "shared.adapters": {
@@ -223,7 +224,7 @@ PURE_FOR_ORCHESTRATORS = {
     "shared.sessions.models",
     "shared.sessions.approvals.notices",
     "shared.sessions.records.steps",
-    "shared.sessions.tools.workflows",
+    "shared.sessions.tools.kinds.workflows",
     "shared.sessions.turns.retry",
 }
 """What a deterministic generator may know of the domain: values and pure policy."""

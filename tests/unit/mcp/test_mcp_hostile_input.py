@@ -20,7 +20,7 @@ from shared.sessions.mcp.pins import PinnedTool, changes, pin_of
 from shared.sessions.mcp.results import MAX_TEXT_CHARS, read_result
 from shared.sessions.mcp.servers import McpServer
 from shared.sessions.tools.base import InvalidToolArguments, validate_arguments
-from shared.sessions.tools.pinned import pinned_tool
+from shared.sessions.tools.kinds.pinned import pinned_tool
 from shared.visible import visible_text
 
 KEYWORDS = st.sampled_from(

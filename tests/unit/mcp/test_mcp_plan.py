@@ -20,8 +20,8 @@ from shared.sessions.mcp.servers import McpServer
 from shared.sessions.models import ApprovalMode, SessionConfig
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.tools.base import READS, InvalidToolArguments, ToolRisk, validate_arguments
+from shared.sessions.tools.kinds.pinned import PinnedArguments
 from shared.sessions.tools.of_plan import tool_of, tools_of
-from shared.sessions.tools.pinned import PinnedArguments
 
 SCHEMA = {
     "type": "object",

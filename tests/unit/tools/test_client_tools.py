@@ -17,7 +17,7 @@ from shared.sessions.records.approval_policy import ApprovalPolicy
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.records.steps import ContextMessage
 from shared.sessions.tools.base import ToolApproval, ToolRisk
-from shared.sessions.tools.client import with_client_tools
+from shared.sessions.tools.kinds.client import with_client_tools
 from shared.sessions.tools.of_plan import tool_of, tools_of
 
 _SCHEMA = {"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "integer"}}}

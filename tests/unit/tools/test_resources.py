@@ -14,8 +14,8 @@ import pytest
 
 from parley.tools import Setup, ToolContext, ToolFailed, ToolRefused, per_process, tool
 from shared.sessions.tools.base import validate_arguments
-from shared.sessions.tools.running import run_tool
-from shared.sessions.tools.secrets import SettingSecrets
+from shared.sessions.tools.running.runner import run_tool
+from shared.sessions.tools.running.secrets import SettingSecrets
 from shared.sessions.tools.services import ToolServices
 
 pytestmark = pytest.mark.timeout(30)

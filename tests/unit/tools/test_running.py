@@ -15,10 +15,10 @@ import pytest
 from parley.tools import ToolContext, ToolFailed, ToolOutput, tool
 from shared.errors import ErrorCode, Transient
 from shared.sessions.tools.base import Tool, validate_arguments
-from shared.sessions.tools.loop_watch import LoopBlocked, LoopWatch
-from shared.sessions.tools.running import run_tool
+from shared.sessions.tools.running.loop_watch import LoopBlocked, LoopWatch
+from shared.sessions.tools.running.runner import run_tool
+from shared.sessions.tools.running.threads import ToolThreads
 from shared.sessions.tools.services import ToolServices
-from shared.sessions.tools.threads import ToolThreads
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -329,7 +329,7 @@ class TestBlockedThreads:
     async def test_the_process_does_not_wait_for_them(self) -> None:
         code = (
             "import asyncio, threading\n"
-            "from shared.sessions.tools.threads import ToolThreads\n"
+            "from shared.sessions.tools.running.threads import ToolThreads\n"
             "async def main():\n"
             "    threads = ToolThreads(1, 1)\n"
             "    try:\n"

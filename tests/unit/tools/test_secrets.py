@@ -14,10 +14,10 @@ import pytest
 
 from parley.tools import ToolContext, ToolFailed, ToolFile, ToolOutput, ToolRefused, tool
 from shared.sessions.tools.base import Tool, validate_arguments
-from shared.sessions.tools.masking import NO_MASK, Mask, mask_log
 from shared.sessions.tools.output import MAX_CONTENT_CHARS
-from shared.sessions.tools.running import run_tool
-from shared.sessions.tools.secrets import SettingSecrets
+from shared.sessions.tools.running.masking import NO_MASK, Mask, mask_log
+from shared.sessions.tools.running.runner import run_tool
+from shared.sessions.tools.running.secrets import SettingSecrets
 from shared.sessions.tools.services import ToolServices
 from shared.settings import load_tool_secrets
 

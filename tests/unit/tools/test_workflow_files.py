@@ -14,8 +14,8 @@ from parley.workflows import ToolRisk, workflow
 from shared.durable import names
 from shared.sessions.tools import registry
 from shared.sessions.tools.base import READS, ToolApproval
+from shared.sessions.tools.kinds.workflows import declared_of
 from shared.sessions.tools.modules.workflows import import_workflows
-from shared.sessions.tools.workflows import declared_of
 
 HEAD = """
 import azure.durable_functions as df

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.support.client import call, post_call, script
 from tests.e2e.support.processes import AppHost, Sink
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -324,7 +324,7 @@ def test_everything_is_reached_from_the_palette_and_escape_stops_what_runs(
     expect(page.get_by_role("heading", name="Approvals")).to_be_visible()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Shortcuts")).to_contain_text("Stop the turn that runs")
-    assert serious(page) == []
+    assert barriers(page) == []
     page.keyboard.press("Escape")
     page.keyboard.press("Control+k")
     palette = page.get_by_role("dialog", name="Go to")
@@ -332,7 +332,7 @@ def test_everything_is_reached_from_the_palette_and_escape_stops_what_runs(
     page.keyboard.type("palette GOAL")
     option = palette.get_by_role("option", name=re.compile("Palette goal"))
     expect(option).to_have_attribute("aria-selected", "true")
-    assert serious(page) == []
+    assert barriers(page) == []
     page.keyboard.press("Enter")
     box = page.get_by_label("Message", exact=True)
     expect(box).to_be_focused()
@@ -427,7 +427,7 @@ def test_long_names_and_notices_leave_everything_in_reach_on_a_small_phone(
     tops = [(box["y"], box["y"] + box["height"]) for box in boxes if box is not None]
     assert len(tops) == 3
     assert all(above[1] <= below[0] + 0.5 for above, below in pairwise(tops)), tops
-    assert serious(page) == []
+    assert barriers(page) == []
 
 
 def test_a_message_joins_the_turn_that_runs_or_is_queued_and_says_so(parley: AppHost, http: Http, visit: Visit) -> None:

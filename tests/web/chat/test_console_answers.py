@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.support.client import call, script
 from tests.e2e.support.processes import AppHost
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -237,14 +237,14 @@ def scene(parley: AppHost) -> str:
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", None), ("dark", None), ("light", PHONE)], ids=["light", "dark", "phone"]
 )
-def test_axe_finds_nothing_serious_in_what_an_answer_says(
+def test_axe_finds_nothing_in_what_an_answer_says(
     parley: AppHost, visit: Visit, scene: str, scheme: str, size: dict[str, int] | None
 ) -> None:
     page = visit(parley, scheme=scheme, size=size).open("sessions", scene)
     _reasoning(page).get_by_text("Reasoning", exact=True).click()
     expect(_reasoning(page)).to_contain_text("In Italy.")
     expect(page.get_by_text("The model declined")).not_to_have_count(0)
-    assert serious(page) == []
+    assert barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.support.client import script
 from tests.e2e.support.processes import AppHost
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -50,7 +50,7 @@ def test_code_has_colours_a_language_and_a_button_that_copies_it(parley: AppHost
         assert block.locator("code").inner_text() == _PROGRAM.rstrip("\n")
         expect(block.locator("figcaption")).to_contain_text("python")
         assert float(block.locator("pre").evaluate("pre => parseFloat(getComputedStyle(pre).fontSize)")) >= 13
-        assert serious(page) == []
+        assert barriers(page) == []
     block.get_by_role("button", name="Copy code").press("Enter")
     expect(page.get_by_text("Copied.")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == _PROGRAM.rstrip("\n")

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.support.processes import AppHost
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -61,7 +61,7 @@ def test_people_of_a_shared_session_see_who_else_has_it_open(parley: AppHost, ht
     title, width = their_header.locator("h1").bounding_box(), theirs.evaluate("innerWidth")
     assert title is not None
     assert title["width"] > width / 3
-    assert serious(page) == serious(theirs) == []
+    assert barriers(page) == barriers(theirs) == []
     others = visit(parley, user="sam;user").open("sessions", session_id)
     expect(others.get_by_role("button", name="olga and rita.bell have this session open")).to_be_visible()
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.support.client import call, script
 from tests.e2e.support.mcp import RoomsServer
 from tests.e2e.support.processes import AppHost, Sink
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -58,7 +58,7 @@ def test_a_question_is_answered_in_a_form_and_the_turn_goes_on(
     expect(page.get_by_role("status").filter(has_text="Waiting for an answer")).to_be_visible()
     page.reload()
     expect(form.get_by_role("group", name="For whom?")).to_be_visible()
-    assert serious(page) == []
+    assert barriers(page) == []
 
     form.get_by_label("Name of the guest").fill("Ada")
     form.get_by_label("Nights").fill("2")

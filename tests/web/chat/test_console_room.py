@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.support.client import script
 from tests.e2e.support.processes import AppHost
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import PHONE, Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +31,7 @@ def test_the_first_words_make_one_session_however_often_enter_is_pressed(parley:
         expect(page.get_by_role("heading", name="What shall we work on?")).to_be_visible()
         brief = page.get_by_role("radio", name="Brief Says little. model-b")
         expect(brief).to_be_visible()
-        assert serious(page) == []
+        assert barriers(page) == []
         assert _fits(page)
     page = visit(parley, user=user).open("sessions")
     box = page.get_by_label("First message")
@@ -75,7 +75,7 @@ def test_a_message_is_said_anew_where_it_stands_and_both_can_be_read(parley: App
     asked.get_by_role("button", name="Edit").press("Enter")
     box = asked.get_by_label("Edited message")
     expect(box).to_be_focused()
-    assert serious(page) == []
+    assert barriers(page) == []
     box.press("Escape")
     expect(asked.get_by_role("button", name="Edit")).to_be_focused()
     asked.get_by_role("button", name="Edit").press("Enter")
@@ -118,7 +118,7 @@ def test_a_pinned_session_stays_on_top_by_the_palette_and_the_menu(parley: AppHo
     expect(rows.get_by_role("link", name=re.compile("Kept"))).to_have_count(1)
     page.reload()
     expect(group.get_by_role("link")).to_contain_text("Kept")
-    assert serious(page) == []
+    assert barriers(page) == []
     page.get_by_label("More", exact=True).click()
     page.get_by_role("button", name="Unpin").press("Enter")
     expect(group).not_to_be_attached()
@@ -140,7 +140,7 @@ def test_the_model_its_effort_and_a_limit_are_chosen_at_the_composer_and_an_answ
     form.get_by_text("From the next message on.").click()  # beside the fields: it stays open
     form.get_by_label("Effort").select_option("high")
     form.get_by_label(re.compile("Most that a turn may cost")).fill("0.5")
-    assert serious(page) == []
+    assert barriers(page) == []
     assert _fits(page)
     form.get_by_role("button", name="Use these").press("Enter")
     chosen = page.get_by_label("Model, effort and cost: model-b · high · ≤ $0.5")

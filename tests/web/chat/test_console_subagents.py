@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.support.client import call, post_call, script
 from tests.e2e.support.processes import AppHost, Sink
-from tests.web.support.axe import serious
+from tests.web.support.axe import barriers
 from tests.web.support.browsing import Http, Visitor
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +31,7 @@ def test_an_agent_that_was_asked_is_shown_under_its_call_and_its_approval_reache
     helper = page.get_by_role("region", name="Tool call ask_web_helper").locator("details.subagent")
     expect(helper).to_contain_text("waits for approval")
     expect(helper).to_contain_text("Asks to run http_request")
-    assert serious(page) == []
+    assert barriers(page) == []
 
     helper.get_by_role("link", name="Review").click()
     expect(page.get_by_text("web-boss → web-helper")).to_be_visible()
@@ -71,6 +71,6 @@ def test_an_agent_in_the_background_is_seen_cancelled_and_its_result_is_nobodys_
     expect(result.get_by_role("button", name="Edit")).to_have_count(0)
     expect(later).to_contain_text("cancelled")
     expect(later.get_by_role("button", name="Cancel it")).to_have_count(0)
-    assert serious(page) == []
+    assert barriers(page) == []
     log.get_by_role("link", name="Timeline").first.click()
     expect(page.get_by_text(re.compile("in the background"))).to_be_visible()

@@ -18,9 +18,9 @@ from types import ModuleType
 from typing import Any
 
 from shared.sessions.tools.base import Tool
+from shared.sessions.tools.kinds.workflows import declared_of
 from shared.sessions.tools.modules.importing import ALL_S, IMPORT_S, PACKAGE, import_module, lines_of
 from shared.sessions.tools.modules.problems import Problem, problem, shown_path
-from shared.sessions.tools.workflows import declared_of
 
 FOLDER = "workflows"
 _ORCHESTRATION, _ACTIVITY = "orchestrationTrigger", "activityTrigger"

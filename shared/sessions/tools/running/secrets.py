@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shared.errors import ToolFailed
-from shared.sessions.tools.masking import Mask
+from shared.sessions.tools.running.masking import Mask
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Protocol
 from shared.errors import AppError, ErrorCode, ToolFailed, ToolRefused
 from shared.sessions.tools.base import MAX_ERROR_CHARS, Tool, ToolArguments, ToolContext
 from shared.sessions.tools.deferred import Deferred
-from shared.sessions.tools.loop_watch import LoopBlocked, LoopWatch
-from shared.sessions.tools.masking import NO_MASK, Mask
 from shared.sessions.tools.output import MAX_CONTENT_CHARS, ToolFile, ToolOutput
+from shared.sessions.tools.running.loop_watch import LoopBlocked, LoopWatch
+from shared.sessions.tools.running.masking import NO_MASK, Mask
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from shared.sessions.models import ClientTool, JsonObject, WaitKind
 from shared.sessions.records.plan import TurnPlan
 from shared.sessions.tools.base import READS, Tool, ToolApproval, ToolContext, ToolRisk
 from shared.sessions.tools.deferred import Deferred
-from shared.sessions.tools.pinned import PinnedArguments, validated
+from shared.sessions.tools.kinds.pinned import PinnedArguments, validated
 from shared.sessions.tools.registry import find_tool
 
 MAX_BYTES = 64 * 1024

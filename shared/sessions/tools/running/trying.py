@@ -12,8 +12,8 @@ from shared.sessions.tools.base import Tool, validate_arguments
 from shared.sessions.tools.context import CallLink, ToolContext
 from shared.sessions.tools.deferred import Deferred
 from shared.sessions.tools.output import ToolOutput
-from shared.sessions.tools.running import run_tool
-from shared.sessions.tools.secrets import SETTING_PREFIX, SettingSecrets
+from shared.sessions.tools.running.runner import run_tool
+from shared.sessions.tools.running.secrets import SETTING_PREFIX, SettingSecrets
 from shared.sessions.tools.services import ToolServices
 
 
