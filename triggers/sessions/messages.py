@@ -53,31 +53,41 @@ class PostedTurn(BaseModel):
     )
 
 
-@endpoint(
-    bp,
-    Operation(
+_REFUSALS = (
+    ErrorCode.SESSION_NOT_FOUND,
+    ErrorCode.INVALID_STATE,
+    ErrorCode.INVALID_MESSAGE,
+    ErrorCode.CONFLICT,
+    ErrorCode.SESSION_EXPIRED,
+    ErrorCode.TOKEN_LIMIT,
+)
+
+
+def _posting(
+    path: str, name: str, summary: str, body: type[BaseModel], *also_refused: ErrorCode, body_required: bool = True
+) -> Operation:
+    """A route that begins a turn, and can wait for its end."""
+    return Operation(
         "POST",
-        "/api/v1/sessions/{session_id}/messages",
-        "post_message",
-        "Post a message and start its turn",
+        f"/api/v1/sessions/{{session_id}}/messages{path}",
+        name,
+        summary,
         "Messages",
         202,
         headers=("Location", "Preference-Applied"),
         actions=(Action.POST,),
-        body=NewMessage,
+        body=body,
         returns=PostedTurn,
         parameters=(IDEMPOTENCY_KEY, PREFER),
-        errors=(
-            ErrorCode.SESSION_NOT_FOUND,
-            ErrorCode.INVALID_STATE,
-            ErrorCode.INVALID_MESSAGE,
-            ErrorCode.MESSAGE_TOO_LONG,
-            ErrorCode.CONFLICT,
-            ErrorCode.SESSION_EXPIRED,
-            ErrorCode.TOKEN_LIMIT,
-        ),
+        errors=(*_REFUSALS, *also_refused),
         also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
-    ),
+        body_required=body_required,
+    )
+
+
+@endpoint(
+    bp,
+    _posting("", "post_message", "Post a message and start its turn", NewMessage, ErrorCode.MESSAGE_TOO_LONG),
     sends=True,
     durable=True,
 )
@@ -95,28 +105,12 @@ async def post_message(call: Call, body: NewMessage) -> Response:
 
 @endpoint(
     bp,
-    Operation(
-        "POST",
-        "/api/v1/sessions/{session_id}/messages/{message_id}/regenerate",
+    _posting(
+        "/{message_id}/regenerate",
         "regenerate_message",
         "Regenerate the answer to a user's message, on a new branch",
-        "Messages",
-        202,
-        headers=("Location", "Preference-Applied"),
-        actions=(Action.POST,),
-        body=Regeneration,
-        returns=PostedTurn,
-        parameters=(IDEMPOTENCY_KEY, PREFER),
-        errors=(
-            ErrorCode.SESSION_NOT_FOUND,
-            ErrorCode.MESSAGE_NOT_FOUND,
-            ErrorCode.INVALID_STATE,
-            ErrorCode.INVALID_MESSAGE,
-            ErrorCode.CONFLICT,
-            ErrorCode.SESSION_EXPIRED,
-            ErrorCode.TOKEN_LIMIT,
-        ),
-        also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
+        Regeneration,
+        ErrorCode.MESSAGE_NOT_FOUND,
         body_required=False,
     ),
     sends=True,
@@ -137,29 +131,12 @@ async def regenerate_message(call: Call, body: Regeneration) -> Response:
 
 @endpoint(
     bp,
-    Operation(
-        "POST",
-        "/api/v1/sessions/{session_id}/messages/{message_id}/edit",
+    _posting(
+        "/{message_id}/edit",
         "edit_message",
         "Say a user's message anew, on a new branch",
-        "Messages",
-        202,
-        headers=("Location", "Preference-Applied"),
-        actions=(Action.POST,),
-        body=NewMessage,
-        returns=PostedTurn,
-        parameters=(IDEMPOTENCY_KEY, PREFER),
-        errors=(
-            ErrorCode.SESSION_NOT_FOUND,
-            ErrorCode.MESSAGE_NOT_FOUND,
-            ErrorCode.INVALID_STATE,
-            ErrorCode.INVALID_MESSAGE,
-            ErrorCode.MESSAGE_TOO_LONG,
-            ErrorCode.CONFLICT,
-            ErrorCode.SESSION_EXPIRED,
-            ErrorCode.TOKEN_LIMIT,
-        ),
-        also={200: "The turn has ended, within the time that `Prefer: wait` gave it"},
+        NewMessage,
+        *(ErrorCode.MESSAGE_NOT_FOUND, ErrorCode.MESSAGE_TOO_LONG),
     ),
     sends=True,
     durable=True,
