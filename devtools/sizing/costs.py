@@ -17,6 +17,7 @@ READY_INSTANCES, READY_GROUPS, INSTANCE_GB = 2, 2, 2
 POSTGRES_DEV_GB, POSTGRES_PROD_VCORES = 32, 4
 LOGS_DEV_GB, LOGS_PROD_GB = 1, 20
 ENDPOINTS, ZONES = 11, 14
+ALERTS_5_MINUTES, ALERTS_15_MINUTES = 5, 6
 HUB_PARTITIONS = 4
 """Control queues of a hub, each polled by the instance that owns it. Every instance also polls the work-item queue."""
 COUNTED_TURNS = 100_000
@@ -34,6 +35,7 @@ def costs_table() -> str:
     used_flex = _flex(TIMER_RUNS + turns * turn["functions"], TIMER_RUNS + turns * turn["work_seconds"]) - flex
     ready = READY_INSTANCES * READY_GROUPS * INSTANCE_GB * HOURS * 3_600 * price["flex_ready_gb_second"]
     actions = turns * turn["queue_messages"] * price["scheduler_action"]
+    alerts = ALERTS_5_MINUTES * price["log_alert_5_minutes"] + ALERTS_15_MINUTES * price["log_alert_15_minutes"]
     hub = turns * (turn["hub_queue"] * price["queue_10k"] + turn["hub_table"] * price["table_10k"]) / 1e4
     rows: list[tuple[str, float, float, str, str]] = [
         (
@@ -90,11 +92,18 @@ def costs_table() -> str:
             f"{LOGS_DEV_GB} GB · {LOGS_PROD_GB} GB",
         ),
         (
-            "storage, vault, alerts",
-            8,
-            12,
+            "alerts",
+            alerts,
+            alerts,
+            "0",
+            f"{ALERTS_5_MINUTES} of the log every 5 minutes, {ALERTS_15_MINUTES} every 15; those of metrics are free",
+        ),
+        (
+            "storage, vault",
+            2,
+            6,
             "in it",
-            "from memory, rounded up: four log alerts are 1.50 each",
+            "from memory, rounded up",
         ),
     ]
     dev, prod = sum(row[1] for row in rows), sum(row[2] for row in rows)

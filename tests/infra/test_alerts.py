@@ -11,13 +11,14 @@ from shared.sessions.audit.verification import DAMAGED_LINE
 from shared.sessions.channels.carding import NOT_TAKEN_LINE as CARD_LINE
 from triggers.operations.sweep import NOT_TAKEN_LINE
 from triggers.operations.watch import EXPIRING_LINE, LEFT_LINE
+from triggers.unattended.queue import POISON_LINE
 
 RULES = (Path(__file__).parents[2] / "infra/modules/observability/alerts.bicep").read_text("utf-8")
 
 
 def test_the_alerts_look_for_the_lines_that_are_logged() -> None:
-    lines = (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, LEFT_LINE, NOT_TAKEN_LINE, CARD_LINE, DAMAGED_LINE, LATE_LINE)
-    for line in lines:
+    of_turns = (FAILED_LINE, RESTARTED_LINE, EXPIRING_LINE, LEFT_LINE)
+    for line in (*of_turns, NOT_TAKEN_LINE, CARD_LINE, DAMAGED_LINE, LATE_LINE, POISON_LINE):
         assert f'startswith "{line}"' in RULES
 
 

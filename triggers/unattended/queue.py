@@ -34,6 +34,8 @@ log = logging.getLogger("parley.trigger_queue")
 
 QUEUE, CONNECTION = "%TRIGGER_QUEUE%", "AzureWebJobsStorage"
 MAX_AGE = timedelta(hours=23)
+POISON_LINE = "message to the poison queue:"
+"""Beginning of the log line that the alert in infra/modules/observability/alerts.bicep counts."""
 
 
 @bp.queue_trigger(arg_name="message", queue_name=QUEUE, connection=CONNECTION)
@@ -52,7 +54,7 @@ async def fire_by_queue(
             raise InvalidInput(ErrorCode.INVALID_MESSAGE, "It is older than 23 hours.")
         record = await app.triggers.queued(firing.trigger)
     except (InvalidInput, NotFound) as exc:
-        log.warning("message %s goes to the poison queue: %s", message.id, exc.safe_message)
+        log.warning("%s %s: %s", POISON_LINE, message.id, exc.safe_message)
         poison.set(text)
         return
     (await app.limiter.admit(record.owner_id)).check()
