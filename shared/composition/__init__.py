@@ -1,4 +1,5 @@
 """The composition root: where the domain meets its adapters, once per process, lazily.
 
-`services.py` builds on `stores.py`, which builds on `connections.py`. Not here: any rule.
+Each builds on the next: `services.py` (a process's services), `turns.py` (what runs a turn), `agents.py`, `live.py`
+(events and who hears them), `stores.py`, `connections.py`. Not here: any rule.
 """
