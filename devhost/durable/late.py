@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable
 
 from devhost.durable.store.history import now_us
@@ -24,8 +25,8 @@ class LateMessages:
     def __init__(self, harsh: Harsh | None, hand_over: Callable[[Message], None]) -> None:
         self._harsh = harsh
         self._hand_over = hand_over
-        self._arrives: dict[str, float] = {}
-        """Loop time of the last message on its way to an instance."""
+        self._lines: dict[str, deque[tuple[float, Message]]] = {}
+        """By instance: what is on its way to it, in order, with the loop time of its arrival."""
         self._waiting: dict[int, asyncio.TimerHandle] = {}
         self._keys = itertools.count()
         self._starting: set[str] = set()
@@ -44,7 +45,10 @@ class LateMessages:
         harsh = self._harsh
         assert harsh is not None
         if message.kind not in _CONTROL:
-            self._in(after_s, message)
+            if after_s <= 0:
+                self._arrive(message)
+            else:
+                self._at(asyncio.get_running_loop().time() + after_s, lambda: self._arrive(message))
             return
         kind = message.kind.name
         self._send(message, max(after_s, harsh.delay_s("late_message", kind)))
@@ -55,29 +59,45 @@ class LateMessages:
         for handle in self._waiting.values():
             handle.cancel()
         self._waiting.clear()
+        self._lines.clear()
 
     def _send(self, message: Message, after_s: float) -> None:
-        now = asyncio.get_running_loop().time()
-        arrives = max(now + after_s, self._arrives.get(message.instance_id, 0.0))
-        self._arrives[message.instance_id] = arrives
-        self._in(arrives - now, message)
-
-    def _in(self, seconds: float, message: Message) -> None:
-        if seconds <= 0:
+        line = self._lines.get(message.instance_id)
+        if line is None and after_s <= 0:
             self._arrive(message)
             return
-        key = next(self._keys)
-        self._waiting[key] = asyncio.get_running_loop().call_later(seconds, self._arrived, key, message)
+        arrives = asyncio.get_running_loop().time() + after_s
+        if line is not None:
+            line.append((max(arrives, line[-1][0]), message))
+            return
+        self._lines[message.instance_id] = deque([(arrives, message)])
+        self._at(arrives, lambda: self._move_up(message.instance_id))
 
-    def _arrived(self, key: int, message: Message) -> None:
-        del self._waiting[key]
-        self._arrive(message)
+    def _move_up(self, instance_id: str) -> None:
+        """Hand over the first of a line, and all behind it that are due. One timer for a line: timers that are due at
+        the same moment ring in any order."""
+        line = self._lines[instance_id]
+        now = asyncio.get_running_loop().time()
+        self._arrive(line.popleft()[1])
+        while line and line[0][0] <= now:
+            self._arrive(line.popleft()[1])
+        if line:
+            self._at(line[0][0], lambda: self._move_up(instance_id))
+        else:
+            del self._lines[instance_id]
+
+    def _at(self, moment: float, do: Callable[[], None]) -> None:
+        key = next(self._keys)
+
+        def ring() -> None:
+            del self._waiting[key]
+            do()
+
+        self._waiting[key] = asyncio.get_running_loop().call_at(moment, ring)
 
     def _arrive(self, message: Message) -> None:
         if message.kind is MessageKind.START:
             self._starting.discard(message.instance_id)
-        if self._arrives.get(message.instance_id, 0.0) <= asyncio.get_running_loop().time():
-            self._arrives.pop(message.instance_id, None)
         self._hand_over(message)
 
 
