@@ -1,6 +1,6 @@
 """`python -P -m tests.support.forking.server app|libraries SOCKET`: forks hosts and workers.
 
-To import them costs two seconds of a core, to fork them a few milliseconds. `app`: with the modules of this app;
+To import them costs three seconds of a core, to fork them a few milliseconds. `app`: with the modules of this app;
 `libraries`: workers of other apps, with what those may import from packages.
 
 A request is a connection: one line of JSON (`kind`, `arguments`, `cwd`, `environment`), with the descriptors that the
@@ -19,13 +19,14 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import random
 import selectors
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ _WORKERS = (
 """What each worker imports. Not the extension for FastAPI: an app that has imported it is another kind of app."""
 
 
+_LATER = (
+    "devhost.durable.extension",
+    "devhost.queues.extension",
+    "devhost.signalr.extension",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "azure.core.pipeline.transport",
+    "azure.data.tables.aio",
+    "azure.storage.blob.aio",
+    "jsonschema_rs",
+    "shared.sessions.agents.files",
+)
+"""What hosts and workers import when they first need it, beside the app's adapters and tools."""
+_LATER_PACKAGES = ("shared.adapters", "shared.sessions.tools.builtin")
+
+
 def preload_app() -> None:
     """Import what hosts and workers of this app will."""
     for name in ("devhost.cli", "devhost.runner", "openai"):
@@ -60,6 +77,14 @@ def preload_app() -> None:
             for name in node.names:
                 if not hasattr(package, name.name):
                     importlib.import_module(f"{node.module}.{name.name}")
+    for name in (*_LATER, *_modules_of(_LATER_PACKAGES)):
+        importlib.import_module(name)
+
+
+def _modules_of(packages: Sequence[str]) -> Iterator[str]:
+    for name in packages:
+        package = importlib.import_module(name)
+        yield from (found.name for found in pkgutil.walk_packages(package.__path__, f"{name}."))
 
 
 class Server:
