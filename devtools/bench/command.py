@@ -23,6 +23,7 @@ from devtools.bench.load.client import Watch
 from devtools.bench.machine import machine
 from devtools.bench.plan import ALL, SESSIONS, Case, Plan, make_plan
 from devtools.bench.run import Outcome, carry_out, running
+from devtools.bench.timeline.command import timeline
 from devtools.bench.worktree import revision_of, worktree
 from devtools.setup.places import ROOT
 from devtools.signals import until_signal
@@ -80,6 +81,8 @@ async def _bench(options: argparse.Namespace) -> int:
                 text = await profile(bench, case, plan.watch, target.with_suffix(".folded"))
                 target.with_suffix(".profile.txt").write_text(text + "\n")
                 say("\n" + text)
+        if options.timeline:
+            say("\n" + await timeline(folder / "timeline", say))
     return 0
 
 
@@ -120,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--statements", action="store_true", help="then count what each statement of a turn costs PostgreSQL"
     )
+    parser.add_argument("--timeline", action="store_true", help="then tell when what happens in one turn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the figures (bench-results/<time>.json)")
     return parser
 

@@ -77,9 +77,15 @@ def _no_usage() -> dict[str, Usage]:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, entries: Mapping[str, Entry], say: Say, *, statistics: bool = False
+    folder: Path,
+    entries: Mapping[str, Entry],
+    say: Say,
+    *,
+    statistics: bool = False,
+    load_environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Bench]:
     """Start everything in `folder`. entries: by label. statistics: PostgreSQL counts what each statement costs.
+    load_environment: of the load generator, beside this process's.
 
     Raises ServerError.
     """
@@ -92,7 +98,7 @@ async def running(
         valkey = Valkey(folder / "valkey", report=report)
         azurite = Azurite(folder / "azurite", report=report)
         model = FastModel(folder / "model", report=report)
-        loader = await stack.enter_async_context(Loader())
+        loader = await stack.enter_async_context(Loader(load_environment))
         await enter_all(stack, [postgres, valkey, azurite, model])
         contenders = []
         for number, (label, entry) in enumerate(entries.items()):

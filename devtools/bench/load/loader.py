@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -31,7 +31,9 @@ class Measured:
 class Loader:
     """`async with Loader() as loader`. sink: `host:port` of the target of approved tool calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """environment: what its process has beside or instead of this one's."""
+        self._environment = {"PYTHONPATH": ROOT, **(environment or {})}
         self.sink = ""
         self._process: asyncio.subprocess.Process | None = None
 
@@ -40,7 +42,7 @@ class Loader:
             *(sys.executable, "-P", "-m", "devtools.bench.load.generator"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": ROOT},
+            env=os.environ | self._environment,
             limit=_LINE_LIMIT,
             start_new_session=True,  # this process handles Ctrl-C
         )

@@ -1,0 +1,5 @@
+"""Python imports this first in each process that has this folder in its PYTHONPATH."""
+
+from devtools.bench.timeline.moments import note_moments
+
+note_moments()
